@@ -1,0 +1,157 @@
+// Package planner turns instructions into a graph of steps. It is pure, but for asking what a FROM names.
+//
+// Only what changes a file system is a step. ENV, LABEL, USER, CMD and their like are folded into the steps after them
+// and into the image's configuration. Stages that nobody needs are not planned; equal steps are one.
+package planner
+
+import (
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/parser"
+)
+
+// A Graph is what has to be done to make one image.
+type Graph struct {
+	Steps    []*Step      // each after everything it needs
+	Result   *Step        // whose file system becomes the image's; nil is the empty file system
+	Config   image.Config // all of the image but its layers and the times
+	Warnings []parser.Warning
+}
+
+// A Step makes one file system out of others by adding exactly one layer (a Base adds its image's). Nothing writes to
+// a Step once Plan has returned it.
+type Step struct {
+	Index   int     // in Graph.Steps
+	Op      Op      // *Base, *Run, *Copy or *Mkdir
+	On      *Step   // the file system to change; nil begins with an empty one
+	Reads   []*Step // file systems to read from: COPY --from, RUN --mount=from
+	Name    string  // for people: "RUN make install"
+	Stage   string  // for people: the name or the number of the stage it was first met in
+	Span    parser.Span
+	NoCache bool // do it even if it is in the cache (--no-cache-filter)
+}
+
+// An Op is what a step does.
+//
+//sumtype:decl
+type Op interface{ op() } // *Base, *Run, *Copy or *Mkdir; a switch over it knows them all
+
+func (*Base) op()  {}
+func (*Run) op()   {}
+func (*Copy) op()  {}
+func (*Mkdir) op() {}
+
+// A Base begins with the layers of an image.
+type Base struct {
+	Ref   string // as written, for people
+	Image *image.Image
+}
+
+// A Mkdir makes a directory, its parents and the links on the way to it, as WORKDIR does. An existing directory is left
+// as it is.
+type Mkdir struct {
+	Path string // absolute and clean
+	User string // USER in force, "" is root: owner of what is made
+}
+
+// A Run executes a command.
+type Run struct {
+	Args     []string // the whole command line, the shell included
+	Env      []string // K=V in order of definition, PATH included
+	Proxy    []string // K=V to pass and to forget: not in a key, not in history
+	Dir      string   // absolute and clean
+	User     string   // USER in force, as written
+	Files    []File   // scripts of heredocs: made executable under ScriptDir for the step's life
+	Mounts   []Mount  // RUN --mount, in order
+	Network  string   // "default", "none" or "host"
+	Insecure bool     // RUN --security=insecure
+	Devices  []Device // RUN --device
+	Limits   Limits   // of the whole build, from the command line; not in a key
+	Platform string   // os/arch[/variant] to execute for
+}
+
+// ScriptDir is where a RUN finds its Files.
+const ScriptDir = "/dev/pipes"
+
+// A File is one that the build file holds, a heredoc.
+type File struct {
+	Name    string // base name
+	Content string // expanded where it has to be
+}
+
+// A Device is a CDI device that a RUN asks for.
+type Device struct {
+	Name     string
+	Required bool
+}
+
+// Limits apply to the containers of a build and do not change what it is a build of.
+type Limits struct {
+	Hosts    []string // --add-host name:ip
+	ShmSize  int64    // bytes, 0 is 64 MiB
+	Ulimits  []string // --ulimit name=soft[:hard]
+	Memory   int64    // bytes, 0 is no limit
+	NanoCPUs int64    // billionths of a CPU, 0 is no limit
+}
+
+// An Input names a file tree to read: the Read'th of Step.Reads or, if Read is negative, the build context called
+// Context, of which "" is the main one.
+type Input struct {
+	Read    int
+	Context string
+}
+
+// A MountType is the type of a RUN --mount.
+type MountType string
+
+// The types of a RUN --mount.
+const (
+	Bind   MountType = "bind"
+	Cache  MountType = "cache"
+	Tmpfs  MountType = "tmpfs"
+	Secret MountType = "secret"
+	SSH    MountType = "ssh"
+)
+
+// A Mount is one RUN --mount, expanded.
+type Mount struct {
+	Type     MountType
+	Target   string // absolute and clean; "" for a secret that is only a variable
+	From     *Input // Bind: always. Cache: what a new cache begins with, or nil
+	Source   string // path in From
+	ReadOnly bool
+	ID       string  // Cache, Secret, SSH
+	Sharing  string  // Cache: "shared", "private" or "locked"
+	Env      string  // Secret: variable to set
+	Required bool    // Secret, SSH
+	Mode     *uint32 // Cache, Secret, SSH; nil is the type's default
+	UID, GID uint32
+	Size     int64 // Tmpfs: bytes, 0 is no limit
+}
+
+// A Copy copies files into the file system, as COPY and ADD do.
+type Copy struct {
+	From    Input
+	Sources []Source
+	Dest    string // absolute; not clean: a trailing slash or "." means a directory
+	Chown   string // as written and expanded; "" is 0:0 (for archives: as archived)
+	Chmod   string // octal or symbolic; "" keeps
+	Link    bool   // a layer independent of what lies below
+	Parents bool
+	Exclude []string
+	Add     *Add // nil for COPY
+}
+
+// An Add is what ADD can do and COPY cannot.
+type Add struct {
+	Unpack     *bool  // nil unpacks local archives and not those of URLs
+	Checksum   string // digest of a URL's content, or commit of a repository
+	KeepGitDir *bool  // nil is false
+}
+
+// A Source is one source of a COPY or ADD; exactly one of its fields is set.
+type Source struct {
+	Path string // in Copy.From, may hold wildcards
+	File *File  // heredoc
+	URL  string // http or https
+	Git  string // repository URL with its fragment or query, as written
+}
