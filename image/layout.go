@@ -104,17 +104,3 @@ type Named struct {
 	Reference  Reference
 	Descriptor ocispec.Descriptor
 }
-
-// A Reference names an image: docker.io/library/alpine:latest@sha256:…
-type Reference struct {
-	Domain, Path, Tag string
-	Digest            digest.Digest
-}
-
-// ParseReference reads a name as docker does ("alpine" is docker.io/library/alpine:latest; a digest without tag has no
-// tag). No regular expressions: they would be compiled at every start.
-func ParseReference(s string) (Reference, error) { panic("stub") }
-
-// String is the full form. Familiar is the short one that people type.
-func (r Reference) String() string   { panic("stub") }
-func (r Reference) Familiar() string { panic("stub") }

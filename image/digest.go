@@ -1,0 +1,112 @@
+package image
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// MaxBlobSize is the largest size that a descriptor may state, in bytes: what a JSON number can hold exactly.
+const MaxBlobSize = 1 << 53
+
+const hexLen = 2 * sha256.Size
+
+// CheckDigest tells what is wrong with d, if anything is. Only sha256 is known, in lower case, because a digest becomes
+// a file name. It replaces [digest.Digest.Validate], which goes through regular expressions.
+func CheckDigest(d digest.Digest) error {
+	const prefix = "sha256:"
+	s := string(d)
+	if len(s) < len(prefix) || s[:len(prefix)] != prefix {
+		return fmt.Errorf("digest %q: only sha256 is supported", clip(s))
+	}
+	if s = s[len(prefix):]; len(s) != hexLen || !isHex(s) {
+		return fmt.Errorf("digest %q: sha256 has %d lower case hexadecimal digits", clip(string(d)), hexLen)
+	}
+	return nil
+}
+
+// checkDescriptor tells whether d can be acted on: whatever it says may come from outside.
+func checkDescriptor(d ocispec.Descriptor) error {
+	if err := CheckDigest(d.Digest); err != nil {
+		return err
+	}
+	if d.Size < 0 || d.Size > MaxBlobSize {
+		return fmt.Errorf("%s: size %d is out of range", d.Digest, d.Size)
+	}
+	return nil
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// clip keeps messages short whatever a stranger sent.
+func clip(s string) string {
+	if len(s) > 300 {
+		return s[:300] + "…"
+	}
+	return s
+}
+
+func sumDigest(h hash.Hash) digest.Digest {
+	return digest.Digest("sha256:" + hex.EncodeToString(h.Sum(make([]byte, 0, sha256.Size))))
+}
+
+// A verifier reads a blob and fails at its end, or one byte behind it, unless size and digest are what d says.
+type verifier struct {
+	r    io.Reader
+	d    ocispec.Descriptor
+	hash hash.Hash
+	left int64
+	err  error
+}
+
+// Verify returns a reader of r that fails, at the end, if what was read has not the size and the digest of d, and that
+// reads at most one byte more than it should have.
+func Verify(r io.Reader, d ocispec.Descriptor) io.Reader {
+	return &verifier{r: r, d: d, hash: sha256.New(), left: d.Size}
+}
+
+var errTooLong = errors.New("is longer than its descriptor says")
+
+func (v *verifier) Read(p []byte) (int, error) {
+	if v.err != nil {
+		return 0, v.err
+	}
+	if int64(len(p)) > v.left+1 {
+		p = p[:v.left+1]
+	}
+	n, err := v.r.Read(p)
+	if int64(n) > v.left {
+		v.err = fmt.Errorf("%s: %w (%d bytes)", v.d.Digest, errTooLong, v.d.Size)
+		return 0, v.err
+	}
+	v.left -= int64(n)
+	v.hash.Write(p[:n])
+	if err == io.EOF {
+		err = v.end()
+	}
+	v.err = err
+	return n, err
+}
+
+func (v *verifier) end() error {
+	if v.left > 0 {
+		return fmt.Errorf("%s: ends after %d of %d bytes: %w", v.d.Digest, v.d.Size-v.left, v.d.Size, io.ErrUnexpectedEOF)
+	}
+	if got := sumDigest(v.hash); got != v.d.Digest {
+		return fmt.Errorf("%s: content has digest %s", v.d.Digest, got)
+	}
+	return io.EOF
+}
