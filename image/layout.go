@@ -11,35 +11,6 @@ import (
 
 // STUBS: the seams other rooms compile against. The room's owner splits this into files and fills it in.
 
-// A Staging holds files that are written but not yet durable. Publish makes all of them durable with one syncfs(2) and
-// then renames each to its place. Safe for concurrent use. A process that dies leaves its staging directory, which the
-// next Sweep removes (it holds a flock for its life).
-type Staging struct{}
-
-// OpenStaging makes a staging directory of this process's own in dir, lazily on first Create.
-func OpenStaging(dir string) (*Staging, error) { panic("stub") }
-
-// Create begins a file. Close without Commit discards it.
-func (s *Staging) Create() (*StagedFile, error) { panic("stub") }
-
-// Lookup returns where the file that is to be at final is now: staged, or final itself if it exists, or an error that
-// is fs.ErrNotExist.
-func (s *Staging) Lookup(final string) (string, error) { panic("stub") }
-
-// Publish makes every committed file durable and renames it to its final path, replacing what is there.
-func (s *Staging) Publish(ctx context.Context) error { panic("stub") }
-
-func (s *Staging) Close() error { panic("stub") }
-
-// A StagedFile is being written.
-type StagedFile struct{ *os.File }
-
-// Commit closes the file and names its place. No sync.
-func (f *StagedFile) Commit(final string) error { panic("stub") }
-
-// Close discards the file unless it was committed.
-func (f *StagedFile) Close() error { panic("stub") }
-
 // A Layout is an OCI image layout on disk with one small file a name beside it. Safe for concurrent use, by processes too.
 type Layout struct{}
 

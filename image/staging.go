@@ -1,0 +1,400 @@
+package image
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/forge-build/forge/internal/failpoint"
+)
+
+// A Staging holds files that are written but not yet durable. Publish makes all of them durable with one syncfs(2) and
+// then renames each to its place. Safe for concurrent use.
+//
+// Its directory, ingest/<random> in the state directory, is made by the first Create and is held by a flock for the life
+// of the process. A process that dies leaves it to the next Sweep. Other processes see in it, under names that tell
+// their places, the files that are complete, and may [Staging.Adopt] them.
+type Staging struct {
+	root string // state directory
+
+	publishing sync.Mutex // one Publish at a time
+
+	mu    sync.Mutex
+	lock  *os.File          // the directory, flocked; nil before the first Create
+	dir   string            // its path
+	files map[string]string // final path → path in dir
+	next  int               // number of the next file
+	done  bool
+}
+
+var errStagingClosed = errors.New("staging is closed")
+
+// OpenStaging prepares to stage files for the state directory root, all of whose files lie in one file system. It
+// touches nothing yet.
+func OpenStaging(root string) (*Staging, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	return &Staging{root: filepath.Clean(root), files: map[string]string{}}, nil
+}
+
+func (s *Staging) ingest() string { return filepath.Join(s.root, "ingest") }
+
+// open makes the staging directory. The caller holds mu.
+func (s *Staging) open() error {
+	if s.done {
+		return errStagingClosed
+	}
+	if s.lock != nil {
+		return nil
+	}
+	if err := os.MkdirAll(s.ingest(), 0o700); err != nil {
+		return err
+	}
+	if err := s.Sweep(); err != nil {
+		return err
+	}
+	for {
+		var name [8]byte
+		rand.Read(name[:])
+		dir := filepath.Join(s.ingest(), hex.EncodeToString(name[:]))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		lock, err := lockDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a sweep came between mkdir and flock and took it for a dead one
+		}
+		if err != nil {
+			return err
+		}
+		s.lock, s.dir = lock, dir
+		return nil
+	}
+}
+
+// lockDir takes the exclusive flock of a directory if nobody has it, and makes sure that it is still there afterwards.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if _, err := os.Lstat(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// flock locks an open file; EWOULDBLOCK means that another has it.
+func flock(f *os.File, how int) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), how)
+		if err == nil {
+			return nil
+		}
+		if err != syscall.EINTR {
+			return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// Sweep removes the staging directories of dead processes.
+func (s *Staging) Sweep() error {
+	entries, err := os.ReadDir(s.ingest())
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	for _, e := range entries {
+		dir := filepath.Join(s.ingest(), e.Name())
+		lock, err := lockDir(dir)
+		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
+			continue // alive, or swept by another
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.RemoveAll(dir), lock.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Create begins a file, open for reading and writing, mode 0600. Close without Commit discards it.
+func (s *Staging) Create() (*StagedFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(s.dir, strconv.Itoa(s.next)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	s.next++
+	return &StagedFile{File: f, staging: s}, nil
+}
+
+// staged is the name in a staging directory of what will be at final: it can be found by those who know final.
+func (s *Staging) staged(dir, final string) (string, error) {
+	rel, err := filepath.Rel(s.root, final)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("%s: is not in %s", final, s.root)
+	}
+	return filepath.Join(dir, strings.ReplaceAll(rel, "/", "+")), nil
+}
+
+// Lookup returns where the file that is to be at final is now: staged, or final itself if it exists, or an error that
+// is fs.ErrNotExist. A Publish at the same time may move it before it is opened: see [Staging.Open].
+func (s *Staging) Lookup(final string) (string, error) {
+	s.mu.Lock()
+	path, ok := s.files[final]
+	s.mu.Unlock()
+	if ok {
+		return path, nil
+	}
+	if _, err := os.Lstat(final); err != nil {
+		return "", err
+	}
+	return final, nil
+}
+
+// Open opens the file that is, or is to be, at final for reading.
+func (s *Staging) Open(final string) (*os.File, error) {
+	for {
+		s.mu.Lock()
+		path, staged := s.files[final]
+		s.mu.Unlock()
+		if !staged {
+			return os.Open(final)
+		}
+		if f, err := os.Open(path); !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		s.mu.Lock()
+		still := s.files[final] == path
+		s.mu.Unlock()
+		if still { // nobody published it: it was taken away under us
+			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+	}
+}
+
+// Adopt stages the file for final that another living process has staged and not yet published. It tells whether the
+// file is now there, staged or at its place.
+func (s *Staging) Adopt(final string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.files[final]; ok {
+		return true, nil
+	}
+	entries, err := os.ReadDir(s.ingest())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, e := range entries {
+		dir := filepath.Join(s.ingest(), e.Name())
+		theirs, err := s.staged(dir, final)
+		if err != nil {
+			return false, err
+		}
+		if _, err := os.Lstat(theirs); err != nil || !alive(dir) {
+			continue // what a dead process left may have been torn by a power cut
+		}
+		if err := s.open(); err != nil {
+			return false, err
+		}
+		ours, _ := s.staged(s.dir, final)
+		if err := os.Link(theirs, ours); err == nil {
+			s.files[final] = ours
+			return true, nil
+		}
+	}
+	_, err = os.Lstat(final)
+	return err == nil, nil
+}
+
+func alive(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	err = flock(f, syscall.LOCK_SH|syscall.LOCK_NB)
+	f.Close()
+	return errors.Is(err, syscall.EWOULDBLOCK)
+}
+
+// Publish makes every committed file durable and renames it to its final path, replacing what is there. When it returns
+// nil, the files are at their places and survive a power cut. With nothing staged it does nothing.
+func (s *Staging) Publish(ctx context.Context) error {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.mu.Lock()
+	finals := make([]string, 0, len(s.files))
+	for final := range s.files {
+		finals = append(finals, final)
+	}
+	s.mu.Unlock()
+	if len(finals) == 0 {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	slices.Sort(finals)
+	if err := failpoint.At("image.publish.before-sync"); err != nil {
+		return err
+	}
+	// The descriptor was opened before the files were written, so the kernel reports every write error since.
+	if err := syncfs(s.lock); err != nil {
+		return err
+	}
+	if err := failpoint.At("image.publish.before-rename"); err != nil {
+		return err
+	}
+	dirs, err := s.rename(finals)
+	if err != nil {
+		return err
+	}
+	if err := failpoint.At("image.publish.after-rename"); err != nil {
+		return err
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rename puts files at their places and returns the directories that have to be synced.
+func (s *Staging) rename(finals []string) (map[string]bool, error) {
+	dirs := map[string]bool{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, final := range finals {
+		if err := makeDirs(filepath.Dir(final), dirs); err != nil {
+			return nil, err
+		}
+		if err := os.Rename(s.files[final], final); err != nil {
+			return nil, err
+		}
+		delete(s.files, final)
+		if i == 0 {
+			if err := failpoint.At("image.publish.amid-rename"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return dirs, nil
+}
+
+// makeDirs makes dir and its parents and notes which directories have changed, dir included.
+func makeDirs(dir string, changed map[string]bool) error {
+	if changed[dir] {
+		return nil
+	}
+	changed[dir] = true
+	err := os.Mkdir(dir, 0o700)
+	switch {
+	case err == nil:
+		changed[filepath.Dir(dir)] = true
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := makeDirs(filepath.Dir(dir), changed); err != nil {
+		return err
+	}
+	changed[filepath.Dir(dir)] = true
+	if err := os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// Close discards what was not published.
+func (s *Staging) Close() error {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = true
+	if s.lock == nil {
+		return nil
+	}
+	clear(s.files)
+	err := errors.Join(os.RemoveAll(s.dir), s.lock.Close())
+	s.lock = nil
+	return err
+}
+
+// A StagedFile is being written.
+type StagedFile struct {
+	*os.File
+	staging *Staging
+	done    bool
+}
+
+// Commit closes the file and names its place, an absolute path in the state directory. It does not sync. Of two files
+// for one place the later wins.
+func (f *StagedFile) Commit(final string) error {
+	if f.done {
+		return &fs.PathError{Op: "commit", Path: final, Err: os.ErrClosed}
+	}
+	final = filepath.Clean(final)
+	s := f.staging
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
+		return errStagingClosed
+	}
+	ours, err := s.staged(s.dir, final)
+	if err != nil {
+		return err
+	}
+	if err := f.File.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), ours); err != nil {
+		return err
+	}
+	f.done = true
+	s.files[final] = ours
+	return nil
+}
+
+// Close discards the file unless it was committed.
+func (f *StagedFile) Close() error {
+	if f.done {
+		return nil
+	}
+	f.done = true
+	err := f.File.Close()
+	if errors.Is(err, os.ErrClosed) {
+		err = nil // a Commit that came to nothing has closed it
+	}
+	if rerr := os.Remove(f.Name()); !errors.Is(rerr, fs.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return err
+}

@@ -1,0 +1,201 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func stage(t *testing.T, s *Staging, final, content string) {
+	t.Helper()
+	f, err := s.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(final); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openStaging(t *testing.T, root string) *Staging {
+	t.Helper()
+	s, err := OpenStaging(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestStagingPublish(t *testing.T) {
+	root := t.TempDir()
+	s := openStaging(t, root)
+	a, b := filepath.Join(root, "x/y/a"), filepath.Join(root, "b")
+	stage(t, s, a, "old")
+	stage(t, s, a, "new")
+	stage(t, s, b, "b")
+
+	path, err := s.Lookup(a)
+	if err != nil || path == a || read(t, path) != "new" {
+		t.Errorf("Lookup before Publish = %q, %v, content %q", path, err, read(t, path))
+	}
+	if _, err := os.Stat(a); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("final path before Publish: %v, want not exist", err)
+	}
+	if err := s.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if path, err := s.Lookup(a); err != nil || path != a || read(t, a) != "new" {
+		t.Errorf("Lookup after Publish = %q, %v, content %q", path, err, read(t, a))
+	}
+	for path, mode := range map[string]fs.FileMode{a: 0o600, filepath.Dir(a): 0o700 | fs.ModeDir, filepath.Join(root, "ingest"): 0o700 | fs.ModeDir} {
+		if info, err := os.Stat(path); err != nil || info.Mode() != mode {
+			t.Errorf("%s has mode %v (%v), want %v", path, info.Mode(), err, mode)
+		}
+	}
+	if _, err := s.Lookup(filepath.Join(root, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Lookup of nothing: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(root, "ingest")); len(left) != 0 {
+		t.Errorf("Close left %v", left)
+	}
+	if _, err := s.Create(); !errors.Is(err, errStagingClosed) {
+		t.Errorf("Create after Close: %v", err)
+	}
+}
+
+func TestStagingDiscards(t *testing.T) {
+	root := t.TempDir()
+	s := openStaging(t, root)
+	f, err := s.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(filepath.Join(root, "../outside")); err == nil {
+		t.Error("Commit outside the state directory succeeded")
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(root, "ingest/*/*")); len(left) != 0 {
+		t.Errorf("discarded file left %v", left)
+	}
+	stage(t, s, filepath.Join(root, "c"), "c")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Publish(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Publish with a cancelled context: %v", err)
+	}
+	s.Close()
+	if _, err := os.Stat(filepath.Join(root, "c")); err == nil {
+		t.Error("Close published a file")
+	}
+}
+
+func TestStagingConcurrent(t *testing.T) {
+	root := t.TempDir()
+	s := openStaging(t, root)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 50 {
+				final := filepath.Join(root, fmt.Sprint("d", i%7), fmt.Sprint("f", i)) // all goroutines make the same files
+				stage(t, s, final, fmt.Sprint(i))
+				f, err := s.Open(final)
+				if err != nil {
+					t.Errorf("open %s: %v", final, err)
+					return
+				}
+				var b [4]byte
+				n, _ := f.Read(b[:])
+				f.Close()
+				if got := string(b[:n]); got != fmt.Sprint(i) {
+					t.Errorf("%s holds %q", final, got)
+				}
+				if i%10 == g {
+					if err := s.Publish(t.Context()); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		if got := read(t, filepath.Join(root, fmt.Sprint("d", i%7), fmt.Sprint("f", i))); got != fmt.Sprint(i) {
+			t.Errorf("file %d holds %q", i, got)
+		}
+	}
+}
+
+// TestStagingOfAnotherProcess runs itself as a process that stages a file and dies by SIGKILL or waits.
+func TestStagingOfAnotherProcess(t *testing.T) {
+	if root := os.Getenv("STAGING_ROOT"); root != "" {
+		s, _ := OpenStaging(root)
+		stage(t, s, filepath.Join(root, "theirs"), "theirs")
+		fmt.Println("ready")
+		os.Stdin.Read(make([]byte, 1))
+		return // the test binary ends without Close, as a killed process does
+	}
+	root := t.TempDir()
+	other := exec.Command(os.Args[0], "-test.run=^TestStagingOfAnotherProcess$")
+	other.Env = append(os.Environ(), "STAGING_ROOT="+root)
+	stdin, _ := other.StdinPipe()
+	stdout, _ := other.StdoutPipe()
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdout.Read(make([]byte, 6))
+
+	s := openStaging(t, root)
+	final := filepath.Join(root, "theirs")
+	if err := s.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Adopt(final); !ok || err != nil {
+		t.Errorf("Adopt of a living process's file = %v, %v", ok, err)
+	}
+	if ok, err := s.Adopt(filepath.Join(root, "nobody's")); ok || err != nil {
+		t.Errorf("Adopt of nothing = %v, %v", ok, err)
+	}
+	stdin.Close()
+	other.Process.Kill()
+	other.Wait()
+
+	third := openStaging(t, root)
+	s.Close()
+	if ok, err := third.Adopt(final); ok || err != nil {
+		t.Errorf("Adopt of a dead process's file = %v, %v", ok, err)
+	}
+	if err := third.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(root, "ingest")); len(left) != 0 {
+		t.Errorf("Sweep left %v", left)
+	}
+}
