@@ -1,6 +1,6 @@
 module github.com/forge-build/forge
 
-go 1.26.0
+go 1.26.8
 
 exclude github.com/moby/profiles/seccomp v0.2.4
 
