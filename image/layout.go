@@ -2,76 +2,190 @@ package image
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// STUBS: the seams other rooms compile against. The room's owner splits this into files and fills it in.
+// A Layout is an OCI image layout on disk, root/images, with one small file a name beside it, root/names. Safe for
+// concurrent use, by processes too.
+//
+// A blob under its digest is whole and durable: it got there by [Layout.Publish]. Until then it is staged, and found by
+// the methods of this process's Layout as if it were there.
+type Layout struct {
+	root    string // state directory
+	staging *Staging
+	free    func(dir string) (free, total uint64, err error) // statfs, but for tests
+}
 
-// A Layout is an OCI image layout on disk with one small file a name beside it. Safe for concurrent use, by processes too.
-type Layout struct{}
+// OpenLayout opens or makes the layout in root/images, with its names in root/names. New blobs wait in st.
+func OpenLayout(root string, st *Staging) (*Layout, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	l := &Layout{root: root, staging: st, free: freeSpace}
+	header, err := os.ReadFile(l.path("images", ocispec.ImageLayoutFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(header) == 0 {
+		return l, l.create()
+	}
+	if err != nil {
+		return nil, err
+	}
+	var version ocispec.ImageLayout
+	if err := json.Unmarshal(header, &version); err != nil || version.Version != ocispec.ImageLayoutVersion {
+		return nil, fmt.Errorf("%s: image layout version %q is not known", l.path("images"), clip(version.Version))
+	}
+	if _, err := os.Lstat(l.stale()); err == nil {
+		l.refreshIndex() // somebody died between naming an image and telling so in index.json
+	}
+	return l, nil
+}
 
-// OpenLayout opens or makes the layout in root/images, with its names in root/names.
-func OpenLayout(root string, st *Staging) (*Layout, error) { panic("stub") }
+// create makes an empty layout. The header comes last: without it, everything is made again.
+func (l *Layout) create() error {
+	for _, dir := range []string{l.blobs(), l.names()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Lstat(l.index()); errors.Is(err, fs.ErrNotExist) {
+		if err := l.withNames(l.writeIndex); err != nil {
+			return err
+		}
+	}
+	header, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return err
+	}
+	return l.staging.writeDurably(l.path("images", ocispec.ImageLayoutFile), header, "image.create")
+}
+
+func (l *Layout) path(elem ...string) string {
+	return filepath.Join(append([]string{l.root}, elem...)...)
+}
+
+func (l *Layout) blobs() string { return l.path("images", ocispec.ImageBlobsDir, "sha256") }
+func (l *Layout) index() string { return l.path("images", ocispec.ImageIndexFile) }
+func (l *Layout) names() string { return l.path("names") }
+
+// Root is the state directory.
+func (l *Layout) Root() string { return l.root }
 
 // Staging is where new blobs wait for Publish.
-func (l *Layout) Staging() *Staging { panic("stub") }
+func (l *Layout) Staging() *Staging { return l.staging }
 
-// BlobPath is the final path of a blob (root/images/blobs/sha256/<hex>).
-func (l *Layout) BlobPath(d digest.Digest) string { panic("stub") }
+// BlobPath is the final path of a blob (root/images/blobs/sha256/<hex>), or "" if d is not a valid digest.
+func (l *Layout) BlobPath(d digest.Digest) string {
+	if CheckDigest(d) != nil {
+		return ""
+	}
+	return filepath.Join(l.blobs(), d.Encoded())
+}
 
-// OpenBlob opens a blob, staged or published, for reading by offset. fs.ErrNotExist if it is not here.
-func (l *Layout) OpenBlob(d digest.Digest) (*os.File, error) { panic("stub") }
+// OpenBlob opens a blob, staged or published, for reading by offset; nothing is verified. fs.ErrNotExist if it is not
+// here.
+func (l *Layout) OpenBlob(d digest.Digest) (*os.File, error) {
+	if err := CheckDigest(d); err != nil {
+		return nil, err
+	}
+	f, err := l.staging.Open(l.BlobPath(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notHere("blob", d)
+	}
+	return f, err
+}
+
+func notHere(what string, d digest.Digest) error {
+	return fmt.Errorf("%s %s is not in the store: %w", what, d, fs.ErrNotExist)
+}
 
 // Exists tells whether the blob is here, with the stated size if d.Size > 0.
-func (l *Layout) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) { panic("stub") }
+func (l *Layout) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
+	size, err := l.blobSize(d.Digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && (d.Size <= 0 || size == d.Size), err
+}
+
+func (l *Layout) blobSize(d digest.Digest) (int64, error) {
+	if err := CheckDigest(d); err != nil {
+		return 0, err
+	}
+	path, err := l.staging.Lookup(l.BlobPath(d))
+	if err != nil {
+		return 0, err
+	}
+	info, err := os.Stat(path)
+	if err != nil && path != l.BlobPath(d) { // published since
+		info, err = os.Stat(l.BlobPath(d))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
 
 // Fetch opens a blob for a reader that verifies size and digest and fails at EOF if they are wrong.
-func (l *Layout) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	panic("stub")
+func (l *Layout) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	f, err := l.OpenBlob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{Verify(f, d), f}, nil
 }
 
-// Push stores a blob, reading at most d.Size+1 bytes; wrong size or digest is an error and stores nothing.
-func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, r io.Reader) error { panic("stub") }
+// Push stores a blob, reading at most d.Size+1 bytes; wrong size or digest is an error and stores nothing. A blob that
+// is here already is not read.
+func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, r io.Reader) (err error) {
+	if err := checkDescriptor(d); err != nil {
+		return err
+	}
+	if ok, err := l.Exists(ctx, d); ok || err != nil {
+		return err
+	}
+	f, err := l.staging.Create()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }() // after Commit there is nothing left to discard
 
-// TarOf makes sure that the uncompressed tar of the layer is here (inflating its blob if need be) and opens it.
-func (l *Layout) OpenTar(ctx context.Context, layer Layer) (*os.File, error) { panic("stub") }
+	w := &guarded{ctx: ctx, w: f, free: l.free, dir: l.root}
+	if _, err := io.CopyBuffer(w, Verify(r, d), make([]byte, 256<<10)); err != nil {
+		return err
+	}
+	return f.Commit(l.BlobPath(d.Digest))
+}
+
+// put stores bytes and describes them.
+func (l *Layout) put(mediaType string, data []byte) (ocispec.Descriptor, error) {
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	if ok, err := l.Exists(context.Background(), d); ok || err != nil {
+		return d, err
+	}
+	f, err := l.staging.Create()
+	if err != nil {
+		return d, err
+	}
+	if _, err := f.Write(data); err != nil {
+		return d, errors.Join(err, f.Close())
+	}
+	return d, errors.Join(f.Commit(l.BlobPath(d.Digest)), f.Close())
+}
 
 // Publish makes everything staged durable.
-func (l *Layout) Publish(ctx context.Context) error { panic("stub") }
-
-// Image reads the manifest d (or, of an index, the one for platform p, nil being this machine's) and its configuration.
-func (l *Layout) Image(ctx context.Context, d ocispec.Descriptor, p *ocispec.Platform) (*Image, error) {
-	panic("stub")
-}
-
-// Write stores configuration and manifest for layers and returns the image. RootFS is filled in here.
-func (l *Layout) Write(ctx context.Context, c Config, layers []Layer, annotations map[string]string) (*Image, error) {
-	panic("stub")
-}
-
-// Resolve finds what a name stands for. fs.ErrNotExist if nothing.
-func (l *Layout) Resolve(ctx context.Context, r Reference) (ocispec.Descriptor, error) {
-	panic("stub")
-}
-
-// Find finds an image by anything people type: name, digest, ID or unique prefix of one.
-func (l *Layout) Find(ctx context.Context, s string) (Named, error) { panic("stub") }
-
-// Tag publishes, then names d. An image with no name is recorded with Tag(ctx, Reference{}, d).
-func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) error { panic("stub") }
-
-// Untag removes a name; the image stays, nameless, until pruned or removed by ID (see Remove).
-func (l *Layout) Untag(ctx context.Context, r Reference) error { panic("stub") }
-
-// List returns every record of a name, sorted.
-func (l *Layout) List(ctx context.Context) ([]Named, error) { panic("stub") }
-
-// Named is a record of a name (zero Reference: an image without one).
-type Named struct {
-	Reference  Reference
-	Descriptor ocispec.Descriptor
-}
+func (l *Layout) Publish(ctx context.Context) error { return l.staging.Publish(ctx) }

@@ -1,0 +1,379 @@
+package image
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/failpoint"
+)
+
+// Named is a record of a name (zero Reference: an image without one).
+type Named struct {
+	Reference  Reference
+	Descriptor ocispec.Descriptor // of the manifest or index
+	ID         digest.Digest      // of the configuration; of an index, for this machine's platform if it was here, or ""
+}
+
+// A record is the content of a file in names/. A file whose name begins with "@" is of an image without a name, whatever
+// the record says, so that an image can lose its name by a rename, which a full disk does not hinder.
+type record struct {
+	Name       string             `json:"name,omitempty"`
+	ID         digest.Digest      `json:"id,omitempty"`
+	Descriptor ocispec.Descriptor `json:"descriptor"`
+}
+
+// staleName is the file in names/ that is there while index.json is not what the records say.
+const staleName = ".stale"
+
+func (l *Layout) stale() string { return filepath.Join(l.names(), staleName) }
+
+// recordPath is the file of a name: the full name with "+", which none can hold, for "/", or, should that be too long for
+// a file name, "+" and its hash. A file of an image without a name is "@" and its digest.
+func (l *Layout) recordPath(r Reference, d digest.Digest) string {
+	name := strings.ReplaceAll(r.String(), "/", "+")
+	if name == "" {
+		name = "@" + string(d)
+	}
+	if len(name) > 255 {
+		sum := sha256.Sum256([]byte(name))
+		name = "+" + hex.EncodeToString(sum[:])
+	}
+	return filepath.Join(l.names(), name)
+}
+
+func readRecord(path string) (Named, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Named{}, err
+	}
+	n, err := parseRecord(filepath.Base(path), data)
+	if err != nil {
+		return n, fmt.Errorf("%s: damaged record of a name: %w", path, err)
+	}
+	return n, nil
+}
+
+func parseRecord(file string, data []byte) (n Named, err error) {
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return n, err
+	}
+	if !strings.HasPrefix(file, "@") {
+		if n.Reference, err = ParseReference(r.Name); err != nil {
+			return n, err
+		}
+	}
+	if r.ID != "" {
+		if err := CheckDigest(r.ID); err != nil {
+			return n, err
+		}
+	}
+	n.Descriptor, n.ID = r.Descriptor, r.ID
+	return n, checkDescriptor(n.Descriptor)
+}
+
+// withNames does something while no other process changes names.
+func (l *Layout) withNames(do func() error) error {
+	dir, err := os.Open(l.names())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := flock(dir, syscall.LOCK_EX); err != nil {
+		return err
+	}
+	return do()
+}
+
+// records reads all records, sorted by file name. Those that cannot be read are returned as errors of their own.
+func (l *Layout) records() (named []Named, damaged []error, err error) {
+	dir, err := os.Open(l.names())
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := dir.Readdirnames(-1)
+	dir.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.Sort(files)
+	named = make([]Named, 0, len(files))
+	for _, file := range files {
+		if strings.HasPrefix(file, ".") {
+			continue
+		}
+		n, err := readRecord(filepath.Join(l.names(), file))
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // removed since
+		case err != nil:
+			damaged = append(damaged, err)
+		default:
+			named = append(named, n)
+		}
+	}
+	return named, damaged, nil
+}
+
+// List returns every record of a name, sorted by name, images without one last. Damaged records are left to Fsck.
+func (l *Layout) List(context.Context) ([]Named, error) {
+	named, _, err := l.records()
+	slices.SortStableFunc(named, compareNamed)
+	return named, err
+}
+
+func compareNamed(a, b Named) int {
+	if (a.Reference == Reference{}) != (b.Reference == Reference{}) {
+		if a.Reference == (Reference{}) {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(cmp.Compare(a.Reference.String(), b.Reference.String()), cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest))
+}
+
+// Resolve finds what a name stands for. fs.ErrNotExist if nothing. As in docker, a digest in the name counts for more
+// than the tag.
+func (l *Layout) Resolve(ctx context.Context, r Reference) (ocispec.Descriptor, error) {
+	n, err := l.lookup(ctx, r)
+	return n.Descriptor, err
+}
+
+func (l *Layout) lookup(ctx context.Context, r Reference) (Named, error) {
+	none := fmt.Errorf("image %s is not in the store: %w", r, fs.ErrNotExist)
+	if r == (Reference{}) {
+		return Named{}, none
+	}
+	n, err := readRecord(l.recordPath(r, ""))
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return n, err
+	}
+	if r.Digest == "" {
+		return n, none
+	}
+	all, err := l.List(ctx)
+	if err != nil {
+		return n, err
+	}
+	for _, n := range all { // the digest says all there is to say: any name will do
+		if n.Descriptor.Digest == r.Digest {
+			return n, nil
+		}
+	}
+	return n, none
+}
+
+// Find finds an image by anything people type: name, digest, ID or unique prefix of one. fs.ErrNotExist if there is
+// none; an ambiguous prefix is an error that names it.
+func (l *Layout) Find(ctx context.Context, s string) (Named, error) {
+	prefix, isDigest := strings.CutPrefix(s, "sha256:")
+	if !isDigest {
+		if r, err := ParseReference(s); err == nil {
+			n, err := l.lookup(ctx, r)
+			if !errors.Is(err, fs.ErrNotExist) {
+				return n, err
+			}
+		} else if !isHex(s) {
+			return Named{}, err
+		}
+	}
+	if prefix == "" || len(prefix) > hexLen || !isHex(prefix) {
+		return Named{}, fmt.Errorf("image %q is not in the store: %w", clip(s), fs.ErrNotExist)
+	}
+	all, err := l.List(ctx)
+	if err != nil {
+		return Named{}, err
+	}
+	return findPrefix(all, prefix, s)
+}
+
+// findPrefix finds the one image whose ID or digest begins with prefix, by its first name.
+func findPrefix(all []Named, prefix, asked string) (Named, error) {
+	var found []Named
+	for _, n := range all {
+		if !hasPrefix(n.ID, prefix) && !hasPrefix(n.Descriptor.Digest, prefix) {
+			continue
+		}
+		same := func(o Named) bool {
+			return o.Descriptor.Digest == n.Descriptor.Digest || o.ID != "" && o.ID == n.ID
+		}
+		if !slices.ContainsFunc(found, same) {
+			found = append(found, n)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Named{}, fmt.Errorf("image %q is not in the store: %w", clip(asked), fs.ErrNotExist)
+	case 1:
+		return found[0], nil
+	}
+	var ids []string
+	for _, n := range found[:min(len(found), 4)] {
+		ids = append(ids, string(cmp.Or(n.ID, n.Descriptor.Digest))[:len("sha256:")+12])
+	}
+	return Named{}, fmt.Errorf("image %q is ambiguous: %d images begin with it, such as %s", clip(asked), len(found), strings.Join(ids, ", "))
+}
+
+func hasPrefix(d digest.Digest, prefix string) bool {
+	return d != "" && strings.HasPrefix(d.Encoded(), prefix)
+}
+
+// Tag publishes, then names d. An image with no name is recorded with Tag(ctx, Reference{}, d). What had the name before
+// stays, nameless if it has no other. When Tag returns nil, the image is whole and it and its name survive a power cut.
+func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) error {
+	if err := checkDescriptor(d); err != nil {
+		return err
+	}
+	if err := l.Publish(ctx); err != nil {
+		return err
+	}
+	id, err := l.whole(ctx, d)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", cmp.Or(r.String(), string(d.Digest)), err)
+	}
+	path := l.recordPath(r, d.Digest)
+	// Only what makes the image be found is kept: a platform, annotations and data are the index's business.
+	n := Named{r, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, id}
+	if same(path, n) {
+		if _, err := os.Lstat(l.stale()); err != nil {
+			return nil
+		}
+	}
+	return l.withNames(func() error { return l.tag(path, n) })
+}
+
+func same(path string, n Named) bool {
+	old, err := readRecord(path)
+	return err == nil && old.ID == n.ID && old.Descriptor.Digest == n.Descriptor.Digest &&
+		old.Descriptor.Size == n.Descriptor.Size && old.Descriptor.MediaType == n.Descriptor.MediaType
+}
+
+func (l *Layout) tag(path string, n Named) error {
+	old, err := readRecord(path)
+	replaces := err == nil && old.Descriptor.Digest != n.Descriptor.Digest
+	all, _, err := l.records()
+	if err != nil {
+		return err
+	}
+	if n.Reference == (Reference{}) && holders(all, n.Descriptor.Digest) > 0 {
+		return nil // it has a name, or is recorded
+	}
+	if err := l.markStale(); err != nil {
+		return err
+	}
+	if replaces && holders(all, old.Descriptor.Digest) == 1 {
+		if err := l.writeRecord(l.recordPath(Reference{}, old.Descriptor.Digest), Named{Reference{}, old.Descriptor, old.ID}); err != nil {
+			return err
+		}
+	}
+	if err := l.writeRecord(path, n); err != nil {
+		return err
+	}
+	if n.Reference != (Reference{}) {
+		if err := os.Remove(l.recordPath(Reference{}, n.Descriptor.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return l.writeIndex()
+}
+
+// holders counts the records of an image.
+func holders(all []Named, d digest.Digest) (count int) {
+	for _, n := range all {
+		if n.Descriptor.Digest == d {
+			count++
+		}
+	}
+	return count
+}
+
+func (l *Layout) writeRecord(path string, n Named) error {
+	data, err := json.Marshal(record{n.Reference.String(), n.ID, n.Descriptor})
+	if err != nil {
+		return err
+	}
+	return l.staging.writeDurably(path, data, "image.tag")
+}
+
+// Untag removes a name; the image stays, nameless, until pruned or removed by [Layout.Remove]. fs.ErrNotExist if there is
+// no such name.
+func (l *Layout) Untag(_ context.Context, r Reference) error {
+	path := l.recordPath(r, "")
+	return l.withNames(func() error {
+		n, err := readRecord(path)
+		if errors.Is(err, fs.ErrNotExist) || r == (Reference{}) {
+			return fmt.Errorf("image %s is not in the store: %w", r, fs.ErrNotExist)
+		}
+		damaged := err != nil // then there is nothing that could stay
+		all, _, err := l.records()
+		if err != nil {
+			return err
+		}
+		return l.dropRecords(func() error {
+			if !damaged && holders(all, n.Descriptor.Digest) == 1 {
+				return os.Rename(path, l.recordPath(Reference{}, n.Descriptor.Digest))
+			}
+			return os.Remove(path)
+		})
+	})
+}
+
+// Remove removes every record, with a name or without, of the image whose manifest is d. Its blobs stay until Prune.
+func (l *Layout) Remove(_ context.Context, d digest.Digest) error {
+	return l.withNames(func() error {
+		all, _, err := l.records()
+		if err != nil {
+			return err
+		}
+		if holders(all, d) == 0 {
+			return notHere("image", d)
+		}
+		return l.dropRecords(func() error {
+			for _, n := range all {
+				if n.Descriptor.Digest != d {
+					continue
+				}
+				if err := os.Remove(l.recordPath(n.Reference, d)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// dropRecords has drop remove records, and makes that durable. It works on a full disk: index.json is then left for later.
+func (l *Layout) dropRecords(drop func() error) error {
+	if err := l.markStale(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	if err := failpoint.At("image.untag.before-remove"); err != nil {
+		return err
+	}
+	if err := drop(); err != nil {
+		return err
+	}
+	if err := failpoint.At("image.untag.after-remove"); err != nil {
+		return err
+	}
+	if err := syncDir(l.names()); err != nil {
+		return err
+	}
+	if err := l.writeIndex(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	maxZstdWindow = 128 << 20 // bytes of memory that a frame may ask for
+	bufSize       = 256 << 10
+)
+
+// OpenTar makes sure that the uncompressed tar of the layer is here (inflating its blob if need be) and opens it. Of
+// callers that want the same tar at the same time, in this process or another, one does the work. fs.ErrNotExist if
+// neither the tar nor its blob is here.
+func (l *Layout) OpenTar(ctx context.Context, layer Layer) (*os.File, error) {
+	f, err := l.OpenBlob(layer.DiffID)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	blob, err := l.OpenBlob(layer.Blob.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", layer.DiffID, err)
+	}
+	defer blob.Close()
+	// The lock is on the blob itself: every process that could do the work has it open, and no lock file is left behind.
+	if err := waitFlock(ctx, blob); err != nil {
+		return nil, err
+	}
+	if ok, err := l.staging.Adopt(l.BlobPath(layer.DiffID)); err != nil || ok {
+		if err == nil {
+			f, err = l.OpenBlob(layer.DiffID)
+		}
+		return f, err
+	}
+	if err := l.inflate(ctx, layer, bufio.NewReaderSize(blob, bufSize), nil); err != nil {
+		return nil, fmt.Errorf("layer %s: %w", layer.Blob.Digest, err)
+	}
+	return l.OpenBlob(layer.DiffID)
+}
+
+// waitFlock takes an exclusive flock, which is given up when f is closed. It asks again and again, because a flock that
+// blocks cannot be cancelled.
+func waitFlock(ctx context.Context, f *os.File) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// PushLayer stores a layer's blob as [Layout.Push] does, and the tar that it holds, in one pass. The tar's bytes, which
+// are not verified before PushLayer returns nil, go to tap as well, unless that is nil.
+func (l *Layout) PushLayer(ctx context.Context, layer Layer, r io.Reader, tap io.Writer) (err error) {
+	if err := errors.Join(checkDescriptor(layer.Blob), CheckDigest(layer.DiffID)); err != nil {
+		return err
+	}
+	var store io.Writer = io.Discard
+	var f *StagedFile
+	if layer.Blob.Digest != layer.DiffID { // else the tar is the blob
+		if f, err = l.staging.Create(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		store = &guarded{ctx: ctx, w: f, free: l.free, dir: l.root}
+	}
+	blob := bufio.NewReaderSize(io.TeeReader(Verify(r, layer.Blob), store), bufSize)
+	if err := l.inflate(ctx, layer, blob, tap); err != nil {
+		return fmt.Errorf("layer %s: %w", layer.Blob.Digest, err)
+	}
+	if f == nil {
+		return nil
+	}
+	return f.Commit(l.BlobPath(layer.Blob.Digest))
+}
+
+// inflate stages the tar that blob holds and reads blob to its end. Decompression goes on one core; hash, tap and disk on
+// another.
+func (l *Layout) inflate(ctx context.Context, layer Layer, blob *bufio.Reader, tap io.Writer) (err error) {
+	f, err := l.staging.Create()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	r, err := Decompress(blob)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	hash := sha256.New()
+	w := io.MultiWriter(hash, &guarded{ctx: ctx, w: f, free: l.free, dir: l.root})
+	if tap != nil {
+		w = io.MultiWriter(w, tap)
+	}
+	if err := copyAhead(w, r); err != nil {
+		return err
+	}
+	// The decompressor may stop before the last bytes, which the digest covers too.
+	if n, err := io.Copy(io.Discard, blob); err != nil {
+		return err
+	} else if n > 0 {
+		return fmt.Errorf("%d bytes follow the compressed tar", n)
+	}
+	if got := sumDigest(hash); got != layer.DiffID {
+		return fmt.Errorf("tar has digest %s, not the diffID %s", got, layer.DiffID)
+	}
+	return f.Commit(l.BlobPath(layer.DiffID))
+}
+
+// Decompress tells by its first bytes whether r is gzip, zstd or neither, and returns a reader of what it holds.
+func Decompress(r *bufio.Reader) (io.ReadCloser, error) {
+	magic, err := r.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		return gzip.NewReader(r)
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), // a frame; or one to be skipped, before it:
+		len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18}):
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, err
+		}
+		return z.IOReadCloser(), nil
+	}
+	return io.NopCloser(r), nil
+}
+
+// copyAhead copies with reading and writing each in its own goroutine, some buffers apart.
+func copyAhead(w io.Writer, r io.Reader) error {
+	const ahead = 4
+	type chunk struct {
+		buf []byte
+		n   int
+		err error
+	}
+	empty, full := make(chan []byte, ahead), make(chan chunk, ahead)
+	for range ahead {
+		empty <- make([]byte, bufSize)
+	}
+	go func() {
+		defer close(full)
+		for buf := range empty {
+			n, err := 0, error(nil)
+			for m := 0; n < len(buf) && err == nil; n += m { // io.ReadFull would hide why a buffer is not full
+				m, err = r.Read(buf[n:])
+			}
+			full <- chunk{buf, n, err}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	var failed error
+	for c := range full {
+		if failed == nil && c.n > 0 {
+			_, failed = w.Write(c.buf[:c.n])
+		}
+		switch {
+		case failed != nil: // no more buffers: the reader stops after those it has
+			if empty != nil {
+				close(empty)
+				empty = nil
+			}
+		case c.err == io.EOF:
+			return nil
+		case c.err != nil:
+			failed = c.err
+		default:
+			empty <- c.buf
+		}
+	}
+	return failed
+}

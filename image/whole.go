@@ -1,0 +1,74 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// whole makes sure that all parts of an image are here, sizes right, and returns its ID. Of an index, at least one of
+// its images has to be here, and those that are have to be whole.
+func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest, error) {
+	raw, err := l.readSmall(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	if !IsIndex(d.MediaType) && (d.MediaType != "" || !looksLikeIndex(raw)) {
+		return l.wholeManifest(ctx, d, raw)
+	}
+	x, err := ParseIndex(raw, d.MediaType)
+	if err != nil {
+		return "", fmt.Errorf("index %s: %w", d.Digest, err)
+	}
+	found := false
+	for _, child := range x.Manifests {
+		ok, err := l.Exists(ctx, child)
+		if err != nil {
+			return "", err
+		}
+		if !ok || isAttestation(child) || !IsManifest(child.MediaType) {
+			continue
+		}
+		raw, err := l.readSmall(ctx, child)
+		if err != nil {
+			return "", err
+		}
+		if _, err := l.wholeManifest(ctx, child, raw); err != nil {
+			return "", err
+		}
+		found = true
+	}
+	if !found {
+		return "", fmt.Errorf("index %s: none of its images is in the store: %w", d.Digest, fs.ErrNotExist)
+	}
+	img, err := l.Image(ctx, d, nil)
+	if err != nil {
+		return "", nil // it is for another platform than this machine's
+	}
+	return img.ID(), nil
+}
+
+func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, raw []byte) (digest.Digest, error) {
+	m, err := ParseManifest(raw, d.MediaType)
+	if err != nil {
+		return "", fmt.Errorf("manifest %s: %w", d.Digest, err)
+	}
+	config, err := l.readSmall(ctx, m.Config)
+	if err != nil {
+		return "", err
+	}
+	if _, err := ParseConfig(config, m); err != nil {
+		return "", fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
+	}
+	for _, layer := range m.Layers {
+		if ok, err := l.Exists(ctx, layer); err != nil {
+			return "", err
+		} else if !ok {
+			return "", notHere("layer", layer.Digest)
+		}
+	}
+	return m.Config.Digest, nil
+}
