@@ -1,0 +1,61 @@
+//go:build failpoint
+
+package image
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+)
+
+// TestFailPoints stops naming an image at each point, and looks at what a later process finds.
+func TestFailPoints(t *testing.T) {
+	for _, point := range []string{
+		"image.create.before-rename", "image.create.after-rename",
+		"image.publish.before-sync", "image.publish.before-rename", "image.publish.amid-rename", "image.publish.after-rename",
+		"image.tag.before-rename", "image.tag.after-rename", "image.index.before-rename", "image.index.after-rename",
+		"image.untag.before-remove", "image.untag.after-remove",
+	} {
+		root := t.TempDir()
+		st := openStaging(t, root)
+		run := func() error {
+			l, err := OpenLayout(root, st)
+			if err != nil {
+				return err
+			}
+			img := writeImage(t, l, "content")
+			if err := l.Tag(t.Context(), mustParse(t, "app"), img.Descriptor); err != nil {
+				return err
+			}
+			return l.Untag(t.Context(), mustParse(t, "app"))
+		}
+		t.Setenv("FORGE_FAILPOINT", point+":error")
+		if err := run(); err == nil || !strings.Contains(err.Error(), "fail point "+point) {
+			t.Errorf("%s: %v", point, err)
+		}
+		t.Setenv("FORGE_FAILPOINT", "")
+		st.Close() // as the sweep would
+
+		l := openLayout(t, root)
+		all, err := l.List(t.Context())
+		if err != nil {
+			t.Errorf("%s: List: %v", point, err)
+		}
+		for _, n := range all {
+			if _, err := l.whole(t.Context(), n.Descriptor); err != nil {
+				t.Errorf("%s: listed and not whole: %v", point, err)
+			}
+		}
+		if got, want := indexListing(t, l), listing(t, l); got != want {
+			t.Errorf("%s: index.json = %s, want %s", point, got, want)
+		}
+		st = l.Staging()
+		if err := run(); err != nil {
+			t.Errorf("%s: next run: %v", point, err)
+		}
+		if _, err := l.Resolve(t.Context(), mustParse(t, "app")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: next run left the name: %v", point, err)
+		}
+	}
+}

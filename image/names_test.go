@@ -1,0 +1,403 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func tag(t testing.TB, l *Layout, name string, img *Image) {
+	t.Helper()
+	var r Reference
+	if name != "" {
+		r = mustParse(t, name)
+	}
+	if err := l.Tag(t.Context(), r, img.Descriptor); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listing is what List says: name=first digits of the ID.
+func listing(t testing.TB, l *Layout) string {
+	t.Helper()
+	all, err := l.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, n := range all {
+		fmt.Fprintf(&b, "%s=%s ", n.Reference.Familiar(), n.ID.Encoded()[:8])
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// indexListing is what index.json says, in the same form.
+func indexListing(t testing.TB, l *Layout) string {
+	t.Helper()
+	var x ocispec.Index
+	data, err := os.ReadFile(l.index())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &x); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, d := range x.Manifests {
+		img, err := l.Image(t.Context(), d, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r Reference
+		if name := d.Annotations[ocispec.AnnotationRefName]; name != "" {
+			r = mustParse(t, name)
+		}
+		fmt.Fprintf(&b, "%s=%s ", r.Familiar(), img.ID().Encoded()[:8])
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func TestTagAndUntag(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	one, two := writeImage(t, l, "one"), writeImage(t, l, "two")
+	id1, id2 := one.ID().Encoded()[:8], two.ID().Encoded()[:8]
+	untag := func(name string) func() {
+		return func() {
+			if err := l.Untag(t.Context(), mustParse(t, name)); err != nil {
+				t.Errorf("Untag %s: %v", name, err)
+			}
+		}
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want string
+	}{
+		{"name it", func() { tag(t, l, "a", one) }, "a:latest=" + id1},
+		{"again", func() { tag(t, l, "a", one) }, "a:latest=" + id1},
+		{"a second name", func() { tag(t, l, "b", one) }, "a:latest=" + id1 + " b:latest=" + id1},
+		{"another takes a name", func() { tag(t, l, "a", two) }, "a:latest=" + id2 + " b:latest=" + id1},
+		{"and the last name", func() { tag(t, l, "b", two) }, "a:latest=" + id2 + " b:latest=" + id2 + " =" + id1},
+		{"the nameless gets a name", func() { tag(t, l, "c", one) }, "a:latest=" + id2 + " b:latest=" + id2 + " c:latest=" + id1},
+		{"no name is needed", func() { tag(t, l, "", one) }, "a:latest=" + id2 + " b:latest=" + id2 + " c:latest=" + id1},
+		{"remove one of two names", untag("a"), "b:latest=" + id2 + " c:latest=" + id1},
+		{"remove the last name", untag("b"), "c:latest=" + id1 + " =" + id2},
+		{"record without a name", func() { tag(t, l, "", two) }, "c:latest=" + id1 + " =" + id2},
+		{"remove by digest", func() { l.Remove(t.Context(), two.Descriptor.Digest) }, "c:latest=" + id1},
+		{"remove with its name", func() { l.Remove(t.Context(), one.Descriptor.Digest) }, ""},
+	} {
+		step.do()
+		if got := listing(t, l); got != step.want {
+			t.Errorf("%s: List = %s, want %s", step.name, got, step.want)
+		}
+		if got := indexListing(t, l); got != step.want {
+			t.Errorf("%s: index.json = %s, want %s", step.name, got, step.want)
+		}
+		if _, err := os.Lstat(l.stale()); err == nil {
+			t.Errorf("%s: left the mark", step.name)
+		}
+	}
+	if err := l.Untag(t.Context(), mustParse(t, "a")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Untag of nothing: %v", err)
+	}
+	if err := l.Remove(t.Context(), one.Descriptor.Digest); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Remove of nothing: %v", err)
+	}
+}
+
+func TestTagLongName(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	name := "registry.example.com/" + strings.Repeat("a/", 120) + "a:" + strings.Repeat("t", 128)
+	img := writeImage(t, l, "x")
+	tag(t, l, name, img)
+	if d, err := l.Resolve(t.Context(), mustParse(t, name)); err != nil || d.Digest != img.Descriptor.Digest {
+		t.Errorf("Resolve = %v, %v", d, err)
+	}
+	if got, want := listing(t, l), name+"="+img.ID().Encoded()[:8]; got != want {
+		t.Errorf("List = %s, want %s", got, want)
+	}
+	if err := l.Untag(t.Context(), mustParse(t, name)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTagNeedsTheWholeImage(t *testing.T) {
+	for _, part := range []string{"layer", "config", "manifest"} {
+		l := openLayout(t, t.TempDir())
+		img := writeImage(t, l, "x")
+		if err := l.Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d := map[string]digest.Digest{"layer": img.Layers()[0].Blob.Digest, "config": img.ID(), "manifest": img.Descriptor.Digest}[part]
+		os.Remove(l.BlobPath(d))
+		err := l.Tag(t.Context(), mustParse(t, "x"), img.Descriptor)
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), string(d)) || !strings.Contains(err.Error(), "image docker.io/library/x:latest: ") {
+			t.Errorf("Tag without its %s: %v", part, err)
+		}
+		if got := listing(t, l); got != "" {
+			t.Errorf("without %s: List = %s", part, got)
+		}
+	}
+}
+
+func TestResolveDigest(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	img := writeImage(t, l, "x")
+	tag(t, l, "ghcr.io/o/r:v1", img)
+	d := string(img.Descriptor.Digest)
+	for name, want := range map[string]string{
+		"ghcr.io/o/r:v1":         "",
+		"ghcr.io/o/r@" + d:       "",
+		"ghcr.io/o/r:other@" + d: "",
+		"ghcr.io/o/r:other":      "image ghcr.io/o/r:other is not in the store",
+		"ghcr.io/o/r@" + digA:    "image ghcr.io/o/r@" + digA + " is not in the store",
+		"ghcr.io/o/r:v1@" + digA: "image ghcr.io/o/r:v1@" + digA + " is not in the store",
+	} {
+		got, err := l.Resolve(t.Context(), mustParse(t, name))
+		if !strings.HasPrefix(errText(err), want) || (err == nil) != (want == "") || err == nil && got.Digest != img.Descriptor.Digest {
+			t.Errorf("Resolve(%s) = %v, %v, want %q", name, got.Digest, err, want)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	var images []*Image
+	for i := range 40 { // with 16 first digits, some IDs share theirs
+		img := writeImage(t, l, fmt.Sprint(i))
+		images = append(images, img)
+		tag(t, l, fmt.Sprint("image", i), img)
+	}
+	img := images[7]
+	tag(t, l, "beef", img) // hexadecimal, and a name
+	for in, want := range map[string]string{
+		"image7":                             "",
+		"docker.io/library/image7:latest":    "",
+		"beef":                               "",
+		string(img.ID()):                     "",
+		img.ID().Encoded():                   "",
+		img.ID().Encoded()[:12]:              "",
+		"sha256:" + img.ID().Encoded()[:12]:  "",
+		string(img.Descriptor.Digest):        "",
+		img.Descriptor.Digest.Encoded()[:12]: "",
+		"image99":                            `image "image99" is not in the store`,
+		"sha256:":                            `image "sha256:" is not in the store`,
+		hexA:                                 `image "` + hexA + `" is not in the store`,
+		"Image7":                             `reference "Image7": repository must be lower case`,
+		img.ID().Encoded()[:1]:               `image "` + img.ID().Encoded()[:1] + `" is ambiguous`,
+	} {
+		n, err := l.Find(t.Context(), in)
+		if !strings.HasPrefix(errText(err), want) || (err == nil) != (want == "") || err == nil && n.ID != img.ID() {
+			t.Errorf("Find(%s) = %v, %v, want %q", in, n.ID, err, want)
+		}
+	}
+}
+
+func TestDamagedRecords(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	img := writeImage(t, l, "x")
+	tag(t, l, "good", img)
+	for i, content := range []string{"", "{", `{"name":"../x"}`, `{"name":"a","descriptor":{"digest":"sha256:.."}}`, "\x00\x00\x00"} {
+		name := fmt.Sprint("bad", i)
+		path := l.recordPath(mustParse(t, name), "")
+		os.WriteFile(path, []byte(content), 0o600)
+		if _, err := l.Resolve(t.Context(), mustParse(t, name)); err == nil || !strings.Contains(err.Error(), path+": damaged record") {
+			t.Errorf("Resolve of record %q: %v", content, err)
+		}
+		if got, want := listing(t, l), "good:latest="+img.ID().Encoded()[:8]; got != want {
+			t.Errorf("with record %q: List = %s, want %s", content, got, want)
+		}
+	}
+	tag(t, l, "bad0", img)
+	if d, err := l.Resolve(t.Context(), mustParse(t, "bad0")); err != nil || d.Digest != img.Descriptor.Digest {
+		t.Errorf("after naming it anew: %v, %v", d, err)
+	}
+	if err := l.Untag(t.Context(), mustParse(t, "bad1")); err != nil {
+		t.Errorf("Untag of a damaged record: %v", err)
+	}
+}
+
+func TestStaleIndexIsMadeAnew(t *testing.T) {
+	root := t.TempDir()
+	l := openLayout(t, root)
+	tag(t, l, "a", writeImage(t, l, "x"))
+	os.WriteFile(l.stale(), nil, 0o600)
+	os.WriteFile(l.index(), []byte("{}"), 0o600)
+	l = openLayout(t, root)
+	if got, want := indexListing(t, l), listing(t, l); got != want {
+		t.Errorf("index.json = %s, want %s", got, want)
+	}
+}
+
+func TestTagConcurrent(t *testing.T) {
+	root := t.TempDir()
+	images := make([]*Image, 4)
+	setup := openLayout(t, root)
+	for i := range images {
+		images[i] = writeImage(t, setup, fmt.Sprint(i))
+	}
+	if err := setup.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for _, img := range images {
+		l := openLayout(t, root) // each stands for a process
+		wg.Go(func() {
+			for i := range 10 {
+				for _, name := range []string{"shared", fmt.Sprint("own", i, "-", img.ID().Encoded()[:8])} {
+					if err := l.Tag(t.Context(), mustParse(t, name), img.Descriptor); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, want := indexListing(t, setup), listing(t, setup); got != want || strings.Count(got, "=") != 41 {
+		t.Errorf("index.json = %s\nList = %s", got, want)
+	}
+}
+
+// writeIndexOf stages an index of images, by platform.
+func writeIndexOf(t testing.TB, l *Layout, images map[string]*Image) ocispec.Descriptor {
+	t.Helper()
+	x := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for platform, img := range images {
+		d := img.Descriptor
+		parts := append(strings.Split(platform, "/"), "", "")
+		d.Platform = &ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
+		x.Manifests = append(x.Manifests, d)
+	}
+	slices.SortFunc(x.Manifests, func(a, b ocispec.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
+	data, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return push(t, l, x.MediaType, data)
+}
+
+func TestPlatforms(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	images := map[string]*Image{}
+	for _, p := range []string{"linux/amd64", "linux/arm64", "linux/arm/v6", "linux/arm/v7", "linux/386", "windows/amd64"} {
+		images[p] = writeImage(t, l, p)
+	}
+	x := writeIndexOf(t, l, images)
+	for _, test := range []struct {
+		want     string
+		platform ocispec.Platform
+	}{
+		{"linux/amd64", ocispec.Platform{OS: "linux", Architecture: "amd64"}},
+		{"linux/amd64", ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"}},
+		{"linux/arm64", ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}},
+		{"linux/arm/v7", ocispec.Platform{OS: "linux", Architecture: "arm"}},
+		{"linux/arm/v6", ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}},
+		{"has no image for linux/riscv64, only for ", ocispec.Platform{OS: "linux", Architecture: "riscv64"}},
+	} {
+		img, err := l.Image(t.Context(), x, &test.platform)
+		if want := images[test.want]; want == nil {
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v: %v, want %q", test.platform, err, test.want)
+			}
+		} else if err != nil || img.ID() != want.ID() {
+			t.Errorf("%v: not the image for %s: %v", test.platform, test.want, err)
+		}
+	}
+	if err := l.Tag(t.Context(), mustParse(t, "multi"), x); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(l.BlobPath(images["linux/arm64"].Descriptor.Digest)) // was not pulled: fine
+	os.Remove(l.BlobPath(images["linux/386"].Layers()[0].DiffID))  // is in pieces: not fine
+	if err := l.Tag(t.Context(), mustParse(t, "multi2"), x); err == nil {
+		t.Error("an index with an incomplete image got a name")
+	}
+	os.Remove(l.BlobPath(images["linux/386"].Descriptor.Digest))
+	if err := l.Tag(t.Context(), mustParse(t, "multi2"), x); err != nil {
+		t.Errorf("an index with some of its images: %v", err)
+	}
+	if n, err := l.Find(t.Context(), "multi2"); err != nil || n.ID == "" {
+		t.Errorf("Find(multi2) = %v, %v", n, err)
+	}
+}
+
+func TestManifestLimits(t *testing.T) {
+	config := `{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digA + `","size":2}`
+	layer := `{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"` + digA + `","size":2}`
+	const manifest = ocispec.MediaTypeImageManifest
+	for _, test := range []struct{ name, doc, mediaType, want string }{
+		{"good", `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + `]}`, manifest, ""},
+		{"docker", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerManifest + `","config":{"mediaType":"` + mediaTypeDockerConfig + `","digest":"` + digA + `","size":2},"layers":[{"mediaType":"` + mediaTypeDockerLayer + `.gzip","digest":"` + digA + `","size":2}]}`, mediaTypeDockerManifest, ""},
+		{"both", `{"schemaVersion":2,"config":` + config + `,"layers":[],"manifests":[]}`, manifest, "both layers and manifests"},
+		{"other type", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerManifest + `","config":` + config + `}`, manifest, "and came as"},
+		{"index type", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerIndex + `","config":` + config + `}`, "", "not the media type of an image manifest"},
+		{"schema 1", `{"schemaVersion":1,"fsLayers":[]}`, "", "schema 1"},
+		{"schema 3", `{"schemaVersion":3}`, "", "schema version 3"},
+		{"no config", `{"schemaVersion":2,"layers":[]}`, manifest, "no configuration"},
+		{"artifact", `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"` + digA + `","size":2}}`, manifest, "is not an image's"},
+		{"layer type", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, "layer.v1.tar", "layer.v1.tar+xz", 1) + `]}`, manifest, "unknown media type"},
+		{"negative size", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, ":2}", ":-2}", 1) + `]}`, manifest, "out of range"},
+		{"absurd size", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, ":2}", ":9007199254740993}", 1) + `]}`, manifest, "out of range"},
+		{"digest", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, digA, "sha256:../x", 1) + `]}`, manifest, "64 lower case"},
+		{"many layers", `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + strings.Repeat(","+layer, 500) + `]}`, manifest, "501 layers"},
+		{"large", `{"schemaVersion":2,"config":` + config + `}` + strings.Repeat(" ", MaxManifestSize), manifest, "more than the 4194304"},
+		{"no JSON", `<html>`, manifest, "invalid character"},
+	} {
+		_, err := ParseManifest([]byte(test.doc), test.mediaType)
+		if !strings.Contains(errText(err), test.want) || (err == nil) != (test.want == "") {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+	if _, err := ParseConfig([]byte(`{"rootfs":{"diff_ids":["`+digA+`"]}}`), ocispec.Manifest{}); err == nil || err.Error() != "names 1 layers, its manifest 0" {
+		t.Errorf("count of layers: %v", err)
+	}
+	l := openLayout(t, t.TempDir())
+	big := describe(manifest, bytes.Repeat([]byte(" "), MaxManifestSize+1))
+	if _, err := l.Image(t.Context(), big, nil); err == nil || !strings.Contains(err.Error(), "4194305 bytes are more than") {
+		t.Errorf("large manifest: %v", err)
+	}
+	// An index that holds itself cannot be made; a deep one can.
+	d := writeImage(t, l, "x").Descriptor
+	for range maxIndexDepth + 1 {
+		data, _ := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []ocispec.Descriptor{d}})
+		d = push(t, l, ocispec.MediaTypeImageIndex, data)
+	}
+	if _, err := l.Image(t.Context(), d, nil); err == nil || !strings.Contains(err.Error(), "more than 4 indexes within each other") {
+		t.Errorf("deep index: %v", err)
+	}
+}
+
+func FuzzParseManifest(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digA + `","size":2},"layers":[]}`))
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digA + `","size":2,"platform":{"os":"linux","architecture":"arm","variant":"v7"}}]}`))
+	f.Add([]byte(`{"name":"a","id":"` + digA + `","descriptor":{"digest":"` + digA + `","size":3}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if m, err := ParseManifest(data, ""); err == nil {
+			for _, d := range append(m.Layers, m.Config) {
+				if checkDescriptor(d) != nil || filepath.Base(d.Digest.Encoded()) != d.Digest.Encoded() {
+					t.Errorf("accepted %q", d.Digest)
+				}
+			}
+		}
+		if x, err := ParseIndex(data, ""); err == nil {
+			if d, err := SelectPlatform(x, &ocispec.Platform{OS: "linux", Architecture: "arm64"}); err == nil && checkDescriptor(d) != nil {
+				t.Errorf("selected %q", d.Digest)
+			}
+		}
+		_, _ = ParseConfig(data, ocispec.Manifest{})
+		if n, err := parseRecord("a", data); err == nil && (n.Reference == Reference{} || CheckDigest(n.Descriptor.Digest) != nil) {
+			t.Errorf("record %q gives %v", data, n)
+		}
+	})
+}
