@@ -1,0 +1,357 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+)
+
+func open(t testing.TB) *Store {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "a/cache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func keyOf(fields ...Field) Key {
+	var h Hash
+	for _, f := range fields {
+		h.Field(f.Name, f.Values...)
+	}
+	return h.Key()
+}
+
+func entry(name string, size int64, fields ...Field) Entry {
+	d := digest.FromString(name + fmt.Sprint(size))
+	return Entry{
+		Layer:    image.Layer{Blob: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: size}, DiffID: d},
+		Created:  time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC),
+		Duration: time.Second,
+		Name:     name,
+		Fields:   fields,
+	}
+}
+
+func put(t testing.TB, s *Store, k Key, e Entry) {
+	t.Helper()
+	if err := s.Put(k, e); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHash(t *testing.T) {
+	// A key is on disk, and in other machines' caches: it may not change unawares.
+	if got, want := keyOf(Field{"run", []string{"a", "b"}}, Field{"dir", nil}).String(), "6e6d2bf2f4a5d40a785695a4ca7a0b635db30ddfc9877b5d50ad922ba91883c3"; got != want {
+		t.Errorf("key = %s, want %s", got, want)
+	}
+	different := [][]Field{
+		nil,
+		{{"", nil}},
+		{{"", []string{""}}},
+		{{"a", nil}},
+		{{"a", []string{""}}},
+		{{"a", []string{"b"}}},
+		{{"a", []string{"b", ""}}},
+		{{"a", []string{"", "b"}}},
+		{{"ab", nil}},
+		{{"a", nil}, {"b", nil}},
+		{{"b", nil}, {"a", nil}},
+		{{"a", []string{"b"}}, {"c", nil}},
+		{{"a", []string{"b", "c"}}},
+		{{"a", []string{"bc"}}},
+	}
+	seen := map[Key]int{}
+	for i, fields := range different {
+		k := keyOf(fields...)
+		if j, ok := seen[k]; ok {
+			t.Errorf("%v and %v have one key", different[j], fields)
+		}
+		seen[k] = i
+	}
+	var h Hash
+	h.Field("a", "b")
+	before := h.Key()
+	if h.Key() != before {
+		t.Error("Key changes the hash")
+	}
+	values := []string{"x"}
+	h.Field("c", values...)
+	values[0] = "y"
+	if got := h.Fields(); h.Key() == before || !reflect.DeepEqual(got, []Field{{"a", []string{"b"}}, {"c", []string{"x"}}}) {
+		t.Errorf("fields = %v", got)
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	k := keyOf(Field{"a", nil})
+	if got, err := ParseKey(k.String()); err != nil || got != k {
+		t.Errorf("ParseKey(%s) = %s, %v", k, got, err)
+	}
+	for _, s := range []string{"", "x", strings.ToUpper(k.String()), k.String()[1:], k.String() + "00", "../" + k.String()} {
+		if _, err := ParseKey(s); err == nil {
+			t.Errorf("ParseKey(%q) succeeded", s)
+		}
+	}
+}
+
+func TestStore(t *testing.T) {
+	s := open(t)
+	f := Field{"run", []string{"make\x00<&>\xff"}} // what is no UTF-8 comes back changed, and is found all the same
+	k, e := keyOf(f), entry("RUN make", 5, Field{"run", []string{"make"}})
+	if _, ok := s.Get(k); ok {
+		t.Error("Get from an empty store")
+	}
+	put(t, s, k, entry("RUN old", 1, f))
+	put(t, s, k, e)
+	if got, ok := s.Get(k); !ok || !reflect.DeepEqual(got, e) {
+		t.Errorf("Get = %+v, %v, want %+v", got, ok, e)
+	}
+	info, err := os.Stat(s.path(k))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := s.Remove(k, keyOf()); err != nil {
+		t.Error(err)
+	}
+	if _, ok := s.Get(k); ok {
+		t.Error("Get after Remove")
+	}
+}
+
+func TestDamagedEntryIsAMiss(t *testing.T) {
+	s := open(t)
+	k, other := keyOf(Field{"a", nil}), keyOf(Field{"b", nil})
+	put(t, s, k, entry("x", 5, Field{"run", []string{"make"}}))
+	whole, err := os.ReadFile(s.path(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range whole {
+		os.WriteFile(s.path(k), whole[:n], 0o600)
+		if _, ok := s.Get(k); ok {
+			t.Fatalf("the first %d of %d bytes are a hit", n, len(whole))
+		}
+	}
+	for n := range whole {
+		flipped := append([]byte(nil), whole...)
+		flipped[n] ^= 1
+		os.WriteFile(s.path(k), flipped, 0o600)
+		if e, ok := s.Get(k); ok && e.Layer.DiffID != entry("x", 5).Layer.DiffID {
+			t.Fatalf("byte %d flipped is a hit", n)
+		}
+	}
+	os.WriteFile(s.path(other), whole, 0o600)
+	if _, ok := s.Get(other); ok {
+		t.Error("another key's entry is a hit")
+	}
+	os.Mkdir(s.path(keyOf(Field{"dir", nil})), 0o700)
+	if _, ok := s.Get(keyOf(Field{"dir", nil})); ok {
+		t.Error("a directory is a hit")
+	}
+	os.WriteFile(s.path(k), nil, 0o600)
+	put(t, s, k, entry("x", 5))
+	if _, ok := s.Get(k); !ok {
+		t.Error("a damaged entry is not replaced")
+	}
+}
+
+func TestConcurrentPut(t *testing.T) {
+	dir := t.TempDir()
+	k := keyOf(Field{"a", nil})
+	var wg sync.WaitGroup
+	for g := range 4 {
+		s, err := Open(dir) // each stands for a process
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			for i := range 100 {
+				if err := s.Put(k, entry(strings.Repeat("x", 1+i*g), 1)); err != nil {
+					t.Error(err)
+				}
+				if _, ok := s.Get(k); !ok {
+					t.Error("miss of an entry that is there")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		name   string
+		policy PrunePolicy
+		want   string // names that go
+	}{
+		{"all", PrunePolicy{}, "a b c d"},
+		{"until", PrunePolicy{Before: now.Add(-90 * time.Minute)}, "a b"},
+		{"size", PrunePolicy{MaxSize: 70}, "a"},
+		{"a shared layer counts once and goes last", PrunePolicy{MaxSize: 40}, "a b c"},
+		{"everything fits", PrunePolicy{MaxSize: 100}, ""},
+		{"nothing fits", PrunePolicy{MaxSize: 1}, "a b c d"},
+		{"own sizes", PrunePolicy{MaxSize: 2, Size: func(Entry) int64 { return 1 }}, "a"},
+		{"both", PrunePolicy{Before: now.Add(-90 * time.Minute), MaxSize: 40}, "a b c"},
+	} {
+		s := open(t)
+		for i, e := range []Entry{entry("a", 30), entry("b", 40), entry("c", 30), entry("b", 40)} {
+			e.Name = string(rune('a' + i))
+			k := keyOf(Field{e.Name, nil})
+			put(t, s, k, e)
+			used := now.Add(time.Duration(i-4) * time.Hour).Add(time.Hour)
+			os.Chtimes(s.path(k), time.Time{}, used)
+		}
+		gone, err := s.Prune(test.policy)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		var names []string
+		for _, r := range gone {
+			names = append(names, r.Entry.Name)
+			if _, ok := s.Get(r.Key); ok {
+				t.Errorf("%s: %s is still there", test.name, r.Entry.Name)
+			}
+		}
+		if got := strings.Join(names, " "); got != test.want {
+			t.Errorf("%s: %s went, want %s", test.name, got, test.want)
+		}
+		if rest, _ := s.List(); len(rest)+len(gone) != 4 {
+			t.Errorf("%s: %d stayed", test.name, len(rest))
+		}
+	}
+}
+
+func TestGetMarksUse(t *testing.T) {
+	s := open(t)
+	old := time.Now().Add(-48 * time.Hour)
+	used, unused := keyOf(Field{"used", nil}), keyOf(Field{"unused", nil})
+	for _, k := range []Key{used, unused} {
+		put(t, s, k, entry("x", 1))
+		os.Chtimes(s.path(k), time.Time{}, old)
+	}
+	s.Get(used)
+	gone, err := s.Prune(PrunePolicy{Before: time.Now().Add(-time.Hour)})
+	if err != nil || len(gone) != 1 || gone[0].Key != unused {
+		t.Errorf("Prune = %v, %v, want the one that was not used", gone, err)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	s := open(t)
+	litter := filepath.Join(s.dir, ".new-123")
+	os.WriteFile(litter, nil, 0o600)
+	put(t, s, keyOf(), entry("x", 1))
+	if all, err := s.List(); err != nil || len(all) != 1 {
+		t.Errorf("List = %v, %v", all, err)
+	}
+	if err := s.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(litter); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("litter: %v", err)
+	}
+	if _, ok := s.Get(keyOf()); !ok {
+		t.Error("Sweep took an entry")
+	}
+}
+
+func TestNearest(t *testing.T) {
+	s := open(t)
+	field := func(name, value string) Field { return Field{name, []string{value}} }
+	ask := []Field{field("run", "make"), field("env", "A=1"), field("dir", "/")}
+	if _, ok := s.Nearest("RUN make", ask); ok {
+		t.Error("Nearest in an empty store")
+	}
+	for i, e := range []Entry{
+		entry("RUN cmake", 1, field("run", "cmake"), field("env", "A=1"), field("dir", "/")),
+		entry("COPY a", 2, field("run", "make"), field("env", "A=1"), field("dir", "/")),
+		entry("RUN make", 3, field("run", "make"), field("env", "A=2"), field("dir", "/")),
+		entry("RUN make", 4, field("run", "make"), field("env", "A=3"), field("dir", "/")),
+		entry("RUN make", 5, field("run", "make"), field("env", "A=1"), field("dir", "/x"), field("below", "x")),
+		entry("RUN make", 6),
+		entry("", 7, ask...),
+	} {
+		e.Created = e.Created.Add(time.Duration(10-i) * time.Hour)
+		put(t, s, keyOf(Field{fmt.Sprint(i), nil}), e)
+	}
+	for _, test := range []struct {
+		name   string
+		fields []Field
+		want   int64 // size of the layer; 0 is none
+	}{
+		{"RUN make", ask, 3}, // as near as 4 and 5, and newer
+		{"RUN make", []Field{field("env", "A=3")}, 4},
+		{"RUN make", nil, 3},
+		{"RUN cmake ..", ask[1:], 1},
+		{"RUN other", []Field{field("nothing", "shared")}, 0},
+		{"ADD b", ask, 0},
+	} {
+		e, ok := s.Nearest(test.name, test.fields)
+		if ok != (test.want > 0) || e.Layer.Blob.Size != test.want {
+			t.Errorf("Nearest(%q, %v) = %d, %v, want %d", test.name, test.fields, e.Layer.Blob.Size, ok, test.want)
+		}
+	}
+	put(t, s, keyOf(Field{"later", nil}), entry("ADD b", 8))
+	if e, ok := s.Nearest("ADD b", ask); !ok || e.Layer.Blob.Size != 8 {
+		t.Error("Nearest misses an entry put after it was first asked")
+	}
+}
+
+func TestDiff(t *testing.T) {
+	const d1, d2 = "sha256:1111", "sha256:2222"
+	for _, test := range []struct {
+		name     string
+		old, new []Field
+		want     string
+	}{
+		{"nothing", []Field{{"run", []string{"a"}}}, []Field{{"run", []string{"a"}}}, ""},
+		{"env", []Field{{"env", []string{"PATH=/bin", "A=1", "B=2"}}}, []Field{{"env", []string{"PATH=/sbin", "A=1", "C=x=y"}}}, "env PATH changed; env C is new; env B is gone"},
+		{"order of env", []Field{{"env", []string{"A=1", "B=2"}}}, []Field{{"env", []string{"B=2", "A=1"}}}, "env changed order"},
+		{"command", []Field{{"run", []string{"/bin/sh", "-c", "make"}}}, []Field{{"run", []string{"/bin/sh", "-c", "make all"}}}, `command changed from "make" to "make all"`},
+		{"exec form", []Field{{"run", []string{"make", "x"}}}, []Field{{"run", []string{"make", "y"}}}, `command changed from "make x" to "make y"`},
+		{"long command", []Field{{"run", []string{strings.Repeat("é", 70)}}}, []Field{{"run", []string{"x"}}}, `command changed from "` + strings.Repeat("é", 60) + `…" to "x"`},
+		{"files", []Field{{"files /src", []string{d1}}}, []Field{{"files /src", []string{d2}}}, "files below /src changed"},
+		{"files by name", []Field{{"files src", []string{"a=1", "b=1", "c=1"}}}, []Field{{"files src", []string{"a=1", "b=2", "d=1"}}}, "file b changed; file d is new; file c is gone"},
+		{"many files", []Field{{"files src", []string{"a=1"}}}, []Field{{"files src", []string{"1=", "2=", "3=", "4=", "5=", "6=", "7="}}}, "file 1 is new; file 2 is new; file 3 is new; file 4 is new; file 5 is new; files below src: 3 more changed"},
+		{"below", []Field{{"below", []string{d1}}}, []Field{{"below", []string{d2}}}, "the layers below changed"},
+		{"a value", []Field{{"user", []string{"a"}}}, []Field{{"user", []string{"b"}}}, `user changed from "a" to "b"`},
+		{"a digest", []Field{{"content of mount 0", []string{d1}}}, []Field{{"content of mount 0", []string{d2}}}, "content of mount 0 changed"},
+		{"values", []Field{{"mount 0", []string{"bind", "/a"}}}, []Field{{"mount 0", []string{"bind", "/b"}}}, "mount 0 changed"},
+		{"new and gone", []Field{{"chown", []string{"1:1"}}}, []Field{{"chmod", []string{"644"}}, {"files a", []string{d1}}}, `chmod "644" is new; files below a is new; chown "1:1" is gone`},
+		{"one of two with one name", []Field{{"source", []string{"a"}}, {"source", []string{"b"}}}, []Field{{"source", []string{"b"}}, {"source", []string{"c"}}}, `source changed from "a" to "c"`},
+		{"a third", []Field{{"source", []string{"a"}}}, []Field{{"source", []string{"a"}}, {"source", []string{"a"}}}, `source "a" is new`},
+	} {
+		if got := strings.Join(Diff(test.old, test.new), "; "); got != test.want {
+			t.Errorf("%s: Diff = %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	s := open(b)
+	k := keyOf(Field{"a", nil})
+	put(b, s, k, entry("RUN make", 1, Field{"run", []string{"/bin/sh", "-c", "make"}}, Field{"env", []string{"PATH=/usr/bin:/bin", "HOME=/root"}}))
+	for b.Loop() {
+		if _, ok := s.Get(k); !ok {
+			b.Fatal("miss")
+		}
+	}
+}
