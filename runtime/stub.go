@@ -1,113 +1,100 @@
-// Package runtime runs one process in a root directory and namespaces of its own.
 package runtime
 
 import (
-	"context"
-	"io"
+	"bytes"
+	"encoding/binary"
 	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-// STUBS: seams other rooms compile against.
+// stubBase is where a program lies in the stub's memory; the assembly knows it.
+const stubBase = 0x20000000
 
-// A Spec is what to run and in what surroundings. Zero values are the safe defaults of docs/security.md.
-type Spec struct {
-	Root     *os.File // root directory: a detached mount or a directory descriptor; not closed
-	Args     []string // Args[0] is looked up in Env's PATH inside the root
-	Env      []string
-	Dir      string  // working directory inside; made by nobody
-	User     User    // numeric, see LookupUser
-	Terminal bool    // a pty is made; Stdio.In/Out are wired to it
-	Mounts   []Mount // after the defaults, in order; mount points exist
-	Hostname string
-	Limits   Limits
-	Security Security
-	Network  Network
-	Init     bool // not yet
+// stubText is where the stub's code lies.
+const stubText = 0x10000000
+
+// stubCode returns the address of the stub's code.
+func stubCode() unsafe.Pointer
+
+// stubEnd follows the stub's code.
+const stubEnd = "endforge" + "endforge"
+
+// stubMax is more than the code of the stub has bytes.
+const stubMax = 2048
+
+// executable makes a sealed file in memory of the program: an ELF image of the stub's code and the program as its data.
+// The caller's own binary is in no process that the container could look at, and there is nothing here that writing to
+// would change for anybody.
+func (p *program) executable(tail int) (*os.File, error) {
+	page := os.Getpagesize()
+	code := unsafe.Slice((*byte)(stubCode()), stubMax)
+	end := bytes.Index(code, []byte(stubEnd))
+	image := p.image(stubBase, tail)
+
+	file := make([]byte, page, page+len(image))
+	copy(file[elfHeader(file, end, len(image), page):], code[:end])
+	file = append(file, image...)
+
+	fd, err := memfd()
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "stub")
+	if _, err := f.Write(file); err != nil {
+		f.Close()
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("seal", err)
+	}
+	return f, nil
 }
 
-// A Mount is put at Target, which exists in the root.
-type Mount struct {
-	Target   string   // absolute, links resolved within the root
-	Source   *os.File // a directory, file or detached mount to bind; nil is a tmpfs
-	ReadOnly bool
-	NoExec   bool
-	Size     int64  // tmpfs: bytes, 0 is no limit
-	Mode     uint32 // tmpfs: of its root
-	Devices  bool   // allow device nodes
+func memfd() (int, error) {
+	fd, err := unix.MemfdCreate("forge", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL { // MFD_EXEC is of Linux 6.3
+		fd, err = unix.MemfdCreate("forge", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	return fd, err
 }
 
-// A User is who runs the process.
-type User struct {
-	UID, GID uint32
-	Groups   []uint32
-	Home     string // "/" if unknown
+// elfHeader writes the headers of a static executable with two segments, code from the file's first page and data from
+// its second, and returns where the code goes.
+func elfHeader(file []byte, code, data, page int) int {
+	const ehsize, phsize, segments = 64, 56, 3
+	const start = ehsize + phsize*segments
+	const (
+		ptLoad     = 1
+		ptGNUStack = 0x6474e551
+		exec       = 1
+		write      = 2
+		read       = 4
+	)
+	order := binary.NativeEndian
+	copy(file, "\x7fELF\x02\x01\x01")
+	order.PutUint16(file[16:], 2) // ET_EXEC
+	order.PutUint16(file[18:], elfMachine)
+	order.PutUint32(file[20:], 1)
+	order.PutUint64(file[24:], stubText+start)
+	order.PutUint64(file[32:], ehsize)
+	order.PutUint16(file[52:], ehsize)
+	order.PutUint16(file[54:], phsize)
+	order.PutUint16(file[56:], segments)
+
+	segment := func(i int, typ, flags uint32, offset, addr, size int) {
+		w := file[ehsize+phsize*i:]
+		order.PutUint32(w, typ)
+		order.PutUint32(w[4:], flags)
+		for j, v := range []int{offset, addr, addr, size, size, page} {
+			order.PutUint64(w[8+8*j:], uint64(v))
+		}
+	}
+	segment(0, ptLoad, read|exec, 0, stubText, start+code)
+	segment(1, ptLoad, read|write, page, stubBase, data)
+	segment(2, ptGNUStack, read|write, 0, 0, 0)
+	return start
 }
-
-// LookupUser resolves USER as docker does against passwd and group files of the image (either may be nil).
-func LookupUser(user string, passwd, group io.Reader) (User, error) { panic("stub") }
-
-type Limits struct {
-	Memory, NanoCPUs, Pids, ShmSize int64
-	Ulimits                         []string
-}
-
-type Security struct {
-	Privileged      bool
-	CapAdd, CapDrop []string
-	Seccomp         string // "" default, "unconfined" or a file's path
-	NoNewPrivileges bool
-	ReadOnlyRoot    bool
-}
-
-// A Network is "none" (own namespace, loopback only), "host", or "default".
-type Network struct{ Mode string }
-
-// Stdio of the process. Nil is /dev/null. With *os.File no copying goes on.
-type Stdio struct {
-	In       io.Reader
-	Out, Err io.Writer
-}
-
-// A SetupError means that the container could not be made. It says nothing about the command, which has not run.
-type SetupError struct {
-	Step string // such as "mount /proc"
-	Err  error
-}
-
-func (e *SetupError) Error() string { return e.Step + ": " + e.Err.Error() }
-func (e *SetupError) Unwrap() error { return e.Err }
-
-// An ExecError means that the command could not be executed: not found (127) or not executable (126).
-type ExecError struct {
-	Path string
-	Err  error
-}
-
-func (e *ExecError) Error() string { return e.Path + ": " + e.Err.Error() }
-func (e *ExecError) Unwrap() error { return e.Err }
-
-// Start runs the process. Cancelling ctx kills everything in the container.
-func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) { panic("stub") }
-
-// A Process is running.
-type Process struct{}
-
-// Exit is how a process ended.
-type Exit struct {
-	Code   int // 128+Signal if it was killed
-	Signal int
-	OOM    bool
-}
-
-func (p *Process) Pid() int                       { panic("stub") }
-func (p *Process) Wait() (Exit, error)            { panic("stub") } // everything in the container is gone when it returns
-func (p *Process) Signal(sig os.Signal) error     { panic("stub") }
-func (p *Process) Resize(rows, cols uint16) error { panic("stub") }
-
-// Main handles re-execution: if this process was started by Start (or to enter a user namespace), it does that work and never returns.
-// cmd/forge calls it first.
-func Main() { panic("stub") }
-
-// EnterUserNamespace re-executes the program as root of a new user and mount namespace if it is not root, so that layers can be
-// mounted; it returns only if there is nothing to do or it could not be done (the reason is the error).
-func EnterUserNamespace() error { panic("stub") }

@@ -1,0 +1,138 @@
+package runtime
+
+import (
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	noSuid     = unix.MOUNT_ATTR_NOSUID
+	noSuidDev  = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	noSuidExec = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	readOnly   = unix.MOUNT_ATTR_RDONLY
+)
+
+func cleanPath(p string) string { return path.Clean("/" + p) }
+
+// tmpfsOptions for a size in bytes and the mode of the root directory.
+func tmpfsOptions(size int64, mode uint32) []option {
+	if mode == 0 {
+		mode = 0o1777
+	}
+	o := []option{{"mode", strconv.FormatUint(uint64(mode), 8)}}
+	if size > 0 {
+		o = append(o, option{"size", strconv.FormatInt(size, 10)})
+	}
+	return o
+}
+
+// mountPoint opens a directory at the top of the root, which has to be one, not a link.
+func (s *setup) mountPoint(name string) arg {
+	s.step = "mount point /" + name
+	target := s.word()
+	s.beneath(s.root, name, unix.O_DIRECTORY).into(target)
+	s.step = "mount /" + name
+	return target
+}
+
+// mountProc mounts a fresh procfs and hides what is not for containers. Only now that the process is in its own pid
+// namespace does a new procfs show that.
+func (s *setup) mountProc() {
+	target := s.mountPoint("proc")
+	proc := s.newMount("proc", noSuidExec)
+	// Masks would be worth nothing on anything but procfs.
+	buf := s.space(128)
+	s.call(unix.SYS_FSTATFS, proc, buf)
+	s.call(opExpect, buf.ref(), num(^uint64(0)), num(unix.PROC_SUPER_MAGIC), num(unix.ENOTSUP))
+	s.attach(proc, target)
+	if s.spec.Security.Privileged {
+		return
+	}
+	for _, name := range readOnlyProc() {
+		s.readOnlyPath("/proc", proc, name)
+	}
+	for _, name := range maskedProc() {
+		s.mask("/proc", proc, name)
+	}
+}
+
+// mountSys mounts sysfs read-only. The kernel lets only the owner of the network namespace do that.
+func (s *setup) mountSys() {
+	target := s.mountPoint("sys")
+	if s.rootless && s.spec.Network.Mode == "host" {
+		s.attach(s.newMount("tmpfs", noSuidExec|readOnly, option{"mode", "555"}), target)
+		return
+	}
+	attrs := uint64(noSuidExec | readOnly)
+	if s.spec.Security.Privileged {
+		attrs = noSuidExec
+	}
+	sys := s.newMount("sysfs", attrs)
+	s.attach(sys, target)
+	if s.spec.Security.Privileged {
+		return
+	}
+	for _, name := range maskedSys() {
+		s.mask("/sys", sys, name)
+	}
+}
+
+func readOnlyProc() []string { return []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} }
+
+func maskedProc() []string {
+	return []string{
+		"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
+	}
+}
+
+// maskedSys are names below /sys; those of the processors are as many as there are.
+func maskedSys() []string {
+	names := []string{"firmware", "devices/virtual/powercap", "fs/selinux"}
+	const cpus = "/sys/devices/system/cpu/"
+	if _, err := os.Lstat(cpus + "cpu0/thermal_throttle"); err != nil {
+		return names
+	}
+	present, _ := os.ReadFile(cpus + "possible") // such as 0-127
+	_, last, _ := strings.Cut(strings.TrimSpace(string(present)), "-")
+	n, _ := strconv.Atoi(last)
+	for i := range n + 1 {
+		names = append(names, "devices/system/cpu/cpu"+strconv.Itoa(i)+"/thermal_throttle")
+	}
+	return names
+}
+
+// readOnlyPath makes a part of a file system read-only by mounting it on itself. What this kernel has not is skipped.
+func (s *setup) readOnlyPath(where string, fs arg, name string) {
+	s.step = "make " + where + "/" + name + " read-only"
+	target, mount := s.word(), s.word()
+	absent := s.beneath(fs, name, 0).into(target).allow(errnos(unix.ENOENT))
+	s.clone(target, "").into(mount)
+	s.attributes(mount, readOnly|noSuidExec)
+	s.attach(mount, target)
+	s.call(unix.SYS_CLOSE, mount)
+	s.call(unix.SYS_CLOSE, target)
+	s.land(absent)
+}
+
+// mask hides a directory behind an empty read-only one, and a file behind our own /dev/null. Any error but that there
+// is nothing to hide ends the set-up.
+func (s *setup) mask(where string, fs arg, name string) {
+	s.step = "mask " + where + "/" + name
+	target, mount := s.word(), s.word()
+	absent := s.beneath(fs, name, 0).into(target).allow(errnos(unix.ENOENT))
+	directory := s.beneath(fs, name, unix.O_DIRECTORY).into(mount).allow(errnos(unix.ENOTDIR))
+	s.call(unix.SYS_CLOSE, mount)
+	s.clone(s.empty, "").into(mount)
+	masked := s.call(opEqual, num(0), num(0))
+	s.land(directory)
+	s.clone(s.dev, "null").into(mount)
+	s.land(masked)
+	s.attach(mount, target)
+	s.call(unix.SYS_CLOSE, mount)
+	s.call(unix.SYS_CLOSE, target)
+	s.land(absent)
+}

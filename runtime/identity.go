@@ -1,0 +1,45 @@
+package runtime
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// becomeUser drops what the container must not have, in the order in which it can be dropped: the bounding set and the
+// groups while there is the capability to, the ids, then the capabilities themselves. SYS_ADMIN is kept for loading
+// the filter, and goes last.
+func (s *setup) becomeUser(caps capabilities) {
+	u := s.spec.User
+	s.step = "capabilities"
+	for c := range caps.last + 1 {
+		if caps.bounding&(1<<c) == 0 {
+			s.call(unix.SYS_PRCTL, num(unix.PR_CAPBSET_DROP), num(c)).allow(errnos(unix.EINVAL))
+		}
+	}
+	if s.spec.Security.NoNewPrivileges {
+		s.step = "no_new_privs"
+		s.call(unix.SYS_PRCTL, num(unix.PR_SET_NO_NEW_PRIVS), num(1), num(0), num(0), num(0))
+	}
+	s.step = "groups of the user"
+	if !s.rootless || setgroupsAllowed() {
+		groups := make([]byte, 0, 4*len(u.Groups))
+		for _, g := range u.Groups {
+			groups = append(groups, byte(g), byte(g>>8), byte(g>>16), byte(g>>24))
+		}
+		s.call(unix.SYS_SETGROUPS, num(len(u.Groups)), s.bytes(groups))
+	}
+	s.step = "user " + u.String()
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1), num(0), num(0), num(0))
+	s.call(unix.SYS_SETRESGID, num(u.GID), num(u.GID), num(u.GID))
+	s.call(unix.SYS_SETRESUID, num(u.UID), num(u.UID), num(u.UID))
+	s.step = "capabilities"
+	s.call(unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_CLEAR_ALL), num(0), num(0), num(0)).
+		allow(errnos(unix.EINVAL))
+	s.capset((caps.bounding | 1<<unix.CAP_SYS_ADMIN) & caps.own)
+}
+
+// capset sets the permitted and the effective set, and empties the inheritable one.
+func (s *setup) capset(set uint64) {
+	head := s.bytes([]byte{0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0}) // _LINUX_CAPABILITY_VERSION_3, this process
+	low, high := set&0xffffffff, set>>32
+	s.call(unix.SYS_CAPSET, head, s.words(low|low<<32, high<<32, high))
+}

@@ -1,0 +1,202 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
+type Process struct {
+	keeper int      // process id of the keeper
+	sock   *os.File // to the keeper; closing it kills the container
+	pidfd  *os.File // of the process
+	ctx    context.Context
+	stop   func() bool // ends the watch over ctx
+
+	copies  sync.WaitGroup // of output
+	ours    []*os.File     // ends of pipes
+	console *os.File       // master of the pty
+	warn    *[]string
+
+	once sync.Once
+	exit Exit
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   int // 128+Signal if it was killed
+	Signal int
+	OOM    bool // the kernel killed something in the container for want of memory
+}
+
+// Pid is the process's number in the caller's pid namespace, or 0 if it is gone.
+func (p *Process) Pid() int {
+	info, _ := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(p.pidfd.Fd())))
+	_, rest, _ := bytes.Cut(info, []byte("Pid:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	pid, _ := strconv.Atoi(string(bytes.TrimSpace(line)))
+	return max(pid, 0)
+}
+
+// Warnings are what could not be given as asked for, such as a limit above the caller's own.
+func (p *Process) Warnings() []string { return *p.warn }
+
+// Signal sends a signal to the process. As process 1 it gets none but SIGKILL and SIGSTOP unless it handles it.
+func (p *Process) Signal(sig os.Signal) error {
+	n, ok := sig.(syscall.Signal)
+	if !ok {
+		return errors.New("unknown signal " + sig.String())
+	}
+	if err := unix.PidfdSendSignal(int(p.pidfd.Fd()), n, nil, 0); err != nil {
+		if err == unix.ESRCH {
+			return os.ErrProcessDone
+		}
+		return os.NewSyscallError("pidfd_send_signal", err)
+	}
+	return nil
+}
+
+// kill ends everything in the container.
+func (p *Process) kill() {
+	if p.pidfd == nil || p.Signal(unix.SIGKILL) != nil {
+		unix.Kill(p.keeper, unix.SIGKILL)
+	}
+}
+
+// started waits until the command has been executed, or has not.
+func (p *Process) started(s *setup) error {
+	for {
+		msg, f, err := p.receive()
+		switch {
+		case err != nil:
+			return &SetupError{"keeper", err}
+		case len(msg) == 1: // the master of the pty
+			p.console = f
+		case len(msg) >= 16:
+			p.pidfd = f
+			return s.outcome(msg)
+		}
+	}
+}
+
+// outcome reads what the keeper says of the set-up: which op failed, with what, and the results of execve.
+func (s *setup) outcome(msg []byte) error {
+	order := binary.NativeEndian
+	at, errno := order.Uint64(msg), unix.Errno(order.Uint64(msg[8:]))
+	if at == 0 {
+		return nil
+	}
+	o := s.ops[(at-stubBase-headerSize)/opSize]
+	if o.step != "exec" {
+		return &SetupError{o.step, errno}
+	}
+	// As execvp: a place where there was something that may not be executed says more than one where nothing was.
+	path := s.spec.Args[0]
+	for i, candidate := range s.paths {
+		result := unix.Errno(-int64(order.Uint64(msg[16+8*i:])))
+		if result == unix.EACCES || result == errno && errno != unix.ENOENT {
+			return &ExecError{candidate, result}
+		}
+	}
+	return &ExecError{path, errno}
+}
+
+// receive reads a message of the keeper's, with the descriptor that may come with it. io.EOF if the keeper is gone.
+func (p *Process) receive() ([]byte, *os.File, error) {
+	buf, control := make([]byte, 16+8*maxExecs), make([]byte, 64)
+	for {
+		n, c, _, _, err := unix.Recvmsg(int(p.sock.Fd()), buf, control, unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, nil, os.NewSyscallError("recvmsg", err)
+		}
+		if n == 0 {
+			return nil, nil, io.EOF
+		}
+		return buf[:n], received(control[:c]), nil
+	}
+}
+
+func received(control []byte) *os.File {
+	list, err := unix.ParseSocketControlMessage(control)
+	if err != nil || len(list) == 0 {
+		return nil
+	}
+	fds, err := unix.ParseUnixRights(&list[0])
+	if err != nil || len(fds) == 0 {
+		return nil
+	}
+	return os.NewFile(uintptr(fds[0]), "container")
+}
+
+// Wait waits until everything in the container is gone and its output is copied. The error is not about the command: it
+// is ctx's if that ended it, or tells that output could not be written.
+func (p *Process) Wait() (Exit, error) {
+	p.once.Do(func() {
+		p.exit = p.reap()
+		p.copies.Wait()
+		p.closeAll()
+		if p.ctx.Err() != nil {
+			p.copyFailed(context.Cause(p.ctx))
+		}
+	})
+	return p.exit, p.err
+}
+
+// reap waits for the keeper, which ends when everything else has.
+func (p *Process) reap() (e Exit) {
+	e = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)} // unless it can tell
+	if msg, _, err := p.receive(); err == nil && len(msg) == 128 {
+		order := binary.NativeEndian
+		code, status := order.Uint32(msg[8:]), int(order.Uint32(msg[24:]))
+		if code == 1 { // CLD_EXITED
+			e = Exit{Code: status}
+		} else {
+			e = Exit{Code: 128 + status, Signal: status}
+		}
+	}
+	for {
+		_, err := unix.Wait4(p.keeper, nil, 0, nil)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	p.stop()
+	return e
+}
+
+// copyFailed keeps an error for Wait.
+func (p *Process) copyFailed(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = errors.Join(p.err, err)
+}
+
+// closeOnError gives back what a Process that Start does not return holds.
+func (p *Process) closeOnError() {
+	if p.ctx == nil {
+		p.closeAll()
+	}
+}
+
+func (p *Process) closeAll() {
+	for _, f := range append(p.ours, p.sock, p.pidfd, p.console) {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

@@ -1,0 +1,88 @@
+// Package runtime runs one process in a root directory and namespaces of its own.
+//
+// Nothing is set up by path: the root, its mounts and their targets are descriptors. The set-up is planned as a list of
+// system calls (program.go) and carried out by a stub of a few hundred bytes (stub_amd64.s), an executable of its own, so
+// that no code and no binary of the caller is ever inside a container. docs/runtime.md gives the order and the reasons.
+package runtime
+
+import (
+	"io"
+	"os"
+)
+
+// A Spec is what to run and in what surroundings. Zero values are the safe defaults of docs/security.md.
+type Spec struct {
+	Root     *os.File // root directory: a detached mount or a directory descriptor; not closed
+	Args     []string // Args[0] is looked up in Env's PATH inside the root
+	Env      []string
+	Dir      string  // working directory inside, "" is "/"; made by nobody
+	User     User    // numeric, see LookupUser
+	Terminal bool    // a pty is made; Stdio.In/Out are wired to it
+	Mounts   []Mount // after the defaults, in order; mount points exist, but those below /dev are made
+	Hostname string  // "" is the host's
+	Limits   Limits
+	Security Security
+	Network  Network
+	Init     bool // not yet
+}
+
+// A Mount is put at Target, which exists in the root unless it is below /dev.
+type Mount struct {
+	Target   string   // absolute, links resolved within the root
+	Source   *os.File // a directory, file or detached mount to bind, with what is mounted below it; nil is a tmpfs
+	ReadOnly bool
+	NoExec   bool
+	Size     int64  // tmpfs: bytes, 0 is no limit
+	Mode     uint32 // tmpfs: of its root, 0 is 01777
+	Devices  bool   // allow device nodes
+}
+
+// Limits on what the container may use; zero is no limit, but for Pids (4096) and ShmSize (64 MiB).
+type Limits struct {
+	Memory   int64    // bytes
+	NanoCPUs int64    // processors, times 1e9
+	Pids     int64    // processes and threads; -1 is no limit
+	ShmSize  int64    // bytes of /dev/shm
+	Ulimits  []string // as docker's --ulimit: name=soft[:hard]
+}
+
+// Security loosens or tightens the defaults.
+type Security struct {
+	Privileged      bool     // all capabilities, no seccomp, no masks, the host's devices
+	CapAdd, CapDrop []string // with or without CAP_, any case; ALL
+	Seccomp         string   // "" default, "unconfined" or a file's path (Docker's JSON)
+	NoNewPrivileges bool
+	ReadOnlyRoot    bool
+}
+
+// A Network is the network namespace the process gets.
+type Network struct {
+	// Mode is "none" or "" (own namespace, loopback only), "host", or "default": the namespace that was prepared
+	// (package network), loopback only if there is none.
+	Mode      string
+	Namespace *os.File // of mode "default"; not closed
+}
+
+// Stdio of the process. Nil is /dev/null. With *os.File no copying goes on.
+type Stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// A SetupError means that the container could not be made. It says nothing about the command, which has not run.
+type SetupError struct {
+	Step string // such as "mount /proc"
+	Err  error
+}
+
+func (e *SetupError) Error() string { return e.Step + ": " + e.Err.Error() }
+func (e *SetupError) Unwrap() error { return e.Err }
+
+// An ExecError means that the command could not be executed: not found (127) or not executable (126).
+type ExecError struct {
+	Path string
+	Err  error
+}
+
+func (e *ExecError) Error() string { return e.Path + ": " + e.Err.Error() }
+func (e *ExecError) Unwrap() error { return e.Err }

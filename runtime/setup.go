@@ -1,0 +1,247 @@
+package runtime
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A setup is the program that makes one container, and the files it needs. The process that carries it out is the
+// keeper. It is process 1 of an outer pid namespace with nothing in it but the inner one of the container, where the
+// child it makes becomes the command. The keeper holds a socket to the caller: when that is closed, it ends, and the
+// kernel kills all it kept. A container cannot see the keeper, let alone talk it out of that; a parent death signal it
+// could just reset.
+type setup struct {
+	program
+	spec     *Spec
+	files    []uintptr  // descriptors of the keeper, by number
+	owned    []*os.File // what was opened for it, to be closed once it runs
+	rootless bool
+	warnings []string
+
+	set       [3]bool  // which of stdio is set
+	root      arg      // the root directory
+	dev       arg      // /dev
+	devpts    arg      // /dev/pts
+	empty     arg      // an empty directory to make masks from
+	execs     arg      // results of execve, one word each
+	closeRest *op      // the keeper's closing of what is only the container's
+	paths     []string // what was executed, one path each
+}
+
+// Numbers of descriptors in the keeper.
+const (
+	stubFD = 3
+	sockFD = 4
+)
+
+// open adds a file to the keeper's and returns its number there.
+func (s *setup) pass(f *os.File) int {
+	s.files = append(s.files, f.Fd())
+	return len(s.files) - 1
+}
+
+// own has f closed when the container runs.
+func (s *setup) own(f *os.File) *os.File {
+	s.owned = append(s.owned, f)
+	return f
+}
+
+func (s *setup) close() {
+	for _, f := range s.owned {
+		f.Close()
+	}
+}
+
+// must makes a SetupError.
+func must(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &SetupError{step, err}
+}
+
+// how adds a struct open_how.
+func (p *program) how(flags, resolve uint64) arg { return p.words(flags, 0, resolve) }
+
+// sizeofHow is the size of open_how.
+const sizeofHow = 24
+
+// inRoot resolves path as a process whose root is dir would, never through a link of /proc.
+func (p *program) inRoot(dir arg, path string, flags uint64) *op {
+	how := p.how(flags|unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	return p.call(unix.SYS_OPENAT2, dir, p.str(path), how, num(sizeofHow))
+}
+
+// beneath opens a path none of whose components is a link.
+func (p *program) beneath(dir arg, path string, flags uint64) *op {
+	how := p.how(flags|unix.O_PATH|unix.O_CLOEXEC, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	return p.call(unix.SYS_OPENAT2, dir, p.str(path), how, num(sizeofHow))
+}
+
+// An option of a file system: flag if it has no value.
+type option struct{ key, value string }
+
+// newMount makes a detached mount of a new file system with the attributes, and returns its descriptor.
+func (p *program) newMount(fstype string, attrs uint64, options ...option) arg {
+	const create, setFlag, setString = unix.FSCONFIG_CMD_CREATE, unix.FSCONFIG_SET_FLAG, unix.FSCONFIG_SET_STRING
+	context, mount := p.word(), p.word()
+	p.call(unix.SYS_FSOPEN, p.str(fstype), num(unix.FSOPEN_CLOEXEC)).into(context)
+	for _, o := range options {
+		if o.value == "" {
+			p.call(unix.SYS_FSCONFIG, context, num(setFlag), p.str(o.key))
+		} else {
+			p.call(unix.SYS_FSCONFIG, context, num(setString), p.str(o.key), p.str(o.value))
+		}
+	}
+	p.call(unix.SYS_FSCONFIG, context, num(create))
+	p.call(unix.SYS_FSMOUNT, context, num(unix.FSMOUNT_CLOEXEC), num(attrs)).into(mount)
+	p.call(unix.SYS_CLOSE, context)
+	return mount
+}
+
+// attach mounts a detached mount on a directory or file.
+func (p *program) attach(mount, target arg) *op {
+	empty := p.str("")
+	return p.call(unix.SYS_MOVE_MOUNT, mount, empty, target, empty,
+		num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+}
+
+// clone makes a detached mount of path beneath dir ("" is dir itself).
+func (p *program) clone(dir arg, path string) *op {
+	return p.call(unix.SYS_OPEN_TREE, dir, p.str(path),
+		num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT|unix.AT_SYMLINK_NOFOLLOW))
+}
+
+// attributes sets attributes of a mount.
+func (p *program) attributes(mount arg, set uint64) *op {
+	return p.call(unix.SYS_MOUNT_SETATTR, mount, p.str(""), num(unix.AT_EMPTY_PATH), p.words(set, 0, 0, 0), num(32))
+}
+
+// rootTree makes the root and every mount the caller gave into detached mounts. That is done here, not in the
+// program, since a mount can be cloned only in the mount namespace it is in.
+func cloneMount(f *os.File, a *unix.MountAttr, recursive bool) (*os.File, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+	at := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+		at |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(int(f.Fd()), "", flags)
+	if err == unix.EINVAL { // before Linux 6.15 a detached mount cannot be cloned: take the one there is
+		fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("open_tree", err)
+	}
+	if err := unix.MountSetattr(fd, "", at, a); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("mount_setattr", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// mountRoot puts the root on top of everything, as a mount nothing propagates from or to.
+func (s *setup) mountRoot() error {
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}
+	if s.spec.Security.Privileged {
+		attr.Attr_set = 0
+	}
+	if s.spec.Security.ReadOnlyRoot {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	root, err := cloneMount(s.spec.Root, attr, true)
+	if err != nil {
+		return &SetupError{"root", err}
+	}
+	s.root = num(s.pass(s.own(root)))
+
+	s.step = "private mounts"
+	s.call(unix.SYS_MOUNT, s.str("none"), s.str("/"), num(0), num(unix.MS_REC|unix.MS_PRIVATE))
+	s.step = "mount root"
+	s.call(unix.SYS_MOVE_MOUNT, s.root, s.str(""), num(unix.AT_FDCWD), s.str("/"), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	return nil
+}
+
+// pivot makes the root the root and lets go of the host's mounts.
+func (s *setup) pivot() {
+	s.step = "pivot_root"
+	dot := s.str(".")
+	s.call(unix.SYS_FCHDIR, s.root)
+	s.call(unix.SYS_PIVOT_ROOT, dot, dot)
+	s.step = "detach the host's root"
+	s.call(unix.SYS_UMOUNT2, dot, num(unix.MNT_DETACH))
+	s.call(unix.SYS_CHDIR, s.str("/"))
+}
+
+// mounts adds the caller's mounts.
+func (s *setup) mounts() error {
+	for i := range s.spec.Mounts {
+		m := &s.spec.Mounts[i]
+		if !strings.HasPrefix(m.Target, "/") {
+			return &SetupError{"mount " + m.Target, unix.EINVAL}
+		}
+		s.step = "mount " + m.Target
+		mount, dir, err := s.source(m)
+		if err != nil {
+			return &SetupError{s.step, err}
+		}
+		s.step = "mount point " + m.Target
+		target := s.word()
+		if rest, ok := strings.CutPrefix(cleanPath(m.Target), "/dev/"); ok {
+			s.makeDev(rest, dir)
+			s.beneath(s.dev, rest, 0).into(target)
+		} else {
+			s.inRoot(s.root, m.Target, 0).into(target)
+		}
+		s.step = "mount " + m.Target
+		s.attach(mount, target)
+		s.call(unix.SYS_CLOSE, target)
+	}
+	return nil
+}
+
+// source returns what to mount and whether it is a directory.
+func (s *setup) source(m *Mount) (mount arg, dir bool, err error) {
+	var attrs uint64
+	for _, a := range []struct {
+		on  bool
+		set uint64
+	}{
+		{m.ReadOnly, unix.MOUNT_ATTR_RDONLY},
+		{m.NoExec, unix.MOUNT_ATTR_NOEXEC},
+		{!m.Devices, unix.MOUNT_ATTR_NODEV},
+		{m.Source == nil, unix.MOUNT_ATTR_NOSUID},
+	} {
+		if a.on {
+			attrs |= a.set
+		}
+	}
+	if m.Source == nil {
+		return s.newMount("tmpfs", attrs, tmpfsOptions(m.Size, m.Mode)...), true, nil
+	}
+	info, err := m.Source.Stat()
+	if err != nil {
+		return arg{}, false, err
+	}
+	f, err := cloneMount(m.Source, &unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE}, true)
+	if err != nil {
+		return arg{}, false, err
+	}
+	return num(s.pass(s.own(f))), info.IsDir(), nil
+}
+
+// makeDev makes a mount point in /dev, which is a file system of our own: no link in it leads anywhere else.
+func (s *setup) makeDev(path string, dir bool) {
+	for i, c := range path {
+		if c == '/' {
+			s.call(unix.SYS_MKDIRAT, s.dev, s.str(path[:i]), num(0o755)).allow(errnos(unix.EEXIST))
+		}
+	}
+	if dir {
+		s.call(unix.SYS_MKDIRAT, s.dev, s.str(path), num(0o755)).allow(errnos(unix.EEXIST))
+	} else {
+		s.call(unix.SYS_MKNODAT, s.dev, s.str(path), num(unix.S_IFREG|0o644), num(0)).allow(errnos(unix.EEXIST))
+	}
+}

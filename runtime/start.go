@@ -1,0 +1,240 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start runs the process. Cancelling ctx kills everything in the container. It returns once the command has been
+// executed; a *SetupError or an *ExecError says that it has not.
+func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(s.Args) == 0 {
+		return nil, &SetupError{"command", errors.New("there is none")}
+	}
+	set := &setup{spec: &s, rootless: inUserNamespace()}
+	defer set.close()
+	p := &Process{warn: &set.warnings}
+	defer p.closeOnError()
+
+	if err := set.plumb(p, io); err != nil {
+		return nil, err
+	}
+	tail, err := set.plan()
+	if err != nil {
+		return nil, err
+	}
+	if err := set.launch(p, tail); err != nil {
+		return nil, err
+	}
+	set.close()
+	p.stop = context.AfterFunc(ctx, p.kill)
+	if err := p.started(set); err != nil {
+		p.reap()
+		return nil, err
+	}
+	p.ctx = ctx
+	return p, nil
+}
+
+// plumb makes the socket to the keeper and the process's stdio.
+func (s *setup) plumb(p *Process, io Stdio) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return &SetupError{"socketpair", err}
+	}
+	p.sock = os.NewFile(uintptr(pair[0]), "keeper")
+	theirs := s.own(os.NewFile(uintptr(pair[1]), "keeper"))
+	// What is not set holds the socket until the program puts /dev/null there: a closed number would be taken by
+	// the next file it opens.
+	s.files = []uintptr{theirs.Fd(), theirs.Fd(), theirs.Fd(), theirs.Fd(), theirs.Fd()}
+	return s.stdio(p, io)
+}
+
+// plan writes the program. The order is explained in docs/runtime.md.
+func (s *setup) plan() (tail int, err error) {
+	caps, missing, err := containerCapabilities(&s.spec.Security)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range missing {
+		s.warnings = append(s.warnings, "capability "+name+": not ours to give")
+	}
+	tail = s.keeper()
+
+	s.step = "umask"
+	s.call(unix.SYS_UMASK, num(0))
+	s.step = "cgroup namespace"
+	s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	if err := s.mountRoot(); err != nil {
+		return 0, err
+	}
+	if err := s.mountDev(); err != nil {
+		return 0, err
+	}
+	s.mountProc()
+	s.enterNetwork()
+	s.mountSys()
+	if err := s.mounts(); err != nil {
+		return 0, err
+	}
+	s.stdin()
+	s.pivot()
+	s.enterDir()
+	if h := s.spec.Hostname; h != "" {
+		s.step = "hostname " + h
+		s.call(unix.SYS_SETHOSTNAME, s.str(h), num(len(h)))
+	}
+	s.step = "session"
+	s.call(unix.SYS_SETSID)
+	s.step = "session keyring"
+	s.call(unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).allow(errnos(unix.ENOSYS, unix.EPERM))
+	s.becomeUser(caps)
+	s.step = "umask"
+	s.call(unix.SYS_UMASK, num(0o022))
+	s.signals()
+	s.step = "close descriptors"
+	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
+	s.step = "capabilities"
+	final := caps.bounding
+	if s.spec.User.UID != 0 {
+		final = 0
+	}
+	s.capset(final)
+	s.exec()
+	return tail, nil
+}
+
+// keeper is what the outer process does: it makes the container's process, tells how that went, waits until it or the
+// caller is gone, tells how it ended, and ends. It returns the op to go on with when one fails.
+func (s *setup) keeper() (tail int) {
+	s.step = "clone"
+	pid, poll, info := s.word(), s.words(unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
+	args := s.words(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_PIDFD|
+		unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS,
+		0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, 0)
+	s.put(args.plus(8), poll) // the pidfd goes where poll looks for it
+	s.call(unix.SYS_CLONE3, args, num(88)).into(pid)
+	child := s.call(opEqual, pid, num(0))
+
+	// While the child set up, which shares its memory, this process was suspended; header and results are its.
+	tail = len(s.ops)
+	s.step = "keeper"
+	s.execs = s.space(8 * maxExecs)
+	vec := s.words(0, 16, 0, 8*maxExecs)
+	s.put(vec, arg{headerOp, header})
+	s.put(vec.plus(16), s.execs)
+	control := s.words(24-4, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
+	s.call(opStore, control.plus(16), poll.ref())
+	msg := s.words(0, 0, 0, 2, 0, 24, 0)
+	s.put(msg.plus(16), vec)
+	s.put(msg.plus(32), control)
+	s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL)).allow(anyError)
+	s.call(unix.SYS_CLOSE_RANGE, num(0), num(stubFD), num(0)).allow(anyError)
+	s.closeRest = s.call(unix.SYS_CLOSE_RANGE, num(sockFD+1), num(0), num(0)).allow(anyError)
+	s.call(unix.SYS_PPOLL, poll.addr(), num(2), num(0), num(0)).allow(anyError)
+	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED|unix.WNOHANG), num(0)).allow(anyError)
+	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
+	s.call(unix.SYS_EXIT_GROUP, num(0))
+
+	failed := len(s.ops)
+	s.call(unix.SYS_EXIT_GROUP, num(127))
+	s.land(child)
+	s.call(opStore, arg{headerFail, header}, arg{uint64(failed), opAddress})
+	return tail
+}
+
+// enterDir changes to the working directory, and makes sure that it lies within the root: from a directory outside,
+// getcwd answers "(unreachable)".
+func (s *setup) enterDir() {
+	dir := s.spec.Dir
+	if dir == "" {
+		return
+	}
+	s.step = "working directory " + dir
+	fd, buf := s.word(), s.space(4096)
+	s.inRoot(s.root, dir, unix.O_DIRECTORY).into(fd)
+	s.call(unix.SYS_FCHDIR, fd)
+	s.call(unix.SYS_GETCWD, buf, num(4096))
+	first := uint64(binary.NativeEndian.Uint64([]byte{0xff, 0, 0, 0, 0, 0, 0, 0}))
+	slash := uint64(binary.NativeEndian.Uint64([]byte{'/', 0, 0, 0, 0, 0, 0, 0}))
+	s.call(opExpect, buf.ref(), num(first), num(slash), num(unix.EXDEV))
+}
+
+// signals gives the process default dispositions and an empty mask: what the caller ignores is not the container's.
+func (s *setup) signals() {
+	s.step = "signals"
+	action, mask := s.space(32), s.space(8)
+	for sig := 1; sig < 32; sig++ {
+		s.call(unix.SYS_RT_SIGACTION, num(sig), action, num(0), num(8)).allow(errnos(unix.EINVAL))
+	}
+	s.call(unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), mask, num(0), num(8))
+}
+
+// maxExecs is how many directories of PATH are searched.
+const maxExecs = 64
+
+// defaultPath is where commands are looked for if Env has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// exec executes the command: each place it may be at is tried, as execvp does.
+func (s *setup) exec() {
+	s.step = "exec"
+	paths := []string{s.spec.Args[0]}
+	if !strings.Contains(paths[0], "/") {
+		paths = paths[:0]
+		for _, dir := range strings.Split(lookupEnv(s.spec.Env, "PATH", defaultPath), ":") {
+			if dir == "" {
+				dir = "."
+			}
+			if len(paths) < maxExecs {
+				paths = append(paths, strings.TrimSuffix(dir, "/")+"/"+s.spec.Args[0])
+			}
+		}
+	}
+	args, env := s.pointers(s.spec.Args), s.pointers(s.spec.Env)
+	for i, path := range paths {
+		s.call(unix.SYS_EXECVE, s.str(path), args, env).into(s.execs.plus(8 * i).ref()).
+			allow(errnos(unix.ENOENT, unix.ENOTDIR, unix.EACCES))
+	}
+	s.call(opExpect, num(0), num(1), num(1), num(unix.ENOENT)) // none of them
+	s.paths = paths
+}
+
+// lookupEnv is the value of a variable; the last definition counts.
+func lookupEnv(env []string, name, otherwise string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if v, ok := strings.CutPrefix(env[i], name+"="); ok {
+			return v
+		}
+	}
+	return otherwise
+}
+
+// launch starts the keeper. The caller's thread is suspended only until the stub is executed.
+func (s *setup) launch(p *Process, tail int) error {
+	s.closeRest.args[1] = num(len(s.files) - 1) // the pidfd comes after them
+	stub, err := s.executable(tail)
+	if err != nil {
+		return &SetupError{"stub", err}
+	}
+	defer stub.Close()
+	s.files[stubFD] = stub.Fd()
+	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge"}, &syscall.ProcAttr{
+		Files: s.files,
+		Sys:   &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Setsid: true},
+	})
+	if err != nil {
+		return &SetupError{"clone", err}
+	}
+	p.keeper = pid
+	return nil
+}

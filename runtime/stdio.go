@@ -1,0 +1,106 @@
+package runtime
+
+import (
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// stdio puts files for standard input, output and error among the keeper's, and starts copying where they are not files.
+func (s *setup) stdio(p *Process, io Stdio) error {
+	if s.spec.Terminal {
+		return nil
+	}
+	if io.In != nil {
+		if err := s.input(p, io.In); err != nil {
+			return &SetupError{"stdin", err}
+		}
+	}
+	if io.Out != nil {
+		if err := s.output(p, 1, io.Out); err != nil {
+			return &SetupError{"stdout", err}
+		}
+	}
+	if io.Err != nil && same(io.Out, io.Err) {
+		s.files[2] = s.files[1]
+		s.set[2] = s.set[1]
+		return nil
+	}
+	if io.Err != nil {
+		if err := s.output(p, 2, io.Err); err != nil {
+			return &SetupError{"stderr", err}
+		}
+	}
+	return nil
+}
+
+// same tells whether two writers are one. Types that cannot be compared are not.
+func same(a, b io.Writer) bool {
+	defer func() { _ = recover() }()
+	return a == b
+}
+
+// use makes f the process's descriptor n, unless it is the host's /dev/null: the container gets its own, since who owns
+// a file may change its mode.
+func (s *setup) use(n int, f *os.File) {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) {
+		return
+	}
+	s.files[n], s.set[n] = f.Fd(), true
+}
+
+func (s *setup) input(p *Process, in io.Reader) error {
+	if f, ok := in.(*os.File); ok {
+		s.use(0, f)
+		return nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	s.use(0, s.own(r))
+	p.ours = append(p.ours, w)
+	// Nobody waits for this one: a reader that never ends must not outlive the container's end. Closing w in Wait
+	// ends it at its next write.
+	go func() {
+		_, _ = io.Copy(w, in)
+		w.Close()
+	}()
+	return nil
+}
+
+func (s *setup) output(p *Process, n int, out io.Writer) error {
+	if f, ok := out.(*os.File); ok {
+		s.use(n, f)
+		return nil
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	s.use(n, s.own(w))
+	p.ours = append(p.ours, r)
+	p.copies.Add(1)
+	go func() {
+		defer p.copies.Done()
+		if _, err := io.Copy(out, r); err != nil {
+			p.copyFailed(err)
+			_, _ = io.Copy(io.Discard, r) // or the process would hang
+		}
+	}()
+	return nil
+}
+
+// stdin puts the container's own /dev/null where nothing is set.
+func (s *setup) stdin() {
+	s.step = "stdio"
+	null := s.word()
+	s.call(unix.SYS_OPENAT, s.dev, s.str("null"), num(unix.O_RDWR|unix.O_CLOEXEC)).into(null)
+	for n, set := range s.set {
+		if !set {
+			s.call(unix.SYS_DUP3, null, num(n), num(0))
+		}
+	}
+}
