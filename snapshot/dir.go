@@ -1,0 +1,284 @@
+package snapshot
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// A Dir is a directory of the host as a tree, as build contexts are: everything belongs to 0:0, sockets are empty files,
+// there are no xattrs, and what the ignore patterns hide is not there. A directory is read when it is first asked for and
+// never again, so that all who use a Dir see the same files; a file whose content is read after it has changed fails.
+//
+// All access is by descriptor, and no link is followed by the kernel; the directory may belong to an enemy. Safe for
+// concurrent use.
+type Dir struct {
+	path   string   // for people
+	root   int      // descriptor
+	self   dirFile  // the root itself
+	top    *dirNode // what is in it
+	ignore []string // patterns, in order; nil hides nothing
+	index  *dirIndex
+	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
+
+	mu   sync.Mutex // guards sums
+	sums []sumRecord
+}
+
+// A dirNode is a directory of a Dir.
+type dirNode struct {
+	path string   // relative to the root, "." being the root
+	skip dirMatch // what the ignore patterns say about it
+
+	mu    sync.Mutex // guards the reading
+	ready atomic.Bool
+	files []dirFile // sorted by name
+	aux   map[string]dirAux
+	err   error
+}
+
+// A dirFile is a file of a directory. There are tens of thousands of these, and memory that was never touched before is
+// the dearest part of a walk: it is kept small.
+type dirFile struct {
+	name         string
+	sub          *dirNode // of a directory
+	ino          uint64
+	size         int64
+	mtime, ctime int64 // ns
+	mode         uint32
+	nlink        uint32
+	dev          uint32
+	sum          uint32 // atomic: 1 + place in the index, or ^place in Dir.sums; 0 is unknown
+}
+
+// A dirAux is what few files have.
+type dirAux struct {
+	link string
+	rdev uint64
+}
+
+// OpenDir opens a directory of the host as a tree. The patterns of ignore hide what a .dockerignore with these lines
+// hides (last match wins, "!" re-opens). Digests are remembered in indexFile by inode, size, times and mode; "" remembers
+// nothing, and a damaged file is an empty one.
+func OpenDir(dir string, ignore []string, indexFile string) (*Dir, error) {
+	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(root, &st); err != nil {
+		_ = unix.Close(root)
+		return nil, &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	d := &Dir{path: dir, root: root, ignore: ignore, index: openDirIndex(indexFile)}
+	d.top = &dirNode{path: "."}
+	setStat(&d.self, &st, d.index)
+	d.self.name = "."
+	if _, err := newIgnorer(ignore); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// Close writes the index if there is anything new in it. The Dir cannot be used any more.
+func (d *Dir) Close() error {
+	err := d.index.close(d)
+	if e := unix.Close(d.root); e != nil {
+		err = errors.Join(err, &fs.PathError{Op: "close", Path: d.path, Err: e})
+	}
+	return err
+}
+
+// find returns the file called name and the directory that holds it (nil for the root).
+func (d *Dir) find(op, name string) (*dirFile, *dirNode, error) {
+	if name == "." || name == "" {
+		return &d.self, nil, nil
+	}
+	dir, base := path.Split(name)
+	n, err := d.dir(op, strings.TrimSuffix(dir, "/"))
+	if err != nil {
+		return nil, nil, err
+	}
+	f := n.child(base)
+	if f == nil {
+		return nil, nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	return f, n, nil
+}
+
+// dir returns the directory called name, read.
+func (d *Dir) dir(op, name string) (*dirNode, error) {
+	if n := d.last.Load(); n != nil && n.path == name {
+		return n, nil
+	}
+	n := d.top
+	if err := d.read(n); err != nil {
+		return nil, err
+	}
+	for rest := name; rest != "" && rest != "."; {
+		var elem string
+		elem, rest, _ = strings.Cut(rest, "/")
+		f := n.child(elem)
+		switch {
+		case f == nil:
+			return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+		case f.sub == nil:
+			return nil, &fs.PathError{Op: op, Path: name, Err: unix.ENOTDIR}
+		}
+		n = f.sub
+		if err := d.read(n); err != nil {
+			return nil, err
+		}
+	}
+	d.last.Store(n)
+	return n, nil
+}
+
+// child finds a file of n, which has been read.
+func (n *dirNode) child(name string) *dirFile {
+	lo, hi := 0, len(n.files)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if n.files[mid].name < name {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo < len(n.files) && n.files[lo].name == name {
+		return &n.files[lo]
+	}
+	return nil
+}
+
+// entry fills e with what is known of f.
+func (f *dirFile) entry(n *dirNode, e *Entry) {
+	*e = Entry{
+		Name:    f.name,
+		Mode:    f.mode,
+		Size:    f.size,
+		ModTime: time.Unix(0, f.mtime),
+		Nlink:   f.nlink,
+		Inode:   f.ino ^ uint64(f.dev)<<40,
+	}
+	if n != nil && n.aux != nil {
+		aux := n.aux[f.name]
+		e.Link, e.Rdev = aux.link, aux.rdev
+	}
+}
+
+// Lstat implements [Tree].
+func (d *Dir) Lstat(name string) (Entry, error) {
+	f, n, err := d.find("lstat", name)
+	if err != nil {
+		return Entry{}, err
+	}
+	var e Entry
+	f.entry(n, &e)
+	return e, nil
+}
+
+// ReadDir implements [Tree].
+func (d *Dir) ReadDir(name string) ([]Entry, error) {
+	n, err := d.dir("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, len(n.files))
+	for i := range n.files {
+		n.files[i].entry(n, &entries[i])
+	}
+	return entries, nil
+}
+
+// List calls fn for every file of a directory in the order of names, with its digest if that is known (nil otherwise).
+// Both are overwritten by the next: it is ReadDir and Digest without the garbage.
+func (d *Dir) List(name string, fn func(e *Entry, sum *[sha256.Size]byte) error) error {
+	n, err := d.dir("readdir", name)
+	if err != nil {
+		return err
+	}
+	var e Entry
+	var buf [sha256.Size]byte
+	for i := range n.files {
+		n.files[i].entry(n, &e)
+		var sum *[sha256.Size]byte
+		if e.Mode&unix.S_IFMT == unix.S_IFREG {
+			var ok bool
+			if buf, ok = d.known(&n.files[i]); ok {
+				sum = &buf
+			}
+		}
+		if err := fn(&e, sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Resolve implements [Tree].
+func (d *Dir) Resolve(name string, follow bool) (string, error) {
+	return resolveDir(d.Lstat, name, follow)
+}
+
+// Digest implements [Tree].
+func (d *Dir) Digest(name string) (digest.Digest, error) {
+	sum, err := d.Sum(name)
+	if err != nil {
+		return "", err
+	}
+	return digest.NewDigestFromBytes(digest.SHA256, sum[:]), nil
+}
+
+// maxLinks is how many links may be followed on the way to one file, as in the kernel.
+const maxLinks = 40
+
+// resolveDir is [Tree.Resolve] over anything that has an lstat. A missing component counts as a directory, so that ".."
+// leads out of it again.
+func resolveDir(lstat func(string) (Entry, error), name string, follow bool) (string, error) {
+	done, rest := ".", name
+	var missing error
+	for links := 0; rest != ""; {
+		var elem string
+		elem, rest, _ = strings.Cut(rest, "/")
+		switch elem {
+		case "", ".":
+			continue
+		case "..":
+			done = path.Dir(done)
+			continue
+		}
+		next := path.Join(done, elem)
+		e, err := lstat(next)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			done, missing = next, err
+			continue
+		case err != nil:
+			return "", err
+		}
+		if e.Mode&unix.S_IFMT != unix.S_IFLNK || !follow && strings.Trim(rest, "/") == "" {
+			done = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", &fs.PathError{Op: "resolve", Path: name, Err: unix.ELOOP}
+		}
+		if strings.HasPrefix(e.Link, "/") {
+			done = "."
+		}
+		rest = e.Link + "/" + rest
+	}
+	if missing != nil {
+		_, missing = lstat(done)
+	}
+	return done, missing
+}

@@ -1,0 +1,331 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// walkers is how many threads read a directory tree: a fixed number, since what is remembered must not depend on it and
+// more than two gain little over a warm cache.
+const walkers = 2
+
+// A dirLoader is what one thread needs to read directories. Memory is taken in pieces that many directories share.
+type dirLoader struct {
+	d       *Dir
+	ignorer *ignorer // nil hides nothing
+	buf     []byte   // of getdents
+	scratch []dirFile
+	order   []int32
+	names   []byte    // what is left of the last piece
+	files   []dirFile // likewise
+	nodes   []dirNode // likewise
+}
+
+func (d *Dir) loader() (*dirLoader, error) {
+	ig, err := newIgnorer(d.ignore)
+	if err != nil {
+		return nil, err
+	}
+	return &dirLoader{d: d, ignorer: ig, buf: make([]byte, 32<<10)}, nil
+}
+
+// read makes sure that n has been read.
+func (d *Dir) read(n *dirNode) error {
+	if n.ready.Load() {
+		return n.err
+	}
+	l, err := d.loader()
+	if err != nil {
+		return err
+	}
+	return l.read(n)
+}
+
+// Load reads all directories beneath name on two threads.
+func (d *Dir) Load(ctx context.Context, name string) error {
+	n, err := d.dir("readdir", name)
+	if err != nil {
+		return err
+	}
+	q := &dirQueue{todo: []*dirNode{n}, open: 1}
+	q.more.L = &q.mu
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { q.end() })
+	defer stop()
+	for range walkers {
+		g.Go(func() error {
+			l, err := d.loader()
+			if err != nil {
+				return err
+			}
+			for n := q.take(); n != nil; n = q.take() {
+				if err := l.read(n); err != nil {
+					return err
+				}
+				q.done(n.files)
+			}
+			return ctx.Err()
+		})
+	}
+	return g.Wait()
+}
+
+// A dirQueue holds the directories that are still to be read.
+type dirQueue struct {
+	mu   sync.Mutex // guards all below
+	more sync.Cond
+	todo []*dirNode
+	open int // in todo or being read
+	shut bool
+}
+
+// take waits for a directory; nil if there are no more.
+func (q *dirQueue) take() *dirNode {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.todo) == 0 && q.open > 0 && !q.shut {
+		q.more.Wait()
+	}
+	if q.shut || len(q.todo) == 0 {
+		return nil
+	}
+	n := q.todo[len(q.todo)-1]
+	q.todo = q.todo[:len(q.todo)-1]
+	return n
+}
+
+// done takes a directory off and puts those in it on.
+func (q *dirQueue) done(files []dirFile) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.open--
+	for i := range files {
+		if files[i].sub != nil {
+			q.todo = append(q.todo, files[i].sub)
+			q.open++
+		}
+	}
+	q.more.Broadcast()
+}
+
+// end makes take return nil.
+func (q *dirQueue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.shut = true
+	q.more.Broadcast()
+}
+
+// read reads n unless it has been. An error stays: what could not be read once is not read differently later.
+func (l *dirLoader) read(n *dirNode) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.ready.Load() {
+		n.err = l.load(n)
+		n.ready.Store(true)
+	}
+	return n.err
+}
+
+// load reads the names in n and what stat says about each.
+func (l *dirLoader) load(n *dirNode) error {
+	fd, err := l.d.openat(n.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	l.scratch = l.scratch[:0]
+	for {
+		m, err := unix.Getdents(fd, l.buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "readdir", Path: n.path, Err: err}
+		}
+		if m == 0 {
+			break
+		}
+		for rest := l.buf[:m]; len(rest) > 0; {
+			size := binary.NativeEndian.Uint16(rest[direntReclen:])
+			if err := l.add(n, fd, rest[:size]); err != nil {
+				return err
+			}
+			rest = rest[size:]
+		}
+	}
+	l.keep(n)
+	return l.reopen(n)
+}
+
+// Offsets in struct linux_dirent64.
+const (
+	direntReclen = 16
+	direntType   = 18
+	direntName   = 19
+)
+
+// add puts one entry of getdents into scratch, unless it is hidden or already gone.
+func (l *dirLoader) add(n *dirNode, fd int, dirent []byte) error {
+	name := dirent[direntName:]
+	name = name[:bytes.IndexByte(name, 0)+1] // with its NUL, which the system call wants
+	if name[0] == '.' && (len(name) == 2 || len(name) == 3 && name[1] == '.') {
+		return nil
+	}
+	var skip dirMatch
+	if l.ignorer != nil {
+		var err error
+		rel := joinName(n.path, string(name[:len(name)-1]))
+		if skip, err = l.ignorer.match(rel, n.skip); err != nil {
+			return err
+		}
+		if skip.hidden && (dirent[direntType] != unix.DT_DIR && dirent[direntType] != unix.DT_UNKNOWN || !l.ignorer.mayReopen(rel)) {
+			return nil
+		}
+	}
+	var st unix.Stat_t
+	switch err := fstatat(fd, name, &st); {
+	case err == unix.ENOENT:
+		return nil
+	case err != nil:
+		return &fs.PathError{Op: "stat", Path: joinName(n.path, string(name[:len(name)-1])), Err: err}
+	}
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if skip.hidden && !isDir {
+		return nil
+	}
+	l.scratch = append(l.scratch, dirFile{})
+	f := &l.scratch[len(l.scratch)-1]
+	setStat(f, &st, l.d.index)
+	f.name = l.name(name[:len(name)-1])
+	switch {
+	case isDir:
+		f.sub = l.node()
+		f.sub.path, f.sub.skip = joinName(n.path, f.name), skip
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		link, err := readlinkat(fd, f.name)
+		if err != nil {
+			return &fs.PathError{Op: "readlink", Path: joinName(n.path, f.name), Err: err}
+		}
+		n.setAux(f.name, dirAux{link: link})
+	case st.Rdev != 0:
+		n.setAux(f.name, dirAux{rdev: st.Rdev})
+	}
+	return nil
+}
+
+// keep moves scratch to n, sorted.
+func (l *dirLoader) keep(n *dirNode) {
+	l.order = l.order[:0]
+	for i := range l.scratch {
+		l.order = append(l.order, int32(i))
+	}
+	slices.SortFunc(l.order, func(a, b int32) int { return strings.Compare(l.scratch[a].name, l.scratch[b].name) })
+	n.files = l.slots(len(l.order))
+	for i, at := range l.order {
+		n.files[i] = l.scratch[at]
+	}
+}
+
+// reopen reads the hidden directories that an exception may reach into, and drops those in which nothing is visible.
+func (l *dirLoader) reopen(n *dirNode) error {
+	kept := n.files[:0]
+	for i := range n.files {
+		f := n.files[i]
+		if f.sub != nil && f.sub.skip.hidden {
+			if err := l.read(f.sub); err != nil {
+				return err
+			}
+			if len(f.sub.files) == 0 {
+				continue
+			}
+		}
+		kept = append(kept, f)
+	}
+	n.files = kept
+	return nil
+}
+
+func (n *dirNode) setAux(name string, a dirAux) {
+	if n.aux == nil {
+		n.aux = make(map[string]dirAux)
+	}
+	n.aux[name] = a
+}
+
+// setStat fills f with what a context keeps of a stat. A socket becomes an empty file with no inode.
+func setStat(f *dirFile, st *unix.Stat_t, x *dirIndex) {
+	f.mode, f.nlink, f.ino, f.size = st.Mode, uint32(st.Nlink), st.Ino, st.Size
+	f.mtime, f.ctime = st.Mtim.Nano(), st.Ctim.Nano()
+	f.dev = uint32(st.Dev) // the kernel's numbers have 32 bits
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		f.sum = x.find(f.key())
+	case unix.S_IFSOCK:
+		f.mode = st.Mode&^unix.S_IFMT | unix.S_IFREG
+		f.ino, f.size, f.nlink = 0, 0, 1
+	case unix.S_IFLNK:
+	default:
+		f.size = 0
+	}
+}
+
+// joinName is path.Join for clean names.
+func joinName(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// readlinkat reads a link of any length.
+func readlinkat(fd int, name string) (string, error) {
+	for size := 256; ; size *= 2 {
+		buf := make([]byte, size)
+		n, err := unix.Readlinkat(fd, name, buf)
+		if err != nil {
+			return "", err
+		}
+		if n < size {
+			return string(buf[:n]), nil
+		}
+	}
+}
+
+// name keeps a copy of b.
+func (l *dirLoader) name(b []byte) string {
+	if len(b) > len(l.names) {
+		l.names = make([]byte, max(len(b), 16<<10))
+	}
+	n := copy(l.names, b)
+	s := unsafe.String(unsafe.SliceData(l.names), n) // never written again
+	l.names = l.names[n:]
+	return s
+}
+
+func (l *dirLoader) node() *dirNode {
+	if len(l.nodes) == 0 {
+		l.nodes = make([]dirNode, 16)
+	}
+	n := &l.nodes[0]
+	l.nodes = l.nodes[1:]
+	return n
+}
+
+func (l *dirLoader) slots(n int) []dirFile {
+	if n > len(l.files) {
+		l.files = make([]dirFile, max(n, 256))
+	}
+	s := l.files[:n:n]
+	l.files = l.files[n:]
+	return s
+}

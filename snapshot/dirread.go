@@ -1,0 +1,222 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// errChanged tells that a file is no longer what the walk found.
+var errChanged = errors.New("changed while the build read it; build again, or hide it with .dockerignore")
+
+// openFile opens the regular file f of n, which must be what it was when its directory was read.
+func (d *Dir) openFile(f *dirFile, n *dirNode) (*dirReader, error) {
+	name := f.name
+	if n != nil {
+		name = path.Join(n.path, f.name)
+	}
+	if f.mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+	}
+	r := &dirReader{fd: -1, name: name, want: f}
+	if f.ino == 0 { // was a socket
+		return r, nil
+	}
+	fd, err := d.openat(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	r.fd = fd
+	if err := r.check(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// openat opens a name beneath the root in which nothing may be a link.
+func (d *Dir) openat(name string, flags uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(d.root, name, &how)
+		switch err {
+		case nil:
+			return fd, nil
+		case unix.EINTR, unix.EAGAIN:
+			continue
+		}
+		return -1, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+}
+
+// A dirReader reads a file and fails when it turns out to have changed. It holds to the size that was promised.
+type dirReader struct {
+	fd   int
+	name string
+	want *dirFile
+	off  int64
+}
+
+// check compares the file with what the walk found.
+func (r *dirReader) check() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(r.fd, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: r.name, Err: err}
+	}
+	if st.Ino != r.want.ino || st.Size != r.want.size || st.Mode != r.want.mode ||
+		st.Mtim.Nano() != r.want.mtime || st.Ctim.Nano() != r.want.ctime {
+		return fmt.Errorf("%s: %w", r.name, errChanged)
+	}
+	return nil
+}
+
+// Open implements [Tree]. Reading fails if the file is no longer what the walk found.
+func (d *Dir) Open(name string) (io.ReadCloser, error) {
+	f, n, err := d.find("open", name)
+	if err != nil {
+		return nil, err
+	}
+	return d.openFile(f, n)
+}
+
+// Read implements io.Reader. The last bytes are given only after the file has proved not to have changed meanwhile.
+func (r *dirReader) Read(p []byte) (int, error) {
+	left := r.want.size - r.off
+	if left <= 0 || r.fd < 0 {
+		return 0, io.EOF
+	}
+	n, err := r.ReadAt(p[:min(int64(len(p)), left)], r.off)
+	r.off += int64(n)
+	if err == nil && r.off == r.want.size {
+		err = r.check()
+	}
+	return n, err
+}
+
+// ReadAt implements io.ReaderAt. It does not look for changes.
+func (r *dirReader) ReadAt(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) && r.fd >= 0 {
+		n, err := unix.Pread(r.fd, p[done:], off+int64(done))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return done, &fs.PathError{Op: "read", Path: r.name, Err: err}
+		case n == 0 && off+int64(done) < r.want.size:
+			return done, fmt.Errorf("%s: %w", r.name, errChanged)
+		case n == 0:
+			return done, io.EOF
+		}
+		done += n
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}
+
+// Close implements io.Closer.
+func (r *dirReader) Close() error {
+	if r.fd < 0 {
+		return nil
+	}
+	fd := r.fd
+	r.fd = -1
+	if err := unix.Close(fd); err != nil {
+		return &fs.PathError{Op: "close", Path: r.name, Err: err}
+	}
+	return nil
+}
+
+// Sum is Digest as its bytes.
+func (d *Dir) Sum(name string) ([sha256.Size]byte, error) {
+	f, n, err := d.find("digest", name)
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	if sum, ok := d.known(f); ok {
+		return sum, nil
+	}
+	return d.hash(f, n, make([]byte, hashBuffer))
+}
+
+// known is the digest of f if it is remembered.
+func (d *Dir) known(f *dirFile) (sum [sha256.Size]byte, ok bool) {
+	switch at := atomic.LoadUint32(&f.sum); {
+	case at == 0:
+		return sum, false
+	case at <= d.index.count():
+		return d.index.sum(at - 1), true
+	default:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.sums[^at].sum, true
+	}
+}
+
+// hashBuffer is how much of a file is read at once: enough to make system calls cheap, little enough for the cache.
+const hashBuffer = 128 << 10
+
+// hash reads f and remembers its digest.
+func (d *Dir) hash(f *dirFile, n *dirNode, buf []byte) (sum [sha256.Size]byte, err error) {
+	begun := time.Now()
+	r, err := d.openFile(f, n)
+	if err != nil {
+		return sum, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, buf); err != nil {
+		return sum, err
+	}
+	h.Sum(sum[:0])
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sums = append(d.sums, sumRecord{dirKey: f.key(), sum: sum, safe: f.ino != 0 && settled(f.ctime, begun)})
+	atomic.StoreUint32(&f.sum, ^uint32(len(d.sums)-1))
+	return sum, nil
+}
+
+// Hash makes the digests of regular files known, reading two at a time.
+func (d *Dir) Hash(ctx context.Context, names []string) error {
+	g, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range walkers {
+		g.Go(func() error {
+			buf := make([]byte, hashBuffer)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(names) {
+					return nil
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				f, n, err := d.find("digest", names[i])
+				if err != nil {
+					return err
+				}
+				if _, ok := d.known(f); ok {
+					continue
+				}
+				if _, err := d.hash(f, n, buf); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
