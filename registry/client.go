@@ -1,0 +1,174 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/forge-build/forge/image"
+)
+
+// Options say how registries are spoken to. The zero value is right for people.
+type Options struct {
+	Config     *Config         // nil is what the environment and the usual files say, read when first needed
+	Credential *Credential     // of the registry that is named, instead of the configured one; not of its mirrors
+	Insecure   bool            // allow http, and TLS without verification
+	UserAgent  string          // "" is forge
+	Limits     Limits          // zero fields have the defaults
+	Retrying   func(err error) // told, by any goroutine, of what went wrong before each new try; may be nil
+}
+
+// Limits say when to lose patience. Zero fields have the default.
+type Limits struct {
+	Headers time.Duration // from the end of a request to its answer: 30 s
+	Idle    time.Duration // without 16 KiB moving in a body: 60 s
+	GiveUp  time.Duration // without progress, over all tries of a request; no try begins after it: 110 s
+	Backoff time.Duration // before the second try, doubling from there, ± 50 %: 300 ms
+	Tries   int           // of a request without progress: 6
+}
+
+func (l Limits) orDefaults() Limits {
+	or := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	or(&l.Headers, 30*time.Second)
+	or(&l.Idle, 60*time.Second)
+	or(&l.GiveUp, 110*time.Second)
+	or(&l.Backoff, 300*time.Millisecond)
+	if l.Tries <= 0 {
+		l.Tries = 6
+	}
+	return l
+}
+
+// A Client holds what repositories share: connections, tokens, configuration. Safe for concurrent use.
+type Client struct {
+	opts   Options
+	config func() (*Config, error)
+
+	mu      sync.Mutex // guards what is below
+	origins map[string]*origin
+}
+
+// NewClient returns a client. It does nothing yet: files are read and connections made when a registry is asked.
+func NewClient(opts Options) *Client {
+	opts.Limits = opts.Limits.orDefaults()
+	if opts.UserAgent == "" {
+		opts.UserAgent = "forge"
+	}
+	c := &Client{opts: opts, origins: map[string]*origin{}}
+	c.config = sync.OnceValues(func() (*Config, error) {
+		if opts.Config != nil {
+			return opts.Config, nil
+		}
+		return ReadConfig()
+	})
+	return c
+}
+
+// Close closes connections that are idle. The client stays usable.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.origins {
+		o.closeIdle()
+	}
+	return nil
+}
+
+// Connect returns the repository that ref names, on its registry and that one's mirrors. It reads configuration and asks
+// nothing of the network.
+func (c *Client) Connect(ref image.Reference) (*Repository, error) {
+	if ref.Domain == "" || ref.Path == "" {
+		return nil, fmt.Errorf("reference %q names no repository", ref.String())
+	}
+	conf, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	places, err := conf.places(ref)
+	if err != nil {
+		return nil, err
+	}
+	r := &Repository{client: c, ref: ref}
+	for _, p := range places {
+		o, err := c.origin(conf, p)
+		if err != nil {
+			return nil, err
+		}
+		r.ends = append(r.ends, &endpoint{origin: o, path: p.path, mirror: p.mirror, use: p.use})
+	}
+	return r, nil
+}
+
+// Connect returns the repository that ref names; see [Client.Connect].
+func Connect(ref image.Reference, opts Options) (*Repository, error) {
+	return NewClient(opts).Connect(ref)
+}
+
+// origin returns what is known of the registry at p, of which there is one for all repositories.
+func (c *Client) origin(conf *Config, p place) (*origin, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	insecure := p.insecure || c.opts.Insecure
+	key := fmt.Sprintf("%s %t %t", p.domain, insecure, p.mirror)
+	if o := c.origins[key]; o != nil {
+		return o, nil
+	}
+	o := &origin{
+		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: c.opts.Limits,
+		userAgent: c.opts.UserAgent, retrying: c.opts.Retrying, conf: conf,
+	}
+	given := c.opts.Credential
+	if p.mirror {
+		given = nil
+	}
+	o.auth = newAuthorizer(o, given)
+	if !insecure && !isLoopbackName(o.host) {
+		o.scheme = "https" // without asking
+	}
+	if err := o.dialers(); err != nil {
+		return nil, err
+	}
+	c.origins[key] = o
+	return o, nil
+}
+
+// dockerHub is the registry that speaks for the name docker.io.
+const dockerHub = "registry-1.docker.io"
+
+func apiHost(domain string) string {
+	if domain == "docker.io" || domain == "index.docker.io" {
+		return dockerHub
+	}
+	return domain
+}
+
+// Ping asks the registry whether it speaks the protocol and knows the credentials, if there are any.
+func (c *Client) Ping(ctx context.Context, domain string) error {
+	conf, err := c.config()
+	if err != nil {
+		return err
+	}
+	o, err := c.origin(conf, place{domain: domain, insecure: conf.insecure(domain)})
+	if err != nil {
+		return err
+	}
+	resp, err := o.do(ctx, &request{method: http.MethodGet, path: "/v2/", name: domain, want: []int{http.StatusOK}})
+	if err != nil {
+		return err
+	}
+	return drain(resp)
+}
+
+func hostOnly(hostport string) string {
+	if i := strings.LastIndexByte(hostport, ':'); i > strings.LastIndexByte(hostport, ']') {
+		hostport = hostport[:i]
+	}
+	return strings.Trim(hostport, "[]")
+}

@@ -1,0 +1,129 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+)
+
+// A ResponseError is a registry's refusal. It is fs.ErrNotExist for what is not there and fs.ErrPermission for what the
+// credentials, or the lack of them, do not allow.
+type ResponseError struct {
+	Name    string // what was asked for: docker.io/library/alpine:latest, or a blob of it
+	Status  int    // of HTTP
+	Code    string // of the distribution protocol, such as MANIFEST_UNKNOWN; "" if none was given
+	Message string // the registry's own words, one line
+	Hint    string // what the caller may try; "" if nothing
+}
+
+func (e *ResponseError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s (HTTP %d", e.Name, e.cause(), e.Status)
+	if e.Code != "" {
+		b.WriteString(" " + e.Code)
+	}
+	if e.Message != "" {
+		b.WriteString(": " + e.Message)
+	}
+	b.WriteString(")")
+	if e.Hint != "" {
+		b.WriteString("; " + e.Hint)
+	}
+	return b.String()
+}
+
+func (e *ResponseError) cause() string {
+	switch {
+	case e.Status == http.StatusNotFound:
+		return "not found"
+	case e.Status == http.StatusUnauthorized:
+		return "the registry wants a login or the name does not exist"
+	case e.Status == http.StatusForbidden:
+		return "denied"
+	case e.Status == http.StatusTooManyRequests:
+		return "too many requests"
+	case e.Status >= 500:
+		return "the registry is in trouble"
+	}
+	return "the registry refuses"
+}
+
+// Is makes errors.Is work with the errors of io/fs.
+func (e *ResponseError) Is(target error) bool {
+	switch target {
+	case fs.ErrNotExist:
+		return e.Status == http.StatusNotFound
+	case fs.ErrPermission:
+		return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+	}
+	return false
+}
+
+// has tells whether err is a registry's answer with one of the protocol's codes.
+func hasCode(err error, codes ...string) bool {
+	var re *ResponseError
+	if !errors.As(err, &re) {
+		return false
+	}
+	for _, c := range codes {
+		if re.Code == c {
+			return true
+		}
+	}
+	return false
+}
+
+func hasStatus(err error, statuses ...int) bool {
+	var re *ResponseError
+	if !errors.As(err, &re) {
+		return false
+	}
+	for _, s := range statuses {
+		if re.Status == s {
+			return true
+		}
+	}
+	return false
+}
+
+// maxErrorBody is as much of a refusal's body as is read.
+const maxErrorBody = 64 << 10
+
+// responseError reads the refusal that resp is. The body is the caller's to close.
+func responseError(name, login string, resp *http.Response) *ResponseError {
+	e := &ResponseError{Name: name, Status: resp.StatusCode}
+	var body struct {
+		Errors []struct {
+			Code    string
+			Message string
+		}
+	}
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	if json.Unmarshal(raw, &body) == nil && len(body.Errors) > 0 {
+		e.Code, e.Message = oneLine(body.Errors[0].Code), oneLine(body.Errors[0].Message)
+	}
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		e.Hint = "check the name, or: forge login " + login
+	case http.StatusNotFound:
+		e.Hint = "check the name and the tag"
+		if e.Code == "NAME_UNKNOWN" {
+			e.Hint = "check the name"
+		}
+	}
+	return e
+}
+
+// oneLine makes a stranger's words fit to be shown in one line of a terminal.
+func oneLine(s string) string {
+	return clip(strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return ' '
+		}
+		return r
+	}, s)))
+}

@@ -1,0 +1,214 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// LoggedIn says where a login was put.
+type LoggedIn struct {
+	Path   string // of the file; "" if a helper keeps it
+	Helper string // docker-credential-NAME, if one keeps it
+}
+
+// Login asks the registry whether it knows cred and, if so, keeps it where docker does: with the credential helper that
+// config.json names for it, or in config.json itself. An identity token that the registry gives is kept instead of the
+// password. domain is docker.io or host[:port].
+func (c *Client) Login(ctx context.Context, domain string, cred Credential) (LoggedIn, error) {
+	conf, err := c.config()
+	if err != nil {
+		return LoggedIn{}, err
+	}
+	// A client of its own: what was remembered of this registry is about other credentials.
+	opts := c.opts
+	opts.Config, opts.Credential = conf, &cred
+	fresh := NewClient(opts)
+	defer fresh.Close()
+	o, err := fresh.origin(conf, place{domain: domain, insecure: conf.insecure(domain)})
+	if err != nil {
+		return LoggedIn{}, err
+	}
+	identity, err := o.auth.verify(ctx, cred)
+	if err != nil {
+		var re *ResponseError
+		if errors.As(err, &re) && re.Is(fs.ErrPermission) {
+			re.Hint = "check the user name and the password"
+		}
+		return LoggedIn{}, err
+	}
+	if identity != "" {
+		cred.Password, cred.IdentityToken = "", identity
+	}
+	return conf.keep(ctx, domain, cred)
+}
+
+// Logout forgets the registry's credential; false means that there was none.
+func (c *Client) Logout(ctx context.Context, domain string) (bool, error) {
+	conf, err := c.config()
+	if err != nil {
+		return false, err
+	}
+	var had bool
+	err = conf.edit(func(f *authFile, auths map[string]json.RawMessage) error {
+		if name := f.helperFor(domain); name != "" {
+			cred, err := helperGet(ctx, name, serverKey(domain))
+			if err != nil {
+				return err
+			}
+			if had = !cred.empty(); had {
+				if err := helperErase(ctx, name, serverKey(domain)); err != nil {
+					return err
+				}
+			}
+		}
+		for key := range auths {
+			if hostKey(key) == domain || apiHost(hostKey(key)) == apiHost(domain) {
+				delete(auths, key)
+				had = true
+			}
+		}
+		return nil
+	})
+	return had, err
+}
+
+func (f *authFile) helperFor(domain string) string {
+	for _, key := range append(authKeys(domain, ""), serverKey(domain)) {
+		if name := f.CredHelpers[key]; name != "" {
+			return name
+		}
+	}
+	return f.CredsStore
+}
+
+func (c *Config) keep(ctx context.Context, domain string, cred Credential) (in LoggedIn, err error) {
+	err = c.edit(func(f *authFile, auths map[string]json.RawMessage) error {
+		key := serverKey(domain)
+		entry := authEntry{IdentityToken: cred.IdentityToken}
+		if name := f.helperFor(domain); name != "" {
+			in.Helper = "docker-credential-" + name
+			if err := helperStore(ctx, name, key, cred); err != nil {
+				return err
+			}
+			entry = authEntry{} // that there is one, as docker notes it
+		} else {
+			in.Path = f.path
+			entry.Auth = base64.StdEncoding.EncodeToString([]byte(cred.Username + ":" + cred.Password))
+		}
+		raw, err := json.Marshal(entry)
+		auths[key] = raw
+		return err
+	})
+	return in, err
+}
+
+// edit changes the auths of docker's config.json and keeps whatever else is in it. Two edits at once happen one after the
+// other; the file is always whole.
+func (c *Config) edit(change func(*authFile, map[string]json.RawMessage) error) error {
+	path := dockerConfigPath(c.env)
+	if path == "" {
+		return errors.New("no place for credentials: neither DOCKER_CONFIG nor HOME is set")
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // people link it from elsewhere: the link stays
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	unlock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	raw, err := readSmall(path)
+	if err != nil {
+		return err
+	}
+	all, auths, f := map[string]json.RawMessage{}, map[string]json.RawMessage{}, &authFile{}
+	if len(raw) > 0 {
+		if f, err = parseAuthFile(path, raw); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(raw, &all); err != nil {
+			return fmt.Errorf("%s: is not a JSON file of credentials", path)
+		}
+		if sub := all["auths"]; sub != nil {
+			if err := json.Unmarshal(sub, &auths); err != nil || auths == nil {
+				return fmt.Errorf("%s: its auths are no table", path)
+			}
+		}
+	}
+	f.path = path
+	if err := change(f, auths); err != nil {
+		return err
+	}
+	if all["auths"], err = json.Marshal(auths); err != nil {
+		return err
+	}
+	out, err := json.MarshalIndent(all, "", "\t")
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, append(out, '\n'), 0o600)
+}
+
+// lockDir keeps other processes of forge out of a directory until unlock.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// replaceFile writes a file whole and durably.
+func replaceFile(path string, content []byte, mode fs.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".forge-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreClosed(f.Close()), os.Remove(f.Name()))
+		}
+	}()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

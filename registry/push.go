@@ -1,0 +1,185 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+)
+
+// Push stores a manifest under its digest, or a blob. A blob that can be read from again (an io.ReadSeeker) is resumed
+// when the connection breaks.
+func (r *Repository) Push(ctx context.Context, d ocispec.Descriptor, body io.Reader) error {
+	if err := checkDescriptor(d); err != nil {
+		return err
+	}
+	if isManifest(d.MediaType) {
+		raw, err := io.ReadAll(io.LimitReader(image.Verify(body, d), maxDocument+1))
+		if err != nil {
+			return err
+		}
+		return r.putManifest(ctx, d, raw, d.Digest.String())
+	}
+	_, err := r.upload(ctx, d, reopen(d, body), "")
+	return err
+}
+
+// reopen makes a source of a reader, which works a second time only if it can seek.
+func reopen(d ocispec.Descriptor, body io.Reader) source {
+	used := false
+	return func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		if seeker, ok := body.(io.Seeker); ok {
+			if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
+				return nil, err
+			}
+		} else if used {
+			return nil, fmt.Errorf("%s: cannot be sent a second time", d.Digest)
+		}
+		used = true
+		if offset > 0 {
+			return io.NopCloser(body), nil
+		}
+		return io.NopCloser(image.Verify(body, d)), nil
+	}
+}
+
+// Mount asks the registry to take a blob over from another of its repositories, and tells whether it did.
+func (r *Repository) Mount(ctx context.Context, d ocispec.Descriptor, from string) (bool, error) {
+	return r.newUpload(d.Digest.String()).start(ctx, d.Digest, from)
+}
+
+// putManifest stores a manifest under a tag or its digest.
+func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw []byte, what string) error {
+	e := r.home()
+	if len(raw) > maxDocument {
+		return fmt.Errorf("%s: manifest is longer than 4 MiB", d.Digest)
+	}
+	name := r.Name() + ":" + what
+	if strings.Contains(what, ":") {
+		name = r.Name() + "@" + what
+	}
+	resp, err := e.origin.do(ctx, &request{
+		method: http.MethodPut, path: e.url("manifests", what), repo: e.path, scopes: e.push(), name: name,
+		header: http.Header{"Content-Type": {d.MediaType}}, size: int64(len(raw)),
+		body: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil },
+		want: []int{http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent},
+	})
+	if err != nil {
+		return err
+	}
+	if err := drain(resp); err != nil {
+		return err
+	}
+	if said := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(said, "sha256:") && said != d.Digest.String() {
+		return fmt.Errorf("%s: registry stored something else, %s", name, clip(said))
+	}
+	r.mu.Lock()
+	if r.read == nil || len(r.read) > 16 {
+		r.read = map[digest.Digest][]byte{}
+	}
+	r.read[d.Digest] = raw
+	r.mu.Unlock()
+	if resp.Header.Get("OCI-Subject") == "" {
+		return r.listReferrer(ctx, d, raw)
+	}
+	return nil
+}
+
+// Tag gives a name to a manifest that the repository has.
+func (r *Repository) Tag(ctx context.Context, ref image.Reference, d ocispec.Descriptor) error {
+	if ref.Tag == "" {
+		return nil // by its digest it is known already
+	}
+	raw, err := r.manifest(ctx, d)
+	if err != nil {
+		return err
+	}
+	return r.putManifest(ctx, d, raw, ref.Tag)
+}
+
+// Delete removes a manifest or a blob from the repository.
+func (r *Repository) Delete(ctx context.Context, d ocispec.Descriptor) error {
+	if err := image.CheckDigest(d.Digest); err != nil {
+		return err
+	}
+	kind := "blobs"
+	if isManifest(d.MediaType) {
+		kind = "manifests"
+	}
+	return r.delete(ctx, kind, d.Digest.String(), r.Name()+"@"+d.Digest.String())
+}
+
+// Untag removes a tag, and nothing else, from the repository.
+func (r *Repository) Untag(ctx context.Context, ref image.Reference) error {
+	return r.delete(ctx, "manifests", ref.Tag, r.Name()+":"+ref.Tag)
+}
+
+func (r *Repository) delete(ctx context.Context, kind, what, name string) error {
+	e := r.home()
+	resp, err := e.origin.do(ctx, &request{
+		method: http.MethodDelete, path: e.url(kind, what), repo: e.path, name: name,
+		scopes: []string{"repository:" + e.path + ":pull,push,delete"}, want: []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent},
+	})
+	var re *ResponseError
+	if errors.As(err, &re) && re.Status == http.StatusMethodNotAllowed {
+		re.Hint = "the registry is set up not to delete"
+	}
+	if err != nil {
+		return err
+	}
+	return drain(resp)
+}
+
+// A referring manifest says what it is about.
+type referring struct {
+	Subject      *ocispec.Descriptor `json:"subject"`
+	ArtifactType string              `json:"artifactType"`
+	Config       struct {
+		MediaType string `json:"mediaType"`
+	} `json:"config"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// listReferrer enters a manifest with a subject in the list that clients keep where the registry keeps none (OCI
+// distribution spec, "Referrers Tag Schema").
+func (r *Repository) listReferrer(ctx context.Context, d ocispec.Descriptor, raw []byte) error {
+	var m referring
+	if err := json.Unmarshal(raw, &m); err != nil || m.Subject == nil {
+		return nil
+	}
+	if err := image.CheckDigest(m.Subject.Digest); err != nil {
+		return err
+	}
+	list, err := r.referrersTag(ctx, m.Subject.Digest)
+	if err != nil {
+		return err
+	}
+	for _, have := range list {
+		if have.Digest == d.Digest {
+			return nil
+		}
+	}
+	d.ArtifactType, d.Annotations = m.ArtifactType, m.Annotations
+	if d.ArtifactType == "" {
+		d.ArtifactType = m.Config.MediaType
+	}
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: append(list, d)}
+	index.SchemaVersion = 2
+	out, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	id := ocispec.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(out), Size: int64(len(out))}
+	return r.putManifest(ctx, id, out, referrersTag(m.Subject.Digest))
+}
+
+func referrersTag(d digest.Digest) string { return strings.ReplaceAll(d.String(), ":", "-") }

@@ -1,0 +1,291 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+)
+
+// A Repository is a repository of a registry: a Fetcher, Pusher, Resolver and Tagger. Reads may be answered by the mirrors
+// that are configured for it, writes go to the registry. Safe for concurrent use.
+type Repository struct {
+	client *Client
+	ref    image.Reference
+	ends   []*endpoint // mirrors first, the registry last
+
+	mu   sync.Mutex // guards what is below
+	read map[digest.Digest][]byte
+	from map[digest.Digest]*endpoint // who had the manifest, and so is asked for what it names first
+	last *endpoint
+}
+
+// An endpoint is where a repository is.
+type endpoint struct {
+	origin *origin
+	path   string // of the repository at the origin
+	mirror bool
+	use    string // of a mirror: all, digest-only or tag-only
+}
+
+// Name is the repository's name as people say it: docker.io/library/alpine.
+func (r *Repository) Name() string { return r.ref.Domain + "/" + r.ref.Path }
+
+// Reference is what the repository was connected for.
+func (r *Repository) Reference() image.Reference { return r.ref }
+
+// With is the same repository, asked to report retries to f.
+func (r *Repository) home() *endpoint { return r.ends[len(r.ends)-1] }
+
+func (e *endpoint) pull() []string { return []string{"repository:" + e.path + ":pull"} }
+func (e *endpoint) push() []string { return []string{"repository:" + e.path + ":pull,push"} }
+
+func (e *endpoint) url(kind, ref string) string {
+	return "/v2/" + e.path + "/" + kind + "/" + ref
+}
+
+// fit tells whether the endpoint is to be asked for a reference of this kind.
+func (e *endpoint) fit(byDigest bool) bool {
+	return !e.mirror || e.use == "" || e.use == "all" || byDigest == (e.use == "digest-only")
+}
+
+// read tries the endpoints in turn until one answers. The registry's own error is the one that is told.
+func (r *Repository) try(ctx context.Context, byDigest bool, f func(*endpoint) error) error {
+	var errs []error
+	for _, e := range r.order() {
+		if !e.fit(byDigest) {
+			continue
+		}
+		err := f(e)
+		if err == nil {
+			r.mu.Lock()
+			r.last = e
+			r.mu.Unlock()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return fmt.Errorf("%s: no mirror of it may be asked for this kind of name", r.Name())
+	}
+	return errs[len(errs)-1]
+}
+
+// order puts who answered last before the others, and the registry itself always at the end of the rest.
+func (r *Repository) order() []*endpoint {
+	r.mu.Lock()
+	last := r.last
+	r.mu.Unlock()
+	if last == nil || len(r.ends) == 1 {
+		return r.ends
+	}
+	order := []*endpoint{last}
+	for _, e := range r.ends {
+		if e != last {
+			order = append(order, e)
+		}
+	}
+	return order
+}
+
+// Resolve asks which manifest the reference names now; ref has to be of this repository. The descriptor's media type and
+// size are the registry's word, which a later Fetch checks.
+func (r *Repository) Resolve(ctx context.Context, ref image.Reference) (d ocispec.Descriptor, err error) {
+	what, err := manifestRef(ref)
+	if err != nil {
+		return d, err
+	}
+	err = r.try(ctx, ref.Digest != "", func(e *endpoint) error {
+		d, err = r.resolveAt(ctx, e, ref, what)
+		return err
+	})
+	return d, err
+}
+
+// manifestRef is the last part of a manifest's URL.
+func manifestRef(ref image.Reference) (string, error) {
+	if ref.Digest != "" {
+		return ref.Digest.String(), image.CheckDigest(ref.Digest)
+	}
+	if ref.Tag == "" {
+		return "", fmt.Errorf("reference %q has neither tag nor digest", ref.String())
+	}
+	return ref.Tag, nil
+}
+
+func (r *Repository) resolveAt(ctx context.Context, e *endpoint, ref image.Reference, what string) (ocispec.Descriptor, error) {
+	resp, err := e.origin.do(ctx, r.manifestRequest(http.MethodHead, e, ref.String(), what))
+	if err == nil {
+		d, derr := headDescriptor(resp)
+		if err := errors.Join(derr, drain(resp)); err == nil && (ref.Digest == "" || d.Digest == ref.Digest) {
+			return d, nil
+		}
+	} else if hasStatus(err, http.StatusUnauthorized, http.StatusForbidden) || ctx.Err() != nil || !answered(err) {
+		return ocispec.Descriptor{}, err
+	}
+	// A registry that does not answer HEAD in full, or explains a refusal only in a body.
+	d, raw, err := r.getManifest(ctx, e, ref.String(), what)
+	if err != nil {
+		return d, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.read == nil || len(r.read) > 16 {
+		r.read = map[digest.Digest][]byte{}
+	}
+	r.read[d.Digest] = raw
+	return d, nil
+}
+
+func answered(err error) bool {
+	var re *ResponseError
+	return errors.As(err, &re)
+}
+
+func (r *Repository) manifestRequest(method string, e *endpoint, name, what string) *request {
+	return &request{
+		method: method, path: e.url("manifests", what), repo: e.path, scopes: e.pull(), name: name,
+		want: []int{http.StatusOK}, header: http.Header{"Accept": {strings.Join(manifestTypes, ", ")}},
+	}
+}
+
+// headDescriptor is what an answer's header says of a manifest, or an error if that is not enough.
+func headDescriptor(resp *http.Response) (ocispec.Descriptor, error) {
+	d := ocispec.Descriptor{
+		MediaType: mediaTypeOf(resp),
+		Digest:    digest.Digest(resp.Header.Get("Docker-Content-Digest")),
+		Size:      resp.ContentLength,
+	}
+	if !isManifest(d.MediaType) || d.Size <= 0 {
+		return d, errors.New("incomplete answer")
+	}
+	return d, checkDescriptor(d)
+}
+
+func mediaTypeOf(resp *http.Response) string {
+	t, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	return strings.TrimSpace(t)
+}
+
+// getManifest fetches a manifest by what names it and checks all that can be checked.
+func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what string) (d ocispec.Descriptor, raw []byte, err error) {
+	b := newBudget(e.origin.limits, e.origin.retrying)
+	req := r.manifestRequest(http.MethodGet, e, name, what)
+	req.budget = b
+	for {
+		resp, err := e.origin.do(ctx, req)
+		if err != nil {
+			return d, nil, err
+		}
+		raw, err = io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+		resp.Body.Close()
+		if err == nil {
+			d, err = checkManifest(resp, what, raw)
+			if err != nil {
+				return d, nil, fmt.Errorf("%s: %w", name, err)
+			}
+			return d, raw, nil
+		}
+		if err = fmt.Errorf("%s: %w", name, err); ctx.Err() != nil || !retryable(err) {
+			return d, nil, err
+		}
+		if err := b.wait(ctx, err); err != nil {
+			return d, nil, err
+		}
+	}
+}
+
+func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descriptor, error) {
+	d := ocispec.Descriptor{MediaType: mediaTypeOf(resp), Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	if len(raw) > maxDocument {
+		return d, errors.New("manifest is longer than 4 MiB")
+	}
+	if d.MediaType == "application/json" || d.MediaType == "" || d.MediaType == "text/plain" {
+		d.MediaType = sniff(raw) // as registries without a notion of types serve it
+	}
+	if _, err := parseDocument(d.MediaType, raw); err != nil {
+		return d, err
+	}
+	if strings.Contains(what, ":") && d.Digest.String() != what {
+		return d, fmt.Errorf("registry sent the content of %s", d.Digest)
+	}
+	if said := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(said, "sha256:") && said != d.Digest.String() {
+		return d, fmt.Errorf("registry sent the content of %s as %s", d.Digest, clip(said))
+	}
+	return d, nil
+}
+
+// Fetch opens a manifest or a blob. A download that breaks off is taken up again where it stopped.
+func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if !isManifest(d.MediaType) {
+		return r.FetchAt(ctx, d, 0)
+	}
+	raw, err := r.manifest(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(strings.NewReader(string(raw))), nil
+}
+
+func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []byte, err error) {
+	if err := checkDescriptor(d); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	raw = r.read[d.Digest]
+	r.mu.Unlock()
+	name := r.Name() + "@" + d.Digest.String()
+	if raw == nil {
+		err = r.try(ctx, true, func(e *endpoint) (err error) {
+			var got ocispec.Descriptor
+			got, raw, err = r.getManifest(ctx, e, name, d.Digest.String())
+			if err == nil && got.MediaType != d.MediaType {
+				return fmt.Errorf("%s: was announced as %q and served as %q", name, clip(d.MediaType), clip(got.MediaType))
+			}
+			return err
+		})
+	}
+	if err == nil && int64(len(raw)) != d.Size {
+		return nil, fmt.Errorf("%s: has %d bytes and was announced with %d", name, len(raw), d.Size)
+	}
+	return raw, err
+}
+
+// Exists asks whether the repository has a manifest or a blob.
+func (r *Repository) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if err := checkDescriptor(d); err != nil {
+		return false, err
+	}
+	e := r.home()
+	kind := "blobs"
+	if isManifest(d.MediaType) {
+		kind = "manifests"
+	}
+	req := r.manifestRequest(http.MethodHead, e, r.Name()+"@"+d.Digest.String(), d.Digest.String())
+	req.path = e.url(kind, d.Digest.String())
+	req.scopes = e.push() // what follows needs it, and one token is enough
+	resp, err := e.origin.do(ctx, req)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if n := resp.ContentLength; n >= 0 && n != d.Size && resp.Header.Get("Content-Length") == strconv.FormatInt(n, 10) {
+		return false, errors.Join(drain(resp), fmt.Errorf("%s: registry has %d bytes under the name of %d", d.Digest, n, d.Size))
+	}
+	return true, drain(resp)
+}

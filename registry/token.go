@@ -1,0 +1,187 @@
+package registry
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxToken bounds what a token service may answer, in bytes.
+const maxToken = 1 << 20
+
+// clientID is how forge calls itself to token services.
+const clientID = "forge"
+
+// A tokenAnswer is what token services say: Docker's and OAuth 2's names of the same.
+type tokenAnswer struct {
+	Token        string    `json:"token"`
+	AccessToken  string    `json:"access_token"`
+	RefreshToken string    `json:"refresh_token"`
+	ExpiresIn    int64     `json:"expires_in"` // seconds; 0 is 60
+	IssuedAt     time.Time `json:"issued_at"`
+}
+
+// ask gets a token for req from the realm. The caller holds a.mu.
+func (a *authorizer) ask(ctx context.Context, req *request) (token, error) {
+	cred, err := a.credential(ctx, req.repo)
+	if err != nil {
+		return token{}, err
+	}
+	if cred.RegistryToken != "" {
+		return token{value: cred.RegistryToken, expiry: time.Now().Add(time.Hour)}, nil
+	}
+	if !cred.empty() {
+		if err := a.trusted(); err != nil {
+			return token{}, err
+		}
+	}
+	answer, err := a.exchange(ctx, cred, slices.Concat(req.scopes, a.extra[tokenKey(req)]), false)
+	if err != nil {
+		return token{}, err
+	}
+	return answer.token()
+}
+
+func (t *tokenAnswer) token() (token, error) {
+	value := cmp.Or(t.Token, t.AccessToken)
+	if value == "" || strings.ContainsAny(value, "\r\n") {
+		return token{}, errNoToken
+	}
+	lifetime := 60 * time.Second // what the specification says where the service does not
+	if t.ExpiresIn > 0 {
+		lifetime = time.Duration(min(t.ExpiresIn, 24*3600)) * time.Second
+	}
+	// The service's clock may be wrong: issued_at is not looked at. A tenth is left as a margin.
+	return token{value: value, expiry: time.Now().Add(lifetime - lifetime/10)}, nil
+}
+
+// exchange asks the realm in the way that the credential allows. offline asks for an identity token, too.
+func (a *authorizer) exchange(ctx context.Context, cred Credential, scopes []string, offline bool) (*tokenAnswer, error) {
+	if cred.IdentityToken != "" {
+		return a.post(ctx, url.Values{
+			"grant_type": {"refresh_token"}, "refresh_token": {cred.IdentityToken},
+		}, scopes)
+	}
+	answer, err := a.get(ctx, cred, scopes, offline)
+	if cred.Username != "" && hasStatus(err, http.StatusNotFound, http.StatusMethodNotAllowed) {
+		form := url.Values{"grant_type": {"password"}, "username": {cred.Username}, "password": {cred.Password}}
+		if offline {
+			form.Set("access_type", "offline")
+		}
+		return a.post(ctx, form, scopes)
+	}
+	return answer, err
+}
+
+// get is the way of the Docker registry token specification.
+func (a *authorizer) get(ctx context.Context, cred Credential, scopes []string, offline bool) (*tokenAnswer, error) {
+	u := *a.realm
+	q := u.Query()
+	if a.service != "" {
+		q.Set("service", a.service)
+	}
+	for _, s := range scopes {
+		q.Add("scope", s)
+	}
+	authorization := ""
+	if cred.Username != "" {
+		q.Set("account", cred.Username)
+		authorization = basicAuth(cred)
+	}
+	if offline {
+		q.Set("offline_token", "true")
+		q.Set("client_id", clientID)
+	}
+	u.RawQuery = q.Encode()
+	return a.fetch(ctx, &request{method: http.MethodGet}, &u, authorization)
+}
+
+// post is the way of OAuth 2, as Docker's registries speak it.
+func (a *authorizer) post(ctx context.Context, form url.Values, scopes []string) (*tokenAnswer, error) {
+	form.Set("client_id", clientID)
+	if a.service != "" {
+		form.Set("service", a.service)
+	}
+	if len(scopes) > 0 {
+		form.Set("scope", strings.Join(scopes, " "))
+	}
+	body := form.Encode()
+	req := &request{
+		method: http.MethodPost,
+		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
+		body:   func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil },
+		size:   int64(len(body)),
+	}
+	return a.fetch(ctx, req, a.realm, "")
+}
+
+// fetch sends a token request; redirects are not followed, for they would carry credentials along.
+func (a *authorizer) fetch(ctx context.Context, req *request, u *url.URL, authorization string) (*tokenAnswer, error) {
+	o := a.origin
+	resp, err := o.send(ctx, req, u, authorization, newBudget(o.limits, nil))
+	if err != nil {
+		return nil, fmt.Errorf("token service %s: %w", u.Host, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		re := responseError("token service "+u.Host, o.name, resp)
+		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+			re.Hint = "log in again: forge login " + o.name
+		}
+		if wait := retryAfter(resp.Header); wait > 0 {
+			return nil, &waitError{ResponseError: re, wait: wait}
+		}
+		return nil, re
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxToken+1))
+	if err != nil {
+		return nil, fmt.Errorf("token service %s: %w", u.Host, err)
+	}
+	if len(raw) > maxToken {
+		return nil, fmt.Errorf("token service %s: %w: its answer is longer than 1 MiB", u.Host, errRefused)
+	}
+	var answer tokenAnswer
+	if err := json.NewDecoder(bytes.NewReader(raw)).Decode(&answer); err != nil {
+		return nil, fmt.Errorf("token service %s: %w: its answer is not JSON", u.Host, errRefused)
+	}
+	return &answer, nil
+}
+
+// verify asks the registry about cred, which the authorizer was given, and returns the identity token that it gave for it, if it gave one.
+func (a *authorizer) verify(ctx context.Context, cred Credential) (identity string, err error) {
+	resp, err := a.origin.do(ctx, &request{
+		method: http.MethodGet, path: "/v2/", name: a.origin.name, want: []int{http.StatusOK},
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := drain(resp); err != nil {
+		return "", err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.scheme != "bearer" || cred.IdentityToken != "" {
+		return "", nil
+	}
+	if err := a.trusted(); err != nil {
+		return "", err
+	}
+	answer, err := a.exchange(ctx, cred, nil, true)
+	var re *ResponseError
+	if errors.As(err, &re) {
+		return "", nil // it does not give any
+	}
+	if err != nil {
+		return "", err
+	}
+	return answer.RefreshToken, nil
+}
