@@ -1,0 +1,218 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// An Algorithm compresses layers.
+type Algorithm string
+
+// The algorithms.
+const (
+	Uncompressed Algorithm = "none"
+	Gzip         Algorithm = "gzip"
+	Zstd         Algorithm = "zstd"
+)
+
+// A Compression is a form in which a layer may be passed on. The same layer comes out the same on any machine, whatever
+// its number of cores.
+type Compression struct {
+	Algorithm Algorithm // "" is Gzip
+	Level     int       // gzip 1…9, zstd 1…22; 0 is the fastest, 1 and 1
+	Keep      bool      // CompressTo: store the blob, too
+}
+
+// compressFormat is part of what is remembered. It changes when the same algorithm and level begin to give other bytes.
+const compressFormat = 1
+
+// ParseCompression reads an algorithm and a level as people give them.
+func ParseCompression(algorithm string, level int) (Compression, error) {
+	c := Compression{Algorithm: Algorithm(algorithm), Level: level}
+	return c, c.check()
+}
+
+func (c Compression) check() error {
+	most := 0
+	switch c.Algorithm {
+	case Gzip, "":
+		most = 9
+	case Zstd:
+		most = 22
+	case Uncompressed:
+	case "estargz":
+		return errors.New("compression estargz is not supported: it would change the layers, and with them the image's ID")
+	default:
+		return fmt.Errorf("compression %q is not known: there are gzip, zstd and none", clip(string(c.Algorithm)))
+	}
+	if c.Level < 0 || c.Level > most {
+		return fmt.Errorf("compression level %d: %s has 1 to %d, and 0 for the default", c.Level, c.normal().Algorithm, most)
+	}
+	return nil
+}
+
+// normal spells out the defaults.
+func (c Compression) normal() Compression {
+	if c.Algorithm == "" {
+		c.Algorithm = Gzip
+	}
+	if c.Level == 0 && c.Algorithm != Uncompressed {
+		c.Level = 1
+	}
+	return c
+}
+
+func (c Compression) mediaType() string {
+	switch c.Algorithm {
+	case Zstd:
+		return ocispec.MediaTypeImageLayerZstd
+	case Uncompressed:
+		return ocispec.MediaTypeImageLayer
+	}
+	return ocispec.MediaTypeImageLayerGzip
+}
+
+// Compressed finds the compressed form of a layer that is remembered. Its blob may be here or not: it is known to be
+// what CompressTo would write. Of a layer that already has this form, that is the answer, level or no level.
+func (l *Layout) Compressed(layer Layer, c Compression) (ocispec.Descriptor, bool) {
+	c = c.normal()
+	if ociLayerType(layer.Blob.MediaType) == c.mediaType() {
+		return layer.Blob, true
+	}
+	if CheckDigest(layer.DiffID) != nil {
+		return ocispec.Descriptor{}, false
+	}
+	data, err := os.ReadFile(l.compressedPath(layer.DiffID, c))
+	if err != nil {
+		return ocispec.Descriptor{}, false
+	}
+	var r compressedRecord
+	if json.Unmarshal(data, &r) != nil || r.Format != compressFormat || r.DiffID != layer.DiffID || checkDescriptor(r.Blob) != nil {
+		return ocispec.Descriptor{}, false // torn, or of another time
+	}
+	return r.Blob, r.Blob.MediaType == c.mediaType()
+}
+
+// A compressedRecord is a file in compressed/.
+type compressedRecord struct {
+	Format int                `json:"format"`
+	DiffID digest.Digest      `json:"diffID"`
+	Blob   ocispec.Descriptor `json:"blob"`
+}
+
+func (l *Layout) compressedPath(diffID digest.Digest, c Compression) string {
+	return l.path("compressed", fmt.Sprintf("%s.%s.%d", diffID.Encoded(), c.Algorithm, c.Level))
+}
+
+// remember writes a record. It is not synced: a torn one is not believed and costs a compression.
+func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Descriptor) error {
+	data, err := json.Marshal(compressedRecord{compressFormat, diffID, blob})
+	if err != nil {
+		return err
+	}
+	path := l.compressedPath(diffID, c)
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := l.staging.Create()
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return errors.Join(os.Rename(f.Name(), path), f.Close())
+}
+
+// Compress makes sure that the layer's compressed form is in the store and describes it.
+func (l *Layout) Compress(ctx context.Context, layer Layer, c Compression) (ocispec.Descriptor, error) {
+	if d, ok := l.Compressed(layer, c); ok {
+		if here, err := l.Exists(ctx, d); here || err != nil {
+			return d, err
+		}
+	}
+	c.Keep = true
+	return l.CompressTo(ctx, io.Discard, layer, c)
+}
+
+// CompressTo writes the layer's compressed form to w while it is made, and remembers it. The tar is verified on the way:
+// if it is damaged, CompressTo fails and remembers nothing, but w has got what there was. Without c.Keep nothing but the
+// descriptor is stored.
+func (l *Layout) CompressTo(ctx context.Context, w io.Writer, layer Layer, c Compression) (d ocispec.Descriptor, err error) {
+	if err := c.check(); err != nil {
+		return d, err
+	}
+	c = c.normal()
+	tar, err := l.OpenTar(ctx, layer)
+	if err != nil {
+		return d, err
+	}
+	defer tar.Close()
+	info, err := tar.Stat()
+	if err != nil {
+		return d, err
+	}
+	out := &counter{ctx: ctx, w: w, hash: sha256.New()}
+	var f *StagedFile
+	if c.Keep && c.Algorithm != Uncompressed { // whose blob is the tar
+		if f, err = l.staging.Create(); err != nil {
+			return d, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		out.w = io.MultiWriter(&guarded{ctx: ctx, w: f, free: l.free, dir: l.root}, w)
+	}
+	source := Verify(tar, ocispec.Descriptor{Digest: layer.DiffID, Size: info.Size()})
+	if err := c.compress(ctx, out, source); err != nil {
+		return d, fmt.Errorf("layer %s: %w", layer.DiffID, err)
+	}
+	d = ocispec.Descriptor{MediaType: c.mediaType(), Digest: sumDigest(out.hash), Size: out.n}
+	if f != nil {
+		if err := f.Commit(l.BlobPath(d.Digest)); err != nil {
+			return d, err
+		}
+	}
+	if c.Algorithm == Uncompressed {
+		return d, nil
+	}
+	return d, l.remember(layer.DiffID, c, d)
+}
+
+// compress writes the compressed form of r, read to its end, to w.
+func (c Compression) compress(ctx context.Context, w io.Writer, r io.Reader) error {
+	switch c.Algorithm {
+	case Uncompressed:
+		return copyAhead(w, r)
+	case Zstd:
+		return compressZstd(ctx, w, r, c.Level)
+	}
+	return compressGzip(ctx, w, r, c.Level)
+}
+
+// A counter hashes and counts what goes to w, and stops when its context ends.
+type counter struct {
+	ctx  context.Context
+	w    io.Writer
+	hash hash.Hash
+	n    int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	n, err := c.w.Write(p)
+	c.hash.Write(p[:n])
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,259 @@
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// prose is n bytes that compress somewhat, always the same.
+func prose(n int) []byte {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	words := make([]string, 5000)
+	for i := range words {
+		words[i] = fmt.Sprintf("%x", rnd.Uint64()>>(rnd.Uint64()%48))
+	}
+	var b bytes.Buffer
+	for b.Len() < n {
+		b.WriteString(words[rnd.IntN(len(words))])
+		b.WriteByte(' ')
+	}
+	return b.Bytes()[:n]
+}
+
+func TestCompressIsDeterministic(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	content := prose(9<<20 + 12345)
+	for _, c := range []Compression{{Algorithm: Gzip, Level: 1}, {Algorithm: Gzip, Level: 6}, {Algorithm: Gzip, Level: 9}, {Algorithm: Zstd, Level: 1}, {Algorithm: Zstd, Level: 3}} {
+		var want []byte
+		for _, cores := range []int{1, 2, 3, 7, 2} {
+			runtime.GOMAXPROCS(cores)
+			var out bytes.Buffer
+			// Odd reads: neither they nor the order in which blocks are done may show.
+			if err := c.compress(t.Context(), &out, io.MultiReader(bytes.NewReader(content[:777]), bytes.NewReader(content[777:]))); err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				want = out.Bytes()
+			}
+			if !bytes.Equal(out.Bytes(), want) {
+				t.Errorf("%s -%d on %d cores gives other bytes than on one", c.Algorithm, c.Level, cores)
+			}
+		}
+		if len(want) > len(content)*7/10 {
+			t.Errorf("%s -%d: %d bytes became %d", c.Algorithm, c.Level, len(content), len(want))
+		}
+	}
+}
+
+// TestCompressFormat fails when a new version of a compressor gives other bytes: then compressFormat has to change.
+func TestCompressFormat(t *testing.T) {
+	content := prose(5<<20 + 1)
+	for _, test := range []struct {
+		c    Compression
+		want string
+	}{
+		{Compression{Algorithm: Gzip, Level: 1}, "0b2d68990e12757d"},
+		{Compression{Algorithm: Zstd, Level: 1}, "49d861699097e0ed"},
+	} {
+		var out bytes.Buffer
+		if err := test.c.compress(t.Context(), &out, bytes.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		if got := digest.FromBytes(out.Bytes()).Encoded()[:16]; got != test.want {
+			t.Errorf("%s -%d gives %s, want %s", test.c.Algorithm, test.c.Level, got, test.want)
+		}
+	}
+}
+
+func TestCompressRoundTrip(t *testing.T) {
+	for _, size := range []int{0, 1, gzipWindow, gzipBlock - 1, gzipBlock, gzipBlock + 1, 2*zstdBlock + 5} {
+		content := prose(size)
+		for _, a := range []Algorithm{Uncompressed, Gzip, Zstd} {
+			var out bytes.Buffer
+			if err := (Compression{Algorithm: a}).normal().compress(t.Context(), &out, bytes.NewReader(content)); err != nil {
+				t.Fatal(err)
+			}
+			blob := bytes.Clone(out.Bytes())
+			r, err := Decompress(bufio.NewReader(&out))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%s of %d bytes came back as %d, %v", a, size, len(got), err)
+			}
+			if a != Gzip {
+				continue
+			}
+			std, err := gzip.NewReader(bytes.NewReader(blob)) // the library that most others use
+			if err != nil {
+				t.Fatal(err)
+			}
+			std.Multistream(false)
+			if got, err := io.ReadAll(std); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%d bytes: compress/gzip reads %d, %v", size, len(got), err)
+			}
+		}
+	}
+}
+
+func TestCompressTo(t *testing.T) {
+	content := tarOf("file", string(prose(2<<20)))
+	for _, c := range []Compression{{}, {Algorithm: Zstd}, {Algorithm: Uncompressed}, {Algorithm: Gzip, Level: 9, Keep: true}} {
+		l := openLayout(t, t.TempDir())
+		d := push(t, l, ocispec.MediaTypeImageLayer, content)
+		layer := Layer{d, d.Digest}
+		if _, ok := l.Compressed(layer, c); ok != (c.Algorithm == Uncompressed) {
+			t.Errorf("%v: Compressed before = %v", c, ok)
+		}
+		var out bytes.Buffer
+		d, err := l.CompressTo(t.Context(), &out, layer, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := describe(c.normal().mediaType(), out.Bytes()); d.Digest != want.Digest || d.Size != want.Size || d.MediaType != want.MediaType {
+			t.Errorf("%v: described as %v, want %v", c, d, want)
+		}
+		if got, ok := l.Compressed(layer, c); !ok || got.Digest != d.Digest {
+			t.Errorf("%v: Compressed after = %v, %v", c, got, ok)
+		}
+		if other := (Compression{Algorithm: Gzip, Level: 5}); c.Level != 5 {
+			if _, ok := l.Compressed(layer, other); ok {
+				t.Errorf("%v counts as %v", c, other)
+			}
+		}
+		if ok, _ := l.Exists(t.Context(), d); ok != (c.Keep || c.Algorithm == Uncompressed) {
+			t.Errorf("%v: blob is stored: %v", c, ok)
+		}
+		again, err := l.Compress(t.Context(), layer, c)
+		if err != nil || again.Digest != d.Digest {
+			t.Errorf("%v: Compress = %v, %v, want %v", c, again, err, d)
+		}
+		if ok, _ := l.Exists(t.Context(), d); !ok {
+			t.Errorf("%v: Compress did not store", c)
+		}
+		// The compressed form is a layer like any other.
+		l2 := openLayout(t, t.TempDir())
+		if err := l2.PushLayer(t.Context(), Layer{d, layer.DiffID}, &out, nil); err != nil {
+			t.Errorf("%v: %v", c, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(l.root, "ingest/*/[0-9]*")); len(left) != 0 {
+			t.Errorf("%v: left %v", c, left)
+		}
+	}
+}
+
+func TestCompressedRecordTorn(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	d := push(t, l, ocispec.MediaTypeImageLayer, tarOf("a", "b"))
+	layer, c := Layer{d, d.Digest}, Compression{}.normal()
+	want, err := l.Compress(t.Context(), layer, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := l.compressedPath(layer.DiffID, c)
+	whole := read(t, path)
+	for _, content := range []string{"", whole[:len(whole)/2], "{}", strings.Replace(whole, `"format":1`, `"format":0`, 1), strings.Replace(whole, "sha256:", "sha256:..", 2)} {
+		os.WriteFile(path, []byte(content), 0o600)
+		if d, ok := l.Compressed(layer, c); ok {
+			t.Errorf("record %q is believed: %v", content, d)
+		}
+	}
+	if got, err := l.Compress(t.Context(), layer, c); err != nil || got.Digest != want.Digest {
+		t.Errorf("Compress = %v, %v", got, err)
+	}
+	if read(t, path) != whole {
+		t.Error("the record is not written anew")
+	}
+}
+
+func TestCompressToFails(t *testing.T) {
+	content := tarOf("file", string(prose(3<<20)))
+	l := openLayout(t, t.TempDir())
+	d := push(t, l, ocispec.MediaTypeImageLayer, content)
+	layer := Layer{d, d.Digest}
+	dead := errors.New("line is dead")
+	if _, err := l.CompressTo(t.Context(), failing{dead}, layer, Compression{Keep: true}); !errors.Is(err, dead) {
+		t.Errorf("dead line: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(dead)
+	for _, a := range []Algorithm{Gzip, Zstd, Uncompressed} {
+		if _, err := l.CompressTo(ctx, io.Discard, layer, Compression{Algorithm: a}); !errors.Is(err, dead) {
+			t.Errorf("%s, cancelled: %v", a, err)
+		}
+	}
+	if err := l.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(l.BlobPath(d.Digest), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteAt([]byte{'!'}, 1<<20)
+	f.Close()
+	for _, a := range []Algorithm{Gzip, Zstd, Uncompressed} {
+		_, err := l.CompressTo(t.Context(), io.Discard, layer, Compression{Algorithm: a, Keep: true})
+		if err == nil || !strings.Contains(err.Error(), "content has digest") {
+			t.Errorf("%s of a damaged tar: %v", a, err)
+		}
+		if d, ok := l.Compressed(layer, Compression{Algorithm: a}); ok && a != Uncompressed {
+			t.Errorf("%s of a damaged tar is remembered: %v", a, d)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(l.root, "ingest/*/*")); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+func TestParseCompression(t *testing.T) {
+	for _, test := range []struct {
+		algorithm string
+		level     int
+		want      string
+	}{
+		{"", 0, ""}, {"gzip", 9, ""}, {"zstd", 22, ""}, {"none", 0, ""},
+		{"gzip", 10, "compression level 10: gzip has 1 to 9, and 0 for the default"},
+		{"", -1, "compression level -1: gzip has 1 to 9, and 0 for the default"},
+		{"zstd", 23, "compression level 23: zstd has 1 to 22, and 0 for the default"},
+		{"estargz", 0, "compression estargz is not supported: it would change the layers, and with them the image's ID"},
+		{"lz4", 0, `compression "lz4" is not known: there are gzip, zstd and none`},
+	} {
+		if _, err := ParseCompression(test.algorithm, test.level); errText(err) != test.want {
+			t.Errorf("ParseCompression(%q, %d): %v, want %q", test.algorithm, test.level, err, test.want)
+		}
+	}
+}
+
+func BenchmarkCompress(b *testing.B) {
+	content := prose(256 << 20)
+	for _, c := range []Compression{{Algorithm: Gzip, Level: 1}, {Algorithm: Gzip, Level: 3}, {Algorithm: Gzip, Level: 6}, {Algorithm: Zstd, Level: 1}, {Algorithm: Zstd, Level: 3}} {
+		b.Run(fmt.Sprint(c.Algorithm, c.Level), func(b *testing.B) {
+			b.SetBytes(int64(len(content)))
+			for b.Loop() {
+				n := &counter{ctx: b.Context(), w: io.Discard, hash: digest.SHA256.Hash()}
+				if err := c.compress(b.Context(), n, bytes.NewReader(content)); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(n.n)/float64(len(content)), "ratio")
+			}
+		})
+	}
+}
