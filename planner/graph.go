@@ -5,6 +5,10 @@
 package planner
 
 import (
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 )
@@ -15,6 +19,10 @@ type Graph struct {
 	Result   *Step        // whose file system becomes the image's; nil is the empty file system
 	Config   image.Config // all of the image but its layers and the times
 	Warnings []parser.Warning
+
+	Target   string           // name of the stage that was asked for, or of the last one; may be empty
+	Platform ocispec.Platform // of the image
+	Epoch    *time.Time       // SOURCE_DATE_EPOCH as the command line or a global ARG gives it, or nil
 }
 
 // A Step makes one file system out of others by adding exactly one layer (a Base adds its image's). Nothing writes to
@@ -117,7 +125,7 @@ type Mount struct {
 	Type     MountType
 	Target   string // absolute and clean; "" for a secret that is only a variable
 	From     *Input // Bind: always. Cache: what a new cache begins with, or nil
-	Source   string // path in From
+	Source   string // absolute path in From; Cache without From: path in the cache to mount, "" or "/" is all of it
 	ReadOnly bool
 	ID       string  // Cache, Secret, SSH
 	Sharing  string  // Cache: "shared", "private" or "locked"
@@ -150,8 +158,8 @@ type Add struct {
 
 // A Source is one source of a COPY or ADD; exactly one of its fields is set.
 type Source struct {
-	Path string // in Copy.From, may hold wildcards
+	Path string // in Copy.From, from its root; may hold wildcards; with Copy.Parents "/./" marks the pivot
 	File *File  // heredoc
 	URL  string // http or https
-	Git  string // repository URL with its fragment or query, as written
+	Git  string // repository URL with its fragment or query, as written; see [ParseGit]
 }

@@ -1,0 +1,183 @@
+package planner
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+)
+
+const (
+	// defaultPath is the PATH of an image that has none.
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+	historyComment = "buildkit.dockerfile.v0"
+	// layerComment marks history that accounts for layers nobody wrote any for.
+	layerComment = "buildkit.exporter.image.v0"
+)
+
+// begin gives a stage the state that it begins with: that of another stage, an image, a context, or nothing.
+func (p *planner) begin(s *stage) {
+	s.vars = &variables{}
+	switch {
+	case s.parent != nil:
+		p.inherit(s)
+	case s.image != nil:
+		p.beginWithImage(s)
+	default:
+		s.config = emptyConfig(p.target)
+		if s.context == nil {
+			s.platform = &p.target // FROM --platform of nothing is nothing
+		} else if s.context.Tree {
+			s.fs.context = s.context
+		}
+	}
+	if s.platform == nil {
+		s.platform = &p.target
+	}
+	if s.outside || s.replaced {
+		return
+	}
+	if s.fs.context != nil {
+		p.copyContext(s)
+	}
+	c := &s.config.Config
+	if !hasVariable(c.Env, "PATH") {
+		c.Env = append(c.Env, "PATH="+defaultPath)
+	}
+	for _, kv := range c.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		s.vars.set(name, value)
+	}
+	if c.WorkingDir != "" {
+		c.WorkingDir = join(c.WorkingDir, c.WorkingDir, false)
+	}
+}
+
+// inherit begins with what another stage ended with. A stage that is stood in for by another is that other one.
+func (p *planner) inherit(s *stage) {
+	from := s.parent
+	s.fs, s.platform = from.fs, from.platform
+	s.config = cloneConfig(from.config)
+	if !s.outside && !s.replaced {
+		s.config.Config.OnBuild = nil // they have become commands
+	}
+	s.vars = from.vars.clone()
+	s.args = slices.Clone(from.args)
+	s.workdirSet = from.workdirSet
+}
+
+func (p *planner) beginWithImage(s *stage) {
+	s.config = cloneConfig(s.image.Config)
+	s.config.Created = nil
+	s.config.RootFS = ocispec.RootFS{Type: "layers"}
+	s.config.History = layerHistory(s.config.History, len(s.image.Layers()))
+	if s.replaced || s.outside {
+		if s.config.OS != "" && s.config.Architecture != "" {
+			s.platform = &s.config.Platform
+		}
+	} else {
+		s.config.Config.OnBuild = nil // they have become commands
+	}
+	if s.platform == nil {
+		s.platform = &p.target
+	}
+	ref := s.imageName()
+	if len(s.image.Layers()) == 0 {
+		return // the empty file system
+	}
+	s.fs.step = p.steps.add(Step{
+		Op: &Base{Ref: ref, Image: s.image}, Name: "FROM " + ref, Stage: s.label, Span: s.decl.Span,
+	})
+}
+
+// layerHistory makes history account for n layers, one entry each: too many lose their layers from the top, too few
+// get entries that say nothing.
+func layerHistory(history []ocispec.History, n int) []ocispec.History {
+	for i := range history {
+		if history[i].EmptyLayer {
+			continue
+		}
+		if n == 0 {
+			history[i].EmptyLayer = true
+			continue
+		}
+		n--
+	}
+	for ; n > 0; n-- {
+		history = append(history, ocispec.History{Comment: layerComment})
+	}
+	return history
+}
+
+// copyContext begins a stage with a context's files, which is a layer.
+func (p *planner) copyContext(s *stage) {
+	name := s.fs.context.name
+	s.fs = tree{step: p.steps.add(Step{
+		Op: &Copy{
+			From:    Input{Read: -1, Context: name},
+			Sources: []Source{{Path: "/"}},
+			Dest:    "/",
+		},
+		Name: "FROM " + name, Stage: s.label, Span: s.decl.Span,
+	})}
+	s.config.History = append(s.config.History, ocispec.History{CreatedBy: "FROM " + name, Comment: layerComment})
+}
+
+// standOn is the step whose file system a stage ends with, for others to stand on; nil is the empty one.
+func (p *planner) standOn(s *stage) *Step {
+	if s.fs.context != nil {
+		p.copyContext(s)
+	}
+	return s.fs.step
+}
+
+// read makes the file system that a stage ends with one of a step's inputs.
+func (p *planner) read(reads *[]*Step, s *stage) Input {
+	if s.fs.context != nil {
+		return Input{Read: -1, Context: s.fs.context.name}
+	}
+	step := s.fs.step
+	if step == nil { // an image without layers, so that whoever reads it meets nothing new
+		step = p.steps.add(Step{
+			Op: &Base{Ref: scratch, Image: &image.Image{}}, Name: "FROM scratch", Stage: s.label, Span: s.decl.Span,
+		})
+	}
+	i := slices.Index(*reads, step)
+	if i < 0 {
+		i = len(*reads)
+		*reads = append(*reads, step)
+	}
+	return Input{Read: i}
+}
+
+// emptyConfig is the configuration of FROM scratch.
+func emptyConfig(platform ocispec.Platform) image.Config {
+	var c image.Config
+	c.Platform = platform
+	c.OSFeatures = slices.Clone(platform.OSFeatures)
+	c.RootFS.Type = "layers"
+	c.Config.WorkingDir = "/"
+	c.Config.Env = []string{"PATH=" + defaultPath}
+	return c
+}
+
+// cloneConfig copies a configuration so that nothing written to the copy is seen in the original.
+func cloneConfig(c image.Config) image.Config {
+	c.OSFeatures = slices.Clone(c.OSFeatures)
+	c.History = slices.Clone(c.History)
+	c.RootFS.DiffIDs = slices.Clone(c.RootFS.DiffIDs)
+	in := &c.Config
+	in.Env, in.Cmd, in.Entrypoint = slices.Clone(in.Env), slices.Clone(in.Cmd), slices.Clone(in.Entrypoint)
+	in.OnBuild, in.Shell = slices.Clone(in.OnBuild), slices.Clone(in.Shell)
+	in.ExposedPorts, in.Volumes, in.Labels = maps.Clone(in.ExposedPorts), maps.Clone(in.Volumes), maps.Clone(in.Labels)
+	if in.Healthcheck != nil {
+		h := *in.Healthcheck
+		h.Test = slices.Clone(h.Test)
+		in.Healthcheck = &h
+	}
+	return c
+}

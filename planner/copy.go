@@ -1,0 +1,207 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/opencontainers/go-digest"
+)
+
+// copyFrom makes a Copy of a COPY.
+func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
+	op := &Copy{
+		From:  Input{Read: -1},
+		Chown: t.Chown, Chmod: t.Chmod, Link: t.Link, Parents: t.Parents, Exclude: t.ExcludePatterns,
+	}
+	var reads []*Step
+	if len(sources) > 0 {
+		from := sources[0]
+		if !from.planned {
+			return fmt.Errorf("cannot copy from stage %q, it needs to be defined before current stage %q", t.From, w.stage.label)
+		}
+		op.From = w.read(&reads, from)
+	}
+	for _, src := range t.SourcePaths {
+		if _, isGit, err := ParseGit(src); isGit {
+			if err != nil {
+				return err
+			}
+			return fmt.Errorf("source can't be a git ref for COPY: %s", src)
+		}
+		if isURL(src) {
+			return fmt.Errorf("source can't be a URL for COPY: %s", src)
+		}
+		if len(sources) == 0 {
+			w.lintIgnored("Copy", src, t.Location())
+		}
+		op.Sources = append(op.Sources, pathSource(src, t.Parents))
+	}
+	return w.copy(op, reads, "COPY", t, t.SourcesAndDest)
+}
+
+// add makes a Copy of an ADD.
+func (w *walker) add(t *instructions.AddCommand) error {
+	add := &Add{Unpack: t.Unpack, Checksum: t.Checksum, KeepGitDir: t.KeepGitDir}
+	op := &Copy{
+		From:  Input{Read: -1},
+		Chown: t.Chown, Chmod: t.Chmod, Link: t.Link, Exclude: t.ExcludePatterns, Add: add,
+	}
+	if t.Checksum != "" && len(t.SourcePaths) != 1 {
+		return errors.New("checksum can't be specified for multiple sources")
+	}
+	for _, src := range t.SourcePaths {
+		git, isGit, err := ParseGit(src)
+		if isGit && err != nil {
+			return err
+		}
+		if t.Checksum != "" && !isGit && !isURL(src) {
+			return errors.New("checksum requires HTTP(S) or Git sources")
+		}
+		switch {
+		case isGit:
+			if err := add.merge(git); err != nil {
+				return err
+			}
+			op.Sources = append(op.Sources, Source{Git: src})
+		case isURL(src):
+			if t.Checksum != "" {
+				if _, err := digest.Parse(t.Checksum); err != nil {
+					return fmt.Errorf("checksum %s: %w", t.Checksum, err)
+				}
+			}
+			op.Sources = append(op.Sources, Source{URL: src})
+		default:
+			w.lintIgnored("Add", src, t.Location())
+			op.Sources = append(op.Sources, pathSource(src, false))
+		}
+	}
+	return w.copy(op, nil, "ADD", t, t.SourcesAndDest)
+}
+
+// merge adds what a repository's URL says to what the flags say.
+func (a *Add) merge(git *GitRef) error {
+	if git.KeepGitDir != nil {
+		if a.KeepGitDir != nil && *a.KeepGitDir != *git.KeepGitDir {
+			return errors.New("inconsistent keep-git-dir configuration")
+		}
+		a.KeepGitDir = git.KeepGitDir
+	}
+	if git.Checksum != "" {
+		if a.Checksum != "" && a.Checksum != git.Checksum {
+			return fmt.Errorf("checksum mismatch %q != %q", a.Checksum, git.Checksum)
+		}
+		a.Checksum = git.Checksum
+	}
+	return nil
+}
+
+// copy completes a Copy with what COPY and ADD have in common, and does it.
+func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t instructions.SourcesAndDest) error {
+	if op.Link && byName(op.Chown) {
+		return fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link, use numeric uid[:gid] instead", op.Chown)
+	}
+	if err := checkMode(op.Chmod); err != nil {
+		return err
+	}
+	text := verb
+	if op.Parents {
+		text += " --parents"
+	}
+	if op.Chown != "" {
+		text += " --chown=" + op.Chown
+	}
+	if op.Chmod != "" {
+		text += " --chmod=" + op.Chmod
+	}
+	for _, src := range t.SourcePaths {
+		text += " " + src
+	}
+	for _, src := range t.SourceContents {
+		if src.Path != path.Base(src.Path) || src.Path == "." || src.Path == ".." {
+			return fmt.Errorf("heredoc %s: a file's name cannot be a path", src.Path)
+		}
+		op.Sources = append(op.Sources, Source{File: &File{Name: src.Path, Content: src.Data}})
+		text += " <<" + src.Path
+	}
+	dest := t.DestPath
+	if dest == "" || dest == "." {
+		dest = "./" // the working directory is one, even where it is not there yet
+	}
+	op.Dest = join(w.config.Config.WorkingDir, dest, true)
+	w.do(op, reads, w.nameOf(w.lex, c.String(), w.vars), text+" "+t.DestPath+" # buildkit")
+	return nil
+}
+
+// pathSource is a path from the root of what it is copied from.
+func pathSource(src string, parents bool) Source {
+	if !parents && !path.IsAbs(src) {
+		src = path.Join("/", src)
+	}
+	return Source{Path: src}
+}
+
+func isURL(src string) bool {
+	return strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")
+}
+
+// lintIgnored applies the rule that what is copied is not ignored. Patterns that take back make it too hard to tell.
+func (w *walker) lintIgnored(verb, src string, at []bk.Range) {
+	if w.ignore == nil || w.ignore.Exclusions() {
+		return
+	}
+	if src = path.Clean(src); src == "." || src == "/" {
+		all := false
+		for _, pattern := range w.ignore.Patterns() {
+			all = all || pattern.String() == "*" || pattern.String() == "**" || pattern.String() == "**/*"
+		}
+		if !all {
+			return
+		}
+	}
+	if ignored, err := w.ignore.MatchesOrParentMatches(src); err == nil && ignored {
+		w.lint.Run(&linter.RuleCopyIgnoredFile, at, linter.RuleCopyIgnoredFile.Format(verb, src))
+	}
+}
+
+// byName tells whether an owner has to be looked up: "root" and numbers below 2^31 do not.
+func byName(chown string) bool {
+	user, group, _ := strings.Cut(chown, ":")
+	isID := func(s string) bool {
+		_, err := strconv.ParseInt(s, 10, 32)
+		return s == "root" || err == nil
+	}
+	return chown != "" && !isID(user) || group != "" && !isID(group)
+}
+
+// checkMode tells what is wrong with a --chmod.
+func checkMode(mode string) error {
+	if mode == "" {
+		return nil
+	}
+	octal := fmt.Errorf("invalid chmod parameter: '%v'. it should be octal string and between 0 and 07777", mode)
+	if mode[0] >= '0' && mode[0] <= '9' {
+		if n, err := strconv.ParseUint(mode, 8, 32); err != nil || n > 0o7777 {
+			return octal
+		}
+		return nil
+	}
+	for clause := range strings.SplitSeq(mode, ",") {
+		rest := strings.TrimLeft(clause, "ugoa")
+		if rest == "" {
+			return fmt.Errorf("invalid chmod parameter: '%v': %q has none of + - =", mode, clause)
+		}
+		for rest != "" { // operators may follow each other: u=rw-x
+			if !strings.ContainsRune("+-=", rune(rest[0])) {
+				return fmt.Errorf("invalid chmod parameter: '%v': %q is not a mode", mode, clause)
+			}
+			rest = strings.TrimLeft(rest[1:], "rwxXstugo")
+		}
+	}
+	return nil
+}

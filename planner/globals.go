@@ -1,0 +1,144 @@
+package planner
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+
+	"github.com/forge-build/forge/image"
+)
+
+const epochName = "SOURCE_DATE_EPOCH"
+
+// platformArgs are the variables that are there before any ARG. Each can be replaced from the command line.
+func (p *planner) platformArgs() *variables {
+	stage := p.opt.Target
+	if stage == "" {
+		stage = p.file.Stages[len(p.file.Stages)-1].Name
+	}
+	if stage == "" {
+		stage = "default"
+	}
+	v := &variables{}
+	for _, kv := range [...][2]string{
+		{"BUILDPLATFORM", platforms.Format(p.build)},
+		{"BUILDOS", p.build.OS},
+		{"BUILDOSVERSION", p.build.OSVersion},
+		{"BUILDARCH", p.build.Architecture},
+		{"BUILDVARIANT", p.build.Variant},
+		{"TARGETPLATFORM", platforms.FormatAll(p.target)},
+		{"TARGETOS", p.target.OS},
+		{"TARGETOSVERSION", p.target.OSVersion},
+		{"TARGETARCH", p.target.Architecture},
+		{"TARGETVARIANT", p.target.Variant},
+		{"TARGETSTAGE", stage},
+	} {
+		value := kv[1]
+		if given, ok := p.opt.BuildArgs[kv[0]]; ok {
+			value = given
+		}
+		v.set(kv[0], value)
+	}
+	return v
+}
+
+// setGlobals reads the ARGs before the first FROM.
+func (p *planner) setGlobals() error {
+	p.globals = p.platformArgs()
+	if err := p.readGlobals(p.globals, p.opt.BuildArgs, p.outline.args); err != nil {
+		return err
+	}
+	epoch, err := p.epoch()
+	if err != nil {
+		return err
+	}
+	given, ok := p.opt.BuildArgs[epochName]
+	switch {
+	case epoch != nil && (ok || p.opt.Epoch != nil): // an ARG of that name sees the number
+		p.opt.BuildArgs = maps.Clone(p.opt.BuildArgs)
+		if p.opt.BuildArgs == nil {
+			p.opt.BuildArgs = map[string]string{}
+		}
+		p.opt.BuildArgs[epochName] = strconv.FormatInt(epoch.Unix(), 10)
+	case ok && given == "": // the same as not given
+		p.opt.BuildArgs = maps.Clone(p.opt.BuildArgs)
+		delete(p.opt.BuildArgs, epochName)
+		p.globals.remove(epochName)
+	}
+	return nil
+}
+
+// readGlobals adds the file's global ARGs to vars, given taking the place of defaults, and notes each in args.
+func (p *planner) readGlobals(vars *variables, given map[string]string, args map[string]argument) error {
+	for _, in := range p.file.Args {
+		for _, kv := range in.Command.(*instructions.ArgCommand).Args {
+			a := argument{name: kv.Key, description: kv.DocComment, at: in.Span}
+			value, ok := given[kv.Key]
+			if !ok && kv.Value != nil {
+				word, err := p.lex.ProcessWordWithMatches(*kv.Value, vars)
+				if err != nil {
+					return p.fail(in.Span, err)
+				}
+				value, ok = word.Result, true
+				a.uses = maps.Clone(word.Matched)
+				if _, itself := a.uses[kv.Key]; itself {
+					delete(a.uses, kv.Key)
+					maps.Copy(a.uses, args[kv.Key].uses)
+				}
+			}
+			if ok {
+				vars.set(kv.Key, value)
+				a.value = value
+			}
+			args[kv.Key] = a
+		}
+	}
+	return nil
+}
+
+// epoch is the time that the build gives to everything, if it is asked to.
+func (p *planner) epoch() (*time.Time, error) {
+	if p.opt.Epoch != nil {
+		return p.opt.Epoch, nil
+	}
+	value, given := p.opt.BuildArgs[epochName]
+	at := p.file.Stages[0].Span
+	if !given {
+		value, _ = p.globals.Get(epochName)
+		if a, ok := p.outline.args[epochName]; ok {
+			at = a.at
+		}
+	}
+	if value == "" {
+		return nil, nil
+	}
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return nil, p.fail(at, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %s is not a number of seconds", value))
+	}
+	t := time.Unix(seconds, 0).UTC()
+	return &t, nil
+}
+
+// checkDefaultBases applies the rule that a FROM names an image even if nobody gives its args.
+func (p *planner) checkDefaultBases() {
+	vars := p.platformArgs()
+	if p.readGlobals(vars, nil, map[string]argument{}) != nil {
+		return // planning meets the same error
+	}
+	for i := range p.file.Stages {
+		s := &p.file.Stages[i]
+		word, err := p.lex.ProcessWordWithMatches(s.BaseName, vars)
+		if err != nil {
+			return
+		}
+		if _, err := image.ParseReference(word.Result); err != nil && !namesStage(p.file.Stages[:i], word.Result) {
+			p.lint.Run(&linter.RuleInvalidDefaultArgInFrom, s.Location, linter.RuleInvalidDefaultArgInFrom.Format(s.BaseName))
+		}
+	}
+}

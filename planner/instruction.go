@@ -1,0 +1,232 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/moby/buildkit/util/suggest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/parser"
+)
+
+// planStage goes through a stage's instructions and leaves it in the state it ends with.
+func (p *planner) planStage(s *stage) error {
+	if s.parent != nil && !s.parent.planned {
+		return p.fail(s.decl.Span, fmt.Errorf("stage %q needs to be defined before stage %q, which stands for it",
+			s.parent.label, s.label))
+	}
+	p.begin(s)
+	for _, c := range s.commands {
+		w := &walker{planner: p, stage: s, at: c.Span, lint: p.lint.WithMergedConfigFromComments(c.Comments())}
+		if err := w.instruction(c); err != nil {
+			return p.fail(c.Span, err)
+		}
+	}
+	s.planned = true
+	return nil
+}
+
+// A walker is at one instruction of one stage.
+type walker struct {
+	*planner
+	*stage
+	at   parser.Span
+	lint *linter.Linter
+}
+
+// instruction expands an instruction with the state before it, and then makes the state after it.
+func (w *walker) instruction(c command) error {
+	if err := w.expand(c.typed); err != nil {
+		return err
+	}
+	switch t := c.typed.(type) {
+	case *instructions.MaintainerCommand:
+		w.config.Author = t.Maintainer
+		w.remember(fmt.Sprintf("MAINTAINER %v", t.Maintainer))
+	case *instructions.EnvCommand:
+		w.setEnv(t)
+	case *instructions.RunCommand:
+		return w.run(t, c.sources)
+	case *instructions.WorkdirCommand:
+		w.workdir(t)
+	case *instructions.AddCommand:
+		return w.add(t)
+	case *instructions.CopyCommand:
+		return w.copyFrom(t, c.sources)
+	case *instructions.LabelCommand:
+		w.label(t)
+	case *instructions.OnbuildCommand:
+		w.config.Config.OnBuild = append(w.config.Config.OnBuild, t.Expression)
+	case *instructions.CmdCommand:
+		w.setCmd(t)
+	case *instructions.EntrypointCommand:
+		w.setEntrypoint(t)
+	case *instructions.HealthCheckCommand:
+		w.setHealthcheck(t)
+	case *instructions.ExposeCommand:
+		return w.expose(t)
+	case *instructions.UserCommand:
+		w.config.Config.User = t.User
+		w.remember(fmt.Sprintf("USER %v", t.User))
+	case *instructions.VolumeCommand:
+		return w.volume(t)
+	case *instructions.StopSignalCommand:
+		return w.stopSignal(t)
+	case *instructions.ShellCommand:
+		w.config.Config.Shell = t.Shell
+		w.remember(fmt.Sprintf("SHELL %v", t.Shell))
+	case *instructions.ArgCommand:
+		return w.declareArgs(t)
+	default:
+		return fmt.Errorf("%s is not known here", strings.ToUpper(c.Name()))
+	}
+	return nil
+}
+
+// expand replaces variables where the instruction's type says so. ARG is left to itself: its default does not matter
+// where the command line gives a value.
+func (w *walker) expand(typed instructions.Command) error {
+	if _, ok := typed.(*instructions.ArgCommand); ok {
+		return nil
+	}
+	if t, ok := typed.(instructions.SupportsSingleWordExpansion); ok {
+		expand := func(word string) (string, error) { return w.word(w.lex, typed, word) }
+		if err := t.Expand(expand); err != nil {
+			return err
+		}
+	}
+	if t, ok := typed.(instructions.SupportsSingleWordExpansionRaw); ok {
+		lex := shell.NewLex('\\') // whatever the file's escape character: bodies of heredocs have one of their own
+		lex.SkipProcessQuotes = true
+		return t.ExpandRaw(func(word string) (string, error) { return w.word(lex, typed, word) })
+	}
+	return nil
+}
+
+// word expands one word.
+func (w *walker) word(lex *shell.Lex, typed instructions.Command, word string) (string, error) {
+	if strings.IndexByte(word, '$') < 0 && strings.IndexAny(word, "\\`'\"<") < 0 {
+		return word, nil // the lexer would give it back
+	}
+	result, unmatched, err := lex.ProcessWord(word, w.vars)
+	w.lintUndefined(typed.Location(), unmatched)
+	return result, err
+}
+
+// lintUndefined applies the rule about variables that are used and not defined. A declared ARG without a value is not
+// one.
+func (w *walker) lintUndefined(at []bk.Range, unmatched map[string]struct{}) {
+	for _, a := range w.args {
+		delete(unmatched, a.Key)
+	}
+	for _, name := range sortedKeys(unmatched) {
+		if isScanArg(name) {
+			continue
+		}
+		match, _ := suggest.Search(name, w.vars.Keys(), true)
+		w.lint.Run(&linter.RuleUndefinedVar, at, linter.RuleUndefinedVar.Format(name, match))
+	}
+}
+
+// isScanArg tells whether an ARG speaks to scanners of BuildKit's and never reaches an environment.
+func isScanArg(name string) bool {
+	return name == "BUILDKIT_SBOM_SCAN_CONTEXT" || name == "BUILDKIT_SBOM_SCAN_STAGE"
+}
+
+// remember adds to the history an instruction that makes no layer.
+func (w *walker) remember(createdBy string) {
+	w.config.History = append(w.config.History, ocispec.History{
+		CreatedBy: createdBy, Comment: historyComment, EmptyLayer: true,
+	})
+}
+
+// do adds a step, on top of what the stage has, and its history.
+func (w *walker) do(op Op, reads []*Step, name, createdBy string) {
+	w.fs.step = w.steps.add(Step{
+		Op: op, On: w.fs.step, Reads: reads,
+		Name: name, Stage: w.stage.label, Span: w.at, NoCache: w.noCache,
+	})
+	w.config.History = append(w.config.History, ocispec.History{CreatedBy: createdBy, Comment: historyComment})
+}
+
+// nameOf is an instruction for people: in one line, its name in capitals, with the values of variables.
+func (w *walker) nameOf(lex *shell.Lex, text string, vars shell.EnvGetter) string {
+	if word, _, err := lex.ProcessWord(text, vars); err == nil {
+		text = word
+	}
+	name, rest, found := strings.Cut(text, " ")
+	if !found {
+		return strings.ToUpper(name)
+	}
+	return strings.ToUpper(name) + " " + rest
+}
+
+// workdir makes a directory at once, as BuildKit does; the root is there already.
+func (w *walker) workdir(t *instructions.WorkdirCommand) {
+	if !w.workdirSet && !path.IsAbs(t.Path) {
+		w.lint.Run(&linter.RuleWorkdirRelativePath, t.Location(), linter.RuleWorkdirRelativePath.Format(t.Path))
+	}
+	w.workdirSet = true
+	dir := join(w.config.Config.WorkingDir, t.Path, false)
+	w.config.Config.WorkingDir = dir
+	if dir == "/" {
+		w.remember("WORKDIR " + dir)
+		return
+	}
+	name := w.nameOf(w.lex, t.String(), w.vars)
+	w.do(&Mkdir{Path: path.Clean(dir), User: w.config.Config.User}, nil, name, "WORKDIR "+dir)
+}
+
+// join makes a path absolute, from a directory that is "/" if it is empty. With keep, what says at its end that it is a
+// directory ("/" or "/.") still says so.
+func join(dir, name string, keep bool) string {
+	if !path.IsAbs(dir) {
+		dir = path.Join("/", dir)
+	}
+	given := name
+	switch {
+	case name == "":
+		name = dir
+	case !path.IsAbs(name):
+		name = path.Join(dir, name)
+	}
+	switch {
+	case !keep || given == name:
+	case strings.HasSuffix(given, "/") && !strings.HasSuffix(name, "/"):
+		name += "/"
+	case strings.HasSuffix(given, "/."):
+		name = strings.TrimSuffix(name, "/") + "/."
+	}
+	return name
+}
+
+// workingDir is where a RUN stands and relative paths begin.
+func (s *stage) workingDir() string {
+	if s.config.Config.WorkingDir == "" {
+		return "/"
+	}
+	return path.Clean(s.config.Config.WorkingDir)
+}
+
+var errEmptyVolume = errors.New("VOLUME specified can not be an empty string")
+
+func (w *walker) volume(t *instructions.VolumeCommand) error {
+	if w.config.Config.Volumes == nil {
+		w.config.Config.Volumes = map[string]struct{}{}
+	}
+	for _, v := range t.Volumes {
+		if v == "" {
+			return errEmptyVolume
+		}
+		w.config.Config.Volumes[v] = struct{}{}
+	}
+	w.remember(fmt.Sprintf("VOLUME %v", t.Volumes))
+	return nil
+}

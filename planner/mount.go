@@ -1,0 +1,152 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+)
+
+// mounts makes the mounts of a RUN; sources are the stages that they name, by position.
+func (w *walker) mounts(t *instructions.RunCommand, sources []*stage, reads *[]*Step) ([]Mount, error) {
+	var list []Mount
+	sockets := 0
+	for i, m := range instructions.GetMounts(t) {
+		if from := sources[i]; from != nil && !from.planned {
+			return nil, fmt.Errorf("cannot mount from stage %q to %q, stage needs to be defined before current command", m.From, m.Target)
+		}
+		var mount Mount
+		var err error
+		switch m.Type {
+		case instructions.MountTypeSecret:
+			mount, err = w.secret(m)
+		case instructions.MountTypeSSH:
+			mount, err = w.ssh(m, sockets)
+			sockets++
+		default:
+			mount, err = w.directory(m, sources[i], reads)
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, mount)
+	}
+	return list, nil
+}
+
+// directory makes a bind, cache or tmpfs mount.
+func (w *walker) directory(m *instructions.Mount, from *stage, reads *[]*Step) (Mount, error) {
+	mount := Mount{Type: MountType(m.Type), ReadOnly: m.ReadOnly}
+	switch mount.Target = w.absolute(m.Target); {
+	case mount.Target == "/":
+		return mount, fmt.Errorf("invalid mount target %q", mount.Target)
+	case m.Type == instructions.MountTypeTmpfs:
+		mount.Size = m.SizeLimit
+		return mount, nil
+	}
+	source := path.Join("/", m.Source)
+	if m.Type == instructions.MountTypeBind {
+		mount.Source = source
+		mount.From = &Input{Read: -1}
+		if from != nil {
+			input := w.read(reads, from)
+			mount.From = &input
+		}
+		return mount, nil
+	}
+	mount.Sharing = string(m.CacheSharing)
+	if mount.Sharing == "" {
+		mount.Sharing = "shared"
+	}
+	if mount.ID = m.CacheID; mount.ID == "" {
+		mount.ID = path.Clean(m.Target)
+	}
+	if source == "/" && (m.UID != nil || m.GID != nil || m.Mode != nil) {
+		setOwner(&mount, m, 0o755) // an empty directory with an owner; what it would begin with does not matter
+		return mount, nil
+	}
+	mount.Source = source
+	if from != nil && from.fs != (tree{}) {
+		input := w.read(reads, from)
+		mount.From = &input
+	}
+	return mount, nil
+}
+
+// absolute is a path in the container, from the working directory.
+func (w *walker) absolute(name string) string {
+	if path.IsAbs(name) {
+		return path.Clean(name)
+	}
+	return path.Join(w.workingDir(), name)
+}
+
+// setOwner sets mode and owner if any of them is given.
+func setOwner(mount *Mount, m *instructions.Mount, mode uint32) {
+	if m.UID == nil && m.GID == nil && m.Mode == nil {
+		return
+	}
+	if m.Mode != nil {
+		mode = uint32(*m.Mode)
+	}
+	mount.Mode = &mode
+	if m.UID != nil {
+		mount.UID = uint32(*m.UID)
+	}
+	if m.GID != nil {
+		mount.GID = uint32(*m.GID)
+	}
+}
+
+// secret makes a secret mount: a file, a variable, or both.
+func (w *walker) secret(m *instructions.Mount) (Mount, error) {
+	mount := Mount{Type: Secret, ID: m.CacheID, Required: m.Required, ReadOnly: true}
+	if m.Source != "" {
+		mount.ID = m.Source
+	}
+	if mount.ID == "" {
+		if m.Target == "" {
+			return mount, errors.New("one of source, target required")
+		}
+		mount.ID = path.Base(m.Target)
+	}
+	switch {
+	case m.Target != "":
+		mount.Target = w.absolute(m.Target)
+	case m.Env == nil:
+		mount.Target = "/run/secrets/" + path.Base(mount.ID)
+	}
+	if mount.Target == "/" {
+		return mount, fmt.Errorf("invalid mount target %q", mount.Target)
+	}
+	if m.Env != nil {
+		if mount.Env = *m.Env; mount.Env == "" {
+			return mount, errors.New("secret mount: env has no name")
+		}
+	}
+	setOwner(&mount, m, 0o400)
+	w.stage.outline.addSecret(mount.ID, m.Required, w.at)
+	return mount, nil
+}
+
+// ssh makes a mount of an agent's socket, the n'th of its RUN.
+func (w *walker) ssh(m *instructions.Mount, n int) (Mount, error) {
+	if m.Source != "" {
+		return Mount{}, errors.New("ssh does not support source")
+	}
+	mount := Mount{Type: SSH, ID: m.CacheID, Required: m.Required, Target: "/run/buildkit/ssh_agent." + strconv.Itoa(n)}
+	if mount.ID == "" {
+		mount.ID = "default"
+	}
+	if m.Target != "" {
+		mount.Target = w.absolute(m.Target)
+	}
+	if mount.Target == "/" {
+		return mount, fmt.Errorf("invalid mount target %q", mount.Target)
+	}
+	setOwner(&mount, m, 0o600)
+	w.stage.outline.addSSH(mount.ID, m.Required, w.at)
+	return mount, nil
+}

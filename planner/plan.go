@@ -1,0 +1,220 @@
+package planner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/moby/buildkit/util/suggest"
+	"github.com/moby/patternmatcher"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/parser"
+)
+
+// A planner makes one plan.
+type planner struct {
+	file *parser.File
+	opt  Options
+
+	build, target ocispec.Platform
+	implicit      bool // nobody asked for a platform
+	anyStage      bool // plan all stages, as a check does that names no target
+
+	lex      *shell.Lex
+	lint     *linter.Linter
+	warnings []parser.Warning
+	ignore   *patternmatcher.PatternMatcher // nil if nothing is ignored
+	proxy    []string                       // of every RUN
+	contexts map[string]string              // how a name is looked up → key of Options.Contexts
+
+	globals *variables // values of platform args and of ARGs before the first FROM
+	outline outline    // of what is global
+	stages  []*stage   // of the file, in order
+	names   map[string]*stage
+	steps   steps
+}
+
+// Plan finds out what has to be done to make the image that f describes. It writes to neither f nor opt. Every error
+// about the file is a [*parser.Error].
+func Plan(ctx context.Context, f *parser.File, opt Options) (*Graph, error) {
+	p, target, err := plan(ctx, f, opt, false)
+	if err != nil {
+		return nil, err
+	}
+	return p.graph(target)
+}
+
+// Check plans to find what the lint rules say. It plans every stage unless opt has a target, and returns warnings even
+// if there is an error.
+func Check(ctx context.Context, f *parser.File, opt Options) ([]parser.Warning, error) {
+	p, _, err := plan(ctx, f, opt, true)
+	if p == nil {
+		return slices.Clone(f.Warnings), err
+	}
+	warnings := p.allWarnings()
+	if err == nil {
+		err = f.Violation(warnings)
+	}
+	return warnings, err
+}
+
+// plan does all of planning but for the result. The planner is returned even if there is an error, unless it could not
+// begin.
+func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planner, *stage, error) {
+	p, err := newPlanner(f, opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.anyStage = check && opt.Target == ""
+	p.checkDefaultBases()
+	if err := p.setGlobals(); err != nil {
+		return p, nil, err
+	}
+	for i := range f.Stages {
+		if err := p.declare(i); err != nil {
+			return p, nil, err
+		}
+	}
+	target, err := p.findTarget()
+	if err != nil {
+		return p, nil, err
+	}
+	for _, s := range p.stages { // also of those nobody needs
+		if ref := s.imageName(); ref != "" {
+			if _, err := image.ParseReference(ref); err != nil {
+				return p, nil, p.fail(s.decl.Span, err)
+			}
+		}
+	}
+	wanted := []*stage{target}
+	if p.anyStage {
+		wanted = p.stages
+	}
+	reachable, err := p.reach(ctx, wanted)
+	if err != nil {
+		return p, nil, err
+	}
+	for _, s := range reachable {
+		if err := p.planStage(s); err != nil {
+			return p, nil, err
+		}
+	}
+	return p, target, nil
+}
+
+func newPlanner(f *parser.File, opt Options) (*planner, error) {
+	p := &planner{
+		file: f, opt: opt,
+		build: opt.BuildPlatform, target: opt.Platform,
+		lex:      shell.NewLex(f.Escape),
+		globals:  &variables{},
+		outline:  newOutline(),
+		names:    map[string]*stage{},
+		proxy:    proxyList(opt.BuildArgs),
+		contexts: contextNames(opt.Contexts),
+	}
+	if p.build.OS == "" {
+		p.build = platforms.DefaultSpec()
+	}
+	if p.target.OS == "" {
+		p.target, p.implicit = p.build, true
+	}
+	if p.target.OS != "linux" {
+		return nil, fmt.Errorf("platform %s: only linux images are built here", platforms.FormatAll(p.target))
+	}
+	switch opt.Network {
+	case "", "default", "none", "host":
+	default:
+		return nil, fmt.Errorf("network mode %q: not default, none or host", opt.Network)
+	}
+	p.lint = f.Linter(func(w parser.Warning) { p.warnings = append(p.warnings, w) })
+	if len(opt.Ignore) > 0 {
+		m, err := patternmatcher.New(opt.Ignore)
+		if err != nil {
+			return nil, fmt.Errorf("ignore patterns: %w", err)
+		}
+		p.ignore = m
+	}
+	return p, nil
+}
+
+// findTarget finds the stage to build.
+func (p *planner) findTarget() (*stage, error) {
+	if p.opt.Target == "" {
+		return p.stages[len(p.stages)-1], nil
+	}
+	if s := p.names[strings.ToLower(p.opt.Target)]; s != nil {
+		return s, nil
+	}
+	err := fmt.Errorf("target stage %q could not be found", p.opt.Target)
+	return nil, p.file.ErrorAt(p.file.Stages[len(p.file.Stages)-1].Span,
+		suggest.WrapError(err, p.opt.Target, p.stageNames(), true))
+}
+
+// graph is the plan for a stage that has been planned.
+func (p *planner) graph(target *stage) (*Graph, error) {
+	g := &Graph{Target: target.decl.Name, Warnings: p.allWarnings()}
+	if err := p.file.Violation(g.Warnings); err != nil {
+		return nil, err
+	}
+	epoch, err := p.epoch()
+	if err != nil {
+		return nil, err
+	}
+	g.Epoch = epoch
+	g.Result = p.standOn(target)
+	g.Steps = p.steps.needed(g.Result)
+	g.Config = cloneConfig(target.config)
+	for _, label := range p.opt.Labels {
+		name, value, _ := strings.Cut(label, "=")
+		if name == "" {
+			return nil, fmt.Errorf("label %q has no name", label)
+		}
+		if g.Config.Config.Labels == nil {
+			g.Config.Config.Labels = map[string]string{}
+		}
+		g.Config.Config.Labels[name] = value
+	}
+	p.setPlatform(&g.Config.Platform)
+	g.Platform = g.Config.Platform
+	return g, nil
+}
+
+// setPlatform makes the image say what was asked for. Where nobody asked, it says what its base says.
+func (p *planner) setPlatform(of *ocispec.Platform) {
+	if !p.implicit {
+		same := p.target.OS == of.OS && p.target.Architecture == of.Architecture
+		of.OS, of.Architecture = p.target.OS, p.target.Architecture
+		if p.target.Variant != "" || !same {
+			of.Variant = p.target.Variant
+		}
+		if p.target.OSVersion != "" || !same {
+			of.OSVersion = p.target.OSVersion
+		}
+		if p.target.OSFeatures != nil {
+			of.OSFeatures = slices.Clone(p.target.OSFeatures)
+		}
+	}
+	*of = platforms.Normalize(*of)
+}
+
+func (p *planner) allWarnings() []parser.Warning {
+	all := slices.Concat(p.file.Warnings, p.warnings)
+	parser.SortWarnings(all)
+	return all
+}
+
+// fail says what is wrong with an instruction.
+func (p *planner) fail(at parser.Span, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return p.file.ErrorAt(at, err)
+}

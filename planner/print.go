@@ -1,0 +1,157 @@
+package planner
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/image"
+)
+
+// A Document is a graph for programs to read, as `forge build --plan --format json` prints it.
+type Document struct {
+	Target   string         `json:"target,omitempty"`
+	Platform string         `json:"platform"`
+	Steps    []DocumentStep `json:"steps"`
+	Result   *int           `json:"result"` // a step, or null: the empty file system
+	Config   image.Config   `json:"config"` // its history has one entry that is not empty for each layer
+}
+
+// A DocumentStep is a step of a [Document].
+type DocumentStep struct {
+	Index    int           `json:"index"`
+	Kind     string        `json:"kind"` // base, run, copy or mkdir
+	Name     string        `json:"name"`
+	Stage    string        `json:"stage"`
+	Source   string        `json:"source"` // file:line
+	On       *int          `json:"on"`     // a step, or null: the empty file system
+	Reads    []int         `json:"reads,omitempty"`
+	Contexts []string      `json:"contexts,omitempty"` // "" is the main one
+	NoCache  bool          `json:"noCache,omitempty"`
+	Cached   string        `json:"cached,omitempty"` // as the caller says
+	Digest   digest.Digest `json:"digest,omitempty"` // base: of the manifest
+	Op       Op            `json:"op,omitempty"`     // but for a base
+}
+
+// Document is the graph for programs. cached says whether and why a step will be reused, "" if it is not known; it may
+// be nil.
+func (g *Graph) Document(cached func(*Step) string) *Document {
+	d := &Document{Target: g.Target, Platform: platforms.Format(g.Platform), Steps: []DocumentStep{}, Config: g.Config}
+	if g.Result != nil {
+		d.Result = &g.Result.Index
+	}
+	for _, s := range g.Steps {
+		ds := DocumentStep{
+			Index: s.Index, Kind: s.Kind(), Name: s.Name, Stage: s.Stage, Source: s.Span.String(),
+			Contexts: s.Contexts(), NoCache: s.NoCache, Op: s.Op,
+		}
+		if s.On != nil {
+			ds.On = &s.On.Index
+		}
+		for _, r := range s.Reads {
+			ds.Reads = append(ds.Reads, r.Index)
+		}
+		if base, ok := s.Op.(*Base); ok {
+			ds.Op, ds.Digest = nil, base.Image.Descriptor.Digest
+		}
+		if cached != nil {
+			ds.Cached = cached(s)
+		}
+		d.Steps = append(d.Steps, ds)
+	}
+	return d
+}
+
+// JSON writes the document.
+func (d *Document) JSON(w io.Writer) error { return writeJSON(w, d) }
+
+// Print writes the graph for people, a step a line: its number, what it does, what it stands on and reads, where it is
+// written and, if cached is not nil, what cached says of it.
+func Print(w io.Writer, g *Graph, cached func(*Step) string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range g.Steps { // a tabwriter keeps errors for Flush
+		line := []string{strconv.Itoa(s.Index), clip(s.Name), s.inputs(), s.Stage, s.Span.String()}
+		if cached != nil {
+			line = append(line, cached(s))
+		}
+		fmt.Fprintln(tw, strings.TrimRight(strings.Join(line, "\t"), "\t"))
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	result := "the empty file system"
+	if g.Result != nil {
+		result = strconv.Itoa(g.Result.Index)
+	}
+	_, err := fmt.Fprintf(w, "result: %s, %s\n", result, platforms.Format(g.Platform))
+	return err
+}
+
+// Kind is the step's operation in a word: base, run, copy or mkdir.
+func (s *Step) Kind() string {
+	switch s.Op.(type) {
+	case *Base:
+		return "base"
+	case *Run:
+		return "run"
+	case *Copy:
+		return "copy"
+	case *Mkdir:
+		return "mkdir"
+	}
+	return ""
+}
+
+// Contexts are the build contexts that the step reads files from, sorted; "" is the main one.
+func (s *Step) Contexts() []string {
+	var names []string
+	switch op := s.Op.(type) {
+	case *Copy:
+		if op.From.Read < 0 && slices.ContainsFunc(op.Sources, func(src Source) bool { return src.Path != "" }) {
+			names = append(names, op.From.Context)
+		}
+	case *Run:
+		for _, m := range op.Mounts {
+			if m.From != nil && m.From.Read < 0 {
+				names = append(names, m.From.Context)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// inputs says what the step stands on and reads: "on 1, reads 2 3, context".
+func (s *Step) inputs() string {
+	var parts []string
+	if s.On != nil {
+		parts = append(parts, "on "+strconv.Itoa(s.On.Index))
+	}
+	if len(s.Reads) > 0 {
+		text := "reads"
+		for _, r := range s.Reads {
+			text += " " + strconv.Itoa(r.Index)
+		}
+		parts = append(parts, text)
+	}
+	for _, name := range s.Contexts() {
+		parts = append(parts, strings.TrimSpace("context "+name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// clip keeps a name on one line, of a length that leaves room for the rest.
+func clip(name string) string {
+	name = strings.Join(strings.Fields(name), " ")
+	const most = 60
+	if r := []rune(name); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return name
+}

@@ -1,0 +1,121 @@
+package planner
+
+import (
+	"encoding/binary"
+	"fmt"
+	"reflect"
+)
+
+// steps makes steps and gives the same one for the same operation on the same inputs.
+type steps struct {
+	all   []*Step
+	known map[string]*Step
+	buf   []byte
+}
+
+// add returns the step that does what s does, s itself if there was none. A stage that must not be taken from the cache
+// makes the step that it shares with another stage such a step too.
+func (t *steps) add(s Step) *Step {
+	b := appendStep(t.buf[:0], s.On)
+	for _, r := range s.Reads {
+		b = appendStep(b, r)
+	}
+	b = append(b, '|')
+	switch op := s.Op.(type) {
+	case *Base: // named by content: two names of one image are one step
+		if d := op.Image.Descriptor.Digest; d != "" || len(op.Image.Layers()) == 0 {
+			b = append(append(b, 'B'), d...)
+		} else {
+			b = fmt.Appendf(b, "B%p", op.Image)
+		}
+	case *Run:
+		b = appendValue(append(b, 'R'), reflect.ValueOf(op).Elem())
+	case *Copy:
+		b = appendValue(append(b, 'C'), reflect.ValueOf(op).Elem())
+	case *Mkdir:
+		b = appendValue(append(b, 'M'), reflect.ValueOf(op).Elem())
+	}
+	t.buf = b
+	if known := t.known[string(b)]; known != nil {
+		known.NoCache = known.NoCache || s.NoCache
+		return known
+	}
+	if t.known == nil {
+		t.known = map[string]*Step{}
+	}
+	s.Index = len(t.all)
+	t.all = append(t.all, &s)
+	t.known[string(b)] = &s
+	return &s
+}
+
+func appendStep(b []byte, s *Step) []byte {
+	if s == nil {
+		return append(b, '-')
+	}
+	return binary.AppendUvarint(append(b, 's'), uint64(s.Index))
+}
+
+// appendValue writes a value so that different values have different bytes. It walks the type, so that a field added to
+// an operation cannot be forgotten here.
+func appendValue(b []byte, v reflect.Value) []byte {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			b = appendValue(b, v.Field(i))
+		}
+	case reflect.Slice:
+		b = binary.AppendUvarint(b, uint64(v.Len()))
+		for i := range v.Len() {
+			b = appendValue(b, v.Index(i))
+		}
+	case reflect.Pointer:
+		if v.IsNil() {
+			return append(b, 0)
+		}
+		b = appendValue(append(b, 1), v.Elem())
+	case reflect.String:
+		b = append(binary.AppendUvarint(b, uint64(v.Len())), v.String()...)
+	case reflect.Bool:
+		if v.Bool() {
+			return append(b, 1)
+		}
+		return append(b, 0)
+	case reflect.Int, reflect.Int64:
+		b = binary.AppendVarint(b, v.Int())
+	case reflect.Uint32:
+		b = binary.AppendUvarint(b, v.Uint())
+	default:
+		panic("planner: no key for " + v.Type().String())
+	}
+	return b
+}
+
+// needed returns the steps that result stands on and reads, itself last, numbered anew. A step comes after all that it
+// needs, and otherwise where the build file has it.
+func (t *steps) needed(result *Step) []*Step {
+	if result == nil {
+		return nil
+	}
+	keep := make([]bool, len(t.all))
+	keep[result.Index] = true
+	for i := result.Index; i >= 0; i-- { // a step is made after what it needs
+		if !keep[i] {
+			continue
+		}
+		if s := t.all[i]; s.On != nil {
+			keep[s.On.Index] = true
+		}
+		for _, r := range t.all[i].Reads {
+			keep[r.Index] = true
+		}
+	}
+	var list []*Step
+	for i, s := range t.all {
+		if keep[i] {
+			s.Index = len(list)
+			list = append(list, s)
+		}
+	}
+	return list
+}
