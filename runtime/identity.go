@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -42,4 +44,27 @@ func (s *setup) capset(set uint64) {
 	head := s.bytes([]byte{0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0}) // _LINUX_CAPABILITY_VERSION_3, this process
 	low, high := set&0xffffffff, set>>32
 	s.call(unix.SYS_CAPSET, head, s.words(low|low<<32, high<<32, high))
+}
+
+// confine loads the seccomp filter and then drops what was kept to load it with. Nothing but capset, execve and the
+// telling of their failure comes after the filter.
+func (s *setup) confine(caps capabilities, filter []unix.SockFilter, flags uint) {
+	if len(filter) > 0 {
+		s.step = "seccomp filter"
+		code := make([]byte, 0, 8*len(filter))
+		for _, i := range filter {
+			code = binary.NativeEndian.AppendUint16(code, i.Code)
+			code = append(code, i.Jt, i.Jf)
+			code = binary.NativeEndian.AppendUint32(code, i.K)
+		}
+		prog := s.words(uint64(len(filter)), 0) // struct sock_fprog
+		s.put(prog.plus(8), s.bytes(code))
+		s.call(unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(flags), prog)
+	}
+	s.step = "capabilities"
+	final := caps.bounding
+	if s.spec.User.UID != 0 {
+		final = 0
+	}
+	s.capset(final)
 }

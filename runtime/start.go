@@ -68,6 +68,10 @@ func (s *setup) plan() (tail int, err error) {
 	for _, name := range missing {
 		s.warnings = append(s.warnings, "capability "+name+": not ours to give")
 	}
+	filter, flags, err := seccompFilter(&s.spec.Security, caps.bounding)
+	if err != nil {
+		return 0, err
+	}
 	tail = s.keeper()
 
 	s.step = "umask"
@@ -103,12 +107,7 @@ func (s *setup) plan() (tail int, err error) {
 	s.signals()
 	s.step = "close descriptors"
 	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
-	s.step = "capabilities"
-	final := caps.bounding
-	if s.spec.User.UID != 0 {
-		final = 0
-	}
-	s.capset(final)
+	s.confine(caps, filter, flags)
 	s.exec()
 	return tail, nil
 }

@@ -1,0 +1,251 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/moby/profiles/seccomp"
+	"golang.org/x/sys/unix"
+)
+
+// A callRule is what to do with a system call if its arguments meet every condition.
+type callRule struct {
+	when   []condition
+	action uint32
+}
+
+// A condition compares an argument with a value.
+type condition struct {
+	index      uint
+	op         string
+	value, two uint64
+	low        bool // only the low 32 bits count, as the kernel sees an int
+}
+
+// callRules are the rules of each system call of one architecture, by number, in the order of the profile.
+type callRules [512][]callRule
+
+// A filter is a seccomp filter before it is compiled.
+type filter struct {
+	native callRules
+	compat callRules
+	both   bool // the 32 bit architecture is allowed, too
+	action uint32
+	flags  uint
+	newest [2]int // the last system call that the profile knows, native and compat
+}
+
+// seccompFilter compiles the filter for a container with the capabilities; nil is none.
+func seccompFilter(sec *Security, caps uint64) (prog []unix.SockFilter, flags uint, err error) {
+	profile, err := seccompProfile(sec)
+	if err != nil {
+		return nil, 0, &SetupError{"seccomp profile", err}
+	}
+	if profile == nil {
+		return nil, 0, nil
+	}
+	f, err := readProfile(profile, caps)
+	if err == nil {
+		prog, err = f.compile()
+	}
+	if err != nil {
+		return nil, 0, &SetupError{"seccomp profile", err}
+	}
+	return prog, f.flags, nil
+}
+
+// seccompProfile is the profile the caller asks for. Nothing but its own word turns the filter off.
+func seccompProfile(sec *Security) (*seccomp.Seccomp, error) {
+	switch {
+	case sec.Seccomp == "unconfined", sec.Seccomp == "" && sec.Privileged:
+		return nil, nil
+	case sec.Seccomp == "", sec.Seccomp == "builtin", sec.Seccomp == "default":
+		return seccomp.DefaultProfile(), nil
+	}
+	b, err := os.ReadFile(sec.Seccomp)
+	if err != nil {
+		return nil, err
+	}
+	var p seccomp.Seccomp
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("%s: %w", sec.Seccomp, err)
+	}
+	if p.DefaultAction == "" {
+		return nil, fmt.Errorf("%s: no defaultAction", sec.Seccomp)
+	}
+	return &p, nil
+}
+
+// readProfile picks the rules that hold here.
+func readProfile(p *seccomp.Seccomp, caps uint64) (f *filter, err error) {
+	f = &filter{}
+	if f.action, err = seccompAction(string(p.DefaultAction), p.DefaultErrnoRet); err != nil {
+		return nil, err
+	}
+	if p.ListenerPath != "" {
+		return nil, errors.New("listenerPath is not supported")
+	}
+	if len(p.Architectures) > 0 && len(p.ArchMap) > 0 {
+		return nil, errors.New("architectures and archMap cannot be used together")
+	}
+	for _, flag := range p.Flags {
+		switch string(flag) {
+		case "SECCOMP_FILTER_FLAG_LOG":
+			f.flags |= unix.SECCOMP_FILTER_FLAG_LOG
+		case "SECCOMP_FILTER_FLAG_SPEC_ALLOW":
+			f.flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+		case "SECCOMP_FILTER_FLAG_TSYNC": // there is but one thread
+		default:
+			return nil, fmt.Errorf("flag %s is not supported", flag)
+		}
+	}
+	for _, a := range p.Architectures {
+		f.both = f.both || string(a) == scmpCompat
+	}
+	for _, a := range p.ArchMap {
+		if string(a.Arch) == scmpNative {
+			for _, sub := range a.SubArches {
+				f.both = f.both || string(sub) == scmpCompat
+			}
+		}
+	}
+	kernel := kernelVersion()
+	for _, rule := range p.Syscalls {
+		names := rule.Names
+		if rule.Name != "" {
+			names = append(slices.Clone(names), rule.Name)
+		}
+		holds := ruleHolds(rule.Includes, rule.Excludes, caps, kernel)
+		if err := f.add(names, rule, holds); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// add adds a rule for each name. Names it does not know are of other architectures, or newer than we are; where the
+// rule forbids what else is allowed, they are errors.
+func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
+	action, err := seccompAction(string(rule.Action), rule.ErrnoRet)
+	if err != nil {
+		return err
+	}
+	conditions := make([]condition, 0, len(rule.Args))
+	for _, a := range rule.Args {
+		if a.Index > 5 {
+			return fmt.Errorf("system calls have no argument %d", a.Index)
+		}
+		if !slices.Contains(conditionOps(), string(a.Op)) {
+			return fmt.Errorf("unknown operator %q", a.Op)
+		}
+		conditions = append(conditions, condition{a.Index, string(a.Op), a.Value, a.ValueTwo, false})
+	}
+	for _, name := range names {
+		i := sort.Search(len(syscallNumbers), func(i int) bool { return syscallNumbers[i].name >= name })
+		if i == len(syscallNumbers) || syscallNumbers[i].name != name {
+			if holds && f.action == unix.SECCOMP_RET_ALLOW && action != f.action {
+				return fmt.Errorf("unknown system call %q", name)
+			}
+			continue
+		}
+		n := &syscallNumbers[i]
+		f.newest[0] = max(f.newest[0], int(n.native))
+		f.newest[1] = max(f.newest[1], int(n.compat))
+		if !holds {
+			continue
+		}
+		c := callRule{conditions, action}
+		if name == "socket" && len(conditions) > 0 {
+			// The family is an int: the kernel ignores the upper half, where a process can put what it likes.
+			c.when = slices.Clone(conditions)
+			for j := range c.when {
+				c.when[j].low = true
+			}
+		}
+		if n.native >= 0 {
+			f.native[n.native] = append(f.native[n.native], c)
+		}
+		if n.compat >= 0 {
+			f.compat[n.compat] = append(f.compat[n.compat], c)
+		}
+	}
+	return nil
+}
+
+func conditionOps() []string {
+	return []string{
+		"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ",
+	}
+}
+
+// ruleHolds tells whether a rule is for a container like this on a machine like this.
+func ruleHolds(in, ex *seccomp.Filter, caps uint64, kernel seccomp.KernelVersion) bool {
+	has := func(name string) bool {
+		set, err := capabilitySet([]string{name}, 0)
+		return err == nil && set != 0 && caps&set == set
+	}
+	newEnough := func(min *seccomp.KernelVersion) bool {
+		return kernel.Kernel > min.Kernel || kernel.Kernel == min.Kernel && kernel.Major >= min.Major
+	}
+	if ex != nil {
+		if slices.Contains(ex.Arches, archName) || slices.ContainsFunc(ex.Caps, has) ||
+			ex.MinKernel != nil && newEnough(ex.MinKernel) {
+			return false
+		}
+	}
+	if in == nil {
+		return true
+	}
+	for _, c := range in.Caps {
+		if !has(c) {
+			return false
+		}
+	}
+	return (len(in.Arches) == 0 || slices.Contains(in.Arches, archName)) &&
+		(in.MinKernel == nil || newEnough(in.MinKernel))
+}
+
+// kernelVersion is the running kernel's.
+func kernelVersion() (v seccomp.KernelVersion) {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return v
+	}
+	parts := strings.FieldsFunc(unix.ByteSliceToString(u.Release[:]), func(r rune) bool { return r < '0' || r > '9' })
+	if len(parts) > 1 {
+		v.Kernel, _ = strconv.ParseUint(parts[0], 10, 32)
+		v.Major, _ = strconv.ParseUint(parts[1], 10, 32)
+	}
+	return v
+}
+
+// seccompAction is the kernel's word for an action.
+func seccompAction(name string, errno *uint) (uint32, error) {
+	data := uint32(unix.EPERM)
+	if errno != nil {
+		data = uint32(*errno) & 0xffff
+	}
+	switch name {
+	case "SCMP_ACT_ALLOW":
+		return unix.SECCOMP_RET_ALLOW, nil
+	case "SCMP_ACT_ERRNO":
+		return unix.SECCOMP_RET_ERRNO | data, nil
+	case "SCMP_ACT_KILL", "SCMP_ACT_KILL_THREAD":
+		return unix.SECCOMP_RET_KILL_THREAD, nil
+	case "SCMP_ACT_KILL_PROCESS":
+		return unix.SECCOMP_RET_KILL_PROCESS, nil
+	case "SCMP_ACT_TRAP":
+		return unix.SECCOMP_RET_TRAP, nil
+	case "SCMP_ACT_TRACE":
+		return unix.SECCOMP_RET_TRACE | data, nil
+	case "SCMP_ACT_LOG":
+		return unix.SECCOMP_RET_LOG, nil
+	}
+	return 0, fmt.Errorf("unknown action %q", name)
+}
