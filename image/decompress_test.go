@@ -45,7 +45,7 @@ func xzOf(t testing.TB, content []byte, c xz.WriterConfig) []byte {
 }
 
 func TestInflate(t *testing.T) {
-	content := []byte(strings.Repeat("all work and no play makes jack a dull boy\n", 20000))
+	content := []byte(strings.Repeat("all work and no play makes jack a dull boy\n", 1000))
 	var gz, zs bytes.Buffer
 	g := gzip.NewWriter(&gz)
 	_, _ = g.Write(content)
@@ -53,7 +53,7 @@ func TestInflate(t *testing.T) {
 	z, _ := zstd.NewWriter(&zs)
 	_, _ = z.Write(content)
 	_ = z.Close()
-	blocks := xzOf(t, content, xz.WriterConfig{BlockSize: 100000, CheckSum: xz.SHA256})
+	blocks := xzOf(t, content, xz.WriterConfig{BlockSize: 10000, CheckSum: xz.SHA256})
 	for _, test := range []struct {
 		name       string
 		in         []byte
