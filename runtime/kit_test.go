@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,46 @@ import (
 
 func TestMain(m *testing.M) {
 	Main()
+	if helper := os.Getenv("RUNTIME_TEST_HELPER"); helper != "" {
+		helpers()[helper]()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
+}
+
+// helpers are what the test binary does when a test executes it.
+func helpers() map[string]func() {
+	return map[string]func(){
+		"userns": helperUserns,
+	}
+}
+
+// helper is the test binary as another program, run by another user if uid is not 0.
+func helper(t testing.TB, name string, uid uint32, args ...string) *exec.Cmd {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "forge-runtime-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "helper")
+	if err := os.WriteFile(path, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "RUNTIME_TEST_HELPER="+name)
+	cmd.Dir = "/"
+	if uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	return cmd
 }
 
 // need skips a test where something is missing, or fails it where FORGE_TEST_MUST says that it must not be.

@@ -32,20 +32,21 @@ type op struct {
 	at   int // its number
 }
 
-// An arg is a number, the address of data, or the content of a word.
+// An arg is a number, an address in one of the parts of the program, or what is at one when the call is made.
 type arg struct {
-	n    uint64
-	kind argKind
+	n       uint64
+	part    part
+	content bool
 }
 
-type argKind uint8
+// A part of a program is what addresses count from.
+type part uint8
 
 const (
-	number argKind = iota
-	address
-	content
-	header    // an address in the header
-	opAddress // the address of an op, by number
+	inNothing part = iota // a number
+	inData
+	inHeader
+	inOps // by the number of the op
 )
 
 const (
@@ -90,7 +91,7 @@ func (p *program) call(nr uintptr, args ...arg) *op {
 func (o *op) allow(set uint64) *op { o.pass |= set; return o }
 
 // into saves the result in a word.
-func (o *op) into(word arg) *op { o.save = arg{word.n, address}; return o }
+func (o *op) into(word arg) *op { o.save = word.addr(); return o }
 
 // bytes adds b to the data, aligned for anything, and returns its address.
 func (p *program) bytes(b []byte) arg {
@@ -99,7 +100,7 @@ func (p *program) bytes(b []byte) arg {
 	}
 	at := len(p.data)
 	p.data = append(p.data, b...)
-	return arg{uint64(at), address}
+	return arg{n: uint64(at), part: inData}
 }
 
 // space reserves n zero bytes.
@@ -109,7 +110,7 @@ func (p *program) space(n int) arg { return p.bytes(make([]byte, n)) }
 func (p *program) str(s string) arg {
 	at := len(p.data)
 	p.data = append(append(p.data, s...), 0)
-	return arg{uint64(at), address}
+	return arg{n: uint64(at), part: inData}
 }
 
 // words adds 64 bit words.
@@ -122,22 +123,27 @@ func (p *program) words(w ...uint64) arg {
 }
 
 // word is a word of its own; its content is what a call was told to save there.
-func (p *program) word() arg { return arg{p.words(0).n, content} }
+func (p *program) word() arg { return p.words(0).ref() }
 
 // plus is the address off bytes further on.
-func (a arg) plus(off int) arg { return arg{a.n + uint64(off), a.kind} }
+func (a arg) plus(off int) arg { a.n += uint64(off); return a }
 
 // addr is the address of a word, ref the content of the word at an address.
-func (a arg) addr() arg { return arg{a.n, address} }
-func (a arg) ref() arg  { return arg{a.n, content} }
+func (a arg) addr() arg { a.content = false; return a }
+func (a arg) ref() arg  { a.content = true; return a }
 
-// pointers adds a table of the addresses of strings, ended by a zero word, as execve wants it.
-func (p *program) pointers(list []string) arg {
+// strs adds strings.
+func (p *program) strs(list []string) []arg {
 	addrs := make([]arg, len(list))
 	for i, s := range list {
 		addrs[i] = p.str(s)
 	}
-	table := p.space(8 * (len(list) + 1))
+	return addrs
+}
+
+// pointers adds a table of addresses, ended by a zero word, as execve wants it.
+func (p *program) pointers(addrs []arg) arg {
+	table := p.space(8 * (len(addrs) + 1))
 	for i, a := range addrs {
 		p.put(table.plus(8*i), a)
 	}
@@ -149,6 +155,10 @@ func (p *program) put(at, a arg) {
 	p.fix = append(p.fix, fixup{at.n, a})
 }
 
+// skipIf leaves out ops, up to where the result lands, if two arguments are equal; jump always does.
+func (p *program) skipIf(a, b arg) *op { return p.call(opEqual, a, b) }
+func (p *program) jump() *op           { return p.call(opEqual) }
+
 // land makes the skip of o end here.
 func (p *program) land(o *op) {
 	o.skip = len(p.ops) - o.at - 1
@@ -158,15 +168,15 @@ func (p *program) land(o *op) {
 func (p *program) image(base uint64, tail int) []byte {
 	dataAt := uint64(headerSize + opSize*len(p.ops))
 	value := func(a arg) uint64 {
-		switch a.kind {
-		case number:
-			return a.n
-		case header:
+		switch a.part {
+		case inData:
+			return base + dataAt + a.n
+		case inHeader:
 			return base + a.n
-		case opAddress:
+		case inOps:
 			return base + headerSize + opSize*a.n
 		}
-		return base + dataAt + a.n
+		return a.n
 	}
 	b := make([]byte, dataAt, dataAt+uint64(len(p.data)))
 	order := binary.NativeEndian
@@ -177,12 +187,12 @@ func (p *program) image(base uint64, tail int) []byte {
 		var flags uint64
 		for j, a := range o.args {
 			order.PutUint64(w[8+8*j:], value(a))
-			if a.kind == content {
+			if a.content {
 				flags |= 1 << j
 			}
 		}
 		order.PutUint64(w[56:], flags)
-		if o.save.kind != number {
+		if o.save.part != inNothing {
 			order.PutUint64(w[64:], value(o.save))
 		}
 		order.PutUint64(w[72:], o.pass)

@@ -158,7 +158,7 @@ func (s *setup) mountRoot() error {
 	s.root = num(s.pass(s.own(root)))
 
 	s.step = "private mounts"
-	s.call(unix.SYS_MOUNT, s.str("none"), s.str("/"), num(0), num(unix.MS_REC|unix.MS_PRIVATE))
+	s.privateMounts()
 	s.step = "mount root"
 	s.call(unix.SYS_MOVE_MOUNT, s.root, s.str(""), num(unix.AT_FDCWD), s.str("/"), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	return nil

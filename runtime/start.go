@@ -122,14 +122,14 @@ func (s *setup) keeper() (tail int) {
 		0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, 0)
 	s.put(args.plus(8), poll) // the pidfd goes where poll looks for it
 	s.call(unix.SYS_CLONE3, args, num(88)).into(pid)
-	child := s.call(opEqual, pid, num(0))
+	child := s.skipIf(pid, num(0))
 
 	// While the child set up, which shares its memory, this process was suspended; header and results are its.
 	tail = len(s.ops)
 	s.step = "keeper"
 	s.execs = s.space(8 * maxExecs)
 	vec := s.words(0, 16, 0, 8*maxExecs)
-	s.put(vec, arg{headerOp, header})
+	s.put(vec, arg{n: headerOp, part: inHeader})
 	s.put(vec.plus(16), s.execs)
 	control := s.words(24-4, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
 	s.call(opStore, control.plus(16), poll.ref())
@@ -147,7 +147,7 @@ func (s *setup) keeper() (tail int) {
 	failed := len(s.ops)
 	s.call(unix.SYS_EXIT_GROUP, num(127))
 	s.land(child)
-	s.call(opStore, arg{headerFail, header}, arg{uint64(failed), opAddress})
+	s.call(opStore, arg{n: headerFail, part: inHeader}, arg{n: uint64(failed), part: inOps})
 	return tail
 }
 
@@ -199,7 +199,7 @@ func (s *setup) exec() {
 			}
 		}
 	}
-	args, env := s.pointers(s.spec.Args), s.pointers(s.spec.Env)
+	args, env := s.pointers(s.strs(s.spec.Args)), s.pointers(s.strs(s.spec.Env))
 	for i, path := range paths {
 		s.call(unix.SYS_EXECVE, s.str(path), args, env).into(s.execs.plus(8 * i).ref()).
 			allow(errnos(unix.ENOENT, unix.ENOTDIR, unix.EACCES))

@@ -2,21 +2,307 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// Main does nothing yet: a container's first process is not this program.
+// Main has nothing to do: neither a container's first process nor the way into a user namespace goes through this
+// program, but through the stub.
 func Main() {}
 
-// EnterUserNamespace re-executes the program as root of a new user and mount namespace if it is not root.
-func EnterUserNamespace() error { return nil }
+// usernsError is the variable by which the stub says why there is no user namespace.
+const usernsError = "FORGE_USERNS_ERROR"
+
+// EnterUserNamespace makes this process root of a new user and mount namespace if it is not root, so that it can mount
+// layers. The process executes the stub, which is single-threaded as the kernel demands, enters the namespaces and
+// executes the program again: the process id, the terminal, signals and exit code stay what they are. It returns only
+// if there is nothing to do (nil) or it could not be done (why), and is to be called before anything else happens.
+func EnterUserNamespace() error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	if reason, ok := os.LookupEnv(usernsError); ok {
+		os.Unsetenv(usernsError)
+		if reason == "" {
+			return errors.New("user namespace: unknown reason")
+		}
+		return fmt.Errorf("user namespace: %w", userNamespaceReason(unix.Errno(reason[0])))
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("user namespace: %w", err)
+	}
+	if _, err := os.Stat(self); err != nil {
+		return fmt.Errorf("user namespace: %w", err)
+	}
+	if err := usernsRestricted(); err != nil {
+		return fmt.Errorf("user namespace: %w", err)
+	}
+	if err := enter(self); err != nil {
+		return fmt.Errorf("user namespace: %w", err)
+	}
+	return nil
+}
+
+// userNamespaceReason says what an error of unshare means here.
+func userNamespaceReason(e unix.Errno) error {
+	switch e {
+	case unix.ENOSPC:
+		return fmt.Errorf("there may be no more of them (sysctl user.max_user_namespaces): %w", e)
+	case unix.EPERM:
+		return fmt.Errorf("an ordinary user may not make them here: %w", e)
+	}
+	return e
+}
+
+// usernsRestricted tries in a child whether a user namespace gives capabilities, where AppArmor may see to it that it
+// does not: once in, there is no way back.
+func usernsRestricted() error {
+	b, _ := os.ReadFile("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+	if !bytes.HasPrefix(b, []byte("1")) {
+		return nil
+	}
+	p := &program{}
+	p.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWUSER|unix.CLONE_NEWNS))
+	p.privateMounts()
+	p.call(unix.SYS_EXIT_GROUP, num(0))
+	tail := len(p.ops)
+	p.call(unix.SYS_EXIT_GROUP, num(1))
+	pid, err := p.spawn(tail, nil)
+	if err != nil {
+		return err
+	}
+	var status unix.WaitStatus
+	for err = unix.EINTR; err == unix.EINTR; {
+		_, err = unix.Wait4(pid, &status, 0, nil)
+	}
+	if err != nil || status.ExitStatus() != 0 {
+		return errors.New("AppArmor gives them no capabilities (sysctl kernel.apparmor_restrict_unprivileged_userns)")
+	}
+	return nil
+}
+
+func (p *program) privateMounts() {
+	p.call(unix.SYS_MOUNT, p.str("none"), p.str("/"), num(0), num(unix.MS_REC|unix.MS_PRIVATE))
+}
+
+// spawn runs a program of its own, with files from number 4 on.
+func (p *program) spawn(tail int, files []*os.File) (pid int, err error) {
+	stub, err := p.executable(tail)
+	if err != nil {
+		return 0, err
+	}
+	defer stub.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	fds := []uintptr{null.Fd(), null.Fd(), null.Fd(), stub.Fd()}
+	for _, f := range files {
+		fds = append(fds, f.Fd())
+	}
+	return syscall.ForkExec("/proc/self/fd/3", []string{"forge"}, &syscall.ProcAttr{Files: fds})
+}
+
+// An idMap is how the ids of a user namespace are made.
+type idMap struct {
+	tool, file string // newuidmap, /proc/self/uid_map
+	id         int    // the caller's own, which becomes 0
+	ranges     []string
+	path       string // of the tool, "" if the ranges cannot be had
+}
+
+func idMaps() []*idMap {
+	maps := []*idMap{
+		{tool: "newgidmap", file: "/proc/self/gid_map", id: os.Getegid()},
+		{tool: "newuidmap", file: "/proc/self/uid_map", id: os.Geteuid()},
+	}
+	for i, file := range []string{"/etc/subgid", "/etc/subuid"} {
+		ranges, _ := subordinateIDs(file, os.Getuid())
+		if path, err := exec.LookPath(maps[i].tool); err == nil && len(ranges) > 0 {
+			maps[i].path, maps[i].ranges = path, ranges
+		}
+	}
+	return maps
+}
+
+// subordinateIDs are the ranges a user may map, as start and count in turn.
+func subordinateIDs(file string, uid int) (ranges []string, err error) {
+	number, name := strconv.Itoa(uid), ""
+	if f, err := os.Open("/etc/passwd"); err == nil {
+		u := User{}
+		name, _ = lookupLogin(&u, number, f)
+		f.Close()
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	err = eachLine(f, file, func(f []string) bool {
+		if len(f) == 3 && (f[0] == number || name != "" && f[0] == name) {
+			ranges = append(ranges, f[1], f[2])
+		}
+		return true
+	})
+	return ranges, err
+}
+
+// mapArgs are the arguments of newuidmap and newgidmap.
+func (m *idMap) mapArgs(pid int) []string {
+	args := []string{m.tool, strconv.Itoa(pid), "0", strconv.Itoa(m.id), "1"}
+	next := 1
+	for i := 0; i+1 < len(m.ranges); i += 2 {
+		count, _ := strconv.Atoi(m.ranges[i+1])
+		args = append(args, strconv.Itoa(next), m.ranges[i], m.ranges[i+1])
+		next += count
+	}
+	return args
+}
+
+// enter executes the stub. It returns only if it cannot.
+func enter(self string) error {
+	maps := idMaps()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "helper"), os.NewFile(uintptr(pair[1]), "helper")
+	defer ours.Close()
+	defer theirs.Close()
+	program, tail := mapHelper(maps)
+	helper, err := program.spawn(tail, []*os.File{theirs})
+	if err != nil {
+		return err
+	}
+	theirs.Close()
+	program, tail = enterProgram(self, maps, int(ours.Fd()), helper)
+	stub, err := program.executable(tail)
+	if err != nil {
+		return err
+	}
+	defer stub.Close()
+	if _, err := unix.FcntlInt(ours.Fd(), unix.F_SETFD, 0); err != nil {
+		return err
+	}
+	err = syscall.Exec("/proc/self/fd/"+strconv.Itoa(int(stub.Fd())), []string{"forge"}, nil)
+	return os.NewSyscallError("execve", err)
+}
+
+// mapHelper is the program of a child that stays in the caller's namespace, where newuidmap and newgidmap work. Told
+// that the namespace is there, it runs both at once, and tells back the two statuses.
+func mapHelper(maps []*idMap) (p *program, tail int) {
+	const sock = 4
+	p = &program{}
+	got, results := p.word(), p.words(1, 1)
+	p.call(unix.SYS_READ, num(sock), p.space(8), num(1)).into(got)
+	p.call(opExpect, got, num(1), num(1), num(unix.EPIPE)) // the other end was closed: no namespace
+	pids := make([]arg, len(maps))
+	for i, m := range maps {
+		if m.path == "" {
+			continue
+		}
+		pids[i] = p.word()
+		args := p.words(unix.CLONE_VM|unix.CLONE_VFORK, 0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, 0)
+		p.call(unix.SYS_CLONE3, args, num(88)).into(pids[i])
+		child := p.skipIf(pids[i], num(0))
+		parent := p.jump()
+		p.land(child)
+		argv := p.pointers(p.strs(m.mapArgs(os.Getpid())))
+		p.call(unix.SYS_EXECVE, p.str(m.path), argv, p.pointers(nil)).allow(anyError)
+		p.call(unix.SYS_EXIT_GROUP, num(127))
+		p.land(parent)
+	}
+	for i, m := range maps {
+		if m.path != "" {
+			p.call(unix.SYS_WAIT4, pids[i], results.plus(8*i), num(0), num(0)).allow(anyError)
+		}
+	}
+	p.call(unix.SYS_SENDTO, num(sock), results, num(16), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
+	tail = len(p.ops)
+	p.call(unix.SYS_EXIT_GROUP, num(0))
+	return p, tail
+}
+
+// enterProgram enters the namespaces, has the ids mapped, or maps the one that needs no help, and executes the program
+// again; with the reason in its environment if that failed.
+func enterProgram(self string, maps []*idMap, sock, helper int) (p *program, tail int) {
+	p = &program{}
+	args, env := p.pointers(p.strs(os.Args)), p.strs(os.Environ())
+	again := func(env []arg) {
+		p.call(unix.SYS_CLOSE, num(sock)).allow(anyError)
+		p.call(unix.SYS_WAIT4, num(helper), num(0), num(0), num(0)).allow(anyError)
+		p.call(unix.SYS_EXECVE, p.str(self), args, p.pointers(env)).allow(anyError)
+		p.call(unix.SYS_EXIT_GROUP, num(126))
+	}
+	p.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWUSER|unix.CLONE_NEWNS))
+	results := p.words(1, 1)
+	p.call(unix.SYS_WRITE, num(sock), p.str("x"), num(1)).allow(anyError)
+	p.call(unix.SYS_READ, num(sock), results, num(16)).allow(anyError)
+	for i, m := range maps {
+		mapped := p.skipIf(results.plus(8*i).ref(), num(0))
+		if m.tool == "newgidmap" {
+			p.writeFile("/proc/self/setgroups", "deny")
+		}
+		p.writeFile(m.file, fmt.Sprintf("0 %d 1", m.id))
+		p.land(mapped)
+	}
+	p.privateMounts()
+	again(env)
+
+	tail = len(p.ops)
+	// The error number, which fits in a byte, becomes the value of the variable.
+	variable := p.bytes(append([]byte(usernsError+"="), make([]byte, 8)...))
+	errno := arg{n: headerErr, part: inHeader, content: true}
+	p.call(opStore, variable.plus(len(usernsError)+1), errno)
+	again(append(env, variable))
+	return p, tail
+}
+
+// writeFile writes a small file in one go.
+func (p *program) writeFile(path, content string) {
+	fd := p.word()
+	p.call(unix.SYS_OPENAT, num(unix.AT_FDCWD), p.str(path), num(unix.O_WRONLY|unix.O_CLOEXEC), num(0)).into(fd)
+	p.call(unix.SYS_WRITE, fd, p.str(content), num(len(content)))
+	p.call(unix.SYS_CLOSE, fd)
+}
 
 // inUserNamespace tells whether this process is in a user namespace other than the first.
 func inUserNamespace() bool {
 	m, err := os.ReadFile("/proc/self/uid_map")
-	f := bytes.Fields(m)
-	return err == nil && !(len(f) == 3 && string(f[0]) == "0" && string(f[1]) == "0" && string(f[2]) == "4294967295")
+	return err == nil && strings.Join(strings.Fields(string(m)), " ") != "0 0 4294967295"
+}
+
+// Rootless tells whether this process is root of a user namespace only, and what that is like.
+func Rootless() (rootless bool, why string) {
+	if !inUserNamespace() {
+		return false, ""
+	}
+	m, _ := os.ReadFile("/proc/self/uid_map")
+	lines := bytes.Split(bytes.TrimSpace(m), []byte("\n"))
+	first := bytes.Fields(lines[0])
+	if len(first) != 3 {
+		return true, "user namespace without ids"
+	}
+	if len(lines) > 1 || string(first[2]) != "1" {
+		return true, "user namespace with the ids of /etc/subuid"
+	}
+	uid, _ := strconv.Atoi(string(first[1]))
+	reason := "newuidmap failed"
+	if ranges, err := subordinateIDs("/etc/subuid", uid); err != nil || len(ranges) == 0 {
+		reason = fmt.Sprintf("/etc/subuid has no range for user %d", uid)
+	} else if _, err := exec.LookPath("newuidmap"); err != nil {
+		reason = "newuidmap is not installed"
+	}
+	return true, "user namespace with one id: " + reason
 }
 
 // mapped tells whether the map of a user namespace has a number.
@@ -36,6 +322,7 @@ func mapped(file string, id uint64) bool {
 	return false
 }
 
+// setgroupsAllowed tells whether supplementary groups may be set. A namespace of one id has them as they were.
 func setgroupsAllowed() bool {
 	m, err := os.ReadFile("/proc/self/setgroups")
 	return err != nil || bytes.HasPrefix(m, []byte("allow"))
