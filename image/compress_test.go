@@ -124,7 +124,7 @@ func TestCompressTo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := describe(c.normal().mediaType(), out.Bytes()); d.Digest != want.Digest || d.Size != want.Size || d.MediaType != want.MediaType {
+		if want := Describe(c.normal().mediaType(), out.Bytes()); d.Digest != want.Digest || d.Size != want.Size || d.MediaType != want.MediaType {
 			t.Errorf("%v: described as %v, want %v", c, d, want)
 		}
 		if got, ok := l.Compressed(layer, c); !ok || got.Digest != d.Digest {

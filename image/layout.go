@@ -173,7 +173,7 @@ func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, r io.Reader) (e
 
 // put stores bytes and describes them.
 func (l *Layout) put(mediaType string, data []byte) (ocispec.Descriptor, error) {
-	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	d := Describe(mediaType, data)
 	if ok, err := l.Exists(context.Background(), d); ok || err != nil {
 		return d, err
 	}

@@ -56,13 +56,9 @@ func tarOf(files ...string) []byte {
 	return b.Bytes()
 }
 
-func describe(mediaType string, data []byte) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-}
-
 func push(t testing.TB, l *Layout, mediaType string, data []byte) ocispec.Descriptor {
 	t.Helper()
-	d := describe(mediaType, data)
+	d := Describe(mediaType, data)
 	if err := l.Push(t.Context(), d, bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +144,14 @@ func TestPushRefuses(t *testing.T) {
 		r    io.Reader
 		want string
 	}{
-		{"digest", describe("", []byte("CONTENT")), bytes.NewReader(good), "content has digest " + digest.FromBytes(good).String()},
+		{"digest", Describe("", []byte("CONTENT")), bytes.NewReader(good), "content has digest " + digest.FromBytes(good).String()},
 		{"short", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: 8}, bytes.NewReader(good), "ends after 7 of 8 bytes"},
 		{"long", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: 6}, bytes.NewReader(good), "is longer than its descriptor says"},
 		{"endless", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: 7}, endless{}, "is longer than its descriptor says"},
 		{"negative", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: -1}, bytes.NewReader(good), "size -1 is out of range"},
 		{"path", ocispec.Descriptor{Digest: "sha256:../../../../etc/passwd", Size: 7}, bytes.NewReader(good), "64 lower case hexadecimal digits"},
 		{"algorithm", ocispec.Descriptor{Digest: digest.Digest("sha512:" + hexA + hexA), Size: 7}, bytes.NewReader(good), "only sha256 is supported"},
-		{"error", describe("", good), io.MultiReader(strings.NewReader("con"), broken{}), "line is dead"},
+		{"error", Describe("", good), io.MultiReader(strings.NewReader("con"), broken{}), "line is dead"},
 	} {
 		err := l.Push(t.Context(), test.d, test.r)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -234,7 +230,7 @@ func TestOpenTar(t *testing.T) {
 		{"window", "window size exceeded", zstded(content, zstd.WithWindowSize(256<<20), zstd.WithSingleSegment(false))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			layer := Layer{describe("", test.blob), digest.FromBytes(content)}
+			layer := Layer{Describe("", test.blob), digest.FromBytes(content)}
 			for _, way := range []string{"OpenTar", "PushLayer"} {
 				l := openLayout(t, t.TempDir())
 				var tap bytes.Buffer
@@ -362,7 +358,7 @@ func TestOpenTarCancelled(t *testing.T) {
 	if _, err := l.OpenTar(ctx, layer); !errors.Is(err, why) {
 		t.Errorf("OpenTar while another works = %v, want %v", err, why)
 	}
-	if _, err := l.OpenTar(t.Context(), Layer{describe("", []byte("gone")), digest.FromString("gone")}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := l.OpenTar(t.Context(), Layer{Describe("", []byte("gone")), digest.FromString("gone")}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("OpenTar of nothing: %v", err)
 	}
 }

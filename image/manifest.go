@@ -241,12 +241,7 @@ func (l *Layout) Write(_ context.Context, c Config, layers []Layer, annotations 
 	if len(layers) > MaxLayers {
 		return nil, fmt.Errorf("image has %d layers, more than %d", len(layers), MaxLayers)
 	}
-	m := ocispec.Manifest{
-		Versioned:   specs.Versioned{SchemaVersion: 2},
-		MediaType:   ocispec.MediaTypeImageManifest,
-		Layers:      make([]ocispec.Descriptor, len(layers)), // never null, which some readers refuse
-		Annotations: annotations,
-	}
+	m := newManifest(len(layers), annotations)
 	c.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: make([]digest.Digest, len(layers))}
 	for i, layer := range layers {
 		m.Layers[i], c.RootFS.DiffIDs[i] = layer.Blob, layer.DiffID
@@ -256,6 +251,20 @@ func (l *Layout) Write(_ context.Context, c Config, layers []Layer, annotations 
 	if err != nil {
 		return nil, err
 	}
+	return l.writeManifest(m, config, c)
+}
+
+func newManifest(layers int, annotations map[string]string) ocispec.Manifest {
+	return ocispec.Manifest{
+		Versioned:   specs.Versioned{SchemaVersion: 2},
+		MediaType:   ocispec.MediaTypeImageManifest,
+		Layers:      make([]ocispec.Descriptor, layers), // never null, which some readers refuse
+		Annotations: annotations,
+	}
+}
+
+// writeManifest stores a configuration, whose bytes name the image, and a manifest for it.
+func (l *Layout) writeManifest(m ocispec.Manifest, config []byte, c Config) (_ *Image, err error) {
 	if m.Config, err = l.put(ocispec.MediaTypeImageConfig, config); err != nil {
 		return nil, err
 	}

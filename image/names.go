@@ -242,7 +242,7 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 	}
 	id, err := l.whole(ctx, d)
 	if err != nil {
-		return fmt.Errorf("image %s: %w", cmp.Or(r.String(), string(d.Digest)), err)
+		return fmt.Errorf("image %s: %w", Named{r, d, ""}.displayName(), err)
 	}
 	path := l.recordPath(r, d.Digest)
 	// Only what makes the image be found is kept: a platform, annotations and data are the index's business.

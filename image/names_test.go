@@ -363,7 +363,7 @@ func TestManifestLimits(t *testing.T) {
 		t.Errorf("count of layers: %v", err)
 	}
 	l := openLayout(t, t.TempDir())
-	big := describe(manifest, bytes.Repeat([]byte(" "), MaxManifestSize+1))
+	big := Describe(manifest, bytes.Repeat([]byte(" "), MaxManifestSize+1))
 	if _, err := l.Image(t.Context(), big, nil); err == nil || !strings.Contains(err.Error(), "4194305 bytes are more than") {
 		t.Errorf("large manifest: %v", err)
 	}

@@ -332,6 +332,18 @@ func makeDirs(dir string, changed map[string]bool) error {
 	return nil
 }
 
+// Discard removes the staged file for final, if there is one.
+func (s *Staging) Discard(final string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path, ok := s.files[final]
+	if !ok {
+		return nil
+	}
+	delete(s.files, final)
+	return os.Remove(path)
+}
+
 // Close discards what was not published.
 func (s *Staging) Close() error {
 	s.publishing.Lock()

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -53,4 +54,117 @@ func TestOthersReadTheLayout(t *testing.T) {
 			t.Errorf("umoci unpacked %q", got)
 		}
 	})
+}
+
+// rootTar is a root file system that tools accept as one.
+func rootTar() []byte { return tarOf("etc/hostname", "x\n", "hello", "hello\n") }
+
+func TestOthersReadArchives(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag(t, l, "user/app:v1", img)
+	for _, test := range []struct {
+		name      string
+		transport string
+		o         SaveOptions
+	}{
+		{"oci", "oci-archive", SaveOptions{}},
+		{"oci-gzip", "oci-archive", SaveOptions{Compression: &Compression{Algorithm: Gzip}}},
+		{"oci-zstd", "oci-archive", SaveOptions{Compression: &Compression{Algorithm: Zstd}}},
+		{"docker", "docker-archive", SaveOptions{Format: DockerArchive}},
+	} {
+		file := filepath.Join(t.TempDir(), "image.tar")
+		if err := os.WriteFile(file, save(t, l, test.o, "user/app:v1"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(test.name+"/skopeo and umoci", func(t *testing.T) {
+			need(t, "skopeo")
+			need(t, "umoci")
+			dir := t.TempDir()
+			run(t, "skopeo", "copy", "-q", test.transport+":"+file, "oci:"+dir+"/layout:x")
+			if test.name == "oci-zstd" {
+				return // umoci 0.4 cannot read zstd
+			}
+			run(t, "umoci", "unpack", "--rootless", "--image", dir+"/layout:x", dir+"/bundle")
+			if got := read(t, dir+"/bundle/rootfs/hello"); got != "hello\n" {
+				t.Errorf("unpacked %q", got)
+			}
+		})
+		t.Run(test.name+"/podman load", func(t *testing.T) {
+			need(t, "podman")
+			podman := podmanIn(t)
+			out := podman("load", "-i", file)
+			if !strings.Contains(out, "docker.io/user/app:v1") {
+				t.Errorf("podman load: %s", out)
+			}
+			if id := podman("image", "inspect", "-f", "{{.Id}}", "user/app:v1"); !strings.Contains(id, img.ID().Encoded()) {
+				t.Errorf("podman has ID %s, want %s", id, img.ID())
+			}
+		})
+	}
+}
+
+// podmanIn runs podman with a storage of its own.
+func podmanIn(t *testing.T) func(args ...string) string {
+	dir, err := os.MkdirTemp("", "") // t.TempDir is longer than podman allows
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	global := []string{"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}
+	t.Cleanup(func() { exec.Command("podman", append(global, "rmi", "-af")...).Run() })
+	return func(args ...string) string { return run(t, "podman", append(slices.Clone(global), args...)...) }
+}
+
+func TestReadArchivesOfOthers(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag(t, l, "user/app:v1", img)
+	dir := t.TempDir()
+	file := dir + "/image.tar"
+	if err := os.WriteFile(file, save(t, l, SaveOptions{}, "user/app:v1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := func(t *testing.T, archive, name string) {
+		t.Helper()
+		l := openLayout(t, t.TempDir())
+		f, err := os.Open(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		images, err := l.Load(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(images) != 1 || images[0].Reference.String() != name {
+			t.Errorf("names are %v, want %s", images, name)
+		}
+		got, err := l.Image(t.Context(), images[0].Descriptor, nil)
+		if err != nil || got.Layers()[0].DiffID != img.Layers()[0].DiffID {
+			t.Errorf("layers are %v, %v", got, err)
+		}
+	}
+	for _, transport := range []string{"docker-archive", "oci-archive"} {
+		t.Run("skopeo "+transport, func(t *testing.T) {
+			need(t, "skopeo")
+			to := filepath.Join(t.TempDir(), "x.tar")
+			run(t, "skopeo", "copy", "-q", "oci-archive:"+file, transport+":"+to+":docker.io/user/app:v1")
+			check(t, to, "docker.io/user/app:v1")
+		})
+		t.Run("podman save "+transport, func(t *testing.T) {
+			need(t, "podman")
+			podman := podmanIn(t)
+			podman("load", "-q", "-i", file)
+			to := filepath.Join(t.TempDir(), "x.tar")
+			podman("save", "-q", "--format", transport, "-o", to, "user/app:v1")
+			check(t, to, "docker.io/user/app:v1")
+		})
+	}
 }
