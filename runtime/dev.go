@@ -63,6 +63,9 @@ func (s *setup) mountDev() error {
 
 	s.step = "mount /dev/mqueue"
 	s.attachNew(s.newMount("mqueue", noSuidExec), "mqueue")
+	if s.spec.Terminal {
+		s.makeTerminal()
+	}
 	return nil
 }
 

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 func helpers() map[string]func() {
 	return map[string]func(){
 		"userns": helperUserns,
+		"run":    helperRun,
 	}
 }
 
@@ -75,6 +76,12 @@ func rootfs(t testing.TB) string {
 	t.Helper()
 	need(t, "root", os.Geteuid() == 0, "not root")
 	dir := t.TempDir()
+	makeRootfs(t, dir)
+	return dir
+}
+
+func makeRootfs(t testing.TB, dir string) {
+	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	need(t, "busybox", err == nil, "no /bin/busybox")
 	for _, d := range []string{"bin", "proc", "sys", "dev", "tmp", "etc", "root", "mnt"} {
@@ -94,8 +101,9 @@ func rootfs(t testing.TB) string {
 			_ = os.Symlink("busybox", filepath.Join(dir, "bin", name))
 		}
 	}
-	return dir
 }
+
+const sigkill = unix.SIGKILL
 
 func openDir(t testing.TB, dir string) *os.File {
 	t.Helper()

@@ -76,14 +76,14 @@ func (p *Process) kill() {
 }
 
 // started waits until the command has been executed, or has not.
-func (p *Process) started(s *setup) error {
+func (p *Process) started(s *setup, io Stdio) error {
 	for {
 		msg, f, err := p.receive()
 		switch {
 		case err != nil:
 			return &SetupError{"keeper", err}
-		case len(msg) == 1: // the master of the pty
-			p.console = f
+		case len(msg) == 1 && f != nil: // the master of the pty
+			p.attachTerminal(f, io)
 		case len(msg) >= 16:
 			p.pidfd = f
 			return s.outcome(msg)
@@ -140,6 +140,8 @@ func received(control []byte) *os.File {
 	if err != nil || len(fds) == 0 {
 		return nil
 	}
+	// Not blocking, so that closing it ends a read; it means nothing for a pidfd.
+	_ = unix.SetNonblock(fds[0], true)
 	return os.NewFile(uintptr(fds[0]), "container")
 }
 

@@ -24,6 +24,7 @@ type setup struct {
 	root      arg      // the root directory
 	dev       arg      // /dev
 	devpts    arg      // /dev/pts
+	slave     arg      // of the terminal
 	empty     arg      // an empty directory to make masks from
 	execs     arg      // results of execve, one word each
 	closeRest *op      // the keeper's closing of what is only the container's

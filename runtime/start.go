@@ -37,7 +37,7 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	}
 	set.close()
 	p.stop = context.AfterFunc(ctx, p.kill)
-	if err := p.started(set); err != nil {
+	if err := p.started(set, io); err != nil {
 		p.reap()
 		return nil, err
 	}
@@ -99,6 +99,7 @@ func (s *setup) plan() (tail int, err error) {
 	}
 	s.step = "session"
 	s.call(unix.SYS_SETSID)
+	s.controllingTerminal()
 	s.step = "session keyring"
 	s.call(unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).allow(errnos(unix.ENOSYS, unix.EPERM))
 	s.becomeUser(caps)
@@ -131,7 +132,7 @@ func (s *setup) keeper() (tail int) {
 	vec := s.words(0, 16, 0, 8*maxExecs)
 	s.put(vec, arg{n: headerOp, part: inHeader})
 	s.put(vec.plus(16), s.execs)
-	control := s.words(24-4, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
+	control := s.words(cmsgFD, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
 	s.call(opStore, control.plus(16), poll.ref())
 	msg := s.words(0, 0, 0, 2, 0, 24, 0)
 	s.put(msg.plus(16), vec)

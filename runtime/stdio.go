@@ -96,6 +96,12 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 // stdin puts the container's own /dev/null where nothing is set.
 func (s *setup) stdin() {
 	s.step = "stdio"
+	if s.spec.Terminal {
+		for n := range s.set {
+			s.call(unix.SYS_DUP3, s.slave, num(n), num(0))
+		}
+		return
+	}
 	null := s.word()
 	s.call(unix.SYS_OPENAT, s.dev, s.str("null"), num(unix.O_RDWR|unix.O_CLOEXEC)).into(null)
 	for n, set := range s.set {

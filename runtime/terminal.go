@@ -1,0 +1,91 @@
+package runtime
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeTerminal makes a pty in the container's own devpts, mounts its slave as /dev/console and hands the master to the
+// caller.
+func (s *setup) makeTerminal() {
+	s.step = "terminal"
+	master := s.word()
+	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
+	s.slave = s.word()
+	s.call(unix.SYS_OPENAT, s.devpts, s.str("ptmx"), num(flags)).into(master)
+	s.call(unix.SYS_IOCTL, master, num(unix.TIOCSPTLCK), s.words(0))
+	s.call(unix.SYS_IOCTL, master, num(unix.TIOCGPTPEER), num(flags)).into(s.slave)
+	s.call(unix.SYS_FCHOWN, s.slave, num(s.spec.User.UID), num(^uint32(0)))
+	s.call(unix.SYS_FCHMOD, s.slave, num(0o620))
+
+	console := s.word()
+	s.call(unix.SYS_MKNODAT, s.dev, s.str("console"), num(unix.S_IFREG|0o600), num(0))
+	s.clone(s.slave, "").into(console)
+	s.attachAt(console, "console")
+
+	control := s.words(cmsgFD, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
+	s.call(opStore, control.plus(16), master)
+	s.sendWith(s.str("t"), 1, control)
+	s.call(unix.SYS_CLOSE, master)
+}
+
+// cmsgFD is the length of a control message with one descriptor, without the padding.
+const cmsgFD = 20
+
+// sendWith sends the caller n bytes with a control message of 24 bytes.
+func (s *setup) sendWith(data arg, n int, control arg) *op {
+	vec := s.words(0, uint64(n)) // struct iovec
+	s.put(vec, data)
+	msg := s.words(0, 0, 0, 1, 0, 24, 0) // struct msghdr
+	s.put(msg.plus(16), vec)
+	s.put(msg.plus(32), control)
+	return s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL))
+}
+
+// controllingTerminal makes the terminal that of the session, which is new.
+func (s *setup) controllingTerminal() {
+	if s.spec.Terminal {
+		s.step = "controlling terminal"
+		s.call(unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
+	}
+}
+
+// attachTerminal copies between the caller's stdio and the master.
+func (p *Process) attachTerminal(master *os.File, stdio Stdio) {
+	p.console = master
+	if stdio.In != nil {
+		go func() { _, _ = io.Copy(master, stdio.In) }()
+	}
+	out := stdio.Out
+	if out == nil {
+		out = io.Discard
+	}
+	p.copies.Add(1)
+	go func() {
+		defer p.copies.Done()
+		// The master says EIO when nobody has the slave open any more.
+		if _, err := io.Copy(out, master); err != nil && !errors.Is(err, unix.EIO) {
+			p.copyFailed(err)
+			_, _ = io.Copy(io.Discard, master)
+		}
+	}()
+}
+
+// Resize sets the size of the terminal, of which the kernel tells the foreground processes.
+func (p *Process) Resize(rows, cols uint16) error {
+	if p.console == nil {
+		return errors.New("no terminal")
+	}
+	conn, err := p.console.SyscallConn()
+	if err != nil {
+		return err
+	}
+	set := error(nil)
+	err = conn.Control(func(fd uintptr) {
+		set = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	})
+	return errors.Join(err, set)
+}
