@@ -24,7 +24,8 @@ type Process struct {
 
 	copies  sync.WaitGroup // of output
 	ours    []*os.File     // ends of pipes
-	console *os.File       // master of the pty
+	cgroup  *cgroup
+	console *os.File // master of the pty
 	warn    *[]string
 
 	once sync.Once
@@ -178,6 +179,9 @@ func (p *Process) reap() (e Exit) {
 		}
 	}
 	p.stop()
+	e.OOM = p.cgroup.oom()
+	p.cgroup.remove()
+	p.cgroup = nil
 	return e
 }
 
@@ -191,6 +195,7 @@ func (p *Process) copyFailed(err error) {
 // closeOnError gives back what a Process that Start does not return holds.
 func (p *Process) closeOnError() {
 	if p.ctx == nil {
+		p.cgroup.remove()
 		p.closeAll()
 	}
 }

@@ -20,10 +20,11 @@ type setup struct {
 	rootless bool
 	warnings []string
 
-	set       [3]bool  // which of stdio is set
-	root      arg      // the root directory
-	dev       arg      // /dev
-	devpts    arg      // /dev/pts
+	set       [3]bool // which of stdio is set
+	root      arg     // the root directory
+	dev       arg     // /dev
+	devpts    arg     // /dev/pts
+	cgroup    *cgroup
 	slave     arg      // of the terminal
 	empty     arg      // an empty directory to make masks from
 	execs     arg      // results of execve, one word each

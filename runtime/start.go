@@ -28,6 +28,9 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	if err := set.plumb(p, io); err != nil {
 		return nil, err
 	}
+	var warnings []string
+	p.cgroup, warnings = newCgroup(&s, set.rootless)
+	set.cgroup, set.warnings = p.cgroup, append(set.warnings, warnings...)
 	tail, err := set.plan()
 	if err != nil {
 		return nil, err
@@ -36,6 +39,7 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 		return nil, err
 	}
 	set.close()
+	sweepCgroups(set.rootless) // while the container is being made
 	p.stop = context.AfterFunc(ctx, p.kill)
 	if err := p.started(set, io); err != nil {
 		p.reap()
@@ -73,11 +77,12 @@ func (s *setup) plan() (tail int, err error) {
 		return 0, err
 	}
 	tail = s.keeper()
+	if err := s.joinCgroup(); err != nil {
+		return 0, err
+	}
 
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0))
-	s.step = "cgroup namespace"
-	s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
 	if err := s.mountRoot(); err != nil {
 		return 0, err
 	}
@@ -96,6 +101,9 @@ func (s *setup) plan() (tail int, err error) {
 	if h := s.spec.Hostname; h != "" {
 		s.step = "hostname " + h
 		s.call(unix.SYS_SETHOSTNAME, s.str(h), num(len(h)))
+	}
+	if err := s.limits(caps); err != nil {
+		return 0, err
 	}
 	s.step = "session"
 	s.call(unix.SYS_SETSID)
@@ -118,9 +126,13 @@ func (s *setup) plan() (tail int, err error) {
 func (s *setup) keeper() (tail int) {
 	s.step = "clone"
 	pid, poll, info := s.word(), s.words(unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
-	args := s.words(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_PIDFD|
-		unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS,
-		0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, 0)
+	var flags, group uint64 = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD |
+		unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS, 0
+	if s.cgroup != nil && s.cgroup.unified != nil {
+		flags |= unix.CLONE_INTO_CGROUP
+		group = uint64(s.pass(s.cgroup.unified))
+	}
+	args := s.words(flags, 0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, group)
 	s.put(args.plus(8), poll) // the pidfd goes where poll looks for it
 	s.call(unix.SYS_CLONE3, args, num(88)).into(pid)
 	child := s.skipIf(pid, num(0))

@@ -1,0 +1,326 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// cgroupPrefix is followed by the caller's process id and a random number.
+const cgroupPrefix = "forge-"
+
+// A cgroup is a container's own: one directory in the unified hierarchy, or one in each of version 1's that has a
+// limit to set. Having none is no error, only having none where a limit was asked for is worth a word.
+type cgroup struct {
+	dirs    []string
+	unified *os.File // the directory, to clone into
+	join    []string // files the process writes its number to
+	memory  string   // where kills for want of memory are counted
+}
+
+// A cgroupParent is where cgroups can be made.
+type cgroupParent struct {
+	unified bool
+	dir     map[string]string // by controller; of the unified hierarchy all the same
+}
+
+// findCgroups finds where cgroups can be made by this process, or says why none can.
+func findCgroups(rootless bool) (*cgroupParent, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(cgroupRoot, &st); err != nil {
+		return nil, fmt.Errorf("%s: %w", cgroupRoot, err)
+	}
+	if st.Type == unix.CGROUP2_SUPER_MAGIC {
+		return findUnified(rootless)
+	}
+	own, err := ownCgroups()
+	if err != nil {
+		return nil, err
+	}
+	p := &cgroupParent{dir: map[string]string{}}
+	for _, c := range []string{"pids", "devices", "memory", "cpu"} {
+		dir := filepath.Join(cgroupRoot, c, own[c])
+		if own[c] != "" && unix.Access(dir, unix.W_OK) == nil && unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP_SUPER_MAGIC {
+			p.dir[c] = dir
+		}
+	}
+	if len(p.dir) == 0 {
+		return nil, errors.New("version 1, not delegated to this user")
+	}
+	return p, nil
+}
+
+// findUnified finds the parent in the unified hierarchy: the top for root, since a cgroup that has processes, such as
+// our own, can hand no controller down; and what our own is in for others, if that is theirs to write to.
+func findUnified(rootless bool) (*cgroupParent, error) {
+	parent := cgroupRoot
+	if rootless {
+		own, err := ownCgroups()
+		if err != nil {
+			return nil, err
+		}
+		parent = filepath.Join(cgroupRoot, filepath.Dir(own[""]))
+	}
+	if unix.Access(parent, unix.W_OK) != nil || unix.Access(parent+"/cgroup.procs", unix.W_OK) != nil {
+		return nil, errors.New("version 2, not delegated to this user")
+	}
+	p := &cgroupParent{unified: true, dir: map[string]string{"": parent}}
+	if !rootless {
+		for _, c := range []string{"pids", "memory", "cpu"} { // as far as possible
+			_ = os.WriteFile(parent+"/cgroup.subtree_control", []byte("+"+c), 0)
+		}
+	}
+	b, err := os.ReadFile(parent + "/cgroup.subtree_control")
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range strings.Fields(string(b)) {
+		p.dir[c] = parent
+	}
+	return p, nil
+}
+
+// ownCgroups are this process's by controller, "" being the unified hierarchy.
+func ownCgroups() (map[string]string, error) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	own := map[string]string{}
+	for _, line := range strings.Split(string(b), "\n") {
+		_, rest, _ := strings.Cut(line, ":")
+		controllers, path, ok := strings.Cut(rest, ":")
+		for _, c := range strings.Split(controllers, ",") {
+			if ok {
+				own[c] = path
+			}
+		}
+	}
+	return own, nil
+}
+
+// Cgroups says in words what cgroups containers get here.
+func Cgroups() string {
+	p, err := findCgroups(inUserNamespace())
+	if err != nil {
+		return "none: " + err.Error()
+	}
+	var names []string
+	for _, c := range []string{"pids", "memory", "cpu", "devices"} {
+		if p.dir[c] != "" {
+			names = append(names, c)
+		}
+	}
+	version := "version 1"
+	if p.unified {
+		version = "version 2"
+	}
+	return version + ": " + strings.Join(append(names, "own group"), ", ")
+}
+
+// defaultPids is how many processes and threads a container may have.
+const defaultPids = 4096
+
+// newCgroup makes a container's cgroup. What could not be had but was asked for comes back in words.
+func newCgroup(spec *Spec, rootless bool) (g *cgroup, warnings []string) {
+	l := &spec.Limits
+	parent, err := findCgroups(rootless)
+	if err != nil {
+		if l.Memory != 0 || l.NanoCPUs != 0 || l.Pids > 0 {
+			warnings = append(warnings, "limits are not in force: cgroups: "+err.Error())
+		}
+		return nil, warnings
+	}
+	g = &cgroup{}
+	name := cgroupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(rand.Uint64(), 36)
+	warn := func(what string, err error) {
+		warnings = append(warnings, what+" is not limited: "+err.Error())
+	}
+	if parent.unified {
+		if err := g.make(filepath.Join(parent.dir[""], name)); err != nil {
+			warn("the container", err)
+			return nil, warnings
+		}
+		if g.unified, err = os.Open(g.dirs[0]); err != nil {
+			warn("the container", err)
+		}
+	}
+	for _, set := range limitSettings(spec, parent.unified) {
+		if parent.dir[set.controller] == "" {
+			if set.asked {
+				warn(set.controller, errors.New("the cgroup controller is not here"))
+			}
+			continue
+		}
+		dir := filepath.Join(parent.dir[set.controller], name)
+		err := g.makeOnce(parent, dir)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, set.file), []byte(set.value), 0)
+		}
+		if err != nil && set.asked {
+			warn(set.controller, err)
+		}
+		if set.controller == "memory" {
+			g.memory = filepath.Join(dir, map[bool]string{true: "memory.events", false: "memory.oom_control"}[parent.unified])
+		}
+	}
+	return g, warnings
+}
+
+func (g *cgroup) make(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	g.dirs = append(g.dirs, dir)
+	return nil
+}
+
+// makeOnce makes the directory of a controller, which the unified hierarchy has already.
+func (g *cgroup) makeOnce(parent *cgroupParent, dir string) error {
+	if parent.unified || len(g.dirs) > 0 && g.dirs[len(g.dirs)-1] == dir {
+		return nil
+	}
+	if err := g.make(dir); err != nil {
+		return err
+	}
+	g.join = append(g.join, dir+"/cgroup.procs")
+	return nil
+}
+
+// A setting is a line for a file of a controller.
+type setting struct {
+	controller, file, value string
+	asked                   bool // by the caller: it wants to know if it could not be had
+}
+
+// limitSettings are in the order of the controllers.
+func limitSettings(spec *Spec, unified bool) (list []setting) {
+	l := &spec.Limits
+	pids := strconv.FormatInt(l.Pids, 10)
+	switch {
+	case l.Pids < 0:
+		pids = "max"
+	case l.Pids == 0:
+		pids = strconv.Itoa(defaultPids)
+	}
+	list = append(list, setting{"pids", "pids.max", pids, l.Pids > 0})
+	if l.Memory > 0 {
+		file := map[bool]string{true: "memory.max", false: "memory.limit_in_bytes"}[unified]
+		list = append(list, setting{"memory", file, strconv.FormatInt(l.Memory, 10), true})
+	}
+	if l.NanoCPUs > 0 {
+		const period = 100000 // microseconds
+		quota := strconv.FormatInt(max(l.NanoCPUs*period/1e9, 1000), 10)
+		if unified {
+			list = append(list, setting{"cpu", "cpu.max", quota + " " + strconv.Itoa(period), true})
+		} else {
+			list = append(list, setting{"cpu", "cpu.cfs_period_us", strconv.Itoa(period), true},
+				setting{"cpu", "cpu.cfs_quota_us", quota, true})
+		}
+	}
+	if !unified && !spec.Security.Privileged {
+		list = append(list, setting{"devices", "devices.deny", "a", false})
+		for _, d := range allowedDevices() {
+			list = append(list, setting{"devices", "devices.allow", d, false})
+		}
+	}
+	return list
+}
+
+// allowedDevices are what version 1's controller lets through: making any node, and using those of /dev.
+func allowedDevices() []string {
+	list := []string{"c *:* m", "b *:* m", "c 136:* rwm", "c 5:1 rwm", "c 5:2 rwm"}
+	for _, d := range devices() {
+		list = append(list, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
+	}
+	return list
+}
+
+// oom tells whether something in the container was killed for want of memory.
+func (g *cgroup) oom() bool {
+	if g == nil || g.memory == "" {
+		return false
+	}
+	b, _ := os.ReadFile(g.memory)
+	for _, line := range strings.Split(string(b), "\n") {
+		if n, ok := strings.CutPrefix(line, "oom_kill "); ok && n != "0" {
+			return true
+		}
+	}
+	return false
+}
+
+// remove removes the cgroup, once nothing is in it.
+func (g *cgroup) remove() {
+	if g == nil {
+		return
+	}
+	if g.unified != nil {
+		g.unified.Close()
+	}
+	for _, dir := range g.dirs {
+		// A process that is reaped may be counted for a moment longer.
+		for wait := time.Duration(0); wait < 100*time.Millisecond; wait = 2*wait + time.Millisecond {
+			time.Sleep(wait)
+			if err := unix.Rmdir(dir); err != unix.EBUSY {
+				break
+			}
+		}
+	}
+}
+
+// sweepCgroups removes what callers left that were killed.
+func sweepCgroups(rootless bool) {
+	parent, err := findCgroups(rootless)
+	if err != nil {
+		return
+	}
+	seen := map[string]bool{}
+	for _, dir := range parent.dir {
+		if seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		f, err := os.Open(dir)
+		if err != nil {
+			continue
+		}
+		names, _ := f.Readdirnames(-1)
+		f.Close()
+		for _, name := range names {
+			rest, ok := strings.CutPrefix(name, cgroupPrefix)
+			owner, _, _ := strings.Cut(rest, "-")
+			if pid, err := strconv.Atoi(owner); ok && err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+				_ = unix.Rmdir(filepath.Join(dir, name)) // fails unless it is empty
+			}
+		}
+	}
+}
+
+// joinCgroup puts the process into the cgroups it was not cloned into, and makes them the top of what it sees. It writes
+// 0, for itself: nobody has to know its number.
+func (s *setup) joinCgroup() error {
+	if s.cgroup != nil {
+		zero := s.str("0")
+		for _, file := range s.cgroup.join {
+			f, err := os.OpenFile(file, os.O_WRONLY, 0)
+			if err != nil {
+				return &SetupError{"cgroup", err}
+			}
+			s.step = "join cgroup " + filepath.Dir(file)
+			s.call(unix.SYS_WRITE, num(s.pass(s.own(f))), zero, num(1))
+		}
+	}
+	s.step = "cgroup namespace"
+	s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	return nil
+}
