@@ -1,0 +1,351 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+)
+
+// Options of [Build]. Worker, Cache and Publish are needed.
+type Options struct {
+	Worker  Worker
+	Cache   *cache.Store
+	Publish func(ctx context.Context) error // makes the layers that Worker made durable
+	Slots   int                             // how many steps run at once; 0 is 16: most of them wait, for a disk or a network
+	NoCache bool                            // do every step, and remember what came of it
+	Epoch   *time.Time                      // SOURCE_DATE_EPOCH: when all of the image was made
+	Events  func(Event)                     // is told what happens, by one goroutine at a time
+	Explain bool                            // say why a step is not reused
+
+	// Have tells whether a remembered layer is still here. Nil means that all are.
+	Have func(ctx context.Context, layer image.Layer) (bool, error)
+	// FetchLayers brings here what a step is about to stand on or to read from. Nil means that all is here.
+	FetchLayers func(ctx context.Context, layers []image.Layer) error
+}
+
+const defaultSlots = 16
+
+// A Result is what came of a graph.
+type Result struct {
+	Layers  []image.Layer // of the image, lowest first
+	Config  image.Config  // the graph's, with the times that were not known before; without RootFS
+	Created []time.Time   // by Step.Index: when the step's layer was made; zero for a Base
+	Reused  int           // steps whose layers were known
+	Done    int           // steps that were done
+}
+
+// A StepError means that a step could not be done.
+type StepError struct {
+	Step     *planner.Step
+	Err      error
+	ExitCode int    // of the step's command; 0 if it was not a command that failed
+	Tail     []byte // the last lines that it printed
+}
+
+func (e *StepError) Error() string {
+	return fmt.Sprintf("%s: %s: %v", e.Step.Span, e.Step.Name, e.Err)
+}
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// An ExitError means that a command ran and did not succeed. Workers return it.
+type ExitError struct {
+	Code int  // 128 and the signal if one ended it
+	OOM  bool // the kernel ended it for want of memory
+}
+
+func (e *ExitError) Error() string {
+	if e.OOM {
+		return fmt.Sprintf("exit code %d: out of memory", e.Code)
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+// Build does the steps of a graph, each as soon as what it stands on and reads is known: from the cache if it can, by
+// the worker if it must. The first failure ends the others and is returned, a *StepError. What was done is remembered
+// in any case.
+func Build(ctx context.Context, g *planner.Graph, o Options) (_ *Result, err error) {
+	if err := admit(g, o.Worker); err != nil {
+		return nil, err
+	}
+	if o.Slots <= 0 {
+		o.Slots = defaultSlots
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	b := &build{
+		options:   o,
+		slots:     make(chan struct{}, o.Slots),
+		nodes:     make([]node, len(g.Steps)),
+		publisher: newPublisher(o, cancel),
+		events:    newEventQueue(o.Events),
+	}
+	for i := range b.nodes {
+		b.nodes[i].known = make(chan struct{})
+	}
+	for _, w := range g.Warnings {
+		b.events.send(Event{Kind: Warning, Text: w.Detail})
+	}
+
+	steps, stepsCtx := errgroup.WithContext(ctx)
+	for _, s := range g.Steps {
+		steps.Go(func() error { return b.step(stepsCtx, s) })
+	}
+	err = steps.Wait()
+	if failure := (*StepError)(nil); err != nil && !errors.As(err, &failure) {
+		err = context.Cause(ctx) // why the steps were cancelled
+	}
+	if unkept := b.publisher.close(); unkept != nil && !errors.Is(err, unkept) {
+		err = errors.Join(err, unkept)
+	}
+	b.warn(b.publisher.unremembered)
+	b.events.close()
+	if err != nil {
+		return nil, err
+	}
+	return b.result(g), nil
+}
+
+// admit refuses a graph that asks for more than the caller grants, before anything is done.
+func admit(g *planner.Graph, w Worker) error {
+	guard, ok := w.(interface{ Admit(op planner.Op) error })
+	if !ok {
+		return nil
+	}
+	for _, s := range g.Steps {
+		if err := guard.Admit(s.Op); err != nil {
+			return &StepError{Step: s, Err: err}
+		}
+	}
+	return nil
+}
+
+// A build is one call of Build.
+type build struct {
+	options   Options
+	slots     chan struct{} // holds a token for each step at work
+	nodes     []node        // by Step.Index
+	publisher *publisher
+	events    *eventQueue
+}
+
+// A node is what is known of a step. The step's goroutine writes it and then closes known; others read it after.
+type node struct {
+	known    chan struct{}
+	layers   []image.Layer
+	created  time.Time
+	answered bool // by the cache
+}
+
+func (b *build) warn(err error) {
+	if err != nil {
+		b.events.send(Event{Kind: Warning, Text: err.Error()})
+	}
+}
+
+// step waits for what s needs and makes it known.
+func (b *build) step(ctx context.Context, s *planner.Step) error {
+	job, err := b.job(ctx, s)
+	if err != nil {
+		return err
+	}
+	n := &b.nodes[s.Index]
+	if base, ok := s.Op.(*planner.Base); ok {
+		n.layers = base.Image.Layers()
+		close(n.known)
+		return nil
+	}
+
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	entry, answered, err := b.answer(ctx, s, job)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err() // the build ended before the step; what the step says of that is noise
+		}
+		b.events.send(Event{Kind: Failed, Step: s, Err: err})
+		return err
+	}
+	n.layers = append(slices.Clip(job.On), entry.Layer)
+	n.created = entry.Created
+	n.answered = answered
+	close(n.known)
+	return nil
+}
+
+// job waits for the inputs of s.
+func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
+	layers := func(of *planner.Step) ([]image.Layer, error) {
+		select {
+		case <-b.nodes[of.Index].known:
+			return b.nodes[of.Index].layers, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	job := Job{Op: s.Op}
+	var err error
+	if s.On != nil {
+		if job.On, err = layers(s.On); err != nil {
+			return Job{}, err
+		}
+	}
+	for _, r := range s.Reads {
+		read, err := layers(r)
+		if err != nil {
+			return Job{}, err
+		}
+		job.Reads = append(job.Reads, read)
+	}
+	return job, nil
+}
+
+// answer is the step's layer, remembered or made.
+func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.Entry, answered bool, err error) {
+	var h cache.Hash
+	if err := describe(ctx, b.options.Worker, job, b.options.Epoch, &h); err != nil {
+		return e, false, &StepError{Step: s, Err: err}
+	}
+	key := h.Key()
+	if !b.options.NoCache && !s.NoCache {
+		e, ok, err := b.lookup(ctx, key)
+		if err != nil {
+			return e, false, &StepError{Step: s, Err: err}
+		}
+		if ok {
+			b.events.send(Event{Kind: Cached, Step: s, Duration: e.Duration})
+			return e, true, nil
+		}
+	}
+	b.events.send(Event{Kind: Started, Step: s})
+	why := b.explain(s, &h)
+	e, err = b.do(ctx, s, job)
+	if err != nil {
+		return e, false, err
+	}
+	why.files(ctx, job, e.Layer)
+	e.Name, e.Fields = s.Name, h.Fields()
+	b.publisher.add(key, e)
+	b.events.send(Event{Kind: Done, Step: s, Duration: e.Duration})
+	return e, false, nil
+}
+
+// lookup asks the cache. An entry names a layer and does not own it: without the layer it is no answer.
+func (b *build) lookup(ctx context.Context, key cache.Key) (cache.Entry, bool, error) {
+	e, ok := b.options.Cache.Get(key)
+	if !ok || e.Layer.DiffID == "" || b.options.Have == nil {
+		return e, ok && e.Layer.DiffID != "", nil
+	}
+	here, err := b.options.Have(ctx, e.Layer)
+	return e, here, err
+}
+
+// do has the worker do the job.
+func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, error) {
+	start := time.Now()
+	log := &lineWriter{emit: func(line string) { b.events.send(Event{Kind: Log, Step: s, Text: line}) }}
+	err := b.fetch(ctx, job)
+	var layer image.Layer
+	if err == nil {
+		layer, err = b.options.Worker.Do(ctx, job, log)
+	}
+	tail := log.close()
+	if err != nil {
+		failure := &StepError{Step: s, Err: err, Tail: tail}
+		if exit := (*ExitError)(nil); errors.As(err, &exit) {
+			failure.ExitCode = exit.Code
+		}
+		return cache.Entry{}, failure
+	}
+	now := time.Now()
+	return cache.Entry{Layer: layer, Created: now.UTC().Truncate(time.Microsecond), Duration: now.Sub(start)}, nil
+}
+
+// fetch brings the layers of a job here. A copy that does not look at what it stands on needs only what it reads.
+func (b *build) fetch(ctx context.Context, job Job) error {
+	if b.options.FetchLayers == nil {
+		return nil
+	}
+	var layers []image.Layer
+	if c, ok := job.Op.(*planner.Copy); !ok || !c.Link {
+		layers = append(layers, job.On...)
+	}
+	for _, r := range job.Reads {
+		layers = append(layers, r...)
+	}
+	if len(layers) == 0 {
+		return nil
+	}
+	return b.options.FetchLayers(ctx, layers)
+}
+
+// result gathers what the steps made.
+func (b *build) result(g *planner.Graph) *Result {
+	r := &Result{Config: g.Config, Created: make([]time.Time, len(g.Steps))}
+	for _, s := range g.Steps {
+		n := &b.nodes[s.Index]
+		if _, ok := s.Op.(*planner.Base); ok {
+			continue
+		}
+		r.Created[s.Index] = n.created
+		if n.answered {
+			r.Reused++
+		} else {
+			r.Done++
+		}
+	}
+	if g.Result != nil {
+		r.Layers = b.nodes[g.Result.Index].layers
+	}
+	finish(&r.Config, g.Result, r.Created, b.options.Epoch)
+	return r
+}
+
+// Probe tells which steps of a graph the cache could answer, by Step.Index. It does nothing, so that a step which stands
+// on or reads one that would have to be done counts as not known. A Base is known.
+func Probe(ctx context.Context, g *planner.Graph, o Options) ([]bool, error) {
+	b := &build{options: o, nodes: make([]node, len(g.Steps))}
+	for i := range b.nodes {
+		b.nodes[i].known = make(chan struct{})
+		close(b.nodes[i].known)
+	}
+	known := make([]bool, len(g.Steps))
+	unknown := func(s *planner.Step) bool { return s != nil && !known[s.Index] }
+	for _, s := range g.Steps {
+		if base, ok := s.Op.(*planner.Base); ok {
+			known[s.Index], b.nodes[s.Index].layers = true, base.Image.Layers()
+			continue
+		}
+		if o.NoCache || s.NoCache || unknown(s.On) || slices.ContainsFunc(s.Reads, unknown) {
+			continue
+		}
+		job, err := b.job(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		var h cache.Hash
+		if err := describe(ctx, o.Worker, job, o.Epoch, &h); err != nil {
+			return nil, &StepError{Step: s, Err: err}
+		}
+		e, ok, err := b.lookup(ctx, h.Key())
+		if err != nil {
+			return nil, &StepError{Step: s, Err: err}
+		}
+		known[s.Index] = ok
+		b.nodes[s.Index].layers = append(slices.Clip(job.On), e.Layer)
+	}
+	return known, nil
+}

@@ -1,0 +1,431 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge/planner"
+)
+
+// A fakeWorker makes layers out of nothing but the commands' names.
+type fakeWorker struct {
+	do     func(ctx context.Context, job Job, log io.Writer) (string, error) // content of the layer; nil: the command
+	inputs map[string]string                                                 // command → what it depends on besides
+
+	mu   sync.Mutex // guards jobs
+	jobs []string   // done, in order of their beginning
+}
+
+func (w *fakeWorker) Describe(_ context.Context, job Job, h *cache.Hash) error {
+	if in, ok := w.inputs[command0(job.Op)]; ok {
+		h.Field("files in", in)
+	}
+	return nil
+}
+
+func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (image.Layer, error) {
+	name := command0(job.Op)
+	w.mu.Lock()
+	w.jobs = append(w.jobs, name)
+	w.mu.Unlock()
+	content := name
+	if w.do != nil {
+		var err error
+		if content, err = w.do(ctx, job, log); err != nil {
+			return image.Layer{}, err
+		}
+	}
+	return fakeLayer(content), nil
+}
+
+func command0(op planner.Op) string {
+	switch op := op.(type) {
+	case *planner.Run:
+		return op.Args[0]
+	case *planner.Mkdir:
+		return op.Path
+	}
+	return "?"
+}
+
+func fakeLayer(content string) image.Layer {
+	d := digest.FromString(content)
+	return image.Layer{Blob: ocispec.Descriptor{Digest: d, Size: int64(len(content))}, DiffID: d}
+}
+
+// A graphMaker makes graphs of runs.
+type graphMaker struct{ steps []*planner.Step }
+
+func (g *graphMaker) add(op planner.Op, on *planner.Step, reads ...*planner.Step) *planner.Step {
+	s := &planner.Step{
+		Index: len(g.steps), Op: op, On: on, Reads: reads, Name: "RUN " + command0(op),
+		Span: parser.Span{File: "Dockerfile", Start: len(g.steps) + 1},
+	}
+	g.steps = append(g.steps, s)
+	return s
+}
+
+func (g *graphMaker) run(name string, on *planner.Step, reads ...*planner.Step) *planner.Step {
+	return g.add(&planner.Run{Args: []string{name}}, on, reads...)
+}
+
+func (g *graphMaker) chain(names ...string) *planner.Graph {
+	var on *planner.Step
+	for _, n := range names {
+		on = g.run(n, on)
+	}
+	return g.graph(on)
+}
+
+func (g *graphMaker) graph(result *planner.Step) *planner.Graph {
+	return &planner.Graph{Steps: g.steps, Result: result}
+}
+
+func testOptions(t *testing.T, w Worker) Options {
+	t.Helper()
+	store, err := cache.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Worker: w, Cache: store, Publish: func(context.Context) error { return nil }}
+}
+
+func build1(t *testing.T, g *planner.Graph, o Options) *Result {
+	t.Helper()
+	r, err := Build(t.Context(), g, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestBuildReusesWhatItDid(t *testing.T) {
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	first := build1(t, new(graphMaker).chain("a", "b", "c"), o)
+	second := build1(t, new(graphMaker).chain("a", "b", "c"), o)
+	if got, want := w.jobs, []string{"a", "b", "c"}; !slices.Equal(got, want) {
+		t.Errorf("jobs = %v, want %v", got, want)
+	}
+	if first.Done != 3 || first.Reused != 0 || second.Done != 0 || second.Reused != 3 {
+		t.Errorf("done %d and %d, reused %d and %d", first.Done, second.Done, first.Reused, second.Reused)
+	}
+	if got, want := second.Layers, first.Layers; !slices.EqualFunc(got, want, func(a, b image.Layer) bool { return a.DiffID == b.DiffID }) || len(got) != 3 {
+		t.Errorf("layers = %v, want %v", got, want)
+	}
+	if !slices.EqualFunc(first.Created, second.Created, time.Time.Equal) || first.Created[0].IsZero() {
+		t.Errorf("created %v, then %v", first.Created, second.Created)
+	}
+}
+
+func TestBuildStopsWhereTheResultIsTheSame(t *testing.T) {
+	w := &fakeWorker{inputs: map[string]string{"a": "one"}, do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
+		return strings.TrimSuffix(command0(job.Op), "2"), nil // b2 makes what b makes
+	}}
+	o := testOptions(t, w)
+	build1(t, new(graphMaker).chain("a", "b", "c"), o)
+	w.jobs = nil
+	r := build1(t, new(graphMaker).chain("a", "b2", "c"), o)
+	if want := []string{"b2"}; !slices.Equal(w.jobs, want) || r.Reused != 2 {
+		t.Errorf("jobs = %v, want %v; reused %d, want 2", w.jobs, want, r.Reused)
+	}
+	w.jobs = nil
+	w.inputs["a"] = "two"
+	build1(t, new(graphMaker).chain("a", "b", "c"), o)
+	if want := []string{"a"}; !slices.Equal(w.jobs, want) {
+		t.Errorf("after a change of a's files: jobs = %v, want %v", w.jobs, want)
+	}
+}
+
+func TestBuildNoCache(t *testing.T) {
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	build1(t, new(graphMaker).chain("a", "b"), o)
+	o.NoCache = true
+	if r := build1(t, new(graphMaker).chain("a", "b"), o); r.Done != 2 {
+		t.Errorf("with NoCache: done %d, want 2", r.Done)
+	}
+	o.NoCache = false
+	g := new(graphMaker).chain("a", "b")
+	g.Steps[0].NoCache = true
+	if r := build1(t, g, o); r.Done != 1 || r.Reused != 1 {
+		t.Errorf("with a step's NoCache: done %d, reused %d, want 1, 1", r.Done, r.Reused)
+	}
+}
+
+func TestBuildMissesLayersThatAreGone(t *testing.T) {
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	build1(t, new(graphMaker).chain("a", "b"), o)
+	o.Have = func(_ context.Context, l image.Layer) (bool, error) { return l.DiffID != fakeLayer("a").DiffID, nil }
+	w.jobs = nil
+	build1(t, new(graphMaker).chain("a", "b"), o)
+	if want := []string{"a"}; !slices.Equal(w.jobs, want) {
+		t.Errorf("jobs = %v, want %v", w.jobs, want)
+	}
+}
+
+func TestBuildRunsStagesTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &fakeWorker{do: func(ctx context.Context, job Job, _ io.Writer) (string, error) {
+			time.Sleep(time.Second)
+			return command0(job.Op), nil
+		}}
+		var g graphMaker
+		var stages []*planner.Step
+		for i := range 8 {
+			stages = append(stages, g.run(fmt.Sprint("s", i), nil))
+		}
+		last := g.run("last", nil, stages...)
+		start := time.Now()
+		build1(t, g.graph(last), testOptions(t, w))
+		if got := time.Since(start); got != 2*time.Second {
+			t.Errorf("8 stages and 1 step of a second each took %v, want 2s", got)
+		}
+		o := testOptions(t, w)
+		o.Slots = 4
+		start = time.Now()
+		build1(t, g.graph(last), o)
+		if got := time.Since(start); got != 3*time.Second {
+			t.Errorf("with 4 slots they took %v, want 3s", got)
+		}
+	})
+}
+
+func TestBuildFailureEndsTheOthers(t *testing.T) {
+	var ended atomic.Bool
+	slowly := make(chan struct{})
+	w := &fakeWorker{do: func(ctx context.Context, job Job, log io.Writer) (string, error) {
+		switch command0(job.Op) {
+		case "bad":
+			<-slowly
+			fmt.Fprint(log, "one\ntwo\rlast words")
+			return "", &ExitError{Code: 3}
+		case "slow":
+			close(slowly)
+			<-ctx.Done()
+			ended.Store(true)
+			return "", errors.New("killed")
+		}
+		return command0(job.Op), nil
+	}}
+	o := testOptions(t, w)
+	var g graphMaker
+	slow, bad := g.run("slow", nil), g.run("bad", g.run("good", nil))
+	_, err := Build(t.Context(), g.graph(g.run("never", nil, slow, bad)), o)
+	failure, ok := errors.AsType[*StepError](err)
+	if !ok {
+		t.Fatalf("error = %v, want a StepError", err)
+	}
+	if failure.Step != bad || failure.ExitCode != 3 || string(failure.Tail) != "one\ntwo\nlast words" {
+		t.Errorf("failure = %v, exit code %d, tail %q", failure.Step.Name, failure.ExitCode, failure.Tail)
+	}
+	if got, want := err.Error(), "Dockerfile:3: RUN bad: exit code 3"; got != want {
+		t.Errorf("error = %q, want %q", got, want)
+	}
+	if !ended.Load() || slices.Contains(w.jobs, "never") {
+		t.Errorf("the slow step was cancelled: %v; jobs = %v", ended.Load(), w.jobs)
+	}
+	w.do, w.jobs = nil, nil
+	if build1(t, g.graph(g.steps[3]), o); slices.Contains(w.jobs, "good") {
+		t.Error("the step that was done before the failure was not remembered")
+	}
+}
+
+func TestBuildCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("ctrl-c")
+	w := &fakeWorker{do: func(ctx context.Context, job Job, _ io.Writer) (string, error) {
+		if command0(job.Op) == "b" {
+			cancel(reason)
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+		return command0(job.Op), nil
+	}}
+	o := testOptions(t, w)
+	published := 0
+	o.Publish = func(ctx context.Context) error { published++; return ctx.Err() }
+	var failed bool
+	o.Events = func(e Event) { failed = failed || e.Kind == Failed }
+	if _, err := Build(ctx, new(graphMaker).chain("a", "b", "c"), o); !errors.Is(err, reason) {
+		t.Errorf("error = %v, want %v", err, reason)
+	}
+	if published != 1 || failed {
+		t.Errorf("published %d times, want 1; a failure was shown: %v", published, failed)
+	}
+	w.do, w.jobs = nil, nil
+	build1(t, new(graphMaker).chain("a", "b", "c"), o)
+	if want := []string{"b", "c"}; !slices.Equal(w.jobs, want) {
+		t.Errorf("jobs = %v, want %v", w.jobs, want)
+	}
+}
+
+func TestBuildRemembersOnlyWhatIsDurable(t *testing.T) {
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	g := new(graphMaker).chain("a", "b", "c")
+	key := func(on ...string) cache.Key {
+		job := Job{Op: g.Steps[len(on)].Op}
+		for _, name := range on {
+			job.On = append(job.On, fakeLayer(name))
+		}
+		var h cache.Hash
+		if err := describe(t.Context(), w, job, nil, &h); err != nil {
+			t.Fatal(err)
+		}
+		return h.Key()
+	}
+	publishing := 0
+	o.Publish = func(context.Context) error {
+		publishing++
+		if _, ok := o.Cache.Get(key()); ok {
+			t.Error("a step was remembered before its layer was durable")
+		}
+		return nil
+	}
+	build1(t, g, o)
+	if publishing != 1 {
+		t.Errorf("published %d times, want once: all three took less than a second", publishing)
+	}
+	if _, ok := o.Cache.Get(key("a", "b")); !ok {
+		t.Error("the last step is not remembered")
+	}
+	build1(t, g, o)
+	if publishing != 1 {
+		t.Error("published although nothing was done")
+	}
+
+	full := errors.New("disk full")
+	o = testOptions(t, w)
+	o.Publish = func(context.Context) error { return full }
+	if _, err := Build(t.Context(), g, o); !errors.Is(err, full) || strings.Count(err.Error(), "disk full") != 1 {
+		t.Errorf("error = %v, want %v, once", err, full)
+	}
+	if _, ok := o.Cache.Get(key()); ok {
+		t.Error("remembered what could not be kept")
+	}
+}
+
+func TestBuildPublishesEverySecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &fakeWorker{do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
+			time.Sleep(300 * time.Millisecond)
+			return command0(job.Op), nil
+		}}
+		o := testOptions(t, w)
+		published := 0
+		o.Publish = func(context.Context) error { published++; return nil }
+		build1(t, new(graphMaker).chain("a", "b", "c", "d", "e", "f", "g", "h", "i", "j"), o) // 3 s
+		if published != 3 {
+			t.Errorf("published %d times in 3 seconds, want 3", published)
+		}
+	})
+}
+
+func TestBuildAdmitsFirst(t *testing.T) {
+	w := &Local{}
+	var g graphMaker
+	last := g.add(&planner.Run{Args: []string{"x"}, Network: "host"}, g.run("a", nil))
+	_, err := Build(t.Context(), g.graph(last), Options{Worker: w})
+	want := "Dockerfile:2: RUN x: --network=host is not granted; allow it with --allow network.host"
+	if err == nil || err.Error() != want {
+		t.Errorf("error = %v, want %s", err, want)
+	}
+}
+
+func TestBuildBase(t *testing.T) {
+	img := &image.Image{}
+	for _, name := range []string{"x", "y"} {
+		l := fakeLayer(name)
+		img.Manifest.Layers = append(img.Manifest.Layers, l.Blob)
+		img.Config.RootFS.DiffIDs = append(img.Config.RootFS.DiffIDs, l.DiffID)
+	}
+	var g graphMaker
+	base := g.add(&planner.Base{Image: img}, nil)
+	var fetched int
+	o := testOptions(t, &fakeWorker{})
+	o.FetchLayers = func(_ context.Context, layers []image.Layer) error { fetched += len(layers); return nil }
+	r := build1(t, g.graph(g.run("a", base)), o)
+	if len(r.Layers) != 3 || r.Layers[0].DiffID != fakeLayer("x").DiffID || r.Layers[2].DiffID != fakeLayer("a").DiffID {
+		t.Errorf("layers = %v", r.Layers)
+	}
+	if fetched != 2 {
+		t.Errorf("%d layers were fetched for the step, want 2", fetched)
+	}
+	fetched = 0
+	build1(t, g.graph(g.steps[1]), o)
+	if fetched != 0 {
+		t.Errorf("%d layers were fetched for nothing", fetched)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	build1(t, new(graphMaker).chain("a", "b"), o)
+	w.jobs = nil
+	known, err := Probe(t.Context(), new(graphMaker).chain("a", "x", "b"), o)
+	if want := []bool{true, false, false}; err != nil || !slices.Equal(known, want) {
+		t.Errorf("known = %v, %v, want %v", known, err, want)
+	}
+	if len(w.jobs) > 0 {
+		t.Errorf("Probe did %v", w.jobs)
+	}
+}
+
+func TestBuildExplains(t *testing.T) {
+	w := &fakeWorker{inputs: map[string]string{"a": "one"}}
+	o := testOptions(t, w)
+	o.Explain = true
+	var said []string
+	o.Events = func(e Event) {
+		if e.Kind == Explain {
+			said = append(said, e.Step.Name+": "+e.Text)
+		}
+	}
+	build1(t, new(graphMaker).chain("a"), o)
+	w.inputs["a"] = "two"
+	build1(t, new(graphMaker).chain("a"), o)
+	want := []string{
+		"RUN a: nothing like it was done before",
+		"RUN a: files below in changed",
+		"RUN a: its layer came out the same as before",
+	}
+	if !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
+	}
+}
+
+func BenchmarkBuildFromCache(b *testing.B) {
+	store, err := cache.Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	o := Options{Worker: &fakeWorker{}, Cache: store, Publish: func(context.Context) error { return nil }, Events: func(Event) {}}
+	var names []string
+	for i := range 12 {
+		names = append(names, fmt.Sprint("step", i))
+	}
+	g := new(graphMaker).chain(names...)
+	for b.Loop() {
+		if _, err := Build(b.Context(), g, o); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

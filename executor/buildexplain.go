@@ -1,0 +1,79 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+)
+
+// maxNames is how many changed files an explanation names.
+const maxNames = 10
+
+// A comparer is a worker that can tell which files differ between two layers.
+type comparer interface {
+	Compare(ctx context.Context, before, after image.Layer) ([]string, error)
+}
+
+// An explanation says why a step is not reused, before it is done and after. Nil says nothing.
+type explanation struct {
+	build  *build
+	step   *planner.Step
+	before cache.Entry // the nearest earlier answer to this step's question
+	found  bool
+}
+
+// explain says in which fields the step's key differs from the nearest that was asked before.
+func (b *build) explain(s *planner.Step, h *cache.Hash) *explanation {
+	if !b.options.Explain {
+		return nil
+	}
+	w := &explanation{build: b, step: s}
+	w.before, w.found = b.options.Cache.Nearest(s.Name, h.Fields())
+	switch {
+	case b.options.NoCache || s.NoCache:
+		w.say("the cache was told not to answer")
+	case !w.found:
+		w.say("nothing like it was done before")
+	default:
+		differences := cache.Diff(w.before.Fields, h.Fields())
+		for _, d := range differences {
+			w.say(d)
+		}
+		if len(differences) == 0 {
+			w.say("it was done before, but its layer is gone")
+		}
+	}
+	return w
+}
+
+func (w *explanation) say(sentence string) {
+	w.build.events.send(Event{Kind: Explain, Step: w.step, Text: sentence})
+}
+
+// files says which files a copy changed against the earlier layer, if that is still here.
+func (w *explanation) files(ctx context.Context, job Job, layer image.Layer) {
+	if w == nil || !w.found || w.before.Layer.DiffID == "" {
+		return
+	}
+	if w.before.Layer.DiffID == layer.DiffID {
+		w.say("its layer came out the same as before")
+		return
+	}
+	c, ok := w.build.options.Worker.(comparer)
+	if _, copies := job.Op.(*planner.Copy); !ok || !copies {
+		return
+	}
+	names, err := c.Compare(ctx, w.before.Layer, layer)
+	if err != nil || len(names) == 0 {
+		return // the earlier layer is gone, or differs only in what is not a file
+	}
+	text := strings.Join(names[:min(len(names), maxNames)], ", ")
+	if more := len(names) - maxNames; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	w.say("changed: " + text)
+}

@@ -1,0 +1,162 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+)
+
+// keyFormat changes when the same fields begin to mean another layer, so that old entries are not taken for answers.
+const keyFormat = "1"
+
+// describe puts into h everything that the layer of a job depends on. It alone decides what is in a key; what each field
+// is for is told in docs/cache.md. What is not here is not in a key: names and comments of the build file, stages, times
+// of files, values of secrets, proxies, limits, mirrors.
+func describe(ctx context.Context, w Worker, job Job, epoch *time.Time, h *cache.Hash) error {
+	h.Field("format", keyFormat)
+	independent := false
+	switch op := job.Op.(type) {
+	case *planner.Run:
+		describeRunOp(op, h)
+	case *planner.Copy:
+		describeCopyOp(op, h)
+		independent = op.Link
+	case *planner.Mkdir:
+		h.Field("mkdir", op.Path)
+		h.Field("user", op.User)
+	default:
+		return fmt.Errorf("%T has no key", job.Op)
+	}
+	if !independent {
+		h.Field("on", diffIDs(job.On)...)
+	}
+	if epoch != nil {
+		h.Field("epoch", strconv.FormatInt(epoch.Unix(), 10))
+	}
+	return w.Describe(ctx, job, h)
+}
+
+func diffIDs(layers []image.Layer) []string {
+	ids := make([]string, len(layers))
+	for i, l := range layers {
+		ids[i] = l.DiffID.String()
+	}
+	return ids
+}
+
+func describeRunOp(op *planner.Run, h *cache.Hash) {
+	h.Field("run", op.Args...)
+	h.Field("env", op.Env...)
+	h.Field("dir", op.Dir)
+	h.Field("user", op.User)
+	h.Field("platform", op.Platform)
+	h.Field("network", op.Network)
+	if op.Insecure {
+		h.Field("security", "insecure")
+	}
+	for _, d := range op.Devices {
+		h.Field("device", d.Name)
+	}
+	for _, f := range op.Files {
+		h.Field("script", f.Name, f.Content)
+	}
+	for i, m := range op.Mounts {
+		h.Field("mount "+strconv.Itoa(i), describeMount(m)...)
+	}
+}
+
+// describeMount says what a mount looks like from inside. Neither what is in a cache or secret nor how it is shared
+// belongs to it; what is in a bind mount is added by the worker.
+func describeMount(m planner.Mount) []string {
+	values := []string{string(m.Type), m.Target}
+	add := func(name, value string) { values = append(values, name+"="+value) }
+	switch m.Type {
+	case planner.Bind:
+		if !m.ReadOnly {
+			add("mode", "rw")
+		}
+	case planner.Cache:
+		add("id", m.ID)
+		if m.ReadOnly {
+			add("mode", "ro")
+		}
+	case planner.Tmpfs:
+		add("size", strconv.FormatInt(m.Size, 10))
+	case planner.Secret, planner.SSH:
+		add("id", m.ID)
+		if m.Env != "" {
+			add("env", m.Env)
+		}
+		if m.Mode != nil {
+			add("mode", strconv.FormatUint(uint64(*m.Mode), 8))
+		}
+		add("owner", fmt.Sprintf("%d:%d", m.UID, m.GID))
+	}
+	return values
+}
+
+func describeCopyOp(op *planner.Copy, h *cache.Hash) {
+	verb := "copy"
+	if op.Add != nil {
+		verb = "add"
+	}
+	h.Field(verb, op.Dest)
+	for _, s := range op.Sources {
+		switch {
+		case s.File != nil:
+			h.Field("file", s.File.Name, s.File.Content)
+		case s.URL != "":
+			h.Field("url", withoutUser(s.URL))
+		case s.Git != "":
+			h.Field("git", withoutUser(s.Git))
+		default:
+			h.Field("source", s.Path)
+		}
+	}
+	if op.Chown != "" {
+		h.Field("chown", op.Chown)
+	}
+	if op.Chmod != "" {
+		h.Field("chmod", op.Chmod)
+	}
+	if len(op.Exclude) > 0 {
+		h.Field("exclude", op.Exclude...)
+	}
+	if op.Link {
+		h.Field("link", "true")
+	}
+	if op.Parents {
+		h.Field("parents", "true")
+	}
+	if op.Add != nil {
+		describeAdd(op.Add, h)
+	}
+}
+
+func describeAdd(a *planner.Add, h *cache.Hash) {
+	if a.Unpack != nil {
+		h.Field("unpack", strconv.FormatBool(*a.Unpack))
+	}
+	if a.Checksum != "" {
+		h.Field("checksum", a.Checksum)
+	}
+	if a.KeepGitDir != nil && *a.KeepGitDir {
+		h.Field("keep-git-dir", "true")
+	}
+}
+
+// withoutUser takes name and password out of a URL: a key's fields are kept on disk, and a token would be with them.
+func withoutUser(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.User == nil {
+		return s
+	}
+	u.User = nil
+	return u.String()
+}

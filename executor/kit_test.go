@@ -1,0 +1,209 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// A home is a state directory with a worker, and a base image of busybox.
+type home struct {
+	t      *testing.T
+	dir    string
+	layout *image.Layout
+	worker *Local
+	cache  *cache.Store
+	base   *image.Image
+
+	mu  sync.Mutex // guards log
+	log []string   // what steps printed
+}
+
+func newHome(t *testing.T) *home {
+	t.Helper()
+	h := &home{t: t, dir: t.TempDir()}
+	staging := must1(image.OpenStaging(h.dir))(t)
+	h.layout = must1(image.OpenLayout(h.dir, staging))(t)
+	snapshots := must1(snapshot.Open(h.dir, h.layout, snapshot.Options{}))(t)
+	h.cache = must1(cache.Open(filepath.Join(h.dir, "cache")))(t)
+	h.worker = &Local{
+		Snapshots: snapshots, Layout: h.layout, Cache: h.cache,
+		Grants: Grants{CacheMountDir: filepath.Join(h.dir, "mounts")},
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(h.worker.Close(), snapshots.Close(), staging.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// newRunHome is a home in which commands can run.
+func newRunHome(t *testing.T) *home {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		need(t, "root", "running commands needs root")
+	}
+	box, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		need(t, "busybox", "there is no /bin/busybox to run: "+err.Error())
+	}
+	h := newHome(t)
+	c := snapshot.NewChanges(nil)
+	put := func(name string, e snapshot.Entry, content string) {
+		e.Name = filepath.Base(name)
+		e.Size = int64(len(content))
+		e.ModTime = time.Unix(1600000000, 0)
+		var open snapshot.Content
+		if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			open.Open = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }
+		}
+		if err := c.Put(name, e, open); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"bin", "dev", "etc", "proc", "root", "sys", "tmp"} {
+		mode := uint32(0o755)
+		if dir == "tmp" {
+			mode = 0o1777
+		}
+		put(dir, snapshot.Entry{Mode: syscall.S_IFDIR | mode}, "")
+	}
+	put("bin/busybox", snapshot.Entry{Mode: syscall.S_IFREG | 0o755}, string(box))
+	for _, name := range strings.Fields("sh cat ls id env echo pwd stat sleep mkdir touch rm ln test grep cut wc head dd true false chmod mknod hostname ps mount find sort tr umask readlink kill") {
+		put("bin/"+name, snapshot.Entry{Mode: syscall.S_IFLNK | 0o777, Link: "busybox"}, "")
+	}
+	put("etc/passwd", snapshot.Entry{Mode: syscall.S_IFREG | 0o644}, "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1001::/home/me:/bin/sh\n")
+	put("etc/group", snapshot.Entry{Mode: syscall.S_IFREG | 0o644}, "root:x:0:\nmine:x:1001:\nothers:x:1002:me\n")
+	layer := must1(h.worker.Snapshots.Commit(t.Context(), c, nil))(t)
+	h.base = &image.Image{}
+	h.base.Manifest.Layers = append(h.base.Manifest.Layers, layer.Blob)
+	h.base.Config.RootFS.DiffIDs = append(h.base.Config.RootFS.DiffIDs, layer.DiffID)
+	return h
+}
+
+// must1 makes an error the end of the test.
+func must1[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// need skips a test that cannot run here, unless it must.
+func need(t *testing.T, what, why string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("FORGE_TEST_MUST"), ","), what) {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func (h *home) options() Options {
+	return Options{
+		Worker: h.worker, Cache: h.cache, Publish: h.layout.Publish, Epoch: h.worker.Epoch,
+		Have: func(ctx context.Context, l image.Layer) (bool, error) { return h.layout.Exists(ctx, l.Blob) },
+		Events: func(e Event) {
+			if e.Kind == Log {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.log = append(h.log, e.Text)
+			}
+		},
+	}
+}
+
+// sh is a RUN of a shell command.
+func sh(script string, mounts ...planner.Mount) *planner.Run {
+	return &planner.Run{
+		Args: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/",
+		Network: "none", Platform: "linux/amd64", Mounts: mounts,
+	}
+}
+
+// on begins a graph with the base.
+func (h *home) on() (*graphMaker, *planner.Step) {
+	g := &graphMaker{}
+	return g, g.add(&planner.Base{Image: h.base}, nil)
+}
+
+// do does operations one on another on the base and returns what they printed.
+func (h *home) do(ops ...planner.Op) (*Result, string, error) {
+	h.t.Helper()
+	g, on := h.on()
+	for _, op := range ops {
+		on = g.add(op, on)
+	}
+	return h.build(g.graph(on))
+}
+
+func (h *home) build(g *planner.Graph) (*Result, string, error) {
+	h.t.Helper()
+	h.log = nil
+	r, err := Build(h.t.Context(), g, h.options())
+	return r, strings.Join(h.log, "\n"), err
+}
+
+// prints is do for what has to succeed.
+func (h *home) prints(ops ...planner.Op) string {
+	h.t.Helper()
+	_, out, err := h.do(ops...)
+	if err != nil {
+		h.t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// names are the paths in one layer, sorted.
+func (h *home) names(layer image.Layer) string {
+	h.t.Helper()
+	v := must1(h.worker.Snapshots.View(h.t.Context(), []image.Layer{layer}))(h.t)
+	defer v.Close()
+	var names []string
+	err := walk(h.t.Context(), v, ".", ".", func(rel string, e snapshot.Entry) error {
+		if rel != "." {
+			names = append(names, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return strings.Join(names, " ")
+}
+
+func last(r *Result) image.Layer { return r.Layers[len(r.Layers)-1] }
+
+// context makes a build context of files.
+func (h *home) context(name string, files map[string]string, ignore ...string) {
+	h.t.Helper()
+	dir := h.t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	d := must1(snapshot.OpenDir(dir, ignore, filepath.Join(h.t.TempDir(), "index")))(h.t)
+	h.t.Cleanup(func() { d.Close() })
+	if h.worker.Contexts == nil {
+		h.worker.Contexts = make(map[string]snapshot.Tree)
+	}
+	h.worker.Contexts[name] = d
+}

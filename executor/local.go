@@ -1,0 +1,186 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// Local does jobs on this machine. Its fields are set before the first job and not changed after. Safe for concurrent
+// use; Close it when no job is running any more.
+type Local struct {
+	Snapshots *snapshot.Store
+	Layout    *image.Layout
+	Cache     *cache.Store             // remembers digests of trees; nil remembers nothing
+	Contexts  map[string]snapshot.Tree // "" is the main one
+	Epoch     *time.Time               // SOURCE_DATE_EPOCH: no file of a layer is younger; nil is no limit
+
+	// Fetch brings layers here that are not here yet. Nil means that all are.
+	Fetch func(ctx context.Context, layers []image.Layer) error
+
+	Grants Grants // what the caller lets RUN use
+
+	mu    sync.Mutex // guards views
+	views map[digest.Digest]*lentView
+	etc   etcFiles
+}
+
+// Grants are what the caller, and nobody else, can let a RUN use. The zero value grants nothing.
+type Grants struct {
+	Secrets       []Secret
+	SSH           []SSHSource
+	CacheMountDir string   // where RUN --mount=type=cache keeps its directories
+	Allow         []string // entitlements: "network.host", "security.insecure", "device" or "device=NAME"
+
+	// Network gives a step whose network is "default" its network. Nil is a loopback interface and no more.
+	Network func(ctx context.Context) (StepNetwork, error)
+}
+
+// A StepNetwork is the network of one step.
+type StepNetwork struct {
+	runtime.Network
+	DNS   []string     // name servers; none are the machine's, as far as they can be reached
+	Close func() error // called when the step has ended; may be nil
+}
+
+// Describe adds to h what the job reads: digests of files, not their names or times.
+func (w *Local) Describe(ctx context.Context, job Job, h *cache.Hash) error {
+	switch op := job.Op.(type) {
+	case *planner.Copy:
+		return w.describeCopy(ctx, job, op, h)
+	case *planner.Run:
+		return w.describeRun(ctx, job, op, h)
+	case *planner.Mkdir, *planner.Base:
+		return nil
+	}
+	return fmt.Errorf("no such operation: %T", job.Op)
+}
+
+// Do does the job. The layer is staged, not yet durable.
+func (w *Local) Do(ctx context.Context, job Job, log io.Writer) (image.Layer, error) {
+	switch op := job.Op.(type) {
+	case *planner.Copy:
+		return w.doCopy(ctx, job, op, log)
+	case *planner.Run:
+		return w.doRun(ctx, job, op, log)
+	case *planner.Mkdir:
+		return w.doMkdir(ctx, job, op)
+	}
+	return image.Layer{}, fmt.Errorf("no such job: %T", job.Op)
+}
+
+// Admit tells whether the caller's grants cover what op asks for. [Build] asks it of every step before it does any.
+func (w *Local) Admit(op planner.Op) error {
+	run, ok := op.(*planner.Run)
+	if !ok {
+		return nil
+	}
+	if run.Network == "host" && !slices.Contains(w.Grants.Allow, "network.host") {
+		return errors.New("--network=host is not granted; allow it with --allow network.host")
+	}
+	if run.Insecure && !slices.Contains(w.Grants.Allow, "security.insecure") {
+		return errors.New("--security=insecure is not granted; allow it with --allow security.insecure")
+	}
+	for _, d := range run.Devices {
+		if !slices.Contains(w.Grants.Allow, "device") && !slices.Contains(w.Grants.Allow, "device="+d.Name) {
+			return fmt.Errorf("--device=%s is not granted; allow it with --allow device=%s", d.Name, d.Name)
+		}
+	}
+	return nil
+}
+
+// A lentView is opened by whoever asks first; the others wait for it.
+type lentView struct {
+	once sync.Once
+	view *snapshot.View
+	err  error
+}
+
+// view reads layers as one tree, fetching what is not here. Views are shared by jobs and closed by Close.
+func (w *Local) view(ctx context.Context, layers []image.Layer) (*snapshot.View, error) {
+	chain := image.ChainID(layers)
+	w.mu.Lock()
+	lent, ok := w.views[chain]
+	if !ok {
+		lent = &lentView{}
+		if w.views == nil {
+			w.views = make(map[digest.Digest]*lentView)
+		}
+		w.views[chain] = lent
+	}
+	w.mu.Unlock()
+
+	lent.once.Do(func() {
+		if lent.err = w.fetch(ctx, layers); lent.err == nil {
+			lent.view, lent.err = w.Snapshots.View(ctx, layers)
+		}
+	})
+	return lent.view, lent.err
+}
+
+// fetch makes sure that layers are here.
+func (w *Local) fetch(ctx context.Context, layers []image.Layer) error {
+	if w.Fetch == nil || len(layers) == 0 {
+		return nil
+	}
+	return w.Fetch(ctx, layers)
+}
+
+// tree is what an input names: a build context or the file system of a step.
+func (w *Local) tree(ctx context.Context, job Job, in planner.Input) (snapshot.Tree, error) {
+	if in.Read >= 0 {
+		return w.view(ctx, job.Reads[in.Read])
+	}
+	if t, ok := w.Contexts[in.Context]; ok {
+		return t, nil
+	}
+	if in.Context == "" {
+		return nil, errors.New("there is no build context")
+	}
+	return nil, fmt.Errorf("there is no build context %q", in.Context)
+}
+
+// remember returns the value that is known for question, or asks compute for it and keeps it. The question must name
+// contents only, since an answer is kept for ever.
+func (w *Local) remember(question *cache.Hash, compute func() (string, error)) (string, error) {
+	if w.Cache == nil {
+		return compute()
+	}
+	key := question.Key()
+	if e, ok := w.Cache.Get(key); ok && e.Value != "" {
+		return e.Value, nil
+	}
+	value, err := compute()
+	if err != nil {
+		return "", err
+	}
+	// Not to remember costs time and is no fault of the build.
+	_ = w.Cache.Put(key, cache.Entry{Created: time.Now(), Value: value, Fields: question.Fields()})
+	return value, nil
+}
+
+// Close gives back the views and files that jobs shared.
+func (w *Local) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var errs []error
+	for _, lent := range w.views {
+		if lent.view != nil {
+			errs = append(errs, lent.view.Close())
+		}
+	}
+	w.views = nil
+	return errors.Join(append(errs, w.etc.close())...)
+}

@@ -1,0 +1,170 @@
+package executor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// A cdiSpec is a file of the Container Device Interface, version 0.3 to 1.0: what has to be done to a container so that
+// it has a device. https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md
+type cdiSpec struct {
+	Kind    string `json:"kind"` // vendor.com/class
+	Devices []struct {
+		Name  string   `json:"name"`
+		Edits cdiEdits `json:"containerEdits"`
+	} `json:"devices"`
+	Edits cdiEdits `json:"containerEdits"` // for any of the devices
+}
+
+type cdiEdits struct {
+	Env   []string `json:"env"`
+	Nodes []struct {
+		Path     string `json:"path"`
+		HostPath string `json:"hostPath"` // "" is Path
+	} `json:"deviceNodes"`
+	Mounts []struct {
+		HostPath      string   `json:"hostPath"`
+		ContainerPath string   `json:"containerPath"`
+		Options       []string `json:"options"`
+	} `json:"mounts"`
+	Hooks []struct {
+		Name string `json:"hookName"`
+	} `json:"hooks"`
+}
+
+// cdiDirs are where the machine's administrator puts specs; a later one wins.
+func cdiDirs() []string { return []string{"/etc/cdi", "/var/run/cdi"} }
+
+// mountDevices adds what RUN --device asks for.
+func (c *command) mountDevices(ctx context.Context) error {
+	if len(c.op.Devices) == 0 {
+		return nil
+	}
+	specs, unread, err := readCDI(cdiDirs())
+	if err != nil {
+		return err
+	}
+	for _, d := range c.op.Devices {
+		edits := findCDI(specs, d.Name)
+		if len(edits) == 0 && d.Required {
+			missing := fmt.Errorf("--device=%s: no such device in %s", d.Name, strings.Join(cdiDirs(), " or "))
+			if len(unread) > 0 {
+				missing = fmt.Errorf("%w; only specs in JSON can be read, not %s", missing, strings.Join(unread, ", "))
+			}
+			return missing
+		}
+		for _, e := range edits {
+			if err := c.edit(e); err != nil {
+				return fmt.Errorf("--device=%s: %w", d.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// readCDI reads the specs of directories that need not be there, and names those that are not in JSON.
+func readCDI(dirs []string) (specs []cdiSpec, unread []string, err error) {
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+		for _, e := range entries {
+			name := filepath.Join(dir, e.Name())
+			switch filepath.Ext(name) {
+			case ".yaml", ".yml":
+				unread = append(unread, name)
+				continue
+			case ".json":
+			default:
+				continue
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return nil, nil, err
+			}
+			var spec cdiSpec
+			if err := json.Unmarshal(data, &spec); err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", name, err)
+			}
+			specs = append(specs, spec)
+		}
+	}
+	slices.Reverse(specs)
+	return specs, unread, nil
+}
+
+// findCDI finds the edits for "vendor.com/class=name", for all devices of a kind ("=*"), or for its first one (no "=").
+func findCDI(specs []cdiSpec, name string) []cdiEdits {
+	kind, device, named := strings.Cut(name, "=")
+	var found []cdiEdits
+	for _, spec := range specs {
+		if spec.Kind != kind {
+			continue
+		}
+		before := len(found)
+		for _, d := range spec.Devices {
+			if named && device != "*" && d.Name != device {
+				continue
+			}
+			found = append(found, d.Edits)
+			if device != "*" {
+				break
+			}
+		}
+		if len(found) > before {
+			found = append(found, spec.Edits)
+			if device != "*" {
+				break
+			}
+		}
+	}
+	return found
+}
+
+// edit does what a device needs done.
+func (c *command) edit(e cdiEdits) error {
+	for _, h := range e.Hooks {
+		// A hook is a program of the host that runs beside the container's set-up.
+		return fmt.Errorf("it needs the hook %s, and hooks are not run", h.Name)
+	}
+	for _, kv := range e.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		c.env = setEnv(c.env, name, value)
+	}
+	for _, n := range e.Nodes {
+		node, err := c.openPath(cmp.Or(n.HostPath, n.Path))
+		if err != nil {
+			return err
+		}
+		if err := c.mount(n.Path, false, runtime.Mount{Source: node, Devices: true}, nil); err != nil {
+			return err
+		}
+	}
+	for _, m := range e.Mounts {
+		f, err := os.Open(m.HostPath)
+		if err != nil {
+			return err
+		}
+		c.closing(f.Close)
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		mount := runtime.Mount{Source: f, ReadOnly: slices.Contains(m.Options, "ro"), NoExec: slices.Contains(m.Options, "noexec")}
+		if err := c.mount(m.ContainerPath, info.IsDir(), mount, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package executor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/forge-build/forge/snapshot"
+)
+
+func TestCDI(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a.json", `{"cdiVersion": "0.6.0", "kind": "vendor.com/gpu", "containerEdits": {"env": ["ALL=1"]}, "devices": [
+		{"name": "one", "containerEdits": {"env": ["N=one"], "deviceNodes": [{"path": "/dev/one", "hostPath": "/dev/null"}]}},
+		{"name": "two", "containerEdits": {"env": ["N=two"]}}]}`)
+	write("b.yaml", "kind: other/x")
+	write("README", "not a spec")
+	specs, unread, err := readCDI([]string{filepath.Join(dir, "none"), dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(unread) != 1 || filepath.Base(unread[0]) != "b.yaml" {
+		t.Errorf("unread = %v", unread)
+	}
+	for _, test := range []struct{ name, want string }{
+		{"vendor.com/gpu=one", "N=one ALL=1"},
+		{"vendor.com/gpu=two", "N=two ALL=1"},
+		{"vendor.com/gpu=*", "N=one N=two ALL=1"},
+		{"vendor.com/gpu", "N=one ALL=1"},
+		{"vendor.com/gpu=three", ""},
+		{"vendor.com/nic=one", ""},
+	} {
+		var env []string
+		for _, e := range findCDI(specs, test.name) {
+			env = append(env, e.Env...)
+		}
+		if got := strings.Join(env, " "); got != test.want {
+			t.Errorf("%s: variables are %q, want %q", test.name, got, test.want)
+		}
+	}
+	write("c.json", "{")
+	if _, _, err := readCDI([]string{dir}); err == nil || !strings.Contains(err.Error(), "c.json") {
+		t.Errorf("error = %v, want one that names c.json", err)
+	}
+}
+
+func TestRunDevice(t *testing.T) {
+	h := newRunHome(t)
+	specs, _, err := readCDI(nil)
+	if err != nil || len(specs) > 0 {
+		t.Fatal(specs, err)
+	}
+	c := &command{local: h.worker, op: sh("")}
+	c.draft = must1(h.worker.Snapshots.Draft(t.Context(), h.base.Layers(), snapshot.DraftOptions{}))(t)
+	defer c.draft.Close()
+	defer c.close()
+	spec := must1(c.spec(t.Context()))(t)
+	var edits cdiEdits
+	edits.Env = []string{"DEV=/dev/mine"}
+	edits.Nodes = append(edits.Nodes, struct {
+		Path     string `json:"path"`
+		HostPath string `json:"hostPath"`
+	}{"/dev/mine", "/dev/zero"})
+	if err := c.edit(edits); err != nil {
+		t.Fatal(err)
+	}
+	spec.Mounts, spec.Env = c.mounts, c.env
+	spec.Args = []string{"/bin/sh", "-c", "head -c 3 $DEV | wc -c"}
+	var out strings.Builder
+	if err := c.run(t.Context(), spec, &out); err != nil || out.String() != "3\n" {
+		t.Errorf("printed %q, %v, want 3", out.String(), err)
+	}
+	edits.Hooks = append(edits.Hooks, struct {
+		Name string `json:"hookName"`
+	}{"createContainer"})
+	if err := c.edit(edits); err == nil || !strings.Contains(err.Error(), "hook") {
+		t.Errorf("error = %v, want that hooks are not run", err)
+	}
+}

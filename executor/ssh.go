@@ -1,0 +1,266 @@
+package executor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime"
+)
+
+// An SSHSource is what RUN --mount=type=ssh may sign with: an agent or keys. Keys never enter the container.
+type SSHSource struct {
+	ID    string
+	Paths []string // private keys, or one agent's socket; none is $SSH_AUTH_SOCK
+}
+
+// maxKey is how large a private key may be, in bytes.
+const maxKey = 100 << 10
+
+// mountSSH shows an agent as a socket. One that the caller did not give is left out.
+func (c *command) mountSSH(m planner.Mount) error {
+	i := slices.IndexFunc(c.local.Grants.SSH, func(s SSHSource) bool { return s.ID == m.ID })
+	if i < 0 {
+		if m.Required {
+			return fmt.Errorf("ssh %s is required and not given; give it with --ssh %s", m.ID, m.ID)
+		}
+		return nil
+	}
+	connect, err := c.local.Grants.SSH[i].open()
+	if err != nil {
+		return fmt.Errorf("ssh %s: %w", m.ID, err)
+	}
+	mode := os.FileMode(0o600)
+	if m.Mode != nil {
+		mode = os.FileMode(*m.Mode & 0o777)
+	}
+	socket, err := c.listen(connect, mode, m.UID, m.GID)
+	if err != nil {
+		return fmt.Errorf("ssh %s: %w", m.ID, err)
+	}
+	if !c.agent { // the first is the one that ssh asks
+		c.agent = true
+		c.env = setEnv(c.env, "SSH_AUTH_SOCK", m.Target)
+	}
+	return c.mount(m.Target, false, runtime.Mount{Source: socket}, nil)
+}
+
+// open returns a function that connects to the agent. What cannot work is found now rather than by the command.
+func (s SSHSource) open() (func() (agent.ExtendedAgent, func() error, error), error) {
+	paths := s.Paths
+	if len(paths) == 0 {
+		socket := os.Getenv("SSH_AUTH_SOCK")
+		if socket == "" {
+			return nil, errors.New("SSH_AUTH_SOCK is not set and no key is given")
+		}
+		paths = []string{socket}
+	}
+	if len(paths) == 1 {
+		info, err := os.Stat(paths[0])
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode()&os.ModeSocket != 0 {
+			return func() (agent.ExtendedAgent, func() error, error) {
+				conn, err := net.Dial("unix", paths[0])
+				if err != nil {
+					return nil, nil, err
+				}
+				return agent.NewClient(conn), conn.Close, nil
+			}, nil
+		}
+	}
+	keys, err := keyring(paths)
+	if err != nil {
+		return nil, err
+	}
+	return func() (agent.ExtendedAgent, func() error, error) { return keys, func() error { return nil }, nil }, nil
+}
+
+// keyring reads private keys.
+func keyring(paths []string) (agent.ExtendedAgent, error) {
+	ring := agent.NewKeyring().(agent.ExtendedAgent)
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && info.Size() > maxKey {
+			return nil, fmt.Errorf("%s: has more than %d bytes", path, maxKey)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		key, err := ssh.ParseRawPrivateKey(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if err := ring.Add(agent.AddedKey{PrivateKey: key, Comment: filepath.Base(path)}); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return ring, nil
+}
+
+// listen serves an agent on a socket of the step's own, which it opens to be mounted. The socket lies in the staging
+// directory: should we die, that is swept.
+func (c *command) listen(
+	connect func() (agent.ExtendedAgent, func() error, error), mode os.FileMode, uid, gid uint32,
+) (*os.File, error) {
+	place, err := c.local.Layout.Staging().Create()
+	if err != nil {
+		return nil, err
+	}
+	c.closing(place.Close)
+	dir, err := os.Open(filepath.Dir(place.Name()))
+	if err != nil {
+		return nil, err
+	}
+	c.closing(dir.Close)
+	// By way of the descriptor, since a socket's path may have no more than 107 bytes.
+	name := "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(place.Name()) + ".ssh"
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		return nil, err
+	}
+	var served sync.WaitGroup
+	conns := &openConns{}
+	c.closing(func() error {
+		err := l.Close() // removes the socket, too
+		conns.close()
+		served.Wait()
+		return err
+	})
+	if err := errors.Join(os.Chown(name, int(uid), int(gid)), os.Chmod(name, mode)); err != nil {
+		return nil, err
+	}
+	served.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			if !conns.add(conn) {
+				conn.Close()
+				return
+			}
+			served.Go(func() {
+				defer conns.remove(conn)
+				if signer, done, err := connect(); err == nil {
+					_ = serveAgent(signer, conn) // ends when the command hangs up
+					_ = done()
+				}
+			})
+		}
+	})
+	return c.openPath(name)
+}
+
+// openConns are connections that have to be closed at the end.
+type openConns struct {
+	mu     sync.Mutex // guards all
+	conns  map[net.Conn]bool
+	closed bool
+}
+
+func (o *openConns) add(c net.Conn) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return false
+	}
+	if o.conns == nil {
+		o.conns = make(map[net.Conn]bool)
+	}
+	o.conns[c] = true
+	return true
+}
+
+func (o *openConns) remove(c net.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.conns, c)
+	c.Close()
+}
+
+func (o *openConns) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	for c := range o.conns {
+		c.Close()
+	}
+}
+
+// Messages of an agent (draft-miller-ssh-agent), those two that a build may send and their answers.
+const (
+	agentFailure    = 5
+	agentListKeys   = 11
+	agentKeys       = 12
+	agentSign       = 13
+	maxAgentMessage = 256 << 10 // bytes, as OpenSSH
+)
+
+// serveAgent answers on conn until the command hangs up. It lists keys and signs, and does nothing else: whose keys are
+// in an agent is not a build's to say.
+func serveAgent(a agent.ExtendedAgent, conn io.ReadWriter) error {
+	for {
+		var size [4]byte
+		if _, err := io.ReadFull(conn, size[:]); err != nil {
+			return err
+		}
+		n := binary.BigEndian.Uint32(size[:])
+		if n == 0 || n > maxAgentMessage {
+			return fmt.Errorf("a message of %d bytes", n)
+		}
+		request := make([]byte, n)
+		if _, err := io.ReadFull(conn, request); err != nil {
+			return err
+		}
+		answer := answerAgent(a, request)
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(answer))), answer...)); err != nil {
+			return err
+		}
+	}
+}
+
+func answerAgent(a agent.ExtendedAgent, request []byte) []byte {
+	failure := []byte{agentFailure}
+	switch request[0] {
+	case agentListKeys:
+		keys, err := a.List()
+		if err != nil {
+			return failure
+		}
+		answer := binary.BigEndian.AppendUint32([]byte{agentKeys}, uint32(len(keys)))
+		for _, k := range keys {
+			answer = append(answer, ssh.Marshal(struct{ Blob, Comment string }{string(k.Blob), k.Comment})...)
+		}
+		return answer
+	case agentSign:
+		var ask struct {
+			Key   []byte `sshtype:"13"`
+			Data  []byte
+			Flags uint32
+		}
+		if ssh.Unmarshal(request, &ask) != nil {
+			return failure
+		}
+		signature, err := a.SignWithFlags(&agent.Key{Blob: ask.Key}, ask.Data, agent.SignatureFlags(ask.Flags))
+		if err != nil {
+			return failure
+		}
+		return ssh.Marshal(struct {
+			Signature []byte `sshtype:"14"`
+		}{ssh.Marshal(signature)})
+	}
+	return failure
+}

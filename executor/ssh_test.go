@@ -1,0 +1,166 @@
+package executor
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/forge-build/forge/planner"
+)
+
+func testKey(t *testing.T) (ed25519.PrivateKey, string) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := must1(ssh.MarshalPrivateKey(key, ""))(t)
+	path := filepath.Join(t.TempDir(), "id_test")
+	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return key, path
+}
+
+// callersAgent serves an agent as the caller's would be.
+func callersAgent(t *testing.T, a agent.Agent) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent")
+	l := must1(net.Listen("unix", path))(t)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go agent.ServeAgent(a, conn)
+		}
+	}()
+	return path
+}
+
+func TestSSHAgentSignsAndIsNotChanged(t *testing.T) {
+	key, path := testKey(t)
+	ring := agent.NewKeyring()
+	if err := ring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
+		t.Fatal(err)
+	}
+	h := newHome(t)
+	for _, test := range []struct {
+		name   string
+		source SSHSource
+	}{
+		{"key", SSHSource{Paths: []string{path}}},
+		{"agent", SSHSource{Paths: []string{callersAgent(t, ring)}}},
+	} {
+		connect := must1(test.source.open())(t)
+		c := &command{local: h.worker}
+		socket := must1(c.listen(connect, 0o666, 0, 0))(t)
+		conn := must1(net.Dial("unix", "/proc/self/fd/"+strconv.Itoa(int(socket.Fd()))))(t)
+		client := agent.NewClient(conn)
+		keys, err := client.List()
+		if err != nil || len(keys) != 1 {
+			t.Fatalf("%s: keys = %v, %v, want one", test.name, keys, err)
+		}
+		data := []byte("sign me")
+		sig, err := client.Sign(keys[0], data)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if err := keys[0].Verify(data, sig); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if client.Add(agent.AddedKey{PrivateKey: key}) == nil || client.RemoveAll() == nil || client.Lock([]byte("x")) == nil {
+			t.Errorf("%s: the build could change the agent", test.name)
+		}
+		if err := c.close(); err != nil { // with a connection open
+			t.Errorf("%s: %v", test.name, err)
+		}
+		conn.Close()
+	}
+	left, err := filepath.Glob(filepath.Join(h.dir, "ingest", "*", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func FuzzAnswerAgent(f *testing.F) {
+	ring := agent.NewKeyring().(agent.ExtendedAgent)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := ring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte{agentListKeys})
+	f.Add([]byte{agentSign, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{17, 0, 0, 0, 1, 'x'})
+	f.Fuzz(func(t *testing.T, request []byte) {
+		if len(request) == 0 {
+			return
+		}
+		answer := answerAgent(ring, request)
+		if len(answer) == 0 || answer[0] == agentKeys && request[0] != agentListKeys {
+			t.Errorf("answer to %v is %v", request, answer)
+		}
+		if keys, err := ring.List(); err != nil || len(keys) != 1 {
+			t.Errorf("after %v there are keys %v, %v", request, keys, err)
+		}
+	})
+}
+
+func TestSSHSourceErrors(t *testing.T) {
+	t.Setenv("SSH_AUTH_SOCK", "")
+	notKey := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(notKey, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		paths []string
+		want  string
+	}{
+		{nil, "SSH_AUTH_SOCK is not set"},
+		{[]string{"/nonesuch"}, "no such file"},
+		{[]string{notKey}, notKey + ": ssh: no key found"},
+	} {
+		if _, err := (SSHSource{Paths: test.paths}).open(); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("open(%v) = %v, want %q", test.paths, err, test.want)
+		}
+	}
+}
+
+func TestRunMountSSH(t *testing.T) {
+	h := newRunHome(t)
+	_, path := testKey(t)
+	h.worker.Grants.SSH = []SSHSource{{ID: "default", Paths: []string{path}}, {ID: "other", Paths: []string{path}}}
+	mode := uint32(0o660)
+	first := planner.Mount{Type: planner.SSH, ID: "default", Target: "/run/buildkit/ssh_agent.0"}
+	second := planner.Mount{Type: planner.SSH, ID: "other", Target: "/run/buildkit/ssh_agent.1", Mode: &mode, UID: 5}
+	r, out, err := h.do(sh("echo $SSH_AUTH_SOCK; cd /run/buildkit; stat -c '%F %a %u:%g' *", first, second))
+	want := "/run/buildkit/ssh_agent.0\nsocket 600 0:0\nsocket 660 5:0"
+	if err != nil || out != want {
+		t.Fatalf("printed %q, %v, want %q", out, err, want)
+	}
+	if got := h.names(last(r)); got != "" {
+		t.Errorf("layer has %q", got)
+	}
+	absent := planner.Mount{Type: planner.SSH, ID: "none", Target: "/run/buildkit/ssh_agent.0"}
+	if got := h.prints(sh("echo ${SSH_AUTH_SOCK:-none}", absent)); got != "none" {
+		t.Errorf("without the agent printed %q", got)
+	}
+	absent.Required = true
+	if _, _, err := h.do(sh("true", absent)); err == nil || !strings.Contains(err.Error(), "required and not given") {
+		t.Errorf("error = %v", err)
+	}
+}
