@@ -204,3 +204,19 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// Children lists what the manifest or index of this media type names, after the checks that a registry's manifests go
+// through: the configuration and the layers, or the manifests.
+func Children(mediaType string, raw []byte) ([]ocispec.Descriptor, error) {
+	doc, err := parseDocument(mediaType, raw)
+	if err != nil {
+		return nil, err
+	}
+	return doc.children(), nil
+}
+
+// IsManifest tells whether content of this media type is a manifest or an index, of OCI's or Docker's kind.
+func IsManifest(mediaType string) bool { return isManifest(mediaType) }
+
+// IsForeign tells whether a layer of this media type is kept outside of registries.
+func IsForeign(mediaType string) bool { return isForeign(mediaType) }

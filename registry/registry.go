@@ -60,17 +60,18 @@ type Adopter interface {
 	Adopt(path string) error // renames the file to path
 }
 
-// A LayerSource makes the compressed form of layers that it keeps as tars.
+// A LayerSource makes the compressed form of layers that it keeps as tars; *image.Layout is one.
 type LayerSource interface {
-	// Compressed finds the form that was made before; ok is false if there was none. Its bytes need not be here any more.
-	Compressed(ctx context.Context, l image.Layer, c Compression) (d ocispec.Descriptor, ok bool, err error)
+	// Compressed finds the form that was made before. Its bytes need not be here any more.
+	Compressed(l image.Layer, c image.Compression) (ocispec.Descriptor, bool)
 
 	// CompressTo writes the form to w, remembers and returns its descriptor. The same call always writes the same bytes.
-	CompressTo(ctx context.Context, l image.Layer, c Compression, w io.Writer) (ocispec.Descriptor, error)
+	CompressTo(ctx context.Context, w io.Writer, l image.Layer, c image.Compression) (ocispec.Descriptor, error)
 }
 
-// Compression says how the layers of a pushed image are compressed.
-type Compression struct {
-	Algorithm string // gzip, zstd, estargz or none; "" is gzip
-	Level     int    // 0 is the algorithm's default
+// A Store is what an image is pushed from; *image.Layout is one.
+type Store interface {
+	Fetcher
+	Exists(ctx context.Context, d ocispec.Descriptor) (bool, error)
+	Image(ctx context.Context, d ocispec.Descriptor, p *ocispec.Platform) (*image.Image, error)
 }

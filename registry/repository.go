@@ -44,7 +44,7 @@ func (r *Repository) Name() string { return r.ref.Domain + "/" + r.ref.Path }
 // Reference is what the repository was connected for.
 func (r *Repository) Reference() image.Reference { return r.ref }
 
-// With is the same repository, asked to report retries to f.
+// home is the registry itself, which writes go to.
 func (r *Repository) home() *endpoint { return r.ends[len(r.ends)-1] }
 
 func (e *endpoint) pull() []string { return []string{"repository:" + e.path + ":pull"} }
@@ -59,7 +59,7 @@ func (e *endpoint) fit(byDigest bool) bool {
 	return !e.mirror || e.use == "" || e.use == "all" || byDigest == (e.use == "digest-only")
 }
 
-// read tries the endpoints in turn until one answers. The registry's own error is the one that is told.
+// try asks the endpoints in turn until one answers. The registry's own error is the one that is told.
 func (r *Repository) try(ctx context.Context, byDigest bool, f func(*endpoint) error) error {
 	var errs []error
 	for _, e := range r.order() {
@@ -181,10 +181,15 @@ func mediaTypeOf(resp *http.Response) string {
 }
 
 // getManifest fetches a manifest by what names it and checks all that can be checked.
-func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what string) (d ocispec.Descriptor, raw []byte, err error) {
+func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what string) (ocispec.Descriptor, []byte, error) {
+	return r.getManifestFor(ctx, e, name, what, e.pull())
+}
+
+// getManifestFor is getManifest with a token that allows more.
+func (r *Repository) getManifestFor(ctx context.Context, e *endpoint, name, what string, scopes []string) (d ocispec.Descriptor, raw []byte, err error) {
 	b := newBudget(e.origin.limits, e.origin.retrying)
 	req := r.manifestRequest(http.MethodGet, e, name, what)
-	req.budget = b
+	req.budget, req.scopes = b, scopes
 	for {
 		resp, err := e.origin.do(ctx, req)
 		if err != nil {
@@ -231,7 +236,11 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 // Fetch opens a manifest or a blob. A download that breaks off is taken up again where it stopped.
 func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if !isManifest(d.MediaType) {
-		return r.FetchAt(ctx, d, 0)
+		rc, err := r.FetchAt(ctx, d, 0)
+		if err != nil {
+			return nil, err
+		}
+		return verified(rc, d), nil
 	}
 	raw, err := r.manifest(ctx, d)
 	if err != nil {

@@ -1,0 +1,381 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-build/forge/image"
+)
+
+// CopyOptions say what to copy and how. The zero value copies everything.
+type CopyOptions struct {
+	Platforms   []ocispec.Platform // which images of an index; none is all
+	Sparse      bool               // keep an index as it is even if only some of its images come along
+	Name        image.Reference    // the name that the copy gets, if the destination is a Tagger
+	Partial     *Partial           // where downloads wait to be whole; nil keeps nothing of them
+	Concurrency int                // blobs on their way at once; 0 is 3
+	Progress    func(Event)        // called by one goroutine at a time; may be nil
+}
+
+// headsAtOnce is how many blobs a registry is asked about at once.
+const headsAtOnce = 8
+
+// maxManifests bounds the manifests that one copy holds in memory, in bytes.
+const maxManifests = 64 << 20
+
+// Copy copies the manifest or index d, and all that it names, from src to dst, leaves first, and returns what stands for it
+// there: d itself, or of an index of which Platforms selects one image that image's manifest, or an index of those selected.
+// What dst has is not copied. If anything fails, the name is not given.
+func Copy(ctx context.Context, dst Pusher, src Fetcher, d ocispec.Descriptor, opts CopyOptions) (ocispec.Descriptor, error) {
+	if opts.Concurrency <= 0 {
+		opts.Concurrency = 3
+	}
+	c := &copier{
+		dst: dst, src: src, opts: opts, slots: make(chan struct{}, opts.Concurrency),
+		rep: &reporter{f: opts.Progress}, seen: map[digest.Digest]bool{},
+	}
+	root, err := c.walk(ctx, d, 0)
+	if err != nil {
+		return d, err
+	}
+	if err := c.copyBlobs(ctx); err != nil {
+		return d, err
+	}
+	if err := c.copyManifests(ctx, root); err != nil {
+		return d, err
+	}
+	if p, ok := dst.(Publisher); ok {
+		if err := p.Publish(ctx); err != nil {
+			return d, err
+		}
+	}
+	return root, c.name(ctx, root)
+}
+
+// A copier is one Copy.
+type copier struct {
+	dst   Pusher
+	src   Fetcher
+	opts  CopyOptions
+	slots chan struct{} // one for each blob on its way
+	rep   *reporter
+
+	seen      map[digest.Digest]bool
+	manifests []manifestCopy // leaves first
+	blobs     []blobCopy
+	bytes     int64 // of the manifests
+}
+
+type manifestCopy struct {
+	d   ocispec.Descriptor
+	raw []byte
+}
+
+type blobCopy struct {
+	d      ocispec.Descriptor
+	diffID digest.Digest // of a layer, if the destination wants to know
+	raw    []byte        // of a configuration, if that has been read already
+}
+
+// walk notes what d needs, and returns what will stand for it.
+func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
+	if depth > maxDepth {
+		return d, fmt.Errorf("%s: indexes are nested more than %d deep", d.Digest, maxDepth)
+	}
+	raw, err := readDocument(ctx, c.src, d)
+	if err != nil {
+		return d, fmt.Errorf("%s: %w", noun(d.MediaType), err)
+	}
+	doc, err := parseDocument(d.MediaType, raw)
+	if err != nil {
+		return d, fmt.Errorf("%s: %w", d.Digest, err)
+	}
+	if !isIndex(d.MediaType) {
+		err = c.walkManifest(ctx, d, doc)
+	} else {
+		d, raw, err = c.walkIndex(ctx, d, doc, raw, depth)
+	}
+	if err != nil || raw == nil || c.seen[d.Digest] {
+		return d, err
+	}
+	c.seen[d.Digest] = true
+	if c.bytes += int64(len(raw)); c.bytes > maxManifests {
+		return d, fmt.Errorf("%s: its manifests are longer than 64 MiB", d.Digest)
+	}
+	c.manifests = append(c.manifests, manifestCopy{d, raw})
+	return d, nil
+}
+
+// walkIndex follows the selected images. Its raw is nil if a single one of them stands for the index.
+func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *document, raw []byte, depth int) (ocispec.Descriptor, []byte, error) {
+	chosen, err := c.choose(d, doc)
+	if err != nil {
+		return d, nil, err
+	}
+	for i := range chosen {
+		if len(c.seen) > maxReferences {
+			return d, nil, fmt.Errorf("%s: names more than %d things", d.Digest, maxReferences)
+		}
+		got, err := c.walk(ctx, chosen[i], depth+1)
+		if err != nil {
+			return d, nil, err
+		}
+		if !c.opts.Sparse {
+			got.Platform, got.Annotations = chosen[i].Platform, chosen[i].Annotations
+			chosen[i] = got
+		}
+	}
+	switch {
+	case c.opts.Platforms == nil || c.opts.Sparse:
+		return d, raw, nil
+	case len(c.opts.Platforms) == 1:
+		return chosen[0], nil, nil
+	}
+	return newIndex(chosen, doc.Annotations)
+}
+
+// choose lists the images of an index that are wanted.
+func (c *copier) choose(d ocispec.Descriptor, doc *document) ([]ocispec.Descriptor, error) {
+	if c.opts.Platforms == nil {
+		return append([]ocispec.Descriptor(nil), *doc.Manifests...), nil
+	}
+	var chosen []ocispec.Descriptor
+	had := map[digest.Digest]bool{}
+	for i := range c.opts.Platforms {
+		one, err := image.SelectPlatform(ocispec.Index{Manifests: *doc.Manifests}, &c.opts.Platforms[i])
+		if err != nil {
+			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
+		}
+		if !had[one.Digest] {
+			had[one.Digest] = true
+			chosen = append(chosen, one)
+		}
+	}
+	return chosen, nil
+}
+
+// walkManifest notes the blobs of an image or an artifact.
+func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *document) error {
+	_, sink := c.dst.(LayerSink)
+	sink = sink && isConfig(doc.Config.MediaType) && len(doc.layers()) > 0
+	config := blobCopy{d: *doc.Config}
+	var diffIDs []digest.Digest
+	if sink {
+		var err error
+		if config.raw, diffIDs, err = c.readConfig(ctx, doc); err != nil {
+			return fmt.Errorf("%s: %w", d.Digest, err)
+		}
+	}
+	c.note(config)
+	for i, l := range doc.layers() {
+		if isForeign(l.MediaType) {
+			return fmt.Errorf("layer %s %w", l.Digest, errForeign)
+		}
+		b := blobCopy{d: l}
+		if sink && isLayer(l.MediaType) {
+			b.diffID = diffIDs[i]
+		}
+		c.note(b)
+	}
+	return nil
+}
+
+func (c *copier) note(b blobCopy) {
+	if c.seen[b.d.Digest] {
+		return
+	}
+	c.seen[b.d.Digest] = true
+	c.blobs = append(c.blobs, b)
+	c.rep.tell(b.d, Waiting, 0)
+}
+
+// readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.
+func (c *copier) readConfig(ctx context.Context, doc *document) ([]byte, []digest.Digest, error) {
+	d := *doc.Config
+	release, err := c.awaitClaim(ctx, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := c.configBytes(ctx, d)
+	if err = errors.Join(err, release(true)); err != nil {
+		return nil, nil, fmt.Errorf("configuration: %w", err)
+	}
+	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: d, Layers: doc.layers()})
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuration %s: %w", d.Digest, err)
+	}
+	return raw, conf.RootFS.DiffIDs, nil
+}
+
+func (c *copier) configBytes(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	have, err := c.dst.Exists(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if f, ok := c.dst.(Fetcher); ok && have {
+		return readDocument(ctx, f, d)
+	}
+	raw, err := readDocument(ctx, c.src, d)
+	if err != nil || have || c.opts.Partial == nil {
+		return raw, err
+	}
+	// Others wait for it: it has to be visible before the claim is given up.
+	if err := c.dst.Push(ctx, d, bytes.NewReader(raw)); err != nil {
+		return nil, err
+	}
+	return raw, c.publish(ctx)
+}
+
+func (c *copier) publish(ctx context.Context) error {
+	if p, ok := c.dst.(Publisher); ok {
+		return p.Publish(ctx)
+	}
+	return nil
+}
+
+// copyManifests stores manifests after all that they name, the root last and, in a registry, under its name at once.
+func (c *copier) copyManifests(ctx context.Context, root ocispec.Descriptor) error {
+	for _, m := range c.manifests {
+		var err error
+		if repo, ok := c.dst.(*Repository); ok && m.d.Digest == root.Digest && c.opts.Name.Tag != "" {
+			err = repo.putManifest(ctx, m.d, m.raw, c.opts.Name.Tag)
+		} else {
+			err = c.dst.Push(ctx, m.d, bytes.NewReader(m.raw))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", noun(m.d.MediaType), err)
+		}
+		c.rep.tell(m.d, Done, m.d.Size)
+	}
+	return nil
+}
+
+func (c *copier) name(ctx context.Context, root ocispec.Descriptor) error {
+	if c.opts.Name == (image.Reference{}) {
+		return nil
+	}
+	if _, done := c.dst.(*Repository); done {
+		return nil
+	}
+	if t, ok := c.dst.(Tagger); ok {
+		return t.Tag(ctx, c.opts.Name, root)
+	}
+	return nil
+}
+
+// copyBlobs brings all blobs to the destination.
+func (c *copier) copyBlobs(ctx context.Context) error {
+	missing, err := c.missing(ctx)
+	if err != nil {
+		return err
+	}
+	if c.opts.Partial != nil {
+		return c.download(ctx, missing)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, b := range missing {
+		g.Go(func() error {
+			if err := c.take(ctx); err != nil {
+				return err
+			}
+			defer c.give()
+			return c.copyBlob(ctx, b)
+		})
+	}
+	return g.Wait()
+}
+
+func (c *copier) take(ctx context.Context) error {
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *copier) give() { <-c.slots }
+
+// missing asks the destination for all blobs at once and returns those that it does not have.
+func (c *copier) missing(ctx context.Context) ([]blobCopy, error) {
+	var (
+		mu   sync.Mutex
+		have = map[digest.Digest]bool{}
+	)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(headsAtOnce)
+	for _, b := range c.blobs {
+		g.Go(func() error {
+			ok, err := c.dst.Exists(gctx, b.d)
+			if err != nil || !ok {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			have[b.d.Digest] = true
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var missing []blobCopy
+	for _, b := range c.blobs {
+		if !have[b.d.Digest] {
+			missing = append(missing, b)
+			continue
+		}
+		c.rep.tell(b.d, Exists, b.d.Size)
+	}
+	return missing, nil
+}
+
+// copyBlob copies one blob that the destination does not have, from its beginning.
+func (c *copier) copyBlob(ctx context.Context, b blobCopy) error {
+	m := &meter{rep: c.rep, d: b.d}
+	c.rep.tell(b.d, Copying, 0)
+	if repo, ok := c.dst.(*Repository); ok {
+		mounted, err := repo.upload(ctx, b.d, metered(sourceOf(c.src, b.d), m), mountFrom(repo, c.src))
+		if err != nil {
+			return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
+		}
+		if mounted {
+			c.rep.tell(b.d, Mounted, b.d.Size)
+			return nil
+		}
+		c.rep.tell(b.d, Done, b.d.Size)
+		return nil
+	}
+	if b.raw != nil {
+		return c.store(ctx, b, nil)
+	}
+	r, err := c.src.Fetch(ctx, b.d)
+	if err != nil {
+		return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
+	}
+	err = errors.Join(c.store(ctx, b, m.reader(r, 0)), r.Close())
+	if err != nil {
+		return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
+	}
+	c.rep.tell(b.d, Done, b.d.Size)
+	return nil
+}
+
+// store gives the destination the content of a blob.
+func (c *copier) store(ctx context.Context, b blobCopy, r io.Reader) error {
+	if b.raw != nil {
+		r = bytes.NewReader(b.raw)
+	}
+	if sink, ok := c.dst.(LayerSink); ok && b.diffID != "" {
+		return sink.PushLayer(ctx, b.d, b.diffID, r)
+	}
+	return c.dst.Push(ctx, b.d, r)
+}

@@ -1,0 +1,204 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge/registry/registrytest"
+)
+
+func TestCopyBothWays(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	ref := r.Ref(t, "team/app:1")
+	src, d := put(t, ref, 1, 1000, 300_000, 0)
+
+	var mu sync.Mutex
+	last := map[digest.Digest]registry.Event{}
+	repo := connect(t, ref, registry.Options{})
+	dst, err := pull(t.Context(), repo, registry.CopyOptions{Progress: func(e registry.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Total >= 0 && e.Current > e.Total {
+			t.Errorf("event %+v: more than there is", e)
+		}
+		last[e.Digest] = e
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := dst.Len(), src.Len(); got != want {
+		t.Errorf("pulled %d blobs, want %d", got, want)
+	}
+	if got, err := dst.Resolve(t.Context(), ref); err != nil || got.Digest != d.Digest {
+		t.Errorf("name stands for %s, %v; want %s", got.Digest, err, d.Digest)
+	}
+	for dgst, e := range last {
+		if e.State != registry.Done || e.Current != e.Total {
+			t.Errorf("last event of %s is %+v, want done in full", dgst, e)
+		}
+	}
+	if len(last) != src.Len() {
+		t.Errorf("events of %d blobs, want %d", len(last), src.Len())
+	}
+}
+
+func TestCopySendsOnlyWhatIsMissing(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	src, d := put(t, r.Ref(t, "a:1"), 1, 5000, 6000)
+	r.Reset()
+
+	ref := r.Ref(t, "a:2")
+	repo := connect(t, ref, registry.Options{})
+	if _, err := registry.Copy(t.Context(), repo, src, d, registry.CopyOptions{Name: ref}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Requests("POST", ""); len(got) != 0 {
+		t.Errorf("uploads began for blobs that are there: %v", got)
+	}
+	r.Reset()
+
+	// To another repository of the registry nothing is sent: it mounts.
+	from := connect(t, r.Ref(t, "a:1"), registry.Options{})
+	to := connect(t, r.Ref(t, "b/c:1"), registry.Options{})
+	mounted := 0
+	_, err := registry.Copy(t.Context(), to, from, d, registry.CopyOptions{Name: to.Reference(), Progress: func(e registry.Event) {
+		if e.State == registry.Mounted {
+			mounted++
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Requests("GET", "/blobs/"); len(got) != 0 || mounted != 3 {
+		t.Errorf("%d mounted, want 3; blobs fetched: %v", mounted, got)
+	}
+	if _, err := pull(t.Context(), to, registry.CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCopyIndex(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	arm64 := ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
+	s390 := ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	src := registrytest.NewMemory()
+	a, b, c := src.AddImage(t, 1, amd64, false, 100), src.AddImage(t, 2, arm64, false, 100), src.AddImage(t, 3, s390, true, 100)
+	index := src.AddIndex(t, a, b, c)
+	ref := r.Ref(t, "multi:1")
+	repo := connect(t, ref, registry.Options{})
+	if got, err := registry.Copy(t.Context(), repo, src, index, registry.CopyOptions{Name: ref}); err != nil || got.Digest != index.Digest {
+		t.Fatalf("Copy = %s, %v; want the index", got.Digest, err)
+	}
+
+	for _, test := range []struct {
+		name  string
+		opts  registry.CopyOptions
+		root  digest.Digest
+		blobs int
+	}{
+		{"all", registry.CopyOptions{}, index.Digest, 10},
+		{"one", registry.CopyOptions{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}}, b.Digest, 3},
+		{"two", registry.CopyOptions{Platforms: []ocispec.Platform{amd64, s390}}, "", 7},
+		{"sparse", registry.CopyOptions{Platforms: []ocispec.Platform{s390}, Sparse: true}, index.Digest, 4},
+	} {
+		dst := registrytest.NewMemory()
+		got, err := registry.Copy(t.Context(), dst, repo, index, test.opts)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if test.root != "" && got.Digest != test.root || dst.Len() != test.blobs {
+			t.Errorf("%s: root %s and %d blobs, want %s and %d", test.name, got.Digest, dst.Len(), test.root, test.blobs)
+		}
+	}
+	_, err := registry.Copy(t.Context(), registrytest.NewMemory(), repo, index, registry.CopyOptions{
+		Platforms: []ocispec.Platform{{OS: "windows", Architecture: "amd64"}},
+	})
+	if err == nil || !contains(err.Error(), "windows/amd64", "linux/arm64") {
+		t.Errorf("error %v: want it to name what is wanted and what there is", err)
+	}
+}
+
+func TestCopyRefusesIncompleteSource(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	src := registrytest.NewMemory()
+	good := src.AddImage(t, 1, amd64, false, 100)
+	lost := registrytest.NewMemory()
+	raw := ocispec.Descriptor{MediaType: good.MediaType, Digest: good.Digest, Size: good.Size}
+	rc, err := src.Fetch(t.Context(), raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lost.Push(t.Context(), raw, rc); err != nil {
+		t.Fatal(err)
+	}
+	ref := r.Ref(t, "app:1")
+	repo := connect(t, ref, registry.Options{})
+	if _, err := registry.Copy(t.Context(), repo, lost, good, registry.CopyOptions{Name: ref}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Copy without blobs = %v, want fs.ErrNotExist", err)
+	}
+	if _, err := repo.Resolve(t.Context(), ref); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Resolve after a failed copy = %v, want fs.ErrNotExist: nothing may be half-tagged", err)
+	}
+}
+
+func TestTagsDeleteReferrers(t *testing.T) {
+	hermetic(t)
+	for name, host := range map[string]string{
+		"ours":            registrytest.New(t).Host(),
+		"docker-registry": registrytest.DockerRegistry(t, ""),
+	} {
+		t.Run(name, func(t *testing.T) { testTagsDeleteReferrers(t, host) })
+	}
+}
+
+func testTagsDeleteReferrers(t *testing.T, host string) {
+	ctx := context.Background()
+	ref := registrytest.Ref(t, host+"/app:one")
+	src, d := put(t, ref, 7, 100)
+	repo := connect(t, ref, registry.Options{})
+	two := ref
+	two.Tag = "two"
+	if err := repo.Tag(ctx, two, d); err != nil {
+		t.Fatal(err)
+	}
+	tags, err := repo.Tags(ctx)
+	slices.Sort(tags)
+	if err != nil || !slices.Equal(tags, []string{"one", "two"}) {
+		t.Errorf("Tags = %v, %v", tags, err)
+	}
+
+	empty := src.Add(ocispec.MediaTypeEmptyJSON, []byte("{}"))
+	about := src.AddJSON(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: versioned, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/x-sbom",
+		Config: empty, Layers: []ocispec.Descriptor{empty}, Subject: &ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size},
+	})
+	if _, err := registry.Copy(ctx, repo, src, about, registry.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for typ, want := range map[string]int{"": 1, "application/x-sbom": 1, "application/x-other": 0} {
+		got, err := repo.Referrers(ctx, d.Digest, typ)
+		if err != nil || len(got) != want || want == 1 && got[0].Digest != about.Digest {
+			t.Errorf("Referrers(%q) = %v, %v; want %d", typ, got, err, want)
+		}
+	}
+
+	if err := repo.Delete(ctx, d); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := repo.Resolve(ctx, ref); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Resolve after Delete = %v, want fs.ErrNotExist", err)
+	}
+}

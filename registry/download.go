@@ -1,0 +1,172 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A RangeFetcher opens a blob from an offset on; *Repository is one.
+type RangeFetcher interface {
+	FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+}
+
+// errSpoilt is of a download whose earlier part turned out not to belong to it.
+var errSpoilt = errors.New("what was left of an earlier download is damaged")
+
+const (
+	downloadBuffer = 256 << 10
+	downloadAhead  = 4
+)
+
+// A download reads a blob from the file that holds its first bytes and then from its source, keeping what comes in the
+// file. Reading, hashing and keeping go on in a goroutine of their own, some buffers ahead of who reads the download.
+type download struct {
+	d      ocispec.Descriptor
+	claim  *claim
+	full   chan []byte // filled buffers, closed at the end
+	empty  chan []byte
+	cancel context.CancelFunc
+	err    error  // why full was closed: io.EOF for a blob that is right
+	rest   []byte // of the buffer being read
+	buf    []byte
+}
+
+func startDownload(ctx context.Context, src RangeFetcher, d ocispec.Descriptor, c *claim, m *meter) *download {
+	ctx, cancel := context.WithCancel(ctx)
+	dl := &download{
+		d: d, claim: c, cancel: cancel,
+		full: make(chan []byte, downloadAhead), empty: make(chan []byte, downloadAhead),
+	}
+	for range downloadAhead {
+		dl.empty <- make([]byte, min(downloadBuffer, d.Size+1))
+	}
+	go func() {
+		defer close(dl.full)
+		if dl.err = dl.run(ctx, src, m); dl.err == nil {
+			dl.err = io.EOF
+		}
+	}()
+	return dl
+}
+
+// run fills buffers until the blob is whole.
+func (dl *download) run(ctx context.Context, src RangeFetcher, m *meter) (err error) {
+	f, err := os.OpenFile(dl.claim.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if st, err := f.Stat(); err != nil {
+		return err
+	} else if st.Size() > dl.d.Size {
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+	}
+	h := sha256.New()
+	had, err := dl.pass(ctx, f, io.Discard, h, m)
+	if err != nil {
+		return err
+	}
+	r, err := src.FetchAt(ctx, dl.d, had)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := dl.pass(ctx, r, f, h, m); err != nil {
+		return err
+	}
+	if got := digest.NewDigestFromBytes(digest.SHA256, h.Sum(nil)); got != dl.d.Digest {
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+		if had > 0 {
+			return fmt.Errorf("%s: %w", dl.d.Digest, errSpoilt)
+		}
+		return fmt.Errorf("%s: registry sent the content of %s", dl.d.Digest, got)
+	}
+	return nil
+}
+
+// pass hands on all of r, up to the blob's size.
+func (dl *download) pass(ctx context.Context, r io.Reader, keep io.Writer, h hash.Hash, m *meter) (n int64, err error) {
+	for {
+		var buf []byte
+		select {
+		case buf = <-dl.empty:
+		case <-ctx.Done():
+			return n, ctx.Err()
+		}
+		k, rerr := fill(r, buf)
+		if k > 0 {
+			if _, err := keep.Write(buf[:k]); err != nil {
+				return n, err
+			}
+			h.Write(buf[:k])
+			m.add(k)
+			dl.full <- buf[:k] // never blocks: there are no more buffers than places
+		} else {
+			dl.empty <- buf
+		}
+		if n += int64(k); n > dl.d.Size {
+			return n, fmt.Errorf("%s: %w", dl.d.Digest, errSpoilt)
+		}
+		if rerr == io.EOF {
+			return n, nil
+		}
+		if rerr != nil {
+			return n, rerr
+		}
+	}
+}
+
+// fill reads until buf is full; unlike io.ReadFull it passes on the error as it was.
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var k int
+		k, err = r.Read(buf[n:])
+		n += k
+	}
+	return n, err
+}
+
+func (dl *download) Read(p []byte) (int, error) {
+	for len(dl.rest) == 0 {
+		if dl.buf != nil {
+			dl.empty <- dl.buf[:cap(dl.buf)]
+			dl.buf = nil
+		}
+		buf, ok := <-dl.full
+		if !ok {
+			return 0, dl.err
+		}
+		dl.buf, dl.rest = buf, buf
+	}
+	n := copy(p, dl.rest)
+	dl.rest = dl.rest[n:]
+	return n, nil
+}
+
+// Adopt renames the file that holds the blob; see [Adopter].
+func (dl *download) Adopt(path string) error {
+	if dl.err != io.EOF || len(dl.rest) > 0 {
+		return fmt.Errorf("%s: is not downloaded yet", dl.d.Digest)
+	}
+	return os.Rename(dl.claim.path, path)
+}
+
+// Close ends the download, wherever it is, and waits for it.
+func (dl *download) Close() error {
+	dl.cancel()
+	for range dl.full {
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package registry_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge/registry/registrytest"
+)
+
+var amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+
+// quick are limits that let a test give up within seconds.
+var quick = registry.Limits{
+	Headers: 400 * time.Millisecond, Idle: 400 * time.Millisecond, GiveUp: 3 * time.Second, Backoff: 5 * time.Millisecond,
+}
+
+// hermetic keeps the machine's own configuration away.
+func hermetic(t *testing.T) string {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("DOCKER_CONFIG", "")
+	t.Setenv("DOCKER_AUTH_CONFIG", "")
+	t.Setenv("REGISTRY_AUTH_FILE", "")
+	conf := filepath.Join(home, "registries.conf")
+	write(t, conf, "")
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
+	t.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(home, "none"))
+	return home
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func connect(t *testing.T, ref image.Reference, opts registry.Options) *registry.Repository {
+	t.Helper()
+	if opts.Limits == (registry.Limits{}) {
+		opts.Limits = quick
+	}
+	r, err := registry.Connect(ref, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// put copies an image of layers of these sizes into the registry under ref.
+func put(t *testing.T, ref image.Reference, seed uint64, sizes ...int) (*registrytest.Memory, ocispec.Descriptor) {
+	t.Helper()
+	src := registrytest.NewMemory()
+	d := src.AddImage(t, seed, amd64, false, sizes...)
+	repo := connect(t, ref, registry.Options{Limits: registry.Limits{GiveUp: time.Minute}})
+	if _, err := registry.Copy(t.Context(), repo, src, d, registry.CopyOptions{Name: ref}); err != nil {
+		t.Fatal(err)
+	}
+	return src, d
+}
+
+// pull resolves and copies to memory.
+func pull(ctx context.Context, repo *registry.Repository, opts registry.CopyOptions) (*registrytest.Memory, error) {
+	dst := registrytest.NewMemory()
+	d, err := repo.Resolve(ctx, repo.Reference())
+	if err != nil {
+		return dst, err
+	}
+	opts.Name = repo.Reference()
+	_, err = registry.Copy(ctx, dst, repo, d, opts)
+	return dst, err
+}
+
+func ExampleCredential_String() {
+	fmt.Println(registry.Credential{Username: "ann", Password: "secret"})
+	fmt.Printf("%#v %+v\n", registry.Credential{Username: "ann", Password: "secret"}, &registry.Credential{})
+	// Output:
+	// credential of ann
+	// credential of ann no credential
+}

@@ -1,0 +1,133 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Partial keeps downloads that are not finished, one file a blob, so that the next process goes on where the last one
+// stopped, and sees to it that of several processes one downloads a blob and the others wait. Safe for concurrent use, by
+// processes too.
+//
+//	<dir>/<hex>        the first bytes of the blob: not synced, not trusted, but hashed again when they are used
+//	<dir>/<hex>.lock   flocked by who downloads the blob, until others can see it in the store
+type Partial struct{ dir string }
+
+// OpenPartial keeps downloads in dir, which is made when the first one begins.
+func OpenPartial(dir string) *Partial { return &Partial{dir: dir} }
+
+// A claim is the right to download a blob.
+type claim struct {
+	lock *os.File
+	path string // of the bytes
+}
+
+func (p *Partial) path(d digest.Digest) string { return filepath.Join(p.dir, d.Encoded()) }
+
+// claim takes the right to download d, or returns nil if somebody else has it.
+func (p *Partial) claim(d digest.Digest) (*claim, error) {
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return nil, err
+	}
+	path := p.path(d)
+	for {
+		f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := tryLock(f)
+		if err != nil || !ok {
+			return nil, errors.Join(err, f.Close())
+		}
+		if sameFile(f, path+".lock") {
+			return &claim{lock: f, path: path}, nil
+		}
+		// Its last owner has removed it between our open and our lock.
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, syscall.EINTR):
+			return false, &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+func sameFile(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// release gives the claim up; what was downloaded stays, unless drop is set.
+func (c *claim) release(drop bool) error {
+	var err error
+	if drop {
+		if err = os.Remove(c.path); errors.Is(err, fs.ErrNotExist) {
+			err = nil // adopted
+		}
+	}
+	return errors.Join(err, os.Remove(c.path+".lock"), c.lock.Close())
+}
+
+// claimed downloads: how long to wait before asking again for a blob that another process has claimed.
+const claimPause = 20 * time.Millisecond
+
+func rest(ctx context.Context) error {
+	select {
+	case <-time.After(claimPause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Prune removes the downloads that nobody is at, and returns how many bytes that freed.
+func (p *Partial) Prune() (int64, error) {
+	entries, err := os.ReadDir(p.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	var freed int64
+	for _, e := range entries {
+		hex := strings.TrimSuffix(e.Name(), ".lock")
+		c, err := p.claim(digest.NewDigestFromEncoded(digest.SHA256, hex))
+		if err != nil {
+			return freed, err
+		}
+		if c == nil {
+			continue
+		}
+		if st, err := os.Stat(c.path); err == nil {
+			freed += st.Size()
+		}
+		if err := c.release(true); err != nil {
+			return freed, err
+		}
+	}
+	return freed, nil
+}

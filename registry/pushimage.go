@@ -1,0 +1,253 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-build/forge/image"
+)
+
+// PushOptions say how to push. The zero value compresses by gzip.
+type PushOptions struct {
+	Compression image.Compression  // of layers that are stored as tars
+	Recompress  bool               // compress layers anew that have another form than that
+	Platforms   []ocispec.Platform // which images of an index; none is all that are here
+	Concurrency int                // blobs on their way at once; 0 is 3
+	Progress    func(Event)        // called by one goroutine at a time; may be nil
+}
+
+// Push sends an image, or an index with those of its images that are here, to the repository and names it ref, which is a
+// reference of that repository. It returns the descriptor of what it pushed, which differs from d where layers had to be
+// compressed.
+func Push(ctx context.Context, repo *Repository, src Store, d ocispec.Descriptor, ref image.Reference, opts PushOptions) (ocispec.Descriptor, error) {
+	if !isIndex(d.MediaType) {
+		img, err := src.Image(ctx, d, nil)
+		if err != nil {
+			return d, err
+		}
+		return PushImage(ctx, repo, src, img, ref, opts)
+	}
+	raw, err := readDocument(ctx, src, d)
+	if err != nil {
+		return d, err
+	}
+	doc, err := parseDocument(d.MediaType, raw)
+	if err != nil {
+		return d, fmt.Errorf("%s: %w", d.Digest, err)
+	}
+	c := &copier{opts: CopyOptions{Platforms: opts.Platforms}}
+	chosen, err := c.choose(d, doc)
+	if err != nil {
+		return d, err
+	}
+	same := len(chosen) == len(*doc.Manifests)
+	pushed := chosen[:0:0]
+	for _, one := range chosen {
+		got, err := pushPart(ctx, repo, src, one, opts)
+		if errors.Is(err, fs.ErrNotExist) && opts.Platforms == nil {
+			same = false // an index of which not all was pulled
+			continue
+		}
+		if err != nil {
+			return d, err
+		}
+		same = same && got.Digest == one.Digest
+		got.Platform, got.Annotations = one.Platform, one.Annotations
+		pushed = append(pushed, got)
+	}
+	if len(pushed) == 0 {
+		return d, fmt.Errorf("index %s: none of its images is here: %w", d.Digest, fs.ErrNotExist)
+	}
+	if !same {
+		if d, raw, err = newIndex(pushed, doc.Annotations); err != nil {
+			return d, err
+		}
+	}
+	return d, repo.putManifest(ctx, d, raw, tagOr(ref, d))
+}
+
+// pushPart pushes an image of an index, which has no name of its own.
+func pushPart(ctx context.Context, repo *Repository, src Store, d ocispec.Descriptor, opts PushOptions) (ocispec.Descriptor, error) {
+	if have, err := src.Exists(ctx, d); err != nil || !have {
+		return d, errors.Join(err, fmt.Errorf("manifest %s: %w", d.Digest, fs.ErrNotExist))
+	}
+	if isIndex(d.MediaType) {
+		return d, fmt.Errorf("index %s: is part of another index, which cannot be pushed", d.Digest)
+	}
+	img, err := src.Image(ctx, d, nil)
+	if err != nil {
+		return d, err
+	}
+	return PushImage(ctx, repo, src, img, image.Reference{}, opts)
+}
+
+func tagOr(ref image.Reference, d ocispec.Descriptor) string {
+	if ref.Tag != "" {
+		return ref.Tag
+	}
+	return d.Digest.String()
+}
+
+// PushImage sends an image to the repository and names it ref; the zero Reference pushes it by digest only. Layers that are
+// stored as tars are compressed while they are sent, and the manifest that is pushed names the compressed forms; where
+// nothing has to be compressed, the manifest is pushed byte for byte. What the image now under that name has is taken to be
+// there, so that pushing after a small change asks for nothing else.
+func PushImage(ctx context.Context, repo *Repository, src Store, img *image.Image, ref image.Reference, opts PushOptions) (ocispec.Descriptor, error) {
+	if opts.Concurrency <= 0 {
+		opts.Concurrency = 3
+	}
+	p := &pusher{
+		repo: repo, src: src, img: img, opts: opts, slots: make(chan struct{}, opts.Concurrency),
+		rep: &reporter{f: opts.Progress}, there: map[digest.Digest]bool{},
+	}
+	if err := p.lookAtName(ctx, ref); err != nil {
+		return img.Descriptor, err
+	}
+	d, err := p.push(ctx, ref)
+	if len(p.there) > 0 && hasCode(err, "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID") {
+		// The registry has lost what an image of it names. Ask for everything.
+		clear(p.there)
+		p.prior = ""
+		d, err = p.push(ctx, ref)
+	}
+	return d, err
+}
+
+// A pusher is one PushImage.
+type pusher struct {
+	repo  *Repository
+	src   Store
+	img   *image.Image
+	opts  PushOptions
+	slots chan struct{}
+	rep   *reporter
+	prior digest.Digest          // what the name stands for now
+	there map[digest.Digest]bool // what that names
+	finder
+}
+
+// lookAtName finds out what the repository has under the name already. It is also the first request, which fails where the
+// registry is dead or we may not push.
+func (p *pusher) lookAtName(ctx context.Context, ref image.Reference) error {
+	if ref.Tag == "" {
+		return nil
+	}
+	e := p.repo.home()
+	d, raw, err := p.repo.getManifestFor(ctx, e, ref.String(), ref.Tag, e.push())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil && (errors.Is(err, errSchema1) || !answered(err) && !isConn(err)):
+		return nil // something that we cannot read, which is about to be replaced
+	case err != nil:
+		return err
+	}
+	doc, err := parseDocument(d.MediaType, raw)
+	if err != nil || isIndex(d.MediaType) {
+		return nil
+	}
+	p.prior = d.Digest
+	for _, child := range doc.children() {
+		p.there[child.Digest] = true
+	}
+	return nil
+}
+
+func isConn(err error) bool {
+	var ce *connError
+	return errors.As(err, &ce) || errors.Is(err, errRefused) || errors.Is(err, errPlain)
+}
+
+// push sends layers and configuration, then the manifest.
+func (p *pusher) push(ctx context.Context, ref image.Reference) (ocispec.Descriptor, error) {
+	layers := p.img.Layers()
+	sent := make([]ocispec.Descriptor, len(layers))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, l := range layers {
+		if isForeign(l.Blob.MediaType) {
+			return p.img.Descriptor, fmt.Errorf("layer %s %w", l.Blob.Digest, errForeign)
+		}
+		g.Go(func() (err error) {
+			if sent[i], err = p.layer(gctx, l); err != nil {
+				return fmt.Errorf("layer %s: %w", l.DiffID, err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return p.config(gctx) })
+	if err := g.Wait(); err != nil {
+		return p.img.Descriptor, err
+	}
+	d, raw, err := p.manifest(ctx, sent)
+	if err != nil || d.Digest == p.prior {
+		return d, err
+	}
+	if err := p.repo.putManifest(ctx, d, raw, tagOr(ref, d)); err != nil {
+		return d, err
+	}
+	p.rep.tell(d, Done, d.Size)
+	return d, nil
+}
+
+// config sends the configuration. It is small and mostly new: asking whether it is there would cost what sending it does.
+func (p *pusher) config(ctx context.Context) error {
+	d := p.img.Manifest.Config
+	if p.there[d.Digest] {
+		return nil
+	}
+	raw := p.img.RawConfig
+	_, err := p.repo.upload(ctx, d, func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(raw[offset:])), nil
+	}, "")
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return nil
+}
+
+// manifest makes the manifest of the image with its layers as they were sent.
+func (p *pusher) manifest(ctx context.Context, sent []ocispec.Descriptor) (ocispec.Descriptor, []byte, error) {
+	same := true
+	for i, d := range sent {
+		same = same && d.Digest == p.img.Manifest.Layers[i].Digest
+	}
+	if same {
+		raw, err := readDocument(ctx, p.src, p.img.Descriptor)
+		return p.img.Descriptor, raw, err
+	}
+	m := p.img.Manifest
+	m.MediaType, m.Config.MediaType = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig
+	m.Layers = make([]ocispec.Descriptor, len(sent))
+	for i, d := range sent {
+		d.MediaType = ociLayer(d.MediaType)
+		d.Annotations = p.img.Manifest.Layers[i].Annotations
+		m.Layers[i] = d
+	}
+	raw, err := json.Marshal(m)
+	d := ocispec.Descriptor{
+		MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw)), Platform: p.img.Descriptor.Platform,
+	}
+	return d, raw, err
+}
+
+// ociLayer is OCI's name for a layer's media type.
+func ociLayer(mediaType string) string {
+	switch mediaType {
+	case mediaTypeDockerLayer:
+		return ocispec.MediaTypeImageLayer
+	case mediaTypeDockerLayerGzip:
+		return ocispec.MediaTypeImageLayerGzip
+	case mediaTypeDockerLayerZstd:
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return mediaType
+}

@@ -1,0 +1,236 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/registry"
+)
+
+// maxManifest bounds a manifest, in bytes.
+const maxManifest = 4 << 20
+
+func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	if !validReference(t.what) {
+		return errManifestUnknown.with(t.what)
+	}
+	d, err := s.store.manifest(t.repo, t.what)
+	if err != nil {
+		return err
+	}
+	f, st, err := s.store.openBlob(t.repo, d.Digest)
+	if err != nil {
+		return errManifestUnknown.with(t.what)
+	}
+	defer f.Close()
+	w.Header().Set("Content-Type", d.MediaType)
+	serve(w, r, f, st, d.Digest.String())
+	return nil
+}
+
+func validReference(s string) bool { return validTag(s) || checkDigest(s) == nil }
+
+// A manifest is what the server looks at, of all that one says.
+type manifest struct {
+	MediaType    string              `json:"mediaType"`
+	ArtifactType string              `json:"artifactType"`
+	Config       *ocispec.Descriptor `json:"config"`
+	Subject      *ocispec.Descriptor `json:"subject"`
+	Annotations  map[string]string   `json:"annotations"`
+	Manifests    json.RawMessage     `json:"manifests"`
+}
+
+func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	if !validReference(t.what) {
+		return errTagInvalid.with(t.what)
+	}
+	raw, err := io.ReadAll(io.LimitReader(r.Body, maxManifest+1))
+	if err != nil {
+		return errUploadBroken
+	}
+	if len(raw) > maxManifest {
+		return errManifestTooBig
+	}
+	d := ocispec.Descriptor{Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	isTag := validTag(t.what)
+	if !isTag && t.what != d.Digest.String() {
+		return errDigestInvalid.with("content has " + d.Digest.String())
+	}
+	var m manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return errManifestInvalid.with(err.Error())
+	}
+	if d.MediaType, err = mediaType(r, m); err != nil {
+		return err
+	}
+	if err := s.checkChildren(t.repo, d.MediaType, raw); err != nil {
+		return err
+	}
+	if err := s.storeManifest(t.repo, d, m, raw); err != nil {
+		return err
+	}
+	if isTag {
+		if err := s.store.putRecord(s.store.in(t.repo, "_tags", t.what), []byte(d.Digest.String()+"\n")); err != nil {
+			return err
+		}
+	}
+	w.Header().Set("Location", "/v2/"+t.repo+"/manifests/"+d.Digest.String())
+	w.Header().Set("Docker-Content-Digest", d.Digest.String())
+	if m.Subject != nil {
+		w.Header().Set("OCI-Subject", m.Subject.Digest.String())
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// mediaType is what the request says that the manifest is, or the manifest itself.
+func mediaType(r *http.Request, m manifest) (string, error) {
+	said := r.Header.Get("Content-Type")
+	if said == "" {
+		said = m.MediaType
+	}
+	if said == "" {
+		said = ocispec.MediaTypeImageManifest
+		if m.Manifests != nil {
+			said = ocispec.MediaTypeImageIndex
+		}
+	}
+	t, _, err := mime.ParseMediaType(said)
+	if err != nil {
+		return "", errManifestInvalid.with("Content-Type " + said)
+	}
+	return t, nil
+}
+
+// checkChildren makes sure that the repository has all that the manifest names, so that what is listed can be pulled.
+func (s *Server) checkChildren(repo, mediaType string, raw []byte) error {
+	children, err := registry.Children(mediaType, raw)
+	if err != nil {
+		return errManifestInvalid.with(err.Error())
+	}
+	for _, d := range children {
+		if registry.IsForeign(d.MediaType) {
+			continue
+		}
+		path := s.store.blob(repo, d.Digest)
+		if registry.IsManifest(d.MediaType) {
+			path = s.store.in(repo, "_manifests", d.Digest.Encoded())
+		}
+		st, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return errManifestBlob.with(d.Digest.String())
+		}
+		if err != nil {
+			return err
+		}
+		if !registry.IsManifest(d.MediaType) && st.Size() != d.Size {
+			return errManifestInvalid.with("size of " + d.Digest.String())
+		}
+	}
+	return nil
+}
+
+// storeManifest stores content, then the records that make it visible.
+func (s *Server) storeManifest(repo string, d ocispec.Descriptor, m manifest, raw []byte) error {
+	if err := s.store.putContent(repo, d.Digest, raw); err != nil {
+		return err
+	}
+	if m.Subject != nil {
+		if err := checkDigest(m.Subject.Digest.String()); err != nil {
+			return errManifestInvalid.with("subject: " + err.Error())
+		}
+		about := d
+		about.ArtifactType, about.Annotations = m.ArtifactType, m.Annotations
+		if about.ArtifactType == "" && m.Config != nil {
+			about.ArtifactType = m.Config.MediaType
+		}
+		record, err := json.Marshal(about)
+		if err != nil {
+			return err
+		}
+		if err := s.store.putRecord(s.store.in(repo, "_referrers", m.Subject.Digest.Encoded(), d.Digest.Encoded()), record); err != nil {
+			return err
+		}
+	}
+	record, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	return s.store.putRecord(s.store.in(repo, "_manifests", d.Digest.Encoded()), record)
+}
+
+// deleteManifest removes a tag, or a manifest with all its tags.
+func (s *Server) deleteManifest(w http.ResponseWriter, _ *http.Request, t target) error {
+	if !validReference(t.what) {
+		return errManifestUnknown.with(t.what)
+	}
+	d, err := s.store.manifest(t.repo, t.what)
+	if err != nil {
+		return err
+	}
+	if validTag(t.what) {
+		err = removeRecord(s.store.in(t.repo, "_tags", t.what))
+	} else {
+		err = s.removeManifest(t.repo, d)
+	}
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func (s *Server) removeManifest(repo string, d ocispec.Descriptor) error {
+	tags, err := names(s.store.in(repo, "_tags"))
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		path := s.store.in(repo, "_tags", tag)
+		if at, err := s.store.manifest(repo, tag); err == nil && at.Digest == d.Digest {
+			if err := removeRecord(path); err != nil {
+				return err
+			}
+		}
+	}
+	var m manifest
+	if f, _, err := s.store.openBlob(repo, d.Digest); err == nil {
+		err = json.NewDecoder(f).Decode(&m)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	if m.Subject != nil && checkDigest(m.Subject.Digest.String()) == nil {
+		if err := removeRecord(s.store.in(repo, "_referrers", m.Subject.Digest.Encoded(), d.Digest.Encoded())); err != nil {
+			return err
+		}
+	}
+	if err := removeRecord(s.store.in(repo, "_manifests", d.Digest.Encoded())); err != nil {
+		return err
+	}
+	if err := s.store.drop(repo, d.Digest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// removeRecord removes a small file durably; that it is gone already is no error.
+func removeRecord(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}

@@ -1,0 +1,262 @@
+// Package server is a private registry: it serves the OCI distribution API 1.1 from a directory.
+//
+// Content is kept once, under its digest, and belongs to the repositories that have a hard link to it; what the last one
+// gives up is gone. All is written aside, synced and renamed before it is acknowledged, so that a crash at any moment
+// leaves a registry that works. One process at a time serves a directory.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Options say what to serve and to whom.
+type Options struct {
+	Root     string          // directory of the store; made if it is not there
+	Htpasswd string          // file of user:bcrypt lines that may use the registry; "" is everybody
+	CertFile string          // of TLS, PEM; "" is http
+	KeyFile  string          // of TLS, PEM
+	Served   func(r Request) // told, by any goroutine, of each request that was answered; may be nil
+}
+
+// A Request is one that was answered.
+type Request struct {
+	Method, Path, User string
+	Status             int
+	Bytes              int64 // of the answer's body
+	Took               time.Duration
+}
+
+// A Server answers the requests of registry clients. Safe for concurrent use.
+type Server struct {
+	opts    Options
+	store   *store
+	users   *users
+	uploads uploads
+}
+
+// New opens the store. Close gives it back.
+func New(opts Options) (*Server, error) {
+	if (opts.CertFile == "") != (opts.KeyFile == "") {
+		return nil, errors.New("registry: TLS needs a certificate and a key")
+	}
+	s := &Server{opts: opts}
+	if opts.Htpasswd != "" {
+		var err error
+		if s.users, err = readUsers(opts.Htpasswd); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.store, err = openStore(opts.Root); err != nil {
+		return nil, err
+	}
+	s.uploads.open = map[string]*session{}
+	return s, nil
+}
+
+// Close gives the directory back.
+func (s *Server) Close() error { return s.store.close() }
+
+// Serve answers requests on l until ctx ends, then lets those under way finish for up to 5 s. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	hs := &http.Server{Handler: s, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err := hs.Shutdown(sctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = hs.Close()
+		}
+		stopped <- err
+	})
+	var err error
+	if s.opts.CertFile != "" {
+		err = hs.ServeTLS(l, s.opts.CertFile, s.opts.KeyFile)
+	} else {
+		err = hs.Serve(l)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return err
+	}
+	return <-stopped
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	c := &counter{ResponseWriter: w, status: http.StatusOK}
+	c.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	c.Header().Set("X-Content-Type-Options", "nosniff")
+	user, ok := s.users.allow(r)
+	if !ok {
+		c.Header().Set("WWW-Authenticate", `Basic realm="forge registry"`)
+		fail(c, errUnauthorized)
+	} else if err := s.route(c, r); err != nil {
+		fail(c, err)
+	}
+	if s.opts.Served != nil {
+		s.opts.Served(Request{
+			Method: r.Method, Path: r.URL.Path, User: user, Status: c.status, Bytes: c.bytes, Took: time.Since(start),
+		})
+	}
+}
+
+// A counter notes what was answered.
+type counter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	begun  bool
+}
+
+func (c *counter) WriteHeader(status int) {
+	c.status, c.begun = status, true
+	c.ResponseWriter.WriteHeader(status)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.begun = true
+	n, err := c.ResponseWriter.Write(p)
+	c.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom keeps sendfile(2) possible.
+func (c *counter) ReadFrom(r readerOnly) (int64, error) {
+	c.begun = true
+	n, err := readFrom(c.ResponseWriter, r)
+	c.bytes += n
+	return n, err
+}
+
+// Unwrap lets http.ResponseController find the connection.
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// A target is what a path names.
+type target struct {
+	repo string
+	kind string // tags, manifests, blobs, uploads or referrers
+	what string // tag, digest, or the ID of an upload; "" for the collection
+}
+
+// parsePath reads /v2/<name>/<kind>/<what>. Names may have parts that look like kinds, so the end of the path decides.
+func parsePath(path string) (t target, ok bool) {
+	parts := strings.Split(path, "/")
+	n := len(parts)
+	join := func(k int) string { return strings.Join(parts[:k], "/") }
+	switch {
+	case n >= 3 && parts[n-2] == "tags" && parts[n-1] == "list":
+		t = target{join(n - 2), "tags", ""}
+	case n >= 4 && parts[n-3] == "blobs" && parts[n-2] == "uploads":
+		t = target{join(n - 3), "uploads", parts[n-1]}
+	case n >= 3 && parts[n-2] == "blobs" && parts[n-1] == "uploads":
+		t = target{join(n - 2), "uploads", ""}
+	case n >= 3 && (parts[n-2] == "manifests" || parts[n-2] == "blobs" || parts[n-2] == "referrers"):
+		t = target{join(n - 2), parts[n-2], parts[n-1]}
+	default:
+		return t, false
+	}
+	return t, true
+}
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
+	path, ok := strings.CutPrefix(r.URL.Path, "/v2")
+	if !ok {
+		return errNotFound
+	}
+	switch path {
+	case "", "/":
+		return answerJSON(w, "application/json", struct{}{})
+	case "/_catalog":
+		return s.catalog(w, r)
+	}
+	t, ok := parsePath(strings.TrimPrefix(path, "/"))
+	if !ok {
+		return errNotFound
+	}
+	if !validName(t.repo) {
+		return errNameInvalid.with(t.repo)
+	}
+	handler := s.handlers()[t.kind+" "+r.Method]
+	if handler == nil {
+		return errUnsupported.with(fmt.Sprintf("%s of %s", r.Method, t.kind))
+	}
+	return handler(w, r, t)
+}
+
+type handler func(http.ResponseWriter, *http.Request, target) error
+
+func (s *Server) handlers() map[string]handler {
+	return map[string]handler{
+		"tags GET":         s.listTags,
+		"manifests GET":    s.getManifest,
+		"manifests HEAD":   s.getManifest,
+		"manifests PUT":    s.putManifest,
+		"manifests DELETE": s.deleteManifest,
+		"blobs GET":        s.getBlob,
+		"blobs HEAD":       s.getBlob,
+		"blobs DELETE":     s.deleteBlob,
+		"uploads POST":     s.startUpload,
+		"uploads GET":      s.statusUpload,
+		"uploads PATCH":    s.patchUpload,
+		"uploads PUT":      s.putUpload,
+		"uploads DELETE":   s.cancelUpload,
+		"referrers GET":    s.listReferrers,
+	}
+}
+
+// validName tells whether a repository may be called so (OCI distribution spec, "Pulling manifests"). A name is a path in
+// the store: nothing of it may be empty, begin with a dot or an underscore.
+func validName(name string) bool {
+	if len(name) > 255 {
+		return false
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if !validPart(part) {
+			return false
+		}
+	}
+	return true
+}
+
+func validPart(part string) bool {
+	alnum := func(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
+	if part == "" || !alnum(part[0]) || !alnum(part[len(part)-1]) {
+		return false
+	}
+	for i := 0; i < len(part); {
+		j := i
+		for j < len(part) && !alnum(part[j]) {
+			j++
+		}
+		switch sep := part[i:j]; {
+		case sep == "", sep == ".", sep == "_", sep == "__", strings.Trim(sep, "-") == "":
+		default:
+			return false
+		}
+		i = j + 1
+	}
+	return true
+}
+
+// validTag tells whether a tag may be called so.
+func validTag(tag string) bool {
+	if tag == "" || len(tag) > 128 || tag[0] == '.' || tag[0] == '-' {
+		return false
+	}
+	for i := range len(tag) {
+		c := tag[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return true
+}

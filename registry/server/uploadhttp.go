@@ -1,0 +1,141 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	if t.what != "" {
+		return errUnsupported.with("POST to an upload")
+	}
+	q := r.URL.Query()
+	if mount := q.Get("mount"); mount != "" {
+		if err := checkDigest(mount); err != nil {
+			return err
+		}
+		if from := q.Get("from"); validName(from) {
+			mounted, err := s.store.mount(from, t.repo, digest.Digest(mount))
+			if err != nil {
+				return err
+			}
+			if mounted {
+				return created(w, t.repo, mount)
+			}
+		}
+	}
+	dgst := q.Get("digest")
+	if dgst != "" {
+		if err := checkDigest(dgst); err != nil {
+			return err
+		}
+	}
+	u, err := s.begin(t.repo)
+	if err != nil {
+		return err
+	}
+	if dgst == "" {
+		return u.state(w, http.StatusAccepted)
+	}
+	return s.finish(w, r, u, dgst)
+}
+
+func (s *Server) statusUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	u, err := s.find(t.repo, t.what)
+	if err != nil {
+		return err
+	}
+	release, err := u.take(w, r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return u.state(w, http.StatusNoContent)
+}
+
+func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	u, err := s.find(t.repo, t.what)
+	if err != nil {
+		return err
+	}
+	release, err := u.take(w, r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := u.append(r); err != nil {
+		u.stateHeader(w) // so that the client can go on from here
+		return err
+	}
+	return u.state(w, http.StatusAccepted)
+}
+
+func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	u, err := s.find(t.repo, t.what)
+	if err != nil {
+		return err
+	}
+	dgst := r.URL.Query().Get("digest")
+	if err := checkDigest(dgst); err != nil {
+		return err
+	}
+	return s.finish(w, r, u, dgst)
+}
+
+// finish takes the last part of an upload and makes a blob of all parts.
+func (s *Server) finish(w http.ResponseWriter, r *http.Request, u *session, dgst string) error {
+	release, err := u.take(w, r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := u.append(r); err != nil {
+		u.stateHeader(w)
+		return err
+	}
+	got, err := u.digest()
+	if err != nil {
+		return err
+	}
+	if got.String() != dgst {
+		return errors.Join(errDigestInvalid.with("content has "+got.String()), s.forget(u, true))
+	}
+	if err := syncFile(u.path); err != nil {
+		return err
+	}
+	if err := s.store.adopt(u.path, u.repo, got); err != nil {
+		return err
+	}
+	if err := s.forget(u, false); err != nil {
+		return err
+	}
+	return created(w, u.repo, dgst)
+}
+
+func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	u, err := s.find(t.repo, t.what)
+	if err != nil {
+		return err
+	}
+	release, err := u.take(w, r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := s.forget(u, true); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
