@@ -1,0 +1,203 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sort"
+	"strings"
+)
+
+// The on-disk format of EROFS, as far as an index uses it: blocks of 512 bytes, so that file data can lie where a tar has
+// put it; extended inodes only, as every file has an mtime of its own; file data in chunks of device 1, which is the tar.
+// (Linux, fs/erofs/erofs_fs.h.)
+const (
+	erofsMagic      = 0xE0F5E1E2
+	erofsSuper      = 1024 // offset of the super block
+	erofsDevice     = 1152 // offset of the slot of device 1, a multiple of its size
+	erofsDeviceSize = 128
+	erofsInodes     = 1536 // offset of the first inode, the root's
+
+	erofsBlockBits = 9
+	erofsBlock     = 1 << erofsBlockBits
+	erofsSlotBits  = 5 // an inode's number is its offset in slots of 32 bytes
+	erofsInode     = 64
+	erofsDirent    = 12
+	erofsChunk     = 8
+	erofsXattrHead = 12
+
+	erofsCompat   = 0x1 | 0x2 // checksum, mtime
+	erofsIncompat = 0x4 | 0x8 // chunked files, device table
+
+	erofsFlatPlain   = 0 // i_format's layouts
+	erofsFlatInline  = 2
+	erofsChunkBased  = 4
+	erofsChunkFormat = 0x20 // chunk indexes of 8 bytes
+	erofsChunkBits   = 0x1f
+	erofsHole        = 1<<32 - 1
+
+	maxXattrs = erofsXattrHead + 4*(1<<16-2) // what i_xattr_icount can say
+
+	// offInodeFlags is in bytes of the inode that Linux leaves alone.
+	offInodeFlags = 48
+)
+
+// Flags of an inode of an index.
+const (
+	// flagImplied marks a directory that the tar does not have, only something in it: what lies below says its metadata.
+	flagImplied = 1 << iota
+	// flagOpaque marks a directory that hides what lies below; it has overlayfs's attribute too.
+	flagOpaque
+)
+
+// Types of a file as in stat(2); the same on every architecture of Linux.
+const (
+	modeType    = 0o170000
+	modeFIFO    = 0o010000
+	modeChar    = 0o020000
+	modeDir     = 0o040000
+	modeBlock   = 0o060000
+	modeRegular = 0o100000
+	modeLink    = 0o120000
+	modeSocket  = 0o140000
+	modePerm    = 0o7777
+)
+
+// erofsType is the file type that a directory entry of EROFS repeats.
+func erofsType(mode uint32) byte {
+	switch mode & modeType {
+	case modeRegular:
+		return 1
+	case modeDir:
+		return 2
+	case modeChar:
+		return 3
+	case modeBlock:
+		return 4
+	case modeFIFO:
+		return 5
+	case modeSocket:
+		return 6
+	case modeLink:
+		return 7
+	}
+	return 0
+}
+
+// xattrPrefixes are the name prefixes that EROFS writes as a number.
+var xattrPrefixes = []struct {
+	prefix string
+	index  byte
+}{{"user.", 1}, {"trusted.", 4}, {"security.", 6}}
+
+// keepXattr tells whether an attribute belongs into a layer. The others describe the machine (security.selinux,
+// system.posix_acl_*) or would speak to overlayfs (trusted.*, user.overlay.*).
+func keepXattr(name string) bool {
+	return name == "security.capability" ||
+		strings.HasPrefix(name, "user.") && len(name) > len("user.") && !strings.HasPrefix(name, "user.overlay.")
+}
+
+// encodeXattrs renders the attributes to keep as entries of EROFS, sorted by name; "" if there are none.
+func encodeXattrs(xattrs map[string]string) (string, error) {
+	if len(xattrs) == 0 {
+		return "", nil
+	}
+	names := make([]string, 0, len(xattrs))
+	for name := range xattrs {
+		if keepXattr(name) {
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	var b []byte
+	var err error
+	for _, name := range names {
+		if b, err = appendXattr(b, name, xattrs[name]); err != nil {
+			return "", err
+		}
+	}
+	// The attribute of an opaque directory must always find room.
+	if len(b) > maxXattrs-64 {
+		return "", fmt.Errorf("extended attributes take %d bytes, more than an index can hold", len(b))
+	}
+	return string(b), nil
+}
+
+func appendXattr(b []byte, name, value string) ([]byte, error) {
+	for _, p := range xattrPrefixes {
+		suffix, ok := strings.CutPrefix(name, p.prefix)
+		if !ok {
+			continue
+		}
+		if len(name) > 255 || len(value) > 1<<16-1 {
+			return nil, fmt.Errorf("extended attribute %.64q: name of %d or value of %d bytes is too long", name, len(name), len(value))
+		}
+		b = append(b, byte(len(suffix)), p.index)
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(value)))
+		b = append(b, suffix...)
+		b = append(b, value...)
+		return append(b, make([]byte, -len(b)&3)...), nil
+	}
+	return nil, fmt.Errorf("extended attribute %.64q has no known prefix", name)
+}
+
+var errXattrs = errors.New("extended attributes reach out of their inode")
+
+// decodeXattrs reads entries of EROFS, handing on full names.
+func decodeXattrs(b []byte, yield func(name, value string)) error {
+	for len(b) > 0 {
+		if len(b) < 4 {
+			return errXattrs
+		}
+		nameLen, index, valueLen := int(b[0]), b[1], int(binary.LittleEndian.Uint16(b[2:]))
+		end := 4 + nameLen + valueLen
+		if end > len(b) {
+			return errXattrs
+		}
+		for _, p := range xattrPrefixes {
+			if p.index == index {
+				yield(p.prefix+string(b[4:4+nameLen]), string(b[4+nameLen:end]))
+			}
+		}
+		b = b[min(len(b), (end+3)&^3):]
+	}
+	return nil
+}
+
+// erofsSuperblock renders the first three blocks of an index: nothing, the super block and the slot of the tar.
+func erofsSuperblock(rootNID uint16, inodes uint64, blocks, tarBlocks uint32, sum [32]byte) []byte {
+	b := make([]byte, erofsInodes)
+	le := binary.LittleEndian
+	s := b[erofsSuper:]
+	le.PutUint32(s[0:], erofsMagic)
+	le.PutUint32(s[8:], erofsCompat)
+	s[12] = erofsBlockBits
+	le.PutUint16(s[14:], rootNID)
+	le.PutUint64(s[16:], inodes)
+	le.PutUint32(s[36:], blocks)
+	copy(s[48:64], sum[:]) // a file system of its own to overlayfs, and the same for the same layer
+	le.PutUint32(s[80:], erofsIncompat)
+	le.PutUint16(s[86:], 1) // devices
+	le.PutUint16(s[88:], erofsDevice/erofsDeviceSize)
+
+	d := b[erofsDevice:]
+	const digits = "0123456789abcdef"
+	for i, c := range sum {
+		d[2*i], d[2*i+1] = digits[c>>4], digits[c&15]
+	}
+	le.PutUint32(d[64:], tarBlocks)
+
+	le.PutUint32(s[4:], erofsChecksum(b))
+	return b
+}
+
+// erofsChecksum is of the block that the super block begins, its own field being zero: CRC-32C without the last inversion.
+func erofsChecksum(b []byte) uint32 {
+	return ^crc32.Checksum(b[erofsSuper:erofsSuper+erofsBlock], crc32.MakeTable(crc32.Castagnoli))
+}
+
+// encodeDev is how Linux writes a device number of 12 + 20 bits.
+func encodeDev(major, minor uint32) uint32 { return minor&0xff | major<<8 | minor&^0xff<<12 }
+
+func decodeDev(d uint32) (major, minor uint32) { return d >> 8 & 0xfff, d&0xff | d>>12&0xfff00 }

@@ -1,0 +1,83 @@
+package snapshot
+
+import (
+	"encoding/binary"
+)
+
+// A dirEntry is a name in a directory of an index.
+type dirEntry struct {
+	name string
+	slot uint32
+	kind byte
+}
+
+// entries returns what is in a directory, itself and its parent among the others: EROFS wants all of them sorted, and some
+// names come before ".".
+func (e *erofsEncoder) entries(dir int32) []dirEntry {
+	self, up := dirEntry{".", e.at(dir).slot, 2}, dirEntry{"..", e.at(e.names[dir].parent).slot, 2}
+	list := e.dirs[:0]
+	dot, dotdot := false, false
+	for _, kid := range e.kidsOf(dir) {
+		name := e.names[kid].name
+		if !dot && name > "." {
+			list, dot = append(list, self), true
+		}
+		if !dotdot && name > ".." {
+			list, dotdot = append(list, up), true
+		}
+		list = append(list, dirEntry{name, e.at(kid).slot, erofsType(e.file(kid).mode)})
+	}
+	if !dot {
+		list = append(list, self)
+	}
+	if !dotdot {
+		list = append(list, up)
+	}
+	e.dirs = list
+	return list
+}
+
+// dirBlockLen is how many entries fit into one block, and the bytes they take.
+func dirBlockLen(list []dirEntry) (n, used int) {
+	for n < len(list) && used+erofsDirent+len(list[n].name) <= erofsBlock {
+		used += erofsDirent + len(list[n].name)
+		n++
+	}
+	return n, used
+}
+
+// dirSize is the size of a directory with these entries. Only the last block is not counted whole.
+func dirSize(list []dirEntry) int64 {
+	size := int64(0)
+	for {
+		n, used := dirBlockLen(list)
+		if list = list[n:]; len(list) == 0 {
+			return size + int64(used)
+		}
+		size += erofsBlock
+	}
+}
+
+// writeDir writes those blocks of a directory that begin at from or later and before to. In a block, all entries come
+// before all names; a name ends where the next one begins, or at a zero.
+func (e *erofsEncoder) writeDir(list []dirEntry, from, to int64) {
+	for at := int64(0); at < to; at += erofsBlock {
+		n, used := dirBlockLen(list)
+		if at >= from {
+			var b [erofsBlock]byte
+			nameAt := n * erofsDirent
+			for i, d := range list[:n] {
+				ent := b[i*erofsDirent:]
+				binary.LittleEndian.PutUint64(ent, uint64(d.slot))
+				binary.LittleEndian.PutUint16(ent[8:], uint16(nameAt))
+				ent[10] = d.kind
+				nameAt += copy(b[nameAt:], d.name)
+			}
+			if n < len(list) {
+				used = erofsBlock
+			}
+			e.write(b[:used])
+		}
+		list = list[n:]
+	}
+}

@@ -1,0 +1,177 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/image"
+)
+
+// need skips a test that cannot run here, unless FORGE_TEST_MUST says that it must.
+func need(t testing.TB, what string, ok bool) {
+	t.Helper()
+	if ok {
+		return
+	}
+	for must := range strings.SplitSeq(os.Getenv("FORGE_TEST_MUST"), ",") {
+		if must == what {
+			t.Fatalf("needs %s", what)
+		}
+	}
+	t.Skipf("needs %s", what)
+}
+
+// mountErofs mounts a layer's tar by its index, with the kernel's own calls, and returns the root.
+func mountErofs(t testing.TB, s *Store, layer image.Layer) string {
+	t.Helper()
+	need(t, "root", os.Getuid() == 0)
+	tar, err := s.layout.OpenTar(context.Background(), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tar.Close()
+	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
+	need(t, "erofs", err == nil)
+	defer unix.Close(fd)
+	for key, value := range map[string]string{"source": indexPath(t, s, layer), "device": fmt.Sprintf("/proc/self/fd/%d", tar.Fd())} {
+		if err := unix.FsconfigSetString(fd, key, value); err != nil {
+			t.Fatalf("%s=%s: %v", key, value, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fd); err != nil {
+		b := make([]byte, 1000)
+		n, _ := unix.Read(fd, b)
+		t.Fatalf("mount: %v: %s", err, b[:max(n, 0)])
+	}
+	mfd, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(mfd) })
+	return fmt.Sprintf("/proc/self/fd/%d", mfd)
+}
+
+// A hostTree reads a mounted directory as a Tree, in the plainest way.
+type hostTree struct {
+	Tree
+	root string
+}
+
+func (h hostTree) Open(name string) (io.ReadCloser, error) {
+	return os.Open(filepath.Join(h.root, name))
+}
+
+func (h hostTree) Lstat(name string) (Entry, error) {
+	path := filepath.Join(h.root, name) // of the root: with a slash, as /proc/self/fd has links
+	if name == "." {
+		path += "/."
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return Entry{}, err
+	}
+	e := Entry{
+		Name: filepath.Base(name), Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, ModTime: time.Unix(st.Mtim.Sec, st.Mtim.Nsec),
+		Rdev: st.Rdev, Nlink: uint32(st.Nlink), Inode: st.Ino,
+	}
+	if st.Mode&modeType == modeLink {
+		var err error
+		if e.Link, err = os.Readlink(path); err != nil {
+			return Entry{}, err
+		}
+	}
+	list := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(path, list)
+	if err != nil {
+		return Entry{}, err
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+		if !keepXattr(name) {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		n, err := unix.Lgetxattr(path, name, value)
+		if err != nil {
+			return Entry{}, err
+		}
+		if e.Xattrs == nil {
+			e.Xattrs = make(map[string]string)
+		}
+		e.Xattrs[name] = string(value[:n])
+	}
+	return e, nil
+}
+
+func (h hostTree) ReadDir(name string) ([]Entry, error) {
+	list, err := os.ReadDir(filepath.Join(h.root, name) + "/.")
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, d := range list {
+		e, err := h.Lstat(joinPath(name, d.Name()))
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+func TestLayerMounted(t *testing.T) {
+	s := openStore(t)
+	files := everyKind()
+	layer := writeLayer(t, s, files)
+	root := hostTree{root: mountErofs(t, s, layer)}
+	view := viewOf(t, s, layer)
+	diffLines(t, listTree(t, root), listTree(t, view))
+	for _, name := range []string{"first", "second", "dir", "big", "."} {
+		h, err := root.Lstat(name)
+		v, err2 := view.Lstat(name)
+		if err != nil || err2 != nil || h.Nlink != v.Nlink {
+			t.Errorf("%s: %d links in the kernel's eyes, %d in the view's (%v, %v)", name, h.Nlink, v.Nlink, err, err2)
+		}
+	}
+	// Whatever is in the tree is found by name, too, and nothing else is.
+	for _, name := range []string{"nothing", "dir/nothing", "!", "~", ".", ".."} {
+		if _, err := os.Lstat(filepath.Join(root.root, "dir/none", name+"x")); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestBigDirectoryMounted(t *testing.T) {
+	s := openStore(t)
+	const n = 50000
+	files := []testFile{{path: "many", Entry: mode(modeDir, 0o755)}}
+	for i := range n {
+		files = append(files, testFile{path: fmt.Sprintf("many/%05d", i), Entry: mode(modeRegular, 0o644)})
+	}
+	layer := writeLayer(t, s, files)
+	root := mountErofs(t, s, layer)
+	list, err := os.ReadDir(root + "/many/.")
+	if err != nil || len(list) != n {
+		t.Fatalf("%d entries, %v", len(list), err)
+	}
+	view := viewOf(t, s, layer)
+	for i := 0; i < n; i += 997 {
+		name := fmt.Sprintf("many/%05d", i)
+		if _, err := os.Lstat(filepath.Join(root, name)); err != nil {
+			t.Error(err)
+		}
+		if _, err := view.Lstat(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := view.Lstat("many/50000"); !os.IsNotExist(err) {
+		t.Errorf("many/50000: %v", err)
+	}
+}

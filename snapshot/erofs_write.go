@@ -1,0 +1,301 @@
+package snapshot
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// A sparseMap says where the chunks of a sparse file are: 1<<bits blocks each, from a block of the tar or erofsHole.
+type sparseMap struct {
+	bits   uint8
+	chunks []uint32
+}
+
+// encode writes the index of a tar of tarSize bytes whose SHA-256 is sum. Equal files give equal bytes, in whatever order
+// they came.
+func (b *indexBuilder) encode(w io.Writer, tarSize int64, sum [32]byte) error {
+	e := erofsEncoder{indexBuilder: b, w: bufio.NewWriterSize(w, 256<<10)}
+	e.children()
+	if err := e.place(); err != nil {
+		return err
+	}
+	blocks := (tarSize + erofsBlock - 1) >> erofsBlockBits
+	if blocks >= erofsHole || e.end>>erofsBlockBits >= erofsHole {
+		return fmt.Errorf("layer of %d bytes is too big to be mounted", tarSize)
+	}
+	e.w.Write(erofsSuperblock(erofsInodes>>erofsSlotBits, uint64(len(e.order)), uint32(e.end>>erofsBlockBits), uint32(blocks), sum))
+	e.pos = erofsInodes
+	for _, n := range e.order {
+		e.writeInode(n)
+	}
+	for _, n := range e.order {
+		e.writeBlocks(n)
+	}
+	e.pad(e.end)
+	return e.w.Flush() // tells of earlier errors, too
+}
+
+// An erofsEncoder lays out an index: first all inodes, with their attributes, chunk indexes and short contents behind
+// them, directory after directory; then the contents that are longer.
+type erofsEncoder struct {
+	*indexBuilder
+	w   *bufio.Writer
+	pos int64
+	end int64
+
+	kids  []int32 // names, by directory
+	first []int32 // by name of a directory: where its kids begin
+	order []int32 // names, each that of another inode, as they are laid out
+	byIno []placed
+	dirs  []dirEntry // reused
+}
+
+// A placed inode has its place in the index.
+type placed struct {
+	slot  uint32 // offset / 32; 0: not yet
+	nlink uint32
+	block uint32 // of contents that do not lie behind the inode
+	size  int64  // of the contents that the index holds, a directory's entries or a link's target
+}
+
+// children sorts the living names by directory and name.
+func (e *erofsEncoder) children() {
+	e.first = make([]int32, len(e.names)+1)
+	for _, n := range e.names[1:] {
+		if n.inode >= 0 {
+			e.first[n.parent+1]++
+		}
+	}
+	for i := 1; i < len(e.first); i++ {
+		e.first[i] += e.first[i-1]
+	}
+	e.kids = make([]int32, e.first[len(e.names)])
+	next := slices.Clone(e.first)
+	for id, n := range e.names[1:] {
+		if n.inode >= 0 {
+			e.kids[next[n.parent]] = int32(id + 1)
+			next[n.parent]++
+		}
+	}
+}
+
+// kidsOf returns the names in a directory.
+func (e *erofsEncoder) kidsOf(dir int32) []int32 { return e.kids[e.first[dir]:e.first[dir+1]] }
+
+// place gives every inode its place, breadth first, so that the files of a directory lie together.
+func (e *erofsEncoder) place() error {
+	e.byIno = make([]placed, len(e.inodes))
+	e.order = append(make([]int32, 0, len(e.inodes)), 0)
+	e.byIno[0].nlink = 2
+	for i := 0; i < len(e.order); i++ {
+		dir := e.order[i]
+		if !e.isDir(dir) {
+			continue
+		}
+		kids := e.kidsOf(dir)
+		slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(e.names[a].name, e.names[b].name) })
+		for _, kid := range kids {
+			p := &e.byIno[e.names[kid].inode]
+			if p.nlink++; p.nlink == 1 {
+				e.order = append(e.order, kid)
+			}
+			if e.isDir(kid) {
+				p.nlink++ // its own "."
+				e.byIno[e.names[dir].inode].nlink++
+			}
+		}
+	}
+	pos := int64(erofsInodes)
+	for _, n := range e.order {
+		p := e.at(n)
+		p.size = e.contentSize(n)
+		head := e.headSize(n)
+		size := head + e.tail(n, head)
+		if size > head && pos&(erofsBlock-1)+size > erofsBlock {
+			pos = align(pos, erofsBlock) // contents behind an inode may not cross into another block
+		}
+		if pos>>erofsSlotBits > math.MaxUint32 {
+			return fmt.Errorf("index of more than %d GiB", math.MaxUint32>>(30-erofsSlotBits))
+		}
+		p.slot = uint32(pos >> erofsSlotBits)
+		pos = align(pos+size, 1<<erofsSlotBits)
+	}
+	pos = align(pos, erofsBlock)
+	for _, n := range e.order {
+		if p := e.at(n); p.size > 0 && e.tail(n, e.headSize(n)) == 0 {
+			p.block = uint32(pos >> erofsBlockBits)
+			pos += align(p.size, erofsBlock)
+		} else if whole := p.size &^ (erofsBlock - 1); whole > 0 {
+			p.block = uint32(pos >> erofsBlockBits)
+			pos += whole
+		}
+	}
+	e.end = pos
+	return nil
+}
+
+func align(n, to int64) int64 { return (n + to - 1) &^ (to - 1) }
+
+func (e *erofsEncoder) at(name int32) *placed { return &e.byIno[e.names[name].inode] }
+
+func (e *erofsEncoder) file(name int32) *indexInode { return &e.inodes[e.names[name].inode] }
+
+// xattrsOf returns all attributes of a file, overlayfs's too.
+func (e *erofsEncoder) xattrsOf(i *indexInode) string {
+	if i.flags&flagOpaque == 0 {
+		return i.xattrs
+	}
+	opaque, _ := appendXattr(nil, "trusted.overlay.opaque", "y") // its prefix is known and it is short
+	return string(opaque) + i.xattrs
+}
+
+// headSize is the size of an inode with its attributes and chunk indexes.
+func (e *erofsEncoder) headSize(name int32) int64 {
+	i := e.file(name)
+	size := int64(erofsInode)
+	if x := len(e.xattrsOf(i)); x > 0 {
+		size += erofsXattrHead + int64(x)
+	}
+	if i.mode&modeType == modeRegular && i.size > 0 {
+		_, chunks := e.chunks(name)
+		size = align(size, erofsChunk) + erofsChunk*int64(len(chunks))
+	}
+	return size
+}
+
+// contentSize is the size of what the index holds of a file's contents.
+func (e *erofsEncoder) contentSize(name int32) int64 {
+	switch i := e.file(name); i.mode & modeType {
+	case modeDir:
+		return dirSize(e.entries(name))
+	case modeLink:
+		return i.size
+	}
+	return 0
+}
+
+// tail is how much of the contents lies behind the inode: what is over whole blocks, if it fits into one with the inode.
+func (e *erofsEncoder) tail(name int32, head int64) int64 {
+	p, tail := e.at(name), e.at(name).size&(erofsBlock-1)
+	if head+tail > erofsBlock || p.size > tail && !e.isDir(name) {
+		return 0 // Linux wants links in one piece
+	}
+	return tail
+}
+
+// chunks returns where the data of a regular file is.
+func (e *erofsEncoder) chunks(name int32) (chunkBits uint8, chunks []uint32) {
+	if s, ok := e.sparse[e.names[name].inode]; ok {
+		return s.bits, s.chunks
+	}
+	i := e.file(name)
+	blocks := uint64(i.size+erofsBlock-1) >> erofsBlockBits
+	chunkBits = uint8(min(bits.Len64(blocks-1), erofsChunkBits))
+	for at := uint64(0); at < blocks; at += 1 << chunkBits {
+		chunks = append(chunks, uint32(uint64(i.offset)>>erofsBlockBits+at))
+	}
+	return chunkBits, chunks
+}
+
+func (e *erofsEncoder) writeInode(name int32) {
+	i, p := e.file(name), e.at(name)
+	e.pad(int64(p.slot) << erofsSlotBits)
+	head := e.headSize(name)
+	tail := e.tail(name, head)
+	xattrs := e.xattrsOf(i)
+
+	var b [erofsInode]byte
+	le := binary.LittleEndian
+	layout := uint16(erofsFlatPlain)
+	size := i.size
+	switch i.mode & modeType {
+	case modeRegular:
+		if size > 0 {
+			layout = erofsChunkBased
+			chunkBits, _ := e.chunks(name)
+			le.PutUint32(b[16:], uint32(chunkBits)|erofsChunkFormat)
+		}
+	case modeDir, modeLink:
+		if size = p.size; tail > 0 {
+			layout = erofsFlatInline
+		}
+		le.PutUint32(b[16:], p.block)
+	case modeChar, modeBlock:
+		le.PutUint32(b[16:], i.dev)
+	}
+	le.PutUint16(b[0:], 1|layout<<1)
+	if xattrs != "" {
+		le.PutUint16(b[2:], uint16(len(xattrs)/4+1))
+	}
+	le.PutUint16(b[4:], uint16(i.mode))
+	le.PutUint64(b[8:], uint64(size))
+	le.PutUint32(b[20:], p.slot) // i_ino, for a stat of 32 bits
+	le.PutUint32(b[24:], i.uid)
+	le.PutUint32(b[28:], i.gid)
+	le.PutUint64(b[32:], uint64(i.sec))
+	le.PutUint32(b[40:], i.nsec)
+	le.PutUint32(b[44:], p.nlink)
+	b[offInodeFlags] = i.flags
+	e.write(b[:])
+
+	if xattrs != "" {
+		e.write(make([]byte, erofsXattrHead))
+		e.writeString(xattrs)
+	}
+	if layout == erofsChunkBased {
+		e.pad(align(e.pos, erofsChunk))
+		_, chunks := e.chunks(name)
+		for _, block := range chunks {
+			var c [erofsChunk]byte
+			if le.PutUint32(c[4:], block); block != erofsHole {
+				le.PutUint16(c[2:], 1)
+			}
+			e.write(c[:])
+		}
+	}
+	if tail > 0 {
+		e.writeContent(name, p.size-tail, p.size)
+	}
+}
+
+// writeBlocks writes the contents of a file that do not lie behind its inode.
+func (e *erofsEncoder) writeBlocks(name int32) {
+	p := e.at(name)
+	if end := p.size - e.tail(name, e.headSize(name)); end > 0 {
+		e.pad(int64(p.block) << erofsBlockBits)
+		e.writeContent(name, 0, end)
+	}
+}
+
+// writeContent writes a part of the contents that the index holds; from and to are at block boundaries or the end.
+func (e *erofsEncoder) writeContent(name int32, from, to int64) {
+	if !e.isDir(name) {
+		e.writeString(e.file(name).link[from:to])
+		return
+	}
+	e.writeDir(e.entries(name), from, to)
+}
+
+func (e *erofsEncoder) write(b []byte) {
+	n, _ := e.w.Write(b) // Flush tells
+	e.pos += int64(n)
+}
+
+func (e *erofsEncoder) writeString(s string) {
+	n, _ := e.w.WriteString(s)
+	e.pos += int64(n)
+}
+
+// pad writes zeros up to an offset.
+func (e *erofsEncoder) pad(to int64) {
+	var zeros [erofsBlock]byte
+	for e.pos < to {
+		e.write(zeros[:min(to-e.pos, erofsBlock)])
+	}
+}

@@ -1,0 +1,73 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/forge-build/forge/image"
+)
+
+// ensureIndex opens the index of a layer, making it from the tar if it is missing. fs.ErrNotExist if the layer is not here.
+// Of several that make it at the same time, each stages the same bytes.
+func (s *Store) ensureIndex(ctx context.Context, layer image.Layer) (*os.File, error) {
+	if err := image.CheckDigest(layer.DiffID); err != nil {
+		return nil, err
+	}
+	final := s.snapshotPath(layer.DiffID, ".erofs")
+	f, err := s.layout.Staging().Open(final)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := s.makeIndex(ctx, layer); err != nil {
+		return nil, err
+	}
+	return s.layout.Staging().Open(final)
+}
+
+// makeIndex stages the index of a layer, in place of the one that may be there.
+func (s *Store) makeIndex(ctx context.Context, layer image.Layer) (err error) {
+	tar, err := s.layout.OpenTar(ctx, layer)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	info, err := tar.Stat()
+	if err != nil {
+		return err
+	}
+	x := newIndexer(true)
+	if err := errors.Join(x.readHeaders(ctx, tar, info.Size()), x.finish()); err != nil {
+		return fmt.Errorf("layer %s: %w", layer.DiffID, err)
+	}
+	sum, err := sumOf(layer.DiffID)
+	if err != nil {
+		return err
+	}
+	return s.writeIndex(x.index, info.Size(), sum)
+}
+
+// index maps the index of a layer. A damaged one is made anew: it is nothing that the tar does not tell.
+func (s *Store) index(ctx context.Context, layer image.Layer) (*index, error) {
+	f, err := s.ensureIndex(ctx, layer)
+	if err != nil {
+		return nil, err
+	}
+	x, err := openIndex(f)
+	if cerr := f.Close(); cerr != nil {
+		return nil, cerr
+	}
+	if err == nil || !errors.Is(err, errDamaged) {
+		return x, err
+	}
+	if err := s.makeIndex(ctx, layer); err != nil {
+		return nil, err
+	}
+	if f, err = s.layout.Staging().Open(s.snapshotPath(layer.DiffID, ".erofs")); err != nil {
+		return nil, err
+	}
+	x, err = openIndex(f)
+	return x, errors.Join(err, f.Close())
+}

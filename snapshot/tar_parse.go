@@ -1,0 +1,334 @@
+package snapshot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPAX is how long the block of PAX records of one entry may be.
+const maxPAX = 1 << 20
+
+// errTar says that something is not a tar.
+var errTar = errors.New("not a valid tar")
+
+// A tarParser reads the headers of a tar that comes from outside. It asks for bytes and is given them, so that it works
+// on a stream and on a file alike, and never sees contents.
+type tarParser struct {
+	off   int64 // where the next bytes are needed
+	need  int   // how many; 0 after the end of the tar
+	step  func(b []byte) error
+	entry func(t *tarEntry) error
+
+	zeros              int // zero blocks seen
+	dataEnd            int64
+	pending            bool // a header that belongs to the next entry was read
+	pax                paxRecords
+	longName, longLink string
+
+	cur    tarEntry
+	sparse sparseReader
+}
+
+// A tarEntry is what the headers of one entry say.
+type tarEntry struct {
+	Entry
+	name   string // as written
+	kind   byte
+	target string // of a link, as written
+	stored int64  // bytes of data in the tar
+	data   int64  // their offset
+	sparse []extent
+}
+
+func newTarParser(entry func(t *tarEntry) error) *tarParser {
+	p := &tarParser{entry: entry}
+	p.want(0, tarBlock, p.header)
+	return p
+}
+
+// want asks for bytes.
+func (p *tarParser) want(off int64, n int, step func(b []byte) error) {
+	p.off, p.need, p.step = off, n, step
+}
+
+// take gives the bytes that were asked for.
+func (p *tarParser) take(b []byte) error {
+	at := p.off
+	if err := p.step(b); err != nil {
+		return fmt.Errorf("tar: at byte %d: %w", at, err)
+	}
+	return nil
+}
+
+// finish is told that the tar has so many bytes.
+func (p *tarParser) finish(size int64) error {
+	if p.need == 0 {
+		return nil
+	}
+	// Some writers leave the zero blocks and the last padding away.
+	if p.pending || size < p.dataEnd || size > p.off {
+		return fmt.Errorf("tar: at byte %d: %w", size, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// header reads a header block.
+func (p *tarParser) header(b []byte) error {
+	if isZero(b) {
+		if p.zeros++; p.zeros == 2 {
+			p.need = 0
+			return nil
+		}
+		if p.pending {
+			return fmt.Errorf("%w: an entry without its header", errTar)
+		}
+		p.want(p.off+tarBlock, tarBlock, p.header)
+		return nil
+	}
+	if p.zeros > 0 || !checksumOK(b) {
+		return fmt.Errorf("%w: header checksum", errTar)
+	}
+	h := header(b)
+	kind := h[156]
+	body := p.off + tarBlock
+	switch kind {
+	case 'x', 'g', 'L', 'K':
+		size, err := h.number(124, 136)
+		if err != nil {
+			return err
+		}
+		limit := int64(maxPAX)
+		if kind == 'L' || kind == 'K' {
+			limit = maxPath + 1
+		}
+		if size < 0 || size > limit {
+			return fmt.Errorf("header of type %c with %d bytes", kind, size)
+		}
+		if p.pending = true; kind == 'g' {
+			p.pending = false
+		}
+		next := body + align(size, tarBlock)
+		p.dataEnd = body + size
+		if size == 0 {
+			p.want(next, tarBlock, p.header)
+			return p.extension(kind, nil)
+		}
+		p.want(body, int(size), func(b []byte) error {
+			p.want(next, tarBlock, p.header)
+			return p.extension(kind, b)
+		})
+		return nil
+	}
+	return p.file(h, body)
+}
+
+// extension reads what belongs to the next entry, or, globally, to none that matters.
+func (p *tarParser) extension(kind byte, b []byte) (err error) {
+	switch kind {
+	case 'x':
+		p.pax, err = parsePAX(b)
+	case 'L':
+		p.longName = cString(b)
+	case 'K':
+		p.longLink = cString(b)
+	}
+	return err
+}
+
+// file reads the header of a file.
+func (p *tarParser) file(h header, body int64) error {
+	t, err := p.merge(h)
+	if err != nil {
+		return err
+	}
+	p.cur = t
+	t.data = body
+	switch {
+	case t.kind == 'S':
+		return p.sparse.old(p, h, &t)
+	case p.pax.sparse():
+		return p.sparse.pax(p, &t)
+	}
+	return p.done(&t)
+}
+
+// done hands the entry on and asks for the next header.
+func (p *tarParser) done(t *tarEntry) error {
+	p.dataEnd = t.data + t.stored
+	next := t.data + align(t.stored, tarBlock)
+	if next < t.data || next > math.MaxInt64/2 {
+		return fmt.Errorf("%w: entry of %d bytes", errTar, t.stored)
+	}
+	p.want(next, tarBlock, p.header)
+	p.pax, p.longName, p.longLink, p.pending = paxRecords{}, "", "", false
+	if err := p.entry(t); err != nil {
+		return fmt.Errorf("entry %.100q: %w", t.name, err)
+	}
+	return nil
+}
+
+// merge takes an entry from its header and from what came before it.
+func (p *tarParser) merge(h header) (t tarEntry, err error) {
+	number := func(from, to int, record string, most int64) int64 {
+		n, e := h.number(from, to)
+		if e == nil && record != "" {
+			n, e = strconv.ParseInt(record, 10, 64)
+		}
+		if e == nil && (n < 0 || n > most) {
+			e = fmt.Errorf("number %d is out of range", n)
+		}
+		if e != nil && err == nil {
+			err = fmt.Errorf("%w: %w", errTar, e)
+		}
+		return n
+	}
+	t.kind = h[156]
+	t.name, t.target = h.names()
+	t.Mode = uint32(number(100, 108, "", math.MaxInt64)) & modePerm
+	t.UID = uint32(number(108, 116, p.pax.uid, math.MaxUint32-1))
+	t.GID = uint32(number(116, 124, p.pax.gid, math.MaxUint32-1))
+	t.stored = number(124, 136, p.pax.size, math.MaxInt64/2)
+	sec, e := h.number(136, 148)
+	if e != nil && err == nil {
+		err = fmt.Errorf("%w: %w", errTar, e)
+	}
+	t.ModTime = time.Unix(sec, 0)
+	if p.pax.mtime != "" {
+		if t.ModTime, e = parseTime(p.pax.mtime); e != nil && err == nil {
+			err = e
+		}
+	}
+	if t.kind == tarChar || t.kind == tarBlockTy {
+		if h.format() == formatV7 {
+			t.Rdev = 0
+		} else {
+			major, minor := number(329, 337, "", math.MaxUint32), number(337, 345, "", math.MaxUint32)
+			t.Rdev = unix.Mkdev(uint32(major), uint32(minor))
+		}
+	}
+	for _, s := range []struct {
+		field *string
+		over  string
+	}{{&t.name, p.pax.path}, {&t.name, p.longName}, {&t.target, p.pax.linkpath}, {&t.target, p.longLink}} {
+		if s.over != "" {
+			*s.field = s.over
+		}
+	}
+	t.Xattrs = p.pax.xattrs
+	switch t.kind {
+	case tarRegular, 0, '7':
+		if t.kind = tarRegular; strings.HasSuffix(t.name, "/") {
+			t.kind, t.stored = tarDir, 0
+		}
+	case 'S':
+	default:
+		t.stored = 0 // types that have no data, whatever they say
+	}
+	t.Size = t.stored
+	return t, err
+}
+
+func isZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// checksumOK checks the sum of a header's bytes. Some old writers took them as signed.
+func checksumOK(b []byte) bool {
+	want, err := header(b).number(148, 156)
+	if err != nil {
+		return false
+	}
+	var unsigned, signed int64
+	for i, c := range b {
+		if i >= 148 && i < 156 {
+			c = ' '
+		}
+		unsigned += int64(c)
+		signed += int64(int8(c))
+	}
+	return want == unsigned || want == signed
+}
+
+// A header is a header block.
+type header []byte
+
+type tarFormat int
+
+const (
+	formatV7 tarFormat = iota
+	formatUSTAR
+	formatSTAR
+	formatGNU
+)
+
+func (h header) format() tarFormat {
+	switch {
+	case string(h[257:265]) == "ustar  \x00":
+		return formatGNU
+	case string(h[257:263]) == "ustar\x00" && string(h[508:512]) == "tar\x00":
+		return formatSTAR
+	case string(h[257:263]) == "ustar\x00":
+		return formatUSTAR
+	}
+	return formatV7
+}
+
+// names returns the fields of name and link.
+func (h header) names() (name, link string) {
+	name, link = cString(h[0:100]), cString(h[157:257])
+	prefix := ""
+	switch h.format() {
+	case formatUSTAR:
+		prefix = cString(h[345:500])
+	case formatSTAR:
+		prefix = cString(h[345:476])
+	}
+	if prefix != "" {
+		name = prefix + "/" + name
+	}
+	return name, link
+}
+
+func cString(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
+}
+
+// number reads a field: octal digits among blanks and zeros, or, after a high bit, a big-endian number.
+func (h header) number(from, to int) (int64, error) {
+	b := h[from:to]
+	if b[0]&0x80 == 0 {
+		s := cString(bytes.Trim(b, " \x00"))
+		if s == "" {
+			return 0, nil
+		}
+		n, err := strconv.ParseInt(s, 8, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%w: number %q", errTar, b)
+		}
+		return n, nil
+	}
+	n := int64(int8(b[0]<<1)) >> 1 // the sign is the bit below the mark
+	for _, c := range b[1:] {
+		if n > math.MaxInt64>>8 || n < math.MinInt64>>8 {
+			return 0, fmt.Errorf("%w: number % x", errTar, b)
+		}
+		n = n<<8 | int64(c)
+	}
+	return n, nil
+}

@@ -1,0 +1,218 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const tarBlock = 512
+
+// Types of a tar entry, as in POSIX's pax.
+const (
+	tarRegular = '0'
+	tarHard    = '1'
+	tarLink    = '2'
+	tarChar    = '3'
+	tarBlockTy = '4'
+	tarDir     = '5'
+	tarFIFO    = '6'
+	tarPAX     = 'x'
+)
+
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// appendTarHeader renders the header of an entry: USTAR, with a PAX header before it for what USTAR cannot say. A target
+// makes it a hard link. Headers depend on nothing but the entry, so that equal layers are equal bytes.
+func appendTarHeader(b []byte, path string, e *Entry, target string) ([]byte, error) {
+	h := tarHeader{name: path, link: e.Link, size: e.Size}
+	switch e.Mode & modeType {
+	case modeRegular:
+		h.kind = tarRegular
+	case modeDir:
+		h.kind = tarDir
+		h.name += "/"
+	case modeLink:
+		h.kind = tarLink
+	case modeChar:
+		h.kind = tarChar
+	case modeBlock:
+		h.kind = tarBlockTy
+	case modeFIFO:
+		h.kind = tarFIFO
+	default:
+		return nil, fmt.Errorf("mode %#o is of no type that a tar can hold", e.Mode)
+	}
+	if target != "" {
+		h.kind, h.link = tarHard, target
+	}
+	if h.kind != tarRegular {
+		h.size = 0
+	}
+	if strings.Contains(path, "\x00") || strings.Contains(h.link, "\x00") {
+		return nil, errors.New("name with a zero byte")
+	}
+	records, err := h.records(e)
+	if err != nil {
+		return nil, err
+	}
+	if len(records) > 0 {
+		x := tarHeader{name: "PaxHeader", kind: tarPAX, size: int64(len(records))}
+		b = x.append(b, &Entry{Mode: 0o644})
+		b = append(b, records...)
+		b = append(b, make([]byte, -len(records)&(tarBlock-1))...)
+	}
+	return h.append(b, e), nil
+}
+
+// A tarHeader is what an entry's header says besides its metadata.
+type tarHeader struct {
+	name, link string
+	kind       byte
+	size       int64
+}
+
+// records are the PAX records of what USTAR cannot say, sorted by key.
+func (h *tarHeader) records(e *Entry) ([]byte, error) {
+	var b []byte
+	if len(e.Xattrs) > 0 && h.kind != tarHard {
+		names := make([]string, 0, len(e.Xattrs))
+		for name := range e.Xattrs {
+			if !keepXattr(name) {
+				continue
+			}
+			if strings.ContainsAny(name, "=\x00") {
+				return nil, fmt.Errorf("extended attribute %q: a tar cannot hold the name", name)
+			}
+			names = append(names, name)
+		}
+		sort.Strings(names)
+		for _, name := range names {
+			b = appendRecord(b, "SCHILY.xattr."+name, e.Xattrs[name])
+		}
+	}
+	if e.GID > maxOctal7 {
+		b = appendRecord(b, "gid", strconv.FormatUint(uint64(e.GID), 10))
+	}
+	if len(h.link) > 100 {
+		b = appendRecord(b, "linkpath", h.link)
+	}
+	if sec, nsec := e.unixTime(); nsec != 0 || sec < 0 || sec > maxOctal11 {
+		b = appendRecord(b, "mtime", formatTime(sec, nsec))
+	}
+	if _, _, ok := splitUSTAR(h.name); !ok {
+		b = appendRecord(b, "path", h.name)
+	}
+	if h.size > maxOctal11 {
+		b = appendRecord(b, "size", strconv.FormatInt(h.size, 10))
+	}
+	if e.UID > maxOctal7 {
+		b = appendRecord(b, "uid", strconv.FormatUint(uint64(e.UID), 10))
+	}
+	return b, nil
+}
+
+const (
+	maxOctal7  = 1<<21 - 1
+	maxOctal11 = 1<<33 - 1
+)
+
+// append renders one header block. Numbers that are too big for it are in PAX records, and zero here.
+func (h *tarHeader) append(b []byte, e *Entry) []byte {
+	at := len(b)
+	b = append(b, make([]byte, tarBlock)...)
+	r := b[at:]
+	prefix, name, ok := splitUSTAR(h.name)
+	if !ok {
+		prefix, name = "", h.name[:100]
+	}
+	copy(r[0:100], name)
+	putOctal(r[100:108], uint64(e.Mode&modePerm))
+	putOctal(r[108:116], uint64(e.UID))
+	putOctal(r[116:124], uint64(e.GID))
+	putOctal(r[124:136], uint64(h.size))
+	sec, _ := e.unixTime()
+	putOctal(r[136:148], uint64(max(sec, 0)))
+	r[156] = h.kind
+	copy(r[157:257], h.link)
+	copy(r[257:265], "ustar\x0000")
+	if h.kind == tarChar || h.kind == tarBlockTy {
+		putOctal(r[329:337], uint64(unix.Major(e.Rdev)))
+		putOctal(r[337:345], uint64(unix.Minor(e.Rdev)))
+	}
+	copy(r[345:500], prefix)
+
+	copy(r[148:156], "        ")
+	sum := uint64(0)
+	for _, c := range r {
+		sum += uint64(c)
+	}
+	putOctal(r[148:155], sum)
+	return b
+}
+
+// putOctal fills a field but for a zero at its end.
+func putOctal(field []byte, n uint64) {
+	digits := len(field) - 1
+	if n >= 1<<(3*digits) {
+		n = 0
+	}
+	field[digits] = 0
+	for i := digits - 1; i >= 0; i-- {
+		field[i] = '0' + byte(n&7)
+		n >>= 3
+	}
+}
+
+// splitUSTAR splits a name for the fields prefix and name, at a slash.
+func splitUSTAR(path string) (prefix, name string, ok bool) {
+	if len(path) <= 100 {
+		return "", path, true
+	}
+	// The slash between the fields is not written; the one that ends a directory's name has to be.
+	from := len(path) - 101
+	i := strings.IndexByte(path[from:len(path)-1], '/')
+	if i < 0 || from+i > 155 || from+i == 0 {
+		return "", "", false
+	}
+	return path[:from+i], path[from+i+1:], true
+}
+
+// appendRecord renders "length key=value\n", where the length counts itself.
+func appendRecord(b []byte, key, value string) []byte {
+	rest := len(key) + len(value) + 3
+	n := rest + len(strconv.Itoa(rest))
+	if len(strconv.Itoa(n)) > len(strconv.Itoa(rest)) {
+		n++
+	}
+	b = strconv.AppendInt(b, int64(n), 10)
+	b = append(b, ' ')
+	b = append(b, key...)
+	b = append(b, '=')
+	b = append(b, value...)
+	return append(b, '\n')
+}
+
+// formatTime writes seconds with as many decimals as it takes; the fraction of a negative time counts away from zero.
+func formatTime(sec int64, nsec uint32) string {
+	sign := ""
+	if sec < 0 {
+		sign = "-"
+		if sec = -sec; nsec > 0 {
+			sec, nsec = sec-1, 1e9-nsec
+		}
+	}
+	s := sign + strconv.FormatInt(sec, 10)
+	if nsec == 0 {
+		return s
+	}
+	frac := strconv.FormatUint(1e9+uint64(nsec), 10)[1:]
+	return s + "." + strings.TrimRight(frac, "0")
+}

@@ -1,0 +1,284 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/image"
+)
+
+// A View is the tree that layers sum up to, read through their indexes: only what is asked for is looked at. Whiteouts
+// and opaque directories are applied and not seen. A Tree; safe for concurrent use.
+type View struct {
+	layers []viewLayer // topmost first
+	root   []viewFile  // the roots of the layers, as far as they are seen
+
+	parent atomic.Pointer[viewDir] // found last: the next path is often in it too
+
+	mu      sync.Mutex
+	digests map[uint64]digest.Digest // by Inode
+}
+
+var _ Tree = (*View)(nil)
+
+// A viewLayer is one layer of a view.
+type viewLayer struct {
+	index *index
+	tar   func() (*os.File, error) // opens it once
+	close func() error
+}
+
+// A viewFile is a file of one layer.
+type viewFile struct {
+	layer int
+	diskInode
+}
+
+// A viewDir is a directory of a view: what each layer has of it, topmost first.
+type viewDir struct {
+	path string
+	in   []viewFile
+}
+
+// View reads layers without mounting or privilege, lowest first, as one tree. Layers that are not here yet fail with
+// fs.ErrNotExist. An index that is missing or damaged is made. Close gives back maps and files.
+func (s *Store) View(ctx context.Context, layers []image.Layer) (*View, error) {
+	v := &View{layers: make([]viewLayer, 0, len(layers))}
+	for k := len(layers) - 1; k >= 0; k-- {
+		layer, err := s.viewLayer(ctx, layers[k])
+		if err != nil {
+			return nil, errors.Join(err, v.Close())
+		}
+		v.layers = append(v.layers, layer)
+	}
+	if err := v.open(); err != nil {
+		return nil, errors.Join(err, v.Close())
+	}
+	return v, nil
+}
+
+// viewLayer opens the index of a layer. Its tar waits until a content is asked for.
+func (s *Store) viewLayer(ctx context.Context, layer image.Layer) (viewLayer, error) {
+	x, err := s.index(ctx, layer)
+	if err != nil {
+		return viewLayer{}, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	var opened *os.File
+	tar := sync.OnceValues(func() (f *os.File, err error) {
+		opened, err = s.layout.OpenTar(ctx, layer)
+		return opened, err
+	})
+	closeAll := func() error {
+		err := x.Close()
+		if opened != nil {
+			err = errors.Join(err, opened.Close())
+		}
+		return err
+	}
+	return viewLayer{index: x, tar: tar, close: closeAll}, nil
+}
+
+// open finds the roots.
+func (v *View) open() error {
+	for k, l := range v.layers {
+		i, err := l.index.inode(rootSlot)
+		if err != nil {
+			return err
+		}
+		if !i.isDir() {
+			return fmt.Errorf("%w: the root is no directory", errDamaged)
+		}
+		v.root = append(v.root, viewFile{k, i})
+		if i.flags&flagOpaque != 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// Close gives back what the view holds. Contents that are still open fail.
+func (v *View) Close() error {
+	var err error
+	for _, l := range v.layers {
+		err = errors.Join(err, l.close())
+	}
+	v.layers, v.root = nil, nil
+	v.parent.Store(nil)
+	return err
+}
+
+// pathError is the error of a method of a tree.
+func pathError(op, path string, err error) error { return &fs.PathError{Op: op, Path: path, Err: err} }
+
+// find returns the file at a path: of a directory what each layer has of it, of anything else one.
+func (v *View) find(path string) ([]viewFile, error) {
+	if path == "." {
+		if len(v.root) == 0 {
+			return []viewFile{{layer: -1, diskInode: diskInode{mode: modeDir | 0o755, nlink: 2}}}, nil
+		}
+		return v.root, nil
+	}
+	parent, base := splitPath(path)
+	dir := v.parent.Load()
+	if dir == nil || dir.path != parent {
+		in, err := v.find(parent)
+		if err != nil {
+			return nil, err
+		}
+		dir = &viewDir{parent, in}
+		v.parent.Store(dir)
+	}
+	return v.step(dir.in, base)
+}
+
+// step goes down into a directory.
+func (v *View) step(dir []viewFile, base string) (found []viewFile, err error) {
+	if !dir[0].isDir() {
+		return nil, unix.ENOTDIR
+	}
+	if !validName([]byte(base)) || base == "." || base == ".." {
+		return nil, unix.ENOENT
+	}
+	for _, d := range dir {
+		if d.layer < 0 {
+			break
+		}
+		i, ok, err := v.layers[d.layer].index.child(&d.diskInode, base)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		if i.isWhiteout() || len(found) > 0 && !i.isDir() {
+			break
+		}
+		found = append(found, viewFile{d.layer, i})
+		if !i.isDir() || i.flags&flagOpaque != 0 {
+			break
+		}
+	}
+	if len(found) == 0 {
+		return nil, unix.ENOENT
+	}
+	return found, nil
+}
+
+// face is that of a directory's layers which says its metadata: the topmost that has the directory itself, rather than
+// only something in it.
+func face(found []viewFile) *viewFile {
+	for k := range found {
+		if found[k].flags&flagImplied == 0 {
+			return &found[k]
+		}
+	}
+	return &found[0]
+}
+
+// entry makes an Entry of a file.
+func (v *View) entry(name string, f *viewFile) (Entry, error) {
+	e := Entry{
+		Name: name, Mode: f.mode, UID: f.uid, GID: f.gid, Size: f.size, Nlink: f.nlink,
+		ModTime: time.Unix(f.sec, int64(f.nsec)), Inode: f.inode(),
+	}
+	if f.layer < 0 {
+		return e, nil
+	}
+	x := v.layers[f.layer].index
+	var err error
+	switch f.mode & modeType {
+	case modeLink:
+		if e.Link, err = x.readlink(&f.diskInode); err != nil {
+			return Entry{}, err
+		}
+	case modeChar, modeBlock:
+		major, minor := decodeDev(f.u)
+		e.Rdev = unix.Mkdev(major, minor)
+	case modeDir:
+		e.Size = 0 // that of the index is of no meaning
+	}
+	e.Xattrs, err = x.xattrs(&f.diskInode)
+	return e, err
+}
+
+// inode is a number for the file that no other file of the view has.
+func (f *viewFile) inode() uint64 { return uint64(f.layer+1)<<40 | uint64(f.slot) }
+
+// Lstat describes the file at name.
+func (v *View) Lstat(name string) (Entry, error) {
+	found, err := v.find(name)
+	if err != nil {
+		return Entry{}, pathError("lstat", name, err)
+	}
+	_, base := splitPath(name)
+	e, err := v.entry(base, face(found))
+	if err != nil {
+		return Entry{}, pathError("lstat", name, err)
+	}
+	return e, nil
+}
+
+// ReadDir describes what is in the directory name, sorted by name.
+func (v *View) ReadDir(name string) ([]Entry, error) {
+	dir, err := v.find(name)
+	if err == nil && !dir[0].isDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, pathError("readdir", name, err)
+	}
+	v.parent.Store(&viewDir{name, dir}) // what is in it will be asked for next
+	var list []Entry
+	seen := make(map[string]bool)
+	for k, d := range dir {
+		if d.layer < 0 {
+			break
+		}
+		x := v.layers[d.layer].index
+		err := x.list(&d.diskInode, func(base []byte, slot uint64) error {
+			if k > 0 && seen[string(base)] {
+				return nil
+			}
+			i, err := x.entry(slot)
+			if err != nil {
+				return err
+			}
+			name := string(base)
+			if k < len(dir)-1 {
+				seen[name] = true
+			}
+			if i.isWhiteout() {
+				return nil
+			}
+			f := &viewFile{d.layer, i}
+			if i.isDir() && i.flags&flagImplied != 0 {
+				found, err := v.step(dir[k:], name)
+				if err != nil {
+					return err
+				}
+				f = face(found)
+			}
+			e, err := v.entry(name, f)
+			list = append(list, e)
+			return err
+		})
+		if err != nil {
+			return nil, pathError("readdir", name, err)
+		}
+	}
+	if len(dir) > 1 {
+		sort.Slice(list, func(a, b int) bool { return list[a].Name < list[b].Name })
+	}
+	return list, nil
+}

@@ -1,0 +1,136 @@
+package snapshot
+
+import (
+	"crypto/sha256"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// Open opens a regular file. The reader can also read by offset, as an io.ReaderAt.
+func (v *View) Open(name string) (io.ReadCloser, error) {
+	found, err := v.find(name)
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	r, err := v.open1(&found[0])
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	return r, nil
+}
+
+// open1 opens the content of a file.
+func (v *View) open1(f *viewFile) (*contentReader, error) {
+	if f.mode&modeType == modeDir {
+		return nil, unix.EISDIR
+	}
+	if f.mode&modeType != modeRegular {
+		return nil, unix.EINVAL
+	}
+	l := &v.layers[f.layer]
+	extents, err := l.index.extents(&f.diskInode)
+	if err != nil {
+		return nil, err
+	}
+	r := &contentReader{extents: extents, size: f.size}
+	if len(extents) > 0 {
+		r.tar, err = l.tar()
+	}
+	return r, err
+}
+
+// A contentReader reads a file out of its tar. Reads by offset are safe for concurrent use.
+type contentReader struct {
+	tar     *os.File
+	extents []extent
+	size    int64
+	off     int64
+}
+
+func (r *contentReader) Read(p []byte) (int, error) {
+	n, err := r.ReadAt(p, r.off)
+	r.off += int64(n)
+	if n > 0 && err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+func (r *contentReader) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	if off >= r.size {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > r.size-off {
+		p, err = p[:r.size-off], io.EOF
+	}
+	start := int64(0)
+	for _, e := range r.extents {
+		if n == len(p) {
+			break
+		}
+		in := off + int64(n) - start // where in the extent
+		if start += e.size; in >= e.size {
+			continue
+		}
+		part := p[n:][:min(int64(len(p)-n), e.size-in)]
+		if e.at < 0 {
+			clear(part)
+			n += len(part)
+			continue
+		}
+		m, e := r.tar.ReadAt(part, e.at+in)
+		if n += m; m < len(part) {
+			if e == io.EOF {
+				e = io.ErrUnexpectedEOF // the tar is shorter than its index says
+			}
+			return n, e
+		}
+	}
+	return n, err
+}
+
+// Close does nothing: the tar is the view's.
+func (r *contentReader) Close() error { return nil }
+
+// Digest is that of a regular file's content, remembered for as long as the view is open.
+func (v *View) Digest(name string) (digest.Digest, error) {
+	found, err := v.find(name)
+	if err != nil {
+		return "", pathError("digest", name, err)
+	}
+	f := &found[0]
+	v.mu.Lock()
+	d, ok := v.digests[f.inode()]
+	v.mu.Unlock()
+	if ok {
+		return d, nil
+	}
+	r, err := v.open1(f)
+	if err != nil {
+		return "", pathError("digest", name, err)
+	}
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, min(f.size+1, 256<<10))); err != nil {
+		return "", pathError("digest", name, err)
+	}
+	d = digest.NewDigestFromBytes(digest.SHA256, h.Sum(nil))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.digests == nil {
+		v.digests = make(map[uint64]digest.Digest)
+	}
+	v.digests[f.inode()] = d
+	return d, nil
+}
+
+// Resolve follows the links of name inside the root, the last one too if follow. ".." at the root stays there. The path
+// up to a missing component is resolved, the rest kept, with an error that is fs.ErrNotExist.
+func (v *View) Resolve(name string, follow bool) (string, error) {
+	return ResolveIn(v.Lstat, name, follow)
+}

@@ -1,0 +1,236 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/image"
+)
+
+// commitOps commits a layer that is told in few words: "path/" is a directory, "-path" a whiteout, "path!" an opaque
+// directory, "path->target" a link, and "path=text" a file.
+func commitOps(t testing.TB, s *Store, ops ...string) image.Layer {
+	t.Helper()
+	w := s.newLayerWriter(context.Background())
+	defer w.Close()
+	for _, op := range ops {
+		var err error
+		switch name, text, isFile := strings.Cut(op, "="); {
+		case strings.HasPrefix(op, "-"):
+			err = w.Whiteout(op[1:])
+		case strings.HasSuffix(op, "!"):
+			path := op[:len(op)-1]
+			err = errors.Join(w.Add(path, mode(modeDir, 0o755), nil), w.Opaque(path))
+		case strings.HasSuffix(op, "/"):
+			err = w.Add(op[:len(op)-1], mode(modeDir, 0o755), nil)
+		case strings.Contains(op, "->"):
+			name, link, _ := strings.Cut(op, "->")
+			e := mode(modeLink, 0o777)
+			e.Link = link
+			err = w.Add(name, e, nil)
+		case isFile:
+			e := mode(modeRegular, 0o644)
+			e.Size = int64(len(text))
+			err = w.Add(name, e, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil })
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", op, err)
+		}
+	}
+	layer, err := w.Commit(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
+}
+
+func opsView(t testing.TB, s *Store, layers ...[]string) *View {
+	t.Helper()
+	var list []image.Layer
+	for _, ops := range layers {
+		list = append(list, commitOps(t, s, ops...))
+	}
+	return viewOf(t, s, list...)
+}
+
+// opsOf says what is in a tree as commitOps takes it.
+func opsOf(t testing.TB, tree Tree) string {
+	t.Helper()
+	var ops []string
+	var walk func(dir string)
+	walk = func(dir string) {
+		list, err := tree.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			path := joinPath(dir, e.Name)
+			switch e.Mode & modeType {
+			case modeDir:
+				ops = append(ops, path+"/")
+				walk(path)
+			case modeLink:
+				ops = append(ops, path+"->"+e.Link)
+			case modeRegular:
+				r, err := tree.Open(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ops = append(ops, path+"="+string(b))
+			default:
+				ops = append(ops, path)
+			}
+		}
+	}
+	walk(".")
+	return strings.Join(ops, " ")
+}
+
+func TestView(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		layers [][]string
+		want   string
+	}{
+		{"no layers", nil, ""},
+		{"one", [][]string{{"a/", "a/b=1"}}, "a/ a/b=1"},
+		{"merged", [][]string{{"a/", "a/b=1", "a/d=1"}, {"a/", "a/a=2", "a/c=2", "a/d=2"}}, "a/ a/a=2 a/b=1 a/c=2 a/d=2"},
+		{"whiteout", [][]string{{"a/", "a/b=1", "c=1"}, {"a/", "-a/b"}, {"d=3"}}, "a/ c=1 d=3"},
+		{"whiteout of a directory", [][]string{{"a/", "a/b=1"}, {"-a"}, {"a/", "a/c=3"}}, "a/ a/c=3"},
+		{"whiteout, then again", [][]string{{"a=1"}, {"-a"}, {"a=3"}}, "a=3"},
+		{"opaque", [][]string{{"a/", "a/b=1", "a/c/", "a/c/d=1"}, {"a!", "a/c/", "a/c/e=2"}, {"a/", "a/f=3"}}, "a/ a/c/ a/c/e=2 a/f=3"},
+		{"file over directory", [][]string{{"a/", "a/b=1"}, {"a=2"}}, "a=2"},
+		{"directory over file over directory", [][]string{{"a/", "a/b=1"}, {"a=2"}, {"a/", "a/c=3"}}, "a/ a/c=3"},
+		{"link over directory", [][]string{{"a/", "a/b=1"}, {"a->x"}}, "a->x"},
+		{"whiteout of nothing", [][]string{{"b=1"}, {"-a", "-b"}}, ""},
+		{"opaque root", [][]string{{"b=1"}, {".!", "a=2"}, {"c=3"}}, "a=2 c=3"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := opsOf(t, opsView(t, openStore(t), test.layers...)); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestViewErrors(t *testing.T) {
+	v := opsView(t, openStore(t), []string{"d/", "d/f=text", "l->d"}, []string{"x=1"})
+	lstat := func(name string) error { _, err := v.Lstat(name); return err }
+	open := func(name string) error { _, err := v.Open(name); return err }
+	list := func(name string) error { _, err := v.ReadDir(name); return err }
+	for _, test := range []struct {
+		what string
+		err  error
+		want error
+	}{
+		{"missing", lstat("y"), fs.ErrNotExist},
+		{"in missing", lstat("y/z"), fs.ErrNotExist},
+		{"in a file", lstat("d/f/g"), unix.ENOTDIR},
+		{"in a link", lstat("l/f"), unix.ENOTDIR},
+		{"the parent", lstat("d/.."), fs.ErrNotExist},
+		{"itself", lstat("d/."), fs.ErrNotExist},
+		{"a slash at the end", lstat("d/"), fs.ErrNotExist},
+		{"open a directory", open("d"), unix.EISDIR},
+		{"open a link", open("l"), unix.EINVAL},
+		{"list a file", list("d/f"), unix.ENOTDIR},
+		{"list a link", list("l"), unix.ENOTDIR},
+		{"list nothing", list("y"), fs.ErrNotExist},
+	} {
+		if !errors.Is(test.err, test.want) {
+			t.Errorf("%s: %v, want %v", test.what, test.err, test.want)
+		}
+	}
+}
+
+func TestViewResolve(t *testing.T) {
+	v := opsView(t, openStore(t), []string{"a/", "a/b/", "a/b/f=1", "abs->/a/b", "up->../../a", "loop->loop", "rel->a/b/f", "a/s->b", "dangling->a/x/y"})
+	for _, test := range []struct {
+		name   string
+		follow bool
+		want   string
+		err    error
+	}{
+		{"a/b", true, "a/b", nil},
+		{"/a//b/./f", true, "a/b/f", nil},
+		{"abs", true, "a/b", nil},
+		{"abs", false, "abs", nil},
+		{"abs/f", false, "a/b/f", nil},
+		{"abs/../s/f", true, "a/b/f", nil},
+		{"up/s", true, "a/b", nil},
+		{"../../..", true, ".", nil},
+		{"rel", true, "a/b/f", nil},
+		{"dangling", true, "a/x/y", fs.ErrNotExist},
+		{"a/new/er", true, "a/new/er", fs.ErrNotExist},
+		{"loop", true, "", unix.ELOOP},
+		{"rel/x", true, "", unix.ENOTDIR},
+	} {
+		got, err := v.Resolve(test.name, test.follow)
+		if !errors.Is(err, test.err) || test.want != "" && got != test.want {
+			t.Errorf("Resolve(%q, %v) = %q, %v; want %q, %v", test.name, test.follow, got, err, test.want, test.err)
+		}
+	}
+}
+
+// A directory that a layer has only because something is in it says nothing of its own mode.
+func TestViewImplied(t *testing.T) {
+	s := openStore(t)
+	w := s.newLayerWriter(context.Background())
+	defer w.Close()
+	root := mode(modeDir, 0o700)
+	if err := errors.Join(w.Add(".", root, nil), w.Add("tmp", mode(modeDir, 0o1777), nil)); err != nil {
+		t.Fatal(err)
+	}
+	base, err := w.Commit(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := viewOf(t, s, base, commitOps(t, s, "tmp/file=x"))
+	for name, want := range map[string]uint32{".": 0o700, "tmp": 0o1777} {
+		e, err := v.Lstat(name)
+		if err != nil || e.Mode&modePerm != want {
+			t.Errorf("%s has mode %o, want %o (%v)", name, e.Mode&modePerm, want, err)
+		}
+	}
+	list, err := v.ReadDir(".")
+	if err != nil || len(list) != 1 || list[0].Mode&modePerm != 0o1777 {
+		t.Errorf("ReadDir says %v, %v", list, err)
+	}
+}
+
+func TestViewHeals(t *testing.T) {
+	s := openStore(t)
+	layer := commitOps(t, s, "a=1")
+	path := indexPath(t, s, layer)
+	for _, damage := range []func() error{
+		func() error { return os.Remove(path) },
+		func() error { return os.Truncate(path, 100) },
+		func() error { return os.WriteFile(path, make([]byte, 8192), 0o600) },
+	} {
+		if err := s.layout.Publish(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		path = indexPath(t, s, layer)
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		if got := opsOf(t, viewOf(t, s, layer)); got != "a=1" {
+			t.Errorf("got %s", got)
+		}
+	}
+	layer.DiffID = "sha256:" + layer.DiffID[7:8] + layer.DiffID[7:70]
+	layer.Blob.Digest = layer.DiffID
+	if _, err := s.View(context.Background(), []image.Layer{layer}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a layer that is not here: %v", err)
+	}
+}
