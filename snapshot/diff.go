@@ -1,0 +1,318 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A differ writes what a directory changes of a tree. The directory is overlayfs's upper one, or a whole copy; the layer
+// that comes out is the same: it depends on the two trees alone, and not on how one came from the other. So a directory
+// that was deleted and made again is compared as any other, and no layer has an opaque directory.
+//
+// Whoever wrote the directory is not trusted: it is walked by descriptors, and no link is followed.
+type differ struct {
+	ctx    context.Context
+	writer *layerWriter
+	below  *View
+	epoch  *time.Time
+	ids    idMap
+	whole  bool                     // the directory is a copy: what it has not is deleted
+	known  map[uint64]unix.Timespec // of a copy: ctimes of unchanged files by inode
+	prefix string                   // of overlayfs's own attributes
+
+	pending []*diffDir // directories on the way here that are not in the layer yet
+	links   map[uint64]string
+	groups  map[uint64]bool // of a copy: whether all names of an inode are as below
+	held    []*heldDir      // directories that contents are still to be read from
+	buf     []byte
+}
+
+// A diffDir is a directory being compared.
+type diffDir struct {
+	open  *heldDir
+	path  string
+	entry Entry
+	below *Entry // directory that lies below, or nil
+	whole bool   // what is not here is deleted
+	done  bool   // it is in the layer
+}
+
+// overlayPrefix begins the names of overlayfs's own attributes.
+func overlayPrefix() string {
+	if inUserNamespace() {
+		return "user.overlay."
+	}
+	return "trusted.overlay."
+}
+
+// close gives back the directories whose contents were not read because something failed. The writer must be closed.
+func (f *differ) close() {
+	for _, d := range f.held {
+		if d.holders.Load() > 0 {
+			unix.Close(d.fd)
+		}
+	}
+}
+
+// diff writes the changes in the directory to the layer.
+func (f *differ) diff(root int) error {
+	f.links, f.groups, f.buf = make(map[uint64]string), make(map[uint64]bool), make([]byte, 64<<10)
+	fd, err := unix.Openat(root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	below, err := f.below.Lstat(".")
+	if err == nil {
+		err = unix.Fstat(fd, &st)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	d := &diffDir{open: newHeldDir(fd), path: ".", below: &below, whole: f.whole}
+	defer d.open.release()
+	if d.entry, _, err = f.describe(fd, ".", &st, &below); err != nil {
+		return err
+	}
+	if f.whole {
+		if err := f.group(d.open.fd, "."); err != nil {
+			return err
+		}
+	}
+	// The root's time changes with anything in it, and no builder records that.
+	d.entry.ModTime = below.ModTime
+	return f.dir(d)
+}
+
+// dir compares one directory, and what is in it in order of names.
+func (f *differ) dir(d *diffDir) error {
+	if err := f.ctx.Err(); err != nil {
+		return err
+	}
+	f.pending = append(f.pending, d)
+	defer func() { f.pending = f.pending[:len(f.pending)-1] }()
+	if d.below == nil || !sameEntry(&d.entry, d.below) {
+		if err := f.flush(); err != nil {
+			return err
+		}
+	}
+	names, err := readNames(d.open.fd, f.buf)
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.path, err)
+	}
+	var hidden []Entry // what lies below and must be here to stay
+	if d.whole && d.below != nil {
+		if hidden, err = f.below.ReadDir(d.path); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		for len(hidden) > 0 && hidden[0].Name < name {
+			if err := f.gone(d, &hidden[0]); err != nil {
+				return err
+			}
+			hidden = hidden[1:]
+		}
+		if len(hidden) > 0 && hidden[0].Name == name {
+			hidden = hidden[1:]
+		}
+		if err := f.file(d, name); err != nil {
+			return fmt.Errorf("%s: %w", joinPath(d.path, name), err)
+		}
+	}
+	for i := range hidden {
+		if err := f.gone(d, &hidden[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gone hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
+// not been deleted.
+func (f *differ) gone(d *diffDir, below *Entry) error {
+	if f.whole && isDevice(below.Mode) && inUserNamespace() {
+		return nil
+	}
+	return f.whiteout(joinPath(d.path, below.Name))
+}
+
+func (f *differ) whiteout(path string) error {
+	if err := f.flush(); err != nil {
+		return err
+	}
+	return f.writer.Whiteout(path)
+}
+
+// flush writes the directories that lead here. Unchanged ones are written as well: in a stack of directories, the topmost
+// says whose they are.
+func (f *differ) flush() error {
+	for _, d := range f.pending {
+		if d.done {
+			continue
+		}
+		d.done = true
+		// A root that has not changed in itself stays as it is below.
+		if d.path == "." && sameEntry(&d.entry, d.below) {
+			continue
+		}
+		if err := f.writer.Add(d.path, d.entry, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file compares one name of a directory.
+func (f *differ) file(d *diffDir, name string) error {
+	path := joinPath(d.path, name)
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.open.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	below, err := f.lookup(d, path)
+	if err != nil {
+		return err
+	}
+	switch {
+	case st.Mode&modeType == modeChar && st.Rdev == 0 && f.whole:
+		return errors.New("a device 0:0 means a deletion in a layer")
+	case st.Mode&modeType == modeChar && st.Rdev == 0, st.Mode&modeType == modeSocket:
+		// A socket means nothing once its process is gone, but it has taken the place of what lies below.
+		if below == nil {
+			return nil
+		}
+		return f.whiteout(path)
+	}
+	e, opaque, err := f.describe(d.open.fd, name, &st, below)
+	if err != nil {
+		return err
+	}
+	if e.Mode&modeType == modeDir {
+		return f.subdir(d, path, e, below, opaque)
+	}
+	same, err := f.unchanged(d, path, &e, below, &st)
+	if err != nil || same {
+		return err
+	}
+	return f.add(d, path, e)
+}
+
+// lookup finds what lies below path, or nil.
+func (f *differ) lookup(d *diffDir, path string) (*Entry, error) {
+	if d.below == nil {
+		return nil, nil
+	}
+	e, err := f.below.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+func (f *differ) subdir(d *diffDir, path string, e Entry, below *Entry, opaque bool) error {
+	if below != nil && below.Mode&modeType != modeDir {
+		below = nil
+	}
+	fd, err := unix.Openat(d.open.fd, e.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	sub := &diffDir{open: newHeldDir(fd), path: path, entry: e, below: below, whole: d.whole || opaque}
+	defer sub.open.release()
+	return f.dir(sub)
+}
+
+// describe reads the metadata of a file as the layer is to have it, and whether it is an opaque directory.
+func (f *differ) describe(dir int, name string, st *unix.Stat_t, below *Entry) (e Entry, opaque bool, err error) {
+	if e, err = readEntry(dir, name, st); err != nil {
+		return e, false, err
+	}
+	if below != nil {
+		f.ids.restore(&e, below)
+	}
+	if f.epoch != nil && e.ModTime.After(*f.epoch) {
+		e.ModTime = *f.epoch
+	}
+	if t := e.Mode & modeType; t != modeRegular && t != modeDir {
+		return e, false, nil
+	}
+	mark := f.prefix + "opaque"
+	e.Xattrs, err = readXattrs(procPath(dir)+"/"+name, func(x string) bool {
+		return keepXattr(x) || x == mark && !f.whole
+	})
+	if value, ok := e.Xattrs[mark]; ok {
+		opaque = value == "y"
+		if delete(e.Xattrs, mark); len(e.Xattrs) == 0 {
+			e.Xattrs = nil
+		}
+	}
+	return e, opaque, err
+}
+
+// unchanged tells whether the file is as it is below, content and all.
+func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.Stat_t) (bool, error) {
+	if e.Nlink > 1 {
+		// In an upper directory only a link made there gives a file two names, and both must be in the layer to be one.
+		return f.whole && f.groups[e.Inode], nil
+	}
+	if below == nil || !sameEntry(e, below) {
+		return false, nil
+	}
+	if e.Mode&modeType != modeRegular || e.Size == 0 {
+		return true, nil
+	}
+	if ctime, ok := f.known[e.Inode]; ok && ctime == st.Ctim {
+		return true, nil
+	}
+	return f.sameContent(d.open.fd, e.Name, path)
+}
+
+// sameEntry compares all but names, links and content.
+func sameEntry(a, b *Entry) bool {
+	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Rdev == b.Rdev && a.Link == b.Link &&
+		(a.Size == b.Size || a.Mode&modeType != modeRegular) &&
+		a.ModTime.Equal(b.ModTime) && maps.Equal(a.Xattrs, b.Xattrs)
+}
+
+func isDevice(mode uint32) bool { return mode&modeType == modeChar || mode&modeType == modeBlock }
+
+// add writes a file to the layer; the second name of one is written as a link.
+func (f *differ) add(d *diffDir, path string, e Entry) error {
+	if err := f.flush(); err != nil {
+		return err
+	}
+	if e.Nlink > 1 {
+		if target, ok := f.links[e.Inode]; ok {
+			return f.writer.Link(path, target)
+		}
+		f.links[e.Inode] = path
+	}
+	if e.Mode&modeType != modeRegular || e.Size == 0 {
+		return f.writer.Add(path, e, nil)
+	}
+	// Read later: the directory must stay open until then.
+	if d.open.holders.Load() == 1 {
+		f.held = append(f.held, d.open)
+	}
+	dir, name := d.open.hold(), e.Name
+	return f.writer.Add(path, e, func() (io.ReadCloser, error) {
+		defer dir.release()
+		r, err := openRegular(dir.fd, name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return r, nil
+	})
+}

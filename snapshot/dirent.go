@@ -1,0 +1,181 @@
+package snapshot
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A heldDir is a directory held open by those who read from it, and closed by the last.
+type heldDir struct {
+	fd      int
+	holders atomic.Int32
+}
+
+func newHeldDir(fd int) *heldDir {
+	d := &heldDir{fd: fd}
+	d.holders.Store(1)
+	return d
+}
+
+func (d *heldDir) hold() *heldDir { d.holders.Add(1); return d }
+
+func (d *heldDir) release() {
+	if d.holders.Add(-1) == 0 {
+		unix.Close(d.fd)
+	}
+}
+
+// readNames returns what is in a directory, sorted by name.
+func readNames(fd int, buf []byte) ([]string, error) {
+	var names []string
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n <= 0 {
+			slices.Sort(names)
+			return names, nil
+		}
+		// struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
+		for b := buf[:n]; len(b) > 19; {
+			length := int(binary.NativeEndian.Uint16(b[16:]))
+			name := b[19:length]
+			if end := bytes.IndexByte(name, 0); end >= 0 {
+				name = name[:end]
+			}
+			if s := string(name); s != "." && s != ".." {
+				names = append(names, s)
+			}
+			b = b[length:]
+		}
+	}
+}
+
+// readEntry describes the file name in a directory, without its attributes.
+func readEntry(dir int, name string, st *unix.Stat_t) (Entry, error) {
+	e := Entry{
+		Name: name, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, Rdev: st.Rdev,
+		ModTime: time.Unix(st.Mtim.Unix()), Nlink: uint32(st.Nlink), Inode: st.Ino,
+	}
+	switch st.Mode & modeType {
+	case modeRegular:
+		e.Rdev = 0
+		return e, nil
+	case modeLink:
+		buf := make([]byte, maxPath+1)
+		n, err := unix.Readlinkat(dir, name, buf)
+		if err != nil {
+			return e, err
+		}
+		e.Link, e.Rdev = string(buf[:n]), 0
+	case modeChar, modeBlock:
+	default:
+		e.Rdev = 0
+	}
+	e.Size = 0
+	return e, nil
+}
+
+// readXattrs returns the attributes of a file that pass. The path must not end in a link that is to be kept apart: a link
+// itself has no attributes that belong into a layer, so it is not asked.
+func readXattrs(path string, pass func(name string) bool) (map[string]string, error) {
+	var small [1024]byte
+	list, err := grow(small[:], func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	if errors.Is(err, unix.ENOTSUP) || err == nil && len(list) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var xattrs map[string]string
+	for name := range strings.SplitSeq(string(list), "\x00") {
+		if name == "" || !pass(name) {
+			continue
+		}
+		value, err := grow(small[:], func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
+		if errors.Is(err, unix.ENODATA) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if xattrs == nil {
+			xattrs = make(map[string]string)
+		}
+		xattrs[name] = string(value)
+	}
+	return xattrs, nil
+}
+
+// grow calls with bigger buffers until the answer fits. The kernel allows 64 KiB.
+func grow(buf []byte, call func([]byte) (int, error)) ([]byte, error) {
+	for {
+		n, err := call(buf)
+		if errors.Is(err, unix.ERANGE) && len(buf) < 64<<10 {
+			buf = make([]byte, 64<<10)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return buf[:n], nil
+	}
+}
+
+// A fileReader reads a file by its descriptor and nothing else: half of opening many small files with package os is
+// asking whether they could be polled.
+type fileReader struct {
+	fd int
+}
+
+// openRegular opens a file in a directory without following a link or waiting for a pipe, and makes sure that it is a
+// regular file.
+func openRegular(dir int, name string) (*fileReader, error) {
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err := unix.Openat(dir, name, flags|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // of another owner
+		fd, err = unix.Openat(dir, name, flags, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&modeType != modeRegular {
+		unix.Close(fd)
+		return nil, errors.Join(err, errors.New("is no regular file any more"))
+	}
+	if st.Size > 1<<20 {
+		// Twice the usual read-ahead; an error would only cost speed.
+		_ = unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL)
+	}
+	return &fileReader{fd}, nil
+}
+
+func (r *fileReader) Read(b []byte) (int, error) {
+	for {
+		n, err := unix.Read(r.fd, b)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0 && len(b) > 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+func (r *fileReader) Close() error { return closeFD(r.fd) }

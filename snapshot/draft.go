@@ -1,0 +1,212 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/image"
+)
+
+// DraftOptions tell what a draft is for; the zero value is a step of a build, thrown away by Close.
+type DraftOptions struct {
+	// Dir keeps what is written there, for a container: the draft is not mounted volatile, Close leaves it, and the next
+	// Draft with the same Dir and layers goes on with it.
+	Dir string
+	// Memory keeps what is written in memory, at most so many bytes; 0 keeps it on disk. It cannot be had with Dir, nor
+	// by a Store of kind Copy.
+	Memory int64
+}
+
+// A Draft is a file system being written. It has no digest until committed, so it cannot lie below another. One goroutine
+// at a time may call its methods.
+type Draft struct {
+	store *Store
+	below *View
+	dir   string   // what Close deletes; "" if there is nothing
+	upper *os.File // what has been written: overlayfs's upper directory, or a whole copy
+	whole bool     // upper is a whole copy
+	root  *os.File // detached mount
+	made  []mountpoint
+	known map[uint64]unix.Timespec // of a copy: ctimes of files as they were copied, by inode
+}
+
+// Draft lends a writable file system on top of layers. Nothing is attached to this machine's tree: it is gone with the
+// process, whatever ends that.
+func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions) (_ *Draft, err error) {
+	if o.Dir != "" && o.Memory != 0 {
+		return nil, errors.New("draft: a directory to keep and memory exclude each other")
+	}
+	below, err := s.View(ctx, layers)
+	if err != nil {
+		return nil, err
+	}
+	d := &Draft{store: s, below: below}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	base := o.Dir
+	if base == "" {
+		if base, err = s.session.newDir(s.drafts()); err != nil {
+			return nil, err
+		}
+		d.dir = base
+	} else if err := os.MkdirAll(base, 0o700); err != nil {
+		return nil, err
+	}
+	if kind, _ := s.Kind(); kind == Copy {
+		return d, d.mountCopy(ctx, base)
+	}
+	return d, d.mountOverlay(ctx, layers, base, o)
+}
+
+// mountOverlay stacks an upper directory in base on the layers.
+func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base string, o DraftOptions) error {
+	lowers, err := d.store.lowers(ctx, layers)
+	if err != nil {
+		return err
+	}
+	parent := unix.AT_FDCWD
+	if o.Memory > 0 {
+		if parent, err = mountTmpfs(o.Memory); err != nil {
+			return err
+		}
+		defer unix.Close(parent)
+		base = "."
+	}
+	upper, work := filepath.Join(base, "upper"), filepath.Join(base, "work")
+	fresh, err := d.makeUpper(parent, upper)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mkdirat(parent, work, 0o700); err != nil && (fresh || !errors.Is(err, unix.EEXIST)) {
+		return &os.PathError{Op: "mkdir", Path: work, Err: err}
+	}
+	workFD, err := unix.Openat(parent, work, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: work, Err: err}
+	}
+	defer unix.Close(workFD)
+	mount := overlayMount{
+		lowers: lowers, upper: int(d.upper.Fd()), work: workFD,
+		volatile: o.Dir == "", userns: inUserNamespace(),
+	}
+	fd, err := d.store.stack(mount)
+	if err != nil {
+		return err
+	}
+	d.root = os.NewFile(uintptr(fd), "draft")
+	return nil
+}
+
+// makeUpper makes and opens the upper directory, whose metadata overlayfs shows as the root's, so it gets what the root
+// has below. It tells whether it made it: a kept one is left as it is.
+func (d *Draft) makeUpper(parent int, path string) (fresh bool, err error) {
+	err = unix.Mkdirat(parent, path, 0o700)
+	if fresh = err == nil; err != nil && !errors.Is(err, unix.EEXIST) {
+		return false, &os.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	fd, err := unix.Openat(parent, path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	d.upper = os.NewFile(uintptr(fd), path)
+	if !fresh {
+		return false, nil
+	}
+	root, err := d.below.Lstat(".")
+	if err != nil {
+		return false, err
+	}
+	u := unpacker{ids: readIDMap()}
+	return true, u.setMetadata(fd, root)
+}
+
+// mountTmpfs makes a file system in memory of at most size bytes.
+func mountTmpfs(size int64) (int, error) {
+	fc, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("mount tmpfs: %w", err)
+	}
+	defer unix.Close(fc)
+	err = unix.FsconfigSetString(fc, "size", fmt.Sprint(size))
+	if err == nil {
+		err = unix.FsconfigCreate(fc)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("mount tmpfs: %w", contextError(fc, err))
+	}
+	fd, err := unix.Fsmount(fc, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return -1, fmt.Errorf("mount tmpfs: %w", err)
+	}
+	return fd, nil
+}
+
+// Mount returns the detached mount of the draft's root; the Draft owns it.
+func (d *Draft) Mount(ctx context.Context) (*os.File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return d.root, nil
+}
+
+// Commit writes what changed as a layer: staged, not yet durable. Entries equal to what lies below are left out. Times
+// after epoch are set to it if epoch is not nil. No process may be writing to the draft any more.
+func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, error) {
+	if err := d.clearMountpoints(); err != nil {
+		return image.Layer{}, err
+	}
+	w := d.store.newLayerWriter(ctx)
+	f := differ{
+		ctx: ctx, writer: w, below: d.below, epoch: epoch, ids: readIDMap(),
+		whole: d.whole, known: d.known, prefix: overlayPrefix(),
+	}
+	defer f.close()
+	var layer image.Layer
+	err := f.diff(int(d.upper.Fd()))
+	if err == nil {
+		layer, err = w.Commit(ctx)
+	}
+	return layer, errors.Join(err, w.Close())
+}
+
+// Close unmounts the draft and deletes what was written, in the background, unless it is to be kept.
+func (d *Draft) Close() error {
+	var errs []error
+	for _, m := range d.made {
+		errs = append(errs, m.close())
+	}
+	if d.below != nil {
+		errs = append(errs, d.below.Close())
+	}
+	root, upper, dir := d.root, d.upper, d.dir
+	d.made, d.below, d.root, d.upper, d.dir = nil, nil, nil, nil, ""
+	free := func() error {
+		var errs []error
+		for _, f := range []*os.File{root, upper} {
+			if f != nil {
+				errs = append(errs, f.Close())
+			}
+		}
+		if dir != "" {
+			errs = append(errs, removeTree(dir))
+		}
+		return errors.Join(errs...)
+	}
+	if dir == "" { // somebody is about to use or to delete the directory
+		errs = append(errs, free())
+	} else {
+		d.store.reaper.do(free)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) drafts() string { return filepath.Join(s.root, "drafts") }

@@ -1,0 +1,212 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/image"
+)
+
+// layerMounts holds what overlayfs stacks, made once per layer and process: detached EROFS mounts, or directories.
+type layerMounts struct {
+	mu sync.Mutex
+	m  map[digest.Digest]*layerMount // guarded by mu
+}
+
+// A layerMount is made by the first who needs it; the others wait.
+type layerMount struct {
+	mu sync.Mutex
+	fd int // -1 until made; guarded by mu
+}
+
+// get returns the descriptor for a layer, making it if there is none.
+func (l *layerMounts) get(diffID digest.Digest, make func() (int, error)) (int, error) {
+	l.mu.Lock()
+	if l.m == nil {
+		l.m = map[digest.Digest]*layerMount{}
+	}
+	m := l.m[diffID]
+	if m == nil {
+		m = &layerMount{fd: -1}
+		l.m[diffID] = m
+	}
+	l.mu.Unlock()
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fd >= 0 {
+		return m.fd, nil
+	}
+	fd, err := make()
+	if err != nil {
+		return -1, err
+	}
+	m.fd = fd
+	return fd, nil
+}
+
+func (l *layerMounts) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, m := range l.m {
+		if m.fd >= 0 {
+			errs = append(errs, closeFD(m.fd))
+		}
+	}
+	l.m = nil
+	return errors.Join(errs...)
+}
+
+// lowers returns what overlayfs is to stack for layers, lowest first, at least one. The Store owns the descriptors.
+//
+// Of a layer that comes twice, as that of a step that changes nothing does, the upper one is taken: it has all that the
+// lower one has, and overlayfs refuses to stack a directory on itself.
+func (s *Store) lowers(ctx context.Context, layers []image.Layer) ([]int, error) {
+	kind, _ := s.Kind()
+	var lowers []int
+	seen := make(map[digest.Digest]bool, len(layers))
+	for _, layer := range slices.Backward(layers) {
+		if seen[layer.DiffID] {
+			continue
+		}
+		seen[layer.DiffID] = true
+		fd, err := s.layers.get(layer.DiffID, func() (int, error) {
+			if kind == EROFS {
+				return s.mountLayer(ctx, layer)
+			}
+			return s.openTree(ctx, layer)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", layer.DiffID, err)
+		}
+		lowers = append(lowers, fd)
+	}
+	if len(lowers) == 0 {
+		void, err := s.session.empty(s.drafts())
+		if err != nil {
+			return nil, err
+		}
+		return []int{int(void.Fd())}, nil
+	}
+	slices.Reverse(lowers)
+	return lowers, nil
+}
+
+// mountLayer mounts the tar of a layer in place.
+func (s *Store) mountLayer(ctx context.Context, layer image.Layer) (_ int, err error) {
+	index, err := s.ensureIndex(ctx, layer)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, index.Close()) }()
+	tar, err := s.layout.OpenTar(ctx, layer)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, tar.Close()) }()
+	return mountEROFS(index, tar)
+}
+
+// Mount returns a detached read-only mount of the layers, nodev. Closing it unmounts; nothing is attached to this
+// machine's tree at any time.
+func (s *Store) Mount(ctx context.Context, layers []image.Layer) (*os.File, error) {
+	kind, _ := s.Kind()
+	if kind == Copy {
+		return s.mountMerged(ctx, layers)
+	}
+	void, err := s.session.empty(s.drafts())
+	if err != nil {
+		return nil, err
+	}
+	if len(layers) == 0 {
+		return cloneFile(int(void.Fd()), true)
+	}
+	lowers, err := s.lowers(ctx, layers)
+	if err != nil {
+		return nil, err
+	}
+	if len(lowers) == 1 {
+		// One alone would show its whiteouts, and overlayfs takes no less than two without an upper directory.
+		lowers = []int{int(void.Fd()), lowers[0]}
+	}
+	fd, err := s.stack(overlayMount{lowers: lowers, upper: -1, userns: inUserNamespace()})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "layers"), nil
+}
+
+// stack mounts an overlay. If that is refused, what was found out about this machine is worth nothing.
+func (s *Store) stack(o overlayMount) (int, error) {
+	fd, err := o.mount()
+	if err != nil {
+		s.forgetProbe()
+	}
+	return fd, err
+}
+
+// mountMerged mounts a whole copy of the layers' tree, which goes with the process.
+func (s *Store) mountMerged(ctx context.Context, layers []image.Layer) (_ *os.File, err error) {
+	view, err := s.View(ctx, layers)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
+	chain := image.ChainID(layers)
+	if chain == "" {
+		chain = "none"
+	}
+	dir, err := s.layers.get("merged "+chain, func() (int, error) {
+		path, err := s.session.newDir(s.drafts())
+		if err != nil {
+			return -1, err
+		}
+		return copyTree(ctx, view, filepath.Join(path, "root"), nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cloneFile(dir, true)
+}
+
+// copyTree writes a tree to a new directory, and opens that.
+func copyTree(ctx context.Context, tree Tree, path string, known map[uint64]unix.Timespec) (int, error) {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return -1, err
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	root, err := tree.Lstat(".")
+	if err == nil {
+		u := newUnpacker(ctx, fd)
+		u.known = known
+		err = u.unpack(unpackTree(tree, ".", root))
+	}
+	if err != nil {
+		return -1, errors.Join(err, closeFD(fd))
+	}
+	return fd, nil
+}
+
+// cloneFile returns a mount of an open directory or, where nothing can be mounted, the directory itself.
+func cloneFile(dir int, readOnly bool) (*os.File, error) {
+	fd, err := cloneDir(dir, readOnly)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
+		fd, err = unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 3)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "root"), nil
+}

@@ -1,0 +1,171 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLowers is how many directories overlayfs stacks (OVL_MAX_STACK).
+const maxLowers = 500
+
+// mountEROFS mounts a layer's index with the layer's tar as the device its extents point into. The mount is detached: it
+// lives as long as the descriptor that is returned, or what is stacked on it.
+func mountEROFS(index, tar *os.File) (int, error) {
+	fc, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("mount erofs: %w", err)
+	}
+	defer unix.Close(fc)
+
+	// By descriptor, as the files may be renamed to their final names at any moment.
+	err = unix.FsconfigSetString(fc, "source", procPath(int(index.Fd())))
+	if err == nil {
+		err = unix.FsconfigSetString(fc, "device", procPath(int(tar.Fd())))
+	}
+	if err == nil {
+		err = unix.FsconfigSetFlag(fc, "ro")
+	}
+	if err == nil {
+		err = unix.FsconfigCreate(fc)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("mount erofs %s: %w", index.Name(), contextError(fc, err))
+	}
+	fd, err := unix.Fsmount(fc, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return -1, fmt.Errorf("mount erofs %s: %w", index.Name(), err)
+	}
+	return fd, nil
+}
+
+// An overlayMount is what overlayfs is to stack. All are descriptors, of directories or of detached mounts.
+type overlayMount struct {
+	lowers   []int // lowest first, at least one, two if there is no upper
+	upper    int   // -1 makes a read-only mount
+	work     int
+	volatile bool // never sync: a crash throws the upper away
+	userns   bool // keep overlayfs's xattrs in user.*, as trusted.* belongs to the initial user namespace
+}
+
+// mount returns a detached mount of the stack.
+func (o overlayMount) mount() (int, error) {
+	if len(o.lowers) > maxLowers {
+		return -1, fmt.Errorf("mount overlay: %d layers, overlayfs stacks at most %d", len(o.lowers), maxLowers)
+	}
+	fc, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("mount overlay: %w", err)
+	}
+	defer unix.Close(fc)
+	if err := o.configure(fc); err != nil {
+		return -1, fmt.Errorf("mount overlay: %w", contextError(fc, err))
+	}
+	fd, err := unix.Fsmount(fc, unix.FSMOUNT_CLOEXEC, o.attributes())
+	if err != nil {
+		return -1, fmt.Errorf("mount overlay: %w", err)
+	}
+	return fd, nil
+}
+
+// attributes of the mount: an image's device nodes are data, never a way to a device of the machine.
+func (o overlayMount) attributes() int {
+	if o.upper < 0 {
+		return unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_RDONLY
+	}
+	return unix.MOUNT_ATTR_NODEV
+}
+
+func (o overlayMount) configure(fc int) error {
+	for i := len(o.lowers) - 1; i >= 0; i-- { // overlayfs wants the topmost first
+		if err := setDir(fc, "lowerdir+", o.lowers[i]); err != nil {
+			return err
+		}
+	}
+	if o.upper >= 0 {
+		if err := setDir(fc, "upperdir", o.upper); err != nil {
+			return err
+		}
+		if err := setDir(fc, "workdir", o.work); err != nil {
+			return err
+		}
+	}
+	for _, option := range o.options() {
+		key, value, isString := strings.Cut(option, "=")
+		var err error
+		if isString {
+			err = unix.FsconfigSetString(fc, key, value)
+		} else {
+			err = unix.FsconfigSetFlag(fc, key)
+		}
+		if err != nil {
+			return fmt.Errorf("option %s: %w", option, err)
+		}
+	}
+	return unix.FsconfigCreate(fc)
+}
+
+// options switches off what would make a layer depend on the layers below it, whatever the machine's defaults are.
+func (o overlayMount) options() []string {
+	options := []string{"redirect_dir=off", "metacopy=off", "index=off", "xino=off"}
+	if o.userns {
+		options = append(options, "userxattr")
+	}
+	if o.volatile && o.upper >= 0 {
+		options = append(options, "volatile")
+	}
+	return options
+}
+
+// setDir gives overlayfs a directory: by descriptor since Linux 6.13, by the descriptor's name in /proc before.
+func setDir(fc int, key string, dir int) error {
+	err := unix.FsconfigSetFd(fc, key, dir)
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.FsconfigSetString(fc, key, procPath(dir))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// cloneDir returns a detached mount of a directory, without what is mounted below it.
+func cloneDir(dir int, readOnly bool) (int, error) {
+	fd, err := unix.OpenTree(dir, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return -1, fmt.Errorf("clone mount: %w", err)
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV}
+	if readOnly {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("mount attributes: %w", err)
+	}
+	return fd, nil
+}
+
+// contextError adds what the kernel says about a file system context to the errno it gave.
+func contextError(fc int, err error) error {
+	var said []string
+	buf := make([]byte, 512)
+	for len(said) < 8 {
+		n, readErr := unix.Read(fc, buf)
+		if readErr != nil || n <= 0 {
+			break
+		}
+		said = append(said, strings.TrimSpace(string(buf[:n])))
+	}
+	if len(said) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
+}
+
+// procPath names a descriptor of this process for calls that take only paths.
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

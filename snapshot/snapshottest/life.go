@@ -1,0 +1,318 @@
+package snapshottest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// lives are tests of how stores and drafts come and go.
+var lives = []struct {
+	name string
+	run  func(t *testing.T, kind snapshot.Kind)
+}{
+	{"no-layers", noLayers},
+	{"same-layer-twice", sameLayerTwice},
+	{"many-layers", manyLayers},
+	{"whiteout-names", whiteoutNames},
+	{"epoch", epoch},
+	{"mount-points", mountPoints},
+	{"mount-points-in-use", mountPointsInUse},
+	{"mount-points-through-links", mountPointsThroughLinks},
+	{"kept-draft", keptDraft},
+	{"beside-each-other", besideEachOther},
+	{"nothing-left", nothingLeft},
+	{"sweep", sweep},
+	{"other-process", otherProcess},
+}
+
+func noLayers(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	CompareLayers(t, k, nil, []string{`"." 040755 0:0`})
+}
+
+func sameLayerTwice(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	a := Commit(t, k, nil, func(r Root) { r.File("d/a", "1") })
+	none := Commit(t, k, []image.Layer{a}, func(Root) {})
+	b := Commit(t, k, []image.Layer{a, none}, func(r Root) { r.Remove("d/a"); r.File("b", "1") })
+	layers := []image.Layer{a, none, none, b, a, none}
+	view, err := k.Store.View(t.Context(), layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	CompareLayers(t, k, layers, ListTree(t, view))
+	if _, err := view.Lstat("d/a"); err != nil {
+		t.Error(err)
+	}
+}
+
+func manyLayers(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	var layers []image.Layer
+	for i := range 300 {
+		d, f := draft(t, k, layers, snapshot.DraftOptions{})
+		r := NewRoot(t, Path(f))
+		r.File(fmt.Sprintf("d%d/f%d", i%7, i), fmt.Sprint(i))
+		if i%5 == 4 {
+			r.Remove(fmt.Sprintf("d%d/f%d", (i-3)%7, i-3))
+		}
+		layer, err := d.Commit(t.Context(), nil)
+		if err := errors.Join(err, d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if layers = append(layers, layer); i == 299 {
+			CompareLayers(t, k, layers, ListDir(t, Path(f)))
+		}
+		if kind == snapshot.Copy && i == 40 {
+			return // as many copies as layers would only take time
+		}
+	}
+}
+
+func whiteoutNames(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	for _, name := range []string{".wh.x", ".wh..wh..opq", ".wh.", "d/.wh.dir"} {
+		d, f := draft(t, k, nil, snapshot.DraftOptions{})
+		NewRoot(t, Path(f)).File(name, "1")
+		_, err := d.Commit(t.Context(), nil)
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("commit of a file %s: %v, want an error that names it", name, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func epoch(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	limit := time.Unix(1_500_000_000, 0)
+	make := func(layers []image.Layer) image.Layer {
+		d, f := draft(t, k, layers, snapshot.DraftOptions{})
+		r := NewRoot(t, Path(f))
+		r.Remove("d")
+		r.File("d/old", "1")
+		r.Times("d/old", time.Unix(1_000_000_000, 5))
+		r.File("d/new", "1")
+		layer, err := d.Commit(t.Context(), &limit)
+		if err := errors.Join(err, d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return layer
+	}
+	first, second := make(nil), make(nil)
+	if first.DiffID != second.DiffID {
+		t.Errorf("layers %s and %s, want the same", first.DiffID, second.DiffID)
+	}
+	again := make([]image.Layer{first})
+	if names := layerNames(t, k, again); len(names) != 0 {
+		t.Errorf("the same files, made again, are in the layer: %q", names)
+	}
+	view, err := k.Store.View(t.Context(), []image.Layer{first})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	for name, want := range map[string]time.Time{"d/old": time.Unix(1_000_000_000, 5), "d/new": limit, "d": limit} {
+		if e, err := view.Lstat(name); err != nil || !e.ModTime.Equal(want) {
+			t.Errorf("%s: %v %v, want %v", name, e.ModTime, err, want)
+		}
+	}
+}
+
+func keptDraft(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	base := Commit(t, k, nil, func(r Root) { r.File("a", "1"); r.File("b", "1") })
+	layers := []image.Layer{base}
+	dir := filepath.Join(k.Root, "containers", "one")
+	d, f := draft(t, k, layers, snapshot.DraftOptions{Dir: dir})
+	r := NewRoot(t, Path(f))
+	r.Chmod(".", 0o750)
+	r.Remove("a")
+	r.File("c", "1")
+	want := ListDir(t, Path(f))
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d, f = draft(t, k, layers, snapshot.DraftOptions{Dir: dir})
+	defer d.Close()
+	Compare(t, "kept draft", ListDir(t, Path(f)), want)
+	layer, err := d.Commit(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	CompareLayers(t, k, append(layers, layer), want)
+	Compare(t, "draft after commit", ListDir(t, Path(f)), want)
+}
+
+// besideEachOther writes drafts on the same layers at the same time.
+func besideEachOther(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	base := Commit(t, k, nil, func(r Root) { r.File("d/a", "1") })
+	var g errgroup.Group
+	for i := range 16 {
+		g.Go(func() error {
+			d, err := k.Store.Draft(t.Context(), []image.Layer{base}, snapshot.DraftOptions{})
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			f, err := d.Mount(t.Context())
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(Path(f)+"/d/mine", []byte(fmt.Sprint(i)), 0o644); err != nil {
+				return err
+			}
+			layer, err := d.Commit(t.Context(), nil)
+			if err != nil {
+				return err
+			}
+			view, err := k.Store.View(t.Context(), []image.Layer{base, layer})
+			if err != nil {
+				return err
+			}
+			defer view.Close()
+			if list := ListTree(t, view); len(list) != 4 {
+				return fmt.Errorf("draft %d shows %q", i, list)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func nothingLeft(t *testing.T, kind snapshot.Kind) {
+	root, before := t.TempDir(), mounts(t)
+	t.Run("store", func(t *testing.T) {
+		k := Open(t, root, kind)
+		layer := Commit(t, k, nil, func(r Root) { r.File(strings.Repeat("d/", 200)+"f", "1"); r.Chmod("d/d", 0) })
+		d, f := draft(t, k, []image.Layer{layer}, snapshot.DraftOptions{})
+		// Deeper than anybody can hold open, and than a path can name.
+		deepTree(t, Path(f))
+		if now := mounts(t); now != before {
+			t.Errorf("mounts of this machine with a draft: %s, want %s", now, before)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if now := mounts(t); now != before {
+		t.Errorf("mounts of this machine: %s, want %s", now, before)
+	}
+	empty(t, filepath.Join(root, "drafts"))
+}
+
+// deepTree makes 3000 directories in each other.
+func deepTree(t *testing.T, path string) {
+	t.Helper()
+	root, err := os.OpenRoot(path)
+	for range 3000 {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = root.Mkdir("deep", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		next, openErr := root.OpenRoot("deep")
+		err = errors.Join(openErr, root.Close())
+		root = next
+	}
+	if err := root.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sweep leaves what lives and takes what is dead.
+func sweep(t *testing.T, kind snapshot.Kind) {
+	root := t.TempDir()
+	k := Open(t, root, kind)
+	d, f := draft(t, k, nil, snapshot.DraftOptions{})
+	defer d.Close()
+	NewRoot(t, Path(f)).File("alive", "1")
+	dead := filepath.Join(root, "drafts", "12345", "1", "upper")
+	if err := os.MkdirAll(dead, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tree := filepath.Join(root, "snapshots", strings.Repeat("0", 64)+"~another-boot")
+	if err := os.MkdirAll(tree, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Store.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(root, "drafts", "12345"), tree} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", path, err)
+		}
+	}
+	if _, err := os.Lstat(Path(f) + "/alive"); err != nil {
+		t.Errorf("a draft in use: %v", err)
+	}
+}
+
+// otherProcess opens what another store, as of another process, has made.
+func otherProcess(t *testing.T, kind snapshot.Kind) {
+	root := t.TempDir()
+	var layers []image.Layer
+	var want []string
+	t.Run("first", func(t *testing.T) {
+		k := Open(t, root, kind)
+		layers = append(layers, Commit(t, k, nil, func(r Root) { r.File("d/a", "1"); r.File("d/b", "1") }))
+		layers = append(layers, Commit(t, k, layers, func(r Root) {
+			r.Remove("d/a")
+			want = ListDir(t, r.path)
+		}))
+		if err := k.Layout.Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	CompareLayers(t, Open(t, root, kind), layers, want)
+}
+
+func draft(t testing.TB, k *Kit, layers []image.Layer, o snapshot.DraftOptions) (*snapshot.Draft, *os.File) {
+	t.Helper()
+	d, err := k.Store.Draft(t.Context(), layers, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := d.Mount(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, f
+}
+
+func mounts(t testing.TB) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func empty(t testing.TB, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		t.Errorf("%s/%s is left", dir, e.Name())
+	}
+}

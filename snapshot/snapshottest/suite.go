@@ -1,0 +1,136 @@
+package snapshottest
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// Rights are what the suite can count on.
+type Rights struct {
+	Root bool // of the machine
+	IDs  bool // more than one user
+}
+
+// TestStore is the suite that every kind passes.
+func TestStore(t *testing.T, kind snapshot.Kind, rights Rights) {
+	for _, c := range changes {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			if c.root {
+				Need(t, "root", rights.Root)
+			}
+			if c.ids && !rights.IDs {
+				t.Skip("needs more than one user ID")
+			}
+			k := Open(t, t.TempDir(), kind)
+			var layers []image.Layer
+			if c.base != nil {
+				layers = append(layers, Commit(t, k, nil, c.base))
+			}
+			layer := Commit(t, k, layers, c.do)
+			if names := strings.Join(layerNames(t, k, layer), " "); !c.many && names != c.want {
+				t.Errorf("layer has %q, want %q", names, c.want)
+			}
+		})
+	}
+	for _, test := range lives {
+		t.Run(test.name, func(t *testing.T) { test.run(t, kind) })
+	}
+}
+
+// Commit makes a layer of what a change does on top of layers, and makes sure that a mount and a view of all of them show
+// what the draft showed.
+func Commit(t testing.TB, k *Kit, layers []image.Layer, change func(r Root)) image.Layer {
+	t.Helper()
+	d, err := k.Store.Draft(t.Context(), layers, snapshot.DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Errorf("close draft: %v", err)
+		}
+	}()
+	f, err := d.Mount(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(NewRoot(t, Path(f)))
+	want := ListDir(t, Path(f))
+	layer, err := d.Commit(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	CompareLayers(t, k, append(layers[:len(layers):len(layers)], layer), want)
+	return layer
+}
+
+// CompareLayers compares what a view, a mount and a new draft of the layers show with a listing.
+func CompareLayers(t testing.TB, k *Kit, layers []image.Layer, want []string) {
+	t.Helper()
+	view, err := k.Store.View(t.Context(), layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Compare(t, "view", ListTree(t, view), want)
+	if err := view.Close(); err != nil {
+		t.Error(err)
+	}
+	mount, err := k.Store.Mount(t.Context(), layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Compare(t, "mount", ListDir(t, Path(mount)), want)
+	if err := os.WriteFile(Path(mount)+"/new", nil, 0o644); err == nil {
+		t.Error("a read-only mount can be written to")
+	}
+	if err := mount.Close(); err != nil {
+		t.Error(err)
+	}
+	d, err := k.Store.Draft(t.Context(), layers, snapshot.DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := d.Mount(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	Compare(t, "draft", ListDir(t, Path(f)), want)
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// layerNames lists a layer's tar: clean names, whiteouts as the name that they remove with a "-" before, blanks as "|".
+func layerNames(t testing.TB, k *Kit, layer image.Layer) []string {
+	t.Helper()
+	f, err := k.Layout.OpenTar(context.WithoutCancel(t.Context()), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var names []string
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := path.Clean(h.Name)
+		dir, base := path.Split(name)
+		if removed, ok := strings.CutPrefix(base, ".wh."); ok {
+			name = "-" + dir + removed
+		}
+		names = append(names, strings.ReplaceAll(name, " ", "|"))
+	}
+}

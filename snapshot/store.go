@@ -1,0 +1,91 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/image"
+)
+
+// A Kind is a way to stack layers.
+type Kind string
+
+// The kinds, best first.
+const (
+	EROFS   Kind = "erofs"   // tars mounted in place, stacked by overlayfs
+	Overlay Kind = "overlay" // unpacked, stacked by overlayfs
+	Copy    Kind = "copy"    // unpacked, stacked by copying
+)
+
+// A Store turns layers into file systems. Safe for concurrent use, by processes too.
+type Store struct {
+	root   string // state directory; snapshots and drafts are in it
+	dir    string // root/snapshots
+	layout *image.Layout
+	legacy bool // for tests: mount as on kernels that cannot stack detached mounts
+
+	probed sync.Once
+	kind   Kind
+	why    string
+
+	layers  layerMounts
+	session session
+	trees   unpackedTrees
+	reaper  reaper
+}
+
+// Options for Open; the zero value probes.
+type Options struct {
+	Kind Kind // "" probes
+}
+
+// Open opens root/snapshots and root/drafts. It does not probe what the kernel can do: that waits for the first Mount,
+// Draft or Kind, as reading layers needs nothing of it.
+func Open(root string, l *image.Layout, o Options) (*Store, error) {
+	switch o.Kind {
+	case "", EROFS, Overlay, Copy:
+	default:
+		return nil, fmt.Errorf("snapshotter %q: must be erofs, overlay or copy", o.Kind)
+	}
+	for _, dir := range []string{"snapshots", "drafts"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	s := &Store{root: root, dir: filepath.Join(root, "snapshots"), layout: l, kind: o.Kind}
+	if o.Kind != "" {
+		s.probed.Do(func() { s.why = "asked for" })
+	}
+	return s, nil
+}
+
+// Close gives back the mounts and directories of this process, waits for what is being deleted in the background, and
+// makes unpacked layers durable. Drafts must be closed before; files that Mount returned stay usable.
+func (s *Store) Close() error {
+	return errors.Join(s.layers.close(), s.reaper.wait(), s.trees.settle(), s.session.close())
+}
+
+// Sweep deletes what dead processes have left: drafts, and unpacked layers that were not durable when the machine went
+// down. What cannot be deleted is named in the error, and does no harm.
+func (s *Store) Sweep() error {
+	return errors.Join(sweepSessions(filepath.Join(s.root, "drafts")), s.sweepTrees())
+}
+
+// snapshotPath is where what is derived from a layer is kept: its index (suffix ".erofs") or its unpacked tree ("").
+func (s *Store) snapshotPath(diffID digest.Digest, suffix string) string {
+	return filepath.Join(s.dir, diffID.Encoded()+suffix)
+}
+
+// closeFD closes a descriptor that is not an *os.File.
+func closeFD(fd int) error {
+	if err := unix.Close(fd); err != nil {
+		return os.NewSyscallError("close", err)
+	}
+	return nil
+}

@@ -1,0 +1,323 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// An unpacker writes a tree into a directory. All is done by descriptors, so that neither a link in what is written nor
+// one that somebody else puts there leads out of the directory.
+type unpacker struct {
+	ctx    context.Context
+	root   int
+	ids    idMap
+	userns bool
+
+	// merge writes into a directory that has other things in it, which belong to the caller, as does what is written: owners
+	// are not set, and attributes that the file system cannot hold are left out.
+	merge bool
+
+	links map[uint64]string        // inode → the name it was written under
+	known map[uint64]unix.Timespec // if not nil: gets the ctimes of all regular files, by their new inode
+	buf   []byte
+}
+
+// An unpackEntry is a file to write.
+type unpackEntry struct {
+	Entry
+	whiteout bool
+	opaque   bool                            // the directory hides what lies below
+	list     func() ([]unpackEntry, error)   // of a directory
+	write    func(dst int, buf []byte) error // of a regular file with a size: writes the content
+}
+
+// newUnpacker prepares to write into the directory root.
+func newUnpacker(ctx context.Context, root int) *unpacker {
+	return &unpacker{
+		ctx: ctx, root: root, ids: readIDMap(), userns: inUserNamespace(),
+		links: make(map[uint64]string), buf: make([]byte, 256<<10),
+	}
+}
+
+// unpack writes what list gives and then sets the metadata of the root directory.
+func (u *unpacker) unpack(root unpackEntry) error {
+	fd, err := unix.Openat(u.root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(u.fill(fd, ".", &root), closeFD(fd))
+}
+
+// fill writes what is in a directory. Its own metadata comes last: the mode may forbid writing, and the time changes with
+// every file in it.
+func (u *unpacker) fill(fd int, path string, dir *unpackEntry) error {
+	if err := u.ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := dir.list()
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		if err := u.entry(fd, joinPath(path, entries[i].Name), &entries[i]); err != nil {
+			return err
+		}
+	}
+	if dir.opaque {
+		if err := unix.Fsetxattr(fd, overlayPrefix()+"opaque", []byte("y"), 0); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if path == "." && u.merge {
+		return nil
+	}
+	if err := u.setMetadata(fd, dir.Entry); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// entry writes one file into a directory.
+func (u *unpacker) entry(dir int, path string, e *unpackEntry) error {
+	if e.Mode&modeType == modeDir {
+		return u.dir(dir, path, e)
+	}
+	if err := u.file(dir, path, e); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
+	err := unix.Mkdirat(parent, e.Name, 0o700)
+	if u.merge && errors.Is(err, unix.EEXIST) {
+		err = u.replaceByDir(parent, e.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	fd, err := unix.Openat(parent, e.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return errors.Join(u.fill(fd, path, e), closeFD(fd))
+}
+
+// replaceByDir makes a directory where there is something, unless that is a directory itself. A link to one is none.
+func (u *unpacker) replaceByDir(parent int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if st.Mode&modeType == modeDir {
+		return nil
+	}
+	if err := unix.Unlinkat(parent, name, 0); err != nil {
+		return err
+	}
+	return unix.Mkdirat(parent, name, 0o700)
+}
+
+// file writes anything but a directory.
+func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
+	if u.merge {
+		if err := clearName(dir, e.Name); err != nil {
+			return err
+		}
+	}
+	if e.Nlink > 1 && !e.whiteout {
+		if first, ok := u.links[e.Inode]; ok {
+			return u.link(first, dir, e.Name)
+		}
+		u.links[e.Inode] = path
+	}
+	switch {
+	case e.whiteout:
+		return unix.Mknodat(dir, e.Name, modeChar, 0)
+	case e.Mode&modeType == modeRegular:
+		return u.regular(dir, e)
+	case e.Mode&modeType == modeLink:
+		return u.symlink(dir, e)
+	}
+	err := unix.Mknodat(dir, e.Name, e.Mode, int(e.Rdev))
+	if errors.Is(err, unix.EPERM) && isDevice(e.Mode) && (u.userns || u.merge) {
+		return nil // not ours to make, and it could not be opened
+	}
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Openat(dir, e.Name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(u.setSpecial(fd, e.Entry), closeFD(fd))
+}
+
+// clearName makes room for a file in a directory of the caller's.
+func clearName(dir int, name string) error {
+	err := unix.Unlinkat(dir, name, 0)
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) {
+		return removeAt(dir, name)
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// link makes a hard link of a file that has been written.
+func (u *unpacker) link(first string, dir int, name string) error {
+	at, base := splitPath(first)
+	fd, err := unix.Openat2(u.root, at, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Linkat(fd, base, dir, name, 0), closeFD(fd))
+}
+
+func (u *unpacker) regular(dir int, e *unpackEntry) error {
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(dir, e.Name, flags, 0o600)
+	if err != nil {
+		return err
+	}
+	if e.Size > 0 {
+		if err = e.write(fd, u.buf); err == nil {
+			err = unix.Ftruncate(fd, e.Size) // it may end in a hole
+		}
+	}
+	if err == nil {
+		err = u.setMetadata(fd, e.Entry)
+	}
+	if err == nil && u.known != nil {
+		var st unix.Stat_t
+		if err = unix.Fstat(fd, &st); err == nil {
+			u.known[st.Ino] = st.Ctim
+		}
+	}
+	return errors.Join(err, closeFD(fd))
+}
+
+func (u *unpacker) symlink(dir int, e *unpackEntry) error {
+	if err := unix.Symlinkat(e.Link, dir, e.Name); err != nil {
+		return err
+	}
+	if !u.merge {
+		uid, gid := u.ids.owner(&e.Entry)
+		if err := unix.Fchownat(dir, e.Name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+	}
+	return unix.UtimesNanoAt(dir, e.Name, times(&e.Entry), unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// setMetadata gives an open file or directory all that e says of it.
+func (u *unpacker) setMetadata(fd int, e Entry) error {
+	// Chown first: the kernel drops setuid and setgid bits and capabilities when the owner of a file changes.
+	if !u.merge {
+		uid, gid := u.ids.owner(&e)
+		if err := unix.Fchown(fd, uid, gid); err != nil {
+			return fmt.Errorf("chown: %w", err)
+		}
+	}
+	for name, value := range e.Xattrs {
+		err := unix.Fsetxattr(fd, name, []byte(value), 0)
+		if err != nil && !(u.merge && (errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM))) {
+			return fmt.Errorf("attribute %s: %w", name, err)
+		}
+	}
+	if err := unix.Fchmod(fd, e.Mode&modePerm); err != nil {
+		return fmt.Errorf("chmod: %w", err)
+	}
+	if err := futimes(fd, &e); err != nil {
+		return fmt.Errorf("utimes: %w", err)
+	}
+	return nil
+}
+
+// futimes sets the times of what fd refers to, which may have been opened with O_PATH.
+func futimes(fd int, e *Entry) error {
+	return unix.UtimesNanoAt(fd, "", times(e), unix.AT_EMPTY_PATH)
+}
+
+// setSpecial is setMetadata for what must not be opened. The file may be somebody else's by now, if the directory is, but
+// is never a link.
+func (u *unpacker) setSpecial(fd int, e Entry) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&modeType != e.Mode&modeType {
+		return errors.New("was replaced while it was written")
+	}
+	if !u.merge {
+		uid, gid := u.ids.owner(&e)
+		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+			return err
+		}
+	}
+	if err := unix.Fchmodat(unix.AT_FDCWD, procPath(fd), e.Mode&modePerm, 0); err != nil {
+		return err
+	}
+	return futimes(fd, &e)
+}
+
+func times(e *Entry) []unix.Timespec {
+	sec, nsec := e.unixTime()
+	t := unix.Timespec{Sec: sec, Nsec: int64(nsec)}
+	return []unix.Timespec{t, t}
+}
+
+// unpackTree makes a tree the source of an unpacker.
+func unpackTree(tree Tree, path string, e Entry) unpackEntry {
+	entry := unpackEntry{Entry: e}
+	switch e.Mode & modeType {
+	case modeDir:
+		entry.list = func() ([]unpackEntry, error) {
+			kids, err := tree.ReadDir(path)
+			if err != nil {
+				return nil, err
+			}
+			entries := make([]unpackEntry, len(kids))
+			for i, kid := range kids {
+				entries[i] = unpackTree(tree, joinPath(path, kid.Name), kid)
+			}
+			return entries, nil
+		}
+	case modeRegular:
+		entry.write = func(dst int, buf []byte) error { return copyContent(dst, tree, path, buf) }
+	}
+	return entry
+}
+
+// copyContent writes a file of a tree, leaving holes where blocks are zero.
+func copyContent(dst int, tree Tree, path string, buf []byte) (err error) {
+	r, err := tree.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if c, ok := r.(*contentReader); ok {
+		return copyExtents(dst, c.tar, c.extents, buf)
+	}
+	for at := int64(0); ; {
+		n, err := io.ReadFull(r, buf)
+		if writeErr := writeSparse(dst, buf[:n], at); writeErr != nil {
+			return writeErr
+		}
+		at += int64(n)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
