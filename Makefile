@@ -36,6 +36,6 @@ fuzz:
 	scripts/fuzz.sh $(FUZZTIME)
 
 bench: build
-	bench/run.sh bin/forge
+	$(GO) run ./bench bin/forge
 
 check: lint test

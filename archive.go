@@ -1,0 +1,62 @@
+package forge
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/forge-build/forge/image"
+)
+
+// Save writes the images that names find to an archive.
+func (h *Home) Save(ctx context.Context, w io.Writer, names []string, o image.SaveOptions) error {
+	var images []image.Named
+	for _, name := range names {
+		n, err := h.Layout.Find(ctx, name)
+		if err != nil {
+			return notHere(name, err)
+		}
+		if !byName(name, n) {
+			n.Reference = image.Reference{} // what was asked for by ID is saved without a name
+		}
+		images = append(images, n)
+	}
+	return h.Layout.Save(ctx, w, images, o)
+}
+
+// Load reads an archive of images and returns what it names: familiar names, or IDs of images without one.
+func (h *Home) Load(ctx context.Context, r io.Reader) ([]string, error) {
+	loaded, err := h.Layout.Load(ctx, r)
+	var names []string
+	for _, n := range loaded {
+		names = append(names, nameOrDigest(n))
+	}
+	return names, err
+}
+
+// outputArchive writes what was built as an archive.
+func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Reference, r *BuildResult) error {
+	o := image.SaveOptions{Format: image.OCIArchive}
+	if out.Type == "docker" {
+		o.Format = image.DockerArchive
+	}
+	if algorithm := out.Attrs["compression"]; algorithm != "" && out.Type == "oci" {
+		level := 0
+		if _, err := fmt.Sscan(out.Attrs["compression-level"], &level); out.Attrs["compression-level"] != "" && err != nil {
+			return fmt.Errorf("compression-level %q: must be a number", out.Attrs["compression-level"])
+		}
+		c, err := image.ParseCompression(algorithm, level)
+		if err != nil {
+			return err
+		}
+		o.Compression = &c
+	}
+	images := []image.Named{{Descriptor: r.Descriptor}}
+	if len(tags) > 0 {
+		images = images[:0]
+		for _, ref := range tags {
+			images = append(images, image.Named{Reference: ref, Descriptor: r.Descriptor})
+		}
+	}
+	return out.Create(func(w io.Writer) error { return h.Layout.Save(ctx, w, images, o) })
+}

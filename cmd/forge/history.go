@@ -1,0 +1,89 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/image"
+)
+
+type historyCmd struct {
+	Image   string `arg:"" help:"Name, ID or digest of an image."`
+	NoTrunc bool   `name:"no-trunc" help:"Whole lines."`
+	Quiet   bool   `short:"q" help:"Only IDs."`
+	Human   bool   `short:"H" default:"true" negatable:"" help:"Sizes and dates for people."`
+	Format  string `help:"A Go template, or json." placeholder:"TEMPLATE"`
+}
+
+// A historyRow is what a template of `forge history --format` sees, under docker's names.
+type historyRow struct{ ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment string }
+
+func (c *historyCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		img, err := h.Image(s.ctx, c.Image, nil)
+		if err != nil {
+			return err
+		}
+		rows := c.rows(img)
+		switch {
+		case c.Quiet:
+			for _, r := range rows {
+				_, _ = fmt.Fprintln(s.out, r.ID)
+			}
+			return nil
+		case c.Format != "":
+			return printRows(s, c.Format, rows)
+		}
+		w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+		_, _ = fmt.Fprintln(w, "IMAGE\tCREATED\tCREATED BY\tSIZE\tCOMMENT")
+		for _, r := range rows {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.CreatedSince, r.CreatedBy, r.Size, r.Comment)
+		}
+		return w.Flush()
+	})
+}
+
+// rows are the entries of the history, latest first, each with the size of its layer.
+func (c *historyCmd) rows(img *image.Image) []historyRow {
+	var rows []historyRow
+	layers := img.Manifest.Layers
+	for _, e := range img.Config.History {
+		row := historyRow{ID: "<missing>", CreatedSince: "N/A", CreatedBy: c.line(e.CreatedBy), Size: "0B", Comment: e.Comment}
+		if e.Created != nil {
+			row.CreatedAt = e.Created.Format(time.RFC3339)
+			row.CreatedSince = row.CreatedAt
+			if c.Human {
+				row.CreatedSince = units.HumanDuration(time.Since(*e.Created)) + " ago"
+			}
+		}
+		if !e.EmptyLayer && len(layers) > 0 {
+			row.Size = fmt.Sprint(layers[0].Size)
+			if c.Human {
+				row.Size = units.HumanSizeWithPrecision(float64(layers[0].Size), 3)
+			}
+			layers = layers[1:]
+		}
+		rows = append([]historyRow{row}, rows...)
+	}
+	if len(rows) > 0 {
+		rows[0].ID = img.ID().String()
+		if !c.NoTrunc {
+			rows[0].ID = shortID(rows[0].ID)
+		}
+	}
+	return rows
+}
+
+// line is a command on one line, cut where a terminal would wrap.
+func (c *historyCmd) line(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); !c.NoTrunc && len(r) > 45 {
+		return string(r[:44]) + "…"
+	}
+	return s
+}

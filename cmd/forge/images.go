@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/image"
+)
+
+type imagesCmd struct {
+	Name    string `arg:"" optional:"" help:"Only images of this repository, or of this name."`
+	All     bool   `short:"a" help:"Images without a name too."`
+	Quiet   bool   `short:"q" help:"Only IDs."`
+	NoTrunc bool   `name:"no-trunc" help:"Whole IDs."`
+	Digests bool   `help:"Digests too."`
+	Format  string `help:"A Go template, or json." placeholder:"TEMPLATE"`
+}
+
+// An imageRow is what a template of `forge images --format` sees, under docker's names.
+type imageRow struct {
+	Repository, Tag, ID, Digest, CreatedSince, CreatedAt, Size string
+}
+
+func (c *imagesCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		infos, err := h.Images(s.ctx) // an error concerns some; the others are shown
+		var rows []imageRow
+		for _, info := range infos {
+			if c.wanted(info) {
+				rows = append(rows, c.row(info))
+			}
+		}
+		if printErr := c.print(s, rows); printErr != nil {
+			return printErr
+		}
+		return err
+	})
+}
+
+func (c *imagesCmd) wanted(info forge.ImageInfo) bool {
+	nameless := info.Name == (image.Reference{})
+	if c.Name == "" {
+		return !nameless || c.All
+	}
+	if nameless {
+		return false
+	}
+	ref, err := image.ParseReference(c.Name)
+	if err != nil || ref.Domain != info.Name.Domain || ref.Path != info.Name.Path {
+		return false
+	}
+	last := c.Name[strings.LastIndexByte(c.Name, '/')+1:]
+	return !strings.Contains(last, ":") || ref.Tag == info.Name.Tag
+}
+
+func (c *imagesCmd) row(info forge.ImageInfo) imageRow {
+	row := imageRow{
+		Repository: "<none>", Tag: "<none>", ID: info.ID.String(), Digest: info.Digest.String(),
+		CreatedSince: "N/A", Size: units.HumanSizeWithPrecision(float64(info.Size), 3),
+	}
+	if info.Name != (image.Reference{}) {
+		row.Repository = strings.TrimSuffix(info.Name.Familiar(), ":"+info.Name.Tag)
+		row.Tag = info.Name.Tag
+	}
+	if !c.NoTrunc {
+		row.ID = shortID(row.ID)
+	}
+	if !info.Created.IsZero() {
+		row.CreatedSince = units.HumanDuration(time.Since(info.Created)) + " ago"
+		row.CreatedAt = info.Created.Format(time.RFC3339)
+	}
+	return row
+}
+
+// shortID is how an ID is shown: 12 digits.
+func shortID(id string) string {
+	_, hex, ok := strings.Cut(id, ":")
+	if !ok {
+		hex = id
+	}
+	return hex[:min(12, len(hex))]
+}
+
+func (c *imagesCmd) print(s *session, rows []imageRow) error {
+	switch {
+	case c.Quiet:
+		seen := map[string]bool{}
+		for _, r := range rows {
+			if !seen[r.ID] {
+				seen[r.ID] = true
+				_, _ = fmt.Fprintln(s.out, r.ID)
+			}
+		}
+		return nil
+	case c.Format != "":
+		return printRows(s, c.Format, rows)
+	}
+	w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+	digest := ""
+	if c.Digests {
+		digest = "DIGEST\t"
+	}
+	_, _ = fmt.Fprintln(w, "REPOSITORY\tTAG\t"+digest+"IMAGE ID\tCREATED\tSIZE")
+	for _, r := range rows {
+		if c.Digests {
+			digest = r.Digest + "\t"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s%s\t%s\t%s\n", r.Repository, r.Tag, digest, r.ID, r.CreatedSince, r.Size)
+	}
+	return w.Flush()
+}
+
+// printRows prints each row by a Go template, or as a line of JSON.
+func printRows[R any](s *session, format string, rows []R) error {
+	if format == "json" {
+		enc := json.NewEncoder(s.out)
+		for _, r := range rows {
+			if err := enc.Encode(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t, err := template.New("format").Funcs(template.FuncMap{"json": asJSON}).Parse(format + "\n")
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := t.Execute(s.out, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func asJSON(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/forge-build/forge"
+)
+
+type importCmd struct {
+	File     string   `arg:"" help:"Tar of a root file system, plain or compressed; - is standard input."`
+	Name     string   `arg:"" optional:"" help:"Name of the image."`
+	Change   []string `short:"c" sep:"none" help:"Instruction for the image's configuration, such as 'CMD [\"sh\"]'." placeholder:"INSTRUCTION"`
+	Message  string   `short:"m" help:"Comment for the image's history." placeholder:"TEXT"`
+	Platform string   `help:"Platform of the image." placeholder:"OS/ARCH"`
+}
+
+func (c *importCmd) Run(s *session) error {
+	var in io.Reader = s.in
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // read only
+		in = f
+	}
+	p, err := forge.ParsePlatform(c.Platform)
+	if err != nil {
+		return &usageError{1, err}
+	}
+	return s.withHome(func(h *forge.Home) error {
+		img, err := h.Import(s.ctx, in, forge.ImportOptions{Name: c.Name, Changes: c.Change, Message: c.Message, Platform: p})
+		if err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintln(s.out, img.ID())
+		return nil
+	})
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"text/template"
+	"time"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/image"
+)
+
+type inspectCmd struct {
+	Names    []string `arg:"" help:"Names, IDs or digests of images."`
+	Format   string   `short:"f" help:"A Go template instead of JSON." placeholder:"TEMPLATE"`
+	Platform string   `help:"Which image of an index." placeholder:"OS/ARCH"`
+	Type     string   `help:"Only image." enum:"image," default:"" hidden:""`
+}
+
+// An inspected is an image as docker's `inspect` shows it.
+type inspected struct {
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Created      *time.Time `json:",omitempty"`
+	Author       string     `json:",omitempty"`
+	Config       dockerspec.DockerOCIImageConfig
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Os           string
+	Size         int64
+	RootFS       struct {
+		Type   string
+		Layers []digest.Digest
+	}
+	Descriptor ocispec.Descriptor
+}
+
+func (c *inspectCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		p, err := forge.ParsePlatform(c.Platform)
+		if err != nil {
+			return err
+		}
+		list := []inspected{}
+		for _, name := range c.Names {
+			img, names, err := h.Inspect(s.ctx, name, p)
+			if err != nil {
+				return err
+			}
+			list = append(list, inspectedOf(img, names))
+		}
+		return c.print(s, list)
+	})
+}
+
+func inspectedOf(img *image.Image, names []image.Reference) inspected {
+	v := inspected{
+		ID: img.ID().String(), RepoTags: []string{}, RepoDigests: []string{}, Created: img.Config.Created,
+		Author: img.Config.Author, Config: img.Config.Config, Architecture: img.Config.Architecture,
+		Variant: img.Config.Variant, Os: img.Config.OS, Descriptor: img.Descriptor,
+	}
+	v.RootFS.Type, v.RootFS.Layers = img.Config.RootFS.Type, img.Config.RootFS.DiffIDs
+	for _, l := range img.Manifest.Layers {
+		v.Size += l.Size
+	}
+	for _, ref := range names {
+		v.RepoTags = append(v.RepoTags, ref.Familiar())
+		repository, _, _ := strings.Cut(strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag), "@")
+		v.RepoDigests = append(v.RepoDigests, repository+"@"+img.Descriptor.Digest.String())
+	}
+	return v
+}
+
+func (c *inspectCmd) print(s *session, list []inspected) error {
+	if c.Format == "" || c.Format == "json" {
+		enc := json.NewEncoder(s.out)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "    ")
+		return enc.Encode(list)
+	}
+	t, err := template.New("format").Funcs(template.FuncMap{"json": asJSON, "join": strings.Join}).Parse(c.Format + "\n")
+	if err != nil {
+		return err
+	}
+	for _, v := range list {
+		if err := t.Execute(s.out, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}

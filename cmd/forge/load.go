@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+
+	"github.com/forge-build/forge"
+)
+
+type loadCmd struct {
+	Input string `short:"i" help:"File, instead of standard input." placeholder:"FILE"`
+	Quiet bool   `short:"q" help:"Do not name what was loaded."`
+}
+
+func (c *loadCmd) Run(s *session) error {
+	var in io.Reader = s.in
+	if c.Input != "" && c.Input != "-" {
+		f, err := os.Open(c.Input)
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // read only
+		in = f
+	} else if term.IsTerminal(int(s.in.Fd())) {
+		return errors.New("load: will not read an archive from a terminal: use -i FILE, or redirect")
+	}
+	return s.withHome(func(h *forge.Home) error {
+		loaded, err := h.Load(s.ctx, in)
+		for _, n := range loaded {
+			if !c.Quiet {
+				_, _ = fmt.Fprintln(s.out, "Loaded image:", n)
+			}
+		}
+		return err
+	})
+}

@@ -1,0 +1,129 @@
+// Command forge builds container images from Dockerfiles, keeps them, moves them to and from registries and runs them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// cli is the whole command line; each command is a file of its own.
+type cli struct {
+	Root        string        `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
+	Snapshotter snapshot.Kind `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
+
+	Build   buildCmd   `cmd:"" help:"Build an image from a Dockerfile."`
+	Run     runCmd     `cmd:"" help:"Run a command in a new container."`
+	Images  imagesCmd  `cmd:"" help:"List images."`
+	Tag     tagCmd     `cmd:"" help:"Give an image another name."`
+	Rmi     rmiCmd     `cmd:"" help:"Remove images."`
+	Inspect inspectCmd `cmd:"" help:"Show everything about images, as JSON."`
+	History historyCmd `cmd:"" help:"Show how an image was made."`
+	Save    saveCmd    `cmd:"" help:"Write images to an archive."`
+	Load    loadCmd    `cmd:"" help:"Read images from an archive."`
+	Import  importCmd  `cmd:"" help:"Make an image of a root file system's tar."`
+	System  systemCmd  `cmd:"" help:"Look after the store."`
+	Info    infoCmd    `cmd:"" help:"Show how forge works on this machine, and why."`
+	Version versionCmd `cmd:"" help:"Show the version."`
+}
+
+// A session is what every command is given.
+type session struct {
+	ctx      context.Context
+	options  forge.Options
+	signals  *signals
+	in       *os.File
+	out, err io.Writer
+}
+
+// open opens the store.
+func (s *session) open() (*forge.Home, error) { return forge.Open(s.ctx, s.options) }
+
+// withHome opens the store for do and closes it again.
+func (s *session) withHome(do func(*forge.Home) error) (err error) {
+	h, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	return do(h)
+}
+
+func main() {
+	runtime.Main() // before anything else: this process may be the inside of a container to be
+	os.Exit(run(os.Args[1:]))
+}
+
+// usageStatus is what docker exits with when it, and not a command in a container, is at fault.
+const usageStatus = 125
+
+func run(args []string) int {
+	ctx, signals := newSignals(context.Background())
+	defer signals.stop()
+
+	var c cli
+	parser, err := kong.New(&c, kong.Name("forge"), kong.UsageOnError(),
+		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
+	if err != nil {
+		return report(os.Stderr, err)
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		_, _ = fmt.Fprintf(os.Stderr, "forge: %v\nsee forge --help\n", err)
+		return usageStatus
+	}
+	s := &session{
+		ctx:     ctx,
+		options: forge.Options{Dir: c.Root, Snapshotter: c.Snapshotter},
+		signals: signals,
+		in:      os.Stdin, out: os.Stdout, err: os.Stderr,
+	}
+	err = parsed.Run(s)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return report(os.Stderr, err)
+}
+
+// A status is an error that has been told already, or needs no telling: only the exit status is left.
+type status int
+
+func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// report prints what went wrong and returns the exit status.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	if s, ok := errors.AsType[status](err); ok {
+		return int(s)
+	}
+	if i, ok := errors.AsType[*interrupt](err); ok {
+		return 128 + int(i.signal)
+	}
+	_, _ = io.WriteString(w, "forge: "+strings.TrimRight(explain(err), "\n")+"\n")
+	if u, ok := errors.AsType[*usageError](err); ok {
+		return u.status
+	}
+	return 1
+}
+
+// A usageError is a mistake on the command line.
+type usageError struct {
+	status int
+	err    error
+}
+
+func (u *usageError) Error() string { return u.err.Error() }
+
+func (u *usageError) Unwrap() error { return u.err }

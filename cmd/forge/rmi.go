@@ -1,0 +1,31 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/forge-build/forge"
+)
+
+type rmiCmd struct {
+	Images []string `arg:"" help:"Names, IDs or digests."`
+	Force  bool     `short:"f" help:"All names of an image, if given by ID."`
+}
+
+func (c *rmiCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		var errs []error
+		for _, name := range c.Images {
+			removals, err := h.RemoveImage(s.ctx, name, c.Force)
+			for _, r := range removals {
+				if r.Deleted != "" {
+					_, _ = fmt.Fprintln(s.out, "Deleted:", r.Deleted)
+				} else {
+					_, _ = fmt.Fprintln(s.out, "Untagged:", r.Untagged.Familiar())
+				}
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
+}

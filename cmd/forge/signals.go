@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// An interrupt is the signal that ended the program.
+type interrupt struct{ signal syscall.Signal }
+
+func (i *interrupt) Error() string { return "interrupted by " + i.signal.String() }
+
+// impatience is how many SIGINTs and SIGTERMs a container's command may ignore.
+const impatience = 3
+
+// signals decides what SIGINT and SIGTERM do. The first cancels the command's context and the second ends the program at
+// once: the store is whole at any moment. While a process of a container has the foreground all signals are its.
+type signals struct {
+	cancel context.CancelCauseFunc
+	ch     chan os.Signal
+
+	mu         sync.Mutex // guards all below
+	foreground *runtime.Process
+	count      int
+}
+
+// newSignals takes SIGINT and SIGTERM, and returns a context that they cancel.
+func newSignals(parent context.Context) (context.Context, *signals) {
+	ctx, cancel := context.WithCancelCause(parent)
+	s := &signals{cancel: cancel, ch: make(chan os.Signal, 8)}
+	signal.Notify(s.ch, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		for sig := range s.ch {
+			if number, ok := sig.(syscall.Signal); ok {
+				s.handle(number)
+			}
+		}
+	}()
+	return ctx, s
+}
+
+func (s *signals) handle(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ending := sig == syscall.SIGINT || sig == syscall.SIGTERM
+	if ending {
+		s.count++
+	}
+	switch {
+	case s.foreground != nil && (!ending || s.count < impatience):
+		_ = s.foreground.Signal(sig) // it may have ended by itself
+	case s.foreground == nil && s.count > 1 || s.count > impatience:
+		os.Exit(128 + int(sig))
+	case ending:
+		s.cancel(&interrupt{sig})
+	}
+}
+
+// forward gives the foreground to a process of a container.
+func (s *signals) forward(p *runtime.Process) {
+	s.mu.Lock()
+	s.foreground = p
+	s.mu.Unlock()
+	signal.Notify(s.ch, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT, syscall.SIGALRM)
+}
+
+// stop gives the signals back.
+func (s *signals) stop() {
+	signal.Stop(s.ch)
+	s.cancel(nil)
+}

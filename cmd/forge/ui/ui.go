@@ -1,0 +1,104 @@
+// Package ui shows events to people: on a terminal, as plain lines, or as lines of JSON for programs.
+package ui
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/planner"
+)
+
+// A Build shows a build. Its methods are called by one goroutine at a time.
+type Build interface {
+	Plan(g *planner.Graph)   // before its steps' events
+	Event(e executor.Event)  // as they come
+	Note(text string)        // something about the build as a whole
+	Close(outcome ...string) // the end: what was made, or nothing if it failed
+}
+
+// NewBuild returns what shows a build on w: "plain", "tty", "rawjson", "quiet" or "auto", which is a terminal's view
+// on a terminal and plain elsewhere.
+func NewBuild(how string, w io.Writer) Build {
+	if how == "auto" {
+		how = "plain"
+		if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+			how = "tty"
+		}
+	}
+	switch how {
+	case "tty":
+		if f, ok := w.(*os.File); ok {
+			return newTerminal(f)
+		}
+		return &plain{w: w, began: time.Now()}
+	case "rawjson":
+		return newRawJSON(w)
+	case "quiet":
+		return &quiet{w: w}
+	default:
+		return &plain{w: w, began: time.Now()}
+	}
+}
+
+// labels number the steps of each stage, for people.
+type labels struct {
+	of    map[*planner.Step]string
+	order map[*planner.Step]int
+}
+
+func (l *labels) plan(g *planner.Graph) {
+	if l.of == nil {
+		l.of, l.order = map[*planner.Step]string{}, map[*planner.Step]int{}
+	}
+	total, at := map[string]int{}, map[string]int{}
+	for _, s := range g.Steps {
+		total[s.Stage]++
+	}
+	for _, s := range g.Steps {
+		at[s.Stage]++
+		l.order[s] = len(l.order) + 1
+		l.of[s] = fmt.Sprintf("[%s %d/%d] %s", s.Stage, at[s.Stage], total[s.Stage], oneLine(s.Name))
+	}
+}
+
+func (l *labels) label(s *planner.Step) string {
+	if text, ok := l.of[s]; ok {
+		return text
+	}
+	return oneLine(s.Name)
+}
+
+// oneLine is text without line ends and control characters: it may come from a stranger.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0:
+			return -1
+		}
+		return r
+	}, strings.TrimRight(s, "\n"))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+
+// failureTail is what a failed step printed last, framed.
+func failureTail(label string, tail []byte) string {
+	if len(tail) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("------\n > " + label + ":\n")
+	for line := range strings.Lines(string(tail)) {
+		b.WriteString(strings.TrimRight(line, "\r\n") + "\n")
+	}
+	b.WriteString("------\n")
+	return b.String()
+}

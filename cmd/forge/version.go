@@ -1,0 +1,16 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+)
+
+// version is set by the linker: -ldflags "-X main.version=…".
+var version = "dev" //nolint:gochecknoglobals // the linker sets variables only
+
+type versionCmd struct{}
+
+func (c *versionCmd) Run(s *session) error {
+	_, err := fmt.Fprintf(s.out, "forge %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}

@@ -1,0 +1,170 @@
+// Package forge joins the rooms: a [Home] is the state directory, opened, with what can be done in it.
+//
+// Read this first. Each flow reads as one line of docs/architecture.md: Build in build.go, Run in run.go, Push and Pull
+// in remote.go.
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// storeVersion is what the file "version" of a state directory holds (docs/store.md).
+const storeVersion = "forge store 1\n"
+
+// A Home is an open state directory. It holds the store's lock, shared, until Close: nothing that it uses can be pruned
+// meanwhile. Safe for concurrent use.
+type Home struct {
+	Dir    string
+	Layout *image.Layout
+	Cache  *cache.Store
+
+	staging *image.Staging
+	lock    *os.File
+	options Options
+
+	mu        sync.Mutex // guards snapshots
+	snapshots *snapshot.Store
+}
+
+// Options for Open; the zero value works.
+type Options struct {
+	Dir         string        // "" is DefaultDir()
+	Snapshotter snapshot.Kind // "" probes
+	Exclusive   bool          // wait until no other command uses the store (prune, fsck --repair)
+}
+
+// DefaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.
+func DefaultDir(root bool) (string, error) {
+	if dir := os.Getenv("FORGE_ROOT"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if root {
+		return "/var/lib/forge", nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "forge"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for the store: %w; set FORGE_ROOT", err)
+	}
+	return filepath.Join(home, ".local/share/forge"), nil
+}
+
+// Open opens the state directory, making it if there is none. A store of a version that is not known is refused.
+func Open(ctx context.Context, o Options) (h *Home, err error) {
+	if o.Dir == "" {
+		if o.Dir, err = DefaultDir(os.Geteuid() == 0); err != nil {
+			return nil, err
+		}
+	}
+	h = &Home{Dir: o.Dir, options: o}
+	if err := os.MkdirAll(h.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = h.Close()
+		}
+	}()
+	if h.lock, err = lockStore(ctx, filepath.Join(h.Dir, "lock"), o.Exclusive); err != nil {
+		return nil, err
+	}
+	if err := h.checkVersion(); err != nil {
+		return nil, err
+	}
+	if h.staging, err = image.OpenStaging(h.Dir); err != nil {
+		return nil, err
+	}
+	if h.Layout, err = image.OpenLayout(h.Dir, h.staging); err != nil {
+		return nil, err
+	}
+	if h.Cache, err = cache.Open(filepath.Join(h.Dir, "cache")); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// checkVersion refuses a store that a later forge has made, and marks a new one.
+func (h *Home) checkVersion() error {
+	name := filepath.Join(h.Dir, "version")
+	switch text, err := os.ReadFile(name); {
+	case err == nil && string(text) == storeVersion:
+		return nil
+	case err == nil:
+		return fmt.Errorf("store %s has version %q and this forge knows %q: use the forge that made it, or another FORGE_ROOT",
+			h.Dir, strings.TrimSpace(string(text)), strings.TrimSpace(storeVersion))
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("store: %w", err)
+	}
+	return writeFileDurably(name, []byte(storeVersion))
+}
+
+// writeFileDurably writes a file aside, syncs it and renames it, so that it is there whole or not at all.
+func writeFileDurably(name string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Snapshots opens the file systems of the store, once. Commands that need none do not pay for them.
+func (h *Home) Snapshots() (*snapshot.Store, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.snapshots != nil {
+		return h.snapshots, nil
+	}
+	s, err := snapshot.Open(h.Dir, h.Layout, snapshot.Options{Kind: h.options.Snapshotter})
+	if err != nil {
+		return nil, err
+	}
+	h.snapshots = s
+	return s, nil
+}
+
+// Close gives the store back. What was staged and not published is discarded.
+func (h *Home) Close() error {
+	var errs []error
+	h.mu.Lock()
+	if h.snapshots != nil {
+		errs = append(errs, h.snapshots.Close())
+		h.snapshots = nil
+	}
+	h.mu.Unlock()
+	if h.staging != nil {
+		errs = append(errs, h.staging.Close())
+	}
+	if h.lock != nil {
+		errs = append(errs, h.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,182 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+)
+
+// An ImageInfo is a row of `forge images`: one name of one image.
+type ImageInfo struct {
+	Name    image.Reference // zero if the image has none
+	ID      digest.Digest
+	Digest  digest.Digest // of the manifest or index
+	Created time.Time
+	Size    int64 // bytes of its layers' blobs as stored
+}
+
+// Images lists the images, by name. Records that cannot be read are left out and reported together with the rest.
+func (h *Home) Images(ctx context.Context) ([]ImageInfo, error) {
+	named, err := h.Layout.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		infos []ImageInfo
+		errs  []error
+		seen  = map[digest.Digest]ImageInfo{}
+	)
+	for _, n := range named {
+		info, ok := seen[n.Descriptor.Digest]
+		if !ok {
+			if info, err = h.imageInfo(ctx, n.Descriptor); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w; see forge system fsck", nameOrDigest(n), err))
+				continue
+			}
+			seen[n.Descriptor.Digest] = info
+		}
+		info.Name = n.Reference
+		infos = append(infos, info)
+	}
+	return infos, errors.Join(errs...)
+}
+
+func nameOrDigest(n image.Named) string {
+	if n.Reference == (image.Reference{}) {
+		return n.Descriptor.Digest.String()
+	}
+	return n.Reference.Familiar()
+}
+
+func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, error) {
+	img, err := h.Layout.Image(ctx, d, nil)
+	if err != nil {
+		return ImageInfo{}, err
+	}
+	info := ImageInfo{ID: img.ID(), Digest: d.Digest}
+	if img.Config.Created != nil {
+		info.Created = *img.Config.Created
+	}
+	for _, l := range img.Manifest.Layers {
+		info.Size += l.Size
+	}
+	return info, nil
+}
+
+// Image finds an image by name, digest, ID or unique prefix of one. For an index it is the one for platform p, nil
+// being this machine's.
+func (h *Home) Image(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
+	n, err := h.Layout.Find(ctx, name)
+	if err != nil {
+		return nil, notHere(name, err)
+	}
+	return h.Layout.Image(ctx, n.Descriptor, p)
+}
+
+// notHere says of a missing image what docker users know, and what to do.
+func notHere(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("no such image: %s: %w; see forge images", name, fs.ErrNotExist)
+	}
+	return err
+}
+
+// Tag gives the image found by src another name. A name in use moves; what it named before stays, nameless.
+func (h *Home) Tag(ctx context.Context, src, dst string) error {
+	ref, err := image.ParseReference(dst)
+	if err != nil {
+		return err
+	}
+	if ref.Digest != "" {
+		return fmt.Errorf("%s: a tag cannot hold a digest", dst)
+	}
+	n, err := h.Layout.Find(ctx, src)
+	if err != nil {
+		return notHere(src, err)
+	}
+	return h.Layout.Tag(ctx, ref, n.Descriptor)
+}
+
+// A Removal is one thing that `forge rmi` did.
+type Removal struct {
+	Untagged image.Reference
+	Deleted  digest.Digest
+}
+
+// RemoveImage takes away a name, or, if what is not a name is given, the image with all its names, of which there may be
+// only one unless force. An image that has lost its last name is gone; its bytes go with the next prune, or at once if
+// nothing else needs them.
+func (h *Home) RemoveImage(ctx context.Context, name string, force bool) ([]Removal, error) {
+	n, err := h.Layout.Find(ctx, name)
+	if err != nil {
+		return nil, notHere(name, err)
+	}
+	all, err := h.Layout.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []image.Reference
+	for _, other := range all {
+		if other.Descriptor.Digest == n.Descriptor.Digest && other.Reference != (image.Reference{}) {
+			names = append(names, other.Reference)
+		}
+	}
+	id := n.Descriptor.Digest
+	if img, err := h.Layout.Image(ctx, n.Descriptor, nil); err == nil {
+		id = img.ID()
+	}
+	if byName(name, n) && len(names) > 1 {
+		return []Removal{{Untagged: n.Reference}}, h.Layout.Untag(ctx, n.Reference)
+	}
+	if len(names) > 1 && !force {
+		return nil, fmt.Errorf("image %s has %d names: remove them one by one, or all with --force", name, len(names))
+	}
+	var done []Removal
+	for _, ref := range names {
+		if err := h.Layout.Untag(ctx, ref); err != nil {
+			return done, err
+		}
+		done = append(done, Removal{Untagged: ref})
+	}
+	if err := h.Layout.Remove(ctx, n.Descriptor.Digest); err != nil {
+		return done, err
+	}
+	return append(done, Removal{Deleted: id}), nil
+}
+
+// byName tells whether s found n by its name and not by a digest or prefix.
+func byName(s string, n image.Named) bool {
+	if n.Reference == (image.Reference{}) {
+		return false
+	}
+	ref, err := image.ParseReference(s)
+	return err == nil && ref == n.Reference && !strings.HasPrefix(s, "sha256:")
+}
+
+// Inspect is Image with all the names that the image has.
+func (h *Home) Inspect(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, []image.Reference, error) {
+	n, err := h.Layout.Find(ctx, name)
+	if err != nil {
+		return nil, nil, notHere(name, err)
+	}
+	img, err := h.Layout.Image(ctx, n.Descriptor, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := h.Layout.List(ctx)
+	var names []image.Reference
+	for _, other := range all {
+		if other.Descriptor.Digest == n.Descriptor.Digest && other.Reference != (image.Reference{}) {
+			names = append(names, other.Reference)
+		}
+	}
+	return img, names, err
+}

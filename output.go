@@ -1,0 +1,257 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// An Output says what to make of what was built, as docker's --output does.
+type Output struct {
+	Type  string            // image, registry, docker, oci, tar, local or cacheonly
+	Dest  string            // file or directory; "-" is Out
+	Attrs map[string]string // name=, push=, compression=, compression-level=
+	Out   io.Writer         // for Dest "-"
+}
+
+// ParseOutput reads docker's syntax: "type=oci,dest=x.tar", a directory (type=local), or "-" (type=tar).
+func ParseOutput(s string, stdout io.Writer) (Output, error) {
+	o := Output{Attrs: map[string]string{}, Out: stdout}
+	switch {
+	case s == "":
+		return o, errors.New("output: empty")
+	case s == "-":
+		o.Type, o.Dest = "tar", "-"
+		return o, nil
+	case !strings.Contains(s, "="):
+		o.Type, o.Dest = "local", s
+		return o, nil
+	}
+	for field := range strings.SplitSeq(s, ",") {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok {
+			return o, fmt.Errorf("output %q: %q has no value", s, field)
+		}
+		switch strings.ToLower(strings.TrimSpace(key)) {
+		case "type":
+			o.Type = value
+		case "dest":
+			o.Dest = value
+		default:
+			o.Attrs[strings.ToLower(strings.TrimSpace(key))] = value
+		}
+	}
+	return o, o.check(s)
+}
+
+func (o *Output) check(s string) error {
+	known := []string{"image", "registry", "docker", "oci", "tar", "local", "cacheonly"}
+	switch {
+	case !slices.Contains(known, o.Type):
+		return fmt.Errorf("output %q: type %q is not one of %s", s, o.Type, strings.Join(known, ", "))
+	case o.Type == "local" && (o.Dest == "" || o.Dest == "-"):
+		return fmt.Errorf("output %q: needs dest=DIRECTORY", s)
+	case (o.Type == "tar" || o.Type == "oci") && o.Dest == "":
+		o.Dest = "-"
+	case (o.Type == "image" || o.Type == "registry" || o.Type == "cacheonly") && o.Dest != "":
+		return fmt.Errorf("output %q: type %s has no dest", s, o.Type)
+	}
+	for key := range o.Attrs {
+		if !slices.Contains([]string{
+			"name", "push", "compression", "compression-level", "force-compression", "oci-mediatypes", "tar",
+			"rewrite-timestamp", "unpack", "store", "dangling-name-prefix", "name-canonical", "buildinfo", "platform-split",
+			"push-by-digest", "registry.insecure", "context",
+		}, key) && !strings.HasPrefix(key, "annotation") {
+			return fmt.Errorf("output %q: type %s has no attribute %q", s, o.Type, key)
+		}
+	}
+	return nil
+}
+
+// output does with the results of a build what was asked for. Names come last.
+func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Result) error {
+	outputs := o.Outputs
+	if len(outputs) == 0 {
+		outputs = []Output{{Type: "image"}}
+	}
+	if err := h.write(ctx, o, r, results); err != nil {
+		return err
+	}
+	for _, out := range outputs {
+		if err := h.outputOne(ctx, o, out, r); err != nil {
+			return fmt.Errorf("output %s: %w", out.Type, err)
+		}
+	}
+	return nil
+}
+
+// write makes images of the results: one, or an index of several.
+func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Result) error {
+	var manifests []ocispec.Descriptor
+	for _, result := range results {
+		if o.Squash {
+			if err := h.squash(ctx, o, result); err != nil {
+				return fmt.Errorf("squash: %w", err)
+			}
+		}
+		img, err := h.Layout.Write(ctx, result.Config, result.Layers, o.Annotations)
+		if err != nil {
+			return err
+		}
+		r.Images = append(r.Images, img)
+		d := img.Descriptor
+		d.Platform = &ocispec.Platform{
+			OS: img.Config.OS, Architecture: img.Config.Architecture, Variant: img.Config.Variant,
+			OSVersion: img.Config.OSVersion, OSFeatures: img.Config.OSFeatures,
+		}
+		manifests = append(manifests, d)
+	}
+	r.Descriptor = r.Images[0].Descriptor
+	if len(manifests) == 1 {
+		return nil
+	}
+	index, err := h.Layout.WriteIndex(ctx, manifests, o.Annotations)
+	r.Descriptor = index
+	return err
+}
+
+func (h *Home) outputOne(ctx context.Context, o BuildOptions, out Output, r *BuildResult) error {
+	tags := r.Tags
+	if names := out.Attrs["name"]; names != "" {
+		var err error
+		if tags, err = parseTags(strings.Split(names, ",")); err != nil {
+			return err
+		}
+	}
+	switch out.Type {
+	case "cacheonly":
+		return nil
+	case "image", "registry", "docker":
+		if out.Type == "docker" && out.Dest != "" {
+			return h.outputArchive(ctx, out, tags, r)
+		}
+		if out.Type != "registry" {
+			if err := h.tagAll(ctx, r.Descriptor, tags); err != nil {
+				return err
+			}
+		}
+		if out.Type == "registry" || out.Attrs["push"] == "true" {
+			return h.outputRegistry(ctx, o, out, tags, r)
+		}
+		return nil
+	case "oci":
+		return h.outputArchive(ctx, out, tags, r)
+	default:
+		return h.outputFiles(ctx, out, r)
+	}
+}
+
+// tagAll publishes an image under its names, or without one.
+func (h *Home) tagAll(ctx context.Context, d ocispec.Descriptor, tags []image.Reference) error {
+	if len(tags) == 0 {
+		return h.Layout.Tag(ctx, image.Reference{}, d)
+	}
+	for _, ref := range tags {
+		if err := h.Layout.Tag(ctx, ref, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outputFiles writes the file systems themselves: as a tar, or into a directory. Several platforms each have a
+// directory of their own in it.
+func (h *Home) outputFiles(ctx context.Context, out Output, r *BuildResult) error {
+	if out.Type == "tar" && len(r.Images) > 1 {
+		return errors.New("a tar holds one platform: use type=local, or one --platform")
+	}
+	store, err := h.Snapshots()
+	if err != nil {
+		return err
+	}
+	for _, img := range r.Images {
+		dir := out.Dest
+		if len(r.Images) > 1 {
+			dir = filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
+		}
+		if err := h.outputTree(ctx, store, out, dir, img); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Home) outputTree(ctx context.Context, store *snapshot.Store, out Output, dir string, img *image.Image) (err error) {
+	view, err := store.View(ctx, img.Layers())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
+	if out.Type == "local" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		return exportDir(ctx, view, dir)
+	}
+	return out.Create(func(w io.Writer) error { return exportTar(ctx, view, w) })
+}
+
+// Create has write write to the output's destination. A file appears whole or not at all.
+func (o *Output) Create(write func(io.Writer) error) (err error) {
+	if o.Dest == "-" {
+		return write(o.Out)
+	}
+	f, err := os.CreateTemp(filepath.Dir(o.Dest), "."+filepath.Base(o.Dest)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if err := errors.Join(write(f), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), o.Dest)
+}
+
+// ID is what names the result for people: the image's ID, or the index's digest.
+func (r *BuildResult) ID() digest.Digest {
+	if len(r.Images) == 1 {
+		return r.Images[0].ID()
+	}
+	return r.Descriptor.Digest
+}
+
+// Metadata is what --metadata-file holds, under BuildKit's names.
+func (r *BuildResult) Metadata() map[string]any {
+	m := map[string]any{
+		"containerimage.digest":     r.Descriptor.Digest,
+		"containerimage.descriptor": r.Descriptor,
+	}
+	if len(r.Images) == 1 {
+		m["containerimage.config.digest"] = r.Images[0].ID()
+	}
+	var names []string
+	for _, ref := range r.Tags {
+		names = append(names, ref.String())
+	}
+	if len(names) > 0 {
+		m["image.name"] = strings.Join(names, ",")
+	}
+	return m
+}

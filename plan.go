@@ -1,0 +1,88 @@
+package forge
+
+import (
+	"context"
+	"errors"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge/planner"
+)
+
+// plan reads the source's build file and turns it into a graph for one platform.
+func (h *Home) plan(ctx context.Context, o BuildOptions, src *source, platform ocispec.Platform) (*planner.Graph, error) {
+	file, err := parser.Parse(src.fileName, src.file, parser.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return planner.Plan(ctx, file, o.planner(src, platform))
+}
+
+// planner is the part of the options that the planner needs.
+func (o *BuildOptions) planner(src *source, platform ocispec.Platform) planner.Options {
+	return planner.Options{
+		Target:        o.Target,
+		BuildArgs:     o.Args,
+		Labels:        o.Labels,
+		Platform:      platform,
+		BuildPlatform: thisPlatform(),
+		Resolver:      src.resolver,
+		Contexts:      src.named,
+		Ignore:        src.ignore,
+		NoCacheFilter: o.NoCacheFilter,
+		Epoch:         o.Epoch,
+		Network:       o.Network,
+		Allow:         o.Allow,
+		Limits:        o.Limits,
+	}
+}
+
+// Plan is Build without doing anything: for each platform the graph, and by Step.Index which steps are in the cache.
+func (h *Home) Plan(ctx context.Context, o BuildOptions) (graphs []*planner.Graph, cached [][]bool, err error) {
+	err = h.withSource(ctx, o, func(src *source) error {
+		platforms, err := parsePlatforms(o.Platforms)
+		if err != nil {
+			return err
+		}
+		for _, p := range platforms {
+			g, err := h.plan(ctx, o, src, p)
+			if err != nil {
+				return err
+			}
+			known, err := h.probe(ctx, o, src, g)
+			if err != nil {
+				return err
+			}
+			graphs, cached = append(graphs, g), append(cached, known)
+		}
+		return nil
+	})
+	return graphs, cached, err
+}
+
+// probe tells which steps of a graph are in the cache.
+func (h *Home) probe(ctx context.Context, o BuildOptions, src *source, g *planner.Graph) (known []bool, err error) {
+	worker, err := h.worker(o, src)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, worker.Close()) }()
+	return executor.Probe(ctx, g, h.executorOptions(o, src, worker))
+}
+
+// Ask reads the build file and hands it to ask with what the planner needs: for questions about a build (--call).
+func (h *Home) Ask(ctx context.Context, o BuildOptions, ask func(*parser.File, planner.Options) error) error {
+	return h.withSource(ctx, o, func(src *source) error {
+		platforms, err := parsePlatforms(o.Platforms)
+		if err != nil {
+			return err
+		}
+		file, err := parser.Parse(src.fileName, src.file, parser.Options{})
+		if err != nil {
+			return err
+		}
+		return ask(file, o.planner(src, platforms[0]))
+	})
+}

@@ -1,0 +1,47 @@
+package forge
+
+import (
+	"fmt"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ParsePlatform reads os/arch[/variant]; "" is nil, which stands for this machine's platform.
+func ParsePlatform(s string) (*ocispec.Platform, error) {
+	if s == "" {
+		return nil, nil
+	}
+	p, err := platforms.Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("platform %q: %w", s, err)
+	}
+	p = platforms.Normalize(p)
+	return &p, nil
+}
+
+// parsePlatforms reads the platforms to build for; none is this machine's.
+func parsePlatforms(list []string) ([]ocispec.Platform, error) {
+	if len(list) == 0 {
+		return []ocispec.Platform{thisPlatform()}, nil
+	}
+	var all []ocispec.Platform
+	for _, s := range list {
+		p, err := ParsePlatform(s)
+		if err != nil {
+			return nil, err
+		}
+		if p == nil {
+			return nil, fmt.Errorf("platform: empty")
+		}
+		all = append(all, *p)
+	}
+	return all, nil
+}
+
+// thisPlatform is the platform of this machine as images name it: without the micro-architecture.
+func thisPlatform() ocispec.Platform {
+	p := platforms.DefaultSpec()
+	p = platforms.Normalize(ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+	return p
+}

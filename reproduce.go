@@ -1,0 +1,138 @@
+package forge
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// CommitTime is when the git commit that is checked out in a directory was made.
+func CommitTime(dir string) (time.Time, error) {
+	out, err := exec.Command("git", "-C", dir, "log", "-1", "--format=%ct").Output()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("no git commit in %s: %w", dir, err)
+	}
+	seconds, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("git commit in %s: %w", dir, err)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// Verify builds twice from nothing, the second time with the context in another directory, and returns what differs,
+// one difference a line with its likely cause. Nothing is tagged.
+func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string, err error) {
+	o.NoCache, o.Tags, o.Outputs = true, nil, []Output{{Type: "cacheonly"}}
+	first, err := h.Build(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(o.Context); err == nil && info.IsDir() {
+		if o.File, err = buildFilePath(o.Context, o.File); err != nil {
+			return nil, err
+		}
+		dir, err := h.copyContext(ctx, o.Context)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		o.Context = dir
+	}
+	second, err := h.Build(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	for i := range first.Images {
+		d, err := h.compareImages(ctx, first.Images[i], second.Images[i])
+		if err != nil {
+			return nil, err
+		}
+		differences = append(differences, d...)
+	}
+	return differences, nil
+}
+
+// copyContext copies a context, with its files' times, to a temporary directory.
+func (h *Home) copyContext(ctx context.Context, from string) (string, error) {
+	tree, err := snapshot.OpenDir(from, nil, "")
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "forge-verify-")
+	if err == nil {
+		err = exportDir(ctx, tree, dir)
+	}
+	return dir, errors.Join(err, tree.Close())
+}
+
+// compareImages says what differs between two images of the same build.
+func (h *Home) compareImages(ctx context.Context, a, b *image.Image) (differences []string, err error) {
+	if a.ID() == b.ID() {
+		return nil, nil
+	}
+	worker, err := h.worker(BuildOptions{}, &source{resolver: &resolver{home: h}})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, worker.Close()) }()
+	before, after := a.Layers(), b.Layers()
+	if len(before) != len(after) {
+		differences = append(differences, fmt.Sprintf("%d layers, then %d", len(before), len(after)))
+	}
+	for i := range min(len(before), len(after)) {
+		if before[i].DiffID == after[i].DiffID {
+			continue
+		}
+		changes, err := worker.Compare(ctx, before[i], after[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range changes {
+			differences = append(differences, fmt.Sprintf("layer %d: %s%s", i+1, c, likelyCause(c)))
+		}
+	}
+	if !slices.EqualFunc(a.Config.History, b.Config.History, sameMoment) {
+		differences = append(differences, "configuration: times of creation differ: set SOURCE_DATE_EPOCH")
+	}
+	if len(differences) == 0 {
+		differences = append(differences, fmt.Sprintf("configuration: image %s, then %s", a.ID(), b.ID()))
+	}
+	return differences, nil
+}
+
+func sameMoment(a, b ocispec.History) bool {
+	return a.Created == b.Created || a.Created != nil && b.Created != nil && a.Created.Equal(*b.Created)
+}
+
+// likelyCause guesses from a difference what made it.
+func likelyCause(change string) string {
+	switch {
+	case strings.HasSuffix(change, "mtime") || strings.Contains(change, "time"):
+		return " (files made by a RUN are as old as the build: set SOURCE_DATE_EPOCH)"
+	case strings.HasSuffix(change, ".pyc"), strings.Contains(change, "/var/cache/"), strings.Contains(change, "/var/log/"):
+		return " (a cache or log that a tool left: remove it in the same RUN)"
+	}
+	return ""
+}
+
+// hexOf names a string by its digest, for file names.
+func hexOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+var _ executor.Worker = (*executor.Local)(nil)

@@ -1,0 +1,225 @@
+package forge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// maxBuildFile bounds build and ignore files, in bytes.
+const maxBuildFile = 16 << 20
+
+// A source is all that a build reads: the build file, the contexts, and what answers FROM.
+type source struct {
+	fileName string // for people
+	file     []byte
+	ignore   []string                   // patterns that hide files of the main context
+	trees    map[string]snapshot.Tree   // contexts by name; "" is the main one
+	named    map[string]planner.Context // what the names stand for
+	resolver *resolver
+	closers  []func() error
+}
+
+// Close gives back what openSource opened.
+func (s *source) Close() error {
+	var errs []error
+	for _, c := range s.closers {
+		errs = append(errs, c())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// withSource opens the source of a build for do.
+func (h *Home) withSource(ctx context.Context, o BuildOptions, do func(*source) error) (err error) {
+	src, err := h.openSource(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	return do(src)
+}
+
+// openSource finds the build file and opens the contexts.
+func (h *Home) openSource(ctx context.Context, o BuildOptions) (_ *source, err error) {
+	src := &source{
+		trees: map[string]snapshot.Tree{}, named: map[string]planner.Context{},
+		resolver: &resolver{home: h, pull: o.Pull, remote: o.Remote},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, src.Close())
+		}
+	}()
+	switch {
+	case o.Context == "-" && o.File == "-":
+		return nil, errors.New("the context and the build file cannot both be standard input")
+	case o.Context == "-":
+		err = h.openStdin(ctx, src, o)
+	case executor.IsRemoteContext(o.Context):
+		err = h.openRemote(ctx, src, o)
+	default:
+		err = h.openDirectory(src, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for name, spec := range o.Contexts {
+		if err := h.openNamed(ctx, src, name, spec); err != nil {
+			return nil, fmt.Errorf("build context %s: %w", name, err)
+		}
+	}
+	return src, nil
+}
+
+// openDirectory opens a directory of this machine as the main context. The build file may lie outside of it; the ignore
+// file beside the build file wins over the context's.
+func (h *Home) openDirectory(src *source, o BuildOptions) error {
+	info, err := os.Stat(o.Context)
+	if err != nil {
+		return fmt.Errorf("context: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("context %s: is not a directory", o.Context)
+	}
+	file, err := buildFilePath(o.Context, o.File)
+	if err != nil {
+		return err
+	}
+	if file == "-" {
+		src.fileName = "-"
+		src.file, err = readLimited(o.Stdin, "standard input")
+	} else {
+		src.fileName = file
+		src.file, err = readFileLimited(file)
+	}
+	if err != nil {
+		return fmt.Errorf("build file: %w", err)
+	}
+	ignoreFiles := []string{filepath.Join(o.Context, ".dockerignore")}
+	if file != "-" {
+		ignoreFiles = append([]string{file + ".dockerignore"}, ignoreFiles...)
+	}
+	for _, name := range ignoreFiles {
+		text, err := readFileLimited(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if src.ignore, err = parser.ParseIgnore(text); err != nil {
+			return err
+		}
+		break
+	}
+	return h.openTree(src, "", o.Context, src.ignore)
+}
+
+// openTree opens a directory as the context called name.
+func (h *Home) openTree(src *source, name, dir string, ignore []string) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	tree, err := snapshot.OpenDir(abs, ignore, h.contextIndex(abs))
+	if err != nil {
+		return fmt.Errorf("context %s: %w", dir, err)
+	}
+	src.trees[name] = tree
+	src.closers = append(src.closers, tree.Close)
+	return nil
+}
+
+// buildFilePath is where the build file is: as -f says, seen from here or from the context; else Dockerfile in the
+// context, or dockerfile where that is missing.
+func buildFilePath(dir, file string) (string, error) {
+	switch {
+	case file == "-":
+		return "-", nil
+	case file != "":
+		if _, err := os.Stat(file); err == nil || filepath.IsAbs(file) {
+			return file, nil
+		}
+		if inside := filepath.Join(dir, file); exists(inside) {
+			return inside, nil
+		}
+		return "", fmt.Errorf("build file %s: %w", file, fs.ErrNotExist)
+	}
+	for _, name := range []string{"Dockerfile", "dockerfile"} {
+		if p := filepath.Join(dir, name); exists(p) {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("%s: no Dockerfile there: name it with -f FILE", dir)
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+func readFileLimited(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s: is a directory", name)
+	}
+	return readLimited(f, name)
+}
+
+func readLimited(r io.Reader, name string) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxBuildFile+1))
+	if err == nil && len(text) > maxBuildFile {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxBuildFile)
+	}
+	return text, err
+}
+
+// readInTree reads a file of a context that is a tree.
+func readInTree(t snapshot.Tree, name string) ([]byte, error) {
+	resolved, err := t.Resolve(path.Clean("/" + name)[1:], true)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	f, err := t.Open(resolved)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	text, err := readLimited(f, name)
+	return text, errors.Join(err, f.Close())
+}
+
+// contextIndex is the file that remembers the digests of a directory's files.
+func (h *Home) contextIndex(abs string) string {
+	return filepath.Join(h.Dir, "contexts", hexOf(abs))
+}
+
+// looksLikeTar tells a tar, compressed or not, from a build file by its first bytes.
+func looksLikeTar(head []byte) bool {
+	for _, magic := range []string{"\x1f\x8b", "BZh", "\xfd7zXZ\x00", "\x28\xb5\x2f\xfd"} {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return true
+		}
+	}
+	return len(head) >= 512 && strings.HasPrefix(string(head[257:]), "ustar")
+}

@@ -1,0 +1,52 @@
+package forge
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+)
+
+// worker is what does the steps of a build here.
+func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
+	store, err := h.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	return &executor.Local{
+		Snapshots: store,
+		Layout:    h.Layout,
+		Cache:     h.Cache,
+		Contexts:  src.trees,
+		Epoch:     o.Epoch,
+		Fetch:     src.resolver.FetchLayers,
+		Grants: executor.Grants{
+			Secrets:       o.Secrets,
+			SSH:           o.SSH,
+			CacheMountDir: filepath.Join(h.Dir, "mounts"),
+			Network:       func(ctx context.Context) (executor.StepNetwork, error) { return h.network(ctx, "", nil) },
+			Allow:         o.Allow,
+		},
+	}, nil
+}
+
+// executorOptions is how the steps of a build are done.
+func (h *Home) executorOptions(o BuildOptions, src *source, worker *executor.Local) executor.Options {
+	return executor.Options{
+		Worker:      worker,
+		Cache:       h.Cache,
+		Publish:     h.Layout.Publish,
+		NoCache:     o.NoCache,
+		Epoch:       o.Epoch,
+		Events:      o.Events,
+		Explain:     o.Explain,
+		Have:        h.haveLayer,
+		FetchLayers: src.resolver.FetchLayers,
+	}
+}
+
+// haveLayer tells whether a layer that the cache remembers is still here.
+func (h *Home) haveLayer(ctx context.Context, l image.Layer) (bool, error) {
+	return h.Layout.Exists(ctx, l.Blob)
+}
