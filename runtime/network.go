@@ -1,27 +1,114 @@
 package runtime
 
 import (
+	"os"
+	goruntime "runtime"
+
 	"golang.org/x/sys/unix"
 )
+
+// A netns is a network namespace in the making.
+type netns struct {
+	done chan struct{}
+	file *os.File
+	err  error
+}
+
+// newNetns makes a network namespace with nothing but a loopback interface, on a thread of its own: it takes the kernel
+// longer than all the rest.
+func newNetns() *netns {
+	n := &netns{done: make(chan struct{})}
+	go func() {
+		defer close(n.done)
+		// A thread that cannot get back to its namespace ends with the goroutine, which keeps it locked.
+		goruntime.LockOSThread()
+		back, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			n.err = err
+			return
+		}
+		defer back.Close()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			n.err = os.NewSyscallError("unshare", err)
+			return
+		}
+		if n.err = loopbackUp(); n.err == nil {
+			n.file, n.err = os.Open("/proc/thread-self/ns/net")
+		}
+		if unix.Setns(int(back.Fd()), unix.CLONE_NEWNET) == nil {
+			goruntime.UnlockOSThread()
+		}
+	}()
+	return n
+}
+
+// loopbackUp brings up the interface lo of the thread's network namespace.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	ifreq, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifreq.SetUint16(unix.IFF_UP)
+	return os.NewSyscallError("interface lo", unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifreq))
+}
+
+// close gives the namespace back, whether it was used or not.
+func (n *netns) close() {
+	if n == nil {
+		return
+	}
+	<-n.done
+	if n.file != nil {
+		n.file.Close()
+	}
+}
+
+// ownNetwork tells whether the process gets a network namespace made for it here.
+func (s *Spec) ownNetwork() bool {
+	return s.Network.Mode != "host" && (s.Network.Mode != "default" || s.Network.Namespace == nil)
+}
 
 // enterNetwork puts the process into its network namespace: a new one with nothing but a loopback interface, the one
 // prepared for it, or, by the caller's word only, the host's.
 func (s *setup) enterNetwork() {
 	s.step = "network namespace"
-	n := &s.spec.Network
-	switch {
+	switch n := &s.spec.Network; {
 	case n.Mode == "host":
-	case n.Mode == "default" && n.Namespace != nil:
+	case !s.spec.ownNetwork():
 		s.call(unix.SYS_SETNS, num(s.pass(n.Namespace)), num(unix.CLONE_NEWNET))
 	default:
-		s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWNET))
-		s.step = "loopback interface"
-		sock := s.word()
-		s.call(unix.SYS_SOCKET, num(unix.AF_INET), num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), num(0)).into(sock)
-		ifreq := make([]byte, 40)
-		copy(ifreq, "lo")
-		ifreq[16] = unix.IFF_UP
-		s.call(unix.SYS_IOCTL, sock, num(unix.SIOCSIFFLAGS), s.bytes(ifreq))
-		s.call(unix.SYS_CLOSE, sock)
+		// It comes over the socket when it is ready, which may be later than this.
+		control, buf := s.space(24), s.space(8)
+		vec := s.words(0, 1)
+		s.put(vec, buf)
+		msg := s.words(0, 0, 0, 1, 0, 24, 0) // struct msghdr
+		s.put(msg.plus(16), vec)
+		s.put(msg.plus(32), control)
+		s.call(unix.SYS_RECVMSG, num(sockFD), msg, num(unix.MSG_CMSG_CLOEXEC))
+		fd := control.plus(16).ref()
+		s.call(unix.SYS_SETNS, fd, num(unix.CLONE_NEWNET))
+		s.call(unix.SYS_CLOSE, fd)
 	}
+}
+
+// sendNetwork sends the namespace that the process waits for.
+func (s *setup) sendNetwork(p *Process) error {
+	if s.netns == nil {
+		return nil
+	}
+	<-s.netns.done
+	if s.netns.err != nil {
+		return &SetupError{"network namespace", s.netns.err}
+	}
+	rights := unix.UnixRights(int(s.netns.file.Fd()))
+	err := unix.Sendmsg(int(p.sock.Fd()), []byte("n"), rights, nil, unix.MSG_NOSIGNAL)
+	if err == unix.EPIPE || err == unix.ECONNRESET {
+		return nil // the process has failed before; it says why itself
+	}
+	return must("network namespace", err)
 }

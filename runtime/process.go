@@ -16,23 +16,23 @@ import (
 
 // A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
 type Process struct {
-	keeper int      // process id of the keeper
-	sock   *os.File // to the keeper; closing it kills the container
-	pidfd  *os.File // of the process
-	ctx    context.Context
-	stop   func() bool // ends the watch over ctx
+	sock *os.File // to the keeper; closing it kills the container
+	ctx  context.Context
+	stop func() bool // ends the watch over ctx
 
-	copies  sync.WaitGroup // of output
-	ours    []*os.File     // ends of pipes
-	cgroup  *cgroup
-	console *os.File // master of the pty
-	warn    *[]string
+	copies   sync.WaitGroup // of output
+	ours     []*os.File     // ends of pipes
+	cgroup   *cgroup
+	console  *os.File // master of the pty
+	warnings []string
 
 	once sync.Once
 	exit Exit
 
-	mu  sync.Mutex // guards err
-	err error
+	mu     sync.Mutex // guards what follows
+	keeper int        // process id of the keeper, 0 when it is gone
+	pidfd  *os.File   // of the process, nil when it is gone
+	err    error      // for Wait
 }
 
 // Exit is how a process ended.
@@ -44,6 +44,11 @@ type Exit struct {
 
 // Pid is the process's number in the caller's pid namespace, or 0 if it is gone.
 func (p *Process) Pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd == nil {
+		return 0
+	}
 	info, _ := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(p.pidfd.Fd())))
 	_, rest, _ := bytes.Cut(info, []byte("Pid:"))
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
@@ -52,7 +57,7 @@ func (p *Process) Pid() int {
 }
 
 // Warnings are what could not be given as asked for, such as a limit above the caller's own.
-func (p *Process) Warnings() []string { return *p.warn }
+func (p *Process) Warnings() []string { return p.warnings }
 
 // Signal sends a signal to the process. As process 1 it gets none but SIGKILL and SIGSTOP unless it handles it.
 func (p *Process) Signal(sig os.Signal) error {
@@ -60,20 +65,31 @@ func (p *Process) Signal(sig os.Signal) error {
 	if !ok {
 		return errors.New("unknown signal " + sig.String())
 	}
-	if err := unix.PidfdSendSignal(int(p.pidfd.Fd()), n, nil, 0); err != nil {
-		if err == unix.ESRCH {
-			return os.ErrProcessDone
-		}
-		return os.NewSyscallError("pidfd_send_signal", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.signal(n)
+}
+
+// signal is Signal, with mu held.
+func (p *Process) signal(n syscall.Signal) error {
+	if p.pidfd == nil {
+		return os.ErrProcessDone
 	}
-	return nil
+	err := unix.PidfdSendSignal(int(p.pidfd.Fd()), n, nil, 0)
+	if err == unix.ESRCH {
+		return os.ErrProcessDone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
 // kill ends everything in the container.
 func (p *Process) kill() {
-	if p.pidfd == nil || p.Signal(unix.SIGKILL) != nil {
-		unix.Kill(p.keeper, unix.SIGKILL)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.keeper == 0 || p.signal(unix.SIGKILL) == nil { // then the keeper tells how it ended
+		return
 	}
+	_ = unix.Kill(p.keeper, unix.SIGKILL)
 }
 
 // started waits until the command has been executed, or has not.
@@ -86,7 +102,9 @@ func (p *Process) started(s *setup, io Stdio) error {
 		case len(msg) == 1 && f != nil: // the master of the pty
 			p.attachTerminal(f, io)
 		case len(msg) >= 16:
+			p.mu.Lock()
 			p.pidfd = f
+			p.mu.Unlock()
 			return s.outcome(msg)
 		}
 	}
@@ -172,13 +190,15 @@ func (p *Process) reap() (e Exit) {
 			e = Exit{Code: 128 + status, Signal: status}
 		}
 	}
-	for {
-		_, err := unix.Wait4(p.keeper, nil, 0, nil)
-		if err != unix.EINTR {
-			break
-		}
-	}
 	p.stop()
+	p.mu.Lock()
+	for err := error(unix.EINTR); err == unix.EINTR; {
+		_, err = unix.Wait4(p.keeper, nil, 0, nil)
+	}
+	p.keeper = 0 // it is somebody else's number now
+	_ = p.pidfd.Close()
+	p.pidfd = nil
+	p.mu.Unlock()
 	e.OOM = p.cgroup.oom()
 	p.cgroup.remove()
 	p.cgroup = nil
@@ -201,7 +221,7 @@ func (p *Process) closeOnError() {
 }
 
 func (p *Process) closeAll() {
-	for _, f := range append(p.ours, p.sock, p.pidfd, p.console) {
+	for _, f := range append(p.ours, p.sock, p.console) {
 		if f != nil {
 			f.Close()
 		}

@@ -25,6 +25,7 @@ type setup struct {
 	dev       arg     // /dev
 	devpts    arg     // /dev/pts
 	cgroup    *cgroup
+	netns     *netns   // nil if none is made
 	slave     arg      // of the terminal
 	empty     arg      // an empty directory to make masks from
 	execs     arg      // results of execve, one word each
@@ -51,9 +52,16 @@ func (s *setup) own(f *os.File) *os.File {
 }
 
 func (s *setup) close() {
+	s.closeOwned()
+	s.netns.close()
+}
+
+// closeOwned closes what the keeper has by now.
+func (s *setup) closeOwned() {
 	for _, f := range s.owned {
 		f.Close()
 	}
+	s.owned = nil
 }
 
 // must makes a SetupError.

@@ -22,31 +22,42 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	}
 	set := &setup{spec: &s, rootless: inUserNamespace()}
 	defer set.close()
-	p := &Process{warn: &set.warnings}
+	p := &Process{}
 	defer p.closeOnError()
-
+	if s.ownNetwork() {
+		set.netns = newNetns()
+	}
 	if err := set.plumb(p, io); err != nil {
 		return nil, err
 	}
-	var warnings []string
-	p.cgroup, warnings = newCgroup(&s, set.rootless)
-	set.cgroup, set.warnings = p.cgroup, append(set.warnings, warnings...)
+	p.cgroup, set.warnings = newCgroup(&s, set.rootless)
+	set.cgroup = p.cgroup
 	tail, err := set.plan()
 	if err != nil {
 		return nil, err
 	}
+	p.warnings = set.warnings
 	if err := set.launch(p, tail); err != nil {
 		return nil, err
 	}
-	set.close()
-	sweepCgroups(set.rootless) // while the container is being made
 	p.stop = context.AfterFunc(ctx, p.kill)
-	if err := p.started(set, io); err != nil {
+	if err := p.follow(set, io); err != nil {
+		p.kill()
 		p.reap()
 		return nil, err
 	}
 	p.ctx = ctx
 	return p, nil
+}
+
+// follow sees the set-up through, doing what can be done beside it.
+func (p *Process) follow(s *setup, io Stdio) error {
+	s.closeOwned()
+	if err := s.sendNetwork(p); err != nil {
+		return err
+	}
+	sweepCgroups(s.rootless)
+	return p.started(s, io)
 }
 
 // plumb makes the socket to the keeper and the process's stdio.
