@@ -150,8 +150,9 @@ func (f *File) add(node *bk.Node, lint *linter.Linter) error {
 // ParseTrigger reads one instruction that an image or a stage left for its children with ONBUILD; at is the FROM that
 // fires it. Every error is an [*Error].
 func (f *File) ParseTrigger(text string, at Span) (Instruction, error) {
+	var node *bk.Node
 	fail := func(err error) (Instruction, error) {
-		e := f.convertError(err, nil)
+		e := f.convertError(err, node)
 		e.Span, e.Source = at, f.Line(at.Start)
 		e.Err = fmt.Errorf("ONBUILD trigger %q: %w", text, e.Err)
 		return Instruction{}, e
@@ -166,7 +167,7 @@ func (f *File) ParseTrigger(text string, at Span) (Instruction, error) {
 	if len(tree.AST.Children) != 1 {
 		return fail(errors.New("onbuild trigger should be a single expression"))
 	}
-	node := tree.AST.Children[0]
+	node = tree.AST.Children[0]
 	node.StartLine, node.EndLine = at.Start, at.End
 	command, err := typed(node, f.quiet)
 	if err != nil {
