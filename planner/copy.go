@@ -22,7 +22,9 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 	var reads []*Step
 	if len(sources) > 0 {
 		from := sources[0]
-		if !from.planned {
+		if ready, err := w.ready(from); err != nil {
+			return err
+		} else if !ready {
 			return fmt.Errorf("cannot copy from stage %q, it needs to be defined before current stage %q", t.From, w.stage.label)
 		}
 		op.From = w.read(&reads, from)
@@ -133,17 +135,31 @@ func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t in
 	if dest == "" || dest == "." {
 		dest = "./" // the working directory is one, even where it is not there yet
 	}
-	op.Dest = join(w.config.Config.WorkingDir, dest, true)
+	op.Dest = cleanDest(join(w.config.Config.WorkingDir, dest, true))
 	w.do(op, reads, w.nameOf(w.lex, c.String(), w.vars), text+" "+t.DestPath+" # buildkit")
 	return nil
 }
 
 // pathSource is a path from the root of what it is copied from.
 func pathSource(src string, parents bool) Source {
-	if !parents && !path.IsAbs(src) {
+	if !parents { // with them, what lies before a "/./" is the pivot
 		src = path.Join("/", src)
 	}
 	return Source{Path: src}
+}
+
+// cleanDest cleans a path but for what says at its end that it is a directory.
+func cleanDest(dest string) string {
+	clean := path.Clean(dest)
+	switch {
+	case clean == "/":
+		return clean
+	case strings.HasSuffix(dest, "/"):
+		return clean + "/"
+	case strings.HasSuffix(dest, "/."):
+		return clean + "/."
+	}
+	return clean
 }
 
 func isURL(src string) bool {

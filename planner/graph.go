@@ -140,7 +140,7 @@ type Mount struct {
 type Copy struct {
 	From    Input
 	Sources []Source
-	Dest    string // absolute; not clean: a trailing slash or "." means a directory
+	Dest    string // absolute; clean, but for a trailing slash or "/." that means a directory
 	Chown   string // as written and expanded; "" is 0:0 (for archives: as archived)
 	Chmod   string // octal or symbolic; "" keeps
 	Link    bool   // a layer independent of what lies below

@@ -16,6 +16,14 @@ import (
 	"github.com/forge-build/forge/parser"
 )
 
+// ready tells whether a stage can be read from: it has been planned, or is one that no FROM names and is planned now.
+func (p *planner) ready(s *stage) (bool, error) {
+	if s.outside && !s.planned {
+		return true, p.planStage(s)
+	}
+	return s.planned, nil
+}
+
 // planStage goes through a stage's instructions and leaves it in the state it ends with.
 func (p *planner) planStage(s *stage) error {
 	if s.parent != nil && !s.parent.planned {

@@ -14,8 +14,12 @@ func (w *walker) mounts(t *instructions.RunCommand, sources []*stage, reads *[]*
 	var list []Mount
 	sockets := 0
 	for i, m := range instructions.GetMounts(t) {
-		if from := sources[i]; from != nil && !from.planned {
-			return nil, fmt.Errorf("cannot mount from stage %q to %q, stage needs to be defined before current command", m.From, m.Target)
+		if from := sources[i]; from != nil {
+			if ready, err := w.ready(from); err != nil {
+				return nil, err
+			} else if !ready {
+				return nil, fmt.Errorf("cannot mount from stage %q to %q, stage needs to be defined before current command", m.From, m.Target)
+			}
 		}
 		var mount Mount
 		var err error

@@ -102,6 +102,9 @@ func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planne
 		return p, nil, err
 	}
 	for _, s := range reachable {
+		if s.outside {
+			continue // until an instruction names it, so that steps are in the order of the file
+		}
 		if err := p.planStage(s); err != nil {
 			return p, nil, err
 		}

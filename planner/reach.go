@@ -15,7 +15,7 @@ import (
 )
 
 // reach finds every stage that the wanted ones need, with images resolved and triggers in place, in the order of the
-// file; images and contexts that are named elsewhere than in a FROM come first.
+// file; those that no FROM names come first.
 func (p *planner) reach(ctx context.Context, wanted []*stage) ([]*stage, error) {
 	for {
 		found, err := p.collect(wanted)

@@ -1,0 +1,87 @@
+package planner
+
+import (
+	"errors"
+	"path"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/forge-build/forge/parser"
+)
+
+// FuzzPlan plans whatever can be parsed. It must not panic, an error must have its place, and a graph must be one.
+func FuzzPlan(f *testing.F) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range paths {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if file.Name == "Dockerfile" {
+				f.Add(file.Data, "A", "value")
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte, arg, value string) {
+		file, err := parser.Parse("Dockerfile", text, parser.Options{})
+		if err != nil {
+			needPlace(t, err, text)
+			return
+		}
+		g, err := Plan(t.Context(), file, Options{
+			Resolver: &images{}, BuildPlatform: amd64, BuildArgs: map[string]string{arg: value},
+			Allow:    []string{"network.host", "security.insecure", "device"},
+			Contexts: map[string]Context{"files": {Tree: true}},
+		})
+		if err != nil {
+			needPlace(t, err, text)
+			return
+		}
+		if len(g.Steps) > 0 {
+			checkGraph(t, g)
+		}
+		for _, s := range g.Steps {
+			checkPaths(t, s)
+		}
+	})
+}
+
+func needPlace(t *testing.T, err error, text []byte) {
+	e, ok := errors.AsType[*parser.Error](err)
+	if !ok || e.Span.Start < 1 || e.Err.Error() == "" {
+		t.Errorf("%q: error without a place: %#v", text, err)
+	}
+}
+
+// checkPaths tests that what is said to be absolute and clean is.
+func checkPaths(t *testing.T, s *Step) {
+	clean := func(p string) {
+		if !path.IsAbs(p) || path.Clean(p) != p {
+			t.Errorf("%s: %q is not absolute and clean", s.Name, p)
+		}
+	}
+	switch op := s.Op.(type) {
+	case *Mkdir:
+		clean(op.Path)
+	case *Run:
+		clean(op.Dir)
+		for _, m := range op.Mounts {
+			if m.Type != Secret || m.Env == "" {
+				clean(m.Target)
+			}
+		}
+	case *Copy:
+		if !path.IsAbs(op.Dest) {
+			t.Errorf("%s: destination %q is not absolute", s.Name, op.Dest)
+		}
+		if op.From.Read >= len(s.Reads) {
+			t.Errorf("%s: reads %d of %d", s.Name, op.From.Read, len(s.Reads))
+		}
+	}
+}
