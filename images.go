@@ -81,10 +81,23 @@ func (h *Home) Image(ctx context.Context, name string, p *ocispec.Platform) (*im
 	return h.Layout.Image(ctx, n.Descriptor, p)
 }
 
+// A NotFoundError means that an image is not in the store. It is fs.ErrNotExist.
+type NotFoundError struct {
+	Name string
+	Hint string // what to do; may be empty
+}
+
+func (e *NotFoundError) Error() string {
+	return strings.TrimSuffix("no such image: "+e.Name+"; "+e.Hint, "; ")
+}
+
+// Is makes it fs.ErrNotExist.
+func (e *NotFoundError) Is(target error) bool { return target == fs.ErrNotExist }
+
 // notHere says of a missing image what docker users know, and what to do.
 func notHere(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("no such image: %s: %w; see forge images", name, fs.ErrNotExist)
+		return &NotFoundError{Name: name, Hint: "see forge images"}
 	}
 	return err
 }

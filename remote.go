@@ -3,7 +3,6 @@ package forge
 import (
 	"context"
 	"fmt"
-	"io/fs"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -16,7 +15,7 @@ type RemoteOptions struct{}
 type farImages struct{}
 
 func (r *resolver) fromRegistry(ctx context.Context, ref image.Reference, p *ocispec.Platform) (*image.Image, error) {
-	return nil, fmt.Errorf("image %s is not here: %w", ref.Familiar(), fs.ErrNotExist)
+	return nil, &NotFoundError{Name: ref.Familiar()}
 }
 
 func (r *resolver) fromLayout(ctx context.Context, dir string, p *ocispec.Platform) (*image.Image, error) {

@@ -3,7 +3,6 @@ package forge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 
@@ -46,7 +45,7 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 			return img, err
 		}
 		if r.pull == PullNever {
-			return nil, fmt.Errorf("image %s is not here, and pulling is off: %w", ref.Familiar(), fs.ErrNotExist)
+			return nil, &NotFoundError{Name: ref.Familiar(), Hint: "pulling is off"}
 		}
 	}
 	return r.fromRegistry(ctx, ref, p)
