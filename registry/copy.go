@@ -19,6 +19,7 @@ import (
 type CopyOptions struct {
 	Platforms   []ocispec.Platform // which images of an index; none is all
 	Sparse      bool               // keep an index as it is even if only some of its images come along
+	NoLayers    bool               // copy manifests and configurations only
 	Name        image.Reference    // the name that the copy gets, if the destination is a Tagger
 	Partial     *Partial           // where downloads wait to be whole; nil keeps nothing of them
 	Concurrency int                // blobs on their way at once; 0 is 3
@@ -35,13 +36,7 @@ const maxManifests = 64 << 20
 // there: d itself, or of an index of which Platforms selects one image that image's manifest, or an index of those selected.
 // What dst has is not copied. If anything fails, the name is not given.
 func Copy(ctx context.Context, dst Pusher, src Fetcher, d ocispec.Descriptor, opts CopyOptions) (ocispec.Descriptor, error) {
-	if opts.Concurrency <= 0 {
-		opts.Concurrency = 3
-	}
-	c := &copier{
-		dst: dst, src: src, opts: opts, slots: make(chan struct{}, opts.Concurrency),
-		rep: &reporter{f: opts.Progress}, seen: map[digest.Digest]bool{},
-	}
+	c := newCopier(dst, src, opts)
 	root, err := c.walk(ctx, d, 0)
 	if err != nil {
 		return d, err
@@ -52,12 +47,35 @@ func Copy(ctx context.Context, dst Pusher, src Fetcher, d ocispec.Descriptor, op
 	if err := c.copyManifests(ctx, root); err != nil {
 		return d, err
 	}
-	if p, ok := dst.(Publisher); ok {
-		if err := p.Publish(ctx); err != nil {
-			return d, err
-		}
+	if err := c.publish(ctx); err != nil {
+		return d, err
 	}
 	return root, c.name(ctx, root)
+}
+
+// CopyLayers copies layers alone: of an image whose manifest and configuration were copied before, with NoLayers.
+func CopyLayers(ctx context.Context, dst Pusher, src Fetcher, layers []image.Layer, opts CopyOptions) error {
+	c := newCopier(dst, src, opts)
+	for _, l := range layers {
+		if isForeign(l.Blob.MediaType) {
+			return fmt.Errorf("layer %s %w", l.Blob.Digest, errForeign)
+		}
+		c.note(blobCopy{d: l.Blob, diffID: l.DiffID})
+	}
+	if err := c.copyBlobs(ctx); err != nil {
+		return err
+	}
+	return c.publish(ctx)
+}
+
+func newCopier(dst Pusher, src Fetcher, opts CopyOptions) *copier {
+	if opts.Concurrency <= 0 {
+		opts.Concurrency = 3
+	}
+	return &copier{
+		dst: dst, src: src, opts: opts, slots: make(chan struct{}, opts.Concurrency),
+		rep: &reporter{f: opts.Progress}, seen: map[digest.Digest]bool{},
+	}
 }
 
 // A copier is one Copy.
@@ -178,6 +196,9 @@ func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *do
 	for i, l := range doc.layers() {
 		if isForeign(l.MediaType) {
 			return fmt.Errorf("layer %s %w", l.Digest, errForeign)
+		}
+		if c.opts.NoLayers && isLayer(l.MediaType) {
+			continue
 		}
 		b := blobCopy{d: l}
 		if sink && isLayer(l.MediaType) {

@@ -82,12 +82,7 @@ func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw 
 	if said := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(said, "sha256:") && said != d.Digest.String() {
 		return fmt.Errorf("%s: registry stored something else, %s", name, clip(said))
 	}
-	r.mu.Lock()
-	if r.read == nil || len(r.read) > 16 {
-		r.read = map[digest.Digest][]byte{}
-	}
-	r.read[d.Digest] = raw
-	r.mu.Unlock()
+	r.remember(d.Digest, raw)
 	if resp.Header.Get("OCI-Subject") == "" {
 		return r.listReferrer(ctx, d, raw)
 	}

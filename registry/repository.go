@@ -25,9 +25,8 @@ type Repository struct {
 	ends   []*endpoint // mirrors first, the registry last
 
 	mu   sync.Mutex // guards what is below
-	read map[digest.Digest][]byte
-	from map[digest.Digest]*endpoint // who had the manifest, and so is asked for what it names first
-	last *endpoint
+	read map[digest.Digest][]byte // manifests
+	last *endpoint                // who answered last
 }
 
 // An endpoint is where a repository is.
@@ -141,13 +140,18 @@ func (r *Repository) resolveAt(ctx context.Context, e *endpoint, ref image.Refer
 	if err != nil {
 		return d, err
 	}
+	r.remember(d.Digest, raw)
+	return d, nil
+}
+
+// remember keeps a few manifests, which are often asked for again at once.
+func (r *Repository) remember(d digest.Digest, raw []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.read == nil || len(r.read) > 16 {
+	if r.read == nil || len(r.read) > 8 {
 		r.read = map[digest.Digest][]byte{}
 	}
-	r.read[d.Digest] = raw
-	return d, nil
+	r.read[d] = raw
 }
 
 func answered(err error) bool {
@@ -266,6 +270,9 @@ func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []
 			}
 			return err
 		})
+	}
+	if err == nil {
+		r.remember(d.Digest, raw)
 	}
 	if err == nil && int64(len(raw)) != d.Size {
 		return nil, fmt.Errorf("%s: has %d bytes and was announced with %d", name, len(raw), d.Size)
