@@ -5,6 +5,7 @@ package image
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -38,15 +39,7 @@ func TestFailPoints(t *testing.T) {
 		st.Close() // as the sweep would
 
 		l := openLayout(t, root)
-		all, err := l.List(t.Context())
-		if err != nil {
-			t.Errorf("%s: List: %v", point, err)
-		}
-		for _, n := range all {
-			if _, err := l.whole(t.Context(), n.Descriptor); err != nil {
-				t.Errorf("%s: listed and not whole: %v", point, err)
-			}
-		}
+		mustListWhole(t, point, l)
 		if got, want := indexListing(t, l), listing(t, l); got != want {
 			t.Errorf("%s: index.json = %s, want %s", point, got, want)
 		}
@@ -56,6 +49,41 @@ func TestFailPoints(t *testing.T) {
 		}
 		if _, err := l.Resolve(t.Context(), mustParse(t, "app")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: next run left the name: %v", point, err)
+		}
+	}
+}
+
+// TestFailPointsOfPrune stops a prune at each point: what is listed stays whole, and the next prune does the rest.
+func TestFailPointsOfPrune(t *testing.T) {
+	for _, point := range []string{"image.prune.before-remove", "image.prune.before-empty", "image.untag.before-remove", "image.untag.after-remove"} {
+		l := openLayout(t, t.TempDir())
+		tag(t, l, "stays", writeImage(t, l, "stays"))
+		tag(t, l, "", writeImage(t, l, "goes"))
+		t.Setenv("FORGE_FAILPOINT", point+":error")
+		if _, err := l.Prune(t.Context(), PruneOptions{Nameless: true}); err == nil {
+			t.Errorf("%s: Prune succeeded", point)
+		}
+		t.Setenv("FORGE_FAILPOINT", "")
+		mustListWhole(t, point, l)
+		if _, err := l.Prune(t.Context(), PruneOptions{Nameless: true}); err != nil {
+			t.Errorf("%s: next Prune: %v", point, err)
+		}
+		if blobs, _ := filepath.Glob(l.blobs() + "/*"); len(blobs) != 3 {
+			t.Errorf("%s: %d blobs are left", point, len(blobs))
+		}
+		mustFsck(t, l, "")
+	}
+}
+
+func mustListWhole(t *testing.T, point string, l *Layout) {
+	t.Helper()
+	all, err := l.List(t.Context())
+	if err != nil {
+		t.Errorf("%s: List: %v", point, err)
+	}
+	for _, n := range all {
+		if _, err := l.whole(t.Context(), n.Descriptor); err != nil {
+			t.Errorf("%s: listed and not whole: %v", point, err)
 		}
 	}
 }
