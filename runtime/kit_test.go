@@ -84,7 +84,7 @@ func makeRootfs(t testing.TB, dir string) {
 	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	need(t, "busybox", err == nil, "no /bin/busybox")
-	for _, d := range []string{"bin", "proc", "sys", "dev", "tmp", "etc", "root", "mnt"} {
+	for _, d := range []string{"bin", "proc", "sys", "dev", "tmp", "etc", "root", "mnt", "work"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -92,18 +92,47 @@ func makeRootfs(t testing.TB, dir string) {
 	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	list, err := exec.Command("/bin/busybox", "--list").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range strings.Fields(string(list)) {
-		if name != "busybox" {
-			_ = os.Symlink("busybox", filepath.Join(dir, "bin", name))
+	for _, name := range strings.Fields(applets) {
+		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
 
-const sigkill = unix.SIGKILL
+// applets are what scripts of the tests use.
+const applets = `sh cat ls id mount ps head wc echo true false sleep mknod chmod touch mkdir rm cut grep tty stty kill
+	hostname ifconfig readlink stat env pwd setsid umask tr sort dd cp ln chroot ping umount nc ip route printf yes od df`
+
+// A syscallTest is a program that makes one system call and exits with the error number.
+func syscallProgram(t testing.TB, path string, nr uintptr, args ...arg) {
+	t.Helper()
+	p := &program{}
+	p.call(nr, args...)
+	p.call(unix.SYS_EXIT_GROUP, num(0))
+	tail := len(p.ops)
+	p.call(unix.SYS_EXIT_GROUP, arg{n: headerErr, part: inHeader, content: true})
+	writeProgram(t, path, p, tail)
+}
+
+func writeProgram(t testing.TB, path string, p *program, tail int) {
+	t.Helper()
+	f, err := p.executable(tail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, info.Size())
+	if _, err := f.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func openDir(t testing.TB, dir string) *os.File {
 	t.Helper()

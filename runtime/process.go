@@ -125,7 +125,7 @@ func (s *setup) outcome(msg []byte) error {
 	path := s.spec.Args[0]
 	for i, candidate := range s.paths {
 		result := unix.Errno(-int64(order.Uint64(msg[16+8*i:])))
-		if result == unix.EACCES || result == errno && errno != unix.ENOENT {
+		if result == unix.EACCES || len(s.paths) == 1 || result == errno && errno != unix.ENOENT {
 			return &ExecError{candidate, result}
 		}
 	}
@@ -137,8 +137,8 @@ func (p *Process) receive() ([]byte, *os.File, error) {
 	buf, control := make([]byte, 16+8*maxExecs), make([]byte, 64)
 	for {
 		n, c, _, _, err := unix.Recvmsg(int(p.sock.Fd()), buf, control, unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR {
-			continue
+		if err == unix.EINTR || err == unix.ECONNRESET {
+			continue // reset is said once, before what is still to be read, if the keeper left something unread
 		}
 		if err != nil {
 			return nil, nil, os.NewSyscallError("recvmsg", err)

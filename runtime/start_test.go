@@ -1,17 +1,288 @@
 package runtime
 
-import "testing"
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
 
-func TestSmoke(t *testing.T) {
-	out, exit := run(t, Spec{}, "id; mount; ls -l /dev; ps; cat /proc/self/status; ifconfig; exit 3")
-	t.Log(out, exit)
+	"golang.org/x/sys/unix"
+)
+
+func TestExit(t *testing.T) {
+	root := rootfs(t)
+	for _, test := range []struct {
+		script string
+		want   Exit
+	}{
+		{"exit 0", Exit{}},
+		{"exit 3", Exit{Code: 3}},
+		{"exit 255", Exit{Code: 255}},
+		{"trap 'exit 9' TERM; kill -TERM $$; sleep 1", Exit{Code: 9}},
+		{"sh -c 'kill -KILL $$'; exit $?", Exit{Code: 137}},
+	} {
+		if _, exit := run(t, Spec{Root: openDir(t, root)}, test.script); exit != test.want {
+			t.Errorf("%s = %+v, want %+v", test.script, exit, test.want)
+		}
+	}
+}
+
+func TestSignal(t *testing.T) {
+	root := rootfs(t)
+	for _, test := range []struct {
+		script string
+		signal os.Signal
+		want   Exit
+	}{
+		{"trap 'exit 9' USR1; echo ready; while :; do sleep 0.01; done", unix.SIGUSR1, Exit{Code: 9}},
+		{"echo ready; sleep 100", os.Kill, Exit{Code: 137, Signal: 9}},
+	} {
+		r, w := io.Pipe()
+		s := Spec{Root: openDir(t, root), Args: []string{"sh", "-c", test.script}, Env: []string{"PATH=/bin"}}
+		p, err := Start(context.Background(), s, Stdio{Out: w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		if pid := p.Pid(); pid < 2 || unix.Kill(pid, 0) != nil {
+			t.Errorf("process id %d", pid)
+		}
+		if err := p.Signal(test.signal); err != nil {
+			t.Error(err)
+		}
+		if exit, err := p.Wait(); exit != test.want || err != nil {
+			t.Errorf("%s = %+v, %v, want %+v", test.script, exit, err, test.want)
+		}
+		if err := p.Signal(test.signal); !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("signal to the dead: %v", err)
+		}
+		if pid := p.Pid(); pid != 0 {
+			t.Errorf("process id of the dead is %d", pid)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	root := rootfs(t)
+	write := func(name, content string, mode os.FileMode) {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("bin/noexec", "#!/bin/sh\n", 0o644)
+	write("bin/nonsense", "nonsense", 0o755)
+	write("bin/orphan", "#!/bin/nothing\n", 0o755)
+	write("etc/file", "", 0o644)
+	if err := os.Symlink("/proc/self/root", filepath.Join(root, "magic")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		spec Spec
+		want string
+	}{
+		{"unknown command", Spec{Args: []string{"nothing"}}, "*runtime.ExecError nothing: no such file or directory"},
+		{"unknown path", Spec{Args: []string{"/bin/nothing"}}, "*runtime.ExecError /bin/nothing: no such file or directory"},
+		{"not executable", Spec{Args: []string{"noexec"}}, "*runtime.ExecError /bin/noexec: permission denied"},
+		{"directory", Spec{Args: []string{"/bin"}}, "*runtime.ExecError /bin: permission denied"},
+		{"below a file", Spec{Args: []string{"/etc/file/x"}}, "*runtime.ExecError /etc/file/x: not a directory"},
+		{"no format", Spec{Args: []string{"nonsense"}}, "*runtime.ExecError /bin/nonsense: exec format error"},
+		{"no interpreter", Spec{Args: []string{"orphan"}}, "*runtime.ExecError orphan: no such file or directory"},
+		{"not for this user", Spec{Args: []string{"/root/x"}, User: User{UID: 5}}, "*runtime.ExecError /root/x: no such file or directory"},
+		{"no command", Spec{}, "*runtime.SetupError command: there is none"},
+		{"no directory", Spec{Args: []string{"true"}, Dir: "/no/such"}, "*runtime.SetupError working directory /no/such: no such file or directory"},
+		{"directory is a file", Spec{Args: []string{"true"}, Dir: "/etc/file"}, "*runtime.SetupError working directory /etc/file: not a directory"},
+		{"directory by magic", Spec{Args: []string{"true"}, Dir: "/magic"}, "*runtime.SetupError working directory /magic: too many levels of symbolic links"},
+		{"no mount point", Spec{Args: []string{"true"}, Mounts: []Mount{{Target: "/no"}}}, "*runtime.SetupError mount point /no: no such file or directory"},
+		{"relative mount point", Spec{Args: []string{"true"}, Mounts: []Mount{{Target: "mnt"}}}, "*runtime.SetupError mount mnt: invalid argument"},
+		{"capability", Spec{Args: []string{"true"}, Security: Security{CapAdd: []string{"SYS_ADMN"}}}, `*runtime.SetupError capabilities: there is no capability "SYS_ADMN"`},
+		{"profile", Spec{Args: []string{"true"}, Security: Security{Seccomp: "/no/such.json"}}, "*runtime.SetupError seccomp profile: open /no/such.json: no such file or directory"},
+		{"ulimit", Spec{Args: []string{"true"}, Limits: Limits{Ulimits: []string{"nofiles=1"}}}, `*runtime.SetupError resource limits: ulimit "nofiles=1": want a name of setrlimit(2) and soft[:hard]`},
+		{"ulimit order", Spec{Args: []string{"true"}, Limits: Limits{Ulimits: []string{"nofile=2:1"}}}, `*runtime.SetupError resource limits: ulimit "nofile=2:1": the soft limit is above the hard one`},
+	} {
+		test.spec.Root = openDir(t, root)
+		test.spec.Env = []string{"PATH=/usr/bin:/bin"}
+		_, err := Start(context.Background(), test.spec, Stdio{})
+		if got := fmt.Sprintf("%T %v", err, err); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+	for _, name := range []string{"proc", "sys", "dev"} {
+		for _, change := range []func(string) error{os.Remove, func(p string) error { return os.Symlink("/mnt", p) }} {
+			if err := change(filepath.Join(root, name)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Start(context.Background(), Spec{Root: openDir(t, root), Args: []string{"/bin/true"}}, Stdio{})
+			var set *SetupError
+			if !errors.As(err, &set) || set.Step != "mount point /"+name {
+				t.Errorf("without /%s: %v", name, err)
+			}
+		}
+		if err := errors.Join(os.Remove(filepath.Join(root, name)), os.Mkdir(filepath.Join(root, name), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestStdio(t *testing.T) {
+	root := openDir(t, rootfs(t))
+	start := func(script string, stdio Stdio) (*Process, error) {
+		return Start(context.Background(), Spec{Root: root, Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin"}}, stdio)
+	}
+	t.Run("copied", func(t *testing.T) {
+		in := strings.Repeat("0123456789abcdef", 1<<16)
+		var out, err bytes.Buffer
+		p, e := start("cat; echo bad >&2", Stdio{In: strings.NewReader(in), Out: &out, Err: &err})
+		if e != nil {
+			t.Fatal(e)
+		}
+		if exit, e := p.Wait(); exit.Code != 0 || e != nil || out.String() != in || err.String() != "bad\n" {
+			t.Errorf("exit %v, %v, %d bytes, stderr %q", exit, e, out.Len(), err.String())
+		}
+	})
+	t.Run("one writer for both", func(t *testing.T) {
+		var out bytes.Buffer
+		p, e := start("for i in 1 2 3; do echo out; echo err >&2; done", Stdio{Out: &out, Err: &out})
+		if e != nil {
+			t.Fatal(e)
+		}
+		p.Wait()
+		if got := out.String(); got != "out\nerr\nout\nerr\nout\nerr\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("files", func(t *testing.T) {
+		f, e := os.Create(filepath.Join(t.TempDir(), "out"))
+		if e != nil {
+			t.Fatal(e)
+		}
+		defer f.Close()
+		p, e := start("readlink /proc/self/fd/1", Stdio{Out: f})
+		if e != nil {
+			t.Fatal(e)
+		}
+		p.Wait()
+		if b, _ := os.ReadFile(f.Name()); !strings.HasSuffix(string(b), "/out\n") {
+			t.Errorf("got %q", b)
+		}
+	})
+	t.Run("a writer that fails", func(t *testing.T) {
+		p, e := start("yes | head -c 1000000", Stdio{Out: failingWriter{}})
+		if e != nil {
+			t.Fatal(e)
+		}
+		if exit, e := p.Wait(); exit.Code != 0 || !errors.Is(e, io.ErrShortWrite) {
+			t.Errorf("exit %v, %v", exit, e)
+		}
+	})
+	t.Run("a reader that never ends", func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close()
+		p, e := start("true", Stdio{In: r})
+		if e != nil {
+			t.Fatal(e)
+		}
+		if exit, e := p.Wait(); exit.Code != 0 || e != nil {
+			t.Errorf("exit %v, %v", exit, e)
+		}
+	})
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+// What the command left running is gone when Wait returns.
+func TestWaitForAll(t *testing.T) {
+	began := time.Now()
+	out, exit := run(t, Spec{}, "for i in 1 2 3; do setsid sleep 98765 & done; sleep 0.05; exit 4")
+	if exit.Code != 4 || time.Since(began) > 10*time.Second {
+		t.Errorf("exit %v after %v: %s", exit, time.Since(began), out)
+	}
+	if left := processes(t, "98765"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s := Spec{Root: openDir(t, rootfs(t)), Args: []string{"sh", "-c", "trap '' TERM INT; setsid sleep 98766 & sleep 98766"}, Env: []string{"PATH=/bin"}}
+	p, err := Start(ctx, s, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("enough")
+	time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+	exit, err := p.Wait()
+	if exit.Code != 137 || !errors.Is(err, cause) {
+		t.Errorf("exit %v, %v", exit, err)
+	}
+	if left := processes(t, "98766"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := Start(ctx, s, Stdio{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("start after the end: %v", err)
+	}
+}
+
+// processes are those with an argument that contains text.
+func processes(t *testing.T, text string) (list []string) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range dirs {
+		b, _ := os.ReadFile(f)
+		if strings.Contains(string(b), text) && !strings.Contains(string(b), "test") {
+			list = append(list, f+": "+strings.ReplaceAll(string(b), "\x00", " "))
+		}
+	}
+	return list
+}
+
+// A root may be used again, and be a detached mount.
+func TestDetachedRoot(t *testing.T) {
+	dir := openDir(t, rootfs(t))
+	fd, err := unix.OpenTree(int(dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := os.NewFile(uintptr(fd), "root")
+	defer root.Close()
+	for i := range 3 {
+		out, exit := run(t, Spec{Root: root}, "ls / | head -n 1; touch /dev/null")
+		if exit.Code != 0 || out != "bin\n" {
+			t.Errorf("run %d: exit %v: %s", i, exit, out)
+		}
+	}
 }
 
 func BenchmarkStart(b *testing.B) {
-	s := Spec{Root: openDir(b, rootfs(b)), Args: []string{"true"}, Env: []string{"PATH=/bin"}}
-	for b.Loop() {
-		if _, exit := runArgs(b, s); exit.Code != 0 {
-			b.Fatal(exit)
-		}
+	dir := rootfs(b)
+	p := &program{}
+	p.call(unix.SYS_EXIT_GROUP, num(0))
+	writeProgram(b, filepath.Join(dir, "bin/nothing"), p, 0)
+	for _, command := range []string{"nothing", "true"} {
+		b.Run(command, func(b *testing.B) {
+			s := Spec{Root: openDir(b, dir), Args: []string{command}, Env: []string{"PATH=/bin"}}
+			for b.Loop() {
+				p, err := Start(context.Background(), s, Stdio{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if exit, err := p.Wait(); exit.Code != 0 || err != nil {
+					b.Fatal(exit, err)
+				}
+			}
+		})
 	}
 }

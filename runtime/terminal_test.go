@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func TestTerminal(t *testing.T) {
 	if _, err := w.Write([]byte("hello\n")); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(10*time.Second, func() { p.Signal(sigkill) })
+	time.AfterFunc(10*time.Second, func() { p.Signal(os.Kill) })
 	exit, err := p.Wait()
 	if err != nil || exit.Code != 0 {
 		t.Errorf("exit %v, %v", exit, err)
@@ -51,7 +52,7 @@ func TestTerminalInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.AfterFunc(300*time.Millisecond, func() { w.Write([]byte{3}) })
-	time.AfterFunc(10*time.Second, func() { p.Signal(sigkill) })
+	time.AfterFunc(10*time.Second, func() { p.Signal(os.Kill) })
 	if exit, err := p.Wait(); err != nil || exit.Code != 9 || !strings.Contains(out.String(), "interrupted") {
 		t.Errorf("exit %v, %v: %s", exit, err, out.String())
 	}
