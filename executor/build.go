@@ -179,11 +179,28 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 		b.events.send(Event{Kind: Failed, Step: s, Err: err})
 		return err
 	}
-	n.layers = append(slices.Clip(job.On), entry.Layer)
+	n.layers = b.on(s, entry.Layer)
 	n.created = entry.Created
 	n.answered = answered
 	close(n.known)
 	return nil
+}
+
+// on is what s stands on and the layer that it adds.
+func (b *build) on(s *planner.Step, layer image.Layer) []image.Layer {
+	var on []image.Layer
+	if s.On != nil {
+		on = b.nodes[s.On.Index].layers
+	}
+	return append(slices.Clip(on), layer)
+}
+
+// emptyTar is the diffID of a layer with nothing in it: that of a tar of two blocks of zeros.
+const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+
+// nonEmpty leaves out layers that change nothing. A job need not know of them, nor its key.
+func nonEmpty(layers []image.Layer) []image.Layer {
+	return slices.DeleteFunc(slices.Clone(layers), func(l image.Layer) bool { return l.DiffID == emptyTar })
 }
 
 // job waits for the inputs of s.
@@ -191,7 +208,7 @@ func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
 	layers := func(of *planner.Step) ([]image.Layer, error) {
 		select {
 		case <-b.nodes[of.Index].known:
-			return b.nodes[of.Index].layers, nil
+			return nonEmpty(b.nodes[of.Index].layers), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -345,7 +362,7 @@ func Probe(ctx context.Context, g *planner.Graph, o Options) ([]bool, error) {
 			return nil, &StepError{Step: s, Err: err}
 		}
 		known[s.Index] = ok
-		b.nodes[s.Index].layers = append(slices.Clip(job.On), e.Layer)
+		b.nodes[s.Index].layers = b.on(s, e.Layer)
 	}
 	return known, nil
 }

@@ -152,6 +152,26 @@ func TestBuildStopsWhereTheResultIsTheSame(t *testing.T) {
 	}
 }
 
+func TestBuildLooksThroughEmptyLayers(t *testing.T) {
+	nothing := strings.Repeat("\x00", 1024)
+	w := &fakeWorker{do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
+		if name := command0(job.Op); strings.HasPrefix(name, "nothing") {
+			return nothing, nil
+		}
+		return fmt.Sprint(command0(job.Op), " on ", len(job.On)), nil
+	}}
+	o := testOptions(t, w)
+	first := build1(t, new(graphMaker).chain("a", "nothing", "b"), o)
+	if len(first.Layers) != 3 || first.Layers[1].DiffID != emptyTar || first.Layers[2].DiffID != fakeLayer("b on 1").DiffID {
+		t.Errorf("layers = %v", first.Layers)
+	}
+	w.jobs = nil
+	build1(t, new(graphMaker).chain("a", "nothing more", "b"), o)
+	if want := []string{"nothing more"}; !slices.Equal(w.jobs, want) {
+		t.Errorf("jobs = %v, want %v", w.jobs, want)
+	}
+}
+
 func TestBuildNoCache(t *testing.T) {
 	w := &fakeWorker{}
 	o := testOptions(t, w)

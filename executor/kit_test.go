@@ -21,7 +21,7 @@ import (
 
 // A home is a state directory with a worker, and a base image of busybox.
 type home struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	layout *image.Layout
 	worker *Local
@@ -32,7 +32,7 @@ type home struct {
 	log []string   // what steps printed
 }
 
-func newHome(t *testing.T) *home {
+func newHome(t testing.TB) *home {
 	t.Helper()
 	h := &home{t: t, dir: t.TempDir()}
 	staging := must1(image.OpenStaging(h.dir))(t)
@@ -52,7 +52,7 @@ func newHome(t *testing.T) *home {
 }
 
 // newRunHome is a home in which commands can run.
-func newRunHome(t *testing.T) *home {
+func newRunHome(t testing.TB) *home {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		need(t, "root", "running commands needs root")
@@ -96,8 +96,8 @@ func newRunHome(t *testing.T) *home {
 }
 
 // must1 makes an error the end of the test.
-func must1[T any](v T, err error) func(t *testing.T) T {
-	return func(t *testing.T) T {
+func must1[T any](v T, err error) func(t testing.TB) T {
+	return func(t testing.TB) T {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ func must1[T any](v T, err error) func(t *testing.T) T {
 }
 
 // need skips a test that cannot run here, unless it must.
-func need(t *testing.T, what, why string) {
+func need(t testing.TB, what, why string) {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("FORGE_TEST_MUST"), ","), what) {
 		t.Fatal(why)

@@ -17,11 +17,15 @@ import (
 
 // doMkdir makes a directory and its parents as WORKDIR does, without mounting anything. What exists stays as it is, so
 // that the layer may be empty.
-func (w *Local) doMkdir(ctx context.Context, job Job, op *planner.Mkdir) (image.Layer, error) {
-	view, err := w.view(ctx, job.On)
+func (w *Local) doMkdir(ctx context.Context, job Job, op *planner.Mkdir) (_ image.Layer, err error) {
+	if err := w.fetch(ctx, job.On); err != nil {
+		return image.Layer{}, err
+	}
+	view, err := w.Snapshots.View(ctx, job.On)
 	if err != nil {
 		return image.Layer{}, err
 	}
+	defer func() { err = errors.Join(err, view.Close()) }()
 	owner, err := parseChown(op.User).resolve(view) // unlike RUN, an unknown user is root
 	if err != nil {
 		return image.Layer{}, err
