@@ -26,7 +26,7 @@ func describe(ctx context.Context, w Worker, job Job, epoch *time.Time, h *cache
 		describeRunOp(op, h)
 	case *planner.Copy:
 		describeCopyOp(op, h)
-		independent = op.Link
+		independent = linkIndependent(op)
 	case *planner.Mkdir:
 		h.Field("mkdir", op.Path)
 		h.Field("user", op.User)

@@ -1,0 +1,129 @@
+package executor
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/forge-build/forge/snapshot"
+)
+
+// maxUserFile is how large /etc/passwd and /etc/group may be.
+const maxUserFile = 10 << 20
+
+// A chown is the value of --chown, read but not yet looked up. A name that looks like a number is a number.
+type chown struct {
+	user, group         string
+	uid, gid            uint32
+	userIsID, groupIsID bool
+	hasGroup            bool
+}
+
+func parseChown(s string) chown {
+	var c chown
+	c.user, c.group, c.hasGroup = strings.Cut(s, ":")
+	c.hasGroup = c.hasGroup && c.group != ""
+	c.uid, c.userIsID = parseID(c.user)
+	c.gid, c.groupIsID = parseID(c.group)
+	return c
+}
+
+// parseID reads a numeric id. What is no number of 31 bits is a name.
+func parseID(s string) (uint32, bool) {
+	if s == "root" {
+		return 0, true
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	return uint32(n), err == nil && n >= 0
+}
+
+// byName tells whether a name has to be looked up.
+func (c chown) byName() bool { return !c.userIsID && c.user != "" || c.hasGroup && !c.groupIsID }
+
+// resolve looks names up in the passwd and group files of root, which may be nil. An unknown name is 0, and so is all of
+// a file system without these files: BuildKit's rule.
+func (c chown) resolve(root snapshot.Tree) (owner, error) {
+	var o owner
+	switch {
+	case c.userIsID:
+		o.uid, o.gid = c.uid, c.uid
+	case c.user != "":
+		line, err := lookupName(root, "etc/passwd", c.user, 4)
+		if err != nil {
+			return o, err
+		}
+		if line != nil {
+			o.uid, o.gid = lenientID(line[2]), lenientID(line[3])
+		}
+	}
+	switch {
+	case !c.hasGroup:
+	case c.groupIsID:
+		o.gid = c.gid
+	default:
+		line, err := lookupName(root, "etc/group", c.group, 3)
+		if err != nil {
+			return o, err
+		}
+		if line != nil {
+			o.gid = lenientID(line[2])
+		}
+	}
+	return o, nil
+}
+
+// lenientID is 0 for what is no number.
+func lenientID(s string) uint32 {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}
+
+// lookupName finds the first line of a passwd-like file that begins with name, and has at least fields fields. Nil if
+// there is none, or no file.
+func lookupName(root snapshot.Tree, file, name string, fields int) ([]string, error) {
+	if root == nil {
+		return nil, nil
+	}
+	p, err := root.Resolve(file, true)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := root.Lstat(p)
+	if err != nil {
+		return nil, err
+	}
+	if e.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return nil, fmt.Errorf("/%s: not a regular file", file)
+	}
+	if e.Size > maxUserFile {
+		return nil, fmt.Errorf("/%s exceeds %d bytes", file, maxUserFile)
+	}
+	f, err := root.Open(p)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	lines := bufio.NewScanner(io.LimitReader(f, maxUserFile))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.Split(strings.TrimSpace(lines.Text()), ":")
+		if line[0] == name && len(line) >= fields {
+			return line, nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("/%s: %w", file, err)
+	}
+	return nil, nil
+}

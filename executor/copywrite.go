@@ -1,0 +1,199 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/forge-build/forge/snapshot"
+)
+
+// A copier puts what was selected into changes, as BuildKit's copy does (what it merges, replaces and refuses is
+// described in docs/dockerfile.md). One copier serves one step.
+type copier struct {
+	changes *snapshot.Changes
+	below   snapshot.Tree // what the changes are to; nil is nothing
+	owner   *owner        // nil keeps that of the source; what is made on the way is root's
+	mode    *modeChange   // nil keeps
+	groups  int           // of hard links so far: one for each copied source
+}
+
+// An owner is what --chown names.
+type owner struct{ uid, gid uint32 }
+
+// copy copies one selection to dest, which is as the build file has it but absolute: a trailing slash makes it a
+// directory.
+func (c *copier) copy(ctx context.Context, sel *selection, dest string) error {
+	c.groups++
+	target, err := c.target(sel, dest)
+	if err != nil {
+		return err
+	}
+	if err := sel.load(ctx); err != nil {
+		return err
+	}
+	return sel.walk(ctx, func(it *item) error {
+		return c.item(sel, it, path.Join(target, it.rel()))
+	})
+}
+
+// target makes the directories that lead to where a selection goes, and returns where that is.
+func (c *copier) target(sel *selection, dest string) (string, error) {
+	parent := dest
+	if dir, base := path.Split(dest); base != "" && base != "." {
+		parent = dir
+	}
+	parent, err := c.resolve(parent)
+	if err != nil {
+		return "", err
+	}
+	if err := c.mkdirAll(parent, c.mode.ofParents(), sel.entry.ModTime); err != nil {
+		return "", err
+	}
+	target, err := c.resolve(path.Clean(dest))
+	if err != nil {
+		return "", err
+	}
+	if sel.isDir() {
+		return target, c.mkdirAll(target, c.mode.ofParents(), sel.entry.ModTime)
+	}
+	if e, err := c.lookup(target); err != nil {
+		return "", err
+	} else if e != nil && isDir(e) {
+		target = path.Join(target, sel.base)
+	}
+	return target, c.mkdirAll(path.Dir(target), c.mode.ofParents(), sel.entry.ModTime)
+}
+
+// resolve follows all links of a destination inside the root. What is not there yet is where it would be.
+func (c *copier) resolve(name string) (string, error) {
+	p, err := c.changes.Resolve(inTree(name), true)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return p, nil
+}
+
+// lookup is nil if there is nothing at p.
+func (c *copier) lookup(p string) (*snapshot.Entry, error) {
+	e, err := c.changes.Lookup(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// lookupBelow finds what is at p and has not been changed.
+func (c *copier) lookupBelow(p string) (snapshot.Entry, error) {
+	now, err := c.changes.Lookup(p)
+	if err != nil {
+		return now, err
+	}
+	if c.below == nil {
+		return now, errors.ErrUnsupported
+	}
+	old, err := c.below.Lstat(p)
+	if err != nil || old.Inode != now.Inode || old.Size != now.Size || !old.ModTime.Equal(now.ModTime) {
+		return now, errors.ErrUnsupported
+	}
+	return old, nil
+}
+
+// mkdirAll makes the missing directories of a resolved path. They get the time of what they are made for, not of the
+// clock: the same files make the same layer.
+func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
+	e, err := c.lookup(p)
+	if err != nil {
+		return err
+	}
+	if e != nil {
+		if !isDir(e) {
+			return &fs.PathError{Op: "mkdir", Path: "/" + p, Err: syscall.ENOTDIR}
+		}
+		return nil
+	}
+	if p != "." {
+		if err := c.mkdirAll(path.Dir(p), mode, mtime); err != nil {
+			return err
+		}
+	}
+	dir := snapshot.Entry{Name: path.Base(p), Mode: mode, ModTime: mtime, Nlink: 2}
+	if c.owner != nil {
+		dir.UID, dir.GID = c.owner.uid, c.owner.gid
+	}
+	return c.changes.Put(p, dir, snapshot.Content{})
+}
+
+// item puts one file to where it goes.
+func (c *copier) item(sel *selection, it *item, target string) error {
+	there, err := c.lookup(target)
+	if err != nil {
+		return err
+	}
+	if !isDir(it.entry) {
+		if there != nil && isDir(there) {
+			return fmt.Errorf("cannot replace to directory /%s with file", target)
+		}
+		return c.put(sel, it, target, c.made(it.entry))
+	}
+	e := c.made(it.entry)
+	switch {
+	case there == nil:
+	case !isDir(there):
+		return fmt.Errorf("cannot copy to non-directory: /%s", target)
+	case it.depth == 0:
+		return nil // the directory's own mode and owner are not for what it is copied to
+	case it.onPath:
+		e = *there
+		e.Mode = it.entry.Mode
+	default:
+		e.Xattrs = mergeXattrs(there.Xattrs, e.Xattrs)
+	}
+	return c.changes.Put(target, e, snapshot.Content{})
+}
+
+// made is the entry of a copy.
+func (c *copier) made(e *snapshot.Entry) snapshot.Entry {
+	made := *e
+	made.Mode = c.mode.apply(e.Mode)
+	if c.owner != nil {
+		made.UID, made.GID = c.owner.uid, c.owner.gid
+	}
+	return made
+}
+
+// put puts something that is not a directory, with the content of its source.
+func (c *copier) put(sel *selection, it *item, target string, e snapshot.Entry) error {
+	var content snapshot.Content
+	if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
+		source := sel.path(it)
+		content.Open = func() (io.ReadCloser, error) { return sel.tree.Open(source) }
+		if e.Nlink > 1 {
+			content.Group = strconv.Itoa(c.groups)
+		}
+	}
+	e.Name = path.Base(target)
+	return c.changes.Put(target, e, content)
+}
+
+func isDir(e *snapshot.Entry) bool { return e.Mode&syscall.S_IFMT == syscall.S_IFDIR }
+
+// mergeXattrs is what a directory has after another was copied onto it.
+func mergeXattrs(old, over map[string]string) map[string]string {
+	if len(old) == 0 {
+		return over
+	}
+	merged := maps.Clone(old)
+	maps.Copy(merged, over)
+	return merged
+}

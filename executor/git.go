@@ -1,0 +1,331 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// addGit reads the source of an ADD, with the flags that say the same as its query.
+func addGit(op *planner.Copy, address string) (gitSource, error) {
+	g, err := parseGit(address)
+	if err != nil {
+		return g, err
+	}
+	if op.Add == nil {
+		return g, errors.New("source can't be a git ref for COPY")
+	}
+	if keep := op.Add.KeepGitDir; keep != nil {
+		if g.keepGitDir != nil && *g.keepGitDir != *keep {
+			return g, errors.New("inconsistent keep-git-dir configuration")
+		}
+		g.keepGitDir = keep
+	}
+	if sum := op.Add.Checksum; sum != "" {
+		if g.checksum != "" && g.checksum != sum {
+			return g, fmt.Errorf("checksum mismatch %q != %q", sum, g.checksum)
+		}
+		g.checksum = sum
+	}
+	return g, g.check()
+}
+
+// describeGit adds the commit that a repository's ref names now.
+func (w *Local) describeGit(ctx context.Context, op *planner.Copy, address string, h *cache.Hash) error {
+	g, err := addGit(op, address)
+	if err != nil {
+		return err
+	}
+	commit, err := g.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	h.Field("commit "+withoutUser(g.remote), commit)
+	return nil
+}
+
+// copyGit copies what a repository holds.
+func (w *Local) copyGit(ctx context.Context, op *planner.Copy, address string, c *copier, open *closers) error {
+	g, err := addGit(op, address)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "forge-git-")
+	if err != nil {
+		return err
+	}
+	open.add(func() error { return os.RemoveAll(dir) })
+	tree, err := g.checkout(ctx, dir)
+	if err != nil {
+		return err
+	}
+	open.add(tree.Close)
+	found, err := selections(ctx, tree, &planner.Copy{Exclude: op.Exclude}, "/")
+	if err != nil {
+		return err
+	}
+	return c.copy(ctx, &found[0], op.Dest)
+}
+
+// A gitTree is a checkout as a tree. Modes are what a umask of 022 gives, whatever that of this process is.
+type gitTree struct{ *snapshot.Dir }
+
+// Lstat implements [snapshot.Tree].
+func (t gitTree) Lstat(name string) (snapshot.Entry, error) {
+	e, err := t.Dir.Lstat(name)
+	e.Mode = gitMode(e.Mode)
+	return e, err
+}
+
+// ReadDir implements [snapshot.Tree].
+func (t gitTree) ReadDir(name string) ([]snapshot.Entry, error) {
+	entries, err := t.Dir.ReadDir(name)
+	for i := range entries {
+		entries[i].Mode = gitMode(entries[i].Mode)
+	}
+	return entries, err
+}
+
+// List is like [snapshot.Dir.List].
+func (t gitTree) List(name string, fn func(e *snapshot.Entry, sum *fileSum) error) error {
+	return t.Dir.List(name, func(e *snapshot.Entry, sum *fileSum) error {
+		e.Mode = gitMode(e.Mode)
+		return fn(e, sum)
+	})
+}
+
+// gitMode lets everybody do what the owner may, but for writing.
+func gitMode(mode uint32) uint32 {
+	if mode&syscall.S_IFMT == syscall.S_IFLNK {
+		return mode
+	}
+	user := mode >> 6 & 7
+	return mode&syscall.S_IFMT | user<<6 | user&5<<3 | user&5
+}
+
+// resolve asks the repository which commit (or annotated tag) the ref names. Branches win over tags of the same name.
+func (g *gitSource) resolve(ctx context.Context) (string, error) {
+	if isCommit(g.ref) {
+		return g.verified(g.ref)
+	}
+	ref := g.ref
+	if ref == "" {
+		ref = "HEAD"
+	}
+	out, err := g.git(ctx, "", "ls-remote", "--", withoutUser(g.remote), ref, ref+"^{}")
+	if err != nil {
+		return "", g.failed(err)
+	}
+	refs := make(map[string]string)
+	for line := range strings.Lines(out) {
+		sha, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		refs[name] = sha
+	}
+	for _, name := range []string{
+		ref, "refs/" + ref, "refs/heads/" + ref, "refs/tags/" + ref,
+	} {
+		sha, ok := refs[name]
+		if !ok || name == ref && ref != "HEAD" && !strings.HasPrefix(ref, "refs/") {
+			continue
+		}
+		if peeled := refs[name+"^{}"]; isCommit(peeled) { // what an annotated tag is on
+			if isCommit(sha) && g.matches(sha) {
+				return peeled, nil
+			}
+			sha = peeled
+		}
+		if !isCommit(sha) {
+			return "", g.failed(fmt.Errorf("%q is not a commit", sha))
+		}
+		return g.verified(sha)
+	}
+	return "", g.failed(fmt.Errorf("there is no ref %q", ref))
+}
+
+// verified is commit if the checksum allows it.
+func (g *gitSource) verified(commit string) (string, error) {
+	if !g.matches(commit) {
+		return "", g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.checksum, commit))
+	}
+	return commit, nil
+}
+
+func (g *gitSource) failed(err error) error { return fmt.Errorf("%s: %w", redact(g.remote), err) }
+
+// checkout fetches the commit into dir, which is empty, and opens what was asked for of it.
+func (g *gitSource) checkout(ctx context.Context, dir string) (gitTree, error) {
+	commit, err := g.resolve(ctx)
+	if err != nil {
+		return gitTree{}, err
+	}
+	if _, err := g.git(ctx, dir, "init", "--quiet", "--initial-branch=master", "."); err != nil {
+		return gitTree{}, g.failed(err)
+	}
+	if _, err := g.git(ctx, dir, "remote", "add", "origin", withoutUser(g.remote)); err != nil {
+		return gitTree{}, g.failed(err)
+	}
+	if err := g.fetch(ctx, dir, commit); err != nil {
+		return gitTree{}, g.failed(err)
+	}
+	if _, err := g.git(ctx, dir, "checkout", "--quiet", "--force", "--detach", commit); err != nil {
+		return gitTree{}, g.failed(err)
+	}
+	if g.submodules {
+		if _, err := os.Lstat(filepath.Join(dir, ".gitmodules")); err == nil {
+			if _, err := g.git(ctx, dir, "submodule", "update", "--init", "--recursive", "--depth=1"); err != nil {
+				return gitTree{}, g.failed(err)
+			}
+		}
+	}
+	return g.open(dir)
+}
+
+// fetch gets a commit: itself if the server gives single commits away, else by its ref, else everything.
+func (g *gitSource) fetch(ctx context.Context, dir, commit string) error {
+	tries := [][]string{{"fetch", "--quiet", "--depth=1", "--no-tags", "origin", commit}}
+	if g.ref != "" && !isCommit(g.ref) {
+		tries = append(tries, []string{"fetch", "--quiet", "--depth=1", "--no-tags", "origin", g.ref})
+	}
+	tries = append(tries, []string{"fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"})
+	var failed error
+	for _, args := range tries {
+		if _, failed = g.git(ctx, dir, args...); failed != nil {
+			continue
+		}
+		if _, err := g.git(ctx, dir, "cat-file", "-e", commit+"^{commit}"); err == nil {
+			return nil
+		}
+		failed = fmt.Errorf("commit %s is not there any more", commit)
+	}
+	return failed
+}
+
+// open opens the checkout as a tree, without .git unless it is to be kept.
+func (g *gitSource) open(dir string) (gitTree, error) {
+	keep := g.keepGitDir != nil && *g.keepGitDir
+	if g.subdir == "." {
+		var hide []string
+		if !keep {
+			hide = []string{".git"}
+		} else if err := forgetTemplates(dir); err != nil {
+			return gitTree{}, err
+		}
+		d, err := snapshot.OpenDir(dir, hide, "")
+		return gitTree{d}, err
+	}
+	// The way to the sub-directory is the repository's: it must not lead out of it.
+	all, err := snapshot.OpenDir(dir, []string{".git"}, "")
+	if err != nil {
+		return gitTree{}, err
+	}
+	sub, err := all.Resolve(g.subdir, true)
+	if err = errors.Join(err, all.Close()); err != nil {
+		return gitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
+	}
+	d, err := snapshot.OpenDir(filepath.Join(dir, sub), nil, "")
+	if err != nil {
+		return gitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
+	}
+	return gitTree{d}, nil
+}
+
+// forgetTemplates removes from a kept .git what would differ from one checkout to the next and serves nobody.
+func forgetTemplates(dir string) error {
+	for _, name := range []string{"FETCH_HEAD", "logs", "hooks"} {
+		if err := os.RemoveAll(filepath.Join(dir, ".git", name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// git runs the git program of this machine in dir, without the configuration of the machine or the user, and returns
+// what it prints. It never asks anybody anything, runs no hooks, and takes nothing from this machine's file system for
+// a repository unless the address itself is one.
+func (g *gitSource) git(ctx context.Context, dir string, args ...string) (string, error) {
+	settings := []string{
+		"protocol.allow=never", "protocol.https.allow=always", "protocol.http.allow=always", "protocol.ssh.allow=always",
+		"protocol.git.allow=always", "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true",
+		"core.sshCommand=ssh -F /dev/null -o StrictHostKeyChecking=accept-new -o BatchMode=yes", "credential.helper=",
+		"advice.detachedHead=false", "safe.directory=*", "http.followRedirects=initial", "gc.auto=0", "init.templateDir=", "core.autocrlf=false",
+	}
+	var all []string
+	for _, s := range settings {
+		all = append(all, "-c", s)
+	}
+	cmd := exec.CommandContext(ctx, "git", append(all, args...)...)
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(gitEnv(), g.secretEnv()...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// A group of its own, so that the helpers of git end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return stdout.String(), nil
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case errors.Is(err, exec.ErrNotFound):
+		return "", errors.New("the program git is needed for this and is not installed")
+	}
+	if text := strings.TrimSpace(stderr.String()); text != "" {
+		return "", errors.New(redactText(text))
+	}
+	return "", err
+}
+
+// secretEnv has git put name and password into the address itself, where neither a list of processes nor a kept .git
+// shows them.
+func (g *gitSource) secretEnv() []string {
+	bare := withoutUser(g.remote)
+	if bare == g.remote {
+		return nil
+	}
+	return []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + g.remote + ".insteadOf", "GIT_CONFIG_VALUE_0=" + bare}
+}
+
+// gitEnv is what else is in the environment of git.
+func gitEnv() []string {
+	env := []string{
+		"LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "SSH_ASKPASS=/bin/false", "HOME=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
+		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
+	}
+	for _, name := range []string{
+		"PATH", "SSH_AUTH_SOCK", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+		"http_proxy", "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO",
+	} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// redactText takes passwords out of the addresses in what git says.
+func redactText(s string) string {
+	words := strings.Fields(s)
+	for _, word := range words {
+		scheme, rest, ok := strings.Cut(strings.Trim(word, "'\":,"), "://")
+		if !ok {
+			continue
+		}
+		if user, _, ok := strings.Cut(rest, "@"); ok && !strings.Contains(user, "/") {
+			s = strings.ReplaceAll(s, scheme+"://"+user+"@", scheme+"://")
+		}
+	}
+	return s
+}

@@ -1,0 +1,179 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/moby/patternmatcher"
+
+	"github.com/forge-build/forge/snapshot"
+)
+
+// hasWildcard tells whether a source is a pattern of [path.Match]. A backslash takes the meaning from what follows it.
+func hasWildcard(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '*', '?', '[':
+			return true
+		}
+	}
+	return false
+}
+
+// expand returns the paths that a source, clean and absolute, names in tree: itself if it has no wildcard, else what
+// matches it, in the order of a walk. The part before the first wildcard follows links; what comes after does not, and
+// "**" is no more than "*". A directory that matches is not searched any further.
+func expand(ctx context.Context, tree snapshot.Tree, source string) ([]string, error) {
+	literal, pattern := splitWildcard(source)
+	if pattern == "" {
+		return []string{literal}, nil
+	}
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, &fs.PathError{Op: "match", Path: source, Err: err}
+	}
+	base, err := tree.Resolve(inTree(literal), true)
+	if err != nil {
+		return nil, notFound(tree, literal, err)
+	}
+	var found []string
+	depth := strings.Count(pattern, "/")
+	var walk func(dir, rel string, depth int) error
+	walk = func(dir, rel string, depth int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return list(tree, dir, func(e *snapshot.Entry, _ *fileSum) error {
+			rel := path.Join(rel, e.Name)
+			if ok, _ := path.Match(pattern, rel); ok {
+				found = append(found, path.Join("/", base, rel))
+				return nil
+			}
+			if depth > 0 && e.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+				return walk(path.Join(dir, e.Name), rel, depth-1)
+			}
+			return nil
+		})
+	}
+	e, err := tree.Lstat(base)
+	if err != nil {
+		return nil, notFound(tree, literal, err)
+	}
+	if e.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		return nil, nil
+	}
+	return found, walk(base, "", depth)
+}
+
+// splitWildcard splits a clean path before its first element with a wildcard.
+func splitWildcard(p string) (literal, pattern string) {
+	elems := strings.Split(p, "/")
+	for i, elem := range elems {
+		if hasWildcard(elem) {
+			return path.Join("/", path.Join(elems[:i]...)), path.Join(elems[i:]...)
+		}
+	}
+	return p, ""
+}
+
+// inTree makes a clean absolute path the name of a file in a tree.
+func inTree(p string) string {
+	if p = strings.TrimPrefix(path.Join("/", p), "/"); p == "" {
+		return "."
+	}
+	return p
+}
+
+// A NotFoundError tells that a source of a COPY is not there.
+type NotFoundError struct {
+	Path   string // as it was looked for, absolute
+	Hidden bool   // it is there, but .dockerignore hides it
+	Err    error
+}
+
+func (e *NotFoundError) Error() string {
+	hint := ""
+	if e.Hidden {
+		hint = " (it is there, but the ignore file of the build context excludes it)"
+	}
+	return `"` + e.Path + `": not found` + hint
+}
+
+func (e *NotFoundError) Unwrap() error { return e.Err }
+
+// notFound says of a missing file what can be said; other errors are passed on.
+func notFound(tree snapshot.Tree, name string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return err
+	}
+	hidden := false
+	if d, ok := tree.(interface{ Hidden(name string) bool }); ok {
+		hidden = d.Hidden(inTree(name))
+	}
+	return &NotFoundError{Path: path.Join("/", name), Hidden: hidden, Err: err}
+}
+
+// patterns are those of --exclude or --parents. Not safe for concurrent use: the matcher compiles lazily.
+type patterns struct {
+	m *patternmatcher.PatternMatcher
+}
+
+// matched is what patterns say about a directory; it helps to match what is in it.
+type matched = patternmatcher.MatchInfo
+
+// newPatterns is nil if there are none.
+func newPatterns(list []string) (*patterns, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	m, err := patternmatcher.New(list)
+	if err != nil {
+		return nil, err
+	}
+	return &patterns{m: m}, nil
+}
+
+// match tells whether name or a directory above it is matched; absent patterns answer with otherwise.
+func (p *patterns) match(name string, parent matched, otherwise bool) (bool, matched, error) {
+	if p == nil {
+		return otherwise, matched{}, nil
+	}
+	return p.m.MatchesUsingParentResults(name, parent)
+}
+
+// mayReach tells whether a pattern (an exception, if exceptions) could match something beneath dir.
+func (p *patterns) mayReach(dir string, exceptions bool) bool {
+	if p == nil {
+		return false
+	}
+	for _, pattern := range p.m.Patterns() {
+		if pattern.Exclusion() == exceptions && reaches(pattern.String(), dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// reaches compares a pattern with dir element by element, as far as both go.
+func reaches(pattern, dir string) bool {
+	for more := true; more; {
+		var p, elem string
+		p, pattern, more = strings.Cut(pattern, "/")
+		elem, dir, _ = strings.Cut(dir, "/")
+		if strings.Contains(p, "**") {
+			return true
+		}
+		if ok, err := path.Match(p, elem); !ok && err == nil {
+			return false
+		}
+		if dir == "" {
+			return true
+		}
+	}
+	return true // it matches a directory above dir, and so all that is in it
+}
