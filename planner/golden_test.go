@@ -65,7 +65,7 @@ func (r *images) Resolve(_ context.Context, ref string, p *ocispec.Platform) (*i
 	r.mu.Lock()
 	r.asked = append(r.asked, ref+" "+platforms.Format(*p))
 	r.mu.Unlock()
-	parsed, err := image.ParseReference(ref)
+	parsed, err := image.ParseReference(strings.TrimPrefix(ref, "docker-image://"))
 	if err != nil {
 		return nil, err
 	}

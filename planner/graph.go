@@ -2,6 +2,12 @@
 //
 // Only what changes a file system is a step. ENV, LABEL, USER, CMD and their like are folded into the steps after them
 // and into the image's configuration. Stages that nobody needs are not planned; equal steps are one.
+//
+// The meaning of every instruction is that of BuildKit v0.34's frontend, to the text of history. It differs where that
+// helps and hurts nobody: stage names are matched in any case in FROM too; a cycle, or a COPY --from of a stage that is
+// not there, is an error only if the target needs it; a heredoc whose name is a path is refused here and not on its way
+// to disk; history accounts for the layers of a base in their place. Not done, and errors: a SOURCE_DATE_EPOCH that is not
+// a number, platforms other than linux.
 package planner
 
 import (

@@ -31,8 +31,8 @@ type Options struct {
 
 // A Resolver finds images. It is asked for several at once, and once only for the same name and platform.
 type Resolver interface {
-	// Resolve finds the image that ref names, as written in the build file, for a platform. What it does not have is an
-	// error that says so.
+	// Resolve finds the image that ref names, as the build file or a [Context] has it, for a platform. What it does not
+	// have is an error that says so.
 	Resolve(ctx context.Context, ref string, platform *ocispec.Platform) (*image.Image, error)
 }
 
@@ -40,6 +40,6 @@ type Resolver interface {
 // one field is set; the zero Context is the empty file system.
 type Context struct {
 	Tree  bool   // files, which the executor knows as the context of the same name: a directory, archive or repository
-	Image string // reference of an image, for the Resolver
+	Image string // an image, in whatever form the Resolver takes
 	Stage string // another stage of the same file
 }

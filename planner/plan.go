@@ -14,7 +14,6 @@ import (
 	"github.com/moby/patternmatcher"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 )
 
@@ -87,10 +86,8 @@ func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planne
 		return p, nil, err
 	}
 	for _, s := range p.stages { // also of those nobody needs
-		if ref := s.imageName(); ref != "" {
-			if _, err := image.ParseReference(ref); err != nil {
-				return p, nil, p.fail(s.decl.Span, err)
-			}
+		if err := s.checkName(); err != nil {
+			return p, nil, p.fail(s.decl.Span, err)
 		}
 	}
 	wanted := []*stage{target}

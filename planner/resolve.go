@@ -72,6 +72,16 @@ func (s *stage) imageName() string {
 	return s.base
 }
 
+// checkName tells whether what a stage begins with can be an image's name at all. A context's is between the command
+// line and the Resolver.
+func (s *stage) checkName() error {
+	if s.context != nil || s.imageName() == "" {
+		return nil
+	}
+	_, err := image.ParseReference(s.base)
+	return err
+}
+
 // A request is an image to resolve, for every stage that begins with it.
 type request struct {
 	ref      string
@@ -126,8 +136,7 @@ func (p *planner) resolve(ctx context.Context, stages []*stage) error {
 }
 
 func (p *planner) ask(ctx context.Context, r *request) {
-	if _, err := image.ParseReference(r.ref); err != nil {
-		r.err = err
+	if r.err = r.stages[0].checkName(); r.err != nil {
 		return
 	}
 	if p.opt.Resolver == nil {
