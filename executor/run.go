@@ -196,5 +196,11 @@ type execFailure struct {
 	code int
 }
 
-func (e *execFailure) Error() string   { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
+func (e *execFailure) Error() string {
+	if e.code == 127 && !strings.Contains(e.err.Path, "/") {
+		return fmt.Sprintf("exit code %d: exec: %q: executable file not found in $PATH", e.code, e.err.Path)
+	}
+	return fmt.Sprintf("exit code %d: exec: %q: %v", e.code, e.err.Path, e.err.Err)
+}
+
 func (e *execFailure) Unwrap() []error { return []error{e.err, &ExitError{Code: e.code}} }

@@ -56,9 +56,9 @@ func TestRunFails(t *testing.T) {
 	}{
 		{"exit code", sh("echo words; exit 42"), 42, "exit code 42"},
 		{"signal", sh("kill -9 $$"), 0, ""}, // process 1 cannot kill itself
-		{"not found", &planner.Run{Args: []string{"nonesuch"}}, 127, "exit code 127: nonesuch: "},
-		{"no shell", &planner.Run{Args: []string{"/bin/bash", "-c", "x"}}, 127, "exit code 127: /bin/bash: "},
-		{"not executable", &planner.Run{Args: []string{"/etc/passwd"}}, 126, "exit code 126: /etc/passwd: permission denied"},
+		{"not found", &planner.Run{Args: []string{"nonesuch"}}, 127, `exit code 127: exec: "nonesuch": executable file not found in $PATH`},
+		{"no shell", &planner.Run{Args: []string{"/bin/bash", "-c", "x"}}, 127, `exit code 127: exec: "/bin/bash": no such file or directory`},
+		{"not executable", &planner.Run{Args: []string{"/etc/passwd"}}, 126, `exit code 126: exec: "/etc/passwd": permission denied`},
 		{"unknown user", &planner.Run{Args: []string{"true"}, User: "nobody-here"}, 0, "nobody-here"},
 		{"hosts is mounted", sh("rm /etc/hosts"), 1, "exit code 1"},
 		{"mount is forbidden", sh("mount -t tmpfs x /tmp"), 1, "exit code 1"},
