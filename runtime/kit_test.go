@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,7 @@ func helpers() map[string]func() {
 	return map[string]func(){
 		"userns": helperUserns,
 		"run":    helperRun,
+		"hang":   helperHang,
 	}
 }
 
@@ -171,3 +173,4 @@ func runArgs(t testing.TB, s Spec) (string, Exit) {
 	}
 	return out.String(), exit
 }
+func itoa(n int) string { return strconv.Itoa(n) }

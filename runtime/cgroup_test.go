@@ -1,0 +1,92 @@
+package runtime
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestCgroup(t *testing.T) {
+	parent, err := findCgroups(false)
+	if err != nil || parent.dir["pids"] == "" {
+		need(t, "cgroups", false, Cgroups())
+	}
+	s := Spec{
+		Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", "100"},
+		Limits: Limits{Memory: 32 << 20, NanoCPUs: 5e8},
+	}
+	p, err := Start(context.Background(), s, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, _ := os.ReadFile("/proc/" + itoa(p.Pid()) + "/cgroup")
+	if !strings.Contains(string(own), cgroupPrefix+itoa(os.Getpid())) {
+		t.Errorf("cgroups of the process:\n%s", own)
+	}
+	dirs := p.cgroup.dirs
+	want := map[string]string{"pids.max": "4096", "memory.limit_in_bytes": "33554432", "cpu.cfs_quota_us": "50000"}
+	if parent.unified {
+		want = map[string]string{"pids.max": "4096", "memory.max": "33554432", "cpu.max": "50000 100000"}
+	}
+	for file, value := range want {
+		found := ""
+		for _, dir := range dirs {
+			if b, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+				found = strings.TrimSpace(string(b))
+			}
+		}
+		if found != value {
+			t.Errorf("%s is %q, want %q", file, found, value)
+		}
+	}
+	p.Signal(os.Kill)
+	p.Wait()
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
+	}
+	if w := p.Warnings(); len(w) > 0 {
+		t.Errorf("warnings %v", w)
+	}
+}
+
+func TestLimitsHold(t *testing.T) {
+	parent, err := findCgroups(false)
+	if err != nil || parent.dir["pids"] == "" || parent.dir["memory"] == "" {
+		need(t, "cgroups", false, Cgroups())
+	}
+	root := rootfs(t)
+	out, _ := run(t, Spec{Root: openDir(t, root), Limits: Limits{Pids: 5}}, "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done 2>&1; wait")
+	if !strings.Contains(out, "can't fork") {
+		t.Errorf("nine processes within a limit of five: %s", out)
+	}
+	_, exit := run(t, Spec{Root: openDir(t, root), Limits: Limits{Memory: 16 << 20}}, "exec dd if=/dev/zero of=/dev/shm/x bs=1M count=60")
+	if !exit.OOM || exit.Code != 137 {
+		t.Errorf("60 MiB within a limit of 16: %+v", exit)
+	}
+}
+
+func TestUlimitAboveOurs(t *testing.T) {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		t.Fatal(err)
+	}
+	caps, _, err := containerCapabilities(&Security{})
+	if err != nil || caps.own&(1<<unix.CAP_SYS_RESOURCE) != 0 {
+		t.Skip("may raise limits")
+	}
+	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"true"}, Limits: Limits{Ulimits: []string{"nofile=" + itoa(int(own.Max)+1)}}}
+	p, err := Start(context.Background(), s, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Wait()
+	if w := p.Warnings(); len(w) != 1 || !strings.Contains(w[0], "lowered to "+itoa(int(own.Max))) {
+		t.Errorf("warnings %q", w)
+	}
+}
