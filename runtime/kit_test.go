@@ -27,9 +27,10 @@ func TestMain(m *testing.M) {
 // helpers are what the test binary does when a test executes it.
 func helpers() map[string]func() {
 	return map[string]func(){
-		"userns": helperUserns,
-		"run":    helperRun,
-		"hang":   helperHang,
+		"userns":      helperUserns,
+		"run":         helperRun,
+		"subordinate": helperSubordinate,
+		"hang":        helperHang,
 	}
 }
 
