@@ -69,7 +69,7 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 
 // mountOverlay stacks an upper directory in base on the layers.
 func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base string, o DraftOptions) error {
-	lowers, err := d.store.lowers(ctx, layers)
+	lowers, err := d.store.lowers(ctx, layers, d.below, false)
 	if err != nil {
 		return err
 	}

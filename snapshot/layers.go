@@ -70,7 +70,9 @@ func (l *layerMounts) close() error {
 //
 // Of a layer that comes twice, as that of a step that changes nothing does, the upper one is taken: it has all that the
 // lower one has, and overlayfs refuses to stack a directory on itself.
-func (s *Store) lowers(ctx context.Context, layers []image.Layer) ([]int, error) {
+//
+// The view is of the same layers; root asks for the root to look as in it, which an upper directory would see to.
+func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, root bool) ([]int, error) {
 	kind, _ := s.Kind()
 	var lowers []int
 	seen := make(map[digest.Digest]bool, len(layers))
@@ -98,7 +100,11 @@ func (s *Store) lowers(ctx context.Context, layers []image.Layer) ([]int, error)
 		return []int{int(void.Fd())}, nil
 	}
 	slices.Reverse(lowers)
-	return lowers, nil
+	faces, err := s.faces(ctx, layers, view, root)
+	if faces >= 0 {
+		lowers = append(lowers, faces)
+	}
+	return lowers, err
 }
 
 // mountLayer mounts the tar of a layer in place.
@@ -118,10 +124,15 @@ func (s *Store) mountLayer(ctx context.Context, layer image.Layer) (_ int, err e
 
 // Mount returns a detached read-only mount of the layers, nodev. Closing it unmounts; nothing is attached to this
 // machine's tree at any time.
-func (s *Store) Mount(ctx context.Context, layers []image.Layer) (*os.File, error) {
+func (s *Store) Mount(ctx context.Context, layers []image.Layer) (_ *os.File, err error) {
+	view, err := s.View(ctx, layers)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
 	kind, _ := s.Kind()
 	if kind == Copy {
-		return s.mountMerged(ctx, layers)
+		return s.mountMerged(ctx, layers, view)
 	}
 	void, err := s.session.empty(s.drafts())
 	if err != nil {
@@ -130,7 +141,7 @@ func (s *Store) Mount(ctx context.Context, layers []image.Layer) (*os.File, erro
 	if len(layers) == 0 {
 		return cloneFile(int(void.Fd()), true)
 	}
-	lowers, err := s.lowers(ctx, layers)
+	lowers, err := s.lowers(ctx, layers, view, true)
 	if err != nil {
 		return nil, err
 	}
@@ -155,17 +166,8 @@ func (s *Store) stack(o overlayMount) (int, error) {
 }
 
 // mountMerged mounts a whole copy of the layers' tree, which goes with the process.
-func (s *Store) mountMerged(ctx context.Context, layers []image.Layer) (_ *os.File, err error) {
-	view, err := s.View(ctx, layers)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, view.Close()) }()
-	chain := image.ChainID(layers)
-	if chain == "" {
-		chain = "none"
-	}
-	dir, err := s.layers.get("merged "+chain, func() (int, error) {
+func (s *Store) mountMerged(ctx context.Context, layers []image.Layer, view *View) (*os.File, error) {
+	dir, err := s.layers.get("merged "+image.ChainID(layers), func() (int, error) {
 		path, err := s.session.newDir(s.drafts())
 		if err != nil {
 			return -1, err
@@ -178,8 +180,16 @@ func (s *Store) mountMerged(ctx context.Context, layers []image.Layer) (_ *os.Fi
 	return cloneFile(dir, true)
 }
 
-// copyTree writes a tree to a new directory, and opens that.
+// copyTree writes a tree to a new directory, and opens that. The ctimes of files go to known unless it is nil.
 func copyTree(ctx context.Context, tree Tree, path string, known map[uint64]unix.Timespec) (int, error) {
+	root, err := tree.Lstat(".")
+	if err != nil {
+		return -1, err
+	}
+	return copyEntry(ctx, unpackTree(tree, ".", root), path, known)
+}
+
+func copyEntry(ctx context.Context, root unpackEntry, path string, known map[uint64]unix.Timespec) (int, error) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return -1, err
 	}
@@ -187,13 +197,9 @@ func copyTree(ctx context.Context, tree Tree, path string, known map[uint64]unix
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	root, err := tree.Lstat(".")
-	if err == nil {
-		u := newUnpacker(ctx, fd)
-		u.known = known
-		err = u.unpack(unpackTree(tree, ".", root))
-	}
-	if err != nil {
+	u := newUnpacker(ctx, fd)
+	u.known = known
+	if err := u.unpack(root); err != nil {
 		return -1, errors.Join(err, closeFD(fd))
 	}
 	return fd, nil

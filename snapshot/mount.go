@@ -111,7 +111,7 @@ func (o overlayMount) configure(fc int) error {
 
 // options switches off what would make a layer depend on the layers below it, whatever the machine's defaults are.
 func (o overlayMount) options() []string {
-	options := []string{"redirect_dir=off", "metacopy=off", "index=off", "xino=off"}
+	options := []string{"redirect_dir=nofollow", "metacopy=off", "index=off", "xino=off"}
 	if o.userns {
 		options = append(options, "userxattr")
 	}

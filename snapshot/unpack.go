@@ -104,6 +104,10 @@ func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	if u.merge {
+		// What was there may forbid writing. If it is not ours to change, writing will tell.
+		_ = unix.Fchmod(fd, 0o700)
+	}
 	return errors.Join(u.fill(fd, path, e), closeFD(fd))
 }
 
@@ -136,6 +140,8 @@ func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
 		u.links[e.Inode] = path
 	}
 	switch {
+	case e.Mode&modeType == modeSocket:
+		return nil
 	case e.whiteout:
 		return unix.Mknodat(dir, e.Name, modeChar, 0)
 	case e.Mode&modeType == modeRegular:

@@ -1,6 +1,8 @@
 package snapshottest
 
 import (
+	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/image"
@@ -24,6 +28,7 @@ var lives = []struct {
 	{"no-layers", noLayers},
 	{"same-layer-twice", sameLayerTwice},
 	{"many-layers", manyLayers},
+	{"implied-directories", impliedDirectories},
 	{"whiteout-names", whiteoutNames},
 	{"epoch", epoch},
 	{"mount-points", mountPoints},
@@ -58,6 +63,63 @@ func sameLayerTwice(t *testing.T, kind snapshot.Kind) {
 	}
 }
 
+// impliedDirectories stacks a layer that has files without their directories.
+func impliedDirectories(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	base := Commit(t, k, nil, func(r Root) {
+		for _, name := range []string{"d/e/f/x", "gone/x", "file/x", "d/other/x"} {
+			r.File(name, "1")
+		}
+		for _, name := range []string{"d/e/f", "d/e", "d", "gone", "d/other", "file"} {
+			r.Chmod(name, 0o1750)
+			r.Xattr(name, "user.name", name)
+			r.Times(name, moment)
+		}
+		r.Chmod(".", 0o711)
+	})
+	foreign := TarLayer(t, k, "d/e/f/new", "d/other/new", "new/dir/new", "gone/new", "file/new")
+	top := Commit(t, k, []image.Layer{base, foreign}, func(r Root) { r.Remove("gone"); r.Remove("file"); r.File("file", "1") })
+	for _, layers := range [][]image.Layer{{base, foreign}, {base, foreign, top}, {foreign, base}} {
+		view, err := k.Store.View(t.Context(), layers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ListTree(t, view)
+		if err := view.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(want, "\n"), `"d/e" 041750`) || !strings.Contains(want[0], "040711") {
+			t.Fatalf("view shows %q", want)
+		}
+		CompareLayers(t, k, layers, want)
+	}
+}
+
+// TarLayer stores a layer, as of another builder, that has only files.
+func TarLayer(t testing.TB, k *Kit, names ...string) image.Layer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range names {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: 4, ModTime: moment}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("file")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d := ocispec.Descriptor{
+		MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(b.Bytes()), Size: int64(b.Len()),
+	}
+	if err := k.Layout.Push(t.Context(), d, &b); err != nil {
+		t.Fatal(err)
+	}
+	return image.Layer{Blob: d, DiffID: d.Digest}
+}
+
 func manyLayers(t *testing.T, kind snapshot.Kind) {
 	k := Open(t, t.TempDir(), kind)
 	var layers []image.Layer
@@ -69,11 +131,14 @@ func manyLayers(t *testing.T, kind snapshot.Kind) {
 			r.Remove(fmt.Sprintf("d%d/f%d", (i-3)%7, i-3))
 		}
 		layer, err := d.Commit(t.Context(), nil)
-		if err := errors.Join(err, d.Close()); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 		if layers = append(layers, layer); i == 299 {
 			CompareLayers(t, k, layers, ListDir(t, Path(f)))
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
 		}
 		if kind == snapshot.Copy && i == 40 {
 			return // as many copies as layers would only take time

@@ -112,4 +112,7 @@ func (r Root) Write(name, content string, at int64) {
 }
 
 // Truncate sets the size of a file.
-func (r Root) Truncate(name string, size int64) { r.t.Helper(); r.must(os.Truncate(r.Path(name), size)) }
+func (r Root) Truncate(name string, size int64) {
+	r.t.Helper()
+	r.must(os.Truncate(r.Path(name), size))
+}

@@ -1,0 +1,123 @@
+package snapshot
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Export writes a whole tree as a plain tar, which unpacks to it anywhere: without whiteouts, names as they are, hard
+// links kept, sockets left out, the root directory itself not in it. Equal trees give equal bytes.
+func Export(ctx context.Context, tree Tree, w io.Writer) error {
+	x := exporter{ctx: ctx, tree: tree, w: bufio.NewWriterSize(w, 256<<10), links: make(map[uint64]string)}
+	if err := x.dir("."); err != nil {
+		return err
+	}
+	if _, err := x.w.Write(make([]byte, 2*tarBlock)); err != nil {
+		return err
+	}
+	return x.w.Flush()
+}
+
+type exporter struct {
+	ctx    context.Context
+	tree   Tree
+	w      *bufio.Writer
+	links  map[uint64]string // inode → the name it was written under
+	header []byte
+	buf    []byte
+}
+
+func (x *exporter) dir(path string) error {
+	if err := x.ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := x.tree.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		e := &entries[i]
+		if e.Mode&modeType == modeSocket {
+			continue
+		}
+		name := joinPath(path, e.Name)
+		if err := x.entry(name, e); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if e.Mode&modeType == modeDir {
+			if err := x.dir(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (x *exporter) entry(path string, e *Entry) (err error) {
+	target := ""
+	if e.Nlink > 1 && e.Mode&modeType != modeDir {
+		if target = x.links[e.Inode]; target == "" {
+			x.links[e.Inode] = path
+		}
+	}
+	if x.header, err = appendTarHeader(x.header[:0], path, e, target); err != nil {
+		return err
+	}
+	if _, err := x.w.Write(x.header); err != nil {
+		return err
+	}
+	if e.Mode&modeType != modeRegular || target != "" || e.Size == 0 {
+		return nil
+	}
+	r, err := x.tree.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(x.content(r, e.Size), r.Close())
+}
+
+// content writes what a file holds, padded.
+func (x *exporter) content(r io.Reader, size int64) error {
+	if x.buf == nil {
+		x.buf = make([]byte, 256<<10)
+	}
+	// Without the wrapper the copy would go round the buffer, in pieces of another size.
+	n, err := io.CopyBuffer(struct{ io.Writer }{x.w}, io.LimitReader(r, size), x.buf)
+	if err != nil {
+		return err
+	}
+	if n < size {
+		return fmt.Errorf("has %d of its %d bytes: %w", n, size, io.ErrUnexpectedEOF)
+	}
+	_, err = x.w.Write(make([]byte, align(size, tarBlock)-size))
+	return err
+}
+
+// ExportDir writes a tree into a directory of this machine, which is made if it is missing. What is there stays, but for
+// names that the tree has too: directories are merged, anything else is replaced. The files belong to the caller. Nothing
+// is written outside of the directory, whatever links are in it or in the tree. Devices are left out where they cannot be
+// made, attributes where they cannot be kept.
+func ExportDir(ctx context.Context, tree Tree, path string) (err error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	root, err := tree.Lstat(".")
+	if err != nil {
+		return err
+	}
+	u := newUnpacker(ctx, int(dir.Fd()))
+	u.merge = true
+	if err := u.unpack(unpackTree(tree, ".", root)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package snapshot_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/snapshottest"
+)
+
+// exportable is a tree with something of all that any user can make.
+func exportable(t *testing.T) snapshot.Tree {
+	t.Helper()
+	dir := t.TempDir()
+	r := snapshottest.NewRoot(t, dir)
+	r.File("bin/tool", "tool")
+	r.Chmod("bin/tool", 0o755)
+	r.Link("bin/tool", "bin/alias")
+	r.Symlink("../../../etc", "link")
+	r.File("merged/new", "new")
+	r.File("closed/in", "1")
+	r.Chmod("closed", 0o555)
+	r.File("file-over-dir", "file")
+	r.File("dir-over-file/x", "x")
+	r.File("dir-over-link/x", "x")
+	r.Write("sparse", "end", 1<<20)
+	tree, err := snapshot.OpenDir(dir, nil, filepath.Join(t.TempDir(), "index"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tree.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tree
+}
+
+func TestExport(t *testing.T) {
+	tree := exportable(t)
+	var first, second bytes.Buffer
+	if err := errors.Join(snapshot.Export(t.Context(), tree, &first), snapshot.Export(t.Context(), tree, &second)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("two exports of one tree differ")
+	}
+	var got []string
+	for r := tar.NewReader(&first); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, strings.TrimRight(strings.Join([]string{h.Name, h.Linkname, strings.Trim(string(content), "\x00")}, " "), " "))
+	}
+	want := []string{
+		"bin/", "bin/alias  tool", "bin/tool bin/alias", "closed/", "closed/in  1", "dir-over-file/", "dir-over-file/x  x",
+		"dir-over-link/", "dir-over-link/x  x", "file-over-dir  file", "link ../../../etc", "merged/", "merged/new  new", "sparse  end",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("tar has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestExportDir(t *testing.T) {
+	tree := exportable(t)
+	outside := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "out")
+	r := snapshottest.NewRoot(t, dir)
+	r.File("merged/old", "old")
+	r.File("file-over-dir/deep/x", "old")
+	r.File("dir-over-file", "old")
+	r.Symlink(outside, "dir-over-link")
+	r.Symlink(filepath.Join(outside, "target"), "sparse")
+	for range 2 { // the second time over itself
+		if err := snapshot.ExportDir(t.Context(), tree, dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Remove("merged/old")
+	merged, err := tree.Lstat("merged")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Times("merged", merged.ModTime)
+	snapshottest.Compare(t, "directory", rootless(snapshottest.ListDir(t, dir)), rootless(snapshottest.ListTree(t, tree)))
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
+		t.Errorf("files outside of the directory: %v %v", entries, err)
+	}
+	r.Chmod("closed", 0o755) // so that the test can clean up
+}
+
+// TestExportLayers exports what layers sum up to.
+func TestExportLayers(t *testing.T) {
+	needRoot(t)
+	k := snapshottest.Open(t, t.TempDir(), snapshot.EROFS)
+	base := snapshottest.Commit(t, k, nil, func(r snapshottest.Root) {
+		r.File("etc/passwd", "root")
+		r.Chown("etc/passwd", 5, 5)
+		r.Chmod("etc/passwd", 0o4711)
+		r.File("gone", "1")
+	})
+	top := snapshottest.Commit(t, k, []image.Layer{base}, func(r snapshottest.Root) { r.Remove("gone") })
+	view, err := k.Store.View(t.Context(), []image.Layer{base, top})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	dir := t.TempDir()
+	if err := snapshot.ExportDir(t.Context(), view, dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(dir, "etc/passwd"), 5, 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "etc/passwd"), 0o711|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	snapshottest.Compare(t, "directory", rootless(snapshottest.ListDir(t, dir)), rootless(snapshottest.ListTree(t, view)))
+}
+
+// rootless leaves out the root, whose mode is the caller's.
+func rootless(lines []string) []string { return lines[1:] }

@@ -1,0 +1,142 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/image"
+)
+
+// Layers of other builders may have a file without the directories it is in. A view takes the metadata of such an implied
+// directory from the layers below, but overlayfs shows that of the topmost layer, which for want of better says 0755, root.
+// So where it matters, one more directory is stacked on the layers, with nothing in it but the directories concerned, as
+// they should be.
+
+// flagImplies marks the root of an index in which a directory below the root is implied, so that most layers need not be
+// searched.
+const flagImplies = 1 << 2
+
+// noteImplied sets flagImplies.
+func (e *erofsEncoder) noteImplied() {
+	e.inodes[0].flags &^= flagImplies
+	for _, n := range e.order[1:] {
+		if e.file(n).flags&flagImplied != 0 {
+			e.inodes[0].flags |= flagImplies
+			return
+		}
+	}
+}
+
+// faces returns a directory to stack on the layers so that overlayfs shows directories as the view does, or -1 if it does
+// so anyway. A draft has a root of its own; for a mount without one, root asks for that, too. The Store owns the descriptor.
+func (s *Store) faces(ctx context.Context, layers []image.Layer, v *View, root bool) (int, error) {
+	wrong, err := v.wrongFaces()
+	if err != nil {
+		return -1, err
+	}
+	if len(wrong) == 0 && !(root && v.wrongRoot()) {
+		return -1, nil
+	}
+	return s.layers.get("faces "+image.ChainID(layers), func() (int, error) {
+		top := &faceNode{}
+		if top.entry, err = v.Lstat("."); err != nil {
+			return -1, err
+		}
+		for _, path := range wrong {
+			if _, err := top.add(v, path); err != nil {
+				return -1, err
+			}
+		}
+		dir, err := s.session.newDir(s.drafts())
+		if err != nil {
+			return -1, err
+		}
+		return copyEntry(ctx, top.unpackEntry(), filepath.Join(dir, "faces"), nil)
+	})
+}
+
+// wrongRoot tells whether the topmost layer does not say what the root is like.
+func (v *View) wrongRoot() bool {
+	return len(v.root) > 1 && face(v.root) != &v.root[0]
+}
+
+// wrongFaces lists the directories whose topmost layer only implies them while one below it has them.
+func (v *View) wrongFaces() ([]string, error) {
+	var wrong []string
+	for k := range v.root {
+		r := &v.root[k]
+		if k == len(v.layers)-1 || r.flags&flagImplies == 0 {
+			continue
+		}
+		if err := v.searchImplied(r, ".", &wrong); err != nil {
+			return nil, err
+		}
+	}
+	return wrong, nil
+}
+
+// searchImplied looks for implied directories in a directory of one layer.
+func (v *View) searchImplied(dir *viewFile, path string, wrong *[]string) error {
+	x := v.layers[dir.layer].index
+	return x.list(&dir.diskInode, func(name []byte, slot uint64) error {
+		i, err := x.entry(slot)
+		if err != nil || !i.isDir() {
+			return err
+		}
+		sub := joinPath(path, string(name))
+		found, err := v.find(sub)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && !found[0].isDir() {
+			return nil // hidden by a layer above
+		}
+		if err != nil {
+			return err
+		}
+		if found[0].layer == dir.layer && i.flags&flagImplied != 0 && face(found) != &found[0] {
+			*wrong = append(*wrong, sub)
+		}
+		return v.searchImplied(&viewFile{dir.layer, i}, sub, wrong)
+	})
+}
+
+// A faceNode is a directory that has nothing in it but other such ones.
+type faceNode struct {
+	entry Entry
+	kids  []*faceNode
+}
+
+// add returns the node for a path, made with those above it if need be.
+func (n *faceNode) add(v *View, path string) (*faceNode, error) {
+	if path == "." {
+		return n, nil
+	}
+	parent, base := splitPath(path)
+	dir, err := n.add(v, parent)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(dir.kids, func(k *faceNode) bool { return k.entry.Name == base })
+	if at >= 0 {
+		return dir.kids[at], nil
+	}
+	e, err := v.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	kid := &faceNode{entry: e}
+	dir.kids = append(dir.kids, kid)
+	return kid, nil
+}
+
+func (n *faceNode) unpackEntry() unpackEntry {
+	return unpackEntry{Entry: n.entry, list: func() ([]unpackEntry, error) {
+		kids := make([]unpackEntry, len(n.kids))
+		for i, k := range n.kids {
+			kids[i] = k.unpackEntry()
+		}
+		return kids, nil
+	}}
+}
