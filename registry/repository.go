@@ -24,7 +24,7 @@ type Repository struct {
 	ref    image.Reference
 	ends   []*endpoint // mirrors first, the registry last
 
-	mu   sync.Mutex // guards what is below
+	mu   sync.Mutex               // guards what is below
 	read map[digest.Digest][]byte // manifests
 	last *endpoint                // who answered last
 }
