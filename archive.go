@@ -2,7 +2,6 @@ package forge
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/forge-build/forge/image"
@@ -40,12 +39,8 @@ func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Refer
 	if out.Type == "docker" {
 		o.Format = image.DockerArchive
 	}
-	if algorithm := out.Attrs["compression"]; algorithm != "" && out.Type == "oci" {
-		level := 0
-		if _, err := fmt.Sscan(out.Attrs["compression-level"], &level); out.Attrs["compression-level"] != "" && err != nil {
-			return fmt.Errorf("compression-level %q: must be a number", out.Attrs["compression-level"])
-		}
-		c, err := image.ParseCompression(algorithm, level)
+	if out.Attrs["compression"] != "" && out.Type == "oci" {
+		c, err := out.compression()
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -227,6 +228,18 @@ func (o *Output) Create(write func(io.Writer) error) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), o.Dest)
+}
+
+// compression is what an output says of its layers' compression.
+func (o *Output) compression() (image.Compression, error) {
+	level := 0
+	if text := o.Attrs["compression-level"]; text != "" {
+		var err error
+		if level, err = strconv.Atoi(text); err != nil {
+			return image.Compression{}, fmt.Errorf("compression-level %q: must be a number", text)
+		}
+	}
+	return image.ParseCompression(o.Attrs["compression"], level)
 }
 
 // ID is what names the result for people: the image's ID, or the index's digest.

@@ -14,11 +14,6 @@ import (
 
 var errPending = errors.New("is not there yet")
 
-func (h *Home) openStdin(ctx context.Context, src *source, o BuildOptions) error  { return errPending }
-func (h *Home) openRemote(ctx context.Context, src *source, o BuildOptions) error { return errPending }
-func (h *Home) openNamed(ctx context.Context, src *source, name, spec string) error {
-	return errPending
-}
 func (h *Home) squash(ctx context.Context, o BuildOptions, r *executor.Result) error {
 	return errPending
 }

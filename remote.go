@@ -2,33 +2,211 @@ package forge
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"path/filepath"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
 )
 
-// RemoteOptions say how registries are asked.
-type RemoteOptions struct{}
-
-type farImages struct{}
-
-func (r *resolver) fromRegistry(ctx context.Context, ref image.Reference, p *ocispec.Platform) (*image.Image, error) {
-	return nil, &NotFoundError{Name: ref.Familiar()}
+// RemoteOptions say how registries are asked. The zero value is right for people.
+type RemoteOptions struct {
+	Insecure bool                 // allow http, and TLS without verification
+	Progress func(registry.Event) // called by one goroutine at a time; may be nil
+	Retrying func(error)          // told of what went wrong before each new try; may be nil
 }
 
-func (r *resolver) fromLayout(ctx context.Context, dir string, p *ocispec.Platform) (*image.Image, error) {
-	return nil, fmt.Errorf("oci-layout://%s: not there yet", dir)
+// client speaks to registries.
+func (o RemoteOptions) client() *registry.Client {
+	return registry.NewClient(registry.Options{Insecure: o.Insecure, Retrying: o.Retrying})
 }
 
-// FetchLayers brings layers here.
-func (r *resolver) FetchLayers(ctx context.Context, layers []image.Layer) error { return nil }
-
-func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
-	return h.Image(ctx, o.Image, o.Platform)
+// PullOptions say what of a repository to bring here.
+type PullOptions struct {
+	RemoteOptions
+	Platform *ocispec.Platform // which image of an index; nil is this machine's
+	AllTags  bool
 }
 
-func (h *Home) outputRegistry(context.Context, BuildOptions, Output, []image.Reference, *BuildResult) error {
-	return fmt.Errorf("push is not there yet")
+// A Pulled is an image that was brought here.
+type Pulled struct {
+	Name       image.Reference
+	Descriptor ocispec.Descriptor // of the image
+	Source     digest.Digest      // what the name stands for in the registry
+	Fresh      bool               // the name stood for something else here, or for nothing
+}
+
+// Pull brings an image here, or all of a repository: each layer is verified, inflated and indexed while it downloads.
+func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]Pulled, error) {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	repo, err := client.Connect(ref)
+	if err != nil {
+		return nil, err
+	}
+	refs := []image.Reference{ref}
+	if o.AllTags {
+		tags, err := repo.Tags(ctx)
+		if err != nil {
+			return nil, err
+		}
+		refs = refs[:0]
+		for _, tag := range tags {
+			refs = append(refs, image.Reference{Domain: ref.Domain, Path: ref.Path, Tag: tag})
+		}
+	}
+	var all []Pulled
+	for _, ref := range refs {
+		p, err := h.pull(ctx, repo, ref, o)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, o PullOptions) (Pulled, error) {
+	p := Pulled{Name: ref}
+	d, err := repo.Resolve(ctx, ref)
+	if err != nil {
+		return p, err
+	}
+	p.Source = d.Digest
+	platform := thisPlatform()
+	if o.Platform != nil {
+		platform = *o.Platform
+	}
+	before, beforeErr := h.Layout.Resolve(ctx, ref)
+	p.Descriptor, err = registry.Copy(ctx, h.store(), repo, d, registry.CopyOptions{
+		Platforms: []ocispec.Platform{platform}, Name: ref, Partial: h.partial(), Progress: o.Progress,
+	})
+	if err != nil {
+		return p, fmt.Errorf("pull %s: %w", ref.Familiar(), err)
+	}
+	p.Fresh = beforeErr != nil || before.Digest != p.Descriptor.Digest
+	return p, nil
+}
+
+// partial is where downloads wait to be whole.
+func (h *Home) partial() *registry.Partial {
+	return registry.OpenPartial(filepath.Join(h.Dir, "partial"))
+}
+
+// PushOptions say how to send an image.
+type PushOptions struct {
+	RemoteOptions
+	Compression image.Compression // of layers that are kept as tars; the zero value is gzip
+	Recompress  bool              // compress layers anew that have another form than that
+	Platforms   []ocispec.Platform
+}
+
+// Push sends the image called name to its registry, under that name, and returns what the registry knows it as. Layers
+// are compressed while they are sent, and what came of it is remembered.
+func (h *Home) Push(ctx context.Context, name string, o PushOptions) (image.Reference, ocispec.Descriptor, error) {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return ref, ocispec.Descriptor{}, err
+	}
+	d, err := h.Layout.Resolve(ctx, ref)
+	if err != nil {
+		return ref, d, notHere(ref.Familiar(), err)
+	}
+	d, err = h.pushTo(ctx, d, ref, o)
+	return ref, d, err
+}
+
+func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Reference, o PushOptions) (ocispec.Descriptor, error) {
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	repo, err := client.Connect(ref)
+	if err != nil {
+		return d, err
+	}
+	pushed, err := registry.Push(ctx, repo, h.store(), d, ref, registry.PushOptions{
+		Compression: o.Compression, Recompress: o.Recompress, Platforms: o.Platforms, Progress: o.Progress,
+	})
+	if err != nil {
+		return d, fmt.Errorf("push %s: %w", ref.Familiar(), err)
+	}
+	return pushed, nil
+}
+
+// PushAll sends every image of name's repository that has a tag here.
+func (h *Home) PushAll(ctx context.Context, name string, o PushOptions, done func(image.Reference, ocispec.Descriptor)) error {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return err
+	}
+	all, err := h.Layout.List(ctx)
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, n := range all {
+		if n.Reference.Domain != ref.Domain || n.Reference.Path != ref.Path || n.Reference.Tag == "" {
+			continue
+		}
+		found = true
+		d, err := h.pushTo(ctx, n.Descriptor, n.Reference, o)
+		if err != nil {
+			return err
+		}
+		done(n.Reference, d)
+	}
+	if !found {
+		return &NotFoundError{Name: ref.Familiar(), Hint: "see forge images"}
+	}
+	return nil
+}
+
+// outputRegistry pushes what was built.
+func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, tags []image.Reference, r *BuildResult) error {
+	if len(tags) == 0 {
+		return errors.New("needs a name to push to: -t NAME, or name=NAME")
+	}
+	if err := h.Layout.Publish(ctx); err != nil {
+		return err
+	}
+	po := PushOptions{RemoteOptions: o.Remote, Recompress: out.Attrs["force-compression"] == "true"}
+	var err error
+	if po.Compression, err = out.compression(); err != nil {
+		return err
+	}
+	for _, ref := range tags {
+		if _, err := h.pushTo(ctx, r.Descriptor, ref, po); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A store is what registry copies to and from: the layout, and the indexes that mount its layers.
+type store struct {
+	*image.Layout
+	home *Home
+}
+
+func (h *Home) store() *store { return &store{h.Layout, h} }
+
+// PushLayer takes a layer in one pass: its blob, its tar and the index that mounts the tar.
+func (s *store) PushLayer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest, r io.Reader) error {
+	snapshots, err := s.home.Snapshots()
+	if err != nil {
+		return err
+	}
+	indexer := snapshots.Indexer()
+	if err := s.Layout.PushLayer(ctx, image.Layer{Blob: d, DiffID: diffID}, r, indexer); err != nil {
+		return err
+	}
+	return indexer.Finish(diffID)
 }

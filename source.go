@@ -1,7 +1,6 @@
 package forge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +9,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/forge-build/forge/executor"
-	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -66,10 +63,8 @@ func (h *Home) openSource(ctx context.Context, o BuildOptions) (_ *source, err e
 	switch {
 	case o.Context == "-" && o.File == "-":
 		return nil, errors.New("the context and the build file cannot both be standard input")
-	case o.Context == "-":
-		err = h.openStdin(ctx, src, o)
-	case executor.IsRemoteContext(o.Context):
-		err = h.openRemote(ctx, src, o)
+	case o.Context == "-" || executor.IsRemoteContext(o.Context):
+		err = h.openFar(ctx, src, o)
 	default:
 		err = h.openDirectory(src, o)
 	}
@@ -112,20 +107,25 @@ func (h *Home) openDirectory(src *source, o BuildOptions) error {
 	if file != "-" {
 		ignoreFiles = append([]string{file + ".dockerignore"}, ignoreFiles...)
 	}
-	for _, name := range ignoreFiles {
+	if src.ignore, err = ignoreBeside(ignoreFiles...); err != nil {
+		return err
+	}
+	return h.openTree(src, "", o.Context, src.ignore)
+}
+
+// ignoreBeside reads the first of some ignore files that exists.
+func ignoreBeside(names ...string) ([]string, error) {
+	for _, name := range names {
 		text, err := readFileLimited(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if src.ignore, err = parser.ParseIgnore(text); err != nil {
-			return err
-		}
-		break
+		return parseIgnore(name, text)
 	}
-	return h.openTree(src, "", o.Context, src.ignore)
+	return nil, nil
 }
 
 // openTree opens a directory as the context called name.
@@ -212,14 +212,4 @@ func readInTree(t snapshot.Tree, name string) ([]byte, error) {
 // contextIndex is the file that remembers the digests of a directory's files.
 func (h *Home) contextIndex(abs string) string {
 	return filepath.Join(h.Dir, "contexts", hexOf(abs))
-}
-
-// looksLikeTar tells a tar, compressed or not, from a build file by its first bytes.
-func looksLikeTar(head []byte) bool {
-	for _, magic := range []string{"\x1f\x8b", "BZh", "\xfd7zXZ\x00", "\x28\xb5\x2f\xfd"} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return true
-		}
-	}
-	return len(head) >= 512 && strings.HasPrefix(string(head[257:]), "ustar")
 }

@@ -12,12 +12,15 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
 )
 
 type inspectCmd struct {
 	Names    []string `arg:"" help:"Names, IDs or digests of images."`
 	Format   string   `short:"f" help:"A Go template instead of JSON." placeholder:"TEMPLATE"`
 	Platform string   `help:"Which image of an index." placeholder:"OS/ARCH"`
+	Remote   bool     `help:"Ask the registry instead of the store."`
+	Insecure bool     `help:"With --remote, allow http, and TLS without verification."`
 	Type     string   `help:"Only image." enum:"image," default:"" hidden:""`
 }
 
@@ -41,11 +44,14 @@ type inspected struct {
 }
 
 func (c *inspectCmd) Run(s *session) error {
+	p, err := forge.ParsePlatform(c.Platform)
+	if err != nil {
+		return &usageError{1, err}
+	}
+	if c.Remote {
+		return c.remote(s, p)
+	}
 	return s.withHome(func(h *forge.Home) error {
-		p, err := forge.ParsePlatform(c.Platform)
-		if err != nil {
-			return err
-		}
 		list := []inspected{}
 		for _, name := range c.Names {
 			img, names, err := h.Inspect(s.ctx, name, p)
@@ -56,6 +62,28 @@ func (c *inspectCmd) Run(s *session) error {
 		}
 		return c.print(s, list)
 	})
+}
+
+// remote asks registries.
+func (c *inspectCmd) remote(s *session, p *ocispec.Platform) error {
+	client := registry.NewClient(registry.Options{Insecure: c.Insecure})
+	list := []inspected{}
+	for _, name := range c.Names {
+		ref, err := image.ParseReference(name)
+		if err != nil {
+			return err
+		}
+		repo, err := client.Connect(ref)
+		if err != nil {
+			return err
+		}
+		r, err := registry.InspectRemote(s.ctx, repo, ref, p)
+		if err != nil {
+			return err
+		}
+		list = append(list, inspectedOf(r.Image, []image.Reference{ref}))
+	}
+	return c.print(s, list)
 }
 
 func inspectedOf(img *image.Image, names []image.Reference) inspected {

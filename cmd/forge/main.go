@@ -18,22 +18,28 @@ import (
 
 // cli is the whole command line; each command is a file of its own.
 type cli struct {
-	Root        string        `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
+	Store       string        `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
 	Snapshotter snapshot.Kind `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
 
-	Build   buildCmd   `cmd:"" help:"Build an image from a Dockerfile."`
-	Run     runCmd     `cmd:"" help:"Run a command in a new container."`
-	Images  imagesCmd  `cmd:"" help:"List images."`
-	Tag     tagCmd     `cmd:"" help:"Give an image another name."`
-	Rmi     rmiCmd     `cmd:"" help:"Remove images."`
-	Inspect inspectCmd `cmd:"" help:"Show everything about images, as JSON."`
-	History historyCmd `cmd:"" help:"Show how an image was made."`
-	Save    saveCmd    `cmd:"" help:"Write images to an archive."`
-	Load    loadCmd    `cmd:"" help:"Read images from an archive."`
-	Import  importCmd  `cmd:"" help:"Make an image of a root file system's tar."`
-	System  systemCmd  `cmd:"" help:"Look after the store."`
-	Info    infoCmd    `cmd:"" help:"Show how forge works on this machine, and why."`
-	Version versionCmd `cmd:"" help:"Show the version."`
+	Build    buildCmd    `cmd:"" help:"Build an image from a Dockerfile."`
+	Run      runCmd      `cmd:"" help:"Run a command in a new container."`
+	Images   imagesCmd   `cmd:"" help:"List images."`
+	Tag      tagCmd      `cmd:"" help:"Give an image another name."`
+	Rmi      rmiCmd      `cmd:"" help:"Remove images."`
+	Inspect  inspectCmd  `cmd:"" help:"Show everything about images, as JSON."`
+	History  historyCmd  `cmd:"" help:"Show how an image was made."`
+	Save     saveCmd     `cmd:"" help:"Write images to an archive."`
+	Load     loadCmd     `cmd:"" help:"Read images from an archive."`
+	Import   importCmd   `cmd:"" help:"Make an image of a root file system's tar."`
+	Pull     pullCmd     `cmd:"" help:"Bring an image here from a registry."`
+	Push     pushCmd     `cmd:"" help:"Send an image to its registry."`
+	Login    loginCmd    `cmd:"" help:"Log in to a registry."`
+	Logout   logoutCmd   `cmd:"" help:"Log out of a registry."`
+	Copy     copyCmd     `cmd:"" help:"Copy an image between registries, layouts and archives, without the store."`
+	Registry registryCmd `cmd:"" help:"Serve a registry."`
+	System   systemCmd   `cmd:"" help:"Look after the store."`
+	Info     infoCmd     `cmd:"" help:"Show how forge works on this machine, and why."`
+	Version  versionCmd  `cmd:"" help:"Show the version."`
 }
 
 // A session is what every command is given.
@@ -44,6 +50,9 @@ type session struct {
 	in       *os.File
 	out, err io.Writer
 }
+
+// root tells whether root runs the command.
+func (s *session) root() bool { return os.Geteuid() == 0 }
 
 // open opens the store.
 func (s *session) open() (*forge.Home, error) { return forge.Open(s.ctx, s.options) }
@@ -84,7 +93,7 @@ func run(args []string) int {
 	}
 	s := &session{
 		ctx:     ctx,
-		options: forge.Options{Dir: c.Root, Snapshotter: c.Snapshotter},
+		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter},
 		signals: signals,
 		in:      os.Stdin, out: os.Stdout, err: os.Stderr,
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -46,6 +47,7 @@ type runCmd struct {
 	ShmSize     string   `help:"Size of /dev/shm." placeholder:"BYTES"`
 	Ulimit      []string `sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
 
+	Insecure bool   `help:"Allow http, and TLS without verification."`
 	Platform string `help:"Platform of the image." placeholder:"OS/ARCH"`
 	Pull     string `help:"always, missing or never." enum:"always,missing,never" default:"missing" placeholder:"WHEN"`
 
@@ -62,6 +64,8 @@ func (c *runCmd) Run(s *session) error {
 	if err != nil {
 		return &usageError{usageStatus, err}
 	}
+	show := ui.NewTransfer("auto", s.err)
+	o.Remote = forge.RemoteOptions{Insecure: c.Insecure, Progress: show.Event}
 	err = s.withHome(func(h *forge.Home) error {
 		restore, err := c.wire(s, &o)
 		if err != nil {

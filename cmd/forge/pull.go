@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/forge-build/forge"
+)
+
+type pullCmd struct {
+	Name     string `arg:"" help:"Name of an image in a registry."`
+	AllTags  bool   `short:"a" help:"Every tag of the repository."`
+	Quiet    bool   `short:"q" help:"Print only names."`
+	Platform string `help:"Which image of an index." placeholder:"OS/ARCH"`
+	remoteFlags
+}
+
+func (c *pullCmd) Run(s *session) error {
+	p, err := forge.ParsePlatform(c.Platform)
+	if err != nil {
+		return &usageError{1, err}
+	}
+	return s.withHome(func(h *forge.Home) error {
+		remote, done := c.options(s, c.Quiet)
+		pulled, err := h.Pull(s.ctx, c.Name, forge.PullOptions{RemoteOptions: remote, Platform: p, AllTags: c.AllTags})
+		done()
+		for _, p := range pulled {
+			if c.Quiet {
+				_, _ = fmt.Fprintln(s.out, p.Name)
+				continue
+			}
+			state := "Image is up to date for "
+			if p.Fresh {
+				state = "Downloaded newer image for "
+			}
+			_, _ = fmt.Fprintf(s.out, "Digest: %s\nStatus: %s%s\n%s\n", p.Source, state, p.Name.Familiar(), p.Name)
+		}
+		return err
+	})
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
+	"github.com/forge-build/forge/image"
+)
+
+// remoteFlags are those of every command that speaks to registries.
+type remoteFlags struct {
+	Insecure bool   `help:"Allow http, and TLS without verification."`
+	Progress string `help:"How to show progress: auto, plain, tty, rawjson or quiet." enum:"auto,plain,tty,rawjson,quiet" default:"auto" placeholder:"HOW"`
+}
+
+// options returns what registries are asked with, and what to close when it is done.
+func (f *remoteFlags) options(s *session, quiet bool) (forge.RemoteOptions, func()) {
+	how := f.Progress
+	if quiet {
+		how = "quiet"
+	}
+	show := ui.NewTransfer(how, s.err)
+	return forge.RemoteOptions{
+		Insecure: f.Insecure,
+		Progress: show.Event,
+		Retrying: func(err error) { show.Note(fmt.Sprintf("trying again: %v", err)) },
+	}, show.Close
+}
+
+// compressionFlags say how layers are compressed on their way out.
+type compressionFlags struct {
+	Compression      string `help:"Of layers: gzip, zstd, none or estargz." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`
+	CompressionLevel int    `help:"0 is the algorithm's own." placeholder:"N"`
+	ForceCompression bool   `help:"Compress layers anew that have another form."`
+}
+
+func (f *compressionFlags) parse() (image.Compression, error) {
+	return image.ParseCompression(f.Compression, f.CompressionLevel)
+}
+
+func parsePlatforms(list []string) ([]ocispec.Platform, error) {
+	var all []ocispec.Platform
+	for _, s := range list {
+		p, err := forge.ParsePlatform(s)
+		if err != nil {
+			return nil, &usageError{1, err}
+		}
+		all = append(all, *p)
+	}
+	return all, nil
+}

@@ -1,0 +1,128 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// openFar opens a main context that is no directory: a stream or a URL. It may be a build file without a context.
+func (h *Home) openFar(ctx context.Context, src *source, o BuildOptions) error {
+	c, err := h.openContext(ctx, src, o)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Dockerfile != nil:
+		src.fileName, src.file = o.Context, c.Dockerfile
+		src.trees[""] = c.Tree
+		return nil
+	case o.File == "-":
+		src.fileName = "-"
+		src.file, err = readLimited(o.Stdin, "standard input")
+	default:
+		src.fileName, src.file, err = buildFileIn(c.Tree, o.File)
+	}
+	if err != nil {
+		return err
+	}
+	src.ignore, err = ignoreIn(c.Tree, src.fileName)
+	if err != nil {
+		return err
+	}
+	src.trees[""], err = snapshot.Ignoring(c.Tree, src.ignore)
+	return err
+}
+
+// openContext opens what is named by "-", a repository's address or a URL.
+func (h *Home) openContext(ctx context.Context, src *source, o BuildOptions) (*executor.Context, error) {
+	store, err := h.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	opener := executor.ContextOpener{Snapshots: store, Layout: h.Layout}
+	c, err := opener.Open(ctx, o.Context, o.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	src.closers = append(src.closers, c.Close)
+	return c, nil
+}
+
+// buildFileIn finds the build file in a tree.
+func buildFileIn(t snapshot.Tree, file string) (name string, text []byte, err error) {
+	names := []string{"Dockerfile", "dockerfile"}
+	if file != "" {
+		names = []string{file}
+	}
+	for _, name := range names {
+		text, err := readInTree(t, name)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return name, text, err
+		}
+	}
+	return "", nil, fmt.Errorf("the context has no %s: name the build file with -f FILE", names[0])
+}
+
+// ignoreIn reads the ignore file of a tree: the one beside the build file, else the tree's.
+func ignoreIn(t snapshot.Tree, buildFile string) ([]string, error) {
+	for _, name := range []string{buildFile + ".dockerignore", ".dockerignore"} {
+		text, err := readInTree(t, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return parseIgnore(name, text)
+	}
+	return nil, nil
+}
+
+func parseIgnore(name string, text []byte) ([]string, error) {
+	patterns, err := parser.ParseIgnore(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return patterns, nil
+}
+
+// openNamed opens a context that was given a name (--build-context). A directory obeys the .dockerignore in its root.
+func (h *Home) openNamed(ctx context.Context, src *source, name, spec string) error {
+	for _, prefix := range []string{"docker-image://", "oci-layout://"} {
+		if strings.HasPrefix(spec, prefix) {
+			src.named[name] = planner.Context{Image: spec}
+			return nil
+		}
+	}
+	if stage, ok := strings.CutPrefix(spec, "target:"); ok {
+		src.named[name] = planner.Context{Stage: stage}
+		return nil
+	}
+	src.named[name] = planner.Context{Tree: true}
+	if !executor.IsRemoteContext(spec) {
+		ignore, err := ignoreBeside(path.Join(spec, ".dockerignore"))
+		if err != nil {
+			return err
+		}
+		return h.openTree(src, name, spec, ignore)
+	}
+	c, err := h.openContext(ctx, src, BuildOptions{Context: spec})
+	if err != nil {
+		return err
+	}
+	ignore, err := ignoreIn(c.Tree, "")
+	if err != nil {
+		return err
+	}
+	src.trees[name], err = snapshot.Ignoring(c.Tree, ignore)
+	return err
+}

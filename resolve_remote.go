@@ -1,0 +1,138 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+)
+
+// farImages are those of which only manifest and configuration are here. Safe for concurrent use.
+type farImages struct {
+	mu  sync.Mutex // guards all
+	all []*farImage
+}
+
+// A farImage is in a registry, or in a layout that is not ours.
+type farImage struct {
+	name  image.Reference // to have here; zero for none
+	image *image.Image
+	from  registry.Fetcher
+
+	mu   sync.Mutex // held while it is fetched
+	here bool
+}
+
+// fromRegistry asks a registry what a name stands for.
+func (r *resolver) fromRegistry(ctx context.Context, ref image.Reference, p *ocispec.Platform) (*image.Image, error) {
+	repo, err := r.remote.client().Connect(ref)
+	if err != nil {
+		return nil, err
+	}
+	remote, err := registry.InspectRemote(ctx, repo, ref, p)
+	if err != nil {
+		return nil, err
+	}
+	r.add(&farImage{name: ref, image: remote.Image, from: repo})
+	return remote.Image, nil
+}
+
+// fromLayout reads an image of an OCI layout: DIR[:TAG] or DIR@DIGEST.
+func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platform) (*image.Image, error) {
+	if dir, d, ok := strings.Cut(spec, "@"); ok {
+		spec = dir + ":" + d
+	}
+	endpoint, err := registry.ParseEndpoint("oci:" + spec)
+	if err != nil {
+		return nil, err
+	}
+	img, from, err := registry.OpenImage(ctx, endpoint, p)
+	if err != nil {
+		return nil, fmt.Errorf("oci-layout://%s: %w", spec, err)
+	}
+	r.add(&farImage{image: img, from: from})
+	return img, nil
+}
+
+func (r *resolver) add(f *farImage) {
+	r.far.mu.Lock()
+	defer r.far.mu.Unlock()
+	r.far.all = append(r.far.all, f)
+}
+
+// FetchLayers brings the images that layers belong to here. Where nothing is far, it does nothing.
+func (r *resolver) FetchLayers(ctx context.Context, layers []image.Layer) error {
+	r.far.mu.Lock()
+	all := append([]*farImage(nil), r.far.all...)
+	r.far.mu.Unlock()
+	for _, f := range all {
+		if !f.holds(layers) {
+			continue
+		}
+		if err := r.fetch(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *farImage) holds(layers []image.Layer) bool {
+	for _, mine := range f.image.Manifest.Layers {
+		for _, l := range layers {
+			if mine.Digest == l.Blob.Digest {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fetch copies an image here, once.
+func (r *resolver) fetch(ctx context.Context, f *farImage) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.here {
+		return nil
+	}
+	_, err := registry.Copy(ctx, r.home.store(), f.from, f.image.Descriptor, registry.CopyOptions{
+		Name: f.name, Partial: r.home.partial(), Progress: r.remote.Progress,
+	})
+	if err != nil {
+		return fmt.Errorf("pull %s: %w", f.name.Familiar(), err)
+	}
+	f.here = true
+	return nil
+}
+
+// imageToRun finds an image here, or pulls it.
+func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
+	if o.Pull != PullAlways {
+		img, err := h.Image(ctx, o.Image, o.Platform)
+		missing, ok := errors.AsType[*NotFoundError](err)
+		if !ok {
+			return img, err
+		}
+		if o.Pull == PullNever {
+			missing.Hint = "pulling is off"
+			return nil, missing
+		}
+	}
+	ref, err := image.ParseReference(o.Image)
+	if err != nil {
+		return nil, err
+	}
+	if o.Note != nil && o.Pull != PullAlways {
+		o.Note(fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
+	}
+	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: o.Remote, Platform: o.Platform})
+	if err != nil {
+		return nil, err
+	}
+	return h.Layout.Image(ctx, pulled[0].Descriptor, o.Platform)
+}
