@@ -1,0 +1,294 @@
+package registry_test
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge/registry/registrytest"
+)
+
+// local writes an image of uncompressed layers into a layout, as a build does.
+func local(t testing.TB, l *image.Layout, tars ...[]byte) *image.Image {
+	t.Helper()
+	var layers []image.Layer
+	for _, raw := range tars {
+		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+		if err := l.Push(t.Context(), d, bytes.NewReader(raw)); err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, image.Layer{Blob: d, DiffID: d.Digest})
+	}
+	img, err := l.Write(t.Context(), image.Config{Image: ocispec.Image{Platform: amd64}}, layers, map[string]string{"a": "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func push(t testing.TB, l registry.Store, img *image.Image, ref image.Reference, opts registry.PushOptions) ocispec.Descriptor {
+	t.Helper()
+	repo, err := registry.Connect(ref, registry.Options{Limits: quick})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := registry.PushImage(t.Context(), repo, l, img, ref, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func compression(t testing.TB, algorithm string) image.Compression {
+	t.Helper()
+	c, err := image.ParseCompression(algorithm, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestPushCompresses(t *testing.T) {
+	hermetic(t)
+	for _, host := range []string{registrytest.New(t).Host(), registrytest.DockerRegistry(t, "")} {
+		for algorithm, want := range map[string]string{
+			"gzip": ocispec.MediaTypeImageLayerGzip, "zstd": ocispec.MediaTypeImageLayerZstd, "none": ocispec.MediaTypeImageLayer,
+		} {
+			l := openLayout(t, t.TempDir())
+			img := local(t, l, registrytest.Tar(t, "a", 1, 700_000), registrytest.Tar(t, "b", 2, 10))
+			ref := registrytest.Ref(t, host+"/app:"+algorithm)
+			events := map[digest.Digest]registry.Event{}
+			d := push(t, l, img, ref, registry.PushOptions{
+				Compression: compression(t, algorithm), Progress: func(e registry.Event) { events[e.Digest] = e },
+			})
+			remote, err := registry.InspectRemote(t.Context(), connect(t, ref, registry.Options{}), ref, &amd64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if remote.Descriptor.Digest != d.Digest || remote.Image.ID() != img.ID() || remote.Image.Manifest.Annotations["a"] != "b" {
+				t.Errorf("%s: pushed %s, read back %+v", algorithm, d.Digest, remote.Image.Manifest)
+			}
+			for _, layer := range remote.Image.Manifest.Layers {
+				if layer.MediaType != want {
+					t.Errorf("%s: layer is %s", algorithm, layer.MediaType)
+				}
+			}
+			for id, e := range events {
+				if e.State != registry.Done {
+					t.Errorf("%s: last event of %s is %+v", algorithm, id, e)
+				}
+			}
+			root := t.TempDir()
+			if err := pullTo(t.Context(), t, root, ref, false); err != nil {
+				t.Fatal(err)
+			}
+			checkLayout(t, root, ref, true)
+		}
+	}
+}
+
+// TestPushAgain counts what a push costs when little has changed.
+func TestPushAgain(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	ref := r.Ref(t, "app:1")
+	l := openLayout(t, t.TempDir())
+	base, lib := registrytest.Tar(t, "base", 1, 300_000), registrytest.Tar(t, "lib", 2, 200_000)
+	img := local(t, l, base, lib, registrytest.Tar(t, "file", 3, 100))
+	push(t, l, img, ref, registry.PushOptions{})
+
+	r.Reset()
+	push(t, l, img, ref, registry.PushOptions{})
+	if got := r.Requests("", "/v2/app"); len(got) != 1 {
+		t.Errorf("pushing the same again took %+v, want one look", got)
+	}
+
+	r.Reset()
+	changed := local(t, l, base, lib, registrytest.Tar(t, "file", 4, 100))
+	d := push(t, l, changed, ref, registry.PushOptions{})
+	// One look, the layer's three and the configuration's two, the manifest.
+	var sent int64
+	got := r.Requests("", "/v2/app")
+	for _, q := range got {
+		sent += max(q.Length, 0)
+	}
+	if len(got) != 7 || sent > 3000 || len(r.Requests("PATCH", "")) != 1 || len(r.Requests("HEAD", "")) != 0 {
+		t.Errorf("pushing a changed file took %d requests with %d bytes: %+v", len(got), sent, got)
+	}
+	if back, err := connect(t, ref, registry.Options{}).Resolve(t.Context(), ref); err != nil || back.Digest != d.Digest {
+		t.Errorf("name stands for %s, %v; want %s", back.Digest, err, d.Digest)
+	}
+
+	// Another name in the same repository, whose manifest is not known: what is remembered is asked for, not compressed.
+	r.Reset()
+	other := ref
+	other.Tag = "2"
+	push(t, l, img, other, registry.PushOptions{})
+	if n := len(r.Requests("PATCH", "")) + len(r.Requests("PUT", "/uploads/")); n != 1 { // the configuration
+		t.Errorf("%d blobs sent for another tag, want 1", n)
+	}
+}
+
+// TestPushWhenTheRegistryLostALayer finds out by the refused manifest.
+func TestPushWhenTheRegistryLostALayer(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	ref := r.Ref(t, "app:1")
+	l := openLayout(t, t.TempDir())
+	base := registrytest.Tar(t, "base", 1, 300_000)
+	push(t, l, local(t, l, base, registrytest.Tar(t, "file", 3, 100)), ref, registry.PushOptions{})
+	remote, err := registry.InspectRemote(t.Context(), connect(t, ref, registry.Options{}), ref, &amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := remote.Image.Manifest.Layers[0]
+	if err := connect(t, ref, registry.Options{}).Delete(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	push(t, l, local(t, l, base, registrytest.Tar(t, "file", 4, 100)), ref, registry.PushOptions{})
+	root := t.TempDir()
+	if err := pullTo(t.Context(), t, root, ref, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPushSurvivesWhileItCompresses breaks the one request that a compressed layer goes by.
+func TestPushSurvivesWhileItCompresses(t *testing.T) {
+	hermetic(t)
+	for name, faults := range map[string][]fault{
+		"reset, nothing kept": {{Method: "PATCH", Times: 2, Do: registrytest.Reset(100_000)}},
+		"reset, bytes kept":   {{Method: "PATCH", Times: 2, Do: registrytest.ResetAfter(2 << 20)}},
+		"503":                 {{Method: "PATCH", Times: 2, Do: registrytest.Status(503)}},
+		"answer lost":         {{Method: "PATCH", Times: 1, Do: registrytest.Swallow()}},
+		"last answer lost":    {{Method: "PUT", Path: "/uploads/", Times: 2, Do: registrytest.Swallow()}},
+		"no unknown length":   {{Method: "PATCH", Do: registrytest.Status(411)}},
+		"session lost":        {{Method: "PATCH", Times: 1, Do: registrytest.Reset(10)}, {Method: "GET", Path: "/uploads/", Times: 1, Do: registrytest.Status(404)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := registrytest.New(t)
+			ref := r.Ref(t, "app:1")
+			l := openLayout(t, t.TempDir())
+			img := local(t, l, registrytest.Tar(t, "a", 1, 3<<20))
+			for _, f := range faults {
+				r.Fault(f)
+			}
+			push(t, l, img, ref, registry.PushOptions{})
+			root := t.TempDir()
+			if err := pullTo(t.Context(), t, root, ref, false); err != nil {
+				t.Fatal(err)
+			}
+			checkLayout(t, root, ref, true)
+		})
+	}
+}
+
+// TestPushKeepsWhatWasPulled pushes a pulled image on byte for byte, and mounts what the registry has elsewhere.
+func TestPushKeepsWhatWasPulled(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	ref := r.Ref(t, "library/base:1")
+	_, d := put(t, ref, 1, 300_000, 2000)
+	root := t.TempDir()
+	if err := pullTo(t.Context(), t, root, ref, false); err != nil {
+		t.Fatal(err)
+	}
+	l := openLayout(t, root)
+	img, err := l.Image(t.Context(), d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Reset()
+	mounted := 0
+	got := push(t, l, img, r.Ref(t, "my/app:1"), registry.PushOptions{Progress: func(e registry.Event) {
+		if e.State == registry.Mounted {
+			mounted++
+		}
+	}})
+	if got.Digest != d.Digest || mounted != 2 || len(r.Requests("PATCH", "")) != 0 {
+		t.Errorf("pushed %s, mounted %d; want %s and 2", got.Digest, mounted, d.Digest)
+	}
+}
+
+func TestPushIndex(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	src := registrytest.NewMemory()
+	arm := ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	a, b := src.AddImage(t, 1, amd64, false, 1000), src.AddImage(t, 2, arm, false, 1000)
+	index := src.AddIndex(t, a, b)
+	l := openLayout(t, t.TempDir())
+	if _, err := registry.Copy(t.Context(), l, src, index, registry.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ref := r.Ref(t, "multi:1")
+	repo := connect(t, ref, registry.Options{})
+	if got, err := registry.Push(t.Context(), repo, l, index, ref, registry.PushOptions{}); err != nil || got.Digest != index.Digest {
+		t.Errorf("Push of an index = %s, %v", got.Digest, err)
+	}
+	// Of a sparse one, what is here goes.
+	half := openLayout(t, t.TempDir())
+	if _, err := registry.Copy(t.Context(), half, src, index, registry.CopyOptions{Sparse: true, Platforms: []ocispec.Platform{arm}}); err != nil {
+		t.Fatal(err)
+	}
+	other := r.Ref(t, "half:1")
+	if _, err := registry.Push(t.Context(), connect(t, other, registry.Options{}), half, index, other, registry.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	remote, err := registry.InspectRemote(t.Context(), connect(t, other, registry.Options{}), other, &arm)
+	if err != nil || len(remote.Index.Manifests) != 1 || remote.Image.Descriptor.Digest != b.Digest {
+		t.Errorf("sparse index arrived as %+v, %v", remote, err)
+	}
+}
+
+func TestPushDeniedAndDamaged(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	ref := r.Ref(t, "app:1")
+	root := t.TempDir()
+	l := openLayout(t, root)
+	raw := registrytest.Tar(t, "a", 1, 300_000)
+	img := local(t, l, raw)
+	if err := l.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	raw[200_000] ^= 1
+	path := l.BlobPath(img.Manifest.Layers[0].Digest)
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, algorithm := range []string{"gzip", "none"} {
+		repo := connect(t, ref, registry.Options{})
+		_, err := registry.PushImage(t.Context(), repo, l, img, ref, registry.PushOptions{Compression: compression(t, algorithm)})
+		if err == nil || !strings.Contains(err.Error(), img.Manifest.Layers[0].Digest.String()) {
+			t.Errorf("%s: push of a damaged layer: %v, want an error that names it", algorithm, err)
+		}
+	}
+	if n := len(r.Requests("PATCH", "")); n > 1 {
+		t.Errorf("damaged layer was sent %d times", n)
+	}
+	r.Fault(fault{Do: registrytest.Status(403)})
+	_, err := registry.PushImage(t.Context(), connect(t, ref, registry.Options{}), l, img, ref, registry.PushOptions{})
+	if err == nil || !contains(err.Error(), ref.String(), "denied", "forge login "+r.Host()) {
+		t.Errorf("denied push: %v", err)
+	}
+}
+
+var (
+	_ registry.Store       = (*image.Layout)(nil)
+	_ registry.LayerSource = (*image.Layout)(nil)
+	_ registry.Pusher      = (*image.Layout)(nil)
+	_ registry.Resolver    = (*image.Layout)(nil)
+	_ registry.Tagger      = (*image.Layout)(nil)
+	_ registry.Publisher   = (*image.Layout)(nil)
+	_ registry.Store       = (*registry.Repository)(nil)
+)
