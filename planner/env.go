@@ -3,6 +3,8 @@ package planner
 import (
 	"slices"
 	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
 
 // variables are names with values in the order in which they were last set. It is what BuildKit's shell package asks
@@ -42,6 +44,14 @@ func (v *variables) clone() *variables {
 		c.values[name] = value
 	}
 	return c
+}
+
+// expand replaces variables in a word.
+func (v *variables) expand(lex *shell.Lex, word string) (shell.ProcessWordResult, error) {
+	if err := v.bound(word); err != nil {
+		return shell.ProcessWordResult{}, err
+	}
+	return lex.ProcessWordWithMatches(word, v)
 }
 
 // list returns "name=value" for each.

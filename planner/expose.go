@@ -16,6 +16,9 @@ import (
 func (w *walker) expose(t *instructions.ExposeCommand) error {
 	ports := []string{}
 	for _, word := range t.Ports {
+		if err := w.vars.bound(word); err != nil {
+			return err
+		}
 		specs, err := w.lex.ProcessWords(word, w.vars)
 		if err != nil {
 			return err

@@ -80,7 +80,10 @@ func (p *planner) readGlobals(vars *variables, given map[string]string, args map
 			a := argument{name: kv.Key, description: kv.DocComment, at: in.Span}
 			value, ok := given[kv.Key]
 			if !ok && kv.Value != nil {
-				word, err := p.lex.ProcessWordWithMatches(*kv.Value, vars)
+				word, err := vars.expand(p.lex, *kv.Value)
+				if err == nil {
+					err = checkValue(kv.Key, word.Result)
+				}
 				if err != nil {
 					return p.fail(in.Span, err)
 				}
@@ -133,7 +136,7 @@ func (p *planner) checkDefaultBases() {
 	}
 	for i := range p.file.Stages {
 		s := &p.file.Stages[i]
-		word, err := p.lex.ProcessWordWithMatches(s.BaseName, vars)
+		word, err := vars.expand(p.lex, s.BaseName)
 		if err != nil {
 			return
 		}

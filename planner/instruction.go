@@ -59,7 +59,7 @@ func (w *walker) instruction(c command) error {
 		w.config.Author = t.Maintainer
 		w.remember(fmt.Sprintf("MAINTAINER %v", t.Maintainer))
 	case *instructions.EnvCommand:
-		w.setEnv(t)
+		return w.setEnv(t)
 	case *instructions.RunCommand:
 		return w.run(t, c.sources)
 	case *instructions.WorkdirCommand:
@@ -123,9 +123,9 @@ func (w *walker) word(lex *shell.Lex, typed instructions.Command, word string) (
 	if strings.IndexByte(word, '$') < 0 && strings.IndexAny(word, "\\`'\"<") < 0 {
 		return word, nil // the lexer would give it back
 	}
-	result, unmatched, err := lex.ProcessWord(word, w.vars)
-	w.lintUndefined(typed.Location(), unmatched)
-	return result, err
+	result, err := w.vars.expand(lex, word)
+	w.lintUndefined(typed.Location(), result.Unmatched)
+	return result.Result, err
 }
 
 // lintUndefined applies the rule about variables that are used and not defined. A declared ARG without a value is not
@@ -165,9 +165,11 @@ func (w *walker) do(op Op, reads []*Step, name, createdBy string) {
 }
 
 // nameOf is an instruction for people: in one line, its name in capitals, with the values of variables.
-func (w *walker) nameOf(lex *shell.Lex, text string, vars shell.EnvGetter) string {
-	if word, _, err := lex.ProcessWord(text, vars); err == nil {
-		text = word
+func (w *walker) nameOf(lex *shell.Lex, text string, vars *variables) string {
+	if vars.bound(text) == nil {
+		if word, _, err := lex.ProcessWord(text, vars); err == nil {
+			text = word
+		}
 	}
 	name, rest, found := strings.Cut(text, " ")
 	if !found {

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -161,5 +162,29 @@ func TestKeysDiffer(t *testing.T) {
 	}
 	if s := all.add(Step{Op: ops[0], Reads: []*Step{all.all[1]}}); s.Index != len(ops)+1 {
 		t.Error("what a step reads does not matter")
+	}
+}
+
+// TestBound: a few lines cannot take all memory, and nothing reasonable is refused.
+func TestBound(t *testing.T) {
+	double := strings.Repeat("ENV A=$A$A\n", 40)
+	thousand := "ENV A=" + strings.Repeat("a", 1000) + "\n"
+	for _, test := range []struct{ text, want string }{
+		{"ENV A=aaaaaaaaaaaaaaaa\n" + double, "Dockerfile:16: A: a value of 262144 bytes, more than the 128 KiB that a process can be given"},
+		{"ARG A=aaaaaaaaaaaaaaaa\n" + strings.ReplaceAll(double, "ENV", "ARG"), "Dockerfile:16: A: a value of 262144 bytes, more than the 128 KiB that a process can be given"},
+		{thousand + "LABEL x=${A//a/${A//a/$A}}\n", `Dockerfile:3: "${A//a/${A//a/$A}}" may expand to more than 64 MiB`},
+		{thousand + "LABEL x=" + strings.Repeat("${A//a/b}", 50) + "\n", ""},
+		{thousand + "LABEL x=${A//a/${A}}\n", ""},
+		{thousand + "LABEL x=" + strings.Repeat("$A", 1000) + "\n", ""},
+		{"ENV A=" + strings.Repeat("a", 60000) + "\nENV B=$A$A\nRUN [\"x\"]\nCOPY a ${B:-/x/y}\n", ""},
+	} {
+		_, err := Plan(t.Context(), parse(t, "FROM scratch\n"+test.text), Options{})
+		if got := fmt.Sprint(err); got != test.want && (err != nil || test.want != "") {
+			t.Errorf("%.60q: %s, want %s", test.text, got, test.want)
+		}
+	}
+	global := "ARG A=aaaaaaaaaaaaaaaa\n" + strings.Repeat("ARG A=$A$A\n", 40) + "FROM scratch\n"
+	if _, err := Plan(t.Context(), parse(t, global), Options{}); err == nil {
+		t.Error("global ARGs are not bounded")
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
-	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
 	"github.com/forge-build/forge/parser"
 )
@@ -120,7 +119,7 @@ func (w *walker) runText(args []string) string {
 }
 
 // masked are the variables for a RUN's name: those that hold a secret are not shown, not even another's value.
-func (w *walker) masked(mounts []Mount) shell.EnvGetter {
+func (w *walker) masked(mounts []Mount) *variables {
 	vars := w.vars
 	for _, m := range mounts {
 		if m.Type == Secret && m.Env != "" {

@@ -26,16 +26,20 @@ func (o *once) mark(c instructions.Command, lint *linter.Linter) {
 	o.at, o.set = c.Location(), true
 }
 
-func (w *walker) setEnv(t *instructions.EnvCommand) {
+func (w *walker) setEnv(t *instructions.EnvCommand) error {
 	text := "ENV"
 	for _, kv := range t.Env {
 		w.lintKeyValue(t, kv)
 		w.lintSecret("ENV", kv.Key, t.Location())
+		if err := checkValue(kv.Key, kv.Value); err != nil {
+			return err
+		}
 		text += " " + kv.String()
 		w.vars.set(kv.Key, kv.Value)
 		w.config.Config.Env = setVariable(w.config.Config.Env, kv.Key, kv.Value)
 	}
 	w.remember(text)
+	return nil
 }
 
 func (w *walker) label(t *instructions.LabelCommand) {
@@ -92,6 +96,9 @@ func (w *walker) declareArgs(t *instructions.ArgCommand) error {
 		}
 		text := a.Key
 		if a.Value != nil {
+			if err := checkValue(a.Key, *a.Value); err != nil {
+				return err
+			}
 			if !isScanArg(a.Key) {
 				w.vars.set(a.Key, *a.Value)
 			}

@@ -85,7 +85,7 @@ func (p *planner) declare(i int) error {
 		s.label = strconv.Itoa(i)
 	}
 	lint := p.lint.WithMergedConfigFromComments(decl.Comments)
-	word, err := p.lex.ProcessWordWithMatches(decl.BaseName, p.globals)
+	word, err := p.globals.expand(p.lex, decl.BaseName)
 	p.lintFromArgs(word.Unmatched, decl.Location, lint)
 	if err != nil {
 		return p.fail(decl.Span, err)
@@ -126,7 +126,7 @@ func (p *planner) declare(i int) error {
 
 func (p *planner) setStagePlatform(s *stage, lint *linter.Linter) error {
 	expr, at := s.decl.Platform, s.decl.Location
-	word, err := p.lex.ProcessWordWithMatches(expr, p.globals)
+	word, err := p.globals.expand(p.lex, expr)
 	p.lintFromArgs(word.Unmatched, at, lint)
 	p.lintPlatform(s, word, lint)
 	if err != nil {
