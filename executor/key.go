@@ -34,7 +34,7 @@ func describe(ctx context.Context, w Worker, job Job, epoch *time.Time, h *cache
 		return fmt.Errorf("%T has no key", job.Op)
 	}
 	if !independent {
-		h.Field("on", diffIDs(job.On)...)
+		h.Field("below", diffIDs(job.On)...)
 	}
 	if epoch != nil {
 		h.Field("epoch", strconv.FormatInt(epoch.Unix(), 10))

@@ -68,12 +68,12 @@ mount 2: cache | /c | id=go
 mount 3: tmpfs | /t | size=7
 mount 4: secret | /run/secrets/s | id=s | env=S | mode=440 | owner=3:0
 mount 5: ssh | /run/buildkit/ssh_agent.0 | id=default | owner=0:0
-on: sha256:aa | sha256:bb
+below: sha256:aa | sha256:bb
 `},
 		{"mkdir", Job{On: below, Op: &planner.Mkdir{Path: "/w", User: "me"}}, &epoch, `format: 1
 mkdir: /w
 user: me
-on: sha256:aa | sha256:bb
+below: sha256:aa | sha256:bb
 epoch: 1700000000
 `},
 		{"copy", Job{On: below, Op: &planner.Copy{
@@ -87,7 +87,7 @@ chown: me
 chmod: u+x
 exclude: b
 parents: true
-on: sha256:aa | sha256:bb
+below: sha256:aa | sha256:bb
 `},
 		{"link stands on nothing", Job{On: below, Op: &planner.Copy{Dest: "/d", Link: true, Sources: []planner.Source{{Path: "a"}}}}, nil, `format: 1
 copy: /d
@@ -102,7 +102,7 @@ git: https://host/x.git#v1
 unpack: true
 checksum: sha256:cc
 keep-git-dir: true
-on: 
+below: 
 `},
 	} {
 		if got, _ := fieldsOf(t, test.job, test.epoch); got != test.want {
