@@ -89,6 +89,9 @@ func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planne
 		if err := s.checkName(); err != nil {
 			return p, nil, p.fail(s.decl.Span, err)
 		}
+		if err := p.checkSources(s); err != nil {
+			return p, nil, err
+		}
 	}
 	wanted := []*stage{target}
 	if p.anyStage {

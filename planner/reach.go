@@ -144,14 +144,31 @@ func (p *planner) command(s *stage, in parser.Instruction) (command, error) {
 	return c, nil
 }
 
+// checkSources looks at every COPY --from of a stage, which nobody may need.
+func (p *planner) checkSources(s *stage) error {
+	for _, in := range s.decl.Instructions {
+		if t, ok := in.Command.(*instructions.CopyCommand); ok && t.From != "" {
+			if err := p.checkSource(t.From); err != nil {
+				return p.fail(in.Span, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkSource refuses variables in COPY --from.
+func (p *planner) checkSource(name string) error {
+	word, err := p.lex.ProcessWordWithMatches(name, shell.EnvsFromSlice(nil))
+	if err == nil && word.Result != name {
+		err = errors.New("variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround")
+	}
+	return err
+}
+
 // copySource finds what COPY --from names: a stage, the number of one, or else an image or a context.
 func (p *planner) copySource(name string, at parser.Span) (*stage, error) {
-	word, err := p.lex.ProcessWordWithMatches(name, shell.EnvsFromSlice(nil))
-	if err != nil {
+	if err := p.checkSource(name); err != nil {
 		return nil, err
-	}
-	if word.Result != name {
-		return nil, errors.New("variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround")
 	}
 	if index, err := strconv.Atoi(name); err == nil {
 		if index < 0 || index >= len(p.stages) {
