@@ -22,10 +22,9 @@ type differ struct {
 	writer *layerWriter
 	below  *View
 	epoch  *time.Time
-	ids    idMap
+	rights rights
 	whole  bool                     // the directory is a copy: what it has not is deleted
 	known  map[uint64]unix.Timespec // of a copy: ctimes of unchanged files by inode
-	prefix string                   // of overlayfs's own attributes
 
 	pending []*diffDir // directories on the way here that are not in the layer yet
 	links   map[uint64]string
@@ -42,14 +41,6 @@ type diffDir struct {
 	below *Entry // directory that lies below, or nil
 	whole bool   // what is not here is deleted
 	done  bool   // it is in the layer
-}
-
-// overlayPrefix begins the names of overlayfs's own attributes.
-func overlayPrefix() string {
-	if inUserNamespace() {
-		return "user.overlay."
-	}
-	return "trusted.overlay."
 }
 
 // close gives back the directories whose contents were not read because something failed. The writer must be closed.
@@ -139,7 +130,7 @@ func (f *differ) dir(d *diffDir) error {
 // gone hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
 // not been deleted.
 func (f *differ) gone(d *diffDir, below *Entry) error {
-	if f.whole && isDevice(below.Mode) && inUserNamespace() {
+	if f.whole && isDevice(below.Mode) && f.rights.userns {
 		return nil
 	}
 	return f.whiteout(joinPath(d.path, below.Name))
@@ -240,7 +231,7 @@ func (f *differ) describe(dir int, name string, st *unix.Stat_t, below *Entry) (
 		return e, false, err
 	}
 	if below != nil {
-		f.ids.restore(&e, below)
+		f.rights.ids.restore(&e, below)
 	}
 	if f.epoch != nil && e.ModTime.After(*f.epoch) {
 		e.ModTime = *f.epoch
@@ -248,7 +239,7 @@ func (f *differ) describe(dir int, name string, st *unix.Stat_t, below *Entry) (
 	if t := e.Mode & modeType; t != modeRegular && t != modeDir {
 		return e, false, nil
 	}
-	mark := f.prefix + "opaque"
+	mark := f.rights.overlayPrefix() + "opaque"
 	e.Xattrs, err = readXattrs(procPath(dir)+"/"+name, func(x string) bool {
 		return keepXattr(x) || x == mark && !f.whole
 	})

@@ -18,8 +18,7 @@ type DraftOptions struct {
 	// Dir keeps what is written there, for a container: the draft is not mounted volatile, Close leaves it, and the next
 	// Draft with the same Dir and layers goes on with it.
 	Dir string
-	// Memory keeps what is written in memory, at most so many bytes; 0 keeps it on disk. It cannot be had with Dir, nor
-	// by a Store of kind Copy.
+	// Memory keeps what is written in memory, at most so many bytes; 0 keeps it on disk. It excludes Dir.
 	Memory int64
 }
 
@@ -62,7 +61,7 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 		return nil, err
 	}
 	if kind, _ := s.Kind(); kind == Copy {
-		return d, d.mountCopy(ctx, base)
+		return d, d.mountCopy(ctx, base, o)
 	}
 	return d, d.mountOverlay(ctx, layers, base, o)
 }
@@ -96,7 +95,7 @@ func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base str
 	defer unix.Close(workFD)
 	mount := overlayMount{
 		lowers: lowers, upper: int(d.upper.Fd()), work: workFD,
-		volatile: o.Dir == "", userns: inUserNamespace(),
+		volatile: o.Dir == "", userns: d.store.rights().userns,
 	}
 	fd, err := d.store.stack(mount)
 	if err != nil {
@@ -125,7 +124,7 @@ func (d *Draft) makeUpper(parent int, path string) (fresh bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	u := unpacker{ids: readIDMap()}
+	u := unpacker{rights: d.store.rights()}
 	return true, u.setMetadata(fd, root)
 }
 
@@ -166,8 +165,8 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	}
 	w := d.store.newLayerWriter(ctx)
 	f := differ{
-		ctx: ctx, writer: w, below: d.below, epoch: epoch, ids: readIDMap(),
-		whole: d.whole, known: d.known, prefix: overlayPrefix(),
+		ctx: ctx, writer: w, below: d.below, epoch: epoch,
+		rights: d.store.rights(), whole: d.whole, known: d.known,
 	}
 	defer f.close()
 	var layer image.Layer

@@ -10,30 +10,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountCopy makes a draft of a whole copy of what lies below, in base/root.
-func (d *Draft) mountCopy(ctx context.Context, base string) error {
+// mountCopy makes a draft of a whole copy of what lies below, in base/root or in memory.
+func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) error {
 	d.whole = true
+	if o.Memory > 0 {
+		return d.copyToMemory(ctx, o.Memory)
+	}
 	path := filepath.Join(base, "root")
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		// A kept copy must be whole: half a one would look as if the rest had been deleted.
 		aside := path + ".new"
 		if err := removeTree(aside); err != nil {
 			return err
 		}
 		d.known = make(map[uint64]unix.Timespec)
-		if fd, err = copyTree(ctx, d.below, aside, d.known); err != nil {
+		if fd, err = d.store.copyTree(ctx, d.below, aside, d.known); err != nil {
 			return err
 		}
 		d.upper = os.NewFile(uintptr(fd), path)
 		if err := os.Rename(aside, path); err != nil {
 			return err
 		}
-	} else if err != nil {
+	case err != nil:
 		return &os.PathError{Op: "open", Path: path, Err: err}
-	} else {
+	default:
 		d.upper = os.NewFile(uintptr(fd), path)
 	}
 	d.root, err = cloneFile(fd, false)
 	return err
+}
+
+// copyToMemory makes a copy in a file system of its own.
+func (d *Draft) copyToMemory(ctx context.Context, size int64) error {
+	mount, err := mountTmpfs(size)
+	if err != nil {
+		return err
+	}
+	d.root = os.NewFile(uintptr(mount), "draft")
+	fd, err := unix.Openat(mount, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("openat", err)
+	}
+	d.upper = os.NewFile(uintptr(fd), "draft")
+	root, err := d.below.Lstat(".")
+	if err != nil {
+		return err
+	}
+	d.known = make(map[uint64]unix.Timespec)
+	u := newUnpacker(ctx, fd, d.store.rights())
+	u.known = d.known
+	return u.unpack(unpackTree(d.below, ".", root))
 }

@@ -114,7 +114,7 @@ func ExportDir(ctx context.Context, tree Tree, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	u := newUnpacker(ctx, int(dir.Fd()))
+	u := newUnpacker(ctx, int(dir.Fd()), readRights())
 	u.merge = true
 	if err := u.unpack(unpackTree(tree, ".", root)); err != nil {
 		return fmt.Errorf("%s: %w", path, err)

@@ -12,8 +12,33 @@ type idMap struct{ users, groups []idRange }
 
 type idRange struct{ first, count uint32 }
 
-func readIDMap() idMap {
-	return idMap{users: readRanges("/proc/self/uid_map"), groups: readRanges("/proc/self/gid_map")}
+// rights are what this process may do, as far as it makes a difference to how files are kept.
+type rights struct {
+	userns bool // in a user namespace of its own
+	ids    idMap
+}
+
+func readRights() rights {
+	if !inUserNamespace() {
+		all := []idRange{{0, 1<<32 - 1}}
+		return rights{ids: idMap{all, all}}
+	}
+	return rights{true, idMap{users: readRanges("/proc/self/uid_map"), groups: readRanges("/proc/self/gid_map")}}
+}
+
+// overlayPrefix begins the names of overlayfs's own attributes.
+func (r rights) overlayPrefix() string {
+	if r.userns {
+		return "user.overlay."
+	}
+	return "trusted.overlay."
+}
+
+// inUserNamespace tells whether this process is in a user namespace other than the first one, whose inode number is part
+// of the kernel's interface (PROC_USER_INIT_INO).
+func inUserNamespace() bool {
+	target, err := os.Readlink("/proc/self/ns/user")
+	return err == nil && target != "user:[4026531837]"
 }
 
 // readRanges reads the first and third column. A file that cannot be read restricts nothing: chown will tell.

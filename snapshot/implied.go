@@ -55,7 +55,7 @@ func (s *Store) faces(ctx context.Context, layers []image.Layer, v *View, root b
 		if err != nil {
 			return -1, err
 		}
-		return copyEntry(ctx, top.unpackEntry(), filepath.Join(dir, "faces"), nil)
+		return s.copyEntry(ctx, top.unpackEntry(), filepath.Join(dir, "faces"), nil)
 	})
 }
 

@@ -134,22 +134,22 @@ func (s *Store) Mount(ctx context.Context, layers []image.Layer) (_ *os.File, er
 	if kind == Copy {
 		return s.mountMerged(ctx, layers, view)
 	}
-	void, err := s.session.empty(s.drafts())
-	if err != nil {
-		return nil, err
-	}
-	if len(layers) == 0 {
-		return cloneFile(int(void.Fd()), true)
-	}
 	lowers, err := s.lowers(ctx, layers, view, true)
 	if err != nil {
 		return nil, err
 	}
+	if len(layers) == 0 {
+		return cloneFile(lowers[0], true)
+	}
 	if len(lowers) == 1 {
+		void, err := s.session.empty(s.drafts())
+		if err != nil {
+			return nil, err
+		}
 		// One alone would show its whiteouts, and overlayfs takes no less than two without an upper directory.
 		lowers = []int{int(void.Fd()), lowers[0]}
 	}
-	fd, err := s.stack(overlayMount{lowers: lowers, upper: -1, userns: inUserNamespace()})
+	fd, err := s.stack(overlayMount{lowers: lowers, upper: -1, userns: s.rights().userns})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s *Store) mountMerged(ctx context.Context, layers []image.Layer, view *Vie
 		if err != nil {
 			return -1, err
 		}
-		return copyTree(ctx, view, filepath.Join(path, "root"), nil)
+		return s.copyTree(ctx, view, filepath.Join(path, "root"), nil)
 	})
 	if err != nil {
 		return nil, err
@@ -181,15 +181,15 @@ func (s *Store) mountMerged(ctx context.Context, layers []image.Layer, view *Vie
 }
 
 // copyTree writes a tree to a new directory, and opens that. The ctimes of files go to known unless it is nil.
-func copyTree(ctx context.Context, tree Tree, path string, known map[uint64]unix.Timespec) (int, error) {
+func (s *Store) copyTree(ctx context.Context, tree Tree, path string, known map[uint64]unix.Timespec) (int, error) {
 	root, err := tree.Lstat(".")
 	if err != nil {
 		return -1, err
 	}
-	return copyEntry(ctx, unpackTree(tree, ".", root), path, known)
+	return s.copyEntry(ctx, unpackTree(tree, ".", root), path, known)
 }
 
-func copyEntry(ctx context.Context, root unpackEntry, path string, known map[uint64]unix.Timespec) (int, error) {
+func (s *Store) copyEntry(ctx context.Context, root unpackEntry, path string, known map[uint64]unix.Timespec) (int, error) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return -1, err
 	}
@@ -197,7 +197,7 @@ func copyEntry(ctx context.Context, root unpackEntry, path string, known map[uin
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	u := newUnpacker(ctx, fd)
+	u := newUnpacker(ctx, fd, s.rights())
 	u.known = known
 	if err := u.unpack(root); err != nil {
 		return -1, errors.Join(err, closeFD(fd))

@@ -16,7 +16,7 @@ import (
 // kernel and with the same rights has written down what it found.
 func (s *Store) Kind() (Kind, string) {
 	s.probed.Do(func() {
-		key := probeKey()
+		key := s.probeKey()
 		if s.kind, s.why = s.readProbe(key); s.kind != "" {
 			return
 		}
@@ -35,7 +35,7 @@ func (s *Store) probe() (Kind, string) {
 	}
 	defer s.reaper.do(func() error { return removeTree(dir) })
 
-	overlayErr := probeOverlay(dir)
+	overlayErr := s.probeOverlay(dir)
 	if overlayErr != nil {
 		return Copy, "overlayfs cannot be mounted: " + overlayErr.Error()
 	}
@@ -46,7 +46,7 @@ func (s *Store) probe() (Kind, string) {
 }
 
 // probeOverlay stacks two directories and deletes a file of the lower one, which needs the right to make whiteouts.
-func probeOverlay(dir string) error {
+func (s *Store) probeOverlay(dir string) error {
 	lower, upper, work := filepath.Join(dir, "lower"), filepath.Join(dir, "upper"), filepath.Join(dir, "work")
 	for _, d := range []string{lower, upper, work} {
 		if err := os.Mkdir(d, 0o755); err != nil {
@@ -62,7 +62,7 @@ func probeOverlay(dir string) error {
 	}
 	defer closeAll(dirs)
 	o := overlayMount{lowers: []int{int(dirs[0].Fd())}, upper: int(dirs[1].Fd()), work: int(dirs[2].Fd())}
-	o.userns, o.volatile = inUserNamespace(), true
+	o.userns, o.volatile = s.rights().userns, true
 	fd, err := o.mount()
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func probeOverlay(dir string) error {
 
 // probeEROFS mounts an image that is nothing but a root directory, with an empty file as the device, below an overlay.
 func (s *Store) probeEROFS(dir string) error {
-	if inUserNamespace() {
+	if s.rights().userns {
 		return errors.New("not in a user namespace")
 	}
 	index, err := os.Create(filepath.Join(dir, "index"))
@@ -115,7 +115,7 @@ func (s *Store) probeEROFS(dir string) error {
 }
 
 // probeKey tells apart what can make a probe come out differently: the kernel, and what this process may do.
-func probeKey() string {
+func (s *Store) probeKey() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return ""
@@ -125,7 +125,7 @@ func probeKey() string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("1 %s %s userns=%t admin=%t", release, version, inUserNamespace(), admin)
+	return fmt.Sprintf("1 %s %s userns=%t admin=%t", release, version, s.rights().userns, admin)
 }
 
 func hasCapability(c int) (bool, error) {
@@ -167,13 +167,6 @@ func (s *Store) writeProbe(key string) error {
 func (s *Store) forgetProbe() { _ = os.Remove(s.probeFile()) }
 
 func (s *Store) probeFile() string { return filepath.Join(s.dir, "probe") }
-
-// inUserNamespace tells whether this process is in a user namespace other than the first one, whose inode number is part
-// of the kernel's interface (PROC_USER_INIT_INO).
-func inUserNamespace() bool {
-	target, err := os.Readlink("/proc/self/ns/user")
-	return err == nil && target != "user:[4026531837]"
-}
 
 func openDirectories(paths ...string) ([]*os.File, error) {
 	var files []*os.File

@@ -34,6 +34,8 @@ type Store struct {
 	kind   Kind
 	why    string
 
+	rights func() rights // of this process, found out once
+
 	layers  layerMounts
 	session session
 	trees   unpackedTrees
@@ -59,6 +61,7 @@ func Open(root string, l *image.Layout, o Options) (*Store, error) {
 		}
 	}
 	s := &Store{root: root, dir: filepath.Join(root, "snapshots"), layout: l, kind: o.Kind}
+	s.rights = sync.OnceValue(readRights)
 	if o.Kind != "" {
 		s.probed.Do(func() { s.why = "asked for" })
 	}

@@ -14,8 +14,7 @@ import (
 type unpacker struct {
 	ctx    context.Context
 	root   int
-	ids    idMap
-	userns bool
+	rights rights
 
 	// merge writes into a directory that has other things in it, which belong to the caller, as does what is written: owners
 	// are not set, and attributes that the file system cannot hold are left out.
@@ -36,9 +35,9 @@ type unpackEntry struct {
 }
 
 // newUnpacker prepares to write into the directory root.
-func newUnpacker(ctx context.Context, root int) *unpacker {
+func newUnpacker(ctx context.Context, root int, r rights) *unpacker {
 	return &unpacker{
-		ctx: ctx, root: root, ids: readIDMap(), userns: inUserNamespace(),
+		ctx: ctx, root: root, rights: r,
 		links: make(map[uint64]string), buf: make([]byte, 256<<10),
 	}
 }
@@ -68,7 +67,7 @@ func (u *unpacker) fill(fd int, path string, dir *unpackEntry) error {
 		}
 	}
 	if dir.opaque {
-		if err := unix.Fsetxattr(fd, overlayPrefix()+"opaque", []byte("y"), 0); err != nil {
+		if err := unix.Fsetxattr(fd, u.rights.overlayPrefix()+"opaque", []byte("y"), 0); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -150,7 +149,7 @@ func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
 		return u.symlink(dir, e)
 	}
 	err := unix.Mknodat(dir, e.Name, e.Mode, int(e.Rdev))
-	if errors.Is(err, unix.EPERM) && isDevice(e.Mode) && (u.userns || u.merge) {
+	if errors.Is(err, unix.EPERM) && isDevice(e.Mode) && (u.rights.userns || u.merge) {
 		return nil // not ours to make, and it could not be opened
 	}
 	if err != nil {
@@ -216,7 +215,7 @@ func (u *unpacker) symlink(dir int, e *unpackEntry) error {
 		return err
 	}
 	if !u.merge {
-		uid, gid := u.ids.owner(&e.Entry)
+		uid, gid := u.rights.ids.owner(&e.Entry)
 		if err := unix.Fchownat(dir, e.Name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
@@ -228,7 +227,7 @@ func (u *unpacker) symlink(dir int, e *unpackEntry) error {
 func (u *unpacker) setMetadata(fd int, e Entry) error {
 	// Chown first: the kernel drops setuid and setgid bits and capabilities when the owner of a file changes.
 	if !u.merge {
-		uid, gid := u.ids.owner(&e)
+		uid, gid := u.rights.ids.owner(&e)
 		if err := unix.Fchown(fd, uid, gid); err != nil {
 			return fmt.Errorf("chown: %w", err)
 		}
@@ -264,7 +263,7 @@ func (u *unpacker) setSpecial(fd int, e Entry) error {
 		return errors.New("was replaced while it was written")
 	}
 	if !u.merge {
-		uid, gid := u.ids.owner(&e)
+		uid, gid := u.rights.ids.owner(&e)
 		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 			return err
 		}

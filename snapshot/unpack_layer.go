@@ -39,7 +39,7 @@ func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string)
 	if err != nil {
 		return err
 	}
-	return newUnpacker(ctx, int(root.Fd())).unpack(e)
+	return newUnpacker(ctx, int(root.Fd()), s.rights()).unpack(e)
 }
 
 // unpackIndex makes an index the source of an unpacker.

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
@@ -35,6 +36,7 @@ var lives = []struct {
 	{"mount-points-in-use", mountPointsInUse},
 	{"mount-points-through-links", mountPointsThroughLinks},
 	{"kept-draft", keptDraft},
+	{"draft-in-memory", draftInMemory},
 	{"beside-each-other", besideEachOther},
 	{"nothing-left", nothingLeft},
 	{"sweep", sweep},
@@ -220,6 +222,30 @@ func keptDraft(t *testing.T, kind snapshot.Kind) {
 	}
 	CompareLayers(t, k, append(layers, layer), want)
 	Compare(t, "draft after commit", ListDir(t, Path(f)), want)
+}
+
+func draftInMemory(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	base := Commit(t, k, nil, func(r Root) { r.File("a", "1"); r.File("b", "1") })
+	layers := []image.Layer{base}
+	d, f := draft(t, k, layers, snapshot.DraftOptions{Memory: 1 << 20})
+	defer d.Close()
+	r := NewRoot(t, Path(f))
+	r.Remove("a")
+	r.File("d/c", strings.Repeat("1", 100_000))
+	if err := os.WriteFile(r.Path("big"), make([]byte, 2<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("2 MiB into memory of 1: %v", err)
+	}
+	r.Remove("big")
+	want := ListDir(t, Path(f))
+	layer, err := d.Commit(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	CompareLayers(t, k, append(layers, layer), want)
+	if _, err := k.Store.Draft(t.Context(), layers, snapshot.DraftOptions{Memory: 1, Dir: t.TempDir()}); err == nil {
+		t.Error("a draft both kept and in memory")
+	}
 }
 
 // besideEachOther writes drafts on the same layers at the same time.
