@@ -2,14 +2,11 @@ package forge
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -36,68 +33,31 @@ func (h *Home) Import(ctx context.Context, r io.Reader, o ImportOptions) (*image
 		}
 		ref = refs[0]
 	}
-	layer, err := h.importLayer(ctx, r)
-	if err != nil {
-		return nil, fmt.Errorf("import: %w", err)
-	}
 	config, err := importConfig(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	img, err := h.Layout.Write(ctx, config, []image.Layer{layer}, nil)
+	img, err := h.Layout.Import(ctx, r, config)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	if err := h.index(ctx, img); err != nil {
+		return nil, fmt.Errorf("import: %w", err)
 	}
 	return img, h.Layout.Tag(ctx, ref, img.Descriptor)
 }
 
-// importLayer stores a tar and indexes it, so that a bad one is refused before it has a name.
-func (h *Home) importLayer(ctx context.Context, r io.Reader) (layer image.Layer, err error) {
-	tar, _, err := image.Inflate(r)
-	if err != nil {
-		return layer, err
-	}
-	defer func() { err = errors.Join(err, tar.Close()) }()
-	f, err := h.staging.Create()
-	if err != nil {
-		return layer, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, sum), contextReader{ctx, tar})
-	if err != nil {
-		return layer, err
-	}
-	d := digest.NewDigestFromBytes(digest.SHA256, sum.Sum(nil))
-	layer = image.Layer{
-		Blob:   ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: n},
-		DiffID: d,
-	}
-	if err := f.Commit(h.Layout.BlobPath(d)); err != nil {
-		return layer, err
-	}
+// index reads an image's layers as a file system, so that one that cannot be read is refused before it has a name.
+func (h *Home) index(ctx context.Context, img *image.Image) error {
 	store, err := h.Snapshots()
 	if err != nil {
-		return layer, err
+		return err
 	}
-	view, err := store.View(ctx, []image.Layer{layer})
+	view, err := store.View(ctx, img.Layers())
 	if err != nil {
-		return layer, err
+		return err
 	}
-	return layer, view.Close()
-}
-
-// A contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
+	return view.Close()
 }
 
 // importConfig is the configuration of an imported image: what a build file of the changes alone would give it.

@@ -205,9 +205,9 @@ func (h *Home) outputTree(ctx context.Context, store *snapshot.Store, out Output
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		return exportDir(ctx, view, dir)
+		return snapshot.ExportDir(ctx, view, dir)
 	}
-	return out.Create(func(w io.Writer) error { return exportTar(ctx, view, w) })
+	return out.Create(func(w io.Writer) error { return snapshot.Export(ctx, view, w) })
 }
 
 // Create has write write to the output's destination. A file appears whole or not at all.

@@ -74,7 +74,7 @@ func (h *Home) copyContext(ctx context.Context, from string) (string, error) {
 	}
 	dir, err := os.MkdirTemp("", "forge-verify-")
 	if err == nil {
-		err = exportDir(ctx, tree, dir)
+		err = snapshot.ExportDir(ctx, tree, dir)
 	}
 	return dir, errors.Join(err, tree.Close())
 }

@@ -38,14 +38,17 @@ func (c *fsckCmd) Run(s *session) error {
 		for _, p := range report.Problems {
 			_, _ = fmt.Fprintln(s.out, p)
 		}
-		if n := len(report.Problems); n > 0 {
-			if c.Repair {
-				_, _ = fmt.Fprintf(s.out, "%d problems, repaired\n", n)
-				return nil
-			}
-			return fmt.Errorf("%d problems; forge system fsck --repair drops what is damaged", n)
+		for _, name := range report.Dropped {
+			_, _ = fmt.Fprintf(s.out, "dropped image %s: it could not be made whole\n", name)
 		}
-		_, _ = fmt.Fprintf(s.out, "%d images and %d blobs are well\n", report.Images, report.Blobs)
+		switch n := len(report.Problems); {
+		case n > 0 && c.Repair:
+			_, _ = fmt.Fprintf(s.out, "%d problems, repaired\n", n)
+		case n > 0:
+			return fmt.Errorf("%d problems; forge system fsck --repair drops what is damaged", n)
+		default:
+			_, _ = fmt.Fprintf(s.out, "the store is well; it has %d names of images\n", report.Images)
+		}
 		return nil
 	})
 }

@@ -1,0 +1,31 @@
+package snapshot
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Prune deletes what is derived from layers that keep does not want: their indexes and unpacked trees. The caller makes
+// sure that nobody else uses the store. It returns the bytes of the indexes; trees are not measured.
+func (s *Store) Prune(keep func(diffID digest.Digest) bool) (bytes int64, err error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		hex := strings.TrimSuffix(e.Name(), ".erofs")
+		if d := digest.NewDigestFromEncoded(digest.SHA256, hex); d.Validate() == nil && keep(d) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			bytes += info.Size()
+		}
+		if err := removeTree(filepath.Join(s.dir, e.Name())); err != nil {
+			return bytes, err
+		}
+	}
+	return bytes, nil
+}
