@@ -112,3 +112,26 @@ func (s *setup) sendNetwork(p *Process) error {
 	}
 	return must("network namespace", err)
 }
+
+// NewNetworkNamespace makes a network namespace with nothing but a loopback interface. It is gone when the file is
+// closed and no process is in it.
+func NewNetworkNamespace() (*os.File, error) {
+	n := newNetns()
+	<-n.done
+	return n.file, n.err
+}
+
+// InNetworkNamespace calls f on a thread that is in the namespace.
+func InNetworkNamespace(namespace *os.File, f func() error) error {
+	done := make(chan error)
+	go func() {
+		// The thread ends with the goroutine that keeps it locked.
+		goruntime.LockOSThread()
+		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- os.NewSyscallError("setns", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}

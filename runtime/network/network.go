@@ -1,0 +1,48 @@
+// Package network prepares the network of a container: a namespace of its own with a way out.
+//
+// For root it is a bridge with address translation, for others a user-mode network (pasta). Where neither can be had,
+// the error says why, and the caller goes on with a loopback interface only. Nothing is left when the last container is
+// closed; what killed processes left is taken over or removed by the next Prepare, or by Sweep.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// A Network is what one container gets.
+type Network struct {
+	Namespace *os.File     // for runtime.Network, with Mode "default"
+	Address   netip.Prefix // of eth0; zero if it is that of the host (pasta)
+	Gateway   netip.Addr
+
+	release func() error
+}
+
+// Prepare makes a network for a container. Processes that use the same dir share a bridge, so that root's is one for the
+// machine, such as /run/forge/network; it is made. The caller closes the Network after the container has ended. The error says why
+// containers have none but a loopback interface here.
+func Prepare(ctx context.Context, dir string) (*Network, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	prepare := bridged
+	if rootless, _ := runtime.Rootless(); rootless {
+		prepare = userMode
+	}
+	n, err := prepare(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	return n, nil
+}
+
+// Close removes what Prepare made for this container, and the rest if it was the last.
+func (n *Network) Close() error {
+	return errors.Join(n.Namespace.Close(), n.release())
+}
