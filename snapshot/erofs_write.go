@@ -25,6 +25,7 @@ func (b *indexBuilder) encode(w io.Writer, tarSize int64, sum [32]byte) error {
 	if err := e.place(); err != nil {
 		return err
 	}
+	e.noteImplied()
 	blocks := (tarSize + erofsBlock - 1) >> erofsBlockBits
 	if blocks >= erofsHole || e.end>>erofsBlockBits >= erofsHole {
 		return fmt.Errorf("layer of %d bytes is too big to be mounted", tarSize)
@@ -163,8 +164,8 @@ func (e *erofsEncoder) headSize(name int32) int64 {
 		size += erofsXattrHead + int64(x)
 	}
 	if i.mode&modeType == modeRegular && i.size > 0 {
-		_, chunks := e.chunks(name)
-		size = align(size, erofsChunk) + erofsChunk*int64(len(chunks))
+		_, n := e.chunks(name)
+		size = align(size, erofsChunk) + erofsChunk*n
 	}
 	return size
 }
@@ -189,18 +190,33 @@ func (e *erofsEncoder) tail(name int32, head int64) int64 {
 	return tail
 }
 
-// chunks returns where the data of a regular file is.
-func (e *erofsEncoder) chunks(name int32) (chunkBits uint8, chunks []uint32) {
+// chunks returns how a regular file is cut: into how many chunks of 1<<chunkBits blocks.
+func (e *erofsEncoder) chunks(name int32) (chunkBits uint8, n int64) {
 	if s, ok := e.sparse[e.names[name].inode]; ok {
-		return s.bits, s.chunks
+		return s.bits, int64(len(s.chunks))
 	}
-	i := e.file(name)
-	blocks := uint64(i.size+erofsBlock-1) >> erofsBlockBits
+	blocks := uint64(e.file(name).size+erofsBlock-1) >> erofsBlockBits
 	chunkBits = uint8(min(bits.Len64(blocks-1), erofsChunkBits))
-	for at := uint64(0); at < blocks; at += 1 << chunkBits {
-		chunks = append(chunks, uint32(uint64(i.offset)>>erofsBlockBits+at))
+	return chunkBits, int64((blocks-1)>>chunkBits + 1)
+}
+
+// writeChunks writes where the chunks of a regular file are.
+func (e *erofsEncoder) writeChunks(name int32) {
+	e.pad(align(e.pos, erofsChunk))
+	s, isSparse := e.sparse[e.names[name].inode]
+	chunkBits, n := e.chunks(name)
+	block := uint32(e.file(name).offset >> erofsBlockBits)
+	for k := range n {
+		at := block + uint32(k<<chunkBits)
+		if isSparse {
+			at = s.chunks[k]
+		}
+		var c [erofsChunk]byte
+		if binary.LittleEndian.PutUint32(c[4:], at); at != erofsHole {
+			binary.LittleEndian.PutUint16(c[2:], 1)
+		}
+		e.write(c[:])
 	}
-	return chunkBits, chunks
 }
 
 func (e *erofsEncoder) writeInode(name int32) {
@@ -249,15 +265,7 @@ func (e *erofsEncoder) writeInode(name int32) {
 		e.writeString(xattrs)
 	}
 	if layout == erofsChunkBased {
-		e.pad(align(e.pos, erofsChunk))
-		_, chunks := e.chunks(name)
-		for _, block := range chunks {
-			var c [erofsChunk]byte
-			if le.PutUint32(c[4:], block); block != erofsHole {
-				le.PutUint16(c[2:], 1)
-			}
-			e.write(c[:])
-		}
+		e.writeChunks(name)
 	}
 	if tail > 0 {
 		e.writeContent(name, p.size-tail, p.size)

@@ -337,6 +337,8 @@ func (b *indexBuilder) walk(path string, create bool) (int32, error) {
 		switch {
 		case !ok && !create:
 			return 0, unix.ENOENT
+		case !ok && strings.HasPrefix(name, whiteoutPrefix): // by way of a link
+			return 0, errOddWhiteout
 		case !ok:
 			b.inodes = append(b.inodes, indexInode{mode: modeDir | 0o755, flags: flagImplied})
 			var err error

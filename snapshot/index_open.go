@@ -39,7 +39,10 @@ func (s *Store) makeIndex(ctx context.Context, layer image.Layer) (err error) {
 		return err
 	}
 	x := newIndexer(true)
-	if err := errors.Join(x.readHeaders(ctx, tar, info.Size()), x.finish()); err != nil {
+	if err = x.readHeaders(ctx, tar, info.Size()); err == nil {
+		err = x.finish()
+	}
+	if err != nil {
 		return fmt.Errorf("layer %s: %w", layer.DiffID, err)
 	}
 	sum, err := sumOf(layer.DiffID)

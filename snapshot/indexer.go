@@ -138,7 +138,7 @@ func (x *Indexer) add(t *tarEntry, whiteouts bool) error {
 		if !whiteouts {
 			return fmt.Errorf("a name that begins with %s says in a layer that a file is removed", whiteoutPrefix)
 		}
-		return x.hide(path, dir, base)
+		return x.hide(dir, base)
 	}
 	switch t.kind {
 	case tarRegular:
@@ -171,21 +171,31 @@ func (x *Indexer) add(t *tarEntry, whiteouts bool) error {
 	return x.index.add(path, &t.Entry, t.data)
 }
 
-// hide enters a whiteout. Other names that begin as aufs's own files do mean nothing to anybody else.
-func (x *Indexer) hide(path, dir, base string) error {
-	const aufs = ".wh..wh."
-	if base == whiteoutOpaque && !strings.Contains("/"+dir, "/"+whiteoutPrefix) {
+// hide enters a whiteout.
+func (x *Indexer) hide(dir, base string) error {
+	const aufs = ".wh..wh." // begins the names of aufs's own files, which mean nothing to anybody else
+	for part := range strings.SplitSeq(dir, "/") {
+		if strings.HasPrefix(part, aufs) {
+			return nil
+		}
+		if strings.HasPrefix(part, whiteoutPrefix) {
+			return errOddWhiteout
+		}
+	}
+	if base == whiteoutOpaque {
 		return x.index.opaque(dir)
 	}
-	if strings.Contains("/"+path, "/"+aufs) {
+	if strings.HasPrefix(base, aufs) {
 		return nil
 	}
 	name, ok := strings.CutPrefix(base, whiteoutPrefix)
-	if !ok || name == "" || name == "." || name == ".." || strings.Contains("/"+dir, "/"+whiteoutPrefix) {
-		return errors.New("whiteout of no file")
+	if !ok || name == "" || name == "." || name == ".." {
+		return errOddWhiteout
 	}
 	return x.index.hide(joinPath(dir, name))
 }
+
+var errOddWhiteout = errors.New("whiteout of no file")
 
 // addSparse enters a sparse file.
 func (x *Indexer) addSparse(path string, t *tarEntry) error {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
@@ -347,4 +348,21 @@ func listTar(t testing.TB, r io.Reader) []string {
 		linked[path] = describe(path, e, string(b))
 		lines = append(lines, linked[path])
 	}
+}
+
+// storeTar puts a tar into the store as a layer that came from outside.
+func storeTar(t testing.TB, s *Store, data []byte) image.Layer {
+	t.Helper()
+	d := digest.FromBytes(data)
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: int64(len(data))}
+	if err := s.layout.Push(context.Background(), desc, bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	layer := image.Layer{Blob: desc, DiffID: d}
+	f, err := s.ensureIndex(context.Background(), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	return layer
 }

@@ -1,0 +1,232 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/forge-build/forge/image"
+)
+
+// A flatTree is a tree as a map of paths; directories have no content, links "->target".
+type flatTree map[string]string
+
+func (f flatTree) remove(path string) {
+	for p := range f {
+		if p == path || strings.HasPrefix(p, path+"/") {
+			delete(f, p)
+		}
+	}
+}
+
+func (f flatTree) String() string {
+	var lines []string
+	for p, c := range f {
+		switch {
+		case c == "":
+			p += "/"
+		case !strings.HasPrefix(c, "->"):
+			p += "="
+		}
+		lines = append(lines, p+c)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, " ")
+}
+
+// randomChanges makes random changes to below, to the model as well, and commits them.
+func randomChanges(t *testing.T, r *rand.Rand, s *Store, below *View, tree flatTree) image.Layer {
+	t.Helper()
+	c := NewChanges(below)
+	names := []string{"a", "b", "c", ".d"}
+	for range 1 + r.IntN(12) {
+		path := names[r.IntN(len(names))]
+		for r.IntN(5) < 3 {
+			path += "/" + names[r.IntN(len(names))]
+		}
+		parent, _ := splitPath(path)
+		content, there := tree[parent]
+		want := error(nil)
+		switch {
+		case parent == "." || there && content == "":
+		case there:
+			want = errNotDir
+		default:
+			want = fs.ErrNotExist
+		}
+		var err error
+		e := Entry{ModTime: time.Unix(int64(r.IntN(2)), 0), UID: uint32(r.IntN(2))}
+		switch r.IntN(5) {
+		case 0:
+			if _, there := tree[path]; !there {
+				want = fs.ErrNotExist
+			}
+			if err = c.Remove(path); err == nil {
+				tree.remove(path)
+			}
+		case 1, 2:
+			e.Mode = modeDir | 0o755
+			if err = c.Put(path, e, Content{}); err == nil {
+				if tree[path] != "" {
+					tree.remove(path)
+				}
+				tree[path] = ""
+			}
+		case 3:
+			text := names[r.IntN(len(names))]
+			e.Mode, e.Size = modeRegular|0o644, int64(len(text))
+			if err = c.Put(path, e, textOf(text)); err == nil {
+				tree.remove(path)
+				tree[path] = text
+			}
+		case 4:
+			e.Mode, e.Link = modeLink|0o777, "x"
+			if err = c.Put(path, e, Content{}); err == nil {
+				tree.remove(path)
+				tree[path] = "->x"
+			}
+		}
+		if (err == nil) != (want == nil) {
+			t.Fatalf("%s: %v, want %v; %s", path, err, want, tree)
+		}
+	}
+	layer, err := s.Commit(context.Background(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
+}
+
+// Layers of random changes sum up to what a map says, and so does their flattened sum.
+func TestChangesRandom(t *testing.T) {
+	s := openStore(t)
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		tree := make(flatTree)
+		var layers []image.Layer
+		for range 5 {
+			below, err := s.View(context.Background(), layers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := opsSorted(t, below)
+			layer := randomChanges(t, r, s, below, tree)
+			layers = append(layers, layer)
+			after := viewOf(t, s, layers...)
+			if got := opsSorted(t, after); got != tree.String() {
+				t.Fatalf("seed %d: tree is\n%s, want\n%s", seed, got, tree)
+			}
+			// A layer has nothing that is the same below.
+			if before == tree.String() && changed(t, s, layer) != "" {
+				differences, err := Compare(context.Background(), below, after)
+				if err != nil || len(differences) == 0 {
+					t.Fatalf("seed %d: nothing changed (%v), and the layer has %s", seed, err, changed(t, s, layer))
+				}
+			}
+			below.Close()
+		}
+		flat, err := s.Flatten(context.Background(), layers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		differences, err := Compare(context.Background(), viewOf(t, s, layers...), viewOf(t, s, flat))
+		if err != nil || len(differences) > 0 {
+			t.Fatalf("seed %d: flattened it differs: %v, %v", seed, differences, err)
+		}
+	}
+}
+
+func opsSorted(t *testing.T, tree Tree) string {
+	list := strings.Fields(opsOf(t, tree))
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+// readIndex reads all that an index says, as far as it can be read, and gives up on what goes in circles.
+func readIndex(x *index) {
+	v := &View{layers: []viewLayer{{index: x}}}
+	if v.open() != nil {
+		return
+	}
+	files := 0
+	var walk func(path string)
+	walk = func(path string) {
+		list, err := v.ReadDir(path)
+		if err != nil {
+			return
+		}
+		for _, e := range list {
+			if files++; files > 2000 || len(path) > 200 {
+				return
+			}
+			name := joinPath(path, e.Name)
+			v.Lstat(name)
+			v.Resolve(name, true)
+			if found, err := v.find(name); err == nil && e.Mode&modeType == modeRegular {
+				x.extents(&found[0].diskInode)
+			}
+			if e.Mode&modeType == modeDir {
+				walk(name)
+			}
+		}
+	}
+	walk(".")
+}
+
+// FuzzIndex damages an index: what is read is wrong then, but nothing worse happens.
+func FuzzIndex(f *testing.F) {
+	b := newIndexBuilder()
+	for i, file := range everyKind() {
+		e := file.Entry
+		e.Size = int64(len(file.content))
+		if file.hard != "" {
+			if err := b.link(file.path, file.hard); err != nil {
+				f.Fatal(err)
+			}
+		} else if err := b.add(file.path, &e, int64(i)<<20); err != nil {
+			f.Fatal(err)
+		}
+	}
+	for i := range 200 {
+		if err := b.add(fmt.Sprintf("dir/%d", i), &Entry{Mode: modeRegular, Size: 1}, 512); err != nil {
+			f.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := b.encode(&out, 1<<30, [32]byte{}); err != nil {
+		f.Fatal(err)
+	}
+	damage := func(b []byte, at uint32, value uint64) {
+		var v [8]byte
+		binary.LittleEndian.PutUint64(v[:], value)
+		copy(b[int(at)%len(b):], v[:])
+	}
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		f.Add(uint32(erofsInodes+r.IntN(out.Len()-erofsInodes)), r.Uint64()>>r.IntN(64), uint32(r.IntN(out.Len())), r.Uint64()>>r.IntN(64), uint32(0))
+	}
+	f.Fuzz(func(t *testing.T, at1 uint32, value1 uint64, at2 uint32, value2 uint64, cut uint32) {
+		data := bytes.Clone(out.Bytes())
+		damage(data, at1, value1)
+		damage(data, at2, value2)
+		data = data[:len(data)-int(cut)%(len(data)-erofsInodes)]
+		clear(data[erofsSuper+4:][:4])
+		binary.LittleEndian.PutUint32(data[erofsSuper+4:], erofsChecksum(data))
+		x, err := newIndex(data)
+		if err != nil {
+			if !errors.Is(err, errDamaged) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		readIndex(x)
+	})
+}

@@ -1,0 +1,178 @@
+package snapshot
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// sparseTars are a file "s" of 20000 bytes with text at 4096 and at its end, and a file "t" after it, in each of GNU
+// tar's ways.
+func sparseTars(t testing.TB) map[string][]byte {
+	pieces := []extent{{size: 512, at: 4096}, {size: 3616, at: 16384}, {size: 0, at: 20000}}
+	content := append(bytes.Repeat([]byte("a"), 512), bytes.Repeat([]byte("b"), 3616)...)
+	pad := func(b []byte) []byte { return append(b, make([]byte, -len(b)&(tarBlock-1))...) }
+	rest, err := appendTarHeader(nil, "t", &Entry{Mode: modeRegular, Size: 4}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest = append(pad(append(rest, "last"...)), make([]byte, 1024)...)
+
+	old := tarHeader{name: "s", kind: 'S', size: int64(len(content))}
+	b := old.append(nil, &Entry{Mode: 0o644})
+	fields := func(b []byte, pieces []extent) {
+		for i, p := range pieces {
+			putOctal(b[24*i:24*i+12], uint64(p.at))
+			putOctal(b[24*i+12:24*i+24], uint64(p.size))
+		}
+	}
+	fields(b[386:], pieces)
+	putOctal(b[483:495], 20000)
+	checksum(b)
+	inHeader := append(pad(append(b, content...)), rest...)
+
+	b = old.append(nil, &Entry{Mode: 0o644})
+	fields(b[386:], []extent{{at: 0}, {at: 100}, {at: 200}, {at: 300}})
+	putOctal(b[483:495], 20000)
+	b[482] = 1
+	checksum(b)
+	more := make([]byte, tarBlock)
+	fields(more, pieces)
+	extended := append(pad(append(append(b, more...), content...)), rest...)
+
+	paxed := func(records, data []byte) []byte {
+		x := tarHeader{name: "PaxHeader", kind: tarPAX, size: int64(len(records))}
+		b := pad(append(x.append(nil, &Entry{}), records...))
+		h := tarHeader{name: "GNUSparseFile.0/s", kind: tarRegular, size: int64(len(data))}
+		return append(pad(append(h.append(b, &Entry{Mode: 0o644}), data...)), rest...)
+	}
+	var zero, one, list []byte
+	one = appendRecord(one, "GNU.sparse.size", "20000")
+	one = appendRecord(one, "GNU.sparse.numblocks", "3")
+	zero = append(zero, one...)
+	one = appendRecord(one, "GNU.sparse.name", "s")
+	var words []string
+	lines := "3\n"
+	for _, p := range pieces {
+		zero = appendRecord(zero, "GNU.sparse.offset", fmt.Sprint(p.at))
+		zero = appendRecord(zero, "GNU.sparse.numbytes", fmt.Sprint(p.size))
+		words = append(words, fmt.Sprint(p.at), fmt.Sprint(p.size))
+		lines += fmt.Sprintf("%d\n%d\n", p.at, p.size)
+	}
+	zero = appendRecord(zero, "path", "s")
+	one = appendRecord(one, "GNU.sparse.map", strings.Join(words, ","))
+	list = appendRecord(list, "GNU.sparse.major", "1")
+	list = appendRecord(list, "GNU.sparse.minor", "0")
+	list = appendRecord(list, "GNU.sparse.name", "s")
+	list = appendRecord(list, "GNU.sparse.realsize", "20000")
+	return map[string][]byte{
+		"in the header":     inHeader,
+		"in an extra block": extended,
+		"version 0.0":       paxed(zero, content),
+		"version 0.1":       paxed(one, content),
+		"version 1.0":       paxed(list, append(pad([]byte(lines)), content...)),
+	}
+}
+
+// checksum puts the sum of a header into it.
+func checksum(b []byte) {
+	copy(b[257:], "ustar  \x00") // GNU's
+	copy(b[148:156], "        ")
+	sum := uint64(0)
+	for _, c := range b {
+		sum += uint64(c)
+	}
+	putOctal(b[148:155], sum)
+}
+
+func TestSparse(t *testing.T) {
+	want := make([]byte, 20000)
+	copy(want[4096:], bytes.Repeat([]byte("a"), 512))
+	copy(want[16384:], bytes.Repeat([]byte("b"), 3616))
+	for name, data := range sparseTars(t) {
+		t.Run(name, func(t *testing.T) {
+			checkTar(t, data)
+			v, err := viewOfTar(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := opsOf(t, v); got != "s="+string(want)+" t=last" {
+				t.Errorf("got %.200q", got)
+			}
+			r, err := v.Open("s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(r.(*contentReader).extents); n != 4 {
+				t.Errorf("%d extents, want hole, text, hole, text", n)
+			}
+			part := make([]byte, 300)
+			if n, err := r.(*contentReader).ReadAt(part, 4096+400); n != 300 || err != nil || !bytes.Equal(part, want[4496:4796]) {
+				t.Errorf("ReadAt: %d, %v", n, err)
+			}
+			for n := 512; n < len(data)-2048; n += 512 {
+				if _, err := viewOfTar(data[:n]); err == nil {
+					t.Errorf("%d bytes of it are enough", n)
+				}
+			}
+		})
+	}
+}
+
+// What GNU tar makes of a sparse file is mounted as that file.
+func TestSparseMounted(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{1 << 20, 5<<20 + 8192, 40 << 20} {
+		if _, err := f.WriteAt([]byte(strings.Repeat("text", 2048)), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(50<<20 + 5); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	path, err := exec.LookPath("tar")
+	need(t, "tar", err == nil)
+	for _, args := range [][]string{{"--format=gnu"}, {"--format=posix", "--sparse-version=0.1"}, {"--format=posix", "--sparse-version=1.0"}} {
+		s := openStore(t)
+		data, err := exec.Command(path, append(args, "-S", "-C", dir, "-cf", "-", "s")...).Output()
+		if err != nil || len(data) > 1<<20 {
+			t.Fatalf("tar of %d bytes, %v", len(data), err)
+		}
+		layer := storeTar(t, s, data)
+		root := hostTree{root: mountErofs(t, s, layer)}
+		diffLines(t, listTree(t, root), listTree(t, viewOf(t, s, layer)))
+		same, err := os.ReadFile(filepath.Join(dir, "s"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(root.root, "s"))
+		if err != nil || !bytes.Equal(got, same) {
+			t.Errorf("%s: %d bytes, %v", args, len(got), err)
+		}
+	}
+}
+
+func TestSparseRefused(t *testing.T) {
+	for _, test := range []struct {
+		size, data int64
+		pieces     []extent
+		want       string
+	}{
+		{1000, 512, []extent{{size: 10, at: 3}}, "do not begin at multiples of 512"},
+		{2048, 512, []extent{{size: 10, at: 0}}, "do not begin at multiples of 512"},
+		{1 << 40, 512, []extent{{size: 512, at: 512}}, "too sparse"},
+	} {
+		if _, err := newSparseMap(test.size, test.data, test.pieces); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: %v, want %s", test, err, test.want)
+		}
+	}
+}
