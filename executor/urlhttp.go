@@ -50,7 +50,7 @@ func fetchURL(ctx context.Context, address string, known download, use func(r *h
 			return permanent.err
 		}
 		if pause == 0 {
-			pause = time.Duration(float64(200*time.Millisecond<<try) * (0.5 + rand.Float64()))
+			pause = time.Duration(float64(100*time.Millisecond<<try) * (0.5 + rand.Float64()))
 		}
 		if try == maxTries || time.Since(begun)+pause > maxRetrying {
 			return fmt.Errorf("%w (after %d tries)", err, try)

@@ -1,0 +1,277 @@
+package executor
+
+import (
+	"context"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+)
+
+// A testServer serves one content and counts what it is asked.
+type testServer struct {
+	*httptest.Server
+	content        atomic.Pointer[string]
+	gets, notModif atomic.Int32
+}
+
+const testModified = "Mon, 02 Jan 2006 15:04:05 GMT"
+
+func newTestServer(t *testing.T, content string) *testServer {
+	t.Helper()
+	s := &testServer{}
+	s.content.Store(&content)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := *s.content.Load()
+		tag := fmt.Sprintf("%q", digest.FromString(body).Encoded()[:8])
+		w.Header().Set("ETag", tag)
+		w.Header().Set("Last-Modified", testModified)
+		w.Header().Set("Content-Disposition", "attachment; filename=other")
+		if r.Header.Get("If-None-Match") == tag {
+			s.notModif.Add(1)
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		s.gets.Add(1)
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestAddURL(t *testing.T) {
+	content := "hello"
+	s := newTestServer(t, content)
+	archive := newTestServer(t, string(gzipped(t, tarOf(t, file("f", "1")))))
+	sum := digest.FromString(content).String()
+	sum512 := digest.NewDigestFromBytes(digest.SHA512, func() []byte { b := sha512.Sum512([]byte(content)); return b[:] }()).String()
+	for _, test := range []struct{ name, do, want string }{
+		{"to a file", "ADD " + s.URL + "/a /x", "x =hello 600"},
+		{"to a directory", "ADD " + s.URL + "/d/a.txt?q=/b#c /x/", "x/; x/a.txt =hello 600"},
+		{"without a name", "ADD " + s.URL + " /x/", "x/; x/__unnamed__ =hello 600"},
+		{"with flags", "ADD --chmod=755 --chown=5:6 " + s.URL + "/a /", "a =hello 755 5:6"},
+		{"checksum", "ADD --checksum=" + sum + " " + s.URL + "/a /", "a =hello 600"},
+		{"sha512", "ADD --checksum=" + sum512 + " " + s.URL + "/a /", "a =hello 600"},
+		{"wrong checksum", "ADD --checksum=" + digest.FromString("x").String() + " " + s.URL + "/a /", "error: digest mismatch"},
+		{"bad checksum", "ADD --checksum=md5:x " + s.URL + "/a /", "error: --checksum=md5:x"},
+		{"beside a local file", "ADD local " + s.URL + "/a /d/", "d/; d/a =hello 600; d/local =1"},
+		{"archives stay", "ADD " + archive.URL + "/a /", "a =" + *archive.content.Load() + " 600"},
+		{"unless asked", "ADD --unpack=true " + archive.URL + "/a /t", "t/; t/f =1"},
+		{"refused", "ADD http://127.0.0.1:1/a /", "error: connection refused"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := testLocal(t)
+			w.Contexts[""] = testContext(t, "local =1")
+			got, layer, _ := runCopy(t, w, Job{}, testCopy(t, test.do))
+			if want, ok := strings.CutPrefix(test.want, "error: "); ok && !strings.Contains(got, want) || !ok && got != test.want {
+				t.Errorf("%s\n got %s\nwant %s", test.do, got, test.want)
+			}
+			if test.name != "to a file" {
+				return
+			}
+			view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+			check(t, err)
+			defer view.Close() //nolint:errcheck
+			e, err := view.Lstat("x")
+			check(t, err)
+			if got := e.ModTime.UTC().Format(http.TimeFormat); got != testModified {
+				t.Errorf("mtime %s, want %s", got, testModified)
+			}
+		})
+	}
+}
+
+// TestAddURLAgain holds that an unchanged URL is asked after and not fetched, and that a changed one changes the key.
+func TestAddURLAgain(t *testing.T) {
+	s := newTestServer(t, "one")
+	w := testLocal(t)
+	op := testCopy(t, "ADD "+s.URL+"/a /")
+	step := func(what, content string, gets, notModified int32) cache.Key {
+		t.Helper()
+		s.content.Store(&content)
+		s.gets.Store(0)
+		s.notModif.Store(0)
+		got, _, key := runCopy(t, w, Job{}, op)
+		if want := "a =" + content + " 600"; got != want || s.gets.Load() != gets || s.notModif.Load() != notModified {
+			t.Errorf("%s: %s after %d downloads and %d answers of no change, want %s, %d, %d",
+				what, got, s.gets.Load(), s.notModif.Load(), want, gets, notModified)
+		}
+		return key
+	}
+	first := step("first", "one", 1, 0)
+	if again := step("again", "one", 0, 1); again != first {
+		t.Error("the key of an unchanged URL changed")
+	}
+	second := step("changed", "two", 1, 0)
+	if second == first {
+		t.Error("the key of a changed URL is the same")
+	}
+	// The content may go; it is fetched when it is needed, and not before.
+	check(t, w.Layout.Publish(context.Background()))
+	check(t, os.Remove(w.Layout.BlobPath(digest.FromString("two"))))
+	step("gone", "two", 1, 1)
+}
+
+// TestAddURLChecksumOffline holds that a checksum makes the key without a question to the server.
+func TestAddURLChecksumOffline(t *testing.T) {
+	w := testLocal(t)
+	op := testCopy(t, "ADD --checksum="+digest.FromString("x").String()+" http://127.0.0.1:1/a /")
+	check(t, w.Describe(context.Background(), Job{Op: op}, &cache.Hash{}))
+}
+
+// TestFetchURL holds what is tried again and what is not.
+func TestFetchURL(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer func(n int32, w http.ResponseWriter)
+		tries  int32
+		want   string // "" is success
+	}{
+		{"at once", func(_ int32, w http.ResponseWriter) {}, 1, ""},
+		{"busy twice", func(n int32, w http.ResponseWriter) {
+			if n < 3 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		}, 3, ""},
+		{"too many requests", func(n int32, w http.ResponseWriter) {
+			if n < 2 {
+				w.Header().Set("Retry-After", "1")
+				w.WriteHeader(http.StatusTooManyRequests)
+			}
+		}, 2, ""},
+		{"cut off", func(n int32, w http.ResponseWriter) {
+			if n < 2 {
+				w.Header().Set("Content-Length", "100")
+				_, _ = io.WriteString(w, "short")
+			}
+		}, 2, ""},
+		{"missing", func(_ int32, w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) }, 1, "404 Not Found"},
+		{"forbidden", func(_ int32, w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }, 1, "403 Forbidden"},
+		{"partial", func(_ int32, w http.ResponseWriter) { w.WriteHeader(http.StatusPartialContent) }, 1, "206"},
+		{"not modified since never", func(_ int32, w http.ResponseWriter) { w.WriteHeader(http.StatusNotModified) }, 1, "304"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int32
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { test.answer(n.Add(1), w) }))
+			defer s.Close()
+			err := fetchURL(context.Background(), s.URL, download{}, func(r *http.Response) error {
+				_, err := io.Copy(io.Discard, r.Body)
+				return err
+			})
+			if got := n.Load(); got != test.tries || (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%d tries, %v; want %d, %q", got, err, test.tries, test.want)
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer s.Close()
+	begun := time.Now()
+	if err := fetchURL(ctx, s.URL, download{}, nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 5*time.Second {
+		t.Errorf("a server that never answers: %v after %v", err, time.Since(begun))
+	}
+}
+
+func TestFetchURLRedirects(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/once":
+			http.Redirect(w, r, "/end", http.StatusFound)
+		case "/ever":
+			http.Redirect(w, r, "/ever", http.StatusFound)
+		}
+	}))
+	defer s.Close()
+	ok := func(r *http.Response) error { return nil }
+	check(t, fetchURL(context.Background(), s.URL+"/once", download{}, ok))
+	if err := fetchURL(context.Background(), s.URL+"/ever", download{}, ok); err == nil || !strings.Contains(err.Error(), "redirections") {
+		t.Errorf("an endless redirection: %v", err)
+	}
+}
+
+// TestCheckDial holds that only who began at a private address may be led to one.
+func TestCheckDial(t *testing.T) {
+	const redirect = "->"
+	for _, test := range []struct {
+		dials string
+		ok    bool
+	}{
+		{"93.184.216.34", true},
+		{"93.184.216.34 -> 93.184.216.35", true},
+		{"93.184.216.34 -> 169.254.169.254", false},
+		{"93.184.216.34 -> 127.0.0.1", false},
+		{"93.184.216.34 -> 10.1.2.3", false},
+		{"93.184.216.34 -> ::1", false},
+		{"93.184.216.34 -> ::ffff:192.168.1.1", false},
+		{"93.184.216.34 -> fe80::1", false},
+		{"10.1.2.3 -> 10.1.2.4", true},
+		{"127.0.0.1 -> 93.184.216.34 -> 127.0.0.1", true},
+	} {
+		var rule atomic.Int32
+		ctx := context.WithValue(context.Background(), dialRule{}, &rule)
+		var err error
+		for _, ip := range strings.Fields(test.dials) {
+			if ip == redirect {
+				rule.CompareAndSwap(dialedPublic, onlyPublic)
+				continue
+			}
+			err = checkDial(ctx, "tcp", netip.AddrPortFrom(netip.MustParseAddr(ip), 80).String(), nil)
+		}
+		if (err == nil) != test.ok {
+			t.Errorf("%s: %v, want ok %v", test.dials, err, test.ok)
+		}
+	}
+}
+
+// TestAddURLSecrets holds that a password shows neither in errors nor in what is remembered.
+func TestAddURLSecrets(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, p, _ := r.BasicAuth(); p != "sesame" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer s.Close()
+	w := testLocal(t)
+	address := strings.Replace(s.URL, "://", "://ali:sesame@", 1)
+	var h cache.Hash
+	check(t, w.Describe(context.Background(), Job{Op: testCopy(t, "ADD "+address+"/a /")}, &h))
+	if fields := fmt.Sprint(h.Fields()); strings.Contains(fields, "sesame") {
+		t.Errorf("a password is in the key's fields: %s", fields)
+	}
+	root := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(w.Layout.BlobPath(digest.FromString("")))))) // of the store
+	check(t, filepath.WalkDir(root, func(p string, e os.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if strings.Contains(string(b), "sesame") {
+			t.Errorf("a password is in %s", p)
+		}
+		return err
+	}))
+	s.Close()
+	err := w.Describe(context.Background(), Job{Op: &planner.Copy{
+		Add: &planner.Add{}, Dest: "/", Sources: []planner.Source{{URL: strings.Replace(address, "sesame", "open", 1)}},
+	}}, &cache.Hash{})
+	if err == nil || strings.Contains(err.Error(), "open@") {
+		t.Errorf("a password is in an error: %v", err)
+	}
+}
