@@ -216,7 +216,7 @@ func (c *command) newCache(ctx context.Context, dir string, m planner.Mount) (er
 	if m.Mode != nil {
 		mode = *m.Mode
 	}
-	if err := errors.Join(os.Chown(aside, int(m.UID), int(m.GID)), os.Chmod(aside, fileMode(mode))); err != nil {
+	if err := errors.Join(own(os.Chown(aside, int(m.UID), int(m.GID))), os.Chmod(aside, fileMode(mode))); err != nil {
 		return err
 	}
 	return os.Rename(aside, filepath.Join(dir, "data"))
@@ -265,12 +265,12 @@ func seedEntry(root *os.Root, tree snapshot.Tree, from, to string, e snapshot.En
 			return err
 		}
 	case syscall.S_IFLNK:
-		return errors.Join(root.Symlink(e.Link, to), root.Lchown(to, int(e.UID), int(e.GID)))
+		return errors.Join(root.Symlink(e.Link, to), own(root.Lchown(to, int(e.UID), int(e.GID))))
 	default:
 		return nil // a cache is no place for devices
 	}
 	// Owner first: to change it takes setuid and setgid away (chown(2)).
-	return errors.Join(root.Lchown(to, int(e.UID), int(e.GID)), root.Chmod(to, fileMode(e.Mode)))
+	return errors.Join(own(root.Lchown(to, int(e.UID), int(e.GID))), root.Chmod(to, fileMode(e.Mode)))
 }
 
 func seedFile(root *os.Root, tree snapshot.Tree, from, to string) error {
@@ -285,6 +285,15 @@ func seedFile(root *os.Root, tree snapshot.Tree, from, to string) error {
 	}
 	_, err = io.Copy(w, r)
 	return errors.Join(err, w.Close())
+}
+
+// own is the error of a chown, but for that of an id which this user namespace does not have: a rootless build that has
+// but one id has one owner.
+func own(err error) error {
+	if errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
 }
 
 // fileMode turns permission bits of stat(2) into Go's.

@@ -106,6 +106,14 @@ func must1[T any](v T, err error) func(t testing.TB) T {
 	}
 }
 
+// oneID tells whether this is a user namespace with no id but root's, where everything is root's.
+func oneID(t testing.TB) bool {
+	t.Helper()
+	text := must1(os.ReadFile("/proc/self/uid_map"))(t)
+	fields := strings.Fields(string(text))
+	return len(fields) == 3 && fields[2] == "1"
+}
+
 // need skips a test that cannot run here, unless it must.
 func need(t testing.TB, what, why string) {
 	t.Helper()

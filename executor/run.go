@@ -138,7 +138,7 @@ func (c *command) run(ctx context.Context, spec runtime.Spec, log io.Writer) (er
 	}
 	defer r.Close()
 	// A command that is not root may open /dev/stdout anew, which asks the pipe's owner.
-	if err := out.Chown(int(spec.User.UID), int(spec.User.GID)); err != nil && !errors.Is(err, os.ErrPermission) && !errors.Is(err, syscall.EINVAL) {
+	if err := own(out.Chown(int(spec.User.UID), int(spec.User.GID))); err != nil {
 		return errors.Join(err, out.Close())
 	}
 	p, err := runtime.Start(ctx, spec, runtime.Stdio{Out: out, Err: out})

@@ -39,6 +39,9 @@ func TestRunSurroundings(t *testing.T) {
 		if test.op.Dir == "" {
 			test.op.Dir = "/"
 		}
+		if test.op.User != "" && oneID(t) {
+			continue
+		}
 		_, got, err := h.do(test.op)
 		if err != nil || got != test.want {
 			t.Errorf("%s: printed %q, %v, want %q", test.name, got, err, test.want)
@@ -178,7 +181,7 @@ func TestRunCancelled(t *testing.T) {
 
 func TestRunEntitlements(t *testing.T) {
 	h := newRunHome(t)
-	host := sh("ls /sys/class/net | wc -l")
+	host := sh("grep -c : /proc/net/dev")
 	host.Network = "host"
 	insecure := sh("grep CapEff /proc/self/status; mount -t tmpfs x /tmp && echo mounted")
 	insecure.Insecure = true
@@ -188,11 +191,8 @@ func TestRunEntitlements(t *testing.T) {
 		}
 	}
 	h.worker.Grants.Allow = []string{"network.host", "security.insecure"}
-	here, err := os.ReadDir("/sys/class/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := h.prints(host), fmt.Sprint(len(here)); got != want {
+	here := must1(os.ReadFile("/proc/thread-self/net/dev"))(t)
+	if got, want := h.prints(host), fmt.Sprint(strings.Count(string(here), ":")); got != want {
 		t.Errorf("%s network interfaces, want the host's %s", got, want)
 	}
 	if got := h.prints(insecure); !strings.HasSuffix(got, "\nmounted") {
@@ -248,7 +248,7 @@ func TestMkdir(t *testing.T) {
 			t.Errorf("%s: layer has %q, want %q", test.name, got, want)
 		}
 		out := h.prints(append(ops, sh("stat -c '%u:%g %a' "+test.op.Path))...)
-		if out != test.owner {
+		if out != test.owner && !oneID(t) {
 			t.Errorf("%s: owner and mode are %s, want %s", test.name, out, test.owner)
 		}
 	}

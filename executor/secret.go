@@ -92,7 +92,7 @@ func (c *command) memoryFile(data []byte, mode os.FileMode, uid, gid uint32) (*o
 		return nil, err
 	}
 	_, err = w.Write(data)
-	if err = errors.Join(err, w.Chown(int(uid), int(gid)), w.Chmod(mode), w.Close()); err != nil {
+	if err = errors.Join(err, own(w.Chown(int(uid), int(gid))), w.Chmod(mode), w.Close()); err != nil {
 		return nil, err
 	}
 	return c.openPath(name)

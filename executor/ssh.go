@@ -139,7 +139,7 @@ func (c *command) listen(
 		served.Wait()
 		return err
 	})
-	if err := errors.Join(os.Chown(name, int(uid), int(gid)), os.Chmod(name, mode)); err != nil {
+	if err := errors.Join(own(os.Chown(name, int(uid), int(gid))), os.Chmod(name, mode)); err != nil {
 		return nil, err
 	}
 	served.Go(func() {

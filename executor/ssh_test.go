@@ -149,6 +149,9 @@ func TestRunMountSSH(t *testing.T) {
 	second := planner.Mount{Type: planner.SSH, ID: "other", Target: "/run/buildkit/ssh_agent.1", Mode: &mode, UID: 5}
 	r, out, err := h.do(sh("echo $SSH_AUTH_SOCK; cd /run/buildkit; stat -c '%F %a %u:%g' *", first, second))
 	want := "/run/buildkit/ssh_agent.0\nsocket 600 0:0\nsocket 660 5:0"
+	if oneID(t) {
+		want = strings.Replace(want, "5:0", "0:0", 1)
+	}
 	if err != nil || out != want {
 		t.Fatalf("printed %q, %v, want %q", out, err, want)
 	}
