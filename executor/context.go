@@ -17,11 +17,11 @@ import (
 	"github.com/forge-build/forge/snapshot"
 )
 
-// A Context is an opened build context. Close gives it back, after the last step that reads it.
+// A Context is a build context that came by stream or network; as in BuildKit, no ignore file applies to it. Close gives
+// it back, after the last step that reads it.
 type Context struct {
 	Tree       snapshot.Tree
 	Dockerfile []byte // if what was given is no context but a build file; Tree is empty then
-	Remote     bool   // came by stream or network, so that its ignore file has not been applied
 	close      closers
 }
 
@@ -64,7 +64,7 @@ func isGitContext(spec string) bool {
 // Open opens what people name by "-" (stdin: a tar or a build file), a repository's address or a URL. The caller opens
 // directories itself, with [snapshot.OpenDir].
 func (o *ContextOpener) Open(ctx context.Context, spec string, stdin io.Reader) (*Context, error) {
-	c := &Context{Remote: true}
+	c := &Context{}
 	var err error
 	switch {
 	case spec == "-":
