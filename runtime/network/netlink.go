@@ -67,6 +67,11 @@ func dial(protocol int) (*conn, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("netlink bind", err)
 	}
+	// The kernel answers at once; what it does not answer must not hang us.
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("netlink timeout", err)
+	}
 	return &conn{fd}, nil
 }
 

@@ -8,11 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	goruntime "runtime"
 	"strings"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/runtime"
 )
@@ -29,68 +28,72 @@ func userMode(ctx context.Context, dir string) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	pid, err := startPasta(ctx, pasta, dir, namespace)
+	stop, err := startPasta(ctx, pasta, dir, namespace)
 	if err != nil {
 		namespace.Close()
 		return nil, err
 	}
-	return &Network{Namespace: namespace, release: func() error { return stop(pid) }}, nil
+	return &Network{Namespace: namespace, release: stop}, nil
 }
 
-// startPasta returns once pasta is in the background and the interface is there. It ends by itself when the file it was
-// given is gone, which is with this process at the latest.
-func startPasta(ctx context.Context, pasta, dir string, namespace *os.File) (pid *os.File, err error) {
-	pidFile := filepath.Join(dir, "pasta-"+strconv.Itoa(os.Getpid())+"-"+strconv.Itoa(int(namespace.Fd())))
-	defer os.Remove(pidFile)
-	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, pasta, "--config-net", "--quiet", "--pid", pidFile,
-		"--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none", "--no-map-gw",
-		"--netns", fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), namespace.Fd()))
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	// The background process keeps its standard error: a file, unlike a pipe, nobody waits for the end of.
-	log, err := os.CreateTemp(dir, "pasta-log-")
+// startPasta returns once the interface is there, with the function that ends pasta.
+func startPasta(ctx context.Context, pasta, dir string, namespace *os.File) (stop func() error, err error) {
+	work, err := os.MkdirTemp(dir, "pasta-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	log, err := os.Create(filepath.Join(work, "log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	defer os.Remove(log.Name())
-	cmd.Stderr = log
-	if err := cmd.Run(); err != nil {
-		if b, _ := os.ReadFile(log.Name()); len(b) > 0 {
-			said.Write(b[:min(len(b), 500)])
+	pid := filepath.Join(work, "pid")
+	cmd := exec.Command(pasta, "--foreground", "--config-net", "--quiet", "--pid", pid,
+		"--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none", "--no-map-gw",
+		// It closes all it inherits but stdio, and drops the privilege to look at files of ours.
+		"--no-netns-quit", "--netns", "/proc/self/fd/0")
+	cmd.Stdin, cmd.Stderr = namespace, log
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	exited := make(chan error, 1)
+	started := make(chan error)
+	go func() {
+		// It is the death of this thread that kills pasta: it has to live as long.
+		goruntime.LockOSThread()
+		defer goruntime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			exited <- cmd.Wait()
 		}
-		return nil, fmt.Errorf("pasta: %w: %s", err, strings.TrimSpace(said.String()))
+	}()
+	if err := <-started; err != nil {
+		return nil, err
 	}
-	b, err := os.ReadFile(pidFile)
-	if err != nil {
-		return nil, fmt.Errorf("pasta: %w", err)
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return nil, fmt.Errorf("pasta: %w", err)
-	}
-	fd, err := unix.PidfdOpen(n, 0)
-	if err != nil {
-		return nil, fmt.Errorf("pasta: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "pasta"), nil
-}
-
-// stop ends a process that is not our child and waits for it, for a second at most.
-func stop(pid *os.File) error {
-	defer pid.Close()
-	err := unix.PidfdSendSignal(int(pid.Fd()), unix.SIGTERM, nil, 0)
-	if err == unix.ESRCH {
+	stop = func() error {
+		_ = cmd.Process.Kill() // there is nothing in it to be put in order
+		<-exited
 		return nil
 	}
-	if err != nil {
-		return os.NewSyscallError("pidfd_send_signal", err)
-	}
-	poll := []unix.PollFd{{Fd: int32(pid.Fd()), Events: unix.POLLIN}}
-	for end := time.Now().Add(time.Second); time.Now().Before(end); {
-		if n, err := unix.Poll(poll, 100); n > 0 || err != nil && err != unix.EINTR {
-			return nil
+	// The number is written when all is ready.
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		if b, err := os.ReadFile(pid); err == nil && bytes.HasSuffix(b, []byte("\n")) {
+			return stop, nil
+		}
+		select {
+		case err := <-exited:
+			said, _ := os.ReadFile(log.Name())
+			return nil, fmt.Errorf("pasta: %w: %s", err, lastLine(said))
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), stop())
+		case <-time.After(wait):
 		}
 	}
-	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(int(pid.Fd()), unix.SIGKILL, nil, 0))
+}
+
+// lastLine of what a program said is why it ended.
+func lastLine(b []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return lines[len(lines)-1]
 }

@@ -1,3 +1,131 @@
 package network
 
-func helperPasta() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// helperPasta calls the server that is its argument from a network made by an ordinary user.
+func helperPasta() {
+	err := runtime.EnterUserNamespace()
+	var n *Network
+	if err == nil {
+		n, err = Prepare(context.Background(), os.Args[1])
+	}
+	if err != nil {
+		fmt.Println("unusable:", err)
+		os.Exit(2)
+	}
+	if len(os.Args) > 3 {
+		fmt.Println("ready")
+		time.Sleep(time.Hour)
+	}
+	seen, err := ask(n.Namespace, netip.MustParseAddrPort(os.Args[2]))
+	if err := errors.Join(err, n.Close()); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	left, _ := os.ReadDir(os.Args[1])
+	fmt.Println(seen, left)
+	os.Exit(0)
+}
+
+func TestPasta(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	if _, err := exec.LookPath("pasta"); err != nil {
+		t.Skip("pasta is not installed")
+	}
+	// Everybody may open it on most machines. Here at least in this mount namespace.
+	tun := filepath.Join(t.TempDir(), "tun")
+	if err := errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mknod(tun, unix.S_IFCHR, int(unix.Mkdev(10, 200))), os.Chmod(tun, 0o666),
+		unix.Mount(tun, "/dev/net/tun", "", unix.MS_BIND, "")); err != nil {
+		t.Skip(err)
+	}
+	server := outside(t)
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	// pasta takes addresses and routes from the interface that has the default route.
+	if err := c.do(addDefaultRoute(netip.MustParseAddr("198.51.100.1"))); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "forge-network-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, path := filepath.Join(dir, "state"), filepath.Join(dir, "helper")
+	if err := errors.Join(os.WriteFile(path, self, 0o755), os.Mkdir(state, 0o755), os.Chown(state, 65534, 65534), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(path, append([]string{state, server.String()}, args...)...)
+		cmd.Env = append(os.Environ(), "NETWORK_TEST_HELPER=pasta")
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		return cmd
+	}
+	cmd := command()
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() == 2 {
+		t.Skipf("%s", out)
+	}
+	if got, want := string(out), "198.51.100.2 []\n"; err != nil || got != want {
+		t.Errorf("%v: %s, want %s", err, got, want)
+	}
+
+	// Killed, it takes pasta with it.
+	cmd = command("die")
+	pipe, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		_, err = io.ReadFull(pipe, make([]byte, 6))
+	}
+	if err != nil || len(running(state)) == 0 {
+		t.Fatalf("pasta does not run: %v", err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for end := time.Now().Add(5 * time.Second); len(running(state)) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("left: %v", running(state))
+		}
+	}
+}
+
+// running are the instances of pasta that were told to write to dir.
+func running(dir string) (list []string) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		if b, _ := os.ReadFile(f); strings.Contains(string(b), "pasta") && strings.Contains(string(b), dir+"/") {
+			list = append(list, f)
+		}
+	}
+	return list
+}
