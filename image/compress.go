@@ -14,6 +14,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // An Algorithm compresses layers.
@@ -130,6 +132,9 @@ func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Desc
 		return err
 	}
 	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := failpoint.At("image.remember.before-rename"); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	return errors.Join(os.Rename(f.Name(), path), f.Close())

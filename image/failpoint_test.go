@@ -3,6 +3,7 @@
 package image
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -85,5 +86,33 @@ func mustListWhole(t *testing.T, point string, l *Layout) {
 		if _, err := l.whole(t.Context(), n.Descriptor); err != nil {
 			t.Errorf("%s: listed and not whole: %v", point, err)
 		}
+	}
+}
+
+// TestFailPointsOfLoad stops a load, and the compression of what it brings, and does both again.
+func TestFailPointsOfLoad(t *testing.T) {
+	source := openLayout(t, t.TempDir())
+	img := writeImage(t, source, "x")
+	tag(t, source, "app", img)
+	archive := save(t, source, SaveOptions{}, "app")
+	for _, point := range []string{"image.load.before-name", "image.publish.before-sync", "image.publish.after-rename", "image.tag.before-rename", "image.remember.before-rename"} {
+		l := openLayout(t, t.TempDir())
+		run := func() error {
+			if _, err := l.Load(t.Context(), bytes.NewReader(archive)); err != nil {
+				return err
+			}
+			_, err := l.Compress(t.Context(), img.Layers()[0], Compression{})
+			return err
+		}
+		t.Setenv("FORGE_FAILPOINT", point+":error")
+		if err := run(); err == nil || !strings.Contains(err.Error(), "fail point "+point) {
+			t.Errorf("%s: %v", point, err)
+		}
+		t.Setenv("FORGE_FAILPOINT", "")
+		mustListWhole(t, point, l)
+		if err := run(); err != nil {
+			t.Errorf("%s: next Load: %v", point, err)
+		}
+		mustFsck(t, l, "")
 	}
 }

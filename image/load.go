@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // Limits for archives of images.
@@ -347,6 +349,9 @@ func (ld *loader) verify(ctx context.Context, images []Named) error {
 
 func (ld *loader) name(ctx context.Context, images []Named) error {
 	for _, n := range images {
+		if err := failpoint.At("image.load.before-name"); err != nil {
+			return err
+		}
 		if err := ld.layout.Tag(ctx, n.Reference, n.Descriptor); err != nil {
 			return err
 		}
