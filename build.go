@@ -89,6 +89,9 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 
 // execute does the steps of a graph.
 func (h *Home) execute(ctx context.Context, o BuildOptions, src *source, g *planner.Graph) (_ *executor.Result, err error) {
+	if o.Epoch == nil {
+		o.Epoch = g.Epoch // an ARG of the build file may set it
+	}
 	worker, err := h.worker(o, src)
 	if err != nil {
 		return nil, err

@@ -89,10 +89,10 @@ func ignoreIn(t snapshot.Tree, buildFile string) ([]string, error) {
 
 func parseIgnore(name string, text []byte) ([]string, error) {
 	patterns, err := parser.ParseIgnore(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if e, ok := errors.AsType[*parser.Error](err); ok {
+		e.Span.File = name
 	}
-	return patterns, nil
+	return patterns, err
 }
 
 // openNamed opens a context that was given a name (--build-context). A directory obeys the .dockerignore in its root.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -33,6 +34,9 @@ type Home struct {
 	lock    *os.File
 	options Options
 
+	networks    networkPool
+	unconnected sync.Once // people have been told that there is no network
+
 	mu        sync.Mutex // guards snapshots
 	snapshots *snapshot.Store
 }
@@ -45,11 +49,12 @@ type Options struct {
 }
 
 // DefaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.
-func DefaultDir(root bool) (string, error) {
+// Root of a user namespace is an ordinary user.
+func DefaultDir() (string, error) {
 	if dir := os.Getenv("FORGE_ROOT"); dir != "" {
 		return filepath.Abs(dir)
 	}
-	if root {
+	if rootless, _ := runtime.Rootless(); !rootless {
 		return "/var/lib/forge", nil
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -65,7 +70,7 @@ func DefaultDir(root bool) (string, error) {
 // Open opens the state directory, making it if there is none. A store of a version that is not known is refused.
 func Open(ctx context.Context, o Options) (h *Home, err error) {
 	if o.Dir == "" {
-		if o.Dir, err = DefaultDir(os.Geteuid() == 0); err != nil {
+		if o.Dir, err = DefaultDir(); err != nil {
 			return nil, err
 		}
 	}
@@ -160,6 +165,7 @@ func (h *Home) Close() error {
 		h.snapshots = nil
 	}
 	h.mu.Unlock()
+	errs = append(errs, h.networks.close())
 	if h.staging != nil {
 		errs = append(errs, h.staging.Close())
 	}

@@ -2,16 +2,82 @@ package forge
 
 import (
 	"context"
+	"errors"
+	"path/filepath"
+	"sync"
 
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
 )
 
-// network is the network that a mode asks for: "none", "host", or the default of this machine.
-func (h *Home) network(_ context.Context, mode string, dns []string) (executor.StepNetwork, error) {
-	switch mode {
-	case "none", "host":
+// machineNetwork is where the bridge that all containers of root share is kept account of.
+const machineNetwork = "/run/forge/network"
+
+// networkDir is where networks are kept account of.
+func (h *Home) networkDir() string {
+	if rootless, _ := runtime.Rootless(); rootless {
+		return filepath.Join(h.Dir, "network")
+	}
+	return machineNetwork
+}
+
+// network is the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if it
+// can be made and else loopback only. note is told why, once for each Home.
+func (h *Home) network(ctx context.Context, mode string, dns []string, note func(string)) (executor.StepNetwork, error) {
+	if mode == "none" || mode == "host" {
 		return executor.StepNetwork{Network: runtime.Network{Mode: mode}, DNS: dns}, nil
 	}
-	return executor.StepNetwork{Network: runtime.Network{Mode: "default"}, DNS: dns}, nil
+	n, err := h.networks.take(ctx, h.networkDir())
+	if err != nil {
+		if ctx.Err() != nil {
+			return executor.StepNetwork{}, context.Cause(ctx)
+		}
+		h.unconnected.Do(func() {
+			if note != nil {
+				note("containers have no network but loopback here: " + err.Error())
+			}
+		})
+		return executor.StepNetwork{Network: runtime.Network{Mode: "none"}, DNS: dns}, nil
+	}
+	return executor.StepNetwork{
+		Network: runtime.Network{Mode: "default", Namespace: n.Namespace}, DNS: dns,
+		Close: func() error { h.networks.give(n); return nil },
+	}, nil
+}
+
+// A networkPool keeps networks for the next container of this process: making one takes longer than most commands, and
+// a command, which may not administer it, leaves it as it was. Safe for concurrent use.
+type networkPool struct {
+	mu   sync.Mutex // guards free
+	free []*network.Network
+}
+
+func (p *networkPool) take(ctx context.Context, dir string) (*network.Network, error) {
+	p.mu.Lock()
+	if last := len(p.free) - 1; last >= 0 {
+		n := p.free[last]
+		p.free = p.free[:last]
+		p.mu.Unlock()
+		return n, nil
+	}
+	p.mu.Unlock()
+	return network.Prepare(ctx, dir)
+}
+
+func (p *networkPool) give(n *network.Network) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, n)
+}
+
+func (p *networkPool) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, n := range p.free {
+		errs = append(errs, n.Close())
+	}
+	p.free = nil
+	return errors.Join(errs...)
 }

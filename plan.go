@@ -13,11 +13,18 @@ import (
 
 // plan reads the source's build file and turns it into a graph for one platform.
 func (h *Home) plan(ctx context.Context, o BuildOptions, src *source, platform ocispec.Platform) (*planner.Graph, error) {
-	file, err := parser.Parse(src.fileName, src.file, parser.Options{})
+	file, err := src.parse(o)
 	if err != nil {
 		return nil, err
 	}
 	return planner.Plan(ctx, file, o.planner(src, platform))
+}
+
+// parse reads the build file.
+func (s *source) parse(o BuildOptions) (*parser.File, error) {
+	return parser.Parse(s.fileName, s.file, parser.Options{
+		Syntax: o.Args["BUILDKIT_SYNTAX"], Check: o.Args["BUILDKIT_DOCKERFILE_CHECK"],
+	})
 }
 
 // planner is the part of the options that the planner needs.
@@ -79,7 +86,7 @@ func (h *Home) Ask(ctx context.Context, o BuildOptions, ask func(*parser.File, p
 		if err != nil {
 			return err
 		}
-		file, err := parser.Parse(src.fileName, src.file, parser.Options{})
+		file, err := src.parse(o)
 		if err != nil {
 			return err
 		}

@@ -20,10 +20,10 @@ func ParsePlatform(s string) (*ocispec.Platform, error) {
 	return &p, nil
 }
 
-// parsePlatforms reads the platforms to build for; none is this machine's.
+// parsePlatforms reads the platforms to build for; none is one, the zero value, which lets the base image decide.
 func parsePlatforms(list []string) ([]ocispec.Platform, error) {
 	if len(list) == 0 {
-		return []ocispec.Platform{thisPlatform()}, nil
+		return []ocispec.Platform{{}}, nil
 	}
 	var all []ocispec.Platform
 	for _, s := range list {

@@ -130,7 +130,7 @@ func (c *container) spec(ctx context.Context, store *snapshot.Store) (spec runti
 	}
 	spec.Env = c.env(spec.Hostname, spec.User.Home)
 	spec.Dir = path.Join("/", firstOf(o.Dir, config.WorkingDir))
-	if c.network, err = c.home.network(ctx, o.Network, o.DNS); err != nil {
+	if c.network, err = c.home.network(ctx, o.Network, o.DNS, o.Note); err != nil {
 		return spec, err
 	}
 	if err := c.mountAll(spec.Hostname, spec.Dir); err != nil {

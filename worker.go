@@ -14,6 +14,11 @@ func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
 	if err != nil {
 		return nil, err
 	}
+	note := func(text string) {
+		if o.Events != nil {
+			o.Events(executor.Event{Kind: executor.Warning, Text: text})
+		}
+	}
 	return &executor.Local{
 		Snapshots: store,
 		Layout:    h.Layout,
@@ -25,7 +30,7 @@ func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
 			Secrets:       o.Secrets,
 			SSH:           o.SSH,
 			CacheMountDir: filepath.Join(h.Dir, "mounts"),
-			Network:       func(ctx context.Context) (executor.StepNetwork, error) { return h.network(ctx, "", nil) },
+			Network:       func(ctx context.Context) (executor.StepNetwork, error) { return h.network(ctx, "", nil, note) },
 			Allow:         o.Allow,
 		},
 	}, nil

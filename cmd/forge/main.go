@@ -51,9 +51,6 @@ type session struct {
 	out, err io.Writer
 }
 
-// root tells whether root runs the command.
-func (s *session) root() bool { return os.Geteuid() == 0 }
-
 // open opens the store.
 func (s *session) open() (*forge.Home, error) { return forge.Open(s.ctx, s.options) }
 
@@ -69,13 +66,29 @@ func (s *session) withHome(do func(*forge.Home) error) (err error) {
 
 func main() {
 	runtime.Main() // before anything else: this process may be the inside of a container to be
-	os.Exit(run(os.Args[1:]))
+	os.Exit(run(os.Args[1:], enter(os.Args[1:])))
+}
+
+// enter makes an ordinary user root of a user namespace, where the command touches layers. What keeps it from that
+// matters only to what needs it: a build without RUN does not.
+func enter(args []string) error {
+	for _, arg := range args {
+		switch arg {
+		case "version", "login", "logout", "copy", "registry", "help", "--help":
+			return nil
+		}
+		if !strings.HasPrefix(arg, "-") {
+			break
+		}
+	}
+	return runtime.EnterUserNamespace()
 }
 
 // usageStatus is what docker exits with when it, and not a command in a container, is at fault.
 const usageStatus = 125
 
-func run(args []string) int {
+// run runs a command line. confined is why this process is not root of a user namespace, if it should be.
+func run(args []string, confined error) int {
 	ctx, signals := newSignals(context.Background())
 	defer signals.stop()
 
@@ -98,6 +111,9 @@ func run(args []string) int {
 		in:      os.Stdin, out: os.Stdout, err: os.Stderr,
 	}
 	err = parsed.Run(s)
+	if err != nil && confined != nil && errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("%w; %w", err, confined)
+	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}

@@ -30,7 +30,7 @@ func (c *serveCmd) Run(s *session) (err error) {
 	if dir == "" {
 		state := s.options.Dir
 		if state == "" {
-			if state, err = forge.DefaultDir(s.root()); err != nil {
+			if state, err = forge.DefaultDir(); err != nil {
 				return err
 			}
 		}

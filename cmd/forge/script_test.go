@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	runtime.Main() // containers that the scripts start begin here
-	testscript.Main(m, map[string]func(){"forge": func() { os.Exit(run(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"forge": func() { os.Exit(run(os.Args[1:], enter(os.Args[1:]))) }})
 }
 
 // TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. There is one

@@ -63,7 +63,7 @@ func (l *labels) plan(g *planner.Graph) {
 	for _, s := range g.Steps {
 		at[s.Stage]++
 		l.order[s] = len(l.order) + 1
-		l.of[s] = fmt.Sprintf("[%s %d/%d] %s", s.Stage, at[s.Stage], total[s.Stage], oneLine(s.Name))
+		l.of[s] = fmt.Sprintf("[%s %d/%d] %s", stageName(s.Stage), at[s.Stage], total[s.Stage], oneLine(s.Name))
 	}
 }
 
@@ -101,4 +101,12 @@ func failureTail(label string, tail []byte) string {
 	}
 	b.WriteString("------\n")
 	return b.String()
+}
+
+// stageName is a stage's name; one without is called by its number.
+func stageName(s string) string {
+	if strings.Trim(s, "0123456789") == "" {
+		return "stage-" + s
+	}
+	return s
 }
