@@ -1,0 +1,134 @@
+package snapshot_test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/snapshottest"
+)
+
+// holds tells a test process to hold a draft in the state directory until it is killed.
+const holds = "FORGE_TEST_HOLD"
+
+// TestHold is the process that TestKill kills.
+func TestHold(t *testing.T) {
+	root := os.Getenv(holds)
+	if root == "" {
+		t.Skip("runs in a process of TestKill")
+	}
+	k := snapshottest.Open(t, root, snapshot.Kind(os.Getenv("FORGE_TEST_KIND")))
+	layer := snapshottest.Commit(t, k, nil, func(r snapshottest.Root) { r.File("d/below", "1") })
+	d, err := k.Store.Draft(t.Context(), []image.Layer{layer}, snapshot.DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := d.Mount(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshottest.NewRoot(t, snapshottest.Path(f)).File("d/new", "1")
+	if _, err := k.Store.Mount(t.Context(), []image.Layer{layer}); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("\nholding")
+	time.Sleep(time.Minute)
+}
+
+// TestKill kills a process that holds a draft: nothing is left mounted, and a sweep takes what is left on the disk.
+func TestKill(t *testing.T) {
+	needRoot(t)
+	for _, kind := range []snapshot.Kind{snapshot.EROFS, snapshot.Overlay, snapshot.Copy} {
+		t.Run(string(kind), func(t *testing.T) {
+			root := t.TempDir()
+			k := snapshottest.Open(t, root, kind)
+			before := readFile(t, "/proc/self/mountinfo")
+			kill := hold(t, root, kind)
+			if now := readFile(t, "/proc/self/mountinfo"); now != before {
+				t.Errorf("mounts while a draft is held: %s, want %s", now, before)
+			}
+			if err := k.Store.Sweep(); err != nil {
+				t.Fatal(err)
+			}
+			drafts := filepath.Join(root, "drafts")
+			if left := names(t, drafts); len(left) != 1 {
+				t.Errorf("drafts beside a process that lives: %q, want its own", left)
+			}
+			kill()
+			if now := readFile(t, "/proc/self/mountinfo"); now != before {
+				t.Errorf("mounts after the process was killed: %s, want %s", now, before)
+			}
+			if left := names(t, drafts); len(left) != 1 {
+				t.Errorf("drafts of a killed process: %q, want one", left)
+			}
+			if err := k.Store.Sweep(); err != nil {
+				t.Fatal(err)
+			}
+			if left := names(t, drafts); len(left) != 0 {
+				t.Errorf("drafts after a sweep: %q, want none", left)
+			}
+		})
+	}
+}
+
+// hold starts a process that holds a draft, and returns what kills it.
+func hold(t *testing.T, root string, kind snapshot.Kind) (kill func()) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestHold$")
+	cmd.Env = append(os.Environ(), holds+"="+root, "FORGE_TEST_KIND="+string(kind))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	killed := false
+	kill = func() {
+		if killed {
+			return
+		}
+		killed = true
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait() // it was killed
+	}
+	t.Cleanup(kill)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if lines.Text() == "holding" {
+			return kill
+		}
+	}
+	t.Fatalf("the process to be killed has ended: %v", lines.Err())
+	return nil
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
