@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
@@ -24,9 +23,6 @@ type View struct {
 	root   []viewFile  // the roots of the layers, as far as they are seen
 
 	parent atomic.Pointer[viewDir] // found last: the next path is often in it too
-
-	mu      sync.Mutex
-	digests map[uint64]digest.Digest // by Inode
 }
 
 var _ Tree = (*View)(nil)
@@ -35,6 +31,7 @@ var _ Tree = (*View)(nil)
 type viewLayer struct {
 	index *index
 	tar   func() (*os.File, error) // opens it once
+	sums  *sumsFile                // content digests; nil: none are remembered
 	close func() error
 }
 
@@ -79,14 +76,16 @@ func (s *Store) viewLayer(ctx context.Context, layer image.Layer) (viewLayer, er
 		opened, err = s.layout.OpenTar(ctx, layer)
 		return opened, err
 	})
+	sums := s.newSums(layer.DiffID, x)
 	closeAll := func() error {
+		_ = sums.save() // lost digests cost time, nothing else
 		err := x.Close()
 		if opened != nil {
 			err = errors.Join(err, opened.Close())
 		}
 		return err
 	}
-	return viewLayer{index: x, tar: tar, close: closeAll}, nil
+	return viewLayer{index: x, tar: tar, sums: sums, close: closeAll}, nil
 }
 
 // open finds the roots.

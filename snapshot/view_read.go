@@ -98,18 +98,21 @@ func (r *contentReader) ReadAt(p []byte, off int64) (n int, err error) {
 // Close does nothing: the tar is the view's.
 func (r *contentReader) Close() error { return nil }
 
-// Digest is that of a regular file's content, remembered for as long as the view is open.
+// Digest is that of a regular file's content. It is remembered, beyond this view's life if the content is big.
 func (v *View) Digest(name string) (digest.Digest, error) {
 	found, err := v.find(name)
 	if err != nil {
 		return "", pathError("digest", name, err)
 	}
 	f := &found[0]
-	v.mu.Lock()
-	d, ok := v.digests[f.inode()]
-	v.mu.Unlock()
-	if ok {
-		return d, nil
+	var sums *sumsFile
+	if f.layer >= 0 {
+		sums = v.layers[f.layer].sums
+	}
+	if sums != nil && f.mode&modeType == modeRegular {
+		if sum, ok := sums.get(f.slot); ok {
+			return digest.NewDigestFromBytes(digest.SHA256, sum[:]), nil
+		}
 	}
 	r, err := v.open1(f)
 	if err != nil {
@@ -119,14 +122,11 @@ func (v *View) Digest(name string) (digest.Digest, error) {
 	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, min(f.size+1, 256<<10))); err != nil {
 		return "", pathError("digest", name, err)
 	}
-	d = digest.NewDigestFromBytes(digest.SHA256, h.Sum(nil))
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.digests == nil {
-		v.digests = make(map[uint64]digest.Digest)
+	var sum [sha256.Size]byte
+	if h.Sum(sum[:0]); sums != nil {
+		sums.put(f.slot, sum, f.size)
 	}
-	v.digests[f.inode()] = d
-	return d, nil
+	return digest.NewDigestFromBytes(digest.SHA256, sum[:]), nil
 }
 
 // Resolve follows the links of name inside the root, the last one too if follow. ".." at the root stays there. The path

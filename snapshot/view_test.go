@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
@@ -233,4 +234,63 @@ func TestViewHeals(t *testing.T) {
 	if _, err := s.View(context.Background(), []image.Layer{layer}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a layer that is not here: %v", err)
 	}
+}
+
+// Digests of contents outlive the view, and a file of them that is not whole is not believed.
+func TestViewDigest(t *testing.T) {
+	s := openStore(t)
+	text := strings.Repeat("some text ", 50000)
+	layer := commitOps(t, s, "a="+text, "b=", "d/", "l->a")
+	other := commitOps(t, s, "c="+text+text)
+	path := s.snapshotPath(layer.DiffID, ".sums")
+	check := func(when string, known bool) {
+		t.Helper()
+		v, err := s.View(context.Background(), []image.Layer{layer, other})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		found, err := v.find("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := v.layers[1].sums.get(found[0].slot); ok != known {
+			t.Errorf("%s: digest known: %v", when, ok)
+		}
+		for name, content := range map[string]string{"a": text, "b": "", "c": text + text} {
+			if d, err := v.Digest(name); err != nil || d != digest.FromString(content) {
+				t.Errorf("%s: Digest(%s) = %s, %v", when, name, d, err)
+			}
+		}
+		for name, want := range map[string]error{"d": unix.EISDIR, "l": unix.EINVAL, "x": fs.ErrNotExist, ".": unix.EISDIR} {
+			if _, err := v.Digest(name); !errors.Is(err, want) {
+				t.Errorf("%s: Digest(%s): %v, want %v", when, name, err, want)
+			}
+		}
+	}
+	publish := func() {
+		t.Helper()
+		if err := s.layout.Publish(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("first", false)
+	check("staged", true)
+	publish()
+	check("published", true)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-40]++
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("damaged", false)
+	publish()
+	check("written again", true)
+	if err := os.Rename(s.snapshotPath(other.DiffID, ".sums"), path); err != nil {
+		t.Fatal(err)
+	}
+	check("of another layer", false)
 }
