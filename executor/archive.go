@@ -211,16 +211,16 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 		}
 		return nil // the destination keeps its mode and owner
 	}
-	dir, err := u.parent(path.Dir(name))
+	dir, err := u.parent(path.Dir(name), h.ModTime)
 	if err != nil {
 		return err
 	}
 	target := path.Join(dir, path.Base(name))
-	there, err := u.c.lookup(target)
+	there, ok, err := u.c.lookup(target)
 	if err != nil {
 		return err
 	}
-	if there != nil && (!isDir(there) || h.Typeflag != tar.TypeDir) {
+	if ok && (!isDir(&there) || h.Typeflag != tar.TypeDir) {
 		if h.Typeflag == tar.TypeLink { // of itself, or of something in what it replaces
 			if from, err := u.source(h.Linkname); err != nil || from == target {
 				return err
@@ -273,7 +273,7 @@ func (u *unpacker) lstat(name string) (snapshot.Entry, error) {
 }
 
 // parent makes the missing directories of a name, and returns where it is with links followed beneath the archive's root.
-func (u *unpacker) parent(name string) (string, error) {
+func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 	at := "."
 	if name == "." {
 		return u.root, nil
@@ -283,7 +283,7 @@ func (u *unpacker) parent(name string) (string, error) {
 		e, err := u.lstat(next)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			dir := snapshot.Entry{Name: elem, Mode: syscall.S_IFDIR | 0o755, Nlink: 2, ModTime: time.Unix(0, 0)}
+			dir := snapshot.Entry{Name: elem, Mode: syscall.S_IFDIR | 0o755, Nlink: 2, ModTime: mtime}
 			if err := u.c.changes.Put(path.Join(u.root, next), dir, snapshot.Content{}); err != nil {
 				return "", err
 			}

@@ -40,7 +40,7 @@ func (it *item) rel() string {
 	if it.depth == 0 {
 		return "."
 	}
-	return path.Join(it.dir, it.entry.Name)
+	return join(it.dir, it.entry.Name)
 }
 
 // selections finds what a source means in tree. A wildcard may mean nothing; a literal path that is not there is a
@@ -98,7 +98,7 @@ func exists(tree snapshot.Tree, name string) error {
 func (s *selection) isDir() bool { return s.entry.Mode&syscall.S_IFMT == syscall.S_IFDIR }
 
 // path is where it is in the selection's tree.
-func (s *selection) path(it *item) string { return path.Join(s.root, it.rel()) }
+func (s *selection) path(it *item) string { return join(s.root, it.rel()) }
 
 // load reads ahead what a walk will need, where that is faster than one directory after the other.
 func (s *selection) load(ctx context.Context) error {
@@ -134,6 +134,7 @@ type selector struct {
 	fn               func(it *item) error
 	include, exclude *patterns
 	pending          []item // directories above, not selected and not yet handed out
+	it               item   // the one that is handed out: there are too many to make each
 }
 
 // dir walks a directory, relative to the selection's root, whose files are at depth.
@@ -141,41 +142,44 @@ func (w *selector) dir(rel string, depth int, include, exclude matched) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	return list(w.sel.tree, path.Join(w.sel.root, rel), func(e *snapshot.Entry, sum *fileSum) error {
-		it := item{dir: rel, entry: e, sum: sum, depth: depth}
-		isDir := e.Mode&syscall.S_IFMT == syscall.S_IFDIR
+	return list(w.sel.tree, join(w.sel.root, rel), func(e *snapshot.Entry, sum *fileSum) error {
+		w.it = item{dir: rel, entry: e, sum: sum, depth: depth}
 		if w.include == nil && w.exclude == nil { // the common case, and the one that has to be fast
-			if err := w.fn(&it); err != nil || !isDir {
+			if err := w.fn(&w.it); err != nil || !isDir(e) {
 				return err
 			}
-			return w.dir(it.rel(), depth+1, matched{}, matched{})
+			return w.dir(join(rel, e.Name), depth+1, matched{}, matched{})
 		}
-		name := it.rel()
-		in, include, err := w.include.match(name, include, true)
-		if err != nil {
-			return err
-		}
-		out, exclude, err := w.exclude.match(name, exclude, false)
-		if err != nil {
-			return err
-		}
-		if in && !out {
-			if err := w.emit(&it); err != nil {
-				return err
-			}
-		}
-		if !isDir || out && !w.exclude.mayReach(name, true) || !in && !w.include.mayReach(name, false) {
-			return nil
-		}
-		if !in || out {
-			it.onPath = true
-			entry := *e
-			it.entry = &entry
-			w.pending = append(w.pending, it)
-			defer func(n int) { w.pending = w.pending[:min(n, len(w.pending))] }(len(w.pending) - 1)
-		}
-		return w.dir(name, depth+1, include, exclude)
+		return w.matching(w.it, include, exclude)
 	})
+}
+
+// matching hands out an item if the patterns let it, and walks it if they may let something in it.
+func (w *selector) matching(it item, include, exclude matched) error {
+	name := it.rel()
+	in, include, err := w.include.match(name, include, true)
+	if err != nil {
+		return err
+	}
+	out, exclude, err := w.exclude.match(name, exclude, false)
+	if err != nil {
+		return err
+	}
+	if in && !out {
+		if err := w.emit(&it); err != nil {
+			return err
+		}
+	}
+	if !isDir(it.entry) || out && !w.exclude.mayReach(name, true) || !in && !w.include.mayReach(name, false) {
+		return nil
+	}
+	if !in || out {
+		entry := *it.entry
+		it.entry, it.onPath = &entry, true
+		w.pending = append(w.pending, it)
+		defer func(n int) { w.pending = w.pending[:min(n, len(w.pending))] }(len(w.pending) - 1)
+	}
+	return w.dir(name, it.depth+1, include, exclude)
 }
 
 // emit hands out an item, after the directories above it that were not yet.

@@ -40,7 +40,7 @@ func (c *copier) copy(ctx context.Context, sel *selection, dest string) error {
 		return err
 	}
 	return sel.walk(ctx, func(it *item) error {
-		return c.item(sel, it, path.Join(target, it.rel()))
+		return c.item(sel, it, join(target, it.rel()))
 	})
 }
 
@@ -64,9 +64,9 @@ func (c *copier) target(sel *selection, dest string) (string, error) {
 	if sel.isDir() {
 		return target, c.mkdirAll(target, c.mode.ofParents(), sel.entry.ModTime)
 	}
-	if e, err := c.lookup(target); err != nil {
+	if e, ok, err := c.lookup(target); err != nil {
 		return "", err
-	} else if e != nil && isDir(e) {
+	} else if ok && isDir(&e) {
 		target = path.Join(target, sel.base)
 	}
 	return target, c.mkdirAll(path.Dir(target), c.mode.ofParents(), sel.entry.ModTime)
@@ -81,16 +81,13 @@ func (c *copier) resolve(name string) (string, error) {
 	return p, nil
 }
 
-// lookup is nil if there is nothing at p.
-func (c *copier) lookup(p string) (*snapshot.Entry, error) {
-	e, err := c.changes.Lookup(p)
+// lookup finds what is at p, if anything is.
+func (c *copier) lookup(p string) (e snapshot.Entry, ok bool, err error) {
+	e, err = c.changes.Lookup(p)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return e, false, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &e, nil
+	return e, err == nil, err
 }
 
 // lookupBelow finds what is at p and has not been changed.
@@ -112,12 +109,12 @@ func (c *copier) lookupBelow(p string) (snapshot.Entry, error) {
 // mkdirAll makes the missing directories of a resolved path. They get the time of what they are made for, not of the
 // clock: the same files make the same layer.
 func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
-	e, err := c.lookup(p)
+	e, ok, err := c.lookup(p)
 	if err != nil {
 		return err
 	}
-	if e != nil {
-		if !isDir(e) {
+	if ok {
+		if !isDir(&e) {
 			return &fs.PathError{Op: "mkdir", Path: "/" + p, Err: syscall.ENOTDIR}
 		}
 		return nil
@@ -136,25 +133,25 @@ func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
 
 // item puts one file to where it goes.
 func (c *copier) item(sel *selection, it *item, target string) error {
-	there, err := c.lookup(target)
+	there, ok, err := c.lookup(target)
 	if err != nil {
 		return err
 	}
 	if !isDir(it.entry) {
-		if there != nil && isDir(there) {
+		if ok && isDir(&there) {
 			return fmt.Errorf("cannot replace to directory /%s with file", target)
 		}
 		return c.put(sel, it, target, c.made(it.entry))
 	}
 	e := c.made(it.entry)
 	switch {
-	case there == nil:
-	case !isDir(there):
+	case !ok:
+	case !isDir(&there):
 		return fmt.Errorf("cannot copy to non-directory: /%s", target)
 	case it.depth == 0:
 		return nil // the directory's own mode and owner are not for what it is copied to
 	case it.onPath:
-		e = *there
+		e = there
 		e.Mode = it.entry.Mode
 	default:
 		e.Xattrs = mergeXattrs(there.Xattrs, e.Xattrs)

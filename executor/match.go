@@ -89,6 +89,17 @@ func inTree(p string) string {
 	return p
 }
 
+// join is path.Join of two clean relative paths.
+func join(dir, name string) string {
+	switch {
+	case dir == ".":
+		return name
+	case name == ".":
+		return dir
+	}
+	return dir + "/" + name
+}
+
 // A NotFoundError tells that a source of a COPY is not there.
 type NotFoundError struct {
 	Path   string // as it was looked for, absolute

@@ -200,22 +200,18 @@ func (d *Dir) ReadDir(name string) ([]Entry, error) {
 }
 
 // List calls fn for every file of a directory in the order of names, with its digest if that is known (nil otherwise).
-// Both are overwritten by the next: it is ReadDir and Digest without the garbage.
+// The Entry is overwritten by the next: it is ReadDir and Digest without the garbage.
 func (d *Dir) List(name string, fn func(e *Entry, sum *[sha256.Size]byte) error) error {
 	n, err := d.dir("readdir", name)
 	if err != nil {
 		return err
 	}
 	var e Entry
-	var buf [sha256.Size]byte
 	for i := range n.files {
 		n.files[i].entry(n, &e)
 		var sum *[sha256.Size]byte
 		if e.Mode&unix.S_IFMT == unix.S_IFREG {
-			var ok bool
-			if buf, ok = d.known(&n.files[i]); ok {
-				sum = &buf
-			}
+			sum = d.known(&n.files[i])
 		}
 		if err := fn(&e, sum); err != nil {
 			return err
@@ -226,7 +222,7 @@ func (d *Dir) List(name string, fn func(e *Entry, sum *[sha256.Size]byte) error)
 
 // Resolve implements [Tree].
 func (d *Dir) Resolve(name string, follow bool) (string, error) {
-	return resolveDir(d.Lstat, name, follow)
+	return ResolveIn(d.Lstat, name, follow)
 }
 
 // Digest implements [Tree].
@@ -241,9 +237,9 @@ func (d *Dir) Digest(name string) (digest.Digest, error) {
 // maxLinks is how many links may be followed on the way to one file, as in the kernel.
 const maxLinks = 40
 
-// resolveDir is [Tree.Resolve] over anything that has an lstat. A missing component counts as a directory, so that ".."
+// ResolveIn is [Tree.Resolve] over anything that has an lstat which follows no links. A missing component counts as a directory, so that ".."
 // leads out of it again.
-func resolveDir(lstat func(string) (Entry, error), name string, follow bool) (string, error) {
+func ResolveIn(lstat func(string) (Entry, error), name string, follow bool) (string, error) {
 	done, rest := ".", name
 	var missing error
 	for links := 0; rest != ""; {

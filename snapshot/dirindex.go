@@ -123,8 +123,8 @@ func (x *dirIndex) parse(b []byte) bool {
 func (x *dirIndex) count() uint32 { return uint32(len(x.records) / indexRecord) }
 
 // sum is the digest of record i.
-func (x *dirIndex) sum(i uint32) [sha256.Size]byte {
-	return [sha256.Size]byte(x.records[uint64(i)*indexRecord+40:])
+func (x *dirIndex) sum(i uint32) *[sha256.Size]byte {
+	return (*[sha256.Size]byte)(x.records[uint64(i)*indexRecord+40:])
 }
 
 // find returns 1 + the number of the record of k, or 0.

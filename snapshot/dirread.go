@@ -146,23 +146,24 @@ func (d *Dir) Sum(name string) ([sha256.Size]byte, error) {
 	if err != nil {
 		return [sha256.Size]byte{}, err
 	}
-	if sum, ok := d.known(f); ok {
-		return sum, nil
+	if sum := d.known(f); sum != nil {
+		return *sum, nil
 	}
 	return d.hash(f, n, make([]byte, hashBuffer))
 }
 
-// known is the digest of f if it is remembered.
-func (d *Dir) known(f *dirFile) (sum [sha256.Size]byte, ok bool) {
+// known is the digest of f if it is remembered, and nil otherwise. It lies where it is remembered and may be read until
+// the Dir is closed.
+func (d *Dir) known(f *dirFile) *[sha256.Size]byte {
 	switch at := atomic.LoadUint32(&f.sum); {
 	case at == 0:
-		return sum, false
+		return nil
 	case at <= d.index.count():
-		return d.index.sum(at - 1), true
+		return d.index.sum(at - 1)
 	default:
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return d.sums[^at].sum, true
+		return &d.sums[^at].sum // an older array keeps its content when sums grows
 	}
 }
 
@@ -209,7 +210,7 @@ func (d *Dir) Hash(ctx context.Context, names []string) error {
 				if err != nil {
 					return err
 				}
-				if _, ok := d.known(f); ok {
+				if d.known(f) != nil {
 					continue
 				}
 				if _, err := d.hash(f, n, buf); err != nil {
