@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // publishEvery is how often layers are made durable while steps go on: seldom enough to cost little (a sync takes
@@ -98,6 +99,10 @@ func (p *publisher) flush() {
 		return
 	}
 	for _, f := range batch {
+		if p.err = failpoint.At("executor.publish.before-put"); p.err != nil {
+			p.cancel(p.err)
+			return
+		}
 		if err := p.store.Put(f.key, f.entry); err != nil && p.unremembered == nil {
 			p.unremembered = fmt.Errorf("remembering %s: %w", f.entry.Name, err)
 		}

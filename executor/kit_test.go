@@ -37,7 +37,7 @@ func newHome(t testing.TB) *home {
 	h := &home{t: t, dir: t.TempDir()}
 	staging := must1(image.OpenStaging(h.dir))(t)
 	h.layout = must1(image.OpenLayout(h.dir, staging))(t)
-	snapshots := must1(snapshot.Open(h.dir, h.layout, snapshot.Options{}))(t)
+	snapshots := must1(snapshot.Open(h.dir, h.layout, snapshot.Options{Kind: snapshot.Kind(os.Getenv("FORGE_SNAPSHOTTER"))}))(t)
 	h.cache = must1(cache.Open(filepath.Join(h.dir, "cache")))(t)
 	h.worker = &Local{
 		Snapshots: snapshots, Layout: h.layout, Cache: h.cache,

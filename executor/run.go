@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
@@ -37,6 +38,9 @@ func (w *Local) doRun(ctx context.Context, job Job, op *planner.Run, log io.Writ
 		return layer, err
 	}
 	if err := c.run(ctx, spec, log); err != nil {
+		return layer, err
+	}
+	if err := failpoint.At("executor.run.before-commit"); err != nil {
 		return layer, err
 	}
 	return draft.Commit(ctx, w.Epoch)
