@@ -60,6 +60,9 @@ func readNames(fd int, buf []byte) ([]string, error) {
 			}
 			b = b[length:]
 		}
+		if len(names) > maxEntries {
+			return nil, errTooMany
+		}
 	}
 }
 

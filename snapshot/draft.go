@@ -31,6 +31,7 @@ type Draft struct {
 	upper *os.File // what has been written: overlayfs's upper directory, or a whole copy
 	whole bool     // upper is a whole copy
 	root  *os.File // detached mount
+	own   *os.File // the same, for Mountpoint
 	made  []mountpoint
 	known map[uint64]unix.Timespec // of a copy: ctimes of files as they were copied, by inode
 }
@@ -186,11 +187,11 @@ func (d *Draft) Close() error {
 	if d.below != nil {
 		errs = append(errs, d.below.Close())
 	}
-	root, upper, dir := d.root, d.upper, d.dir
-	d.made, d.below, d.root, d.upper, d.dir = nil, nil, nil, nil, ""
+	files, dir := []*os.File{d.own, d.root, d.upper}, d.dir
+	d.made, d.below, d.own, d.root, d.upper, d.dir = nil, nil, nil, nil, nil, ""
 	free := func() error {
 		var errs []error
-		for _, f := range []*os.File{root, upper} {
+		for _, f := range files {
 			if f != nil {
 				errs = append(errs, f.Close())
 			}

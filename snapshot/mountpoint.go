@@ -26,6 +26,9 @@ func (m mountpoint) close() error { return closeFD(m.parent) }
 // unless keep; or unless somebody has put something there. It fails if path is a directory and dir is false, or the other
 // way round.
 func (d *Draft) Mountpoint(p string, dir, keep bool) (string, error) {
+	if err := d.openOwn(); err != nil {
+		return "", err
+	}
 	fd, err := d.makePath(path.Join("/", p), dir, keep, 0)
 	if err != nil {
 		return "", fmt.Errorf("mount point %s: %w", p, err)
@@ -46,6 +49,23 @@ func (d *Draft) Mountpoint(p string, dir, keep bool) (string, error) {
 		return "", fmt.Errorf("mount point %s: %w", p, err)
 	}
 	return resolved, nil
+}
+
+// openOwn opens a mount of the draft that nobody else has. On the other one, what is mounted on the mount points may stay
+// for a while after the process that used it has ended, and would be found in their place.
+func (d *Draft) openOwn() error {
+	if d.own != nil {
+		return nil
+	}
+	fd, err := cloneDir(int(d.root.Fd()), false)
+	if err != nil { // kernels before 6.15 do not clone what is detached
+		fd, err = unix.FcntlInt(d.root.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	}
+	if err != nil {
+		return fmt.Errorf("mount points: %w", err)
+	}
+	d.own = os.NewFile(uintptr(fd), "draft")
+	return nil
 }
 
 // makePath opens p, an absolute clean path within the root, making what is missing.
@@ -85,7 +105,7 @@ func (d *Draft) openInRoot(p string) (int, error) {
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	for {
-		fd, err := unix.Openat2(int(d.root.Fd()), p, &how)
+		fd, err := unix.Openat2(int(d.own.Fd()), p, &how)
 		// EAGAIN: something on the machine was renamed while ".." was resolved, so the kernel cannot vouch for it.
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return fd, err
