@@ -104,6 +104,11 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *source, g *plan
 	if err != nil {
 		return nil, err
 	}
+	if o.Squash {
+		if err := h.squash(ctx, o, g, result); err != nil {
+			return nil, err
+		}
+	}
 	return result, src.resolver.FetchLayers(ctx, result.Layers) // what is listed is whole
 }
 

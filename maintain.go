@@ -214,7 +214,7 @@ func (h *Home) heldByCache() ([]ocispec.Descriptor, error) {
 	var keep []ocispec.Descriptor
 	for _, r := range records {
 		if r.Entry.Layer.DiffID != "" {
-			keep = append(keep, r.Entry.Layer.Blob)
+			keep = append(keep, r.Entry.Layer.Blob, ocispec.Descriptor{Digest: r.Entry.Layer.DiffID})
 		}
 	}
 	return keep, nil

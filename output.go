@@ -103,11 +103,6 @@ func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, resul
 func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Result) error {
 	var manifests []ocispec.Descriptor
 	for _, result := range results {
-		if o.Squash {
-			if err := h.squash(ctx, o, result); err != nil {
-				return fmt.Errorf("squash: %w", err)
-			}
-		}
 		img, err := h.Layout.Write(ctx, result.Config, result.Layers, o.Annotations)
 		if err != nil {
 			return err

@@ -15,7 +15,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -84,11 +83,10 @@ func (h *Home) compareImages(ctx context.Context, a, b *image.Image) (difference
 	if a.ID() == b.ID() {
 		return nil, nil
 	}
-	worker, err := h.worker(BuildOptions{}, &source{resolver: &resolver{home: h}})
+	store, err := h.Snapshots()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, worker.Close()) }()
 	before, after := a.Layers(), b.Layers()
 	if len(before) != len(after) {
 		differences = append(differences, fmt.Sprintf("%d layers, then %d", len(before), len(after)))
@@ -97,12 +95,12 @@ func (h *Home) compareImages(ctx context.Context, a, b *image.Image) (difference
 		if before[i].DiffID == after[i].DiffID {
 			continue
 		}
-		changes, err := worker.Compare(ctx, before[i], after[i])
+		changes, err := compareLayers(ctx, store, before[i], after[i])
 		if err != nil {
 			return nil, err
 		}
 		for _, c := range changes {
-			differences = append(differences, fmt.Sprintf("layer %d: %s%s", i+1, c, likelyCause(c)))
+			differences = append(differences, fmt.Sprintf("layer %d: /%s%s", i+1, c, likelyCause(c)))
 		}
 	}
 	if !slices.EqualFunc(a.Config.History, b.Config.History, sameMoment) {
@@ -118,12 +116,28 @@ func sameMoment(a, b ocispec.History) bool {
 	return a.Created == b.Created || a.Created != nil && b.Created != nil && a.Created.Equal(*b.Created)
 }
 
+// compareLayers lists the files that differ between two layers, each seen alone.
+func compareLayers(ctx context.Context, store *snapshot.Store, a, b image.Layer) (_ []snapshot.Difference, err error) {
+	var views [2]*snapshot.View
+	for i, l := range []image.Layer{a, b} {
+		v, err := store.View(ctx, []image.Layer{l})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, v.Close()) }()
+		views[i] = v
+	}
+	return snapshot.Compare(ctx, views[0], views[1])
+}
+
 // likelyCause guesses from a difference what made it.
-func likelyCause(change string) string {
+func likelyCause(d snapshot.Difference) string {
 	switch {
-	case strings.HasSuffix(change, "mtime") || strings.Contains(change, "time"):
-		return " (files made by a RUN are as old as the build: set SOURCE_DATE_EPOCH)"
-	case strings.HasSuffix(change, ".pyc"), strings.Contains(change, "/var/cache/"), strings.Contains(change, "/var/log/"):
+	case len(d.What) == 1 && d.What[0] == "mtime":
+		return " (it is as old as the build: set SOURCE_DATE_EPOCH)"
+	case strings.HasSuffix(d.Path, ".pyc"):
+		return " (python writes the time of its source into it: set PYTHONDONTWRITEBYTECODE=1)"
+	case strings.HasPrefix(d.Path, "var/cache/"), strings.HasPrefix(d.Path, "var/log/"), strings.HasPrefix(d.Path, "tmp/"):
 		return " (a cache or log that a tool left: remove it in the same RUN)"
 	}
 	return ""
@@ -134,5 +148,3 @@ func hexOf(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
 }
-
-var _ executor.Worker = (*executor.Local)(nil)

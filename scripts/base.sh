@@ -11,7 +11,7 @@ fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 root=$dir/root
-mkdir -p "$root/bin" "$root/etc" "$root/root" "$root/tmp" "$root/usr/bin" "$root/usr/sbin" "$root/sbin" "$root/home" "$root/var"
+mkdir -p "$root/bin" "$root/etc" "$root/root" "$root/tmp" "$root/usr/bin" "$root/usr/sbin" "$root/sbin" "$root/home" "$root/var" "$root/proc" "$root/sys" "$root/dev"
 chmod 1777 "$root/tmp"
 cp "$busybox" "$root/bin/busybox"
 for applet in $("$busybox" --list); do

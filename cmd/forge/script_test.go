@@ -99,7 +99,7 @@ func busyboxTar(ts *testscript.TestScript) []byte {
 		_, err := w.Write([]byte(content))
 		ts.Check(err)
 	}
-	for _, dir := range []string{"bin", "etc", "root", "tmp"} {
+	for _, dir := range []string{"bin", "dev", "etc", "proc", "root", "sys", "tmp"} {
 		mode := int64(0o755)
 		if dir == "tmp" {
 			mode = 0o1777
