@@ -24,82 +24,138 @@ const (
 	bpfReturn  = unix.BPF_RET | unix.BPF_K
 )
 
+// maxInstructions of a filter (BPF_MAXINSNS).
+const maxInstructions = 4096
+
+// enosys is how a kernel answers that does not know a call.
+const enosys = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+
+// An assembler makes a filter from its end to its beginning, since jumps only go forward: what they lead to is there
+// already. A label is how many instructions there are from it to the end.
+type assembler struct {
+	code    []unix.SockFilter // the last one first
+	answers map[uint32]int    // labels of returns
+}
+
+func (a *assembler) emit(i unix.SockFilter) (label int) {
+	a.code = append(a.code, i)
+	return len(a.code)
+}
+
+// near returns a label for target that a conditional jump reaches from one of the next two instructions.
+func (a *assembler) near(target int) int {
+	if len(a.code)+1-target < 256 {
+		return target
+	}
+	return a.emit(unix.SockFilter{Code: bpfJump, K: uint32(len(a.code) - target)})
+}
+
+// branch goes to one label if a comparison of what is loaded holds, and to another if not.
+func (a *assembler) branch(jump uint16, k uint32, yes, no int) int {
+	yes = a.near(yes)
+	no = a.near(no)
+	return a.emit(unix.SockFilter{Code: jump, K: k, Jt: uint8(len(a.code) - yes), Jf: uint8(len(a.code) - no)})
+}
+
+// answer returns an action. One return serves all that can reach it.
+func (a *assembler) answer(action uint32) int {
+	if label, ok := a.answers[action]; ok && len(a.code)+2-label < 256 {
+		return label
+	}
+	a.answers[action] = a.emit(unix.SockFilter{Code: bpfReturn, K: action})
+	return a.answers[action]
+}
+
 // compile makes the kernel's form of the filter: one binary search over the numbers an architecture. The kernel runs a
 // filter for every number when it is loaded, so that a list of comparisons costs ten times as much.
 func (f *filter) compile() ([]unix.SockFilter, error) {
-	native := f.architecture(&f.native, f.newest[0])
-	prog := []unix.SockFilter{{Code: bpfLoad, K: dataArch}}
-	prog = append(prog, unless(bpfEqual, auditNative, native)...)
+	a := &assembler{code: make([]unix.SockFilter, 0, 512), answers: map[uint32]int{}}
+	other := a.answer(unix.SECCOMP_RET_KILL_PROCESS)
 	if f.both {
-		prog = append(prog, unless(bpfEqual, auditCompat, f.architecture(&f.compat, f.newest[1]))...)
+		compat := f.architecture(a, &f.compat)
+		other = a.branch(bpfEqual, auditCompat, compat, other)
 	}
-	prog = append(prog, ret(unix.SECCOMP_RET_KILL_PROCESS))
-	if len(prog) > 4096 { // BPF_MAXINSNS
+	native := f.architecture(a, &f.native)
+	a.branch(bpfEqual, auditNative, native, other)
+	a.emit(unix.SockFilter{Code: bpfLoad, K: dataArch})
+	if len(a.code) > maxInstructions {
 		return nil, errors.New("too many rules")
 	}
-	return prog, nil
+	slices.Reverse(a.code)
+	return a.code, nil
+}
+
+// A span is a row of calls about which the same is decided: by one action, or by the rules of one call.
+type span struct {
+	first  uint32
+	action uint32
+	rules  []callRule
+}
+
+// spans are the rows of one architecture's calls, to the last number there is. What the profile is too old to know is
+// answered as an old kernel would, so that programs fall back on what it does know.
+func (f *filter) spans(calls *callRules) []span {
+	newest, unknown := calls.newest, enosys
+	if f.action == unix.SECCOMP_RET_ALLOW || f.action == unix.SECCOMP_RET_LOG {
+		newest, unknown = maxSyscall-1, f.action
+	}
+	list := make([]span, 0, 160)
+	add := func(first, action uint32, rules []callRule) {
+		n := len(list)
+		if n == 0 || rules != nil || list[n-1].rules != nil || list[n-1].action != action {
+			list = append(list, span{first, action, rules})
+		}
+	}
+	for n := range newest + 1 {
+		switch {
+		case calls.rules[n] != nil:
+			add(uint32(n), f.action, calls.rules[n])
+		case calls.decided[n]:
+			add(uint32(n), calls.action[n], nil)
+		default:
+			add(uint32(n), f.action, nil)
+		}
+	}
+	add(uint32(newest)+1, unknown, nil)
+	if x32Bit != 0 {
+		add(x32Bit, enosys, nil)
+	}
+	return list
+}
+
+// architecture decides about one architecture's calls.
+func (f *filter) architecture(a *assembler, calls *callRules) int {
+	spans := f.spans(calls)
+	var search func(lo, hi int) int
+	search = func(lo, hi int) int {
+		if hi-lo == 1 {
+			return a.decide(&spans[lo])
+		}
+		mid := (lo + hi) / 2
+		above, below := search(mid, hi), search(lo, mid)
+		return a.branch(bpfAtLeast, spans[mid].first, above, below)
+	}
+	if root := search(0, len(spans)); root != len(a.code) {
+		a.emit(unix.SockFilter{Code: bpfJump, K: uint32(len(a.code) - root)})
+	}
+	return a.emit(unix.SockFilter{Code: bpfLoad, K: dataNumber})
+}
+
+// decide answers for a span: the first rule whose conditions are met counts, the action where none is.
+func (a *assembler) decide(s *span) int {
+	if s.rules == nil {
+		return a.answer(s.action)
+	}
+	a.emit(ret(s.action))
+	for _, r := range slices.Backward(s.rules) {
+		for _, i := range slices.Backward(r.code()) {
+			a.emit(i)
+		}
+	}
+	return len(a.code)
 }
 
 func ret(action uint32) unix.SockFilter { return unix.SockFilter{Code: bpfReturn, K: action} }
-
-// unless is code that skips block where a comparison of what is loaded does not hold.
-func unless(jump uint16, k uint32, block []unix.SockFilter) []unix.SockFilter {
-	return append(branch(jump, k, len(block)), block...)
-}
-
-// branch goes on after itself where the comparison holds, and n instructions further on where it does not.
-func branch(jump uint16, k uint32, n int) []unix.SockFilter {
-	if n < 256 {
-		return []unix.SockFilter{{Code: jump, K: k, Jf: uint8(n)}}
-	}
-	// Conditional jumps reach 255 instructions.
-	return []unix.SockFilter{{Code: jump, K: k, Jt: 1}, {Code: bpfJump, K: uint32(n)}}
-}
-
-// architecture decides about one architecture's calls. What the profile is too old to know is answered as an old kernel
-// would, so that programs fall back on what it does know.
-func (f *filter) architecture(rules *callRules, newest int) []unix.SockFilter {
-	unknown := uint32(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
-	if f.action == unix.SECCOMP_RET_ALLOW || f.action == unix.SECCOMP_RET_LOG {
-		newest, unknown = len(rules)-1, f.action
-	}
-	type span struct {
-		first uint32
-		code  []unix.SockFilter
-	}
-	var spans []span
-	for n := range newest + 1 {
-		code := f.call(rules[n])
-		if len(spans) == 0 || !slices.Equal(spans[len(spans)-1].code, code) {
-			spans = append(spans, span{uint32(n), code})
-		}
-	}
-	spans = append(spans, span{uint32(newest) + 1, []unix.SockFilter{ret(unknown)}})
-	if x32Bit != 0 {
-		spans = append(spans, span{x32Bit, []unix.SockFilter{ret(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))}})
-	}
-	var search func(lo, hi int) []unix.SockFilter
-	search = func(lo, hi int) []unix.SockFilter {
-		if hi-lo == 1 {
-			return spans[lo].code
-		}
-		mid := (lo + hi) / 2
-		return append(unless(bpfAtLeast, spans[mid].first, search(mid, hi)), search(lo, mid)...)
-	}
-	return append([]unix.SockFilter{{Code: bpfLoad, K: dataNumber}}, search(0, len(spans))...)
-}
-
-// call decides about one call: the first rule whose conditions are met counts.
-func (f *filter) call(rules []callRule) []unix.SockFilter {
-	var code []unix.SockFilter
-	for _, r := range rules {
-		code = append(code, r.code()...)
-		if len(r.when) == 0 {
-			return code
-		}
-	}
-	return append(code, ret(f.action))
-}
 
 // code returns the action where all conditions are met, and goes on after itself where one is not.
 func (r callRule) code() []unix.SockFilter {

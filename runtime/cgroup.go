@@ -25,6 +25,7 @@ type cgroup struct {
 	unified *os.File // the directory, to clone into
 	join    []string // files the process writes its number to
 	memory  string   // where kills for want of memory are counted
+	parent  *cgroupParent
 }
 
 // A cgroupParent is where cgroups can be made.
@@ -140,7 +141,7 @@ func newCgroup(spec *Spec, rootless bool) (g *cgroup, warnings []string) {
 		}
 		return nil, warnings
 	}
-	g = &cgroup{}
+	g = &cgroup{parent: parent}
 	name := cgroupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(rand.Uint64(), 36)
 	warn := func(what string, err error) {
 		warnings = append(warnings, what+" is not limited: "+err.Error())
@@ -164,7 +165,7 @@ func newCgroup(spec *Spec, rootless bool) (g *cgroup, warnings []string) {
 		dir := filepath.Join(parent.dir[set.controller], name)
 		err := g.makeOnce(parent, dir)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, set.file), []byte(set.value), 0)
+			err = writeLines(filepath.Join(dir, set.file), set.values)
 		}
 		if err != nil && set.asked {
 			warn(set.controller, err)
@@ -196,15 +197,33 @@ func (g *cgroup) makeOnce(parent *cgroupParent, dir string) error {
 	return nil
 }
 
-// A setting is a line for a file of a controller.
+// A setting is what to write to a file of a controller, line by line: the kernel takes one at a time.
 type setting struct {
-	controller, file, value string
-	asked                   bool // by the caller: it wants to know if it could not be had
+	controller, file string
+	asked            bool // by the caller: it wants to know if it could not be had
+	values           []string
+}
+
+func writeLines(file string, lines []string) error {
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	for _, line := range lines {
+		if _, err := unix.Pwrite(fd, []byte(line), 0); err != nil {
+			return &os.PathError{Op: "write", Path: file, Err: err}
+		}
+	}
+	return nil
 }
 
 // limitSettings are in the order of the controllers.
 func limitSettings(spec *Spec, unified bool) (list []setting) {
 	l := &spec.Limits
+	one := func(controller, file string, asked bool, value string) {
+		list = append(list, setting{controller, file, asked, []string{value}})
+	}
 	pids := strconv.FormatInt(l.Pids, 10)
 	switch {
 	case l.Pids < 0:
@@ -212,26 +231,24 @@ func limitSettings(spec *Spec, unified bool) (list []setting) {
 	case l.Pids == 0:
 		pids = strconv.Itoa(defaultPids)
 	}
-	list = append(list, setting{"pids", "pids.max", pids, l.Pids > 0})
+	one("pids", "pids.max", l.Pids > 0, pids)
 	if l.Memory > 0 {
 		file := map[bool]string{true: "memory.max", false: "memory.limit_in_bytes"}[unified]
-		list = append(list, setting{"memory", file, strconv.FormatInt(l.Memory, 10), true})
+		one("memory", file, true, strconv.FormatInt(l.Memory, 10))
 	}
 	if l.NanoCPUs > 0 {
 		const period = 100000 // microseconds
 		quota := strconv.FormatInt(max(l.NanoCPUs*period/1e9, 1000), 10)
 		if unified {
-			list = append(list, setting{"cpu", "cpu.max", quota + " " + strconv.Itoa(period), true})
+			one("cpu", "cpu.max", true, quota+" "+strconv.Itoa(period))
 		} else {
-			list = append(list, setting{"cpu", "cpu.cfs_period_us", strconv.Itoa(period), true},
-				setting{"cpu", "cpu.cfs_quota_us", quota, true})
+			one("cpu", "cpu.cfs_period_us", true, strconv.Itoa(period))
+			one("cpu", "cpu.cfs_quota_us", true, quota)
 		}
 	}
 	if !unified && !spec.Security.Privileged {
-		list = append(list, setting{"devices", "devices.deny", "a", false})
-		for _, d := range allowedDevices() {
-			list = append(list, setting{"devices", "devices.allow", d, false})
-		}
+		one("devices", "devices.deny", false, "a")
+		list = append(list, setting{"devices", "devices.allow", false, allowedDevices()})
 	}
 	return list
 }
@@ -278,31 +295,29 @@ func (g *cgroup) remove() {
 	}
 }
 
-// sweepCgroups removes what callers left that were killed.
-func sweepCgroups(rootless bool) {
-	parent, err := findCgroups(rootless)
-	if err != nil {
+// sweep removes what callers left that were killed. One directory tells of all.
+func (p *cgroupParent) sweep() {
+	if p == nil {
 		return
 	}
-	seen := map[string]bool{}
-	for _, dir := range parent.dir {
-		if seen[dir] {
-			continue
-		}
-		seen[dir] = true
+	for _, dir := range p.dir {
 		f, err := os.Open(dir)
 		if err != nil {
-			continue
+			return
 		}
 		names, _ := f.Readdirnames(-1)
 		f.Close()
 		for _, name := range names {
 			rest, ok := strings.CutPrefix(name, cgroupPrefix)
 			owner, _, _ := strings.Cut(rest, "-")
-			if pid, err := strconv.Atoi(owner); ok && err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+			if pid, err := strconv.Atoi(owner); !ok || err != nil || unix.Kill(pid, 0) != unix.ESRCH {
+				continue
+			}
+			for _, dir := range p.dir {
 				_ = unix.Rmdir(filepath.Join(dir, name)) // fails unless it is empty
 			}
 		}
+		return
 	}
 }
 

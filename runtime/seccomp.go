@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -28,8 +27,31 @@ type condition struct {
 	low        bool // only the low 32 bits count, as the kernel sees an int
 }
 
-// callRules are the rules of each system call of one architecture, by number, in the order of the profile.
-type callRules [512][]callRule
+// maxSyscall is above every number of a system call.
+const maxSyscall = 512
+
+// callRules are what to do with the calls of one architecture, by number. Most are decided without looking at their
+// arguments, the others have rules, in the order of the profile.
+type callRules struct {
+	decided [maxSyscall]bool
+	action  [maxSyscall]uint32
+	rules   [maxSyscall][]callRule
+	newest  int // the last that the profile knows
+}
+
+// add adds a rule for a call. A rule without conditions leaves nothing to those that follow.
+func (c *callRules) add(n int, r callRule) {
+	switch {
+	case c.decided[n]:
+	case len(r.when) > 0:
+		c.rules[n] = append(c.rules[n], r)
+	default:
+		c.decided[n], c.action[n] = true, r.action
+		if c.rules[n] != nil {
+			c.rules[n] = append(c.rules[n], r)
+		}
+	}
+}
 
 // A filter is a seccomp filter before it is compiled.
 type filter struct {
@@ -38,7 +60,6 @@ type filter struct {
 	both   bool // the 32 bit architecture is allowed, too
 	action uint32
 	flags  uint
-	newest [2]int // the last system call that the profile knows, native and compat
 }
 
 // seccompFilter compiles the filter for a container with the capabilities; nil is none.
@@ -146,17 +167,17 @@ func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
 		}
 		conditions = append(conditions, condition{a.Index, string(a.Op), a.Value, a.ValueTwo, false})
 	}
+	i := -1
 	for _, name := range names {
-		i := sort.Search(len(syscallNumbers), func(i int) bool { return syscallNumbers[i].name >= name })
-		if i == len(syscallNumbers) || syscallNumbers[i].name != name {
+		if i = findSyscall(name, i+1); i < 0 {
 			if holds && f.action == unix.SECCOMP_RET_ALLOW && action != f.action {
 				return fmt.Errorf("unknown system call %q", name)
 			}
 			continue
 		}
 		n := &syscallNumbers[i]
-		f.newest[0] = max(f.newest[0], int(n.native))
-		f.newest[1] = max(f.newest[1], int(n.compat))
+		f.native.newest = max(f.native.newest, int(n.native))
+		f.compat.newest = max(f.compat.newest, int(n.compat))
 		if !holds {
 			continue
 		}
@@ -169,13 +190,30 @@ func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
 			}
 		}
 		if n.native >= 0 {
-			f.native[n.native] = append(f.native[n.native], c)
+			f.native.add(int(n.native), c)
 		}
 		if n.compat >= 0 {
-			f.compat[n.compat] = append(f.compat[n.compat], c)
+			f.compat.add(int(n.compat), c)
 		}
 	}
 	return nil
+}
+
+// findSyscall finds a name in the table, or returns -1. Profiles have names in order, too: mostly it is a little after
+// the one before.
+func findSyscall(name string, near int) int {
+	for i := near; i < min(near+6, len(syscallNumbers)); i++ {
+		if syscallNumbers[i].name == name {
+			return i
+		}
+	}
+	i, found := slices.BinarySearchFunc(syscallNumbers[:], name, func(n syscallNumber, name string) int {
+		return strings.Compare(n.name, name)
+	})
+	if !found {
+		return -1
+	}
+	return i
 }
 
 func conditionOps() []string {

@@ -74,24 +74,24 @@ func interpret(t *testing.T, prog []unix.SockFilter, c seccompCall) uint32 {
 // decide is what a filter should answer, straight from the rules.
 func (f *filter) decide(c seccompCall) uint32 {
 	nosys := unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
-	rules, newest := &f.native, f.newest[0]
+	rules := &f.native
 	switch {
 	case c.arch == auditCompat && f.both:
-		rules, newest = &f.compat, f.newest[1]
+		rules = &f.compat
 	case c.arch != auditNative:
 		return unix.SECCOMP_RET_KILL_PROCESS
 	}
 	if c.nr >= x32Bit {
 		return nosys
 	}
-	if int64(c.nr) > int64(newest) {
+	if int64(c.nr) > int64(rules.newest) {
 		if f.action == unix.SECCOMP_RET_ALLOW {
 			return f.action
 		}
 		return nosys
 	}
 next:
-	for _, r := range rules[c.nr] {
+	for _, r := range rules.rules[c.nr] {
 		for _, w := range r.when {
 			a, v := c.args[w.index], w.value
 			if w.low {
@@ -106,6 +106,9 @@ next:
 			}
 		}
 		return r.action
+	}
+	if rules.decided[c.nr] {
+		return rules.action[c.nr]
 	}
 	return f.action
 }

@@ -56,7 +56,9 @@ func (p *Process) follow(s *setup, io Stdio) error {
 	if err := s.sendNetwork(p); err != nil {
 		return err
 	}
-	sweepCgroups(s.rootless)
+	if s.cgroup != nil {
+		s.cgroup.parent.sweep()
+	}
 	return p.started(s, io)
 }
 
