@@ -78,7 +78,8 @@ func (c *command) mountDefaults(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", file.target, err)
 		}
-		if err := c.mount(file.target, false, runtime.Mount{Source: f}, nil); err != nil {
+		// Read-only, as other steps have the same file.
+		if err := c.mount(file.target, false, runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil); err != nil {
 			return err
 		}
 	}
