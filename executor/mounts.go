@@ -53,6 +53,9 @@ func (c *command) mount(target string, dir bool, m runtime.Mount, points func(re
 	m.Target = at
 	c.mounts = append(c.mounts, m)
 	c.places = append(c.places, place{target: target, make: points})
+	if at != target { // through links
+		c.places = append(c.places, place{target: at, make: points})
+	}
 	return nil
 }
 

@@ -19,8 +19,9 @@ func mainContext() *planner.Input { return &planner.Input{Read: -1} }
 func TestRunMountBindStage(t *testing.T) {
 	h := newRunHome(t)
 	build := func(script string, mounts ...planner.Mount) (*Result, string, error) {
-		g, on := h.on()
-		from := g.add(sh("mkdir -p /a/b; echo f > /a/b/f; ln -s /a/b /l; ln -s /etc/passwd /a/out; echo no > /a/b/passwd"), on)
+		g, base := h.on()
+		on := g.add(sh("mkdir /a; ln -s /a /l"), base)
+		from := g.add(sh("mkdir -p /a/b; echo f > /a/b/f; rm /l; ln -s /a/b /l; ln -s /etc/passwd /a/out; echo no > /a/b/passwd"), on)
 		return h.build(g.graph(g.add(sh(script, mounts...), on, from)))
 	}
 	bind := func(source, target string) planner.Mount {
@@ -30,6 +31,9 @@ func TestRunMountBindStage(t *testing.T) {
 	rw.ReadOnly = false
 	inner := bind("/a/b/f", "/m/b/f2")
 	inRW := bind("/a/b/f", "/m/new/f")
+	linked := bind("/a", "/l/b")
+	linked.ReadOnly = false
+	inLinked := bind("/a/b/f", "/a/b/new/f")
 	for _, test := range []struct {
 		name   string
 		script string
@@ -48,6 +52,7 @@ func TestRunMountBindStage(t *testing.T) {
 		{"missing", "true", []planner.Mount{bind("/nonesuch", "/m")}, "", "source /nonesuch"},
 		{"one in another, read-only", "true", []planner.Mount{bind("/a", "/m"), inner}, "", "read-only mount of /m"},
 		{"one in another, in any order", "cat /m/new/f", []planner.Mount{inRW, rw}, "f", ""},
+		{"one in another, through a link", "cat /a/b/new/f", []planner.Mount{linked, inLinked}, "f", ""},
 		{"on what is there", "cat /etc/passwd", []planner.Mount{bind("/a/b/passwd", "/etc/passwd")}, "no", ""},
 	} {
 		r, out, err := build(test.script, test.mounts...)

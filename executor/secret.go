@@ -72,7 +72,7 @@ func (c *command) mountSecret(m planner.Mount) error {
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", m.ID, err)
 	}
-	return c.mount(m.Target, false, runtime.Mount{Source: f, ReadOnly: true}, nil)
+	return c.mount(m.Target, false, runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil)
 }
 
 // memoryFile makes a file on a tmpfs. It has a name only until the command has begun, because the kernel mounts no file
