@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -103,24 +104,31 @@ func mayForward() error {
 	return os.WriteFile(file, []byte("1"), 0)
 }
 
-// ensureBridge makes the bridge and the rule, unless they are there, and returns the bridge's address.
+// ensureBridge makes the bridge and the rule, unless they are there, and returns the bridge's address. They stay when
+// the last container has ended: taking them down takes the kernel longer than most containers run. Sweep does it.
 func ensureBridge() (gateway netip.Prefix, err error) {
-	c, err := dial(unix.NETLINK_ROUTE)
-	if err != nil {
-		return gateway, err
-	}
-	defer c.close()
 	if a, ok := interfaceAddress(bridgeName); ok {
-		if gateway = netip.PrefixFrom(a, 24); subnet(int(a.As4()[2])).Contains(a) {
-			return gateway, masquerade(gateway.Masked(), bridgeName)
+		if gateway = netip.PrefixFrom(a, 24); !subnet(int(a.As4()[2])).Contains(a) {
+			return gateway, fmt.Errorf("interface %s is somebody else's: it has the address %s", bridgeName, a)
 		}
-		return gateway, fmt.Errorf("interface %s is somebody else's: it has the address %s", bridgeName, a)
+		if masquerades() {
+			return gateway, nil
+		}
+		return gateway, masquerade(gateway.Masked(), bridgeName)
 	}
 	free, err := freeSubnet()
 	if err != nil {
 		return gateway, err
 	}
 	gateway = netip.PrefixFrom(free.Addr().Next(), free.Bits())
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return gateway, err
+	}
+	defer c.close()
+	if err := masquerade(free, bridgeName); err != nil {
+		return gateway, err
+	}
 	if err := c.do(addBridge(bridgeName)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return gateway, err
 	}
@@ -128,10 +136,7 @@ func ensureBridge() (gateway netip.Prefix, err error) {
 	if err != nil {
 		return gateway, err
 	}
-	if err := c.do(addAddress(index, gateway), linkUp(index)); err != nil {
-		return gateway, err
-	}
-	return gateway, masquerade(free, bridgeName)
+	return gateway, c.do(linkUp(index), addAddress(index, gateway))
 }
 
 // removeBridge removes the bridge and the rule.
@@ -238,28 +243,15 @@ func reserve(dir string, gateway netip.Prefix) (address netip.Prefix, release fu
 			f.Close()
 			return address, nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
-		return netip.PrefixFrom(a, gateway.Bits()), func() error { return leaveBridge(dir, f) }, nil
+		return netip.PrefixFrom(a, gateway.Bits()), func() error {
+			// Gone before it is unlocked: so nobody can take it for one of the dead.
+			return errors.Join(os.Remove(f.Name()), f.Close())
+		}, nil
 	}
 	return address, nil, fmt.Errorf("every address of %s is in use", gateway.Masked())
 }
 
-// leaveBridge gives an address back, and removes the bridge if it was the last.
-func leaveBridge(dir string, reservation *os.File) error {
-	lock, err := lockDir(dir)
-	if err != nil {
-		reservation.Close()
-		return err
-	}
-	defer lock.Close()
-	reservation.Close()
-	used, err := sweepAddresses(dir)
-	if err != nil || used > 0 {
-		return err
-	}
-	return removeBridge()
-}
-
-// Sweep removes what killed processes left, unless a living one uses the network.
+// Sweep removes the bridge and what killed processes left, unless a living one uses the network.
 func Sweep(dir string) error {
 	if rootless, _ := runtime.Rootless(); rootless {
 		return nil
@@ -290,21 +282,12 @@ func (n *Network) attach() error {
 		return err
 	}
 	defer c.close()
-	name := "forge" + hex.EncodeToString(n.Address.Addr().AsSlice())
-	err = c.do(addPair(name, bridge, "eth0", n.Namespace))
-	if errors.Is(err, unix.EEXIST) { // of a container that was killed: its namespace is still on the way out
-		err = errors.Join(c.do(deleteLink(name)), c.do(addPair(name, bridge, "eth0", n.Namespace)))
-	}
-	if err != nil {
+	// The name is a new one even where the address is not: the interface of the last who had it may still be on its
+	// way out, with its namespace, which the kernel takes apart in its own time.
+	name := fmt.Sprintf("fg%x%04x", n.Address.Addr().AsSlice(), rand.Uint32()&0xffff)
+	if err := c.do(addPair(name, bridge, "eth0", n.Namespace)); err != nil {
 		return err
 	}
-	n.release = func(release func() error) func() error {
-		return func() error {
-			// The kernel takes a namespace apart in its own time; the interface is to go now.
-			err := deleteInterface(name)
-			return errors.Join(err, release())
-		}
-	}(n.release)
 	return runtime.InNetworkNamespace(n.Namespace, func() error {
 		inside, err := dial(unix.NETLINK_ROUTE)
 		if err != nil {
@@ -317,17 +300,4 @@ func (n *Network) attach() error {
 		}
 		return inside.do(addAddress(index, n.Address), linkUp(index), addDefaultRoute(n.Gateway))
 	})
-}
-
-// deleteInterface removes an interface that may be gone already.
-func deleteInterface(name string) error {
-	c, err := dial(unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	if err := c.do(deleteLink(name)); err != nil && !errors.Is(err, unix.ENODEV) {
-		return err
-	}
-	return nil
 }

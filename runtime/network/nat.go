@@ -72,6 +72,16 @@ func masquerade(subnet netip.Prefix, bridge string) error {
 		chain, rule)...)
 }
 
+// masquerades tells whether the table is there: firewalls are known to flush what is not theirs.
+func masquerades() bool {
+	c, err := dial(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return false
+	}
+	defer c.close()
+	return c.do(nft("nftables table", unix.NFT_MSG_GETTABLE, ack).str(unix.NFTA_TABLE_NAME, nftTable)) == nil
+}
+
 // stopMasquerade removes the table.
 func stopMasquerade() error {
 	c, err := dial(unix.NETLINK_NETFILTER)

@@ -1,8 +1,8 @@
 // Package network prepares the network of a container: a namespace of its own with a way out.
 //
 // For root it is a bridge with address translation, for others a user-mode network (pasta). Where neither can be had,
-// the error says why, and the caller goes on with a loopback interface only. Nothing is left when the last container is
-// closed; what killed processes left is taken over or removed by the next Prepare, or by Sweep.
+// the error says why, and the caller goes on with a loopback interface only. A container's interface goes with its
+// namespace, its address with its process; the bridge and the rule stay for the next one until Sweep.
 package network
 
 import (
@@ -42,7 +42,7 @@ func Prepare(ctx context.Context, dir string) (*Network, error) {
 	return n, nil
 }
 
-// Close removes what Prepare made for this container, and the rest if it was the last.
+// Close gives back what Prepare made for this container.
 func (n *Network) Close() error {
 	return errors.Join(n.Namespace.Close(), n.release())
 }

@@ -186,11 +186,14 @@ func TestBridge(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if exists(bridgeName) {
-		t.Error("the bridge is left")
+	if !masquerades() || !exists(bridgeName) {
+		t.Error("the bridge does not wait for the next")
 	}
-	if err := stopMasquerade(); err != nil {
+	if err := Sweep(dir); err != nil {
 		t.Error(err)
+	}
+	if exists(bridgeName) || masquerades() {
+		t.Error("the bridge is left")
 	}
 	left, _ := os.ReadDir(dir)
 	if len(left) != 1 || left[0].Name() != "lock" {
@@ -271,11 +274,31 @@ func TestKilled(t *testing.T) {
 	if err := Sweep(dir); err != nil || !exists(bridgeName) {
 		t.Errorf("sweep took the bridge of the living: %v", err)
 	}
-	if err := n.Close(); err != nil || exists(bridgeName) {
-		t.Errorf("close left the bridge: %v", err)
-	}
-	if err := Sweep(dir); err != nil {
+	if err := n.Close(); err != nil {
 		t.Error(err)
+	}
+	for range 2 {
+		if err := Sweep(dir); err != nil || exists(bridgeName) {
+			t.Errorf("sweep left the bridge: %v", err)
+		}
+	}
+}
+
+// A firewall that is loaded anew takes the rule with it.
+func TestRuleFlushed(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	server := outside(t)
+	dir := filepath.Join(t.TempDir(), "network")
+	prepare(t, dir).Close()
+	if err := stopMasquerade(); err != nil || masquerades() {
+		t.Fatal(err)
+	}
+	n := prepare(t, dir)
+	defer n.Close()
+	if seen, err := ask(n.Namespace, server); err != nil || seen != "198.51.100.2" {
+		t.Errorf("seen from outside as %q, %v", seen, err)
 	}
 }
 
