@@ -176,7 +176,11 @@ func (o *ContextOpener) git(ctx context.Context, spec string, c *Context) error 
 		return err
 	}
 	c.close.add(func() error { return os.RemoveAll(dir) })
-	tree, err := g.checkout(ctx, dir)
+	at, err := g.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	tree, err := g.checkout(ctx, at, dir)
 	if err != nil {
 		return err
 	}

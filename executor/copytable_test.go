@@ -2,7 +2,7 @@ package executor
 
 import "testing"
 
-// TestCopy has a test for what is told of COPY in docs/dockerfile.md; what is BuildKit's and surprising is meant so.
+// TestCopy has a test for what docs/copy.md tells of COPY; what is BuildKit's and surprising is meant so.
 func TestCopy(t *testing.T) {
 	const passwd = "etc/; etc/group =staff:x:50:; etc/passwd =app:x:1000:1001::/:"
 	for _, test := range []copyTest{

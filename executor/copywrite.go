@@ -15,8 +15,8 @@ import (
 	"github.com/forge-build/forge/snapshot"
 )
 
-// A copier puts what was selected into changes, as BuildKit's copy does (what it merges, replaces and refuses is
-// described in docs/dockerfile.md). One copier serves one step.
+// A copier puts what was selected into changes. What it merges, replaces and refuses is BuildKit's rule, told in
+// docs/copy.md. One copier serves one step.
 type copier struct {
 	changes *snapshot.Changes
 	below   snapshot.Tree // what the changes are to; nil is nothing

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,26 +48,33 @@ func (w *Local) describeGit(ctx context.Context, op *planner.Copy, address strin
 	if err != nil {
 		return err
 	}
-	commit, err := g.resolve(ctx)
+	at, err := g.resolve(ctx)
 	if err != nil {
 		return err
 	}
-	h.Field("commit "+withoutUser(g.remote), commit)
+	w.pins.pinGit(address, at)
+	h.Field("commit "+withoutUser(g.remote), at.commit)
 	return nil
 }
 
-// copyGit copies what a repository holds.
+// copyGit copies what a repository holds: the commit that described the step, if this worker did that.
 func (w *Local) copyGit(ctx context.Context, op *planner.Copy, address string, c *copier, open *closers) error {
 	g, err := addGit(op, address)
 	if err != nil {
 		return err
+	}
+	at, ok := w.pins.git(address)
+	if !ok {
+		if at, err = g.resolve(ctx); err != nil {
+			return err
+		}
 	}
 	dir, err := os.MkdirTemp("", "forge-git-")
 	if err != nil {
 		return err
 	}
 	open.add(func() error { return os.RemoveAll(dir) })
-	tree, err := g.checkout(ctx, dir)
+	tree, err := g.checkout(ctx, at, dir)
 	if err != nil {
 		return err
 	}
@@ -79,12 +87,23 @@ func (w *Local) copyGit(ctx context.Context, op *planner.Copy, address string, c
 }
 
 // A gitTree is a checkout as a tree. Modes are what a umask of 022 gives, whatever that of this process is.
-type gitTree struct{ *snapshot.Dir }
+type gitTree struct {
+	*snapshot.Dir
+	mtime time.Time // of all files, unless zero
+}
+
+// as changes what the checkout says of a file to what the tree does.
+func (t gitTree) as(e *snapshot.Entry) {
+	e.Mode = gitMode(e.Mode)
+	if !t.mtime.IsZero() {
+		e.ModTime = t.mtime
+	}
+}
 
 // Lstat implements [snapshot.Tree].
 func (t gitTree) Lstat(name string) (snapshot.Entry, error) {
 	e, err := t.Dir.Lstat(name)
-	e.Mode = gitMode(e.Mode)
+	t.as(&e)
 	return e, err
 }
 
@@ -92,7 +111,7 @@ func (t gitTree) Lstat(name string) (snapshot.Entry, error) {
 func (t gitTree) ReadDir(name string) ([]snapshot.Entry, error) {
 	entries, err := t.Dir.ReadDir(name)
 	for i := range entries {
-		entries[i].Mode = gitMode(entries[i].Mode)
+		t.as(&entries[i])
 	}
 	return entries, err
 }
@@ -100,7 +119,7 @@ func (t gitTree) ReadDir(name string) ([]snapshot.Entry, error) {
 // List is like [snapshot.Dir.List].
 func (t gitTree) List(name string, fn func(e *snapshot.Entry, sum *fileSum) error) error {
 	return t.Dir.List(name, func(e *snapshot.Entry, sum *fileSum) error {
-		e.Mode = gitMode(e.Mode)
+		t.as(e)
 		return fn(e, sum)
 	})
 }
@@ -114,71 +133,77 @@ func gitMode(mode uint32) uint32 {
 	return mode&syscall.S_IFMT | user<<6 | user&5<<3 | user&5
 }
 
-// resolve asks the repository which commit (or annotated tag) the ref names. Branches win over tags of the same name.
-func (g *gitSource) resolve(ctx context.Context) (string, error) {
+// A gitCommit is what a ref names.
+type gitCommit struct {
+	commit string
+	ref    string // full name, "refs/tags/v1"; "" if a commit was asked for
+}
+
+// resolve asks the repository which commit the ref names. Branches win over tags of the same name.
+func (g *gitSource) resolve(ctx context.Context) (gitCommit, error) {
 	if isCommit(g.ref) {
-		return g.verified(g.ref)
+		return g.verified(gitCommit{commit: g.ref}, g.ref)
 	}
-	ref := g.ref
-	if ref == "" {
-		ref = "HEAD"
+	args := []string{"ls-remote", "--symref", "--", withoutUser(g.remote)}
+	if g.ref == "" {
+		args = append(args, "HEAD")
+	} else {
+		args = append(args, g.ref, g.ref+"^{}")
 	}
-	out, err := g.git(ctx, "", "ls-remote", "--", withoutUser(g.remote), ref, ref+"^{}")
+	out, err := g.git(ctx, "", args...)
 	if err != nil {
-		return "", g.failed(err)
+		return gitCommit{}, g.failed(err)
 	}
 	refs := make(map[string]string)
 	for line := range strings.Lines(out) {
 		sha, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		refs[name] = sha
-	}
-	for _, name := range []string{
-		ref, "refs/" + ref, "refs/heads/" + ref, "refs/tags/" + ref,
-	} {
-		sha, ok := refs[name]
-		if !ok || name == ref && ref != "HEAD" && !strings.HasPrefix(ref, "refs/") {
+		if target, ok := strings.CutPrefix(sha, "ref: "); ok {
+			refs["ref: "+name] = target
 			continue
 		}
-		if peeled := refs[name+"^{}"]; isCommit(peeled) { // what an annotated tag is on
-			if isCommit(sha) && g.matches(sha) {
-				return peeled, nil
-			}
-			sha = peeled
-		}
-		if !isCommit(sha) {
-			return "", g.failed(fmt.Errorf("%q is not a commit", sha))
-		}
-		return g.verified(sha)
+		refs[name] = sha
 	}
-	return "", g.failed(fmt.Errorf("there is no ref %q", ref))
+	if g.ref == "" {
+		return g.verified(gitCommit{refs["HEAD"], refs["ref: HEAD"]}, refs["HEAD"])
+	}
+	ref := strings.TrimPrefix(g.ref, "refs/")
+	for _, name := range []string{"refs/" + ref, "refs/heads/" + ref, "refs/tags/" + ref} {
+		if sha := refs[name]; sha != "" {
+			commit := sha
+			if peeled := refs[name+"^{}"]; peeled != "" { // what an annotated tag is on
+				commit = peeled
+			}
+			return g.verified(gitCommit{commit, name}, sha)
+		}
+	}
+	return gitCommit{}, g.failed(fmt.Errorf("there is no ref %q", g.ref))
 }
 
-// verified is commit if the checksum allows it.
-func (g *gitSource) verified(commit string) (string, error) {
-	if !g.matches(commit) {
-		return "", g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.checksum, commit))
+// verified is c if the checksum allows it, or the object (an annotated tag) that led to it.
+func (g *gitSource) verified(c gitCommit, object string) (gitCommit, error) {
+	if !isCommit(c.commit) {
+		return c, g.failed(fmt.Errorf("%q is not a commit", c.commit))
 	}
-	return commit, nil
+	if !g.matches(c.commit) && !g.matches(object) {
+		return c, g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.checksum, c.commit))
+	}
+	return c, nil
 }
 
 func (g *gitSource) failed(err error) error { return fmt.Errorf("%s: %w", redact(g.remote), err) }
 
-// checkout fetches the commit into dir, which is empty, and opens what was asked for of it.
-func (g *gitSource) checkout(ctx context.Context, dir string) (gitTree, error) {
-	commit, err := g.resolve(ctx)
-	if err != nil {
-		return gitTree{}, err
-	}
+// checkout fetches a commit into dir, which is empty, and opens what was asked for of it.
+func (g *gitSource) checkout(ctx context.Context, at gitCommit, dir string) (gitTree, error) {
 	if _, err := g.git(ctx, dir, "init", "--quiet", "--initial-branch=master", "."); err != nil {
 		return gitTree{}, g.failed(err)
 	}
 	if _, err := g.git(ctx, dir, "remote", "add", "origin", withoutUser(g.remote)); err != nil {
 		return gitTree{}, g.failed(err)
 	}
-	if err := g.fetch(ctx, dir, commit); err != nil {
+	if err := g.fetch(ctx, dir, at); err != nil {
 		return gitTree{}, g.failed(err)
 	}
-	if _, err := g.git(ctx, dir, "checkout", "--quiet", "--force", "--detach", commit); err != nil {
+	if _, err := g.git(ctx, dir, "checkout", "--quiet", "--force", "--detach", at.commit); err != nil {
 		return gitTree{}, g.failed(err)
 	}
 	if g.submodules {
@@ -188,25 +213,46 @@ func (g *gitSource) checkout(ctx context.Context, dir string) (gitTree, error) {
 			}
 		}
 	}
-	return g.open(dir)
+	tree, err := g.open(dir)
+	if err == nil && g.commitTime {
+		if tree.mtime, err = g.timeOf(ctx, dir, at.commit); err != nil {
+			err = errors.Join(err, tree.Close())
+		}
+	}
+	return tree, err
 }
 
-// fetch gets a commit: itself if the server gives single commits away, else by its ref, else everything.
-func (g *gitSource) fetch(ctx context.Context, dir, commit string) error {
-	tries := [][]string{{"fetch", "--quiet", "--depth=1", "--no-tags", "origin", commit}}
-	if g.ref != "" && !isCommit(g.ref) {
-		tries = append(tries, []string{"fetch", "--quiet", "--depth=1", "--no-tags", "origin", g.ref})
+// timeOf is when a commit was made.
+func (g *gitSource) timeOf(ctx context.Context, dir, commit string) (time.Time, error) {
+	out, err := g.git(ctx, dir, "show", "--no-patch", "--format=%ct", commit)
+	if err != nil {
+		return time.Time{}, g.failed(err)
 	}
-	tries = append(tries, []string{"fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"})
+	sec, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+	if err != nil {
+		return time.Time{}, g.failed(err)
+	}
+	return time.Unix(sec, 0), nil
+}
+
+// fetch gets a commit: under its name if it has one, itself if the server gives single commits away, else everything.
+func (g *gitSource) fetch(ctx context.Context, dir string, at gitCommit) error {
+	shallow := []string{"fetch", "--quiet", "--depth=1", "--no-tags", "--update-head-ok", "origin"}
+	var tries [][]string
+	if at.ref != "" {
+		tries = append(tries, append(shallow[:len(shallow):len(shallow)], "+"+at.ref+":"+at.ref))
+	}
+	tries = append(tries, append(shallow[:len(shallow):len(shallow)], at.commit),
+		[]string{"fetch", "--quiet", "--tags", "--update-head-ok", "origin", "+refs/heads/*:refs/remotes/origin/*"})
 	var failed error
 	for _, args := range tries {
 		if _, failed = g.git(ctx, dir, args...); failed != nil {
 			continue
 		}
-		if _, err := g.git(ctx, dir, "cat-file", "-e", commit+"^{commit}"); err == nil {
+		if _, err := g.git(ctx, dir, "cat-file", "-e", at.commit+"^{commit}"); err == nil {
 			return nil
 		}
-		failed = fmt.Errorf("commit %s is not there any more", commit)
+		failed = fmt.Errorf("commit %s is not there any more", at.commit)
 	}
 	return failed
 }
@@ -222,7 +268,7 @@ func (g *gitSource) open(dir string) (gitTree, error) {
 			return gitTree{}, err
 		}
 		d, err := snapshot.OpenDir(dir, hide, "")
-		return gitTree{d}, err
+		return gitTree{Dir: d}, err
 	}
 	// The way to the sub-directory is the repository's: it must not lead out of it.
 	all, err := snapshot.OpenDir(dir, []string{".git"}, "")
@@ -237,7 +283,7 @@ func (g *gitSource) open(dir string) (gitTree, error) {
 	if err != nil {
 		return gitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
 	}
-	return gitTree{d}, nil
+	return gitTree{Dir: d}, nil
 }
 
 // forgetTemplates removes from a kept .git what would differ from one checkout to the next and serves nobody.

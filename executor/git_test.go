@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
 )
 
 func TestParseGit(t *testing.T) {
@@ -178,6 +179,16 @@ func TestAddGit(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", test.do, got, test.want)
 		}
 	}
+	w := testLocal(t)
+	_, layer, _ := runCopy(t, w, Job{}, testCopy(t, "ADD "+u+"?tag=v1&mtime=commit /x/"))
+	view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+	check(t, err)
+	e, err := view.Lstat("x/a")
+	check(t, err)
+	if got, want := fmt.Sprint(e.ModTime.Unix()), r.git("r.git", "show", "-s", "--format=%ct", first); got != want {
+		t.Errorf("mtime=commit gives %s, want %s", got, want)
+	}
+	check(t, view.Close())
 	got, _, _ := runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD "+u+"#side /"))
 	if !strings.Contains(got, "; m/; m/.git =gitdir:") || !strings.Contains(got, "; m/s =sub;") || strings.Contains(got, "; .git/") {
 		t.Errorf("submodules: %s", got)
@@ -187,8 +198,12 @@ func TestAddGit(t *testing.T) {
 		t.Errorf("without submodules: %s", got)
 	}
 	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+" /"))
-	if !strings.Contains(got, ".git/HEAD ="+second) {
+	if !strings.Contains(got, ".git/HEAD ="+second) || !strings.Contains(got, ".git/refs/heads/trunk ="+second) {
 		t.Errorf("with .git: %.2000s", got)
+	}
+	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+"#v1 /"))
+	if !strings.Contains(got, ".git/refs/tags/v1 ="+tag) || !strings.Contains(got, ".git/HEAD ="+first) {
+		t.Errorf("with .git of a tag: %.2000s", got)
 	}
 }
 
@@ -225,6 +240,32 @@ func TestAddGitKey(t *testing.T) {
 	check(t, os.RemoveAll(filepath.Join(r.dir, "r.git")))
 	if key(u+"#"+one) != pinned {
 		t.Error("a commit has two keys")
+	}
+}
+
+// TestAddGitPinned holds that a step is done with the commit that described it.
+func TestAddGitPinned(t *testing.T) {
+	r := newTestRepo(t)
+	r.git("r.git", "init", "-q", "-b", "main")
+	r.commit("r.git", "a=1")
+	r.git("r.git", "config", "uploadpack.allowAnySHA1InWant", "true")
+	for _, more := range []string{"", "+refs"} {
+		w := testLocal(t)
+		job := Job{Op: testCopy(t, "ADD "+r.url+"r.git /")}
+		check(t, w.Describe(context.Background(), job, &cache.Hash{}))
+		before := r.git("r.git", "show", "HEAD:a")
+		r.commit("r.git", "a=2"+more)
+		if more != "" { // and the server does not give single commits away
+			r.git("r.git", "config", "uploadpack.allowAnySHA1InWant", "false")
+		}
+		layer, err := w.Do(context.Background(), job, nil)
+		check(t, err)
+		view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+		check(t, err)
+		if got, want := printTree(t, view), "a ="+before; got != want {
+			t.Errorf("the branch moved while the build ran: got %s, want %s", got, want)
+		}
+		check(t, view.Close())
 	}
 }
 

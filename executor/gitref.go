@@ -17,6 +17,7 @@ type gitSource struct {
 	checksum   string // prefix of the commit that it must be
 	keepGitDir *bool  // ?keep-git-dir
 	submodules bool
+	commitTime bool // files are as old as the commit, not as the checkout
 }
 
 // parseGit reads a repository's address: http(s)://….git, git://, ssh://, git@host:path, each with "#ref:subdir" or
@@ -100,9 +101,7 @@ func (g *gitSource) query(query string) error {
 			if value != "checkout" && value != "commit" {
 				return fmt.Errorf("invalid mtime value: %q (must be \"checkout\" or \"commit\")", value)
 			}
-			if value == "commit" {
-				return errors.New("mtime=commit is not supported")
-			}
+			g.commitTime = value == "commit"
 		default:
 			return fmt.Errorf("unexpected query %q", key)
 		}

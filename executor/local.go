@@ -35,6 +35,7 @@ type Local struct {
 	mu    sync.Mutex // guards views
 	views map[digest.Digest]*lentView
 	etc   etcFiles
+	pins  pins
 }
 
 // Grants are what the caller, and nobody else, can let a RUN use. The zero value grants nothing.

@@ -41,6 +41,7 @@ func (w *Local) describeURL(ctx context.Context, op *planner.Copy, address strin
 	if err != nil {
 		return err
 	}
+	w.pins.pinURL(address, d)
 	h.Field("content "+withoutUser(address), d.Digest.String())
 	return nil
 }
@@ -94,7 +95,11 @@ func (w *Local) download(ctx context.Context, op *planner.Copy, address string) 
 	if err := checksum.Validate(); checksum != "" && err != nil {
 		return download{}, fmt.Errorf("--checksum=%s: %w", checksum, err)
 	}
-	known, ok := w.knownDownload(address)
+	known, pinned := w.pins.url(address)
+	ok := pinned
+	if !ok {
+		known, ok = w.knownDownload(address)
+	}
 	if ok && (checksum == "" || checksum == known.Digest) && w.hasBlob(known.Digest) {
 		return known, nil
 	}
@@ -102,7 +107,7 @@ func (w *Local) download(ctx context.Context, op *planner.Copy, address string) 
 	if err != nil {
 		return download{}, err
 	}
-	if ok && checksum == "" && got.Digest != known.Digest {
+	if pinned && checksum == "" && got.Digest != known.Digest {
 		return download{}, fmt.Errorf("%s: changed from %s to %s during the build; build again", redact(address), known.Digest, got.Digest)
 	}
 	w.keepDownload(address, got)

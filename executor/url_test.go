@@ -128,6 +128,30 @@ func TestAddURLAgain(t *testing.T) {
 	step("gone", "two", 1, 1)
 }
 
+// TestAddURLPinned holds that a step is done with the content that described it, or not at all.
+func TestAddURLPinned(t *testing.T) {
+	one, two := "one", "two"
+	s := newTestServer(t, one)
+	w := testLocal(t)
+	job := Job{Op: testCopy(t, "ADD "+s.URL+"/a /")}
+	check(t, w.Describe(context.Background(), job, &cache.Hash{}))
+	s.content.Store(&two)
+	check(t, (&Local{Snapshots: w.Snapshots, Layout: w.Layout, Cache: w.Cache}).Describe(context.Background(), job, &cache.Hash{})) // another build
+	layer, err := w.Do(context.Background(), job, nil)
+	check(t, err)
+	view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+	check(t, err)
+	if got, want := printTree(t, view), "a =one 600"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	check(t, view.Close())
+	check(t, w.Layout.Publish(context.Background()))
+	check(t, os.Remove(w.Layout.BlobPath(digest.FromString(one))))
+	if _, err := w.Do(context.Background(), job, nil); err == nil || !strings.Contains(err.Error(), "during the build") {
+		t.Errorf("content that is gone and cannot be had again: %v", err)
+	}
+}
+
 // TestAddURLChecksumOffline holds that a checksum makes the key without a question to the server.
 func TestAddURLChecksumOffline(t *testing.T) {
 	w := testLocal(t)
