@@ -70,7 +70,10 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 	if err := checkName(path); err != nil {
 		return err
 	}
-	n := change{state: put, mode: e.Mode, uid: e.UID, gid: e.GID, size: e.Size, inode: e.Inode, link: e.Link, xattrs: e.Xattrs, open: content.Open}
+	n := change{
+		state: put, mode: e.Mode, uid: e.UID, gid: e.GID, size: e.Size, inode: e.Inode,
+		link: e.Link, xattrs: e.Xattrs, open: content.Open,
+	}
 	n.sec, n.nsec = e.unixTime()
 	switch t := e.Mode & modeType; {
 	case t == modeChar || t == modeBlock:

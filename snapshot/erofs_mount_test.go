@@ -32,16 +32,22 @@ func need(t testing.TB, what string, ok bool) {
 // mountErofs mounts a layer's tar by its index, with the kernel's own calls, and returns the root.
 func mountErofs(t testing.TB, s *Store, layer image.Layer) string {
 	t.Helper()
-	need(t, "root", os.Getuid() == 0)
 	tar, err := s.layout.OpenTar(context.Background(), layer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tar.Close()
+	return mountIndex(t, indexPath(t, s, layer), tar)
+}
+
+// mountIndex mounts a tar by its index.
+func mountIndex(t testing.TB, index string, tar *os.File) string {
+	t.Helper()
+	need(t, "root", os.Getuid() == 0)
 	fd, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
 	need(t, "erofs", err == nil)
 	defer unix.Close(fd)
-	for key, value := range map[string]string{"source": indexPath(t, s, layer), "device": fmt.Sprintf("/proc/self/fd/%d", tar.Fd())} {
+	for key, value := range map[string]string{"source": index, "device": fmt.Sprintf("/proc/self/fd/%d", tar.Fd())} {
 		if err := unix.FsconfigSetString(fd, key, value); err != nil {
 			t.Fatalf("%s=%s: %v", key, value, err)
 		}
@@ -173,5 +179,51 @@ func TestBigDirectoryMounted(t *testing.T) {
 	}
 	if _, err := view.Lstat("many/50000"); !os.IsNotExist(err) {
 		t.Errorf("many/50000: %v", err)
+	}
+}
+
+// A file of more than 2 GiB, at an offset of more than that, is read where it is.
+func TestBigFileMounted(t *testing.T) {
+	dir := t.TempDir()
+	tar, err := os.Create(filepath.Join(dir, "tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tar.Close()
+	const offset, size = 5<<30 + 512, 3<<30 + 77
+	marks := []int64{0, 1<<31 - 3, 1<<31 + 512, size - 6}
+	for _, at := range marks {
+		if _, err := tar.WriteAt([]byte("marked"), offset+at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tar.Truncate(offset + size + 1024); err != nil {
+		t.Fatal(err)
+	}
+	b := newIndexBuilder()
+	if err := b.add("big", &Entry{Mode: modeRegular | 0o644, Size: size}, offset); err != nil {
+		t.Fatal(err)
+	}
+	index, err := os.Create(filepath.Join(dir, "index"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	if err := b.encode(index, offset+size, [32]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(mountIndex(t, index.Name(), tar) + "/big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() != size {
+		t.Errorf("%d bytes, %v", info.Size(), err)
+	}
+	for _, at := range marks {
+		text := make([]byte, 6)
+		if _, err := f.ReadAt(text, at); err != nil || string(text) != "marked" {
+			t.Errorf("at %d: %q, %v", at, text, err)
+		}
 	}
 }

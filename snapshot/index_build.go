@@ -15,7 +15,6 @@ const (
 	maxPath    = 4096
 	maxName    = 255
 	maxEntries = 10_000_000
-	maxFollow  = 255 // links on the way to one file
 
 	// maxMeta is what names, links and attributes of a layer may take together: an archive decides how much memory its
 	// index needs while it is made, and shall not decide on more than this.
@@ -35,7 +34,8 @@ type indexBuilder struct {
 	at     map[nameKey]int32
 	sparse map[int32]sparseMap // by inode
 	xattrs map[string]string   // one copy of each set
-	meta   int
+	meta   int                 // bytes of names, links and attributes
+	limit  int                 // of them
 
 	whiteout int32 // inode of all whiteouts, 0 before the first one
 	follow   bool  // links on the way to a file are followed, as unpacking would do
@@ -76,6 +76,7 @@ func newIndexBuilder() *indexBuilder {
 		inodes: []indexInode{root},
 		at:     make(map[nameKey]int32),
 		xattrs: make(map[string]string),
+		limit:  maxMeta,
 	}
 }
 
@@ -120,8 +121,8 @@ func (b *indexBuilder) inode(e *Entry, offset int64) (indexInode, error) {
 
 // charge counts memory that the layer asked for.
 func (b *indexBuilder) charge(n int) error {
-	if b.meta += n; b.meta > maxMeta {
-		return fmt.Errorf("names, links and attributes of the layer take more than %d MiB", maxMeta>>20)
+	if b.meta += n; b.meta > b.limit {
+		return fmt.Errorf("names, links and attributes of the layer take more than %d MiB", b.limit>>20)
 	}
 	return nil
 }
@@ -352,7 +353,7 @@ func (b *indexBuilder) walk(path string, create bool) (int32, error) {
 			if target == "" || !b.follow {
 				return 0, fmt.Errorf("%s: %w", name, errNotDir)
 			}
-			if links++; links > maxFollow || len(target)+len(rest) > 2*maxPath {
+			if links++; links > maxLinks || len(target)+len(rest) > 2*maxPath {
 				return 0, fmt.Errorf("%s: %w", name, errLoop)
 			}
 			if target[0] == '/' {

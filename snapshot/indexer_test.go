@@ -157,9 +157,10 @@ func TestIndexerLimits(t *testing.T) {
 	}
 	// What an archive has the index keep is limited, however small the archive.
 	x := newIndexer(true)
+	x.index.limit = 1 << 20
 	value := strings.Repeat("v", 60000)
 	var err error
-	for i := 0; i < 10000 && err == nil; i++ {
+	for i := 0; i < 100 && err == nil; i++ {
 		var b []byte
 		e := mode(modeRegular, 0o644)
 		e.Xattrs = map[string]string{"user.x": fmt.Sprint(i, value)}
@@ -167,8 +168,8 @@ func TestIndexerLimits(t *testing.T) {
 			_, err = x.Write(b)
 		}
 	}
-	if err == nil || !strings.Contains(err.Error(), "more than 256 MiB") {
-		t.Errorf("600 MB of attributes: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "more than 1 MiB") {
+		t.Errorf("much more than 1 MiB of attributes: %v", err)
 	}
 }
 
@@ -178,8 +179,7 @@ func TestIndexerTruncated(t *testing.T) {
 	whole := map[int]bool{len(data) - 1024: true, len(data) - 512: true, len(data): true, 1024: true, 0: true}
 	for n := range len(data) + 1 {
 		_, err := viewOfTar(data[:n])
-		_, padding := len(data), n > 512 && n <= 1024 && n >= 512+9 || n >= len(data)-1024-512+88 && n <= len(data)-1024
-		if ok := err == nil; ok != (whole[n] || padding) {
+		if ok := err == nil; ok != whole[n] {
 			t.Errorf("%d of %d bytes: %v", n, len(data), err)
 		}
 	}
@@ -267,7 +267,7 @@ func checkTar(t *testing.T, data []byte) {
 
 func TestIndexerRandom(t *testing.T) {
 	good := 0
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		data := randomTar(rand.New(rand.NewPCG(seed, 1)))
 		checkTar(t, data)
 		if _, err := viewOfTar(data); err == nil {
@@ -277,7 +277,7 @@ func TestIndexerRandom(t *testing.T) {
 			t.Fatalf("seed %d", seed)
 		}
 	}
-	if good < 400 {
+	if good < 130 {
 		t.Errorf("only %d of the tars could be indexed", good)
 	}
 }

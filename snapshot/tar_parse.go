@@ -73,8 +73,8 @@ func (p *tarParser) finish(size int64) error {
 	if p.need == 0 {
 		return nil
 	}
-	// Some writers leave the zero blocks and the last padding away.
-	if p.pending || size < p.dataEnd || size > p.off {
+	// Some writers leave the zero blocks away. A last block that is not whole could not be mounted.
+	if p.pending || size != p.off {
 		return fmt.Errorf("tar: at byte %d: %w", size, io.ErrUnexpectedEOF)
 	}
 	return nil
@@ -116,7 +116,6 @@ func (p *tarParser) header(b []byte) error {
 			p.pending = false
 		}
 		next := body + align(size, tarBlock)
-		p.dataEnd = body + size
 		if size == 0 {
 			p.want(next, tarBlock, p.header)
 			return p.extension(kind, nil)
@@ -162,7 +161,6 @@ func (p *tarParser) file(h header, body int64) error {
 
 // done hands the entry on and asks for the next header.
 func (p *tarParser) done(t *tarEntry) error {
-	p.dataEnd = t.data + t.stored
 	next := t.data + align(t.stored, tarBlock)
 	if next < t.data || next > math.MaxInt64/2 {
 		return fmt.Errorf("%w: entry of %d bytes", errTar, t.stored)
