@@ -26,6 +26,9 @@ type differ struct {
 	whole  bool                     // the directory is a copy: what it has not is deleted
 	known  map[uint64]unix.Timespec // of a copy: ctimes of unchanged files by inode
 
+	tidy    bool // make the directory what unpacking the layer would give
+	inexact bool // which it is not
+
 	pending []*diffDir // directories on the way here that are not in the layer yet
 	links   map[uint64]string
 	groups  map[uint64]bool // of a copy: whether all names of an inode are as below
@@ -35,12 +38,14 @@ type differ struct {
 
 // A diffDir is a directory being compared.
 type diffDir struct {
-	open  *heldDir
-	path  string
-	entry Entry
-	below *Entry // directory that lies below, or nil
-	whole bool   // what is not here is deleted
-	done  bool   // it is in the layer
+	open    *heldDir
+	path    string
+	entry   Entry
+	below   *Entry // directory that lies below, or nil
+	whole   bool   // what is not here is deleted
+	done    bool   // it is in the layer
+	opaque  bool   // it hides what lies below
+	touched bool   // it was changed here
 }
 
 // close gives back the directories whose contents were not read because something failed. The writer must be closed.
@@ -124,7 +129,7 @@ func (f *differ) dir(d *diffDir) error {
 			return err
 		}
 	}
-	return nil
+	return f.settleDir(d)
 }
 
 // gone hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
@@ -133,7 +138,7 @@ func (f *differ) gone(d *diffDir, below *Entry) error {
 	if f.whole && isDevice(below.Mode) && f.rights.userns {
 		return nil
 	}
-	return f.whiteout(joinPath(d.path, below.Name))
+	return errors.Join(f.whiteout(joinPath(d.path, below.Name)), f.mark(d, below.Name))
 }
 
 func (f *differ) whiteout(path string) error {
@@ -176,12 +181,13 @@ func (f *differ) file(d *diffDir, name string) error {
 	switch {
 	case st.Mode&modeType == modeChar && st.Rdev == 0 && f.whole:
 		return errors.New("a device 0:0 means a deletion in a layer")
-	case st.Mode&modeType == modeChar && st.Rdev == 0, st.Mode&modeType == modeSocket:
-		// A socket means nothing once its process is gone, but it has taken the place of what lies below.
-		if below == nil {
-			return nil
-		}
+	case st.Mode&modeType != modeChar && st.Mode&modeType != modeSocket, st.Rdev != 0:
+	case below == nil:
+		return f.leave(d, name)
+	case st.Mode&modeType == modeChar:
 		return f.whiteout(path)
+	default: // A socket means nothing once its process is gone, but it has taken the place of what lies below.
+		return errors.Join(f.whiteout(path), f.mark(d, name))
 	}
 	e, opaque, err := f.describe(d.open.fd, name, &st, below)
 	if err != nil {
@@ -191,10 +197,13 @@ func (f *differ) file(d *diffDir, name string) error {
 		return f.subdir(d, path, e, below, opaque)
 	}
 	same, err := f.unchanged(d, path, &e, below, &st)
-	if err != nil || same {
+	if err != nil {
 		return err
 	}
-	return f.add(d, path, e)
+	if same {
+		return f.leave(d, name)
+	}
+	return errors.Join(f.add(d, path, e), f.settleFile(d, &e))
 }
 
 // lookup finds what lies below path, or nil.
@@ -220,9 +229,15 @@ func (f *differ) subdir(d *diffDir, path string, e Entry, below *Entry, opaque b
 	if err != nil {
 		return err
 	}
-	sub := &diffDir{open: newHeldDir(fd), path: path, entry: e, below: below, whole: d.whole || opaque}
+	sub := &diffDir{open: newHeldDir(fd), path: path, entry: e, below: below, whole: d.whole || opaque, opaque: opaque}
 	defer sub.open.release()
-	return f.dir(sub)
+	if err := f.dir(sub); err != nil {
+		return err
+	}
+	if !sub.done {
+		return f.leave(d, e.Name)
+	}
+	return nil
 }
 
 // describe reads the metadata of a file as the layer is to have it, and whether it is an opaque directory.
@@ -241,6 +256,7 @@ func (f *differ) describe(dir int, name string, st *unix.Stat_t, below *Entry) (
 	}
 	mark := f.rights.overlayPrefix() + "opaque"
 	e.Xattrs, err = readXattrs(procPath(dir)+"/"+name, func(x string) bool {
+		f.notice(x)
 		return keepXattr(x) || x == mark && !f.whole
 	})
 	if value, ok := e.Xattrs[mark]; ok {

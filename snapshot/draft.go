@@ -30,6 +30,7 @@ type Draft struct {
 	dir   string   // what Close deletes; "" if there is nothing
 	upper *os.File // what has been written: overlayfs's upper directory, or a whole copy
 	whole bool     // upper is a whole copy
+	adopt bool     // upper may become the unpacked tree of the layer
 	root  *os.File // detached mount
 	own   *os.File // the same, for Mountpoint
 	made  []mountpoint
@@ -103,6 +104,8 @@ func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base str
 		return err
 	}
 	d.root = os.NewFile(uintptr(fd), "draft")
+	kind, _ := d.store.Kind()
+	d.adopt = kind == Overlay && o == DraftOptions{}
 	return nil
 }
 
@@ -159,7 +162,8 @@ func (d *Draft) Mount(ctx context.Context) (*os.File, error) {
 }
 
 // Commit writes what changed as a layer: staged, not yet durable. Entries equal to what lies below are left out. Times
-// after epoch are set to it if epoch is not nil. No process may be writing to the draft any more.
+// after epoch are set to it if epoch is not nil. No process may be writing to the draft any more, and unless it is kept,
+// it can only be closed afterwards.
 func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, error) {
 	if err := d.clearMountpoints(); err != nil {
 		return image.Layer{}, err
@@ -167,13 +171,17 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	w := d.store.newLayerWriter(ctx)
 	f := differ{
 		ctx: ctx, writer: w, below: d.below, epoch: epoch,
-		rights: d.store.rights(), whole: d.whole, known: d.known,
+		rights: d.store.rights(), whole: d.whole, known: d.known, tidy: d.adopt,
 	}
 	defer f.close()
 	var layer image.Layer
 	err := f.diff(int(d.upper.Fd()))
 	if err == nil {
 		layer, err = w.Commit(ctx)
+	}
+	if err == nil && d.adopt && !f.inexact {
+		d.adopt = false
+		err = d.store.adopt(ctx, layer, d.upper.Name())
 	}
 	return layer, errors.Join(err, w.Close())
 }

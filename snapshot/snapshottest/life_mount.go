@@ -3,6 +3,7 @@ package snapshottest
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/forge-build/forge/image"
@@ -36,7 +37,7 @@ func mountPoints(t *testing.T, kind snapshot.Kind) {
 		{"/etc/hosts/x", true, false, "mount point /etc/hosts/x: not a directory", ""},
 	} {
 		t.Run(test.path, func(t *testing.T) {
-			d, f := draft(t, k, layers, snapshot.DraftOptions{})
+			d, f := draft(t, k, layers, snapshot.DraftOptions{Dir: filepath.Join(t.TempDir(), "kept")})
 			defer d.Close()
 			before := ListDir(t, Path(f))
 			got, err := d.Mountpoint(test.path, test.dir, test.keep)

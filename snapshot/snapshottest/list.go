@@ -158,6 +158,10 @@ func xattrs(path string) (map[string]string, error) {
 
 func (l *listing) add(path string, e snapshot.Entry, sum string) {
 	kind := e.Mode & unix.S_IFMT
+	if kind == unix.S_IFCHR && e.Rdev == 0 {
+		l.lines = append(l.lines, fmt.Sprintf("%q is deleted", path)) // as overlayfs says it
+		return
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q %06o %d:%d", path, e.Mode, e.UID, e.GID)
 	switch kind {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,11 +40,47 @@ func TestStore(t *testing.T, kind snapshot.Kind, rights Rights) {
 			if names := strings.Join(layerNames(t, k, layer), " "); !c.many && names != c.want {
 				t.Errorf("layer has %q, want %q", names, c.want)
 			}
+			if kind == snapshot.Overlay {
+				compareUnpacked(t, k, layer)
+			}
 		})
 	}
 	for _, test := range lives {
 		t.Run(test.name, func(t *testing.T) { test.run(t, kind) })
 	}
+}
+
+// compareUnpacked compares the directory that a draft has left for its layer with what unpacking the layer gives.
+func compareUnpacked(t *testing.T, k *Kit, layer image.Layer) {
+	t.Helper()
+	other := Open(t, t.TempDir(), snapshot.Overlay)
+	tar, err := k.Layout.OpenTar(t.Context(), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tar.Close()
+	if err := other.Layout.Push(t.Context(), layer.Blob, tar); err != nil {
+		t.Fatal(err)
+	}
+	m, err := other.Store.Mount(t.Context(), []image.Layer{layer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	// The root's metadata may differ: what lies on it has its own.
+	Compare(t, "directory left", ListDir(t, unpacked(t, k, layer))[1:], ListDir(t, unpacked(t, other, layer))[1:])
+}
+
+// unpacked is the directory of a layer.
+func unpacked(t *testing.T, k *Kit, layer image.Layer) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(k.Root, "snapshots", layer.DiffID.Encoded()+"~*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("layer %s is unpacked in %q: %v", layer.DiffID, found, err)
+	}
+	return found[0] + "/"
 }
 
 // Commit makes a layer of what a change does on top of layers, and makes sure that a mount and a view of all of them show
