@@ -8,6 +8,7 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
+	"github.com/forge-build/forge/registry"
 )
 
 // buildCmd holds docker's flags under docker's names; flags that mean nothing here are in ignoredBuildFlags.
@@ -25,7 +26,7 @@ type buildCmd struct {
 
 	NoCache       bool     `help:"Do every step again."`
 	NoCacheFilter []string `help:"Do the steps of these stages again." placeholder:"STAGE"`
-	Pull          bool     `help:"Ask registries for base images even if they are here."`
+	Pull          pullFlag `help:"Ask registries for base images: always, missing or never; alone it is always." placeholder:"WHEN"`
 	Squash        bool     `help:"Make one layer of all those above the base image."`
 
 	Secret  []string `sep:"none" help:"Secret for RUN --mount=type=secret." placeholder:"id=ID[,src=FILE|env=VAR]"`
@@ -135,6 +136,8 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 	}
 	show := c.progress(s)
 	o.Planned, o.Events = show.Plan, show.Event
+	o.Remote.Progress = noteLayers(show.Note)
+	o.Remote.Retrying = func(err error) { show.Note("trying again: " + err.Error()) }
 	r, err := h.Build(s.ctx, o)
 	if err != nil {
 		show.Close()
@@ -153,6 +156,21 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 		return writeJSON(c.MetadataFile, r.Metadata())
 	}
 	return nil
+}
+
+// noteLayers tells of each layer that is pulled or pushed when it begins and when it is there.
+func noteLayers(note func(string)) func(registry.Event) {
+	return func(e registry.Event) {
+		begins := e.State == registry.Copying && e.Current == 0
+		if !strings.Contains(e.MediaType, "layer") || !begins && e.State != registry.Done {
+			return
+		}
+		text := fmt.Sprintf("layer %s: %s", shortID(e.Digest.String()), e.State)
+		if e.Total > 0 {
+			text += " " + size(e.Total)
+		}
+		note(text)
+	}
 }
 
 // outcome is what a build made, in words.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/executor"
 )
@@ -22,9 +24,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		Squash: c.Squash, Explain: c.Explain, Args: map[string]string{}, Contexts: map[string]string{},
 		Annotations: map[string]string{},
 	}
-	if c.Pull {
-		o.Pull = forge.PullAlways
-	}
+	o.Pull = forge.PullPolicy(c.Pull)
 	var errs []error
 	for _, arg := range c.BuildArg {
 		name, value, ok := strings.Cut(arg, "=")
@@ -67,6 +67,31 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	}
 	return o, nil
 }
+
+// A pullFlag is docker's --pull, which may stand alone, and podman's, which has a value.
+type pullFlag forge.PullPolicy
+
+// Decode implements kong.MapperValue.
+func (p *pullFlag) Decode(ctx *kong.DecodeContext) error {
+	*p = pullFlag(forge.PullAlways)
+	if ctx.Scan.Peek().Type != kong.FlagValueToken {
+		return nil
+	}
+	value := fmt.Sprint(ctx.Scan.Pop().Value)
+	switch value {
+	case "true":
+	case "false":
+		*p = pullFlag(forge.PullMissing)
+	case "always", "missing", "never":
+		*p = pullFlag(value)
+	default:
+		return fmt.Errorf("%q: must be always, missing or never", value)
+	}
+	return nil
+}
+
+// IsBool tells kong that the value may be left out.
+func (p *pullFlag) IsBool() bool { return true }
 
 // annotationKey drops docker's prefix that says what is annotated: here it is the manifest, or the index of several.
 func annotationKey(key string) string {

@@ -18,6 +18,7 @@ import (
 
 // cli is the whole command line; each command is a file of its own.
 type cli struct {
+	Help        helpFlag      `help:"Show help."`
 	Store       string        `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
 	Snapshotter snapshot.Kind `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
 
@@ -40,6 +41,18 @@ type cli struct {
 	System   systemCmd   `cmd:"" help:"Look after the store."`
 	Info     infoCmd     `cmd:"" help:"Show how forge works on this machine, and why."`
 	Version  versionCmd  `cmd:"" help:"Show the version."`
+}
+
+// helpFlag is kong's help without its -h, which docker's users know as the host name of a container.
+type helpFlag bool
+
+// BeforeReset prints the usage as soon as the flag is met.
+func (helpFlag) BeforeReset(ctx *kong.Context) error {
+	if err := ctx.PrintUsage(false); err != nil {
+		return err
+	}
+	ctx.Exit(0)
+	return nil
 }
 
 // A session is what every command is given.
@@ -93,7 +106,7 @@ func run(args []string, confined error) int {
 	defer signals.stop()
 
 	var c cli
-	parser, err := kong.New(&c, kong.Name("forge"), kong.UsageOnError(),
+	parser, err := kong.New(&c, kong.Name("forge"), kong.NoDefaultHelp(),
 		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
 	if err != nil {

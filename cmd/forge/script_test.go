@@ -1,8 +1,6 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -67,53 +65,14 @@ func condition(t *testing.T, cond string) (bool, error) {
 	return ok, nil
 }
 
-func staticBusybox() string {
-	path, err := exec.LookPath("busybox")
-	if err != nil {
-		return ""
-	}
-	return path
-}
-
 // baseImage imports an image with busybox in it: base NAME.
 func baseImage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: base NAME")
 	}
 	file := ts.MkAbs(".base.tar")
-	ts.Check(os.WriteFile(file, busyboxTar(ts), 0o600))
-	ts.Check(ts.Exec("forge", "import", "--change", "ENV PATH=/bin", "--change", `CMD ["sh"]`, file, args[0]))
-}
-
-func busyboxTar(ts *testscript.TestScript) []byte {
-	program, err := os.ReadFile(staticBusybox())
+	content, err := busyboxTar()
 	ts.Check(err)
-	list, err := exec.Command(staticBusybox(), "--list").Output()
-	ts.Check(err)
-
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	add := func(h *tar.Header, content string) {
-		h.Size = int64(len(content))
-		ts.Check(w.WriteHeader(h))
-		_, err := w.Write([]byte(content))
-		ts.Check(err)
-	}
-	for _, dir := range []string{"bin", "dev", "etc", "proc", "root", "sys", "tmp"} {
-		mode := int64(0o755)
-		if dir == "tmp" {
-			mode = 0o1777
-		}
-		add(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: mode}, "")
-	}
-	add(&tar.Header{Name: "bin/busybox", Mode: 0o755}, string(program))
-	for _, applet := range strings.Fields(string(list)) {
-		if applet != "busybox" {
-			add(&tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, "")
-		}
-	}
-	add(&tar.Header{Name: "etc/passwd", Mode: 0o644}, "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
-	add(&tar.Header{Name: "etc/group", Mode: 0o644}, "root:x:0:\napp:x:1000:\nextra:x:2000:app\n")
-	ts.Check(w.Close())
-	return b.Bytes()
+	ts.Check(os.WriteFile(file, content, 0o600))
+	ts.Check(ts.Exec("forge", "import", "--change", "ENV PATH="+basePath, "--change", `CMD ["sh"]`, file, args[0]))
 }

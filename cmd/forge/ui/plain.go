@@ -12,8 +12,7 @@ import (
 
 // plain prints a line for everything that happens, the way logs of CI like it.
 type plain struct {
-	w     io.Writer
-	began time.Time
+	w io.Writer
 	labels
 	started map[*planner.Step]time.Time
 }

@@ -29,8 +29,25 @@ type terminal struct {
 	mu sync.Mutex // guards all below
 	labels
 	running []*runningStep
-	above   strings.Builder // ended, not yet printed
-	drawn   int             // lines at the bottom that the next paint replaces
+	above   []row // ended, not yet printed
+	drawn   int   // lines at the bottom that the next paint replaces
+}
+
+// A row is a line with something at its right edge.
+type row struct{ left, right string }
+
+func (r row) fit(width int) string {
+	if r.right == "" {
+		return cut(r.left, width)
+	}
+	left := cut(r.left, width-len(r.right)-1)
+	return left + strings.Repeat(" ", max(1, width-1-len([]rune(left))-len(r.right))) + r.right
+}
+
+func (t *terminal) say(left, right string) {
+	for line := range strings.Lines(left) {
+		t.above = append(t.above, row{strings.TrimRight(line, "\n"), right})
+	}
 }
 
 type runningStep struct {
@@ -69,29 +86,29 @@ func (t *terminal) Event(e executor.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.Step == nil {
-		t.above.WriteString(oneLine(e.Text) + "\n")
+		t.say(oneLine(e.Text), "")
 		return
 	}
 	label := t.label(e.Step)
 	switch e.Kind {
 	case executor.Cached:
-		t.above.WriteString(" => CACHED " + label + "\n")
+		t.say(" => "+label, "CACHED")
 	case executor.Started:
 		t.running = append(t.running, &runningStep{step: e.Step, began: time.Now()})
 	case executor.Explain:
-		t.above.WriteString("    why " + label + ": " + oneLine(e.Text) + "\n")
+		t.say("    why "+label+": "+oneLine(e.Text), "")
 	case executor.Warning:
-		t.above.WriteString(" => WARNING " + label + ": " + oneLine(e.Text) + "\n")
+		t.say(" => WARNING "+label+": "+oneLine(e.Text), "")
 	case executor.Log:
 		t.log(e)
 	case executor.Done:
 		t.end(e.Step)
-		t.above.WriteString(fmt.Sprintf(" => %s  %s\n", label, seconds(e.Duration)))
+		t.say(" => "+label, seconds(e.Duration))
 	case executor.Failed:
 		t.end(e.Step)
-		t.above.WriteString(" => ERROR " + label + "\n")
+		t.say(" => "+label, "ERROR")
 		if step, ok := errors.AsType[*executor.StepError](e.Err); ok {
-			t.above.WriteString(failureTail(label, step.Tail))
+			t.say(failureTail(label, step.Tail), "")
 		}
 	}
 }
@@ -112,7 +129,7 @@ func (t *terminal) end(s *planner.Step) {
 func (t *terminal) Note(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.above.WriteString(oneLine(text) + "\n")
+	t.say(oneLine(text), "")
 }
 
 // paint replaces the bottom: first what has ended for good, then what runs.
@@ -127,16 +144,16 @@ func (t *terminal) paint() {
 	if t.drawn > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\r\x1b[J", t.drawn)
 	}
-	for line := range strings.Lines(t.above.String()) {
-		b.WriteString(cut(strings.TrimRight(line, "\n"), width) + "\n")
+	for _, r := range t.above {
+		b.WriteString(r.fit(width) + "\n")
 	}
-	t.above.Reset()
+	t.above = nil
 	t.drawn = 0
 	for _, r := range t.running {
 		if t.drawn > height-2-logLines {
 			break
 		}
-		fmt.Fprintf(&b, "%s\n", cut(fmt.Sprintf(" => %s  %s", t.label(r.step), seconds(time.Since(r.began))), width))
+		b.WriteString(row{" => " + t.label(r.step), seconds(time.Since(r.began))}.fit(width) + "\n")
 		t.drawn++
 		for _, line := range r.lines {
 			fmt.Fprintf(&b, "\x1b[2m%s\x1b[0m\n", cut(" => => # "+line, width))
@@ -160,7 +177,7 @@ func (t *terminal) Close(outcome ...string) {
 	t.mu.Lock()
 	t.running = nil
 	for _, line := range outcome {
-		t.above.WriteString(line + "\n")
+		t.say(line, "")
 	}
 	t.mu.Unlock()
 	t.paint()

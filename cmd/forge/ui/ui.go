@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -14,7 +15,7 @@ import (
 	"github.com/forge-build/forge/planner"
 )
 
-// A Build shows a build. Its methods are called by one goroutine at a time.
+// A Build shows a build. Safe for concurrent use.
 type Build interface {
 	Plan(g *planner.Graph)   // before its steps' events
 	Event(e executor.Event)  // as they come
@@ -36,14 +37,12 @@ func NewBuild(how string, w io.Writer) Build {
 		if f, ok := w.(*os.File); ok {
 			return newTerminal(f)
 		}
-		return &plain{w: w, began: time.Now()}
 	case "rawjson":
-		return newRawJSON(w)
+		return &synced{b: newRawJSON(w)}
 	case "quiet":
-		return &quiet{w: w}
-	default:
-		return &plain{w: w, began: time.Now()}
+		return &synced{b: &quiet{w: w}}
 	}
+	return &synced{b: &plain{w: w}}
 }
 
 // labels number the steps of each stage, for people.
@@ -109,4 +108,34 @@ func stageName(s string) string {
 		return "stage-" + s
 	}
 	return s
+}
+
+// synced lets any goroutine call a Build.
+type synced struct {
+	mu sync.Mutex // held while build is called
+	b  Build
+}
+
+func (s *synced) Plan(g *planner.Graph) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Plan(g)
+}
+
+func (s *synced) Event(e executor.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Event(e)
+}
+
+func (s *synced) Note(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Note(text)
+}
+
+func (s *synced) Close(outcome ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Close(outcome...)
 }
