@@ -73,6 +73,13 @@ func (s *setup) mountSys() {
 	}
 	sys := s.newMount("sysfs", attrs)
 	s.attach(sys, target)
+	if s.cgroup != nil && s.cgroup.unified != nil {
+		// Its own is the top of it. Version 1 would take a mount for each controller; few look there.
+		s.step = "mount /sys/fs/cgroup"
+		target := s.word()
+		s.beneath(sys, "fs/cgroup", unix.O_DIRECTORY).into(target)
+		s.attach(s.newMount("cgroup2", attrs), target)
+	}
 	if s.spec.Security.Privileged {
 		return
 	}

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"golang.org/x/sys/unix"
 )
@@ -9,7 +10,7 @@ import (
 // becomeUser drops what the container must not have, in the order in which it can be dropped: the bounding set and the
 // groups while there is the capability to, the ids, then the capabilities themselves. SYS_ADMIN is kept for loading
 // the filter, and goes last.
-func (s *setup) becomeUser(caps capabilities) {
+func (s *setup) becomeUser(caps capabilities) error {
 	u := s.spec.User
 	s.step = "capabilities"
 	for c := range caps.last + 1 {
@@ -30,6 +31,10 @@ func (s *setup) becomeUser(caps capabilities) {
 		s.call(unix.SYS_SETGROUPS, num(len(u.Groups)), s.bytes(groups))
 	}
 	s.step = "user " + u.String()
+	if s.rootless && !(mapped("/proc/self/uid_map", u.UID) && mapped("/proc/self/gid_map", u.GID)) {
+		_, why := Rootless()
+		return &SetupError{s.step, errors.New("not in the " + why)}
+	}
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1), num(0), num(0), num(0))
 	s.call(unix.SYS_SETRESGID, num(u.GID), num(u.GID), num(u.GID))
 	s.call(unix.SYS_SETRESUID, num(u.UID), num(u.UID), num(u.UID))
@@ -37,6 +42,7 @@ func (s *setup) becomeUser(caps capabilities) {
 	s.call(unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_CLEAR_ALL), num(0), num(0), num(0)).
 		allow(errnos(unix.EINVAL))
 	s.capset((caps.bounding | 1<<unix.CAP_SYS_ADMIN) & caps.own)
+	return nil
 }
 
 // capset sets the permitted and the effective set, and empties the inheritable one.

@@ -16,9 +16,10 @@ import (
 
 // A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
 type Process struct {
-	sock *os.File // to the keeper; closing it kills the container
-	ctx  context.Context
-	stop func() bool // ends the watch over ctx
+	sock    *os.File // to the keeper; closing it kills the container
+	ctx     context.Context
+	running bool        // Start returns it
+	stop    func() bool // ends the watch over ctx
 
 	copies   sync.WaitGroup // of output
 	ours     []*os.File     // ends of pipes
@@ -171,9 +172,6 @@ func (p *Process) Wait() (Exit, error) {
 		p.exit = p.reap()
 		p.copies.Wait()
 		p.closeAll()
-		if p.ctx.Err() != nil {
-			p.copyFailed(context.Cause(p.ctx))
-		}
 	})
 	return p.exit, p.err
 }
@@ -190,7 +188,9 @@ func (p *Process) reap() (e Exit) {
 			e = Exit{Code: 128 + status, Signal: status}
 		}
 	}
-	p.stop()
+	if !p.stop() && e.Signal == int(unix.SIGKILL) { // ctx ended it, before it did so itself
+		p.fail(context.Cause(p.ctx))
+	}
 	p.mu.Lock()
 	for err := error(unix.EINTR); err == unix.EINTR; {
 		_, err = unix.Wait4(p.keeper, nil, 0, nil)
@@ -205,8 +205,8 @@ func (p *Process) reap() (e Exit) {
 	return e
 }
 
-// copyFailed keeps an error for Wait.
-func (p *Process) copyFailed(err error) {
+// fail keeps an error for Wait.
+func (p *Process) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.err = errors.Join(p.err, err)
@@ -214,7 +214,7 @@ func (p *Process) copyFailed(err error) {
 
 // closeOnError gives back what a Process that Start does not return holds.
 func (p *Process) closeOnError() {
-	if p.ctx == nil {
+	if !p.running {
 		p.cgroup.remove()
 		p.closeAll()
 	}

@@ -40,13 +40,16 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	if err := set.launch(p, tail); err != nil {
 		return nil, err
 	}
-	p.stop = context.AfterFunc(ctx, p.kill)
+	p.ctx, p.stop = ctx, context.AfterFunc(ctx, p.kill)
 	if err := p.follow(set, io); err != nil {
 		p.kill()
 		p.reap()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return nil, err
 	}
-	p.ctx = ctx
+	p.running = true
 	return p, nil
 }
 
@@ -123,7 +126,9 @@ func (s *setup) plan() (tail int, err error) {
 	s.controllingTerminal()
 	s.step = "session keyring"
 	s.call(unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).allow(errnos(unix.ENOSYS, unix.EPERM))
-	s.becomeUser(caps)
+	if err := s.becomeUser(caps); err != nil {
+		return 0, err
+	}
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0o022))
 	s.signals()

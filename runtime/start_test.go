@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -301,4 +302,45 @@ func cpuTime(b *testing.B) time.Duration {
 		sum += u.Utime.Nano() + u.Stime.Nano()
 	}
 	return time.Duration(sum)
+}
+
+// Containers do not get in each other's way.
+func TestParallel(t *testing.T) {
+	root := openDir(t, rootfs(t))
+	var group sync.WaitGroup
+	for i := range 24 {
+		group.Go(func() {
+			var out bytes.Buffer
+			s := Spec{Root: root, Args: []string{"sh", "-c", "echo $$ $N; cat; exit $N"}, Env: []string{"PATH=/bin", "N=" + itoa(i)}}
+			p, err := Start(context.Background(), s, Stdio{In: strings.NewReader("in"), Out: &out})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			exit, err := p.Wait()
+			if err != nil || exit.Code != i || out.String() != "1 "+itoa(i)+"\nin" {
+				t.Errorf("%d: exit %v, %v: %q", i, exit, err, out.String())
+			}
+		})
+	}
+	group.Wait()
+}
+
+// A context that ends at any moment of the start leaves nothing.
+func TestCancelStart(t *testing.T) {
+	root := openDir(t, rootfs(t))
+	for i := range 40 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*100*time.Microsecond)
+		p, err := Start(ctx, Spec{Root: root, Args: []string{"sleep", "98768"}, Env: []string{"PATH=/bin"}}, Stdio{})
+		if err == nil {
+			_, err = p.Wait()
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after %d00 µs: %v", i, err)
+		}
+		cancel()
+	}
+	if left := processes(t, "98768"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

@@ -86,7 +86,7 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 	go func() {
 		defer p.copies.Done()
 		if _, err := io.Copy(out, r); err != nil {
-			p.copyFailed(err)
+			p.fail(err)
 			_, _ = io.Copy(io.Discard, r) // or the process would hang
 		}
 	}()

@@ -68,6 +68,13 @@ done:
 
 errno:
 	NEGQ AX
+	// openat2 says EAGAIN where it cannot be sure of a ".." because something
+	// was renamed meanwhile, anywhere on the machine.
+	CMPQ AX, $11
+	JNE  keep
+	CMPQ 0(R13), $437
+	JEQ  next
+keep:
 	MOVQ 64(R13), CX
 	TESTQ CX, CX
 	JEQ  tolerate

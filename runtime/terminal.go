@@ -68,7 +68,7 @@ func (p *Process) attachTerminal(master *os.File, stdio Stdio) {
 		defer p.copies.Done()
 		// The master says EIO when nobody has the slave open any more.
 		if _, err := io.Copy(out, master); err != nil && !errors.Is(err, unix.EIO) {
-			p.copyFailed(err)
+			p.fail(err)
 			_, _ = io.Copy(io.Discard, master)
 		}
 	}()

@@ -306,8 +306,9 @@ func Rootless() (rootless bool, why string) {
 }
 
 // mapped tells whether the map of a user namespace has a number.
-func mapped(file string, id uint64) bool {
+func mapped(file string, number uint32) bool {
 	m, _ := os.ReadFile(file)
+	id := uint64(number)
 	for _, line := range bytes.Split(m, []byte("\n")) {
 		f := bytes.Fields(line)
 		if len(f) != 3 {

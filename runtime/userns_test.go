@@ -186,7 +186,7 @@ func TestRootless(t *testing.T) {
 		{name: "devices", script: "echo x >/dev/null; head -c2 /dev/zero | wc -c; ls /dev | tr '\\n' ' '", want: "2\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "},
 		{name: "no nodes", script: "mknod /dev/x c 1 5 2>&1", want: "mknod: /dev/x: Operation not permitted"},
 		{name: "masks", script: "cat /proc/timer_list; ls -A /sys/firmware; echo x 2>&1 >/proc/sys/kernel/domainname", want: "sh: can't create /proc/sys/kernel/domainname: Read-only file system"},
-		{name: "unmapped user", script: "id", user: "5:6", want: "*runtime.SetupError user 5:6: invalid argument"},
+		{name: "unmapped user", script: "id", user: "5:6", want: "*runtime.SetupError user 5:6: not in the user namespace with one id: /etc/subuid has no range for user 65534"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := helper(t, "run", 65534, root, test.script)
