@@ -16,7 +16,7 @@ func (s *Store) Prune(keep func(diffID digest.Digest) bool) (bytes int64, err er
 		return 0, err
 	}
 	for _, e := range entries {
-		hex := strings.TrimSuffix(e.Name(), ".erofs")
+		hex, _, _ := strings.Cut(strings.TrimSuffix(e.Name(), ".erofs"), "~") // as trees are named until they are durable
 		if d := digest.NewDigestFromEncoded(digest.SHA256, hex); d.Validate() == nil && keep(d) {
 			continue
 		}
