@@ -69,3 +69,18 @@ func TestModeChange(t *testing.T) {
 		}
 	}
 }
+
+func FuzzModeChange(f *testing.F) {
+	for _, s := range []string{"u=rwX,go=rX", "0755", "a+x", "g=u-w+t"} {
+		f.Add(s, uint32(0o644))
+	}
+	f.Fuzz(func(t *testing.T, s string, mode uint32) {
+		m, err := parseModeChange(s)
+		if err != nil {
+			return
+		}
+		if got := m.apply(mode); got&^permBits != mode&^permBits {
+			t.Errorf("%q of %o is %o: more than permissions changed", s, mode, got)
+		}
+	})
+}

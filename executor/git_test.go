@@ -313,3 +313,18 @@ func TestGitSecrets(t *testing.T) {
 		t.Errorf("not redacted: %s", got)
 	}
 }
+
+func FuzzParseGit(f *testing.F) {
+	for _, s := range []string{"https://h/b.git#main:d", "git@h:x", "https://h/b.git?ref=a&subdir=../x", "ssh://-oProxyCommand=x/y.git"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		g, err := parseGit(s)
+		if err != nil || g.check() != nil {
+			return
+		}
+		if strings.HasPrefix(g.remote, "-") || strings.HasPrefix(g.ref, "-") || strings.HasPrefix(g.subdir, "/") || strings.HasPrefix(g.subdir, "..") {
+			t.Errorf("parseGit(%q) = %+v", s, g)
+		}
+	})
+}

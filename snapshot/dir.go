@@ -88,12 +88,16 @@ func OpenDir(dir string, ignore []string, indexFile string) (*Dir, error) {
 	return d, nil
 }
 
-// Close writes the index if there is anything new in it. The Dir cannot be used any more.
+// Close writes the index if there is anything new in it. The Dir cannot be used any more; closing again does nothing.
 func (d *Dir) Close() error {
+	if d.root < 0 {
+		return nil
+	}
 	err := d.index.close(d)
 	if e := unix.Close(d.root); e != nil {
 		err = errors.Join(err, &fs.PathError{Op: "close", Path: d.path, Err: e})
 	}
+	d.root = -1
 	return err
 }
 
