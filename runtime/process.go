@@ -16,21 +16,24 @@ import (
 
 // A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
 type Process struct {
-	sock    *os.File // to the keeper; closing it kills the container
-	ctx     context.Context
-	running bool        // Start returns it
-	stop    func() bool // ends the watch over ctx
-
+	sock     *os.File // to the keeper; closing it kills the container
+	ctx      context.Context
+	stop     func() bool    // ends the watch over ctx
+	running  bool           // Start returns it
 	copies   sync.WaitGroup // of output
-	ours     []*os.File     // ends of pipes
+	pipes    []*os.File     // our ends
+	console  *os.File       // master of the pty
 	cgroup   *cgroup
-	console  *os.File // master of the pty
 	warnings []string
 
 	once sync.Once
 	exit Exit
+	guarded
+}
 
-	mu     sync.Mutex // guards what follows
+// guarded is what several goroutines change.
+type guarded struct {
+	mu     sync.Mutex // guards the others
 	keeper int        // process id of the keeper, 0 when it is gone
 	pidfd  *os.File   // of the process, nil when it is gone
 	err    error      // for Wait
@@ -221,7 +224,7 @@ func (p *Process) closeOnError() {
 }
 
 func (p *Process) closeAll() {
-	for _, f := range append(p.ours, p.sock, p.console) {
+	for _, f := range append(p.pipes, p.sock, p.console) {
 		if f != nil {
 			f.Close()
 		}

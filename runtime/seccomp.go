@@ -60,6 +60,7 @@ type filter struct {
 	both   bool // the 32 bit architecture is allowed, too
 	action uint32
 	flags  uint
+	known  []syscallNumber
 }
 
 // seccompFilter compiles the filter for a container with the capabilities; nil is none.
@@ -105,7 +106,7 @@ func seccompProfile(sec *Security) (*seccomp.Seccomp, error) {
 
 // readProfile picks the rules that hold here.
 func readProfile(p *seccomp.Seccomp, caps uint64) (f *filter, err error) {
-	f = &filter{}
+	f = &filter{known: syscallNumbers()}
 	if f.action, err = seccompAction(string(p.DefaultAction), p.DefaultErrnoRet); err != nil {
 		return nil, err
 	}
@@ -169,13 +170,13 @@ func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
 	}
 	i := -1
 	for _, name := range names {
-		if i = findSyscall(name, i+1); i < 0 {
+		if i = f.find(name, i+1); i < 0 {
 			if holds && f.action == unix.SECCOMP_RET_ALLOW && action != f.action {
 				return fmt.Errorf("unknown system call %q", name)
 			}
 			continue
 		}
-		n := &syscallNumbers[i]
+		n := &f.known[i]
 		f.native.newest = max(f.native.newest, int(n.native))
 		f.compat.newest = max(f.compat.newest, int(n.compat))
 		if !holds {
@@ -199,15 +200,15 @@ func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
 	return nil
 }
 
-// findSyscall finds a name in the table, or returns -1. Profiles have names in order, too: mostly it is a little after
+// find finds a name in the table, or returns -1. Profiles have names in order, too: mostly it is a little after
 // the one before.
-func findSyscall(name string, near int) int {
-	for i := near; i < min(near+6, len(syscallNumbers)); i++ {
-		if syscallNumbers[i].name == name {
+func (f *filter) find(name string, near int) int {
+	for i := near; i < min(near+6, len(f.known)); i++ {
+		if f.known[i].name == name {
 			return i
 		}
 	}
-	i, found := slices.BinarySearchFunc(syscallNumbers[:], name, func(n syscallNumber, name string) int {
+	i, found := slices.BinarySearchFunc(f.known, name, func(n syscallNumber, name string) int {
 		return strings.Compare(n.name, name)
 	})
 	if !found {

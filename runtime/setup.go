@@ -15,22 +15,31 @@ import (
 type setup struct {
 	program
 	spec     *Spec
-	files    []uintptr  // descriptors of the keeper, by number
-	owned    []*os.File // what was opened for it, to be closed once it runs
 	rootless bool
 	warnings []string
+	files    []uintptr  // descriptors of the keeper, by number
+	owned    []*os.File // what was opened for it, to be closed once it runs
+	set      [3]bool    // which of stdio is set
+	cgroup   *cgroup    // nil if there is none
+	netns    *netns     // nil if none is made
+	mounted
+	attempts
+	closeRest *op // the keeper's closing of what is only the container's
+}
 
-	set       [3]bool // which of stdio is set
-	root      arg     // the root directory
-	dev       arg     // /dev
-	devpts    arg     // /dev/pts
-	cgroup    *cgroup
-	netns     *netns   // nil if none is made
-	slave     arg      // of the terminal
-	empty     arg      // an empty directory to make masks from
-	execs     arg      // results of execve, one word each
-	closeRest *op      // the keeper's closing of what is only the container's
-	paths     []string // what was executed, one path each
+// mounted are the descriptors of what the program mounts.
+type mounted struct {
+	root   arg // the root directory
+	dev    arg // /dev
+	devpts arg // /dev/pts
+	slave  arg // of the terminal
+	empty  arg // an empty directory to make masks from
+}
+
+// attempts are the places where the command may be, and what came of executing it there: a word each.
+type attempts struct {
+	paths   []string
+	results arg
 }
 
 // Numbers of descriptors in the keeper.

@@ -158,10 +158,10 @@ func (s *setup) keeper() (tail int) {
 	// While the child set up, which shares its memory, this process was suspended; header and results are its.
 	tail = len(s.ops)
 	s.step = "keeper"
-	s.execs = s.space(8 * maxExecs)
+	s.results = s.space(8 * maxExecs)
 	vec := s.words(0, 16, 0, 8*maxExecs)
 	s.put(vec, arg{n: headerOp, part: inHeader})
-	s.put(vec.plus(16), s.execs)
+	s.put(vec.plus(16), s.results)
 	control := s.words(cmsgFD, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
 	s.call(opStore, control.plus(16), poll.ref())
 	msg := s.words(0, 0, 0, 2, 0, 24, 0)
@@ -232,7 +232,7 @@ func (s *setup) exec() {
 	}
 	args, env := s.pointers(s.strs(s.spec.Args)), s.pointers(s.strs(s.spec.Env))
 	for i, path := range paths {
-		s.call(unix.SYS_EXECVE, s.str(path), args, env).into(s.execs.plus(8 * i).ref()).
+		s.call(unix.SYS_EXECVE, s.str(path), args, env).into(s.results.plus(8 * i).ref()).
 			allow(errnos(unix.ENOENT, unix.ENOTDIR, unix.EACCES))
 	}
 	s.call(opExpect, num(0), num(1), num(1), num(unix.ENOENT)) // none of them

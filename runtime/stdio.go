@@ -61,7 +61,7 @@ func (s *setup) input(p *Process, in io.Reader) error {
 		return err
 	}
 	s.use(0, s.own(r))
-	p.ours = append(p.ours, w)
+	p.pipes = append(p.pipes, w)
 	// Nobody waits for this one: a reader that never ends must not outlive the container's end. Closing w in Wait
 	// ends it at its next write.
 	go func() {
@@ -81,7 +81,7 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 		return err
 	}
 	s.use(n, s.own(w))
-	p.ours = append(p.ours, r)
+	p.pipes = append(p.pipes, r)
 	p.copies.Add(1)
 	go func() {
 		defer p.copies.Done()
