@@ -33,14 +33,14 @@ func OpenLayout(root string, st *Staging) (*Layout, error) {
 	}
 	l := &Layout{root: root, staging: st, free: freeSpace}
 	header, err := os.ReadFile(l.path("images", ocispec.ImageLayoutFile))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(header) == 0 {
-		return l, l.create()
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var version ocispec.ImageLayout
-	if err := json.Unmarshal(header, &version); err != nil || version.Version != ocispec.ImageLayoutVersion {
+	if json.Unmarshal(header, &version) != nil { // missing, torn or damaged: it says nothing that is not known
+		return l, l.create()
+	}
+	if version.Version != ocispec.ImageLayoutVersion {
 		return nil, fmt.Errorf("%s: image layout version %q is not known", l.path("images"), clip(version.Version))
 	}
 	if _, err := os.Lstat(l.stale()); err == nil {

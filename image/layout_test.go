@@ -225,3 +225,41 @@ func BenchmarkList1000(b *testing.B) {
 		}
 	}
 }
+
+// TestOpenLayoutHeader opens a layout whose header was damaged: it says nothing that is not known otherwise, so long as
+// it does not say that the layout is of another version.
+func TestOpenLayoutHeader(t *testing.T) {
+	for _, test := range []struct{ header, want string }{
+		{"", ""}, {`{"imageLayoutV`, ""}, {"\x00\x00", ""}, {`{"imageLayoutVersion":"9.0.0"}`, "image layout version \"9.0.0\" is not known"},
+	} {
+		root := t.TempDir()
+		l := openLayout(t, root)
+		tag(t, l, "app", writeImage(t, l, "x"))
+		if err := os.WriteFile(filepath.Join(root, "images/oci-layout"), []byte(test.header), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := OpenLayout(root, openStaging(t, root))
+		if test.want != "" {
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("header %q: %v, want %s", test.header, err, test.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("header %q: %v", test.header, err)
+			continue
+		}
+		mustListWholeNamed(t, again, "app")
+	}
+}
+
+func mustListWholeNamed(t *testing.T, l *Layout, name string) {
+	t.Helper()
+	d, err := l.Resolve(t.Context(), mustParse(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.whole(t.Context(), d); err != nil {
+		t.Error(err)
+	}
+}

@@ -357,7 +357,7 @@ func (l *Layout) Remove(_ context.Context, d digest.Digest) error {
 
 // dropRecords has drop remove records, and makes that durable. It works on a full disk: index.json is then left for later.
 func (l *Layout) dropRecords(drop func() error) error {
-	if err := l.markStale(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+	if err := l.markStale(); err != nil && !isFull(err) {
 		return err
 	}
 	if err := failpoint.At("image.untag.before-remove"); err != nil {
@@ -372,7 +372,7 @@ func (l *Layout) dropRecords(drop func() error) error {
 	if err := syncDir(l.names()); err != nil {
 		return err
 	}
-	if err := l.writeIndex(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+	if err := l.writeIndex(); err != nil && !isFull(err) {
 		return err
 	}
 	return nil

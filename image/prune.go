@@ -179,7 +179,7 @@ func (t *trash) put(path string) error {
 		if err := os.RemoveAll(t.dir); err != nil {
 			return err
 		}
-		if err := os.Mkdir(t.dir, 0o700); errors.Is(err, syscall.ENOSPC) {
+		if err := os.Mkdir(t.dir, 0o700); isFull(err) {
 			return os.RemoveAll(path) // there is not even space for the directory
 		} else if err != nil {
 			return err
@@ -188,7 +188,7 @@ func (t *trash) put(path string) error {
 	}
 	t.next++
 	err := os.Rename(path, filepath.Join(t.dir, fmt.Sprint(t.next)))
-	if errors.Is(err, syscall.ENOSPC) {
+	if isFull(err) {
 		return os.RemoveAll(path)
 	}
 	return err

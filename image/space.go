@@ -11,6 +11,9 @@ import (
 // ErrFull means that going on would leave less free space than max(1 GiB, 5 %) of the file system.
 var ErrFull = errors.New("too little free space")
 
+// isFull tells whether there is no space left, on the disk or for us.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 const checkEvery = 64 << 20 // bytes written between two looks at the free space
 
 // A guarded writer stops when its context ends or the file system is about to be full: what an archive unpacks to has

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/forge-build/forge/internal/failpoint"
 )
@@ -26,7 +27,8 @@ import (
 type Staging struct {
 	root string // state directory
 
-	publishing sync.Mutex // one Publish at a time
+	publishing sync.Mutex // one Publish at a time; guards lost
+	lost       error      // of a sync: the kernel tells it once, and what it could not write is not written by the next
 
 	mu    sync.Mutex
 	lock  *os.File          // the directory, flocked; nil before the first Create
@@ -72,8 +74,8 @@ func (s *Staging) open() error {
 			return err
 		}
 		lock, err := lockDir(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a sweep came between mkdir and flock and took it for a dead one
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EWOULDBLOCK) {
+			continue // somebody came between mkdir and flock, and took it for a dead one or asks whether it is
 		}
 		if err != nil {
 			return err
@@ -154,8 +156,8 @@ func (s *Staging) Publish(ctx context.Context) error {
 		finals = append(finals, final)
 	}
 	s.mu.Unlock()
-	if len(finals) == 0 {
-		return nil
+	if s.lost != nil || len(finals) == 0 {
+		return s.lost
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -165,8 +167,8 @@ func (s *Staging) Publish(ctx context.Context) error {
 		return err
 	}
 	// The descriptor was opened before the files were written, so the kernel reports every write error since.
-	if err := syncfs(s.lock); err != nil {
-		return err
+	if s.lost = syncfs(s.lock); s.lost != nil {
+		return s.lost
 	}
 	if err := failpoint.At("image.publish.before-rename"); err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func stage(t *testing.T, s *Staging, final, content string) {
@@ -197,5 +199,32 @@ func TestStagingOfAnotherProcess(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Join(root, "ingest")); len(left) != 0 {
 		t.Errorf("Sweep left %v", left)
+	}
+}
+
+// TestStagingsBegin has many begin at once, each of which sweeps what it takes for dead.
+func TestStagingsBegin(t *testing.T) {
+	root := t.TempDir()
+	var g errgroup.Group
+	for range 8 {
+		g.Go(func() error {
+			for range 100 {
+				st, err := OpenStaging(root)
+				if err != nil {
+					return err
+				}
+				f, err := st.Create()
+				if err != nil {
+					return err
+				}
+				if err := errors.Join(f.Close(), st.Close()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }
