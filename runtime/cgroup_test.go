@@ -2,9 +2,13 @@ package runtime
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -88,5 +92,51 @@ func TestUlimitAboveOurs(t *testing.T) {
 	p.Wait()
 	if w := p.Warnings(); len(w) != 1 || !strings.Contains(w[0], "lowered to "+itoa(int(own.Max))) {
 		t.Errorf("warnings %q", w)
+	}
+}
+
+// helperUnified runs a container on a machine that has the unified hierarchy only, as it seems from its mount namespace.
+func helperUnified() {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if err == nil {
+		err = unix.Mount(os.Args[2], cgroupRoot, "", unix.MS_BIND, "")
+	}
+	root, err2 := os.Open(os.Args[1])
+	if err := errors.Join(err, err2); err != nil {
+		fmt.Println(err)
+		os.Exit(2)
+	}
+	fmt.Println(Cgroups())
+	s := Spec{Root: root, Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "grep ^0: /proc/self/cgroup; grep -o ' /sys/fs/cgroup ro,.*cgroup2' /proc/self/mountinfo; cat"}}
+	r, w := io.Pipe()
+	p, err := Start(context.Background(), s, Stdio{In: r, Out: os.Stdout, Err: os.Stdout})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(2)
+	}
+	own, _ := os.ReadFile("/proc/" + itoa(p.Pid()) + "/cgroup")
+	fmt.Println("outside", strings.Contains(string(own), "0::/"+cgroupPrefix+itoa(os.Getpid())))
+	w.Close()
+	p.Wait()
+	left, _ := filepath.Glob(cgroupRoot + "/" + cgroupPrefix + itoa(os.Getpid()) + "*")
+	fmt.Println("left", left)
+}
+
+func TestUnifiedCgroup(t *testing.T) {
+	root := rootfs(t)
+	hierarchy := cgroupRoot
+	var st unix.Statfs_t
+	if unix.Statfs(cgroupRoot, &st) == nil && st.Type != unix.CGROUP2_SUPER_MAGIC {
+		hierarchy = cgroupRoot + "/unified"
+	}
+	err := unix.Statfs(hierarchy, &st)
+	need(t, "cgroups", err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC, "no unified hierarchy")
+	cmd := helper(t, "unified", 0, root, hierarchy)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	got := output(cmd)
+	for _, want := range []string{"version 2: ", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "left []", "exit status 0"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in:\n%s", want, got)
+		}
 	}
 }

@@ -163,3 +163,21 @@ func leftCgroups(t *testing.T) (n int) {
 	}
 	return n
 }
+
+// If only the keeper is killed, the container is, too.
+func TestKilledKeeper(t *testing.T) {
+	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", "98769"}}
+	p, err := Start(context.Background(), s, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(p.keeper, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := p.Wait(); err != nil || exit.Code != 137 {
+		t.Errorf("exit %v, %v", exit, err)
+	}
+	if left := processes(t, "98769"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

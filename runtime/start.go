@@ -260,7 +260,7 @@ func (s *setup) launch(p *Process, tail int) error {
 	s.files[stubFD] = stub.Fd()
 	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge"}, &syscall.ProcAttr{
 		Files: s.files,
-		Sys:   &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Setsid: true},
+		Sys:   &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID},
 	})
 	if err != nil {
 		return &SetupError{"clone", err}
