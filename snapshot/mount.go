@@ -52,17 +52,36 @@ type overlayMount struct {
 	userns   bool // keep overlayfs's xattrs in user.*, as trusted.* belongs to the initial user namespace
 }
 
-// mount returns a detached mount of the stack.
+// mount returns a detached mount of the stack. What a kernel does not know it calls invalid, so the ways to say the same
+// are tried from the newest on.
 func (o overlayMount) mount() (int, error) {
 	if len(o.lowers) > maxLowers {
 		return -1, fmt.Errorf("mount overlay: %d layers, overlayfs stacks at most %d", len(o.lowers), maxLowers)
 	}
+	fd, err := o.mountBy(o.byDescriptor)
+	if !errors.Is(err, unix.EINVAL) {
+		return fd, err
+	}
+	for _, way := range []func() (int, error){func() (int, error) { return o.mountBy(o.byName) }, o.mountJoined} {
+		if fd, err := way(); err == nil {
+			return fd, nil
+		}
+	}
+	return -1, err
+}
+
+// mountBy mounts with directories told in one of the ways.
+func (o overlayMount) mountBy(tell func(fc int) error) (int, error) {
 	fc, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("mount overlay: %w", err)
 	}
 	defer unix.Close(fc)
-	if err := o.configure(fc); err != nil {
+	err = tell(fc)
+	if err == nil {
+		err = o.configure(fc)
+	}
+	if err != nil {
 		return -1, fmt.Errorf("mount overlay: %w", contextError(fc, err))
 	}
 	fd, err := unix.Fsmount(fc, unix.FSMOUNT_CLOEXEC, o.attributes())
@@ -81,19 +100,6 @@ func (o overlayMount) attributes() int {
 }
 
 func (o overlayMount) configure(fc int) error {
-	for i := len(o.lowers) - 1; i >= 0; i-- { // overlayfs wants the topmost first
-		if err := setDir(fc, "lowerdir+", o.lowers[i]); err != nil {
-			return err
-		}
-	}
-	if o.upper >= 0 {
-		if err := setDir(fc, "upperdir", o.upper); err != nil {
-			return err
-		}
-		if err := setDir(fc, "workdir", o.work); err != nil {
-			return err
-		}
-	}
 	for _, option := range o.options() {
 		key, value, isString := strings.Cut(option, "=")
 		var err error
@@ -119,18 +125,6 @@ func (o overlayMount) options() []string {
 		options = append(options, "volatile")
 	}
 	return options
-}
-
-// setDir gives overlayfs a directory: by descriptor since Linux 6.13, by the descriptor's name in /proc before.
-func setDir(fc int, key string, dir int) error {
-	err := unix.FsconfigSetFd(fc, key, dir)
-	if errors.Is(err, unix.EINVAL) {
-		err = unix.FsconfigSetString(fc, key, procPath(dir))
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	return nil
 }
 
 // cloneDir returns a detached mount of a directory, without what is mounted below it.

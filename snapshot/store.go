@@ -28,7 +28,6 @@ type Store struct {
 	root   string // state directory; snapshots and drafts are in it
 	dir    string // root/snapshots
 	layout *image.Layout
-	legacy bool // for tests: mount as on kernels that cannot stack detached mounts
 
 	probed sync.Once
 	kind   Kind
