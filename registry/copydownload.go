@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // download copies blobs by way of the partial store. Nobody waits while holding what others wait for: what can be claimed is
@@ -100,7 +101,13 @@ func (c *copier) downloadClaimed(ctx context.Context, b blobCopy, cl *claim) (er
 		drop = errors.Is(err, errSpoilt) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, image.ErrFull)
 		return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
 	}
+	if err := failpoint.At("registry.download.before-publish"); err != nil {
+		return err
+	}
 	if err := c.publish(ctx); err != nil {
+		return err
+	}
+	if err := failpoint.At("registry.download.before-release"); err != nil {
 		return err
 	}
 	drop = true

@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // A RangeFetcher opens a blob from an offset on; *Repository is one.
@@ -82,6 +84,9 @@ func (dl *download) run(ctx context.Context, src RangeFetcher, m *meter) (err er
 	}
 	defer r.Close()
 	if _, err := dl.pass(ctx, r, f, h, m); err != nil {
+		return err
+	}
+	if err := failpoint.At("registry.download.kept"); err != nil {
 		return err
 	}
 	if got := digest.NewDigestFromBytes(digest.SHA256, h.Sum(nil)); got != dl.d.Digest {

@@ -34,10 +34,9 @@ const (
 	mediaTypeSchema1            = "application/vnd.docker.distribution.manifest.v1+"
 )
 
-// manifestTypes is what resolving accepts.
-var manifestTypes = []string{
-	ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, mediaTypeDockerList, mediaTypeDockerManifest,
-}
+// acceptManifests is what resolving accepts.
+const acceptManifests = ocispec.MediaTypeImageIndex + ", " + ocispec.MediaTypeImageManifest + ", " +
+	mediaTypeDockerList + ", " + mediaTypeDockerManifest
 
 var (
 	errSchema1 = errors.New("is a manifest of schema 1, which no registry should serve any more; push the image again with a client of this decade")

@@ -91,7 +91,24 @@ func (c *claim) release(drop bool) error {
 	return errors.Join(err, os.Remove(c.path+".lock"), c.lock.Close())
 }
 
-// claimed downloads: how long to wait before asking again for a blob that another process has claimed.
+// tidy removes what a process that died left of a blob which is in the store by now.
+func (p *Partial) tidy(d digest.Digest) error {
+	if p == nil {
+		return nil
+	}
+	if _, err := os.Lstat(p.path(d) + ".lock"); err != nil {
+		if _, err := os.Lstat(p.path(d)); err != nil {
+			return nil
+		}
+	}
+	c, err := p.claim(d)
+	if c == nil || err != nil {
+		return err
+	}
+	return c.release(true)
+}
+
+// claimPause is how long to wait before asking again for a blob that another process has claimed.
 const claimPause = 20 * time.Millisecond
 
 func rest(ctx context.Context) error {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // PushOptions say how to push. The zero value compresses by gzip.
@@ -28,7 +29,9 @@ type PushOptions struct {
 // Push sends an image, or an index with those of its images that are here, to the repository and names it ref, which is a
 // reference of that repository. It returns the descriptor of what it pushed, which differs from d where layers had to be
 // compressed.
-func Push(ctx context.Context, repo *Repository, src Store, d ocispec.Descriptor, ref image.Reference, opts PushOptions) (ocispec.Descriptor, error) {
+func Push(
+	ctx context.Context, repo *Repository, src Store, d ocispec.Descriptor, ref image.Reference, opts PushOptions,
+) (ocispec.Descriptor, error) {
 	if !isIndex(d.MediaType) {
 		img, err := src.Image(ctx, d, nil)
 		if err != nil {
@@ -101,13 +104,15 @@ func tagOr(ref image.Reference, d ocispec.Descriptor) string {
 // stored as tars are compressed while they are sent, and the manifest that is pushed names the compressed forms; where
 // nothing has to be compressed, the manifest is pushed byte for byte. What the image now under that name has is taken to be
 // there, so that pushing after a small change asks for nothing else.
-func PushImage(ctx context.Context, repo *Repository, src Store, img *image.Image, ref image.Reference, opts PushOptions) (ocispec.Descriptor, error) {
+func PushImage(
+	ctx context.Context, repo *Repository, src Store, img *image.Image, ref image.Reference, opts PushOptions,
+) (ocispec.Descriptor, error) {
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = 3
 	}
 	p := &pusher{
 		repo: repo, src: src, img: img, opts: opts, slots: make(chan struct{}, opts.Concurrency),
-		rep: &reporter{f: opts.Progress}, there: map[digest.Digest]bool{},
+		rep: &reporter{f: opts.Progress}, there: map[digest.Digest]bool{}, makers: make(chan struct{}, 2),
 	}
 	if err := p.lookAtName(ctx, ref); err != nil {
 		return img.Descriptor, err
@@ -128,11 +133,13 @@ type pusher struct {
 	src   Store
 	img   *image.Image
 	opts  PushOptions
-	slots chan struct{}
+	slots chan struct{} // one for each blob on its way
 	rep   *reporter
 	prior digest.Digest          // what the name stands for now
 	there map[digest.Digest]bool // what that names
 	finder
+
+	makers chan struct{} // one for each layer that is being compressed
 }
 
 // lookAtName finds out what the repository has under the name already. It is also the first request, which fails where the
@@ -189,6 +196,9 @@ func (p *pusher) push(ctx context.Context, ref image.Reference) (ocispec.Descrip
 	}
 	d, raw, err := p.manifest(ctx, sent)
 	if err != nil || d.Digest == p.prior {
+		return d, err
+	}
+	if err := failpoint.At("registry.push.before-manifest"); err != nil {
 		return d, err
 	}
 	if err := p.repo.putManifest(ctx, d, raw, tagOr(ref, d)); err != nil {

@@ -24,6 +24,13 @@ func (p *pusher) layer(ctx context.Context, l image.Layer) (ocispec.Descriptor, 
 	if known {
 		return form, p.known(ctx, l, form)
 	}
+	// One compressor keeps several cores busy; a second one fills its pauses, a third only takes memory.
+	select {
+	case p.makers <- struct{}{}:
+		defer func() { <-p.makers }()
+	case <-ctx.Done():
+		return form, ctx.Err()
+	}
 	if err := p.take(ctx); err != nil {
 		return form, err
 	}

@@ -162,7 +162,7 @@ func answered(err error) bool {
 func (r *Repository) manifestRequest(method string, e *endpoint, name, what string) *request {
 	return &request{
 		method: method, path: e.url("manifests", what), repo: e.path, scopes: e.pull(), name: name,
-		want: []int{http.StatusOK}, header: http.Header{"Accept": {strings.Join(manifestTypes, ", ")}},
+		want: []int{http.StatusOK}, header: http.Header{"Accept": {acceptManifests}},
 	}
 }
 
