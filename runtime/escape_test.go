@@ -93,7 +93,7 @@ func TestKilledCaller(t *testing.T) {
 	p.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(0))
 	p.call(unix.SYS_EXIT_GROUP, num(0))
 	writeProgram(t, filepath.Join(root, "bin/free"), p, 1)
-	cgroups := leftCgroups(t)
+	var callers []int
 	for range 3 {
 		cmd := helper(t, "hang", 0, root)
 		out, err := cmd.StdoutPipe()
@@ -112,6 +112,7 @@ func TestKilledCaller(t *testing.T) {
 		space := namespaceOf(t, cmd, "98767")
 		cmd.Process.Kill()
 		cmd.Wait()
+		callers = append(callers, cmd.Process.Pid)
 		gone := func() bool { return len(processes(t, "98767")) == 0 && len(inNamespace(t, space)) == 0 }
 		for end := time.Now().Add(5 * time.Second); !gone() && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
@@ -121,8 +122,10 @@ func TestKilledCaller(t *testing.T) {
 		}
 	}
 	run(t, Spec{}, "true")
-	if now := leftCgroups(t); now > cgroups {
-		t.Errorf("%d cgroups, were %d", now, cgroups)
+	for _, pid := range callers {
+		if n := leftCgroups(t, pid); n > 0 {
+			t.Errorf("%d cgroups of a dead caller", n)
+		}
 	}
 }
 
@@ -150,15 +153,15 @@ func inNamespace(t *testing.T, space string) (list []string) {
 	return list
 }
 
-// leftCgroups counts cgroups of dead callers.
-func leftCgroups(t *testing.T) (n int) {
+// leftCgroups counts cgroups of a caller.
+func leftCgroups(t *testing.T, pid int) (n int) {
 	t.Helper()
 	parent, err := findCgroups(false)
 	if err != nil {
 		return 0
 	}
 	for _, dir := range parent.dir {
-		list, _ := filepath.Glob(filepath.Join(dir, cgroupPrefix+"*"))
+		list, _ := filepath.Glob(filepath.Join(dir, cgroupPrefix+itoa(pid)+"-*"))
 		n += len(list)
 	}
 	return n

@@ -170,6 +170,7 @@ func (s *setup) keeper() (tail int) {
 	s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL)).allow(anyError)
 	s.call(unix.SYS_CLOSE_RANGE, num(0), num(stubFD), num(0)).allow(anyError)
 	s.closeRest = s.call(unix.SYS_CLOSE_RANGE, num(sockFD+1), num(0), num(0)).allow(anyError)
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-keeper")).allow(anyError) // else it is "3"
 	s.call(unix.SYS_PPOLL, poll.addr(), num(2), num(0), num(0)).allow(anyError)
 	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED|unix.WNOHANG), num(0)).allow(anyError)
 	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
@@ -258,7 +259,7 @@ func (s *setup) launch(p *Process, tail int) error {
 	}
 	defer stub.Close()
 	s.files[stubFD] = stub.Fd()
-	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge"}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-keeper"}, &syscall.ProcAttr{
 		Files: s.files,
 		Sys:   &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID},
 	})

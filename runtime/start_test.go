@@ -344,3 +344,42 @@ func TestCancelStart(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// Neither containers nor failures to make one leave descriptors behind.
+func TestNoDescriptorsLeft(t *testing.T) {
+	root, dir := openDir(t, rootfs(t)), openDir(t, t.TempDir())
+	count := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := 0
+	for i := range 12 {
+		if i == 2 { // what the first ones open for good is open
+			before = count()
+		}
+		for _, s := range []Spec{
+			{Args: []string{"true"}, Mounts: []Mount{{Target: "/mnt", Source: dir}}},
+			{Args: []string{"true"}, Terminal: true},
+			{Args: []string{"nothing"}},
+			{Args: []string{"true"}, Dir: "/no"},
+			{Args: []string{"true"}, Mounts: []Mount{{Target: "/no", Source: dir}}},
+			{Args: []string{"true"}, Security: Security{CapAdd: []string{"x"}}},
+			{Args: []string{"true"}, Security: Security{Seccomp: "x"}},
+		} {
+			s.Root, s.Env = root, []string{"PATH=/bin"}
+			p, err := Start(context.Background(), s, Stdio{In: strings.NewReader(""), Out: io.Discard})
+			if err == nil {
+				p.Wait()
+			}
+		}
+	}
+	if now := count(); now > before {
+		t.Errorf("%d descriptors, were %d", now, before)
+	}
+	if left := leftCgroups(t, os.Getpid()); left > 0 {
+		t.Errorf("%d cgroups are left", left)
+	}
+}
