@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -211,6 +212,11 @@ func (p *tarPipe) put(b []byte) (err error) {
 		if p.file, err = p.staging.Create(); err != nil {
 			return err
 		}
+	}
+	// A sparse file stays one in the tar. What ends the tar is shorter than this, so that it ends with what is written.
+	if len(b) >= pipeWhole && b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) {
+		_, err = p.file.Seek(int64(len(b)), io.SeekCurrent)
+		return err
 	}
 	_, err = p.file.Write(b)
 	return err
