@@ -31,6 +31,7 @@ func helpers() map[string]func() {
 		"run":         helperRun,
 		"subordinate": helperSubordinate,
 		"hang":        helperHang,
+		"mounts":      helperMounts,
 		"unified":     helperUnified,
 	}
 }
