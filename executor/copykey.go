@@ -94,12 +94,15 @@ func describeTree(ctx context.Context, tree snapshot.Tree, op *planner.Copy, sou
 	return groups, nil
 }
 
-// describe hashes a selection in groups. It goes over the tree twice: to learn how deep the groups may go and which files
-// must be read, and then, with all digests known, to hash.
+// describe hashes a selection in groups. How deep the groups may go and which files must be read is only known after a
+// walk, so that it takes two; one that guesses right, that a large tree is grouped by the directories at its top and that
+// all digests are known, is enough.
 func (s *selection) describe(ctx context.Context) ([][2]string, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
+	const guess = 1
+	g := newGrouper(s, nil, guess)
 	var perDepth []int
 	var unknown []string
 	err := s.walk(ctx, func(it *item) error {
@@ -107,15 +110,14 @@ func (s *selection) describe(ctx context.Context) ([][2]string, error) {
 			perDepth = append(perDepth, 0)
 		}
 		perDepth[it.depth]++
-		if it.entry.Mode&syscall.S_IFMT == syscall.S_IFREG && it.sum == nil {
+		if it.sum == nil && it.entry.Mode&syscall.S_IFMT == syscall.S_IFREG {
 			unknown = append(unknown, s.path(it))
 		}
-		return nil
+		if len(unknown) > 0 {
+			return nil
+		}
+		return g.add(it)
 	})
-	if err != nil {
-		return nil, err
-	}
-	sums, err := s.hash(ctx, unknown)
 	if err != nil {
 		return nil, err
 	}
@@ -126,9 +128,15 @@ func (s *selection) describe(ctx context.Context) ([][2]string, error) {
 		}
 		deepest = depth
 	}
-	g := grouper{sel: s, sums: sums, deepest: deepest, hash: sha256.New(), links: make(map[uint64]string)}
-	if err := s.walk(ctx, g.add); err != nil {
-		return nil, err
+	if len(unknown) > 0 || deepest != guess {
+		sums, err := s.hash(ctx, unknown)
+		if err != nil {
+			return nil, err
+		}
+		g = newGrouper(s, sums, deepest)
+		if err := s.walk(ctx, g.add); err != nil {
+			return nil, err
+		}
 	}
 	g.flush()
 	return g.groups, nil
@@ -188,6 +196,10 @@ type grouper struct {
 	links   map[uint64]string // first path of each inode that has several
 	name    string            // of the current group
 	groups  [][2]string
+}
+
+func newGrouper(s *selection, sums map[string]fileSum, deepest int) *grouper {
+	return &grouper{sel: s, sums: sums, deepest: deepest, hash: sha256.New(), links: make(map[uint64]string)}
 }
 
 // flush ends the current group.
