@@ -78,6 +78,7 @@ func TestChanges(t *testing.T) {
 		{"removed", []string{"-a/c", "-f"}, "a -a/c -f", "a/ a/b=1 x/ x/y=1"},
 		{"removed and put again", []string{"-a/c", "a/c/", "a/c/d=1"}, "a a/c -a/c/e", "a/ a/b=1 a/c/ a/c/d=1 f=1 x/ x/y=1"},
 		{"removed, and a directory in it again", []string{"-a", "a/", "a/c/"}, "a -a/b a/c -a/c/d -a/c/e", "a/ a/c/ f=1 x/ x/y=1"},
+		{"removed and put again twice", []string{"-a", "a/", "a/"}, "a -a/b -a/c", "a/ f=1 x/ x/y=1"},
 		{"put and removed", []string{"n/", "n/m=2", "-n"}, "", "a/ a/b=1 a/c/ a/c/d=1 a/c/e=1 f=1 x/ x/y=1"},
 		{"removed, put, removed", []string{"-a", "a=2", "-a"}, "-a", "f=1 x/ x/y=1"},
 		{"directory to file", []string{"a=2"}, "a", "a=2 f=1 x/ x/y=1"},
@@ -213,6 +214,12 @@ func TestChangesLinks(t *testing.T) {
 		{"a further name", func(c *Changes) { put(c, "a", 1, "one"); put(c, "b", 1, "one"); put(c, "d", 1, "one") }, "a b=>a d=>a"},
 		{"linked to another", func(c *Changes) { put(c, "a", 1, "one"); put(c, "c", 1, "one") }, "a c=>a"},
 		{"one of them", func(c *Changes) { put(c, "a", 1, "one") }, ""},
+		{"another name that is gone", func(c *Changes) {
+			apply(t, c, "d/")
+			put(c, "d/e", 1, "two")
+			put(c, "c", 1, "two")
+			apply(t, c, "d=file")
+		}, "d"},
 		{"another inode", func(c *Changes) { put(c, "a", 1, "one"); put(c, "b", 2, "one") }, ""},
 	} {
 		c := NewChanges(view)

@@ -79,3 +79,21 @@ func TestFlatten(t *testing.T) {
 		t.Errorf("flattened again it is %s, was %s (%v)", again.DiffID, flat.DiffID, err)
 	}
 }
+
+// Files that are linked crosswise differ, though each has two names in both trees.
+func TestCompareLinks(t *testing.T) {
+	s := openStore(t)
+	tree := func(c, d string) *View {
+		return viewOf(t, s, writeLayer(t, s, []testFile{
+			{path: "a", Entry: mode(modeRegular, 0o644)}, {path: "b", Entry: mode(modeRegular, 0o644)}, {path: "c", hard: c}, {path: "d", hard: d},
+		}))
+	}
+	list, err := Compare(context.Background(), tree("a", "b"), tree("b", "a"))
+	if err != nil || fmt.Sprint(list) != "[c: links d: links]" {
+		t.Errorf("got %v, %v", list, err)
+	}
+	list, err = Compare(context.Background(), tree("a", "b"), tree("a", "b"))
+	if err != nil || len(list) > 0 {
+		t.Errorf("got %v, %v", list, err)
+	}
+}

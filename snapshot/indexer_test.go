@@ -98,6 +98,7 @@ func TestIndexer(t *testing.T) {
 		{"empty", nil, ""},
 		{"names", []tar.Header{file("/a", "1"), file("./b", "2"), file("../../c", "3"), file("d/../e", "4"), file("f//g", "5")}, "a=1 b=2 c=3 e=4 f/ f/g=5"},
 		{"later wins", []tar.Header{file("a", "1"), file("a", "22"), dir("b"), file("b/c", "3"), file("b", "4"), file("d", "5"), dir("d/")}, "a=22 b=4 d/"},
+		{"directory made anew", []tar.Header{file("a/b/c", "1"), file("a", "2"), dir("a"), file("a/b/d", "3")}, "a/ a/b/ a/b/d=3"},
 		{"directory twice", []tar.Header{dir("a"), file("a/b", "1"), dir("a")}, "a/ a/b=1"},
 		{"links on the way", []tar.Header{dir("usr/lib"), link("lib", "usr/lib"), file("lib/a", "1"), link("up", "/../usr"), file("up/b", "2")}, "lib->usr/lib up->/../usr usr/ usr/b=2 usr/lib/ usr/lib/a=1"},
 		{"link to nothing on the way", []tar.Header{link("a", "b/c"), file("a/d", "1")}, "a->b/c b/ b/c/ b/c/d=1"},
@@ -144,6 +145,38 @@ func TestIndexer(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whiteouts of a layer hide what lies below and nothing of the layer, wherever in the tar they are.
+func TestIndexerWhiteouts(t *testing.T) {
+	s := openStore(t)
+	base := commitOps(t, s, "a/", "a/b=1", "f=1")
+	for _, test := range []struct{ names, want string }{
+		{".wh.a a/ a/c", "a/ a/c=2 f=1"},
+		{"a/ a/c .wh.a", "a/ a/c=2 f=1"},
+		{".wh.a a/c", "a/ a/c=2 f=1"},
+		{"a/ a/.wh..wh..opq a/ a/c", "a/ a/c=2 f=1"},
+		{"a/c a/.wh..wh..opq", "a/ a/c=2 f=1"},
+		{".wh.f f .wh.f", "a/ a/b=1 f=2"},
+		{"a/c .wh.f .wh.f", "a/ a/b=1 a/c=2"},
+		{".wh..wh..opq", ""},
+		{".wh.a .wh.nothing", "f=1"},
+	} {
+		var headers []tar.Header
+		for name := range strings.FieldsSeq(test.names) {
+			h := tar.Header{Name: name}
+			if strings.HasSuffix(name, "/") {
+				h.Typeflag, h.Mode = tar.TypeDir, 0o755
+			} else if !strings.Contains(name, whiteoutPrefix) {
+				h.Uname = "2"
+			}
+			headers = append(headers, h)
+		}
+		layer := storeTar(t, s, tarOf(t, headers...))
+		if got := opsOf(t, viewOf(t, s, base, layer)); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.names, got, test.want)
+		}
 	}
 }
 

@@ -65,6 +65,8 @@ func everyKind() []testFile {
 		{path: "!before-dot", Entry: mode(modeRegular, 0o644), content: "x"},
 		{path: ".-between", Entry: mode(modeRegular, 0o644), content: "y"},
 		{path: "big", Entry: mode(modeRegular, 0o4755), content: strings.Repeat("0123456789abcdef", 40000)},
+		{path: "bigger", Entry: mode(modeRegular, 0o644), content: strings.Repeat("x", 2<<20+1)},
+		{path: "biggest", Entry: mode(modeRegular, 0o644), content: strings.Repeat("y", 3<<20+511)},
 		{path: "block", Entry: at(mode(modeBlock, 0o660), func(e *Entry) { e.Rdev = unix.Mkdev(259, 70000) })},
 		{path: "char", Entry: at(mode(modeChar, 0o666), func(e *Entry) { e.Rdev = unix.Mkdev(1, 3) })},
 		{path: "dir", Entry: at(mode(modeDir, 0o1777), func(e *Entry) { e.Xattrs = map[string]string{"user.d": "on a directory"} })},
@@ -262,6 +264,9 @@ func TestLayer(t *testing.T) {
 		t.Errorf("tar of %d bytes has digest %s, layer says %d, %s, %s", len(data), d, layer.Blob.Size, layer.Blob.Digest, layer.DiffID)
 	}
 	diffLines(t, listTar(t, bytes.NewReader(data)), wantTree(files))
+	if padded := append(bytes.Repeat([]byte("x"), 2<<20+1), make([]byte, 511)...); !bytes.Contains(data, padded) {
+		t.Error("padding is not of zeros")
+	}
 
 	// The same index comes of the tar alone.
 	made, err := os.ReadFile(indexPath(t, s, layer))

@@ -181,6 +181,39 @@ func readIndex(x *index) {
 	walk(".")
 }
 
+func TestIndexSize(t *testing.T) {
+	b := newIndexBuilder()
+	if err := b.add("file", &Entry{Mode: modeRegular, Size: 5}, 512); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := b.encode(&out, 2048, [32]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	x, err := newIndex(out.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &View{layers: []viewLayer{{index: x}}}
+	if err := v.open(); err != nil {
+		t.Fatal(err)
+	}
+	found, err := v.find("file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &found[0].diskInode
+	for _, test := range []struct {
+		size int64
+		want error
+	}{{5, nil}, {1 << 20, errDamaged}, {1 << 50, errDamaged}, {1<<63 - 1, errDamaged}} {
+		f.size = test.size
+		if _, err := x.extents(f); !errors.Is(err, test.want) {
+			t.Errorf("file of %d bytes in a tar of 2048: %v", test.size, err)
+		}
+	}
+}
+
 // FuzzIndex damages an index: what is read is wrong then, but nothing worse happens.
 func FuzzIndex(f *testing.F) {
 	b := newIndexBuilder()
