@@ -32,6 +32,9 @@ type entry struct {
 // recent is what makes a time the time of the test, which no case can know.
 const recent = 30 * 24 * time.Hour
 
+// baseHistory is how many entries the base image's history has.
+const baseHistory = 3
+
 // maxQuoted is how much of a file a list shows before it shows a digest.
 const maxQuoted = 300
 
@@ -210,7 +213,7 @@ func keys[V any](m map[string]V) func(func(string) bool) {
 func listConfig(t *testing.T, w io.Writer, text []byte) {
 	var c struct {
 		ocispec.Image
-		Config map[string]json.RawMessage
+		Config map[string]json.RawMessage `json:"config"`
 	}
 	check(t, json.Unmarshal(text, &c))
 	fmt.Fprintln(w, "platform:", strings.TrimSuffix(c.OS+"/"+c.Architecture+"/"+c.Variant, "/"))
@@ -224,7 +227,13 @@ func listConfig(t *testing.T, w io.Writer, text []byte) {
 		fmt.Fprintf(w, "%s: %s\n", key, c.Config[key])
 	}
 	layers := 0
-	for _, h := range c.History {
+	for i, h := range c.History {
+		if c.History[0].CreatedBy == "forge import" && i < baseHistory { // newCorpus has made it
+			if layers = 1; i == 0 {
+				fmt.Fprintln(w, "+ base")
+			}
+			continue
+		}
 		sign := "+"
 		if h.EmptyLayer {
 			sign = "-"

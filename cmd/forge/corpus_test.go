@@ -339,10 +339,25 @@ func (k *testCase) compare(t *testing.T, got map[string]string) {
 		case wanted != ok:
 			t.Errorf("%s: in the case: %t, in the result: %t\n%s", section, wanted, ok, text)
 		case k.builder != "" && section == "want.error": // in its own words
+		case k.builder != "" && lenient(string(want), text) == strings.TrimRight(text, "\n"):
 		case strings.TrimRight(text, "\n") != strings.TrimRight(string(want), "\n"):
 			t.Errorf("%s:\n%s", section, difference(string(want), text))
 		}
 	}
+}
+
+// lenient is what a case wants without the times of directories where another builder has the time of the build:
+// forge makes layers that are the same every time.
+func lenient(want, got string) string {
+	lines := strings.Split(strings.TrimRight(want, "\n"), "\n")
+	for i, line := range lines {
+		before, after, ok := strings.Cut(line, " @")
+		if ok && strings.Contains(line, " dir ") && slices.Contains(strings.Split(got, "\n"), before) {
+			_, after, _ = strings.Cut(after, " ")
+			lines[i] = strings.TrimSpace(before + " " + after)
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // difference lists the lines that are only in one of two texts, behind "-" and "+".

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,15 +20,21 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"forge": func() { os.Exit(run(os.Args[1:], enter(os.Args[1:]))) }})
 }
 
-// TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. There is one
-// command of ours: `base NAME` makes an image of the distribution's static busybox.
+// TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. Commands
+// of ours: `base NAME` makes an image of the distribution's static busybox; those of script_servers_test.go start servers.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:       "../../testdata/script",
 		Setup:     setupScript,
 		Condition: func(cond string) (bool, error) { return condition(t, cond) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"base": baseImage,
+			"base":            baseImage,
+			"registry":        serveForge,
+			"docker-registry": serveDistribution,
+			"www":             serveFiles,
+			"port":            freePort,
+			"reach":           reach,
+			"let":             textIn,
 		},
 	})
 }
@@ -37,6 +44,13 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("XDG_RUNTIME_DIR", e.WorkDir)
 	e.Setenv("SOURCE_DATE_EPOCH", "")
+	registries := filepath.Join(e.WorkDir, "registries.conf") // not the machine's; a story may bring its own
+	e.Setenv("CONTAINERS_REGISTRIES_CONF", registries)
+	e.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(e.WorkDir, "registries.conf.d"))
+	f, err := os.OpenFile(registries, os.O_CREATE, 0o600)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
 	for _, name := range []string{"FORGE_SNAPSHOTTER", "FORGE_FAILPOINT"} {
 		if value, ok := os.LookupEnv(name); ok {
 			e.Setenv(name, value)
@@ -53,7 +67,7 @@ func condition(t *testing.T, cond string) (bool, error) {
 		ok = os.Geteuid() == 0
 	case "busybox":
 		ok = staticBusybox() != ""
-	case "skopeo", "umoci", "podman", "docker-registry", "git":
+	case "skopeo", "umoci", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3":
 		_, err := exec.LookPath(cond)
 		ok = err == nil
 	default:
