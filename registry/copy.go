@@ -158,6 +158,7 @@ func (c *copier) copyBlobs(ctx context.Context) error {
 		return c.download(ctx, missing)
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.opts.Concurrency) // starting the next only then keeps the order where it is 1, as archives want it
 	for _, b := range missing {
 		g.Go(func() error {
 			if err := c.take(ctx); err != nil {
