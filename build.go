@@ -11,7 +11,6 @@ import (
 
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -52,7 +51,6 @@ type BuildResult struct {
 	Descriptor ocispec.Descriptor // of the manifest, or of the index of several platforms
 	Images     []*image.Image     // one a platform
 	Tags       []image.Reference
-	Warnings   []parser.Warning
 }
 
 // Build makes the image that a build file describes and does with it what the outputs say. Nothing is tagged unless all
@@ -79,7 +77,6 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 		if err != nil {
 			return nil, err
 		}
-		r.Warnings = append(r.Warnings, graph.Warnings...)
 		if results[i], err = h.execute(ctx, o, src, graph); err != nil {
 			return nil, err
 		}

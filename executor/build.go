@@ -92,9 +92,6 @@ func Build(ctx context.Context, g *planner.Graph, o Options) (_ *Result, err err
 	for i := range b.nodes {
 		b.nodes[i].known = make(chan struct{})
 	}
-	for _, w := range g.Warnings {
-		b.events.send(Event{Kind: Warning, Text: w.Detail})
-	}
 
 	steps, stepsCtx := errgroup.WithContext(ctx)
 	for _, s := range g.Steps {

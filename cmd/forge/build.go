@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
+	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/registry"
 )
 
@@ -135,10 +138,16 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 		_, _ = fmt.Fprintln(s.err, "forge: warning:", w)
 	}
 	show := c.progress(s)
-	o.Planned, o.Events = show.Plan, show.Event
+	var lint []string
+	o.Planned = func(g *planner.Graph) {
+		show.Plan(g)
+		lint = appendLint(lint, g.Warnings)
+	}
+	o.Events = show.Event
 	o.Remote.Progress = noteLayers(show.Note)
 	o.Remote.Retrying = func(err error) { show.Note("trying again: " + err.Error()) }
 	r, err := h.Build(s.ctx, o)
+	noteLint(show.Note, lint)
 	if err != nil {
 		show.Close()
 		return err
@@ -156,6 +165,32 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 		return writeJSON(c.MetadataFile, r.Metadata())
 	}
 	return nil
+}
+
+// appendLint adds a line a warning. What another platform's graph has said already is not said again.
+func appendLint(lines []string, warnings []parser.Warning) []string {
+	for _, w := range warnings {
+		line := fmt.Sprintf(" - %s: %s (line %d)", w.Rule, w.Detail, w.Span.Start)
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// noteLint shows what lint rules found, after all steps: people look at the end.
+func noteLint(note func(string), lines []string) {
+	switch len(lines) {
+	case 0:
+		return
+	case 1:
+		note("1 warning found:")
+	default:
+		note(fmt.Sprintf("%d warnings found:", len(lines)))
+	}
+	for _, line := range lines {
+		note(line)
+	}
 }
 
 // noteLayers tells of each layer that is pulled or pushed when it begins and when it is there.

@@ -89,14 +89,18 @@ func runStatus(err error) error {
 	if _, ok := errors.AsType[status](err); ok {
 		return err
 	}
-	code := usageStatus
-	if e, ok := errors.AsType[*runtime.ExecError](err); ok {
-		code = 126
-		if errors.Is(e.Err, os.ErrNotExist) || !strings.Contains(e.Path, "/") && !errors.Is(e.Err, os.ErrPermission) {
-			code = 127
-		}
+	e, ok := errors.AsType[*runtime.ExecError](err)
+	if !ok {
+		return &usageError{usageStatus, err}
 	}
-	return &usageError{code, err}
+	bare := !strings.Contains(e.Path, "/")
+	switch {
+	case bare && errors.Is(e.Err, os.ErrNotExist):
+		return &usageError{127, fmt.Errorf("exec: %q: executable file not found in $PATH", e.Path)}
+	case errors.Is(e.Err, os.ErrNotExist), bare && !errors.Is(e.Err, os.ErrPermission):
+		return &usageError{127, fmt.Errorf("exec: %q: %w", e.Path, e.Err)}
+	}
+	return &usageError{126, fmt.Errorf("exec: %q: %w", e.Path, e.Err)}
 }
 
 // options turns flags into what forge.Run wants.
