@@ -102,7 +102,7 @@ func (f *differ) dir(d *diffDir) error {
 	}
 	names, err := readNames(d.open.fd, f.buf)
 	if err != nil {
-		return fmt.Errorf("%s: %w", d.path, err)
+		return at(d.path, err)
 	}
 	var hidden []Entry // what lies below and must be here to stay
 	if d.whole && d.below != nil {
@@ -121,7 +121,7 @@ func (f *differ) dir(d *diffDir) error {
 			hidden = hidden[1:]
 		}
 		if err := f.file(d, name); err != nil {
-			return fmt.Errorf("%s: %w", joinPath(d.path, name), err)
+			return at(joinPath(d.path, name), err)
 		}
 	}
 	for i := range hidden {
@@ -130,6 +130,15 @@ func (f *differ) dir(d *diffDir) error {
 		}
 	}
 	return f.settleDir(d)
+}
+
+// at names the file that a system call failed for, unless the error names it.
+func at(path string, err error) error {
+	var named *fs.PathError
+	if errors.As(err, new(unix.Errno)) && !errors.As(err, &named) {
+		return &fs.PathError{Op: "commit", Path: path, Err: err}
+	}
+	return err
 }
 
 // gone hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
@@ -178,16 +187,8 @@ func (f *differ) file(d *diffDir, name string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case st.Mode&modeType == modeChar && st.Rdev == 0 && f.whole:
-		return errors.New("a device 0:0 means a deletion in a layer")
-	case st.Mode&modeType != modeChar && st.Mode&modeType != modeSocket, st.Rdev != 0:
-	case below == nil:
-		return f.leave(d, name)
-	case st.Mode&modeType == modeChar:
-		return f.whiteout(path)
-	default: // A socket means nothing once its process is gone, but it has taken the place of what lies below.
-		return errors.Join(f.whiteout(path), f.mark(d, name))
+	if t := st.Mode & modeType; t == modeSocket || t == modeChar && st.Rdev == 0 {
+		return f.noFile(d, name, t == modeSocket, below)
 	}
 	e, opaque, err := f.describe(d.open.fd, name, &st, below)
 	if err != nil {
@@ -204,6 +205,20 @@ func (f *differ) file(d *diffDir, name string) error {
 		return f.leave(d, name)
 	}
 	return errors.Join(f.add(d, path, e), f.settleFile(d, &e))
+}
+
+// noFile is called for what is not in a layer: a whiteout, or a socket, which means nothing once its process is gone.
+func (f *differ) noFile(d *diffDir, name string, socket bool, below *Entry) error {
+	path := joinPath(d.path, name)
+	switch {
+	case f.whole && !socket:
+		return fmt.Errorf("%s: a device 0:0 means in a layer that a file is removed", path)
+	case below == nil:
+		return f.leave(d, name)
+	case socket: // in the place of what lies below
+		return errors.Join(f.whiteout(path), f.mark(d, name))
+	}
+	return f.whiteout(path)
 }
 
 // lookup finds what lies below path, or nil.
@@ -318,7 +333,7 @@ func (f *differ) add(d *diffDir, path string, e Entry) error {
 		defer dir.release()
 		r, err := openRegular(dir.fd, name)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, at(path, err)
 		}
 		return r, nil
 	})

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +68,7 @@ func (f *differ) collect(fd int, path string, groups map[uint64]*linkGroup) erro
 	}
 	names, err := readNames(fd, f.buf)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return at(path, err)
 	}
 	if _, err := unix.Seek(fd, 0, io.SeekStart); err != nil {
 		return err
@@ -77,13 +76,13 @@ func (f *differ) collect(fd int, path string, groups map[uint64]*linkGroup) erro
 	for _, name := range names {
 		var st unix.Stat_t
 		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("%s: %w", joinPath(path, name), err)
+			return at(joinPath(path, name), err)
 		}
 		switch {
 		case st.Mode&modeType == modeDir:
 			sub, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 			if err != nil {
-				return fmt.Errorf("%s: %w", joinPath(path, name), err)
+				return at(joinPath(path, name), err)
 			}
 			err = f.collect(sub, joinPath(path, name), groups)
 			if err := errors.Join(err, closeFD(sub)); err != nil {
@@ -91,7 +90,7 @@ func (f *differ) collect(fd int, path string, groups map[uint64]*linkGroup) erro
 			}
 		case st.Nlink > 1:
 			if err := f.member(fd, joinPath(path, name), name, &st, groups); err != nil {
-				return fmt.Errorf("%s: %w", joinPath(path, name), err)
+				return at(joinPath(path, name), err)
 			}
 		}
 	}

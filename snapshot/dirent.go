@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -157,7 +158,7 @@ func openRegular(dir int, name string) (*fileReader, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&modeType != modeRegular {
 		unix.Close(fd)
-		return nil, errors.Join(err, errors.New("is no regular file any more"))
+		return nil, errors.Join(err, fmt.Errorf("%s is no regular file any more", name))
 	}
 	if st.Size > 1<<20 {
 		// Twice the usual read-ahead; an error would only cost speed.

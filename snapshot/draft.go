@@ -153,7 +153,7 @@ func mountTmpfs(size int64) (int, error) {
 	return fd, nil
 }
 
-// Mount returns the detached mount of the draft's root; the Draft owns it.
+// Mount returns the detached mount of the draft's root; the Draft owns it. It may be moved to where it is needed.
 func (d *Draft) Mount(ctx context.Context) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -165,6 +165,9 @@ func (d *Draft) Mount(ctx context.Context) (*os.File, error) {
 // after epoch are set to it if epoch is not nil. No process may be writing to the draft any more, and unless it is kept,
 // it can only be closed afterwards.
 func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, error) {
+	if d.root == nil {
+		return image.Layer{}, errors.New("the draft was committed before")
+	}
 	if err := d.clearMountpoints(); err != nil {
 		return image.Layer{}, err
 	}
@@ -180,10 +183,22 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 		layer, err = w.Commit(ctx)
 	}
 	if err == nil && d.adopt && !f.inexact {
-		d.adopt = false
-		err = d.store.adopt(ctx, layer, d.upper.Name())
+		err = d.leaveUpper(ctx, layer)
 	}
 	return layer, errors.Join(err, w.Close())
+}
+
+// leaveUpper makes the upper directory the unpacked tree of the layer. It is unmounted before that, as overlayfs does not
+// like to find in a stack what another one writes to.
+func (d *Draft) leaveUpper(ctx context.Context, layer image.Layer) error {
+	var errs []error
+	for _, f := range []*os.File{d.own, d.root} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	d.own, d.root, d.adopt = nil, nil, false
+	return errors.Join(append(errs, d.store.adopt(ctx, layer, d.upper.Name()))...)
 }
 
 // Close unmounts the draft and deletes what was written, in the background, unless it is to be kept.

@@ -199,22 +199,22 @@ func epoch(t *testing.T, kind snapshot.Kind) {
 }
 
 func nothingLeft(t *testing.T, kind snapshot.Kind) {
-	root, before := t.TempDir(), mounts(t)
+	root := t.TempDir()
 	t.Run("store", func(t *testing.T) {
 		k := Open(t, root, kind)
 		layer := Commit(t, k, nil, func(r Root) { r.File(strings.Repeat("d/", 200)+"f", "1"); r.Chmod("d/d", 0) })
 		d, f := draft(t, k, []image.Layer{layer}, snapshot.DraftOptions{})
 		// Deeper than anybody can hold open, and than a path can name.
 		deepTree(t, Path(f))
-		if now := mounts(t); now != before {
-			t.Errorf("mounts of this machine with a draft: %s, want %s", now, before)
+		if now := Mounts(t, root); len(now) > 0 {
+			t.Errorf("mounted on this machine with a draft: %q", now)
 		}
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	if now := mounts(t); now != before {
-		t.Errorf("mounts of this machine: %s, want %s", now, before)
+	if now := Mounts(t, root); len(now) > 0 {
+		t.Errorf("mounted on this machine: %q", now)
 	}
 	empty(t, filepath.Join(root, "drafts"))
 }
@@ -299,13 +299,21 @@ func draft(t testing.TB, k *Kit, layers []image.Layer, o snapshot.DraftOptions) 
 	return d, f
 }
 
-func mounts(t testing.TB) string {
+// Mounts lists what is mounted on this machine out of a state directory. An EROFS mount does not tell where it is from, but
+// that it was made by descriptor.
+func Mounts(t testing.TB, root string) []string {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
+	var list []string
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, root) || strings.Contains(line, "/proc/self/fd/") {
+			list = append(list, line)
+		}
+	}
+	return list
 }
 
 func empty(t testing.TB, dir string) {
