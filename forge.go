@@ -5,6 +5,7 @@
 package forge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -68,16 +70,16 @@ func DefaultDir() (string, error) {
 }
 
 // Open opens the state directory, making it if there is none. A store of a version that is not known is refused.
-func Open(ctx context.Context, o Options) (h *Home, err error) {
+func Open(ctx context.Context, o Options) (_ *Home, err error) {
 	if o.Dir == "" {
 		if o.Dir, err = DefaultDir(); err != nil {
 			return nil, err
 		}
 	}
-	h = &Home{Dir: o.Dir, options: o}
-	if err := os.MkdirAll(h.Dir, 0o700); err != nil {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	h := &Home{Dir: o.Dir, options: o}
 	defer func() {
 		if err != nil {
 			_ = h.Close()
@@ -107,6 +109,7 @@ func (h *Home) checkVersion() error {
 	switch text, err := os.ReadFile(name); {
 	case err == nil && string(text) == storeVersion:
 		return nil
+	case err == nil && len(bytes.TrimSpace(text)) == 0: // torn: it says nothing
 	case err == nil:
 		return fmt.Errorf("store %s has version %q and this forge knows %q: use the forge that made it, or another FORGE_ROOT",
 			h.Dir, strings.TrimSpace(string(text)), strings.TrimSpace(storeVersion))
@@ -131,10 +134,18 @@ func writeFileDurably(name string, data []byte) (err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
+	if err := failpoint.At("forge.version.before-rename"); err != nil {
+		return err
+	}
 	if err := os.Rename(f.Name(), name); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(name))
+	return syncDir(filepath.Dir(name))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

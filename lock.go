@@ -13,6 +13,9 @@ import (
 // exclusive lock polls, since flock cannot be interrupted by a context.
 func lockStore(ctx context.Context, name string, exclusive bool) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	if errors.Is(err, syscall.EROFS) {
+		f, err = os.Open(name) // a store that cannot be written to can be read
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
 )
 
 // A FsckReport says what a check found.
@@ -233,10 +235,24 @@ func (h *Home) pruneDerived(o PruneOptions, r *PruneReport) error {
 	r.Bytes += bytes
 	partial, partialErr := h.partial().Prune()
 	r.Bytes += partial
-	errs := []error{err, partialErr, store.Sweep()}
+	errs := []error{err, partialErr, store.Sweep(), h.sweep(), network.Sweep(h.networkDir())}
+	runtime.Sweep()
 	if o.All {
 		mounts := filepath.Join(h.Dir, "mounts")
 		errs = append(errs, os.RemoveAll(mounts), os.RemoveAll(filepath.Join(h.Dir, "contexts")))
+	}
+	return errors.Join(errs...)
+}
+
+// sweep removes files that were being written when their processes were killed.
+func (h *Home) sweep() error {
+	var errs []error
+	for _, pattern := range []string{".tmp-*", "contexts/.index-*"} {
+		names, err := filepath.Glob(filepath.Join(h.Dir, pattern))
+		errs = append(errs, err)
+		for _, name := range names {
+			errs = append(errs, os.Remove(name))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -222,7 +223,13 @@ func (o *Output) Create(write func(io.Writer) error) (err error) {
 	if err := errors.Join(write(f), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), o.Dest)
+	if err := failpoint.At("forge.output.before-rename"); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), o.Dest); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(o.Dest))
 }
 
 // compression is what an output says of its layers' compression.

@@ -93,7 +93,11 @@ func (p *publisher) flush() {
 		return
 	}
 	// Not the build's context: a build that was cancelled keeps what it has done.
-	if err := p.publish(context.Background()); err != nil {
+	err := failpoint.At("executor.publish.before-publish")
+	if err == nil {
+		err = p.publish(context.Background())
+	}
+	if err != nil {
 		p.err = fmt.Errorf("keeping layers: %w", err)
 		p.cancel(p.err)
 		return
@@ -105,6 +109,10 @@ func (p *publisher) flush() {
 		}
 		if err := p.store.Put(f.key, f.entry); err != nil && p.unremembered == nil {
 			p.unremembered = fmt.Errorf("remembering %s: %w", f.entry.Name, err)
+		}
+		if p.err = failpoint.At("executor.publish.after-put"); p.err != nil {
+			p.cancel(p.err)
+			return
 		}
 	}
 }

@@ -74,6 +74,9 @@ func (l *Layout) Fsck(ctx context.Context, o FsckOptions) ([]Problem, error) {
 	if err := c.blobs(ctx, o.Deep); err != nil {
 		return nil, err
 	}
+	if err := c.compressed(); err != nil {
+		return nil, err
+	}
 	if err := l.withNames(c.index); err != nil {
 		return nil, err
 	}
@@ -200,6 +203,35 @@ func (c *checker) blobs(ctx context.Context, deep bool) error {
 		})
 	}
 	return g.Wait()
+}
+
+// compressed reads what is remembered of compressed layers.
+func (c *checker) compressed() error {
+	dir := c.layout.path("compressed")
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range files {
+		var r compressedRecord
+		path := filepath.Join(dir, f.Name())
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = json.Unmarshal(data, &r)
+		}
+		if err == nil && r.Format == compressFormat {
+			if err = errors.Join(CheckDigest(r.DiffID), checkDescriptor(r.Blob)); err == nil && !strings.HasPrefix(f.Name(), r.DiffID.Encoded()+".") {
+				err = errors.New("is of another layer")
+			}
+		}
+		if err != nil {
+			c.add(Problem{Path: path, Err: fmt.Errorf("damaged record of a compressed layer: %w", err), kind: strangeFile})
+		}
+	}
+	return nil
 }
 
 // index compares index.json with the records.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // The index of a build context remembers the digests of files by what stat says of them, as git's index does. It is
@@ -262,6 +264,9 @@ func replaceFile(file string, content []byte) (err error) {
 		return err
 	}
 	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := failpoint.At("snapshot.contexts.before-rename"); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), file)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // Prune deletes what is derived from layers that keep does not want: their indexes and unpacked trees. The caller makes
@@ -22,6 +24,9 @@ func (s *Store) Prune(keep func(diffID digest.Digest) bool) (bytes int64, err er
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
 			bytes += info.Size()
+		}
+		if err := failpoint.At("snapshot.prune.before-remove"); err != nil {
+			return bytes, err
 		}
 		if err := removeTree(filepath.Join(s.dir, e.Name())); err != nil {
 			return bytes, err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // Layers that are unpacked are in snapshots/<diffID> when they are durable. Until then the name has the boot ID behind
@@ -46,6 +47,9 @@ func (s *Store) openTree(ctx context.Context, layer image.Layer) (int, error) {
 	}
 	tree := filepath.Join(dir, "tree")
 	err = s.unpackLayer(ctx, layer, tree)
+	if err == nil {
+		err = failpoint.At("snapshot.unpack.before-rename")
+	}
 	if err == nil {
 		err = s.trees.keep(tree, volatile)
 	}
@@ -85,6 +89,9 @@ func (t *unpackedTrees) settle() error {
 	defer dir.Close()
 	if err := unix.Syncfs(int(dir.Fd())); err != nil {
 		return os.NewSyscallError("syncfs", err)
+	}
+	if err := failpoint.At("snapshot.settle.before-rename"); err != nil {
+		return err
 	}
 	var errs []error
 	for _, path := range t.fresh {

@@ -34,6 +34,8 @@ func newSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancelCause(parent)
 	s := &signals{cancel: cancel, ch: make(chan os.Signal, 8)}
 	signal.Notify(s.ch, syscall.SIGINT, syscall.SIGTERM)
+	// So a file that grows beyond its limit is an error of the write. To ignore it would be inherited by containers.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGXFSZ)
 	go func() {
 		for sig := range s.ch {
 			if number, ok := sig.(syscall.Signal); ok {
