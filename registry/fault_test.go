@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -193,7 +194,14 @@ func TestPushResumesAtTheRegistrysOffset(t *testing.T) {
 	ref := r.Ref(t, "app:1")
 	src := registrytest.NewMemory()
 	d := src.AddImage(t, 1, amd64, false, 3<<20)
-	r.Fault(fault{Method: "PUT", Path: "/uploads/", Times: 1, Do: registrytest.ResetAfter(2 << 20)})
+	var once sync.Once
+	r.Fault(fault{Method: "PUT", Path: "/uploads/", Do: func(w http.ResponseWriter, q *http.Request, next http.Handler) {
+		do := func() { next.ServeHTTP(w, q) }
+		if q.ContentLength > 2<<20 {
+			once.Do(func() { do = func() { registrytest.ResetAfter(2<<20)(w, q, next) } })
+		}
+		do()
+	}})
 	repo := connect(t, ref, registry.Options{})
 	if _, err := registry.Copy(t.Context(), repo, src, d, registry.CopyOptions{Name: ref, Concurrency: 1}); err != nil {
 		t.Fatal(err)

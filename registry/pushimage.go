@@ -112,7 +112,7 @@ func PushImage(
 	}
 	p := &pusher{
 		repo: repo, src: src, img: img, opts: opts, slots: make(chan struct{}, opts.Concurrency),
-		rep: &reporter{f: opts.Progress}, there: map[digest.Digest]bool{}, makers: make(chan struct{}, 2),
+		rep: &reporter{f: opts.Progress}, there: map[digest.Digest]bool{}, makers: make(chan struct{}, makersFor(opts.Compression)),
 	}
 	if err := p.lookAtName(ctx, ref); err != nil {
 		return img.Descriptor, err

@@ -24,13 +24,14 @@ func (p *pusher) layer(ctx context.Context, l image.Layer) (ocispec.Descriptor, 
 	if known {
 		return form, p.known(ctx, l, form)
 	}
-	// One compressor keeps several cores busy; a second one fills its pauses, a third only takes memory.
 	select {
 	case p.makers <- struct{}{}:
-		defer func() { <-p.makers }()
 	case <-ctx.Done():
 		return form, ctx.Err()
 	}
+	// The next layer need not wait for the registry to have done with this one.
+	made := sync.OnceFunc(func() { <-p.makers })
+	defer made()
 	if err := p.take(ctx); err != nil {
 		return form, err
 	}
@@ -39,6 +40,7 @@ func (p *pusher) layer(ctx context.Context, l image.Layer) (ocispec.Descriptor, 
 	p.rep.tell(shown, Copying, 0)
 	m := &meter{rep: p.rep, d: shown}
 	form, err := p.repo.stream(ctx, l.DiffID.String(), func(ctx context.Context, w io.Writer) (ocispec.Descriptor, error) {
+		defer made()
 		return source.CompressTo(ctx, m.writer(w), l, p.opts.Compression)
 	})
 	if err != nil {
@@ -47,6 +49,15 @@ func (p *pusher) layer(ctx context.Context, l image.Layer) (ocispec.Descriptor, 
 	shown.Size = form.Size
 	p.rep.tell(shown, Done, form.Size)
 	return form, nil
+}
+
+// makersFor is how many layers to compress at once. One compressor keeps all cores busy; a second one fills its pauses, where
+// it does not take much memory.
+func makersFor(c image.Compression) int {
+	if c.Algorithm == image.Zstd {
+		return 1
+	}
+	return 2
 }
 
 // toCompress tells whether a layer is to be sent in another form than it is stored in.
