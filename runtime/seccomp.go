@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -158,15 +159,9 @@ func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
 	if err != nil {
 		return err
 	}
-	conditions := make([]condition, 0, len(rule.Args))
-	for _, a := range rule.Args {
-		if a.Index > 5 {
-			return fmt.Errorf("system calls have no argument %d", a.Index)
-		}
-		if !slices.Contains(conditionOps(), string(a.Op)) {
-			return fmt.Errorf("unknown operator %q", a.Op)
-		}
-		conditions = append(conditions, condition{a.Index, string(a.Op), a.Value, a.ValueTwo, false})
+	alternatives, err := conditions(rule.Args)
+	if err != nil {
+		return err
 	}
 	i := -1
 	for _, name := range names {
@@ -182,22 +177,50 @@ func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
 		if !holds {
 			continue
 		}
-		c := callRule{conditions, action}
-		if name == "socket" && len(conditions) > 0 {
-			// The family is an int: the kernel ignores the upper half, where a process can put what it likes.
-			c.when = slices.Clone(conditions)
-			for j := range c.when {
-				c.when[j].low = true
+		for _, when := range alternatives {
+			c := callRule{when, action}
+			if name == "socket" {
+				// The family is an int: the kernel ignores the upper half, where a process can put what it likes.
+				c.when = slices.Clone(when)
+				for j := range c.when {
+					c.when[j].low = true
+				}
 			}
-		}
-		if n.native >= 0 {
-			f.native.add(int(n.native), c)
-		}
-		if n.compat >= 0 {
-			f.compat.add(int(n.compat), c)
+			if n.native >= 0 {
+				f.native.add(int(n.native), c)
+			}
+			if n.compat >= 0 {
+				f.compat.add(int(n.compat), c)
+			}
 		}
 	}
 	return nil
+}
+
+// conditions reads what a rule says of the arguments. All conditions are to be met; but if there are several about one
+// argument, they are alternatives, each of which is enough, as other runtimes have it.
+func conditions(args []specs.LinuxSeccompArg) (alternatives [][]condition, err error) {
+	var all []condition
+	var seen [6]bool
+	repeated := false
+	for _, a := range args {
+		if a.Index > 5 {
+			return nil, fmt.Errorf("system calls have no argument %d", a.Index)
+		}
+		if !slices.Contains(conditionOps(), string(a.Op)) {
+			return nil, fmt.Errorf("unknown operator %q", a.Op)
+		}
+		repeated = repeated || seen[a.Index]
+		seen[a.Index] = true
+		all = append(all, condition{a.Index, string(a.Op), a.Value, a.ValueTwo, false})
+	}
+	if !repeated {
+		return [][]condition{all}, nil
+	}
+	for _, c := range all {
+		alternatives = append(alternatives, []condition{c})
+	}
+	return alternatives, nil
 }
 
 // find finds a name in the table, or returns -1. Profiles have names in order, too: mostly it is a little after

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/profiles/seccomp"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,7 +87,7 @@ func (f *filter) decide(c seccompCall) uint32 {
 		return nosys
 	}
 	if int64(c.nr) > int64(rules.newest) {
-		if f.action == unix.SECCOMP_RET_ALLOW {
+		if f.action == unix.SECCOMP_RET_ALLOW || f.action == unix.SECCOMP_RET_LOG {
 			return f.action
 		}
 		return nosys
@@ -216,6 +218,8 @@ func TestFilterProfiles(t *testing.T) {
 		{"deny one", `{"defaultAction":"SCMP_ACT_ALLOW",` + arches + `"syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":5}]}`, unix.SYS_MKDIR, [6]uint64{}, "0x50005"},
 		{"old name", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO"}]}`, unix.SYS_MKDIR, [6]uint64{}, "0x50001"},
 		{"wide compare", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_KILL_PROCESS","args":[{"index":1,"value":4294967296,"op":"SCMP_CMP_GE"}]}]}`, unix.SYS_MKDIR, [6]uint64{0, 1 << 33}, "0x80000000"},
+		{"alternatives", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":3,"op":"SCMP_CMP_EQ"},{"index":1,"value":5,"op":"SCMP_CMP_EQ"}]}]}`, unix.SYS_MKDIR, [6]uint64{0, 5}, "0x7fff0000"},
+		{"both conditions", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":3,"op":"SCMP_CMP_EQ"},{"index":1,"value":5,"op":"SCMP_CMP_EQ"}]}]}`, unix.SYS_MKDIR, [6]uint64{0, 5}, "0x50001"},
 		{"new kernel only", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","includes":{"minKernel":"99.1"}}]}`, unix.SYS_MKDIR, [6]uint64{}, "0x7fff0000"},
 		{"no action", `{}`, 0, [6]uint64{}, "no defaultAction"},
 		{"odd action", `{"defaultAction":"SCMP_ACT_PERHAPS"}`, 0, [6]uint64{}, "unknown action"},
@@ -243,6 +247,34 @@ func TestFilterProfiles(t *testing.T) {
 			t.Errorf("seccomp=%s is no error", odd)
 		}
 	}
+}
+
+// Whatever a profile says, its filter does, or there is an error.
+func FuzzProfile(f *testing.F) {
+	f.Add([]byte(`{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"names":["mkdir","clone"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":4294967297,"valueTwo":1,"op":"SCMP_CMP_MASKED_EQ"},{"index":2,"value":7,"op":"SCMP_CMP_NE"}]},{"names":["mkdir"],"action":"SCMP_ACT_KILL"}]}`))
+	f.Add([]byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["socket"],"action":"SCMP_ACT_LOG","args":[{"index":0,"value":40,"op":"SCMP_CMP_LE"}],"excludes":{"caps":["CAP_CHOWN"],"minKernel":"4.8"}}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var p seccomp.Seccomp
+		if json.Unmarshal(text, &p) != nil {
+			return
+		}
+		filter, err := readProfile(&p, 0)
+		if err != nil {
+			return
+		}
+		prog, err := filter.compile()
+		if err != nil {
+			return
+		}
+		for _, arch := range []uint32{auditNative, auditCompat, unix.AUDIT_ARCH_AARCH64} {
+			for nr := range uint32(500) {
+				c := seccompCall{nr, arch, [6]uint64{argument(filter), argument(filter), argument(filter), argument(filter)}}
+				if got, want := interpret(t, prog, c), filter.decide(c); got != want {
+					t.Fatalf("filter(%+v) = %#x, want %#x", c, got, want)
+				}
+			}
+		}
+	})
 }
 
 func BenchmarkSeccompFilter(b *testing.B) {

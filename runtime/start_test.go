@@ -267,43 +267,6 @@ func TestDetachedRoot(t *testing.T) {
 	}
 }
 
-func BenchmarkStart(b *testing.B) {
-	dir := rootfs(b)
-	p := &program{}
-	p.call(unix.SYS_EXIT_GROUP, num(0))
-	writeProgram(b, filepath.Join(dir, "bin/nothing"), p, 0)
-	for _, command := range []string{"nothing", "true"} {
-		b.Run(command, func(b *testing.B) {
-			s := Spec{Root: openDir(b, dir), Args: []string{command}, Env: []string{"PATH=/bin"}}
-			before := cpuTime(b)
-			for b.Loop() {
-				p, err := Start(context.Background(), s, Stdio{})
-				if err != nil {
-					b.Fatal(err)
-				}
-				if exit, err := p.Wait(); exit.Code != 0 || err != nil {
-					b.Fatal(exit, err)
-				}
-			}
-			// What the machine does, whatever else it has to do.
-			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
-		})
-	}
-}
-
-// cpuTime is what this process and its children have used.
-func cpuTime(b *testing.B) time.Duration {
-	var sum int64
-	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
-		var u unix.Rusage
-		if err := unix.Getrusage(who, &u); err != nil {
-			b.Fatal(err)
-		}
-		sum += u.Utime.Nano() + u.Stime.Nano()
-	}
-	return time.Duration(sum)
-}
-
 // Containers do not get in each other's way.
 func TestParallel(t *testing.T) {
 	root := openDir(t, rootfs(t))
