@@ -106,7 +106,9 @@ type option struct{ key, value string }
 func (p *program) newMount(fstype string, attrs uint64, options ...option) arg {
 	const create, setFlag, setString = unix.FSCONFIG_CMD_CREATE, unix.FSCONFIG_SET_FLAG, unix.FSCONFIG_SET_STRING
 	context, mount := p.word(), p.word()
-	p.call(unix.SYS_FSOPEN, p.str(fstype), num(unix.FSOPEN_CLOEXEC)).into(context)
+	name := p.str(fstype)
+	p.call(unix.SYS_FSOPEN, name, num(unix.FSOPEN_CLOEXEC)).into(context)
+	p.call(unix.SYS_FSCONFIG, context, num(setString), p.str("source"), name) // what df shows; else it is "none"
 	for _, o := range options {
 		if o.value == "" {
 			p.call(unix.SYS_FSCONFIG, context, num(setFlag), p.str(o.key))

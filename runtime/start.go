@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -17,8 +18,8 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(s.Args) == 0 {
-		return nil, &SetupError{"command", errors.New("there is none")}
+	if err := s.check(); err != nil {
+		return nil, &SetupError{"command", err}
 	}
 	set := &setup{spec: &s, rootless: inUserNamespace()}
 	defer set.close()
@@ -51,6 +52,21 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	}
 	p.running = true
 	return p, nil
+}
+
+// check finds what cannot be handed to the kernel.
+func (s *Spec) check() error {
+	if len(s.Args) == 0 {
+		return errors.New("there is none")
+	}
+	for _, list := range [][]string{s.Args, s.Env, {s.Dir, s.Hostname}} {
+		for _, text := range list {
+			if strings.Contains(text, "\x00") {
+				return fmt.Errorf("%q has a zero byte", text)
+			}
+		}
+	}
+	return nil
 }
 
 // follow sees the set-up through, doing what can be done beside it.

@@ -99,6 +99,7 @@ func TestErrors(t *testing.T) {
 		{"no interpreter", Spec{Args: []string{"orphan"}}, "*runtime.ExecError orphan: no such file or directory"},
 		{"not for this user", Spec{Args: []string{"/root/x"}, User: User{UID: 5}}, "*runtime.ExecError /root/x: no such file or directory"},
 		{"no command", Spec{}, "*runtime.SetupError command: there is none"},
+		{"zero byte", Spec{Args: []string{"true", "a\x00b"}}, `*runtime.SetupError command: "a\x00b" has a zero byte`},
 		{"no directory", Spec{Args: []string{"true"}, Dir: "/no/such"}, "*runtime.SetupError working directory /no/such: no such file or directory"},
 		{"directory is a file", Spec{Args: []string{"true"}, Dir: "/etc/file"}, "*runtime.SetupError working directory /etc/file: not a directory"},
 		{"directory by magic", Spec{Args: []string{"true"}, Dir: "/magic"}, "*runtime.SetupError working directory /magic: too many levels of symbolic links"},
