@@ -270,7 +270,7 @@ func (f *differ) describe(dir int, name string, st *unix.Stat_t, below *Entry) (
 		return e, false, nil
 	}
 	mark := f.rights.overlayPrefix() + "opaque"
-	e.Xattrs, err = readXattrs(procPath(dir)+"/"+name, func(x string) bool {
+	e.Xattrs, err = readXattrs(dir, name, func(x string) bool {
 		f.notice(x)
 		return keepXattr(x) || x == mark && !f.whole
 	})

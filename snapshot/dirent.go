@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -90,52 +89,6 @@ func readEntry(dir int, name string, st *unix.Stat_t) (Entry, error) {
 	}
 	e.Size = 0
 	return e, nil
-}
-
-// readXattrs returns the attributes of a file that pass. The path must not end in a link that is to be kept apart: a link
-// itself has no attributes that belong into a layer, so it is not asked.
-func readXattrs(path string, pass func(name string) bool) (map[string]string, error) {
-	var small [1024]byte
-	list, err := grow(small[:], func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
-	if errors.Is(err, unix.ENOTSUP) || err == nil && len(list) == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var xattrs map[string]string
-	for name := range strings.SplitSeq(string(list), "\x00") {
-		if name == "" || !pass(name) {
-			continue
-		}
-		value, err := grow(small[:], func(b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
-		if errors.Is(err, unix.ENODATA) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if xattrs == nil {
-			xattrs = make(map[string]string)
-		}
-		xattrs[name] = string(value)
-	}
-	return xattrs, nil
-}
-
-// grow calls with bigger buffers until the answer fits. The kernel allows 64 KiB.
-func grow(buf []byte, call func([]byte) (int, error)) ([]byte, error) {
-	for {
-		n, err := call(buf)
-		if errors.Is(err, unix.ERANGE) && len(buf) < 64<<10 {
-			buf = make([]byte, 64<<10)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return buf[:n], nil
-	}
 }
 
 // A fileReader reads a file by its descriptor and nothing else: half of opening many small files with package os is
