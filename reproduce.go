@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,15 +69,41 @@ func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string
 
 // copyContext copies a context, with its files' times, to a temporary directory.
 func (h *Home) copyContext(ctx context.Context, from string) (string, error) {
-	tree, err := snapshot.OpenDir(from, nil, "")
+	dir, err := os.MkdirTemp("", "forge-verify-")
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp("", "forge-verify-")
-	if err == nil {
-		err = snapshot.ExportDir(ctx, tree, dir)
+	var ignore []string
+	if inside, err := pathInside(from, dir); err == nil {
+		ignore = []string{inside} // the copy is not of itself
 	}
-	return dir, errors.Join(err, tree.Close())
+	tree, err := snapshot.OpenDir(from, ignore, "")
+	if err == nil {
+		err = errors.Join(snapshot.ExportDir(ctx, tree, dir), tree.Close())
+	}
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// pathInside is where name is in dir; an error if it is not.
+func pathInside(dir, name string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", err
+	}
+	if name, err = filepath.EvalSymlinks(name); err != nil {
+		return "", err
+	}
+	inside, err := filepath.Rel(dir, name)
+	if err == nil && !filepath.IsLocal(inside) {
+		err = fs.ErrNotExist
+	}
+	return inside, err
 }
 
 // compareImages says what differs between two images of the same build.

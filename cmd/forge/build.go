@@ -109,17 +109,18 @@ func (f *ignoredBuildFlags) warnings() []string {
 
 func (c *buildCmd) Run(s *session) error {
 	if c.Context == "" {
-		return &usageError{1, errors.New("forge build needs a context: forge build [flags] DIRECTORY|URL|-")}
+		return &usageError{1, errors.New("build needs a context: forge build [flags] DIRECTORY|URL|-")}
 	}
 	o, err := c.options(s)
 	if err != nil {
 		return err
 	}
 	return s.withHome(func(h *forge.Home) error {
+		question, _, _ := strings.Cut(c.Call, ",")
 		switch {
-		case c.Check || c.Call == "check":
+		case c.Check || question == "check" || question == "lint":
 			return c.check(s, h, o)
-		case c.Call == "outline" || strings.HasPrefix(c.Call, "targets"):
+		case question == "outline" || question == "targets":
 			return c.call(s, h, o)
 		case c.Call != "build" && c.Call != "":
 			return &usageError{1, fmt.Errorf("--call=%s: must be build, check, outline or targets", c.Call)}

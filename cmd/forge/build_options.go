@@ -61,7 +61,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o.Secrets, err = parseSecrets(c.Secret)
 	errs = append(errs, err)
 	o.SSH, err = parseSSH(c.SSH)
-	errs = append(errs, err, c.limits(&o), c.outputs(s, &o), c.epoch(&o))
+	errs = append(errs, err, c.entitlements(), c.limits(&o), c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
 		return o, &usageError{1, err}
 	}
@@ -103,6 +103,19 @@ func annotationKey(key string) string {
 	return key
 }
 
+// entitlements refuses what cannot be granted. Those of files, docker's fs.…, concern a builder that is elsewhere.
+func (c *buildCmd) entitlements() error {
+	for _, allow := range c.Allow {
+		name, _, _ := strings.Cut(allow, "=")
+		switch name {
+		case "network.host", "security.insecure", "device", "fs", "fs.read", "fs.write":
+		default:
+			return fmt.Errorf("--allow %s: must be network.host, security.insecure or device", allow)
+		}
+	}
+	return nil
+}
+
 func (c *buildCmd) limits(o *forge.BuildOptions) error {
 	l := &o.Limits
 	l.Hosts, l.Ulimits = c.AddHost, c.Ulimit
@@ -111,7 +124,10 @@ func (c *buildCmd) limits(o *forge.BuildOptions) error {
 			return fmt.Errorf("--add-host %q: must be HOST:IP", host)
 		}
 	}
-	var err error
+	err := checkUlimits(c.Ulimit)
+	if err != nil {
+		return err
+	}
 	if l.ShmSize, err = bytesFlag("--shm-size", c.ShmSize); err != nil {
 		return err
 	}

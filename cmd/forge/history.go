@@ -37,7 +37,7 @@ func (c *historyCmd) Run(s *session) error {
 			}
 			return nil
 		case c.Format != "":
-			return printRows(s, c.Format, rows)
+			return printRows(s, c.Format, rows, historyRow{"IMAGE", "CREATED", "CREATED AT", "CREATED BY", "SIZE", "COMMENT"})
 		}
 		w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
 		_, _ = fmt.Fprintln(w, "IMAGE\tCREATED\tCREATED BY\tSIZE\tCOMMENT")

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
-	"text/template"
 	"time"
 
 	"github.com/docker/go-units"
@@ -100,7 +98,7 @@ func (c *imagesCmd) print(s *session, rows []imageRow) error {
 		}
 		return nil
 	case c.Format != "":
-		return printRows(s, c.Format, rows)
+		return printRows(s, c.Format, rows, imageRow{"REPOSITORY", "TAG", "IMAGE ID", "DIGEST", "CREATED", "CREATED AT", "SIZE"})
 	}
 	w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
 	digest := ""
@@ -115,32 +113,4 @@ func (c *imagesCmd) print(s *session, rows []imageRow) error {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s%s\t%s\t%s\n", r.Repository, r.Tag, digest, r.ID, r.CreatedSince, r.Size)
 	}
 	return w.Flush()
-}
-
-// printRows prints each row by a Go template, or as a line of JSON.
-func printRows[R any](s *session, format string, rows []R) error {
-	if format == "json" {
-		enc := json.NewEncoder(s.out)
-		for _, r := range rows {
-			if err := enc.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	t, err := template.New("format").Funcs(template.FuncMap{"json": asJSON}).Parse(format + "\n")
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if err := t.Execute(s.out, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func asJSON(v any) (string, error) {
-	b, err := json.Marshal(v)
-	return string(b), err
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"strings"
 	"text/template"
 	"time"
@@ -111,14 +113,36 @@ func (c *inspectCmd) print(s *session, list []inspected) error {
 		enc.SetIndent("", "    ")
 		return enc.Encode(list)
 	}
-	t, err := template.New("format").Funcs(template.FuncMap{"json": asJSON, "join": strings.Join}).Parse(c.Format + "\n")
+	t, err := parseTemplate(c.Format)
 	if err != nil {
 		return err
 	}
 	for _, v := range list {
-		if err := t.Execute(s.out, v); err != nil {
+		if err := executeInspect(s.out, t, v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// executeInspect lets a template use the names of fields, and, as docker does, else those of the JSON.
+func executeInspect(w io.Writer, t *template.Template, v inspected) error {
+	var b bytes.Buffer
+	err := t.Execute(&b, v)
+	if err != nil {
+		raw, jsonErr := json.Marshal(v)
+		if jsonErr != nil {
+			return jsonErr
+		}
+		var fields map[string]any
+		if jsonErr := json.Unmarshal(raw, &fields); jsonErr != nil {
+			return jsonErr
+		}
+		b.Reset()
+		if t.Option("missingkey=error").Execute(&b, fields) != nil {
+			return err
+		}
+	}
+	_, err = b.WriteTo(w)
+	return err
 }

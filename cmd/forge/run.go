@@ -126,7 +126,10 @@ func (c *runCmd) options(s *session) (forge.RunOptions, error) {
 			o.Entrypoint = &[]string{*c.Entrypoint}
 		}
 	}
-	var err error
+	err := checkUlimits(c.Ulimit)
+	if err != nil {
+		return o, err
+	}
 	if o.Platform, err = forge.ParsePlatform(c.Platform); err != nil {
 		return o, err
 	}
@@ -155,6 +158,15 @@ func (c *runCmd) options(s *session) (forge.RunOptions, error) {
 	}
 	o.Limits.ShmSize, err = bytesFlag("--shm-size", c.ShmSize)
 	return o, err
+}
+
+func checkUlimits(list []string) error {
+	for _, limit := range list {
+		if _, err := units.ParseUlimit(limit); err != nil {
+			return fmt.Errorf("--ulimit %s: %w", limit, err)
+		}
+	}
+	return nil
 }
 
 // bytesFlag reads a size such as 64m; "" is 0.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,6 +36,7 @@ func TestScript(t *testing.T) {
 			"port":            freePort,
 			"reach":           reach,
 			"let":             textIn,
+			"status":          exitStatus,
 		},
 	})
 }
@@ -89,4 +91,21 @@ func baseImage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(os.WriteFile(file, content, 0o600))
 	ts.Check(ts.Exec("forge", "import", "--change", "ENV PATH="+basePath, "--change", `CMD ["sh"]`, file, args[0]))
+}
+
+// exitStatus runs a program, which has to exit with a status: status N PROGRAM [ARG…].
+func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N PROGRAM [ARG…]")
+	}
+	code := 0
+	err := ts.Exec(args[1], args[2:]...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got := strconv.Itoa(code); got != args[0] {
+		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
 }
