@@ -55,7 +55,7 @@ func grow(buf []byte, call func([]byte) (int, error)) ([]byte, error) {
 }
 
 // listXattrs is listxattrat(2) or, where the kernel has none (before Linux 6.13) or a filter does not know it, what is as
-// good and takes three times as long. Nearly all files have no attributes, so that this is all that is asked of them.
+// good and takes longer. Nearly all files have no attributes, so that this is all that is asked of them.
 func listXattrs(dir int, file string, buf []byte) (int, error) {
 	name, err := unix.BytePtrFromString(file)
 	if err != nil {
