@@ -14,31 +14,23 @@ import (
 	"github.com/forge-build/forge/snapshot"
 )
 
-// openFar opens a main context that is no directory: a stream or a URL. It may be a build file without a context.
+// openFar opens a main context that is no directory: a stream or a URL. It may be a build file without a context. As in
+// BuildKit, no ignore file applies to it.
 func (h *Home) openFar(ctx context.Context, src *source, o BuildOptions) error {
 	c, err := h.openContext(ctx, src, o)
 	if err != nil {
 		return err
 	}
+	src.trees[""] = c.Tree
 	switch {
 	case c.Dockerfile != nil:
 		src.fileName, src.file = o.Context, c.Dockerfile
-		src.trees[""] = c.Tree
-		return nil
 	case o.File == "-":
 		src.fileName = "-"
 		src.file, err = readLimited(o.Stdin, "standard input")
 	default:
 		src.fileName, src.file, err = buildFileIn(c.Tree, o.File)
 	}
-	if err != nil {
-		return err
-	}
-	src.ignore, err = ignoreIn(c.Tree, src.fileName)
-	if err != nil {
-		return err
-	}
-	src.trees[""], err = snapshot.Ignoring(c.Tree, src.ignore)
 	return err
 }
 
@@ -70,21 +62,6 @@ func buildFileIn(t snapshot.Tree, file string) (name string, text []byte, err er
 		}
 	}
 	return "", nil, fmt.Errorf("the context has no %s: name the build file with -f FILE", names[0])
-}
-
-// ignoreIn reads the ignore file of a tree: the one beside the build file, else the tree's.
-func ignoreIn(t snapshot.Tree, buildFile string) ([]string, error) {
-	for _, name := range []string{buildFile + ".dockerignore", ".dockerignore"} {
-		text, err := readInTree(t, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return parseIgnore(name, text)
-	}
-	return nil, nil
 }
 
 func parseIgnore(name string, text []byte) ([]string, error) {
@@ -119,10 +96,6 @@ func (h *Home) openNamed(ctx context.Context, src *source, name, spec string) er
 	if err != nil {
 		return err
 	}
-	ignore, err := ignoreIn(c.Tree, "")
-	if err != nil {
-		return err
-	}
-	src.trees[name], err = snapshot.Ignoring(c.Tree, ignore)
-	return err
+	src.trees[name] = c.Tree
+	return nil
 }
