@@ -113,6 +113,35 @@ func TestMountTargetsStayInside(t *testing.T) {
 	}
 }
 
+// Nothing is made in what the caller has mounted below /dev, and no link in it followed.
+func TestMakeOnlyInOwnDev(t *testing.T) {
+	host, root := t.TempDir(), openDir(t, rootfs(t))
+	writeFiles(t, host, map[string]string{"source/sub/x": "", "victim/x": ""})
+	if err := os.Symlink(filepath.Join(host, "victim"), filepath.Join(host, "source/link")); err != nil {
+		t.Fatal(err)
+	}
+	below := Mount{Target: "/dev/pipes", Source: openDir(t, filepath.Join(host, "source"))}
+	for target, want := range map[string]error{"/dev/pipes/new": unix.EXDEV, "/dev/pipes/link/new": unix.EXDEV, "/dev/fd/new": nil} {
+		s := Spec{Root: root, Args: []string{"/bin/true"}, Mounts: []Mount{below, {Target: target}}}
+		p, err := Start(context.Background(), s, Stdio{})
+		if err == nil {
+			p.Wait()
+		}
+		if err == nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("mount on %s: %v", target, err)
+		}
+	}
+	for _, name := range []string{"source/new", "victim/new"} {
+		if _, err := os.Lstat(filepath.Join(host, name)); err == nil {
+			t.Errorf("%s was made", name)
+		}
+	}
+	out, _ := run(t, Spec{Root: root, Mounts: []Mount{below, {Target: "/dev/pipes/sub", Size: 1 << 20}}}, "ls /dev/pipes/sub; ls /dev/pipes")
+	if out != "link\nsub\n" {
+		t.Errorf("a mount on what is there: %q", out)
+	}
+}
+
 // What a container mounts does not come back to the host, though the host's mounts are shared.
 func TestNoPropagation(t *testing.T) {
 	host := t.TempDir()

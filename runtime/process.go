@@ -129,7 +129,7 @@ func (s *setup) outcome(msg []byte) error {
 	path := s.spec.Args[0]
 	for i, candidate := range s.paths {
 		result := unix.Errno(-int64(order.Uint64(msg[16+8*i:])))
-		if result == unix.EACCES || result == errno && errno != unix.ENOENT {
+		if candidate == path || result == unix.EACCES || result == errno && errno != unix.ENOENT {
 			return &ExecError{candidate, result}
 		}
 	}

@@ -211,8 +211,12 @@ func (s *setup) mounts() error {
 		s.step = "mount point " + m.Target
 		target := s.word()
 		if rest, ok := strings.CutPrefix(cleanPath(m.Target), "/dev/"); ok {
+			absent := s.inRoot(s.root, m.Target, 0).into(target).allow(errnos(unix.ENOENT))
+			there := s.jump()
+			s.land(absent)
 			s.makeDev(rest, dir)
-			s.beneath(s.dev, rest, 0).into(target)
+			s.inRoot(s.root, "/dev/"+rest, 0).into(target)
+			s.land(there)
 		} else {
 			s.inRoot(s.root, m.Target, 0).into(target)
 		}
@@ -253,16 +257,22 @@ func (s *setup) source(m *Mount) (mount arg, dir bool, err error) {
 	return num(s.pass(s.own(f))), info.IsDir(), nil
 }
 
-// makeDev makes a mount point in /dev, which is a file system of our own: no link in it leads anywhere else.
+// makeDev makes a mount point in /dev, directory by directory. That is a file system of our own; what the caller has
+// mounted in it, or a link, is not gone through.
 func (s *setup) makeDev(path string, dir bool) {
-	for i, c := range path {
-		if c == '/' {
-			s.call(unix.SYS_MKDIRAT, s.dev, s.str(path[:i]), num(0o755)).allow(errnos(unix.EEXIST))
-		}
+	const flags = unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY
+	how := s.how(flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
+	parent, parts := s.dev, strings.Split(path, "/")
+	for _, part := range parts[:len(parts)-1] {
+		name, next := s.str(part), s.word()
+		s.call(unix.SYS_MKDIRAT, parent, name, num(0o755)).allow(errnos(unix.EEXIST))
+		s.call(unix.SYS_OPENAT2, parent, name, how, num(sizeofHow)).into(next)
+		parent = next
 	}
+	name := s.str(parts[len(parts)-1])
 	if dir {
-		s.call(unix.SYS_MKDIRAT, s.dev, s.str(path), num(0o755)).allow(errnos(unix.EEXIST))
+		s.call(unix.SYS_MKDIRAT, parent, name, num(0o755)).allow(errnos(unix.EEXIST))
 	} else {
-		s.call(unix.SYS_MKNODAT, s.dev, s.str(path), num(unix.S_IFREG|0o644), num(0)).allow(errnos(unix.EEXIST))
+		s.call(unix.SYS_MKNODAT, parent, name, num(unix.S_IFREG|0o644), num(0)).allow(errnos(unix.EEXIST))
 	}
 }
