@@ -107,10 +107,10 @@ func (s *setup) sendNetwork(p *Process) error {
 	}
 	rights := unix.UnixRights(int(s.netns.file.Fd()))
 	err := unix.Sendmsg(int(p.sock.Fd()), []byte("n"), rights, nil, unix.MSG_NOSIGNAL)
-	if err == unix.EPIPE || err == unix.ECONNRESET {
-		return nil // the process has failed before; it says why itself
+	if err == nil || err == unix.EPIPE || err == unix.ECONNRESET {
+		return nil // an end that is closed has failed before, and says why itself
 	}
-	return must("network namespace", err)
+	return &SetupError{"network namespace", err}
 }
 
 // NewNetworkNamespace makes a network namespace with nothing but a loopback interface. It is gone when the file is

@@ -48,7 +48,7 @@ const (
 	sockFD = 4
 )
 
-// open adds a file to the keeper's and returns its number there.
+// pass adds a file to the keeper's and returns its number there.
 func (s *setup) pass(f *os.File) int {
 	s.files = append(s.files, f.Fd())
 	return len(s.files) - 1
@@ -71,14 +71,6 @@ func (s *setup) closeOwned() {
 		f.Close()
 	}
 	s.owned = nil
-}
-
-// must makes a SetupError.
-func must(step string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &SetupError{step, err}
 }
 
 // how adds a struct open_how.
@@ -140,8 +132,8 @@ func (p *program) attributes(mount arg, set uint64) *op {
 	return p.call(unix.SYS_MOUNT_SETATTR, mount, p.str(""), num(unix.AT_EMPTY_PATH), p.words(set, 0, 0, 0), num(32))
 }
 
-// rootTree makes the root and every mount the caller gave into detached mounts. That is done here, not in the
-// program, since a mount can be cloned only in the mount namespace it is in.
+// cloneMount makes a detached mount of what a file is, with attributes of its own. That is done here, not in the program,
+// since a mount can be cloned only in the mount namespace it is in.
 func cloneMount(f *os.File, a *unix.MountAttr, recursive bool) (*os.File, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
 	at := uint(unix.AT_EMPTY_PATH)
