@@ -199,6 +199,33 @@ func TestCredentialsStayAtTheirOrigin(t *testing.T) {
 	}
 }
 
+// TestCredentialIsOfOneRegistry uses one client for two registries.
+func TestCredentialIsOfOneRegistry(t *testing.T) {
+	hermetic(t)
+	a, b := registrytest.New(t), registrytest.New(t)
+	for _, r := range []*registrytest.Registry{a, b} {
+		r.Fault(fault{Do: func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("WWW-Authenticate", "Basic realm=x")
+			w.WriteHeader(401)
+		}})
+	}
+	client := registry.NewClient(registry.Options{Limits: quick, Credential: &registry.Credential{Username: "ann", Password: "secret"}})
+	for _, r := range []*registrytest.Registry{a, b} {
+		repo, err := client.Connect(r.Ref(t, "app:1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = repo.Tags(t.Context())
+		shown := false
+		for _, q := range r.Requests("", "") {
+			shown = shown || q.Authorization != ""
+		}
+		if shown != (r == a) {
+			t.Errorf("credential shown: %t, to the first registry: %t", shown, r == a)
+		}
+	}
+}
+
 func TestBasic(t *testing.T) {
 	home := hermetic(t)
 	auth := filepath.Join(t.TempDir(), "htpasswd")

@@ -14,7 +14,7 @@ import (
 // Options say how registries are spoken to. The zero value is right for people.
 type Options struct {
 	Config     *Config         // nil is what the environment and the usual files say, read when first needed
-	Credential *Credential     // of the registry that is named, instead of the configured one; not of its mirrors
+	Credential *Credential     // of the registry that is connected to first, instead of the configured one; of no other
 	Insecure   bool            // allow http, and TLS without verification
 	UserAgent  string          // "" is forge
 	Limits     Limits          // zero fields have the defaults
@@ -53,6 +53,7 @@ type Client struct {
 
 	mu      sync.Mutex // guards what is below
 	origins map[string]*origin
+	known   string // registry that the given credential is of
 }
 
 // NewClient returns a client. It does nothing yet: files are read and connections made when a registry is asked.
@@ -124,11 +125,7 @@ func (c *Client) origin(conf *Config, p place) (*origin, error) {
 		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: c.opts.Limits,
 		userAgent: c.opts.UserAgent, retrying: c.opts.Retrying, conf: conf,
 	}
-	given := c.opts.Credential
-	if p.mirror {
-		given = nil
-	}
-	o.auth = newAuthorizer(o, given)
+	o.auth = newAuthorizer(o, c.given(p))
 	if !insecure && !isLoopbackName(o.host) {
 		o.scheme = "https" // without asking
 	}
@@ -137,6 +134,20 @@ func (c *Client) origin(conf *Config, p place) (*origin, error) {
 	}
 	c.origins[key] = o
 	return o, nil
+}
+
+// given is the caller's credential for a place, nil if it is another's. The caller holds mu.
+func (c *Client) given(p place) *Credential {
+	if p.mirror || c.opts.Credential == nil {
+		return nil
+	}
+	if c.known == "" {
+		c.known = p.domain
+	}
+	if c.known != p.domain {
+		return nil
+	}
+	return c.opts.Credential
 }
 
 // dockerHub is the registry that speaks for the name docker.io.

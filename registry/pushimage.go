@@ -176,22 +176,8 @@ func isConn(err error) bool {
 
 // push sends layers and configuration, then the manifest.
 func (p *pusher) push(ctx context.Context, ref image.Reference) (ocispec.Descriptor, error) {
-	layers := p.img.Layers()
-	sent := make([]ocispec.Descriptor, len(layers))
-	g, gctx := errgroup.WithContext(ctx)
-	for i, l := range layers {
-		if isForeign(l.Blob.MediaType) {
-			return p.img.Descriptor, fmt.Errorf("layer %s %w", l.Blob.Digest, errForeign)
-		}
-		g.Go(func() (err error) {
-			if sent[i], err = p.layer(gctx, l); err != nil {
-				return fmt.Errorf("layer %s: %w", l.DiffID, err)
-			}
-			return nil
-		})
-	}
-	g.Go(func() error { return p.config(gctx) })
-	if err := g.Wait(); err != nil {
+	sent, err := p.sendAll(ctx)
+	if err != nil {
 		return p.img.Descriptor, err
 	}
 	d, raw, err := p.manifest(ctx, sent)
@@ -206,6 +192,38 @@ func (p *pusher) push(ctx context.Context, ref image.Reference) (ocispec.Descrip
 	}
 	p.rep.tell(d, Done, d.Size)
 	return d, nil
+}
+
+// sendAll sends the layers, at once and each once, and the configuration, and returns the layers as they were sent.
+func (p *pusher) sendAll(ctx context.Context) ([]ocispec.Descriptor, error) {
+	layers := p.img.Layers()
+	for _, l := range layers {
+		if isForeign(l.Blob.MediaType) {
+			return nil, fmt.Errorf("layer %s %w", l.Blob.Digest, errForeign)
+		}
+	}
+	sent, first := make([]ocispec.Descriptor, len(layers)), map[digest.Digest]int{}
+	g, gctx := errgroup.WithContext(ctx)
+	for i, l := range layers {
+		if _, ok := first[l.Blob.Digest]; ok {
+			continue
+		}
+		first[l.Blob.Digest] = i
+		g.Go(func() (err error) {
+			if sent[i], err = p.layer(gctx, l); err != nil {
+				return fmt.Errorf("layer %s: %w", l.DiffID, err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error { return p.config(gctx) })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, l := range layers {
+		sent[i] = sent[first[l.Blob.Digest]]
+	}
+	return sent, nil
 }
 
 // config sends the configuration. It is small and mostly new: asking whether it is there would cost what sending it does.

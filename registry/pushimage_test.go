@@ -216,6 +216,23 @@ func TestPushKeepsWhatWasPulled(t *testing.T) {
 	}
 }
 
+func TestPushSendsALayerOnce(t *testing.T) {
+	hermetic(t)
+	r := registrytest.New(t)
+	ref := r.Ref(t, "app:1")
+	l := openLayout(t, t.TempDir())
+	twice := registrytest.Tar(t, "a", 1, 1000)
+	push(t, l, local(t, l, twice, registrytest.Tar(t, "b", 2, 1000), twice), ref, registry.PushOptions{})
+	if n := len(r.Requests("PATCH", "")); n != 2 {
+		t.Errorf("%d layers sent, want 2", n)
+	}
+	root := t.TempDir()
+	if err := pullTo(t.Context(), t, root, ref, false); err != nil {
+		t.Fatal(err)
+	}
+	checkLayout(t, root, ref, true)
+}
+
 func TestPushIndex(t *testing.T) {
 	hermetic(t)
 	r := registrytest.New(t)

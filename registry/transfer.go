@@ -128,16 +128,24 @@ func openDestination(e Endpoint) (*writing, error) {
 // annotationName is where tools of containerd's family keep full names in an index.
 const annotationName = "io.containerd.image.name"
 
-// pick finds what a tag names in the index of a layout; without a tag there must be only one.
+// pick finds what a tag names in the index of a layout; without a tag there must be only one. A tag may be the last part
+// of a full name, if it is that of only one.
 func pick(index ocispec.Index, tag string) (ocispec.Descriptor, error) {
 	var names []string
+	var tagged []ocispec.Descriptor
 	for _, d := range index.Manifests {
 		name := d.Annotations[ocispec.AnnotationRefName]
 		full := d.Annotations[annotationName]
 		if tag != "" && (name == tag || full == tag || d.Digest.String() == tag) {
 			return d, nil
 		}
+		if strings.HasSuffix(name, ":"+tag) || strings.HasSuffix(full, ":"+tag) {
+			tagged = append(tagged, d)
+		}
 		names = append(names, first(name, full, d.Digest.String()))
+	}
+	if tag != "" && len(tagged) == 1 {
+		return tagged[0], nil
 	}
 	if tag == "" && len(index.Manifests) == 1 {
 		return index.Manifests[0], nil
