@@ -25,8 +25,8 @@ type Rights struct {
 func TestStore(t *testing.T, kind snapshot.Kind, rights Rights) {
 	for _, c := range changes {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
-			if c.root {
-				Need(t, "root", rights.Root)
+			if c.root && !rights.Root {
+				t.Skip("needs to be root of the machine")
 			}
 			if c.ids && !rights.IDs {
 				t.Skip("needs more than one user ID")
