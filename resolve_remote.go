@@ -54,7 +54,7 @@ func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platf
 	}
 	img, from, err := registry.OpenImage(ctx, endpoint, p)
 	if err != nil {
-		return nil, fmt.Errorf("oci-layout://%s: %w", spec, err)
+		return nil, err
 	}
 	r.add(&farImage{image: img, from: from})
 	return img, nil
