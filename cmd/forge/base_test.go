@@ -32,7 +32,10 @@ func busyboxTar() ([]byte, error) {
 	}
 	entries := []tar.Header{
 		{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "dev/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "proc/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "sys/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "root/", Typeflag: tar.TypeDir, Mode: 0o755},
 		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777},
 		{Name: "bin/busybox", Mode: 0o755},

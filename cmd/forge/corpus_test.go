@@ -261,6 +261,9 @@ func (k *testCase) build(t *testing.T) map[string]string {
 	args := append([]string{"build", "--progress=plain"}, k.words(k.header("args"))...)
 	files, layout := filepath.Join(k.work, "out.tar"), filepath.Join(k.work, "out.oci")
 	asks := slices.ContainsFunc(args, func(s string) bool { return strings.HasPrefix(s, "--check") || strings.HasPrefix(s, "--call") })
+	if k.files["again.sh"] == nil {
+		args = append(args, "--no-cache") // nothing of another case
+	}
 	if !asks {
 		args = append(args, "-o", "type=oci,dest="+layout)
 		if !strings.Contains(k.header("args"), ",") || !strings.Contains(k.header("args"), "--platform") {
