@@ -178,7 +178,7 @@ func (a *archive) refName() string {
 // dockerIndex writes manifest.json, if root is one image of layers.
 func (a *archive) dockerIndex(root ocispec.Descriptor) error {
 	raw := a.manifests[root.Digest]
-	if isIndex(root.MediaType) || raw == nil {
+	if image.IsIndex(root.MediaType) || raw == nil {
 		return nil
 	}
 	doc, err := parseDocument(root.MediaType, raw)

@@ -2,11 +2,14 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
+	"io/fs"
 	"strings"
 	"sync"
 	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
 )
@@ -160,21 +163,35 @@ func apiHost(domain string) string {
 	return domain
 }
 
-// Ping asks the registry whether it speaks the protocol and knows the credentials, if there are any.
-func (c *Client) Ping(ctx context.Context, domain string) error {
+// Search finds the repository that a name, as people type it, stands for, and what the name stands for there. A name
+// without a registry is looked for in those that registries.conf lists for such names, in order; where it lists none, the name
+// is one of Docker Hub's.
+func (c *Client) Search(ctx context.Context, name string) (*Repository, ocispec.Descriptor, error) {
 	conf, err := c.config()
 	if err != nil {
-		return err
+		return nil, ocispec.Descriptor{}, err
 	}
-	o, err := c.origin(conf, place{domain: domain, insecure: conf.insecure(domain)})
+	refs, err := conf.candidates(name)
 	if err != nil {
-		return err
+		return nil, ocispec.Descriptor{}, err
 	}
-	resp, err := o.do(ctx, &request{method: http.MethodGet, path: "/v2/", name: domain, want: []int{http.StatusOK}})
-	if err != nil {
-		return err
+	var failed error
+	for _, ref := range refs {
+		repo, err := c.Connect(ref)
+		if err == nil {
+			var d ocispec.Descriptor
+			if d, err = repo.Resolve(ctx, ref); err == nil {
+				return repo, d, nil
+			}
+		}
+		if failed == nil || errors.Is(failed, fs.ErrNotExist) && !errors.Is(err, fs.ErrNotExist) {
+			failed = err // that something is missing says less than that something is wrong
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return drain(resp)
+	return nil, ocispec.Descriptor{}, failed
 }
 
 func hostOnly(hostport string) string {

@@ -110,12 +110,12 @@ blocked = true
 			t.Errorf("places(%s) = %s, %v; want %s", test.ref, g, err, test.want)
 		}
 	}
-	refs, err := conf.Candidates("app:1")
+	refs, err := conf.candidates("app:1")
 	if err != nil || len(refs) != 2 || refs[0].String() != "quay.io/app:1" || refs[1].String() != "docker.io/library/app:1" {
-		t.Errorf("Candidates = %v, %v", refs, err)
+		t.Errorf("candidates = %v, %v", refs, err)
 	}
-	if refs, err := conf.Candidates("localhost/app"); err != nil || len(refs) != 1 {
-		t.Errorf("Candidates of a full name = %v, %v", refs, err)
+	if refs, err := conf.candidates("localhost/app"); err != nil || len(refs) != 1 {
+		t.Errorf("candidates of a full name = %v, %v", refs, err)
 	}
 }
 

@@ -64,7 +64,7 @@ func Copy(ctx context.Context, dst Pusher, src Fetcher, d ocispec.Descriptor, op
 func CopyLayers(ctx context.Context, dst Pusher, src Fetcher, layers []image.Layer, opts CopyOptions) error {
 	c := newCopier(dst, src, opts)
 	for _, l := range layers {
-		if isForeign(l.Blob.MediaType) {
+		if image.IsForeign(l.Blob.MediaType) {
 			return fmt.Errorf("layer %s %w", l.Blob.Digest, errForeign)
 		}
 		c.note(blobCopy{d: l.Blob, diffID: l.DiffID})

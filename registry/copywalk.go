@@ -25,7 +25,7 @@ func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (oci
 	if err != nil {
 		return d, fmt.Errorf("%s: %w", d.Digest, err)
 	}
-	if !isIndex(d.MediaType) {
+	if !image.IsIndex(d.MediaType) {
 		err = c.walkManifest(ctx, d, doc)
 	} else {
 		d, raw, err = c.walkIndex(ctx, d, doc, raw, depth)
@@ -103,7 +103,7 @@ func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *do
 	}
 	c.note(config)
 	for i, l := range doc.layers() {
-		if isForeign(l.MediaType) {
+		if image.IsForeign(l.MediaType) {
 			return fmt.Errorf("layer %s %w", l.Digest, errForeign)
 		}
 		if c.opts.NoLayers && isLayer(l.MediaType) {

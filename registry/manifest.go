@@ -15,23 +15,19 @@ import (
 
 // Bounds on what a registry may say.
 const (
-	maxDocument   = 4 << 20 // bytes of a manifest, an index or a configuration
-	maxReferences = 10_000  // descriptors in one walk
-	maxDepth      = 4       // indexes in indexes
-	maxLayers     = 500     // of an image
+	maxDocument   = image.MaxManifestSize // bytes of a manifest, an index or a configuration
+	maxReferences = 10_000                // descriptors in one walk
+	maxDepth      = 4                     // indexes in indexes
+	maxLayers     = image.MaxLayers
 )
 
 // Media types that OCI's package does not name.
 const (
-	mediaTypeDockerManifest     = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaTypeDockerList         = "application/vnd.docker.distribution.manifest.list.v2+json"
-	mediaTypeDockerConfig       = "application/vnd.docker.container.image.v1+json"
-	mediaTypeDockerLayer        = "application/vnd.docker.image.rootfs.diff.tar"
-	mediaTypeDockerLayerGzip    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-	mediaTypeDockerLayerZstd    = "application/vnd.docker.image.rootfs.diff.tar.zstd"
-	mediaTypeDockerForeign      = "application/vnd.docker.image.rootfs.foreign.diff.tar"
-	mediaTypeOCINondistributive = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-	mediaTypeSchema1            = "application/vnd.docker.distribution.manifest.v1+"
+	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	mediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
+	mediaTypeDockerLayer    = "application/vnd.docker.image.rootfs.diff.tar"
+	mediaTypeSchema1        = "application/vnd.docker.distribution.manifest.v1+"
 )
 
 // acceptManifests is what resolving accepts.
@@ -43,35 +39,21 @@ var (
 	errForeign = errors.New("is a foreign layer, kept outside of registries by its vendor, and is not fetched")
 )
 
-func isIndex(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageIndex || mediaType == mediaTypeDockerList
-}
-
+// isManifest tells whether a media type is a manifest or an index, of OCI's or Docker's kind.
 func isManifest(mediaType string) bool {
-	return isIndex(mediaType) || mediaType == ocispec.MediaTypeImageManifest || mediaType == mediaTypeDockerManifest
+	return image.IsManifest(mediaType) || image.IsIndex(mediaType)
 }
 
 func isConfig(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageConfig || mediaType == mediaTypeDockerConfig
 }
 
-// isLayer tells whether a blob is a layer of a file system, compressed or not.
-func isLayer(mediaType string) bool {
-	switch mediaType {
-	case ocispec.MediaTypeImageLayer, ocispec.MediaTypeImageLayerGzip, ocispec.MediaTypeImageLayerZstd,
-		mediaTypeDockerLayer, mediaTypeDockerLayerGzip, mediaTypeDockerLayerZstd:
-		return true
-	}
-	return false
-}
+// isLayer tells whether a blob is a layer of a file system, compressed or not, that is kept in registries.
+func isLayer(mediaType string) bool { return image.IsLayer(mediaType) && !image.IsForeign(mediaType) }
 
 // isTar tells whether a layer is stored without compression.
 func isTar(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageLayer || mediaType == mediaTypeDockerLayer
-}
-
-func isForeign(mediaType string) bool {
-	return strings.HasPrefix(mediaType, mediaTypeDockerForeign) || strings.HasPrefix(mediaType, mediaTypeOCINondistributive)
 }
 
 // A document is a manifest or an index, of OCI's or Docker's kind.
@@ -106,9 +88,9 @@ func parseDocument(mediaType string, raw []byte) (*document, error) {
 		return nil, fmt.Errorf("manifest says that it is %q and was served as %q", clip(doc.MediaType), clip(mediaType))
 	case !isManifest(mediaType):
 		return nil, fmt.Errorf("manifest of media type %q is not supported", clip(mediaType))
-	case isIndex(mediaType) != (doc.Manifests != nil):
+	case image.IsIndex(mediaType) != (doc.Manifests != nil):
 		return nil, fmt.Errorf("manifest was served as %q and is none", mediaType)
-	case !isIndex(mediaType) && doc.Config == nil:
+	case !image.IsIndex(mediaType) && doc.Config == nil:
 		return nil, errors.New("manifest names no configuration")
 	case len(doc.layers()) > maxLayers:
 		return nil, fmt.Errorf("manifest has %d layers, more than %d", len(doc.layers()), maxLayers)
@@ -184,7 +166,7 @@ func readDocument(ctx context.Context, src Fetcher, d ocispec.Descriptor) (raw [
 
 func noun(mediaType string) string {
 	switch {
-	case isIndex(mediaType):
+	case image.IsIndex(mediaType):
 		return "index"
 	case isManifest(mediaType):
 		return "manifest"
@@ -213,9 +195,3 @@ func Children(mediaType string, raw []byte) ([]ocispec.Descriptor, error) {
 	}
 	return doc.children(), nil
 }
-
-// IsManifest tells whether content of this media type is a manifest or an index, of OCI's or Docker's kind.
-func IsManifest(mediaType string) bool { return isManifest(mediaType) }
-
-// IsForeign tells whether a layer of this media type is kept outside of registries.
-func IsForeign(mediaType string) bool { return isForeign(mediaType) }

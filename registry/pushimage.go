@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -32,7 +33,7 @@ type PushOptions struct {
 func Push(
 	ctx context.Context, repo *Repository, src Store, d ocispec.Descriptor, ref image.Reference, opts PushOptions,
 ) (ocispec.Descriptor, error) {
-	if !isIndex(d.MediaType) {
+	if !image.IsIndex(d.MediaType) {
 		img, err := src.Image(ctx, d, nil)
 		if err != nil {
 			return d, err
@@ -83,7 +84,7 @@ func pushPart(ctx context.Context, repo *Repository, src Store, d ocispec.Descri
 	if have, err := src.Exists(ctx, d); err != nil || !have {
 		return d, errors.Join(err, fmt.Errorf("manifest %s: %w", d.Digest, fs.ErrNotExist))
 	}
-	if isIndex(d.MediaType) {
+	if image.IsIndex(d.MediaType) {
 		return d, fmt.Errorf("index %s: is part of another index, which cannot be pushed", d.Digest)
 	}
 	img, err := src.Image(ctx, d, nil)
@@ -159,7 +160,7 @@ func (p *pusher) lookAtName(ctx context.Context, ref image.Reference) error {
 		return err
 	}
 	doc, err := parseDocument(d.MediaType, raw)
-	if err != nil || isIndex(d.MediaType) {
+	if err != nil || image.IsIndex(d.MediaType) {
 		return nil
 	}
 	p.prior = d.Digest
@@ -198,7 +199,7 @@ func (p *pusher) push(ctx context.Context, ref image.Reference) (ocispec.Descrip
 func (p *pusher) sendAll(ctx context.Context) ([]ocispec.Descriptor, error) {
 	layers := p.img.Layers()
 	for _, l := range layers {
-		if isForeign(l.Blob.MediaType) {
+		if image.IsForeign(l.Blob.MediaType) {
 			return nil, fmt.Errorf("layer %s %w", l.Blob.Digest, errForeign)
 		}
 	}
@@ -269,13 +270,9 @@ func (p *pusher) manifest(ctx context.Context, sent []ocispec.Descriptor) (ocisp
 
 // ociLayer is OCI's name for a layer's media type.
 func ociLayer(mediaType string) string {
-	switch mediaType {
-	case mediaTypeDockerLayer:
-		return ocispec.MediaTypeImageLayer
-	case mediaTypeDockerLayerGzip:
-		return ocispec.MediaTypeImageLayerGzip
-	case mediaTypeDockerLayerZstd:
-		return ocispec.MediaTypeImageLayerZstd
+	rest, ok := strings.CutPrefix(mediaType, mediaTypeDockerLayer)
+	if !ok {
+		return mediaType
 	}
-	return mediaType
+	return ocispec.MediaTypeImageLayer + strings.Replace(rest, ".", "+", 1)
 }

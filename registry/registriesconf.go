@@ -212,12 +212,9 @@ func at(location, rest string) place {
 	return place{domain: domain, path: path}
 }
 
-// Search lists the registries in which a name without one is looked for, in order; empty means Docker Hub.
-func (c *Config) Search() []string { return slices.Clone(c.search) }
-
-// Candidates lists the full names that a name as people type it may stand for: one, unless registries.conf says where to
+// candidates lists the full names that a name as people type it may stand for: one, unless registries.conf says where to
 // search for names without a registry.
-func (c *Config) Candidates(name string) ([]image.Reference, error) {
+func (c *Config) candidates(name string) ([]image.Reference, error) {
 	first, _, slash := strings.Cut(name, "/")
 	qualified := slash && (strings.ContainsAny(first, ".:") || first == "localhost")
 	if qualified || len(c.search) == 0 {

@@ -29,7 +29,7 @@ func InspectRemote(ctx context.Context, repo *Repository, ref image.Reference, p
 	if r.Raw, err = repo.manifest(ctx, d); err != nil {
 		return nil, err
 	}
-	if isIndex(d.MediaType) {
+	if image.IsIndex(d.MediaType) {
 		x, err := image.ParseIndex(r.Raw, d.MediaType)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", ref, err)
@@ -57,7 +57,7 @@ func readImage(ctx context.Context, src Fetcher, d ocispec.Descriptor, p *ocispe
 		if _, err := parseDocument(d.MediaType, raw); err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Digest, err)
 		}
-		if !isIndex(d.MediaType) {
+		if !image.IsIndex(d.MediaType) {
 			return imageOf(ctx, src, d, raw)
 		}
 		if depth == maxDepth {

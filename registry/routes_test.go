@@ -71,6 +71,25 @@ func TestMirrors(t *testing.T) {
 	}
 }
 
+func TestSearch(t *testing.T) {
+	home := hermetic(t)
+	a, b := registrytest.New(t), registrytest.New(t)
+	_, d := put(t, b.Ref(t, "tool:1"), 1, 1000)
+	write(t, filepath.Join(home, "registries.conf"), "unqualified-search-registries = [\""+a.Host()+"\", \""+b.Host()+"\"]\n")
+	client := registry.NewClient(registry.Options{Limits: quick})
+	repo, got, err := client.Search(t.Context(), "tool:1")
+	if err != nil || repo.Reference() != b.Ref(t, "tool:1") || got.Digest != d.Digest {
+		t.Errorf("Search = %v, %s, %v; want %s", repo, got.Digest, err, b.Ref(t, "tool:1"))
+	}
+	if _, _, err := client.Search(t.Context(), "tool:2"); err == nil || !strings.Contains(err.Error(), a.Host()+"/tool:2: not found") {
+		t.Errorf("missing in all: %v", err)
+	}
+	b.Fault(fault{Do: registrytest.Status(403)})
+	if _, _, err := client.Search(t.Context(), "tool:2"); err == nil || !strings.Contains(err.Error(), "denied") {
+		t.Errorf("missing in one and denied by the other: %v", err)
+	}
+}
+
 // TestHelperResolve is a process that resolves: the environment of proxies is read once a process.
 func TestHelperResolve(t *testing.T) {
 	name := os.Getenv("FORGE_TEST_RESOLVE")

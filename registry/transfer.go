@@ -75,7 +75,7 @@ func Transfer(ctx context.Context, client *Client, dst, src Endpoint, opts CopyO
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 	opts.Name, opts.Partial, opts.Sparse = image.Reference{}, nil, false
-	if dst.Kind == "docker-archive" && opts.Platforms == nil && isIndex(in.root.MediaType) {
+	if dst.Kind == "docker-archive" && opts.Platforms == nil && image.IsIndex(in.root.MediaType) {
 		opts.Platforms = []ocispec.Platform{{OS: "linux", Architecture: runtime.GOARCH}}
 	}
 	if dst.Kind == "docker" {

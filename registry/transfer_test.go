@@ -207,6 +207,54 @@ func tarOf(t *testing.T, files map[string]string) []byte {
 	return buf.Bytes()
 }
 
+// TestOCIDirNames finds images by all that a name may be.
+func TestOCIDirNames(t *testing.T) {
+	hermetic(t)
+	dir := filepath.Join(t.TempDir(), "layout")
+	src := registrytest.NewMemory()
+	var index ocispec.Index
+	digests := map[string]digest.Digest{}
+	for i, notes := range []map[string]string{
+		{ocispec.AnnotationRefName: "v1"}, {ocispec.AnnotationRefName: "docker.io/library/x:v2"},
+		{"io.containerd.image.name": "docker.io/library/x:v3"}, {ocispec.AnnotationRefName: "a:v4"}, {ocispec.AnnotationRefName: "b:v4"}, nil,
+	} {
+		d := src.AddImage(t, uint64(i), amd64, false, 10)
+		one := "oci:" + dir + ":" + string(rune('a'+i))
+		r := registrytest.New(t)
+		ref := r.Ref(t, "x:1")
+		if _, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{}), src, d, registry.CopyOptions{Name: ref}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := transfer(t, one, ref.String()); err != nil {
+			t.Fatal(err)
+		}
+		d.Annotations = notes
+		index.Manifests = append(index.Manifests, d)
+		digests[string(rune('a'+i))] = d.Digest
+	}
+	index.SchemaVersion = 2
+	raw, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "index.json"), string(raw))
+	for tag, want := range map[string]string{
+		"v1": "a", "docker.io/library/x:v2": "b", "v2": "b", "v3": "c", "docker.io/library/x:v3": "c", "v4": "", "a:v4": "d",
+		digests["f"].String(): "f", "": "", "none": "",
+	} {
+		got, err := transfer(t, "oci:"+t.TempDir()+"/out", strings.TrimSuffix("oci:"+dir+":"+tag, ":"))
+		if want == "" {
+			if err == nil {
+				t.Errorf("%q names %s, want an error", tag, got.Digest)
+			}
+			continue
+		}
+		if err != nil || got.Digest != digests[want] {
+			t.Errorf("%q names %s, %v; want image %s", tag, got.Digest, err, want)
+		}
+	}
+}
+
 // TestOCIDirKeepsOthers adds a second image to a layout, and replaces the first.
 func TestOCIDirKeepsOthers(t *testing.T) {
 	hermetic(t)

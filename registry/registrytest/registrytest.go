@@ -51,10 +51,11 @@ func New(t testing.TB) *Registry {
 	return r
 }
 
-// NewTLS starts a registry with TLS and a certificate that nobody has signed.
+// NewTLS starts a registry with TLS, HTTP/2 and a certificate that nobody has signed.
 func NewTLS(t testing.TB) *Registry {
 	t.Helper()
 	r := newRegistry(t, server.Options{})
+	r.EnableHTTP2 = true
 	r.StartTLS()
 	return r
 }

@@ -94,6 +94,42 @@ func TestBrokenUploadKeepsWhatCame(t *testing.T) {
 	}
 }
 
+// TestSweep starts on what crashes have left.
+func TestSweep(t *testing.T) {
+	root := t.TempDir()
+	c := start(t, server.Options{Root: root})
+	kept := c.image("a/b", "v1", "layer", nil, "")
+	fresh := strings.TrimPrefix(c.do("POST", "/v2/a/b/blobs/uploads/", nil).want(t, 202).location(t), c.base+"/v2/a/b/blobs/uploads/")
+	stale := strings.TrimPrefix(c.do("POST", "/v2/a/b/blobs/uploads/", nil).want(t, 202).location(t), c.base+"/v2/a/b/blobs/uploads/")
+	uploads := filepath.Join(root, "repositories/a/b/_uploads")
+	old := time.Now().Add(-30 * 24 * time.Hour)
+	if err := os.Chtimes(filepath.Join(uploads, stale), old, old); err != nil {
+		t.Fatal(err)
+	}
+	orphan := filepath.Join(root, "blobs/sha256", digest.FromString("orphan").Encoded())
+	temp := filepath.Join(root, "repositories/a/b/_tags/.tmp-123")
+	for _, path := range []string{orphan, temp} {
+		if err := os.WriteFile(path, []byte("orphan"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock := filepath.Join(root, "lock")
+	if err := os.Rename(lock, lock+"ed"); err != nil { // as if the first server were gone
+		t.Fatal(err)
+	}
+	again := start(t, server.Options{Root: root})
+	for _, path := range []string{orphan, temp, filepath.Join(uploads, stale)} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s is still there", path)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(uploads, fresh)); err != nil {
+		t.Errorf("a fresh upload: %v", err)
+	}
+	again.do("GET", "/v2/a/b/manifests/"+kept.Digest.String(), nil).want(t, 200)
+	again.do("GET", "/v2/a/b/blobs/"+digest.FromString("layer").String(), nil).want(t, 200)
+}
+
 func TestOneServerAtATime(t *testing.T) {
 	root := t.TempDir()
 	start(t, server.Options{Root: root})

@@ -13,11 +13,16 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
 )
 
+func isManifest(mediaType string) bool {
+	return image.IsManifest(mediaType) || image.IsIndex(mediaType)
+}
+
 // maxManifest bounds a manifest, in bytes.
-const maxManifest = 4 << 20
+const maxManifest = image.MaxManifestSize
 
 func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if !validReference(t.what) {
@@ -118,11 +123,11 @@ func (s *Server) checkChildren(repo, mediaType string, raw []byte) error {
 		return errManifestInvalid.with(err.Error())
 	}
 	for _, d := range children {
-		if registry.IsForeign(d.MediaType) {
+		if image.IsForeign(d.MediaType) {
 			continue
 		}
 		path := s.store.blob(repo, d.Digest)
-		if registry.IsManifest(d.MediaType) {
+		if isManifest(d.MediaType) {
 			path = s.store.in(repo, "_manifests", d.Digest.Encoded())
 		}
 		st, err := os.Stat(path)
@@ -132,7 +137,7 @@ func (s *Server) checkChildren(repo, mediaType string, raw []byte) error {
 		if err != nil {
 			return err
 		}
-		if !registry.IsManifest(d.MediaType) && st.Size() != d.Size {
+		if !isManifest(d.MediaType) && st.Size() != d.Size {
 			return errManifestInvalid.with("size of " + d.Digest.String())
 		}
 	}

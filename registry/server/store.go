@@ -59,19 +59,20 @@ func openStore(root string) (*store, error) {
 
 func (s *store) close() error { return s.lock.Close() }
 
-// sweep removes uploads that nobody will finish.
+// sweep removes what crashes have left: files that were being written, content that no repository has got yet, and uploads
+// that nobody will finish.
 func (s *store) sweep() error {
-	return filepath.WalkDir(filepath.Join(s.root, "repositories"), func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
+	err := filepath.WalkDir(filepath.Join(s.root, "repositories"), func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
-		}
-		if e.IsDir() {
-			if name := e.Name(); strings.HasPrefix(name, "_") && name != "_uploads" {
-				return fs.SkipDir
-			}
+		case e.IsDir() && e.Name() == "_blobs": // the many, of which none is ever half-made
+			return fs.SkipDir
+		case e.IsDir():
 			return nil
-		}
-		if filepath.Base(filepath.Dir(path)) != "_uploads" {
+		case strings.HasPrefix(e.Name(), tempPrefix):
+			return os.Remove(path)
+		case filepath.Base(filepath.Dir(path)) != "_uploads":
 			return nil
 		}
 		st, err := e.Info()
@@ -83,6 +84,27 @@ func (s *store) sweep() error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(s.root, "blobs/sha256")
+	contents, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range contents {
+		path := filepath.Join(dir, e.Name())
+		var st syscall.Stat_t
+		if err := syscall.Stat(path, &st); err != nil {
+			return err
+		}
+		if st.Nlink == 1 {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *store) content(d digest.Digest) string {
@@ -230,9 +252,12 @@ func (s *store) putRecord(path string, raw []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// writeTemp writes a synced file whose name no record has: they begin with neither a dot nor a dash.
+// tempPrefix begins the names of files that are being written. No record's name begins with a dot.
+const tempPrefix = ".tmp-"
+
+// writeTemp writes a synced file under a temporary name.
 func writeTemp(dir string, raw []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, ".tmp-")
+	f, err := os.CreateTemp(dir, tempPrefix)
 	if err != nil {
 		return "", err
 	}
