@@ -124,7 +124,7 @@ func (p *planner) copyContext(s *stage) {
 		},
 		Name: "FROM " + name, Stage: s.label, Span: s.decl.Span,
 	})}
-	s.config.History = append(s.config.History, ocispec.History{CreatedBy: "FROM " + name, Comment: layerComment})
+	s.config.History = append(s.config.History, ocispec.History{CreatedBy: "local source for " + name, Comment: layerComment})
 }
 
 // standOn is the step whose file system a stage ends with, for others to stand on; nil is the empty one.

@@ -108,6 +108,9 @@ func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t in
 	if op.Link && byName(op.Chown) {
 		return fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link, use numeric uid[:gid] instead", op.Chown)
 	}
+	if w.fs.step == nil && w.fs.context == nil && byName(op.Chown) {
+		return fmt.Errorf("--chown=%s: user and group names can't be resolved in an empty file system, use numeric uid[:gid] instead", op.Chown)
+	}
 	if err := checkMode(op.Chmod); err != nil {
 		return err
 	}
