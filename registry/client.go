@@ -124,8 +124,12 @@ func (c *Client) origin(conf *Config, p place) (*origin, error) {
 	if o := c.origins[key]; o != nil {
 		return o, nil
 	}
+	limits := c.opts.Limits
+	if p.mirror { // there is somebody else to ask
+		limits.Tries, limits.GiveUp = min(limits.Tries, 2), limits.GiveUp/4
+	}
 	o := &origin{
-		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: c.opts.Limits,
+		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits,
 		userAgent: c.opts.UserAgent, retrying: c.opts.Retrying, conf: conf,
 	}
 	o.auth = newAuthorizer(o, c.given(p))

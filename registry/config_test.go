@@ -168,6 +168,7 @@ tok.io) echo '{"Username":"<token>","Secret":"t"}';;
 		{"", "nowhere.io", "", "///"},
 		{`{"auths":{"ghcr.io":{"auth":"ZW52OnA="}}}`, "ghcr.io", "", "env/p//"},
 		{`{"credHelpers":{"docker.io":"good"}}`, "docker.io", "library/x", "hubhelper/s//"},
+		{`{"credHelpers":{"https://index.docker.io/v1/":"good"}}`, "docker.io", "library/x", "hubhelper/s//"},
 		{`{"credHelpers":{"tok.io":"good"}}`, "tok.io", "", "//t/"},
 		{`{"credsStore":"good"}`, "docker.io", "x", "hubhelper/s//"},
 		{`{"credsStore":"good"}`, "ghcr.io", "", "u/p//"}, // not in the store: the next file

@@ -142,9 +142,10 @@ func hostKey(key string) string {
 }
 
 func (f *authFile) find(ctx context.Context, keys []string) (Credential, error) {
-	for _, key := range keys {
+	server := serverKey(keys[len(keys)-1])
+	for _, key := range append(slices.Clone(keys), server) {
 		if helper := f.CredHelpers[key]; helper != "" {
-			cred, err := helperGet(ctx, helper, serverKey(key))
+			cred, err := helperGet(ctx, helper, server)
 			if err != nil || !cred.empty() {
 				return cred, err
 			}
@@ -174,7 +175,7 @@ func (f *authFile) find(ctx context.Context, keys []string) (Credential, error) 
 	if f.CredsStore == "" {
 		return Credential{}, nil
 	}
-	return helperGet(ctx, f.CredsStore, serverKey(keys[len(keys)-1]))
+	return helperGet(ctx, f.CredsStore, server)
 }
 
 func (e authEntry) credential() (Credential, error) {
