@@ -76,6 +76,9 @@ func Open(ctx context.Context, o Options) (_ *Home, err error) {
 			return nil, err
 		}
 	}
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}

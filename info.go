@@ -22,6 +22,9 @@ func (h *Home) Info(ctx context.Context) ([]InfoRow, error) {
 	}
 	kind, why := store.Kind()
 	rootless, rootlessWhy := runtime.Rootless()
+	if !rootless {
+		rootlessWhy = "root of this machine"
+	}
 	named, err := h.Layout.List(ctx)
 	if err != nil {
 		return nil, err

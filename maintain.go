@@ -91,7 +91,7 @@ func (h *Home) checkCache(repair bool) (problems []string, err error) {
 		if !damaged(r.Entry) {
 			continue
 		}
-		problems = append(problems, fmt.Sprintf("cache entry %x: cannot be read", r.Key))
+		problems = append(problems, fmt.Sprintf("cache/%s: cannot be read", r.Key))
 		if repair {
 			if err := h.Cache.Remove(r.Key); err != nil {
 				return problems, err
@@ -126,11 +126,11 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 	if err := h.pruneCache(ctx, o, &r); err != nil {
 		return r, err
 	}
-	keep, err := h.heldByCache()
+	records, err := h.Cache.List()
 	if err != nil {
 		return r, err
 	}
-	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: keep, Nameless: o.Until == 0})
+	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Nameless: o.Until == 0})
 	r.Bytes += pruned.Bytes
 	for _, n := range pruned.Images {
 		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
@@ -207,19 +207,15 @@ func (h *Home) forgetGone(ctx context.Context) error {
 	return nil
 }
 
-// heldByCache lists the layers that cache entries name.
-func (h *Home) heldByCache() ([]ocispec.Descriptor, error) {
-	records, err := h.Cache.List()
-	if err != nil {
-		return nil, err
-	}
+// heldBy lists the layers that cache entries name.
+func heldBy(records []cache.Record) []ocispec.Descriptor {
 	var keep []ocispec.Descriptor
 	for _, r := range records {
 		if r.Entry.Layer.DiffID != "" {
 			keep = append(keep, r.Entry.Layer.Blob, ocispec.Descriptor{Digest: r.Entry.Layer.DiffID})
 		}
 	}
-	return keep, nil
+	return keep
 }
 
 // pruneDerived removes what was made from layers that are gone, interrupted downloads, and what dead processes left.
@@ -284,15 +280,15 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	if err != nil {
 		return u, err
 	}
-	held, err := h.heldByCache()
+	records, err := h.Cache.List()
 	if err != nil {
 		return u, err
 	}
 	cached := map[digest.Digest]bool{}
-	for _, d := range held {
+	for _, d := range heldBy(records) {
 		cached[d.Digest] = true
 	}
-	images, layers := KindUsage{Name: "Images", Count: len(layout.Images)}, KindUsage{Name: "Build cache", Count: len(held)}
+	images, layers := KindUsage{Name: "Images", Count: len(layout.Images)}, KindUsage{Name: "Build cache", Count: len(records)}
 	for _, b := range layout.Blobs {
 		blob := HeldBlob{Digest: b.Digest, Bytes: b.Size}
 		for _, i := range b.Images {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -114,6 +115,9 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
 	if o.Pull != PullAlways {
 		img, err := h.Image(ctx, o.Image, o.Platform)
+		if err == nil && o.Platform != nil && !platforms.Only(*o.Platform).Match(img.Config.Platform) {
+			err = &NotFoundError{Name: fmt.Sprintf("%s for %s", o.Image, platforms.Format(*o.Platform))}
+		}
 		missing, ok := errors.AsType[*NotFoundError](err)
 		if !ok {
 			return img, err

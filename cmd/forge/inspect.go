@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -44,6 +45,9 @@ type inspected struct {
 	}
 	Descriptor ocispec.Descriptor
 }
+
+// Id is ID for templates, which docker lets use the names of the JSON.
+func (v inspected) Id() string { return v.ID } //nolint:staticcheck // docker's name
 
 func (c *inspectCmd) Run(s *session) error {
 	p, err := forge.ParsePlatform(c.Platform)
@@ -101,7 +105,9 @@ func inspectedOf(img *image.Image, names []image.Reference) inspected {
 	for _, ref := range names {
 		v.RepoTags = append(v.RepoTags, ref.Familiar())
 		repository, _, _ := strings.Cut(strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag), "@")
-		v.RepoDigests = append(v.RepoDigests, repository+"@"+img.Descriptor.Digest.String())
+		if at := repository + "@" + img.Descriptor.Digest.String(); !slices.Contains(v.RepoDigests, at) {
+			v.RepoDigests = append(v.RepoDigests, at)
+		}
 	}
 	return v
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -51,7 +52,7 @@ type runCmd struct {
 	Platform string `help:"Platform of the image." placeholder:"OS/ARCH"`
 	Pull     string `help:"always, missing or never." enum:"always,missing,never" default:"missing" placeholder:"WHEN"`
 
-	Command []string `arg:"" passthrough:"" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
+	Command []string `arg:"" optional:"" passthrough:"" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
 }
 
 // Help is shown below the usage.
@@ -60,6 +61,12 @@ func (c *runCmd) Help() string {
 }
 
 func (c *runCmd) Run(s *session) error {
+	switch {
+	case len(c.Command) == 0:
+		return &usageError{usageStatus, errors.New("run needs an image: forge run --rm [flags] IMAGE [COMMAND]")}
+	case strings.HasPrefix(c.Command[0], "-"): // kong takes it for the first word of the command
+		return &usageError{usageStatus, fmt.Errorf("unknown flag %s; see forge run --help", c.Command[0])}
+	}
 	o, err := c.options(s)
 	if err != nil {
 		return &usageError{usageStatus, err}
@@ -126,7 +133,7 @@ func (c *runCmd) options(s *session) (forge.RunOptions, error) {
 			o.Entrypoint = &[]string{*c.Entrypoint}
 		}
 	}
-	err := checkUlimits(c.Ulimit)
+	err := errors.Join(checkUlimits(c.Ulimit), c.network(&o))
 	if err != nil {
 		return o, err
 	}
@@ -158,6 +165,28 @@ func (c *runCmd) options(s *session) (forge.RunOptions, error) {
 	}
 	o.Limits.ShmSize, err = bytesFlag("--shm-size", c.ShmSize)
 	return o, err
+}
+
+// network checks what says how the container reaches others. Docker's default is called bridge.
+func (c *runCmd) network(o *forge.RunOptions) error {
+	switch o.Network {
+	case "bridge":
+		o.Network = "default"
+	case "default", "none", "host":
+	default:
+		return fmt.Errorf("--network %s: must be default, none or host", o.Network)
+	}
+	for _, server := range o.DNS {
+		if _, err := netip.ParseAddr(server); err != nil {
+			return fmt.Errorf("--dns %s: must be an IP address", server)
+		}
+	}
+	for _, host := range o.Hosts {
+		if !strings.ContainsAny(host, ":=") {
+			return fmt.Errorf("--add-host %s: must be HOST:IP", host)
+		}
+	}
+	return nil
 }
 
 func checkUlimits(list []string) error {
