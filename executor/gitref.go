@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 )
@@ -150,6 +149,3 @@ func (g *gitSource) matches(commit string) bool {
 func isCommit(s string) bool {
 	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == ""
 }
-
-// name is what people call the repository.
-func (g *gitSource) name() string { return strings.TrimSuffix(path.Base(g.remote), ".git") }

@@ -120,7 +120,7 @@ func (w *walker) expand(typed instructions.Command) error {
 
 // word expands one word.
 func (w *walker) word(lex *shell.Lex, typed instructions.Command, word string) (string, error) {
-	if strings.IndexByte(word, '$') < 0 && strings.IndexAny(word, "\\`'\"<") < 0 {
+	if !strings.ContainsAny(word, "$\\`'\"<") {
 		return word, nil // the lexer would give it back
 	}
 	result, err := w.vars.expand(lex, word)

@@ -27,8 +27,7 @@ type tarParser struct {
 	step  func(b []byte) error
 	entry func(t *tarEntry) error
 
-	zeros              int // zero blocks seen
-	dataEnd            int64
+	zeros              int  // zero blocks seen
 	pending            bool // a header that belongs to the next entry was read
 	pax                paxRecords
 	longName, longLink string
