@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -95,13 +96,9 @@ func (l *Layout) Compressed(layer Layer, c Compression) (ocispec.Descriptor, boo
 	if CheckDigest(layer.DiffID) != nil {
 		return ocispec.Descriptor{}, false
 	}
-	data, err := os.ReadFile(l.compressedPath(layer.DiffID, c))
+	r, err := readCompressed(l.compressedPath(layer.DiffID, c))
 	if err != nil {
-		return ocispec.Descriptor{}, false
-	}
-	var r compressedRecord
-	if json.Unmarshal(data, &r) != nil || r.Format != compressFormat || r.DiffID != layer.DiffID || checkDescriptor(r.Blob) != nil {
-		return ocispec.Descriptor{}, false // torn, or of another time
+		return ocispec.Descriptor{}, false // none, torn, or of another time
 	}
 	return r.Blob, r.Blob.MediaType == c.mediaType()
 }
@@ -111,6 +108,30 @@ type compressedRecord struct {
 	Format int                `json:"format"`
 	DiffID digest.Digest      `json:"diffID"`
 	Blob   ocispec.Descriptor `json:"blob"`
+	Sum    string             `json:"sum"` // of the record without it
+}
+
+// sum is a checksum: a digest with a wrong digit is as good a digest as any.
+func (r compressedRecord) sum() string {
+	r.Sum = ""
+	data, _ := json.Marshal(r) // of strings and numbers
+	return digest.FromBytes(data).Encoded()[:32]
+}
+
+// readCompressed reads a record and makes sure that it is what was written, and of the layer that its file is named for.
+func readCompressed(path string) (r compressedRecord, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, err
+	}
+	hex, _, _ := strings.Cut(filepath.Base(path), ".")
+	if r.Format != compressFormat || r.Sum != r.sum() || string(r.DiffID) != "sha256:"+hex {
+		return r, errors.New("is not what was written")
+	}
+	return r, checkDescriptor(r.Blob)
 }
 
 func (l *Layout) compressedPath(diffID digest.Digest, c Compression) string {
@@ -119,7 +140,9 @@ func (l *Layout) compressedPath(diffID digest.Digest, c Compression) string {
 
 // remember writes a record. It is not synced: a torn one is not believed and costs a compression.
 func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Descriptor) error {
-	data, err := json.Marshal(compressedRecord{compressFormat, diffID, blob})
+	r := compressedRecord{Format: compressFormat, DiffID: diffID, Blob: blob}
+	r.Sum = r.sum()
+	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}

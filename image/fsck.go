@@ -213,19 +213,10 @@ func (c *checker) compressed() error {
 		return err
 	}
 	for _, f := range files {
-		var r compressedRecord
 		path := filepath.Join(dir, f.Name())
-		data, err := os.ReadFile(path)
+		_, err := readCompressed(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
-		}
-		if err == nil {
-			err = json.Unmarshal(data, &r)
-		}
-		if err == nil && r.Format == compressFormat {
-			if err = errors.Join(CheckDigest(r.DiffID), checkDescriptor(r.Blob)); err == nil && !strings.HasPrefix(f.Name(), r.DiffID.Encoded()+".") {
-				err = errors.New("is of another layer")
-			}
 		}
 		if err != nil {
 			c.add(Problem{Path: path, Err: fmt.Errorf("damaged record of a compressed layer: %w", err), kind: strangeFile})

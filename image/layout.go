@@ -37,7 +37,7 @@ func OpenLayout(root string, st *Staging) (*Layout, error) {
 		return nil, err
 	}
 	var version ocispec.ImageLayout
-	if json.Unmarshal(header, &version) != nil { // missing, torn or damaged: it says nothing that is not known
+	if json.Unmarshal(header, &version) != nil || version.Version == "" { // missing, torn or damaged: it says nothing
 		return l, l.create()
 	}
 	if version.Version != ocispec.ImageLayoutVersion {

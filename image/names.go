@@ -34,6 +34,14 @@ type record struct {
 	Name       string             `json:"name,omitempty"`
 	ID         digest.Digest      `json:"id,omitempty"`
 	Descriptor ocispec.Descriptor `json:"descriptor"`
+	Sum        string             `json:"sum"` // of the record without it
+}
+
+// sum is a checksum: a name or digest with a wrong character is as good as any.
+func (r record) sum() string {
+	r.Sum = ""
+	data, _ := json.Marshal(r) // of strings and numbers
+	return digest.FromBytes(data).Encoded()[:32]
 }
 
 // staleName is the file in names/ that is there while index.json is not what the records say.
@@ -71,6 +79,9 @@ func parseRecord(file string, data []byte) (n Named, err error) {
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
 		return n, err
+	}
+	if r.Sum != r.sum() {
+		return n, errors.New("is not what was written")
 	}
 	if !strings.HasPrefix(file, "@") {
 		if n.Reference, err = ParseReference(r.Name); err != nil {
@@ -301,7 +312,9 @@ func holders(all []Named, d digest.Digest) (count int) {
 }
 
 func (l *Layout) writeRecord(path string, n Named) error {
-	data, err := json.Marshal(record{n.Reference.String(), n.ID, n.Descriptor})
+	r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor}
+	r.Sum = r.sum()
+	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}

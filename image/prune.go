@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -108,8 +107,7 @@ func (l *Layout) pruneCompressed(live *reach) error {
 		path := l.path("compressed", f.Name())
 		hex, _, _ := strings.Cut(f.Name(), ".")
 		if live.blobs[digest.Digest("sha256:"+hex)] {
-			var r compressedRecord
-			if data, err := os.ReadFile(path); err == nil && json.Unmarshal(data, &r) == nil && r.Format == compressFormat {
+			if r, err := readCompressed(path); err == nil {
 				live.blobs[r.Blob.Digest] = true
 				continue
 			}
