@@ -118,7 +118,7 @@ func (w *walker) secret(m *instructions.Mount) (Mount, error) {
 	}
 	switch {
 	case m.Target != "":
-		mount.Target = path.Join("/", m.Target) // from the root, unlike a directory's
+		mount.Target = w.absolute(m.Target)
 	case m.Env == nil:
 		mount.Target = "/run/secrets/" + path.Base(mount.ID)
 	}
@@ -145,7 +145,7 @@ func (w *walker) ssh(m *instructions.Mount, n int) (Mount, error) {
 		mount.ID = "default"
 	}
 	if m.Target != "" {
-		mount.Target = path.Join("/", m.Target)
+		mount.Target = w.absolute(m.Target)
 	}
 	if mount.Target == "/" {
 		return mount, fmt.Errorf("invalid mount target %q", mount.Target)
