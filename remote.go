@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -43,58 +45,79 @@ type Pulled struct {
 
 // Pull brings an image here, or all of a repository: each layer is verified, inflated and indexed while it downloads.
 func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]Pulled, error) {
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	if o.AllTags {
+		return h.pullAll(ctx, client, name, o)
+	}
+	repo, d, err := client.Search(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := h.pull(ctx, repo, repo.Reference(), d, o)
+	if err != nil {
+		return nil, about("pull", repo.Reference(), err)
+	}
+	return []Pulled{p}, nil
+}
+
+// pullAll brings all tags of a repository here.
+func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string, o PullOptions) (all []Pulled, err error) {
 	ref, err := image.ParseReference(name)
 	if err != nil {
 		return nil, err
 	}
-	client := o.client()
-	defer client.Close() //nolint:errcheck // of idle connections
 	repo, err := client.Connect(ref)
 	if err != nil {
 		return nil, err
 	}
-	refs := []image.Reference{ref}
-	if o.AllTags {
-		tags, err := repo.Tags(ctx)
-		if err != nil {
-			return nil, err
-		}
-		refs = refs[:0]
-		for _, tag := range tags {
-			refs = append(refs, image.Reference{Domain: ref.Domain, Path: ref.Path, Tag: tag})
-		}
+	tags, err := repo.Tags(ctx)
+	if err != nil {
+		return nil, err
 	}
-	var all []Pulled
-	for _, ref := range refs {
-		p, err := h.pull(ctx, repo, ref, o)
+	for _, tag := range tags {
+		ref := image.Reference{Domain: ref.Domain, Path: ref.Path, Tag: tag}
+		d, err := repo.Resolve(ctx, ref)
 		if err != nil {
 			return all, err
+		}
+		p, err := h.pull(ctx, repo, ref, d, o)
+		if err != nil {
+			return all, about("pull", ref, err)
 		}
 		all = append(all, p)
 	}
 	return all, nil
 }
 
-func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, o PullOptions) (Pulled, error) {
-	p := Pulled{Name: ref}
-	d, err := repo.Resolve(ctx, ref)
-	if err != nil {
-		return p, err
-	}
-	p.Source = d.Digest
+func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, d ocispec.Descriptor, o PullOptions) (Pulled, error) {
+	p := Pulled{Name: ref, Source: d.Digest}
 	platform := thisPlatform()
 	if o.Platform != nil {
 		platform = *o.Platform
+		if err := hasPlatform(ctx, repo, d, platform); err != nil {
+			return p, err
+		}
 	}
 	before, beforeErr := h.Layout.Resolve(ctx, ref)
+	var err error
 	p.Descriptor, err = registry.Copy(ctx, h.store(), repo, d, registry.CopyOptions{
 		Platforms: []ocispec.Platform{platform}, Name: ref, Partial: h.partial(), Progress: o.Progress,
 	})
-	if err != nil {
-		return p, fmt.Errorf("pull %s: %w", ref.Familiar(), err)
-	}
 	p.Fresh = beforeErr != nil || before.Digest != p.Descriptor.Digest
-	return p, nil
+	return p, err
+}
+
+// hasPlatform refuses an image of another platform than the one that was asked for. An index refuses it by itself.
+func hasPlatform(ctx context.Context, repo *registry.Repository, d ocispec.Descriptor, want ocispec.Platform) error {
+	img, err := repo.Image(ctx, d, &want)
+	if err != nil {
+		return err
+	}
+	if got := img.Config.Platform; got.OS != want.OS || got.Architecture != want.Architecture {
+		return fmt.Errorf("is for %s and not for %s", platforms.Format(got), platforms.Format(want))
+	}
+	return nil
 }
 
 // partial is where downloads wait to be whole.
@@ -136,9 +159,17 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 		Compression: o.Compression, Recompress: o.Recompress, Platforms: o.Platforms, Progress: o.Progress,
 	})
 	if err != nil {
-		return d, fmt.Errorf("push %s: %w", ref.Familiar(), err)
+		return d, about("push", ref, err)
 	}
 	return pushed, nil
+}
+
+// about says of an error in which transfer it came about, unless it names the image itself.
+func about(verb string, ref image.Reference, err error) error {
+	if strings.Contains(err.Error(), ref.Familiar()) {
+		return err
+	}
+	return fmt.Errorf("%s %s: %w", verb, ref.Familiar(), err)
 }
 
 // PushAll sends every image of name's repository that has a tag here.

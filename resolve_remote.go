@@ -30,18 +30,18 @@ type farImage struct {
 	here bool
 }
 
-// fromRegistry asks a registry what a name stands for.
-func (r *resolver) fromRegistry(ctx context.Context, ref image.Reference, p *ocispec.Platform) (*image.Image, error) {
-	repo, err := r.remote.client().Connect(ref)
+// fromRegistry asks a registry what a name, as people type it, stands for.
+func (r *resolver) fromRegistry(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
+	repo, d, err := r.remote.client().Search(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	remote, err := registry.InspectRemote(ctx, repo, ref, p)
+	img, err := repo.Image(ctx, d, p)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", repo.Reference().Familiar(), err)
 	}
-	r.add(&farImage{name: ref, image: remote.Image, from: repo})
-	return remote.Image, nil
+	r.add(&farImage{name: repo.Reference(), image: img, from: repo})
+	return img, nil
 }
 
 // fromLayout reads an image of an OCI layout: DIR[:TAG] or DIR@DIGEST.
@@ -105,7 +105,7 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 		Name: f.name, Partial: r.home.partial(), Progress: r.remote.Progress,
 	})
 	if err != nil {
-		return fmt.Errorf("pull %s: %w", f.name.Familiar(), err)
+		return about("pull", f.name, err)
 	}
 	f.here = true
 	return nil

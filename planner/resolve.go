@@ -159,7 +159,11 @@ func (p *planner) unresolved(r *request) error {
 	for _, common := range [...]string{"alpine", "busybox", "centos", "debian", "fedora", "golang", "ubuntu"} {
 		names = append(names, common, common+":latest")
 	}
-	return p.fail(at, suggest.WrapError(fmt.Errorf("%s: %w", r.ref, r.err), r.ref, names, true))
+	err := r.err
+	if !strings.Contains(err.Error(), r.ref) {
+		err = fmt.Errorf("%s: %w", r.ref, err)
+	}
+	return p.fail(at, suggest.WrapError(err, r.ref, names, true))
 }
 
 // resolveStage gives a stage its image.

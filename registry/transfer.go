@@ -70,6 +70,9 @@ type writing struct {
 // are not looked at.
 func Transfer(ctx context.Context, client *Client, dst, src Endpoint, opts CopyOptions) (d ocispec.Descriptor, err error) {
 	in, err := client.openSource(ctx, src)
+	if err != nil && src.Kind == "docker" {
+		return d, err // names it
+	}
 	if err != nil {
 		return d, fmt.Errorf("%s: %w", src, err)
 	}

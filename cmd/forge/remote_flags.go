@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -32,7 +33,7 @@ func (f *remoteFlags) options(s *session, quiet bool) (forge.RemoteOptions, func
 
 // compressionFlags say how layers are compressed on their way out.
 type compressionFlags struct {
-	Compression      string `help:"Of layers: gzip, zstd, none or estargz." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`
+	Compression      string `help:"Of layers: gzip, zstd or none." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`
 	CompressionLevel int    `help:"0 is the algorithm's own." placeholder:"N"`
 	ForceCompression bool   `help:"Compress layers anew that have another form."`
 }
@@ -45,6 +46,9 @@ func parsePlatforms(list []string) ([]ocispec.Platform, error) {
 	var all []ocispec.Platform
 	for _, s := range list {
 		p, err := forge.ParsePlatform(s)
+		if err == nil && p == nil {
+			err = errors.New("--platform: is empty")
+		}
 		if err != nil {
 			return nil, &usageError{1, err}
 		}
