@@ -86,7 +86,7 @@ func (h *Home) openNamed(ctx context.Context, src *source, name, spec string) er
 	}
 	src.named[name] = planner.Context{Tree: true}
 	if !executor.IsRemoteContext(spec) {
-		ignore, err := ignoreBeside(path.Join(spec, ".dockerignore"))
+		ignore, err := ignoreBeside(spec, path.Join(spec, ".dockerignore"))
 		if err != nil {
 			return err
 		}

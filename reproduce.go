@@ -23,11 +23,17 @@ import (
 
 // CommitTime is when the git commit that is checked out in a directory was made.
 func CommitTime(dir string) (time.Time, error) {
-	out, err := exec.Command("git", "-C", dir, "log", "-1", "--format=%ct").Output()
+	// The repository is part of the context, and its configuration names programs: one that checks the signatures `git log`
+	// shows, one that fetches a commit which is not there. So: plumbing, no transport, no hook.
+	cmd := exec.Command("git", "-C", dir, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
+		"rev-list", "--max-count=1", "--format=%ct", "HEAD")
+	cmd.Env = append(os.Environ(), "GIT_ALLOW_PROTOCOL=none", "GIT_NO_LAZY_FETCH=1")
+	out, err := cmd.Output()
 	if err != nil {
 		return time.Time{}, fmt.Errorf("no git commit in %s: %w", dir, err)
 	}
-	seconds, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	_, text, _ := strings.Cut(string(out), "\n") // "commit ID" stands before it
+	seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("git commit in %s: %w", dir, err)
 	}

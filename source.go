@@ -9,14 +9,16 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
 
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 )
 
-// maxBuildFile bounds build and ignore files, in bytes.
-const maxBuildFile = 16 << 20
+// maxBuildFile bounds build and ignore files, in bytes. A reader of build files takes seventy times as much memory as the
+// worst of them is long.
+const maxBuildFile = 4 << 20
 
 // A source is all that a build reads: the build file, the contexts, and what answers FROM.
 type source struct {
@@ -98,7 +100,7 @@ func (h *Home) openDirectory(src *source, o BuildOptions) error {
 		src.file, err = readLimited(o.Stdin, "standard input")
 	} else {
 		src.fileName = file
-		src.file, err = readFileLimited(file)
+		src.file, err = readBuildFile(o.Context, file)
 	}
 	if err != nil {
 		return fmt.Errorf("build file: %w", err)
@@ -107,16 +109,16 @@ func (h *Home) openDirectory(src *source, o BuildOptions) error {
 	if file != "-" {
 		ignoreFiles = append([]string{file + ".dockerignore"}, ignoreFiles...)
 	}
-	if src.ignore, err = ignoreBeside(ignoreFiles...); err != nil {
+	if src.ignore, err = ignoreBeside(o.Context, ignoreFiles...); err != nil {
 		return err
 	}
 	return h.openTree(src, "", o.Context, src.ignore)
 }
 
-// ignoreBeside reads the first of some ignore files that exists.
-func ignoreBeside(names ...string) ([]string, error) {
+// ignoreBeside reads the first of some ignore files that exists; dir is the context's.
+func ignoreBeside(dir string, names ...string) ([]string, error) {
 	for _, name := range names {
-		text, err := readFileLimited(name)
+		text, err := readBuildFile(dir, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -171,20 +173,65 @@ func exists(name string) bool {
 	return err == nil
 }
 
-func readFileLimited(name string) ([]byte, error) {
-	f, err := os.Open(name)
+// readBuildFile reads a build file or an ignore file. One in the context is whatever the context's maker says: a link may
+// lead to a secret that the message about its first line would show, and a FIFO have us wait. It is read as all of the
+// context, inside and only if it is a file. Elsewhere, the caller knows: it may be /dev/fd/63.
+func readBuildFile(dir, name string) ([]byte, error) {
+	open := func() (*os.File, error) { return os.Open(name) }
+	rel, inside := within(dir, name)
+	if inside {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return nil, err
+		}
+		defer root.Close() //nolint:errcheck // read only
+		if info, err := root.Stat(rel); err != nil {
+			return nil, err
+		} else if !info.Mode().IsRegular() && !info.IsDir() {
+			return nil, fmt.Errorf("%s: is not a regular file", name)
+		}
+		open = func() (*os.File, error) { return root.OpenFile(rel, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
+	}
+	f, err := open()
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // read only
 	info, err := f.Stat()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if info.IsDir() {
+	case info.IsDir():
 		return nil, fmt.Errorf("%s: is a directory", name)
+	case inside && !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: is not a regular file", name)
 	}
 	return readLimited(f, name)
+}
+
+// within is where name is in the directory dir, by its words or, where links lead there, in truth.
+func within(dir, name string) (string, bool) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		name, err = filepath.Abs(name)
+	}
+	if err != nil {
+		return "", false
+	}
+	rel, err := filepath.Rel(dir, name)
+	if err == nil && filepath.IsLocal(rel) {
+		return rel, true
+	}
+	dir, err = filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", false
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(name))
+	if err != nil {
+		return "", false
+	}
+	rel, err = filepath.Rel(dir, filepath.Join(parent, filepath.Base(name)))
+	return rel, err == nil && filepath.IsLocal(rel)
 }
 
 func readLimited(r io.Reader, name string) ([]byte, error) {
