@@ -155,6 +155,11 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 	if err != nil {
 		return d, err
 	}
+	if o.Compression.Algorithm == image.EStargz {
+		if d, err = h.estargz(ctx, d, o.Compression.Level); err != nil {
+			return d, about("push", ref, err)
+		}
+	}
 	pushed, err := registry.Push(ctx, repo, h.store(), d, ref, registry.PushOptions{
 		Compression: o.Compression, Recompress: o.Recompress, Platforms: o.Platforms, Progress: o.Progress,
 	})
@@ -170,6 +175,30 @@ func about(verb string, ref image.Reference, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w", verb, ref.Familiar(), err)
+}
+
+// estargz makes an image of the same files whose layers can be mounted lazily. Its layers are others, and so is its ID.
+func (h *Home) estargz(ctx context.Context, d ocispec.Descriptor, level int) (ocispec.Descriptor, error) {
+	if image.IsIndex(d.MediaType) {
+		return d, errors.New("estargz: is for an image of one platform")
+	}
+	img, err := h.Layout.Image(ctx, d, nil)
+	if err != nil {
+		return d, err
+	}
+	var layers []image.Layer
+	for _, l := range img.Layers() {
+		made, err := h.Layout.EStargz(ctx, l, level)
+		if err != nil {
+			return d, err
+		}
+		layers = append(layers, made)
+	}
+	made, err := h.Layout.Write(ctx, img.Config, layers, img.Manifest.Annotations)
+	if err != nil {
+		return d, err
+	}
+	return made.Descriptor, h.Layout.Publish(ctx)
 }
 
 // PushAll sends every image of name's repository that has a tag here.

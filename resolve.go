@@ -48,7 +48,7 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 			return nil, &NotFoundError{Name: ref.Familiar(), Hint: "pulling is off"}
 		}
 	}
-	return r.fromRegistry(ctx, ref, p)
+	return r.fromRegistry(ctx, strings.TrimPrefix(name, "docker-image://"), p)
 }
 
 // here finds an image of the store by name, or by ID as docker lets a FROM do.

@@ -27,6 +27,7 @@ const (
 	Uncompressed Algorithm = "none"
 	Gzip         Algorithm = "gzip"
 	Zstd         Algorithm = "zstd"
+	EStargz      Algorithm = "estargz" // by [Layout.EStargz] only: it makes another layer
 )
 
 // A Compression is a form in which a layer may be passed on. The same layer comes out the same on any machine, whatever
@@ -54,10 +55,10 @@ func (c Compression) check() error {
 	case Zstd:
 		most = 22
 	case Uncompressed:
-	case "estargz":
-		return errors.New("compression estargz is not supported: it would change the layers, and with them the image's ID")
+	case EStargz:
+		most = 9
 	default:
-		return fmt.Errorf("compression %q is not known: there are gzip, zstd and none", clip(string(c.Algorithm)))
+		return fmt.Errorf("compression %q is not known: there are gzip, zstd, estargz and none", clip(string(c.Algorithm)))
 	}
 	if c.Level < 0 || c.Level > most {
 		return fmt.Errorf("compression level %d: %s has 1 to %d, and 0 for the default", c.Level, c.normal().Algorithm, most)
@@ -180,6 +181,9 @@ func (l *Layout) Compress(ctx context.Context, layer Layer, c Compression) (ocis
 func (l *Layout) CompressTo(ctx context.Context, w io.Writer, layer Layer, c Compression) (d ocispec.Descriptor, err error) {
 	if err := c.check(); err != nil {
 		return d, err
+	}
+	if c.Algorithm == EStargz {
+		return d, errors.New("compression estargz: makes other layers, and is for push only")
 	}
 	c = c.normal()
 	tar, err := l.OpenTar(ctx, layer)

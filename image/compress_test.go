@@ -233,8 +233,8 @@ func TestParseCompression(t *testing.T) {
 		{"gzip", 10, "compression level 10: gzip has 1 to 9, and 0 for the default"},
 		{"", -1, "compression level -1: gzip has 1 to 9, and 0 for the default"},
 		{"zstd", 23, "compression level 23: zstd has 1 to 22, and 0 for the default"},
-		{"estargz", 0, "compression estargz is not supported: it would change the layers, and with them the image's ID"},
-		{"lz4", 0, `compression "lz4" is not known: there are gzip, zstd and none`},
+		{"estargz", 12, "compression level 12: estargz has 1 to 9, and 0 for the default"},
+		{"lz4", 0, `compression "lz4" is not known: there are gzip, zstd, estargz and none`},
 	} {
 		if _, err := ParseCompression(test.algorithm, test.level); errText(err) != test.want {
 			t.Errorf("ParseCompression(%q, %d): %v, want %q", test.algorithm, test.level, err, test.want)

@@ -67,29 +67,45 @@ func waitFlock(ctx context.Context, f *os.File) error {
 	}
 }
 
+// An adopter is a reader that has verified what it gave, once that has been read to its end, and has it in a file that it
+// gives away.
+type adopter interface{ Adopt(path string) error }
+
 // PushLayer stores a layer's blob as [Layout.Push] does, and the tar that it holds, in one pass. The tar's bytes, which
-// are not verified before PushLayer returns nil, go to tap as well, unless that is nil.
+// are not verified before PushLayer returns nil, go to tap as well, unless that is nil. If r has a method
+// Adopt(path string) error, which renames the file that holds all it gave, the blob is neither hashed nor written again.
 func (l *Layout) PushLayer(ctx context.Context, layer Layer, r io.Reader, tap io.Writer) (err error) {
 	if err := errors.Join(checkDescriptor(layer.Blob), CheckDigest(layer.DiffID)); err != nil {
 		return err
 	}
-	var store io.Writer = io.Discard
-	var f *StagedFile
-	if layer.Blob.Digest != layer.DiffID { // else the tar is the blob
-		if f, err = l.staging.Create(); err != nil {
+	if layer.Blob.Digest == layer.DiffID { // the tar is the blob
+		return l.pushInflated(ctx, layer, Verify(r, layer.Blob), tap)
+	}
+	f, err := l.staging.Create()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	adopted, whole := r.(adopter)
+	if !whole {
+		r = io.TeeReader(Verify(r, layer.Blob), &guarded{ctx: ctx, w: f, free: l.free, dir: l.root})
+	}
+	if err := l.pushInflated(ctx, layer, r, tap); err != nil {
+		return err
+	}
+	if whole {
+		if err := adopted.Adopt(f.Name()); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		store = &guarded{ctx: ctx, w: f, free: l.free, dir: l.root}
-	}
-	blob := bufio.NewReaderSize(io.TeeReader(Verify(r, layer.Blob), store), bufSize)
-	if err := l.inflate(ctx, layer, blob, tap); err != nil {
-		return fmt.Errorf("layer %s: %w", layer.Blob.Digest, err)
-	}
-	if f == nil {
-		return nil
 	}
 	return f.Commit(l.BlobPath(layer.Blob.Digest))
+}
+
+func (l *Layout) pushInflated(ctx context.Context, layer Layer, r io.Reader, tap io.Writer) error {
+	if err := l.inflate(ctx, layer, bufio.NewReaderSize(r, bufSize), tap); err != nil {
+		return fmt.Errorf("layer %s: %w", layer.Blob.Digest, err)
+	}
+	return nil
 }
 
 // inflate stages the tar that blob holds and reads blob to its end. Decompression goes on one core; hash, tap and disk on
