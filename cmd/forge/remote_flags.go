@@ -33,7 +33,7 @@ func (f *remoteFlags) options(s *session, quiet bool) (forge.RemoteOptions, func
 
 // compressionFlags say how layers are compressed on their way out.
 type compressionFlags struct {
-	Compression      string `help:"Of layers: gzip, zstd or none." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`
+	Compression      string `help:"Of layers: gzip, zstd, none or estargz." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`
 	CompressionLevel int    `help:"0 is the algorithm's own." placeholder:"N"`
 	ForceCompression bool   `help:"Compress layers anew that have another form."`
 }
