@@ -56,6 +56,9 @@ func (c *command) mountDevices(ctx context.Context) error {
 	}
 	for _, d := range c.op.Devices {
 		edits := findCDI(specs, d.Name)
+		if len(edits) > 0 && !grantsDevice(c.local.Grants.Allow, d.Name) {
+			return fmt.Errorf("--device=%s is not granted; allow it with --allow device=%s", d.Name, d.Name)
+		}
 		if len(edits) == 0 && d.Required {
 			missing := fmt.Errorf("--device=%s: no such device in %s", d.Name, strings.Join(cdiDirs(), " or "))
 			if len(unread) > 0 {
@@ -70,6 +73,14 @@ func (c *command) mountDevices(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// grantsDevice tells whether "device", "device=NAME" or "device=ANY,alias=NAME" is among the grants.
+func grantsDevice(allow []string, name string) bool {
+	return slices.ContainsFunc(allow, func(s string) bool {
+		granted, options, _ := strings.Cut(s, ",")
+		return granted == "device" || granted == "device="+name || strings.HasPrefix(s, "device=") && options == "alias="+name
+	})
 }
 
 // readCDI reads the specs of directories that need not be there, and names those that are not in JSON.

@@ -83,3 +83,17 @@ func TestRunDevice(t *testing.T) {
 		t.Errorf("error = %v, want that hooks are not run", err)
 	}
 }
+
+func TestGrantsDevice(t *testing.T) {
+	for _, test := range []struct {
+		allow string
+		want  bool
+	}{
+		{"", false}, {"device", true}, {"device=v/c=1", true}, {"device=v/c=2", false}, {"devices", false},
+		{"device=x/y=0,alias=v/c=1", true}, {"device=x/y=0,alias=v/c=2", false}, {"network.host,alias=v/c=1", false},
+	} {
+		if got := grantsDevice([]string{"network.host", test.allow}, "v/c=1"); got != test.want {
+			t.Errorf("grantsDevice(%q) = %t, want %t", test.allow, got, test.want)
+		}
+	}
+}

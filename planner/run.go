@@ -167,26 +167,12 @@ func (w *walker) permissions(op *Run, t *instructions.RunCommand) error {
 		if d.Name == "" {
 			return errors.New("RUN --device has no name")
 		}
-		if !w.allowed("device") && !w.allowedDevice(d.Name) {
-			return w.denied("device=" + d.Name)
-		}
 		op.Devices = append(op.Devices, Device{Name: d.Name, Required: d.Required})
 	}
 	return nil
 }
 
 func (w *walker) allowed(entitlement string) bool { return slices.Contains(w.opt.Allow, entitlement) }
-
-func (w *walker) allowedDevice(name string) bool {
-	return slices.ContainsFunc(w.opt.Allow, func(s string) bool {
-		rest, ok := strings.CutPrefix(s, "device=")
-		if !ok {
-			return false
-		}
-		device, options, _ := strings.Cut(rest, ",")
-		return device == name || options == "alias="+name
-	})
-}
 
 func (w *walker) denied(entitlement string) error {
 	return &parser.Error{
