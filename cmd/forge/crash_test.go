@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -174,26 +173,48 @@ func TestStrangeStore(t *testing.T) {
 	k.sound("all")
 }
 
-// modes of files in a store: nothing of it is for others to read.
+// TestModes looks at the state directory: nothing in it is for others.
 func TestModes(t *testing.T) {
 	k := newKit(t)
 	k.base()
 	k.context("app", twoStages)
 	k.must("build", "-q", "-t", "app", "app")
-	err := filepath.WalkDir(k.root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if path == k.root && info.Mode().Perm()&0o077 != 0 {
-			t.Errorf("%s: mode %v", path, info.Mode())
-		}
-		return nil
-	})
+	info, err := os.Stat(k.root)
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o700 {
+		t.Errorf("%s: mode %v", k.root, info.Mode())
+	}
+}
+
+// TestStoreDescribed holds docs/store.md and what is in a store together.
+func TestStoreDescribed(t *testing.T) {
+	k := newKit(t)
+	address, _ := k.serve("registry")
+	remote := address + "/app:1"
+	k.base()
+	k.context("app", twoStages)
+	k.must("build", "-q", "-t", remote, "app")
+	k.must("push", remote)
+	k.must("system", "prune", "-a", "-f")
+	k.must("pull", remote)
+	k.must("--snapshotter=overlay", "run", "--rm", remote, "true")
+	page, err := os.ReadFile("../../docs/store.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := os.ReadDir(k.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		name := "\n" + f.Name()
+		if f.IsDir() {
+			name += "/"
+		}
+		if !strings.Contains(string(page), name+" ") {
+			t.Errorf("docs/store.md does not describe %s", f.Name())
+		}
 	}
 }
