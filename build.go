@@ -49,6 +49,7 @@ type BuildOptions struct {
 // A BuildResult is what a build made.
 type BuildResult struct {
 	Descriptor ocispec.Descriptor // of the manifest, or of the index of several platforms
+	Pushed     ocispec.Descriptor // what the registry knows it as; zero if it was not pushed
 	Images     []*image.Image     // one a platform
 	Tags       []image.Reference
 }

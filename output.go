@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -21,73 +21,20 @@ import (
 	"github.com/forge-build/forge/snapshot"
 )
 
-// An Output says what to make of what was built, as docker's --output does.
-type Output struct {
-	Type  string            // image, registry, docker, oci, tar, local or cacheonly
-	Dest  string            // file or directory; "-" is Out
-	Attrs map[string]string // name=, push=, compression=, compression-level=
-	Out   io.Writer         // for Dest "-"
-}
-
-// ParseOutput reads docker's syntax: "type=oci,dest=x.tar", a directory (type=local), or "-" (type=tar).
-func ParseOutput(s string, stdout io.Writer) (Output, error) {
-	o := Output{Attrs: map[string]string{}, Out: stdout}
-	switch {
-	case s == "":
-		return o, errors.New("output: empty")
-	case s == "-":
-		o.Type, o.Dest = "tar", "-"
-		return o, nil
-	case !strings.Contains(s, "="):
-		o.Type, o.Dest = "local", s
-		return o, nil
-	}
-	for field := range strings.SplitSeq(s, ",") {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok {
-			return o, fmt.Errorf("output %q: %q has no value", s, field)
-		}
-		switch strings.ToLower(strings.TrimSpace(key)) {
-		case "type":
-			o.Type = value
-		case "dest":
-			o.Dest = value
-		default:
-			o.Attrs[strings.ToLower(strings.TrimSpace(key))] = value
-		}
-	}
-	return o, o.check(s)
-}
-
-func (o *Output) check(s string) error {
-	known := []string{"image", "registry", "docker", "oci", "tar", "local", "cacheonly"}
-	switch {
-	case !slices.Contains(known, o.Type):
-		return fmt.Errorf("output %q: type %q is not one of %s", s, o.Type, strings.Join(known, ", "))
-	case o.Type == "local" && (o.Dest == "" || o.Dest == "-"):
-		return fmt.Errorf("output %q: needs dest=DIRECTORY", s)
-	case (o.Type == "tar" || o.Type == "oci") && o.Dest == "":
-		o.Dest = "-"
-	case (o.Type == "image" || o.Type == "registry" || o.Type == "cacheonly") && o.Dest != "":
-		return fmt.Errorf("output %q: type %s has no dest", s, o.Type)
-	}
-	for key := range o.Attrs {
-		if !slices.Contains([]string{
-			"name", "push", "compression", "compression-level", "force-compression", "oci-mediatypes", "tar",
-			"rewrite-timestamp", "unpack", "store", "dangling-name-prefix", "name-canonical", "buildinfo", "platform-split",
-			"push-by-digest", "registry.insecure", "context",
-		}, key) && !strings.HasPrefix(key, "annotation") {
-			return fmt.Errorf("output %q: type %s has no attribute %q", s, o.Type, key)
-		}
-	}
-	return nil
-}
-
 // output does with the results of a build what was asked for. Names come last.
 func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Result) error {
 	outputs := o.Outputs
 	if len(outputs) == 0 {
 		outputs = []Output{{Type: "image"}}
+	}
+	o.Annotations = maps.Clone(o.Annotations)
+	for _, out := range outputs {
+		for key, value := range out.annotations {
+			if o.Annotations == nil {
+				o.Annotations = map[string]string{}
+			}
+			o.Annotations[key] = value
+		}
 	}
 	if err := h.write(ctx, o, r, results); err != nil {
 		return err
@@ -254,10 +201,11 @@ func (r *BuildResult) ID() digest.Digest {
 
 // Metadata is what --metadata-file holds, under BuildKit's names.
 func (r *BuildResult) Metadata() map[string]any {
-	m := map[string]any{
-		"containerimage.digest":     r.Descriptor.Digest,
-		"containerimage.descriptor": r.Descriptor,
+	d := r.Descriptor
+	if r.Pushed.Digest != "" {
+		d = r.Pushed // what others will ask for
 	}
+	m := map[string]any{"containerimage.digest": d.Digest, "containerimage.descriptor": d}
 	if len(r.Images) == 1 {
 		m["containerimage.config.digest"] = r.Images[0].ID()
 	}

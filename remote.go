@@ -238,12 +238,13 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, t
 		return err
 	}
 	po := PushOptions{RemoteOptions: o.Remote, Recompress: out.Attrs["force-compression"] == "true"}
+	po.Insecure = po.Insecure || out.Attrs["registry.insecure"] == "true"
 	var err error
 	if po.Compression, err = out.compression(); err != nil {
 		return err
 	}
 	for _, ref := range tags {
-		if _, err := h.pushTo(ctx, r.Descriptor, ref, po); err != nil {
+		if r.Pushed, err = h.pushTo(ctx, r.Descriptor, ref, po); err != nil {
 			return err
 		}
 	}

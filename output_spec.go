@@ -1,0 +1,116 @@
+package forge
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// An Output says what to make of what was built, as docker's --output does.
+type Output struct {
+	Type  string            // image, registry, docker, oci, tar, local or cacheonly
+	Dest  string            // file or directory; "-" is Out
+	Attrs map[string]string // name=, push=, compression=, compression-level=, force-compression=, registry.insecure=
+	Out   io.Writer         // for Dest "-"
+
+	annotations map[string]string
+}
+
+// ParseOutput reads docker's syntax: "type=oci,dest=x.tar" with fields as in CSV, a directory (type=local), or "-"
+// (type=tar).
+func ParseOutput(s string, stdout io.Writer) (Output, error) {
+	o := Output{Attrs: map[string]string{}, Out: stdout}
+	switch {
+	case s == "":
+		return o, errors.New("output: empty")
+	case s == "-":
+		o.Type, o.Dest = "tar", "-"
+		return o, nil
+	case !strings.Contains(s, "="):
+		o.Type, o.Dest = "local", s
+		return o, nil
+	}
+	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	if err != nil {
+		return o, fmt.Errorf("output %q: %w", s, err)
+	}
+	for _, field := range fields {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok {
+			return o, fmt.Errorf("output %q: %q has no value", s, field)
+		}
+		key = strings.TrimSpace(key)
+		if err := o.set(key, value); err != nil {
+			return o, fmt.Errorf("output %q: %w", s, err)
+		}
+	}
+	if err := o.check(); err != nil {
+		return o, fmt.Errorf("output %q: %w", s, err)
+	}
+	return o, nil
+}
+
+// set takes a field. What would not be done is refused.
+func (o *Output) set(key, value string) error {
+	for _, prefix := range []string{"annotation.", "annotation-manifest.", "annotation-index."} {
+		if name, ok := strings.CutPrefix(key, prefix); ok {
+			if o.annotations == nil {
+				o.annotations = map[string]string{}
+			}
+			o.annotations[name] = value
+			return nil
+		}
+	}
+	key = strings.ToLower(key)
+	switch key {
+	case "type":
+		o.Type = value
+		return nil
+	case "dest":
+		o.Dest = value
+		return nil
+	case "name", "compression", "compression-level":
+		o.Attrs[key] = value
+		return nil
+	case "push", "force-compression", "registry.insecure", "rewrite-timestamp", "unpack", "buildinfo",
+		"oci-mediatypes", "tar", "store", "platform-split", "push-by-digest", "name-canonical":
+	default:
+		return fmt.Errorf("there is no attribute %q", key)
+	}
+	is, err := strconv.ParseBool(value)
+	if err != nil {
+		return fmt.Errorf("%s=%s: must be true or false", key, value)
+	}
+	o.Attrs[key] = strconv.FormatBool(is)
+	switch key {
+	case "oci-mediatypes", "tar", "store", "platform-split":
+		if !is {
+			return fmt.Errorf("%s=false is not done here: it is always true", key)
+		}
+	case "push-by-digest", "name-canonical":
+		if is {
+			return fmt.Errorf("%s is not done here: push with a name", key)
+		}
+	}
+	return nil
+}
+
+func (o *Output) check() error {
+	known := []string{"image", "registry", "docker", "oci", "tar", "local", "cacheonly"}
+	switch {
+	case !slices.Contains(known, o.Type):
+		return fmt.Errorf("type %q is not one of %s", o.Type, strings.Join(known, ", "))
+	case o.Type == "local" && (o.Dest == "" || o.Dest == "-"):
+		return errors.New("needs dest=DIRECTORY")
+	case (o.Type == "tar" || o.Type == "oci") && o.Dest == "":
+		o.Dest = "-"
+	case (o.Type == "image" || o.Type == "registry" || o.Type == "cacheonly") && o.Dest != "":
+		return fmt.Errorf("type %s has no dest", o.Type)
+	}
+	_, err := o.compression()
+	return err
+}
