@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/forge-build/forge/executor"
@@ -41,6 +42,9 @@ func (h *Home) openContext(ctx context.Context, src *source, o BuildOptions) (*e
 		return nil, err
 	}
 	opener := executor.ContextOpener{Snapshots: store, Layout: h.Layout}
+	if keep, err := strconv.ParseBool(o.Args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"]); err == nil { // as BuildKit has it
+		opener.KeepGitDir = keep
+	}
 	c, err := opener.Open(ctx, o.Context, o.Stdin)
 	if err != nil {
 		return nil, err

@@ -30,8 +30,9 @@ func (c *Context) Close() error { return c.close.close(nil) }
 
 // A ContextOpener opens build contexts that are not directories of this machine.
 type ContextOpener struct {
-	Snapshots *snapshot.Store
-	Layout    *image.Layout
+	Snapshots  *snapshot.Store
+	Layout     *image.Layout
+	KeepGitDir bool // of repositories that do not say themselves
 }
 
 // maxBuildFile is how large a build file may be that comes in place of a context.
@@ -170,6 +171,9 @@ func (o *ContextOpener) git(ctx context.Context, spec string, c *Context) error 
 	}
 	if err != nil {
 		return err
+	}
+	if g.keepGitDir == nil {
+		g.keepGitDir = &o.KeepGitDir
 	}
 	dir, err := os.MkdirTemp("", "forge-git-")
 	if err != nil {
