@@ -29,10 +29,14 @@ CMD ["cat", "/all"]
 // nothing is left.
 func TestKillAtRandom(t *testing.T) {
 	k := newKit(t)
+	address, _ := k.serve("registry")
+	remote := address + "/app:1"
 	k.base()
 	k.context("app", twoStages)
 	k.must("build", "-q", "-t", "first", "app")
 	k.must("save", "-o", "first.tar", "first")
+	k.must("tag", "first", remote)
+	k.must("push", remote)
 	kinds := [][]string{
 		{"build", "--no-cache", "-t", "app", "app"},
 		{"build", "--no-cache", "-t", "first", "app"},
@@ -40,26 +44,28 @@ func TestKillAtRandom(t *testing.T) {
 		{"system", "prune", "-f"},
 		{"run", "--rm", "base", "sh", "-c", "echo " + k.nonce + " > /x; sleep 0.05; cat /x"},
 		{"system", "prune", "-a", "-f"},
+		{"pull", remote},
+		{"build", "--no-cache", "-t", remote, "app"},
+		{"push", remote},
 	}
 	times := map[string]time.Duration{}
 	killed, deadline := 0, time.Now().Add(time.Minute)
-	n := scale(t, "FORGE_TEST_KILLS", 16)
+	n := scale(t, "FORGE_TEST_KILLS", 18)
 	for i := range n {
-		if n <= 16 && time.Now().After(deadline) {
+		if n <= 18 && time.Now().After(deadline) {
 			break // a slow machine
 		}
 		args := kinds[i%len(kinds)]
 		line := strings.Join(args, " ")
+		k.prepare(args)
 		if times[line] == 0 {
 			begun := time.Now()
 			k.must(args...)
 			times[line] = time.Since(begun)
-			if strings.Contains(line, "-a") {
-				k.base()
-			}
+			k.prepare(args)
 		}
 		a := k.start(k.command(args...))
-		time.Sleep(rand.N(times[line] + times[line]/8))
+		time.Sleep(rand.N(times[line] + times[line]/8 + time.Millisecond))
 		_ = a.Process.Kill()
 		_ = a.Wait()
 		k.inspect(a)
@@ -70,9 +76,6 @@ func TestKillAtRandom(t *testing.T) {
 		if i%4 == 3 {
 			k.tidy("kill of " + line)
 		}
-		if !slices.Contains(k.images(), "base:latest") {
-			k.base()
-		}
 		if t.Failed() {
 			t.FailNow()
 		}
@@ -82,6 +85,21 @@ func TestKillAtRandom(t *testing.T) {
 		t.Errorf("of %d runs none was killed", n)
 	}
 	t.Logf("%d of %d runs killed", killed, n)
+}
+
+// prepare sees to it that a command has something to do.
+func (k *kit) prepare(args []string) {
+	k.t.Helper()
+	if args[0] == "pull" {
+		k.must("system", "prune", "-a", "-f")
+		return
+	}
+	if !slices.Contains(k.images(), "base:latest") {
+		k.base()
+	}
+	if name := args[len(args)-1]; args[0] == "push" && !slices.Contains(k.images(), name) {
+		k.must("build", "-q", "-t", name, "app")
+	}
 }
 
 // TestInterrupt ends builds and runs by signals: the exit status tells, it does not take long, and nothing is left even

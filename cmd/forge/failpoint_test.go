@@ -150,7 +150,7 @@ func TestKillAtFailPoints(t *testing.T) {
 			when := "kill of " + c.name + " at " + name
 			k.sound(when)
 			k.again(c.name, c.args)
-			k.sound(when + " and once more")
+			k.must("system", "fsck", "--deep")
 			k.tidy(when)
 			if t.Failed() {
 				t.FailNow()
