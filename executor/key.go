@@ -57,6 +57,9 @@ func describeRunOp(op *planner.Run, h *cache.Hash) {
 	h.Field("user", op.User)
 	h.Field("platform", op.Platform)
 	h.Field("network", op.Network)
+	if op.Hostname != "" {
+		h.Field("hostname", op.Hostname)
+	}
 	if op.Insecure {
 		h.Field("security", "insecure")
 	}

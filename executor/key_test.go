@@ -41,8 +41,8 @@ func TestKeyFields(t *testing.T) {
 			Args: []string{"/bin/sh", "-c", "make"}, Env: []string{"PATH=/bin", "A=b"}, Proxy: []string{"http_proxy=x"},
 			Dir: "/w", User: "me", Network: "none", Platform: "linux/amd64", Insecure: true,
 			Files:   []planner.File{{Name: "EOF", Content: "#!/bin/sh\n"}},
-			Devices: []planner.Device{{Name: "v/c=d", Required: true}},
-			Limits:  planner.Limits{Memory: 1 << 30, Hosts: []string{"a:1.1.1.1"}},
+			Devices: []planner.Device{{Name: "v/c=d", Required: true}}, Hostname: "h",
+			Limits: planner.Limits{Memory: 1 << 30, Hosts: []string{"a:1.1.1.1"}},
 			Mounts: []planner.Mount{
 				{Type: planner.Bind, Target: "/src", From: &planner.Input{Read: -1}, Source: "/a", ReadOnly: true},
 				{Type: planner.Bind, Target: "/rw", From: &planner.Input{Read: 0}},
@@ -58,6 +58,7 @@ dir: /w
 user: me
 platform: linux/amd64
 network: none
+hostname: h
 security: insecure
 device: v/c=d
 script: EOF | #!/bin/sh

@@ -72,7 +72,7 @@ func (c *command) mountDefaults(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hosts, err := HostsFile(hostname, c.op.Limits.Hosts)
+	hosts, err := HostsFile(cmp.Or(c.op.Hostname, hostname), c.op.Limits.Hosts)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,8 @@ import (
 	"github.com/forge-build/forge/snapshot"
 )
 
-// hostname is what a RUN calls its machine. It is the oracle's, so that what a command makes of it comes out the same.
+// hostname is what a RUN calls its machine unless it is told. It is the oracle's, so that what a command makes of it
+// comes out the same.
 const hostname = "buildkitsandbox"
 
 // doRun draws up a draft, runs the command in it and commits what it wrote.
@@ -95,7 +97,7 @@ func (c *command) spec(ctx context.Context) (runtime.Spec, error) {
 		}
 	}
 	return runtime.Spec{
-		Root: root, Args: c.op.Args, Env: c.env, Dir: c.op.Dir, User: user, Mounts: c.mounts, Hostname: hostname,
+		Root: root, Args: c.op.Args, Env: c.env, Dir: c.op.Dir, User: user, Mounts: c.mounts, Hostname: cmp.Or(c.op.Hostname, hostname),
 		Limits: runtime.Limits{
 			Memory: c.op.Limits.Memory, NanoCPUs: c.op.Limits.NanoCPUs,
 			ShmSize: c.op.Limits.ShmSize, Ulimits: c.op.Limits.Ulimits,

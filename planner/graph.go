@@ -81,6 +81,7 @@ type Run struct {
 	Devices  []Device // RUN --device
 	Limits   Limits   // of the whole build, from the command line; not in a key
 	Platform string   // os/arch[/variant] to execute for
+	Hostname string   // BUILDKIT_SANDBOX_HOSTNAME; "" leaves it to who runs it
 }
 
 // ScriptDir is where a RUN finds its Files.

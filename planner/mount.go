@@ -67,6 +67,9 @@ func (w *walker) directory(m *instructions.Mount, from *stage, reads *[]*Step) (
 	if mount.ID = m.CacheID; mount.ID == "" {
 		mount.ID = path.Clean(m.Target)
 	}
+	if space := w.opt.BuildArgs["BUILDKIT_CACHE_MOUNT_NS"]; space != "" {
+		mount.ID = space + "/" + mount.ID
+	}
 	if source == "/" && (m.UID != nil || m.GID != nil || m.Mode != nil) {
 		setOwner(&mount, m, 0o755) // an empty directory with an owner; what it would begin with does not matter
 		return mount, nil

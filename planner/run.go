@@ -152,6 +152,7 @@ func proxyList(args map[string]string) []string {
 
 // permissions sets network, security and devices, which need entitlements if they reach out of the sandbox.
 func (w *walker) permissions(op *Run, t *instructions.RunCommand) error {
+	op.Hostname = w.opt.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"]
 	op.Network = instructions.GetNetwork(t)
 	if op.Network == instructions.NetworkDefault && w.opt.Network != "" {
 		op.Network = w.opt.Network
