@@ -53,6 +53,23 @@ func (h *Home) openContext(ctx context.Context, src *source, o BuildOptions) (*e
 	return c, nil
 }
 
+// isFarFile tells whether a build file is not of this machine.
+func isFarFile(name string) bool {
+	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
+}
+
+// fetchBuildFile gets a build file for a context of this machine.
+func (h *Home) fetchBuildFile(ctx context.Context, src *source, address string) ([]byte, error) {
+	c, err := h.openContext(ctx, src, BuildOptions{Context: address})
+	if err == nil && c.Dockerfile == nil {
+		err = fmt.Errorf("%s: is no build file", address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.Dockerfile, nil
+}
+
 // buildFileIn finds the build file in a tree.
 func buildFileIn(t snapshot.Tree, file string) (name string, text []byte, err error) {
 	names := []string{"Dockerfile", "dockerfile"}

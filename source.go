@@ -68,7 +68,7 @@ func (h *Home) openSource(ctx context.Context, o BuildOptions) (_ *source, err e
 	case o.Context == "-" || executor.IsRemoteContext(o.Context):
 		err = h.openFar(ctx, src, o)
 	default:
-		err = h.openDirectory(src, o)
+		err = h.openDirectory(ctx, src, o)
 	}
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (h *Home) openSource(ctx context.Context, o BuildOptions) (_ *source, err e
 
 // openDirectory opens a directory of this machine as the main context. The build file may lie outside of it; the ignore
 // file beside the build file wins over the context's.
-func (h *Home) openDirectory(src *source, o BuildOptions) error {
+func (h *Home) openDirectory(ctx context.Context, src *source, o BuildOptions) error {
 	info, err := os.Stat(o.Context)
 	if err != nil {
 		return fmt.Errorf("context: %w", err)
@@ -95,10 +95,14 @@ func (h *Home) openDirectory(src *source, o BuildOptions) error {
 	if err != nil {
 		return err
 	}
-	if file == "-" {
+	switch {
+	case file == "-":
 		src.fileName = "-"
 		src.file, err = readLimited(o.Stdin, "standard input")
-	} else {
+	case isFarFile(file):
+		src.fileName = file
+		src.file, err = h.fetchBuildFile(ctx, src, file)
+	default:
 		src.fileName = file
 		src.file, err = readBuildFile(o.Context, file)
 	}
@@ -106,7 +110,7 @@ func (h *Home) openDirectory(src *source, o BuildOptions) error {
 		return fmt.Errorf("build file: %w", err)
 	}
 	ignoreFiles := []string{filepath.Join(o.Context, ".dockerignore")}
-	if file != "-" {
+	if file != "-" && !isFarFile(file) {
 		ignoreFiles = append([]string{file + ".dockerignore"}, ignoreFiles...)
 	}
 	if src.ignore, err = ignoreBeside(o.Context, ignoreFiles...); err != nil {
@@ -149,8 +153,8 @@ func (h *Home) openTree(src *source, name, dir string, ignore []string) error {
 // context, or dockerfile where that is missing.
 func buildFilePath(dir, file string) (string, error) {
 	switch {
-	case file == "-":
-		return "-", nil
+	case file == "-", isFarFile(file):
+		return file, nil
 	case file != "":
 		if _, err := os.Stat(file); err == nil || filepath.IsAbs(file) {
 			return file, nil

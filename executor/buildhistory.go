@@ -37,7 +37,7 @@ func finish(c *image.Config, result *planner.Step, created []time.Time, epoch *t
 		own[i].Created = atTime(last, epoch)
 	}
 	fillBackwards(c.History)
-	if n := len(c.History); len(own) > 0 {
+	if n := len(c.History); n > 0 && (len(own) > 0 || c.Created == nil) {
 		c.Created = c.History[n-1].Created
 	}
 }

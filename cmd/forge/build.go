@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
@@ -148,12 +149,13 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 	o.Remote.Progress = noteLayers(show.Note)
 	o.Remote.Retrying = func(err error) { show.Note("trying again: " + err.Error()) }
 	r, err := h.Build(s.ctx, o)
-	noteLint(show.Note, lint)
 	if err != nil {
 		show.Close()
+		c.tellLint(s, show, lint)
 		return err
 	}
 	show.Close(outcome(r)...)
+	c.tellLint(s, show, lint)
 	if c.Quiet || c.Progress == "quiet" {
 		_, _ = fmt.Fprintln(s.out, r.ID())
 	}
@@ -171,7 +173,7 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 // appendLint adds a line a warning. What another platform's graph has said already is not said again.
 func appendLint(lines []string, warnings []parser.Warning) []string {
 	for _, w := range warnings {
-		line := fmt.Sprintf(" - %s: %s (line %d)", w.Rule, w.Detail, w.Span.Start)
+		line := fmt.Sprintf(" - %s: %s (line %d)", w.Rule, printable(w.Detail), w.Span.Start)
 		if !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
@@ -179,18 +181,32 @@ func appendLint(lines []string, warnings []parser.Warning) []string {
 	return lines
 }
 
-// noteLint shows what lint rules found, after all steps: people look at the end.
-func noteLint(note func(string), lines []string) {
-	switch len(lines) {
-	case 0:
+// printable is text without control characters: it may come from a stranger, and goes to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// tellLint shows what lint rules found, after all else and in whole lines: people look at the end.
+func (c *buildCmd) tellLint(s *session, show ui.Build, lines []string) {
+	tell := func(text string) { _, _ = fmt.Fprintln(s.err, text) }
+	switch {
+	case len(lines) == 0 || c.Quiet || c.Progress == "quiet":
 		return
-	case 1:
-		note("1 warning found:")
-	default:
-		note(fmt.Sprintf("%d warnings found:", len(lines)))
+	case c.Progress == "rawjson":
+		tell = show.Note
+	}
+	if len(lines) == 1 {
+		tell("1 warning found:")
+	} else {
+		tell(fmt.Sprintf("%d warnings found:", len(lines)))
 	}
 	for _, line := range lines {
-		note(line)
+		tell(line)
 	}
 }
 
