@@ -2,9 +2,13 @@ package parser
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 )
+
+// maxPattern is how long an ignore pattern may be, in bytes: as the paths that it is for.
+const maxPattern = 4096
 
 // ParseIgnore reads a .dockerignore: one pattern a line, "#" in the first column begins a comment, "!" takes back. The
 // patterns come out clean, relative to the context's root and in order, of which the last that matches decides. Every
@@ -29,6 +33,10 @@ func ParseIgnore(text []byte) ([]string, error) {
 		}
 		if pattern = path.Clean(pattern); len(pattern) > 1 {
 			pattern = strings.TrimPrefix(pattern, "/")
+		}
+		// To compile a pattern of a megabyte takes minutes.
+		if len(pattern) > maxPattern {
+			return nil, f.errorAt(i+1, fmt.Errorf("pattern of %d bytes, more than the %d of a path", len(pattern), maxPattern))
 		}
 		// Match looks at the whole pattern only when it fails to match, which no pattern but "." does with ".".
 		if _, err := path.Match(pattern, "."); err != nil {

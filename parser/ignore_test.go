@@ -3,6 +3,7 @@ package parser
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -26,6 +27,7 @@ func TestParseIgnore(t *testing.T) {
 		{"a[]b\n", ".dockerignore:1: pattern a[]b: syntax error in pattern"},
 		{"!a[\n", ".dockerignore:1: pattern a[: syntax error in pattern"},
 		{"a\\\n", ".dockerignore:1: pattern a\\: syntax error in pattern"},
+		{"a\n" + strings.Repeat("*a", 2049) + "\n", ".dockerignore:2: pattern of 4098 bytes, more than the 4096 of a path"},
 	} {
 		patterns, err := ParseIgnore([]byte(test.text))
 		got := fmt.Sprintf("%q", patterns)

@@ -80,6 +80,10 @@ type Stage struct {
 	Instructions       []Instruction
 }
 
+// maxInstructions is how many instructions a build file may have. Each costs kilobytes on its way to an image, and a copy of
+// the environment.
+const maxInstructions = 10000
+
 // Parse reads a build file. The name is for people. Every error is an [*Error].
 func Parse(name string, text []byte, opt Options) (*File, error) {
 	f := &File{Name: name, Lines: splitLines(text), quiet: linter.New(&linter.Config{})}
@@ -98,6 +102,9 @@ func Parse(name string, text []byte, opt Options) (*File, error) {
 	}
 	f.Escape = tree.EscapeToken
 
+	if all := tree.AST.Children; len(all) > maxInstructions {
+		return nil, f.errorAt(all[maxInstructions].StartLine, fmt.Errorf("more than %d instructions", maxInstructions))
+	}
 	lint := f.linter()
 	for _, w := range tree.Warnings {
 		if w.URL == linter.RuleNoEmptyContinuation.URL {

@@ -7,6 +7,9 @@ import (
 	"github.com/forge-build/forge/parser"
 )
 
+// maxShown is how much of a line of a build file is shown, in bytes.
+const maxShown = 1000
+
 // explain turns an error into what is printed: the message and, for a mistake in a build file, its line and a hint.
 func explain(err error) string {
 	e, ok := errors.AsType[*parser.Error](err)
@@ -15,7 +18,10 @@ func explain(err error) string {
 	}
 	lines := []string{err.Error()}
 	for line := range strings.Lines(e.Source) {
-		lines = append(lines, "  "+strings.TrimRight(line, "\r\n"))
+		if line = strings.TrimRight(line, "\r\n"); len(line) > maxShown {
+			line = strings.ToValidUTF8(line[:maxShown], "") + "…"
+		}
+		lines = append(lines, "  "+line)
 	}
 	if e.Hint != "" {
 		lines = append(lines, "  "+e.Hint)

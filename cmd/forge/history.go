@@ -9,6 +9,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/image"
 )
 
@@ -42,7 +43,7 @@ func (c *historyCmd) Run(s *session) error {
 		w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
 		_, _ = fmt.Fprintln(w, "IMAGE\tCREATED\tCREATED BY\tSIZE\tCOMMENT")
 		for _, r := range rows {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.CreatedSince, r.CreatedBy, r.Size, r.Comment)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.CreatedSince, ui.Lines(r.CreatedBy), r.Size, ui.Lines(r.Comment))
 		}
 		return w.Flush()
 	})

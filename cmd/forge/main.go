@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -20,6 +21,7 @@ import (
 // cli is the whole command line; each command is a file of its own.
 type cli struct {
 	Help        helpFlag      `help:"Show help."`
+	ShowVersion versionFlag   `name:"version" hidden:"" help:"Show the version."`
 	Store       string        `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
 	Snapshotter snapshot.Kind `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
 
@@ -66,6 +68,16 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 	return nil
 }
 
+// versionFlag is forge version for those who ask with a flag.
+type versionFlag bool
+
+// BeforeReset prints the version as soon as the flag is met.
+func (versionFlag) BeforeReset(ctx *kong.Context) error {
+	_, err := fmt.Fprintln(ctx.Stdout, versionLine())
+	ctx.Exit(0)
+	return err
+}
+
 // A session is what every command is given.
 type session struct {
 	ctx      context.Context
@@ -98,7 +110,7 @@ func main() {
 func enter(args []string) error {
 	for _, arg := range args {
 		switch arg {
-		case "version", "login", "logout", "copy", "registry", "help", "--help":
+		case "version", "login", "logout", "copy", "registry", "help", "--help", "--version":
 			return nil
 		}
 		if !strings.HasPrefix(arg, "-") {
@@ -122,6 +134,9 @@ func run(args []string, confined error) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
 	if err != nil {
 		return report(os.Stderr, err)
+	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
@@ -161,7 +176,7 @@ func report(w io.Writer, err error) int {
 	if i, ok := errors.AsType[*interrupt](err); ok {
 		return 128 + int(i.signal)
 	}
-	_, _ = io.WriteString(w, "forge: "+strings.TrimRight(explain(err), "\n")+"\n")
+	_, _ = io.WriteString(w, "forge: "+strings.TrimRight(ui.Lines(explain(err)), "\n")+"\n")
 	if u, ok := errors.AsType[*usageError](err); ok {
 		return u.status
 	}

@@ -45,7 +45,7 @@ func (p *plain) Event(e executor.Event) {
 	case executor.Done:
 		p.printf("#%d DONE %s\n", n, seconds(e.Duration))
 	case executor.Failed:
-		p.printf("#%d ERROR: %v\n", n, e.Err)
+		p.printf("#%d ERROR: %s\n", n, Lines(e.Err.Error()))
 		if step, ok := errors.AsType[*executor.StepError](e.Err); ok {
 			p.printf("%s", failureTail(p.label(e.Step), step.Tail))
 		}

@@ -108,7 +108,7 @@ func (t *terminal) Event(e executor.Event) {
 		t.end(e.Step)
 		t.say(" => "+label, "ERROR")
 		if step, ok := errors.AsType[*executor.StepError](e.Err); ok {
-			t.say(failureTail(label, step.Tail), "")
+			t.say(Lines(failureTail(label, step.Tail)), "")
 		}
 	}
 }

@@ -86,6 +86,16 @@ func oneLine(s string) string {
 	}, strings.TrimRight(s, "\n"))
 }
 
+// Lines is text with its lines, but without other control characters: what a stranger wrote must not steer a terminal.
+func Lines(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, s)
+}
+
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
 
 // failureTail is what a failed step printed last, framed.
