@@ -113,6 +113,7 @@ func (c *corpus) environment(more ...string) []string {
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "FORGE_ROOT=" + c.store, "FORGE_SNAPSHOTTER=" + os.Getenv("FORGE_SNAPSHOTTER"),
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a",
+		"GIT_AUTHOR_DATE=@1000000000 +0000", "GIT_COMMITTER_DATE=@1000000000 +0000",
 	}, more...)
 }
 
