@@ -21,6 +21,7 @@ type ImageInfo struct {
 	Digest  digest.Digest // of the manifest or index
 	Created time.Time
 	Size    int64 // bytes of its layers' blobs as stored
+	Labels  map[string]string
 }
 
 // Images lists the images, by name. Records that cannot be read are left out and reported together with the rest.
@@ -61,7 +62,7 @@ func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, 
 	if err != nil {
 		return ImageInfo{}, err
 	}
-	info := ImageInfo{ID: img.ID(), Digest: d.Digest}
+	info := ImageInfo{ID: img.ID(), Digest: d.Digest, Labels: img.Config.Config.Labels}
 	if img.Config.Created != nil {
 		info.Created = *img.Config.Created
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,12 +14,13 @@ import (
 )
 
 type imagesCmd struct {
-	Name    string `arg:"" optional:"" help:"Only images of this repository, or of this name."`
-	All     bool   `short:"a" help:"Images without a name too."`
-	Quiet   bool   `short:"q" help:"Only IDs."`
-	NoTrunc bool   `name:"no-trunc" help:"Whole IDs."`
-	Digests bool   `help:"Digests too."`
-	Format  string `help:"A Go template, or json." placeholder:"TEMPLATE"`
+	Name    string   `arg:"" optional:"" help:"Only images of this repository, or of this name."`
+	All     bool     `short:"a" help:"Images without a name too."`
+	Quiet   bool     `short:"q" help:"Only IDs."`
+	NoTrunc bool     `name:"no-trunc" help:"Whole IDs."`
+	Digests bool     `help:"Digests too."`
+	Format  string   `help:"A Go template, or json." placeholder:"TEMPLATE"`
+	Filter  []string `short:"f" sep:"none" help:"dangling=true|false, label=K[=V], reference=PATTERN, before=IMAGE or since=IMAGE." placeholder:"KEY=VALUE"`
 }
 
 // An imageRow is what a template of `forge images --format` sees, under docker's names.
@@ -29,9 +31,13 @@ type imageRow struct {
 func (c *imagesCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
 		infos, err := h.Images(s.ctx) // an error concerns some; the others are shown
+		filters, filterErr := c.filters(s.ctx, h)
+		if filterErr != nil {
+			return filterErr
+		}
 		var rows []imageRow
 		for _, info := range infos {
-			if c.wanted(info) {
+			if c.wanted(info) && filters.keep(info) {
 				rows = append(rows, c.row(info))
 			}
 		}
@@ -45,7 +51,7 @@ func (c *imagesCmd) Run(s *session) error {
 func (c *imagesCmd) wanted(info forge.ImageInfo) bool {
 	nameless := info.Name == (image.Reference{})
 	if c.Name == "" {
-		return !nameless || c.All
+		return !nameless || c.All || slices.Contains(c.Filter, "dangling=true")
 	}
 	if nameless {
 		return false

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -59,14 +60,16 @@ func (c *inspectCmd) Run(s *session) error {
 	}
 	return s.withHome(func(h *forge.Home) error {
 		list := []inspected{}
+		var errs []error
 		for _, name := range c.Names {
 			img, names, err := h.Inspect(s.ctx, name, p)
 			if err != nil {
-				return err
+				errs = append(errs, err)
+				continue // the others are shown, as docker does
 			}
 			list = append(list, inspectedOf(img, names))
 		}
-		return c.print(s, list)
+		return errors.Join(append(errs, c.print(s, list))...)
 	})
 }
 

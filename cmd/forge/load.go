@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 
@@ -31,7 +32,11 @@ func (c *loadCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
 		loaded, err := h.Load(s.ctx, in)
 		for _, n := range loaded {
-			if !c.Quiet {
+			switch {
+			case c.Quiet:
+			case strings.HasPrefix(n, "sha256:"):
+				_, _ = fmt.Fprintln(s.out, "Loaded image ID:", n)
+			default:
 				_, _ = fmt.Fprintln(s.out, "Loaded image:", n)
 			}
 		}

@@ -11,6 +11,10 @@ var version = "dev" //nolint:gochecknoglobals // the linker sets variables only
 type versionCmd struct{}
 
 func (c *versionCmd) Run(s *session) error {
-	_, err := fmt.Fprintf(s.out, "forge %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintln(s.out, versionLine())
 	return err
+}
+
+func versionLine() string {
+	return fmt.Sprintf("forge %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
