@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
@@ -173,22 +172,12 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 // appendLint adds a line a warning. What another platform's graph has said already is not said again.
 func appendLint(lines []string, warnings []parser.Warning) []string {
 	for _, w := range warnings {
-		line := fmt.Sprintf(" - %s: %s (line %d)", w.Rule, printable(w.Detail), w.Span.Start)
+		line := fmt.Sprintf(" - %s: %s (line %d)", w.Rule, ui.Lines(w.Detail), w.Span.Start)
 		if !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
 	}
 	return lines
-}
-
-// printable is text without control characters: it may come from a stranger, and goes to a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, s)
 }
 
 // tellLint shows what lint rules found, after all else and in whole lines: people look at the end.
