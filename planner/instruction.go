@@ -33,7 +33,11 @@ func (p *planner) planStage(s *stage) error {
 	p.begin(s)
 	for _, c := range s.commands {
 		w := &walker{planner: p, stage: s, at: c.Span, lint: p.lint.WithMergedConfigFromComments(c.Comments())}
-		if err := w.instruction(c); err != nil {
+		err := w.instruction(c)
+		if err == nil && p.said > maxSaid {
+			err = fmt.Errorf("the instructions so far expand to more than %d MiB", maxSaid>>20)
+		}
+		if err != nil {
 			return p.fail(c.Span, err)
 		}
 	}
@@ -150,6 +154,7 @@ func isScanArg(name string) bool {
 
 // remember adds to the history an instruction that makes no layer.
 func (w *walker) remember(createdBy string) {
+	w.said += len(createdBy)
 	w.config.History = append(w.config.History, ocispec.History{
 		CreatedBy: createdBy, Comment: historyComment, EmptyLayer: true,
 	})
@@ -162,6 +167,7 @@ func (w *walker) do(op Op, reads []*Step, name, createdBy string) {
 		Name: name, Stage: w.stage.label, Span: w.at, NoCache: w.noCache,
 	})
 	w.config.History = append(w.config.History, ocispec.History{CreatedBy: createdBy, Comment: historyComment})
+	w.said += len(name) + len(createdBy)
 }
 
 // nameOf is an instruction for people: in one line, its name in capitals, with the values of variables.

@@ -165,6 +165,25 @@ func TestKeysDiffer(t *testing.T) {
 	}
 }
 
+// TestRedact: who may read a history learns no password.
+func TestRedact(t *testing.T) {
+	for in, want := range map[string]string{
+		"http://user:pass@host/a@b": "http://xxxxx@host/a@b", "https://token@host": "https://xxxxx@host", "https://a@b:c@host?x": "https://xxxxx@host?x",
+		"https://host/a@b": "https://host/a@b", "ssh://git@host/x": "ssh://git@host/x", "ssh://git:pass@host/x": "ssh://xxxxx@host/x", "git@host:x": "git@host:x", "a": "a",
+	} {
+		if got := redact(in); got != want {
+			t.Errorf("redact(%q) = %q, want %q", in, got, want)
+		}
+	}
+	g, err := Plan(t.Context(), parse(t, "FROM scratch\nADD http://user:sesame@host/x /x\n"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprintf("%q %+v", g.Steps[0].Name, g.Config.History); strings.Contains(text, "sesame") || !strings.Contains(text, "http://xxxxx@host/x") {
+		t.Error(text)
+	}
+}
+
 // TestBound: a few lines cannot take all memory, and nothing reasonable is refused.
 func TestBound(t *testing.T) {
 	double := strings.Repeat("ENV A=$A$A\n", 40)
@@ -175,6 +194,7 @@ func TestBound(t *testing.T) {
 		{thousand + "LABEL x=${A//a/${A//a/$A}}\n", `Dockerfile:3: "${A//a/${A//a/$A}}" may expand to more than 64 MiB`},
 		{thousand + "LABEL x=" + strings.Repeat("${A//a/b}", 50) + "\n", ""},
 		{thousand + "LABEL x=${A//a/${A}}\n", ""},
+		{thousand + strings.Repeat("LABEL x="+strings.Repeat("$A", 1000)+"\n", 20), "Dockerfile:19: the instructions so far expand to more than 16 MiB"},
 		{thousand + "LABEL x=" + strings.Repeat("$A", 1000) + "\n", ""},
 		{"ENV A=" + strings.Repeat("a", 60000) + "\nENV B=$A$A\nRUN [\"x\"]\nCOPY a ${B:-/x/y}\n", ""},
 	} {

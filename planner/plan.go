@@ -38,6 +38,7 @@ type planner struct {
 	stages  []*stage   // of the file, in order
 	names   map[string]*stage
 	steps   steps
+	said    int // bytes of all histories and names of steps
 }
 
 // Plan finds out what has to be done to make the image that f describes. It writes to neither f nor opt. Every error
