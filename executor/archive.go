@@ -184,7 +184,6 @@ type unpacker struct {
 	group string // of hard links
 	inode uint64 // last given
 	files map[string]unpacked
-	plain bool // without xattrs
 }
 
 // An unpacked is a regular file that a hard link may name.
@@ -238,9 +237,6 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 		return err
 	}
 	e.Name = path.Base(target)
-	if u.plain {
-		e.Xattrs = nil
-	}
 	var content snapshot.Content
 	if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
 		u.inode++

@@ -137,8 +137,7 @@ func isTarHeader(block []byte) bool {
 	return stated == sum && sum != ' '*8
 }
 
-// tar makes a tree of a tar: as a layer, which is read in place. Owners are the tar's, as in BuildKit, xattrs are
-// dropped, as of all build contexts.
+// tar makes a tree of a tar: as a layer, which is read in place. Owners and xattrs are the tar's, as in BuildKit.
 func (o *ContextOpener) tar(ctx context.Context, r io.Reader, c *Context) (snapshot.Tree, error) {
 	w := &Local{Snapshots: o.Snapshots, Layout: o.Layout}
 	var spooled closers
@@ -147,7 +146,7 @@ func (o *ContextOpener) tar(ctx context.Context, r io.Reader, c *Context) (snaps
 		return nil, spooled.close(err)
 	}
 	changes := snapshot.NewChanges(nil)
-	u := unpacker{c: &copier{changes: changes}, root: ".", group: "context", files: make(map[string]unpacked), plain: true}
+	u := unpacker{c: &copier{changes: changes}, root: ".", group: "context", files: make(map[string]unpacked)}
 	if err := a.each(ctx, u.add); err != nil {
 		return nil, spooled.close(err)
 	}

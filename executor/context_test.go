@@ -17,7 +17,7 @@ func TestOpenContext(t *testing.T) {
 	owned := file("f", "1")
 	owned.Uid, owned.PAXRecords = 7, map[string]string{"SCHILY.xattr.user.k": "v"}
 	archive := tarOf(t, dir("d", 0o700), file("d/x", "2"), owned, link("l", "/d"), hard("h", "f"))
-	const want = "d/ 700; d/x =2; f =1 7:0 #1; h =1 7:0 #1; l ->/d"
+	const want = "d/ 700; d/x =2; f =1 7:0 user.k:v #1; h =1 7:0 user.k:v #1; l ->/d"
 	repos := newTestRepo(t)
 	repos.git("r.git", "init", "-q", "-b", "main")
 	repos.commit("r.git", "a=1", "d/b=2")

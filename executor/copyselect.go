@@ -55,7 +55,7 @@ func selections(ctx context.Context, tree snapshot.Tree, op *planner.Copy, sourc
 		}
 		source, pattern = path.Join("/", pivot), path.Join("/", pattern)
 		if !hasWildcard(source) && !hasWildcard(pattern) {
-			if err := exists(tree, source, pattern); err != nil {
+			if err := exists(tree, path.Join(source, pattern)); err != nil {
 				return nil, err
 			}
 		}
@@ -84,22 +84,18 @@ func selections(ctx context.Context, tree snapshot.Tree, op *planner.Copy, sourc
 	return found, nil
 }
 
-// exists tells whether there is something at pattern below dir. Links in dir are followed, those in pattern are not: a
-// pattern does not match beyond them.
-func exists(tree snapshot.Tree, dir, pattern string) error {
-	root, err := tree.Resolve(inTree(dir), true)
+// exists tells whether there is something at name, with no link on the way: a pattern does not match beyond them.
+func exists(tree snapshot.Tree, name string) error {
+	parent := inTree(path.Dir(name))
+	resolved, err := tree.Resolve(parent, true)
+	if err == nil && resolved != parent {
+		err = fs.ErrNotExist
+	}
 	if err == nil {
-		parent := join(root, inTree(path.Dir(pattern)))
-		var resolved string
-		if resolved, err = tree.Resolve(parent, true); err == nil && resolved != parent {
-			err = fs.ErrNotExist
-		}
-		if err == nil {
-			_, err = tree.Lstat(join(parent, inTree(path.Base(pattern))))
-		}
+		_, err = tree.Lstat(inTree(name))
 	}
 	if err != nil {
-		return notFound(tree, path.Join(dir, pattern), err)
+		return notFound(tree, name, err)
 	}
 	return nil
 }
