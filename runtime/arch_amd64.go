@@ -13,4 +13,6 @@ const (
 	auditCompat = unix.AUDIT_ARCH_I386
 	// x32Bit marks system calls of a third, which nobody has.
 	x32Bit = 0x40000000
+	// privateBase is where ARM has more calls.
+	privateBase = 0
 )

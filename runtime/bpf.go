@@ -106,17 +106,26 @@ func (f *filter) spans(calls *callRules) []span {
 			list = append(list, span{first, action, rules})
 		}
 	}
-	for n := range newest + 1 {
+	decide := func(number uint32, n int) {
 		switch {
 		case calls.rules[n] != nil:
-			add(uint32(n), f.action, calls.rules[n])
+			add(number, f.action, calls.rules[n])
 		case calls.decided[n]:
-			add(uint32(n), calls.action[n], nil)
+			add(number, calls.action[n], nil)
 		default:
-			add(uint32(n), f.action, nil)
+			add(number, f.action, nil)
 		}
 	}
+	for n := range newest + 1 {
+		decide(uint32(n), n)
+	}
 	add(uint32(newest)+1, unknown, nil)
+	if privateBase != 0 && calls == &f.compat {
+		for n := range privateSyscalls {
+			decide(privateBase+uint32(n), maxSyscall+n)
+		}
+		add(privateBase+privateSyscalls, unknown, nil)
+	}
 	if x32Bit != 0 {
 		add(x32Bit, enosys, nil)
 	}

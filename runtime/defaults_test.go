@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 		{name: "open files", script: "ulimit -Sn", want: fmt.Sprint(openFiles(t))},
 		{name: "limit", script: "ulimit -Sc; ulimit -Hc; ulimit -Sn", want: "0\n0\n99", spec: Spec{Limits: Limits{Ulimits: []string{"core=0", "nofile=99:100"}}}},
 		{name: "kernel settings", script: "echo x 2>&1 >/proc/sys/kernel/domainname", want: "sh: can't create /proc/sys/kernel/domainname: Read-only file system"},
-		{name: "sysrq", script: "test -w /proc/sysrq-trigger && echo h >/proc/sysrq-trigger; echo end", want: "end"},
+		{name: "sysrq", script: "{ echo h >/proc/sysrq-trigger; } 2>/dev/null && echo written; echo end", want: "end"},
 		{name: "memory of the kernel", script: "head -c1 /proc/kcore 2>/dev/null | wc -c", want: "0"},
 		{name: "masked file", script: "cat /proc/timer_list /proc/keys", want: ""},
 		{name: "masked directory", script: "ls -A /sys/firmware; touch /sys/firmware/x 2>&1", want: "touch: /sys/firmware/x: Read-only file system"},
@@ -135,6 +135,9 @@ func TestDeniedCalls(t *testing.T) {
 		{"settime", unix.SYS_CLOCK_SETTIME, []arg{num(0), num(0)}, unix.EPERM},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.name == "x32" && x32Bit == 0 {
+				t.Skip("not on this architecture")
+			}
 			path := filepath.Join(root, "bin/call")
 			syscallProgram(t, path, test.nr, test.args...)
 			_, exit := runArgs(t, Spec{Root: openDir(t, root), Args: []string{"/bin/call"}})

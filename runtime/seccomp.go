@@ -28,16 +28,27 @@ type condition struct {
 	low        bool // only the low 32 bits count, as the kernel sees an int
 }
 
-// maxSyscall is above every number of a system call.
-const maxSyscall = 512
+// maxSyscall is above every number of a system call, but for privateSyscalls that ARM has from privateBase on. Here they
+// follow maxSyscall.
+const (
+	maxSyscall      = 512
+	privateSyscalls = 6
+)
 
 // callRules are what to do with the calls of one architecture, by number. Most are decided without looking at their
 // arguments, the others have rules, in the order of the profile.
 type callRules struct {
-	decided [maxSyscall]bool
-	action  [maxSyscall]uint32
-	rules   [maxSyscall][]callRule
+	decided [maxSyscall + privateSyscalls]bool
+	action  [maxSyscall + privateSyscalls]uint32
+	rules   [maxSyscall + privateSyscalls][]callRule
 	newest  int // the last that the profile knows
+}
+
+// know notes that the profile knows a call.
+func (c *callRules) know(n int16) {
+	if n < maxSyscall {
+		c.newest = max(c.newest, int(n))
+	}
 }
 
 // add adds a rule for a call. A rule without conditions leaves nothing to those that follow.
@@ -172,8 +183,8 @@ func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
 			continue
 		}
 		n := &f.known[i]
-		f.native.newest = max(f.native.newest, int(n.native))
-		f.compat.newest = max(f.compat.newest, int(n.compat))
+		f.native.know(n.native)
+		f.compat.know(n.compat)
 		if !holds {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,10 +84,12 @@ func (f *filter) decide(c seccompCall) uint32 {
 	case c.arch != auditNative:
 		return unix.SECCOMP_RET_KILL_PROCESS
 	}
-	if c.nr >= x32Bit {
+	if x32Bit != 0 && c.nr >= x32Bit {
 		return nosys
 	}
-	if int64(c.nr) > int64(rules.newest) {
+	if n := c.nr - privateBase; privateBase != 0 && rules == &f.compat && n < privateSyscalls {
+		c.nr = maxSyscall + n
+	} else if int64(c.nr) > int64(rules.newest) {
 		if f.action == unix.SECCOMP_RET_ALLOW || f.action == unix.SECCOMP_RET_LOG {
 			return f.action
 		}
@@ -131,9 +134,9 @@ func checkFilter(t *testing.T, f *filter) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, arch := range []uint32{auditNative, auditCompat, unix.AUDIT_ARCH_AARCH64} {
+	for _, arch := range []uint32{auditNative, auditCompat, unix.AUDIT_ARCH_S390X} {
 		for n := range uint32(600) {
-			for _, nr := range []uint32{n, n | x32Bit, n | 1<<31} {
+			for _, nr := range []uint32{n, n | x32Bit, n | 1<<31, n | privateBase} {
 				for range 8 {
 					c := seccompCall{nr, arch, [6]uint64{argument(f), argument(f), argument(f), argument(f), argument(f), argument(f)}}
 					if got, want := interpret(t, prog, c), f.decide(c); got != want {
@@ -175,16 +178,54 @@ func TestDefaultFilter(t *testing.T) {
 		{"alg", seccompCall{nr: unix.SYS_SOCKET, arch: auditNative, args: [6]uint64{unix.AF_ALG}}, eperm},
 		{"alg, dressed up", seccompCall{nr: unix.SYS_SOCKET, arch: auditNative, args: [6]uint64{1<<32 | unix.AF_ALG}}, eperm},
 		{"vsock", seccompCall{nr: unix.SYS_SOCKET, arch: auditNative, args: [6]uint64{unix.AF_VSOCK}}, eperm},
-		{"x32", seccompCall{nr: x32Bit | unix.SYS_READ, arch: auditNative}, nosys},
-		{"i386 mount", seccompCall{nr: 21, arch: auditCompat}, eperm},
-		{"i386 read", seccompCall{nr: 3, arch: auditCompat}, allow},
+		{"32 bit mount", seccompCall{nr: 21, arch: auditCompat}, eperm},
+		{"32 bit read", seccompCall{nr: 3, arch: auditCompat}, allow},
+		{"ARM's set_tls, on its architecture", seccompCall{nr: 0xf0005, arch: unix.AUDIT_ARCH_ARM}, onARM(allow)},
+		{"ARM's usr26", seccompCall{nr: 0xf0003, arch: unix.AUDIT_ARCH_ARM}, onARM(eperm)},
+		{"ARM's set_tls, elsewhere", seccompCall{nr: 0xf0005, arch: auditNative}, nosys},
 		{"the future", seccompCall{nr: 500, arch: auditNative}, nosys},
-		{"arm", seccompCall{nr: 0, arch: unix.AUDIT_ARCH_AARCH64}, unix.SECCOMP_RET_KILL_PROCESS},
+		{"foreign", seccompCall{nr: 0, arch: unix.AUDIT_ARCH_S390X}, unix.SECCOMP_RET_KILL_PROCESS},
 	} {
 		if got := interpret(t, prog, test.call); got != test.want {
 			t.Errorf("%s = %#x, want %#x", test.name, got, test.want)
 		}
 	}
+	x32 := seccompCall{nr: x32Bit | unix.SYS_READ, arch: auditNative}
+	if got := interpret(t, prog, x32); x32Bit != 0 && got != nosys {
+		t.Errorf("x32 = %#x, want %#x", got, nosys)
+	}
+}
+
+// The table is searched by halves.
+func TestSyscallNumbers(t *testing.T) {
+	known := syscallNumbers()
+	if !slices.IsSortedFunc(known, func(a, b syscallNumber) int { return strings.Compare(a.name, b.name) }) {
+		t.Error("not sorted")
+	}
+	f := &filter{known: known}
+	for name, want := range map[string]int16{
+		"read": unix.SYS_READ, "openat": unix.SYS_OPENAT, "clone3": unix.SYS_CLONE3, "execve": unix.SYS_EXECVE,
+		"newfstatat": unix.SYS_NEWFSTATAT, "ppoll": unix.SYS_PPOLL, "rseq_slice_yield": unix.SYS_RSEQ_SLICE_YIELD,
+	} {
+		if i := f.find(name, 0); i < 0 || known[i].native != want {
+			t.Errorf("%s is at %d of the table, want the number %d", name, i, want)
+		}
+	}
+	seen := map[int16]string{}
+	for _, n := range known {
+		if n.native >= 0 && seen[n.native] != "" {
+			t.Errorf("%s and %s are both %d", seen[n.native], n.name, n.native)
+		}
+		seen[n.native] = n.name
+	}
+}
+
+// onARM is the action where ARM is allowed beside the native architecture.
+func onARM(action uint32) uint32 {
+	if auditCompat == unix.AUDIT_ARCH_ARM {
+		return action
+	}
+	return unix.SECCOMP_RET_KILL_PROCESS
 }
 
 // Capabilities bring the calls that go with them.
@@ -207,7 +248,7 @@ func TestFilterCapabilities(t *testing.T) {
 }
 
 func TestFilterProfiles(t *testing.T) {
-	const arches = `"archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],`
+	const arches = `"archMap":[{"architecture":"` + scmpNative + `","subArchitectures":["` + scmpCompat + `"]}],`
 	for _, test := range []struct {
 		name, profile string
 		nr            uint32
@@ -215,16 +256,16 @@ func TestFilterProfiles(t *testing.T) {
 		want          string
 	}{
 		{"allow all", `{"defaultAction":"SCMP_ACT_ALLOW"}`, 600, [6]uint64{}, "0x7fff0000"},
-		{"deny one", `{"defaultAction":"SCMP_ACT_ALLOW",` + arches + `"syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":5}]}`, unix.SYS_MKDIR, [6]uint64{}, "0x50005"},
-		{"old name", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO"}]}`, unix.SYS_MKDIR, [6]uint64{}, "0x50001"},
-		{"wide compare", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_KILL_PROCESS","args":[{"index":1,"value":4294967296,"op":"SCMP_CMP_GE"}]}]}`, unix.SYS_MKDIR, [6]uint64{0, 1 << 33}, "0x80000000"},
-		{"alternatives", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":3,"op":"SCMP_CMP_EQ"},{"index":1,"value":5,"op":"SCMP_CMP_EQ"}]}]}`, unix.SYS_MKDIR, [6]uint64{0, 5}, "0x7fff0000"},
-		{"both conditions", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":3,"op":"SCMP_CMP_EQ"},{"index":1,"value":5,"op":"SCMP_CMP_EQ"}]}]}`, unix.SYS_MKDIR, [6]uint64{0, 5}, "0x50001"},
-		{"new kernel only", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","includes":{"minKernel":"99.1"}}]}`, unix.SYS_MKDIR, [6]uint64{}, "0x7fff0000"},
+		{"deny one", `{"defaultAction":"SCMP_ACT_ALLOW",` + arches + `"syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":5}]}`, unix.SYS_MKDIRAT, [6]uint64{}, "0x50005"},
+		{"old name", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdirat","action":"SCMP_ACT_ERRNO"}]}`, unix.SYS_MKDIRAT, [6]uint64{}, "0x50001"},
+		{"wide compare", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_KILL_PROCESS","args":[{"index":1,"value":4294967296,"op":"SCMP_CMP_GE"}]}]}`, unix.SYS_MKDIRAT, [6]uint64{0, 1 << 33}, "0x80000000"},
+		{"alternatives", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":3,"op":"SCMP_CMP_EQ"},{"index":1,"value":5,"op":"SCMP_CMP_EQ"}]}]}`, unix.SYS_MKDIRAT, [6]uint64{0, 5}, "0x7fff0000"},
+		{"both conditions", `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":3,"op":"SCMP_CMP_EQ"},{"index":1,"value":5,"op":"SCMP_CMP_EQ"}]}]}`, unix.SYS_MKDIRAT, [6]uint64{0, 5}, "0x50001"},
+		{"new kernel only", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_ERRNO","includes":{"minKernel":"99.1"}}]}`, unix.SYS_MKDIRAT, [6]uint64{}, "0x7fff0000"},
 		{"no action", `{}`, 0, [6]uint64{}, "no defaultAction"},
 		{"odd action", `{"defaultAction":"SCMP_ACT_PERHAPS"}`, 0, [6]uint64{}, "unknown action"},
-		{"odd operator", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","args":[{"index":1,"op":"~"}]}]}`, 0, [6]uint64{}, "unknown operator"},
-		{"unknown call denied", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdirr"],"action":"SCMP_ACT_ERRNO"}]}`, 0, [6]uint64{}, "unknown system call"},
+		{"odd operator", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_ERRNO","args":[{"index":1,"op":"~"}]}]}`, 0, [6]uint64{}, "unknown operator"},
+		{"unknown call denied", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdiratt"],"action":"SCMP_ACT_ERRNO"}]}`, 0, [6]uint64{}, "unknown system call"},
 		{"not JSON", `unconfined`, 0, [6]uint64{}, "invalid character"},
 	} {
 		file := filepath.Join(t.TempDir(), "profile.json")
@@ -266,7 +307,7 @@ func FuzzProfile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, arch := range []uint32{auditNative, auditCompat, unix.AUDIT_ARCH_AARCH64} {
+		for _, arch := range []uint32{auditNative, auditCompat, unix.AUDIT_ARCH_S390X} {
 			for nr := range uint32(500) {
 				c := seccompCall{nr, arch, [6]uint64{argument(filter), argument(filter), argument(filter), argument(filter)}}
 				if got, want := interpret(t, prog, c), filter.decide(c); got != want {
