@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -67,6 +69,10 @@ func condition(t *testing.T, cond string) (bool, error) {
 	switch cond {
 	case "root":
 		ok = os.Geteuid() == 0
+	case "userns":
+		ok = os.Geteuid() == 0 || userNamespaces()
+	case "ids":
+		ok = os.Geteuid() == 0 || userNamespaces() && subordinateIDs()
 	case "busybox":
 		ok = staticBusybox() != ""
 	case "skopeo", "umoci", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3":
@@ -79,6 +85,29 @@ func condition(t *testing.T, cond string) (bool, error) {
 		t.Errorf("FORGE_TEST_MUST demands %s, which is not here", cond)
 	}
 	return ok, nil
+}
+
+// userNamespaces tells whether this user may make one.
+func userNamespaces() bool {
+	cmd := exec.Command("true")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS}
+	return cmd.Run() == nil
+}
+
+// subordinateIDs tells whether this user has a range of ids, and the program that maps them.
+func subordinateIDs() bool {
+	_, err := exec.LookPath("newuidmap")
+	me, userErr := user.Current()
+	ranges, readErr := os.ReadFile("/etc/subuid")
+	if errors.Join(err, userErr, readErr) != nil {
+		return false
+	}
+	for line := range strings.Lines(string(ranges)) {
+		if name, _, _ := strings.Cut(line, ":"); name == me.Username || name == me.Uid {
+			return true
+		}
+	}
+	return false
 }
 
 // baseImage imports an image with busybox in it: base NAME.
