@@ -3,7 +3,6 @@ package planner
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -48,10 +47,7 @@ func (p *planner) begin(s *stage) {
 	if !hasVariable(c.Env, "PATH") {
 		c.Env = append(c.Env, "PATH="+defaultPath)
 	}
-	for _, kv := range c.Env {
-		name, value, _ := strings.Cut(kv, "=")
-		s.vars.set(name, value)
-	}
+	s.vars.setList(c.Env)
 	if c.WorkingDir != "" {
 		c.WorkingDir = join(c.WorkingDir, c.WorkingDir, false)
 	}
@@ -62,6 +58,7 @@ func (p *planner) inherit(s *stage) {
 	from := s.parent
 	s.fs, s.platform = from.fs, from.platform
 	s.config = cloneConfig(from.config)
+	p.said += len(s.config.History) * 100 // bytes, about: a thousand stages on top of each other have a million entries
 	if !s.outside && !s.replaced {
 		s.config.Config.OnBuild = nil // they have become commands
 	}

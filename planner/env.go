@@ -33,6 +33,19 @@ func (v *variables) set(name, value string) {
 	v.values[name] = value
 }
 
+// setList sets variables, each written "name=value". Thousands of stages may do so with thousands of them.
+func (v *variables) setList(list []string) {
+	for _, kv := range list {
+		name, _, _ := strings.Cut(kv, "=")
+		delete(v.values, name)
+	}
+	v.names = slices.DeleteFunc(v.names, func(name string) bool { _, ok := v.values[name]; return !ok })
+	for _, kv := range list {
+		name, value, _ := strings.Cut(kv, "=")
+		v.set(name, value)
+	}
+}
+
 func (v *variables) remove(name string) {
 	delete(v.values, name)
 	v.names = slices.DeleteFunc(v.names, func(s string) bool { return s == name })

@@ -196,9 +196,11 @@ func TestBound(t *testing.T) {
 		{thousand + "LABEL x=${A//a/${A}}\n", ""},
 		{thousand + strings.Repeat("LABEL x="+strings.Repeat("$A", 1000)+"\n", 20), "Dockerfile:19: the instructions so far expand to more than 16 MiB"},
 		{thousand + "LABEL x=" + strings.Repeat("$A", 1000) + "\n", ""},
+		{strings.Repeat("FROM s AS s\nENV A=a\n", 1000), "Dockerfile:1161: the instructions so far expand to more than 16 MiB"},
+		{strings.Repeat("FROM s AS s\nENV A=a\n", 400), ""},
 		{"ENV A=" + strings.Repeat("a", 60000) + "\nENV B=$A$A\nRUN [\"x\"]\nCOPY a ${B:-/x/y}\n", ""},
 	} {
-		_, err := Plan(t.Context(), parse(t, "FROM scratch\n"+test.text), Options{})
+		_, err := Plan(t.Context(), parse(t, "FROM scratch AS s\n"+test.text), Options{})
 		if got := fmt.Sprint(err); got != test.want && (err != nil || test.want != "") {
 			t.Errorf("%.60q: %s, want %s", test.text, got, test.want)
 		}

@@ -43,16 +43,16 @@ func (w *walker) setEnv(t *instructions.EnvCommand) error {
 }
 
 func (w *walker) label(t *instructions.LabelCommand) {
-	text := "LABEL"
+	text := []string{"LABEL"}
 	if w.config.Config.Labels == nil {
 		w.config.Config.Labels = map[string]string{}
 	}
 	for _, kv := range t.Labels {
 		w.lintKeyValue(t, kv)
 		w.config.Config.Labels[kv.Key] = kv.Value
-		text += " " + kv.String()
+		text = append(text, kv.String())
 	}
-	w.remember(text)
+	w.remember(strings.Join(text, " "))
 }
 
 func (w *walker) lintKeyValue(c instructions.Command, kv instructions.KeyValuePair) {
