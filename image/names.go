@@ -263,6 +263,10 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 			return nil
 		}
 	}
+	// A blob that was here already may have been renamed to its place by somebody who died before he made that durable.
+	if err := syncDir(l.blobs()); err != nil {
+		return err
+	}
 	return l.withNames(func() error { return l.tag(path, n) })
 }
 

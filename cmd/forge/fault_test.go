@@ -42,7 +42,7 @@ func (k *kit) newDisk(kind string, size int) *disk {
 	} else {
 		image := filepath.Join(k.dir, "disk")
 		k.inHolder("truncate", "-s", fmt.Sprintf("%dM", size), image)
-		k.inHolder("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", "-N", "4096", image)
+		k.inHolder("mkfs.ext4", "-q", "-F", "-m", "0", "-N", "4096", image)
 		k.inHolder("mount", "-o", "loop", image, d.root)
 	}
 	k.t.Cleanup(func() {
@@ -103,7 +103,7 @@ func TestFullDisk(t *testing.T) {
 			k.must("build", "-q", "-t", address+"/big:1", "big")
 			k.must("save", "-o", "big.tar", address+"/big:1")
 			k.must("push", address+"/big:1")
-			d := k.newDisk(kind, 24)
+			d := k.newDisk(kind, 32)
 			k.base()
 			k.must("tag", "base", "other")
 			k.must("run", "--rm", "base", "true") // unpacks it where nothing else can be done
@@ -174,6 +174,74 @@ func rubbish(n int) []byte {
 	source := rand.NewChaCha8([32]byte{1})
 	_, _ = source.Read(b)
 	return b
+}
+
+// TestPowerCut looks at what of a disk is written when a command ends or is in the midst of its work: what is not would
+// be lost with the power.
+func TestPowerCut(t *testing.T) {
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
+		t.Skip("needs mkfs.ext4")
+	}
+	k := newKit(t)
+	address, _ := k.serve("registry")
+	remote := address + "/app:1"
+	k.context("app", twoStages)
+	k.base()
+	k.must("build", "-q", "-t", remote, "app")
+	k.must("push", remote)
+	k.must("save", "-o", "app.tar", remote)
+	k.newDisk("ext4", 64)
+	k.inHolder("mkdir", "-p", "/run/cut")
+	for _, args := range [][]string{
+		{"import", "base.tar", "base"}, {"import", "--change", "ENV PATH=/bin", "base.tar", "base"}, {"build", "-q", "-t", "app", "app"},
+		{"build", "--no-cache", "-q", "-t", "app", "app"}, {"tag", "base", "app"}, {"load", "-i", "app.tar"}, {"rmi", remote},
+		{"pull", remote}, {"tag", remote, "other"}, {"--snapshotter=overlay", "build", "--no-cache", "-q", "-t", "app", "app"},
+		{"system", "prune", "-f"}, {"system", "prune", "-a", "-f"},
+	} {
+		for range scale(t, "FORGE_TEST_CUTS", 1) {
+			if args[0] == "rmi" || args[len(args)-1] == "-f" {
+				break // they are for once
+			}
+			a := k.start(k.command(args...))
+			time.Sleep(rand.N(150 * time.Millisecond))
+			_ = a.Process.Signal(syscall.SIGSTOP)
+			k.copyDisk()
+			_ = a.Process.Kill() // before anything else: it may hold a lock of the network
+			_ = a.Wait()
+			k.cut("amid forge "+a.String(), nil)
+		}
+		k.must(args...)
+		k.copyDisk()
+		k.cut("after forge "+strings.Join(args, " "), k.images())
+	}
+}
+
+// copyDisk copies the disk as it is written now.
+func (k *kit) copyDisk() {
+	k.t.Helper()
+	k.inHolder("cp", "--sparse=always", filepath.Join(k.dir, "disk"), filepath.Join(k.dir, "cut"))
+}
+
+// cut looks at the copy. The names are of the images that have to be there.
+func (k *kit) cut(when string, names []string) {
+	k.t.Helper()
+	k.inHolder("mount", "-o", "loop", filepath.Join(k.dir, "cut"), "/run/cut")
+	defer k.inHolder("umount", "/run/cut")
+	after := *k
+	after.root = "/run/cut/store"
+	if names != nil {
+		if got := after.images(); !slices.Equal(got, names) {
+			k.t.Errorf("power cut %s: images = %v, want %v", when, got, names)
+		}
+	}
+	after.sound("power cut " + when)
+	after.must("import", "base.tar", "another")
+	after.must("system", "fsck", "--deep")
+	after.must("system", "prune", "-f")
+	after.litter("power cut " + when)
+	if k.t.Failed() {
+		k.t.FailNow()
+	}
 }
 
 // TestDamage damages every file of a store in turn, in several ways. No command falls over, none hands on what is wrong,

@@ -224,6 +224,15 @@ func (k *kit) tidy(when string) {
 // spotless looks for what should have gone.
 func (k *kit) spotless(when string) {
 	k.t.Helper()
+	k.litter(when)
+	for _, l := range k.soon(k.left) {
+		k.t.Errorf("after %s: left: %s", when, l)
+	}
+}
+
+// litter looks for what a prune has left in the store.
+func (k *kit) litter(when string) {
+	k.t.Helper()
 	for _, dir := range []string{"ingest", "drafts", "partial", "trash"} {
 		if left, _ := filepath.Glob(filepath.Join(k.root, dir, "*")); len(left) > 0 {
 			k.t.Errorf("after %s: left in the store: %s", when, left)
@@ -233,9 +242,6 @@ func (k *kit) spotless(when string) {
 		if left, _ := filepath.Glob(filepath.Join(k.root, pattern)); len(left) > 0 {
 			k.t.Errorf("after %s: left in the store: %s", when, left)
 		}
-	}
-	for _, l := range k.soon(k.left) {
-		k.t.Errorf("after %s: left: %s", when, l)
 	}
 }
 
