@@ -76,6 +76,9 @@ func (f *File) checkSyntax(text []byte, override string) error {
 
 // checkText refuses what no instruction can hold: bytes that are not UTF-8 and NUL. A comment may hold anything.
 func (f *File) checkText() error {
+	if len(f.Lines) > maxLines {
+		return f.errorAt(maxLines+1, fmt.Errorf("more than %d lines", maxLines))
+	}
 	for i, line := range f.Lines {
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
@@ -94,8 +97,12 @@ func (f *File) checkText() error {
 	return nil
 }
 
-// maxLine is the longest line, in bytes, that BuildKit's reader takes.
-const maxLine = 65535
+const (
+	// maxLine is the longest line, in bytes, that BuildKit's reader takes.
+	maxLine = 65535
+	// maxLines is how many lines there may be: that reader takes a hundred bytes of memory, and microseconds, for an empty one.
+	maxLines = 100000
+)
 
 // badText says what makes text unreadable, or nothing.
 func badText(text string) string {
