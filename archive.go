@@ -2,6 +2,7 @@ package forge
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/forge-build/forge/image"
@@ -36,6 +37,9 @@ func (h *Home) Load(ctx context.Context, r io.Reader) ([]string, error) {
 // outputArchive writes what was built as an archive.
 func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Reference, r *BuildResult) error {
 	o := image.SaveOptions{Format: image.OCIArchive}
+	if out.Type == "docker" && len(r.Images) > 1 {
+		return errors.New("a docker archive holds one platform: use type=oci, or one --platform")
+	}
 	if out.Type == "docker" {
 		o.Format = image.DockerArchive
 	}

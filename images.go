@@ -175,22 +175,28 @@ func byName(s string, n image.Named) bool {
 	return err == nil && ref == n.Reference && !strings.HasPrefix(s, "sha256:")
 }
 
+// An Inspection is an image and what is known of it here.
+type Inspection struct {
+	Image  *image.Image
+	Names  []image.Reference
+	Target digest.Digest // of what the names stand for: the image's manifest, or the index that it is of
+}
+
 // Inspect is Image with all the names that the image has.
-func (h *Home) Inspect(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, []image.Reference, error) {
+func (h *Home) Inspect(ctx context.Context, name string, p *ocispec.Platform) (i Inspection, err error) {
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
-		return nil, nil, notHere(name, err)
+		return i, notHere(name, err)
 	}
-	img, err := h.Layout.Image(ctx, n.Descriptor, p)
-	if err != nil {
-		return nil, nil, err
+	i.Target = n.Descriptor.Digest
+	if i.Image, err = h.Layout.Image(ctx, n.Descriptor, p); err != nil {
+		return i, err
 	}
 	all, err := h.Layout.List(ctx)
-	var names []image.Reference
 	for _, other := range all {
-		if other.Descriptor.Digest == n.Descriptor.Digest && other.Reference != (image.Reference{}) {
-			names = append(names, other.Reference)
+		if other.Descriptor.Digest == i.Target && other.Reference != (image.Reference{}) {
+			i.Names = append(i.Names, other.Reference)
 		}
 	}
-	return img, names, err
+	return i, err
 }

@@ -62,12 +62,12 @@ func (c *inspectCmd) Run(s *session) error {
 		list := []inspected{}
 		var errs []error
 		for _, name := range c.Names {
-			img, names, err := h.Inspect(s.ctx, name, p)
+			i, err := h.Inspect(s.ctx, name, p)
 			if err != nil {
 				errs = append(errs, err)
 				continue // the others are shown, as docker does
 			}
-			list = append(list, inspectedOf(img, names))
+			list = append(list, inspectedOf(i))
 		}
 		return errors.Join(append(errs, c.print(s, list))...)
 	})
@@ -90,12 +90,13 @@ func (c *inspectCmd) remote(s *session, p *ocispec.Platform) error {
 		if err != nil {
 			return err
 		}
-		list = append(list, inspectedOf(r.Image, []image.Reference{ref}))
+		list = append(list, inspectedOf(forge.Inspection{Image: r.Image, Names: []image.Reference{ref}, Target: r.Descriptor.Digest}))
 	}
 	return c.print(s, list)
 }
 
-func inspectedOf(img *image.Image, names []image.Reference) inspected {
+func inspectedOf(i forge.Inspection) inspected {
+	img := i.Image
 	v := inspected{
 		ID: img.ID().String(), RepoTags: []string{}, RepoDigests: []string{}, Created: img.Config.Created,
 		Author: img.Config.Author, Config: img.Config.Config, Architecture: img.Config.Architecture,
@@ -105,10 +106,10 @@ func inspectedOf(img *image.Image, names []image.Reference) inspected {
 	for _, l := range img.Manifest.Layers {
 		v.Size += l.Size
 	}
-	for _, ref := range names {
+	for _, ref := range i.Names {
 		v.RepoTags = append(v.RepoTags, ref.Familiar())
 		repository, _, _ := strings.Cut(strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag), "@")
-		if at := repository + "@" + img.Descriptor.Digest.String(); !slices.Contains(v.RepoDigests, at) {
+		if at := repository + "@" + i.Target.String(); !slices.Contains(v.RepoDigests, at) {
 			v.RepoDigests = append(v.RepoDigests, at)
 		}
 	}
