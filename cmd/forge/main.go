@@ -19,32 +19,61 @@ import (
 	"github.com/forge-build/forge/snapshot"
 )
 
-// cli is the whole command line; each command is a file of its own.
+// cli is what goes before every command.
 type cli struct {
 	Help        helpFlag      `help:"Show help."`
 	ShowVersion versionFlag   `name:"version" hidden:"" help:"Show the version."`
 	Store       string        `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
 	Snapshotter snapshot.Kind `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
+}
 
-	Build    buildCmd    `cmd:"" help:"Build an image from a Dockerfile."`
-	Run      runCmd      `cmd:"" help:"Run a command in a new container."`
-	Images   imagesCmd   `cmd:"" help:"List images."`
-	Tag      tagCmd      `cmd:"" help:"Give an image another name."`
-	Rmi      rmiCmd      `cmd:"" help:"Remove images."`
-	Inspect  inspectCmd  `cmd:"" help:"Show everything about images, as JSON."`
-	History  historyCmd  `cmd:"" help:"Show how an image was made."`
-	Save     saveCmd     `cmd:"" help:"Write images to an archive."`
-	Load     loadCmd     `cmd:"" help:"Read images from an archive."`
-	Import   importCmd   `cmd:"" help:"Make an image of a root file system's tar."`
-	Pull     pullCmd     `cmd:"" help:"Bring an image here from a registry."`
-	Push     pushCmd     `cmd:"" help:"Send an image to its registry."`
-	Login    loginCmd    `cmd:"" help:"Log in to a registry."`
-	Logout   logoutCmd   `cmd:"" help:"Log out of a registry."`
-	Copy     copyCmd     `cmd:"" help:"Copy an image between registries, layouts and archives, without the store."`
-	Registry registryCmd `cmd:"" help:"Serve a registry."`
-	System   systemCmd   `cmd:"" help:"Look after the store."`
-	Info     infoCmd     `cmd:"" help:"Show how forge works on this machine, and why."`
-	Version  versionCmd  `cmd:"" help:"Show the version."`
+// A command is a word of the command line; each is a file of its own.
+type command struct {
+	name, help string
+	flags      any // a kong struct with a method Run(*session) error
+}
+
+// commands are all there are, in the order of the help.
+func commands() []command {
+	return []command{
+		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
+		{"run", "Run a command in a new container.", &runCmd{}},
+		{"images", "List images.", &imagesCmd{}},
+		{"tag", "Give an image another name.", &tagCmd{}},
+		{"rmi", "Remove images.", &rmiCmd{}},
+		{"inspect", "Show everything about images, as JSON.", &inspectCmd{}},
+		{"history", "Show how an image was made.", &historyCmd{}},
+		{"save", "Write images to an archive.", &saveCmd{}},
+		{"load", "Read images from an archive.", &loadCmd{}},
+		{"import", "Make an image of a root file system's tar.", &importCmd{}},
+		{"pull", "Bring an image here from a registry.", &pullCmd{}},
+		{"push", "Send an image to its registry.", &pushCmd{}},
+		{"login", "Log in to a registry.", &loginCmd{}},
+		{"logout", "Log out of a registry.", &logoutCmd{}},
+		{"copy", "Copy an image between registries, layouts and archives, without the store.", &copyCmd{}},
+		{"registry", "Serve a registry.", &registryCmd{}},
+		{"system", "Look after the store.", &systemCmd{}},
+		{"info", "Show how forge works on this machine, and why.", &infoCmd{}},
+		{"version", "Show the version.", &versionCmd{}},
+	}
+}
+
+// grammar is the parser of a command line. It knows only the command that is asked for, if that is the first word: to
+// learn the flags of all takes longer than many a command.
+func grammar(c *cli, args []string) (*kong.Kong, error) {
+	options := []kong.Option{
+		kong.Name("forge"), kong.NoDefaultHelp(),
+		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+	}
+	all := commands()
+	asked := slices.IndexFunc(all, func(c command) bool { return len(args) > 0 && c.name == args[0] })
+	for i, c := range all {
+		if asked < 0 || i == asked {
+			options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags))
+		}
+	}
+	return kong.New(c, options...)
 }
 
 // limitMemory has few collections while little is in use, and many before more memory is touched than the work needs:
@@ -129,15 +158,13 @@ func run(args []string, confined error) int {
 	ctx, signals := newSignals(context.Background())
 	defer signals.stop()
 
-	var c cli
-	parser, err := kong.New(&c, kong.Name("forge"), kong.NoDefaultHelp(),
-		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
-	if err != nil {
-		return report(os.Stderr, err)
-	}
 	if len(args) > 0 && args[0] == "help" {
 		args = append(slices.Clone(args[1:]), "--help")
+	}
+	var c cli
+	parser, err := grammar(&c, args)
+	if err != nil {
+		return report(os.Stderr, err)
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
