@@ -1,7 +1,7 @@
 # build test lint fuzz bench demo check: see README.md.
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MUST    ?= root,userns,erofs,cgroups,busybox,git,tar,skopeo,umoci,podman,docker-registry,htpasswd,openssl,ssh-agent
+MUST    ?= root,userns,erofs,cgroups,busybox,git,tar,skopeo,umoci,podman,docker-registry,htpasswd,openssl,ssh-agent,mkfs.ext4
 FUZZTIME ?= 20s
 
 export CGO_ENABLED ?= 0

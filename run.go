@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -120,7 +121,7 @@ func (c *container) spec(ctx context.Context, store *snapshot.Store) (spec runti
 	if err != nil {
 		return spec, err
 	}
-	spec.User, err = executor.LookupUser(view, firstOf(o.User, config.User))
+	spec.User, err = executor.LookupUser(view, cmp.Or(o.User, config.User))
 	if err = errors.Join(err, view.Close()); err != nil {
 		return spec, err
 	}
@@ -129,7 +130,7 @@ func (c *container) spec(ctx context.Context, store *snapshot.Store) (spec runti
 		spec.Hostname = newID()[:12]
 	}
 	spec.Env = c.env(spec.Hostname, spec.User.Home)
-	spec.Dir = path.Join("/", firstOf(o.Dir, config.WorkingDir))
+	spec.Dir = path.Join("/", cmp.Or(o.Dir, config.WorkingDir))
 	if c.network, err = c.home.network(ctx, o.Network, o.DNS, o.Note); err != nil {
 		return spec, err
 	}
@@ -323,11 +324,4 @@ func newID() string {
 	var id [32]byte
 	_, _ = rand.Read(id[:]) // never fails
 	return hex.EncodeToString(id[:])
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -91,9 +91,7 @@ func TestFullDisk(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			k := newKit(t)
 			if kind == "ext4" {
-				if _, err := exec.LookPath("mkfs.ext4"); err != nil {
-					t.Skip("needs mkfs.ext4")
-				}
+				needs(t, "mkfs.ext4")
 			}
 			address, _ := k.serve("registry")
 			k.context("big", "FROM base\nRUN dd if=/dev/urandom of=/big bs=64k count=64\n")
@@ -179,9 +177,7 @@ func rubbish(n int) []byte {
 // TestPowerCut looks at what of a disk is written when a command ends or is in the midst of its work: what is not would
 // be lost with the power.
 func TestPowerCut(t *testing.T) {
-	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
-		t.Skip("needs mkfs.ext4")
-	}
+	needs(t, "mkfs.ext4")
 	k := newKit(t)
 	address, _ := k.serve("registry")
 	remote := address + "/app:1"
