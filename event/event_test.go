@@ -1,0 +1,68 @@
+package event_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/forge-build/forge/event"
+)
+
+func TestEventIsData(t *testing.T) {
+	e := event.Event{
+		Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Build: "b1", Kind: event.Blob,
+		Step:   &event.Step{Number: 3, Name: "FROM alpine", Stage: "base", Index: 1, Count: 2, Platform: "linux/arm64"},
+		Blob:   &event.BlobInfo{Digest: "sha256:1", MediaType: "layer", State: event.Copying},
+		Source: event.Source{File: "Dockerfile", Line: 7}, Text: "a\nb", Bytes: 5, Total: -1, Duration: time.Second, Error: "x",
+	}
+	for i := range reflect.TypeFor[event.Event]().NumField() {
+		if f := reflect.TypeFor[event.Event]().Field(i); reflect.ValueOf(e).Field(i).IsZero() {
+			t.Errorf("the test sets no %s", f.Name)
+		}
+	}
+	text, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got event.Event
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("%s came back as %+v, %v", text, got, err)
+	}
+	if text, err = json.Marshal(event.Event{Kind: event.Note}); err != nil || string(text) != `{"event":"note"}` {
+		t.Errorf("an event without more is %s, %v", text, err)
+	}
+}
+
+func TestQueue(t *testing.T) {
+	var got []event.Event // no lock: the queue calls the sink once at a time
+	q := event.NewQueue("b", func(e event.Event) { got = append(got, e) })
+	var senders sync.WaitGroup
+	for n := range 10 {
+		senders.Go(func() {
+			for i := range 500 {
+				q.Sink().Send(event.Event{Kind: event.Log, Bytes: int64(n), Total: int64(i)})
+			}
+		})
+	}
+	senders.Wait()
+	q.Close()
+	next := map[int64]int64{}
+	for _, e := range got {
+		if e.Total != next[e.Bytes] || e.Build != "b" || e.Time.IsZero() {
+			t.Fatalf("event %+v, want %d of %d", e, next[e.Bytes], e.Bytes)
+		}
+		next[e.Bytes]++
+	}
+	if len(got) != 5000 {
+		t.Errorf("%d events came, want 5000", len(got))
+	}
+
+	q = event.NewQueue("b", nil)
+	q.Send(event.Event{Kind: event.Note})
+	q.Close()
+	if q.Sink() != nil {
+		t.Error("a queue without a reader asks for events")
+	}
+}

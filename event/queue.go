@@ -1,0 +1,58 @@
+package event
+
+import "time"
+
+// backlog is how many events may wait for a slow reader before senders wait too: enough that no one notices, few enough
+// that a command which prints without end does not fill the memory.
+const backlog = 1024
+
+// A Queue passes events of one build, pull, push, … to a sink: one at a time, in the order in which they were sent, with
+// time and name of the operation.
+type Queue struct {
+	build  string
+	events chan Event
+	done   chan struct{}
+}
+
+// NewQueue starts passing events to sink, which may be nil. The queue is to be closed.
+func NewQueue(build string, sink Sink) *Queue {
+	if sink == nil {
+		return &Queue{}
+	}
+	q := &Queue{build: build, events: make(chan Event, backlog), done: make(chan struct{})}
+	go func() {
+		defer close(q.done)
+		for e := range q.events {
+			sink(e)
+		}
+	}()
+	return q
+}
+
+// Send passes e on, with the time if it has none. Safe for concurrent use.
+func (q *Queue) Send(e Event) {
+	if q.events == nil {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Build = q.build
+	q.events <- e
+}
+
+// Sink is what sends to q; nil if nobody takes the events, so that senders can save the work of making them.
+func (q *Queue) Sink() Sink {
+	if q.events == nil {
+		return nil
+	}
+	return q.Send
+}
+
+// Close waits until the sink has taken everything. Nothing may be sent after it.
+func (q *Queue) Close() {
+	if q.events != nil {
+		close(q.events)
+		<-q.done
+	}
+}
