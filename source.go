@@ -14,6 +14,7 @@ import (
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // maxBuildFile bounds build and ignore files, in bytes. A reader of build files takes seventy times as much memory as the
@@ -248,7 +249,7 @@ func readLimited(r io.Reader, name string) ([]byte, error) {
 
 // readInTree reads a file of a context that is a tree.
 func readInTree(t snapshot.Tree, name string) ([]byte, error) {
-	resolved, err := t.Resolve(path.Clean("/" + name)[1:], true)
+	resolved, err := filetree.Resolve(t.Lstat, path.Clean("/" + name)[1:], true)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Limits of what an archive may say. Everything else has the size of what is unpacked, which the store's free space
@@ -286,7 +287,7 @@ func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 		case err != nil:
 			return "", err
 		case e.Mode&syscall.S_IFMT == syscall.S_IFLNK:
-			if next, err = snapshot.ResolveIn(u.lstat, next, true); err != nil {
+			if next, err = filetree.Resolve(u.lstat, next, true); err != nil {
 				return "", err
 			}
 			if e, err = u.lstat(next); err != nil {
@@ -305,7 +306,7 @@ func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 
 // source is where the file is that a hard link names; only its directories may be links.
 func (u *unpacker) source(linkname string) (string, error) {
-	p, err := snapshot.ResolveIn(u.lstat, linkname, false)
+	p, err := filetree.Resolve(u.lstat, linkname, false)
 	if err != nil {
 		return "", fmt.Errorf("link to %q: %w", linkname, err)
 	}

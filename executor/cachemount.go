@@ -19,6 +19,7 @@ import (
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A cache mount is a directory CacheMountDir/<sha256 of its id>, and <the same>.1, .2 … for steps that want one to
@@ -228,7 +229,7 @@ func (c *command) seedCache(ctx context.Context, dir string, m planner.Mount) (u
 	if err != nil {
 		return 0, err
 	}
-	source, err := tree.Resolve(relative(m.Source), true)
+	source, err := filetree.Resolve(tree.Lstat, relative(m.Source), true)
 	if err != nil {
 		return 0, fmt.Errorf("source %s: %w", m.Source, err)
 	}
@@ -244,11 +245,12 @@ func (c *command) seedCache(ctx context.Context, dir string, m planner.Mount) (u
 		return 0, err
 	}
 	defer root.Close()
-	err = walk(ctx, tree, source, ".", func(rel string, e snapshot.Entry) error {
+	err = filetree.Walk(ctx, tree, source, func(from string, e *snapshot.Entry, _ *filetree.Sum) error {
+		rel := relTo(source, from)
 		if rel == "." {
 			return nil
 		}
-		return seedEntry(root, tree, path.Join(source, rel), rel, e)
+		return seedEntry(root, tree, from, rel, *e)
 	})
 	return top.Mode & 0o7777, err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A tree is written as a list of files, parted by "; ":
@@ -93,7 +94,7 @@ func printTree(t *testing.T, tree snapshot.Tree) string {
 	links, numbers := map[uint64]int{}, map[uint64]int{}
 	var count, walk func(dir string)
 	each := func(dir string, fn func(name string, e snapshot.Entry)) {
-		entries, err := tree.ReadDir(dir)
+		entries, err := filetree.ReadDir(tree, dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,24 +1,28 @@
 package executor
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A fileTree is a tree that holds one file, which came from the build file or from a URL; or none, if that has no name.
 type fileTree struct {
 	entry snapshot.Entry
 	open  func() (io.ReadCloser, error)
+
+	mu  sync.Mutex
+	sum *filetree.Sum // nil until it is known; guarded by mu
 }
 
 // Lstat implements [snapshot.Tree].
@@ -32,16 +36,23 @@ func (t *fileTree) Lstat(name string) (snapshot.Entry, error) {
 	return snapshot.Entry{}, &fs.PathError{Op: "lstat", Path: name, Err: fs.ErrNotExist}
 }
 
-// ReadDir implements [snapshot.Tree].
-func (t *fileTree) ReadDir(name string) ([]snapshot.Entry, error) {
+// List implements [snapshot.Tree].
+func (t *fileTree) List(name string, fn func(e *snapshot.Entry, sum *filetree.Sum) error) error {
 	if name != "." {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+		return &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
 	}
 	if t.entry.Name == "" {
-		return nil, nil
+		return nil
 	}
-	return []snapshot.Entry{t.entry}, nil
+	e := t.entry
+	t.mu.Lock()
+	sum := t.sum
+	t.mu.Unlock()
+	return fn(&e, sum)
 }
+
+// Load implements [snapshot.Tree].
+func (t *fileTree) Load(context.Context, string) error { return nil }
 
 // Open implements [snapshot.Tree].
 func (t *fileTree) Open(name string) (io.ReadCloser, error) {
@@ -51,25 +62,25 @@ func (t *fileTree) Open(name string) (io.ReadCloser, error) {
 	return t.open()
 }
 
-// Digest implements [snapshot.Tree].
-func (t *fileTree) Digest(name string) (d digest.Digest, err error) {
+// Sum implements [snapshot.Tree].
+func (t *fileTree) Sum(name string) (sum filetree.Sum, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sum != nil && name == t.entry.Name {
+		return *t.sum, nil
+	}
 	r, err := t.Open(name)
 	if err != nil {
-		return "", err
+		return sum, err
 	}
 	defer r.Close() //nolint:errcheck // read only
 	h := sha256.New()
 	if _, err := io.Copy(h, r); err != nil {
-		return "", err
+		return sum, err
 	}
-	return digest.NewDigest(digest.SHA256, h), nil
-}
-
-// Resolve implements [snapshot.Tree]: there are no links.
-func (t *fileTree) Resolve(name string, _ bool) (string, error) {
-	name = inTree(name)
-	_, err := t.Lstat(name)
-	return name, err
+	h.Sum(sum[:0])
+	t.sum = &sum
+	return sum, nil
 }
 
 // selection is the whole of the tree: its file.

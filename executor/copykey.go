@@ -11,15 +11,13 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"sync"
 	"syscall"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // maxGroups is how many fields one source may have in a key. Few files have a field each, so that a miss can name the
@@ -102,7 +100,7 @@ func (s *selection) describe(ctx context.Context) ([][2]string, error) {
 		return nil, err
 	}
 	const guess = 1
-	g := newGrouper(s, nil, guess)
+	g := newGrouper(s, guess)
 	var perDepth []int
 	var unknown []string
 	err := s.walk(ctx, func(it *item) error {
@@ -129,11 +127,10 @@ func (s *selection) describe(ctx context.Context) ([][2]string, error) {
 		deepest = depth
 	}
 	if len(unknown) > 0 || deepest != guess {
-		sums, err := s.hash(ctx, unknown)
-		if err != nil {
+		if err := filetree.Hash(ctx, s.tree, unknown); err != nil {
 			return nil, err
 		}
-		g = newGrouper(s, sums, deepest)
+		g = newGrouper(s, deepest)
 		if err := s.walk(ctx, g.add); err != nil {
 			return nil, err
 		}
@@ -142,54 +139,9 @@ func (s *selection) describe(ctx context.Context) ([][2]string, error) {
 	return g.groups, nil
 }
 
-// hash makes the digests of files known, two at a time. What the tree does not remember is returned.
-func (s *selection) hash(ctx context.Context, names []string) (map[string]fileSum, error) {
-	if len(names) == 0 {
-		return nil, nil
-	}
-	if d, ok := s.tree.(interface {
-		Hash(ctx context.Context, names []string) error
-	}); ok {
-		return nil, d.Hash(ctx, names)
-	}
-	var mu sync.Mutex // guards sums
-	sums := make(map[string]fileSum, len(names))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2)
-	for _, name := range names {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			sum, err := sumOf(s.tree, name)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			sums[name] = sum
-			return nil
-		})
-	}
-	return sums, g.Wait()
-}
-
-// sumOf is a file's digest as its bytes.
-func sumOf(tree snapshot.Tree, name string) (sum fileSum, err error) {
-	d, err := tree.Digest(name)
-	if err != nil {
-		return sum, err
-	}
-	if _, err := hex.Decode(sum[:], []byte(d.Encoded())); err != nil {
-		return sum, fmt.Errorf("%s: digest %s: %w", name, d, err)
-	}
-	return sum, nil
-}
-
 // A grouper hashes items into groups: one for each item down to the depth deepest, with all that is beneath it.
 type grouper struct {
 	sel     *selection
-	sums    map[string]fileSum
 	deepest int
 	hash    hash.Hash
 	buf     []byte
@@ -198,8 +150,8 @@ type grouper struct {
 	groups  [][2]string
 }
 
-func newGrouper(s *selection, sums map[string]fileSum, deepest int) *grouper {
-	return &grouper{sel: s, sums: sums, deepest: deepest, hash: sha256.New(), links: make(map[uint64]string)}
+func newGrouper(s *selection, deepest int) *grouper {
+	return &grouper{sel: s, deepest: deepest, hash: sha256.New(), links: make(map[uint64]string)}
 }
 
 // flush ends the current group.
@@ -262,13 +214,9 @@ func (g *grouper) add(it *item) error {
 func (g *grouper) content(it *item) error {
 	sum := it.sum
 	if sum == nil {
-		name := g.sel.path(it)
-		known, ok := g.sums[name]
-		if !ok {
-			var err error
-			if known, err = sumOf(g.sel.tree, name); err != nil {
-				return err
-			}
+		known, err := g.sel.tree.Sum(g.sel.path(it))
+		if err != nil {
+			return err
 		}
 		sum = &known
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // maxUserFile is how large /etc/passwd and /etc/group may be.
@@ -92,7 +93,7 @@ func lookupName(root snapshot.Tree, file, name string, fields int) ([]string, er
 	if root == nil {
 		return nil, nil
 	}
-	p, err := root.Resolve(file, true)
+	p, err := filetree.Resolve(root.Lstat, file, true)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
 	}

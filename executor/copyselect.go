@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"path"
@@ -11,10 +10,8 @@ import (
 
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
-
-// A fileSum is the SHA-256 of a file's content.
-type fileSum = [sha256.Size]byte
 
 // A selection is what one source of a COPY stands for: a file, or a directory whose content is copied.
 type selection struct {
@@ -31,9 +28,9 @@ type selection struct {
 type item struct {
 	dir    string // where it is, relative to the selection's root; "." is the root
 	entry  *snapshot.Entry
-	sum    *fileSum // of a regular file, if it is known
-	depth  int      // 0 is the root itself
-	onPath bool     // a directory that is only copied because something beneath it is
+	sum    *filetree.Sum // of a regular file, if it is known
+	depth  int           // 0 is the root itself
+	onPath bool          // a directory that is only copied because something beneath it is
 }
 
 // rel is the path relative to the selection's root.
@@ -69,13 +66,13 @@ func selections(ctx context.Context, tree snapshot.Tree, op *planner.Copy, sourc
 	}
 	found := make([]selection, 0, len(names))
 	for _, name := range names {
-		root, err := tree.Resolve(inTree(name), true)
+		root, err := filetree.Resolve(tree.Lstat, inTree(name), true)
 		if err != nil {
-			return nil, notFound(tree, name, err)
+			return nil, notFound(name, err)
 		}
 		e, err := tree.Lstat(root)
 		if err != nil {
-			return nil, notFound(tree, name, err)
+			return nil, notFound(name, err)
 		}
 		found = append(found, selection{
 			tree: tree, named: name, root: root, base: path.Base(name), entry: e, include: include, exclude: op.Exclude,
@@ -87,7 +84,7 @@ func selections(ctx context.Context, tree snapshot.Tree, op *planner.Copy, sourc
 // exists tells whether there is something at name, with no link on the way: a pattern does not match beyond them.
 func exists(tree snapshot.Tree, name string) error {
 	parent := inTree(path.Dir(name))
-	resolved, err := tree.Resolve(parent, true)
+	resolved, err := filetree.Resolve(tree.Lstat, parent, true)
 	if err == nil && resolved != parent {
 		err = fs.ErrNotExist
 	}
@@ -95,7 +92,7 @@ func exists(tree snapshot.Tree, name string) error {
 		_, err = tree.Lstat(inTree(name))
 	}
 	if err != nil {
-		return notFound(tree, name, err)
+		return notFound(name, err)
 	}
 	return nil
 }
@@ -107,12 +104,10 @@ func (s *selection) path(it *item) string { return join(s.root, it.rel()) }
 
 // load reads ahead what a walk will need, where that is faster than one directory after the other.
 func (s *selection) load(ctx context.Context) error {
-	if d, ok := s.tree.(interface {
-		Load(ctx context.Context, name string) error
-	}); ok && s.isDir() && len(s.include) == 0 {
-		return d.Load(ctx, s.root)
+	if !s.isDir() || len(s.include) > 0 {
+		return nil
 	}
-	return nil
+	return s.tree.Load(ctx, s.root)
 }
 
 // walk calls fn for the root and then for everything selected beneath it: directories before what is in them, names in
@@ -147,7 +142,7 @@ func (w *selector) dir(rel string, depth int, include, exclude matched) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	return list(w.sel.tree, join(w.sel.root, rel), func(e *snapshot.Entry, sum *fileSum) error {
+	return w.sel.tree.List(join(w.sel.root, rel), func(e *snapshot.Entry, sum *filetree.Sum) error {
 		w.it = item{dir: rel, entry: e, sum: sum, depth: depth}
 		if w.include == nil && w.exclude == nil { // the common case, and the one that has to be fast
 			if err := w.fn(&w.it); err != nil || !isDir(e) {
@@ -196,23 +191,4 @@ func (w *selector) emit(it *item) error {
 	}
 	w.pending = w.pending[:0]
 	return w.fn(it)
-}
-
-// list calls fn for every file of a directory in the order of names.
-func list(tree snapshot.Tree, dir string, fn func(e *snapshot.Entry, sum *fileSum) error) error {
-	if d, ok := tree.(interface {
-		List(name string, fn func(e *snapshot.Entry, sum *fileSum) error) error
-	}); ok {
-		return d.List(dir, fn)
-	}
-	entries, err := tree.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for i := range entries {
-		if err := fn(&entries[i], nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }

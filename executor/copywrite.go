@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A copier puts what was selected into changes. What it merges, replaces and refuses is BuildKit's rule, told in
@@ -74,7 +75,7 @@ func (c *copier) target(sel *selection, dest string) (string, error) {
 
 // resolve follows all links of a destination inside the root. What is not there yet is where it would be.
 func (c *copier) resolve(name string) (string, error) {
-	p, err := c.changes.Resolve(inTree(name), true)
+	p, err := filetree.Resolve(c.changes.Lookup, inTree(name), true)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}

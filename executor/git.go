@@ -16,6 +16,7 @@ import (
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // addGit reads the source of an ADD, with the flags that say the same as its query.
@@ -107,18 +108,9 @@ func (t gitTree) Lstat(name string) (snapshot.Entry, error) {
 	return e, err
 }
 
-// ReadDir implements [snapshot.Tree].
-func (t gitTree) ReadDir(name string) ([]snapshot.Entry, error) {
-	entries, err := t.Dir.ReadDir(name)
-	for i := range entries {
-		t.as(&entries[i])
-	}
-	return entries, err
-}
-
-// List is like [snapshot.Dir.List].
-func (t gitTree) List(name string, fn func(e *snapshot.Entry, sum *fileSum) error) error {
-	return t.Dir.List(name, func(e *snapshot.Entry, sum *fileSum) error {
+// List implements [snapshot.Tree].
+func (t gitTree) List(name string, fn func(e *snapshot.Entry, sum *filetree.Sum) error) error {
+	return t.Dir.List(name, func(e *snapshot.Entry, sum *filetree.Sum) error {
 		t.as(e)
 		return fn(e, sum)
 	})
@@ -275,7 +267,7 @@ func (g *gitSource) open(dir string) (gitTree, error) {
 	if err != nil {
 		return gitTree{}, err
 	}
-	sub, err := all.Resolve(g.subdir, true)
+	sub, err := filetree.Resolve(all.Lstat, g.subdir, true)
 	if err = errors.Join(err, all.Close()); err != nil {
 		return gitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A home is a state directory with a worker, and a base image of busybox.
@@ -184,7 +185,7 @@ func (h *home) names(layer image.Layer) string {
 	v := must1(h.worker.Snapshots.View(h.t.Context(), []image.Layer{layer}))(h.t)
 	defer v.Close()
 	var names []string
-	err := walk(h.t.Context(), v, ".", ".", func(rel string, e snapshot.Entry) error {
+	err := filetree.Walk(h.t.Context(), v, ".", func(rel string, _ *snapshot.Entry, _ *filetree.Sum) error {
 		if rel != "." {
 			names = append(names, rel)
 		}

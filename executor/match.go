@@ -11,6 +11,7 @@ import (
 	"github.com/moby/patternmatcher"
 
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // hasWildcard tells whether a source is a pattern of [path.Match]. A backslash takes the meaning from what follows it.
@@ -37,9 +38,9 @@ func expand(ctx context.Context, tree snapshot.Tree, source string) ([]string, e
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, &fs.PathError{Op: "match", Path: source, Err: err}
 	}
-	base, err := tree.Resolve(inTree(literal), true)
+	base, err := filetree.Resolve(tree.Lstat, inTree(literal), true)
 	if err != nil {
-		return nil, notFound(tree, literal, err)
+		return nil, notFound(literal, err)
 	}
 	var found []string
 	depth := strings.Count(pattern, "/")
@@ -48,7 +49,7 @@ func expand(ctx context.Context, tree snapshot.Tree, source string) ([]string, e
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return list(tree, dir, func(e *snapshot.Entry, _ *fileSum) error {
+		return tree.List(dir, func(e *snapshot.Entry, _ *filetree.Sum) error {
 			rel := path.Join(rel, e.Name)
 			if ok, _ := path.Match(pattern, rel); ok {
 				found = append(found, path.Join("/", base, rel))
@@ -62,7 +63,7 @@ func expand(ctx context.Context, tree snapshot.Tree, source string) ([]string, e
 	}
 	e, err := tree.Lstat(base)
 	if err != nil {
-		return nil, notFound(tree, literal, err)
+		return nil, notFound(literal, err)
 	}
 	if e.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 		return nil, nil
@@ -118,15 +119,11 @@ func (e *NotFoundError) Error() string {
 func (e *NotFoundError) Unwrap() error { return e.Err }
 
 // notFound says of a missing file what can be said; other errors are passed on.
-func notFound(tree snapshot.Tree, name string, err error) error {
+func notFound(name string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
-	hidden := false
-	if d, ok := tree.(interface{ Hidden(name string) bool }); ok {
-		hidden = d.Hidden(inTree(name))
-	}
-	return &NotFoundError{Path: path.Join("/", name), Hidden: hidden, Err: err}
+	return &NotFoundError{Path: path.Join("/", name), Hidden: errors.Is(err, filetree.ErrHidden), Err: err}
 }
 
 // patterns are those of --exclude or --parents. Not safe for concurrent use: the matcher compiles lazily.

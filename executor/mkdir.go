@@ -13,6 +13,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // doMkdir makes a directory and its parents as WORKDIR does, without mounting anything. What exists stays as it is, so
@@ -31,7 +32,7 @@ func (w *Local) doMkdir(ctx context.Context, job Job, op *planner.Mkdir) (_ imag
 		return image.Layer{}, err
 	}
 	changes := snapshot.NewChanges(view)
-	resolved, err := changes.Resolve(strings.TrimPrefix(op.Path, "/"), true)
+	resolved, err := filetree.Resolve(changes.Lookup, strings.TrimPrefix(op.Path, "/"), true)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)
 	}

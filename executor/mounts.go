@@ -15,6 +15,7 @@ import (
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A place is something mounted below which other mounts may ask for mount points.
@@ -208,7 +209,7 @@ func (c *command) mountBind(ctx context.Context, m planner.Mount) error {
 	if err != nil {
 		return err
 	}
-	resolved, err := view.Resolve(source, true)
+	resolved, err := filetree.Resolve(view.Lstat, source, true)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", m.Source, err)
 	}
@@ -281,7 +282,7 @@ func (c *command) bindLayers(ctx context.Context, m planner.Mount) ([]image.Laye
 	if err != nil {
 		return nil, "", err
 	}
-	name, err := tree.Resolve(relative(m.Source), true)
+	name, err := filetree.Resolve(tree.Lstat, relative(m.Source), true)
 	if err != nil {
 		return nil, "", fmt.Errorf("source %s: %w", m.Source, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 func isRegular(e *snapshot.Entry) bool { return e.Mode&syscall.S_IFMT == syscall.S_IFREG }
@@ -45,7 +46,7 @@ func (w *Local) inputDigest(ctx context.Context, job Job, in planner.Input, name
 		if err != nil {
 			return "", err
 		}
-		resolved, err := tree.Resolve(name, true)
+		resolved, err := filetree.Resolve(tree.Lstat, name, true)
 		if err != nil {
 			return "", err
 		}
@@ -63,16 +64,19 @@ func (w *Local) inputDigest(ctx context.Context, job Job, in planner.Input, name
 // not times.
 func treeDigest(ctx context.Context, t snapshot.Tree, name string) (string, error) {
 	h := sha256.New()
-	err := walk(ctx, t, name, ".", func(rel string, e snapshot.Entry) error {
-		var sum string
-		if isRegular(&e) {
-			d, err := t.Digest(path.Join(name, rel))
-			if err != nil {
-				return err
+	err := filetree.Walk(ctx, t, name, func(at string, e *snapshot.Entry, sum *filetree.Sum) error {
+		content := ""
+		if isRegular(e) {
+			if sum == nil {
+				s, err := t.Sum(at)
+				if err != nil {
+					return err
+				}
+				sum = &s
 			}
-			sum = d.String()
+			content = "sha256:" + hex.EncodeToString(sum[:])
 		}
-		hashEntry(h, rel, e, sum)
+		hashEntry(h, relTo(name, at), *e, content)
 		return nil
 	})
 	if err != nil {
@@ -98,35 +102,15 @@ func hashEntry(h hash.Hash, rel string, e snapshot.Entry, content string) {
 	}
 }
 
-// walk visits what is at root of a tree and, parents first and in order of names, all below it. rel is relative to root.
-func walk(ctx context.Context, t snapshot.Tree, root, rel string, visit func(rel string, e snapshot.Entry) error) error {
-	name := path.Join(root, rel)
-	e, err := t.Lstat(name)
-	if err != nil {
-		return err
+// relTo is a path beneath dir as seen from there, "." being dir itself.
+func relTo(dir, name string) string {
+	switch {
+	case name == dir:
+		return "."
+	case dir == ".":
+		return name
 	}
-	return walkEntry(ctx, t, root, rel, e, visit)
-}
-
-func walkEntry(
-	ctx context.Context, t snapshot.Tree, root, rel string, e snapshot.Entry, visit func(string, snapshot.Entry) error,
-) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := visit(rel, e); err != nil || !isDir(&e) {
-		return err
-	}
-	entries, err := t.ReadDir(path.Join(root, rel))
-	if err != nil {
-		return err
-	}
-	for _, child := range entries {
-		if err := walkEntry(ctx, t, root, path.Join(rel, child.Name), child, visit); err != nil {
-			return err
-		}
-	}
-	return nil
+	return name[len(dir)+1:]
 }
 
 // layerOfName is where layerOf puts things.
@@ -136,19 +120,19 @@ const layerOfName = "source"
 // what its ignore file hides, and with no way for the container to the directory itself.
 func (w *Local) layerOf(ctx context.Context, t snapshot.Tree, name string) (image.Layer, error) {
 	changes := snapshot.NewChanges(nil)
-	err := walk(ctx, t, name, ".", func(rel string, e snapshot.Entry) error {
-		at := path.Join(layerOfName, rel)
+	err := filetree.Walk(ctx, t, name, func(from string, e *snapshot.Entry, _ *filetree.Sum) error {
+		at := path.Join(layerOfName, relTo(name, from))
 		var content snapshot.Content
 		switch e.Mode & syscall.S_IFMT {
 		case syscall.S_IFREG:
-			from := path.Join(name, rel)
 			content.Open = func() (io.ReadCloser, error) { return t.Open(from) }
 		case syscall.S_IFDIR, syscall.S_IFLNK:
 		default:
 			return nil // nothing that a build could read
 		}
-		e.Name = path.Base(at)
-		return changes.Put(at, e, content)
+		put := *e
+		put.Name = path.Base(at)
+		return changes.Put(at, put, content)
 	})
 	if err != nil {
 		return image.Layer{}, err
@@ -184,8 +168,8 @@ func (w *Local) Compare(ctx context.Context, before, after image.Layer) ([]strin
 // entrySums are digests of the entries of a tree, one by one.
 func entrySums(ctx context.Context, t snapshot.Tree) (map[string]string, error) {
 	sums := make(map[string]string)
-	err := walk(ctx, t, ".", ".", func(rel string, e snapshot.Entry) error {
-		if isDir(&e) {
+	err := filetree.Walk(ctx, t, ".", func(rel string, e *snapshot.Entry, _ *filetree.Sum) error {
+		if isDir(e) {
 			return nil // said by what is in it
 		}
 		sum, err := treeDigest(ctx, t, rel)

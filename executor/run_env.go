@@ -14,6 +14,7 @@ import (
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -82,7 +83,7 @@ func LookupUser(view snapshot.Tree, user string) (runtime.User, error) {
 
 // openUserFile opens a regular file of at most maxUserFile bytes, or returns nil if there is none.
 func openUserFile(t snapshot.Tree, name string) (io.ReadCloser, error) {
-	name, err := t.Resolve(name, true)
+	name, err := filetree.Resolve(t.Lstat, name, true)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
 	}

@@ -74,7 +74,7 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 		state: put, mode: e.Mode, uid: e.UID, gid: e.GID, size: e.Size, inode: e.Inode,
 		link: e.Link, xattrs: e.Xattrs, open: content.Open,
 	}
-	n.sec, n.nsec = e.unixTime()
+	n.sec, n.nsec = e.UnixTime()
 	switch t := e.Mode & modeType; {
 	case t == modeChar || t == modeBlock:
 		n.size = int64(e.Rdev)
@@ -265,11 +265,6 @@ func (c *Changes) Open(path string) (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
 	return n.open()
-}
-
-// Resolve is Tree.Resolve over the changes and what lies below.
-func (c *Changes) Resolve(path string, follow bool) (string, error) {
-	return ResolveIn(c.Lookup, path, follow)
 }
 
 // pathOf is the path of a change.

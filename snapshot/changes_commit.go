@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Commit writes the changes as a layer, staged. What is the same below, its time and content too, is left out, so that the
@@ -157,7 +158,7 @@ func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error 
 	var gone []Entry // names below that are not seen, unless they are put again
 	if hidden = hidden || k.nodes[id].hides; hidden && below != nil {
 		var err error
-		if gone, err = k.below.ReadDir(path); err != nil {
+		if gone, err = filetree.ReadDir(k.below, path); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A Difference is a path at which two trees differ.
@@ -60,11 +61,11 @@ func (c *comparer) dir(path string) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	a, err := c.before.ReadDir(path)
+	a, err := filetree.ReadDir(c.before, path)
 	if err != nil {
 		return err
 	}
-	b, err := c.after.ReadDir(path)
+	b, err := filetree.ReadDir(c.after, path)
 	if err != nil {
 		return err
 	}
@@ -112,11 +113,11 @@ func (c *comparer) compare(path string, a, b *Entry) (what []string, err error) 
 	}
 	same := a.Size == b.Size
 	if same && a.Size > 0 {
-		x, err := c.before.Digest(path)
+		x, err := c.before.Sum(path)
 		if err != nil {
 			return nil, err
 		}
-		y, err := c.after.Digest(path)
+		y, err := c.after.Sum(path)
 		if err != nil {
 			return nil, err
 		}
@@ -184,7 +185,7 @@ func (f *flattener) dir(dir string) error {
 	if err := f.ctx.Err(); err != nil {
 		return err
 	}
-	list, err := f.tree.ReadDir(dir)
+	list, err := filetree.ReadDir(f.tree, dir)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A differ writes what a directory changes of a tree. The directory is overlayfs's upper one, or a whole copy; the layer
@@ -106,7 +108,7 @@ func (f *differ) dir(d *diffDir) error {
 	}
 	var hidden []Entry // what lies below and must be here to stay
 	if d.whole && d.below != nil {
-		if hidden, err = f.below.ReadDir(d.path); err != nil {
+		if hidden, err = filetree.ReadDir(f.below, d.path); err != nil {
 			return err
 		}
 	}

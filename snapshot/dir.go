@@ -10,8 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A Dir is a directory of the host as a tree, as build contexts are: everything belongs to 0:0, sockets are empty files,
@@ -28,6 +29,8 @@ type Dir struct {
 	ignore []string // patterns, in order; nil hides nothing
 	index  *dirIndex
 	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
+
+	buffers sync.Pool // of *[hashBuffer]byte
 
 	mu   sync.Mutex // guards sums
 	sums []sumRecord
@@ -183,6 +186,9 @@ func (f *dirFile) entry(n *dirNode, e *Entry) {
 func (d *Dir) Lstat(name string) (Entry, error) {
 	f, n, err := d.find("lstat", name)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) && d.hides(name) {
+			err = &fs.PathError{Op: "lstat", Path: name, Err: filetree.ErrHidden}
+		}
 		return Entry{}, err
 	}
 	var e Entry
@@ -190,21 +196,7 @@ func (d *Dir) Lstat(name string) (Entry, error) {
 	return e, nil
 }
 
-// ReadDir implements [Tree].
-func (d *Dir) ReadDir(name string) ([]Entry, error) {
-	n, err := d.dir("readdir", name)
-	if err != nil {
-		return nil, err
-	}
-	entries := make([]Entry, len(n.files))
-	for i := range n.files {
-		n.files[i].entry(n, &entries[i])
-	}
-	return entries, nil
-}
-
-// List calls fn for every file of a directory in the order of names, with its digest if that is known (nil otherwise).
-// The Entry is overwritten by the next: it is ReadDir and Digest without the garbage.
+// List implements [Tree].
 func (d *Dir) List(name string, fn func(e *Entry, sum *[sha256.Size]byte) error) error {
 	n, err := d.dir("readdir", name)
 	if err != nil {
@@ -222,63 +214,4 @@ func (d *Dir) List(name string, fn func(e *Entry, sum *[sha256.Size]byte) error)
 		}
 	}
 	return nil
-}
-
-// Resolve implements [Tree].
-func (d *Dir) Resolve(name string, follow bool) (string, error) {
-	return ResolveIn(d.Lstat, name, follow)
-}
-
-// Digest implements [Tree].
-func (d *Dir) Digest(name string) (digest.Digest, error) {
-	sum, err := d.Sum(name)
-	if err != nil {
-		return "", err
-	}
-	return digest.NewDigestFromBytes(digest.SHA256, sum[:]), nil
-}
-
-// maxLinks is how many links may be followed on the way to one file, as in the kernel.
-const maxLinks = 40
-
-// ResolveIn is [Tree.Resolve] over anything that has an lstat which follows no links. A missing component counts as a directory, so that ".."
-// leads out of it again.
-func ResolveIn(lstat func(string) (Entry, error), name string, follow bool) (string, error) {
-	done, rest := ".", name
-	var missing error
-	for links := 0; rest != ""; {
-		var elem string
-		elem, rest, _ = strings.Cut(rest, "/")
-		switch elem {
-		case "", ".":
-			continue
-		case "..":
-			done = path.Dir(done)
-			continue
-		}
-		next := path.Join(done, elem)
-		e, err := lstat(next)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			done, missing = next, err
-			continue
-		case err != nil:
-			return "", err
-		}
-		if e.Mode&unix.S_IFMT != unix.S_IFLNK || !follow && strings.Trim(rest, "/") == "" {
-			done = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", &fs.PathError{Op: "resolve", Path: name, Err: unix.ELOOP}
-		}
-		if strings.HasPrefix(e.Link, "/") {
-			done = "."
-		}
-		rest = e.Link + "/" + rest
-	}
-	if missing != nil {
-		_, missing = lstat(done)
-	}
-	return done, missing
 }

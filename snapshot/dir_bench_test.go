@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // bigContext makes 50,000 files once, in FORGE_BENCH_CONTEXT or a temporary directory.
@@ -59,7 +61,7 @@ func walkAll(b *testing.B, d *Dir) (files, unknown int) {
 		}
 	}
 	walk(".")
-	if err := d.Hash(ctx, missing); err != nil {
+	if err := filetree.Hash(ctx, d, missing); err != nil {
 		b.Fatal(err)
 	}
 	return files, len(missing)

@@ -76,12 +76,9 @@ func mayReach(pattern, dir string) bool {
 	}
 }
 
-// Hidden tells whether name is a file of the directory that the ignore patterns hide.
-func (d *Dir) Hidden(name string) bool {
+// hides reports whether name, which is not in the tree, is a file of the directory: the ignore patterns hide it.
+func (d *Dir) hides(name string) bool {
 	if len(d.ignore) == 0 {
-		return false
-	}
-	if _, err := d.Lstat(name); err == nil {
 		return false
 	}
 	fd, err := d.openat(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -140,7 +138,7 @@ func (r *dirReader) Close() error {
 	return nil
 }
 
-// Sum is Digest as its bytes.
+// Sum implements [Tree].
 func (d *Dir) Sum(name string) ([sha256.Size]byte, error) {
 	f, n, err := d.find("digest", name)
 	if err != nil {
@@ -149,7 +147,12 @@ func (d *Dir) Sum(name string) ([sha256.Size]byte, error) {
 	if sum := d.known(f); sum != nil {
 		return *sum, nil
 	}
-	return d.hash(f, n, make([]byte, hashBuffer))
+	buf, ok := d.buffers.Get().(*[hashBuffer]byte)
+	if !ok {
+		buf = new([hashBuffer]byte)
+	}
+	defer d.buffers.Put(buf)
+	return d.hash(f, n, buf[:])
 }
 
 // known is the digest of f if it is remembered, and nil otherwise. It lies where it is remembered and may be read until
@@ -189,35 +192,4 @@ func (d *Dir) hash(f *dirFile, n *dirNode, buf []byte) (sum [sha256.Size]byte, e
 	d.sums = append(d.sums, sumRecord{dirKey: f.key(), sum: sum, safe: f.ino != 0 && settled(f.ctime, begun)})
 	atomic.StoreUint32(&f.sum, ^uint32(len(d.sums)-1))
 	return sum, nil
-}
-
-// Hash makes the digests of regular files known, reading two at a time.
-func (d *Dir) Hash(ctx context.Context, names []string) error {
-	g, ctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	for range walkers {
-		g.Go(func() error {
-			buf := make([]byte, hashBuffer)
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(names) {
-					return nil
-				}
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				f, n, err := d.find("digest", names[i])
-				if err != nil {
-					return err
-				}
-				if d.known(f) != nil {
-					continue
-				}
-				if _, err := d.hash(f, n, buf); err != nil {
-					return err
-				}
-			}
-		})
-	}
-	return g.Wait()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/snapshot/snapshottest"
 )
 
@@ -43,7 +44,7 @@ func TestMovedMount(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer view.Close()
-			if list, err := view.ReadDir("."); err != nil || len(list) != 1 || list[0].Name != "written" {
+			if list, err := filetree.ReadDir(view, "."); err != nil || len(list) != 1 || list[0].Name != "written" {
 				t.Errorf("layer has %v %v, want only what was written", list, err)
 			}
 		})

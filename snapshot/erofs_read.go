@@ -271,28 +271,58 @@ func (x *index) entry(slot uint64) (diskInode, error) {
 	return x.inode(uint32(slot))
 }
 
+// A dirCursor goes through a directory in order of names, but for the directory itself and its parent.
+type dirCursor struct {
+	index *index
+	dir   *diskInode
+	next  int64 // block
+	block dirBlock
+	at    int // in block
+
+	name []byte // valid until the index is closed; nil at the end
+	slot uint64
+}
+
+// cursor begins to read a directory. The cursor is before the first name.
+func (x *index) cursor(dir *diskInode) dirCursor { return dirCursor{index: x, dir: dir} }
+
+// advance goes to the next name.
+func (c *dirCursor) advance() error {
+	for before := c.name; ; before = c.name {
+		for c.block == nil || c.at == c.block.len() {
+			if c.next<<erofsBlockBits >= c.dir.size {
+				c.name = nil
+				return nil
+			}
+			var err error
+			if c.block, err = c.index.dirBlock(c.dir, c.next); err != nil {
+				return err
+			}
+			c.next, c.at = c.next+1, 0
+		}
+		c.name, c.slot = c.block.at(c.at)
+		c.at++
+		if !validName(c.name) || before != nil && string(before) >= string(c.name) {
+			return fmt.Errorf("%w: name %.32q in the directory in slot %d", errDamaged, c.name, c.dir.slot)
+		}
+		if string(c.name) != "." && string(c.name) != ".." {
+			return nil
+		}
+	}
+}
+
 // list hands on what is in a directory, sorted by name, but for the directory itself and its parent. The name is valid
 // until the index is closed.
 func (x *index) list(dir *diskInode, yield func(name []byte, slot uint64) error) error {
-	for block := int64(0); block<<erofsBlockBits < dir.size; block++ {
-		b, err := x.dirBlock(dir, block)
-		if err != nil {
+	c := x.cursor(dir)
+	for {
+		if err := c.advance(); err != nil || c.name == nil {
 			return err
 		}
-		for k := range b.len() {
-			name, slot := b.at(k)
-			if string(name) == "." || string(name) == ".." {
-				continue
-			}
-			if !validName(name) {
-				return fmt.Errorf("%w: name %.32q in the directory in slot %d", errDamaged, name, dir.slot)
-			}
-			if err := yield(name, slot); err != nil {
-				return err
-			}
+		if err := yield(c.name, c.slot); err != nil {
+			return err
 		}
 	}
-	return nil
 }
 
 // validName tells whether a name can be one of a file.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Export writes a whole tree as a plain tar, which unpacks to it anywhere: without whiteouts, names as they are, hard
@@ -35,7 +37,7 @@ func (x *exporter) dir(path string) error {
 	if err := x.ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := x.tree.ReadDir(path)
+	entries, err := filetree.ReadDir(x.tree, path)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Limits of a layer, wherever it comes from.
@@ -83,7 +85,7 @@ func newIndexBuilder() *indexBuilder {
 // inode makes an inode of an entry.
 func (b *indexBuilder) inode(e *Entry, offset int64) (indexInode, error) {
 	i := indexInode{mode: e.Mode, uid: e.UID, gid: e.GID}
-	i.sec, i.nsec = e.unixTime()
+	i.sec, i.nsec = e.UnixTime()
 	switch e.Mode & modeType {
 	case modeRegular:
 		i.size, i.offset = e.Size, offset
@@ -353,7 +355,7 @@ func (b *indexBuilder) walk(path string, create bool) (int32, error) {
 			if target == "" || !b.follow {
 				return 0, fmt.Errorf("%s: %w", name, errNotDir)
 			}
-			if links++; links > maxLinks || len(target)+len(rest) > 2*maxPath {
+			if links++; links > filetree.MaxLinks || len(target)+len(rest) > 2*maxPath {
 				return 0, fmt.Errorf("%s: %w", name, errLoop)
 			}
 			if target[0] == '/' {

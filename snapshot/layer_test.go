@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // openStore opens a store in a directory of the test's own.
@@ -180,7 +181,7 @@ func listTree(t testing.TB, tree Tree) []string {
 		}
 	}
 	walk = func(dir string) {
-		list, err := tree.ReadDir(dir)
+		list, err := filetree.ReadDir(tree, dir)
 		if err != nil {
 			t.Fatal(err)
 		}

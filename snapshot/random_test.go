@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A flatTree is a tree as a map of paths; directories have no content, links "->target".
@@ -159,7 +160,7 @@ func readIndex(x *index) {
 	files := 0
 	var walk func(path string)
 	walk = func(path string) {
-		list, err := v.ReadDir(path)
+		list, err := filetree.ReadDir(v, path)
 		if err != nil {
 			return
 		}
@@ -169,7 +170,7 @@ func readIndex(x *index) {
 			}
 			name := joinPath(path, e.Name)
 			v.Lstat(name)
-			v.Resolve(name, true)
+			filetree.Resolve(v.Lstat, name, true)
 			if found, err := v.find(name); err == nil && e.Mode&modeType == modeRegular {
 				x.extents(&found[0].diskInode)
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Squash writes what the layers above change of those below as one layer, staged. No time is after epoch if it is not nil.
@@ -67,7 +68,7 @@ func (q *squasher) put(ctx context.Context, name string, deep bool) error {
 	if err := q.changes.Put(name, e, content); err != nil || !deep || e.Mode&modeType != modeDir {
 		return err
 	}
-	list, err := q.tree.ReadDir(name)
+	list, err := filetree.ReadDir(q.tree, name)
 	if err != nil {
 		return err
 	}

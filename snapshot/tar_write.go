@@ -104,7 +104,7 @@ func (h *tarHeader) records(e *Entry) ([]byte, error) {
 	if len(h.link) > 100 {
 		b = appendRecord(b, "linkpath", h.link)
 	}
-	if sec, nsec := e.unixTime(); nsec != 0 || sec < 0 || sec > maxOctal11 {
+	if sec, nsec := e.UnixTime(); nsec != 0 || sec < 0 || sec > maxOctal11 {
 		b = appendRecord(b, "mtime", formatTime(sec, nsec))
 	}
 	if _, _, ok := splitUSTAR(h.name); !ok {
@@ -138,7 +138,7 @@ func (h *tarHeader) append(b []byte, e *Entry) []byte {
 	putOctal(r[108:116], uint64(e.UID))
 	putOctal(r[116:124], uint64(e.GID))
 	putOctal(r[124:136], uint64(h.size))
-	sec, _ := e.unixTime()
+	sec, _ := e.UnixTime()
 	putOctal(r[136:148], uint64(max(sec, 0)))
 	r[156] = h.kind
 	copy(r[157:257], h.link)

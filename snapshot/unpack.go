@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // An unpacker writes a tree into a directory. All is done by descriptors, so that neither a link in what is written nor
@@ -275,7 +277,7 @@ func (u *unpacker) setSpecial(fd int, e Entry) error {
 }
 
 func times(e *Entry) []unix.Timespec {
-	sec, nsec := e.unixTime()
+	sec, nsec := e.UnixTime()
 	t := unix.Timespec{Sec: sec, Nsec: int64(nsec)}
 	return []unix.Timespec{t, t}
 }
@@ -286,7 +288,7 @@ func unpackTree(tree Tree, path string, e Entry) unpackEntry {
 	switch e.Mode & modeType {
 	case modeDir:
 		entry.list = func() ([]unpackEntry, error) {
-			kids, err := tree.ReadDir(path)
+			kids, err := filetree.ReadDir(tree, path)
 			if err != nil {
 				return nil, err
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A View is the tree that layers sum up to, read through their indexes: only what is asked for is looked at. Whiteouts
@@ -228,56 +228,98 @@ func (v *View) Lstat(name string) (Entry, error) {
 	return e, nil
 }
 
-// ReadDir describes what is in the directory name, sorted by name.
-func (v *View) ReadDir(name string) ([]Entry, error) {
+// List implements [Tree].
+func (v *View) List(name string, fn func(e *Entry, sum *filetree.Sum) error) error {
 	dir, err := v.find(name)
 	if err == nil && !dir[0].isDir() {
 		err = unix.ENOTDIR
 	}
 	if err != nil {
-		return nil, pathError("readdir", name, err)
+		return pathError("readdir", name, err)
 	}
-	v.parent.Store(&viewDir{name, dir}) // what is in it will be asked for next
-	var list []Entry
-	seen := make(map[string]bool)
-	for k, d := range dir {
-		if d.layer < 0 {
-			break
-		}
-		x := v.layers[d.layer].index
-		err := x.list(&d.diskInode, func(base []byte, slot uint64) error {
-			if k > 0 && seen[string(base)] {
-				return nil
-			}
-			i, err := x.entry(slot)
-			if err != nil {
-				return err
-			}
-			name := string(base)
-			if k < len(dir)-1 {
-				seen[name] = true
-			}
-			if i.isWhiteout() {
-				return nil
-			}
-			f := &viewFile{d.layer, i}
-			if i.isDir() && i.flags&flagImplied != 0 {
-				found, err := v.step(dir[k:], name)
-				if err != nil {
-					return err
-				}
-				f = face(found)
-			}
-			e, err := v.entry(name, f)
-			list = append(list, e)
-			return err
-		})
-		if err != nil {
-			return nil, pathError("readdir", name, err)
-		}
-	}
-	if len(dir) > 1 {
-		sort.Slice(list, func(a, b int) bool { return list[a].Name < list[b].Name })
-	}
-	return list, nil
+	in := &viewDir{name, dir}
+	v.parent.Store(in) // what is in it will be asked for next
+	l := viewList{view: v, dir: in, fn: fn}
+	return l.run()
 }
+
+// A viewList is the merge of what the layers of a view have in one directory: of each name the topmost layer's counts.
+type viewList struct {
+	view    *View
+	dir     *viewDir
+	fn      func(e *Entry, sum *filetree.Sum) error
+	cursors []dirCursor // topmost first, as dir.in
+	sum     filetree.Sum
+}
+
+func (l *viewList) run() error {
+	for k := range l.dir.in {
+		if d := &l.dir.in[k]; d.layer >= 0 {
+			l.cursors = append(l.cursors, l.view.layers[d.layer].index.cursor(&d.diskInode))
+		}
+	}
+	for k := range l.cursors {
+		if err := l.cursors[k].advance(); err != nil {
+			return pathError("readdir", l.dir.path, err)
+		}
+	}
+	for {
+		first := -1
+		for k := range l.cursors {
+			if c := &l.cursors[k]; c.name != nil && (first < 0 || string(c.name) < string(l.cursors[first].name)) {
+				first = k
+			}
+		}
+		if first < 0 {
+			return nil
+		}
+		if err := l.name(first); err != nil {
+			return err
+		}
+		name := l.cursors[first].name
+		for k := len(l.cursors) - 1; k >= first; k-- {
+			if c := &l.cursors[k]; c.name != nil && string(c.name) == string(name) {
+				if err := c.advance(); err != nil {
+					return pathError("readdir", l.dir.path, err)
+				}
+			}
+		}
+	}
+}
+
+// name hands on the name at which the cursor k of the topmost layer that has it stands.
+func (l *viewList) name(k int) error {
+	c, layer := &l.cursors[k], l.dir.in[k].layer
+	i, err := c.index.entry(c.slot)
+	if err != nil {
+		return pathError("readdir", l.dir.path, err)
+	}
+	if i.isWhiteout() {
+		return nil
+	}
+	name := string(c.name)
+	f := &viewFile{layer, i}
+	if i.isDir() && i.flags&flagImplied != 0 {
+		found, err := l.view.step(l.dir.in[k:], name)
+		if err != nil {
+			return pathError("readdir", l.dir.path, err)
+		}
+		f = face(found)
+	}
+	e, err := l.view.entry(name, f)
+	if err != nil {
+		return pathError("readdir", l.dir.path, err)
+	}
+	if i.mode&modeType == modeRegular {
+		if sums := l.view.layers[layer].sums; sums != nil {
+			if sum, ok := sums.get(i.slot); ok {
+				l.sum = sum
+				return l.fn(&e, &l.sum)
+			}
+		}
+	}
+	return l.fn(&e, nil)
+}
+
+// Load implements [Tree]: what an index says is at hand.
+func (v *View) Load(context.Context, string) error { return nil }

@@ -5,8 +5,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Open opens a regular file. The reader can also read by offset, as an io.ReaderAt.
@@ -98,11 +99,11 @@ func (r *contentReader) ReadAt(p []byte, off int64) (n int, err error) {
 // Close does nothing: the tar is the view's.
 func (r *contentReader) Close() error { return nil }
 
-// Digest is that of a regular file's content. It is remembered, beyond this view's life if the content is big.
-func (v *View) Digest(name string) (digest.Digest, error) {
+// Sum implements [Tree]. The digest is remembered, beyond this view's life if the content is big.
+func (v *View) Sum(name string) (sum filetree.Sum, err error) {
 	found, err := v.find(name)
 	if err != nil {
-		return "", pathError("digest", name, err)
+		return sum, pathError("digest", name, err)
 	}
 	f := &found[0]
 	var sums *sumsFile
@@ -111,26 +112,19 @@ func (v *View) Digest(name string) (digest.Digest, error) {
 	}
 	if sums != nil && f.mode&modeType == modeRegular {
 		if sum, ok := sums.get(f.slot); ok {
-			return digest.NewDigestFromBytes(digest.SHA256, sum[:]), nil
+			return sum, nil
 		}
 	}
 	r, err := v.open1(f)
 	if err != nil {
-		return "", pathError("digest", name, err)
+		return sum, pathError("digest", name, err)
 	}
 	h := sha256.New()
 	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, min(f.size+1, 256<<10))); err != nil {
-		return "", pathError("digest", name, err)
+		return sum, pathError("digest", name, err)
 	}
-	var sum [sha256.Size]byte
 	if h.Sum(sum[:0]); sums != nil {
 		sums.put(f.slot, sum, f.size)
 	}
-	return digest.NewDigestFromBytes(digest.SHA256, sum[:]), nil
-}
-
-// Resolve follows the links of name inside the root, the last one too if follow. ".." at the root stays there. The path
-// up to a missing component is resolved, the rest kept, with an error that is fs.ErrNotExist.
-func (v *View) Resolve(name string, follow bool) (string, error) {
-	return ResolveIn(v.Lstat, name, follow)
+	return sum, nil
 }

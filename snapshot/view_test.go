@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
@@ -9,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // commitOps commits a layer that is told in few words: "path/" is a directory, "-path" a whiteout, "path!" an opaque
@@ -67,7 +68,7 @@ func opsOf(t testing.TB, tree Tree) string {
 	var ops []string
 	var walk func(dir string)
 	walk = func(dir string) {
-		list, err := tree.ReadDir(dir)
+		list, err := filetree.ReadDir(tree, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +130,7 @@ func TestViewErrors(t *testing.T) {
 	v := opsView(t, openStore(t), []string{"d/", "d/f=text", "l->d"}, []string{"x=1"})
 	lstat := func(name string) error { _, err := v.Lstat(name); return err }
 	open := func(name string) error { _, err := v.Open(name); return err }
-	list := func(name string) error { _, err := v.ReadDir(name); return err }
+	list := func(name string) error { _, err := filetree.ReadDir(v, name); return err }
 	for _, test := range []struct {
 		what string
 		err  error
@@ -176,7 +177,7 @@ func TestViewResolve(t *testing.T) {
 		{"loop", true, "", unix.ELOOP},
 		{"rel/x", true, "", unix.ENOTDIR},
 	} {
-		got, err := v.Resolve(test.name, test.follow)
+		got, err := filetree.Resolve(v.Lstat, test.name, test.follow)
 		if !errors.Is(err, test.err) || test.want != "" && got != test.want {
 			t.Errorf("Resolve(%q, %v) = %q, %v; want %q, %v", test.name, test.follow, got, err, test.want, test.err)
 		}
@@ -203,7 +204,7 @@ func TestViewImplied(t *testing.T) {
 			t.Errorf("%s has mode %o, want %o (%v)", name, e.Mode&modePerm, want, err)
 		}
 	}
-	list, err := v.ReadDir(".")
+	list, err := filetree.ReadDir(v, ".")
 	if err != nil || len(list) != 1 || list[0].Mode&modePerm != 0o1777 {
 		t.Errorf("ReadDir says %v, %v", list, err)
 	}
@@ -258,13 +259,13 @@ func TestViewDigest(t *testing.T) {
 			t.Errorf("%s: digest known: %v", when, ok)
 		}
 		for name, content := range map[string]string{"a": text, "b": "", "c": text + text} {
-			if d, err := v.Digest(name); err != nil || d != digest.FromString(content) {
-				t.Errorf("%s: Digest(%s) = %s, %v", when, name, d, err)
+			if d, err := v.Sum(name); err != nil || d != sha256.Sum256([]byte(content)) {
+				t.Errorf("%s: Sum(%s) = %x, %v", when, name, d, err)
 			}
 		}
 		for name, want := range map[string]error{"d": unix.EISDIR, "l": unix.EINVAL, "x": fs.ErrNotExist, ".": unix.EISDIR} {
-			if _, err := v.Digest(name); !errors.Is(err, want) {
-				t.Errorf("%s: Digest(%s): %v, want %v", when, name, err, want)
+			if _, err := v.Sum(name); !errors.Is(err, want) {
+				t.Errorf("%s: Sum(%s): %v, want %v", when, name, err, want)
 			}
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/snapshot"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A listing describes a tree, a line a file, so that two can be compared: path, type and mode, owner, size or device,
@@ -54,7 +56,7 @@ func (l *listing) tree(tree snapshot.Tree, path string, e snapshot.Entry) error 
 	if e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
-	kids, err := tree.ReadDir(path)
+	kids, err := filetree.ReadDir(tree, path)
 	if err != nil {
 		return err
 	}
