@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
@@ -140,7 +141,7 @@ func (l *Layout) compressedPath(diffID digest.Digest, c Compression) string {
 }
 
 // remember writes a record. It is not synced: a torn one is not believed and costs a compression.
-func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Descriptor) error {
+func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Descriptor) (err error) {
 	r := compressedRecord{Format: compressFormat, DiffID: diffID, Blob: blob}
 	r.Sum = r.sum()
 	data, err := json.Marshal(r)
@@ -151,17 +152,18 @@ func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Desc
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := l.staging.Create()
+	f, err := durable.Create(path, 0o600)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
+		return err
 	}
 	if err := failpoint.At("image.remember.before-rename"); err != nil {
-		return errors.Join(err, f.Close())
+		return err
 	}
-	return errors.Join(os.Rename(f.Name(), path), f.Close())
+	return f.Replace()
 }
 
 // Compress makes sure that the layer's compressed form is in the store and describes it.

@@ -77,7 +77,7 @@ func (l *Layout) Fsck(ctx context.Context, o FsckOptions) ([]Problem, error) {
 	if err := c.compressed(); err != nil {
 		return nil, err
 	}
-	if err := l.withNames(c.index); err != nil {
+	if err := l.withNames(ctx, c.index); err != nil {
 		return nil, err
 	}
 	problems := make([]Problem, 0, len(c.problems))
@@ -283,7 +283,7 @@ func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(cont
 		}
 		dropped = append(dropped, n)
 	}
-	return dropped, l.withNames(l.writeIndex)
+	return dropped, l.withNames(ctx, l.writeIndex)
 }
 
 // repairRecord writes a damaged record anew from what index.json says, or removes it.
@@ -296,7 +296,7 @@ func (l *Layout) repairRecord(ctx context.Context, path string) error {
 	if json.Unmarshal(data, &x) != nil {
 		x.Manifests = nil
 	}
-	return l.withNames(func() error {
+	return l.withNames(ctx, func() error {
 		for _, d := range x.Manifests {
 			r, err := ParseReference(d.Annotations[ocispec.AnnotationRefName])
 			if err != nil {

@@ -7,10 +7,11 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"syscall"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // index.json tells other tools what names/ says. It is derived: whoever changes a record first leaves a mark, made
@@ -28,14 +29,12 @@ func (l *Layout) markStale() error {
 // refreshIndex writes index.json anew unless somebody is just about to. It is for other tools, so that failing, as on a
 // full disk, may not keep us from working.
 func (l *Layout) refreshIndex() {
-	dir, err := os.Open(l.names())
+	lock, err := flock.TryLockDir(l.names(), flock.Exclusive)
 	if err != nil {
 		return
 	}
-	defer dir.Close()
-	if flock(dir, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-		_ = l.writeIndex()
-	}
+	_ = l.writeIndex()
+	_ = lock.Close()
 }
 
 // writeIndex derives index.json from the records. The caller holds the lock of names/.

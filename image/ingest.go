@@ -5,61 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
-// lockDir takes the exclusive flock of a directory if nobody has it, and makes sure that it is still there afterwards.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if _, err := os.Lstat(dir); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// flock locks an open file; EWOULDBLOCK means that another has it.
-func flock(f *os.File, how int) error {
-	for {
-		err := syscall.Flock(int(f.Fd()), how)
-		if err == nil {
-			return nil
-		}
-		if err != syscall.EINTR {
-			return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
-		}
-	}
-}
-
 // Sweep removes the staging directories of dead processes.
-func (s *Staging) Sweep() error {
-	entries, err := os.ReadDir(s.ingest())
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	for _, e := range entries {
-		dir := filepath.Join(s.ingest(), e.Name())
-		lock, err := lockDir(dir)
-		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
-			continue // alive, or swept by another
-		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(os.RemoveAll(dir), lock.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (s *Staging) Sweep() error { return flock.Sweep(s.ingest(), "", os.RemoveAll) }
 
 // Adopt stages the file for final that another living process has staged and not yet published. It tells whether the
 // file is now there, staged or at its place.
@@ -79,7 +30,7 @@ func (s *Staging) Adopt(final string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if _, err := os.Lstat(theirs); err != nil || !alive(dir) {
+		if _, err := os.Lstat(theirs); err != nil || !flock.Held(dir) {
 			continue // what a dead process left may have been torn by a power cut
 		}
 		if err := s.open(); err != nil {
@@ -93,14 +44,4 @@ func (s *Staging) Adopt(final string) (bool, error) {
 	}
 	_, err = os.Lstat(final)
 	return err == nil, nil
-}
-
-func alive(dir string) bool {
-	f, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	err = flock(f, syscall.LOCK_SH|syscall.LOCK_NB)
-	f.Close()
-	return errors.Is(err, syscall.EWOULDBLOCK)
 }

@@ -57,7 +57,7 @@ func (l *Layout) create() error {
 		}
 	}
 	if _, err := os.Lstat(l.index()); errors.Is(err, fs.ErrNotExist) {
-		if err := l.withNames(l.writeIndex); err != nil {
+		if err := l.withNames(context.Background(), l.writeIndex); err != nil {
 			return err
 		}
 	}

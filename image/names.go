@@ -13,12 +13,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // Named is a record of a name (zero Reference: an image without one).
@@ -98,15 +99,12 @@ func parseRecord(file string, data []byte) (n Named, err error) {
 }
 
 // withNames does something while no other process changes names.
-func (l *Layout) withNames(do func() error) error {
-	dir, err := os.Open(l.names())
+func (l *Layout) withNames(ctx context.Context, do func() error) (err error) {
+	lock, err := flock.LockDir(ctx, l.names(), flock.Exclusive)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	if err := flock(dir, syscall.LOCK_EX); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	return do()
 }
 
@@ -264,10 +262,10 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 		}
 	}
 	// A blob that was here already may have been renamed to its place by somebody who died before he made that durable.
-	if err := syncDir(l.blobs()); err != nil {
+	if err := durable.SyncDir(l.blobs()); err != nil {
 		return err
 	}
-	return l.withNames(func() error { return l.tag(path, n) })
+	return l.withNames(ctx, func() error { return l.tag(path, n) })
 }
 
 func same(path string, n Named) bool {
@@ -327,9 +325,9 @@ func (l *Layout) writeRecord(path string, n Named) error {
 
 // Untag removes a name; the image stays, nameless, until pruned or removed by [Layout.Remove]. fs.ErrNotExist if there is
 // no such name.
-func (l *Layout) Untag(_ context.Context, r Reference) error {
+func (l *Layout) Untag(ctx context.Context, r Reference) error {
 	path := l.recordPath(r, "")
-	return l.withNames(func() error {
+	return l.withNames(ctx, func() error {
 		n, err := readRecord(path)
 		if errors.Is(err, fs.ErrNotExist) || r == (Reference{}) {
 			return fmt.Errorf("image %s is not in the store: %w", r, fs.ErrNotExist)
@@ -341,7 +339,7 @@ func (l *Layout) Untag(_ context.Context, r Reference) error {
 		}
 		return l.dropRecords(func() error {
 			if !damaged && holders(all, n.Descriptor.Digest) == 1 {
-				return os.Rename(path, l.recordPath(Reference{}, n.Descriptor.Digest))
+				return durable.Move(path, l.recordPath(Reference{}, n.Descriptor.Digest))
 			}
 			return os.Remove(path)
 		})
@@ -349,8 +347,8 @@ func (l *Layout) Untag(_ context.Context, r Reference) error {
 }
 
 // Remove removes every record, with a name or without, of the image whose manifest is d. Its blobs stay until Prune.
-func (l *Layout) Remove(_ context.Context, d digest.Digest) error {
-	return l.withNames(func() error {
+func (l *Layout) Remove(ctx context.Context, d digest.Digest) error {
+	return l.withNames(ctx, func() error {
 		all, _, err := l.records()
 		if err != nil {
 			return err
@@ -386,7 +384,7 @@ func (l *Layout) dropRecords(drop func() error) error {
 	if err := failpoint.At("image.untag.after-remove"); err != nil {
 		return err
 	}
-	if err := syncDir(l.names()); err != nil {
+	if err := durable.SyncDir(l.names()); err != nil {
 		return err
 	}
 	if err := l.writeIndex(); err != nil && !isFull(err) {

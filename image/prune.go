@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
@@ -60,7 +61,7 @@ func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error
 		}
 	}
 	if len(p.Images) > 0 {
-		if err := l.withNames(func() error { return l.dropRecords(func() error { return l.removeNameless(p.Images) }) }); err != nil {
+		if err := l.withNames(ctx, func() error { return l.dropRecords(func() error { return l.removeNameless(p.Images) }) }); err != nil {
 			return p, err
 		}
 	}
@@ -185,7 +186,7 @@ func (t *trash) put(path string) error {
 		t.made = true
 	}
 	t.next++
-	err := os.Rename(path, filepath.Join(t.dir, fmt.Sprint(t.next)))
+	err := durable.Move(path, filepath.Join(t.dir, fmt.Sprint(t.next)))
 	if isFull(err) {
 		return os.RemoveAll(path)
 	}

@@ -2,8 +2,6 @@ package image
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +11,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // A Staging holds files that are written but not yet durable. Publish makes all of them durable with one syncfs(2) and
@@ -66,23 +65,12 @@ func (s *Staging) open() error {
 	if err := s.Sweep(); err != nil {
 		return err
 	}
-	for {
-		var name [8]byte
-		rand.Read(name[:])
-		dir := filepath.Join(s.ingest(), hex.EncodeToString(name[:]))
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-		lock, err := lockDir(dir)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EWOULDBLOCK) {
-			continue // somebody came between mkdir and flock, and took it for a dead one or asks whether it is
-		}
-		if err != nil {
-			return err
-		}
-		s.lock, s.dir = lock, dir
-		return nil
+	lock, err := flock.NewDir(s.ingest(), "")
+	if err != nil {
+		return err
 	}
+	s.lock, s.dir = lock, lock.Name()
+	return nil
 }
 
 // Create begins a file, open for reading and writing, mode 0600. Close without Commit discards it.
@@ -167,7 +155,7 @@ func (s *Staging) Publish(ctx context.Context) error {
 		return err
 	}
 	// The descriptor was opened before the files were written, so the kernel reports every write error since.
-	if s.lost = syncfs(s.lock); s.lost != nil {
+	if s.lost = durable.SyncFS(s.lock); s.lost != nil {
 		return s.lost
 	}
 	if err := failpoint.At("image.publish.before-rename"); err != nil {
@@ -181,7 +169,7 @@ func (s *Staging) Publish(ctx context.Context) error {
 		return err
 	}
 	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return err
 		}
 	}
@@ -197,7 +185,7 @@ func (s *Staging) rename(finals []string) (map[string]bool, error) {
 		if err := makeDirs(filepath.Dir(final), dirs); err != nil {
 			return nil, err
 		}
-		if err := os.Rename(s.files[final], final); err != nil {
+		if err := durable.Move(s.files[final], final); err != nil {
 			return nil, err
 		}
 		delete(s.files, final)
@@ -291,7 +279,7 @@ func (f *StagedFile) Commit(final string) error {
 	if err := f.File.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), ours); err != nil {
+	if err := durable.Move(f.Name(), ours); err != nil {
 		return err
 	}
 	f.done = true

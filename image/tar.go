@@ -10,11 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
 const (
@@ -36,7 +36,7 @@ func (l *Layout) OpenTar(ctx context.Context, layer Layer) (*os.File, error) {
 	}
 	defer blob.Close()
 	// The lock is on the blob itself: every process that could do the work has it open, and no lock file is left behind.
-	if err := waitFlock(ctx, blob); err != nil {
+	if err := flock.Wait(ctx, blob, flock.Exclusive); err != nil {
 		return nil, err
 	}
 	if ok, err := l.staging.Adopt(l.BlobPath(layer.DiffID)); err != nil || ok {
@@ -49,22 +49,6 @@ func (l *Layout) OpenTar(ctx context.Context, layer Layer) (*os.File, error) {
 		return nil, fmt.Errorf("layer %s: %w", layer.Blob.Digest, err)
 	}
 	return l.OpenBlob(layer.DiffID)
-}
-
-// waitFlock takes an exclusive flock, which is given up when f is closed. It asks again and again, because a flock that
-// blocks cannot be cancelled.
-func waitFlock(ctx context.Context, f *os.File) error {
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(wait):
-		}
-	}
 }
 
 // An adopter is a reader that has verified what it gave, once that has been read to its end, and has it in a file that it

@@ -16,6 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
 func gzipped(data []byte) []byte {
@@ -174,7 +176,7 @@ func TestOpenTarCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if err := waitFlock(t.Context(), other); err != nil {
+	if err := flock.Try(other, flock.Exclusive); err != nil {
 		t.Fatal(err)
 	}
 	why := errors.New("enough")

@@ -238,7 +238,7 @@ func (k *kit) litter(when string) {
 			k.t.Errorf("after %s: left in the store: %s", when, left)
 		}
 	}
-	for _, pattern := range []string{".*", "*/.new-*", "*/.index-*", "*/.stale"} {
+	for _, pattern := range []string{".*", "*/.tmp-*", "*/.new-*", "*/.index-*", "*/.stale"} {
 		if left, _ := filepath.Glob(filepath.Join(k.root, pattern)); len(left) > 0 {
 			k.t.Errorf("after %s: left in the store: %s", when, left)
 		}
