@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A Credential is what a registry knows a user by. Its String is safe to show.
@@ -77,18 +79,18 @@ func (a *authorizer) credential(ctx context.Context, repo string) (Credential, e
 }
 
 // header is the Authorization of a request, "" before the registry has asked for one.
-func (a *authorizer) header(ctx context.Context, req *request) (string, error) {
+func (a *authorizer) header(ctx context.Context, to access) (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch a.scheme {
 	case "basic":
-		return a.basic(ctx, req.repo)
+		return a.basic(ctx, to.repo)
 	case "bearer":
-		key := tokenKey(req)
+		key := to.key()
 		if t := a.tokens[key]; t.fresh() {
 			return "Bearer " + t.value, nil
 		}
-		t, err := a.ask(ctx, req)
+		t, err := a.ask(ctx, to)
 		if err != nil {
 			return "", err
 		}
@@ -98,23 +100,24 @@ func (a *authorizer) header(ctx context.Context, req *request) (string, error) {
 	return "", nil
 }
 
-func tokenKey(req *request) string {
-	scopes := slices.Clone(req.scopes)
+// key names an access among others.
+func (to access) key() string {
+	scopes := slices.Clone(to.scopes)
 	slices.Sort(scopes)
-	return req.repo + " " + strings.Join(scopes, " ")
+	return to.repo + " " + strings.Join(scopes, " ")
 }
 
-// challenged takes in a refusal of a request that had the given Authorization, and tells whether to try again.
-func (a *authorizer) challenged(ctx context.Context, req *request, refused string, h http.Header) (bool, error) {
+// challenged takes in a refusal of a request that had the given Authorization, and reports whether to try again.
+func (a *authorizer) challenged(ctx context.Context, to access, refused string, h http.Header) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, c := range parseChallenges(h.Values("WWW-Authenticate")) {
 		switch c.scheme {
 		case "bearer":
-			return true, a.useBearer(req, refused, c)
+			return true, a.useBearer(to, refused, c)
 		case "basic":
 			a.scheme = "basic"
-			header, err := a.basic(ctx, req.repo)
+			header, err := a.basic(ctx, to.repo)
 			return header != "" && header != refused, err
 		}
 	}
@@ -146,29 +149,29 @@ func basicAuth(c Credential) string {
 }
 
 // useBearer remembers where tokens are had; the next header asks there. A token that was just refused is forgotten.
-func (a *authorizer) useBearer(req *request, refused string, c challenge) error {
+func (a *authorizer) useBearer(to access, refused string, c challenge) error {
 	realm, err := url.Parse(c.params["realm"])
 	if err != nil || realm.Host == "" {
-		return fmt.Errorf("%s: %w: its challenge names no token service", a.origin.name, errRefused)
+		return fmt.Errorf("%s: %w: its challenge names no token service", a.origin.name, web.ErrRefused)
 	}
 	home := &url.URL{Scheme: a.origin.currentScheme(), Host: a.origin.host}
-	if err := a.origin.allowURL(home, realm); err != nil {
+	if err := a.origin.client.Allow(home, realm); err != nil {
 		return err
 	}
 	a.scheme, a.realm, a.service = "bearer", realm, c.params["service"]
-	key := tokenKey(req)
+	key := to.key()
 	if refused == "Bearer "+a.tokens[key].value {
 		delete(a.tokens, key)
 	}
 	for _, s := range strings.Fields(c.params["scope"]) {
-		if !covered(s, req.scopes) && !slices.Contains(a.extra[key], s) && len(a.extra[key]) < 10 {
+		if !covered(s, to.scopes) && !slices.Contains(a.extra[key], s) && len(a.extra[key]) < 10 {
 			a.extra[key] = append(a.extra[key], s)
 		}
 	}
 	return nil
 }
 
-// covered tells whether a scope such as repository:x:pull is part of a wider one that is asked for anyway.
+// covered reports whether a scope such as repository:x:pull is part of a wider one that is asked for anyway.
 func covered(scope string, wider []string) bool {
 	if slices.Contains(wider, scope) {
 		return true
@@ -190,17 +193,17 @@ func covered(scope string, wider []string) bool {
 	return false
 }
 
-// trusted tells whether the realm may see the registry's credentials: it is the registry itself, or a place that the
+// trusted reports whether the realm may see the registry's credentials: it is the registry itself, or a place that the
 // registry has declared and that nobody on the way can be in the stead of.
 func (a *authorizer) trusted() error {
 	if a.origin.owns(a.realm) || a.realm.Scheme == "https" {
 		return nil
 	}
 	return fmt.Errorf("%s wants its password sent to %s://%s, another place without https, which is %w",
-		a.origin.name, a.realm.Scheme, a.realm.Host, errRefused)
+		a.origin.name, a.realm.Scheme, a.realm.Host, web.ErrRefused)
 }
 
-var errNoToken = fmt.Errorf("the answer of the token service, which has no token, is %w", errRefused)
+var errNoToken = fmt.Errorf("the answer of the token service, which has no token, is %w", web.ErrRefused)
 
 // parseChallenges reads WWW-Authenticate headers (RFC 9110, 11.6.1). What it cannot read it leaves out.
 func parseChallenges(headers []string) []challenge {

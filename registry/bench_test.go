@@ -134,7 +134,7 @@ func BenchmarkPush(b *testing.B) {
 
 func pushBench(b *testing.B, l *image.Layout, img *image.Image, ref image.Reference, algorithm string) {
 	b.Helper()
-	repo, err := registry.Connect(ref, registry.Options{})
+	repo, err := registry.NewClient(registry.Options{}).Connect(ref)
 	if err != nil {
 		b.Fatal(err)
 	}

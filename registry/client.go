@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"sync"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // Options say how registries are spoken to. The zero value is right for people.
@@ -20,33 +19,8 @@ type Options struct {
 	Credential *Credential     // of the registry that is connected to first, instead of the configured one; of no other
 	Insecure   bool            // allow http, and TLS without verification
 	UserAgent  string          // "" is forge
-	Limits     Limits          // zero fields have the defaults
+	Limits     web.Limits      // zero fields have the defaults
 	Retrying   func(err error) // told, by any goroutine, of what went wrong before each new try; may be nil
-}
-
-// Limits say when to lose patience. Zero fields have the default.
-type Limits struct {
-	Headers time.Duration // from the end of a request to its answer: 30 s
-	Idle    time.Duration // without 16 KiB moving in a body: 60 s
-	GiveUp  time.Duration // without progress, over all tries of a request; no try begins after it: 110 s
-	Backoff time.Duration // before the second try, doubling from there, ± 50 %: 300 ms
-	Tries   int           // of a request without progress: 6
-}
-
-func (l Limits) orDefaults() Limits {
-	or := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
-	or(&l.Headers, 30*time.Second)
-	or(&l.Idle, 60*time.Second)
-	or(&l.GiveUp, 110*time.Second)
-	or(&l.Backoff, 300*time.Millisecond)
-	if l.Tries <= 0 {
-		l.Tries = 6
-	}
-	return l
 }
 
 // A Client holds what repositories share: connections, tokens, configuration. Safe for concurrent use.
@@ -61,7 +35,7 @@ type Client struct {
 
 // NewClient returns a client. It does nothing yet: files are read and connections made when a registry is asked.
 func NewClient(opts Options) *Client {
-	opts.Limits = opts.Limits.orDefaults()
+	opts.Limits = opts.Limits.OrDefaults()
 	if opts.UserAgent == "" {
 		opts.UserAgent = "forge"
 	}
@@ -79,10 +53,11 @@ func NewClient(opts Options) *Client {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var errs []error
 	for _, o := range c.origins {
-		o.closeIdle()
+		errs = append(errs, o.client.Close())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Connect returns the repository that ref names, on its registry and that one's mirrors. It reads configuration and asks
@@ -110,11 +85,6 @@ func (c *Client) Connect(ref image.Reference) (*Repository, error) {
 	return r, nil
 }
 
-// Connect returns the repository that ref names; see [Client.Connect].
-func Connect(ref image.Reference, opts Options) (*Repository, error) {
-	return NewClient(opts).Connect(ref)
-}
-
 // origin returns what is known of the registry at p, of which there is one for all repositories.
 func (c *Client) origin(conf *Config, p place) (*origin, error) {
 	c.mu.Lock()
@@ -129,14 +99,14 @@ func (c *Client) origin(conf *Config, p place) (*origin, error) {
 		limits.Tries, limits.GiveUp = min(limits.Tries, 2), limits.GiveUp/4
 	}
 	o := &origin{
-		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits,
-		userAgent: c.opts.UserAgent, retrying: c.opts.Retrying, conf: conf,
+		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, retrying: c.opts.Retrying, conf: conf,
 	}
 	o.auth = newAuthorizer(o, c.given(p))
-	if !insecure && !isLoopbackName(o.host) {
+	if !insecure && !web.IsLoopbackName(o.host) {
 		o.scheme = "https" // without asking
 	}
-	if err := o.dialers(); err != nil {
+	var err error
+	if o.client, err = o.newClient(c.opts.UserAgent); err != nil {
 		return nil, err
 	}
 	c.origins[key] = o
@@ -196,11 +166,4 @@ func (c *Client) Search(ctx context.Context, name string) (*Repository, ocispec.
 		}
 	}
 	return nil, ocispec.Descriptor{}, failed
-}
-
-func hostOnly(hostport string) string {
-	if i := strings.LastIndexByte(hostport, ':'); i > strings.LastIndexByte(hostport, ']') {
-		hostport = hostport[:i]
-	}
-	return strings.Trim(hostport, "[]")
 }

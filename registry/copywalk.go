@@ -14,14 +14,14 @@ import (
 
 // walk notes what d needs, and returns what will stand for it.
 func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
-	if depth > image.MaxIndexDepth {
-		return d, fmt.Errorf("%s: indexes are nested more than %d deep", d.Digest, image.MaxIndexDepth)
+	if depth > maxDepth {
+		return d, fmt.Errorf("%s: indexes are nested more than %d deep", d.Digest, maxDepth)
 	}
-	raw, err := image.ReadSmall(ctx, c.src, d)
+	raw, err := readDocument(ctx, c.src, d)
 	if err != nil {
-		return d, fmt.Errorf("%s: %w", image.Noun(d.MediaType), err)
+		return d, fmt.Errorf("%s: %w", noun(d.MediaType), err)
 	}
-	doc, err := image.ParseDocument(raw, d.MediaType)
+	doc, err := parseDocument(d.MediaType, raw)
 	if err != nil {
 		return d, fmt.Errorf("%s: %w", d.Digest, err)
 	}
@@ -42,7 +42,7 @@ func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (oci
 }
 
 // walkIndex follows the selected images. Its raw is nil if a single one of them stands for the index.
-func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *image.Document, raw []byte, depth int) (ocispec.Descriptor, []byte, error) {
+func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *document, raw []byte, depth int) (ocispec.Descriptor, []byte, error) {
 	chosen, err := c.choose(d, doc)
 	if err != nil {
 		return d, nil, err
@@ -66,19 +66,18 @@ func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *image
 	case len(c.opts.Platforms) == 1:
 		return chosen[0], nil, nil
 	}
-	raw, d, err = image.NewIndex(chosen, doc.Annotations)
-	return d, raw, err
+	return newIndex(chosen, doc.Annotations)
 }
 
 // choose lists the images of an index that are wanted.
-func (c *copier) choose(d ocispec.Descriptor, doc *image.Document) ([]ocispec.Descriptor, error) {
+func (c *copier) choose(d ocispec.Descriptor, doc *document) ([]ocispec.Descriptor, error) {
 	if c.opts.Platforms == nil {
-		return append([]ocispec.Descriptor(nil), doc.Manifests...), nil
+		return append([]ocispec.Descriptor(nil), *doc.Manifests...), nil
 	}
 	var chosen []ocispec.Descriptor
 	had := map[digest.Digest]bool{}
 	for i := range c.opts.Platforms {
-		one, err := image.SelectPlatform(ocispec.Index{Manifests: doc.Manifests}, &c.opts.Platforms[i])
+		one, err := image.SelectPlatform(ocispec.Index{Manifests: *doc.Manifests}, &c.opts.Platforms[i])
 		if err != nil {
 			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
 		}
@@ -91,10 +90,10 @@ func (c *copier) choose(d ocispec.Descriptor, doc *image.Document) ([]ocispec.De
 }
 
 // walkManifest notes the blobs of an image or an artifact.
-func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *image.Document) error {
+func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *document) error {
 	_, sink := c.dst.(LayerSink)
-	sink = sink && image.IsConfig(doc.Config.MediaType) && len(doc.Layers) > 0
-	config := blobCopy{d: doc.Config}
+	sink = sink && isConfig(doc.Config.MediaType) && len(doc.layers()) > 0
+	config := blobCopy{d: *doc.Config}
 	var diffIDs []digest.Digest
 	if sink {
 		var err error
@@ -103,7 +102,7 @@ func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *im
 		}
 	}
 	c.note(config)
-	for i, l := range doc.Layers {
+	for i, l := range doc.layers() {
 		if image.IsForeign(l.MediaType) {
 			return fmt.Errorf("layer %s %w", l.Digest, errForeign)
 		}
@@ -129,8 +128,8 @@ func (c *copier) note(b blobCopy) {
 }
 
 // readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.
-func (c *copier) readConfig(ctx context.Context, doc *image.Document) ([]byte, []digest.Digest, error) {
-	d := doc.Config
+func (c *copier) readConfig(ctx context.Context, doc *document) ([]byte, []digest.Digest, error) {
+	d := *doc.Config
 	release, err := c.awaitClaim(ctx, d)
 	if err != nil {
 		return nil, nil, err
@@ -139,7 +138,7 @@ func (c *copier) readConfig(ctx context.Context, doc *image.Document) ([]byte, [
 	if err = errors.Join(err, release(true)); err != nil {
 		return nil, nil, fmt.Errorf("configuration: %w", err)
 	}
-	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: d, Layers: doc.Layers})
+	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: d, Layers: doc.layers()})
 	if err != nil {
 		return nil, nil, fmt.Errorf("configuration %s: %w", d.Digest, err)
 	}
@@ -152,9 +151,9 @@ func (c *copier) configBytes(ctx context.Context, d ocispec.Descriptor) ([]byte,
 		return nil, err
 	}
 	if f, ok := c.dst.(Fetcher); ok && have {
-		return image.ReadSmall(ctx, f, d)
+		return readDocument(ctx, f, d)
 	}
-	raw, err := image.ReadSmall(ctx, c.src, d)
+	raw, err := readDocument(ctx, c.src, d)
 	if err != nil || have || c.opts.Partial == nil {
 		return raw, err
 	}

@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -64,7 +65,7 @@ func openLayout(t testing.TB, root string) *image.Layout {
 func pullTo(ctx context.Context, t testing.TB, root string, ref image.Reference, adopt bool) error {
 	t.Helper()
 	l := openLayout(t, root)
-	repo, err := registry.Connect(ref, registry.Options{Limits: registry.Limits{GiveUp: time.Minute}})
+	repo, err := registry.NewClient(registry.Options{Limits: web.Limits{GiveUp: time.Minute}}).Connect(ref)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,13 @@
 package registry
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"strings"
 )
@@ -127,4 +129,24 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)))
+}
+
+// hintFor is what may help against an error of the connection.
+func hintFor(err error, name string) string {
+	var (
+		dns  *net.DNSError
+		cert *tls.CertificateVerificationError
+		op   *net.OpError
+	)
+	switch {
+	case errors.As(err, &cert):
+		return "; put the certificate of its authority in /etc/docker/certs.d/" + name + "/ca.crt"
+	case errors.As(err, &dns):
+		return "; check the name and the network"
+	case errors.Is(err, errPlain):
+		return "; if it is yours, mark it insecure in registries.conf"
+	case errors.As(err, &op) && op.Op == "dial":
+		return "; is the registry running?"
+	}
+	return ""
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -85,8 +86,8 @@ func TestPullRefuses(t *testing.T) {
 		"429 for ever":           {fault{Path: "/manifests/", Do: registrytest.Busy("600")}, "too many requests"},
 		"cut for ever":           {fault{Path: "/blobs/", Do: registrytest.Cut(10)}, "broke off after"},
 		"silence":                {fault{Path: "/manifests/", Do: registrytest.Silence()}, "does not answer"},
-		"dripping blob":          {fault{Path: "/blobs/", Do: registrytest.Drip(10 * time.Millisecond)}, "sends nothing more"},
-		"dripping manifest":      {fault{Path: "/manifests/", Do: registrytest.Drip(20 * time.Millisecond)}, "sends nothing more"},
+		"dripping blob":          {fault{Path: "/blobs/", Do: registrytest.Drip(10 * time.Millisecond)}, "too slow"},
+		"dripping manifest":      {fault{Path: "/manifests/", Do: registrytest.Drip(20 * time.Millisecond)}, "too slow"},
 		"flipped bit in blob":    {fault{Path: "/blobs/", Do: registrytest.Flip()}, "content"},
 		"flipped bit, manifest":  {fault{Method: "GET", Path: "/manifests/", Do: registrytest.Flip()}, "manifest"},
 		"endless blob":           {fault{Path: "/blobs/", Do: registrytest.Endless()}, "longer"},
@@ -95,8 +96,8 @@ func TestPullRefuses(t *testing.T) {
 		"schema 1":               {fault{Path: "/manifests/", Do: registrytest.Answer(schema1, []byte(`{"schemaVersion":1,"fsLayers":[]}`))}, "schema 1"},
 		"schema 1 as JSON":       {fault{Path: "/manifests/", Do: registrytest.Answer("application/json", []byte(`{"schemaVersion":1,"fsLayers":[]}`))}, "schema 1"},
 		"huge manifest":          {fault{Path: "/manifests/", Do: registrytest.Answer(ocispec.MediaTypeImageManifest, huge)}, "4 MiB"},
-		"image and index":        {fault{Path: "/manifests/", Do: registrytest.Answer(ocispec.MediaTypeImageManifest, both)}, "both layers and manifests"},
-		"type disagrees":         {fault{Path: "/manifests/", Do: registrytest.Header("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")}, "came as"},
+		"image and index":        {fault{Path: "/manifests/", Do: registrytest.Answer(ocispec.MediaTypeImageManifest, both)}, "at once"},
+		"type disagrees":         {fault{Path: "/manifests/", Do: registrytest.Header("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")}, "was served as"},
 		"HTML":                   {fault{Path: "/manifests/", Do: registrytest.Answer("text/html", []byte("<html>"))}, "not"},
 		"404":                    {fault{Path: "/manifests/", Do: registrytest.Status(404)}, "not found"},
 		"403":                    {fault{Path: "/manifests/", Do: registrytest.Status(403)}, "denied"},
@@ -267,7 +268,7 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
 	start := time.Now()
-	repo := connect(t, ref, registry.Options{Limits: registry.Limits{GiveUp: time.Minute}})
+	repo := connect(t, ref, registry.Options{Limits: web.Limits{GiveUp: time.Minute}})
 	_, err := pull(ctx, repo, registry.CopyOptions{})
 	if !errors.Is(err, context.Canceled) || time.Since(start) > 2*time.Second {
 		t.Errorf("cancelled pull = %v after %s", err, time.Since(start))

@@ -12,13 +12,13 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // FetchAt opens a blob from offset on. The reader gives all of the rest, over as many requests as it takes, or fails. It
 // checks the blob's size; the digest is for the caller to check, who has the first part.
 func (r *Repository) FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	if err := image.CheckDescriptor(d); err != nil {
+	if err := checkDescriptor(d); err != nil {
 		return nil, err
 	}
 	if offset < 0 || offset > d.Size {
@@ -28,7 +28,7 @@ func (r *Repository) FetchAt(ctx context.Context, d ocispec.Descriptor, offset i
 	err := r.try(ctx, true, func(e *endpoint) error {
 		br = &blobReader{
 			ctx: ctx, end: e, d: d, offset: offset, ranges: true,
-			budget: newBudget(e.origin.limits, e.origin.retrying),
+			budget: web.NewBudget(e.origin.limits, e.origin.retrying),
 		}
 		return br.open()
 	})
@@ -44,9 +44,9 @@ type blobReader struct {
 	end    *endpoint
 	d      ocispec.Descriptor
 	offset int64 // of the next byte
-	budget *budget
+	budget *web.Budget
 	body   io.ReadCloser // nil between requests
-	mark   int64         // offset at the last failure
+	mark   int64         // offset at the last failure that counted as progress
 	ranges bool          // until the registry gives a false one
 	moved  time.Time     // when bytes last came
 }
@@ -69,14 +69,14 @@ func (b *blobReader) open() error {
 }
 
 func (b *blobReader) failed(err error) error {
-	if b.ctx.Err() != nil || !retryable(err) {
+	if b.ctx.Err() != nil || !web.Retryable(err) {
 		return err
 	}
-	if b.offset-b.mark >= progressBytes {
-		b.budget.progress(b.moved)
+	if b.offset-b.mark >= web.ProgressBytes {
+		b.budget.Progress(b.moved)
+		b.mark = b.offset
 	}
-	b.mark = b.offset
-	return b.budget.wait(b.ctx, err)
+	return b.budget.Wait(b.ctx, err)
 }
 
 func (b *blobReader) request() error {
@@ -85,15 +85,15 @@ func (b *blobReader) request() error {
 		return nil
 	}
 	req := &request{
-		method: http.MethodGet, path: b.end.url("blobs", b.d.Digest.String()), repo: b.end.path, scopes: b.end.pull(),
-		name: b.name(), want: []int{http.StatusOK}, once: true, budget: b.budget, header: http.Header{},
+		method: http.MethodGet, path: b.end.url("blobs", b.d.Digest.String()), access: b.end.pull(),
+		name: b.name(), want: []int{http.StatusOK}, header: http.Header{},
 	}
 	ranged := b.offset > 0 && b.ranges
 	if ranged {
 		req.header.Set("Range", fmt.Sprintf("bytes=%d-", b.offset))
 		req.want = []int{http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
 	}
-	resp, err := b.end.origin.do(b.ctx, req)
+	resp, err := b.end.origin.once(b.ctx, req, b.budget)
 	if err != nil {
 		return err
 	}
@@ -117,18 +117,18 @@ func (b *blobReader) accept(resp *http.Response) (io.ReadCloser, error) {
 		open := fmt.Sprintf("bytes %d-%d/*", b.offset, b.d.Size-1)
 		if got := strings.TrimSpace(resp.Header.Get("Content-Range")); got != want && got != open {
 			b.ranges = false
-			return nil, &connError{fmt.Errorf("%s: registry answers with a false range %q, want %q", b.name(), clip(got), want)}
+			return nil, &web.ConnError{Err: fmt.Errorf("%s: registry answers with a false range %q, want %q", b.name(), clip(got), want)}
 		}
 		return resp.Body, nil
 	case http.StatusRequestedRangeNotSatisfiable:
 		b.ranges = false
-		return nil, &connError{fmt.Errorf("%s: registry denies a range of it", b.name())}
+		return nil, &web.ConnError{Err: fmt.Errorf("%s: registry denies a range of it", b.name())}
 	}
 	if n := resp.ContentLength; n >= 0 && n != b.d.Size {
 		return nil, fmt.Errorf("%s: has %d bytes and its manifest says %d", b.name(), n, b.d.Size)
 	}
 	if _, err := io.CopyN(io.Discard, resp.Body, b.offset); err != nil {
-		return nil, &connError{fmt.Errorf("%s: %w", b.name(), noEOF(err))}
+		return nil, &web.ConnError{Err: fmt.Errorf("%s: %w", b.name(), noEOF(err))}
 	}
 	return resp.Body, nil
 }
@@ -177,7 +177,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 func (b *blobReader) again(err error) error {
 	b.body.Close()
 	b.body = nil
-	err = &connError{fmt.Errorf("%s: broke off after %s of %d bytes: %w", b.name(), strconv.FormatInt(b.offset, 10), b.d.Size, noEOF(err))}
+	err = &web.ConnError{Err: fmt.Errorf("%s: broke off after %s of %d bytes: %w", b.name(), strconv.FormatInt(b.offset, 10), b.d.Size, noEOF(err))}
 	return b.failed(err)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -38,7 +39,7 @@ func FuzzAnswer(f *testing.F) {
 		answers <- answer
 		defer func() { <-answers }()
 		ref := registrytest.Ref(t, l.Addr().String()+"/app:1")
-		repo := connect(t, ref, registry.Options{Limits: registry.Limits{
+		repo := connect(t, ref, registry.Options{Limits: web.Limits{
 			Headers: 50 * time.Millisecond, Idle: 50 * time.Millisecond, GiveUp: 100 * time.Millisecond, Backoff: time.Microsecond, Tries: 2,
 		}})
 		_, _ = repo.Resolve(t.Context(), ref)

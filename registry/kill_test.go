@@ -120,7 +120,7 @@ func TestKillServer(t *testing.T) {
 		d := src.AddImage(t, uint64(i), amd64, false, 1<<20, 500_000, 10)
 		done := make(chan error, 1)
 		go func() {
-			repo, err := registry.Connect(ref, registry.Options{Limits: quick})
+			repo, err := registry.NewClient(registry.Options{Limits: quick}).Connect(ref)
 			if err == nil {
 				_, err = registry.Copy(context.Background(), repo, src, d, registry.CopyOptions{Name: ref})
 			}

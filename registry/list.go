@@ -65,7 +65,7 @@ func (r *Repository) pages(ctx context.Context, what string, page func(http.Head
 
 func (r *Repository) page(ctx context.Context, e *endpoint, path string) (http.Header, []byte, error) {
 	resp, err := e.origin.do(ctx, &request{
-		method: http.MethodGet, path: path, repo: e.path, scopes: e.pull(), name: r.Name(), want: []int{http.StatusOK},
+		method: http.MethodGet, path: path, access: e.pull(), name: r.Name(), want: []int{http.StatusOK},
 	})
 	if err != nil {
 		return nil, nil, err
@@ -130,11 +130,11 @@ func (r *Repository) Referrers(ctx context.Context, d digest.Digest, artifactTyp
 }
 
 func referrersOf(raw []byte) ([]ocispec.Descriptor, error) {
-	doc, err := image.ParseDocument(raw, ocispec.MediaTypeImageIndex)
+	doc, err := parseDocument(ocispec.MediaTypeImageIndex, raw)
 	if err != nil {
 		return nil, err
 	}
-	return doc.Manifests, nil
+	return *doc.Manifests, nil
 }
 
 // referrersTag reads the list that clients keep where the registry keeps none.

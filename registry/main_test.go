@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -18,7 +19,7 @@ import (
 var amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
 
 // quick are limits that let a test give up within seconds.
-var quick = registry.Limits{
+var quick = web.Limits{
 	Headers: 400 * time.Millisecond, Idle: 400 * time.Millisecond, GiveUp: 3 * time.Second, Backoff: 5 * time.Millisecond,
 }
 
@@ -51,10 +52,10 @@ func write(t *testing.T, path, text string) {
 
 func connect(t *testing.T, ref image.Reference, opts registry.Options) *registry.Repository {
 	t.Helper()
-	if opts.Limits == (registry.Limits{}) {
+	if opts.Limits == (web.Limits{}) {
 		opts.Limits = quick
 	}
-	r, err := registry.Connect(ref, opts)
+	r, err := registry.NewClient(opts).Connect(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func put(t *testing.T, ref image.Reference, seed uint64, sizes ...int) (*registr
 	t.Helper()
 	src := registrytest.NewMemory()
 	d := src.AddImage(t, seed, amd64, false, sizes...)
-	repo := connect(t, ref, registry.Options{Limits: registry.Limits{GiveUp: time.Minute}})
+	repo := connect(t, ref, registry.Options{Limits: web.Limits{GiveUp: time.Minute}})
 	if _, err := registry.Copy(t.Context(), repo, src, d, registry.CopyOptions{Name: ref}); err != nil {
 		t.Fatal(err)
 	}

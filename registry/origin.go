@@ -9,191 +9,141 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // An origin is a registry's scheme, host and port: what credentials belong to.
 type origin struct {
-	name      string // as people and credential files say: docker.io
-	host      string // host[:port] that speaks the protocol: registry-1.docker.io
-	insecure  bool
-	limits    Limits
-	userAgent string
-	retrying  func(error)
-	conf      *Config
-	auth      *authorizer
-	home      *http.Transport // to the registry itself
-	away      *http.Transport // to wherever it sends us
-	zone      atomic.Int32    // where the registry was last dialled
+	name     string // as people and credential files say: docker.io
+	host     string // host[:port] that speaks the protocol: registry-1.docker.io
+	insecure bool
+	limits   web.Limits
+	retrying func(error)
+	conf     *Config
+	auth     *authorizer
+	client   *web.Client
 
 	mu     sync.Mutex // guards scheme
 	scheme string     // "" until a loopback or insecure registry was heard
 }
 
+// newClient returns the HTTP client of an origin.
+func (o *origin) newClient(userAgent string) (*web.Client, error) {
+	conf, err := o.conf.tls(o.host)
+	if err != nil {
+		return nil, err
+	}
+	opts := web.Options{Limits: o.limits, UserAgent: userAgent, Peer: "registry", TLS: conf}
+	if o.insecure {
+		conf.InsecureSkipVerify = true
+		opts.Downgrade = web.DowngradeAllowed
+	}
+	return web.New(o.host, opts), nil
+}
+
+// An access is what the bearer of a token may do.
+type access struct {
+	repo   string   // at the origin, for its credentials
+	scopes []string // as in the token specification of Docker's registry: repository:name:pull
+}
+
 // A request is what is asked of an origin, or of a place that it named.
 type request struct {
+	name   string // what is asked for, in messages
+	access access
 	method string
 	path   string   // on the origin, with query; ignored if url is set
 	url    *url.URL // of an upload, which may be of another origin: it gets no credentials then
 	header http.Header
 	body   func() (io.ReadCloser, error) // called for each try; nil for none
 	size   int64                         // of the body; -1 if not known
-	repo   string                        // repository at the origin, for its credentials
-	scopes []string                      // what a token must allow
+	sent   int64                         // bytes that were sent before and that the answer is about
 	want   []int                         // statuses that are a success
-	once   bool                          // the caller tries again, if anybody does
-	budget *budget                       // of tries; nil for one of its own
-	name   string                        // what is asked for, in messages
-	heavy  int64                         // bytes that were sent before and that the answer is about
 }
 
 var errPlain = errors.New("speaks http, not https")
 
-// do sends a request until it is answered as wanted or the budget is spent. The body of the answer is to be closed.
+// do sends a request, within a budget of its own, until it is answered as wanted. The body of the answer is to be closed.
 func (o *origin) do(ctx context.Context, req *request) (*http.Response, error) {
-	b := req.budget
-	if b == nil {
-		b = newBudget(o.limits, o.retrying)
-	}
+	return o.retry(ctx, req, web.NewBudget(o.limits, o.retrying))
+}
+
+// retry is do with the caller's budget.
+func (o *origin) retry(ctx context.Context, req *request, b *web.Budget) (*http.Response, error) {
 	for {
-		resp, err := o.attempt(ctx, req, b)
-		if err != nil {
-			var re *ResponseError
-			if !errors.As(err, &re) {
-				err = fmt.Errorf("%s: %w%s", req.name, err, hintFor(err, o.host))
-			}
-			if ctx.Err() != nil || req.once || !retryable(err) {
-				return nil, err
-			}
-			if err := b.wait(ctx, err); err != nil {
-				return nil, err
-			}
-			continue
+		resp, err := o.once(ctx, req, b)
+		if err == nil || ctx.Err() != nil || !web.Retryable(err) {
+			return resp, err
 		}
+		if err := b.Wait(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// once sends a request without another try: whether there is one is the caller's to say.
+func (o *origin) once(ctx context.Context, req *request, b *web.Budget) (*http.Response, error) {
+	resp, err := o.answer(ctx, req, b)
+	if err == nil && slices.Contains(req.want, resp.StatusCode) {
 		return resp, nil
 	}
-}
-
-// retryable tells whether the same request may fare better in a moment.
-func retryable(err error) bool {
-	var re *ResponseError
-	if errors.As(err, &re) {
-		return re.Status == http.StatusRequestTimeout || re.Status == http.StatusTooManyRequests ||
-			re.Status >= 500 && re.Status != http.StatusNotImplemented && re.Status != http.StatusHTTPVersionNotSupported
+	if err == nil {
+		defer resp.Body.Close()
+		return nil, web.Refused(responseError(req.name, o.name, resp), resp)
 	}
-	return transient(err)
+	if !answered(err) { // not of a token service either, which says enough
+		err = fmt.Errorf("%s: %w%s", req.name, err, hintFor(err, o.host))
+	}
+	return nil, err
 }
 
-// attempt sends a request once: twice if it has to show a token.
-func (o *origin) attempt(ctx context.Context, req *request, b *budget) (*http.Response, error) {
-	if err := o.settle(ctx, req); err != nil {
+// answer gets the answer to a request: to a second one if the registry asks for a token after the first.
+func (o *origin) answer(ctx context.Context, req *request, b *web.Budget) (*http.Response, error) {
+	if err := o.detectScheme(ctx); err != nil {
 		return nil, err
 	}
-	for challenged := false; ; challenged = true {
-		u, err := o.target(req)
-		if err != nil {
-			return nil, err
-		}
-		authorization := ""
-		if o.owns(u) {
-			if authorization, err = o.auth.header(ctx, req); err != nil {
-				return nil, err
-			}
-		}
-		resp, err := o.follow(ctx, req, u, authorization, b)
-		if err != nil {
-			return nil, err
-		}
-		if resp.StatusCode == http.StatusUnauthorized && !challenged && o.owns(resp.Request.URL) {
-			again, err := o.auth.challenged(ctx, req, authorization, resp.Header)
-			if err != nil {
-				return nil, errors.Join(err, resp.Body.Close())
-			}
-			if again {
-				if err := drain(resp); err != nil {
-					return nil, err
-				}
-				continue
-			}
-		}
-		if slices.Contains(req.want, resp.StatusCode) {
-			return resp, nil
-		}
-		defer resp.Body.Close()
-		re := responseError(req.name, o.name, resp)
-		if wait := retryAfter(resp.Header); wait > 0 {
-			return nil, &waitError{ResponseError: re, wait: wait}
-		}
-		return nil, re
+	resp, authorization, err := o.roundTrip(ctx, req, b)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !o.owns(resp.Request.URL) {
+		return resp, err
 	}
+	again, err := o.auth.challenged(ctx, req.access, authorization, resp.Header)
+	if err != nil {
+		return nil, errors.Join(err, resp.Body.Close())
+	}
+	if !again {
+		return resp, nil
+	}
+	if err := web.Drain(resp); err != nil {
+		return nil, err
+	}
+	resp, _, err = o.roundTrip(ctx, req, b)
+	return resp, err
 }
 
-// maxRedirects is as many as curl, browsers and Go follow, more or less.
-const maxRedirects = 10
-
-// follow sends a request and goes where reads are redirected to, leaving the credentials behind at the origin's border.
-func (o *origin) follow(ctx context.Context, req *request, u *url.URL, authorization string, b *budget) (*http.Response, error) {
-	for range maxRedirects {
-		if !o.owns(u) {
-			authorization = "" // and it does not come back if the way leads home again
+// roundTrip sends a request with the Authorization that is known so far, which it returns.
+func (o *origin) roundTrip(ctx context.Context, req *request, b *web.Budget) (resp *http.Response, authorization string, err error) {
+	u := req.url
+	if u == nil {
+		if u, err = url.Parse(o.currentScheme() + "://" + o.host + req.path); err != nil {
+			return nil, "", err
 		}
-		resp, err := o.send(ctx, req, u, authorization, b)
-		if err != nil {
-			return nil, err
-		}
-		if !isRedirect(resp) || req.body != nil {
-			return resp, nil
-		}
-		next, err := u.Parse(resp.Header.Get("Location"))
-		if cerr := drain(resp); cerr != nil {
-			return nil, cerr
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s redirects to no address: %w", u.Host, errRefused)
-		}
-		if err := o.allowURL(u, next); err != nil {
-			return nil, err
-		}
-		u = next
 	}
-	return nil, fmt.Errorf("more than %d redirects: %w", maxRedirects, errRefused)
+	if o.owns(u) {
+		if authorization, err = o.auth.header(ctx, req.access); err != nil {
+			return nil, "", err
+		}
+	}
+	resp, err = o.client.Follow(ctx, &web.Request{
+		Method: req.method, URL: u, Header: req.header, Authorization: authorization, Body: req.body, Size: req.size, Sent: req.sent,
+	}, b)
+	return resp, authorization, err
 }
 
-func isRedirect(resp *http.Response) bool {
-	if resp.Header.Get("Location") == "" {
-		return false
-	}
-	switch resp.StatusCode {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		return true
-	}
-	return false
-}
-
-// allowURL refuses to be sent by from to a place that is less safe.
-func (o *origin) allowURL(from, to *url.URL) error {
-	to.User = nil
-	switch {
-	case to.Host == "" || to.Scheme != "https" && to.Scheme != "http":
-		return fmt.Errorf("%s sends forge to a place that is not http: %w", o.name, errRefused)
-	case to.Scheme == "http" && from.Scheme == "https" && !o.insecure:
-		return fmt.Errorf("%s sends forge from https to http: %w", o.name, errRefused)
-	}
-	return nil
-}
-
-// owns tells whether u is the origin itself, to which credentials may be shown.
+// owns reports whether u is the origin itself, to which credentials may be shown.
 func (o *origin) owns(u *url.URL) bool {
-	return u.Scheme == o.currentScheme() && o.isHome(u)
-}
-
-func withPort(scheme, host string) string {
-	if strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']') {
-		return host
-	}
-	return host + map[string]string{"https": ":443", "http": ":80"}[scheme]
+	return u.Scheme == o.currentScheme() && o.client.IsHome(u)
 }
 
 func (o *origin) currentScheme() string {
@@ -202,46 +152,26 @@ func (o *origin) currentScheme() string {
 	return o.scheme
 }
 
-func (o *origin) target(req *request) (*url.URL, error) {
-	if req.url != nil {
-		return req.url, nil
-	}
-	return url.Parse(o.currentScheme() + "://" + o.host + req.path)
-}
-
-// settle finds out, once, whether a registry that may speak http does: TLS is tried first, and only an answer that is
-// plainly http, or for an insecure one also a closed port, makes it plain.
-func (o *origin) settle(ctx context.Context, req *request) error {
+// detectScheme finds out, once, whether a registry that may speak http does: TLS is tried first, and only an answer that is
+// plainly http makes it plain.
+func (o *origin) detectScheme(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.scheme != "" {
 		return nil
 	}
-	b := newBudget(o.limits, nil)
-	ping := &request{method: http.MethodGet, name: req.name}
-	u := &url.URL{Scheme: "https", Host: o.host, Path: "/v2/"}
-	resp, err := o.send(ctx, ping, u, "", b)
+	ping := &web.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: o.host, Path: "/v2/"}}
+	resp, err := o.client.Send(ctx, ping, web.NewBudget(o.limits, nil))
 	if err == nil {
 		o.scheme = "https"
-		return drain(resp)
+		return web.Drain(resp)
 	}
-	if rec := (tls.RecordHeaderError{}); !errors.As(err, &rec) && !strings.Contains(err.Error(), "HTTP response to HTTPS client") {
+	if rec := (tls.RecordHeaderError{}); !errors.As(err, &rec) && !errors.Is(err, http.ErrSchemeMismatch) {
 		return err
 	}
-	if o.zone.Load() != int32(zoneLoopback) && !o.insecure {
+	if o.client.Zone() != web.Loopback && !o.insecure {
 		return errPlain
 	}
 	o.scheme = "http"
 	return nil
-}
-
-func (o *origin) closeIdle() {
-	o.home.CloseIdleConnections()
-	o.away.CloseIdleConnections()
-}
-
-// drain closes an answer whose body says nothing, so that its connection can be used again.
-func drain(resp *http.Response) error {
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody))
-	return resp.Body.Close()
 }

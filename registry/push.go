@@ -14,15 +14,16 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // Push stores a manifest under its digest, or a blob. A blob that can be read from again (an io.ReadSeeker) is resumed
 // when the connection breaks.
 func (r *Repository) Push(ctx context.Context, d ocispec.Descriptor, body io.Reader) error {
-	if err := image.CheckDescriptor(d); err != nil {
+	if err := checkDescriptor(d); err != nil {
 		return err
 	}
-	if image.IsDocument(d.MediaType) {
+	if isManifest(d.MediaType) {
 		raw, err := io.ReadAll(io.LimitReader(image.Verify(body, d), maxDocument+1))
 		if err != nil {
 			return err
@@ -52,7 +53,7 @@ func reopen(d ocispec.Descriptor, body io.Reader) source {
 	}
 }
 
-// Mount asks the registry to take a blob over from another of its repositories, and tells whether it did.
+// Mount asks the registry to take a blob over from another of its repositories, and reports whether it did.
 func (r *Repository) Mount(ctx context.Context, d ocispec.Descriptor, from string) (bool, error) {
 	return r.newUpload(d.Digest.String()).start(ctx, d.Digest, from)
 }
@@ -68,7 +69,7 @@ func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw 
 		name = r.Name() + "@" + what
 	}
 	resp, err := e.origin.do(ctx, &request{
-		method: http.MethodPut, path: e.url("manifests", what), repo: e.path, scopes: e.push(), name: name,
+		method: http.MethodPut, path: e.url("manifests", what), access: e.push(), name: name,
 		header: http.Header{"Content-Type": {d.MediaType}}, size: int64(len(raw)),
 		body: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil },
 		want: []int{http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent},
@@ -76,7 +77,7 @@ func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw 
 	if err != nil {
 		return err
 	}
-	if err := drain(resp); err != nil {
+	if err := web.Drain(resp); err != nil {
 		return err
 	}
 	if said := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(said, "sha256:") && said != d.Digest.String() {
@@ -107,7 +108,7 @@ func (r *Repository) Delete(ctx context.Context, d ocispec.Descriptor) error {
 		return err
 	}
 	kind := "blobs"
-	if image.IsDocument(d.MediaType) {
+	if isManifest(d.MediaType) {
 		kind = "manifests"
 	}
 	return r.delete(ctx, kind, d.Digest.String(), r.Name()+"@"+d.Digest.String())
@@ -121,8 +122,8 @@ func (r *Repository) Untag(ctx context.Context, ref image.Reference) error {
 func (r *Repository) delete(ctx context.Context, kind, what, name string) error {
 	e := r.home()
 	resp, err := e.origin.do(ctx, &request{
-		method: http.MethodDelete, path: e.url(kind, what), repo: e.path, name: name,
-		scopes: []string{"repository:" + e.path + ":pull,push,delete"}, want: []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent},
+		method: http.MethodDelete, path: e.url(kind, what), name: name,
+		access: e.allow("pull,push,delete"), want: []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent},
 	})
 	var re *ResponseError
 	if errors.As(err, &re) && re.Status == http.StatusMethodNotAllowed {
@@ -131,7 +132,7 @@ func (r *Repository) delete(ctx context.Context, kind, what, name string) error 
 	if err != nil {
 		return err
 	}
-	return drain(resp)
+	return web.Drain(resp)
 }
 
 // A referring manifest says what it is about.

@@ -34,7 +34,7 @@ func local(t testing.TB, l *image.Layout, tars ...[]byte) *image.Image {
 
 func push(t testing.TB, l registry.Store, img *image.Image, ref image.Reference, opts registry.PushOptions) ocispec.Descriptor {
 	t.Helper()
-	repo, err := registry.Connect(ref, registry.Options{Limits: quick})
+	repo, err := registry.NewClient(registry.Options{Limits: quick}).Connect(ref)
 	if err != nil {
 		t.Fatal(err)
 	}

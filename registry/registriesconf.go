@@ -12,6 +12,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A registryRule is a [[registry]] table of registries.conf, version 2 (containers-registries.conf(5)).
@@ -131,7 +132,7 @@ func mirrorLocations(mirrors []mirrorRule) []string {
 func (r *registryRule) covers(name string) int {
 	if suffix, ok := strings.CutPrefix(r.Prefix, "*"); ok {
 		host, _, _ := strings.Cut(name, "/")
-		if strings.HasSuffix(hostOnly(host), suffix) || strings.HasSuffix(host, suffix) {
+		if strings.HasSuffix(web.HostOnly(host), suffix) || strings.HasSuffix(host, suffix) {
 			return len(host)
 		}
 		return 0

@@ -1,7 +1,7 @@
 // Package registry copies images between stores; one kind of store is a registry.
 //
 // It speaks HTTP: the OCI distribution protocol 1.1 and its elder, Docker's registry API v2, with their ways of asking for
-// credentials. [Connect] gives a [Repository], [Copy] moves a manifest and all it names from one store to another, leaves
+// credentials. [Client.Connect] gives a [Repository], [Copy] moves a manifest and all it names from one store to another, leaves
 // first. Whatever a registry says is checked before it is believed: sizes and digests of everything, lengths of every
 // document, the origin that credentials go to, the address that a redirect leads to.
 //

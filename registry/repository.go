@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A Repository is a repository of a registry: a Fetcher, Pusher, Resolver and Tagger. Reads may be answered by the mirrors
@@ -46,14 +47,18 @@ func (r *Repository) Reference() image.Reference { return r.ref }
 // home is the registry itself, which writes go to.
 func (r *Repository) home() *endpoint { return r.ends[len(r.ends)-1] }
 
-func (e *endpoint) pull() []string { return []string{"repository:" + e.path + ":pull"} }
-func (e *endpoint) push() []string { return []string{"repository:" + e.path + ":pull,push"} }
+func (e *endpoint) pull() access { return e.allow("pull") }
+func (e *endpoint) push() access { return e.allow("pull,push") }
+
+func (e *endpoint) allow(actions string) access {
+	return access{repo: e.path, scopes: []string{"repository:" + e.path + ":" + actions}}
+}
 
 func (e *endpoint) url(kind, ref string) string {
 	return "/v2/" + e.path + "/" + kind + "/" + ref
 }
 
-// fit tells whether the endpoint is to be asked for a reference of this kind.
+// fit reports whether the endpoint is to be asked for a reference of this kind.
 func (e *endpoint) fit(byDigest bool) bool {
 	return !e.mirror || e.use == "" || e.use == "all" || byDigest == (e.use == "digest-only")
 }
@@ -129,7 +134,7 @@ func (r *Repository) resolveAt(ctx context.Context, e *endpoint, ref image.Refer
 	resp, err := e.origin.do(ctx, r.manifestRequest(http.MethodHead, e, ref.String(), what))
 	if err == nil {
 		d, derr := headDescriptor(resp)
-		if err := errors.Join(derr, drain(resp)); err == nil && (ref.Digest == "" || d.Digest == ref.Digest) {
+		if err := errors.Join(derr, web.Drain(resp)); err == nil && (ref.Digest == "" || d.Digest == ref.Digest) {
 			return d, nil
 		}
 	} else if hasStatus(err, http.StatusUnauthorized, http.StatusForbidden) || ctx.Err() != nil || !answered(err) {
@@ -161,8 +166,8 @@ func answered(err error) bool {
 
 func (r *Repository) manifestRequest(method string, e *endpoint, name, what string) *request {
 	return &request{
-		method: method, path: e.url("manifests", what), repo: e.path, scopes: e.pull(), name: name,
-		want: []int{http.StatusOK}, header: http.Header{"Accept": {image.AcceptManifests}},
+		method: method, path: e.url("manifests", what), access: e.pull(), name: name,
+		want: []int{http.StatusOK}, header: http.Header{"Accept": {acceptManifests}},
 	}
 }
 
@@ -173,10 +178,10 @@ func headDescriptor(resp *http.Response) (ocispec.Descriptor, error) {
 		Digest:    digest.Digest(resp.Header.Get("Docker-Content-Digest")),
 		Size:      resp.ContentLength,
 	}
-	if !image.IsDocument(d.MediaType) || d.Size <= 0 {
+	if !isManifest(d.MediaType) || d.Size <= 0 {
 		return d, errors.New("incomplete answer")
 	}
-	return d, image.CheckDescriptor(d)
+	return d, checkDescriptor(d)
 }
 
 func mediaTypeOf(resp *http.Response) string {
@@ -190,12 +195,12 @@ func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what st
 }
 
 // getManifestFor is getManifest with a token that allows more.
-func (r *Repository) getManifestFor(ctx context.Context, e *endpoint, name, what string, scopes []string) (d ocispec.Descriptor, raw []byte, err error) {
-	b := newBudget(e.origin.limits, e.origin.retrying)
+func (r *Repository) getManifestFor(ctx context.Context, e *endpoint, name, what string, to access) (d ocispec.Descriptor, raw []byte, err error) {
+	b := web.NewBudget(e.origin.limits, e.origin.retrying)
 	req := r.manifestRequest(http.MethodGet, e, name, what)
-	req.budget, req.scopes = b, scopes
+	req.access = to
 	for {
-		resp, err := e.origin.do(ctx, req)
+		resp, err := e.origin.retry(ctx, req, b)
 		if err != nil {
 			return d, nil, err
 		}
@@ -208,10 +213,10 @@ func (r *Repository) getManifestFor(ctx context.Context, e *endpoint, name, what
 			}
 			return d, raw, nil
 		}
-		if err = fmt.Errorf("%s: %w", name, err); ctx.Err() != nil || !retryable(err) {
+		if err = fmt.Errorf("%s: %w", name, err); ctx.Err() != nil || !web.Retryable(err) {
 			return d, nil, err
 		}
-		if err := b.wait(ctx, err); err != nil {
+		if err := b.Wait(ctx, err); err != nil {
 			return d, nil, err
 		}
 	}
@@ -222,14 +227,12 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 	if len(raw) > maxDocument {
 		return d, errors.New("manifest is longer than 4 MiB")
 	}
-	if d.MediaType == "application/json" || d.MediaType == "text/plain" {
-		d.MediaType = "" // as registries without a notion of types serve it
+	if d.MediaType == "application/json" || d.MediaType == "" || d.MediaType == "text/plain" {
+		d.MediaType = sniff(raw) // as registries without a notion of types serve it
 	}
-	doc, err := image.ParseDocument(raw, d.MediaType)
-	if err != nil {
+	if _, err := parseDocument(d.MediaType, raw); err != nil {
 		return d, err
 	}
-	d.MediaType = doc.MediaType
 	if strings.Contains(what, ":") && d.Digest.String() != what {
 		return d, fmt.Errorf("registry sent the content of %s", d.Digest)
 	}
@@ -241,7 +244,7 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 
 // Fetch opens a manifest or a blob. A download that breaks off is taken up again where it stopped.
 func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if !image.IsDocument(d.MediaType) {
+	if !isManifest(d.MediaType) {
 		rc, err := r.FetchAt(ctx, d, 0)
 		if err != nil {
 			return nil, err
@@ -256,7 +259,7 @@ func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCl
 }
 
 func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []byte, err error) {
-	if err := image.CheckDescriptor(d); err != nil {
+	if err := checkDescriptor(d); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -284,17 +287,17 @@ func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []
 
 // Exists asks whether the repository has a manifest or a blob.
 func (r *Repository) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	if err := image.CheckDescriptor(d); err != nil {
+	if err := checkDescriptor(d); err != nil {
 		return false, err
 	}
 	e := r.home()
 	kind := "blobs"
-	if image.IsDocument(d.MediaType) {
+	if isManifest(d.MediaType) {
 		kind = "manifests"
 	}
 	req := r.manifestRequest(http.MethodHead, e, r.Name()+"@"+d.Digest.String(), d.Digest.String())
 	req.path = e.url(kind, d.Digest.String())
-	req.scopes = e.push() // what follows needs it, and one token is enough
+	req.access = e.push() // what follows needs it, and one token is enough
 	resp, err := e.origin.do(ctx, req)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -303,7 +306,7 @@ func (r *Repository) Exists(ctx context.Context, d ocispec.Descriptor) (bool, er
 		return false, err
 	}
 	if n := resp.ContentLength; n >= 0 && n != d.Size && resp.Header.Get("Content-Length") == strconv.FormatInt(n, 10) {
-		return false, errors.Join(drain(resp), fmt.Errorf("%s: registry has %d bytes under the name of %d", d.Digest, n, d.Size))
+		return false, errors.Join(web.Drain(resp), fmt.Errorf("%s: registry has %d bytes under the name of %d", d.Digest, n, d.Size))
 	}
-	return true, drain(resp)
+	return true, web.Drain(resp)
 }

@@ -183,7 +183,7 @@ func TestClientCertificate(t *testing.T) {
 		t.Errorf("Tags with a certificate = %v, %v", tags, err)
 	}
 	write(t, filepath.Join(dir, "ca.crt"), "no certificate")
-	if _, err := registry.Connect(ref, registry.Options{}); err == nil || !strings.Contains(err.Error(), "ca.crt: holds no certificate") {
+	if _, err := registry.NewClient(registry.Options{}).Connect(ref); err == nil || !strings.Contains(err.Error(), "ca.crt: holds no certificate") {
 		t.Errorf("junk in ca.crt: %v", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A maker writes a blob whose digest is known only at its end. The same maker always writes the same bytes.
@@ -35,10 +37,10 @@ func (r *Repository) stream(ctx context.Context, what string, write maker) (ocis
 		case hasStatus(err, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusLengthRequired,
 			http.StatusRequestEntityTooLarge, http.StatusNotImplemented):
 			return r.spool(ctx, write) // it does not take bodies of unknown length
-		case !retryable(err) && !lostSession(err):
+		case !web.Retryable(err) && !lostSession(err):
 			return d, err
 		}
-		if err := u.budget.wait(ctx, err); err != nil {
+		if err := u.budget.Wait(ctx, err); err != nil {
 			return d, err
 		}
 		if offset, err = u.status(ctx); err == nil {
@@ -54,7 +56,7 @@ func (r *Repository) stream(ctx context.Context, what string, write maker) (ocis
 // close ends a session that has got all of d.
 func (u *upload) close(ctx context.Context, r *Repository, d ocispec.Descriptor) error {
 	err := u.put(ctx, d.Digest, 0, nil, d.Size)
-	if err != nil && (retryable(err) || lostSession(err)) {
+	if err != nil && (web.Retryable(err) || lostSession(err)) {
 		// The answer may be what was lost.
 		if have, herr := r.Exists(ctx, d); herr == nil && have {
 			return nil

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // maxToken bounds what a token service may answer, in bytes.
@@ -30,9 +32,9 @@ type tokenAnswer struct {
 	IssuedAt     time.Time `json:"issued_at"`
 }
 
-// ask gets a token for req from the realm. The caller holds a.mu.
-func (a *authorizer) ask(ctx context.Context, req *request) (token, error) {
-	cred, err := a.credential(ctx, req.repo)
+// ask gets a token from the realm. The caller holds a.mu.
+func (a *authorizer) ask(ctx context.Context, to access) (token, error) {
+	cred, err := a.credential(ctx, to.repo)
 	if err != nil {
 		return token{}, err
 	}
@@ -44,7 +46,7 @@ func (a *authorizer) ask(ctx context.Context, req *request) (token, error) {
 			return token{}, err
 		}
 	}
-	answer, err := a.exchange(ctx, cred, slices.Concat(req.scopes, a.extra[tokenKey(req)]), false)
+	answer, err := a.exchange(ctx, cred, slices.Concat(to.scopes, a.extra[to.key()]), false)
 	if err != nil {
 		return token{}, err
 	}
@@ -102,7 +104,7 @@ func (a *authorizer) get(ctx context.Context, cred Credential, scopes []string, 
 		q.Set("client_id", clientID)
 	}
 	u.RawQuery = q.Encode()
-	return a.fetch(ctx, &request{method: http.MethodGet}, &u, authorization)
+	return a.fetch(ctx, &web.Request{Method: http.MethodGet, URL: &u, Authorization: authorization})
 }
 
 // post is the way of OAuth 2, as Docker's registries speak it.
@@ -115,19 +117,18 @@ func (a *authorizer) post(ctx context.Context, form url.Values, scopes []string)
 		form.Set("scope", strings.Join(scopes, " "))
 	}
 	body := form.Encode()
-	req := &request{
-		method: http.MethodPost,
-		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
-		body:   func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil },
-		size:   int64(len(body)),
-	}
-	return a.fetch(ctx, req, a.realm, "")
+	return a.fetch(ctx, &web.Request{
+		Method: http.MethodPost, URL: a.realm,
+		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
+		Body:   func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil },
+		Size:   int64(len(body)),
+	})
 }
 
 // fetch sends a token request; redirects are not followed, for they would carry credentials along.
-func (a *authorizer) fetch(ctx context.Context, req *request, u *url.URL, authorization string) (*tokenAnswer, error) {
-	o := a.origin
-	resp, err := o.send(ctx, req, u, authorization, newBudget(o.limits, nil))
+func (a *authorizer) fetch(ctx context.Context, req *web.Request) (*tokenAnswer, error) {
+	o, u := a.origin, req.URL
+	resp, err := o.client.Send(ctx, req, web.NewBudget(o.limits, nil))
 	if err != nil {
 		return nil, fmt.Errorf("token service %s: %w", u.Host, err)
 	}
@@ -137,21 +138,18 @@ func (a *authorizer) fetch(ctx context.Context, req *request, u *url.URL, author
 		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 			re.Hint = "log in again: forge login " + o.name
 		}
-		if wait := retryAfter(resp.Header); wait > 0 {
-			return nil, &waitError{ResponseError: re, wait: wait}
-		}
-		return nil, re
+		return nil, web.Refused(re, resp)
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxToken+1))
 	if err != nil {
 		return nil, fmt.Errorf("token service %s: %w", u.Host, err)
 	}
 	if len(raw) > maxToken {
-		return nil, fmt.Errorf("token service %s: %w: its answer is longer than 1 MiB", u.Host, errRefused)
+		return nil, fmt.Errorf("token service %s: %w: its answer is longer than 1 MiB", u.Host, web.ErrRefused)
 	}
 	var answer tokenAnswer
 	if err := json.NewDecoder(bytes.NewReader(raw)).Decode(&answer); err != nil {
-		return nil, fmt.Errorf("token service %s: %w: its answer is not JSON", u.Host, errRefused)
+		return nil, fmt.Errorf("token service %s: %w: its answer is not JSON", u.Host, web.ErrRefused)
 	}
 	return &answer, nil
 }
@@ -164,7 +162,7 @@ func (a *authorizer) verify(ctx context.Context, cred Credential) (identity stri
 	if err != nil {
 		return "", err
 	}
-	if err := drain(resp); err != nil {
+	if err := web.Drain(resp); err != nil {
 		return "", err
 	}
 	a.mu.Lock()

@@ -9,9 +9,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A source opens content from an offset on, as often as it takes.
@@ -21,15 +24,15 @@ type source func(ctx context.Context, offset int64) (io.ReadCloser, error)
 type upload struct {
 	end      *endpoint
 	name     string   // of the blob, in messages
-	scopes   []string // of all its requests
+	access   access   // of all its requests
 	location *url.URL // where the next request goes
-	budget   *budget
+	budget   *web.Budget
 }
 
 func (r *Repository) newUpload(what string) *upload {
 	e := r.home()
 	return &upload{
-		end: e, name: r.Name() + "@" + what, scopes: e.push(), budget: newBudget(e.origin.limits, e.origin.retrying),
+		end: e, name: r.Name() + "@" + what, access: e.push(), budget: web.NewBudget(e.origin.limits, e.origin.retrying),
 	}
 }
 
@@ -43,14 +46,14 @@ func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, open sour
 	offset, mark := int64(0), int64(0)
 	for {
 		err := u.send(ctx, d, open, offset)
-		if err == nil || ctx.Err() != nil || !retryable(err) && !lostSession(err) {
+		if err == nil || ctx.Err() != nil || !web.Retryable(err) && !lostSession(err) {
 			return mounted, err
 		}
-		if offset-mark >= progressBytes {
-			u.budget.tries = 0
+		if offset-mark >= web.ProgressBytes {
+			u.budget.Progress(time.Now())
+			mark = offset
 		}
-		mark = offset
-		if err := u.budget.wait(ctx, err); err != nil {
+		if err := u.budget.Wait(ctx, err); err != nil {
 			return mounted, err
 		}
 		if offset, err = u.status(ctx); err == nil && offset <= d.Size {
@@ -67,7 +70,7 @@ func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, open sour
 	}
 }
 
-// lostSession tells whether the registry has forgotten an upload, or what of it had arrived.
+// lostSession reports whether the registry has forgotten an upload, or what of it had arrived.
 func lostSession(err error) bool {
 	return hasStatus(err, http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable) ||
 		hasCode(err, "BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID")
@@ -76,12 +79,12 @@ func lostSession(err error) bool {
 // start opens the session, unless the blob could be mounted.
 func (u *upload) start(ctx context.Context, mount digest.Digest, from string) (mounted bool, err error) {
 	req := &request{
-		method: http.MethodPost, path: u.end.url("blobs", "uploads/"), repo: u.end.path, scopes: u.scopes,
+		method: http.MethodPost, path: u.end.url("blobs", "uploads/"), access: u.access,
 		want: []int{http.StatusAccepted}, name: u.name,
 	}
 	if from != "" {
 		req.path += "?" + url.Values{"mount": {mount.String()}, "from": {from}}.Encode()
-		req.scopes = append([]string{"repository:" + from + ":pull"}, u.scopes...)
+		req.access.scopes = append([]string{"repository:" + from + ":pull"}, u.access.scopes...)
 		req.want = []int{http.StatusAccepted, http.StatusCreated}
 	}
 	resp, err := u.end.origin.do(ctx, req)
@@ -92,9 +95,9 @@ func (u *upload) start(ctx context.Context, mount digest.Digest, from string) (m
 		return false, err
 	}
 	if resp.StatusCode == http.StatusCreated {
-		return true, drain(resp)
+		return true, web.Drain(resp)
 	}
-	return false, errors.Join(u.moved(resp), drain(resp))
+	return false, errors.Join(u.moved(resp), web.Drain(resp))
 }
 
 // moved takes the place of the next request from an answer.
@@ -107,10 +110,10 @@ func (u *upload) moved(resp *http.Response) error {
 		return fmt.Errorf("%s: registry names no place for the upload", u.name)
 	}
 	o := u.end.origin
-	if to.Scheme == "http" && o.currentScheme() == "https" && strings.EqualFold(hostOnly(to.Host), hostOnly(o.host)) {
+	if to.Scheme == "http" && o.currentScheme() == "https" && strings.EqualFold(web.HostOnly(to.Host), web.HostOnly(o.host)) {
 		to.Scheme, to.Host = "https", o.host // a registry that does not know of the TLS in front of it
 	}
-	if err := o.allowURL(resp.Request.URL, to); err != nil {
+	if err := o.client.Allow(resp.Request.URL, to); err != nil {
 		return fmt.Errorf("%s: %w", u.name, err)
 	}
 	u.location = to
@@ -141,38 +144,37 @@ func (u *upload) put(ctx context.Context, dgst digest.Digest, size int64, body f
 	q := to.Query()
 	q.Set("digest", dgst.String())
 	to.RawQuery = q.Encode()
-	req.url, req.body, req.size, req.heavy = &to, body, size, sent
-	resp, err := u.end.origin.do(ctx, req)
+	req.url, req.body, req.size, req.sent = &to, body, size, sent
+	resp, err := u.end.origin.once(ctx, req, u.budget)
 	if err != nil {
 		return err
 	}
-	return drain(resp)
+	return web.Drain(resp)
 }
 
 func (u *upload) request(method string, want ...int) *request {
 	return &request{
-		method: method, url: u.location, repo: u.end.path, scopes: u.scopes, want: want, name: u.name,
-		once: true, budget: u.budget, header: http.Header{"Content-Type": {"application/octet-stream"}},
+		method: method, url: u.location, access: u.access, want: want, name: u.name,
+		header: http.Header{"Content-Type": {"application/octet-stream"}},
 	}
 }
 
 func (u *upload) do(ctx context.Context, req *request) error {
-	resp, err := u.end.origin.do(ctx, req)
+	resp, err := u.end.origin.once(ctx, req, u.budget)
 	if err != nil {
 		return err
 	}
-	return errors.Join(u.moved(resp), drain(resp))
+	return errors.Join(u.moved(resp), web.Drain(resp))
 }
 
 // status asks how much of the blob has arrived.
 func (u *upload) status(ctx context.Context) (int64, error) {
 	req := u.request(http.MethodGet, http.StatusNoContent, http.StatusAccepted, http.StatusOK)
-	req.once = false
-	resp, err := u.end.origin.do(ctx, req)
+	resp, err := u.end.origin.retry(ctx, req, u.budget)
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(u.moved(resp), drain(resp)); err != nil {
+	if err := errors.Join(u.moved(resp), web.Drain(resp)); err != nil {
 		return 0, err
 	}
 	return rangeEnd(resp.Header.Get("Range"))
