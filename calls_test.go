@@ -22,9 +22,10 @@ var callRooms = map[string][]string{
 	"unix.Renameat2":        {"internal/durable"},
 	"syscall.Flock":         {"internal/flock", "executor", "registry", "registry/server", "."},
 	"unix.Flock":            {"internal/flock", "runtime/network", "snapshot"},
-	"http.Transport":        {"executor", "registry"},
+	"http.Transport":        {"internal/web"},
 	"http.DefaultTransport": {},
 	"http.DefaultClient":    {},
+	"http.Client":           {},
 }
 
 // TestCallRooms holds callRooms and the code together: nobody else makes these calls, and a room that is listed does.

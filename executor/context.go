@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -80,10 +81,10 @@ func (o *ContextOpener) Open(ctx context.Context, spec string, stdin io.Reader) 
 			return o.stream(ctx, r.Body, c)
 		})
 		if err != nil {
-			err = fmt.Errorf("%s: %w", redact(spec), err)
+			err = fmt.Errorf("%s: %w", web.Redact(spec), err)
 		}
 	default:
-		err = fmt.Errorf("%q is neither a repository nor a URL", spec)
+		err = fmt.Errorf("%q is neither a repository nor a URL", web.Redact(spec))
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -54,7 +55,7 @@ func (w *Local) describeGit(ctx context.Context, op *planner.Copy, address strin
 		return err
 	}
 	w.pins.pinGit(address, at)
-	h.Field("commit "+withoutUser(g.remote), at.commit)
+	h.Field("commit "+web.WithoutLogin(g.remote), at.commit)
 	return nil
 }
 
@@ -136,7 +137,7 @@ func (g *gitSource) resolve(ctx context.Context) (gitCommit, error) {
 	if isCommit(g.ref) {
 		return g.verified(gitCommit{commit: g.ref}, g.ref)
 	}
-	args := []string{"ls-remote", "--symref", "--", withoutUser(g.remote)}
+	args := []string{"ls-remote", "--symref", "--", web.WithoutLogin(g.remote)}
 	if g.ref == "" {
 		args = append(args, "HEAD")
 	} else {
@@ -182,14 +183,14 @@ func (g *gitSource) verified(c gitCommit, object string) (gitCommit, error) {
 	return c, nil
 }
 
-func (g *gitSource) failed(err error) error { return fmt.Errorf("%s: %w", redact(g.remote), err) }
+func (g *gitSource) failed(err error) error { return fmt.Errorf("%s: %w", web.Redact(g.remote), err) }
 
 // checkout fetches a commit into dir, which is empty, and opens what was asked for of it.
 func (g *gitSource) checkout(ctx context.Context, at gitCommit, dir string) (gitTree, error) {
 	if _, err := g.git(ctx, dir, "init", "--quiet", "--initial-branch=master", "."); err != nil {
 		return gitTree{}, g.failed(err)
 	}
-	if _, err := g.git(ctx, dir, "remote", "add", "origin", withoutUser(g.remote)); err != nil {
+	if _, err := g.git(ctx, dir, "remote", "add", "origin", web.WithoutLogin(g.remote)); err != nil {
 		return gitTree{}, g.failed(err)
 	}
 	if err := g.fetch(ctx, dir, at); err != nil {
@@ -321,7 +322,7 @@ func (g *gitSource) git(ctx context.Context, dir string, args ...string) (string
 		return "", errors.New("the program git is needed for this and is not installed")
 	}
 	if text := strings.TrimSpace(stderr.String()); text != "" {
-		return "", errors.New(redactText(text))
+		return "", errors.New(web.RedactText(text))
 	}
 	return "", err
 }
@@ -329,7 +330,7 @@ func (g *gitSource) git(ctx context.Context, dir string, args ...string) (string
 // secretEnv has git put name and password into the address itself, where neither a list of processes nor a kept .git
 // shows them.
 func (g *gitSource) secretEnv() []string {
-	bare := withoutUser(g.remote)
+	bare := web.WithoutLogin(g.remote)
 	if bare == g.remote {
 		return nil
 	}
@@ -351,19 +352,4 @@ func gitEnv() []string {
 		}
 	}
 	return env
-}
-
-// redactText takes passwords out of the addresses in what git says.
-func redactText(s string) string {
-	words := strings.Fields(s)
-	for _, word := range words {
-		scheme, rest, ok := strings.Cut(strings.Trim(word, "'\":,"), "://")
-		if !ok {
-			continue
-		}
-		if user, _, ok := strings.Cut(rest, "@"); ok && !strings.Contains(user, "/") {
-			s = strings.ReplaceAll(s, scheme+"://"+user+"@", scheme+"://")
-		}
-	}
-	return s
 }

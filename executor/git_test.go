@@ -309,9 +309,6 @@ func TestGitSecrets(t *testing.T) {
 	if got := g.secretEnv(); len(got) != 3 || got[2] != "GIT_CONFIG_VALUE_0=http://127.0.0.1:1/x.git" {
 		t.Errorf("environment %q", got)
 	}
-	if got := redactText("fatal: unable to access 'http://ali:sesame@h/x.git/': no"); strings.Contains(got, "sesame") {
-		t.Errorf("not redacted: %s", got)
-	}
 }
 
 func FuzzParseGit(f *testing.F) {

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A gitSource is a repository, and what of it, as a build file or a command line names it.
@@ -30,7 +32,7 @@ func parseGit(s string) (gitSource, error) {
 		switch strings.ToLower(scheme) {
 		case "http", "https", "ssh", "git":
 		default:
-			return g, fmt.Errorf("%s: git is not spoken over %q", redact(rest), scheme)
+			return g, fmt.Errorf("%s: git is not spoken over %q", web.Redact(rest), scheme)
 		}
 		if _, err := url.Parse(rest); err != nil {
 			return g, errors.New("not the address of a repository")
@@ -39,10 +41,10 @@ func parseGit(s string) (gitSource, error) {
 	case strings.HasPrefix(rest, "github.com/"):
 		rest = "https://" + rest
 	default:
-		return g, fmt.Errorf("%q is not the address of a repository", s)
+		return g, fmt.Errorf("%q is not the address of a repository", web.Redact(s))
 	}
 	if strings.HasPrefix(rest, "-") {
-		return g, fmt.Errorf("%q is not the address of a repository", s)
+		return g, fmt.Errorf("%q is not the address of a repository", web.Redact(s))
 	}
 	g.remote = rest
 	if fragment != "" {

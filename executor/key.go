@@ -3,12 +3,12 @@ package executor
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -115,9 +115,9 @@ func describeCopyOp(op *planner.Copy, h *cache.Hash) {
 		case s.File != nil:
 			h.Field("file", s.File.Name, s.File.Content)
 		case s.URL != "":
-			h.Field("url", withoutUser(s.URL))
+			h.Field("url", shownURL(s.URL))
 		case s.Git != "":
-			h.Field("git", withoutUser(s.Git))
+			h.Field("git", shownURL(s.Git))
 		default:
 			h.Field("source", s.Path)
 		}
@@ -154,12 +154,5 @@ func describeAdd(a *planner.Add, h *cache.Hash) {
 	}
 }
 
-// withoutUser takes name and password out of a URL: a key's fields are kept on disk, and a token would be with them.
-func withoutUser(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.User == nil {
-		return s
-	}
-	u.User = nil
-	return u.String()
-}
+// shownURL takes out of a URL what is secret: a key's fields are kept on disk, and a token would be with them.
+func shownURL(s string) string { return web.Redact(web.WithoutLogin(s)) }

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -42,7 +43,7 @@ func (w *Local) describeURL(ctx context.Context, op *planner.Copy, address strin
 		return err
 	}
 	w.pins.pinURL(address, d)
-	h.Field("content "+withoutUser(address), d.Digest.String())
+	h.Field("content "+shownURL(address), d.Digest.String())
 	return nil
 }
 
@@ -108,7 +109,7 @@ func (w *Local) download(ctx context.Context, op *planner.Copy, address string) 
 		return download{}, err
 	}
 	if pinned && checksum == "" && got.Digest != known.Digest {
-		return download{}, fmt.Errorf("%s: changed from %s to %s during the build; build again", redact(address), known.Digest, got.Digest)
+		return download{}, fmt.Errorf("%s: changed from %s to %s during the build; build again", web.Redact(address), known.Digest, got.Digest)
 	}
 	w.keepDownload(address, got)
 	return got, nil
@@ -138,7 +139,7 @@ func (w *Local) hasBlob(d digest.Digest) bool {
 
 func downloadKey(address string) *cache.Hash {
 	var h cache.Hash
-	h.Field("http", withoutUser(address))
+	h.Field("http", shownURL(address))
 	return &h
 }
 
@@ -178,7 +179,7 @@ func (w *Local) get(ctx context.Context, address string, known download, checksu
 		return err
 	})
 	if err != nil {
-		return download{}, fmt.Errorf("%s: %w", redact(address), err)
+		return download{}, fmt.Errorf("%s: %w", web.Redact(address), err)
 	}
 	return got, nil
 }
@@ -210,16 +211,7 @@ func (w *Local) store(ctx context.Context, r *http.Response, checksum digest.Dig
 		ETag: r.Header.Get("ETag"), LastModified: r.Header.Get("Last-Modified"),
 	}
 	if verifier != nil && !verifier.Verified() {
-		return download{}, &permanentError{fmt.Errorf("digest mismatch: got %s, want %s", d.Digest, checksum)}
+		return download{}, fmt.Errorf("digest mismatch: got %s, want %s", d.Digest, checksum)
 	}
 	return d, f.Commit(w.Layout.BlobPath(d.Digest))
-}
-
-// redact takes the password out of a URL for people to see.
-func redact(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "URL"
-	}
-	return u.Redacted()
 }

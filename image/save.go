@@ -155,14 +155,14 @@ type parts struct {
 
 // collect reads all documents of an image and, if c is not nil, replaces its layers by their compressed forms.
 func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compression) (p parts, err error) {
-	doc, raw, err := ReadDocument(ctx, l, d)
+	raw, err := l.readSmall(ctx, d)
 	if err != nil {
 		return p, err
 	}
-	if !doc.IsIndex() {
-		return l.collectManifest(ctx, d, doc, raw, c)
+	if !IsIndex(d.MediaType) && (d.MediaType != "" || !looksLikeIndex(raw)) {
+		return l.collectManifest(ctx, d, raw, c)
 	}
-	x, err := doc.Index()
+	x, err := ParseIndex(raw, d.MediaType)
 	if err != nil {
 		return p, err
 	}
@@ -198,22 +198,22 @@ func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compressi
 // is a small document.
 func (l *Layout) collectChild(ctx context.Context, d ocispec.Descriptor, c *Compression) (p parts, err error) {
 	if IsManifest(d.MediaType) && !isAttestation(d) {
-		doc, raw, err := ReadDocument(ctx, l, d)
+		raw, err := l.readSmall(ctx, d)
 		if err != nil {
 			return p, err
 		}
-		return l.collectManifest(ctx, d, doc, raw, c)
+		return l.collectManifest(ctx, d, raw, c)
 	}
-	raw, err := ReadSmall(ctx, l, d)
+	raw, err := l.readSmall(ctx, d)
 	return parts{top: d, documents: [][]byte{raw}}, err
 }
 
-func (l *Layout) collectManifest(ctx context.Context, d ocispec.Descriptor, doc *Document, raw []byte, c *Compression) (p parts, err error) {
-	m, err := doc.Manifest()
+func (l *Layout) collectManifest(ctx context.Context, d ocispec.Descriptor, raw []byte, c *Compression) (p parts, err error) {
+	m, err := ParseManifest(raw, d.MediaType)
 	if err != nil {
 		return p, err
 	}
-	config, err := ReadSmall(ctx, l, m.Config)
+	config, err := l.readSmall(ctx, m.Config)
 	if err != nil {
 		return p, err
 	}

@@ -12,15 +12,19 @@ import (
 // whole makes sure that all parts of an image are here, sizes right, and returns its ID. Of an index, at least one of
 // its images has to be here, and those that are have to be whole.
 func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest, error) {
-	doc, _, err := ReadDocument(ctx, l, d)
+	raw, err := l.readSmall(ctx, d)
 	if err != nil {
 		return "", err
 	}
-	if !doc.IsIndex() {
-		return l.wholeManifest(ctx, d, doc)
+	if !IsIndex(d.MediaType) && (d.MediaType != "" || !looksLikeIndex(raw)) {
+		return l.wholeManifest(ctx, d, raw)
+	}
+	x, err := ParseIndex(raw, d.MediaType)
+	if err != nil {
+		return "", fmt.Errorf("index %s: %w", d.Digest, err)
 	}
 	found := false
-	for _, child := range doc.Manifests {
+	for _, child := range x.Manifests {
 		ok, err := l.Exists(ctx, child)
 		if err != nil {
 			return "", err
@@ -28,11 +32,11 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 		if !ok || isAttestation(child) || !IsManifest(child.MediaType) {
 			continue
 		}
-		doc, _, err := ReadDocument(ctx, l, child)
+		raw, err := l.readSmall(ctx, child)
 		if err != nil {
 			return "", err
 		}
-		if _, err := l.wholeManifest(ctx, child, doc); err != nil {
+		if _, err := l.wholeManifest(ctx, child, raw); err != nil {
 			return "", err
 		}
 		found = true
@@ -47,12 +51,12 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 	return img.ID(), nil
 }
 
-func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, doc *Document) (digest.Digest, error) {
-	m, err := doc.Manifest()
+func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, raw []byte) (digest.Digest, error) {
+	m, err := ParseManifest(raw, d.MediaType)
 	if err != nil {
 		return "", fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
-	config, err := ReadSmall(ctx, l, m.Config)
+	config, err := l.readSmall(ctx, m.Config)
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/util/suggest"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // An Error is something wrong with a build file, with its place and, where one is near, a suggestion.
@@ -32,7 +34,7 @@ func (f *File) ErrorAt(span Span, err error) *Error {
 		return e
 	}
 	message, hint := cutHint(strings.TrimSpace(err.Error()))
-	e := &Error{Span: span, Source: f.Line(span.Start), Err: err, Hint: hint}
+	e := &Error{Span: span, Source: web.RedactText(f.Line(span.Start)), Err: err, Hint: hint}
 	if message != err.Error() {
 		e.Err = &reworded{message, err}
 	}

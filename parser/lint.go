@@ -8,6 +8,8 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A Warning is what a lint rule found.
@@ -34,7 +36,7 @@ func (f *File) Linter(report func(Warning)) *linter.Linter {
 			w.Span.End = max(w.Span.End, r.Start.Line, r.End.Line)
 		}
 		for n := max(1, w.Span.Start); n <= w.Span.End && n <= len(f.Lines); n++ {
-			w.Source = append(w.Source, f.Lines[n-1])
+			w.Source = append(w.Source, web.RedactText(f.Lines[n-1]))
 		}
 		report(w)
 	}

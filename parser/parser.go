@@ -13,6 +13,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A Span is a range of lines of a build file. Lines count from 1.
@@ -160,7 +162,7 @@ func (f *File) ParseTrigger(text string, at Span) (Instruction, error) {
 	var node *bk.Node
 	fail := func(err error) (Instruction, error) {
 		e := f.convertError(err, node)
-		e.Span, e.Source = at, f.Line(at.Start)
+		e.Span, e.Source = at, web.RedactText(f.Line(at.Start))
 		e.Err = fmt.Errorf("ONBUILD trigger %q: %w", text, e.Err)
 		return Instruction{}, e
 	}

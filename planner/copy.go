@@ -11,6 +11,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // copyFrom makes a Copy of a COPY.
@@ -141,29 +143,12 @@ func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t in
 	op.Dest = cleanDest(join(w.config.Config.WorkingDir, dest, true))
 	name := w.nameOf(w.lex, c.String(), w.vars)
 	for _, src := range t.SourcePaths {
-		if shown := redact(src); shown != src {
+		if shown := web.Redact(src); shown != src {
 			text, name = strings.ReplaceAll(text, src, shown), strings.ReplaceAll(name, src, shown)
 		}
 	}
 	w.do(op, reads, name, text+" "+t.DestPath+" # buildkit")
 	return nil
-}
-
-// redact takes name and password out of an address: they would be in the history of every image.
-func redact(src string) string {
-	scheme, rest, ok := strings.Cut(src, "://")
-	if !ok {
-		return src
-	}
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	at := strings.LastIndexByte(rest[:end], '@')
-	if at < 0 || !strings.HasPrefix(scheme, "http") && !strings.Contains(rest[:at], ":") { // ssh://git@host
-		return src
-	}
-	return scheme + "://xxxxx" + rest[at:]
 }
 
 // pathSource is a path from the root of what it is copied from.

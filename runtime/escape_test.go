@@ -30,7 +30,7 @@ func TestOwnExecutable(t *testing.T) {
 	for _, command := range []string{"/proc/self/exe", "script", "link", "/proc/1/exe"} {
 		// Whatever comes of it, it must end and not be us: as the test binary it would print usage or PASS.
 		var out bytes.Buffer
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		p, err := Start(ctx, Spec{Root: openDir(t, root), Args: []string{command, "-test.run=^$"}, Env: []string{"PATH=/bin"}}, Stdio{Out: &out, Err: &out})
 		if err == nil {
 			_, err = p.Wait()
@@ -76,7 +76,7 @@ func helperHang() {
 	}
 	s := Spec{
 		Root: root, Env: []string{"PATH=/bin"}, Hostname: "hang", Limits: Limits{Memory: 64 << 20},
-		Args: []string{"sh", "-c", "trap '' TERM INT HUP; /bin/free; setsid sleep $0 & echo ready; sleep $0", os.Args[2]},
+		Args: []string{"sh", "-c", "trap '' TERM INT HUP; /bin/free; setsid sleep 98767 & echo ready; sleep 98767"},
 	}
 	p, err := Start(context.Background(), s, Stdio{Out: os.Stdout, Err: os.Stdout})
 	if err != nil {
@@ -95,8 +95,7 @@ func TestKilledCaller(t *testing.T) {
 	writeProgram(t, filepath.Join(root, "bin/free"), p, 1)
 	var callers []int
 	for range 3 {
-		mark := longTime()
-		cmd := helper(t, "hang", 0, root, mark)
+		cmd := helper(t, "hang", 0, root)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -104,17 +103,23 @@ func TestKilledCaller(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { cmd.Process.Kill() })
 		if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "the container does not run", func() bool { return len(processes(t, mark)) == 2 })
-		space := namespaceOf(t, cmd, mark)
+		if len(processes(t, "98767")) != 2 {
+			t.Fatal("the container does not run")
+		}
+		space := namespaceOf(t, cmd, "98767")
 		cmd.Process.Kill()
 		cmd.Wait()
 		callers = append(callers, cmd.Process.Pid)
-		gone := func() bool { return len(processes(t, mark)) == 0 && len(inNamespace(t, space)) == 0 }
-		await(t, "something is left behind", gone)
+		gone := func() bool { return len(processes(t, "98767")) == 0 && len(inNamespace(t, space)) == 0 }
+		for end := time.Now().Add(5 * time.Second); !gone() && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		if !gone() {
+			t.Fatalf("left behind: %v, in its namespace: %v", processes(t, "98767"), inNamespace(t, space))
+		}
 	}
 	left := func() (n int) {
 		for _, pid := range callers {
@@ -123,23 +128,13 @@ func TestKilledCaller(t *testing.T) {
 		return n
 	}
 	// The kernel may count the dead for a moment; then it takes one start more.
-	for end := time.Now().Add(time.Minute); ; {
+	for end := time.Now().Add(5 * time.Second); ; {
 		run(t, Spec{}, "true")
 		if left() == 0 {
 			break
 		}
 		if time.Now().After(end) {
 			t.Fatalf("%d cgroups of dead callers", left())
-		}
-	}
-}
-
-// await asks until something is so, for as long as any machine should take.
-func await(t *testing.T, otherwise string, ask func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !ask(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal(otherwise)
 		}
 	}
 }
@@ -184,8 +179,7 @@ func leftCgroups(t *testing.T, pid int) (n int) {
 
 // If only the keeper is killed, the container is, too.
 func TestKilledKeeper(t *testing.T) {
-	mark := longTime()
-	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", mark}}
+	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", "98769"}}
 	p, err := Start(context.Background(), s, Stdio{})
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +190,7 @@ func TestKilledKeeper(t *testing.T) {
 	if exit, err := p.Wait(); err != nil || exit.Code != 137 {
 		t.Errorf("exit %v, %v", exit, err)
 	}
-	if left := processes(t, mark); len(left) > 0 {
+	if left := processes(t, "98769"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
