@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Changes is a set of changes to a tree, to be written as a layer with neither mount nor privilege. It costs some 200
@@ -19,6 +21,12 @@ type Changes struct {
 
 	lastDir string // the directory that was found last
 	lastID  int32
+}
+
+// A nameKey finds a name in a directory.
+type nameKey struct {
+	dir  int32
+	name string
 }
 
 // A change is what is to become of one path.
@@ -75,15 +83,15 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 		link: e.Link, xattrs: e.Xattrs, open: content.Open,
 	}
 	n.sec, n.nsec = e.UnixTime()
-	switch t := e.Mode & modeType; {
-	case t == modeChar || t == modeBlock:
+	switch t := e.Mode & unix.S_IFMT; {
+	case t == unix.S_IFCHR || t == unix.S_IFBLK:
 		n.size = int64(e.Rdev)
-	case t == modeRegular && e.Size > 0 && content.Open == nil:
+	case t == unix.S_IFREG && e.Size > 0 && content.Open == nil:
 		return pathError("put", path, errors.New("a file of some size needs a content"))
-	case t != modeDir && path == ".":
+	case t != unix.S_IFDIR && path == ".":
 		return pathError("put", path, errors.New("the root can only be a directory"))
 	}
-	if content.Group != "" && e.Mode&modeType != modeDir {
+	if content.Group != "" && e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if n.group = c.groups[content.Group]; n.group == 0 {
 			n.group = int32(len(c.groups) + 1)
 			c.groups[content.Group] = n.group
@@ -105,13 +113,13 @@ func (c *Changes) Remove(path string) error {
 
 // set enters a change.
 func (c *Changes) set(path string, n change) error {
-	isDir := n.state == put && n.mode&modeType == modeDir
+	isDir := n.state == put && n.mode&unix.S_IFMT == unix.S_IFDIR
 	if path == "." {
 		n.name, n.hides = "", c.nodes[0].hides
 		c.nodes[0] = n
 		return nil
 	}
-	parent, base := splitPath(path)
+	parent, base := filetree.Split(path)
 	dir, err := c.dir(parent)
 	if err != nil {
 		return pathError("put", path, err)
@@ -147,7 +155,7 @@ func (c *Changes) enter(n change) int32 {
 }
 
 func (n *change) isDir() bool {
-	return n.state == through || n.state == put && n.mode&modeType == modeDir
+	return n.state == through || n.state == put && n.mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // dir returns the directory at path as one that has changes.
@@ -158,7 +166,7 @@ func (c *Changes) dir(path string) (int32, error) {
 	if path == c.lastDir {
 		return c.lastID, nil
 	}
-	parent, base := splitPath(path)
+	parent, base := filetree.Split(path)
 	up, err := c.dir(parent)
 	if err != nil {
 		return 0, err
@@ -170,7 +178,7 @@ func (c *Changes) dir(path string) (int32, error) {
 		if err != nil {
 			return 0, errors.Unwrap(err)
 		}
-		if e.Mode&modeType != modeDir {
+		if e.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return 0, unix.ENOTDIR
 		}
 		id = c.enter(change{name: strings.Clone(base), parent: up})
@@ -189,10 +197,10 @@ func (n *change) entry() Entry {
 		Name: n.name, Mode: n.mode, UID: n.uid, GID: n.gid, Size: n.size, ModTime: time.Unix(n.sec, int64(n.nsec)),
 		Link: n.link, Nlink: 1, Inode: n.inode, Xattrs: n.xattrs,
 	}
-	switch n.mode & modeType {
-	case modeChar, modeBlock:
+	switch n.mode & unix.S_IFMT {
+	case unix.S_IFCHR, unix.S_IFBLK:
 		e.Size, e.Rdev = 0, uint64(n.size)
-	case modeDir:
+	case unix.S_IFDIR:
 		e.Size, e.Nlink = 0, 2
 	}
 	return e
@@ -239,7 +247,7 @@ func (c *Changes) Lookup(path string) (Entry, error) {
 	e, err := c.below.Lstat(path)
 	if errors.Is(err, unix.ENOTDIR) {
 		// A directory may have been put where something else lies below; then there is nothing in it.
-		if dir, _ := splitPath(path); c.isDir(dir) {
+		if dir, _ := filetree.Split(path); c.isDir(dir) {
 			return Entry{}, pathError("lstat", path, unix.ENOENT)
 		}
 	}
@@ -248,7 +256,7 @@ func (c *Changes) Lookup(path string) (Entry, error) {
 
 func (c *Changes) isDir(path string) bool {
 	e, err := c.Lookup(path)
-	return err == nil && e.Mode&modeType == modeDir
+	return err == nil && e.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // Open opens a regular file in the changes or below.
@@ -259,7 +267,7 @@ func (c *Changes) Open(path string) (io.ReadCloser, error) {
 		return nil, pathError("open", path, err)
 	case n == nil:
 		return c.below.Open(path)
-	case n.mode&modeType != modeRegular:
+	case n.mode&unix.S_IFMT != unix.S_IFREG:
 		return nil, pathError("open", path, unix.EINVAL)
 	case n.size == 0:
 		return io.NopCloser(strings.NewReader("")), nil
@@ -272,5 +280,5 @@ func (c *Changes) pathOf(id int32) string {
 	if id == 0 {
 		return "."
 	}
-	return joinPath(c.pathOf(c.nodes[id].parent), c.nodes[id].name)
+	return filetree.Join(c.pathOf(c.nodes[id].parent), c.nodes[id].name)
 }

@@ -167,7 +167,7 @@ func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error 
 	for _, kid := range kids {
 		n := &k.nodes[kid]
 		for len(gone) > 0 && gone[0].Name < n.name {
-			if err := k.whiteout(joinPath(path, gone[0].Name)); err != nil {
+			if err := k.whiteout(filetree.Join(path, gone[0].Name)); err != nil {
 				return err
 			}
 			gone = gone[1:]
@@ -177,19 +177,19 @@ func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error 
 		}
 		var under *Entry
 		if below != nil {
-			e, err := k.below.Lstat(joinPath(path, n.name))
+			e, err := k.below.Lstat(filetree.Join(path, n.name))
 			if err == nil {
 				under = &e
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
-		if err := k.change(kid, joinPath(path, n.name), under, hidden); err != nil {
+		if err := k.change(kid, filetree.Join(path, n.name), under, hidden); err != nil {
 			return err
 		}
 	}
 	for _, e := range gone {
-		if err := k.whiteout(joinPath(path, e.Name)); err != nil {
+		if err := k.whiteout(filetree.Join(path, e.Name)); err != nil {
 			return err
 		}
 	}
@@ -206,7 +206,7 @@ func (k *committer) change(id int32, path string, below *Entry, hidden bool) err
 		}
 		return k.whiteout(path)
 	case n.isDir():
-		if below != nil && below.Mode&modeType != modeDir {
+		if below != nil && below.Mode&unix.S_IFMT != unix.S_IFDIR {
 			below = nil
 		}
 		var e Entry
@@ -305,10 +305,10 @@ func (k *committer) sameFile(n *change, path string, below *Entry) (bool, error)
 		return false, nil
 	}
 	e := k.clamp(n.entry())
-	if !sameEntry(&e, below) || e.Mode&modeType == modeSocket {
+	if !sameEntry(&e, below) || e.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return false, nil
 	}
-	if e.Mode&modeType != modeRegular || e.Size == 0 {
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return true, nil
 	}
 	return k.sameContent(n, path)

@@ -11,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // textOf is the content of a file of a test.
@@ -28,9 +32,9 @@ func apply(t testing.TB, c *Changes, ops ...string) {
 		case strings.HasPrefix(op, "-"):
 			err = c.Remove(op[1:])
 		case strings.HasSuffix(op, "/"):
-			err = c.Put(op[:len(op)-1], mode(modeDir, 0o755), Content{})
+			err = c.Put(op[:len(op)-1], mode(unix.S_IFDIR, 0o755), Content{})
 		case isFile:
-			e := mode(modeRegular, 0o644)
+			e := mode(unix.S_IFREG, 0o644)
 			e.Size = int64(len(text))
 			err = c.Put(name, e, textOf(text))
 		}
@@ -51,9 +55,9 @@ func changed(t testing.TB, s *Store, layer image.Layer) string {
 	var words []string
 	for _, line := range listTar(t, f) {
 		path, rest, _ := strings.Cut(line, " ")
-		dir, base := splitPath(path)
-		if name, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
-			path = "-" + joinPath(dir, name)
+		dir, base := filetree.Split(path)
+		if name, ok := strings.CutPrefix(base, layertar.WhiteoutPrefix); ok {
+			path = "-" + filetree.Join(dir, name)
 		}
 		if _, target, ok := strings.Cut(rest, " = "); ok {
 			path += "=>" + target
@@ -121,7 +125,7 @@ func TestChanges(t *testing.T) {
 func TestChangesErrors(t *testing.T) {
 	s := openStore(t)
 	c := NewChanges(viewOf(t, s, commitOps(t, s, "a/", "f=1")))
-	file := mode(modeRegular, 0o644)
+	file := mode(unix.S_IFREG, 0o644)
 	for _, test := range []struct {
 		what string
 		err  error
@@ -131,7 +135,7 @@ func TestChangesErrors(t *testing.T) {
 		{"in a file", c.Put("f/m", file, Content{}), "put f/m: not a directory"},
 		{"a root that is a file", c.Put(".", file, Content{}), "put .: the root can only be a directory"},
 		{"a whiteout", c.Put("a/.wh.x", file, Content{}), "a/.wh.x: a name that begins with .wh. says in a layer that a file is removed"},
-		{"without content", c.Put("n", Entry{Mode: modeRegular, Size: 1}, Content{}), "put n: a file of some size needs a content"},
+		{"without content", c.Put("n", Entry{Mode: unix.S_IFREG, Size: 1}, Content{}), "put n: a file of some size needs a content"},
 		{"remove nothing", c.Remove("n"), "lstat n: no such file or directory"},
 		{"remove the root", c.Remove("."), "remove .: invalid argument"},
 	} {
@@ -140,7 +144,7 @@ func TestChangesErrors(t *testing.T) {
 		}
 	}
 
-	short := mode(modeRegular, 0o644)
+	short := mode(unix.S_IFREG, 0o644)
 	short.Size = 10
 	for size, content := range map[int64]string{10: "short", 1 << 20: "shorter than a stream"} {
 		c := NewChanges(nil)
@@ -155,7 +159,7 @@ func TestChangesErrors(t *testing.T) {
 	boom := errors.New("boom")
 	c = NewChanges(nil)
 	for i := range 3000 {
-		big := mode(modeRegular, 0o644)
+		big := mode(unix.S_IFREG, 0o644)
 		big.Size = 3000
 		open := textOf(strings.Repeat("x", 3000)).Open
 		if i == 2000 {
@@ -179,7 +183,7 @@ func TestChangesLinks(t *testing.T) {
 	s := openStore(t)
 	put := func(c *Changes, path string, inode uint64, text string) {
 		t.Helper()
-		e := mode(modeRegular, 0o644)
+		e := mode(unix.S_IFREG, 0o644)
 		e.Size, e.Inode = int64(len(text)), inode
 		content := textOf(text)
 		content.Group = "source"
@@ -234,7 +238,7 @@ func TestChangesEpoch(t *testing.T) {
 	s := openStore(t)
 	c := NewChanges(nil)
 	for name, sec := range map[string]int64{"early": 5, "late": 500} {
-		e := mode(modeDir, 0o755)
+		e := mode(unix.S_IFDIR, 0o755)
 		e.ModTime = time.Unix(sec, 9)
 		if err := c.Put(name, e, Content{}); err != nil {
 			t.Fatal(err)
@@ -261,10 +265,10 @@ func TestChangesMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range n {
-		e := mode(modeRegular, 0o644)
+		e := mode(unix.S_IFREG, 0o644)
 		e.Size = 1
 		if i%100 == 0 {
-			if err := c.Put(fmt.Sprintf("d%d", i/100), mode(modeDir, 0o755), Content{}); err != nil {
+			if err := c.Put(fmt.Sprintf("d%d", i/100), mode(unix.S_IFDIR, 0o755), Content{}); err != nil {
 				t.Fatal(err)
 			}
 		}

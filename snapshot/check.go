@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/erofs"
 )
 
 // Check names the indexes that cannot be read and, if deep, those that are not what their layer's tar makes them. A
@@ -83,7 +84,7 @@ func (s *Store) checkIndex(ctx context.Context, path string, d digest.Digest, de
 	if err != nil {
 		return err
 	}
-	x, err := openIndex(f)
+	x, err := erofs.Open(f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}

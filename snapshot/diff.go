@@ -123,7 +123,7 @@ func (f *differ) dir(d *diffDir) error {
 			hidden = hidden[1:]
 		}
 		if err := f.file(d, name); err != nil {
-			return at(joinPath(d.path, name), err)
+			return at(filetree.Join(d.path, name), err)
 		}
 	}
 	for i := range hidden {
@@ -149,7 +149,7 @@ func (f *differ) gone(d *diffDir, below *Entry) error {
 	if f.whole && isDevice(below.Mode) && f.rights.userns {
 		return nil
 	}
-	return errors.Join(f.whiteout(joinPath(d.path, below.Name)), f.mark(d, below.Name))
+	return errors.Join(f.whiteout(filetree.Join(d.path, below.Name)), f.mark(d, below.Name))
 }
 
 func (f *differ) whiteout(path string) error {
@@ -180,7 +180,7 @@ func (f *differ) flush() error {
 
 // file compares one name of a directory.
 func (f *differ) file(d *diffDir, name string) error {
-	path := joinPath(d.path, name)
+	path := filetree.Join(d.path, name)
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.open.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -189,14 +189,14 @@ func (f *differ) file(d *diffDir, name string) error {
 	if err != nil {
 		return err
 	}
-	if t := st.Mode & modeType; t == modeSocket || t == modeChar && st.Rdev == 0 {
-		return f.noFile(d, name, t == modeSocket, below)
+	if t := st.Mode & unix.S_IFMT; t == unix.S_IFSOCK || t == unix.S_IFCHR && st.Rdev == 0 {
+		return f.noFile(d, name, t == unix.S_IFSOCK, below)
 	}
 	e, opaque, err := f.describe(d.open.fd, name, &st, below)
 	if err != nil {
 		return err
 	}
-	if e.Mode&modeType == modeDir {
+	if e.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return f.subdir(d, path, e, below, opaque)
 	}
 	same, err := f.unchanged(d, path, &e, below, &st)
@@ -211,7 +211,7 @@ func (f *differ) file(d *diffDir, name string) error {
 
 // noFile is called for what is not in a layer: a whiteout, or a socket, which means nothing once its process is gone.
 func (f *differ) noFile(d *diffDir, name string, socket bool, below *Entry) error {
-	path := joinPath(d.path, name)
+	path := filetree.Join(d.path, name)
 	switch {
 	case f.whole && !socket:
 		return fmt.Errorf("%s: a device 0:0 means in a layer that a file is removed", path)
@@ -239,7 +239,7 @@ func (f *differ) lookup(d *diffDir, path string) (*Entry, error) {
 }
 
 func (f *differ) subdir(d *diffDir, path string, e Entry, below *Entry, opaque bool) error {
-	if below != nil && below.Mode&modeType != modeDir {
+	if below != nil && below.Mode&unix.S_IFMT != unix.S_IFDIR {
 		below = nil
 	}
 	fd, err := unix.Openat(d.open.fd, e.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -268,13 +268,13 @@ func (f *differ) describe(dir int, name string, st *unix.Stat_t, below *Entry) (
 	if f.epoch != nil && e.ModTime.After(*f.epoch) {
 		e.ModTime = *f.epoch
 	}
-	if t := e.Mode & modeType; t != modeRegular && t != modeDir {
+	if t := e.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
 		return e, false, nil
 	}
 	mark := f.rights.overlayPrefix() + "opaque"
 	e.Xattrs, err = readXattrs(dir, name, func(x string) bool {
 		f.notice(x)
-		return keepXattr(x) || x == mark && !f.whole
+		return filetree.KeepXattr(x) || x == mark && !f.whole
 	})
 	if value, ok := e.Xattrs[mark]; ok {
 		opaque = value == "y"
@@ -294,7 +294,7 @@ func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.St
 	if below == nil || !sameEntry(e, below) {
 		return false, nil
 	}
-	if e.Mode&modeType != modeRegular || e.Size == 0 {
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return true, nil
 	}
 	if ctime, ok := f.known[e.Inode]; ok && ctime == st.Ctim {
@@ -306,11 +306,13 @@ func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.St
 // sameEntry compares all but names, links and content.
 func sameEntry(a, b *Entry) bool {
 	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Rdev == b.Rdev && a.Link == b.Link &&
-		(a.Size == b.Size || a.Mode&modeType != modeRegular) &&
+		(a.Size == b.Size || a.Mode&unix.S_IFMT != unix.S_IFREG) &&
 		a.ModTime.Equal(b.ModTime) && maps.Equal(a.Xattrs, b.Xattrs)
 }
 
-func isDevice(mode uint32) bool { return mode&modeType == modeChar || mode&modeType == modeBlock }
+func isDevice(mode uint32) bool {
+	return mode&unix.S_IFMT == unix.S_IFCHR || mode&unix.S_IFMT == unix.S_IFBLK
+}
 
 // add writes a file to the layer; the second name of one is written as a link.
 func (f *differ) add(d *diffDir, path string, e Entry) error {
@@ -323,7 +325,7 @@ func (f *differ) add(d *diffDir, path string, e Entry) error {
 		}
 		f.links[e.Inode] = path
 	}
-	if e.Mode&modeType != modeRegular || e.Size == 0 {
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return f.writer.Add(path, e, nil)
 	}
 	// Read later: the directory must stay open until then.

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // sameContent compares a file with the one of the same size that lies below path.
@@ -76,21 +78,21 @@ func (f *differ) collect(fd int, path string, groups map[uint64]*linkGroup) erro
 	for _, name := range names {
 		var st unix.Stat_t
 		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return at(joinPath(path, name), err)
+			return at(filetree.Join(path, name), err)
 		}
 		switch {
-		case st.Mode&modeType == modeDir:
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 			sub, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 			if err != nil {
-				return at(joinPath(path, name), err)
+				return at(filetree.Join(path, name), err)
 			}
-			err = f.collect(sub, joinPath(path, name), groups)
+			err = f.collect(sub, filetree.Join(path, name), groups)
 			if err := errors.Join(err, closeFD(sub)); err != nil {
 				return err
 			}
 		case st.Nlink > 1:
-			if err := f.member(fd, joinPath(path, name), name, &st, groups); err != nil {
-				return at(joinPath(path, name), err)
+			if err := f.member(fd, filetree.Join(path, name), name, &st, groups); err != nil {
+				return at(filetree.Join(path, name), err)
 			}
 		}
 	}
@@ -121,7 +123,7 @@ func (f *differ) member(dir int, path, name string, st *unix.Stat_t, groups map[
 	if err != nil || !sameEntry(&e, below) {
 		return err
 	}
-	if e.Mode&modeType != modeRegular || e.Size == 0 {
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		g.same = true
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // An upper directory is nearly what unpacking its layer would give. Where layers are unpacked, Commit makes it exactly
@@ -33,7 +34,7 @@ func (f *differ) mark(d *diffDir, name string) error {
 	if err := f.leave(d, name); err != nil {
 		return err
 	}
-	return unix.Mknodat(d.open.fd, name, modeChar, 0)
+	return unix.Mknodat(d.open.fd, name, unix.S_IFCHR, 0)
 }
 
 // settleDir is called when all in a directory has been seen.
@@ -65,7 +66,7 @@ func (f *differ) clamps(e *Entry) bool { return f.epoch != nil && e.ModTime.Equa
 
 // notice looks for attributes that the layer cannot have and unpacking would not give.
 func (f *differ) notice(attribute string) {
-	if !keepXattr(attribute) && !strings.HasPrefix(attribute, f.rights.overlayPrefix()) {
+	if !filetree.KeepXattr(attribute) && !strings.HasPrefix(attribute, f.rights.overlayPrefix()) {
 		f.inexact = true
 	}
 }

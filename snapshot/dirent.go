@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A heldDir is a directory held open by those who read from it, and closed by the last.
@@ -60,8 +62,8 @@ func readNames(fd int, buf []byte) ([]string, error) {
 			}
 			b = b[length:]
 		}
-		if len(names) > maxEntries {
-			return nil, errTooMany
+		if len(names) > filetree.MaxEntries {
+			return nil, filetree.ErrTooMany
 		}
 	}
 }
@@ -72,18 +74,18 @@ func readEntry(dir int, name string, st *unix.Stat_t) (Entry, error) {
 		Name: name, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, Rdev: st.Rdev,
 		ModTime: time.Unix(st.Mtim.Unix()), Nlink: uint32(st.Nlink), Inode: st.Ino,
 	}
-	switch st.Mode & modeType {
-	case modeRegular:
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
 		e.Rdev = 0
 		return e, nil
-	case modeLink:
-		buf := make([]byte, maxPath+1)
+	case unix.S_IFLNK:
+		buf := make([]byte, filetree.MaxPath+1)
 		n, err := unix.Readlinkat(dir, name, buf)
 		if err != nil {
 			return e, err
 		}
 		e.Link, e.Rdev = string(buf[:n]), 0
-	case modeChar, modeBlock:
+	case unix.S_IFCHR, unix.S_IFBLK:
 	default:
 		e.Rdev = 0
 	}
@@ -109,7 +111,7 @@ func openRegular(dir int, name string) (*fileReader, error) {
 		return nil, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&modeType != modeRegular {
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		unix.Close(fd)
 		return nil, errors.Join(err, fmt.Errorf("%s is no regular file any more", name))
 	}

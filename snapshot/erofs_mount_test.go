@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/erofs"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // need skips a test that cannot run here, unless FORGE_TEST_MUST says that it must.
@@ -88,7 +90,7 @@ func (h hostTree) Lstat(name string) (Entry, error) {
 		Name: filepath.Base(name), Mode: st.Mode, UID: st.Uid, GID: st.Gid, Size: st.Size, ModTime: time.Unix(st.Mtim.Sec, st.Mtim.Nsec),
 		Rdev: st.Rdev, Nlink: uint32(st.Nlink), Inode: st.Ino,
 	}
-	if st.Mode&modeType == modeLink {
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		var err error
 		if e.Link, err = os.Readlink(path); err != nil {
 			return Entry{}, err
@@ -100,7 +102,7 @@ func (h hostTree) Lstat(name string) (Entry, error) {
 		return Entry{}, err
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
-		if !keepXattr(name) {
+		if !filetree.KeepXattr(name) {
 			continue
 		}
 		value := make([]byte, 64<<10)
@@ -116,20 +118,21 @@ func (h hostTree) Lstat(name string) (Entry, error) {
 	return e, nil
 }
 
-func (h hostTree) ReadDir(name string) ([]Entry, error) {
+func (h hostTree) List(name string, fn func(e *Entry, sum *filetree.Sum) error) error {
 	list, err := os.ReadDir(filepath.Join(h.root, name) + "/.")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var entries []Entry
 	for _, d := range list {
-		e, err := h.Lstat(joinPath(name, d.Name()))
+		e, err := h.Lstat(filetree.Join(name, d.Name()))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		entries = append(entries, e)
+		if err := fn(&e, nil); err != nil {
+			return err
+		}
 	}
-	return entries, nil
+	return nil
 }
 
 func TestLayerMounted(t *testing.T) {
@@ -157,9 +160,9 @@ func TestLayerMounted(t *testing.T) {
 func TestBigDirectoryMounted(t *testing.T) {
 	s := openStore(t)
 	const n = 50000
-	files := []testFile{{path: "many", Entry: mode(modeDir, 0o755)}}
+	files := []testFile{{path: "many", Entry: mode(unix.S_IFDIR, 0o755)}}
 	for i := range n {
-		files = append(files, testFile{path: fmt.Sprintf("many/%05d", i), Entry: mode(modeRegular, 0o644)})
+		files = append(files, testFile{path: fmt.Sprintf("many/%05d", i), Entry: mode(unix.S_IFREG, 0o644)})
 	}
 	layer := writeLayer(t, s, files)
 	root := mountErofs(t, s, layer)
@@ -200,8 +203,8 @@ func TestBigFileMounted(t *testing.T) {
 	if err := tar.Truncate(offset + size + 1024); err != nil {
 		t.Fatal(err)
 	}
-	b := newIndexBuilder()
-	if err := b.add("big", &Entry{Mode: modeRegular | 0o644, Size: size}, offset); err != nil {
+	b := erofs.NewBuilder()
+	if err := b.Add("big", &Entry{Mode: unix.S_IFREG | 0o644, Size: size}, offset); err != nil {
 		t.Fatal(err)
 	}
 	index, err := os.Create(filepath.Join(dir, "index"))
@@ -209,7 +212,7 @@ func TestBigFileMounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer index.Close()
-	if err := b.encode(index, offset+size, [32]byte{}); err != nil {
+	if err := b.Encode(index, offset+size, [32]byte{}); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(mountIndex(t, index.Name(), tar) + "/big")

@@ -8,24 +8,26 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // Export writes a whole tree as a plain tar, which unpacks to it anywhere: without whiteouts, names as they are, hard
 // links kept, sockets left out, the root directory itself not in it. Equal trees give equal bytes.
 func Export(ctx context.Context, tree Tree, w io.Writer) error {
-	x := exporter{ctx: ctx, tree: tree, w: bufio.NewWriterSize(w, 256<<10), links: make(map[uint64]string)}
-	if err := x.dir("."); err != nil {
+	x := exporter{tree: tree, w: bufio.NewWriterSize(w, 256<<10), links: make(map[uint64]string)}
+	if err := filetree.Walk(ctx, tree, ".", x.add); err != nil {
 		return err
 	}
-	if _, err := x.w.Write(make([]byte, 2*tarBlock)); err != nil {
+	if _, err := x.w.Write(make([]byte, 2*layertar.Block)); err != nil {
 		return err
 	}
 	return x.w.Flush()
 }
 
 type exporter struct {
-	ctx    context.Context
 	tree   Tree
 	w      *bufio.Writer
 	links  map[uint64]string // inode → the name it was written under
@@ -33,46 +35,30 @@ type exporter struct {
 	buf    []byte
 }
 
-func (x *exporter) dir(path string) error {
-	if err := x.ctx.Err(); err != nil {
-		return err
+func (x *exporter) add(path string, e *Entry, _ *filetree.Sum) error {
+	if path == "." || e.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return nil
 	}
-	entries, err := filetree.ReadDir(x.tree, path)
-	if err != nil {
-		return err
-	}
-	for i := range entries {
-		e := &entries[i]
-		if e.Mode&modeType == modeSocket {
-			continue
-		}
-		name := joinPath(path, e.Name)
-		if err := x.entry(name, e); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if e.Mode&modeType == modeDir {
-			if err := x.dir(name); err != nil {
-				return err
-			}
-		}
+	if err := x.entry(path, e); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
 
 func (x *exporter) entry(path string, e *Entry) (err error) {
 	target := ""
-	if e.Nlink > 1 && e.Mode&modeType != modeDir {
+	if e.Nlink > 1 && e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if target = x.links[e.Inode]; target == "" {
 			x.links[e.Inode] = path
 		}
 	}
-	if x.header, err = appendTarHeader(x.header[:0], path, e, target); err != nil {
+	if x.header, err = layertar.AppendHeader(x.header[:0], path, e, target); err != nil {
 		return err
 	}
 	if _, err := x.w.Write(x.header); err != nil {
 		return err
 	}
-	if e.Mode&modeType != modeRegular || target != "" || e.Size == 0 {
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || target != "" || e.Size == 0 {
 		return nil
 	}
 	r, err := x.tree.Open(path)
@@ -95,7 +81,7 @@ func (x *exporter) content(r io.Reader, size int64) error {
 	if n < size {
 		return fmt.Errorf("has %d of its %d bytes: %w", n, size, io.ErrUnexpectedEOF)
 	}
-	_, err = x.w.Write(make([]byte, align(size, tarBlock)-size))
+	_, err = x.w.Write(make([]byte, layertar.Padded(size)-size))
 	return err
 }
 

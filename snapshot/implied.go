@@ -9,27 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Layers of other builders may have a file without the directories it is in. A view takes the metadata of such an implied
 // directory from the layers below, but overlayfs shows that of the topmost layer, which for want of better says 0755, root.
 // So where it matters, one more directory is stacked on the layers, with nothing in it but the directories concerned, as
 // they should be.
-
-// flagImplies marks the root of an index in which a directory below the root is implied, so that most layers need not be
-// searched.
-const flagImplies = 1 << 2
-
-// noteImplied sets flagImplies.
-func (e *erofsEncoder) noteImplied() {
-	e.inodes[0].flags &^= flagImplies
-	for _, n := range e.order[1:] {
-		if e.file(n).flags&flagImplied != 0 {
-			e.inodes[0].flags |= flagImplies
-			return
-		}
-	}
-}
 
 // faces returns a directory to stack on the layers so that overlayfs shows directories as the view does, or -1 if it does
 // so anyway. A draft has a root of its own; for a mount without one, root asks for that, too. The Store owns the descriptor.
@@ -69,7 +55,7 @@ func (v *View) wrongFaces() ([]string, error) {
 	var wrong []string
 	for k := range v.root {
 		r := &v.root[k]
-		if k == len(v.layers)-1 || r.flags&flagImplies == 0 {
+		if k == len(v.layers)-1 || !r.Implies() {
 			continue
 		}
 		if err := v.searchImplied(r, ".", &wrong); err != nil {
@@ -82,20 +68,20 @@ func (v *View) wrongFaces() ([]string, error) {
 // searchImplied looks for implied directories in a directory of one layer.
 func (v *View) searchImplied(dir *viewFile, path string, wrong *[]string) error {
 	x := v.layers[dir.layer].index
-	return x.list(&dir.diskInode, func(name []byte, slot uint64) error {
-		i, err := x.entry(slot)
-		if err != nil || !i.isDir() {
+	return x.List(&dir.Inode, func(name []byte, slot uint64) error {
+		i, err := x.Inode(slot)
+		if err != nil || !i.IsDir() {
 			return err
 		}
-		sub := joinPath(path, string(name))
+		sub := filetree.Join(path, string(name))
 		found, err := v.find(sub)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && !found[0].isDir() {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && !found[0].IsDir() {
 			return nil // hidden by a layer above
 		}
 		if err != nil {
 			return err
 		}
-		if found[0].layer == dir.layer && i.flags&flagImplied != 0 && face(found) != &found[0] {
+		if found[0].layer == dir.layer && i.Implied() && face(found) != &found[0] {
 			*wrong = append(*wrong, sub)
 		}
 		return v.searchImplied(&viewFile{dir.layer, i}, sub, wrong)
@@ -113,7 +99,7 @@ func (n *faceNode) add(v *View, path string) (*faceNode, error) {
 	if path == "." {
 		return n, nil
 	}
-	parent, base := splitPath(path)
+	parent, base := filetree.Split(path)
 	dir, err := n.add(v, parent)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/erofs"
 )
 
 // ensureIndex opens the index of a layer, making it from the tar if it is missing. fs.ErrNotExist if the layer is not here.
@@ -38,7 +39,7 @@ func (s *Store) makeIndex(ctx context.Context, layer image.Layer) (err error) {
 	if err != nil {
 		return err
 	}
-	x := newIndexer(true)
+	x := newIndexer()
 	if err = x.readHeaders(ctx, tar, info.Size()); err == nil {
 		err = x.finish()
 	}
@@ -53,16 +54,16 @@ func (s *Store) makeIndex(ctx context.Context, layer image.Layer) (err error) {
 }
 
 // index maps the index of a layer. A damaged one is made anew: it is nothing that the tar does not tell.
-func (s *Store) index(ctx context.Context, layer image.Layer) (*index, error) {
+func (s *Store) index(ctx context.Context, layer image.Layer) (*erofs.Metadata, error) {
 	f, err := s.ensureIndex(ctx, layer)
 	if err != nil {
 		return nil, err
 	}
-	x, err := openIndex(f)
+	x, err := erofs.Open(f)
 	if cerr := f.Close(); cerr != nil {
 		return nil, cerr
 	}
-	if err == nil || !errors.Is(err, errDamaged) {
+	if err == nil || !errors.Is(err, erofs.ErrDamaged) {
 		return x, err
 	}
 	if err := s.makeIndex(ctx, layer); err != nil {
@@ -71,6 +72,6 @@ func (s *Store) index(ctx context.Context, layer image.Layer) (*index, error) {
 	if f, err = s.layout.Staging().Open(s.snapshotPath(layer.DiffID, ".erofs")); err != nil {
 		return nil, err
 	}
-	x, err = openIndex(f)
+	x, err = erofs.Open(f)
 	return x, errors.Join(err, f.Close())
 }

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +8,12 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/erofs"
+	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // An Indexer makes the index of a tar that comes from outside, while its bytes pass by: it is the tap of
@@ -21,8 +24,8 @@ import (
 // Write and Finish return.
 type Indexer struct {
 	store  *Store
-	index  *indexBuilder
-	parser *tarParser
+	index  *erofs.Builder
+	parser *layertar.Parser
 	pos    int64
 	held   []byte // of what the parser needs
 	err    error
@@ -30,16 +33,16 @@ type Indexer struct {
 
 // Indexer begins the index of a layer.
 func (s *Store) Indexer() *Indexer {
-	x := newIndexer(true)
+	x := newIndexer()
 	x.store = s
 	return x
 }
 
-// newIndexer begins the index of a layer or, without whiteouts, of an archive whose files all are files.
-func newIndexer(whiteouts bool) *Indexer {
-	x := &Indexer{index: newIndexBuilder()}
-	x.index.follow = true
-	x.parser = newTarParser(func(t *tarEntry) error { return x.add(t, whiteouts) })
+// newIndexer begins an index that is not staged.
+func newIndexer() *Indexer {
+	x := &Indexer{index: erofs.NewBuilder()}
+	x.index.FollowLinks = true
+	x.parser = layertar.NewParser(x.add)
 	return x
 }
 
@@ -49,26 +52,26 @@ func (x *Indexer) Write(p []byte) (int, error) {
 		return 0, x.err
 	}
 	n := len(p)
-	for len(p) > 0 && x.parser.need > 0 {
-		if skip := x.parser.off + int64(len(x.held)) - x.pos; skip > 0 {
+	for len(p) > 0 && x.parser.Need > 0 {
+		if skip := x.parser.Off + int64(len(x.held)) - x.pos; skip > 0 {
 			skip = min(skip, int64(len(p)))
 			x.pos += skip
 			p = p[skip:]
 			continue
 		}
-		take := min(x.parser.need-len(x.held), len(p))
+		take := min(x.parser.Need-len(x.held), len(p))
 		x.pos += int64(take)
 		b := p[:take]
 		p = p[take:]
-		if len(x.held) > 0 || take < x.parser.need {
+		if len(x.held) > 0 || take < x.parser.Need {
 			x.held = append(x.held, b...)
 			b = x.held
 		}
-		if len(b) < x.parser.need {
+		if len(b) < x.parser.Need {
 			continue
 		}
 		x.held = x.held[:0]
-		if x.err = x.parser.take(b); x.err != nil {
+		if x.err = x.parser.Take(b); x.err != nil {
 			return 0, x.err
 		}
 	}
@@ -80,8 +83,8 @@ func (x *Indexer) Write(p []byte) (int, error) {
 func (x *Indexer) readHeaders(ctx context.Context, r io.ReaderAt, size int64) error {
 	buf := make([]byte, 32<<10)
 	from, have := int64(0), 0 // what buf holds
-	for x.parser.need > 0 && x.err == nil {
-		off, need := x.parser.off, x.parser.need
+	for x.parser.Need > 0 && x.err == nil {
+		off, need := x.parser.Off, x.parser.Need
 		if off < from || off+int64(need) > from+int64(have) {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -98,7 +101,7 @@ func (x *Indexer) readHeaders(ctx context.Context, r io.ReaderAt, size int64) er
 			}
 			from, have = off, n
 		}
-		x.err = x.parser.take(buf[off-from:][:need])
+		x.err = x.parser.Take(buf[off-from:][:need])
 	}
 	x.pos = size
 	return x.err
@@ -107,7 +110,7 @@ func (x *Indexer) readHeaders(ctx context.Context, r io.ReaderAt, size int64) er
 // finish is told that the tar has ended.
 func (x *Indexer) finish() error {
 	if x.err == nil {
-		x.err = x.parser.finish(x.pos)
+		x.err = x.parser.Finish(x.pos)
 	}
 	return x.err
 }
@@ -128,47 +131,44 @@ func (x *Indexer) Finish(diffID digest.Digest) error {
 }
 
 // add enters one entry.
-func (x *Indexer) add(t *tarEntry, whiteouts bool) error {
-	path, err := cleanPath(t.name)
+func (x *Indexer) add(t *layertar.Header) error {
+	path, err := layertar.CleanPath(t.Path)
 	if err != nil {
 		return err
 	}
-	dir, base := splitPath(path)
-	if strings.HasPrefix(path, whiteoutPrefix) || strings.Contains(path, "/"+whiteoutPrefix) {
-		if !whiteouts {
-			return fmt.Errorf("a name that begins with %s says in a layer that a file is removed", whiteoutPrefix)
-		}
+	dir, base := filetree.Split(path)
+	if strings.HasPrefix(path, layertar.WhiteoutPrefix) || strings.Contains(path, "/"+layertar.WhiteoutPrefix) {
 		return x.hide(dir, base)
 	}
-	switch t.kind {
-	case tarRegular:
-		t.Mode |= modeRegular
-		if t.sparse != nil {
-			return x.addSparse(path, t)
+	switch t.Kind {
+	case layertar.Regular:
+		t.Mode |= unix.S_IFREG
+		if t.Sparse != nil {
+			return x.index.AddSparse(path, &t.Entry, t.Offset, t.Sparse)
 		}
-	case tarHard:
-		target, err := cleanPath(t.target)
+	case layertar.HardLink:
+		target, err := layertar.CleanPath(t.Target)
 		if err != nil {
 			return err
 		}
 		if path == "." {
 			return errors.New("the root can only be a directory")
 		}
-		return x.index.link(path, target)
-	case tarLink:
-		t.Mode, t.Link = t.Mode|modeLink, t.target
-	case tarChar:
-		t.Mode |= modeChar
-	case tarBlockTy:
-		t.Mode |= modeBlock
-	case tarDir:
-		t.Mode |= modeDir
-	case tarFIFO:
-		t.Mode |= modeFIFO
+		return x.index.Link(path, target)
+	case layertar.Symlink:
+		t.Mode, t.Link = t.Mode|unix.S_IFLNK, t.Target
+	case layertar.CharDevice:
+		t.Mode |= unix.S_IFCHR
+	case layertar.BlockDevice:
+		t.Mode |= unix.S_IFBLK
+	case layertar.Directory:
+		t.Mode |= unix.S_IFDIR
+	case layertar.FIFO:
+		t.Mode |= unix.S_IFIFO
 	default:
-		return fmt.Errorf("entry of unknown type %q", t.kind)
+		return fmt.Errorf("entry of unknown type %q", t.Kind)
 	}
-	return x.index.add(path, &t.Entry, t.data)
+	return x.index.Add(path, &t.Entry, t.Offset)
 }
 
 // hide enters a whiteout.
@@ -178,73 +178,21 @@ func (x *Indexer) hide(dir, base string) error {
 		if strings.HasPrefix(part, aufs) {
 			return nil
 		}
-		if strings.HasPrefix(part, whiteoutPrefix) {
-			return errOddWhiteout
+		if strings.HasPrefix(part, layertar.WhiteoutPrefix) {
+			return erofs.ErrOddWhiteout
 		}
 	}
-	if base == whiteoutOpaque {
-		return x.index.opaque(dir)
+	if base == layertar.WhiteoutOpaque {
+		return x.index.Opaque(dir)
 	}
 	if strings.HasPrefix(base, aufs) {
 		return nil
 	}
-	name, ok := strings.CutPrefix(base, whiteoutPrefix)
+	name, ok := strings.CutPrefix(base, layertar.WhiteoutPrefix)
 	if !ok || name == "" || name == "." || name == ".." {
-		return errOddWhiteout
+		return erofs.ErrOddWhiteout
 	}
-	return x.index.hide(joinPath(dir, name))
-}
-
-var errOddWhiteout = errors.New("whiteout of no file")
-
-// addSparse enters a sparse file.
-func (x *Indexer) addSparse(path string, t *tarEntry) error {
-	m, err := newSparseMap(t.Size, t.data, t.sparse)
-	if err != nil {
-		return err
-	}
-	if err := x.index.charge(4 * len(m.chunks)); err != nil {
-		return err
-	}
-	// The offset is of no use, and the size not of data.
-	if err := x.index.add(path, &t.Entry, 0); err != nil {
-		return err
-	}
-	if x.index.sparse == nil {
-		x.index.sparse = make(map[int32]sparseMap)
-	}
-	x.index.sparse[int32(len(x.index.inodes)-1)] = m
-	return nil
-}
-
-// cleanPath makes a path of a tar relative to the root, which it cannot leave.
-func cleanPath(name string) (string, error) {
-	if name == "" || len(name) > maxPath {
-		return "", fmt.Errorf("name of %d bytes", len(name))
-	}
-	if strings.IndexByte(name, 0) >= 0 {
-		return "", errors.New("name with a zero byte")
-	}
-	out := make([]byte, 0, len(name))
-	for part := range strings.SplitSeq(name, "/") {
-		switch part {
-		case "", ".":
-		case "..":
-			out = out[:max(bytes.LastIndexByte(out, '/'), 0)]
-		default:
-			if len(part) > maxName {
-				return "", fmt.Errorf("name of %d bytes", len(part))
-			}
-			if len(out) > 0 {
-				out = append(out, '/')
-			}
-			out = append(out, part...)
-		}
-	}
-	if len(out) == 0 {
-		return ".", nil
-	}
-	return string(out), nil
+	return x.index.Hide(filetree.Join(dir, name))
 }
 
 // sumOf is the SHA-256 that a digest names.

@@ -9,6 +9,11 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/erofs"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // BenchmarkCommitSmallFiles writes 50,000 files of 10 kB each, from the page cache, as a layer.
@@ -34,12 +39,12 @@ func BenchmarkCommitSmallFiles(b *testing.B) {
 		k++
 		for i := range n {
 			if i%500 == 0 {
-				if err := c.Put(fmt.Sprint(i/500), mode(modeDir, 0o755), Content{}); err != nil {
+				if err := c.Put(fmt.Sprint(i/500), mode(unix.S_IFDIR, 0o755), Content{}); err != nil {
 					b.Fatal(err)
 				}
 			}
 			name := fmt.Sprintf("%d/%d", i/500, i)
-			e := mode(modeRegular, 0o644)
+			e := mode(unix.S_IFREG, 0o644)
 			e.Size, e.ModTime = size, e.ModTime.Add(time.Duration(k))
 			path := filepath.Join(dir, name)
 			open := func() (io.ReadCloser, error) { return os.Open(path) }
@@ -65,7 +70,7 @@ func BenchmarkCommitLargeFile(b *testing.B) {
 	k := int64(0)
 	for b.Loop() {
 		c := NewChanges(nil)
-		e := mode(modeRegular, 0o644)
+		e := mode(unix.S_IFREG, 0o644)
 		k++
 		e.Size, e.ModTime = size, e.ModTime.Add(time.Duration(k))
 		if err := c.Put("file", e, Content{Open: func() (io.ReadCloser, error) { return os.Open(path) }}); err != nil {
@@ -78,17 +83,17 @@ func BenchmarkCommitLargeFile(b *testing.B) {
 }
 
 // indexOf builds an index of n files of a real tree's shape.
-func indexOf(b *testing.B, n int) *indexBuilder {
-	x := newIndexBuilder()
+func indexOf(b *testing.B, n int) *erofs.Builder {
+	x := erofs.NewBuilder()
 	off := int64(0)
 	for i := range n {
-		e := mode(modeRegular, 0o644)
+		e := mode(unix.S_IFREG, 0o644)
 		e.Size = int64(i%40) * 1000
 		path := fmt.Sprintf("usr/share/dir-%d/sub-%d/file-name-%d.txt", i/400, i/40, i)
-		if err := x.add(path, &e, off); err != nil {
+		if err := x.Add(path, &e, off); err != nil {
 			b.Fatal(err)
 		}
-		off += align(e.Size, tarBlock) + tarBlock
+		off += layertar.Padded(e.Size) + layertar.Block
 	}
 	return x
 }
@@ -97,7 +102,7 @@ func BenchmarkIndex(b *testing.B) {
 	var out bytes.Buffer
 	for b.Loop() {
 		out.Reset()
-		if err := indexOf(b, 16700).encode(&out, 1<<30, [32]byte{}); err != nil {
+		if err := indexOf(b, 16700).Encode(&out, 1<<30, [32]byte{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -106,10 +111,10 @@ func BenchmarkIndex(b *testing.B) {
 
 func BenchmarkLookup(b *testing.B) {
 	var out bytes.Buffer
-	if err := indexOf(b, 16700).encode(&out, 1<<30, [32]byte{}); err != nil {
+	if err := indexOf(b, 16700).Encode(&out, 1<<30, [32]byte{}); err != nil {
 		b.Fatal(err)
 	}
-	x, err := newIndex(out.Bytes())
+	x, err := erofs.New(out.Bytes())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -62,34 +62,34 @@ func everyKind() []testFile {
 	deep := strings.Repeat("d/", 5) + long
 	at := func(e Entry, change func(e *Entry)) Entry { change(&e); return e }
 	files := []testFile{
-		{path: ".", Entry: at(mode(modeDir, 0o711), func(e *Entry) { e.UID = 7 })},
-		{path: "!before-dot", Entry: mode(modeRegular, 0o644), content: "x"},
-		{path: ".-between", Entry: mode(modeRegular, 0o644), content: "y"},
-		{path: "big", Entry: mode(modeRegular, 0o4755), content: strings.Repeat("0123456789abcdef", 40000)},
-		{path: "bigger", Entry: mode(modeRegular, 0o644), content: strings.Repeat("x", 2<<20+1)},
-		{path: "biggest", Entry: mode(modeRegular, 0o644), content: strings.Repeat("y", 3<<20+511)},
-		{path: "block", Entry: at(mode(modeBlock, 0o660), func(e *Entry) { e.Rdev = unix.Mkdev(259, 70000) })},
-		{path: "char", Entry: at(mode(modeChar, 0o666), func(e *Entry) { e.Rdev = unix.Mkdev(1, 3) })},
-		{path: "dir", Entry: at(mode(modeDir, 0o1777), func(e *Entry) { e.Xattrs = map[string]string{"user.d": "on a directory"} })},
-		{path: "dir/empty", Entry: mode(modeRegular, 0o600)},
-		{path: "dir/none", Entry: mode(modeDir, 0o700)},
-		{path: "fifo", Entry: mode(modeFIFO, 0o600)},
-		{path: "first", Entry: mode(modeRegular, 0o640), content: "linked"},
-		{path: "ids", Entry: at(mode(modeRegular, 0o644), func(e *Entry) { e.UID, e.GID = 4294967294, 3000000 })},
-		{path: "link", Entry: at(mode(modeLink, 0o777), func(e *Entry) { e.Link = "dir/empty" })},
-		{path: "longlink", Entry: at(mode(modeLink, 0o777), func(e *Entry) { e.Link = strings.Repeat("l", 4095) })},
-		{path: "midlink", Entry: at(mode(modeLink, 0o777), func(e *Entry) { e.Link = strings.Repeat("m", 449) })},
-		{path: "ns", Entry: at(mode(modeRegular, 0o644), func(e *Entry) { e.ModTime = time.Unix(1600000000, 123456789) })},
-		{path: "old", Entry: at(mode(modeRegular, 0o644), func(e *Entry) { e.ModTime = time.Unix(-5, 250000000) })},
+		{path: ".", Entry: at(mode(unix.S_IFDIR, 0o711), func(e *Entry) { e.UID = 7 })},
+		{path: "!before-dot", Entry: mode(unix.S_IFREG, 0o644), content: "x"},
+		{path: ".-between", Entry: mode(unix.S_IFREG, 0o644), content: "y"},
+		{path: "big", Entry: mode(unix.S_IFREG, 0o4755), content: strings.Repeat("0123456789abcdef", 40000)},
+		{path: "bigger", Entry: mode(unix.S_IFREG, 0o644), content: strings.Repeat("x", 2<<20+1)},
+		{path: "biggest", Entry: mode(unix.S_IFREG, 0o644), content: strings.Repeat("y", 3<<20+511)},
+		{path: "block", Entry: at(mode(unix.S_IFBLK, 0o660), func(e *Entry) { e.Rdev = unix.Mkdev(259, 70000) })},
+		{path: "char", Entry: at(mode(unix.S_IFCHR, 0o666), func(e *Entry) { e.Rdev = unix.Mkdev(1, 3) })},
+		{path: "dir", Entry: at(mode(unix.S_IFDIR, 0o1777), func(e *Entry) { e.Xattrs = map[string]string{"user.d": "on a directory"} })},
+		{path: "dir/empty", Entry: mode(unix.S_IFREG, 0o600)},
+		{path: "dir/none", Entry: mode(unix.S_IFDIR, 0o700)},
+		{path: "fifo", Entry: mode(unix.S_IFIFO, 0o600)},
+		{path: "first", Entry: mode(unix.S_IFREG, 0o640), content: "linked"},
+		{path: "ids", Entry: at(mode(unix.S_IFREG, 0o644), func(e *Entry) { e.UID, e.GID = 4294967294, 3000000 })},
+		{path: "link", Entry: at(mode(unix.S_IFLNK, 0o777), func(e *Entry) { e.Link = "dir/empty" })},
+		{path: "longlink", Entry: at(mode(unix.S_IFLNK, 0o777), func(e *Entry) { e.Link = strings.Repeat("l", 4095) })},
+		{path: "midlink", Entry: at(mode(unix.S_IFLNK, 0o777), func(e *Entry) { e.Link = strings.Repeat("m", 449) })},
+		{path: "ns", Entry: at(mode(unix.S_IFREG, 0o644), func(e *Entry) { e.ModTime = time.Unix(1600000000, 123456789) })},
+		{path: "old", Entry: at(mode(unix.S_IFREG, 0o644), func(e *Entry) { e.ModTime = time.Unix(-5, 250000000) })},
 		{path: "second", hard: "first"},
-		{path: "xattr", Entry: at(mode(modeRegular, 0o644), func(e *Entry) {
+		{path: "xattr", Entry: at(mode(unix.S_IFREG, 0o644), func(e *Entry) {
 			e.Xattrs = map[string]string{"security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", "user.b": "", "user.long": strings.Repeat("v", 3000)}
 		}), content: "with attributes"},
 	}
 	for i, d := 0, strings.Split(deep, "/"); i < len(d)-1; i++ {
-		files = append(files, testFile{path: strings.Join(d[:i+1], "/"), Entry: mode(modeDir, 0o755)})
+		files = append(files, testFile{path: strings.Join(d[:i+1], "/"), Entry: mode(unix.S_IFDIR, 0o755)})
 	}
-	files = append(files, testFile{path: deep, Entry: mode(modeRegular, 0o644), content: "deep"})
+	files = append(files, testFile{path: deep, Entry: mode(unix.S_IFREG, 0o644), content: "deep"})
 	return files
 }
 
@@ -131,7 +131,7 @@ func viewOf(t testing.TB, s *Store, layers ...image.Layer) *View {
 // describe is an entry as a line of text, with all that a test compares.
 func describe(path string, e Entry, content string) string {
 	s := fmt.Sprintf("%s %o %d:%d %d.%09d", path, e.Mode, e.UID, e.GID, e.ModTime.Unix(), e.ModTime.Nanosecond())
-	if e.Mode&modeType != modeDir {
+	if e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		s += fmt.Sprintf(" size=%d", e.Size)
 	}
 	if e.Link != "" {
@@ -143,7 +143,7 @@ func describe(path string, e Entry, content string) string {
 	if len(e.Xattrs) > 0 {
 		s += fmt.Sprintf(" %q", e.Xattrs)
 	}
-	if e.Mode&modeType == modeRegular {
+	if e.Mode&unix.S_IFMT == unix.S_IFREG {
 		s += " " + string(digest.FromString(content))[7:19]
 	}
 	return s
@@ -157,7 +157,7 @@ func listTree(t testing.TB, tree Tree) []string {
 	var walk func(dir string)
 	add := func(path string, e Entry) {
 		content := ""
-		if e.Mode&modeType == modeRegular {
+		if e.Mode&unix.S_IFMT == unix.S_IFREG {
 			r, err := tree.Open(path)
 			if err != nil {
 				t.Fatal(err)
@@ -172,11 +172,11 @@ func listTree(t testing.TB, tree Tree) []string {
 		line := describe(path, e, content)
 		if first, ok := inodes[e.Inode]; ok {
 			line += " = " + first
-		} else if e.Mode&modeType != modeDir {
+		} else if e.Mode&unix.S_IFMT != unix.S_IFDIR {
 			inodes[e.Inode] = path
 		}
 		lines = append(lines, line)
-		if e.Mode&modeType == modeDir {
+		if e.Mode&unix.S_IFMT == unix.S_IFDIR {
 			walk(path)
 		}
 	}
@@ -186,7 +186,7 @@ func listTree(t testing.TB, tree Tree) []string {
 			t.Fatal(err)
 		}
 		for _, e := range list {
-			path := joinPath(dir, e.Name)
+			path := filetree.Join(dir, e.Name)
 			if one, err := tree.Lstat(path); err != nil || describe(path, one, "") != describe(path, e, "") || one.Nlink != e.Nlink {
 				t.Errorf("Lstat(%s) = %v, %v; ReadDir says %v", path, one, err, e)
 			}
@@ -294,7 +294,7 @@ func TestLayer(t *testing.T) {
 	}
 	var streamed bytes.Buffer
 	sum, _ := sumOf(layer.DiffID)
-	if err := x.index.encode(&streamed, x.pos, sum); err != nil || !bytes.Equal(made, streamed.Bytes()) {
+	if err := x.index.Encode(&streamed, x.pos, sum); err != nil || !bytes.Equal(made, streamed.Bytes()) {
 		t.Errorf("index made of the stream differs (%v)", err)
 	}
 
@@ -331,7 +331,7 @@ func listTar(t testing.TB, r io.Reader) []string {
 		}
 		path := filepath.Clean(h.Name)
 		e := Entry{Mode: uint32(h.Mode), UID: uint32(h.Uid), GID: uint32(h.Gid), ModTime: h.ModTime, Size: h.Size, Link: h.Linkname}
-		kinds := map[byte]uint32{'0': modeRegular, '2': modeLink, '3': modeChar, '4': modeBlock, '5': modeDir, '6': modeFIFO}
+		kinds := map[byte]uint32{'0': unix.S_IFREG, '2': unix.S_IFLNK, '3': unix.S_IFCHR, '4': unix.S_IFBLK, '5': unix.S_IFDIR, '6': unix.S_IFIFO}
 		e.Mode |= kinds[h.Typeflag]
 		if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock {
 			e.Rdev = unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))

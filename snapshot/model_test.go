@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // A modelFile is a file of a file system in memory, unpacked in the plainest way.
@@ -21,7 +24,7 @@ type modelFile struct {
 }
 
 func modelDir() *modelFile {
-	return &modelFile{Entry: Entry{Mode: modeDir | 0o755, ModTime: time.Unix(0, 0)}, kids: make(map[string]*modelFile)}
+	return &modelFile{Entry: Entry{Mode: unix.S_IFDIR | 0o755, ModTime: time.Unix(0, 0)}, kids: make(map[string]*modelFile)}
 }
 
 // A model is a tree of such files.
@@ -50,7 +53,7 @@ func (m *model) walk(name string, create bool, hops int) (*modelFile, error) {
 		case kid == nil:
 			kid = modelDir()
 			at().kids[part] = kid
-		case kid.Mode&modeType == modeLink:
+		case kid.Mode&unix.S_IFMT == unix.S_IFLNK:
 			// Where the link leads, spelled out from the root, and on from there.
 			base := "/"
 			if !strings.HasPrefix(kid.Link, "/") {
@@ -127,7 +130,7 @@ func unpackModel(data []byte) ([]string, error) {
 		}
 		slices.Sort(kids)
 		for _, name := range kids {
-			list(joinPath(at, name), f.kids[name])
+			list(filetree.Join(at, name), f.kids[name])
 		}
 	}
 	list(".", m.root)
@@ -137,14 +140,14 @@ func unpackModel(data []byte) ([]string, error) {
 func (m *model) unpack(h *tar.Header, content string) error {
 	name := path.Clean("/" + h.Name)
 	dir, base := path.Split(name)
-	if strings.Contains(dir, "/.wh..wh.") || strings.HasPrefix(base, ".wh..wh.") && base != whiteoutOpaque {
+	if strings.Contains(dir, "/.wh..wh.") || strings.HasPrefix(base, ".wh..wh.") && base != layertar.WhiteoutOpaque {
 		return nil
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
 	var target *modelFile
-	if h.Typeflag == tar.TypeLink && !strings.HasPrefix(base, whiteoutPrefix) {
+	if h.Typeflag == tar.TypeLink && !strings.HasPrefix(base, layertar.WhiteoutPrefix) {
 		from, to := path.Split(path.Clean("/" + h.Linkname))
 		in, err := m.walk(from, false, 0)
 		if err != nil {
@@ -158,7 +161,7 @@ func (m *model) unpack(h *tar.Header, content string) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(base, whiteoutPrefix) {
+	if strings.HasPrefix(base, layertar.WhiteoutPrefix) {
 		return nil // nothing lies below
 	}
 	if target != nil {
@@ -168,26 +171,26 @@ func (m *model) unpack(h *tar.Header, content string) error {
 		return nil
 	}
 	f := &modelFile{content: content, Entry: Entry{
-		Mode: uint32(h.Mode & modePerm), UID: uint32(h.Uid), GID: uint32(h.Gid), ModTime: h.ModTime,
+		Mode: uint32(h.Mode & filetree.ModePerm), UID: uint32(h.Uid), GID: uint32(h.Gid), ModTime: h.ModTime,
 	}}
-	kinds := map[byte]uint32{tar.TypeReg: modeRegular, '7': modeRegular, 'S': modeRegular, tar.TypeSymlink: modeLink, tar.TypeChar: modeChar, tar.TypeBlock: modeBlock, tar.TypeDir: modeDir, tar.TypeFifo: modeFIFO}
+	kinds := map[byte]uint32{tar.TypeReg: unix.S_IFREG, '7': unix.S_IFREG, 'S': unix.S_IFREG, tar.TypeSymlink: unix.S_IFLNK, tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeDir: unix.S_IFDIR, tar.TypeFifo: unix.S_IFIFO}
 	kind := kinds[h.Typeflag]
-	if strings.HasSuffix(h.Name, "/") && kind == modeRegular {
-		kind = modeDir
+	if strings.HasSuffix(h.Name, "/") && kind == unix.S_IFREG {
+		kind = unix.S_IFDIR
 	}
 	f.Mode |= kind
 	switch kind {
 	case 0:
 		return errors.New("unknown type")
-	case modeLink:
+	case unix.S_IFLNK:
 		f.Link = h.Linkname
-	case modeChar, modeBlock:
+	case unix.S_IFCHR, unix.S_IFBLK:
 		f.Rdev = unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
-	case modeDir:
+	case unix.S_IFDIR:
 		f.content, f.kids = "", make(map[string]*modelFile)
 	}
 	for key, value := range h.PAXRecords {
-		if x, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && keepXattr(x) {
+		if x, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && filetree.KeepXattr(x) {
 			if f.Xattrs == nil {
 				f.Xattrs = make(map[string]string)
 			}
@@ -199,7 +202,7 @@ func (m *model) unpack(h *tar.Header, content string) error {
 		*m.root = *f
 		return nil
 	}
-	if old := parent.kids[base]; old != nil && old.kids != nil && kind == modeDir {
+	if old := parent.kids[base]; old != nil && old.kids != nil && kind == unix.S_IFDIR {
 		f.kids = old.kids
 		*old = *f
 		return nil

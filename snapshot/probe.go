@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/erofs"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // Kind is how layers are stacked, and why. The first call probes, unless Open was told, or an earlier process on the same
@@ -89,11 +92,11 @@ func (s *Store) probeEROFS(dir string) error {
 		return err
 	}
 	defer tar.Close()
-	var none [2 * tarBlock]byte
+	var none [2 * layertar.Block]byte
 	if _, err := tar.Write(none[:]); err != nil {
 		return err
 	}
-	if err := newIndexBuilder().encode(index, int64(len(none)), sha256.Sum256(none[:])); err != nil {
+	if err := erofs.NewBuilder().Encode(index, int64(len(none)), sha256.Sum256(none[:])); err != nil {
 		return err
 	}
 	layer, err := mountEROFS(index, tar)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"math/rand/v2"
 	"slices"
@@ -13,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -53,13 +57,13 @@ func randomChanges(t *testing.T, r *rand.Rand, s *Store, below *View, tree flatT
 		for r.IntN(5) < 3 {
 			path += "/" + names[r.IntN(len(names))]
 		}
-		parent, _ := splitPath(path)
+		parent, _ := filetree.Split(path)
 		content, there := tree[parent]
 		want := error(nil)
 		switch {
 		case parent == "." || there && content == "":
 		case there:
-			want = errNotDir
+			want = unix.ENOTDIR
 		default:
 			want = fs.ErrNotExist
 		}
@@ -74,7 +78,7 @@ func randomChanges(t *testing.T, r *rand.Rand, s *Store, below *View, tree flatT
 				tree.remove(path)
 			}
 		case 1, 2:
-			e.Mode = modeDir | 0o755
+			e.Mode = unix.S_IFDIR | 0o755
 			if err = c.Put(path, e, Content{}); err == nil {
 				if tree[path] != "" {
 					tree.remove(path)
@@ -83,13 +87,13 @@ func randomChanges(t *testing.T, r *rand.Rand, s *Store, below *View, tree flatT
 			}
 		case 3:
 			text := names[r.IntN(len(names))]
-			e.Mode, e.Size = modeRegular|0o644, int64(len(text))
+			e.Mode, e.Size = unix.S_IFREG|0o644, int64(len(text))
 			if err = c.Put(path, e, textOf(text)); err == nil {
 				tree.remove(path)
 				tree[path] = text
 			}
 		case 4:
-			e.Mode, e.Link = modeLink|0o777, "x"
+			e.Mode, e.Link = unix.S_IFLNK|0o777, "x"
 			if err = c.Put(path, e, Content{}); err == nil {
 				tree.remove(path)
 				tree[path] = "->x"
@@ -134,13 +138,13 @@ func TestChangesRandom(t *testing.T) {
 			}
 			below.Close()
 		}
-		flat, err := s.Flatten(context.Background(), layers)
+		flat, err := s.Squash(context.Background(), nil, layers, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		differences, err := Compare(context.Background(), viewOf(t, s, layers...), viewOf(t, s, flat))
 		if err != nil || len(differences) > 0 {
-			t.Fatalf("seed %d: flattened it differs: %v, %v", seed, differences, err)
+			t.Fatalf("seed %d: squashed it differs: %v, %v", seed, differences, err)
 		}
 	}
 }
@@ -152,7 +156,7 @@ func opsSorted(t *testing.T, tree Tree) string {
 }
 
 // readIndex reads all that an index says, as far as it can be read, and gives up on what goes in circles.
-func readIndex(x *index) {
+func readIndex(x *erofs.Metadata) {
 	v := &View{layers: []viewLayer{{index: x}}}
 	if v.open() != nil {
 		return
@@ -168,13 +172,13 @@ func readIndex(x *index) {
 			if files++; files > 2000 || len(path) > 200 {
 				return
 			}
-			name := joinPath(path, e.Name)
+			name := filetree.Join(path, e.Name)
 			v.Lstat(name)
 			filetree.Resolve(v.Lstat, name, true)
-			if found, err := v.find(name); err == nil && e.Mode&modeType == modeRegular {
-				x.extents(&found[0].diskInode)
+			if found, err := v.find(name); err == nil && e.Mode&unix.S_IFMT == unix.S_IFREG {
+				x.Extents(&found[0].Inode)
 			}
-			if e.Mode&modeType == modeDir {
+			if e.Mode&unix.S_IFMT == unix.S_IFDIR {
 				walk(name)
 			}
 		}
@@ -183,15 +187,15 @@ func readIndex(x *index) {
 }
 
 func TestIndexSize(t *testing.T) {
-	b := newIndexBuilder()
-	if err := b.add("file", &Entry{Mode: modeRegular, Size: 5}, 512); err != nil {
+	b := erofs.NewBuilder()
+	if err := b.Add("file", &Entry{Mode: unix.S_IFREG, Size: 5}, 512); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := b.encode(&out, 2048, [32]byte{}); err != nil {
+	if err := b.Encode(&out, 2048, [32]byte{}); err != nil {
 		t.Fatal(err)
 	}
-	x, err := newIndex(out.Bytes())
+	x, err := erofs.New(out.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,39 +207,42 @@ func TestIndexSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &found[0].diskInode
+	f := &found[0].Inode
 	for _, test := range []struct {
 		size int64
 		want error
-	}{{5, nil}, {1 << 20, errDamaged}, {1 << 50, errDamaged}, {1<<63 - 1, errDamaged}} {
-		f.size = test.size
-		if _, err := x.extents(f); !errors.Is(err, test.want) {
+	}{{5, nil}, {1 << 20, erofs.ErrDamaged}, {1 << 50, erofs.ErrDamaged}, {1<<63 - 1, erofs.ErrDamaged}} {
+		f.Size = test.size
+		if _, err := x.Extents(f); !errors.Is(err, test.want) {
 			t.Errorf("file of %d bytes in a tar of 2048: %v", test.size, err)
 		}
 	}
 }
 
+// indexHead is the size of what comes before the inodes of an index: its super block, of which there is a checksum, ends it.
+const indexHead = 1536
+
 // FuzzIndex damages an index: what is read is wrong then, but nothing worse happens.
 func FuzzIndex(f *testing.F) {
-	b := newIndexBuilder()
+	b := erofs.NewBuilder()
 	for i, file := range everyKind() {
 		e := file.Entry
 		e.Size = int64(len(file.content))
 		if file.hard != "" {
-			if err := b.link(file.path, file.hard); err != nil {
+			if err := b.Link(file.path, file.hard); err != nil {
 				f.Fatal(err)
 			}
-		} else if err := b.add(file.path, &e, int64(i)<<20); err != nil {
+		} else if err := b.Add(file.path, &e, int64(i)<<20); err != nil {
 			f.Fatal(err)
 		}
 	}
 	for i := range 200 {
-		if err := b.add(fmt.Sprintf("dir/%d", i), &Entry{Mode: modeRegular, Size: 1}, 512); err != nil {
+		if err := b.Add(fmt.Sprintf("dir/%d", i), &Entry{Mode: unix.S_IFREG, Size: 1}, 512); err != nil {
 			f.Fatal(err)
 		}
 	}
 	var out bytes.Buffer
-	if err := b.encode(&out, 1<<30, [32]byte{}); err != nil {
+	if err := b.Encode(&out, 1<<30, [32]byte{}); err != nil {
 		f.Fatal(err)
 	}
 	damage := func(b []byte, at uint32, value uint64) {
@@ -245,18 +252,19 @@ func FuzzIndex(f *testing.F) {
 	}
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		f.Add(uint32(erofsInodes+r.IntN(out.Len()-erofsInodes)), r.Uint64()>>r.IntN(64), uint32(r.IntN(out.Len())), r.Uint64()>>r.IntN(64), uint32(0))
+		f.Add(uint32(indexHead+r.IntN(out.Len()-indexHead)), r.Uint64()>>r.IntN(64), uint32(r.IntN(out.Len())), r.Uint64()>>r.IntN(64), uint32(0))
 	}
 	f.Fuzz(func(t *testing.T, at1 uint32, value1 uint64, at2 uint32, value2 uint64, cut uint32) {
 		data := bytes.Clone(out.Bytes())
 		damage(data, at1, value1)
 		damage(data, at2, value2)
-		data = data[:len(data)-int(cut)%(len(data)-erofsInodes)]
-		clear(data[erofsSuper+4:][:4])
-		binary.LittleEndian.PutUint32(data[erofsSuper+4:], erofsChecksum(data))
-		x, err := newIndex(data)
+		data = data[:len(data)-int(cut)%(len(data)-indexHead)]
+		clear(data[1028:][:4])
+		sum := crc32.Checksum(data[1024:indexHead], crc32.MakeTable(crc32.Castagnoli))
+		binary.LittleEndian.PutUint32(data[1028:], ^sum)
+		x, err := erofs.New(data)
 		if err != nil {
-			if !errors.Is(err, errDamaged) {
+			if !errors.Is(err, erofs.ErrDamaged) {
 				t.Errorf("%v", err)
 			}
 			return

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
@@ -65,7 +67,7 @@ func (q *squasher) put(ctx context.Context, name string, deep bool) error {
 	if e.Nlink > 1 {
 		content.Group = "squash"
 	}
-	if err := q.changes.Put(name, e, content); err != nil || !deep || e.Mode&modeType != modeDir {
+	if err := q.changes.Put(name, e, content); err != nil || !deep || e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return err
 	}
 	list, err := filetree.ReadDir(q.tree, name)

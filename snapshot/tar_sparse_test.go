@@ -8,26 +8,31 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/erofs"
+	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // sparseTars are a file "s" of 20000 bytes with text at 4096 and at its end, and a file "t" after it, in each of GNU
 // tar's ways.
 func sparseTars(t testing.TB) map[string][]byte {
-	pieces := []extent{{size: 512, at: 4096}, {size: 3616, at: 16384}, {size: 0, at: 20000}}
+	pieces := []filetree.Extent{{Size: 512, At: 4096}, {Size: 3616, At: 16384}, {Size: 0, At: 20000}}
 	content := append(bytes.Repeat([]byte("a"), 512), bytes.Repeat([]byte("b"), 3616)...)
-	pad := func(b []byte) []byte { return append(b, make([]byte, -len(b)&(tarBlock-1))...) }
-	rest, err := appendTarHeader(nil, "t", &Entry{Mode: modeRegular, Size: 4}, "")
+	pad := func(b []byte) []byte { return append(b, make([]byte, -len(b)&(layertar.Block-1))...) }
+	rest, err := layertar.AppendHeader(nil, "t", &Entry{Mode: unix.S_IFREG, Size: 4}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	rest = append(pad(append(rest, "last"...)), make([]byte, 1024)...)
 
-	old := tarHeader{name: "s", kind: 'S', size: int64(len(content))}
-	b := old.append(nil, &Entry{Mode: 0o644})
-	fields := func(b []byte, pieces []extent) {
+	b := rawHeader("s", 'S', int64(len(content)))
+	fields := func(b []byte, pieces []filetree.Extent) {
 		for i, p := range pieces {
-			putOctal(b[24*i:24*i+12], uint64(p.at))
-			putOctal(b[24*i+12:24*i+24], uint64(p.size))
+			putOctal(b[24*i:24*i+12], uint64(p.At))
+			putOctal(b[24*i+12:24*i+24], uint64(p.Size))
 		}
 	}
 	fields(b[386:], pieces)
@@ -35,20 +40,18 @@ func sparseTars(t testing.TB) map[string][]byte {
 	checksum(b)
 	inHeader := append(pad(append(b, content...)), rest...)
 
-	b = old.append(nil, &Entry{Mode: 0o644})
-	fields(b[386:], []extent{{at: 0}, {at: 100}, {at: 200}, {at: 300}})
+	b = rawHeader("s", 'S', int64(len(content)))
+	fields(b[386:], []filetree.Extent{{At: 0}, {At: 100}, {At: 200}, {At: 300}})
 	putOctal(b[483:495], 20000)
 	b[482] = 1
 	checksum(b)
-	more := make([]byte, tarBlock)
+	more := make([]byte, layertar.Block)
 	fields(more, pieces)
 	extended := append(pad(append(append(b, more...), content...)), rest...)
 
 	paxed := func(records, data []byte) []byte {
-		x := tarHeader{name: "PaxHeader", kind: tarPAX, size: int64(len(records))}
-		b := pad(append(x.append(nil, &Entry{}), records...))
-		h := tarHeader{name: "GNUSparseFile.0/s", kind: tarRegular, size: int64(len(data))}
-		return append(pad(append(h.append(b, &Entry{Mode: 0o644}), data...)), rest...)
+		b := pad(append(rawHeader("PaxHeader", 'x', int64(len(records))), records...))
+		return append(pad(append(append(b, rawHeader("GNUSparseFile.0/s", '0', int64(len(data)))...), data...)), rest...)
 	}
 	var zero, one, list []byte
 	one = appendRecord(one, "GNU.sparse.size", "20000")
@@ -58,10 +61,10 @@ func sparseTars(t testing.TB) map[string][]byte {
 	var words []string
 	lines := "3\n"
 	for _, p := range pieces {
-		zero = appendRecord(zero, "GNU.sparse.offset", fmt.Sprint(p.at))
-		zero = appendRecord(zero, "GNU.sparse.numbytes", fmt.Sprint(p.size))
-		words = append(words, fmt.Sprint(p.at), fmt.Sprint(p.size))
-		lines += fmt.Sprintf("%d\n%d\n", p.at, p.size)
+		zero = appendRecord(zero, "GNU.sparse.offset", fmt.Sprint(p.At))
+		zero = appendRecord(zero, "GNU.sparse.numbytes", fmt.Sprint(p.Size))
+		words = append(words, fmt.Sprint(p.At), fmt.Sprint(p.Size))
+		lines += fmt.Sprintf("%d\n%d\n", p.At, p.Size)
 	}
 	zero = appendRecord(zero, "path", "s")
 	one = appendRecord(one, "GNU.sparse.map", strings.Join(words, ","))
@@ -78,6 +81,17 @@ func sparseTars(t testing.TB) map[string][]byte {
 	}
 }
 
+// rawHeader is a header block of GNU's format.
+func rawHeader(name string, kind byte, size int64) []byte {
+	b := make([]byte, layertar.Block)
+	copy(b, name)
+	copy(b[100:], "0000644")
+	putOctal(b[124:136], uint64(size))
+	b[156] = kind
+	checksum(b)
+	return b
+}
+
 // checksum puts the sum of a header into it.
 func checksum(b []byte) {
 	copy(b[257:], "ustar  \x00") // GNU's
@@ -87,6 +101,18 @@ func checksum(b []byte) {
 		sum += uint64(c)
 	}
 	putOctal(b[148:155], sum)
+}
+
+// putOctal fills a field but for a zero at its end.
+func putOctal(field []byte, n uint64) { copy(field, fmt.Sprintf("%0*o", len(field)-1, n)) }
+
+// appendRecord renders "length key=value\n", where the length counts itself.
+func appendRecord(b []byte, key, value string) []byte {
+	n := len(key) + len(value) + 3
+	for len(fmt.Sprint(n))+len(key)+len(value)+3 > n {
+		n++
+	}
+	return fmt.Appendf(b, "%d %s=%s\n", n, key, value)
 }
 
 func TestSparse(t *testing.T) {
@@ -164,14 +190,14 @@ func TestSparseMounted(t *testing.T) {
 func TestSparseRefused(t *testing.T) {
 	for _, test := range []struct {
 		size, data int64
-		pieces     []extent
+		pieces     []filetree.Extent
 		want       string
 	}{
-		{1000, 512, []extent{{size: 10, at: 3}}, "do not begin at multiples of 512"},
-		{2048, 512, []extent{{size: 10, at: 0}}, "do not begin at multiples of 512"},
-		{1 << 40, 512, []extent{{size: 512, at: 512}}, "too sparse"},
+		{1000, 512, []filetree.Extent{{Size: 10, At: 3}}, "do not begin at multiples of 512"},
+		{2048, 512, []filetree.Extent{{Size: 10, At: 0}}, "do not begin at multiples of 512"},
+		{1 << 40, 512, []filetree.Extent{{Size: 512, At: 512}}, "too sparse"},
 	} {
-		if _, err := newSparseMap(test.size, test.data, test.pieces); err == nil || !strings.Contains(err.Error(), test.want) {
+		if err := erofs.NewBuilder().AddSparse("s", &Entry{Mode: unix.S_IFREG, Size: test.size}, test.data, test.pieces); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v: %v, want %s", test, err, test.want)
 		}
 	}

@@ -64,7 +64,7 @@ func (u *unpacker) fill(fd int, path string, dir *unpackEntry) error {
 		return err
 	}
 	for i := range entries {
-		if err := u.entry(fd, joinPath(path, entries[i].Name), &entries[i]); err != nil {
+		if err := u.entry(fd, filetree.Join(path, entries[i].Name), &entries[i]); err != nil {
 			return err
 		}
 	}
@@ -84,7 +84,7 @@ func (u *unpacker) fill(fd int, path string, dir *unpackEntry) error {
 
 // entry writes one file into a directory.
 func (u *unpacker) entry(dir int, path string, e *unpackEntry) error {
-	if e.Mode&modeType == modeDir {
+	if e.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return u.dir(dir, path, e)
 	}
 	if err := u.file(dir, path, e); err != nil {
@@ -118,7 +118,7 @@ func (u *unpacker) replaceByDir(parent int, name string) error {
 	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if st.Mode&modeType == modeDir {
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return nil
 	}
 	if err := unix.Unlinkat(parent, name, 0); err != nil {
@@ -141,13 +141,13 @@ func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
 		u.links[e.Inode] = path
 	}
 	switch {
-	case e.Mode&modeType == modeSocket:
+	case e.Mode&unix.S_IFMT == unix.S_IFSOCK:
 		return nil
 	case e.whiteout:
-		return unix.Mknodat(dir, e.Name, modeChar, 0)
-	case e.Mode&modeType == modeRegular:
+		return unix.Mknodat(dir, e.Name, unix.S_IFCHR, 0)
+	case e.Mode&unix.S_IFMT == unix.S_IFREG:
 		return u.regular(dir, e)
-	case e.Mode&modeType == modeLink:
+	case e.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return u.symlink(dir, e)
 	}
 	err := unix.Mknodat(dir, e.Name, e.Mode, int(e.Rdev))
@@ -178,7 +178,7 @@ func clearName(dir int, name string) error {
 
 // link makes a hard link of a file that has been written.
 func (u *unpacker) link(first string, dir int, name string) error {
-	at, base := splitPath(first)
+	at, base := filetree.Split(first)
 	fd, err := unix.Openat2(u.root, at, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
@@ -240,7 +240,7 @@ func (u *unpacker) setMetadata(fd int, e Entry) error {
 			return fmt.Errorf("attribute %s: %w", name, err)
 		}
 	}
-	if err := unix.Fchmod(fd, e.Mode&modePerm); err != nil {
+	if err := unix.Fchmod(fd, e.Mode&filetree.ModePerm); err != nil {
 		return fmt.Errorf("chmod: %w", err)
 	}
 	if err := futimes(fd, &e); err != nil {
@@ -261,7 +261,7 @@ func (u *unpacker) setSpecial(fd int, e Entry) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if st.Mode&modeType != e.Mode&modeType {
+	if st.Mode&unix.S_IFMT != e.Mode&unix.S_IFMT {
 		return errors.New("was replaced while it was written")
 	}
 	if !u.merge {
@@ -270,7 +270,7 @@ func (u *unpacker) setSpecial(fd int, e Entry) error {
 			return err
 		}
 	}
-	if err := unix.Fchmodat(unix.AT_FDCWD, procPath(fd), e.Mode&modePerm, 0); err != nil {
+	if err := unix.Fchmodat(unix.AT_FDCWD, procPath(fd), e.Mode&filetree.ModePerm, 0); err != nil {
 		return err
 	}
 	return futimes(fd, &e)
@@ -285,8 +285,8 @@ func times(e *Entry) []unix.Timespec {
 // unpackTree makes a tree the source of an unpacker.
 func unpackTree(tree Tree, path string, e Entry) unpackEntry {
 	entry := unpackEntry{Entry: e}
-	switch e.Mode & modeType {
-	case modeDir:
+	switch e.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
 		entry.list = func() ([]unpackEntry, error) {
 			kids, err := filetree.ReadDir(tree, path)
 			if err != nil {
@@ -294,11 +294,11 @@ func unpackTree(tree Tree, path string, e Entry) unpackEntry {
 			}
 			entries := make([]unpackEntry, len(kids))
 			for i, kid := range kids {
-				entries[i] = unpackTree(tree, joinPath(path, kid.Name), kid)
+				entries[i] = unpackTree(tree, filetree.Join(path, kid.Name), kid)
 			}
 			return entries, nil
 		}
-	case modeRegular:
+	case unix.S_IFREG:
 		entry.write = func(dst int, buf []byte) error { return copyContent(dst, tree, path, buf) }
 	}
 	return entry

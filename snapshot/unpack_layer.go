@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+
+	"github.com/forge-build/forge/snapshot/erofs"
 )
 
 // unpackLayer unpacks one layer as overlayfs wants it: whiteouts are devices 0:0, opaque directories have an attribute.
@@ -31,7 +32,7 @@ func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string)
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	i, err := x.inode(rootSlot)
+	i, err := x.Root()
 	if err != nil {
 		return err
 	}
@@ -43,22 +44,22 @@ func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string)
 }
 
 // unpackIndex makes an index the source of an unpacker.
-func unpackIndex(x *index, tar *os.File, name string, i *diskInode) (unpackEntry, error) {
-	e := unpackEntry{whiteout: i.isWhiteout()}
+func unpackIndex(x *erofs.Metadata, tar *os.File, name string, i *erofs.Inode) (unpackEntry, error) {
+	e := unpackEntry{whiteout: i.IsWhiteout()}
 	if e.whiteout {
-		e.Name, e.Mode = name, i.mode
+		e.Name, e.Mode = name, i.Mode
 		return e, nil
 	}
 	var err error
-	if e.Entry, err = entryOf(x, name, i); err != nil {
+	if e.Entry, err = x.Entry(name, i); err != nil {
 		return e, err
 	}
 	switch {
-	case i.isDir():
-		e.opaque = i.flags&flagOpaque != 0
+	case i.IsDir():
+		e.opaque = i.Opaque()
 		e.list = func() ([]unpackEntry, error) { return listIndex(x, tar, i) }
-	case e.Mode&modeType == modeRegular && e.Size > 0:
-		extents, err := x.extents(i)
+	case e.Mode&unix.S_IFMT == unix.S_IFREG && e.Size > 0:
+		extents, err := x.Extents(i)
 		if err != nil {
 			return e, err
 		}
@@ -67,10 +68,10 @@ func unpackIndex(x *index, tar *os.File, name string, i *diskInode) (unpackEntry
 	return e, nil
 }
 
-func listIndex(x *index, tar *os.File, dir *diskInode) ([]unpackEntry, error) {
+func listIndex(x *erofs.Metadata, tar *os.File, dir *erofs.Inode) ([]unpackEntry, error) {
 	var entries []unpackEntry
-	err := x.list(dir, func(name []byte, slot uint64) error {
-		i, err := x.entry(slot)
+	err := x.List(dir, func(name []byte, slot uint64) error {
+		i, err := x.Inode(slot)
 		if err != nil {
 			return err
 		}
@@ -79,25 +80,4 @@ func listIndex(x *index, tar *os.File, dir *diskInode) ([]unpackEntry, error) {
 		return err
 	})
 	return entries, err
-}
-
-// entryOf is the metadata of an inode.
-func entryOf(x *index, name string, i *diskInode) (e Entry, err error) {
-	e = Entry{
-		Name: name, Mode: i.mode, UID: i.uid, GID: i.gid, ModTime: time.Unix(i.sec, int64(i.nsec)),
-		Nlink: i.nlink, Inode: uint64(i.slot),
-	}
-	switch i.mode & modeType {
-	case modeRegular:
-		e.Size = i.size
-	case modeLink:
-		if e.Link, err = x.readlink(i); err != nil {
-			return e, err
-		}
-	case modeChar, modeBlock:
-		major, minor := decodeDev(i.u)
-		e.Rdev = unix.Mkdev(major, minor)
-	}
-	e.Xattrs, err = x.xattrs(i)
-	return e, err
 }

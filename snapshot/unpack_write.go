@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // sparseBlock is what is written or left out as a whole; file systems cannot leave holes of less.
@@ -56,21 +58,21 @@ func writeAt(fd int, b []byte, at int64) error {
 }
 
 // copyExtents writes a file whose data lies in a tar. The kernel copies, and shares blocks where the file system can.
-func copyExtents(dst int, tar *os.File, extents []extent, buf []byte) error {
+func copyExtents(dst int, tar *os.File, extents []filetree.Extent, buf []byte) error {
 	at := int64(0)
 	for _, e := range extents {
-		if e.at >= 0 {
+		if e.At >= 0 {
 			if err := copyRange(dst, at, tar, e, buf); err != nil {
 				return err
 			}
 		}
-		at += e.size
+		at += e.Size
 	}
 	return nil
 }
 
-func copyRange(dst int, at int64, tar *os.File, e extent, buf []byte) error {
-	from, left := e.at, e.size
+func copyRange(dst int, at int64, tar *os.File, e filetree.Extent, buf []byte) error {
+	from, left := e.At, e.Size
 	for left > int64(len(buf)) {
 		n, err := unix.CopyFileRange(int(tar.Fd()), &from, dst, &at, int(min(left, 1<<30)), 0)
 		if errors.Is(err, unix.EINTR) {

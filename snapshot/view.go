@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot/filetree"
+
+	"github.com/forge-build/forge/snapshot/erofs"
 )
 
 // A View is the tree that layers sum up to, read through their indexes: only what is asked for is looked at. Whiteouts
@@ -29,7 +30,7 @@ var _ Tree = (*View)(nil)
 
 // A viewLayer is one layer of a view.
 type viewLayer struct {
-	index *index
+	index *erofs.Metadata
 	tar   func() (*os.File, error) // opens it once
 	sums  *sumsFile                // content digests; nil: none are remembered
 	close func() error
@@ -38,7 +39,7 @@ type viewLayer struct {
 // A viewFile is a file of one layer.
 type viewFile struct {
 	layer int
-	diskInode
+	erofs.Inode
 }
 
 // A viewDir is a directory of a view: what each layer has of it, topmost first.
@@ -91,15 +92,12 @@ func (s *Store) viewLayer(ctx context.Context, layer image.Layer) (viewLayer, er
 // open finds the roots.
 func (v *View) open() error {
 	for k, l := range v.layers {
-		i, err := l.index.inode(rootSlot)
+		i, err := l.index.Root()
 		if err != nil {
 			return err
 		}
-		if !i.isDir() {
-			return fmt.Errorf("%w: the root is no directory", errDamaged)
-		}
 		v.root = append(v.root, viewFile{k, i})
-		if i.flags&flagOpaque != 0 {
+		if i.Opaque() {
 			break
 		}
 	}
@@ -124,11 +122,11 @@ func pathError(op, path string, err error) error { return &fs.PathError{Op: op, 
 func (v *View) find(path string) ([]viewFile, error) {
 	if path == "." {
 		if len(v.root) == 0 {
-			return []viewFile{{layer: -1, diskInode: diskInode{mode: modeDir | 0o755, nlink: 2}}}, nil
+			return []viewFile{{layer: -1, Inode: erofs.Inode{Mode: unix.S_IFDIR | 0o755, Nlink: 2}}}, nil
 		}
 		return v.root, nil
 	}
-	parent, base := splitPath(path)
+	parent, base := filetree.Split(path)
 	dir := v.parent.Load()
 	if dir == nil || dir.path != parent {
 		in, err := v.find(parent)
@@ -143,28 +141,28 @@ func (v *View) find(path string) ([]viewFile, error) {
 
 // step goes down into a directory.
 func (v *View) step(dir []viewFile, base string) (found []viewFile, err error) {
-	if !dir[0].isDir() {
+	if !dir[0].IsDir() {
 		return nil, unix.ENOTDIR
 	}
-	if !validName([]byte(base)) || base == "." || base == ".." {
+	if !erofs.ValidName([]byte(base)) || base == "." || base == ".." {
 		return nil, unix.ENOENT
 	}
 	for _, d := range dir {
 		if d.layer < 0 {
 			break
 		}
-		i, ok, err := v.layers[d.layer].index.child(&d.diskInode, base)
+		i, ok, err := v.layers[d.layer].index.Child(&d.Inode, base)
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
 			continue
 		}
-		if i.isWhiteout() || len(found) > 0 && !i.isDir() {
+		if i.IsWhiteout() || len(found) > 0 && !i.IsDir() {
 			break
 		}
 		found = append(found, viewFile{d.layer, i})
-		if !i.isDir() || i.flags&flagOpaque != 0 {
+		if !i.IsDir() || i.Opaque() {
 			break
 		}
 	}
@@ -178,41 +176,25 @@ func (v *View) step(dir []viewFile, base string) (found []viewFile, err error) {
 // only something in it.
 func face(found []viewFile) *viewFile {
 	for k := range found {
-		if found[k].flags&flagImplied == 0 {
+		if !found[k].Implied() {
 			return &found[k]
 		}
 	}
 	return &found[0]
 }
 
-// entry makes an Entry of a file.
+// entry describes a file.
 func (v *View) entry(name string, f *viewFile) (Entry, error) {
-	e := Entry{
-		Name: name, Mode: f.mode, UID: f.uid, GID: f.gid, Size: f.size, Nlink: f.nlink,
-		ModTime: time.Unix(f.sec, int64(f.nsec)), Inode: f.inode(),
-	}
 	if f.layer < 0 {
-		return e, nil
+		return Entry{Name: name, Mode: unix.S_IFDIR | 0o755, Nlink: 2, ModTime: time.Unix(0, 0), Inode: f.inode()}, nil
 	}
-	x := v.layers[f.layer].index
-	var err error
-	switch f.mode & modeType {
-	case modeLink:
-		if e.Link, err = x.readlink(&f.diskInode); err != nil {
-			return Entry{}, err
-		}
-	case modeChar, modeBlock:
-		major, minor := decodeDev(f.u)
-		e.Rdev = unix.Mkdev(major, minor)
-	case modeDir:
-		e.Size = 0 // that of the index is of no meaning
-	}
-	e.Xattrs, err = x.xattrs(&f.diskInode)
+	e, err := v.layers[f.layer].index.Entry(name, &f.Inode)
+	e.Inode = f.inode()
 	return e, err
 }
 
 // inode is a number for the file that no other file of the view has.
-func (f *viewFile) inode() uint64 { return uint64(f.layer+1)<<40 | uint64(f.slot) }
+func (f *viewFile) inode() uint64 { return uint64(f.layer+1)<<40 | uint64(f.Slot) }
 
 // Lstat describes the file at name.
 func (v *View) Lstat(name string) (Entry, error) {
@@ -220,7 +202,7 @@ func (v *View) Lstat(name string) (Entry, error) {
 	if err != nil {
 		return Entry{}, pathError("lstat", name, err)
 	}
-	_, base := splitPath(name)
+	_, base := filetree.Split(name)
 	e, err := v.entry(base, face(found))
 	if err != nil {
 		return Entry{}, pathError("lstat", name, err)
@@ -231,7 +213,7 @@ func (v *View) Lstat(name string) (Entry, error) {
 // List implements [Tree].
 func (v *View) List(name string, fn func(e *Entry, sum *filetree.Sum) error) error {
 	dir, err := v.find(name)
-	if err == nil && !dir[0].isDir() {
+	if err == nil && !dir[0].IsDir() {
 		err = unix.ENOTDIR
 	}
 	if err != nil {
@@ -248,25 +230,25 @@ type viewList struct {
 	view    *View
 	dir     *viewDir
 	fn      func(e *Entry, sum *filetree.Sum) error
-	cursors []dirCursor // topmost first, as dir.in
+	cursors []erofs.Cursor // topmost first, as dir.in
 	sum     filetree.Sum
 }
 
 func (l *viewList) run() error {
 	for k := range l.dir.in {
 		if d := &l.dir.in[k]; d.layer >= 0 {
-			l.cursors = append(l.cursors, l.view.layers[d.layer].index.cursor(&d.diskInode))
+			l.cursors = append(l.cursors, l.view.layers[d.layer].index.Cursor(&d.Inode))
 		}
 	}
 	for k := range l.cursors {
-		if err := l.cursors[k].advance(); err != nil {
+		if err := l.cursors[k].Next(); err != nil {
 			return pathError("readdir", l.dir.path, err)
 		}
 	}
 	for {
 		first := -1
 		for k := range l.cursors {
-			if c := &l.cursors[k]; c.name != nil && (first < 0 || string(c.name) < string(l.cursors[first].name)) {
+			if c := &l.cursors[k]; c.Name != nil && (first < 0 || string(c.Name) < string(l.cursors[first].Name)) {
 				first = k
 			}
 		}
@@ -276,10 +258,10 @@ func (l *viewList) run() error {
 		if err := l.name(first); err != nil {
 			return err
 		}
-		name := l.cursors[first].name
+		name := l.cursors[first].Name
 		for k := len(l.cursors) - 1; k >= first; k-- {
-			if c := &l.cursors[k]; c.name != nil && string(c.name) == string(name) {
-				if err := c.advance(); err != nil {
+			if c := &l.cursors[k]; c.Name != nil && string(c.Name) == string(name) {
+				if err := c.Next(); err != nil {
 					return pathError("readdir", l.dir.path, err)
 				}
 			}
@@ -290,16 +272,16 @@ func (l *viewList) run() error {
 // name hands on the name at which the cursor k of the topmost layer that has it stands.
 func (l *viewList) name(k int) error {
 	c, layer := &l.cursors[k], l.dir.in[k].layer
-	i, err := c.index.entry(c.slot)
+	i, err := l.view.layers[layer].index.Inode(c.Slot)
 	if err != nil {
 		return pathError("readdir", l.dir.path, err)
 	}
-	if i.isWhiteout() {
+	if i.IsWhiteout() {
 		return nil
 	}
-	name := string(c.name)
+	name := string(c.Name)
 	f := &viewFile{layer, i}
-	if i.isDir() && i.flags&flagImplied != 0 {
+	if i.IsDir() && i.Implied() {
 		found, err := l.view.step(l.dir.in[k:], name)
 		if err != nil {
 			return pathError("readdir", l.dir.path, err)
@@ -310,9 +292,9 @@ func (l *viewList) name(k int) error {
 	if err != nil {
 		return pathError("readdir", l.dir.path, err)
 	}
-	if i.mode&modeType == modeRegular {
+	if i.Mode&unix.S_IFMT == unix.S_IFREG {
 		if sums := l.view.layers[layer].sums; sums != nil {
-			if sum, ok := sums.get(i.slot); ok {
+			if sum, ok := sums.get(i.Slot); ok {
 				l.sum = sum
 				return l.fn(&e, &l.sum)
 			}

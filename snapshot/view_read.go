@@ -25,18 +25,18 @@ func (v *View) Open(name string) (io.ReadCloser, error) {
 
 // open1 opens the content of a file.
 func (v *View) open1(f *viewFile) (*contentReader, error) {
-	if f.mode&modeType == modeDir {
+	if f.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return nil, unix.EISDIR
 	}
-	if f.mode&modeType != modeRegular {
+	if f.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, unix.EINVAL
 	}
 	l := &v.layers[f.layer]
-	extents, err := l.index.extents(&f.diskInode)
+	extents, err := l.index.Extents(&f.Inode)
 	if err != nil {
 		return nil, err
 	}
-	r := &contentReader{extents: extents, size: f.size}
+	r := &contentReader{extents: extents, size: f.Size}
 	if len(extents) > 0 {
 		r.tar, err = l.tar()
 	}
@@ -46,7 +46,7 @@ func (v *View) open1(f *viewFile) (*contentReader, error) {
 // A contentReader reads a file out of its tar. Reads by offset are safe for concurrent use.
 type contentReader struct {
 	tar     *os.File
-	extents []extent
+	extents []filetree.Extent
 	size    int64
 	off     int64
 }
@@ -75,17 +75,17 @@ func (r *contentReader) ReadAt(p []byte, off int64) (n int, err error) {
 		if n == len(p) {
 			break
 		}
-		in := off + int64(n) - start // where in the extent
-		if start += e.size; in >= e.size {
+		in := off + int64(n) - start // where in the filetree.Extent
+		if start += e.Size; in >= e.Size {
 			continue
 		}
-		part := p[n:][:min(int64(len(p)-n), e.size-in)]
-		if e.at < 0 {
+		part := p[n:][:min(int64(len(p)-n), e.Size-in)]
+		if e.At < 0 {
 			clear(part)
 			n += len(part)
 			continue
 		}
-		m, e := r.tar.ReadAt(part, e.at+in)
+		m, e := r.tar.ReadAt(part, e.At+in)
 		if n += m; m < len(part) {
 			if e == io.EOF {
 				e = io.ErrUnexpectedEOF // the tar is shorter than its index says
@@ -110,8 +110,8 @@ func (v *View) Sum(name string) (sum filetree.Sum, err error) {
 	if f.layer >= 0 {
 		sums = v.layers[f.layer].sums
 	}
-	if sums != nil && f.mode&modeType == modeRegular {
-		if sum, ok := sums.get(f.slot); ok {
+	if sums != nil && f.Mode&unix.S_IFMT == unix.S_IFREG {
+		if sum, ok := sums.get(f.Slot); ok {
 			return sum, nil
 		}
 	}
@@ -120,11 +120,11 @@ func (v *View) Sum(name string) (sum filetree.Sum, err error) {
 		return sum, pathError("digest", name, err)
 	}
 	h := sha256.New()
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, min(f.size+1, 256<<10))); err != nil {
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, min(f.Size+1, 256<<10))); err != nil {
 		return sum, pathError("digest", name, err)
 	}
 	if h.Sum(sum[:0]); sums != nil {
-		sums.put(f.slot, sum, f.size)
+		sums.put(f.Slot, sum, f.Size)
 	}
 	return sum, nil
 }

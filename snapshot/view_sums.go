@@ -10,6 +10,9 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/snapshot/erofs"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // The content digests of a layer's files are remembered beside its index, so that what is copied from a stage is hashed
@@ -39,10 +42,10 @@ type sumsFile struct {
 }
 
 // newSums prepares to remember the digests of a layer.
-func (s *Store) newSums(d digest.Digest, x *index) *sumsFile {
+func (s *Store) newSums(d digest.Digest, x *erofs.Metadata) *sumsFile {
 	head := append([]byte(sumsMagic), d.Encoded()...)
-	head = append(head, x.data[erofsSuper+4:erofsSuper+8]...)
-	return &sumsFile{store: s, path: s.snapshotPath(d, ".sums"), head: binary.LittleEndian.AppendUint64(head, uint64(len(x.data)))}
+	head = append(head, x.Identity()...)
+	return &sumsFile{store: s, path: s.snapshotPath(d, ".sums"), head: head}
 }
 
 // get returns the digest of the file in a slot, if it is known.
@@ -86,7 +89,7 @@ func (f *sumsFile) load() []byte {
 		return nil
 	}
 	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, maxEntries*sumsRecord))
+	b, err := io.ReadAll(io.LimitReader(r, filetree.MaxEntries*sumsRecord))
 	if err != nil || len(b) < len(f.head)+sha256.Size || !bytes.Equal(b[:len(f.head)], f.head) {
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // commitOps commits a layer that is told in few words: "path/" is a directory, "-path" a whiteout, "path!" an opaque
@@ -29,16 +30,16 @@ func commitOps(t testing.TB, s *Store, ops ...string) image.Layer {
 			err = w.Whiteout(op[1:])
 		case strings.HasSuffix(op, "!"):
 			path := op[:len(op)-1]
-			err = errors.Join(w.Add(path, mode(modeDir, 0o755), nil), w.Opaque(path))
+			err = errors.Join(w.Add(path, mode(unix.S_IFDIR, 0o755), nil), opaque(w, path))
 		case strings.HasSuffix(op, "/"):
-			err = w.Add(op[:len(op)-1], mode(modeDir, 0o755), nil)
+			err = w.Add(op[:len(op)-1], mode(unix.S_IFDIR, 0o755), nil)
 		case strings.Contains(op, "->"):
 			name, link, _ := strings.Cut(op, "->")
-			e := mode(modeLink, 0o777)
+			e := mode(unix.S_IFLNK, 0o777)
 			e.Link = link
 			err = w.Add(name, e, nil)
 		case isFile:
-			e := mode(modeRegular, 0o644)
+			e := mode(unix.S_IFREG, 0o644)
 			e.Size = int64(len(text))
 			err = w.Add(name, e, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil })
 		}
@@ -51,6 +52,12 @@ func commitOps(t testing.TB, s *Store, ops ...string) image.Layer {
 		t.Fatal(err)
 	}
 	return layer
+}
+
+// opaque hides what lies below a directory, as other builders do.
+func opaque(w *layerWriter, path string) error {
+	_, err := w.tar.Add(filetree.Join(path, layertar.WhiteoutOpaque), &Entry{Mode: unix.S_IFREG}, "", nil)
+	return errors.Join(err, w.index.Opaque(path))
 }
 
 func opsView(t testing.TB, s *Store, layers ...[]string) *View {
@@ -73,14 +80,14 @@ func opsOf(t testing.TB, tree Tree) string {
 			t.Fatal(err)
 		}
 		for _, e := range list {
-			path := joinPath(dir, e.Name)
-			switch e.Mode & modeType {
-			case modeDir:
+			path := filetree.Join(dir, e.Name)
+			switch e.Mode & unix.S_IFMT {
+			case unix.S_IFDIR:
 				ops = append(ops, path+"/")
 				walk(path)
-			case modeLink:
+			case unix.S_IFLNK:
 				ops = append(ops, path+"->"+e.Link)
-			case modeRegular:
+			case unix.S_IFREG:
 				r, err := tree.Open(path)
 				if err != nil {
 					t.Fatal(err)
@@ -189,8 +196,8 @@ func TestViewImplied(t *testing.T) {
 	s := openStore(t)
 	w := s.newLayerWriter(context.Background())
 	defer w.Close()
-	root := mode(modeDir, 0o700)
-	if err := errors.Join(w.Add(".", root, nil), w.Add("tmp", mode(modeDir, 0o1777), nil)); err != nil {
+	root := mode(unix.S_IFDIR, 0o700)
+	if err := errors.Join(w.Add(".", root, nil), w.Add("tmp", mode(unix.S_IFDIR, 0o1777), nil)); err != nil {
 		t.Fatal(err)
 	}
 	base, err := w.Commit(context.Background())
@@ -200,12 +207,12 @@ func TestViewImplied(t *testing.T) {
 	v := viewOf(t, s, base, commitOps(t, s, "tmp/file=x"))
 	for name, want := range map[string]uint32{".": 0o700, "tmp": 0o1777} {
 		e, err := v.Lstat(name)
-		if err != nil || e.Mode&modePerm != want {
-			t.Errorf("%s has mode %o, want %o (%v)", name, e.Mode&modePerm, want, err)
+		if err != nil || e.Mode&filetree.ModePerm != want {
+			t.Errorf("%s has mode %o, want %o (%v)", name, e.Mode&filetree.ModePerm, want, err)
 		}
 	}
 	list, err := filetree.ReadDir(v, ".")
-	if err != nil || len(list) != 1 || list[0].Mode&modePerm != 0o1777 {
+	if err != nil || len(list) != 1 || list[0].Mode&filetree.ModePerm != 0o1777 {
 		t.Errorf("ReadDir says %v, %v", list, err)
 	}
 }
@@ -255,7 +262,7 @@ func TestViewDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := v.layers[1].sums.get(found[0].slot); ok != known {
+		if _, ok := v.layers[1].sums.get(found[0].Slot); ok != known {
 			t.Errorf("%s: digest known: %v", when, ok)
 		}
 		for name, content := range map[string]string{"a": text, "b": "", "c": text + text} {

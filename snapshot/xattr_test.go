@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 func TestReadXattrs(t *testing.T) {
@@ -35,7 +37,7 @@ func TestReadXattrs(t *testing.T) {
 	defer f.Close()
 	fd := int(f.Fd())
 	for name, want := range map[string]int{"none": 0, "some": 3, "long": 1, "link": 0} {
-		got, err := readXattrs(fd, name, keepXattr)
+		got, err := readXattrs(fd, name, filetree.KeepXattr)
 		if err != nil || len(got) != want || name == "none" && got != nil {
 			t.Errorf("%s has %q %v, want %d attributes", name, got, err, want)
 		}
@@ -49,7 +51,7 @@ func TestReadXattrs(t *testing.T) {
 	if got, err := readXattrs(fd, "some", func(string) bool { return true }); err != nil || got["user.b"] != strings.Repeat("v", 3000) {
 		t.Errorf("a long value is %q %v", got["user.b"], err)
 	}
-	if _, err := readXattrs(fd, "missing", keepXattr); err != unix.ENOENT {
+	if _, err := readXattrs(fd, "missing", filetree.KeepXattr); err != unix.ENOENT {
 		t.Errorf("attributes of a missing file: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // Limits of a tree that becomes a layer, wherever it comes from.
@@ -22,6 +23,10 @@ const (
 	MaxEntries = 10_000_000
 	MaxLinks   = 40 // symbolic links followed on the way to one file, as in the kernel
 )
+
+// WhiteoutPrefix begins names that mean in a layer's tar that a file is removed. No file of a tree that becomes a layer can
+// have such a name.
+const WhiteoutPrefix = ".wh."
 
 var (
 	// ErrHidden is the error for a file that is there but that the ignore patterns of the tree exclude. It is
@@ -130,7 +135,7 @@ func Walk(ctx context.Context, t Tree, name string, fn func(path string, e *Entr
 }
 
 func walk(ctx context.Context, t Tree, path string, e *Entry, sum *Sum, fn func(string, *Entry, *Sum) error) error {
-	dir := e.Mode&modeType == modeDir // fn may change the entry
+	dir := e.Mode&unix.S_IFMT == unix.S_IFDIR // fn may change the entry
 	err := fn(path, e, sum)
 	if dir && errors.Is(err, fs.SkipDir) {
 		return nil
@@ -144,11 +149,8 @@ func walk(ctx context.Context, t Tree, path string, e *Entry, sum *Sum, fn func(
 	return t.List(path, func(e *Entry, sum *Sum) error { return walk(ctx, t, Join(path, e.Name), e, sum, fn) })
 }
 
-const (
-	modeType = 0o170000
-	modeDir  = 0o040000
-	modeLink = 0o120000
-)
+// ModePerm are the bits of Entry.Mode beside the type.
+const ModePerm = 0o7777
 
 // KeepXattr reports whether an extended attribute belongs into a layer. The others describe the machine (security.selinux,
 // system.posix_acl_*) or would speak to overlayfs (trusted.*, user.overlay.*).
@@ -171,4 +173,10 @@ func Join(dir, base string) string {
 		return base
 	}
 	return dir + "/" + base
+}
+
+// An Extent is a stretch of a file.
+type Extent struct {
+	Size int64
+	At   int64 // where it lies: see who gives it; -1 is a hole
 }

@@ -34,7 +34,7 @@ func Resolve(lstat func(name string) (Entry, error), name string, follow bool) (
 		case err != nil:
 			return "", err
 		}
-		if e.Mode&modeType != modeLink || !follow && strings.Trim(rest, "/") == "" {
+		if e.Mode&unix.S_IFMT != unix.S_IFLNK || !follow && strings.Trim(rest, "/") == "" {
 			done = next
 			continue
 		}

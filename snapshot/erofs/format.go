@@ -1,4 +1,6 @@
-package snapshot
+// Package erofs reads and writes the metadata of layers: EROFS file systems that have no file data of their own and say
+// where in the layer's tar each file is. Linux mounts the two together; [Metadata] reads them without a mount.
+package erofs
 
 import (
 	"encoding/binary"
@@ -7,6 +9,10 @@ import (
 	"hash/crc32"
 	"sort"
 	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // The on-disk format of EROFS, as far as an index uses it: blocks of 512 bytes, so that file data can lie where a tar has
@@ -49,37 +55,26 @@ const (
 	flagImplied = 1 << iota
 	// flagOpaque marks a directory that hides what lies below; it has overlayfs's attribute too.
 	flagOpaque
-)
-
-// Types of a file as in stat(2); the same on every architecture of Linux.
-const (
-	modeType    = 0o170000
-	modeFIFO    = 0o010000
-	modeChar    = 0o020000
-	modeDir     = 0o040000
-	modeBlock   = 0o060000
-	modeRegular = 0o100000
-	modeLink    = 0o120000
-	modeSocket  = 0o140000
-	modePerm    = 0o7777
+	// flagImplies marks the root if a directory below it is implied, so that most layers need not be searched.
+	flagImplies
 )
 
 // erofsType is the file type that a directory entry of EROFS repeats.
 func erofsType(mode uint32) byte {
-	switch mode & modeType {
-	case modeRegular:
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
 		return 1
-	case modeDir:
+	case unix.S_IFDIR:
 		return 2
-	case modeChar:
+	case unix.S_IFCHR:
 		return 3
-	case modeBlock:
+	case unix.S_IFBLK:
 		return 4
-	case modeFIFO:
+	case unix.S_IFIFO:
 		return 5
-	case modeSocket:
+	case unix.S_IFSOCK:
 		return 6
-	case modeLink:
+	case unix.S_IFLNK:
 		return 7
 	}
 	return 0
@@ -91,13 +86,6 @@ var xattrPrefixes = []struct {
 	index  byte
 }{{"user.", 1}, {"trusted.", 4}, {"security.", 6}}
 
-// keepXattr tells whether an attribute belongs into a layer. The others describe the machine (security.selinux,
-// system.posix_acl_*) or would speak to overlayfs (trusted.*, user.overlay.*).
-func keepXattr(name string) bool {
-	return name == "security.capability" ||
-		strings.HasPrefix(name, "user.") && len(name) > len("user.") && !strings.HasPrefix(name, "user.overlay.")
-}
-
 // encodeXattrs renders the attributes to keep as entries of EROFS, sorted by name; "" if there are none.
 func encodeXattrs(xattrs map[string]string) (string, error) {
 	if len(xattrs) == 0 {
@@ -105,7 +93,7 @@ func encodeXattrs(xattrs map[string]string) (string, error) {
 	}
 	names := make([]string, 0, len(xattrs))
 	for name := range xattrs {
-		if keepXattr(name) {
+		if filetree.KeepXattr(name) {
 			names = append(names, name)
 		}
 	}

@@ -1,10 +1,12 @@
-package snapshot
+package layertar
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // paxRecords are the records of one PAX header that mean something here; "" is one that is not there.
@@ -48,7 +50,7 @@ func parsePAX(b []byte) (r paxRecords, err error) {
 			r.sparseSize = value
 		case "GNU.sparse.offset", "GNU.sparse.numbytes":
 			if (key == "GNU.sparse.numbytes") != (len(list)%2 == 1) {
-				return paxRecords{}, fmt.Errorf("%w: sparse map", errTar)
+				return paxRecords{}, fmt.Errorf("%w: sparse map", ErrTar)
 			}
 			list = append(list, value)
 		case "GNU.sparse.major":
@@ -56,7 +58,7 @@ func parsePAX(b []byte) (r paxRecords, err error) {
 		case "GNU.sparse.minor":
 			minor = value
 		default:
-			if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && keepXattr(name) {
+			if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && filetree.KeepXattr(name) {
 				if r.xattrs == nil {
 					r.xattrs = make(map[string]string)
 				}
@@ -71,14 +73,14 @@ func parsePAX(b []byte) (r paxRecords, err error) {
 		r.sparseVersion = major + "." + minor
 	}
 	if strings.Contains(r.path+r.linkpath+r.sparseName, "\x00") {
-		return paxRecords{}, fmt.Errorf("%w: name with a zero byte", errTar)
+		return paxRecords{}, fmt.Errorf("%w: name with a zero byte", ErrTar)
 	}
 	return r, nil
 }
 
 // cutRecord cuts the first record off.
 func cutRecord(s string) (key, value, rest string, err error) {
-	bad := fmt.Errorf("%w: PAX record %.40q", errTar, s)
+	bad := fmt.Errorf("%w: PAX record %.40q", ErrTar, s)
 	digits, _, ok := strings.Cut(s, " ")
 	n, e := strconv.ParseUint(digits, 10, 31)
 	if !ok || e != nil || int(n) <= len(digits)+1 || int(n) > len(s) || s[n-1] != '\n' {
@@ -96,12 +98,12 @@ func parseTime(s string) (time.Time, error) {
 	whole, frac, _ := strings.Cut(s, ".")
 	sec, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: time %.40q", errTar, s)
+		return time.Time{}, fmt.Errorf("%w: time %.40q", ErrTar, s)
 	}
 	digits := (frac + "000000000")[:9]
 	nsec, err := strconv.ParseUint(digits, 10, 32)
 	if err != nil || strings.Trim(frac, "0123456789") != "" {
-		return time.Time{}, fmt.Errorf("%w: time %.40q", errTar, s)
+		return time.Time{}, fmt.Errorf("%w: time %.40q", ErrTar, s)
 	}
 	if strings.HasPrefix(whole, "-") {
 		return time.Unix(sec, -int64(nsec)), nil

@@ -1,4 +1,4 @@
-package snapshot
+package erofs
 
 import (
 	"errors"
@@ -12,25 +12,24 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// Limits of a layer, wherever it comes from.
-const (
-	maxPath    = 4096
-	maxName    = 255
-	maxEntries = 10_000_000
-
-	// maxMeta is what names, links and attributes of a layer may take together: an archive decides how much memory its
-	// index needs while it is made, and shall not decide on more than this.
-	maxMeta = 256 << 20
-)
+// maxMeta is what names, links and attributes of a layer may take together: an archive decides how much memory its
+// index needs while it is made, and shall not decide on more than this.
+const maxMeta = 256 << 20
 
 var (
 	errNotDir = errors.New("not a directory")
 	errLoop   = errors.New("too many levels of symbolic links")
+
+	// ErrOddWhiteout is the error for a whiteout that hides nothing that can be a file.
+	ErrOddWhiteout = errors.New("whiteout of no file")
 )
 
-// An indexBuilder collects the files of a layer and writes the index that mounts its tar. Files may come in any order;
-// later ones win.
-type indexBuilder struct {
+// A Builder collects the files of a layer and writes the index that mounts its tar. Files may come in any order; later
+// ones win. Not safe for concurrent use.
+type Builder struct {
+	// FollowLinks has links on the way to a file followed within the layer, as unpacking would do.
+	FollowLinks bool
+
 	names  []indexName
 	inodes []indexInode
 	at     map[nameKey]int32
@@ -40,7 +39,6 @@ type indexBuilder struct {
 	limit  int                 // of them
 
 	whiteout int32 // inode of all whiteouts, 0 before the first one
-	follow   bool  // links on the way to a file are followed, as unpacking would do
 
 	lastDir string // the directory that was found last
 	lastID  int32
@@ -71,9 +69,10 @@ type indexInode struct {
 	flags          uint8
 }
 
-func newIndexBuilder() *indexBuilder {
-	root := indexInode{mode: modeDir | 0o755, flags: flagImplied}
-	return &indexBuilder{
+// NewBuilder begins an empty layer.
+func NewBuilder() *Builder {
+	root := indexInode{mode: unix.S_IFDIR | 0o755, flags: flagImplied}
+	return &Builder{
 		names:  []indexName{{}},
 		inodes: []indexInode{root},
 		at:     make(map[nameKey]int32),
@@ -83,26 +82,26 @@ func newIndexBuilder() *indexBuilder {
 }
 
 // inode makes an inode of an entry.
-func (b *indexBuilder) inode(e *Entry, offset int64) (indexInode, error) {
+func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 	i := indexInode{mode: e.Mode, uid: e.UID, gid: e.GID}
 	i.sec, i.nsec = e.UnixTime()
-	switch e.Mode & modeType {
-	case modeRegular:
+	switch e.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
 		i.size, i.offset = e.Size, offset
 		if e.Size < 0 || offset+e.Size < 0 || (offset+e.Size)>>erofsBlockBits >= erofsHole {
 			return i, fmt.Errorf("data at %d of %d bytes is beyond what an index can tell", offset, e.Size)
 		}
-	case modeLink:
-		if e.Link == "" || len(e.Link) > maxPath || strings.Contains(e.Link, "\x00") {
+	case unix.S_IFLNK:
+		if e.Link == "" || len(e.Link) > filetree.MaxPath || strings.Contains(e.Link, "\x00") {
 			return i, fmt.Errorf("symbolic link to a name of %d bytes", len(e.Link))
 		}
 		i.link, i.size = strings.Clone(e.Link), int64(len(e.Link))
-	case modeChar, modeBlock:
+	case unix.S_IFCHR, unix.S_IFBLK:
 		major, minor := unix.Major(e.Rdev), unix.Minor(e.Rdev)
 		if i.dev = encodeDev(major, minor); major > 0xfff || minor > 0xfffff {
 			return i, fmt.Errorf("device number %d:%d is too big", major, minor)
 		}
-	case modeDir, modeFIFO:
+	case unix.S_IFDIR, unix.S_IFIFO:
 	default:
 		return i, fmt.Errorf("mode %#o is of no type that a layer can hold", e.Mode)
 	}
@@ -122,21 +121,21 @@ func (b *indexBuilder) inode(e *Entry, offset int64) (indexInode, error) {
 }
 
 // charge counts memory that the layer asked for.
-func (b *indexBuilder) charge(n int) error {
+func (b *Builder) charge(n int) error {
 	if b.meta += n; b.meta > b.limit {
 		return fmt.Errorf("names, links and attributes of the layer take more than %d MiB", b.limit>>20)
 	}
 	return nil
 }
 
-// add puts a file at path, replacing what is there but for the entries of a directory that stays one.
-func (b *indexBuilder) add(path string, e *Entry, offset int64) error {
+// Add puts a file at path, replacing what is there but for the entries of a directory that stays one.
+func (b *Builder) Add(path string, e *filetree.Entry, offset int64) error {
 	i, err := b.inode(e, offset)
 	if err != nil {
 		return err
 	}
 	if path == "." {
-		if i.mode&modeType != modeDir {
+		if i.mode&unix.S_IFMT != unix.S_IFDIR {
 			return errors.New("the root can only be a directory")
 		}
 		b.replaceDir(0, i)
@@ -150,8 +149,8 @@ func (b *indexBuilder) add(path string, e *Entry, offset int64) error {
 }
 
 // put makes the inode and enters it in a directory.
-func (b *indexBuilder) put(dir int32, base string, i indexInode) error {
-	if id, ok := b.at[nameKey{dir, base}]; ok && i.mode&modeType == modeDir {
+func (b *Builder) put(dir int32, base string, i indexInode) error {
+	if id, ok := b.at[nameKey{dir, base}]; ok && i.mode&unix.S_IFMT == unix.S_IFDIR {
 		switch old := b.names[id].inode; {
 		case b.isDir(id):
 			b.replaceDir(old, i)
@@ -161,7 +160,7 @@ func (b *indexBuilder) put(dir int32, base string, i indexInode) error {
 		}
 	}
 	if len(b.inodes) >= math.MaxInt32 {
-		return errTooMany
+		return filetree.ErrTooMany
 	}
 	b.inodes = append(b.inodes, i)
 	_, err := b.enter(dir, base, int32(len(b.inodes)-1))
@@ -169,22 +168,20 @@ func (b *indexBuilder) put(dir int32, base string, i indexInode) error {
 }
 
 // replaceDir gives a directory new metadata and keeps what is in it.
-func (b *indexBuilder) replaceDir(inode int32, i indexInode) {
+func (b *Builder) replaceDir(inode int32, i indexInode) {
 	i.flags |= b.inodes[inode].flags & flagOpaque
 	b.inodes[inode] = i
 }
 
-var errTooMany = fmt.Errorf("more than %d entries", maxEntries)
-
 // enter names an inode, and returns the number of the name. What had the name before is gone, with all that was in it.
-func (b *indexBuilder) enter(dir int32, base string, inode int32) (int32, error) {
+func (b *Builder) enter(dir int32, base string, inode int32) (int32, error) {
 	key := nameKey{dir, base}
 	if old, ok := b.at[key]; ok {
 		b.lastDir = "" // it may have been in what goes now
 		b.names[old].inode = -1
 		key.name = b.names[old].name
 	} else {
-		if len(base) > maxName {
+		if len(base) > filetree.MaxName {
 			return 0, fmt.Errorf("name of %d bytes", len(base))
 		}
 		key.name = strings.Clone(base) // not the path it is cut from
@@ -192,8 +189,8 @@ func (b *indexBuilder) enter(dir int32, base string, inode int32) (int32, error)
 			return 0, err
 		}
 	}
-	if len(b.names) >= maxEntries {
-		return 0, errTooMany
+	if len(b.names) >= filetree.MaxEntries {
+		return 0, filetree.ErrTooMany
 	}
 	id := int32(len(b.names))
 	b.names = append(b.names, indexName{name: key.name, parent: dir, inode: inode})
@@ -201,8 +198,8 @@ func (b *indexBuilder) enter(dir int32, base string, inode int32) (int32, error)
 	return id, nil
 }
 
-// link gives the file at target a further name.
-func (b *indexBuilder) link(path, target string) error {
+// Link gives the file at target a further name.
+func (b *Builder) Link(path, target string) error {
 	id, err := b.lookup(target)
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", target, err)
@@ -222,14 +219,14 @@ func (b *indexBuilder) link(path, target string) error {
 	return err
 }
 
-// entry returns the metadata of the file at path.
-func (b *indexBuilder) entry(path string) (Entry, error) {
+// Entry returns the metadata of the file at path.
+func (b *Builder) Entry(path string) (filetree.Entry, error) {
 	id, err := b.lookup(path)
 	if err != nil {
-		return Entry{}, err
+		return filetree.Entry{}, err
 	}
 	i := b.inodes[b.names[id].inode]
-	e := Entry{Mode: i.mode, UID: i.uid, GID: i.gid, Size: i.size, ModTime: time.Unix(i.sec, int64(i.nsec)), Link: i.link}
+	e := filetree.Entry{Mode: i.mode, UID: i.uid, GID: i.gid, Size: i.size, ModTime: time.Unix(i.sec, int64(i.nsec)), Link: i.link}
 	if i.dev != 0 {
 		major, minor := decodeDev(i.dev)
 		e.Rdev = unix.Mkdev(major, minor)
@@ -237,9 +234,9 @@ func (b *indexBuilder) entry(path string) (Entry, error) {
 	return e, nil
 }
 
-// hide puts a whiteout at path. Whiteouts are about layers below: what this layer has at path stays, and hides what
+// Hide puts a whiteout at path. Whiteouts are about layers below: what this layer has at path stays, and hides what
 // lies below as well.
-func (b *indexBuilder) hide(path string) error {
+func (b *Builder) Hide(path string) error {
 	dir, base, err := b.parent(path)
 	if err != nil {
 		return err
@@ -252,14 +249,14 @@ func (b *indexBuilder) hide(path string) error {
 	}
 	if b.whiteout == 0 {
 		b.whiteout = int32(len(b.inodes))
-		b.inodes = append(b.inodes, indexInode{mode: modeChar})
+		b.inodes = append(b.inodes, indexInode{mode: unix.S_IFCHR})
 	}
 	_, err = b.enter(dir, base, b.whiteout)
 	return err
 }
 
-// opaque makes the directory at path hide what lies below, making it if need be.
-func (b *indexBuilder) opaque(path string) error {
+// Opaque makes the directory at path hide what lies below, making it if need be.
+func (b *Builder) Opaque(path string) error {
 	id, err := b.dir(path)
 	if err != nil {
 		return err
@@ -268,19 +265,19 @@ func (b *indexBuilder) opaque(path string) error {
 	return nil
 }
 
-func (b *indexBuilder) isDir(id int32) bool {
-	return b.inodes[b.names[id].inode].mode&modeType == modeDir
+func (b *Builder) isDir(id int32) bool {
+	return b.inodes[b.names[id].inode].mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // parent finds the directory of path, making it if need be.
-func (b *indexBuilder) parent(path string) (dir int32, base string, err error) {
-	parent, base := splitPath(path)
+func (b *Builder) parent(path string) (dir int32, base string, err error) {
+	parent, base := filetree.Split(path)
 	dir, err = b.dir(parent)
 	return dir, base, err
 }
 
 // dir finds the directory at path. Missing ones are made.
-func (b *indexBuilder) dir(path string) (int32, error) {
+func (b *Builder) dir(path string) (int32, error) {
 	if path == "." {
 		return 0, nil
 	}
@@ -296,8 +293,8 @@ func (b *indexBuilder) dir(path string) (int32, error) {
 }
 
 // lookup finds the name at path, following links on the way but not a last one.
-func (b *indexBuilder) lookup(path string) (int32, error) {
-	parent, base := splitPath(path)
+func (b *Builder) lookup(path string) (int32, error) {
+	parent, base := filetree.Split(path)
 	if base == "." {
 		return 0, nil
 	}
@@ -313,7 +310,7 @@ func (b *indexBuilder) lookup(path string) (int32, error) {
 }
 
 // walk goes down a path of directories.
-func (b *indexBuilder) walk(path string, create bool) (int32, error) {
+func (b *Builder) walk(path string, create bool) (int32, error) {
 	dir, links := int32(0), 0
 	for rest := path; rest != ""; {
 		var name string
@@ -331,7 +328,7 @@ func (b *indexBuilder) walk(path string, create bool) (int32, error) {
 				return 0, unix.ENOENT
 			}
 			// Hidden below and made anew here.
-			if err := b.put(dir, name, indexInode{mode: modeDir | 0o755}); err != nil {
+			if err := b.put(dir, name, indexInode{mode: unix.S_IFDIR | 0o755}); err != nil {
 				return 0, err
 			}
 			dir = b.at[nameKey{dir, name}]
@@ -340,10 +337,10 @@ func (b *indexBuilder) walk(path string, create bool) (int32, error) {
 		switch {
 		case !ok && !create:
 			return 0, unix.ENOENT
-		case !ok && strings.HasPrefix(name, whiteoutPrefix): // by way of a link
-			return 0, errOddWhiteout
+		case !ok && strings.HasPrefix(name, filetree.WhiteoutPrefix): // by way of a link
+			return 0, ErrOddWhiteout
 		case !ok:
-			b.inodes = append(b.inodes, indexInode{mode: modeDir | 0o755, flags: flagImplied})
+			b.inodes = append(b.inodes, indexInode{mode: unix.S_IFDIR | 0o755, flags: flagImplied})
 			var err error
 			if dir, err = b.enter(dir, name, int32(len(b.inodes)-1)); err != nil {
 				return 0, err
@@ -352,10 +349,10 @@ func (b *indexBuilder) walk(path string, create bool) (int32, error) {
 			dir = id
 		default:
 			target := b.inodes[b.names[id].inode].link
-			if target == "" || !b.follow {
+			if target == "" || !b.FollowLinks {
 				return 0, fmt.Errorf("%s: %w", name, errNotDir)
 			}
-			if links++; links > filetree.MaxLinks || len(target)+len(rest) > 2*maxPath {
+			if links++; links > filetree.MaxLinks || len(target)+len(rest) > 2*filetree.MaxPath {
 				return 0, fmt.Errorf("%s: %w", name, errLoop)
 			}
 			if target[0] == '/' {
@@ -365,12 +362,4 @@ func (b *indexBuilder) walk(path string, create bool) (int32, error) {
 		}
 	}
 	return dir, nil
-}
-
-// splitPath cuts a clean path into its directory and its last name.
-func splitPath(path string) (dir, base string) {
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
-		return path[:i], path[i+1:]
-	}
-	return ".", path
 }

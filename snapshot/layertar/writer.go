@@ -1,4 +1,4 @@
-package snapshot
+package layertar
 
 import (
 	"bytes"
@@ -10,7 +10,10 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 const (
@@ -19,18 +22,19 @@ const (
 	pipeDepth = 5         // batches on their way
 )
 
-// A tarPipe writes a tar. What is added is collected in batches; several are rendered (files opened and read) at a time,
+// A Writer writes the tar of a layer. What is added is collected in batches; several are rendered (files opened and read) at a time,
 // one goroutine writes them in order, another hashes what is written. Nothing starts before the first batch is full: a
-// small layer is rendered, and stays, in memory.
-type tarPipe struct {
+// small layer is rendered, and stays, in memory. Not safe for concurrent use.
+type Writer struct {
 	ctx     context.Context
 	staging *image.Staging
-	headers []byte // for the caller to render into
+	header  []byte // reused
+	size    int64  // of what was added
 
-	cur   *tarBatch
-	free  chan *tarBatch
-	queue chan *tarBatch // nil until the first batch is full
-	done  chan struct{}  // closed when all is written and hashed
+	cur   *batch
+	free  chan *batch
+	queue chan *batch   // nil until the first batch is full
+	done  chan struct{} // closed when all is written and hashed
 
 	mu  sync.Mutex
 	err error // the first one
@@ -39,36 +43,54 @@ type tarPipe struct {
 	hash hash.Hash         // of the hasher until done
 }
 
-// A tarBatch is a stretch of a tar.
-type tarBatch struct {
+// A batch is a stretch of a tar.
+type batch struct {
 	buf    []byte
-	parts  []tarPart
-	stream tarPart // follows buf; size 0: nothing
+	parts  []part
+	stream part // follows buf; size 0: nothing
 	ready  chan struct{}
 	err    error
 }
 
-// A tarPart is the content of one file, at an offset of a batch's buffer.
-type tarPart struct {
+// A part is the content of one file, at an offset of a batch's buffer.
+type part struct {
 	path string
 	at   int
 	size int64
 	open func() (io.ReadCloser, error)
 }
 
-func newTarPipe(ctx context.Context, staging *image.Staging) *tarPipe {
-	p := &tarPipe{ctx: ctx, staging: staging, cur: new(tarBatch), free: make(chan *tarBatch, pipeDepth), hash: sha256.New()}
+// NewWriter begins a tar, whose file will be staged. The context ends the work.
+func NewWriter(ctx context.Context, staging *image.Staging) *Writer {
+	p := &Writer{ctx: ctx, staging: staging, cur: new(batch), free: make(chan *batch, pipeDepth), hash: sha256.New()}
 	for range pipeDepth - 1 {
-		p.free <- new(tarBatch)
+		p.free <- new(batch)
 	}
 	return p
 }
 
-// add appends a header and the content that belongs to it, padded.
-func (p *tarPipe) add(header []byte, path string, size int64, open func() (io.ReadCloser, error)) error {
+// Add writes the entry at path, or a hard link of target if that is not empty, and returns where in the tar its content
+// begins. open is called once, later, in another goroutine, and only for regular files with a size; it must give at least
+// e.Size bytes, and what it gives beyond is left out. An error of reading comes with a later call, Finish at the latest.
+func (p *Writer) Add(path string, e *filetree.Entry, target string, open func() (io.ReadCloser, error)) (int64, error) {
+	var err error
+	if p.header, err = AppendHeader(p.header[:0], path, e, target); err != nil {
+		return 0, err
+	}
+	p.size += int64(len(p.header))
+	offset := p.size
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || target != "" {
+		return offset, p.append(p.header, path, 0, nil)
+	}
+	p.size += Padded(e.Size)
+	return offset, p.append(p.header, path, e.Size, open)
+}
+
+// append appends a header and the content that belongs to it, padded.
+func (p *Writer) append(header []byte, path string, size int64, open func() (io.ReadCloser, error)) error {
 	need := len(header)
 	if size <= pipeWhole {
-		need += int(align(size, tarBlock))
+		need += int(Padded(size))
 	}
 	if len(p.cur.buf) > 0 && len(p.cur.buf)+need > pipeBatch {
 		if err := p.dispatch(); err != nil {
@@ -77,12 +99,12 @@ func (p *tarPipe) add(header []byte, path string, size int64, open func() (io.Re
 	}
 	b := p.cur
 	b.buf = append(b.buf, header...)
-	part := tarPart{path: path, at: len(b.buf), size: size, open: open}
+	part := part{path: path, at: len(b.buf), size: size, open: open}
 	switch {
 	case size == 0:
 	case size <= pipeWhole:
 		b.parts = append(b.parts, part)
-		b.buf = append(b.buf, make([]byte, align(size, tarBlock))...)
+		b.buf = append(b.buf, make([]byte, Padded(size))...)
 	default:
 		b.stream = part
 		return p.dispatch()
@@ -91,9 +113,9 @@ func (p *tarPipe) add(header []byte, path string, size int64, open func() (io.Re
 }
 
 // dispatch has the current batch rendered and written, and begins another.
-func (p *tarPipe) dispatch() error {
+func (p *Writer) dispatch() error {
 	if p.queue == nil {
-		p.queue, p.done = make(chan *tarBatch, pipeDepth), make(chan struct{})
+		p.queue, p.done = make(chan *batch, pipeDepth), make(chan struct{})
 		go p.write(p.queue)
 	}
 	b := p.cur
@@ -108,7 +130,7 @@ func (p *tarPipe) dispatch() error {
 }
 
 // render reads the contents into the buffer.
-func (b *tarBatch) render(ctx context.Context) error {
+func (b *batch) render(ctx context.Context) error {
 	for _, part := range b.parts {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -124,7 +146,7 @@ func (b *tarBatch) render(ctx context.Context) error {
 }
 
 // read opens the content and hands it on.
-func (t *tarPart) read(use func(r io.Reader) error) (err error) {
+func (t *part) read(use func(r io.Reader) error) (err error) {
 	r, err := t.open()
 	if err != nil {
 		return err
@@ -143,7 +165,7 @@ type hashJob struct {
 }
 
 // write writes batches in order. After an error it only takes them.
-func (p *tarPipe) write(queue <-chan *tarBatch) {
+func (p *Writer) write(queue <-chan *batch) {
 	jobs, hashed := make(chan hashJob, 2), make(chan struct{})
 	go func() {
 		defer close(hashed)
@@ -162,7 +184,7 @@ func (p *tarPipe) write(queue <-chan *tarBatch) {
 	for b := range queue {
 		<-b.ready
 		recycle := func() {
-			*b = tarBatch{buf: b.buf[:0], parts: b.parts[:0]}
+			*b = batch{buf: b.buf[:0], parts: b.parts[:0]}
 			p.free <- b
 		}
 		if p.failure() != nil || p.fail(b.err) || p.fail(p.put(b.buf)) {
@@ -178,7 +200,7 @@ func (p *tarPipe) write(queue <-chan *tarBatch) {
 }
 
 // copy writes size bytes of r, and the padding.
-func (p *tarPipe) copy(r io.Reader, size int64, jobs chan<- hashJob, streams chan []byte) error {
+func (p *Writer) copy(r io.Reader, size int64, jobs chan<- hashJob, streams chan []byte) error {
 	for size > 0 {
 		if err := p.ctx.Err(); err != nil {
 			return err
@@ -190,7 +212,7 @@ func (p *tarPipe) copy(r io.Reader, size int64, jobs chan<- hashJob, streams cha
 		n := min(size, int64(len(buf)))
 		_, err := io.ReadFull(r, buf[:n])
 		if size -= n; size == 0 {
-			end := align(n, tarBlock)
+			end := Padded(n)
 			clear(buf[n:end])
 			n = end
 		}
@@ -207,7 +229,7 @@ func (p *tarPipe) copy(r io.Reader, size int64, jobs chan<- hashJob, streams cha
 }
 
 // put writes to the file, making it first if need be.
-func (p *tarPipe) put(b []byte) (err error) {
+func (p *Writer) put(b []byte) (err error) {
 	if p.file == nil {
 		if p.file, err = p.staging.Create(); err != nil {
 			return err
@@ -222,8 +244,8 @@ func (p *tarPipe) put(b []byte) (err error) {
 	return err
 }
 
-// fail remembers the first error, and tells whether there was one.
-func (p *tarPipe) fail(err error) bool {
+// fail remembers the first error, and reports whether there was one.
+func (p *Writer) fail(err error) bool {
 	if err == nil {
 		return false
 	}
@@ -235,15 +257,16 @@ func (p *tarPipe) fail(err error) bool {
 	return true
 }
 
-func (p *tarPipe) failure() error {
+func (p *Writer) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
 }
 
-// finish ends the tar and returns its file, or nil if it is small.
-func (p *tarPipe) finish() (file *image.StagedFile, sum [sha256.Size]byte, err error) {
-	p.cur.buf = append(p.cur.buf, make([]byte, 2*tarBlock)...)
+// Finish ends the tar and returns its file, not yet committed; nil if it is small enough for Small to have it.
+func (p *Writer) Finish() (file *image.StagedFile, sum [sha256.Size]byte, err error) {
+	p.size += 2 * Block
+	p.cur.buf = append(p.cur.buf, make([]byte, 2*Block)...)
 	if p.queue == nil {
 		if err := p.cur.render(p.ctx); err != nil {
 			return nil, sum, err
@@ -258,11 +281,14 @@ func (p *tarPipe) finish() (file *image.StagedFile, sum [sha256.Size]byte, err e
 	return p.file, sum, p.failure()
 }
 
-// small returns a tar that has no file.
-func (p *tarPipe) small() []byte { return p.cur.buf }
+// Size is that of the tar.
+func (p *Writer) Size() int64 { return p.size }
+
+// Small is a tar for which Finish gave no file.
+func (p *Writer) Small() []byte { return p.cur.buf }
 
 // stop waits until all is written.
-func (p *tarPipe) stop() {
+func (p *Writer) stop() {
 	if p.queue != nil {
 		close(p.queue)
 		p.queue = nil
@@ -270,8 +296,8 @@ func (p *tarPipe) stop() {
 	}
 }
 
-// close discards the file unless it was committed.
-func (p *tarPipe) close() error {
+// Close discards the file unless it was committed.
+func (p *Writer) Close() error {
 	p.fail(errors.New("layer is closed"))
 	p.stop()
 	if p.file == nil {

@@ -1,4 +1,4 @@
-package snapshot
+package layertar
 
 import (
 	"errors"
@@ -8,52 +8,58 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-const tarBlock = 512
+// Block is what all parts of a tar are a multiple of.
+const Block = 512
+
+// Padded is the size of a content with what fills its last block.
+func Padded(size int64) int64 { return (size + Block - 1) &^ (Block - 1) }
 
 // Types of a tar entry, as in POSIX's pax.
 const (
-	tarRegular = '0'
-	tarHard    = '1'
-	tarLink    = '2'
-	tarChar    = '3'
-	tarBlockTy = '4'
-	tarDir     = '5'
-	tarFIFO    = '6'
-	tarPAX     = 'x'
+	Regular     = '0'
+	HardLink    = '1'
+	Symlink     = '2'
+	CharDevice  = '3'
+	BlockDevice = '4'
+	Directory   = '5'
+	FIFO        = '6'
+	typePAX     = 'x'
 )
 
 const (
-	whiteoutPrefix = ".wh."
-	whiteoutOpaque = ".wh..wh..opq"
+	WhiteoutPrefix = filetree.WhiteoutPrefix
+	WhiteoutOpaque = ".wh..wh..opq"
 )
 
-// appendTarHeader renders the header of an entry: USTAR, with a PAX header before it for what USTAR cannot say. A target
+// AppendHeader renders the header of an entry: USTAR, with a PAX header before it for what USTAR cannot say. A target
 // makes it a hard link. Headers depend on nothing but the entry, so that equal layers are equal bytes.
-func appendTarHeader(b []byte, path string, e *Entry, target string) ([]byte, error) {
-	h := tarHeader{name: path, link: e.Link, size: e.Size}
-	switch e.Mode & modeType {
-	case modeRegular:
-		h.kind = tarRegular
-	case modeDir:
-		h.kind = tarDir
+func AppendHeader(b []byte, path string, e *filetree.Entry, target string) ([]byte, error) {
+	h := ustar{name: path, link: e.Link, size: e.Size}
+	switch e.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		h.kind = Regular
+	case unix.S_IFDIR:
+		h.kind = Directory
 		h.name += "/"
-	case modeLink:
-		h.kind = tarLink
-	case modeChar:
-		h.kind = tarChar
-	case modeBlock:
-		h.kind = tarBlockTy
-	case modeFIFO:
-		h.kind = tarFIFO
+	case unix.S_IFLNK:
+		h.kind = Symlink
+	case unix.S_IFCHR:
+		h.kind = CharDevice
+	case unix.S_IFBLK:
+		h.kind = BlockDevice
+	case unix.S_IFIFO:
+		h.kind = FIFO
 	default:
 		return nil, fmt.Errorf("mode %#o is of no type that a tar can hold", e.Mode)
 	}
 	if target != "" {
-		h.kind, h.link = tarHard, target
+		h.kind, h.link = HardLink, target
 	}
-	if h.kind != tarRegular {
+	if h.kind != Regular {
 		h.size = 0
 	}
 	if strings.Contains(path, "\x00") || strings.Contains(h.link, "\x00") {
@@ -64,28 +70,28 @@ func appendTarHeader(b []byte, path string, e *Entry, target string) ([]byte, er
 		return nil, err
 	}
 	if len(records) > 0 {
-		x := tarHeader{name: "PaxHeader", kind: tarPAX, size: int64(len(records))}
-		b = x.append(b, &Entry{Mode: 0o644})
+		x := ustar{name: "PaxHeader", kind: typePAX, size: int64(len(records))}
+		b = x.append(b, &filetree.Entry{Mode: 0o644})
 		b = append(b, records...)
-		b = append(b, make([]byte, -len(records)&(tarBlock-1))...)
+		b = append(b, make([]byte, -len(records)&(Block-1))...)
 	}
 	return h.append(b, e), nil
 }
 
-// A tarHeader is what an entry's header says besides its metadata.
-type tarHeader struct {
+// A ustar is what an entry's header says besides its metadata.
+type ustar struct {
 	name, link string
 	kind       byte
 	size       int64
 }
 
 // records are the PAX records of what USTAR cannot say, sorted by key.
-func (h *tarHeader) records(e *Entry) ([]byte, error) {
+func (h *ustar) records(e *filetree.Entry) ([]byte, error) {
 	var b []byte
-	if len(e.Xattrs) > 0 && h.kind != tarHard {
+	if len(e.Xattrs) > 0 && h.kind != HardLink {
 		names := make([]string, 0, len(e.Xattrs))
 		for name := range e.Xattrs {
-			if !keepXattr(name) {
+			if !filetree.KeepXattr(name) {
 				continue
 			}
 			if strings.ContainsAny(name, "=\x00") {
@@ -125,16 +131,16 @@ const (
 )
 
 // append renders one header block. Numbers that are too big for it are in PAX records, and zero here.
-func (h *tarHeader) append(b []byte, e *Entry) []byte {
+func (h *ustar) append(b []byte, e *filetree.Entry) []byte {
 	at := len(b)
-	b = append(b, make([]byte, tarBlock)...)
+	b = append(b, make([]byte, Block)...)
 	r := b[at:]
 	prefix, name, ok := splitUSTAR(h.name)
 	if !ok {
 		prefix, name = "", h.name[:100]
 	}
 	copy(r[0:100], name)
-	putOctal(r[100:108], uint64(e.Mode&modePerm))
+	putOctal(r[100:108], uint64(e.Mode&filetree.ModePerm))
 	putOctal(r[108:116], uint64(e.UID))
 	putOctal(r[116:124], uint64(e.GID))
 	putOctal(r[124:136], uint64(h.size))
@@ -143,7 +149,7 @@ func (h *tarHeader) append(b []byte, e *Entry) []byte {
 	r[156] = h.kind
 	copy(r[157:257], h.link)
 	copy(r[257:265], "ustar\x0000")
-	if h.kind == tarChar || h.kind == tarBlockTy {
+	if h.kind == CharDevice || h.kind == BlockDevice {
 		putOctal(r[329:337], uint64(unix.Major(e.Rdev)))
 		putOctal(r[337:345], uint64(unix.Minor(e.Rdev)))
 	}

@@ -1,4 +1,4 @@
-package snapshot
+package erofs
 
 import (
 	"encoding/binary"

@@ -1,4 +1,6 @@
-package snapshot
+// Package layertar reads and writes the tars of layers: USTAR with PAX headers, as forge writes them, and all that other
+// builders and GNU tar write, sparse files too. Headers are parsed without contents; contents are written behind the caller's back.
+package layertar
 
 import (
 	"bytes"
@@ -11,93 +13,99 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // maxPAX is how long the block of PAX records of one entry may be.
 const maxPAX = 1 << 20
 
-// errTar says that something is not a tar.
-var errTar = errors.New("not a valid tar")
+// ErrTar says that something is not a tar.
+var ErrTar = errors.New("not a valid tar")
 
-// A tarParser reads the headers of a tar that comes from outside. It asks for bytes and is given them, so that it works
+// A Parser reads the headers of a tar that comes from outside. It asks for bytes and is given them, so that it works
 // on a stream and on a file alike, and never sees contents.
-type tarParser struct {
-	off   int64 // where the next bytes are needed
-	need  int   // how many; 0 after the end of the tar
+type Parser struct {
+	Off  int64 // where the next bytes are needed
+	Need int   // how many; 0 after the end of the tar
+
 	step  func(b []byte) error
-	entry func(t *tarEntry) error
+	entry func(t *Header) error
 
 	zeros              int  // zero blocks seen
 	pending            bool // a header that belongs to the next entry was read
 	pax                paxRecords
 	longName, longLink string
 
-	cur    tarEntry
+	cur    Header
 	sparse sparseReader
 }
 
-// A tarEntry is what the headers of one entry say.
-type tarEntry struct {
-	Entry
-	name   string // as written
-	kind   byte
-	target string // of a link, as written
-	stored int64  // bytes of data in the tar
-	data   int64  // their offset
-	sparse []extent
+// A Header is what the headers of one entry say.
+type Header struct {
+	filetree.Entry // without a name, and without the type in its mode
+
+	Path   string            // as written
+	Kind   byte              // as written, but for what is a regular file or a directory
+	Target string            // of a link, as written
+	Offset int64             // of the data in the tar
+	Sparse []filetree.Extent // of a file with holes: where in the file each piece of data belongs; else nil
+
+	stored int64 // bytes of data in the tar
 }
 
-func newTarParser(entry func(t *tarEntry) error) *tarParser {
-	p := &tarParser{entry: entry}
-	p.want(0, tarBlock, p.header)
+// NewParser begins to read a tar. entry gets the headers one after the other; it may not keep them.
+func NewParser(entry func(t *Header) error) *Parser {
+	p := &Parser{entry: entry}
+	p.want(0, Block, p.headerBlock)
 	return p
 }
 
 // want asks for bytes.
-func (p *tarParser) want(off int64, n int, step func(b []byte) error) {
-	p.off, p.need, p.step = off, n, step
+func (p *Parser) want(off int64, n int, step func(b []byte) error) {
+	p.Off, p.Need, p.step = off, n, step
 }
 
-// take gives the bytes that were asked for.
-func (p *tarParser) take(b []byte) error {
-	at := p.off
+// Take gives the bytes that were asked for.
+func (p *Parser) Take(b []byte) error {
+	at := p.Off
 	if err := p.step(b); err != nil {
 		return fmt.Errorf("tar: at byte %d: %w", at, err)
 	}
 	return nil
 }
 
-// finish is told that the tar has so many bytes.
-func (p *tarParser) finish(size int64) error {
-	if p.need == 0 {
+// Finish is told that the tar has so many bytes.
+func (p *Parser) Finish(size int64) error {
+	if p.Need == 0 {
 		return nil
 	}
 	// Some writers leave the zero blocks away. A last block that is not whole could not be mounted.
-	if p.pending || size != p.off {
+	if p.pending || size != p.Off {
 		return fmt.Errorf("tar: at byte %d: %w", size, io.ErrUnexpectedEOF)
 	}
 	return nil
 }
 
-// header reads a header block.
-func (p *tarParser) header(b []byte) error {
+// headerBlock reads a block that begins an entry, or ends the tar.
+func (p *Parser) headerBlock(b []byte) error {
 	if isZero(b) {
 		if p.zeros++; p.zeros == 2 {
-			p.need = 0
+			p.Need = 0
 			return nil
 		}
 		if p.pending {
-			return fmt.Errorf("%w: an entry without its header", errTar)
+			return fmt.Errorf("%w: an entry without its header", ErrTar)
 		}
-		p.want(p.off+tarBlock, tarBlock, p.header)
+		p.want(p.Off+Block, Block, p.headerBlock)
 		return nil
 	}
 	if p.zeros > 0 || !checksumOK(b) {
-		return fmt.Errorf("%w: header checksum", errTar)
+		return fmt.Errorf("%w: header checksum", ErrTar)
 	}
-	h := header(b)
+	h := block(b)
 	kind := h[156]
-	body := p.off + tarBlock
+	body := p.Off + Block
 	switch kind {
 	case 'x', 'g', 'L', 'K':
 		size, err := h.number(124, 136)
@@ -106,7 +114,7 @@ func (p *tarParser) header(b []byte) error {
 		}
 		limit := int64(maxPAX)
 		if kind == 'L' || kind == 'K' {
-			limit = maxPath + 1
+			limit = filetree.MaxPath + 1
 		}
 		if size < 0 || size > limit {
 			return fmt.Errorf("header of type %c with %d bytes", kind, size)
@@ -114,13 +122,13 @@ func (p *tarParser) header(b []byte) error {
 		if p.pending = true; kind == 'g' {
 			p.pending = false
 		}
-		next := body + align(size, tarBlock)
+		next := body + Padded(size)
 		if size == 0 {
-			p.want(next, tarBlock, p.header)
+			p.want(next, Block, p.headerBlock)
 			return p.extension(kind, nil)
 		}
 		p.want(body, int(size), func(b []byte) error {
-			p.want(next, tarBlock, p.header)
+			p.want(next, Block, p.headerBlock)
 			return p.extension(kind, b)
 		})
 		return nil
@@ -129,7 +137,7 @@ func (p *tarParser) header(b []byte) error {
 }
 
 // extension reads what belongs to the next entry, or, globally, to none that matters.
-func (p *tarParser) extension(kind byte, b []byte) (err error) {
+func (p *Parser) extension(kind byte, b []byte) (err error) {
 	switch kind {
 	case 'x':
 		p.pax, err = parsePAX(b)
@@ -142,15 +150,15 @@ func (p *tarParser) extension(kind byte, b []byte) (err error) {
 }
 
 // file reads the header of a file.
-func (p *tarParser) file(h header, body int64) error {
+func (p *Parser) file(h block, body int64) error {
 	t, err := p.merge(h)
 	if err != nil {
 		return err
 	}
 	p.cur = t
-	t.data = body
+	t.Offset = body
 	switch {
-	case t.kind == 'S':
+	case t.Kind == 'S':
 		return p.sparse.old(p, h, &t)
 	case p.pax.sparse():
 		return p.sparse.pax(p, &t)
@@ -159,21 +167,21 @@ func (p *tarParser) file(h header, body int64) error {
 }
 
 // done hands the entry on and asks for the next header.
-func (p *tarParser) done(t *tarEntry) error {
-	next := t.data + align(t.stored, tarBlock)
-	if next < t.data || next > math.MaxInt64/2 {
-		return fmt.Errorf("%w: entry of %d bytes", errTar, t.stored)
+func (p *Parser) done(t *Header) error {
+	next := t.Offset + Padded(t.stored)
+	if next < t.Offset || next > math.MaxInt64/2 {
+		return fmt.Errorf("%w: entry of %d bytes", ErrTar, t.stored)
 	}
-	p.want(next, tarBlock, p.header)
+	p.want(next, Block, p.headerBlock)
 	p.pax, p.longName, p.longLink, p.pending = paxRecords{}, "", "", false
 	if err := p.entry(t); err != nil {
-		return fmt.Errorf("entry %.100q: %w", t.name, err)
+		return fmt.Errorf("entry %.100q: %w", t.Path, err)
 	}
 	return nil
 }
 
 // merge takes an entry from its header and from what came before it.
-func (p *tarParser) merge(h header) (t tarEntry, err error) {
+func (p *Parser) merge(h block) (t Header, err error) {
 	number := func(from, to int, record string, most int64) int64 {
 		n, e := h.number(from, to)
 		if e == nil && record != "" {
@@ -183,19 +191,19 @@ func (p *tarParser) merge(h header) (t tarEntry, err error) {
 			e = fmt.Errorf("number %d is out of range", n)
 		}
 		if e != nil && err == nil {
-			err = fmt.Errorf("%w: %w", errTar, e)
+			err = fmt.Errorf("%w: %w", ErrTar, e)
 		}
 		return n
 	}
-	t.kind = h[156]
-	t.name, t.target = h.names()
-	t.Mode = uint32(number(100, 108, "", math.MaxInt64)) & modePerm
+	t.Kind = h[156]
+	t.Path, t.Target = h.names()
+	t.Mode = uint32(number(100, 108, "", math.MaxInt64)) & filetree.ModePerm
 	t.UID = uint32(number(108, 116, p.pax.uid, math.MaxUint32-1))
 	t.GID = uint32(number(116, 124, p.pax.gid, math.MaxUint32-1))
 	t.stored = number(124, 136, p.pax.size, math.MaxInt64/2)
 	sec, e := h.number(136, 148)
 	if e != nil && err == nil {
-		err = fmt.Errorf("%w: %w", errTar, e)
+		err = fmt.Errorf("%w: %w", ErrTar, e)
 	}
 	t.ModTime = time.Unix(sec, 0)
 	if p.pax.mtime != "" {
@@ -203,7 +211,7 @@ func (p *tarParser) merge(h header) (t tarEntry, err error) {
 			err = e
 		}
 	}
-	if t.kind == tarChar || t.kind == tarBlockTy {
+	if t.Kind == CharDevice || t.Kind == BlockDevice {
 		if h.format() == formatV7 {
 			t.Rdev = 0
 		} else {
@@ -214,16 +222,16 @@ func (p *tarParser) merge(h header) (t tarEntry, err error) {
 	for _, s := range []struct {
 		field *string
 		over  string
-	}{{&t.name, p.pax.path}, {&t.name, p.longName}, {&t.target, p.pax.linkpath}, {&t.target, p.longLink}} {
+	}{{&t.Path, p.pax.path}, {&t.Path, p.longName}, {&t.Target, p.pax.linkpath}, {&t.Target, p.longLink}} {
 		if s.over != "" {
 			*s.field = s.over
 		}
 	}
 	t.Xattrs = p.pax.xattrs
-	switch t.kind {
-	case tarRegular, 0, '7':
-		if t.kind = tarRegular; strings.HasSuffix(t.name, "/") {
-			t.kind, t.stored = tarDir, 0
+	switch t.Kind {
+	case Regular, 0, '7':
+		if t.Kind = Regular; strings.HasSuffix(t.Path, "/") {
+			t.Kind, t.stored = Directory, 0
 		}
 	case 'S':
 	default:
@@ -244,7 +252,7 @@ func isZero(b []byte) bool {
 
 // checksumOK checks the sum of a header's bytes. Some old writers took them as signed.
 func checksumOK(b []byte) bool {
-	want, err := header(b).number(148, 156)
+	want, err := block(b).number(148, 156)
 	if err != nil {
 		return false
 	}
@@ -259,19 +267,19 @@ func checksumOK(b []byte) bool {
 	return want == unsigned || want == signed
 }
 
-// A header is a header block.
-type header []byte
+// A block is a header block.
+type block []byte
 
-type tarFormat int
+type format int
 
 const (
-	formatV7 tarFormat = iota
+	formatV7 format = iota
 	formatUSTAR
 	formatSTAR
 	formatGNU
 )
 
-func (h header) format() tarFormat {
+func (h block) format() format {
 	switch {
 	case string(h[257:265]) == "ustar  \x00":
 		return formatGNU
@@ -284,7 +292,7 @@ func (h header) format() tarFormat {
 }
 
 // names returns the fields of name and link.
-func (h header) names() (name, link string) {
+func (h block) names() (name, link string) {
 	name, link = cString(h[0:100]), cString(h[157:257])
 	prefix := ""
 	switch h.format() {
@@ -307,7 +315,7 @@ func cString(b []byte) string {
 }
 
 // number reads a field: octal digits among blanks and zeros, or, after a high bit, a big-endian number.
-func (h header) number(from, to int) (int64, error) {
+func (h block) number(from, to int) (int64, error) {
 	b := h[from:to]
 	if b[0]&0x80 == 0 {
 		s := cString(bytes.Trim(b, " \x00"))
@@ -316,14 +324,14 @@ func (h header) number(from, to int) (int64, error) {
 		}
 		n, err := strconv.ParseInt(s, 8, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%w: number %q", errTar, b)
+			return 0, fmt.Errorf("%w: number %q", ErrTar, b)
 		}
 		return n, nil
 	}
 	n := int64(int8(b[0]<<1)) >> 1 // the sign is the bit below the mark
 	for _, c := range b[1:] {
 		if n > math.MaxInt64>>8 || n < math.MinInt64>>8 {
-			return 0, fmt.Errorf("%w: number % x", errTar, b)
+			return 0, fmt.Errorf("%w: number % x", ErrTar, b)
 		}
 		n = n<<8 | int64(c)
 	}

@@ -1,4 +1,4 @@
-package snapshot
+package layertar
 
 import (
 	"archive/tar"
@@ -6,17 +6,21 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Headers say the same to archive/tar, whatever the lengths of what they say.
 func TestTarHeader(t *testing.T) {
-	check := func(path string, e Entry) {
+	check := func(path string, e filetree.Entry) {
 		t.Helper()
-		b, err := appendTarHeader(nil, path, &e, "")
+		b, err := AppendHeader(nil, path, &e, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(b)%tarBlock != 0 {
+		if len(b)%Block != 0 {
 			t.Errorf("%.40s: header of %d bytes", path, len(b))
 		}
 		h, err := tar.NewReader(bytes.NewReader(b)).Next()
@@ -24,7 +28,7 @@ func TestTarHeader(t *testing.T) {
 			t.Fatalf("name of %d bytes, link of %d: %v", len(path), len(e.Link), err)
 		}
 		want := path
-		if e.Mode&modeType == modeDir {
+		if e.Mode&unix.S_IFMT == unix.S_IFDIR {
 			want += "/"
 		}
 		if h.Name != want || h.Linkname != e.Link || h.Size != e.Size || !h.ModTime.Equal(e.ModTime) || h.Uid != int(e.UID) || h.Gid != int(e.GID) {
@@ -36,7 +40,7 @@ func TestTarHeader(t *testing.T) {
 			}
 		}
 	}
-	file, link := mode(modeRegular, 0o644), mode(modeLink, 0o777)
+	file, link := mode(unix.S_IFREG, 0o644), mode(unix.S_IFLNK, 0o777)
 	for n := 1; n < 400; n++ {
 		for _, unit := range []string{"x", "dir/", strings.Repeat("y", 99) + "/", strings.Repeat("z", 154) + "/"} {
 			name := strings.Repeat(unit, n/len(unit)+1)[:n]
@@ -44,7 +48,7 @@ func TestTarHeader(t *testing.T) {
 				continue
 			}
 			check(name, file)
-			check(name, mode(modeDir, 0o755))
+			check(name, mode(unix.S_IFDIR, 0o755))
 			link.Link = name
 			check("l", link)
 		}
@@ -53,34 +57,38 @@ func TestTarHeader(t *testing.T) {
 		file.Xattrs = map[string]string{"user.x": strings.Repeat("v", n)}
 		check("x", file)
 	}
-	for _, e := range []Entry{
+	for _, e := range []filetree.Entry{
 		{Size: 1<<33 - 1}, {Size: 1 << 33}, {Size: 1 << 60},
 		{UID: 1<<21 - 1, GID: 1 << 21}, {UID: 1<<32 - 2, GID: 1<<32 - 2},
 	} {
-		e.Mode, e.ModTime = modeRegular, time.Unix(0, 0)
+		e.Mode, e.ModTime = unix.S_IFREG, time.Unix(0, 0)
 		check("x", e)
 	}
 	for _, at := range []time.Time{
 		time.Unix(0, 1), time.Unix(0, -1), time.Unix(-1, 0), time.Unix(-7, 999999999), time.Unix(1<<33-1, 0), time.Unix(1<<33, 0),
 		time.Unix(1700000000, 120000000),
 	} {
-		check("x", Entry{Mode: modeRegular, ModTime: at})
+		check("x", filetree.Entry{Mode: unix.S_IFREG, ModTime: at})
 	}
 }
 
 func TestTarHeaderErrors(t *testing.T) {
 	for _, test := range []struct {
 		path string
-		e    Entry
+		e    filetree.Entry
 		want string
 	}{
-		{"a\x00b", mode(modeRegular, 0), "name with a zero byte"},
-		{"a", Entry{Mode: modeLink, Link: "\x00"}, "name with a zero byte"},
-		{"a", Entry{Mode: modeSocket}, "mode 0140000 is of no type that a tar can hold"},
-		{"a", Entry{Mode: modeRegular, Xattrs: map[string]string{"user.a=b": ""}}, `extended attribute "user.a=b": a tar cannot hold the name`},
+		{"a\x00b", mode(unix.S_IFREG, 0), "name with a zero byte"},
+		{"a", filetree.Entry{Mode: unix.S_IFLNK, Link: "\x00"}, "name with a zero byte"},
+		{"a", filetree.Entry{Mode: unix.S_IFSOCK}, "mode 0140000 is of no type that a tar can hold"},
+		{"a", filetree.Entry{Mode: unix.S_IFREG, Xattrs: map[string]string{"user.a=b": ""}}, `extended attribute "user.a=b": a tar cannot hold the name`},
 	} {
-		if _, err := appendTarHeader(nil, test.path, &test.e, ""); err == nil || err.Error() != test.want {
+		if _, err := AppendHeader(nil, test.path, &test.e, ""); err == nil || err.Error() != test.want {
 			t.Errorf("%q: %v, want %s", test.path, err, test.want)
 		}
 	}
+}
+
+func mode(kind, perm uint32) filetree.Entry {
+	return filetree.Entry{Mode: kind | perm, ModTime: time.Unix(1700000000, 0)}
 }

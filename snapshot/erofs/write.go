@@ -1,4 +1,4 @@
-package snapshot
+package erofs
 
 import (
 	"bufio"
@@ -9,18 +9,14 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// A sparseMap says where the chunks of a sparse file are: 1<<bits blocks each, from a block of the tar or erofsHole.
-type sparseMap struct {
-	bits   uint8
-	chunks []uint32
-}
-
-// encode writes the index of a tar of tarSize bytes whose SHA-256 is sum. Equal files give equal bytes, in whatever order
+// Encode writes the index of a tar of tarSize bytes whose SHA-256 is sum. Equal files give equal bytes, in whatever order
 // they came.
-func (b *indexBuilder) encode(w io.Writer, tarSize int64, sum [32]byte) error {
-	e := erofsEncoder{indexBuilder: b, w: bufio.NewWriterSize(w, 256<<10)}
+func (b *Builder) Encode(w io.Writer, tarSize int64, sum [32]byte) error {
+	e := erofsEncoder{Builder: b, w: bufio.NewWriterSize(w, 256<<10)}
 	e.children()
 	if err := e.place(); err != nil {
 		return err
@@ -45,7 +41,7 @@ func (b *indexBuilder) encode(w io.Writer, tarSize int64, sum [32]byte) error {
 // An erofsEncoder lays out an index: first all inodes, with their attributes, chunk indexes and short contents behind
 // them, directory after directory; then the contents that are longer.
 type erofsEncoder struct {
-	*indexBuilder
+	*Builder
 	w   *bufio.Writer
 	pos int64
 	end int64
@@ -163,7 +159,7 @@ func (e *erofsEncoder) headSize(name int32) int64 {
 	if x := len(e.xattrsOf(i)); x > 0 {
 		size += erofsXattrHead + int64(x)
 	}
-	if i.mode&modeType == modeRegular && i.size > 0 {
+	if i.mode&unix.S_IFMT == unix.S_IFREG && i.size > 0 {
 		_, n := e.chunks(name)
 		size = align(size, erofsChunk) + erofsChunk*n
 	}
@@ -172,10 +168,10 @@ func (e *erofsEncoder) headSize(name int32) int64 {
 
 // contentSize is the size of what the index holds of a file's contents.
 func (e *erofsEncoder) contentSize(name int32) int64 {
-	switch i := e.file(name); i.mode & modeType {
-	case modeDir:
+	switch i := e.file(name); i.mode & unix.S_IFMT {
+	case unix.S_IFDIR:
 		return dirSize(e.entries(name))
-	case modeLink:
+	case unix.S_IFLNK:
 		return i.size
 	}
 	return 0
@@ -230,19 +226,19 @@ func (e *erofsEncoder) writeInode(name int32) {
 	le := binary.LittleEndian
 	layout := uint16(erofsFlatPlain)
 	size := i.size
-	switch i.mode & modeType {
-	case modeRegular:
+	switch i.mode & unix.S_IFMT {
+	case unix.S_IFREG:
 		if size > 0 {
 			layout = erofsChunkBased
 			chunkBits, _ := e.chunks(name)
 			le.PutUint32(b[16:], uint32(chunkBits)|erofsChunkFormat)
 		}
-	case modeDir, modeLink:
+	case unix.S_IFDIR, unix.S_IFLNK:
 		if size = p.size; tail > 0 {
 			layout = erofsFlatInline
 		}
 		le.PutUint32(b[16:], p.block)
-	case modeChar, modeBlock:
+	case unix.S_IFCHR, unix.S_IFBLK:
 		le.PutUint32(b[16:], i.dev)
 	}
 	le.PutUint16(b[0:], 1|layout<<1)
@@ -305,5 +301,16 @@ func (e *erofsEncoder) pad(to int64) {
 	var zeros [erofsBlock]byte
 	for e.pos < to {
 		e.write(zeros[:min(to-e.pos, erofsBlock)])
+	}
+}
+
+// noteImplied sets flagImplies.
+func (e *erofsEncoder) noteImplied() {
+	e.inodes[0].flags &^= flagImplies
+	for _, n := range e.order[1:] {
+		if e.file(n).flags&flagImplied != 0 {
+			e.inodes[0].flags |= flagImplies
+			return
+		}
 	}
 }

@@ -1,0 +1,422 @@
+package erofs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// Metadata is the index of a layer being read: one of ours, though perhaps damaged. What it says is checked before it is
+// believed, so that damage is an error. Safe for concurrent use.
+type Metadata struct {
+	data   []byte // mapped, or in memory
+	mapped bool
+	blocks uint32 // of the tar
+}
+
+// ErrDamaged says that an index contradicts itself.
+var ErrDamaged = errors.New("the index is damaged")
+
+// Open maps an index.
+func Open(f *os.File) (*Metadata, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	size := info.Size()
+	if size < erofsInodes || size != int64(int(size)) {
+		return nil, fmt.Errorf("%s: %w: %d bytes", f.Name(), ErrDamaged, size)
+	}
+	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, fmt.Errorf("%s: mmap: %w", f.Name(), err)
+	}
+	x, err := New(data)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), unix.Munmap(data))
+	}
+	x.mapped = true
+	return x, nil
+}
+
+// New reads an index in memory.
+func New(data []byte) (*Metadata, error) {
+	if len(data) < erofsInodes {
+		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
+	}
+	le := binary.LittleEndian
+	s := data[erofsSuper:]
+	var head [erofsInodes]byte
+	copy(head[:], data)
+	clear(head[erofsSuper+4:][:4])
+	switch {
+	case le.Uint32(s) != erofsMagic || erofsChecksum(head[:]) != le.Uint32(s[4:]):
+		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
+	case s[12] != erofsBlockBits || le.Uint16(s[14:]) != erofsInodes>>erofsSlotBits || le.Uint32(s[80:]) != erofsIncompat:
+		return nil, fmt.Errorf("%w: not written by this program", ErrDamaged)
+	}
+	return &Metadata{data: data, blocks: le.Uint32(data[erofsDevice+64:])}, nil
+}
+
+// Identity tells this index from others of the same layer: the checksum of its super block and its size.
+func (x *Metadata) Identity() []byte {
+	return binary.LittleEndian.AppendUint64(bytes.Clone(x.data[erofsSuper+4:erofsSuper+8]), uint64(len(x.data)))
+}
+
+// Close gives back the memory; nothing that was read from the index may be used any more.
+func (x *Metadata) Close() error {
+	if !x.mapped {
+		return nil
+	}
+	x.mapped = false
+	data := x.data
+	x.data = nil
+	return unix.Munmap(data)
+}
+
+// rootSlot is the slot of the root's inode.
+const rootSlot = erofsInodes >> erofsSlotBits
+
+// An Inode is an inode as it is in the index.
+type Inode struct {
+	Slot     uint32 // its number: equal for the names of one file
+	Mode     uint32
+	UID, GID uint32
+	Nlink    uint32
+	Size     int64
+	layout   uint16
+	contents uint32 // block of the contents, chunk format or device
+	body     int64  // offset of what follows inode and attributes
+	flags    uint8
+	nsec     uint32
+	sec      int64
+}
+
+// IsDir reports whether it is a directory.
+func (i *Inode) IsDir() bool { return i.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// IsWhiteout reports whether it says that something below is removed.
+func (i *Inode) IsWhiteout() bool { return i.Mode&unix.S_IFMT == unix.S_IFCHR && i.contents == 0 }
+
+// Implied reports whether the layer has only something in the directory, so that what lies below says its metadata.
+func (i *Inode) Implied() bool { return i.flags&flagImplied != 0 }
+
+// Implies reports, of the root, whether any directory below it is implied.
+func (i *Inode) Implies() bool { return i.flags&flagImplies != 0 }
+
+// Opaque reports whether the directory hides what lies below.
+func (i *Inode) Opaque() bool { return i.flags&flagOpaque != 0 }
+
+// Root reads the root's inode.
+func (x *Metadata) Root() (Inode, error) {
+	i, err := x.Inode(rootSlot)
+	if err == nil && !i.IsDir() {
+		err = fmt.Errorf("%w: the root is no directory", ErrDamaged)
+	}
+	return i, err
+}
+
+// Inode reads the inode in a slot, which is what directories name.
+func (x *Metadata) Inode(slot uint64) (Inode, error) {
+	at := int64(slot) << erofsSlotBits
+	if slot > math.MaxUint32 || at < erofsInodes || at+erofsInode > int64(len(x.data)) {
+		return Inode{}, fmt.Errorf("%w: no inode in slot %d", ErrDamaged, slot)
+	}
+	le, b := binary.LittleEndian, x.data[at:at+erofsInode]
+	i := Inode{
+		Slot: uint32(slot), layout: le.Uint16(b) >> 1 & 7, Mode: uint32(le.Uint16(b[4:])), Size: int64(le.Uint64(b[8:])),
+		contents: le.Uint32(b[16:]), UID: le.Uint32(b[24:]), GID: le.Uint32(b[28:]),
+		sec: int64(le.Uint64(b[32:])), nsec: le.Uint32(b[40:]), Nlink: le.Uint32(b[44:]), flags: b[offInodeFlags],
+	}
+	i.body = at + erofsInode + xattrSize(b)
+	if le.Uint16(b)&1 == 0 || i.Size < 0 || i.nsec >= 1e9 || i.body > int64(len(x.data)) {
+		return Inode{}, fmt.Errorf("%w: inode in slot %d", ErrDamaged, slot)
+	}
+	return i, nil
+}
+
+// Entry describes a file of the layer. Its inode number is the slot. Of a directory there is no size.
+func (x *Metadata) Entry(name string, i *Inode) (e filetree.Entry, err error) {
+	e = filetree.Entry{
+		Name: name, Mode: i.Mode, UID: i.UID, GID: i.GID, Size: i.Size, ModTime: time.Unix(i.sec, int64(i.nsec)), Nlink: i.Nlink, Inode: uint64(i.Slot),
+	}
+	switch i.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		e.Size = 0 // that of the index means nothing to others
+	case unix.S_IFLNK:
+		if e.Link, err = x.readlink(i); err != nil {
+			return e, err
+		}
+	case unix.S_IFCHR, unix.S_IFBLK:
+		major, minor := decodeDev(i.contents)
+		e.Rdev = unix.Mkdev(major, minor)
+	}
+	e.Xattrs, err = x.xattrs(i)
+	return e, err
+}
+
+// xattrSize is the size of the attributes behind an inode.
+func xattrSize(inode []byte) int64 {
+	n := binary.LittleEndian.Uint16(inode[2:])
+	if n == 0 {
+		return 0
+	}
+	return erofsXattrHead + 4*(int64(n)-1)
+}
+
+// xattrs returns the attributes of a file that belong to it; nil if there are none.
+func (x *Metadata) xattrs(i *Inode) (map[string]string, error) {
+	at := int64(i.Slot)<<erofsSlotBits + erofsInode
+	if i.body == at {
+		return nil, nil
+	}
+	var m map[string]string
+	err := decodeXattrs(x.data[at+erofsXattrHead:i.body], func(name, value string) {
+		if filetree.KeepXattr(name) {
+			if m == nil {
+				m = make(map[string]string)
+			}
+			m[name] = value
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: slot %d: %w", ErrDamaged, i.Slot, err)
+	}
+	return m, nil
+}
+
+// content returns a piece of what the index holds of a file's contents, from a block boundary to the next, or less at the end.
+func (x *Metadata) content(i *Inode, block int64) ([]byte, error) {
+	from := block << erofsBlockBits
+	n := min(i.Size-from, erofsBlock)
+	at := int64(i.contents)<<erofsBlockBits + from
+	if i.layout == erofsFlatInline && n < erofsBlock {
+		at = i.body
+	}
+	if n <= 0 || from < 0 || at < 0 || at+n < at || at+n > int64(len(x.data)) || i.layout == erofsChunkBased {
+		return nil, fmt.Errorf("%w: contents of slot %d", ErrDamaged, i.Slot)
+	}
+	return x.data[at : at+n], nil
+}
+
+// readlink returns the target of a symbolic link.
+func (x *Metadata) readlink(i *Inode) (string, error) {
+	if i.Size == 0 || i.Size > filetree.MaxPath {
+		return "", fmt.Errorf("%w: link in slot %d", ErrDamaged, i.Slot)
+	}
+	var b []byte
+	for block := int64(0); block<<erofsBlockBits < i.Size; block++ {
+		c, err := x.content(i, block)
+		if err != nil {
+			return "", err
+		}
+		b = append(b, c...)
+	}
+	return string(b), nil
+}
+
+// A dirBlock is a block of a directory.
+type dirBlock []byte
+
+// dirBlock returns a block of a directory, checked so far that names can be taken from it.
+func (x *Metadata) dirBlock(i *Inode, block int64) (dirBlock, error) {
+	b, err := x.content(i, block)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) < erofsDirent {
+		return nil, fmt.Errorf("%w: directory in slot %d", ErrDamaged, i.Slot)
+	}
+	first := int(binary.LittleEndian.Uint16(b[8:]))
+	if first == 0 || first%erofsDirent != 0 || first > len(b) {
+		return nil, fmt.Errorf("%w: directory in slot %d", ErrDamaged, i.Slot)
+	}
+	for at, end := erofsDirent, first; at <= first; at += erofsDirent {
+		next := len(b)
+		if at < first {
+			next = int(binary.LittleEndian.Uint16(b[at+8:]))
+		}
+		if next < end || next > len(b) {
+			return nil, fmt.Errorf("%w: directory in slot %d", ErrDamaged, i.Slot)
+		}
+		end = next
+	}
+	return b, nil
+}
+
+func (b dirBlock) len() int { return int(binary.LittleEndian.Uint16(b[8:])) / erofsDirent }
+
+// at returns entry k, its name as bytes of the index.
+func (b dirBlock) at(k int) (name []byte, slot uint64) {
+	le := binary.LittleEndian
+	e := b[k*erofsDirent:]
+	from, end := int(le.Uint16(e[8:])), len(b)
+	if k+1 < b.len() {
+		end = int(le.Uint16(e[erofsDirent+8:]))
+	}
+	name = b[from:end]
+	if k+1 == b.len() {
+		for n, c := range name {
+			if c == 0 {
+				name = name[:n]
+				break
+			}
+		}
+	}
+	return name, le.Uint64(e)
+}
+
+// Child finds a name in a directory. Blocks are sorted, and names in a block.
+func (x *Metadata) Child(dir *Inode, name string) (i Inode, ok bool, err error) {
+	lo, hi := int64(0), (dir.Size+erofsBlock-1)>>erofsBlockBits
+	var in dirBlock // the last block whose first name is not behind the one that is sought
+	for lo < hi {
+		mid := (lo + hi) / 2
+		b, err := x.dirBlock(dir, mid)
+		if err != nil {
+			return Inode{}, false, err
+		}
+		if first, _ := b.at(0); string(first) > name {
+			hi = mid
+		} else {
+			lo, in = mid+1, b
+		}
+	}
+	if in == nil {
+		return Inode{}, false, nil
+	}
+	k, end := 0, in.len()
+	for k < end {
+		mid := (k + end) / 2
+		if n, _ := in.at(mid); string(n) < name {
+			k = mid + 1
+		} else {
+			end = mid
+		}
+	}
+	if k == in.len() {
+		return Inode{}, false, nil
+	}
+	n, slot := in.at(k)
+	if string(n) != name {
+		return Inode{}, false, nil
+	}
+	i, err = x.Inode(slot)
+	return i, err == nil, err
+}
+
+// A Cursor goes through a directory in order of names, but for the directory itself and its parent.
+type Cursor struct {
+	metadata *Metadata
+	dir      *Inode
+	next     int64 // block
+	block    dirBlock
+	at       int // in block
+
+	Name []byte // valid until the index is closed; nil at the end
+	Slot uint64 // of its inode
+}
+
+// Cursor begins to read a directory. The cursor is before the first name.
+func (x *Metadata) Cursor(dir *Inode) Cursor { return Cursor{metadata: x, dir: dir} }
+
+// Next goes to the next name.
+func (c *Cursor) Next() error {
+	for before := c.Name; ; before = c.Name {
+		for c.block == nil || c.at == c.block.len() {
+			if c.next<<erofsBlockBits >= c.dir.Size {
+				c.Name = nil
+				return nil
+			}
+			var err error
+			if c.block, err = c.metadata.dirBlock(c.dir, c.next); err != nil {
+				return err
+			}
+			c.next, c.at = c.next+1, 0
+		}
+		c.Name, c.Slot = c.block.at(c.at)
+		c.at++
+		if !ValidName(c.Name) || before != nil && string(before) >= string(c.Name) {
+			return fmt.Errorf("%w: name %.32q in the directory in slot %d", ErrDamaged, c.Name, c.dir.Slot)
+		}
+		if string(c.Name) != "." && string(c.Name) != ".." {
+			return nil
+		}
+	}
+}
+
+// List hands on what is in a directory, sorted by name, but for the directory itself and its parent. The name is valid
+// until the index is closed.
+func (x *Metadata) List(dir *Inode, yield func(name []byte, slot uint64) error) error {
+	c := x.Cursor(dir)
+	for {
+		if err := c.Next(); err != nil || c.Name == nil {
+			return err
+		}
+		if err := yield(c.Name, c.Slot); err != nil {
+			return err
+		}
+	}
+}
+
+// ValidName reports whether a name can be one of a file.
+func ValidName(name []byte) bool {
+	if len(name) == 0 || len(name) > filetree.MaxName {
+		return false
+	}
+	for _, c := range name {
+		if c == 0 || c == '/' {
+			return false
+		}
+	}
+	return true
+}
+
+// Extents returns where in the tar the data of a regular file is, in order.
+func (x *Metadata) Extents(i *Inode) ([]filetree.Extent, error) {
+	if i.Size == 0 {
+		return nil, nil
+	}
+	damaged := fmt.Errorf("%w: chunks of slot %d", ErrDamaged, i.Slot)
+	if i.layout != erofsChunkBased || i.contents&^erofsChunkBits != erofsChunkFormat {
+		return nil, damaged
+	}
+	chunk := int64(erofsBlock) << (i.contents & erofsChunkBits)
+	at := align(i.body, erofsChunk)
+	n := (i.Size-1)/chunk + 1
+	if n > (int64(len(x.data))-at)/erofsChunk {
+		return nil, damaged
+	}
+	var list []filetree.Extent
+	for k := range n {
+		c := x.data[at+k*erofsChunk:]
+		e := filetree.Extent{Size: min(chunk, i.Size-k*chunk), At: -1}
+		if block := binary.LittleEndian.Uint32(c[4:]); block != erofsHole {
+			if e.At = int64(block) << erofsBlockBits; e.At+e.Size > int64(x.blocks)<<erofsBlockBits {
+				return nil, damaged
+			}
+		}
+		if last := len(list) - 1; last >= 0 && joins(list[last], e) {
+			list[last].Size += e.Size
+			continue
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// joins reports whether next goes on where e ends.
+func joins(e, next filetree.Extent) bool {
+	if e.At < 0 {
+		return next.At < 0
+	}
+	return next.At == e.At+e.Size
+}
