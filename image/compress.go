@@ -133,7 +133,7 @@ func readCompressed(path string) (r compressedRecord, err error) {
 	if r.Format != compressFormat || r.Sum != r.sum() || string(r.DiffID) != "sha256:"+hex {
 		return r, errors.New("is not what was written")
 	}
-	return r, checkDescriptor(r.Blob)
+	return r, CheckDescriptor(r.Blob)
 }
 
 func (l *Layout) compressedPath(diffID digest.Digest, c Compression) string {

@@ -32,7 +32,7 @@ func CheckDigest(d digest.Digest) error {
 }
 
 // checkDescriptor tells whether d can be acted on: whatever it says may come from outside.
-func checkDescriptor(d ocispec.Descriptor) error {
+func CheckDescriptor(d ocispec.Descriptor) error {
 	if err := CheckDigest(d.Digest); err != nil {
 		return err
 	}

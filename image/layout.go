@@ -136,7 +136,7 @@ func (l *Layout) blobSize(d digest.Digest) (int64, error) {
 
 // Fetch opens a blob for a reader that verifies size and digest and fails at EOF if they are wrong.
 func (l *Layout) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	f, err := l.OpenBlob(d.Digest)
@@ -152,7 +152,7 @@ func (l *Layout) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, 
 // Push stores a blob, reading at most d.Size+1 bytes; wrong size or digest is an error and stores nothing. A blob that
 // is here already is not read.
 func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, r io.Reader) (err error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := CheckDescriptor(d); err != nil {
 		return err
 	}
 	if ok, err := l.Exists(ctx, d); ok || err != nil {

@@ -183,7 +183,7 @@ func (ld *loader) document(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := ld.layout.readSmall(ctx, d)
+	data, err := ReadSmall(ctx, ld.layout, d)
 	if err != nil {
 		return nil, fmt.Errorf("archive: %s: %w", name, err)
 	}

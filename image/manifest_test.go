@@ -75,44 +75,86 @@ func TestPlatforms(t *testing.T) {
 	}
 }
 
-func TestManifestLimits(t *testing.T) {
+func TestParseDocument(t *testing.T) {
+	const (
+		config = `{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digA + `","size":2}`
+		layer  = `{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"` + digA + `","size":2}`
+		child  = `{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digA + `","size":2}`
+		// What the kinds of documents begin with.
+		image = `{"schemaVersion":2,"config":` + config + `,"layers":[`
+		list  = `{"schemaVersion":2,"manifests":[`
+
+		manifest, index = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex
+	)
+	for _, test := range []struct{ name, doc, mediaType, want string }{
+		{"manifest", image + layer + `]}`, manifest, manifest},
+		{"manifest, type not known", image + layer + `]}`, "", manifest},
+		{"manifest without layers", `{"schemaVersion":2,"config":` + config + `}`, manifest, manifest},
+		{"manifest, layers null", `{"schemaVersion":2,"config":` + config + `,"layers":null}`, manifest, manifest},
+		{"docker's manifest", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerManifest + `","config":{"mediaType":"` + mediaTypeDockerConfig + `","digest":"` + digA + `","size":2},"layers":[{"mediaType":"` + mediaTypeDockerLayer + `.gzip","digest":"` + digA + `","size":2}]}`, "", mediaTypeDockerManifest},
+		{"index", list + child + `]}`, index, index},
+		{"index, type not known", list + child + `]}`, "", index},
+		{"index, manifests null", `{"schemaVersion":2,"manifests":null}`, "", index},
+		{"docker's list", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerIndex + `","manifests":[]}`, "", mediaTypeDockerIndex},
+		{"artifact", `{"schemaVersion":2,"artifactType":"a/b","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"` + digA + `","size":2}}`, manifest, manifest},
+
+		{"both kinds", `{"schemaVersion":2,"config":` + config + `,"layers":[],"manifests":[]}`, manifest, "has both layers and manifests"},
+		{"both kinds as an index", list + `],"layers":[]}`, index, "has both layers and manifests"},
+		{"another type", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerManifest + `","config":` + config + `}`, manifest, `says that it is "` + mediaTypeDockerManifest + `" and came as "` + manifest + `"`},
+		{"unknown type", `{"schemaVersion":2,"mediaType":"a/b","config":` + config + `}`, "", `"a/b" is not the media type of a manifest or an index`},
+		{"served as unknown type", image + `]}`, "a/b", `"a/b" is not the media type of a manifest or an index`},
+		{"manifest as an index", image + `]}`, index, "has no manifests"},
+		{"index as a manifest", list + `]}`, manifest, "has no configuration"},
+		{"schema 1", `{"schemaVersion":1,"fsLayers":[]}`, "", "schema 1"},
+		{"schema 1 by its layers", `{"schemaVersion":2,"fsLayers":[]}`, manifest, "schema 1"},
+		{"schema 1 by its type", image + `]}`, mediaTypeSchema1 + "prettyjws", "schema 1"},
+		{"schema 3", `{"schemaVersion":3}`, "", "schema version 3 is not supported"},
+		{"no configuration", `{"schemaVersion":2,"layers":[]}`, manifest, "has no configuration"},
+		{"negative size", image + strings.Replace(layer, ":2}", ":-2}", 1) + `]}`, manifest, "out of range"},
+		{"absurd size", image + strings.Replace(layer, ":2}", ":9007199254740993}", 1) + `]}`, manifest, "out of range"},
+		{"digest", image + strings.Replace(layer, digA, "sha256:../x", 1) + `]}`, manifest, "64 lower case"},
+		{"digest in an index", list + strings.Replace(child, digA, "sha256:../x", 1) + `]}`, index, "64 lower case"},
+		{"many layers", image + layer + strings.Repeat(","+layer, 500) + `]}`, manifest, "has 501 layers, more than 500"},
+		{"many manifests", list + child + strings.Repeat(","+child, 10_000) + `]}`, index, "has 10001 manifests, more than 10000"},
+		{"large", image + `]}` + strings.Repeat(" ", MaxManifestSize), manifest, "more than the 4194304"},
+		{"no JSON", `<html>`, manifest, "is not a manifest: invalid character"},
+	} {
+		doc, err := ParseDocument([]byte(test.doc), test.mediaType)
+		wantErr := !strings.HasPrefix(test.want, "application/")
+		if (err != nil) != wantErr || wantErr && !strings.Contains(err.Error(), test.want) || !wantErr && doc.MediaType != test.want {
+			t.Errorf("%s: %v, %v, want %s", test.name, doc, err, test.want)
+		}
+	}
+}
+
+// TestImageDocuments holds what is more asked of an image than of another artifact.
+func TestImageDocuments(t *testing.T) {
 	config := `{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digA + `","size":2}`
 	layer := `{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"` + digA + `","size":2}`
 	const manifest = ocispec.MediaTypeImageManifest
-	for _, test := range []struct{ name, doc, mediaType, want string }{
-		{"good", `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + `]}`, manifest, ""},
-		{"docker", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerManifest + `","config":{"mediaType":"` + mediaTypeDockerConfig + `","digest":"` + digA + `","size":2},"layers":[{"mediaType":"` + mediaTypeDockerLayer + `.gzip","digest":"` + digA + `","size":2}]}`, mediaTypeDockerManifest, ""},
-		{"both", `{"schemaVersion":2,"config":` + config + `,"layers":[],"manifests":[]}`, manifest, "both layers and manifests"},
-		{"other type", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerManifest + `","config":` + config + `}`, manifest, "and came as"},
-		{"index type", `{"schemaVersion":2,"mediaType":"` + mediaTypeDockerIndex + `","config":` + config + `}`, "", "not the media type of an image manifest"},
-		{"schema 1", `{"schemaVersion":1,"fsLayers":[]}`, "", "schema 1"},
-		{"schema 3", `{"schemaVersion":3}`, "", "schema version 3"},
-		{"no config", `{"schemaVersion":2,"layers":[]}`, manifest, "no configuration"},
-		{"artifact", `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"` + digA + `","size":2}}`, manifest, "is not an image's"},
-		{"layer type", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, "layer.v1.tar", "layer.v1.tar+xz", 1) + `]}`, manifest, "unknown media type"},
-		{"negative size", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, ":2}", ":-2}", 1) + `]}`, manifest, "out of range"},
-		{"absurd size", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, ":2}", ":9007199254740993}", 1) + `]}`, manifest, "out of range"},
-		{"digest", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, digA, "sha256:../x", 1) + `]}`, manifest, "64 lower case"},
-		{"many layers", `{"schemaVersion":2,"config":` + config + `,"layers":[` + layer + strings.Repeat(","+layer, 500) + `]}`, manifest, "501 layers"},
-		{"large", `{"schemaVersion":2,"config":` + config + `}` + strings.Repeat(" ", MaxManifestSize), manifest, "more than the 4194304"},
-		{"no JSON", `<html>`, manifest, "invalid character"},
+	for _, test := range []struct{ name, doc, want string }{
+		{"index", `{"schemaVersion":2,"manifests":[]}`, "not the media type of an image manifest"},
+		{"chart", `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"` + digA + `","size":2}}`, "is not an image's"},
+		{"layer type", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, "layer.v1.tar", "layer.v1.tar+xz", 1) + `]}`, "unknown media type"},
 	} {
-		_, err := ParseManifest([]byte(test.doc), test.mediaType)
-		if !strings.Contains(errText(err), test.want) || (err == nil) != (test.want == "") {
+		if _, err := ParseManifest([]byte(test.doc), ""); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
+	}
+	if _, err := ParseIndex([]byte(`{"schemaVersion":2,"config":`+config+`}`), ""); err == nil || !strings.Contains(err.Error(), "not the media type of an index") {
+		t.Errorf("a manifest as an index: %v", err)
 	}
 	if _, err := ParseConfig([]byte(`{"rootfs":{"diff_ids":["`+digA+`"]}}`), ocispec.Manifest{}); err == nil || err.Error() != "names 1 layers, its manifest 0" {
 		t.Errorf("count of layers: %v", err)
 	}
 	l := openLayout(t, t.TempDir())
 	big := Describe(manifest, bytes.Repeat([]byte(" "), MaxManifestSize+1))
-	if _, err := l.Image(t.Context(), big, nil); err == nil || !strings.Contains(err.Error(), "4194305 bytes are more than") {
+	if _, err := l.Image(t.Context(), big, nil); err == nil || !strings.Contains(err.Error(), "has 4194305 bytes, more than") {
 		t.Errorf("large manifest: %v", err)
 	}
 	// An index that holds itself cannot be made; a deep one can.
 	d := writeImage(t, l, "x").Descriptor
-	for range maxIndexDepth + 1 {
+	for range MaxIndexDepth + 1 {
 		data, _ := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []ocispec.Descriptor{d}})
 		d = push(t, l, ocispec.MediaTypeImageIndex, data)
 	}
@@ -126,15 +168,15 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digA + `","size":2,"platform":{"os":"linux","architecture":"arm","variant":"v7"}}]}`))
 	f.Add([]byte(`{"name":"a","id":"` + digA + `","descriptor":{"digest":"` + digA + `","size":3}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if m, err := ParseManifest(data, ""); err == nil {
-			for _, d := range append(m.Layers, m.Config) {
-				if checkDescriptor(d) != nil || filepath.Base(d.Digest.Encoded()) != d.Digest.Encoded() {
+		if doc, err := ParseDocument(data, ""); err == nil {
+			for _, d := range doc.Children() {
+				if CheckDescriptor(d) != nil || filepath.Base(d.Digest.Encoded()) != d.Digest.Encoded() {
 					t.Errorf("accepted %q", d.Digest)
 				}
 			}
 		}
 		if x, err := ParseIndex(data, ""); err == nil {
-			if d, err := SelectPlatform(x, &ocispec.Platform{OS: "linux", Architecture: "arm64"}); err == nil && checkDescriptor(d) != nil {
+			if d, err := SelectPlatform(x, &ocispec.Platform{OS: "linux", Architecture: "arm64"}); err == nil && CheckDescriptor(d) != nil {
 				t.Errorf("selected %q", d.Digest)
 			}
 		}

@@ -95,7 +95,7 @@ func parseRecord(file string, data []byte) (n Named, err error) {
 		}
 	}
 	n.Descriptor, n.ID = r.Descriptor, r.ID
-	return n, checkDescriptor(n.Descriptor)
+	return n, CheckDescriptor(n.Descriptor)
 }
 
 // withNames does something while no other process changes names.
@@ -243,7 +243,7 @@ func hasPrefix(d digest.Digest, prefix string) bool {
 // Tag publishes, then names d. An image with no name is recorded with Tag(ctx, Reference{}, d). What had the name before
 // stays, nameless if it has no other. When Tag returns nil, the image is whole and it and its name survive a power cut.
 func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) error {
-	if err := checkDescriptor(d); err != nil {
+	if err := CheckDescriptor(d); err != nil {
 		return err
 	}
 	if err := l.Publish(ctx); err != nil {

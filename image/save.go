@@ -155,14 +155,14 @@ type parts struct {
 
 // collect reads all documents of an image and, if c is not nil, replaces its layers by their compressed forms.
 func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compression) (p parts, err error) {
-	raw, err := l.readSmall(ctx, d)
+	doc, raw, err := ReadDocument(ctx, l, d)
 	if err != nil {
 		return p, err
 	}
-	if !IsIndex(d.MediaType) && (d.MediaType != "" || !looksLikeIndex(raw)) {
-		return l.collectManifest(ctx, d, raw, c)
+	if !doc.IsIndex() {
+		return l.collectManifest(ctx, d, doc, raw, c)
 	}
-	x, err := ParseIndex(raw, d.MediaType)
+	x, err := doc.Index()
 	if err != nil {
 		return p, err
 	}
@@ -198,22 +198,22 @@ func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compressi
 // is a small document.
 func (l *Layout) collectChild(ctx context.Context, d ocispec.Descriptor, c *Compression) (p parts, err error) {
 	if IsManifest(d.MediaType) && !isAttestation(d) {
-		raw, err := l.readSmall(ctx, d)
+		doc, raw, err := ReadDocument(ctx, l, d)
 		if err != nil {
 			return p, err
 		}
-		return l.collectManifest(ctx, d, raw, c)
+		return l.collectManifest(ctx, d, doc, raw, c)
 	}
-	raw, err := l.readSmall(ctx, d)
+	raw, err := ReadSmall(ctx, l, d)
 	return parts{top: d, documents: [][]byte{raw}}, err
 }
 
-func (l *Layout) collectManifest(ctx context.Context, d ocispec.Descriptor, raw []byte, c *Compression) (p parts, err error) {
-	m, err := ParseManifest(raw, d.MediaType)
+func (l *Layout) collectManifest(ctx context.Context, d ocispec.Descriptor, doc *Document, raw []byte, c *Compression) (p parts, err error) {
+	m, err := doc.Manifest()
 	if err != nil {
 		return p, err
 	}
-	config, err := l.readSmall(ctx, m.Config)
+	config, err := ReadSmall(ctx, l, m.Config)
 	if err != nil {
 		return p, err
 	}

@@ -59,7 +59,7 @@ type adopter interface{ Adopt(path string) error }
 // are not verified before PushLayer returns nil, go to tap as well, unless that is nil. If r has a method
 // Adopt(path string) error, which renames the file that holds all it gave, the blob is neither hashed nor written again.
 func (l *Layout) PushLayer(ctx context.Context, layer Layer, r io.Reader, tap io.Writer) (err error) {
-	if err := errors.Join(checkDescriptor(layer.Blob), CheckDigest(layer.DiffID)); err != nil {
+	if err := errors.Join(CheckDescriptor(layer.Blob), CheckDigest(layer.DiffID)); err != nil {
 		return err
 	}
 	if layer.Blob.Digest == layer.DiffID { // the tar is the blob

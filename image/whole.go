@@ -12,19 +12,15 @@ import (
 // whole makes sure that all parts of an image are here, sizes right, and returns its ID. Of an index, at least one of
 // its images has to be here, and those that are have to be whole.
 func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest, error) {
-	raw, err := l.readSmall(ctx, d)
+	doc, _, err := ReadDocument(ctx, l, d)
 	if err != nil {
 		return "", err
 	}
-	if !IsIndex(d.MediaType) && (d.MediaType != "" || !looksLikeIndex(raw)) {
-		return l.wholeManifest(ctx, d, raw)
-	}
-	x, err := ParseIndex(raw, d.MediaType)
-	if err != nil {
-		return "", fmt.Errorf("index %s: %w", d.Digest, err)
+	if !doc.IsIndex() {
+		return l.wholeManifest(ctx, d, doc)
 	}
 	found := false
-	for _, child := range x.Manifests {
+	for _, child := range doc.Manifests {
 		ok, err := l.Exists(ctx, child)
 		if err != nil {
 			return "", err
@@ -32,11 +28,11 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 		if !ok || isAttestation(child) || !IsManifest(child.MediaType) {
 			continue
 		}
-		raw, err := l.readSmall(ctx, child)
+		doc, _, err := ReadDocument(ctx, l, child)
 		if err != nil {
 			return "", err
 		}
-		if _, err := l.wholeManifest(ctx, child, raw); err != nil {
+		if _, err := l.wholeManifest(ctx, child, doc); err != nil {
 			return "", err
 		}
 		found = true
@@ -51,12 +47,12 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 	return img.ID(), nil
 }
 
-func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, raw []byte) (digest.Digest, error) {
-	m, err := ParseManifest(raw, d.MediaType)
+func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, doc *Document) (digest.Digest, error) {
+	m, err := doc.Manifest()
 	if err != nil {
 		return "", fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
-	config, err := l.readSmall(ctx, m.Config)
+	config, err := ReadSmall(ctx, l, m.Config)
 	if err != nil {
 		return "", err
 	}

@@ -175,7 +175,7 @@ func (a *archiveReader) small(name string) ([]byte, error) {
 
 // Fetch opens a blob.
 func (a *archiveReader) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	if raw, ok := a.made[d.Digest]; ok {
@@ -232,8 +232,8 @@ func (a *archiveReader) dockerRoot(ctx context.Context, name string) (d ocispec.
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{}}
 	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))}
 	a.made[m.Config.Digest] = config
-	if len(one.Layers) > maxLayers {
-		return d, fmt.Errorf("image has %d layers, more than %d", len(one.Layers), maxLayers)
+	if len(one.Layers) > image.MaxLayers {
+		return d, fmt.Errorf("image has %d layers, more than %d", len(one.Layers), image.MaxLayers)
 	}
 	for _, file := range one.Layers {
 		l, err := a.dockerLayer(ctx, file)

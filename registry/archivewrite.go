@@ -67,7 +67,7 @@ func blobName(d digest.Digest) string { return ocispec.ImageBlobsDir + "/sha256/
 
 // Push appends a blob.
 func (a *archive) Push(_ context.Context, d ocispec.Descriptor, r io.Reader) error {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -76,7 +76,7 @@ func (a *archive) Push(_ context.Context, d ocispec.Descriptor, r io.Reader) err
 		return a.broken
 	}
 	r = image.Verify(r, d)
-	if isManifest(d.MediaType) {
+	if image.IsDocument(d.MediaType) {
 		raw, err := io.ReadAll(io.LimitReader(r, maxDocument))
 		if err != nil {
 			return err
@@ -181,12 +181,12 @@ func (a *archive) dockerIndex(root ocispec.Descriptor) error {
 	if image.IsIndex(root.MediaType) || raw == nil {
 		return nil
 	}
-	doc, err := parseDocument(root.MediaType, raw)
+	doc, err := image.ParseDocument(raw, root.MediaType)
 	if err != nil {
 		return err
 	}
 	m := dockerManifest{Config: blobName(doc.Config.Digest), RepoTags: []string{}, Layers: []string{}}
-	for _, l := range doc.layers() {
+	for _, l := range doc.Layers {
 		m.Layers = append(m.Layers, blobName(l.Digest))
 	}
 	if a.kind == "docker-archive" && a.tag != "" {

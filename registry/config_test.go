@@ -319,19 +319,3 @@ func FuzzParseChallenges(f *testing.F) {
 		}
 	})
 }
-
-func FuzzParseDocument(f *testing.F) {
-	f.Add("application/vnd.oci.image.index.v1+json", []byte(`{"schemaVersion":2,"manifests":[]}`))
-	f.Add("application/vnd.oci.image.manifest.v1+json", []byte(`{"schemaVersion":2,"config":{},"layers":[]}`))
-	f.Fuzz(func(t *testing.T, mediaType string, raw []byte) {
-		doc, err := parseDocument(mediaType, raw)
-		if err != nil {
-			return
-		}
-		for _, d := range doc.children() {
-			if err := checkDescriptor(d); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-}

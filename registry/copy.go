@@ -128,7 +128,7 @@ func (c *copier) copyManifests(ctx context.Context, root ocispec.Descriptor) err
 			err = c.dst.Push(ctx, m.d, bytes.NewReader(m.raw))
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", noun(m.d.MediaType), err)
+			return fmt.Errorf("%s: %w", image.Noun(m.d.MediaType), err)
 		}
 		c.rep.tell(m.d, Done, m.d.Size)
 	}
@@ -226,7 +226,7 @@ func (c *copier) copyBlob(ctx context.Context, b blobCopy) error {
 	if repo, ok := c.dst.(*Repository); ok {
 		mounted, err := repo.upload(ctx, b.d, metered(sourceOf(c.src, b.d), m), mountFrom(repo, c.src))
 		if err != nil {
-			return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
+			return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 		}
 		if mounted {
 			c.rep.tell(b.d, Mounted, b.d.Size)
@@ -240,11 +240,11 @@ func (c *copier) copyBlob(ctx context.Context, b blobCopy) error {
 	}
 	r, err := c.src.Fetch(ctx, b.d)
 	if err != nil {
-		return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
+		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
 	err = errors.Join(c.store(ctx, b, m.reader(r, 0)), r.Close())
 	if err != nil {
-		return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
+		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
 	c.rep.tell(b.d, Done, b.d.Size)
 	return nil

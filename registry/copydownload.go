@@ -2,14 +2,11 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"syscall"
 
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -99,7 +96,7 @@ func (c *copier) downloadClaimed(ctx context.Context, b blobCopy, cl *claim) (er
 	}
 	if err := c.downloadOne(ctx, b, cl); err != nil {
 		drop = errors.Is(err, errSpoilt) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, image.ErrFull)
-		return fmt.Errorf("%s: %w", noun(b.d.MediaType), err)
+		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
 	if err := failpoint.At("registry.download.before-publish"); err != nil {
 		return err
@@ -189,14 +186,4 @@ func mountFrom(dst *Repository, src Fetcher) string {
 		return ""
 	}
 	return b.path
-}
-
-// newIndex makes an index of manifests.
-func newIndex(manifests []ocispec.Descriptor, annotations map[string]string) (ocispec.Descriptor, []byte, error) {
-	raw, err := json.Marshal(ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
-		Manifests: manifests, Annotations: annotations,
-	})
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-	return d, raw, err
 }

@@ -14,14 +14,14 @@ import (
 
 // walk notes what d needs, and returns what will stand for it.
 func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
-	if depth > maxDepth {
-		return d, fmt.Errorf("%s: indexes are nested more than %d deep", d.Digest, maxDepth)
+	if depth > image.MaxIndexDepth {
+		return d, fmt.Errorf("%s: indexes are nested more than %d deep", d.Digest, image.MaxIndexDepth)
 	}
-	raw, err := readDocument(ctx, c.src, d)
+	raw, err := image.ReadSmall(ctx, c.src, d)
 	if err != nil {
-		return d, fmt.Errorf("%s: %w", noun(d.MediaType), err)
+		return d, fmt.Errorf("%s: %w", image.Noun(d.MediaType), err)
 	}
-	doc, err := parseDocument(d.MediaType, raw)
+	doc, err := image.ParseDocument(raw, d.MediaType)
 	if err != nil {
 		return d, fmt.Errorf("%s: %w", d.Digest, err)
 	}
@@ -42,7 +42,7 @@ func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (oci
 }
 
 // walkIndex follows the selected images. Its raw is nil if a single one of them stands for the index.
-func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *document, raw []byte, depth int) (ocispec.Descriptor, []byte, error) {
+func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *image.Document, raw []byte, depth int) (ocispec.Descriptor, []byte, error) {
 	chosen, err := c.choose(d, doc)
 	if err != nil {
 		return d, nil, err
@@ -66,18 +66,19 @@ func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *docum
 	case len(c.opts.Platforms) == 1:
 		return chosen[0], nil, nil
 	}
-	return newIndex(chosen, doc.Annotations)
+	raw, d, err = image.NewIndex(chosen, doc.Annotations)
+	return d, raw, err
 }
 
 // choose lists the images of an index that are wanted.
-func (c *copier) choose(d ocispec.Descriptor, doc *document) ([]ocispec.Descriptor, error) {
+func (c *copier) choose(d ocispec.Descriptor, doc *image.Document) ([]ocispec.Descriptor, error) {
 	if c.opts.Platforms == nil {
-		return append([]ocispec.Descriptor(nil), *doc.Manifests...), nil
+		return append([]ocispec.Descriptor(nil), doc.Manifests...), nil
 	}
 	var chosen []ocispec.Descriptor
 	had := map[digest.Digest]bool{}
 	for i := range c.opts.Platforms {
-		one, err := image.SelectPlatform(ocispec.Index{Manifests: *doc.Manifests}, &c.opts.Platforms[i])
+		one, err := image.SelectPlatform(ocispec.Index{Manifests: doc.Manifests}, &c.opts.Platforms[i])
 		if err != nil {
 			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
 		}
@@ -90,10 +91,10 @@ func (c *copier) choose(d ocispec.Descriptor, doc *document) ([]ocispec.Descript
 }
 
 // walkManifest notes the blobs of an image or an artifact.
-func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *document) error {
+func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *image.Document) error {
 	_, sink := c.dst.(LayerSink)
-	sink = sink && isConfig(doc.Config.MediaType) && len(doc.layers()) > 0
-	config := blobCopy{d: *doc.Config}
+	sink = sink && image.IsConfig(doc.Config.MediaType) && len(doc.Layers) > 0
+	config := blobCopy{d: doc.Config}
 	var diffIDs []digest.Digest
 	if sink {
 		var err error
@@ -102,7 +103,7 @@ func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *do
 		}
 	}
 	c.note(config)
-	for i, l := range doc.layers() {
+	for i, l := range doc.Layers {
 		if image.IsForeign(l.MediaType) {
 			return fmt.Errorf("layer %s %w", l.Digest, errForeign)
 		}
@@ -128,8 +129,8 @@ func (c *copier) note(b blobCopy) {
 }
 
 // readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.
-func (c *copier) readConfig(ctx context.Context, doc *document) ([]byte, []digest.Digest, error) {
-	d := *doc.Config
+func (c *copier) readConfig(ctx context.Context, doc *image.Document) ([]byte, []digest.Digest, error) {
+	d := doc.Config
 	release, err := c.awaitClaim(ctx, d)
 	if err != nil {
 		return nil, nil, err
@@ -138,7 +139,7 @@ func (c *copier) readConfig(ctx context.Context, doc *document) ([]byte, []diges
 	if err = errors.Join(err, release(true)); err != nil {
 		return nil, nil, fmt.Errorf("configuration: %w", err)
 	}
-	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: d, Layers: doc.layers()})
+	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: d, Layers: doc.Layers})
 	if err != nil {
 		return nil, nil, fmt.Errorf("configuration %s: %w", d.Digest, err)
 	}
@@ -151,9 +152,9 @@ func (c *copier) configBytes(ctx context.Context, d ocispec.Descriptor) ([]byte,
 		return nil, err
 	}
 	if f, ok := c.dst.(Fetcher); ok && have {
-		return readDocument(ctx, f, d)
+		return image.ReadSmall(ctx, f, d)
 	}
-	raw, err := readDocument(ctx, c.src, d)
+	raw, err := image.ReadSmall(ctx, c.src, d)
 	if err != nil || have || c.opts.Partial == nil {
 		return raw, err
 	}

@@ -12,13 +12,14 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 )
 
 // FetchAt opens a blob from offset on. The reader gives all of the rest, over as many requests as it takes, or fails. It
 // checks the blob's size; the digest is for the caller to check, who has the first part.
 func (r *Repository) FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	if offset < 0 || offset > d.Size {

@@ -130,11 +130,11 @@ func (r *Repository) Referrers(ctx context.Context, d digest.Digest, artifactTyp
 }
 
 func referrersOf(raw []byte) ([]ocispec.Descriptor, error) {
-	doc, err := parseDocument(ocispec.MediaTypeImageIndex, raw)
+	doc, err := image.ParseDocument(raw, ocispec.MediaTypeImageIndex)
 	if err != nil {
 		return nil, err
 	}
-	return *doc.Manifests, nil
+	return doc.Manifests, nil
 }
 
 // referrersTag reads the list that clients keep where the registry keeps none.

@@ -25,7 +25,7 @@ func (o ociDir) blob(d ocispec.Descriptor) string {
 
 // Fetch opens a blob.
 func (o ociDir) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(o.blob(d))
@@ -37,7 +37,7 @@ func (o ociDir) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 
 // Exists tells whether a blob is there in its size.
 func (o ociDir) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return false, err
 	}
 	st, err := os.Stat(o.blob(d))
@@ -49,7 +49,7 @@ func (o ociDir) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
 
 // Push stores a blob durably.
 func (o ociDir) Push(_ context.Context, d ocispec.Descriptor, r io.Reader) (err error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(o.blob(d)), ".forge-")

@@ -19,6 +19,6 @@ func OpenImage(ctx context.Context, e Endpoint, p *ocispec.Platform) (*image.Ima
 	if err != nil {
 		return nil, nil, err
 	}
-	img, err := readImage(ctx, in.Fetcher, in.root, p)
+	img, err := image.Read(ctx, in.Fetcher, in.root, p)
 	return img, in.Fetcher, err
 }

@@ -20,10 +20,10 @@ import (
 // Push stores a manifest under its digest, or a blob. A blob that can be read from again (an io.ReadSeeker) is resumed
 // when the connection breaks.
 func (r *Repository) Push(ctx context.Context, d ocispec.Descriptor, body io.Reader) error {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return err
 	}
-	if isManifest(d.MediaType) {
+	if image.IsDocument(d.MediaType) {
 		raw, err := io.ReadAll(io.LimitReader(image.Verify(body, d), maxDocument+1))
 		if err != nil {
 			return err
@@ -108,7 +108,7 @@ func (r *Repository) Delete(ctx context.Context, d ocispec.Descriptor) error {
 		return err
 	}
 	kind := "blobs"
-	if isManifest(d.MediaType) {
+	if image.IsDocument(d.MediaType) {
 		kind = "manifests"
 	}
 	return r.delete(ctx, kind, d.Digest.String(), r.Name()+"@"+d.Digest.String())

@@ -3,12 +3,10 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -41,11 +39,11 @@ func Push(
 		}
 		return PushImage(ctx, repo, src, img, ref, opts)
 	}
-	raw, err := readDocument(ctx, src, d)
+	raw, err := image.ReadSmall(ctx, src, d)
 	if err != nil {
 		return d, err
 	}
-	doc, err := parseDocument(d.MediaType, raw)
+	doc, err := image.ParseDocument(raw, d.MediaType)
 	if err != nil {
 		return d, fmt.Errorf("%s: %w", d.Digest, err)
 	}
@@ -54,7 +52,7 @@ func Push(
 	if err != nil {
 		return d, err
 	}
-	same := len(chosen) == len(*doc.Manifests)
+	same := len(chosen) == len(doc.Manifests)
 	pushed := chosen[:0:0]
 	for _, one := range chosen {
 		got, err := pushPart(ctx, repo, src, one, opts)
@@ -73,7 +71,7 @@ func Push(
 		return d, fmt.Errorf("index %s: none of its images is here: %w", d.Digest, fs.ErrNotExist)
 	}
 	if !same {
-		if d, raw, err = newIndex(pushed, doc.Annotations); err != nil {
+		if raw, d, err = image.NewIndex(pushed, doc.Annotations); err != nil {
 			return d, err
 		}
 	}
@@ -155,17 +153,17 @@ func (p *pusher) lookAtName(ctx context.Context, ref image.Reference) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case err != nil && (errors.Is(err, errSchema1) || !answered(err) && !isConn(err)):
+	case err != nil && (!answered(err) && !isConn(err)):
 		return nil // something that we cannot read, which is about to be replaced
 	case err != nil:
 		return err
 	}
-	doc, err := parseDocument(d.MediaType, raw)
+	doc, err := image.ParseDocument(raw, d.MediaType)
 	if err != nil || image.IsIndex(d.MediaType) {
 		return nil
 	}
 	p.prior = d.Digest
-	for _, child := range doc.children() {
+	for _, child := range doc.Children() {
 		p.there[child.Digest] = true
 	}
 	return nil
@@ -251,29 +249,15 @@ func (p *pusher) manifest(ctx context.Context, sent []ocispec.Descriptor) (ocisp
 		same = same && d.Digest == p.img.Manifest.Layers[i].Digest
 	}
 	if same {
-		raw, err := readDocument(ctx, p.src, p.img.Descriptor)
+		raw, err := image.ReadSmall(ctx, p.src, p.img.Descriptor)
 		return p.img.Descriptor, raw, err
 	}
-	m := p.img.Manifest
-	m.MediaType, m.Config.MediaType = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig
-	m.Layers = make([]ocispec.Descriptor, len(sent))
+	layers := make([]ocispec.Descriptor, len(sent))
 	for i, d := range sent {
-		d.MediaType = ociLayer(d.MediaType)
 		d.Annotations = p.img.Manifest.Layers[i].Annotations
-		m.Layers[i] = d
+		layers[i] = d
 	}
-	raw, err := json.Marshal(m)
-	d := ocispec.Descriptor{
-		MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw)), Platform: p.img.Descriptor.Platform,
-	}
+	raw, d, err := image.Repack(p.img.Manifest, layers)
+	d.Platform = p.img.Descriptor.Platform
 	return d, raw, err
-}
-
-// ociLayer is OCI's name for a layer's media type.
-func ociLayer(mediaType string) string {
-	rest, ok := strings.CutPrefix(mediaType, mediaTypeDockerLayer)
-	if !ok {
-		return mediaType
-	}
-	return ocispec.MediaTypeImageLayer + strings.Replace(rest, ".", "+", 1)
 }

@@ -63,9 +63,9 @@ func makersFor(c image.Compression) int {
 // toCompress tells whether a layer is to be sent in another form than it is stored in.
 func (p *pusher) toCompress(l image.Layer) bool {
 	if p.opts.Compression.Algorithm == image.Uncompressed {
-		return p.opts.Recompress && !isTar(l.Blob.MediaType)
+		return p.opts.Recompress && !image.IsTar(l.Blob.MediaType)
 	}
-	return isTar(l.Blob.MediaType) || p.opts.Recompress
+	return image.IsTar(l.Blob.MediaType) || p.opts.Recompress
 }
 
 // known sends a layer's form whose digest is known, unless it is there.

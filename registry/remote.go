@@ -45,46 +45,5 @@ func InspectRemote(ctx context.Context, repo *Repository, ref image.Reference, p
 // Image reads the manifest d (or, of an index, the one for platform p, nil being this machine's) and its configuration, and
 // no layer.
 func (r *Repository) Image(ctx context.Context, d ocispec.Descriptor, p *ocispec.Platform) (*image.Image, error) {
-	return readImage(ctx, r, d, p)
-}
-
-func readImage(ctx context.Context, src Fetcher, d ocispec.Descriptor, p *ocispec.Platform) (*image.Image, error) {
-	for depth := 0; ; depth++ {
-		raw, err := readDocument(ctx, src, d)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := parseDocument(d.MediaType, raw); err != nil {
-			return nil, fmt.Errorf("%s: %w", d.Digest, err)
-		}
-		if !image.IsIndex(d.MediaType) {
-			return imageOf(ctx, src, d, raw)
-		}
-		if depth == maxDepth {
-			return nil, fmt.Errorf("%s: indexes are nested more than %d deep", d.Digest, maxDepth)
-		}
-		x, err := image.ParseIndex(raw, d.MediaType)
-		if err != nil {
-			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
-		}
-		if d, err = image.SelectPlatform(x, p); err != nil {
-			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
-		}
-	}
-}
-
-func imageOf(ctx context.Context, src Fetcher, d ocispec.Descriptor, raw []byte) (*image.Image, error) {
-	m, err := image.ParseManifest(raw, d.MediaType)
-	if err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
-	}
-	config, err := readDocument(ctx, src, m.Config)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	c, err := image.ParseConfig(config, m)
-	if err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
-	}
-	return &image.Image{Descriptor: d, Manifest: m, Config: c, RawConfig: config}, nil
+	return image.Read(ctx, r, d, p)
 }

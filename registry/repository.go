@@ -167,7 +167,7 @@ func answered(err error) bool {
 func (r *Repository) manifestRequest(method string, e *endpoint, name, what string) *request {
 	return &request{
 		method: method, path: e.url("manifests", what), access: e.pull(), name: name,
-		want: []int{http.StatusOK}, header: http.Header{"Accept": {acceptManifests}},
+		want: []int{http.StatusOK}, header: http.Header{"Accept": {image.AcceptManifests}},
 	}
 }
 
@@ -178,10 +178,10 @@ func headDescriptor(resp *http.Response) (ocispec.Descriptor, error) {
 		Digest:    digest.Digest(resp.Header.Get("Docker-Content-Digest")),
 		Size:      resp.ContentLength,
 	}
-	if !isManifest(d.MediaType) || d.Size <= 0 {
+	if !image.IsDocument(d.MediaType) || d.Size <= 0 {
 		return d, errors.New("incomplete answer")
 	}
-	return d, checkDescriptor(d)
+	return d, image.CheckDescriptor(d)
 }
 
 func mediaTypeOf(resp *http.Response) string {
@@ -227,12 +227,14 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 	if len(raw) > maxDocument {
 		return d, errors.New("manifest is longer than 4 MiB")
 	}
-	if d.MediaType == "application/json" || d.MediaType == "" || d.MediaType == "text/plain" {
-		d.MediaType = sniff(raw) // as registries without a notion of types serve it
+	if d.MediaType == "application/json" || d.MediaType == "text/plain" {
+		d.MediaType = "" // as registries without a notion of types serve it
 	}
-	if _, err := parseDocument(d.MediaType, raw); err != nil {
+	doc, err := image.ParseDocument(raw, d.MediaType)
+	if err != nil {
 		return d, err
 	}
+	d.MediaType = doc.MediaType
 	if strings.Contains(what, ":") && d.Digest.String() != what {
 		return d, fmt.Errorf("registry sent the content of %s", d.Digest)
 	}
@@ -244,7 +246,7 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 
 // Fetch opens a manifest or a blob. A download that breaks off is taken up again where it stopped.
 func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if !isManifest(d.MediaType) {
+	if !image.IsDocument(d.MediaType) {
 		rc, err := r.FetchAt(ctx, d, 0)
 		if err != nil {
 			return nil, err
@@ -259,7 +261,7 @@ func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCl
 }
 
 func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []byte, err error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -287,12 +289,12 @@ func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []
 
 // Exists asks whether the repository has a manifest or a blob.
 func (r *Repository) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	if err := checkDescriptor(d); err != nil {
+	if err := image.CheckDescriptor(d); err != nil {
 		return false, err
 	}
 	e := r.home()
 	kind := "blobs"
-	if isManifest(d.MediaType) {
+	if image.IsDocument(d.MediaType) {
 		kind = "manifests"
 	}
 	req := r.manifestRequest(http.MethodHead, e, r.Name()+"@"+d.Digest.String(), d.Digest.String())

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"mime"
@@ -14,12 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/registry"
 )
-
-func isManifest(mediaType string) bool {
-	return image.IsManifest(mediaType) || image.IsIndex(mediaType)
-}
 
 // maxManifest bounds a manifest, in bytes.
 const maxManifest = image.MaxManifestSize
@@ -44,16 +40,6 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, t target) e
 
 func validReference(s string) bool { return validTag(s) || checkDigest(s) == nil }
 
-// A manifest is what the server looks at, of all that one says.
-type manifest struct {
-	MediaType    string              `json:"mediaType"`
-	ArtifactType string              `json:"artifactType"`
-	Config       *ocispec.Descriptor `json:"config"`
-	Subject      *ocispec.Descriptor `json:"subject"`
-	Annotations  map[string]string   `json:"annotations"`
-	Manifests    json.RawMessage     `json:"manifests"`
-}
-
 func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if !validReference(t.what) {
 		return errTagInvalid.with(t.what)
@@ -70,17 +56,15 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, t target) e
 	if !isTag && t.what != d.Digest.String() {
 		return errDigestInvalid.with("content has " + d.Digest.String())
 	}
-	var m manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
+	doc, err := parseManifest(r.Header.Get("Content-Type"), raw)
+	if err != nil {
 		return errManifestInvalid.with(err.Error())
 	}
-	if d.MediaType, err = mediaType(r, m); err != nil {
+	d.MediaType = doc.MediaType
+	if err := s.checkChildren(t.repo, doc); err != nil {
 		return err
 	}
-	if err := s.checkChildren(t.repo, d.MediaType, raw); err != nil {
-		return err
-	}
-	if err := s.storeManifest(t.repo, d, m, raw); err != nil {
+	if err := s.storeManifest(t.repo, d, doc, raw); err != nil {
 		return err
 	}
 	if isTag {
@@ -90,44 +74,33 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, t target) e
 	}
 	w.Header().Set("Location", "/v2/"+t.repo+"/manifests/"+d.Digest.String())
 	w.Header().Set("Docker-Content-Digest", d.Digest.String())
-	if m.Subject != nil {
-		w.Header().Set("OCI-Subject", m.Subject.Digest.String())
+	if doc.Subject != nil {
+		w.Header().Set("OCI-Subject", doc.Subject.Digest.String())
 	}
 	w.WriteHeader(http.StatusCreated)
 	return nil
 }
 
-// mediaType is what the request says that the manifest is, or the manifest itself.
-func mediaType(r *http.Request, m manifest) (string, error) {
-	said := r.Header.Get("Content-Type")
-	if said == "" {
-		said = m.MediaType
+// parseManifest reads a manifest that the request says to be of contentType; "" leaves that to the manifest itself.
+func parseManifest(contentType string, raw []byte) (*image.Document, error) {
+	if contentType == "" {
+		return image.ParseDocument(raw, "")
 	}
-	if said == "" {
-		said = ocispec.MediaTypeImageManifest
-		if m.Manifests != nil {
-			said = ocispec.MediaTypeImageIndex
-		}
-	}
-	t, _, err := mime.ParseMediaType(said)
+	mediaType, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
-		return "", errManifestInvalid.with("Content-Type " + said)
+		return nil, fmt.Errorf("Content-Type %s: %w", contentType, err)
 	}
-	return t, nil
+	return image.ParseDocument(raw, mediaType)
 }
 
 // checkChildren makes sure that the repository has all that the manifest names, so that what is listed can be pulled.
-func (s *Server) checkChildren(repo, mediaType string, raw []byte) error {
-	children, err := registry.Children(mediaType, raw)
-	if err != nil {
-		return errManifestInvalid.with(err.Error())
-	}
-	for _, d := range children {
+func (s *Server) checkChildren(repo string, doc *image.Document) error {
+	for _, d := range doc.Children() {
 		if image.IsForeign(d.MediaType) {
 			continue
 		}
 		path := s.store.blob(repo, d.Digest)
-		if isManifest(d.MediaType) {
+		if image.IsDocument(d.MediaType) {
 			path = s.store.in(repo, "_manifests", d.Digest.Encoded())
 		}
 		st, err := os.Stat(path)
@@ -137,7 +110,7 @@ func (s *Server) checkChildren(repo, mediaType string, raw []byte) error {
 		if err != nil {
 			return err
 		}
-		if !isManifest(d.MediaType) && st.Size() != d.Size {
+		if !image.IsDocument(d.MediaType) && st.Size() != d.Size {
 			return errManifestInvalid.with("size of " + d.Digest.String())
 		}
 	}
@@ -145,24 +118,24 @@ func (s *Server) checkChildren(repo, mediaType string, raw []byte) error {
 }
 
 // storeManifest stores content, then the records that make it visible.
-func (s *Server) storeManifest(repo string, d ocispec.Descriptor, m manifest, raw []byte) error {
+func (s *Server) storeManifest(repo string, d ocispec.Descriptor, doc *image.Document, raw []byte) error {
 	if err := s.store.putContent(repo, d.Digest, raw); err != nil {
 		return err
 	}
-	if m.Subject != nil {
-		if err := checkDigest(m.Subject.Digest.String()); err != nil {
+	if doc.Subject != nil {
+		if err := checkDigest(doc.Subject.Digest.String()); err != nil {
 			return errManifestInvalid.with("subject: " + err.Error())
 		}
 		about := d
-		about.ArtifactType, about.Annotations = m.ArtifactType, m.Annotations
-		if about.ArtifactType == "" && m.Config != nil {
-			about.ArtifactType = m.Config.MediaType
+		about.ArtifactType, about.Annotations = doc.ArtifactType, doc.Annotations
+		if about.ArtifactType == "" {
+			about.ArtifactType = doc.Config.MediaType
 		}
 		record, err := json.Marshal(about)
 		if err != nil {
 			return err
 		}
-		if err := s.store.putRecord(s.store.in(repo, "_referrers", m.Subject.Digest.Encoded(), d.Digest.Encoded()), record); err != nil {
+		if err := s.store.putRecord(s.store.in(repo, "_referrers", doc.Subject.Digest.Encoded(), d.Digest.Encoded()), record); err != nil {
 			return err
 		}
 	}
@@ -207,15 +180,15 @@ func (s *Server) removeManifest(repo string, d ocispec.Descriptor) error {
 			}
 		}
 	}
-	var m manifest
+	var doc struct{ Subject *ocispec.Descriptor }
 	if f, _, err := s.store.openBlob(repo, d.Digest); err == nil {
-		err = json.NewDecoder(f).Decode(&m)
+		err = json.NewDecoder(f).Decode(&doc)
 		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
-	if m.Subject != nil && checkDigest(m.Subject.Digest.String()) == nil {
-		if err := removeRecord(s.store.in(repo, "_referrers", m.Subject.Digest.Encoded(), d.Digest.Encoded())); err != nil {
+	if doc.Subject != nil && checkDigest(doc.Subject.Digest.String()) == nil {
+		if err := removeRecord(s.store.in(repo, "_referrers", doc.Subject.Digest.Encoded(), d.Digest.Encoded())); err != nil {
 			return err
 		}
 	}
