@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/forge-build/forge/planner"
 )
@@ -187,32 +186,22 @@ func TestRunMountCache(t *testing.T) {
 
 func TestRunMountCacheSharing(t *testing.T) {
 	h := newRunHome(t)
-	// Two steps that would each see the other's mark, if they were at it at the same time.
-	script := "ls /c | grep -v own; touch /c/$N; sleep 0.5; ls /c | wc -l; rm /c/$N"
-	for _, test := range []struct {
-		sharing string
-		want    string // most files seen at once
-	}{
-		{"shared", "2"}, {"locked", "1"}, {"private", "1"},
+	// Two steps leave marks. Those that share wait until they see both; the others look for a while and must not.
+	const meet = "touch /c/$N; until [ -e /c/one ] && [ -e /c/two ]; do sleep 0.01; done; echo met"
+	const avoid = "touch /c/$N; sleep 0.3; ls /c | wc -l | grep -q 1 || echo met; rm /c/$N"
+	for _, test := range []struct{ sharing, script, want string }{
+		{"shared", meet, "met\nmet"}, {"locked", avoid, ""}, {"private", avoid, ""},
 	} {
 		m := planner.Mount{Type: planner.Cache, Target: "/c", ID: test.sharing, Sharing: test.sharing}
 		g, on := h.on()
 		var both []*planner.Step
 		for _, n := range []string{"one", "two"} {
-			op := sh(script, m)
+			op := sh(test.script, m)
 			op.Env = append(op.Env, "N="+n)
 			both = append(both, g.add(op, on))
 		}
-		start := time.Now()
-		_, out, err := h.build(g.graph(g.add(sh("true"), both[0], both[1])))
-		if err != nil {
-			t.Fatal(err, out)
-		}
-		if got := strings.Contains(out, "2"); got != (test.want == "2") {
-			t.Errorf("%s: printed %q, want at most %s at once", test.sharing, out, test.want)
-		}
-		if took := time.Since(start); test.sharing == "locked" && took < time.Second {
-			t.Errorf("%s: two steps of 0.5 s took %v", test.sharing, took)
+		if _, out, err := h.build(g.graph(g.add(sh("true"), both[0], both[1]))); err != nil || out != test.want {
+			t.Errorf("%s: printed %q, %v, want %q", test.sharing, out, err, test.want)
 		}
 	}
 	dirs, err := filepath.Glob(filepath.Join(h.dir, "mounts", "*", "id"))

@@ -30,7 +30,7 @@ func TestOwnExecutable(t *testing.T) {
 	for _, command := range []string{"/proc/self/exe", "script", "link", "/proc/1/exe"} {
 		// Whatever comes of it, it must end and not be us: as the test binary it would print usage or PASS.
 		var out bytes.Buffer
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		p, err := Start(ctx, Spec{Root: openDir(t, root), Args: []string{command, "-test.run=^$"}, Env: []string{"PATH=/bin"}}, Stdio{Out: &out, Err: &out})
 		if err == nil {
 			_, err = p.Wait()
@@ -114,7 +114,7 @@ func TestKilledCaller(t *testing.T) {
 		cmd.Wait()
 		callers = append(callers, cmd.Process.Pid)
 		gone := func() bool { return len(processes(t, "98767")) == 0 && len(inNamespace(t, space)) == 0 }
-		for end := time.Now().Add(5 * time.Second); !gone() && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); !gone() && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
 		}
 		if !gone() {
@@ -128,7 +128,7 @@ func TestKilledCaller(t *testing.T) {
 		return n
 	}
 	// The kernel may count the dead for a moment; then it takes one start more.
-	for end := time.Now().Add(5 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		run(t, Spec{}, "true")
 		if left() == 0 {
 			break

@@ -204,10 +204,9 @@ func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 
 // What the command left running is gone when Wait returns.
 func TestWaitForAll(t *testing.T) {
-	began := time.Now()
 	out, exit := run(t, Spec{}, "for i in 1 2 3; do setsid sleep 98765 & done; sleep 0.05; exit 4")
-	if exit.Code != 4 || time.Since(began) > 10*time.Second {
-		t.Errorf("exit %v after %v: %s", exit, time.Since(began), out)
+	if exit.Code != 4 {
+		t.Errorf("exit %v: %s", exit, out)
 	}
 	if left := processes(t, "98765"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

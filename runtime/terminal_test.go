@@ -1,13 +1,12 @@
 package runtime
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
-	"os"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestTerminal(t *testing.T) {
@@ -27,7 +26,6 @@ func TestTerminal(t *testing.T) {
 	if _, err := w.Write([]byte("hello\n")); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(10*time.Second, func() { p.Signal(os.Kill) })
 	exit, err := p.Wait()
 	if err != nil || exit.Code != 0 {
 		t.Errorf("exit %v, %v", exit, err)
@@ -42,18 +40,28 @@ func TestTerminal(t *testing.T) {
 // Ctrl-C typed at the terminal reaches what runs in the foreground.
 func TestTerminalInterrupt(t *testing.T) {
 	r, w := io.Pipe()
-	var out bytes.Buffer
+	screen, out := io.Pipe()
 	s := Spec{
 		Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Terminal: true,
 		Args: []string{"sh", "-c", `trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.05; done`},
 	}
-	p, err := Start(context.Background(), s, Stdio{In: r, Out: &out})
+	p, err := Start(context.Background(), s, Stdio{In: r, Out: out})
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(300*time.Millisecond, func() { w.Write([]byte{3}) })
-	time.AfterFunc(10*time.Second, func() { p.Signal(os.Kill) })
-	if exit, err := p.Wait(); err != nil || exit.Code != 9 || !strings.Contains(out.String(), "interrupted") {
-		t.Errorf("exit %v, %v: %s", exit, err, out.String())
+	seen := make(chan string)
+	go func() {
+		lines := bufio.NewReader(screen)
+		if line, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(line, "ready") {
+			t.Errorf("the terminal shows %q, %v", line, err)
+		}
+		w.Write([]byte{3})
+		rest, _ := io.ReadAll(lines)
+		seen <- string(rest)
+	}()
+	exit, err := p.Wait()
+	out.Close()
+	if text := <-seen; err != nil || exit.Code != 9 || !strings.Contains(text, "interrupted") {
+		t.Errorf("exit %v, %v: %s", exit, err, text)
 	}
 }

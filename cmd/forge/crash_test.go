@@ -124,7 +124,7 @@ func TestInterrupt(t *testing.T) {
 		k.start(a)
 		select {
 		case <-began:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("forge %s: does not begin", a)
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -137,7 +137,7 @@ func TestInterrupt(t *testing.T) {
 			}
 		}
 		_ = a.Wait()
-		if took := time.Since(sent); took > 5*time.Second {
+		if took := time.Since(sent); took > time.Minute {
 			t.Errorf("forge %s: took %v to end by %v", a, took, test.signal)
 		}
 		if a.status() != test.status {

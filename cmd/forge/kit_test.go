@@ -247,7 +247,7 @@ func (k *kit) litter(when string) {
 
 // soon asks until nothing is left: what was killed takes its time to go.
 func (k *kit) soon(ask func() []string) (left []string) {
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if left = ask(); len(left) == 0 || time.Now().After(deadline) {
 			return left
 		}
@@ -343,7 +343,7 @@ func (k *kit) serve(name string) (address string, stop func()) {
 		_ = log.Close()
 	}
 	k.t.Cleanup(stop)
-	for range 500 {
+	for range 6000 {
 		text, _ := os.ReadFile(log.Name())
 		if _, after, ok := strings.Cut(string(text), "listening on "); ok {
 			if address, _, ok = strings.Cut(after, ","); ok {

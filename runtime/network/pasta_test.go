@@ -112,7 +112,7 @@ func TestPasta(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for end := time.Now().Add(5 * time.Second); len(running(state)) > 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(running(state)) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("left: %v", running(state))
 		}
