@@ -164,13 +164,14 @@ func TestRunCancelled(t *testing.T) {
 		}
 	}
 	g, on := h.on()
-	_, err := Build(ctx, g.graph(g.add(sh("echo ready; sleep 987654"), on)), o)
+	mark := fmt.Sprint(time.Now().UnixNano() % 1e9) // seconds: long, and nobody else's
+	_, err := Build(ctx, g.graph(g.add(sh("echo ready; sleep "+mark), on)), o)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error = %v, want %v", err, context.Canceled)
 	}
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {
-		if line, _ := os.ReadFile(p); strings.Contains(string(line), "987654") {
+		if line, _ := os.ReadFile(p); strings.Contains(string(line), mark) {
 			t.Errorf("%s is still there: %q", p, line)
 		}
 	}

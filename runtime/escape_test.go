@@ -76,7 +76,7 @@ func helperHang() {
 	}
 	s := Spec{
 		Root: root, Env: []string{"PATH=/bin"}, Hostname: "hang", Limits: Limits{Memory: 64 << 20},
-		Args: []string{"sh", "-c", "trap '' TERM INT HUP; /bin/free; setsid sleep 98767 & echo ready; sleep 98767"},
+		Args: []string{"sh", "-c", "trap '' TERM INT HUP; /bin/free; setsid sleep $0 & echo ready; sleep $0", os.Args[2]},
 	}
 	p, err := Start(context.Background(), s, Stdio{Out: os.Stdout, Err: os.Stdout})
 	if err != nil {
@@ -95,7 +95,8 @@ func TestKilledCaller(t *testing.T) {
 	writeProgram(t, filepath.Join(root, "bin/free"), p, 1)
 	var callers []int
 	for range 3 {
-		cmd := helper(t, "hang", 0, root)
+		mark := longTime()
+		cmd := helper(t, "hang", 0, root, mark)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -103,23 +104,17 @@ func TestKilledCaller(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { cmd.Process.Kill() })
 		if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
 			t.Fatal(err)
 		}
-		if len(processes(t, "98767")) != 2 {
-			t.Fatal("the container does not run")
-		}
-		space := namespaceOf(t, cmd, "98767")
+		await(t, "the container does not run", func() bool { return len(processes(t, mark)) == 2 })
+		space := namespaceOf(t, cmd, mark)
 		cmd.Process.Kill()
 		cmd.Wait()
 		callers = append(callers, cmd.Process.Pid)
-		gone := func() bool { return len(processes(t, "98767")) == 0 && len(inNamespace(t, space)) == 0 }
-		for end := time.Now().Add(time.Minute); !gone() && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
-		}
-		if !gone() {
-			t.Fatalf("left behind: %v, in its namespace: %v", processes(t, "98767"), inNamespace(t, space))
-		}
+		gone := func() bool { return len(processes(t, mark)) == 0 && len(inNamespace(t, space)) == 0 }
+		await(t, "something is left behind", gone)
 	}
 	left := func() (n int) {
 		for _, pid := range callers {
@@ -135,6 +130,16 @@ func TestKilledCaller(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatalf("%d cgroups of dead callers", left())
+		}
+	}
+}
+
+// await asks until something is so, for as long as any machine should take.
+func await(t *testing.T, otherwise string, ask func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ask(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(otherwise)
 		}
 	}
 }
@@ -179,7 +184,8 @@ func leftCgroups(t *testing.T, pid int) (n int) {
 
 // If only the keeper is killed, the container is, too.
 func TestKilledKeeper(t *testing.T) {
-	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", "98769"}}
+	mark := longTime()
+	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", mark}}
 	p, err := Start(context.Background(), s, Stdio{})
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +196,7 @@ func TestKilledKeeper(t *testing.T) {
 	if exit, err := p.Wait(); err != nil || exit.Code != 137 {
 		t.Errorf("exit %v, %v", exit, err)
 	}
-	if left := processes(t, "98769"); len(left) > 0 {
+	if left := processes(t, mark); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }

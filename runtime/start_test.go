@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,18 +205,20 @@ func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 
 // What the command left running is gone when Wait returns.
 func TestWaitForAll(t *testing.T) {
-	out, exit := run(t, Spec{}, "for i in 1 2 3; do setsid sleep 98765 & done; sleep 0.05; exit 4")
+	mark := longTime()
+	out, exit := run(t, Spec{}, "for i in 1 2 3; do setsid sleep "+mark+" & done; sleep 0.05; exit 4")
 	if exit.Code != 4 {
 		t.Errorf("exit %v: %s", exit, out)
 	}
-	if left := processes(t, "98765"); len(left) > 0 {
+	if left := processes(t, mark); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
 
 func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	s := Spec{Root: openDir(t, rootfs(t)), Args: []string{"sh", "-c", "trap '' TERM INT; setsid sleep 98766 & sleep 98766"}, Env: []string{"PATH=/bin"}}
+	mark := longTime()
+	s := Spec{Root: openDir(t, rootfs(t)), Args: []string{"sh", "-c", "trap '' TERM INT; setsid sleep $0 & sleep $0", mark}, Env: []string{"PATH=/bin"}}
 	p, err := Start(ctx, s, Stdio{})
 	if err != nil {
 		t.Fatal(err)
@@ -226,13 +229,16 @@ func TestCancel(t *testing.T) {
 	if exit.Code != 137 || !errors.Is(err, cause) {
 		t.Errorf("exit %v, %v", exit, err)
 	}
-	if left := processes(t, "98766"); len(left) > 0 {
+	if left := processes(t, mark); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	if _, err := Start(ctx, s, Stdio{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("start after the end: %v", err)
 	}
 }
+
+// longTime is a time to sleep that outlasts any test, and that no other process sleeps for.
+func longTime() string { return fmt.Sprint(100_000_000 + rand.IntN(900_000_000)) }
 
 // processes are those with an argument that contains text.
 func processes(t *testing.T, text string) (list []string) {
@@ -297,10 +303,10 @@ func TestParallel(t *testing.T) {
 
 // A context that ends at any moment of the start leaves nothing.
 func TestCancelStart(t *testing.T) {
-	root := openDir(t, rootfs(t))
+	root, mark := openDir(t, rootfs(t)), longTime()
 	for i := range 40 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*100*time.Microsecond)
-		p, err := Start(ctx, Spec{Root: root, Args: []string{"sleep", "98768"}, Env: []string{"PATH=/bin"}}, Stdio{})
+		p, err := Start(ctx, Spec{Root: root, Args: []string{"sleep", mark}, Env: []string{"PATH=/bin"}}, Stdio{})
 		if err == nil {
 			_, err = p.Wait()
 		}
@@ -309,7 +315,7 @@ func TestCancelStart(t *testing.T) {
 		}
 		cancel()
 	}
-	if left := processes(t, "98768"); len(left) > 0 {
+	if left := processes(t, mark); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
