@@ -9,6 +9,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
@@ -41,9 +42,7 @@ type BuildOptions struct {
 	Annotations   map[string]string
 	Outputs       []Output // none keeps the image in the store
 
-	Planned func(*planner.Graph) // is told of each platform's graph before its steps are done
-	Events  func(executor.Event)
-	Remote  RemoteOptions
+	RemoteOptions
 }
 
 // A BuildResult is what a build made.
@@ -57,6 +56,9 @@ type BuildResult struct {
 // Build makes the image that a build file describes and does with it what the outputs say. Nothing is tagged unless all
 // of it succeeded; what was done of a failed build stays in the cache.
 func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err error) {
+	remote, events := o.queued()
+	defer events.Close()
+	o.RemoteOptions = remote
 	tags, err := parseTags(o.Tags)
 	if err != nil {
 		return nil, err
@@ -66,48 +68,82 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-
-	platforms, err := parsePlatforms(o.Platforms)
+	graphs, err := h.planAll(ctx, o, src)
+	if err != nil {
+		return nil, err
+	}
+	results, err := h.execute(ctx, o, src, graphs)
 	if err != nil {
 		return nil, err
 	}
 	r := &BuildResult{Tags: tags}
-	results := make([]*executor.Result, len(platforms))
-	for i, p := range platforms {
-		graph, err := h.plan(ctx, o, src, p)
-		if err != nil {
-			return nil, err
-		}
-		if results[i], err = h.execute(ctx, o, src, graph); err != nil {
-			return nil, err
-		}
-	}
 	return r, h.output(ctx, o, r, results)
 }
 
-// execute does the steps of a graph.
-func (h *Home) execute(ctx context.Context, o BuildOptions, src *source, g *planner.Graph) (_ *executor.Result, err error) {
+// planAll plans for each platform. What can be refused is refused before anything is done for any of them.
+func (h *Home) planAll(ctx context.Context, o BuildOptions, src *source) ([]*planner.Graph, error) {
+	platforms, err := parsePlatforms(o.Platforms)
+	if err != nil {
+		return nil, err
+	}
+	graphs := make([]*planner.Graph, len(platforms))
+	found := map[event.Event]bool{}
+	for i, p := range platforms {
+		if graphs[i], err = h.plan(ctx, o, src, p); err != nil {
+			return nil, err
+		}
+		for _, w := range graphs[i].Warnings { // what another platform's graph has said already is not said again
+			e := event.Event{
+				Kind: event.Lint, Text: w.Rule + ": " + w.Detail, Source: event.Source{File: w.Span.File, Line: w.Span.Start},
+			}
+			if !found[e] {
+				found[e] = true
+				o.Events.Send(e)
+			}
+		}
+	}
+	return planner.Join(graphs), nil
+}
+
+// execute does the steps of the graphs of all platforms, side by side.
+func (h *Home) execute(ctx context.Context, o BuildOptions, src *source, graphs []*planner.Graph) (_ []*executor.Result, err error) {
 	if o.Epoch == nil {
-		o.Epoch = g.Epoch // an ARG of the build file may set it
+		if o.Epoch, err = commonEpoch(graphs); err != nil {
+			return nil, err
+		}
 	}
 	worker, err := h.worker(o, src)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, worker.Close()) }()
-	if o.Planned != nil {
-		o.Planned(g)
-	}
-	result, err := executor.Build(ctx, g, h.executorOptions(o, src, worker))
+	src.resolver.reportFor(graphs[0])
+	results, err := executor.BuildAll(ctx, graphs, h.executorOptions(o, src, worker))
 	if err != nil {
 		return nil, err
 	}
-	if o.Squash {
-		if err := h.squash(ctx, o, g, result); err != nil {
+	for i, result := range results {
+		if o.Squash {
+			if err := h.squash(ctx, o, graphs[i], result); err != nil {
+				return nil, err
+			}
+		}
+		if err := src.resolver.FetchLayers(ctx, result.Layers); err != nil { // what is listed is whole
 			return nil, err
 		}
 	}
-	return result, src.resolver.FetchLayers(ctx, result.Layers) // what is listed is whole
+	return results, nil
+}
+
+// commonEpoch is the SOURCE_DATE_EPOCH that an ARG of the build file sets, nil if none does.
+func commonEpoch(graphs []*planner.Graph) (*time.Time, error) {
+	epoch := graphs[0].Epoch
+	for _, g := range graphs[1:] {
+		if (g.Epoch == nil) != (epoch == nil) || epoch != nil && !g.Epoch.Equal(*epoch) {
+			return nil, errors.New("the build file sets a SOURCE_DATE_EPOCH for each platform: set one for all, with --build-arg SOURCE_DATE_EPOCH=SECONDS")
+		}
+	}
+	return epoch, nil
 }
 
 // parseTags reads the names to give to an image.

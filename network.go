@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
@@ -23,8 +24,9 @@ func (h *Home) networkDir() string {
 }
 
 // network is the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if it
-// can be made and else loopback only. note is told why, once for each Home.
-func (h *Home) network(ctx context.Context, mode string, dns []string, note func(string)) (executor.StepNetwork, error) {
+// can be made and else loopback only: events takes a warning that says
+// why, once for each Home.
+func (h *Home) network(ctx context.Context, mode string, dns []string, events event.Sink) (executor.StepNetwork, error) {
 	if mode == "none" || mode == "host" {
 		return executor.StepNetwork{Network: runtime.Network{Mode: mode}, DNS: dns}, nil
 	}
@@ -34,9 +36,7 @@ func (h *Home) network(ctx context.Context, mode string, dns []string, note func
 			return executor.StepNetwork{}, context.Cause(ctx)
 		}
 		h.unconnected.Do(func() {
-			if note != nil {
-				note("containers have no network but loopback here: " + err.Error())
-			}
+			events.Send(event.Event{Kind: event.Warning, Text: "containers have no network but loopback here: " + err.Error()})
 		})
 		return executor.StepNetwork{Network: runtime.Network{Mode: "none"}, DNS: dns}, nil
 	}

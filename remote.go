@@ -12,20 +12,27 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
 )
 
 // RemoteOptions say how registries are asked. The zero value is right for people.
 type RemoteOptions struct {
-	Insecure bool                 // allow http, and TLS without verification
-	Progress func(registry.Event) // called by one goroutine at a time; may be nil
-	Retrying func(error)          // told of what went wrong before each new try; may be nil
+	Insecure bool       // allow http, and TLS without verification
+	Events   event.Sink // takes what happens, one event at a time; may be nil
+}
+
+// queued is o with a queue before its sink: what sends to it need not wait for who shows it. The queue is to be closed.
+func (o RemoteOptions) queued() (RemoteOptions, *event.Queue) {
+	q := event.NewQueue(newID()[:12], o.Events)
+	o.Events = q.Sink()
+	return o, q
 }
 
 // client speaks to registries.
 func (o RemoteOptions) client() *registry.Client {
-	return registry.NewClient(registry.Options{Insecure: o.Insecure, Retrying: o.Retrying})
+	return registry.NewClient(registry.Options{Insecure: o.Insecure, Events: o.Events})
 }
 
 // PullOptions say what of a repository to bring here.
@@ -45,6 +52,9 @@ type Pulled struct {
 
 // Pull brings an image here, or all of a repository: each layer is verified, inflated and indexed while it downloads.
 func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]Pulled, error) {
+	remote, events := o.queued()
+	defer events.Close()
+	o.RemoteOptions = remote
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	if o.AllTags {
@@ -102,7 +112,7 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 	before, beforeErr := h.Layout.Resolve(ctx, ref)
 	var err error
 	p.Descriptor, err = registry.Copy(ctx, h.store(), repo, d, registry.CopyOptions{
-		Platforms: []ocispec.Platform{platform}, Name: ref, Partial: h.partial(), Progress: o.Progress,
+		Platforms: []ocispec.Platform{platform}, Name: ref, Partial: h.partial(), Events: o.Events,
 	})
 	p.Fresh = beforeErr != nil || before.Digest != p.Descriptor.Digest
 	return p, err
@@ -136,6 +146,9 @@ type PushOptions struct {
 // Push sends the image called name to its registry, under that name, and returns what the registry knows it as. Layers
 // are compressed while they are sent, and what came of it is remembered.
 func (h *Home) Push(ctx context.Context, name string, o PushOptions) (image.Reference, ocispec.Descriptor, error) {
+	remote, events := o.queued()
+	defer events.Close()
+	o.RemoteOptions = remote
 	ref, err := image.ParseReference(name)
 	if err != nil {
 		return ref, ocispec.Descriptor{}, err
@@ -161,7 +174,7 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 		}
 	}
 	pushed, err := registry.Push(ctx, repo, h.store(), d, ref, registry.PushOptions{
-		Compression: o.Compression, Recompress: o.Recompress, Platforms: o.Platforms, Progress: o.Progress,
+		Compression: o.Compression, Recompress: o.Recompress, Platforms: o.Platforms, Events: o.Events,
 	})
 	if err != nil {
 		return d, about("push", ref, err)
@@ -201,32 +214,34 @@ func (h *Home) estargz(ctx context.Context, d ocispec.Descriptor, level int) (oc
 	return made.Descriptor, h.Layout.Publish(ctx)
 }
 
-// PushAll sends every image of name's repository that has a tag here.
-func (h *Home) PushAll(ctx context.Context, name string, o PushOptions, done func(image.Reference, ocispec.Descriptor)) error {
+// PushAll sends every image of name's repository that has a tag here, and returns those that it has sent, also after an
+// error, under their names and with what the registry knows them as.
+func (h *Home) PushAll(ctx context.Context, name string, o PushOptions) (pushed []image.Named, err error) {
+	remote, events := o.queued()
+	defer events.Close()
+	o.RemoteOptions = remote
 	ref, err := image.ParseReference(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all, err := h.Layout.List(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	found := false
 	for _, n := range all {
 		if n.Reference.Domain != ref.Domain || n.Reference.Path != ref.Path || n.Reference.Tag == "" {
 			continue
 		}
-		found = true
 		d, err := h.pushTo(ctx, n.Descriptor, n.Reference, o)
 		if err != nil {
-			return err
+			return pushed, err
 		}
-		done(n.Reference, d)
+		pushed = append(pushed, image.Named{Reference: n.Reference, Descriptor: d})
 	}
-	if !found {
-		return &NotFoundError{Name: ref.Familiar(), Hint: "see forge images"}
+	if len(pushed) == 0 {
+		return nil, &NotFoundError{Name: ref.Familiar(), Hint: "see forge images"}
 	}
-	return nil
+	return pushed, nil
 }
 
 // outputRegistry pushes what was built.
@@ -237,7 +252,7 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, t
 	if err := h.Layout.Publish(ctx); err != nil {
 		return err
 	}
-	po := PushOptions{RemoteOptions: o.Remote, Recompress: out.Attrs["force-compression"] == "true"}
+	po := PushOptions{RemoteOptions: o.RemoteOptions, Recompress: out.Attrs["force-compression"] == "true"}
 	po.Insecure = po.Insecure || out.Attrs["registry.insecure"] == "true"
 	var err error
 	if po.Compression, err = out.compression(); err != nil {

@@ -6,18 +6,24 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/registry"
 )
 
 // farImages are those of which only manifest and configuration are here. Safe for concurrent use.
 type farImages struct {
-	mu  sync.Mutex // guards all
-	all []*farImage
+	mu    sync.Mutex // guards all below
+	all   []*farImage
+	steps map[digest.Digest]*event.Step // by the digest of the image's manifest
 }
 
 // A farImage is in a registry, or in a layout that is not ours.
@@ -101,14 +107,49 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 	if f.here {
 		return nil
 	}
+	step := r.stepOf(f)
+	events := event.Sink(func(e event.Event) {
+		e.Step = step
+		r.remote.Events.Send(e)
+	})
+	start := time.Now()
+	if step != nil {
+		events.Send(event.Event{Kind: event.Started})
+	}
 	_, err := registry.Copy(ctx, r.home.store(), f.from, f.image.Descriptor, registry.CopyOptions{
-		Name: f.name, Partial: r.home.partial(), Progress: r.remote.Progress,
+		Name: f.name, Partial: r.home.partial(), Events: events,
 	})
 	if err != nil {
-		return about("pull", f.name, err)
+		err = about("pull", f.name, err)
+		if step != nil && ctx.Err() == nil {
+			events.Send(event.Event{Kind: event.Failed, Error: err.Error()})
+		}
+		return err
+	}
+	if step != nil {
+		events.Send(event.Event{Kind: event.Done, Duration: time.Since(start)})
 	}
 	f.here = true
 	return nil
+}
+
+// reportFor makes the images that are fetched from now on steps of a graph: those of its FROMs.
+func (r *resolver) reportFor(g *planner.Graph) {
+	r.far.mu.Lock()
+	defer r.far.mu.Unlock()
+	r.far.steps = map[digest.Digest]*event.Step{}
+	for i, s := range executor.Steps(g) {
+		if base, ok := g.Steps[i].Op.(*planner.Base); ok {
+			r.far.steps[base.Image.Descriptor.Digest] = s
+		}
+	}
+}
+
+// stepOf is the step that f is the image of, nil if there is none.
+func (r *resolver) stepOf(f *farImage) *event.Step {
+	r.far.mu.Lock()
+	defer r.far.mu.Unlock()
+	return r.far.steps[f.image.Descriptor.Digest]
 }
 
 // imageToRun finds an image here, or pulls it.
@@ -131,10 +172,10 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, erro
 	if err != nil {
 		return nil, err
 	}
-	if o.Note != nil && o.Pull != PullAlways {
-		o.Note(fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
+	if o.Pull != PullAlways {
+		o.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar())})
 	}
-	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: o.Remote, Platform: o.Platform})
+	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: o.RemoteOptions, Platform: o.Platform})
 	if err != nil {
 		return nil, err
 	}

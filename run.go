@@ -16,6 +16,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
@@ -45,13 +46,15 @@ type RunOptions struct {
 
 	Stdio   runtime.Stdio
 	Started func(*runtime.Process) // is told of the process once it runs
-	Note    func(string)           // is told what people want to know meanwhile
-	Remote  RemoteOptions
+	RemoteOptions
 }
 
 // Run runs a command in a container that is gone when it ends, and returns how it ended. An error is one of forge, a
 // *runtime.SetupError or, if the command could not be executed, a *runtime.ExecError.
 func (h *Home) Run(ctx context.Context, o RunOptions) (exit runtime.Exit, err error) {
+	remote, events := o.queued()
+	defer events.Close()
+	o.RemoteOptions = remote
 	img, err := h.imageToRun(ctx, o)
 	if err != nil {
 		return exit, err
@@ -72,6 +75,8 @@ func (h *Home) Run(ctx context.Context, o RunOptions) (exit runtime.Exit, err er
 	if err != nil {
 		return exit, err
 	}
+	o.Events.Send(event.Event{Kind: event.Started})
+	events.Close() // from here on the terminal is the command's
 	process, err := runtime.Start(ctx, spec, o.Stdio)
 	if err != nil {
 		return exit, err
@@ -131,7 +136,7 @@ func (c *container) spec(ctx context.Context, store *snapshot.Store) (spec runti
 	}
 	spec.Env = c.env(spec.Hostname, spec.User.Home)
 	spec.Dir = path.Join("/", cmp.Or(o.Dir, config.WorkingDir))
-	if c.network, err = c.home.network(ctx, o.Network, o.DNS, o.Note); err != nil {
+	if c.network, err = c.home.network(ctx, o.Network, o.DNS, o.Events); err != nil {
 		return spec, err
 	}
 	if err := c.mountAll(spec.Hostname, spec.Dir); err != nil {

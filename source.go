@@ -56,7 +56,7 @@ func (h *Home) withSource(ctx context.Context, o BuildOptions, do func(*source) 
 func (h *Home) openSource(ctx context.Context, o BuildOptions) (_ *source, err error) {
 	src := &source{
 		trees: map[string]snapshot.Tree{}, named: map[string]planner.Context{},
-		resolver: &resolver{home: h, pull: o.Pull, remote: o.Remote},
+		resolver: &resolver{home: h, pull: o.Pull, remote: o.RemoteOptions},
 	}
 	defer func() {
 		if err != nil {

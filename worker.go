@@ -14,11 +14,6 @@ func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
 	if err != nil {
 		return nil, err
 	}
-	note := func(text string) {
-		if o.Events != nil {
-			o.Events(executor.Event{Kind: executor.Warning, Text: text})
-		}
-	}
 	return &executor.Local{
 		Snapshots: store,
 		Layout:    h.Layout,
@@ -30,7 +25,7 @@ func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
 			Secrets:       o.Secrets,
 			SSH:           o.SSH,
 			CacheMountDir: filepath.Join(h.Dir, "mounts"),
-			Network:       func(ctx context.Context) (executor.StepNetwork, error) { return h.network(ctx, "", nil, note) },
+			Network:       func(ctx context.Context) (executor.StepNetwork, error) { return h.network(ctx, "", nil, o.Events) },
 			Allow:         o.Allow,
 		},
 	}, nil

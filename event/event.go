@@ -15,7 +15,7 @@ type Kind string
 const (
 	Planned Kind = "planned" // Step is part of the build; Source is where its instruction stands. Comes before any step begins
 	Cached  Kind = "cached"  // Step is answered from the cache; Duration is what it took when it was done
-	Started Kind = "started" // Step begins
+	Started Kind = "started" // Step begins; without a Step, the command of a run is about to
 	Explain Kind = "explain" // Text is a sentence: why Step is not answered from the cache
 	Log     Kind = "log"     // Text is a line that the command of Step printed, without the end of the line
 	Done    Kind = "done"    // Step ends; Duration is what it took
@@ -46,9 +46,10 @@ type Step struct {
 	Number   int    `json:"number"` // from 1; no two steps of a build have one number, also if they are for different platforms
 	Name     string `json:"name"`   // such as "RUN make install"
 	Stage    string `json:"stage,omitempty"`
-	Index    int    `json:"index,omitempty"`    // from 1, among the steps of its stage and platform
-	Count    int    `json:"count,omitempty"`    // of the steps of its stage and platform
-	Platform string `json:"platform,omitempty"` // os/arch[/variant] of what the step makes
+	Index    int    `json:"index,omitempty"`    // from 1, among the steps of its stage and platforms
+	Count    int    `json:"count,omitempty"`    // of the steps of its stage and platforms
+	Platform string `json:"platform,omitempty"` // os/arch[/variant] of its stage
+	Target   string `json:"target,omitempty"`   // platform of the image, if the stage has another
 }
 
 // A Source is a place in a build file.

@@ -1,6 +1,9 @@
 package event
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // backlog is how many events may wait for a slow reader before senders wait too: enough that no one notices, few enough
 // that a command which prints without end does not fill the memory.
@@ -12,6 +15,7 @@ type Queue struct {
 	build  string
 	events chan Event
 	done   chan struct{}
+	once   sync.Once // closes events
 }
 
 // NewQueue starts passing events to sink, which may be nil. The queue is to be closed.
@@ -49,10 +53,10 @@ func (q *Queue) Sink() Sink {
 	return q.Send
 }
 
-// Close waits until the sink has taken everything. Nothing may be sent after it.
+// Close waits until the sink has taken everything. Nothing may be sent after it. It may be called again.
 func (q *Queue) Close() {
 	if q.events != nil {
-		close(q.events)
+		q.once.Do(func() { close(q.events) })
 		<-q.done
 	}
 }

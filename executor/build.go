@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 )
@@ -22,7 +23,7 @@ type Options struct {
 	Slots   int                             // how many steps run at once; 0 is 16: most of them wait, for a disk or a network
 	NoCache bool                            // do every step, and remember what came of it
 	Epoch   *time.Time                      // SOURCE_DATE_EPOCH: when all of the image was made
-	Events  func(Event)                     // is told what happens, by one goroutine at a time
+	Events  event.Sink                      // takes what happens, one event at a time; may be nil
 	Explain bool                            // say why a step is not reused
 
 	// Have tells whether a remembered layer is still here. Nil means that all are.
@@ -72,7 +73,17 @@ func (e *ExitError) Error() string {
 // Build does the steps of a graph, each as soon as what it stands on and reads is known: from the cache if it can, by
 // the worker if it must. The first failure ends the others and is returned, a *StepError. What was done is remembered
 // in any case.
-func Build(ctx context.Context, g *planner.Graph, o Options) (_ *Result, err error) {
+func Build(ctx context.Context, g *planner.Graph, o Options) (*Result, error) {
+	results, err := BuildAll(ctx, []*planner.Graph{g}, o)
+	if err != nil {
+		return nil, err
+	}
+	return results[0], nil
+}
+
+// BuildAll does what Build does, for graphs that [planner.Join] has joined, and returns a result for each.
+func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Result, err error) {
+	g := graphs[0] // all have the same steps
 	if err := admit(g, o.Worker); err != nil {
 		return nil, err
 	}
@@ -87,8 +98,9 @@ func Build(ctx context.Context, g *planner.Graph, o Options) (_ *Result, err err
 		slots:     make(chan struct{}, o.Slots),
 		nodes:     make([]node, len(g.Steps)),
 		publisher: newPublisher(o, cancel),
-		events:    newEventQueue(o.Events),
+		events:    &reporter{steps: Steps(g), sink: o.Events},
 	}
+	b.events.plan(g)
 	for i := range b.nodes {
 		b.nodes[i].known = make(chan struct{})
 	}
@@ -104,12 +116,15 @@ func Build(ctx context.Context, g *planner.Graph, o Options) (_ *Result, err err
 	if unkept := b.publisher.close(); unkept != nil && !errors.Is(err, unkept) {
 		err = errors.Join(err, unkept)
 	}
-	b.warn(b.publisher.unremembered)
-	b.events.close()
+	b.events.warn(b.publisher.unremembered)
 	if err != nil {
 		return nil, err
 	}
-	return b.result(g), nil
+	results := make([]*Result, len(graphs))
+	for i, g := range graphs {
+		results[i] = b.result(g)
+	}
+	return results, nil
 }
 
 // admit refuses a graph that asks for more than the caller grants, before anything is done.
@@ -132,7 +147,7 @@ type build struct {
 	slots     chan struct{} // holds a token for each step at work
 	nodes     []node        // by Step.Index
 	publisher *publisher
-	events    *eventQueue
+	events    *reporter
 }
 
 // A node is what is known of a step. The step's goroutine writes it and then closes known; others read it after.
@@ -141,12 +156,6 @@ type node struct {
 	layers   []image.Layer
 	created  time.Time
 	answered bool // by the cache
-}
-
-func (b *build) warn(err error) {
-	if err != nil {
-		b.events.send(Event{Kind: Warning, Text: err.Error()})
-	}
 }
 
 // step waits for what s needs and makes it known.
@@ -173,7 +182,11 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 		if ctx.Err() != nil {
 			return ctx.Err() // the build ended before the step; what the step says of that is noise
 		}
-		b.events.send(Event{Kind: Failed, Step: s, Err: err})
+		failed := event.Event{Kind: event.Failed, Error: err.Error()}
+		if failure, ok := errors.AsType[*StepError](err); ok {
+			failed.Text = string(failure.Tail)
+		}
+		b.events.send(s, failed)
 		return err
 	}
 	n.layers = b.on(s, entry.Layer)
@@ -240,11 +253,11 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 			return e, false, &StepError{Step: s, Err: err}
 		}
 		if ok {
-			b.events.send(Event{Kind: Cached, Step: s, Duration: e.Duration})
+			b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration})
 			return e, true, nil
 		}
 	}
-	b.events.send(Event{Kind: Started, Step: s})
+	b.events.send(s, event.Event{Kind: event.Started})
 	why := b.explain(s, &h)
 	e, err = b.do(ctx, s, job)
 	if err != nil {
@@ -253,7 +266,7 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 	why.files(ctx, job, e.Layer)
 	e.Name, e.Fields = s.Name, h.Fields()
 	b.publisher.add(key, e)
-	b.events.send(Event{Kind: Done, Step: s, Duration: e.Duration})
+	b.events.send(s, event.Event{Kind: event.Done, Duration: e.Duration})
 	return e, false, nil
 }
 
@@ -270,7 +283,7 @@ func (b *build) lookup(ctx context.Context, key cache.Key) (cache.Entry, bool, e
 // do has the worker do the job.
 func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, error) {
 	start := time.Now()
-	log := &lineWriter{emit: func(line string) { b.events.send(Event{Kind: Log, Step: s, Text: line}) }}
+	log := &lineWriter{emit: func(line string) { b.events.send(s, event.Event{Kind: event.Log, Text: line}) }}
 	err := b.fetch(ctx, job)
 	var layer image.Layer
 	if err == nil {

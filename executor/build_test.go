@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
@@ -282,7 +283,7 @@ func TestBuildCancelled(t *testing.T) {
 	published := 0
 	o.Publish = func(ctx context.Context) error { published++; return ctx.Err() }
 	var failed bool
-	o.Events = func(e Event) { failed = failed || e.Kind == Failed }
+	o.Events = func(e event.Event) { failed = failed || e.Kind == event.Failed }
 	if _, err := Build(ctx, new(graphMaker).chain("a", "b", "c"), o); !errors.Is(err, reason) {
 		t.Errorf("error = %v, want %v", err, reason)
 	}
@@ -352,8 +353,8 @@ func TestBuildExplains(t *testing.T) {
 	o := testOptions(t, w)
 	o.Explain = true
 	var said []string
-	o.Events = func(e Event) {
-		if e.Kind == Explain {
+	o.Events = func(e event.Event) {
+		if e.Kind == event.Explain {
 			said = append(said, e.Step.Name+": "+e.Text)
 		}
 	}
@@ -375,7 +376,7 @@ func BenchmarkBuildFromCache(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	o := Options{Worker: &fakeWorker{}, Cache: store, Publish: func(context.Context) error { return nil }, Events: func(Event) {}}
+	o := Options{Worker: &fakeWorker{}, Cache: store, Publish: func(context.Context) error { return nil }, Events: func(event.Event) {}}
 	var names []string
 	for i := range 12 {
 		names = append(names, fmt.Sprint("step", i))

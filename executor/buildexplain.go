@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 )
@@ -51,7 +52,7 @@ func (b *build) explain(s *planner.Step, h *cache.Hash) *explanation {
 }
 
 func (w *explanation) say(sentence string) {
-	w.build.events.send(Event{Kind: Explain, Step: w.step, Text: sentence})
+	w.build.events.send(w.step, event.Event{Kind: event.Explain, Text: sentence})
 }
 
 // files says which files a copy changed against the earlier layer, if that is still here.

@@ -5,69 +5,61 @@ import (
 	"sync"
 	"time"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/planner"
 )
 
-// An EventKind says what an [Event] is about.
-type EventKind string
-
-// What can happen to a step. Each begins with Cached or Started; Started ends with Done or Failed, unless the build is
-// cancelled.
-const (
-	Cached  EventKind = "cached"  // Duration is what the step took when it was done
-	Started EventKind = "started" //
-	Explain EventKind = "explain" // Text is a sentence: why the step is not reused
-	Log     EventKind = "log"     // Text is a line that the step's command printed, without its end
-	Done    EventKind = "done"    // Duration is what the step took
-	Failed  EventKind = "failed"  // Err is a *StepError
-	Warning EventKind = "warning" // Text is a sentence; Step may be nil
-)
-
-// An Event tells people what a build does.
-type Event struct {
-	Kind     EventKind
-	Step     *planner.Step
-	Text     string
-	Duration time.Duration
-	Err      error
-}
-
-// eventBacklog is how many events may wait for a slow reader before steps wait too: enough that no one notices, few
-// enough that a command printing without end does not fill the memory.
-const eventBacklog = 1024
-
-// An eventQueue hands events to one function, one at a time and in order.
-type eventQueue struct {
-	events chan Event
-	done   chan struct{}
-}
-
-// newEventQueue starts handing events to show, which may be nil.
-func newEventQueue(show func(Event)) *eventQueue {
-	if show == nil {
-		return &eventQueue{}
-	}
-	q := &eventQueue{events: make(chan Event, eventBacklog), done: make(chan struct{})}
-	go func() {
-		defer close(q.done)
-		for e := range q.events {
-			show(e)
+// Steps are the steps of a graph as events name them, by Step.Index. Graphs that were joined have the same.
+func Steps(g *planner.Graph) []*event.Step {
+	type place struct{ stage, platform, target string }
+	of := func(s *planner.Step) place { return place{s.Stage, s.Platform, s.Target} }
+	steps, count := make([]*event.Step, len(g.Steps)), map[place]int{}
+	for i, s := range g.Steps {
+		steps[i] = &event.Step{Number: i + 1, Name: s.Name, Stage: s.Stage, Index: 1, Platform: s.Platform, Target: s.Target}
+		if s.On != nil && s.On.Stage == s.Stage { // also if that is shared with another platform, and names it
+			steps[i].Index = steps[s.On.Index].Index + 1
 		}
-	}()
-	return q
+		count[of(s)] = max(count[of(s)], steps[i].Index)
+	}
+	for i, s := range g.Steps {
+		steps[i].Count = count[of(s)]
+	}
+	return steps
 }
 
-func (q *eventQueue) send(e Event) {
-	if q.events != nil {
-		q.events <- e
+// A reporter sends events of steps, one at a time.
+type reporter struct {
+	steps []*event.Step // by Step.Index
+
+	mu   sync.Mutex // held while sink is called
+	sink event.Sink
+}
+
+// send sends an event, of a step unless s is nil.
+func (r *reporter) send(s *planner.Step, e event.Event) {
+	if r.sink == nil {
+		return
+	}
+	if s != nil {
+		e.Step = r.steps[s.Index]
+	}
+	e.Time = time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sink(e)
+}
+
+// plan sends which steps there are.
+func (r *reporter) plan(g *planner.Graph) {
+	for _, s := range g.Steps {
+		r.send(s, event.Event{Kind: event.Planned, Source: event.Source{File: s.Span.File, Line: s.Span.Start}})
 	}
 }
 
-// close waits until everything sent has been shown. Nothing may be sent after it.
-func (q *eventQueue) close() {
-	if q.events != nil {
-		close(q.events)
-		<-q.done
+// warn sends an error that does not end the build.
+func (r *reporter) warn(err error) {
+	if err != nil {
+		r.send(nil, event.Event{Kind: event.Warning, Text: err.Error()})
 	}
 }
 
@@ -77,7 +69,7 @@ const (
 	tailBytes = 16 << 10 // and how long they may be together
 )
 
-// A lineWriter turns what a command prints into Log events. A carriage return ends a line too, so that progress bars show
+// A lineWriter turns what a command prints into events. A carriage return ends a line too, so that progress bars show
 // as they move; with a line feed after it it ends one line, not two. Safe for concurrent use.
 type lineWriter struct {
 	emit func(line string)

@@ -1,10 +1,12 @@
 package executor
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/forge-build/forge/planner"
 )
 
 func TestLineWriter(t *testing.T) {
@@ -43,19 +45,22 @@ func TestLineWriter(t *testing.T) {
 	}
 }
 
-func TestEventsComeOneByOneAndInOrder(t *testing.T) {
+func TestSteps(t *testing.T) {
+	var maker graphMaker
+	add := func(on *planner.Step, stage, platform, target string) *planner.Step {
+		s := maker.run("x", on)
+		s.Stage, s.Platform, s.Target = stage, platform, target
+		return s
+	}
+	shared := add(nil, "b", "amd64", "")
+	add(add(shared, "b", "amd64", ""), "0", "amd64", "")
+	last := add(add(shared, "b", "amd64", "arm64"), "b", "amd64", "arm64")
 	var got []string
-	q := newEventQueue(func(e Event) { got = append(got, e.Text) }) // the race detector sees two at once
-	var want []string
-	for range 3 * eventBacklog {
-		want = append(want, time.Duration(len(want)).String())
-		q.send(Event{Text: want[len(want)-1]})
+	for _, s := range Steps(maker.graph(last)) {
+		got = append(got, fmt.Sprintf("#%d %s %d/%d %s%s", s.Number, s.Stage, s.Index, s.Count, s.Platform, s.Target))
 	}
-	q.close()
+	want := []string{"#1 b 1/2 amd64", "#2 b 2/2 amd64", "#3 0 1/1 amd64", "#4 b 2/3 amd64arm64", "#5 b 3/3 amd64arm64"}
 	if !slices.Equal(got, want) {
-		t.Errorf("got %d events, want %d in order", len(got), len(want))
+		t.Errorf("steps are %q, want %q", got, want)
 	}
-	quiet := newEventQueue(nil)
-	quiet.send(Event{})
-	quiet.close()
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
@@ -128,8 +129,8 @@ func (h *home) options() Options {
 	return Options{
 		Worker: h.worker, Cache: h.cache, Publish: h.layout.Publish, Epoch: h.worker.Epoch,
 		Have: func(ctx context.Context, l image.Layer) (bool, error) { return h.layout.Exists(ctx, l.Blob) },
-		Events: func(e Event) {
-			if e.Kind == Log {
+		Events: func(e event.Event) {
+			if e.Kind == event.Log {
 				h.mu.Lock()
 				defer h.mu.Unlock()
 				h.log = append(h.log, e.Text)

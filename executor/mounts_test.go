@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -216,7 +217,7 @@ func TestCacheSurvivesPrune(t *testing.T) {
 	g, on := h.on()
 	s := g.add(sh("echo ready; sleep 0.3; touch /c/x", cache), on)
 	o := h.options()
-	o.Events = func(e Event) {
+	o.Events = func(e event.Event) {
 		if e.Text != "ready" {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -158,7 +159,7 @@ func TestRunCancelled(t *testing.T) {
 	h := newRunHome(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	o := h.options()
-	o.Events = func(e Event) {
+	o.Events = func(e event.Event) {
 		if e.Text == "ready" {
 			cancel()
 		}

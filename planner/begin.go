@@ -86,8 +86,8 @@ func (p *planner) beginWithImage(s *stage) {
 	if len(s.image.Layers()) == 0 {
 		return // the empty file system
 	}
-	s.fs.step = p.steps.add(Step{
-		Op: &Base{Ref: ref, Image: s.image}, Name: "FROM " + ref, Stage: s.label, Span: s.decl.Span,
+	s.fs.step = p.addStep(s, Step{
+		Op: &Base{Ref: ref, Image: s.image}, Name: "FROM " + ref, Span: s.decl.Span,
 	})
 }
 
@@ -113,13 +113,13 @@ func layerHistory(history []ocispec.History, n int) []ocispec.History {
 // copyContext begins a stage with a context's files, which is a layer.
 func (p *planner) copyContext(s *stage) {
 	name := s.fs.context.name
-	s.fs = tree{step: p.steps.add(Step{
+	s.fs = tree{step: p.addStep(s, Step{
 		Op: &Copy{
 			From:    Input{Read: -1, Context: name},
 			Sources: []Source{{Path: "/"}},
 			Dest:    "/",
 		},
-		Name: "FROM " + name, Stage: s.label, Span: s.decl.Span,
+		Name: "FROM " + name, Span: s.decl.Span,
 	})}
 	s.config.History = append(s.config.History, ocispec.History{CreatedBy: "local source for " + name, Comment: layerComment})
 }
@@ -139,8 +139,8 @@ func (p *planner) read(reads *[]*Step, s *stage) Input {
 	}
 	step := s.fs.step
 	if step == nil { // an image without layers, so that whoever reads it meets nothing new
-		step = p.steps.add(Step{
-			Op: &Base{Ref: scratch, Image: &image.Image{}}, Name: "FROM scratch", Stage: s.label, Span: s.decl.Span,
+		step = p.addStep(s, Step{
+			Op: &Base{Ref: scratch, Image: &image.Image{}}, Name: "FROM scratch", Span: s.decl.Span,
 		})
 	}
 	i := slices.Index(*reads, step)

@@ -40,8 +40,11 @@ type Step struct {
 	Reads   []*Step // file systems to read from: COPY --from, RUN --mount=from
 	Name    string  // for people: "RUN make install"
 	Stage   string  // for people: the name or the number of the stage it was first met in
-	Span    parser.Span
-	NoCache bool // do it even if it is in the cache (--no-cache-filter)
+	NoCache bool    // do it even if it is in the cache (--no-cache-filter)
+
+	Platform string // for people: os/arch[/variant] of that stage
+	Target   string // for people: the platform of the image, if the stage has another
+	Span     parser.Span
 }
 
 // An Op is what a step does.

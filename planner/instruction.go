@@ -162,9 +162,8 @@ func (w *walker) remember(createdBy string) {
 
 // do adds a step, on top of what the stage has, and its history.
 func (w *walker) do(op Op, reads []*Step, name, createdBy string) {
-	w.fs.step = w.steps.add(Step{
-		Op: op, On: w.fs.step, Reads: reads,
-		Name: name, Stage: w.stage.label, Span: w.at, NoCache: w.noCache,
+	w.fs.step = w.addStep(w.stage, Step{
+		Op: op, On: w.fs.step, Reads: reads, Name: name, Span: w.at, NoCache: w.noCache,
 	})
 	w.config.History = append(w.config.History, ocispec.History{CreatedBy: createdBy, Comment: historyComment})
 	w.said += len(name) + len(createdBy)

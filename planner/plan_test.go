@@ -289,3 +289,28 @@ func TestCheckReturnsBoth(t *testing.T) {
 		t.Errorf("warnings %v, error %v: want both", warnings, err)
 	}
 }
+
+func TestJoinGraphs(t *testing.T) {
+	file := parse(t, "FROM --platform=$BUILDPLATFORM scratch AS b\nCOPY a /\nFROM scratch\nARG TARGETARCH\nCOPY --from=b a /$TARGETARCH")
+	var graphs []*Graph
+	for _, arch := range []string{"amd64", "arm64"} {
+		g, err := Plan(t.Context(), file, Options{Platform: ocispec.Platform{OS: "linux", Architecture: arch}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		graphs = append(graphs, g)
+	}
+	joined := Join(graphs)
+	a, b := joined[0], joined[1]
+	if len(a.Steps) != 3 || len(b.Steps) != 3 || a.Result != a.Steps[1] || b.Result != b.Steps[2] || a.Result.Reads[0] != b.Result.Reads[0] {
+		t.Errorf("joined graphs have %d and %d steps, results %d and %d", len(a.Steps), len(b.Steps), a.Result.Index, b.Result.Index)
+	}
+	for i, s := range b.Steps {
+		if s.Index != i {
+			t.Errorf("step %d has index %d", i, s.Index)
+		}
+	}
+	if len(graphs[1].Steps) != 2 || graphs[1].Result.Index != 1 {
+		t.Error("Join writes to the graphs that it joins")
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"reflect"
+
+	"github.com/containerd/platforms"
 )
 
 // steps makes steps and gives the same one for the same operation on the same inputs.
@@ -11,6 +13,49 @@ type steps struct {
 	all   []*Step
 	known map[string]*Step
 	buf   []byte
+}
+
+// addStep adds a step of a stage.
+func (p *planner) addStep(of *stage, s Step) *Step {
+	s.Stage = of.label
+	s.Platform = platforms.Format(platforms.Normalize(*of.platform))
+	if target := platforms.Format(platforms.Normalize(p.target)); target != s.Platform {
+		s.Target = target
+	}
+	return p.steps.add(s)
+}
+
+// Join makes the graphs of one build, one for each platform, share their steps: each graph that it returns has all steps of
+// all graphs, and what two have in common once. It writes to none of those given.
+func Join(graphs []*Graph) []*Graph {
+	if len(graphs) < 2 {
+		return graphs
+	}
+	var all steps
+	joined := make([]*Graph, len(graphs))
+	for i, g := range graphs {
+		same := make([]*Step, len(g.Steps)) // by the index in g
+		for at, s := range g.Steps {
+			one := *s
+			if one.On != nil {
+				one.On = same[one.On.Index]
+			}
+			one.Reads = make([]*Step, len(s.Reads))
+			for r, read := range s.Reads {
+				one.Reads[r] = same[read.Index]
+			}
+			same[at] = all.add(one)
+		}
+		j := *g
+		if j.Result != nil {
+			j.Result = same[j.Result.Index]
+		}
+		joined[i] = &j
+	}
+	for _, j := range joined {
+		j.Steps = all.all
+	}
+	return joined
 }
 
 // add returns the step that does what s does, s itself if there was none. A stage that must not be taken from the cache

@@ -6,21 +6,23 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 )
 
 // Options say how registries are spoken to. The zero value is right for people.
 type Options struct {
-	Config     *Config         // nil is what the environment and the usual files say, read when first needed
-	Credential *Credential     // of the registry that is connected to first, instead of the configured one; of no other
-	Insecure   bool            // allow http, and TLS without verification
-	UserAgent  string          // "" is forge
-	Limits     web.Limits      // zero fields have the defaults
-	Retrying   func(err error) // told, by any goroutine, of what went wrong before each new try; may be nil
+	Config     *Config     // nil is what the environment and the usual files say, read when first needed
+	Credential *Credential // of the registry that is connected to first, instead of the configured one; of no other
+	Insecure   bool        // allow http, and TLS without verification
+	UserAgent  string      // "" is forge
+	Limits     web.Limits  // zero fields have the defaults
+	Events     event.Sink  // takes a note of what went wrong before each new try, from any goroutine; may be nil
 }
 
 // A Client holds what repositories share: connections, tokens, configuration. Safe for concurrent use.
@@ -85,6 +87,11 @@ func (c *Client) Connect(ref image.Reference) (*Repository, error) {
 	return r, nil
 }
 
+// noteRetry sends what went wrong before a new try.
+func (c *Client) noteRetry(err error) {
+	c.opts.Events.Send(event.Event{Time: time.Now(), Kind: event.Note, Text: "trying again: " + err.Error()})
+}
+
 // origin returns what is known of the registry at p, of which there is one for all repositories.
 func (c *Client) origin(conf *Config, p place) (*origin, error) {
 	c.mu.Lock()
@@ -99,7 +106,7 @@ func (c *Client) origin(conf *Config, p place) (*origin, error) {
 		limits.Tries, limits.GiveUp = min(limits.Tries, 2), limits.GiveUp/4
 	}
 	o := &origin{
-		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, retrying: c.opts.Retrying, conf: conf,
+		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, retrying: c.noteRetry, conf: conf,
 	}
 	o.auth = newAuthorizer(o, c.given(p))
 	if !insecure && !web.IsLoopbackName(o.host) {

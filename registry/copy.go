@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
 )
@@ -24,7 +25,7 @@ type CopyOptions struct {
 	Name        image.Reference    // the name that the copy gets, if the destination is a Tagger
 	Partial     *Partial           // where downloads wait to be whole; nil keeps nothing of them
 	Concurrency int                // blobs on their way at once; 0 is 3
-	Progress    func(Event)        // called by one goroutine at a time; may be nil
+	Events      event.Sink         // takes the events of blobs, one at a time; may be nil
 }
 
 // headsAtOnce is how many blobs a registry is asked about at once.
@@ -81,7 +82,7 @@ func newCopier(dst Pusher, src Fetcher, opts CopyOptions) *copier {
 	}
 	return &copier{
 		dst: dst, src: src, opts: opts, slots: make(chan struct{}, opts.Concurrency),
-		rep: &reporter{f: opts.Progress}, seen: map[digest.Digest]bool{},
+		rep: &reporter{events: opts.Events}, seen: map[digest.Digest]bool{},
 	}
 }
 
@@ -130,7 +131,7 @@ func (c *copier) copyManifests(ctx context.Context, root ocispec.Descriptor) err
 		if err != nil {
 			return fmt.Errorf("%s: %w", image.Noun(m.d.MediaType), err)
 		}
-		c.rep.tell(m.d, Done, m.d.Size)
+		c.rep.report(m.d, event.Copied, m.d.Size)
 	}
 	return nil
 }
@@ -214,7 +215,7 @@ func (c *copier) missing(ctx context.Context) ([]blobCopy, error) {
 		if err := c.opts.Partial.tidy(b.d.Digest); err != nil {
 			return nil, err
 		}
-		c.rep.tell(b.d, Exists, b.d.Size)
+		c.rep.report(b.d, event.Exists, b.d.Size)
 	}
 	return missing, nil
 }
@@ -222,17 +223,17 @@ func (c *copier) missing(ctx context.Context) ([]blobCopy, error) {
 // copyBlob copies one blob that the destination does not have, from its beginning.
 func (c *copier) copyBlob(ctx context.Context, b blobCopy) error {
 	m := &meter{rep: c.rep, d: b.d}
-	c.rep.tell(b.d, Copying, 0)
+	c.rep.report(b.d, event.Copying, 0)
 	if repo, ok := c.dst.(*Repository); ok {
 		mounted, err := repo.upload(ctx, b.d, metered(sourceOf(c.src, b.d), m), mountFrom(repo, c.src))
 		if err != nil {
 			return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 		}
 		if mounted {
-			c.rep.tell(b.d, Mounted, b.d.Size)
+			c.rep.report(b.d, event.Mounted, b.d.Size)
 			return nil
 		}
-		c.rep.tell(b.d, Done, b.d.Size)
+		c.rep.report(b.d, event.Copied, b.d.Size)
 		return nil
 	}
 	if b.raw != nil {
@@ -246,7 +247,7 @@ func (c *copier) copyBlob(ctx context.Context, b blobCopy) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
-	c.rep.tell(b.d, Done, b.d.Size)
+	c.rep.report(b.d, event.Copied, b.d.Size)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -22,15 +23,15 @@ func TestCopyBothWays(t *testing.T) {
 	src, d := put(t, ref, 1, 1000, 300_000, 0)
 
 	var mu sync.Mutex
-	last := map[digest.Digest]registry.Event{}
+	last := map[string]event.Event{}
 	repo := connect(t, ref, registry.Options{})
-	dst, err := pull(t.Context(), repo, registry.CopyOptions{Progress: func(e registry.Event) {
+	dst, err := pull(t.Context(), repo, registry.CopyOptions{Events: func(e event.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		if e.Total >= 0 && e.Current > e.Total {
+		if e.Total >= 0 && e.Bytes > e.Total {
 			t.Errorf("event %+v: more than there is", e)
 		}
-		last[e.Digest] = e
+		last[e.Blob.Digest] = e
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +43,7 @@ func TestCopyBothWays(t *testing.T) {
 		t.Errorf("name stands for %s, %v; want %s", got.Digest, err, d.Digest)
 	}
 	for dgst, e := range last {
-		if e.State != registry.Done || e.Current != e.Total {
+		if e.Blob.State != event.Copied || e.Bytes != e.Total {
 			t.Errorf("last event of %s is %+v, want done in full", dgst, e)
 		}
 	}
@@ -71,8 +72,8 @@ func TestCopySendsOnlyWhatIsMissing(t *testing.T) {
 	from := connect(t, r.Ref(t, "a:1"), registry.Options{})
 	to := connect(t, r.Ref(t, "b/c:1"), registry.Options{})
 	mounted := 0
-	_, err := registry.Copy(t.Context(), to, from, d, registry.CopyOptions{Name: to.Reference(), Progress: func(e registry.Event) {
-		if e.State == registry.Mounted {
+	_, err := registry.Copy(t.Context(), to, from, d, registry.CopyOptions{Name: to.Reference(), Events: func(e event.Event) {
+		if e.Blob.State == event.Mounted {
 			mounted++
 		}
 	}})

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
 )
@@ -91,7 +92,7 @@ func (c *copier) downloadClaimed(ctx context.Context, b blobCopy, cl *claim) (er
 	}
 	if have {
 		drop = true
-		c.rep.tell(b.d, Exists, b.d.Size)
+		c.rep.report(b.d, event.Exists, b.d.Size)
 		return nil
 	}
 	if err := c.downloadOne(ctx, b, cl); err != nil {
@@ -108,7 +109,7 @@ func (c *copier) downloadClaimed(ctx context.Context, b blobCopy, cl *claim) (er
 		return err
 	}
 	drop = true
-	c.rep.tell(b.d, Done, b.d.Size)
+	c.rep.report(b.d, event.Copied, b.d.Size)
 	return nil
 }
 
@@ -128,7 +129,7 @@ func (c *copier) downloadOne(ctx context.Context, b blobCopy, cl *claim) error {
 }
 
 func (c *copier) downloadOnce(ctx context.Context, b blobCopy, cl *claim) error {
-	c.rep.tell(b.d, Copying, 0)
+	c.rep.report(b.d, event.Copying, 0)
 	dl := startDownload(ctx, rangesOf(c.src), b.d, cl, &meter{rep: c.rep, d: b.d})
 	err := c.store(ctx, b, dl)
 	return errors.Join(err, dl.Close())

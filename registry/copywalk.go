@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 )
 
@@ -125,7 +126,7 @@ func (c *copier) note(b blobCopy) {
 	}
 	c.seen[b.d.Digest] = true
 	c.blobs = append(c.blobs, b)
-	c.rep.tell(b.d, Waiting, 0)
+	c.rep.report(b.d, event.Waiting, 0)
 }
 
 // readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.

@@ -5,47 +5,34 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/event"
 )
-
-// A State is how far a blob or manifest has come.
-type State string
-
-// States, in the order in which they come. Exists, Mounted and Done are the last of one blob.
-const (
-	Waiting State = "waiting" // for its turn, or for another process that copies it
-	Copying State = "copying"
-	Exists  State = "exists" // it was there before
-	Mounted State = "mounted"
-	Done    State = "done"
-)
-
-// An Event tells how one blob or manifest fares.
-type Event struct {
-	Digest    digest.Digest // of a layer that is compressed on its way, the diffID: its digest is not known yet
-	MediaType string
-	State     State
-	Current   int64 // bytes
-	Total     int64 // bytes; -1 if not known
-}
 
 // pause is the least time between two events about the progress of one blob.
 const pause = 50 * time.Millisecond
 
-// A reporter passes events on, one at a time.
+// A reporter sends how blobs fare, one event at a time.
 type reporter struct {
-	mu sync.Mutex // held while f is called
-	f  func(Event)
+	mu     sync.Mutex // held while events is called
+	events event.Sink
 }
 
-func (r *reporter) tell(d ocispec.Descriptor, s State, current int64) {
-	if r == nil || r.f == nil {
+// wanted reports whether anybody takes the events.
+func (r *reporter) wanted() bool { return r != nil && r.events != nil }
+
+// report sends that copied bytes of a blob have been copied.
+func (r *reporter) report(d ocispec.Descriptor, s event.State, copied int64) {
+	if !r.wanted() {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.f(Event{Digest: d.Digest, MediaType: d.MediaType, State: s, Current: current, Total: d.Size})
+	r.events.Send(event.Event{
+		Time: time.Now(), Kind: event.Blob, Bytes: copied, Total: d.Size,
+		Blob: &event.BlobInfo{Digest: d.Digest.String(), MediaType: d.MediaType, State: s},
+	})
 }
 
 // A meter counts what is copied of one blob. One goroutine at a time uses it.
@@ -58,12 +45,12 @@ type meter struct {
 
 func (m *meter) add(n int) {
 	m.n += int64(n)
-	if m.rep == nil || m.rep.f == nil {
+	if !m.rep.wanted() {
 		return
 	}
 	if now := time.Now(); now.Sub(m.last) >= pause {
 		m.last = now
-		m.rep.tell(m.d, Copying, m.n)
+		m.rep.report(m.d, event.Copying, m.n)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/internal/web"
@@ -23,7 +24,7 @@ type PushOptions struct {
 	Recompress  bool               // compress layers anew that have another form than that
 	Platforms   []ocispec.Platform // which images of an index; none is all that are here
 	Concurrency int                // blobs on their way at once; 0 is 3
-	Progress    func(Event)        // called by one goroutine at a time; may be nil
+	Events      event.Sink         // takes the events of blobs, one at a time; may be nil
 }
 
 // Push sends an image, or an index with those of its images that are here, to the repository and names it ref, which is a
@@ -112,7 +113,7 @@ func PushImage(
 	}
 	p := &pusher{
 		repo: repo, src: src, img: img, opts: opts, slots: make(chan struct{}, opts.Concurrency),
-		rep: &reporter{f: opts.Progress}, there: map[digest.Digest]bool{}, makers: make(chan struct{}, makersFor(opts.Compression)),
+		rep: &reporter{events: opts.Events}, there: map[digest.Digest]bool{}, makers: make(chan struct{}, makersFor(opts.Compression)),
 	}
 	if err := p.lookAtName(ctx, ref); err != nil {
 		return img.Descriptor, err
@@ -190,7 +191,7 @@ func (p *pusher) push(ctx context.Context, ref image.Reference) (ocispec.Descrip
 	if err := p.repo.putManifest(ctx, d, raw, tagOr(ref, d)); err != nil {
 		return d, err
 	}
-	p.rep.tell(d, Done, d.Size)
+	p.rep.report(d, event.Copied, d.Size)
 	return d, nil
 }
 

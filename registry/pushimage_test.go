@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
@@ -63,9 +64,9 @@ func TestPushCompresses(t *testing.T) {
 			l := openLayout(t, t.TempDir())
 			img := local(t, l, registrytest.Tar(t, "a", 1, 700_000), registrytest.Tar(t, "b", 2, 10))
 			ref := registrytest.Ref(t, host+"/app:"+algorithm)
-			events := map[digest.Digest]registry.Event{}
+			events := map[string]event.Event{}
 			d := push(t, l, img, ref, registry.PushOptions{
-				Compression: compression(t, algorithm), Progress: func(e registry.Event) { events[e.Digest] = e },
+				Compression: compression(t, algorithm), Events: func(e event.Event) { events[e.Blob.Digest] = e },
 			})
 			remote, err := registry.InspectRemote(t.Context(), connect(t, ref, registry.Options{}), ref, &amd64)
 			if err != nil {
@@ -80,7 +81,7 @@ func TestPushCompresses(t *testing.T) {
 				}
 			}
 			for id, e := range events {
-				if e.State != registry.Done {
+				if e.Blob.State != event.Copied {
 					t.Errorf("%s: last event of %s is %+v", algorithm, id, e)
 				}
 			}
@@ -206,8 +207,8 @@ func TestPushKeepsWhatWasPulled(t *testing.T) {
 	}
 	r.Reset()
 	mounted := 0
-	got := push(t, l, img, r.Ref(t, "my/app:1"), registry.PushOptions{Progress: func(e registry.Event) {
-		if e.State == registry.Mounted {
+	got := push(t, l, img, r.Ref(t, "my/app:1"), registry.PushOptions{Events: func(e event.Event) {
+		if e.Blob.State == event.Mounted {
 			mounted++
 		}
 	}})

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 )
 
@@ -37,7 +38,7 @@ func (p *pusher) layer(ctx context.Context, l image.Layer) (ocispec.Descriptor, 
 	}
 	defer p.give()
 	shown := ocispec.Descriptor{MediaType: l.Blob.MediaType, Digest: l.DiffID, Size: -1}
-	p.rep.tell(shown, Copying, 0)
+	p.rep.report(shown, event.Copying, 0)
 	m := &meter{rep: p.rep, d: shown}
 	form, err := p.repo.stream(ctx, l.DiffID.String(), func(ctx context.Context, w io.Writer) (ocispec.Descriptor, error) {
 		defer made()
@@ -47,7 +48,7 @@ func (p *pusher) layer(ctx context.Context, l image.Layer) (ocispec.Descriptor, 
 		return form, err
 	}
 	shown.Size = form.Size
-	p.rep.tell(shown, Done, form.Size)
+	p.rep.report(shown, event.Copied, form.Size)
 	return form, nil
 }
 
@@ -71,7 +72,7 @@ func (p *pusher) toCompress(l image.Layer) bool {
 // known sends a layer's form whose digest is known, unless it is there.
 func (p *pusher) known(ctx context.Context, l image.Layer, d ocispec.Descriptor) error {
 	if p.there[d.Digest] {
-		p.rep.tell(d, Exists, d.Size)
+		p.rep.report(d, event.Exists, d.Size)
 		return nil
 	}
 	have, err := p.repo.Exists(ctx, d)
@@ -79,23 +80,23 @@ func (p *pusher) known(ctx context.Context, l image.Layer, d ocispec.Descriptor)
 		return err
 	}
 	if have {
-		p.rep.tell(d, Exists, d.Size)
+		p.rep.report(d, event.Exists, d.Size)
 		return nil
 	}
 	if err := p.take(ctx); err != nil {
 		return err
 	}
 	defer p.give()
-	p.rep.tell(d, Copying, 0)
+	p.rep.report(d, event.Copying, 0)
 	mounted, err := p.repo.upload(ctx, d, metered(p.open(l, d), &meter{rep: p.rep, d: d}), p.mountFrom(ctx, l))
 	if err != nil {
 		return err
 	}
 	if mounted {
-		p.rep.tell(d, Mounted, d.Size)
+		p.rep.report(d, event.Mounted, d.Size)
 		return nil
 	}
-	p.rep.tell(d, Done, d.Size)
+	p.rep.report(d, event.Copied, d.Size)
 	return nil
 }
 

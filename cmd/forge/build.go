@@ -4,14 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
-	"github.com/forge-build/forge/parser"
-	"github.com/forge-build/forge/planner"
-	"github.com/forge-build/forge/registry"
 )
 
 // buildCmd holds docker's flags under docker's names; flags that mean nothing here are in ignoredBuildFlags.
@@ -139,22 +135,13 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 		_, _ = fmt.Fprintln(s.err, "forge: warning:", w)
 	}
 	show := c.progress(s)
-	var lint []string
-	o.Planned = func(g *planner.Graph) {
-		show.Plan(g)
-		lint = appendLint(lint, g.Warnings)
-	}
 	o.Events = show.Event
-	o.Remote.Progress = noteLayers(show.Note)
-	o.Remote.Retrying = func(err error) { show.Note("trying again: " + err.Error()) }
 	r, err := h.Build(s.ctx, o)
 	if err != nil {
 		show.Close()
-		c.tellLint(s, show, lint)
 		return err
 	}
 	show.Close(outcome(r)...)
-	c.tellLint(s, show, lint)
 	if c.Quiet || c.Progress == "quiet" {
 		_, _ = fmt.Fprintln(s.out, r.ID())
 	}
@@ -169,51 +156,6 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 	return nil
 }
 
-// appendLint adds a line a warning. What another platform's graph has said already is not said again.
-func appendLint(lines []string, warnings []parser.Warning) []string {
-	for _, w := range warnings {
-		line := fmt.Sprintf(" - %s: %s (line %d)", w.Rule, ui.Lines(w.Detail), w.Span.Start)
-		if !slices.Contains(lines, line) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-// tellLint shows what lint rules found, after all else and in whole lines: people look at the end.
-func (c *buildCmd) tellLint(s *session, show ui.Build, lines []string) {
-	tell := func(text string) { _, _ = fmt.Fprintln(s.err, text) }
-	switch {
-	case len(lines) == 0 || c.Quiet || c.Progress == "quiet":
-		return
-	case c.Progress == "rawjson":
-		tell = show.Note
-	}
-	if len(lines) == 1 {
-		tell("1 warning found:")
-	} else {
-		tell(fmt.Sprintf("%d warnings found:", len(lines)))
-	}
-	for _, line := range lines {
-		tell(line)
-	}
-}
-
-// noteLayers tells of each layer that is pulled or pushed when it begins and when it is there.
-func noteLayers(note func(string)) func(registry.Event) {
-	return func(e registry.Event) {
-		begins := e.State == registry.Copying && e.Current == 0
-		if !strings.Contains(e.MediaType, "layer") || !begins && e.State != registry.Done {
-			return
-		}
-		text := fmt.Sprintf("layer %s: %s", shortID(e.Digest.String()), e.State)
-		if e.Total > 0 {
-			text += " " + size(e.Total)
-		}
-		note(text)
-	}
-}
-
 // outcome is what a build made, in words.
 func outcome(r *forge.BuildResult) []string {
 	lines := []string{"image " + r.ID().String()}
@@ -223,10 +165,10 @@ func outcome(r *forge.BuildResult) []string {
 	return lines
 }
 
-func (c *buildCmd) progress(s *session) ui.Build {
+func (c *buildCmd) progress(s *session) ui.Display {
 	how := c.Progress
 	if c.Quiet {
 		how = "quiet"
 	}
-	return ui.NewBuild(how, s.err)
+	return ui.New(how, s.err)
 }

@@ -88,7 +88,7 @@ func (c *buildCmd) plan(s *session, h *forge.Home, o forge.BuildOptions) error {
 // verify builds twice from nothing and compares.
 func (c *buildCmd) verify(s *session, h *forge.Home, o forge.BuildOptions) error {
 	show := c.progress(s)
-	o.Planned, o.Events = show.Plan, show.Event
+	o.Events = show.Event
 	differences, err := h.Verify(s.ctx, o)
 	show.Close()
 	if err != nil {

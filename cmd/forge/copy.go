@@ -28,8 +28,8 @@ func (c *copyCmd) Run(s *session) error {
 		return err
 	}
 	remote, done := c.options(s, c.Quiet)
-	client := registry.NewClient(registry.Options{Insecure: remote.Insecure, Retrying: remote.Retrying})
-	d, err := registry.Transfer(s.ctx, client, dst, src, registry.CopyOptions{Platforms: platforms, Progress: remote.Progress})
+	client := registry.NewClient(registry.Options{Insecure: remote.Insecure, Events: remote.Events})
+	d, err := registry.Transfer(s.ctx, client, dst, src, registry.CopyOptions{Platforms: platforms, Events: remote.Events})
 	done()
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)

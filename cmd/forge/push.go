@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/image"
 )
@@ -30,24 +28,21 @@ func (c *pushCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
 		remote, done := c.options(s, c.Quiet)
 		o := forge.PushOptions{RemoteOptions: remote, Compression: compression, Recompress: c.ForceCompression, Platforms: platforms}
-		var pushed []string
-		note := func(ref image.Reference, d ocispec.Descriptor) {
-			if c.Quiet {
-				pushed = append(pushed, d.Digest.String())
-			} else {
-				pushed = append(pushed, fmt.Sprintf("%s: digest: %s size: %d", ref.Tag, d.Digest, d.Size))
-			}
-		}
+		var pushed []image.Named
 		if c.AllTags {
-			err = h.PushAll(s.ctx, c.Name, o, note)
+			pushed, err = h.PushAll(s.ctx, c.Name, o)
 		} else if ref, d, perr := h.Push(s.ctx, c.Name, o); perr != nil {
 			err = perr
 		} else {
-			note(ref, d)
+			pushed = []image.Named{{Reference: ref, Descriptor: d}}
 		}
 		done()
-		for _, line := range pushed {
-			_, _ = fmt.Fprintln(s.out, line)
+		for _, p := range pushed {
+			if c.Quiet {
+				_, _ = fmt.Fprintln(s.out, p.Descriptor.Digest)
+			} else {
+				_, _ = fmt.Fprintf(s.out, "%s: digest: %s size: %d\n", p.Reference.Tag, p.Descriptor.Digest, p.Descriptor.Size)
+			}
 		}
 		return err
 	})

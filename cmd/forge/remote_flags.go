@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -23,12 +22,8 @@ func (f *remoteFlags) options(s *session, quiet bool) (forge.RemoteOptions, func
 	if quiet {
 		how = "quiet"
 	}
-	show := ui.NewTransfer(how, s.err)
-	return forge.RemoteOptions{
-		Insecure: f.Insecure,
-		Progress: show.Event,
-		Retrying: func(err error) { show.Note(fmt.Sprintf("trying again: %v", err)) },
-	}, show.Close
+	show := ui.New(how, s.err)
+	return forge.RemoteOptions{Insecure: f.Insecure, Events: show.Event}, func() { show.Close() }
 }
 
 // compressionFlags say how layers are compressed on their way out.

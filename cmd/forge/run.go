@@ -71,8 +71,9 @@ func (c *runCmd) Run(s *session) error {
 	if err != nil {
 		return &usageError{usageStatus, err}
 	}
-	show := ui.NewTransfer("auto", s.err)
-	o.Remote = forge.RemoteOptions{Insecure: c.Insecure, Progress: show.Event}
+	show := ui.New("auto", s.err)
+	defer show.Close()
+	o.RemoteOptions = forge.RemoteOptions{Insecure: c.Insecure, Events: show.Event}
 	err = s.withHome(func(h *forge.Home) error {
 		restore, err := c.wire(s, &o)
 		if err != nil {
@@ -119,7 +120,6 @@ func (c *runCmd) options(s *session) (forge.RunOptions, error) {
 			Privileged: c.Privileged, CapAdd: c.CapAdd, CapDrop: c.CapDrop, ReadOnlyRoot: c.ReadOnly,
 		},
 		Limits: runtime.Limits{NanoCPUs: int64(c.CPUs * 1e9), Pids: c.PidsLimit, Ulimits: c.Ulimit},
-		Note:   func(text string) { _, _ = fmt.Fprintln(s.err, text) },
 	}
 	switch {
 	case c.Detach || c.Name != "":

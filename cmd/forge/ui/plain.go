@@ -1,61 +1,83 @@
 package ui
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"time"
 
-	"github.com/forge-build/forge/executor"
-	"github.com/forge-build/forge/planner"
+	"github.com/docker/go-units"
+
+	"github.com/forge-build/forge/event"
 )
 
 // plain prints a line for everything that happens, the way logs of CI like it.
 type plain struct {
 	w io.Writer
-	labels
-	started map[*planner.Step]time.Time
+	state
 }
-
-func (p *plain) Plan(g *planner.Graph) { p.plan(g) }
 
 func (p *plain) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.w, format, args...) }
 
-func (p *plain) Event(e executor.Event) {
-	if e.Step == nil {
-		p.Note(e.Text)
-		return
-	}
-	n := p.order[e.Step]
-	switch e.Kind {
-	case executor.Cached:
-		p.printf("#%d %s\n#%d CACHED\n", n, p.label(e.Step), n)
-	case executor.Started:
-		if p.started == nil {
-			p.started = map[*planner.Step]time.Time{}
-		}
-		p.started[e.Step] = time.Now()
-		p.printf("#%d %s\n", n, p.label(e.Step))
-	case executor.Explain:
-		p.printf("#%d why: %s\n", n, oneLine(e.Text))
-	case executor.Log:
-		p.printf("#%d %.3f %s\n", n, time.Since(p.started[e.Step]).Seconds(), e.Text)
-	case executor.Warning:
-		p.printf("#%d WARNING: %s\n", n, oneLine(e.Text))
-	case executor.Done:
-		p.printf("#%d DONE %s\n", n, seconds(e.Duration))
-	case executor.Failed:
-		p.printf("#%d ERROR: %s\n", n, Lines(e.Err.Error()))
-		if step, ok := errors.AsType[*executor.StepError](e.Err); ok {
-			p.printf("%s", failureTail(p.label(e.Step), step.Tail))
-		}
+func (p *plain) Event(e event.Event) {
+	of, b := p.apply(e)
+	switch {
+	case b != nil:
+		p.blob(e.Step, b)
+	case e.Step == nil && (e.Kind == event.Note || e.Kind == event.Warning):
+		p.printf("%s\n", oneLine(e.Text))
+	case e.Step != nil:
+		p.step(e, of)
 	}
 }
 
-func (p *plain) Note(text string) { p.printf("%s\n", oneLine(text)) }
+// step prints what happens to a step.
+func (p *plain) step(e event.Event, of *step) {
+	n, label := e.Step.Number, p.label(e.Step)
+	switch e.Kind {
+	case event.Cached:
+		p.printf("#%d %s\n#%d CACHED\n", n, label, n)
+	case event.Started:
+		p.printf("#%d %s\n", n, label)
+	case event.Explain:
+		p.printf("#%d why: %s\n", n, oneLine(e.Text))
+	case event.Log:
+		began := e.Time
+		if of != nil {
+			began = of.began
+		}
+		p.printf("#%d %.3f %s\n", n, e.Time.Sub(began).Seconds(), e.Text)
+	case event.Note:
+		p.printf("#%d %s\n", n, oneLine(e.Text))
+	case event.Warning:
+		p.printf("#%d WARNING: %s\n", n, oneLine(e.Text))
+	case event.Done:
+		p.printf("#%d DONE %s\n", n, seconds(e.Duration))
+	case event.Failed:
+		p.printf("#%d ERROR: %s\n", n, Lines(e.Error))
+		p.printf("%s", failureTail(label, e.Text))
+	}
+}
+
+// blob prints how a layer fares, once for each state. That a manifest is there already tells people that nothing is copied.
+func (p *plain) blob(of *event.Step, b *blob) {
+	is := b.Blob.State
+	first := b.shown == ""
+	if is == b.shown || is == event.Waiting || !b.isLayer() && !(first && is == event.Exists && of == nil) {
+		return
+	}
+	b.shown = is
+	if of == nil {
+		p.printf("%s: %s\n", b.name(), stateWords(is))
+		return
+	}
+	size := ""
+	if b.Total > 0 {
+		size = " " + units.HumanSizeWithPrecision(float64(b.Total), 3)
+	}
+	p.printf("#%d layer %s: %s%s\n", of.Number, b.name(), is, size)
+}
 
 func (p *plain) Close(outcome ...string) {
-	for _, line := range outcome {
+	for _, line := range append(outcome, p.lintLines()...) {
 		p.printf("%s\n", line)
 	}
 }
@@ -63,17 +85,14 @@ func (p *plain) Close(outcome ...string) {
 // quiet shows only what a failed step printed last.
 type quiet struct {
 	w io.Writer
-	labels
+	state
 }
 
-func (q *quiet) Plan(g *planner.Graph) { q.plan(g) }
-
-func (q *quiet) Event(e executor.Event) {
-	if step, ok := errors.AsType[*executor.StepError](e.Err); ok && e.Kind == executor.Failed {
-		_, _ = io.WriteString(q.w, failureTail(q.label(e.Step), step.Tail))
+func (q *quiet) Event(e event.Event) {
+	q.apply(e)
+	if e.Kind == event.Failed && e.Step != nil {
+		_, _ = io.WriteString(q.w, failureTail(q.label(e.Step), e.Text))
 	}
 }
-
-func (q *quiet) Note(string) {}
 
 func (q *quiet) Close(...string) {}
