@@ -37,8 +37,8 @@ func (s *Store) Check(ctx context.Context, deep, repair bool) (problems []string
 		}
 		path := filepath.Join(s.dir, e.Name())
 		err := s.checkIndex(ctx, path, d, deep)
-		if err == nil || errors.Is(err, fs.ErrNotExist) {
-			continue
+		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, erofs.ErrOutdated) {
+			continue // one of an earlier version is made anew when it is needed
 		}
 		problems = append(problems, fmt.Sprintf("%s: %v", path, err))
 		if repair {

@@ -49,8 +49,24 @@ func viewOfIndex(x *Indexer, data []byte) (*View, error) {
 	if _, err := f.Write(data); err != nil {
 		return nil, err
 	}
-	v := &View{layers: []viewLayer{{index: index, tar: func() (*os.File, error) { return f, nil }, close: f.Close}}}
-	return v, v.open()
+	return viewOfMetadata(f, index)
+}
+
+// viewOfMetadata reads indexes in memory, topmost first, whose contents are all in one tar.
+func viewOfMetadata(tar *os.File, list ...*erofs.Metadata) (*View, error) {
+	v := new(View)
+	for _, x := range list {
+		root, err := x.Root()
+		if err != nil {
+			return nil, err
+		}
+		v.layers = append(v.layers, &openLayer{
+			store: new(Store), index: x, root: root, holders: 1,
+			tar: func() (*os.File, error) { return tar, nil }, close: x.Close,
+		})
+	}
+	v.findRoots()
+	return v, nil
 }
 
 // tarOf writes a tar with archive/tar.

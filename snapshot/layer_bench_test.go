@@ -118,11 +118,8 @@ func BenchmarkLookup(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	v := &View{}
-	for range 10 {
-		v.layers = append(v.layers, viewLayer{index: x, close: x.Close})
-	}
-	if err := v.open(); err != nil {
+	v, err := viewOfMetadata(nil, x, x, x, x, x, x, x, x, x, x)
+	if err != nil {
 		b.Fatal(err)
 	}
 	i := 0

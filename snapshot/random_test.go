@@ -157,8 +157,8 @@ func opsSorted(t *testing.T, tree Tree) string {
 
 // readIndex reads all that an index says, as far as it can be read, and gives up on what goes in circles.
 func readIndex(x *erofs.Metadata) {
-	v := &View{layers: []viewLayer{{index: x}}}
-	if v.open() != nil {
+	v, err := viewOfMetadata(nil, x)
+	if err != nil {
 		return
 	}
 	files := 0
@@ -199,8 +199,8 @@ func TestIndexSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &View{layers: []viewLayer{{index: x}}}
-	if err := v.open(); err != nil {
+	v, err := viewOfMetadata(nil, x)
+	if err != nil {
 		t.Fatal(err)
 	}
 	found, err := v.find("file")
@@ -258,10 +258,15 @@ func FuzzIndex(f *testing.F) {
 		data := bytes.Clone(out.Bytes())
 		damage(data, at1, value1)
 		damage(data, at2, value2)
-		data = data[:len(data)-int(cut)%(len(data)-indexHead)]
+		const block = 512 // of the seal, too
+		data = data[:len(data)-block-int(cut)%(len(data)-block-indexHead)/block*block]
+		le, table := binary.LittleEndian, crc32.MakeTable(crc32.Castagnoli)
+		le.PutUint32(data[1024+36:], uint32(len(data)/block))
 		clear(data[1028:][:4])
-		sum := crc32.Checksum(data[1024:indexHead], crc32.MakeTable(crc32.Castagnoli))
-		binary.LittleEndian.PutUint32(data[1028:], ^sum)
+		le.PutUint32(data[1028:], ^crc32.Checksum(data[1024:indexHead], table))
+		data = append(data, make([]byte, block)...)
+		copy(data[len(data)-block:], "forgeseal")
+		le.PutUint32(data[len(data)-block+len("forgeseal"):], crc32.Checksum(data[:len(data)-block], table))
 		x, err := erofs.New(data)
 		if err != nil {
 			if !errors.Is(err, erofs.ErrDamaged) {

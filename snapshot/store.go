@@ -35,6 +35,7 @@ type Store struct {
 
 	rights func() rights // of this process, found out once
 
+	open    openLayers
 	layers  layerMounts
 	session session
 	trees   unpackedTrees

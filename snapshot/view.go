@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,21 +18,13 @@ import (
 // A View is the tree that layers sum up to, read through their indexes: only what is asked for is looked at. Whiteouts
 // and opaque directories are applied and not seen. A Tree; safe for concurrent use.
 type View struct {
-	layers []viewLayer // topmost first
-	root   []viewFile  // the roots of the layers, as far as they are seen
+	layers []*openLayer // topmost first
+	root   []viewFile   // the roots of the layers, as far as they are seen
 
 	parent atomic.Pointer[viewDir] // found last: the next path is often in it too
 }
 
 var _ Tree = (*View)(nil)
-
-// A viewLayer is one layer of a view.
-type viewLayer struct {
-	index *erofs.Metadata
-	tar   func() (*os.File, error) // opens it once
-	sums  *sumsFile                // content digests; nil: none are remembered
-	close func() error
-}
 
 // A viewFile is a file of one layer.
 type viewFile struct {
@@ -49,66 +39,37 @@ type viewDir struct {
 }
 
 // View reads layers without mounting or privilege, lowest first, as one tree. Layers that are not here yet fail with
-// fs.ErrNotExist. An index that is missing or damaged is made. Close gives back maps and files.
+// fs.ErrNotExist. An index that is missing or damaged is made. Views of one Store share what they read of a layer; Close
+// gives it back.
 func (s *Store) View(ctx context.Context, layers []image.Layer) (*View, error) {
-	v := &View{layers: make([]viewLayer, 0, len(layers))}
+	v := &View{layers: make([]*openLayer, 0, len(layers))}
 	for k := len(layers) - 1; k >= 0; k-- {
-		layer, err := s.viewLayer(ctx, layers[k])
+		layer, err := s.openLayer(ctx, layers[k])
 		if err != nil {
 			return nil, errors.Join(err, v.Close())
 		}
 		v.layers = append(v.layers, layer)
 	}
-	if err := v.open(); err != nil {
-		return nil, errors.Join(err, v.Close())
-	}
+	v.findRoots()
 	return v, nil
 }
 
-// viewLayer opens the index of a layer. Its tar waits until a content is asked for.
-func (s *Store) viewLayer(ctx context.Context, layer image.Layer) (viewLayer, error) {
-	x, err := s.index(ctx, layer)
-	if err != nil {
-		return viewLayer{}, err
-	}
-	ctx = context.WithoutCancel(ctx)
-	var opened *os.File
-	tar := sync.OnceValues(func() (f *os.File, err error) {
-		opened, err = s.layout.OpenTar(ctx, layer)
-		return opened, err
-	})
-	sums := s.newSums(layer.DiffID, x)
-	closeAll := func() error {
-		_ = sums.save() // lost digests cost time, nothing else
-		err := x.Close()
-		if opened != nil {
-			err = errors.Join(err, opened.Close())
-		}
-		return err
-	}
-	return viewLayer{index: x, tar: tar, sums: sums, close: closeAll}, nil
-}
-
-// open finds the roots.
-func (v *View) open() error {
+// findRoots finds the roots of the layers, as far as they are seen.
+func (v *View) findRoots() {
+	v.root = make([]viewFile, 0, len(v.layers))
 	for k, l := range v.layers {
-		i, err := l.index.Root()
-		if err != nil {
-			return err
-		}
-		v.root = append(v.root, viewFile{k, i})
-		if i.Opaque() {
-			break
+		v.root = append(v.root, viewFile{k, l.root})
+		if l.root.Opaque() {
+			return
 		}
 	}
-	return nil
 }
 
-// Close gives back what the view holds. Contents that are still open fail.
+// Close gives back what the view holds. Contents that are still open may fail.
 func (v *View) Close() error {
 	var err error
 	for _, l := range v.layers {
-		err = errors.Join(err, l.close())
+		err = errors.Join(err, l.release())
 	}
 	v.layers, v.root = nil, nil
 	v.parent.Store(nil)

@@ -31,7 +31,7 @@ func (v *View) open1(f *viewFile) (*contentReader, error) {
 	if f.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, unix.EINVAL
 	}
-	l := &v.layers[f.layer]
+	l := v.layers[f.layer]
 	extents, err := l.index.Extents(&f.Inode)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,11 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -225,6 +227,14 @@ func TestViewHeals(t *testing.T) {
 		func() error { return os.Remove(path) },
 		func() error { return os.Truncate(path, 100) },
 		func() error { return os.WriteFile(path, make([]byte, 8192), 0o600) },
+		func() error { // one bit of the time of a file
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			b[indexHead+64+32] ^= 1
+			return os.WriteFile(path, b, 0o600)
+		},
 	} {
 		if err := s.layout.Publish(context.Background()); err != nil {
 			t.Fatal(err)
@@ -233,8 +243,15 @@ func TestViewHeals(t *testing.T) {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
-		if got := opsOf(t, viewOf(t, s, layer)); got != "a=1" {
+		v, err := s.View(context.Background(), []image.Layer{layer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := opsOf(t, v); got != "a=1" {
 			t.Errorf("got %s", got)
+		}
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	layer.DiffID = "sha256:" + layer.DiffID[7:8] + layer.DiffID[7:70]
@@ -301,4 +318,43 @@ func TestViewDigest(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("of another layer", false)
+}
+
+// Views of one layer share what they read of it, until the last of them is closed.
+func TestViewsShare(t *testing.T) {
+	s := openStore(t)
+	layers := []image.Layer{commitOps(t, s, "a=1"), commitOps(t, s, "b=2")}
+	one, two := viewOf(t, s, layers...), viewOf(t, s, layers[1], layers[0], layers[1])
+	if n := len(s.open.m); n != 2 {
+		t.Errorf("%d layers are open, want 2", n)
+	}
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := opsOf(t, two); got != "a=1 b=2" {
+		t.Errorf("got %s", got)
+	}
+	missing := layers[0]
+	missing.DiffID = "sha256:" + missing.DiffID[7:8] + missing.DiffID[7:70]
+	missing.Blob.Digest = missing.DiffID
+	if _, err := s.View(context.Background(), []image.Layer{layers[0], missing}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a layer that is not here: %v", err)
+	}
+	if err := two.Close(); err != nil || len(s.open.m) != 0 {
+		t.Errorf("%d layers are open in the end, %v", len(s.open.m), err)
+	}
+}
+
+// A view of hundreds of layers costs a map for each, however many views there are.
+func TestManyViews(t *testing.T) {
+	s := openStore(t)
+	var layers []image.Layer
+	for i := range 300 {
+		layers = append(layers, commitOps(t, s, fmt.Sprintf("f%d=", i)))
+		viewOf(t, s, layers...)
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if n := bytes.Count(maps, []byte(s.root)); err != nil || n > 310 {
+		t.Errorf("%d maps of 300 layers, %v", n, err)
+	}
 }

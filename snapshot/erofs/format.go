@@ -43,6 +43,11 @@ const (
 	erofsChunkBits   = 0x1f
 	erofsHole        = 1<<32 - 1
 
+	erofsVolume = 64          // offset of the volume's name in the super block
+	version     = "forge 2"   // is that name; version 1 had no name and no seal
+	sealMagic   = "forgeseal" // begins the block behind the file system
+	sealSize    = erofsBlock
+
 	maxXattrs = erofsXattrHead + 4*(1<<16-2) // what i_xattr_icount can say
 
 	// offInodeFlags is in bytes of the inode that Linux leaves alone.
@@ -164,6 +169,7 @@ func erofsSuperblock(rootNID uint16, inodes uint64, blocks, tarBlocks uint32, su
 	le.PutUint16(s[14:], rootNID)
 	le.PutUint64(s[16:], inodes)
 	le.PutUint32(s[36:], blocks)
+	copy(s[erofsVolume:erofsVolume+16], version)
 	copy(s[48:64], sum[:]) // a file system of its own to overlayfs, and the same for the same layer
 	le.PutUint32(s[80:], erofsIncompat)
 	le.PutUint16(s[86:], 1) // devices
@@ -182,7 +188,19 @@ func erofsSuperblock(rootNID uint16, inodes uint64, blocks, tarBlocks uint32, su
 
 // erofsChecksum is of the block that the super block begins, its own field being zero: CRC-32C without the last inversion.
 func erofsChecksum(b []byte) uint32 {
-	return ^crc32.Checksum(b[erofsSuper:erofsSuper+erofsBlock], crc32.MakeTable(crc32.Castagnoli))
+	return ^crc32.Checksum(b[erofsSuper:erofsSuper+erofsBlock], castagnoli())
+}
+
+// castagnoli is the table of CRC-32C, which processors compute.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// seal is the block that follows the file system: the kernel does not look at it, and [Open] checks by it that no bit of
+// the file has changed.
+func seal(sum uint32) []byte {
+	b := make([]byte, sealSize)
+	copy(b, sealMagic)
+	binary.LittleEndian.PutUint32(b[len(sealMagic):], sum)
+	return b
 }
 
 // encodeDev is how Linux writes a device number of 12 + 20 bits.

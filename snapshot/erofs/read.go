@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"os"
 	"time"
@@ -17,23 +18,30 @@ import (
 // Metadata is the index of a layer being read: one of ours, though perhaps damaged. What it says is checked before it is
 // believed, so that damage is an error. Safe for concurrent use.
 type Metadata struct {
-	data   []byte // mapped, or in memory
+	data   []byte // the file system
+	file   []byte // that and its seal: mapped, or in memory
 	mapped bool
 	blocks uint32 // of the tar
 }
 
-// ErrDamaged says that an index contradicts itself.
-var ErrDamaged = errors.New("the index is damaged")
+var (
+	// ErrDamaged says that an index is not as it was written.
+	ErrDamaged = errors.New("the index is damaged")
 
-// Open maps an index.
+	// ErrOutdated says that an index was written by an earlier version of this program. It is ErrDamaged, too: the way out
+	// of both is to make the index from the tar.
+	ErrOutdated = fmt.Errorf("%w: it is of an earlier version", ErrDamaged)
+)
+
+// Open maps an index and checks all of it against its seal.
 func Open(f *os.File) (*Metadata, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	size := info.Size()
-	if size < erofsInodes || size != int64(int(size)) {
-		return nil, fmt.Errorf("%s: %w: %d bytes", f.Name(), ErrDamaged, size)
+	if size < erofsInodes+sealSize || size != int64(int(size)) {
+		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, size)
 	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
 	if err != nil {
@@ -41,15 +49,15 @@ func Open(f *os.File) (*Metadata, error) {
 	}
 	x, err := New(data)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), unix.Munmap(data))
+		return nil, errors.Join(err, unix.Munmap(data))
 	}
 	x.mapped = true
 	return x, nil
 }
 
-// New reads an index in memory.
+// New reads an index in memory, which is checked as by Open.
 func New(data []byte) (*Metadata, error) {
-	if len(data) < erofsInodes {
+	if len(data) < erofsInodes+sealSize {
 		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
 	}
 	le := binary.LittleEndian
@@ -60,10 +68,19 @@ func New(data []byte) (*Metadata, error) {
 	switch {
 	case le.Uint32(s) != erofsMagic || erofsChecksum(head[:]) != le.Uint32(s[4:]):
 		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
+	case string(bytes.TrimRight(s[erofsVolume:erofsVolume+16], "\x00")) != version:
+		return nil, ErrOutdated
 	case s[12] != erofsBlockBits || le.Uint16(s[14:]) != erofsInodes>>erofsSlotBits || le.Uint32(s[80:]) != erofsIncompat:
 		return nil, fmt.Errorf("%w: not written by this program", ErrDamaged)
 	}
-	return &Metadata{data: data, blocks: le.Uint32(data[erofsDevice+64:])}, nil
+	end := len(data) - sealSize
+	if int64(le.Uint32(s[36:]))<<erofsBlockBits != int64(end) {
+		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
+	}
+	if !bytes.Equal(data[end:], seal(crc32.Checksum(data[:end], castagnoli()))) {
+		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
+	}
+	return &Metadata{data: data[:end], file: data, blocks: le.Uint32(data[erofsDevice+64:])}, nil
 }
 
 // Identity tells this index from others of the same layer: the checksum of its super block and its size.
@@ -77,9 +94,9 @@ func (x *Metadata) Close() error {
 		return nil
 	}
 	x.mapped = false
-	data := x.data
-	x.data = nil
-	return unix.Munmap(data)
+	file := x.file
+	x.data, x.file = nil, nil
+	return unix.Munmap(file)
 }
 
 // rootSlot is the slot of the root's inode.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"math/bits"
@@ -11,12 +12,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// Encode writes the index of a tar of tarSize bytes whose SHA-256 is sum. Equal files give equal bytes, in whatever order
+// Encode writes the index of a tar of tarSize bytes whose SHA-256 is diffID. Equal files give equal bytes, in whatever order
 // they came.
-func (b *Builder) Encode(w io.Writer, tarSize int64, sum [32]byte) error {
-	e := erofsEncoder{Builder: b, w: bufio.NewWriterSize(w, 256<<10)}
+func (b *Builder) Encode(w io.Writer, tarSize int64, diffID filetree.Sum) error {
+	sum := crc32.New(castagnoli())
+	e := erofsEncoder{Builder: b, w: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10)}
 	e.children()
 	if err := e.place(); err != nil {
 		return err
@@ -26,7 +30,7 @@ func (b *Builder) Encode(w io.Writer, tarSize int64, sum [32]byte) error {
 	if blocks >= erofsHole || e.end>>erofsBlockBits >= erofsHole {
 		return fmt.Errorf("layer of %d bytes is too big to be mounted", tarSize)
 	}
-	e.w.Write(erofsSuperblock(erofsInodes>>erofsSlotBits, uint64(len(e.order)), uint32(e.end>>erofsBlockBits), uint32(blocks), sum))
+	e.w.Write(erofsSuperblock(erofsInodes>>erofsSlotBits, uint64(len(e.order)), uint32(e.end>>erofsBlockBits), uint32(blocks), diffID))
 	e.pos = erofsInodes
 	for _, n := range e.order {
 		e.writeInode(n)
@@ -35,7 +39,11 @@ func (b *Builder) Encode(w io.Writer, tarSize int64, sum [32]byte) error {
 		e.writeBlocks(n)
 	}
 	e.pad(e.end)
-	return e.w.Flush() // tells of earlier errors, too
+	if err := e.w.Flush(); err != nil { // tells of earlier errors, too
+		return err
+	}
+	_, err := w.Write(seal(sum.Sum32()))
+	return err
 }
 
 // An erofsEncoder lays out an index: first all inodes, with their attributes, chunk indexes and short contents behind
