@@ -63,6 +63,10 @@ func sumDigest(h hash.Hash) digest.Digest {
 	return digest.Digest("sha256:" + hex.EncodeToString(h.Sum(make([]byte, 0, sha256.Size))))
 }
 
+func tooLong(d ocispec.Descriptor) error {
+	return &mismatch{d.Digest, fmt.Sprintf("is longer than its descriptor says (%d bytes)", d.Size)}
+}
+
 // A verifier reads a blob and fails at its end, or one byte behind it, unless size and digest are what d says.
 type verifier struct {
 	r    io.Reader
@@ -73,12 +77,22 @@ type verifier struct {
 }
 
 // Verify returns a reader of r that fails, at the end, if what was read has not the size and the digest of d, and that
-// reads at most one byte more than it should have.
+// reads at most one byte more than it should have: with [ErrMismatch], or [io.ErrUnexpectedEOF] if bytes are missing.
 func Verify(r io.Reader, d ocispec.Descriptor) io.Reader {
 	return &verifier{r: r, d: d, hash: sha256.New(), left: d.Size}
 }
 
-var errTooLong = errors.New("is longer than its descriptor says")
+// ErrMismatch is of content that has not the size or the digest that its descriptor states.
+var ErrMismatch = errors.New("content does not match its digest")
+
+// A mismatch says how content differs.
+type mismatch struct {
+	digest digest.Digest // that it should have
+	how    string
+}
+
+func (m *mismatch) Error() string        { return m.digest.String() + ": " + m.how }
+func (m *mismatch) Is(target error) bool { return target == ErrMismatch }
 
 func (v *verifier) Read(p []byte) (int, error) {
 	if v.err != nil {
@@ -89,7 +103,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	}
 	n, err := v.r.Read(p)
 	if int64(n) > v.left {
-		v.err = fmt.Errorf("%s: %w (%d bytes)", v.d.Digest, errTooLong, v.d.Size)
+		v.err = tooLong(v.d)
 		return 0, v.err
 	}
 	v.left -= int64(n)
@@ -106,7 +120,7 @@ func (v *verifier) end() error {
 		return fmt.Errorf("%s: ends after %d of %d bytes: %w", v.d.Digest, v.d.Size-v.left, v.d.Size, io.ErrUnexpectedEOF)
 	}
 	if got := sumDigest(v.hash); got != v.d.Digest {
-		return fmt.Errorf("%s: content has digest %s", v.d.Digest, got)
+		return &mismatch{v.d.Digest, "content has digest " + got.String()}
 	}
 	return io.EOF
 }

@@ -211,7 +211,7 @@ func ReadSmall(ctx context.Context, src Fetcher, d ocispec.Descriptor) (_ []byte
 			return nil, err
 		}
 		if len(data) > int(d.Size) {
-			return nil, fmt.Errorf("%s: %w (%d bytes)", d.Digest, errTooLong, d.Size)
+			return nil, tooLong(d)
 		}
 	}
 }

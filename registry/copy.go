@@ -222,6 +222,10 @@ func (c *copier) missing(ctx context.Context) ([]blobCopy, error) {
 
 // copyBlob copies one blob that the destination does not have, from its beginning.
 func (c *copier) copyBlob(ctx context.Context, b blobCopy) error {
+	return untilRight(c.src, b.d.Digest, func() error { return c.copyBlobOnce(ctx, b) })
+}
+
+func (c *copier) copyBlobOnce(ctx context.Context, b blobCopy) error {
 	m := &meter{rep: c.rep, d: b.d}
 	c.rep.report(b.d, event.Copying, 0)
 	if repo, ok := c.dst.(*Repository); ok {
@@ -243,8 +247,13 @@ func (c *copier) copyBlob(ctx context.Context, b blobCopy) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
-	err = errors.Join(c.store(ctx, b, m.reader(r, 0)), r.Close())
-	if err != nil {
+	if err := c.store(ctx, b, m.reader(r, 0)); err != nil {
+		if _, cause := io.Copy(io.Discard, r); cause != nil && ctx.Err() == nil && !isOurs(err) {
+			err = cause // a decompressor fails long before the digest is known
+		}
+		return errors.Join(fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err), r.Close())
+	}
+	if err := r.Close(); err != nil {
 		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
 	c.rep.report(b.d, event.Copied, b.d.Size)

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -96,7 +96,7 @@ func (c *copier) downloadClaimed(ctx context.Context, b blobCopy, cl *claim) (er
 		return nil
 	}
 	if err := c.downloadOne(ctx, b, cl); err != nil {
-		drop = errors.Is(err, errSpoilt) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, image.ErrFull)
+		drop = errors.Is(err, errSpoilt) || errors.Is(err, image.ErrMismatch) || isFull(err)
 		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
 	if err := failpoint.At("registry.download.before-publish"); err != nil {
@@ -121,17 +121,33 @@ func (c *copier) downloadOne(ctx context.Context, b blobCopy, cl *claim) error {
 	if b.raw != nil {
 		return c.store(ctx, b, nil)
 	}
-	err := c.downloadOnce(ctx, b, cl)
-	if errors.Is(err, errSpoilt) {
-		err = c.downloadOnce(ctx, b, cl) // from the beginning
+	return untilRight(c.src, b.d.Digest, func() error {
+		err := c.downloadOnce(ctx, b, cl)
+		if errors.Is(err, errSpoilt) {
+			err = c.downloadOnce(ctx, b, cl) // from the beginning
+		}
+		return err
+	})
+}
+
+// untilRight does what reads a blob of src, and again while that says that it has been given the wrong content and src has
+// another place to get it from.
+func untilRight(src Fetcher, d digest.Digest, do func() error) error {
+	for {
+		err := do()
+		if !errors.Is(err, image.ErrMismatch) || !rangesOf(src).Reject(d) {
+			return err
+		}
 	}
-	return err
 }
 
 func (c *copier) downloadOnce(ctx context.Context, b blobCopy, cl *claim) error {
 	c.rep.report(b.d, event.Copying, 0)
 	dl := startDownload(ctx, rangesOf(c.src), b.d, cl, &meter{rep: c.rep, d: b.d})
 	err := c.store(ctx, b, dl)
+	if err != nil {
+		err = dl.reason(ctx, err)
+	}
 	return errors.Join(err, dl.Close())
 }
 
@@ -155,6 +171,9 @@ func (s skipper) FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64
 	}
 	return r, nil
 }
+
+// Reject says that a Fetcher of one place gives the same again.
+func (s skipper) Reject(digest.Digest) bool { return false }
 
 // sourceOf opens a blob for an upload.
 func sourceOf(src Fetcher, d ocispec.Descriptor) source {

@@ -8,16 +8,22 @@ import (
 	"hash"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // A RangeFetcher opens a blob from an offset on; *Repository is one.
 type RangeFetcher interface {
 	FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+
+	// Reject is told that what was fetched of a blob, from its beginning, is not its content. It reports whether it is worth
+	// fetching again: from the same place or, if that is wrong a second time, from the next one.
+	Reject(d digest.Digest) bool
 }
 
 // errSpoilt is of a download whose earlier part turned out not to belong to it.
@@ -84,6 +90,9 @@ func (dl *download) run(ctx context.Context, src RangeFetcher, m *meter) (err er
 	}
 	defer r.Close()
 	if _, err := dl.pass(ctx, r, f, h, m); err != nil {
+		if errors.Is(err, image.ErrMismatch) {
+			err = errors.Join(dl.wrong(had, "it is longer than its descriptor says"), f.Truncate(0))
+		}
 		return err
 	}
 	if err := failpoint.At("registry.download.kept"); err != nil {
@@ -93,10 +102,7 @@ func (dl *download) run(ctx context.Context, src RangeFetcher, m *meter) (err er
 		if err := f.Truncate(0); err != nil {
 			return err
 		}
-		if had > 0 {
-			return fmt.Errorf("%s: %w", dl.d.Digest, errSpoilt)
-		}
-		return fmt.Errorf("%s: registry sent the content of %s", dl.d.Digest, got)
+		return dl.wrong(had, "it has "+got.String())
 	}
 	return nil
 }
@@ -122,7 +128,7 @@ func (dl *download) pass(ctx context.Context, r io.Reader, keep io.Writer, h has
 			dl.empty <- buf
 		}
 		if n += int64(k); n > dl.d.Size {
-			return n, fmt.Errorf("%s: %w", dl.d.Digest, errSpoilt)
+			return n, dl.wrong(1, "")
 		}
 		if rerr == io.EOF {
 			return n, nil
@@ -131,6 +137,35 @@ func (dl *download) pass(ctx context.Context, r io.Reader, keep io.Writer, h has
 			return n, rerr
 		}
 	}
+}
+
+// wrong is what is wrong with a blob of which the first had bytes are of an earlier download.
+func (dl *download) wrong(had int64, why string) error {
+	if had > 0 {
+		return fmt.Errorf("%s: %w", dl.d.Digest, errSpoilt)
+	}
+	return fmt.Errorf("%s: %w: %s", dl.d.Digest, image.ErrMismatch, why)
+}
+
+// reason returns why the content could not be used, if that is the content's fault, and else err, which came of it: a
+// decompressor fails long before the digest is known.
+func (dl *download) reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil || isOurs(err) {
+		return err
+	}
+	if _, cause := io.Copy(io.Discard, dl); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// isFull reports whether there was no room for what was written.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, image.ErrFull) }
+
+// isOurs reports whether this machine, or the connection, is to blame and not the content.
+func isOurs(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) || errors.Is(err, image.ErrFull)
 }
 
 // fill reads until buf is full; unlike io.ReadFull it passes on the error as it was.

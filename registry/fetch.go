@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,35 +26,41 @@ func (r *Repository) FetchAt(ctx context.Context, d ocispec.Descriptor, offset i
 	if offset < 0 || offset > d.Size {
 		return nil, fmt.Errorf("%s: offset %d is out of range", d.Digest, offset)
 	}
-	var br *blobReader
-	err := r.try(ctx, true, func(e *endpoint) error {
-		br = &blobReader{
-			ctx: ctx, end: e, d: d, offset: offset, ranges: true,
-			budget: web.NewBudget(e.origin.limits, e.origin.retrying),
-		}
-		return br.open()
-	})
-	if err != nil {
+	b := &blobReader{ctx: ctx, repo: r, ends: r.placesOf(d.Digest), d: d, offset: offset}
+	if len(b.ends) == 0 {
+		return nil, fmt.Errorf("%s: no mirror of it may be asked for this kind of name", r.Name())
+	}
+	b.begin()
+	if err := b.open(); err != nil {
 		return nil, err
 	}
-	return br, nil
+	return b, nil
 }
 
-// A blobReader reads a blob to its stated size, asking again for the rest when a connection breaks.
+// A blobReader reads a blob to its stated size. It asks again for the rest when a connection breaks, and the next endpoint
+// when one of them gives up.
 type blobReader struct {
 	ctx    context.Context
-	end    *endpoint
+	repo   *Repository
+	ends   []*endpoint // that may be asked, the first one now
+	told   error       // why the registry itself, if it was asked, gave up
 	d      ocispec.Descriptor
 	offset int64 // of the next byte
 	budget *web.Budget
 	body   io.ReadCloser // nil between requests
 	mark   int64         // offset at the last failure that counted as progress
-	ranges bool          // until the registry gives a false one
+	ranges bool          // until the endpoint gives a false one
 	moved  time.Time     // when bytes last came
 }
 
+// begin turns to the first endpoint.
+func (b *blobReader) begin() {
+	o := b.ends[0].origin
+	b.budget, b.ranges, b.mark = web.NewBudget(o.limits, o.retrying), true, b.offset
+}
+
 func (b *blobReader) name() string {
-	return b.end.origin.name + "/" + b.end.path + "@" + b.d.Digest.String()
+	return b.ends[0].origin.name + "/" + b.ends[0].path + "@" + b.d.Digest.String()
 }
 
 // open asks for the rest of the blob.
@@ -61,6 +68,7 @@ func (b *blobReader) open() error {
 	for {
 		err := b.request()
 		if err == nil {
+			b.repo.answeredBlob(b.d.Digest, b.ends[0])
 			return nil
 		}
 		if err := b.failed(err); err != nil {
@@ -69,15 +77,29 @@ func (b *blobReader) open() error {
 	}
 }
 
+// failed waits before the next try after err, or turns to the next endpoint, or returns why there is none.
 func (b *blobReader) failed(err error) error {
-	if b.ctx.Err() != nil || !web.Retryable(err) {
+	if b.ctx.Err() == nil && web.Retryable(err) {
+		if b.offset-b.mark >= web.ProgressBytes {
+			b.budget.Progress(b.moved)
+			b.mark = b.offset
+		}
+		if err = b.budget.Wait(b.ctx, err); err == nil {
+			return nil
+		}
+	}
+	if b.ctx.Err() != nil {
 		return err
 	}
-	if b.offset-b.mark >= web.ProgressBytes {
-		b.budget.Progress(b.moved)
-		b.mark = b.offset
+	if !b.ends[0].mirror {
+		b.told = err
 	}
-	return b.budget.Wait(b.ctx, err)
+	if len(b.ends) == 1 {
+		return cmp.Or(b.told, err)
+	}
+	b.ends = b.ends[1:]
+	b.begin()
+	return nil
 }
 
 func (b *blobReader) request() error {
@@ -86,7 +108,7 @@ func (b *blobReader) request() error {
 		return nil
 	}
 	req := &request{
-		method: http.MethodGet, path: b.end.url("blobs", b.d.Digest.String()), access: b.end.pull(),
+		method: http.MethodGet, path: b.ends[0].url("blobs", b.d.Digest.String()), access: b.ends[0].pull(),
 		name: b.name(), want: []int{http.StatusOK}, header: http.Header{},
 	}
 	ranged := b.offset > 0 && b.ranges
@@ -94,7 +116,7 @@ func (b *blobReader) request() error {
 		req.header.Set("Range", fmt.Sprintf("bytes=%d-", b.offset))
 		req.want = []int{http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
 	}
-	resp, err := b.end.origin.once(b.ctx, req, b.budget)
+	resp, err := b.ends[0].origin.once(b.ctx, req, b.budget)
 	if err != nil {
 		return err
 	}
@@ -154,7 +176,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		}
 		n, err := b.body.Read(p)
 		if int64(n) > left {
-			return 0, fmt.Errorf("%s: is longer than the %d bytes its manifest says", b.name(), b.d.Size)
+			return 0, fmt.Errorf("%s: %w: it is longer than %d bytes", b.name(), image.ErrMismatch, b.d.Size)
 		}
 		if b.offset += int64(n); n > 0 {
 			b.moved = time.Now()

@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,9 +27,17 @@ type Repository struct {
 	ref    image.Reference
 	ends   []*endpoint // mirrors first, the registry last
 
-	mu   sync.Mutex               // guards what is below
-	read map[digest.Digest][]byte // manifests
-	last *endpoint                // who answered last
+	mu    sync.Mutex               // guards what is below
+	read  map[digest.Digest][]byte // manifests
+	last  *endpoint                // who answered last
+	blobs map[digest.Digest]*blobPlaces
+}
+
+// blobPlaces is where a blob was had from.
+type blobPlaces struct {
+	last     *endpoint
+	rejected int         // how often last has given the wrong content
+	wrong    []*endpoint // that are not asked again
 }
 
 // An endpoint is where a repository is.
@@ -86,6 +96,58 @@ func (r *Repository) try(ctx context.Context, byDigest bool, f func(*endpoint) e
 		return fmt.Errorf("%s: no mirror of it may be asked for this kind of name", r.Name())
 	}
 	return errs[len(errs)-1]
+}
+
+// placesOf lists the endpoints to be asked for a blob: not those that have given wrong content for it.
+func (r *Repository) placesOf(d digest.Digest) []*endpoint {
+	order := r.order()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var wrong []*endpoint
+	if p := r.blobs[d]; p != nil {
+		wrong = p.wrong
+	}
+	return slices.DeleteFunc(slices.Clone(order), func(e *endpoint) bool { return !e.fit(true) || slices.Contains(wrong, e) })
+}
+
+// answeredBlob notes that e has begun to send a blob.
+func (r *Repository) answeredBlob(d digest.Digest, e *endpoint) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = e
+	p := r.blobs[d]
+	if p == nil {
+		if r.blobs == nil {
+			r.blobs = map[digest.Digest]*blobPlaces{}
+		}
+		p = &blobPlaces{}
+		r.blobs[d] = p
+	}
+	if p.last != e {
+		p.last, p.rejected = e, 0
+	}
+}
+
+// Reject is told that a blob that was fetched is not d; see [RangeFetcher].
+func (r *Repository) Reject(d digest.Digest) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.blobs[d]
+	if p == nil {
+		return false
+	}
+	if p.rejected++; p.rejected == 1 {
+		return true
+	}
+	p.wrong = append(p.wrong, p.last)
+	r.last = nil
+	for _, e := range r.ends {
+		if e.fit(true) && !slices.Contains(p.wrong, e) {
+			return true
+		}
+	}
+	delete(r.blobs, d) // a later fetch begins anew
+	return false
 }
 
 // order puts who answered last before the others, and the registry itself always at the end of the rest.
@@ -246,18 +308,41 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 
 // Fetch opens a manifest or a blob. A download that breaks off is taken up again where it stopped.
 func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if !image.IsDocument(d.MediaType) {
-		rc, err := r.FetchAt(ctx, d, 0)
-		if err != nil {
-			return nil, err
-		}
-		return verified(rc, d), nil
+	var raw []byte
+	var err error
+	switch {
+	case image.IsDocument(d.MediaType):
+		raw, err = r.manifest(ctx, d)
+	case image.IsConfig(d.MediaType) && d.Size <= maxDocument:
+		raw, err = r.config(ctx, d)
+	default:
+		return r.fetchVerified(ctx, d)
 	}
-	raw, err := r.manifest(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	return io.NopCloser(strings.NewReader(string(raw))), nil
+	return io.NopCloser(bytes.NewReader(raw)), nil
+}
+
+func (r *Repository) fetchVerified(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	rc, err := r.FetchAt(ctx, d, 0)
+	if err != nil {
+		return nil, err
+	}
+	return verified(rc, d), nil
+}
+
+// config reads a blob that is small enough to be looked at before anybody else sees it.
+func (r *Repository) config(ctx context.Context, d ocispec.Descriptor) (raw []byte, err error) {
+	err = untilRight(r, d.Digest, func() error {
+		rc, err := r.fetchVerified(ctx, d)
+		if err != nil {
+			return err
+		}
+		raw, err = io.ReadAll(rc)
+		return errors.Join(err, rc.Close())
+	})
+	return raw, err
 }
 
 func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []byte, err error) {
