@@ -1,41 +1,70 @@
-# build test lint fuzz bench demo check: see README.md.
-GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MUST    ?= root,userns,erofs,cgroups,busybox,git,tar,skopeo,umoci,podman,docker-registry,htpasswd,openssl,ssh-agent,mkfs.ext4
-FUZZTIME ?= 20s
+# "make help" lists what can be made; README.md and CONTRIBUTING.md say when.
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+EPOCH    ?= $(shell git show -s --format=%ct HEAD 2>/dev/null || echo 0)
+MUST     ?= root,userns,erofs,cgroups,busybox,git,tar,skopeo,umoci,podman,docker-registry,htpasswd,openssl,ssh-agent,mkfs.ext4
+FUZZTIME ?= 10s
+KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 
 export CGO_ENABLED ?= 0
 
-.PHONY: build demo test race lint fuzz bench check
+.PHONY: help build demo test test-short race lint vuln fuzz bench bench-short numbers release reproduce check tools
 
-build: bin/forge
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+build: bin/forge ## bin/forge for this machine, or GOARCH=arm64
 
 bin/forge: FORCE
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/forge
 
 FORCE:
 
-demo: build
+demo: build ## build an image, run it, build it again from the cache
 	scripts/deps.sh demo
 	scripts/demo.sh bin/forge
 
-test:
+test-short: ## what to run before each commit: seconds
+	$(GO) test -short ./...
+
+test: ## all tests; as root, it installs what they need
 	scripts/deps.sh test
 	FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m ./...
-	FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m -tags failpoint -run 'Failpoint|FailPoint|Kill' ./...
+	FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m $(KILLS) ./...
 
-race:
-	CGO_ENABLED=1 FORGE_TEST_MUST=$(MUST) $(GO) test -race -timeout 40m ./...
+race: ## the tests of test-short and more, with the race detector
+	scripts/deps.sh race
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./...
 
-lint:
+tools: ## the linters, at fixed versions, into bin/tools
+	scripts/tools.sh
+
+lint: tools ## format, vet for both architectures, golangci-lint
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	$(GO) vet ./...
-	golangci-lint run
+	$(GO) vet -tags failpoint ./...
+	GOARCH=arm64 $(GO) vet ./...
+	bin/tools/golangci-lint run --timeout 15m
 
-fuzz:
+vuln: tools ## known vulnerabilities of what forge calls
+	scripts/vuln.sh
+
+fuzz: ## each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
-bench: build
+bench: build ## forge, floors and peers, in turn
 	$(GO) run ./bench bin/forge
 
-check: lint test
+bench-short: build ## each benchmark once: does it run?
+	$(GO) run ./bench -n 1 bin/forge
+
+numbers: ## sizes, and places that break the rules of the house
+	scripts/numbers.sh
+
+release: ## static binaries, archives, checksums into dist/
+	scripts/release.sh $(VERSION) $(EPOCH) dist
+
+reproduce: ## the release of this commit twice: the same bytes?
+	scripts/reproduce.sh
+
+check: lint test ## before you send a change

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what the demo ("demo") or the tests ("test") need from the distribution, if it is not there.
+# Installs what the demo ("demo"), the tests ("test") or the race detector ("race") need from the distribution, if it is not there.
 set -eu
 case ${1:-test} in
 demo) want='busybox-static' ;;
+race) want='gcc libc6-dev busybox-static e2fsprogs git openssl' ;;
 test) want='busybox-static e2fsprogs skopeo umoci podman erofs-utils docker-registry uidmap passt apache2-utils git openssl openssh-client bzip2 xz-utils zstd attr libcap2-bin mmdebstrap' ;;
-*) echo "usage: deps.sh demo|test" >&2; exit 2 ;;
+*) echo "usage: deps.sh demo|test|race" >&2; exit 2 ;;
 esac
 missing=
 for p in $want; do

@@ -94,7 +94,7 @@ func (s *survey) read(dir string) (tests int, err error) {
 		}
 		f := &source{name: filepath.ToSlash(rel), lines: bytes.Count(text, []byte("\n")), set: token.NewFileSet()}
 		f.room = path.Dir(f.name)
-		if strings.HasSuffix(name, "_test.go") || strings.HasSuffix(f.room, "test") || f.room == "bench" || strings.HasPrefix(f.room, "bench/") {
+		if strings.HasSuffix(name, "_test.go") || strings.HasSuffix(f.room, "test") || f.room == "bench" || strings.HasPrefix(f.room, "bench/") || strings.HasPrefix(f.room, "scripts/") {
 			tests += f.lines
 			return nil
 		}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 )
 
-// version is set by the linker: -ldflags "-X main.version=…".
-var version = "dev" //nolint:gochecknoglobals // the linker sets variables only
+// version is set by the linker: -ldflags "-X main.version=…". What go install makes knows its version without that.
+var version string //nolint:gochecknoglobals // the linker sets variables only
 
 type versionCmd struct{}
 
@@ -16,5 +18,9 @@ func (c *versionCmd) Run(s *session) error {
 }
 
 func versionLine() string {
-	return fmt.Sprintf("forge %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	v := version
+	if info, ok := debug.ReadBuildInfo(); v == "" && ok && info.Main.Version != "(devel)" {
+		v = info.Main.Version
+	}
+	return fmt.Sprintf("forge %s %s %s/%s", cmp.Or(v, "dev"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Asks Go's vulnerability database whether forge calls anything with a known vulnerability. The database comes as a module from the
+# module proxy, so that a machine needs no other network.
+set -eu
+cd "$(dirname "$0")/.."
+db=$PWD/bin/vulndb
+module=$(cd / && go mod download -json golang.org/x/vulndb@latest)
+field() { echo "$module" | sed -n "s/^.*\"$1\": \"\(.*\)\",*\$/\1/p"; }
+if [ "$(cat "$db/version" 2>/dev/null)" != "$(field Version)" ]; then
+	rm -rf "$db"
+	go run ./scripts/vulndb "$(field Dir)/data/osv" "$db"
+	field Version >"$db/version"
+fi
+echo "vulnerability database $(field Version)"
+bin/tools/govulncheck -db "file://$db" ./...
