@@ -43,11 +43,14 @@ type Home struct {
 	snapshots *snapshot.Store
 }
 
+// A Snapshotter is a way to stack layers: erofs, overlay or copy.
+type Snapshotter = snapshot.Kind
+
 // Options for Open; the zero value works.
 type Options struct {
-	Dir         string        // "" is DefaultDir()
-	Snapshotter snapshot.Kind // "" probes
-	Exclusive   bool          // wait until no other command uses the store (prune, fsck --repair)
+	Dir         string      // "" is DefaultDir()
+	Snapshotter Snapshotter // "" probes
+	Exclusive   bool        // wait until no other command uses the store (prune, fsck --repair)
 }
 
 // DefaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.

@@ -46,8 +46,8 @@ func (o *BuildOptions) planner(src *source, platform ocispec.Platform) planner.O
 	}
 }
 
-// Plan is Build without doing anything: for each platform the graph, and by Step.Index which steps are in the cache.
-func (h *Home) Plan(ctx context.Context, o BuildOptions) (graphs []*planner.Graph, cached [][]bool, err error) {
+// Plan is Build without doing anything: a preview for each platform.
+func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, err error) {
 	err = h.withSource(ctx, o, func(src *source) error {
 		platforms, err := parsePlatforms(o.Platforms)
 		if err != nil {
@@ -62,11 +62,11 @@ func (h *Home) Plan(ctx context.Context, o BuildOptions) (graphs []*planner.Grap
 			if err != nil {
 				return err
 			}
-			graphs, cached = append(graphs, g), append(cached, known)
+			previews = append(previews, Preview{g, known})
 		}
 		return nil
 	})
-	return graphs, cached, err
+	return previews, err
 }
 
 // probe tells which steps of a graph are in the cache.
@@ -79,8 +79,8 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *source, g *planne
 	return executor.Probe(ctx, g, h.executorOptions(o, src, worker))
 }
 
-// Ask reads the build file and hands it to ask with what the planner needs: for questions about a build (--call).
-func (h *Home) Ask(ctx context.Context, o BuildOptions, ask func(*parser.File, planner.Options) error) error {
+// ask reads the build file and hands it to question with what the planner needs.
+func (h *Home) ask(ctx context.Context, o BuildOptions, question func(*parser.File, planner.Options) error) error {
 	return h.withSource(ctx, o, func(src *source) error {
 		platforms, err := parsePlatforms(o.Platforms)
 		if err != nil {
@@ -90,6 +90,6 @@ func (h *Home) Ask(ctx context.Context, o BuildOptions, ask func(*parser.File, p
 		if err != nil {
 			return err
 		}
-		return ask(file, o.planner(src, platforms[0]))
+		return question(file, o.planner(src, platforms[0]))
 	})
 }

@@ -48,6 +48,8 @@ func TestQueue(t *testing.T) {
 	}
 	senders.Wait()
 	q.Close()
+	q.Send(event.Event{Kind: event.Note}) // somebody may be late
+	q.Close()
 	next := map[int64]int64{}
 	for _, e := range got {
 		if e.Total != next[e.Bytes] || e.Build != "b" || e.Time.IsZero() {

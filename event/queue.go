@@ -13,9 +13,11 @@ const backlog = 1024
 // time and name of the operation.
 type Queue struct {
 	build  string
-	events chan Event
+	events chan Event // nil if nobody takes them
 	done   chan struct{}
-	once   sync.Once // closes events
+
+	mu     sync.RWMutex // guards closed; held by senders while they wait for room
+	closed bool
 }
 
 // NewQueue starts passing events to sink, which may be nil. The queue is to be closed.
@@ -33,9 +35,14 @@ func NewQueue(build string, sink Sink) *Queue {
 	return q
 }
 
-// Send passes e on, with the time if it has none. Safe for concurrent use.
+// Send passes e on, with the time if it has none. After Close it drops it. Safe for concurrent use.
 func (q *Queue) Send(e Event) {
 	if q.events == nil {
+		return
+	}
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	if q.closed {
 		return
 	}
 	if e.Time.IsZero() {
@@ -53,10 +60,16 @@ func (q *Queue) Sink() Sink {
 	return q.Send
 }
 
-// Close waits until the sink has taken everything. Nothing may be sent after it. It may be called again.
+// Close waits until the sink has taken everything. It may be called again.
 func (q *Queue) Close() {
-	if q.events != nil {
-		q.once.Do(func() { close(q.events) })
-		<-q.done
+	if q.events == nil {
+		return
 	}
+	q.mu.Lock()
+	if !q.closed {
+		q.closed = true
+		close(q.events)
+	}
+	q.mu.Unlock()
+	<-q.done
 }

@@ -3,86 +3,65 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/parser"
-	"github.com/forge-build/forge/planner"
 )
 
 // check looks for mistakes and prints them as docker does. Any is exit status 1.
 func (c *buildCmd) check(s *session, h *forge.Home, o forge.BuildOptions) error {
-	return h.Ask(s.ctx, o, func(f *parser.File, po planner.Options) error {
-		warnings, err := planner.Check(s.ctx, f, po)
-		if len(warnings) == 0 && err == nil {
-			_, _ = fmt.Fprintln(s.out, "Check complete, no warnings found.")
-			return nil
-		}
-		if len(warnings) > 0 {
-			many := "warnings have"
-			if len(warnings) == 1 {
-				many = "warning has"
-			}
-			_, _ = fmt.Fprintf(s.out, "Check complete, %d %s been found!\n", len(warnings), many)
-			if err := f.PrintWarnings(s.out, warnings); err != nil {
-				return err
-			}
-		}
-		if err != nil {
+	found, err := h.Check(s.ctx, o)
+	if err == nil || len(found.Warnings) > 0 {
+		if err := found.Print(s.out); err != nil {
 			return err
 		}
+	}
+	if err == nil && len(found.Warnings) > 0 {
 		return status(1)
-	})
+	}
+	return err
+}
+
+// An answer can be printed for people and for programs.
+type answer interface {
+	Text(w io.Writer) error
+	JSON(w io.Writer) error
 }
 
 // call answers --call outline and --call targets, as text or, with ",format=json", as JSON.
 func (c *buildCmd) call(s *session, h *forge.Home, o forge.BuildOptions) error {
 	question, rest, _ := strings.Cut(c.Call, ",")
-	asJSON := strings.Contains(rest, "format=json") || c.Format == "json"
-	return h.Ask(s.ctx, o, func(f *parser.File, po planner.Options) error {
-		if question == "targets" {
-			t := planner.NewTargets(f)
-			if asJSON {
-				return t.JSON(s.out)
-			}
-			return t.Text(s.out)
-		}
-		outline, err := planner.NewOutline(s.ctx, f, po)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return outline.JSON(s.out)
-		}
-		return outline.Text(s.out)
-	})
-}
-
-// plan prints the graph and what the cache knows of it.
-func (c *buildCmd) plan(s *session, h *forge.Home, o forge.BuildOptions) error {
-	graphs, known, err := h.Plan(s.ctx, o)
+	var a answer
+	var err error
+	if question == "targets" {
+		a, err = h.Targets(s.ctx, o)
+	} else {
+		a, err = h.Outline(s.ctx, o)
+	}
 	if err != nil {
 		return err
 	}
-	for i, g := range graphs {
-		cached := func(step *planner.Step) string {
-			if known[i][step.Index] {
-				return "cached"
-			}
-			return ""
-		}
+	if strings.Contains(rest, "format=json") || c.Format == "json" {
+		return a.JSON(s.out)
+	}
+	return a.Text(s.out)
+}
+
+// plan prints the graphs and what the cache knows of them.
+func (c *buildCmd) plan(s *session, h *forge.Home, o forge.BuildOptions) error {
+	previews, err := h.Plan(s.ctx, o)
+	for i := range previews {
+		show := previews[i].Text
 		if c.Format == "json" {
-			if err := g.Document(cached).JSON(s.out); err != nil {
-				return err
-			}
-			continue
+			show = previews[i].JSON
 		}
-		if err := planner.Print(s.out, g, cached); err != nil {
+		if err := show(s.out); err != nil {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
 // verify builds twice from nothing and compares.

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge"
 )
 
 type copyCmd struct {
@@ -15,21 +15,12 @@ type copyCmd struct {
 }
 
 func (c *copyCmd) Run(s *session) error {
-	src, err := registry.ParseEndpoint(c.Source)
-	if err != nil {
-		return &usageError{1, err}
-	}
-	dst, err := registry.ParseEndpoint(c.Destination)
-	if err != nil {
-		return &usageError{1, err}
-	}
 	platforms, err := parsePlatforms(c.Platform)
 	if err != nil {
 		return err
 	}
 	remote, done := c.options(s, c.Quiet)
-	client := registry.NewClient(registry.Options{Insecure: remote.Insecure, Events: remote.Events})
-	d, err := registry.Transfer(s.ctx, client, dst, src, registry.CopyOptions{Platforms: platforms, Events: remote.Events})
+	d, err := forge.Copy(s.ctx, c.Destination, c.Source, forge.CopyOptions{RemoteOptions: remote, Platforms: platforms})
 	done()
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)

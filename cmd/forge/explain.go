@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge"
 )
 
 // maxShown is how much of a line of a build file is shown, in bytes.
@@ -12,7 +12,7 @@ const maxShown = 1000
 
 // explain turns an error into what is printed: the message and, for a mistake in a build file, its line and a hint.
 func explain(err error) string {
-	e, ok := errors.AsType[*parser.Error](err)
+	e, ok := errors.AsType[*forge.BuildFileError](err)
 	if !ok {
 		return err.Error()
 	}

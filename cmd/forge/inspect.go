@@ -15,8 +15,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/registry"
 )
 
 type inspectCmd struct {
@@ -75,22 +73,13 @@ func (c *inspectCmd) Run(s *session) error {
 
 // remote asks registries.
 func (c *inspectCmd) remote(s *session, p *ocispec.Platform) error {
-	client := registry.NewClient(registry.Options{Insecure: c.Insecure})
 	list := []inspected{}
 	for _, name := range c.Names {
-		ref, err := image.ParseReference(name)
+		i, err := forge.InspectRemote(s.ctx, name, p, forge.RemoteOptions{Insecure: c.Insecure})
 		if err != nil {
 			return err
 		}
-		repo, err := client.Connect(ref)
-		if err != nil {
-			return err
-		}
-		r, err := registry.InspectRemote(s.ctx, repo, ref, p)
-		if err != nil {
-			return err
-		}
-		list = append(list, inspectedOf(forge.Inspection{Image: r.Image, Names: []image.Reference{ref}, Target: r.Descriptor.Digest}))
+		list = append(list, inspectedOf(i))
 	}
 	return c.print(s, list)
 }

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge"
 )
 
 type loginCmd struct {
@@ -21,73 +21,63 @@ type loginCmd struct {
 }
 
 func (c *loginCmd) Run(s *session) error {
-	cred, err := c.credential(s)
+	user, password, err := c.credential(s)
 	if err != nil {
 		return &usageError{1, err}
 	}
-	client := registry.NewClient(registry.Options{Insecure: c.Insecure})
-	where, err := client.Login(s.ctx, registryHost(c.Server), cred)
+	file, err := forge.Login(s.ctx, c.Server, user, password, forge.RemoteOptions{Insecure: c.Insecure})
 	if err != nil {
 		return fmt.Errorf("login: %w", err)
 	}
-	if where.Path != "" {
-		_, _ = fmt.Fprintf(s.err, "forge: warning: the password lies unencrypted in %s; a credential helper keeps it better\n", where.Path)
+	if file != "" {
+		_, _ = fmt.Fprintf(s.err, "forge: warning: the password lies unencrypted in %s; a credential helper keeps it better\n", file)
 	}
 	_, _ = fmt.Fprintln(s.out, "Login Succeeded")
 	return nil
 }
 
-// registryHost is a registry as people type it, without scheme and path.
-func registryHost(s string) string {
-	s = strings.TrimPrefix(strings.TrimPrefix(s, "https://"), "http://")
-	host, _, _ := strings.Cut(s, "/")
-	if host == "index.docker.io" || host == "registry-1.docker.io" {
-		return "docker.io"
-	}
-	return host
-}
-
-func (c *loginCmd) credential(s *session) (registry.Credential, error) {
-	cred := registry.Credential{Username: c.Username, Password: c.Password}
+// credential asks for what the flags do not say.
+func (c *loginCmd) credential(s *session) (user, password string, err error) {
+	user, password = c.Username, c.Password
 	in := bufio.NewReader(s.in)
 	switch {
-	case c.PasswordStdin && c.Password != "":
-		return cred, errors.New("--password and --password-stdin exclude each other")
-	case c.PasswordStdin && c.Username == "":
-		return cred, errors.New("--password-stdin needs --username")
+	case c.PasswordStdin && password != "":
+		return "", "", errors.New("--password and --password-stdin exclude each other")
+	case c.PasswordStdin && user == "":
+		return "", "", errors.New("--password-stdin needs --username")
 	case c.PasswordStdin:
 		text, err := io.ReadAll(io.LimitReader(in, 1<<20))
-		cred.Password = strings.TrimRight(string(text), "\r\n")
-		if err == nil && cred.Password == "" {
+		password = strings.TrimRight(string(text), "\r\n")
+		if err == nil && password == "" {
 			err = errors.New("the password on standard input is empty")
 		}
-		return cred, err
+		return user, password, err
 	}
 	terminal := term.IsTerminal(int(s.in.Fd()))
-	if !terminal && (cred.Username == "" || cred.Password == "") {
-		return cred, errors.New("standard input is not a terminal: use --username and --password-stdin")
+	if !terminal && (user == "" || password == "") {
+		return "", "", errors.New("standard input is not a terminal: use --username and --password-stdin")
 	}
-	if cred.Username == "" {
+	if user == "" {
 		_, _ = fmt.Fprint(s.err, "Username: ")
 		line, err := in.ReadString('\n')
 		if err != nil {
-			return cred, err
+			return "", "", err
 		}
-		cred.Username = strings.TrimSpace(line)
+		user = strings.TrimSpace(line)
 	}
-	if cred.Password == "" {
+	if password == "" {
 		_, _ = fmt.Fprint(s.err, "Password: ")
 		text, err := term.ReadPassword(int(s.in.Fd()))
 		_, _ = fmt.Fprintln(s.err)
 		if err != nil {
-			return cred, err
+			return "", "", err
 		}
-		cred.Password = string(text)
+		password = string(text)
 	}
-	if cred.Username == "" || cred.Password == "" {
-		return cred, errors.New("user name and password must not be empty")
+	if user == "" || password == "" {
+		return "", "", errors.New("user name and password must not be empty")
 	}
-	return cred, nil
+	return user, password, nil
 }
 
 type logoutCmd struct {
@@ -95,15 +85,14 @@ type logoutCmd struct {
 }
 
 func (c *logoutCmd) Run(s *session) error {
-	host := registryHost(c.Server)
-	had, err := registry.NewClient(registry.Options{}).Logout(s.ctx, host)
+	had, err := forge.Logout(s.ctx, c.Server)
 	if err != nil {
 		return fmt.Errorf("logout: %w", err)
 	}
 	if !had {
-		_, _ = fmt.Fprintln(s.out, "Not logged in to", host)
+		_, _ = fmt.Fprintln(s.out, "Not logged in to", forge.RegistryHost(c.Server))
 		return nil
 	}
-	_, _ = fmt.Fprintln(s.out, "Removing login credentials for", host)
+	_, _ = fmt.Fprintln(s.out, "Removing login credentials for", forge.RegistryHost(c.Server))
 	return nil
 }

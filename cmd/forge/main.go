@@ -16,15 +16,14 @@ import (
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/runtime"
-	"github.com/forge-build/forge/snapshot"
 )
 
 // cli is what goes before every command.
 type cli struct {
-	Help        helpFlag      `help:"Show help."`
-	ShowVersion versionFlag   `name:"version" hidden:"" help:"Show the version."`
-	Store       string        `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
-	Snapshotter snapshot.Kind `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
+	Help        helpFlag          `help:"Show help."`
+	ShowVersion versionFlag       `name:"version" hidden:"" help:"Show the version."`
+	Store       string            `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
+	Snapshotter forge.Snapshotter `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
 }
 
 // A command is a word of the command line; each is a file of its own.

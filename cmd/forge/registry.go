@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
-	"sync"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/registry/server"
+	"github.com/forge-build/forge/event"
 )
 
 type registryCmd struct {
@@ -25,40 +21,20 @@ type serveCmd struct {
 	Quiet    bool   `short:"q" help:"Do not log requests."`
 }
 
-func (c *serveCmd) Run(s *session) (err error) {
+func (c *serveCmd) Run(s *session) error {
 	dir := c.Dir
-	if dir == "" {
-		state := s.options.Dir
-		if state == "" {
-			if state, err = forge.DefaultDir(); err != nil {
-				return err
-			}
-		}
-		dir = filepath.Join(state, "registry")
+	if dir == "" && s.options.Dir != "" {
+		dir = filepath.Join(s.options.Dir, "registry")
 	}
-	var mu sync.Mutex // of lines
-	srv, err := server.New(server.Options{
-		Root: dir, Htpasswd: c.Htpasswd, CertFile: c.TLSCert, KeyFile: c.TLSKey,
-		Served: func(r server.Request) {
-			if c.Quiet {
-				return
+	return forge.ServeRegistry(s.ctx, forge.ServeOptions{
+		Addr: c.Addr, Dir: dir, Htpasswd: c.Htpasswd, CertFile: c.TLSCert, KeyFile: c.TLSKey,
+		Events: func(e event.Event) {
+			switch {
+			case e.Kind == event.Started:
+				_, _ = fmt.Fprintln(s.out, e.Text)
+			case !c.Quiet:
+				_, _ = fmt.Fprintln(s.err, e.Text)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			_, _ = fmt.Fprintf(s.err, "%s %q %d %d bytes %s\n", r.Method, r.Path, r.Status, r.Bytes, r.Took)
 		},
 	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, srv.Close()) }()
-	l, err := (&net.ListenConfig{}).Listen(s.ctx, "tcp", c.Addr)
-	if err != nil {
-		return fmt.Errorf("registry: %w", err)
-	}
-	_, _ = fmt.Fprintf(s.out, "listening on %s, store %s\n", l.Addr(), dir)
-	if err := srv.Serve(s.ctx, l); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
 }

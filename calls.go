@@ -1,0 +1,84 @@
+package forge
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge/planner"
+)
+
+// A BuildFileError is a mistake in a build file: what is wrong, where, the line, and a hint.
+type BuildFileError = parser.Error
+
+// A Preview is what a build would do for one platform.
+type Preview struct {
+	Graph  *planner.Graph
+	Cached []bool // by Step.Index: the cache answers the step
+}
+
+func (p *Preview) cached(s *planner.Step) string {
+	if p.Cached[s.Index] {
+		return "cached"
+	}
+	return ""
+}
+
+// Text writes a line for each step.
+func (p *Preview) Text(w io.Writer) error { return planner.Print(w, p.Graph, p.cached) }
+
+// JSON writes the graph for programs.
+func (p *Preview) JSON(w io.Writer) error { return p.Graph.Document(p.cached).JSON(w) }
+
+// Findings are what the lint rules say of a build file.
+type Findings struct {
+	Warnings []parser.Warning
+	file     *parser.File
+}
+
+// Print writes them as docker does.
+func (f *Findings) Print(w io.Writer) error {
+	switch n := len(f.Warnings); n {
+	case 0:
+		_, err := fmt.Fprintln(w, "Check complete, no warnings found.")
+		return err
+	case 1:
+		if _, err := fmt.Fprintln(w, "Check complete, 1 warning has been found!"); err != nil {
+			return err
+		}
+	default:
+		if _, err := fmt.Fprintf(w, "Check complete, %d warnings have been found!\n", n); err != nil {
+			return err
+		}
+	}
+	return f.file.PrintWarnings(w, f.Warnings)
+}
+
+// Check looks for mistakes in the build file and builds nothing. It returns what it found also if there is an error.
+func (h *Home) Check(ctx context.Context, o BuildOptions) (found Findings, err error) {
+	err = h.ask(ctx, o, func(f *parser.File, po planner.Options) error {
+		found.file = f
+		found.Warnings, err = planner.Check(ctx, f, po)
+		return err
+	})
+	return found, err
+}
+
+// Outline says what a build can be given: arguments, secrets, agents (--call outline).
+func (h *Home) Outline(ctx context.Context, o BuildOptions) (outline *planner.Outline, err error) {
+	err = h.ask(ctx, o, func(f *parser.File, po planner.Options) error {
+		outline, err = planner.NewOutline(ctx, f, po)
+		return err
+	})
+	return outline, err
+}
+
+// Targets lists the stages of the build file (--call targets).
+func (h *Home) Targets(ctx context.Context, o BuildOptions) (targets *planner.Targets, err error) {
+	err = h.ask(ctx, o, func(f *parser.File, _ planner.Options) error {
+		targets = planner.NewTargets(f)
+		return nil
+	})
+	return targets, err
+}

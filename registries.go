@@ -1,0 +1,133 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge/registry/server"
+)
+
+// What is done with registries and archives alone needs no state directory.
+
+// CopyOptions say what to copy.
+type CopyOptions struct {
+	RemoteOptions
+	Platforms []ocispec.Platform // which images of an index; none is all
+}
+
+// Copy copies an image from one place to another, each a NAME in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+// docker-archive:FILE[:NAME], and returns what stands for it there.
+func Copy(ctx context.Context, dst, src string, o CopyOptions) (ocispec.Descriptor, error) {
+	remote, events := o.queued()
+	defer events.Close()
+	from, err := registry.ParseEndpoint(src)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	to, err := registry.ParseEndpoint(dst)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	client := remote.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	return registry.Transfer(ctx, client, to, from, registry.CopyOptions{Platforms: o.Platforms, Events: remote.Events})
+}
+
+// InspectRemote asks a registry for an image: of an index it is the one for platform p, nil being this machine's. No layer is
+// fetched.
+func InspectRemote(ctx context.Context, name string, p *ocispec.Platform, o RemoteOptions) (Inspection, error) {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return Inspection{}, err
+	}
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	repo, err := client.Connect(ref)
+	if err != nil {
+		return Inspection{}, err
+	}
+	r, err := registry.InspectRemote(ctx, repo, ref, p)
+	if err != nil {
+		return Inspection{}, err
+	}
+	return Inspection{Image: r.Image, Names: []image.Reference{ref}, Target: r.Descriptor.Digest}, nil
+}
+
+// RegistryHost is a registry as people type it, without scheme and path; docker's has one name.
+func RegistryHost(s string) string {
+	s = strings.TrimPrefix(strings.TrimPrefix(s, "https://"), "http://")
+	host, _, _ := strings.Cut(s, "/")
+	if host == "index.docker.io" || host == "registry-1.docker.io" {
+		return "docker.io"
+	}
+	return host
+}
+
+// Login asks a registry whether it knows a user and, if so, keeps name and password where docker does. It returns the file
+// that has the password in clear, "" if a credential helper keeps it.
+func Login(ctx context.Context, host, user, password string, o RemoteOptions) (file string, err error) {
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	where, err := client.Login(ctx, RegistryHost(host), registry.Credential{Username: user, Password: password})
+	return where.Path, err
+}
+
+// Logout forgets what is kept of a registry, and reports whether anything was.
+func Logout(ctx context.Context, host string) (bool, error) {
+	client := RemoteOptions{}.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	return client.Logout(ctx, RegistryHost(host))
+}
+
+// ServeOptions say how a registry is served. Addr is needed.
+type ServeOptions struct {
+	Addr              string // HOST:PORT
+	Dir               string // of its store; "" is registry in DefaultDir
+	Htpasswd          string // file of user:bcrypt lines that may use it; "" lets everybody
+	CertFile, KeyFile string // PEM; "" serves http
+
+	Events event.Sink // takes a note for each request, one at a time; may be nil
+}
+
+// ServeRegistry is a registry until ctx ends. The event Started says that it takes requests, and where.
+func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
+	if o.Dir == "" {
+		state, err := DefaultDir()
+		if err != nil {
+			return err
+		}
+		o.Dir = filepath.Join(state, "registry")
+	}
+	events := event.NewQueue(newID()[:12], o.Events)
+	defer events.Close()
+	srv, err := server.New(server.Options{
+		Root: o.Dir, Htpasswd: o.Htpasswd, CertFile: o.CertFile, KeyFile: o.KeyFile,
+		Served: func(r server.Request) {
+			events.Send(event.Event{
+				Kind: event.Note, Text: fmt.Sprintf("%s %q %d %d bytes %s", r.Method, r.Path, r.Status, r.Bytes, r.Took), Duration: r.Took,
+			})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, srv.Close()) }()
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Addr)
+	if err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	events.Send(event.Event{Kind: event.Started, Text: fmt.Sprintf("listening on %s, store %s", l.Addr(), o.Dir)})
+	if err := srv.Serve(ctx, l); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
