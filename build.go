@@ -9,10 +9,12 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime"
 )
 
 // BuildOptions say what to build of what, and what to do with it. The zero value of all but Context works.
@@ -27,11 +29,12 @@ type BuildOptions struct {
 	Labels    []string // K=V
 	Platforms []string // os/arch[/variant]; more than one make an index; none is this machine's
 
-	Secrets []executor.Secret
-	SSH     []executor.SSHSource
-	Allow   []string // entitlements: network.host, security.insecure, device
-	Network string   // of RUN: "default", "none" or "host"
-	Limits  planner.Limits
+	Secrets []container.Secret
+	SSH     []container.SSHSource
+	Allow   planner.Entitlements
+	Network string           // of RUN: "default", "none" or "host"
+	Hosts   []container.Host // of RUN
+	Limits  runtime.Limits   // of RUN
 
 	NoCache       bool
 	NoCacheFilter []string

@@ -15,12 +15,12 @@ import (
 
 // callRooms lists calls that are easily made in the wrong way, and the packages that make them for all others.
 var callRooms = map[string][]string{
-	"os.Rename":             {"internal/durable", "cache", "executor", "registry", "registry/server", "snapshot", "."},
+	"os.Rename":             {"internal/durable", "cache", "registry", "registry/server", "snapshot", "."},
 	"syscall.Rename":        {"internal/durable"},
 	"unix.Rename":           {"internal/durable"},
 	"unix.Renameat":         {"internal/durable", "snapshot"}, // moves what lies too deep to be removed
 	"unix.Renameat2":        {"internal/durable"},
-	"syscall.Flock":         {"internal/flock", "executor", "registry", "registry/server", "."},
+	"syscall.Flock":         {"internal/flock", "registry", "registry/server", "."},
 	"unix.Flock":            {"internal/flock", "runtime/network", "snapshot"},
 	"http.Transport":        {"internal/web"},
 	"http.DefaultTransport": {},

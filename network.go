@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
-	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
 )
@@ -23,27 +23,30 @@ func (h *Home) networkDir() string {
 	return machineNetwork
 }
 
-// network is the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if it
-// can be made and else loopback only: events takes a warning that says
-// why, once for each Home.
-func (h *Home) network(ctx context.Context, mode string, dns []string, events event.Sink) (executor.StepNetwork, error) {
-	if mode == "none" || mode == "host" {
-		return executor.StepNetwork{Network: runtime.Network{Mode: mode}, DNS: dns}, nil
-	}
-	n, err := h.networks.take(ctx, h.networkDir())
-	if err != nil {
-		if ctx.Err() != nil {
-			return executor.StepNetwork{}, context.Cause(ctx)
+// connector makes the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if
+// it can be made and else loopback only. events takes a warning that says why, once for
+// each Home.
+func (h *Home) connector(dns []string, events event.Sink) func(context.Context, string) (container.Network, error) {
+	return func(ctx context.Context, mode string) (container.Network, error) {
+		if mode == "none" || mode == "host" {
+			return container.Network{Network: runtime.Network{Mode: mode}, DNS: dns}, nil
 		}
-		h.unconnected.Do(func() {
-			events.Send(event.Event{Kind: event.Warning, Text: "containers have no network but loopback here: " + err.Error()})
-		})
-		return executor.StepNetwork{Network: runtime.Network{Mode: "none"}, DNS: dns}, nil
+		n, err := h.networks.take(ctx, h.networkDir())
+		if err != nil {
+			if ctx.Err() != nil {
+				return container.Network{}, context.Cause(ctx)
+			}
+			h.unconnected.Do(func() {
+				events.Send(event.Event{Kind: event.Warning, Text: "containers have no network but loopback here: " + err.Error()})
+			})
+			return container.Network{Network: runtime.Network{Mode: "none"}, DNS: dns, Missing: err}, nil
+		}
+		return container.Network{
+			Network: runtime.Network{Mode: "default", Namespace: n.Namespace}, DNS: dns,
+			Address: n.Address.Addr(), Gateway: n.Gateway,
+			Close: func() error { h.networks.give(n); return nil },
+		}, nil
 	}
-	return executor.StepNetwork{
-		Network: runtime.Network{Mode: "default", Namespace: n.Namespace}, DNS: dns,
-		Close: func() error { h.networks.give(n); return nil },
-	}, nil
 }
 
 // A networkPool keeps networks for the next container of this process: making one takes longer than most commands, and

@@ -42,7 +42,6 @@ func (o *BuildOptions) planner(src *source, platform ocispec.Platform) planner.O
 		Epoch:         o.Epoch,
 		Network:       o.Network,
 		Allow:         o.Allow,
-		Limits:        o.Limits,
 	}
 }
 

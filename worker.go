@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 )
@@ -21,12 +22,16 @@ func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
 		Contexts:  src.trees,
 		Epoch:     o.Epoch,
 		Fetch:     src.resolver.FetchLayers,
-		Grants: executor.Grants{
-			Secrets:       o.Secrets,
-			SSH:           o.SSH,
-			CacheMountDir: filepath.Join(h.Dir, "mounts"),
-			Network:       func(ctx context.Context) (executor.StepNetwork, error) { return h.network(ctx, "", nil, o.Events) },
-			Allow:         o.Allow,
+		Allow:     o.Allow,
+		Limits:    o.Limits,
+		Hosts:     o.Hosts,
+		Containers: &container.Factory{
+			Snapshots: store,
+			Staging:   h.staging,
+			Secrets:   o.Secrets,
+			SSH:       o.SSH,
+			CacheDir:  filepath.Join(h.Dir, "mounts"),
+			Connect:   h.connector(nil, o.Events),
 		},
 	}, nil
 }

@@ -59,16 +59,22 @@ func (e *StepError) Unwrap() error { return e.Err }
 
 // An ExitError means that a command ran and did not succeed. Workers return it.
 type ExitError struct {
-	Code int  // 128 and the signal if one ended it
-	OOM  bool // the kernel ended it for want of memory
+	Code int   // 128 and the signal if one ended it
+	OOM  bool  // the kernel ended it for want of memory
+	Err  error // what more is known of it, such as why it could not be executed; may be nil
 }
 
 func (e *ExitError) Error() string {
 	if e.OOM {
 		return fmt.Sprintf("exit code %d: out of memory", e.Code)
 	}
+	if e.Err != nil {
+		return fmt.Sprintf("exit code %d: %v", e.Code, e.Err)
+	}
 	return fmt.Sprintf("exit code %d", e.Code)
 }
+
+func (e *ExitError) Unwrap() error { return e.Err }
 
 // Build does the steps of a graph, each as soon as what it stands on and reads is known: from the cache if it can, by
 // the worker if it must. The first failure ends the others and is returned, a *StepError. What was done is remembered
@@ -84,9 +90,6 @@ func Build(ctx context.Context, g *planner.Graph, o Options) (*Result, error) {
 // BuildAll does what Build does, for graphs that [planner.Join] has joined, and returns a result for each.
 func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Result, err error) {
 	g := graphs[0] // all have the same steps
-	if err := admit(g, o.Worker); err != nil {
-		return nil, err
-	}
 	if o.Slots <= 0 {
 		o.Slots = defaultSlots
 	}
@@ -125,20 +128,6 @@ func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Res
 		results[i] = b.result(g)
 	}
 	return results, nil
-}
-
-// admit refuses a graph that asks for more than the caller grants, before anything is done.
-func admit(g *planner.Graph, w Worker) error {
-	guard, ok := w.(interface{ Admit(op planner.Op) error })
-	if !ok {
-		return nil
-	}
-	for _, s := range g.Steps {
-		if err := guard.Admit(s.Op); err != nil {
-			return &StepError{Step: s, Err: err}
-		}
-	}
-	return nil
 }
 
 // A build is one call of Build.

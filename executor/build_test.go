@@ -297,17 +297,6 @@ func TestBuildCancelled(t *testing.T) {
 	}
 }
 
-func TestBuildAdmitsFirst(t *testing.T) {
-	w := &Local{}
-	var g graphMaker
-	last := g.add(&planner.Run{Args: []string{"x"}, Network: "host"}, g.run("a", nil))
-	_, err := Build(t.Context(), g.graph(last), Options{Worker: w})
-	want := "Dockerfile:2: RUN x: --network=host is not granted; allow it with --allow network.host"
-	if err == nil || err.Error() != want {
-		t.Errorf("error = %v, want %s", err, want)
-	}
-}
-
 func TestBuildBase(t *testing.T) {
 	img := &image.Image{}
 	for _, name := range []string{"x", "y"} {

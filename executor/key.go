@@ -75,7 +75,7 @@ func describeRunOp(op *planner.Run, h *cache.Hash) {
 }
 
 // describeMount says what a mount looks like from inside. Neither what is in a cache or secret nor how it is shared
-// belongs to it; what is in a bind mount is added by the worker.
+// belongs to it; what is in a bind mount and what a cache begins with is added by the worker.
 func describeMount(m planner.Mount) []string {
 	values := []string{string(m.Type), m.Target}
 	add := func(name, value string) { values = append(values, name+"="+value) }
@@ -89,6 +89,7 @@ func describeMount(m planner.Mount) []string {
 		if m.ReadOnly {
 			add("mode", "ro")
 		}
+		describeCacheAccess(m, add)
 	case planner.Tmpfs:
 		add("size", strconv.FormatInt(m.Size, 10))
 	case planner.Secret, planner.SSH:
@@ -102,6 +103,16 @@ func describeMount(m planner.Mount) []string {
 		add("owner", fmt.Sprintf("%d:%d", m.UID, m.GID))
 	}
 	return values
+}
+
+// describeCacheAccess adds owner and mode of a cache if they are not those of most.
+func describeCacheAccess(m planner.Mount, add func(name, value string)) {
+	if m.Mode != nil {
+		add("permissions", strconv.FormatUint(uint64(*m.Mode), 8))
+	}
+	if m.UID != 0 || m.GID != 0 {
+		add("owner", fmt.Sprintf("%d:%d", m.UID, m.GID))
+	}
 }
 
 func describeCopyOp(op *planner.Copy, h *cache.Hash) {

@@ -42,7 +42,6 @@ func TestKeyFields(t *testing.T) {
 			Dir: "/w", User: "me", Network: "none", Platform: "linux/amd64", Insecure: true,
 			Files:   []planner.File{{Name: "EOF", Content: "#!/bin/sh\n"}},
 			Devices: []planner.Device{{Name: "v/c=d", Required: true}}, Hostname: "h",
-			Limits: planner.Limits{Memory: 1 << 30, Hosts: []string{"a:1.1.1.1"}},
 			Mounts: []planner.Mount{
 				{Type: planner.Bind, Target: "/src", From: &planner.Input{Read: -1}, Source: "/a", ReadOnly: true},
 				{Type: planner.Bind, Target: "/rw", From: &planner.Input{Read: 0}},
@@ -65,7 +64,7 @@ script: EOF | #!/bin/sh
 
 mount 0: bind | /src
 mount 1: bind | /rw | mode=rw
-mount 2: cache | /c | id=go
+mount 2: cache | /c | id=go | permissions=440
 mount 3: tmpfs | /t | size=7
 mount 4: secret | /run/secrets/s | id=s | env=S | mode=440 | owner=3:0
 mount 5: ssh | /run/buildkit/ssh_agent.0 | id=default | owner=0:0
@@ -137,7 +136,6 @@ func TestKeyChanges(t *testing.T) {
 		{"cache id", func(r *planner.Run) { r.Mounts[0].ID = "d" }, true},
 		{"mount target", func(r *planner.Run) { r.Mounts[0].Target = "/d" }, true},
 		{"proxy", func(r *planner.Run) { r.Proxy = []string{"https_proxy=x"} }, false},
-		{"limits", func(r *planner.Run) { r.Limits.Memory = 1 }, false},
 		{"cache sharing", func(r *planner.Run) { r.Mounts[0].Sharing = "locked" }, false},
 		{"required secret", func(r *planner.Run) { r.Mounts[1].Required = true }, false},
 	} {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
@@ -43,7 +44,7 @@ func newHome(t testing.TB) *home {
 	h.cache = must1(cache.Open(filepath.Join(h.dir, "cache")))(t)
 	h.worker = &Local{
 		Snapshots: snapshots, Layout: h.layout, Cache: h.cache,
-		Grants: Grants{CacheMountDir: filepath.Join(h.dir, "mounts")},
+		Containers: &container.Factory{Snapshots: snapshots, Staging: staging, CacheDir: filepath.Join(h.dir, "mounts")},
 	}
 	t.Cleanup(func() {
 		if err := errors.Join(h.worker.Close(), snapshots.Close(), staging.Close()); err != nil {

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
@@ -30,30 +30,15 @@ type Local struct {
 	// Fetch brings layers here that are not here yet. Nil means that all are.
 	Fetch func(ctx context.Context, layers []image.Layer) error
 
-	Grants Grants // what the caller lets RUN use
+	// What RUN may use. Limits and Hosts hold for all of them.
+	Containers *container.Factory
+	Allow      planner.Entitlements
+	Limits     runtime.Limits
+	Hosts      []container.Host
 
 	mu    sync.Mutex // guards views
 	views map[digest.Digest]*lentView
-	etc   etcFiles
 	pins  pins
-}
-
-// Grants are what the caller, and nobody else, can let a RUN use. The zero value grants nothing.
-type Grants struct {
-	Secrets       []Secret
-	SSH           []SSHSource
-	CacheMountDir string   // where RUN --mount=type=cache keeps its directories
-	Allow         []string // entitlements: "network.host", "security.insecure", "device" or "device=NAME"
-
-	// Network gives a step whose network is "default" its network. Nil is a loopback interface and no more.
-	Network func(ctx context.Context) (StepNetwork, error)
-}
-
-// A StepNetwork is the network of one step.
-type StepNetwork struct {
-	runtime.Network
-	DNS   []string     // name servers; none are the machine's, as far as they can be reached
-	Close func() error // called when the step has ended; may be nil
 }
 
 // Describe adds to h what the job reads: digests of files, not their names or times.
@@ -80,22 +65,6 @@ func (w *Local) Do(ctx context.Context, job Job, log io.Writer) (image.Layer, er
 		return w.doMkdir(ctx, job, op)
 	}
 	return image.Layer{}, fmt.Errorf("no such job: %T", job.Op)
-}
-
-// Admit tells whether the caller's grants cover what op asks for. [Build] asks it of every step before it does any. Of
-// devices it cannot tell: one that the machine has not and nobody requires needs no grant.
-func (w *Local) Admit(op planner.Op) error {
-	run, ok := op.(*planner.Run)
-	if !ok {
-		return nil
-	}
-	if run.Network == "host" && !slices.Contains(w.Grants.Allow, "network.host") {
-		return errors.New("--network=host is not granted; allow it with --allow network.host")
-	}
-	if run.Insecure && !slices.Contains(w.Grants.Allow, "security.insecure") {
-		return errors.New("--security=insecure is not granted; allow it with --allow security.insecure")
-	}
-	return nil
 }
 
 // A lentView is opened by whoever asks first; the others wait for it.
@@ -168,7 +137,7 @@ func (w *Local) remember(question *cache.Hash, compute func() (string, error)) (
 	return value, nil
 }
 
-// Close gives back the views and files that jobs shared.
+// Close gives back the views and files that jobs shared, and closes Containers.
 func (w *Local) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -179,5 +148,8 @@ func (w *Local) Close() error {
 		}
 	}
 	w.views = nil
-	return errors.Join(append(errs, w.etc.close())...)
+	if w.Containers != nil {
+		errs = append(errs, w.Containers.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -23,15 +23,15 @@ import (
 
 func isRegular(e *snapshot.Entry) bool { return e.Mode&syscall.S_IFMT == syscall.S_IFREG }
 
-// describeRun adds what a RUN's bind mounts hold.
+// describeRun adds what a RUN's bind mounts hold, and what its caches begin with.
 func (w *Local) describeRun(ctx context.Context, job Job, op *planner.Run, h *cache.Hash) error {
 	for _, m := range op.Mounts {
-		if m.Type != planner.Bind {
+		if m.From == nil {
 			continue
 		}
 		sum, err := w.inputDigest(ctx, job, *m.From, relative(m.Source))
 		if err != nil {
-			return fmt.Errorf("--mount=type=bind,target=%s: source %s: %w", m.Target, m.Source, err)
+			return fmt.Errorf("--mount=type=%s,target=%s: source %s: %w", m.Type, m.Target, m.Source, err)
 		}
 		h.Field("files "+m.Target, sum)
 	}

@@ -82,7 +82,6 @@ type Run struct {
 	Network  string   // "default", "none" or "host"
 	Insecure bool     // RUN --security=insecure
 	Devices  []Device // RUN --device
-	Limits   Limits   // of the whole build, from the command line; not in a key
 	Platform string   // os/arch[/variant] to execute for
 	Hostname string   // BUILDKIT_SANDBOX_HOSTNAME; "" leaves it to who runs it
 }
@@ -100,15 +99,6 @@ type File struct {
 type Device struct {
 	Name     string
 	Required bool
-}
-
-// Limits apply to the containers of a build and do not change what it is a build of.
-type Limits struct {
-	Hosts    []string // --add-host name:ip
-	ShmSize  int64    // bytes, 0 is 64 MiB
-	Ulimits  []string // --ulimit name=soft[:hard]
-	Memory   int64    // bytes, 0 is no limit
-	NanoCPUs int64    // billionths of a CPU, 0 is no limit
 }
 
 // An Input names a file tree to read: the Read'th of Step.Reads or, if Read is negative, the build context called

@@ -25,8 +25,7 @@ type Options struct {
 	NoCacheFilter []string   // names of stages to build as if nothing were in the cache
 	Epoch         *time.Time // SOURCE_DATE_EPOCH, nil leaves it to BuildArgs and the file
 	Network       string     // of every RUN that does not say: "default" (or ""), "none" or "host"
-	Allow         []string   // entitlements: network.host, security.insecure, device[=NAME]
-	Limits        Limits
+	Allow         Entitlements
 }
 
 // A Resolver finds images. It is asked for several at once, and once only for the same name and platform.

@@ -271,17 +271,6 @@ func TestOptionErrors(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
-	limits := Limits{Hosts: []string{"a:1.2.3.4"}, ShmSize: 5}
-	g, err := Plan(t.Context(), parse(t, "FROM plain\nRUN x\n"), Options{Resolver: &images{}, Limits: limits})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := g.Result.Op.(*Run).Limits; !reflect.DeepEqual(got, limits) {
-		t.Errorf("limits %+v, want %+v", got, limits)
-	}
-}
-
 func TestCheckReturnsBoth(t *testing.T) {
 	f := parse(t, "FROM plain AS Big\nSTOPSIGNAL NOPE\n")
 	warnings, err := Check(t.Context(), f, Options{Resolver: &images{}, BuildPlatform: amd64})

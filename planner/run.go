@@ -11,8 +11,6 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
-
-	"github.com/forge-build/forge/parser"
 )
 
 // run makes a Run of a RUN.
@@ -21,7 +19,6 @@ func (w *walker) run(t *instructions.RunCommand, sources []*stage) error {
 		Dir:      w.workingDir(),
 		User:     w.config.Config.User,
 		Proxy:    w.proxy,
-		Limits:   w.opt.Limits,
 		Platform: platforms.Format(*w.platform),
 	}
 	summary, err := w.runArgs(op, t)
@@ -157,12 +154,16 @@ func (w *walker) permissions(op *Run, t *instructions.RunCommand) error {
 	if op.Network == instructions.NetworkDefault && w.opt.Network != "" {
 		op.Network = w.opt.Network
 	}
-	if op.Network == "host" && !w.allowed("network.host") {
-		return w.denied("network.host")
+	if op.Network == "host" && w.opt.Network != "host" { // of the command line, it is the caller's own word
+		if err := w.need("network.host"); err != nil {
+			return err
+		}
 	}
 	op.Insecure = instructions.GetSecurity(t) == instructions.SecurityInsecure
-	if op.Insecure && !w.allowed("security.insecure") {
-		return w.denied("security.insecure")
+	if op.Insecure {
+		if err := w.need("security.insecure"); err != nil {
+			return err
+		}
 	}
 	for _, d := range instructions.GetDevices(t) {
 		if d.Name == "" {
@@ -171,13 +172,4 @@ func (w *walker) permissions(op *Run, t *instructions.RunCommand) error {
 		op.Devices = append(op.Devices, Device{Name: d.Name, Required: d.Required})
 	}
 	return nil
-}
-
-func (w *walker) allowed(entitlement string) bool { return slices.Contains(w.opt.Allow, entitlement) }
-
-func (w *walker) denied(entitlement string) error {
-	return &parser.Error{
-		Span: w.at, Source: w.file.Line(w.at.Start), Err: fmt.Errorf("%s is not allowed", entitlement),
-		Hint: "allow it with --allow " + entitlement,
-	}
 }

@@ -84,7 +84,7 @@ func TestUlimitAboveOurs(t *testing.T) {
 	if err != nil || caps.own&(1<<unix.CAP_SYS_RESOURCE) != 0 {
 		t.Skip("may raise limits")
 	}
-	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"true"}, Limits: Limits{Ulimits: []string{"nofile=" + itoa(int(own.Max)+1)}}}
+	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"true"}, Limits: Limits{Ulimits: []Ulimit{{"nofile", own.Max + 1, own.Max + 1}}}}
 	p, err := Start(context.Background(), s, Stdio{})
 	if err != nil {
 		t.Fatal(err)

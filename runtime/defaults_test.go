@@ -55,7 +55,7 @@ func TestDefaults(t *testing.T) {
 		{name: "root is nodev", script: "grep -c ' / / .*nodev' /proc/self/mountinfo || grep -o ' / rw,nodev' /proc/self/mountinfo", want: "0\n / rw,nodev"},
 		{name: "nothing of the host is mounted", script: "grep -c '^[0-9]* [0-9]* [0-9:]* [^ ]* /[^/ ]* ' /proc/self/mountinfo", want: "5"}, // /, empty, /dev, /proc, /sys
 		{name: "open files", script: "ulimit -Sn", want: fmt.Sprint(openFiles(t))},
-		{name: "limit", script: "ulimit -Sc; ulimit -Hc; ulimit -Sn", want: "0\n0\n99", spec: Spec{Limits: Limits{Ulimits: []string{"core=0", "nofile=99:100"}}}},
+		{name: "limit", script: "ulimit -Sc; ulimit -Hc; ulimit -Sn", want: "0\n0\n99", spec: Spec{Limits: Limits{Ulimits: []Ulimit{{"core", 0, 0}, {"nofile", 99, 100}}}}},
 		{name: "kernel settings", script: "echo x 2>&1 >/proc/sys/kernel/domainname", want: "sh: can't create /proc/sys/kernel/domainname: Read-only file system"},
 		{name: "sysrq", script: "{ echo h >/proc/sysrq-trigger; } 2>/dev/null && echo written; echo end", want: "end"},
 		{name: "memory of the kernel", script: "head -c1 /proc/kcore 2>/dev/null | wc -c", want: "0"},

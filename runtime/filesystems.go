@@ -18,7 +18,7 @@ const (
 
 func cleanPath(p string) string { return path.Clean("/" + p) }
 
-// tmpfsOptions for a size in bytes and the mode of the root directory.
+// tmpfsOptions are the options for a size in bytes and the mode of the root directory.
 func tmpfsOptions(size int64, mode uint32) []option {
 	if mode == 0 {
 		mode = 0o1777

@@ -54,11 +54,11 @@ func TestMounts(t *testing.T) {
 		{"nodev", Mount{Target: "/mnt", Source: dir}, "grep -o ' /mnt rw,nodev' /proc/self/mountinfo", " /mnt rw,nodev\n"},
 		{"devices", Mount{Target: "/mnt", Source: dir, Devices: true}, "grep -o ' /mnt rw,relatime' /proc/self/mountinfo", " /mnt rw,relatime\n"},
 		{"noexec", Mount{Target: "/mnt", Source: dir, NoExec: true}, "cp /bin/busybox /mnt/busybox; /mnt/busybox true 2>&1; rm /mnt/busybox", "sh: /mnt/busybox: Permission denied\n"},
-		{"tmpfs", Mount{Target: "/mnt", Size: 1 << 20, Mode: 0o700}, "stat -c %a /mnt; dd if=/dev/zero of=/mnt/x bs=64k count=20 2>/dev/null; wc -c </mnt/x", "700\n1048576\n"},
+		{"tmpfs", Mount{Target: "/mnt", Tmpfs: Tmpfs{Size: 1 << 20, Mode: 0o700}}, "stat -c %a /mnt; dd if=/dev/zero of=/mnt/x bs=64k count=20 2>/dev/null; wc -c </mnt/x", "700\n1048576\n"},
 		{"tmpfs default", Mount{Target: "/mnt"}, "stat -c %a /mnt; grep -o ' /mnt rw,nosuid,nodev' /proc/self/mountinfo", "1777\n /mnt rw,nosuid,nodev\n"},
 		{"below /dev", Mount{Target: "/dev/pipes", Source: dir}, "cat /dev/pipes/a; stat -c %a /dev/pipes", "from host\n755\n"},
 		{"far below /dev", Mount{Target: "/dev/a/b/../c/f", Source: file}, "cat /dev/a/c/f", "a file\n"},
-		{"over shm", Mount{Target: "/dev/shm", Size: 1 << 20}, "df -k /dev/shm | grep -c ' 1024 '", "1\n"},
+		{"over shm", Mount{Target: "/dev/shm", Tmpfs: Tmpfs{Size: 1 << 20}}, "df -k /dev/shm | grep -c ' 1024 '", "1\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			out, _ := run(t, Spec{Root: openDir(t, root), Mounts: []Mount{test.mount}}, test.script)
@@ -136,7 +136,7 @@ func TestMakeOnlyInOwnDev(t *testing.T) {
 			t.Errorf("%s was made", name)
 		}
 	}
-	out, _ := run(t, Spec{Root: root, Mounts: []Mount{below, {Target: "/dev/pipes/sub", Size: 1 << 20}}}, "ls /dev/pipes/sub; ls /dev/pipes")
+	out, _ := run(t, Spec{Root: root, Mounts: []Mount{below, {Target: "/dev/pipes/sub", Tmpfs: Tmpfs{Size: 1 << 20}}}}, "ls /dev/pipes/sub; ls /dev/pipes")
 	if out != "link\nsub\n" {
 		t.Errorf("a mount on what is there: %q", out)
 	}

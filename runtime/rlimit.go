@@ -34,16 +34,17 @@ func (s *setup) limits(caps capabilities) error {
 	}
 	limits[unix.RLIMIT_NOFILE] = unix.Rlimit{Cur: min(own.Max, maxOpenFiles), Max: own.Max}
 	mayRaise := !s.rootless && caps.own&(1<<unix.CAP_SYS_RESOURCE) != 0
-	for _, text := range s.spec.Limits.Ulimits {
-		resource, want, err := parseUlimit(text)
-		if err != nil {
-			return &SetupError{s.step, err}
+	for _, u := range s.spec.Limits.Ulimits {
+		resource, ok := ulimits()[u.Name]
+		if !ok {
+			return &SetupError{s.step, fmt.Errorf("ulimit %s: no such limit", u.Name)}
 		}
+		want := unix.Rlimit{Cur: u.Soft, Max: u.Hard}
 		if err := unix.Getrlimit(resource, &own); err != nil {
 			return &SetupError{s.step, err}
 		}
 		if want.Max > own.Max && !mayRaise {
-			s.warnings = append(s.warnings, fmt.Sprintf("ulimit %s: lowered to %d, the caller's own", text, own.Max))
+			s.warnings = append(s.warnings, fmt.Sprintf("ulimit %s: lowered to %d, the caller's own", u.Name, own.Max))
 			want.Max, want.Cur = own.Max, min(want.Cur, own.Max)
 		}
 		limits[resource] = want
@@ -58,13 +59,25 @@ func (s *setup) limits(caps capabilities) error {
 	return nil
 }
 
-// parseUlimit reads name=soft[:hard], -1 or unlimited being no limit.
-func parseUlimit(text string) (resource int, l unix.Rlimit, err error) {
+// An Ulimit is a limit of setrlimit(2) on each process of a container.
+type Ulimit struct {
+	Name       string // in docker's form: "nofile"
+	Soft, Hard uint64 // in the unit of the limit; [Unlimited] is no limit
+}
+
+// Unlimited is the value of an [Ulimit] that does not limit.
+const Unlimited = unix.RLIM_INFINITY
+
+// ParseUlimit reads docker's name=soft[:hard]; -1 and "unlimited" are no limit.
+func ParseUlimit(text string) (u Ulimit, err error) {
 	name, value, ok := strings.Cut(text, "=")
-	resource, known := ulimits()[name]
-	if !ok || !known {
-		return 0, l, fmt.Errorf("ulimit %q: want a name of setrlimit(2) and soft[:hard]", text)
+	if _, known := ulimits()[name]; ok && !known {
+		return u, fmt.Errorf("%s: invalid ulimit type: %s", text, name)
 	}
+	if !ok {
+		return u, fmt.Errorf("%s: must be NAME=SOFT[:HARD]", text)
+	}
+	u.Name = name
 	soft, hard, both := strings.Cut(value, ":")
 	if !both {
 		hard = soft
@@ -72,15 +85,15 @@ func parseUlimit(text string) (resource int, l unix.Rlimit, err error) {
 	for _, half := range []struct {
 		text string
 		to   *uint64
-	}{{soft, &l.Cur}, {hard, &l.Max}} {
+	}{{soft, &u.Soft}, {hard, &u.Hard}} {
 		if half.text == "-1" || half.text == "unlimited" {
-			*half.to = unix.RLIM_INFINITY
+			*half.to = Unlimited
 		} else if *half.to, err = strconv.ParseUint(half.text, 10, 63); err != nil {
-			return 0, l, fmt.Errorf("ulimit %q: %w", text, err)
+			return u, fmt.Errorf("%s: %q is not a number", text, half.text)
 		}
 	}
-	if l.Cur > l.Max {
-		return 0, l, fmt.Errorf("ulimit %q: the soft limit is above the hard one", text)
+	if u.Soft > u.Hard {
+		return u, fmt.Errorf("%s: the soft limit is above the hard one", text)
 	}
-	return resource, l, nil
+	return u, nil
 }

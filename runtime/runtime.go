@@ -23,7 +23,6 @@ type Spec struct {
 	Limits   Limits
 	Security Security
 	Network  Network
-	Init     bool // not yet
 }
 
 // A Mount is put at Target, which exists in the root unless it is below /dev.
@@ -32,18 +31,25 @@ type Mount struct {
 	Source   *os.File // a directory, file or detached mount to bind, with what is mounted below it; nil is a tmpfs
 	ReadOnly bool
 	NoExec   bool
-	Size     int64  // tmpfs: bytes, 0 is no limit
-	Mode     uint32 // tmpfs: of its root, 0 is 01777
-	Devices  bool   // allow device nodes
+	Setuid   bool // tmpfs: honour setuid and setgid bits; what is bound honours them as it does elsewhere
+	Devices  bool // honour device nodes
+	Tmpfs    Tmpfs
+}
+
+// A Tmpfs is a file system in memory.
+type Tmpfs struct {
+	Size     int64  // bytes, 0 is the kernel's default: half of the memory
+	Mode     uint32 // of its root, 0 is 01777
+	UID, GID uint32 // of its root
 }
 
 // Limits on what the container may use; zero is no limit, but for Pids (4096) and ShmSize (64 MiB).
 type Limits struct {
-	Memory   int64    // bytes
-	NanoCPUs int64    // processors, times 1e9
-	Pids     int64    // processes and threads; -1 is no limit
-	ShmSize  int64    // bytes of /dev/shm
-	Ulimits  []string // as docker's --ulimit: name=soft[:hard]
+	Memory   int64 // bytes
+	NanoCPUs int64 // processors, times 1e9
+	Pids     int64 // processes and threads; -1 is no limit
+	ShmSize  int64 // bytes of /dev/shm
+	Ulimits  []Ulimit
 }
 
 // Security loosens or tightens the defaults.
@@ -63,7 +69,8 @@ type Network struct {
 	Namespace *os.File // of mode "default"; not closed
 }
 
-// Stdio of the process. Nil is /dev/null. With *os.File no copying goes on.
+// Stdio of the process. Nil is /dev/null. A process of root has an *os.File that is no terminal as it is; anything else is
+// copied through a pipe that belongs to the process's user.
 type Stdio struct {
 	In       io.Reader
 	Out, Err io.Writer

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -229,14 +230,20 @@ func (s *setup) source(m *Mount) (mount arg, dir bool, err error) {
 		{m.ReadOnly, unix.MOUNT_ATTR_RDONLY},
 		{m.NoExec, unix.MOUNT_ATTR_NOEXEC},
 		{!m.Devices, unix.MOUNT_ATTR_NODEV},
-		{m.Source == nil, unix.MOUNT_ATTR_NOSUID},
+		{m.Source == nil && !m.Setuid, unix.MOUNT_ATTR_NOSUID},
 	} {
 		if a.on {
 			attrs |= a.set
 		}
 	}
 	if m.Source == nil {
-		return s.newMount("tmpfs", attrs, tmpfsOptions(m.Size, m.Mode)...), true, nil
+		options := tmpfsOptions(m.Tmpfs.Size, m.Tmpfs.Mode)
+		for _, id := range []option{{"uid", strconv.Itoa(int(m.Tmpfs.UID))}, {"gid", strconv.Itoa(int(m.Tmpfs.GID))}} {
+			if id.value != "0" {
+				options = append(options, id)
+			}
+		}
+		return s.newMount("tmpfs", attrs, options...), true, nil
 	}
 	info, err := m.Source.Stat()
 	if err != nil {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -51,8 +52,28 @@ func (s *setup) use(n int, f *os.File) {
 	s.files[n], s.set[n] = f.Fd(), true
 }
 
+// give makes the process's user the owner of a pipe, who may then open it anew as /dev/stdin or /dev/stdout. An id that this
+// user namespace does not have is told of when the process becomes that user.
+func (s *setup) give(pipe *os.File) error {
+	err := pipe.Chown(int(s.spec.User.UID), int(s.spec.User.GID))
+	if errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return err
+}
+
+// direct reports whether a file can be the process's own. A terminal cannot: in a container without one, no file is one, and
+// whoever has it could read what the caller types. For a user that is not root no file can: it could not open it anew.
+func (s *setup) direct(f *os.File) bool {
+	if s.spec.User.UID != 0 {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err != nil
+}
+
 func (s *setup) input(p *Process, in io.Reader) error {
-	if f, ok := in.(*os.File); ok {
+	if f, ok := in.(*os.File); ok && s.direct(f) {
 		s.use(0, f)
 		return nil
 	}
@@ -62,6 +83,9 @@ func (s *setup) input(p *Process, in io.Reader) error {
 	}
 	s.use(0, s.own(r))
 	p.pipes = append(p.pipes, w)
+	if err := s.give(r); err != nil {
+		return err
+	}
 	// Nobody waits for this one: a reader that never ends must not outlive the container's end. Closing w in Wait
 	// ends it at its next write.
 	go func() {
@@ -72,7 +96,7 @@ func (s *setup) input(p *Process, in io.Reader) error {
 }
 
 func (s *setup) output(p *Process, n int, out io.Writer) error {
-	if f, ok := out.(*os.File); ok {
+	if f, ok := out.(*os.File); ok && s.direct(f) {
 		s.use(n, f)
 		return nil
 	}
@@ -82,6 +106,9 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 	}
 	s.use(n, s.own(w))
 	p.pipes = append(p.pipes, r)
+	if err := s.give(w); err != nil {
+		return err
+	}
 	p.copies.Add(1)
 	go func() {
 		defer p.copies.Done()

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -13,7 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/container"
 )
 
 // options turns flags into what forge.Build wants.
@@ -58,10 +56,14 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		}
 	}
 	var err error
-	o.Secrets, err = parseSecrets(c.Secret)
+	o.Limits, err = container.ParseLimits(container.LimitFlags{
+		Memory: c.Memory, CPUs: c.CPUs, ShmSize: c.ShmSize, Ulimits: c.Ulimit,
+	})
 	errs = append(errs, err)
-	o.SSH, err = parseSSH(c.SSH)
-	errs = append(errs, err, c.entitlements(), c.limits(&o), c.outputs(s, &o), c.epoch(&o))
+	o.Hosts, err = container.ParseHosts(c.AddHost)
+	errs = append(errs, err)
+	o.Network, err = container.ParseNetwork(c.Network)
+	errs = append(errs, err, c.secrets(&o), o.Allow.Check(), c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
 		return o, &usageError{1, err}
 	}
@@ -103,43 +105,21 @@ func annotationKey(key string) string {
 	return key
 }
 
-// entitlements refuses what cannot be granted. Those of files, docker's fs.…, concern a builder that is elsewhere.
-func (c *buildCmd) entitlements() error {
-	for _, allow := range c.Allow {
-		name, _, _ := strings.Cut(allow, "=")
-		switch name {
-		case "network.host", "security.insecure", "device", "fs", "fs.read", "fs.write":
-		default:
-			return fmt.Errorf("--allow %s: must be network.host, security.insecure or device", allow)
+// secrets reads what RUN may use without seeing it in the build.
+func (c *buildCmd) secrets(o *forge.BuildOptions) error {
+	for _, spec := range c.Secret {
+		secret, err := container.ParseSecret(spec)
+		if err != nil {
+			return err
 		}
+		o.Secrets = append(o.Secrets, secret)
 	}
-	return nil
-}
-
-func (c *buildCmd) limits(o *forge.BuildOptions) error {
-	l := &o.Limits
-	l.Hosts, l.Ulimits = c.AddHost, c.Ulimit
-	for _, host := range c.AddHost {
-		if !strings.ContainsAny(host, ":=") {
-			return fmt.Errorf("--add-host %q: must be HOST:IP", host)
+	for _, spec := range c.SSH {
+		source, err := container.ParseSSH(spec)
+		if err != nil {
+			return err
 		}
-	}
-	err := checkUlimits(c.Ulimit)
-	if err != nil {
-		return err
-	}
-	if l.ShmSize, err = bytesFlag("--shm-size", c.ShmSize); err != nil {
-		return err
-	}
-	if l.Memory, err = bytesFlag("--memory", c.Memory); err != nil {
-		return err
-	}
-	if c.CPUs != "" {
-		n, err := strconv.ParseFloat(c.CPUs, 64)
-		if err != nil || n <= 0 || math.IsInf(n, 0) {
-			return fmt.Errorf("--cpus %q: must be a number such as 1.5", c.CPUs)
-		}
-		l.NanoCPUs = int64(n * 1e9)
+		o.SSH = append(o.SSH, source)
 	}
 	return nil
 }
@@ -194,85 +174,4 @@ func (c *buildCmd) epoch(o *forge.BuildOptions) error {
 	t := time.Unix(seconds, 0).UTC()
 	o.Epoch = &t
 	return nil
-}
-
-// parseSecrets reads --secret id=ID[,src=FILE|env=VAR][,type=file|env]. Without a source it is the variable ID, if that
-// is set, else the file ID.
-func parseSecrets(specs []string) (secrets []executor.Secret, err error) {
-	for _, spec := range specs {
-		var kind string
-		var secret executor.Secret
-		for field := range strings.SplitSeq(spec, ",") {
-			key, value, ok := strings.Cut(field, "=")
-			if !ok {
-				return nil, fmt.Errorf("--secret %q: %q has no value", spec, field)
-			}
-			switch strings.ToLower(key) {
-			case "id":
-				secret.ID = value
-			case "src", "source":
-				secret.File = value
-			case "env":
-				secret.Env = value
-			case "type":
-				kind = value
-			default:
-				return nil, fmt.Errorf("--secret %q: no such field: %q; must be id, src, env or type", spec, key)
-			}
-		}
-		switch {
-		case secret.ID == "":
-			return nil, fmt.Errorf("--secret %q: has no id", spec)
-		case kind != "" && kind != "file" && kind != "env":
-			return nil, fmt.Errorf("--secret %q: type %q: must be file or env", spec, kind)
-		case kind == "env" && secret.Env == "":
-			secret.Env, secret.File = secret.File, ""
-		}
-		if secret.Env == "" && secret.File == "" {
-			if _, ok := os.LookupEnv(secret.ID); ok && kind != "file" || kind == "env" {
-				secret.Env = secret.ID
-			} else {
-				secret.File = secret.ID
-			}
-		}
-		if err := present(spec, secret); err != nil {
-			return nil, err
-		}
-		secrets = append(secrets, secret)
-	}
-	return secrets, nil
-}
-
-// present tells early of a secret that is not there: the step that needs it may come late.
-func present(spec string, secret executor.Secret) error {
-	if secret.File != "" {
-		if _, err := os.Stat(secret.File); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("--secret %q: %w", spec, err)
-		}
-	}
-	return nil
-}
-
-// parseSSH reads --ssh ID[=SOCKET|KEY[,KEY…]]; without a source it is the agent at $SSH_AUTH_SOCK.
-func parseSSH(specs []string) ([]executor.SSHSource, error) {
-	var sources []executor.SSHSource
-	for _, spec := range specs {
-		id, paths, _ := strings.Cut(spec, "=")
-		source := executor.SSHSource{ID: id}
-		switch {
-		case id == "":
-			return nil, fmt.Errorf("--ssh %q: has no ID", spec)
-		case paths != "":
-			source.Paths = strings.Split(paths, ",")
-		case os.Getenv("SSH_AUTH_SOCK") == "":
-			return nil, fmt.Errorf("--ssh %s: SSH_AUTH_SOCK is not set; start ssh-agent, or name a key: --ssh %s=FILE", spec, id)
-		}
-		for _, path := range source.Paths {
-			if _, err := os.Stat(path); err != nil {
-				return nil, fmt.Errorf("--ssh %s: %w", spec, err)
-			}
-		}
-		sources = append(sources, source)
-	}
-	return sources, nil
 }

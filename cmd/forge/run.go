@@ -1,20 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
-	"github.com/docker/go-units"
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -32,7 +30,8 @@ type runCmd struct {
 	User       string   `short:"u" help:"User or ID, with an optional group." placeholder:"USER[:GROUP]"`
 	Hostname   string   `short:"h" help:"Host name." placeholder:"NAME"`
 	Volume     []string `short:"v" sep:"none" help:"Directory or file of this machine to put into the container." placeholder:"SRC:DST[:ro]"`
-	Tmpfs      []string `sep:"none" help:"Directory in memory." placeholder:"DST[:size=N]"`
+	Mount      []string `sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|tmpfs,FIELD=VALUE"`
+	Tmpfs      []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
 	Network    string   `help:"default, none or host." aliases:"net" default:"default" placeholder:"MODE"`
 	AddHost    []string `sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
 	DNS        []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
@@ -43,7 +42,7 @@ type runCmd struct {
 	SecurityOpt []string `sep:"none" help:"seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
 	ReadOnly    bool     `help:"Make the root file system read-only."`
 	Memory      string   `short:"m" help:"Memory." placeholder:"BYTES"`
-	CPUs        float64  `name:"cpus" help:"Processors." placeholder:"N"`
+	CPUs        string   `name:"cpus" help:"Processors." placeholder:"N"`
 	PidsLimit   int64    `help:"Processes." placeholder:"N"`
 	ShmSize     string   `help:"Size of /dev/shm." placeholder:"BYTES"`
 	Ulimit      []string `sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
@@ -61,6 +60,9 @@ func (c *runCmd) Help() string {
 }
 
 func (c *runCmd) Run(s *session) error {
+	if len(c.Command) > 0 && c.Command[0] == "--" { // which ends the flags
+		c.Command = c.Command[1:]
+	}
 	switch {
 	case len(c.Command) == 0:
 		return &usageError{usageStatus, errors.New("run needs an image: forge run --rm [flags] IMAGE [COMMAND]")}
@@ -97,179 +99,52 @@ func runStatus(err error) error {
 	if _, ok := errors.AsType[status](err); ok {
 		return err
 	}
-	e, ok := errors.AsType[*runtime.ExecError](err)
-	if !ok {
-		return &usageError{usageStatus, err}
+	code := usageStatus
+	if e, ok := errors.AsType[*container.CommandError](err); ok {
+		code = e.Code
 	}
-	bare := !strings.Contains(e.Path, "/")
-	switch {
-	case bare && errors.Is(e.Err, os.ErrNotExist):
-		return &usageError{127, fmt.Errorf("exec: %q: executable file not found in $PATH", e.Path)}
-	case errors.Is(e.Err, os.ErrNotExist), bare && !errors.Is(e.Err, os.ErrPermission):
-		return &usageError{127, fmt.Errorf("exec: %q: %w", e.Path, e.Err)}
-	}
-	return &usageError{126, fmt.Errorf("exec: %q: %w", e.Path, e.Err)}
+	return &usageError{code, err}
 }
 
 // options turns flags into what forge.Run wants.
-func (c *runCmd) options(s *session) (forge.RunOptions, error) {
-	o := forge.RunOptions{
-		Image: c.Command[0], Args: c.Command[1:], Dir: c.Workdir, User: c.User, Hostname: c.Hostname,
-		Terminal: c.TTY, Network: c.Network, Hosts: c.AddHost, DNS: c.DNS, Pull: forge.PullPolicy(c.Pull),
-		Security: runtime.Security{
-			Privileged: c.Privileged, CapAdd: c.CapAdd, CapDrop: c.CapDrop, ReadOnlyRoot: c.ReadOnly,
-		},
-		Limits: runtime.Limits{NanoCPUs: int64(c.CPUs * 1e9), Pids: c.PidsLimit, Ulimits: c.Ulimit},
-	}
+func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
 	switch {
 	case c.Detach || c.Name != "":
 		return o, errors.New("containers that stay (-d, --name) are not there yet: run with --rm")
 	case !c.Rm:
 		return o, errors.New("containers that stay are not there yet: add --rm")
 	}
-	if c.Entrypoint != nil {
-		o.Entrypoint = &[]string{}
-		if *c.Entrypoint != "" {
-			o.Entrypoint = &[]string{*c.Entrypoint}
-		}
+	o = forge.RunOptions{
+		Image: c.Command[0], Args: c.Command[1:], Dir: c.Workdir, User: c.User, Hostname: c.Hostname,
+		Terminal: c.TTY, DNS: c.DNS, Pull: forge.PullPolicy(c.Pull), Entrypoint: container.ParseEntrypoint(c.Entrypoint),
+		Security: runtime.Security{
+			Privileged: c.Privileged, CapAdd: c.CapAdd, CapDrop: c.CapDrop, ReadOnlyRoot: c.ReadOnly,
+		},
 	}
-	err := errors.Join(checkUlimits(c.Ulimit), c.network(&o))
+	err = errors.Join(container.CheckHostname(c.Hostname), container.CheckDir(c.Workdir), container.CheckDNS(c.DNS),
+		container.ParseSecurityOpts(c.SecurityOpt, &o.Security))
 	if err != nil {
+		return o, err
+	}
+	if o.Network, err = container.ParseNetwork(c.Network); err != nil {
+		return o, err
+	}
+	if o.Hosts, err = container.ParseHosts(c.AddHost); err != nil {
 		return o, err
 	}
 	if o.Platform, err = forge.ParsePlatform(c.Platform); err != nil {
 		return o, err
 	}
-	if o.Env, err = c.env(); err != nil {
+	if o.Env, err = container.ParseEnv(c.EnvFile, c.Env); err != nil {
 		return o, err
 	}
-	for _, v := range c.Volume {
-		volume, err := forge.ParseVolume(v)
-		if err != nil {
-			return o, err
-		}
-		o.Volumes = append(o.Volumes, volume)
-	}
-	for _, v := range c.Tmpfs {
-		volume, err := forge.ParseTmpfs(v)
-		if err != nil {
-			return o, err
-		}
-		o.Volumes = append(o.Volumes, volume)
-	}
-	if err := c.security(&o.Security); err != nil {
+	if o.Mounts, err = container.ParseMounts(c.Volume, c.Mount, c.Tmpfs); err != nil {
 		return o, err
 	}
-	if o.Limits.Memory, err = bytesFlag("--memory", c.Memory); err != nil {
-		return o, err
-	}
-	o.Limits.ShmSize, err = bytesFlag("--shm-size", c.ShmSize)
+	o.Limits, err = container.ParseLimits(container.LimitFlags{
+		Memory: c.Memory, CPUs: c.CPUs, ShmSize: c.ShmSize, Pids: c.PidsLimit, Ulimits: c.Ulimit,
+	})
 	return o, err
-}
-
-// network checks what says how the container reaches others. Docker's default is called bridge.
-func (c *runCmd) network(o *forge.RunOptions) error {
-	switch o.Network {
-	case "bridge":
-		o.Network = "default"
-	case "default", "none", "host":
-	default:
-		return fmt.Errorf("--network %s: must be default, none or host", o.Network)
-	}
-	for _, server := range o.DNS {
-		if _, err := netip.ParseAddr(server); err != nil {
-			return fmt.Errorf("--dns %s: must be an IP address", server)
-		}
-	}
-	for _, host := range o.Hosts {
-		if !strings.ContainsAny(host, ":=") {
-			return fmt.Errorf("--add-host %s: must be HOST:IP", host)
-		}
-	}
-	return nil
-}
-
-func checkUlimits(list []string) error {
-	for _, limit := range list {
-		if _, err := units.ParseUlimit(limit); err != nil {
-			return fmt.Errorf("--ulimit %s: %w", limit, err)
-		}
-	}
-	return nil
-}
-
-// bytesFlag reads a size such as 64m; "" is 0.
-func bytesFlag(name, value string) (int64, error) {
-	if value == "" {
-		return 0, nil
-	}
-	n, err := units.RAMInBytes(value)
-	if err != nil || n <= 0 {
-		return 0, fmt.Errorf("%s %q: must be a size such as 64m", name, value)
-	}
-	return n, nil
-}
-
-func (c *runCmd) security(sec *runtime.Security) error {
-	for _, opt := range c.SecurityOpt {
-		name, value, _ := strings.Cut(opt, "=")
-		if before, after, ok := strings.Cut(opt, ":"); ok && !strings.Contains(before, "=") {
-			name, value = before, after
-		}
-		switch {
-		case name == "seccomp" && value != "":
-			sec.Seccomp = value
-		case name == "no-new-privileges" && (value == "" || value == "true"):
-			sec.NoNewPrivileges = true
-		case name == "no-new-privileges" && value == "false":
-			sec.NoNewPrivileges = false
-		default:
-			return fmt.Errorf("--security-opt %q: must be seccomp=unconfined, seccomp=FILE or no-new-privileges", opt)
-		}
-	}
-	return nil
-}
-
-// env is the variables of --env-file and --env, in this order. A name without a value takes the caller's, if it is set.
-func (c *runCmd) env() ([]string, error) {
-	var env []string
-	add := func(line string) error {
-		name, _, hasValue := strings.Cut(line, "=")
-		if name == "" || strings.ContainsAny(name, " \t") {
-			return fmt.Errorf("variable %q: has no good name", line)
-		}
-		if hasValue {
-			env = append(env, line)
-		} else if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-		return nil
-	}
-	for _, file := range c.EnvFile {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		lines := bufio.NewScanner(f)
-		for lines.Scan() {
-			line := strings.TrimLeft(lines.Text(), " \t")
-			if line == "" || line[0] == '#' {
-				continue
-			}
-			if err := add(line); err != nil {
-				return nil, errors.Join(fmt.Errorf("%s: %w", file, err), f.Close())
-			}
-		}
-		if err := errors.Join(lines.Err(), f.Close()); err != nil {
-			return nil, err
-		}
-	}
-	for _, line := range c.Env {
-		if err := add(line); err != nil {
-			return nil, err
-		}
-	}
-	return env, nil
 }
 
 // wire connects the caller's standard streams, signals and terminal size to the process to be. What it returns puts

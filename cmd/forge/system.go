@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/container"
 )
 
 type systemCmd struct {
@@ -79,11 +80,10 @@ func (c *pruneCmd) Run(s *session) error {
 		o.Until = age
 	}
 	var err error
-	if o.MaxSize, err = bytesFlag("--max-size", c.MaxSize); err != nil {
-		return &usageError{1, err}
-	}
-	if c.MaxSize == "" {
-		o.MaxSize = -1
+	if o.MaxSize = -1; c.MaxSize != "" {
+		if o.MaxSize, err = container.ParseSize(c.MaxSize); err != nil {
+			return &usageError{1, fmt.Errorf("--max-size %w", err)}
+		}
 	}
 	if ok, err := c.confirmed(s); err != nil || !ok {
 		return err

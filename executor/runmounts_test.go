@@ -1,13 +1,19 @@
 package executor
 
 import (
+	"crypto/ed25519"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"golang.org/x/crypto/ssh"
+
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/planner"
 )
@@ -179,7 +185,7 @@ func TestRunMountCache(t *testing.T) {
 	if _, out, err := h.build(g.graph(g.add(sh("cat /c/f", seeded), on, from))); err != nil || out != "s\nmore" {
 		t.Errorf("the second time it printed %q, %v", out, err)
 	}
-	h.worker.Grants.CacheMountDir = ""
+	h.worker.Containers.CacheDir = ""
 	if _, _, err := h.do(sh("echo", cache)); err == nil {
 		t.Error("a cache without a place was mounted")
 	}
@@ -226,8 +232,9 @@ func TestCacheSurvivesPrune(t *testing.T) {
 			t.Errorf("locks = %v", locks)
 			return
 		}
-		if f, err := flockFile(locks[0], 2); err == nil { // LOCK_EX
-			f.Close()
+		f := must1(os.Open(locks[0]))(t)
+		defer f.Close()
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
 			t.Error("a cache that is in use could be locked by who would remove it")
 		}
 	}
@@ -249,7 +256,7 @@ func TestRunMountSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("MY_SECRET", "whisper")
-	h.worker.Grants.Secrets = []Secret{{ID: "f", File: file}, {ID: "e", Env: "MY_SECRET"}, {ID: "gone", File: file + "x"}}
+	h.worker.Containers.Secrets = []container.Secret{{ID: "f", File: file}, {ID: "e", Env: "MY_SECRET"}, {ID: "gone", File: file + "x"}}
 	secret := func(id string) planner.Mount {
 		return planner.Mount{Type: planner.Secret, ID: id, Target: "/run/secrets/" + id}
 	}
@@ -291,7 +298,7 @@ func TestRunMountSecret(t *testing.T) {
 		}
 	}
 	for _, base := range []string{"/dev/shm", "/run", "/tmp", os.Getenv("XDG_RUNTIME_DIR")} {
-		if left, _ := filepath.Glob(filepath.Join(base, memoryPrefix+"*")); base != "" && len(left) > 0 {
+		if left, _ := filepath.Glob(filepath.Join(base, ".forge-secret-*")); base != "" && len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}
@@ -325,19 +332,35 @@ func grepTree(t *testing.T, dir, text string) (found []string) {
 	return found
 }
 
-func TestMemoryDirsOfTheDead(t *testing.T) {
-	base := t.TempDir()
-	dead := filepath.Join(base, memoryPrefix+"dead")
-	if err := os.Mkdir(dead, 0o700); err != nil {
+func TestRunMountSSH(t *testing.T) {
+	h := newRunHome(t)
+	_, key, err := ed25519.GenerateKey(nil)
+	block := must1(ssh.MarshalPrivateKey(key, ""))(t)
+	path := filepath.Join(t.TempDir(), "id_test")
+	if err = errors.Join(err, os.WriteFile(path, pem.EncodeToMemory(block), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	alive := must1(newMemoryDir(base))(t)
-	defer alive.Close()
-	sweepMemory(base)
-	if _, err := os.Stat(dead); err == nil {
-		t.Error("what a dead process left is still there")
+	h.worker.Containers.SSH = []container.SSHSource{{ID: "default", Paths: []string{path}}, {ID: "other", Paths: []string{path}}}
+	mode := uint32(0o660)
+	first := planner.Mount{Type: planner.SSH, ID: "default", Target: "/run/buildkit/ssh_agent.0"}
+	second := planner.Mount{Type: planner.SSH, ID: "other", Target: "/run/buildkit/ssh_agent.1", Mode: &mode, UID: 5}
+	r, out, err := h.do(sh("echo $SSH_AUTH_SOCK; cd /run/buildkit; stat -c '%F %a %u:%g' *", first, second))
+	want := "/run/buildkit/ssh_agent.0\nsocket 600 0:0\nsocket 660 5:0"
+	if oneID(t) {
+		want = strings.Replace(want, "5:0", "0:0", 1)
 	}
-	if _, err := os.Stat(alive.Name()); err != nil {
-		t.Errorf("what is in use was swept: %v", err)
+	if err != nil || out != want {
+		t.Fatalf("printed %q, %v, want %q", out, err, want)
+	}
+	if got := h.names(last(r)); got != "" {
+		t.Errorf("layer has %q", got)
+	}
+	absent := planner.Mount{Type: planner.SSH, ID: "none", Target: "/run/buildkit/ssh_agent.0"}
+	if got := h.prints(sh("echo ${SSH_AUTH_SOCK:-none}", absent)); got != "none" {
+		t.Errorf("without the agent printed %q", got)
+	}
+	absent.Required = true
+	if _, _, err := h.do(sh("true", absent)); err == nil || !strings.Contains(err.Error(), "required and not given") {
+		t.Errorf("error = %v", err)
 	}
 }

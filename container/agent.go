@@ -1,12 +1,14 @@
-package executor
+package container
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,7 +17,6 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
-	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -28,32 +29,39 @@ type SSHSource struct {
 // maxKey is how large a private key may be, in bytes.
 const maxKey = 100 << 10
 
-// mountSSH shows an agent as a socket. One that the caller did not give is left out.
-func (c *command) mountSSH(m planner.Mount) error {
-	i := slices.IndexFunc(c.local.Grants.SSH, func(s SSHSource) bool { return s.ID == m.ID })
+// An Agent shows an SSHSource of the Factory as the socket of an agent, and names the first one in SSH_AUTH_SOCK. One that
+// the caller did not give is left out.
+type Agent struct {
+	ID       string
+	Target   string // absolute
+	Required bool
+	Access   Access // the default mode is 0600
+}
+
+func (m *Agent) kind() string   { return "ssh" }
+func (m *Agent) target() string { return path.Clean(m.Target) }
+
+func (m *Agent) mount(_ context.Context, c *Container) error {
+	i := slices.IndexFunc(c.factory.SSH, func(s SSHSource) bool { return s.ID == m.ID })
 	if i < 0 {
 		if m.Required {
 			return fmt.Errorf("ssh %s is required and not given; give it with --ssh %s", m.ID, m.ID)
 		}
 		return nil
 	}
-	connect, err := c.local.Grants.SSH[i].open()
+	connect, err := c.factory.SSH[i].open()
 	if err != nil {
 		return fmt.Errorf("ssh %s: %w", m.ID, err)
 	}
-	mode := os.FileMode(0o600)
-	if m.Mode != nil {
-		mode = os.FileMode(*m.Mode & 0o777)
-	}
-	socket, err := c.listen(connect, mode, m.UID, m.GID)
+	socket, err := c.listen(connect, m.Access)
 	if err != nil {
 		return fmt.Errorf("ssh %s: %w", m.ID, err)
 	}
 	if !c.agent { // the first is the one that ssh asks
 		c.agent = true
-		c.env = setEnv(c.env, "SSH_AUTH_SOCK", m.Target)
+		c.spec.Env = setEnv(c.spec.Env, "SSH_AUTH_SOCK", m.Target)
 	}
-	return c.mount(m.Target, false, runtime.Mount{Source: socket}, nil)
+	return c.attach(m.target(), false, runtime.Mount{Source: socket}, nil)
 }
 
 // open returns a function that connects to the agent. What cannot work is found now rather than by the command.
@@ -112,19 +120,17 @@ func keyring(paths []string) (agent.ExtendedAgent, error) {
 
 // listen serves an agent on a socket of the step's own, which it opens to be mounted. The socket lies in the staging
 // directory: should we die, that is swept.
-func (c *command) listen(
-	connect func() (agent.ExtendedAgent, func() error, error), mode os.FileMode, uid, gid uint32,
-) (*os.File, error) {
-	place, err := c.local.Layout.Staging().Create()
+func (c *Container) listen(connect func() (agent.ExtendedAgent, func() error, error), a Access) (*os.File, error) {
+	place, err := c.factory.Staging.Create()
 	if err != nil {
 		return nil, err
 	}
-	c.closing(place.Close)
+	c.onClose(place.Close)
 	dir, err := os.Open(filepath.Dir(place.Name()))
 	if err != nil {
 		return nil, err
 	}
-	c.closing(dir.Close)
+	c.onClose(dir.Close)
 	// By way of the descriptor, since a socket's path may have no more than 107 bytes.
 	name := "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(place.Name()) + ".ssh"
 	l, err := net.Listen("unix", name)
@@ -133,13 +139,13 @@ func (c *command) listen(
 	}
 	var served sync.WaitGroup
 	conns := &openConns{}
-	c.closing(func() error {
+	c.onClose(func() error {
 		err := l.Close() // removes the socket, too
 		conns.close()
 		served.Wait()
 		return err
 	})
-	if err := errors.Join(own(os.Chown(name, int(uid), int(gid))), os.Chmod(name, mode)); err != nil {
+	if err := errors.Join(ignoreUnmappedID(os.Chown(name, int(a.UID), int(a.GID))), os.Chmod(name, a.mode(0o600).Perm())); err != nil {
 		return nil, err
 	}
 	served.Go(func() {

@@ -1,8 +1,7 @@
-package executor
+package container
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,18 +44,25 @@ type cdiEdits struct {
 // cdiDirs are where the machine's administrator puts specs; a later one wins.
 func cdiDirs() []string { return []string{"/etc/cdi", "/var/run/cdi"} }
 
-// mountDevices adds what RUN --device asks for.
-func (c *command) mountDevices(ctx context.Context) error {
-	if len(c.op.Devices) == 0 {
+// A Device is one of the Container Device Interface that is asked for.
+type Device struct {
+	Name     string // "vendor.com/class=name", "vendor.com/class=*" or "vendor.com/class"
+	Required bool   // it is an error if this machine does not have it
+	Granted  bool   // the caller lets the container have it
+}
+
+// mountDevices adds the devices that are asked for.
+func (c *Container) mountDevices() error {
+	if len(c.options.Devices) == 0 {
 		return nil
 	}
 	specs, unread, err := readCDI(cdiDirs())
 	if err != nil {
 		return err
 	}
-	for _, d := range c.op.Devices {
+	for _, d := range c.options.Devices {
 		edits := findCDI(specs, d.Name)
-		if len(edits) > 0 && !grantsDevice(c.local.Grants.Allow, d.Name) {
+		if len(edits) > 0 && !d.Granted {
 			return fmt.Errorf("--device=%s is not granted; allow it with --allow device=%s", d.Name, d.Name)
 		}
 		if len(edits) == 0 && d.Required {
@@ -73,14 +79,6 @@ func (c *command) mountDevices(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// grantsDevice tells whether "device", "device=NAME" or "device=ANY,alias=NAME" is among the grants.
-func grantsDevice(allow []string, name string) bool {
-	return slices.ContainsFunc(allow, func(s string) bool {
-		granted, options, _ := strings.Cut(s, ",")
-		return granted == "device" || granted == "device="+name || strings.HasPrefix(s, "device=") && options == "alias="+name
-	})
 }
 
 // readCDI reads the specs of directories that need not be there, and names those that are not in JSON.
@@ -144,36 +142,35 @@ func findCDI(specs []cdiSpec, name string) []cdiEdits {
 }
 
 // edit does what a device needs done.
-func (c *command) edit(e cdiEdits) error {
+func (c *Container) edit(e cdiEdits) error {
 	for _, h := range e.Hooks {
 		// A hook is a program of the host that runs beside the container's set-up.
 		return fmt.Errorf("it needs the hook %s, and hooks are not run", h.Name)
 	}
 	for _, kv := range e.Env {
 		name, value, _ := strings.Cut(kv, "=")
-		c.env = setEnv(c.env, name, value)
+		c.spec.Env = setEnv(c.spec.Env, name, value)
 	}
 	for _, n := range e.Nodes {
 		node, err := c.openPath(cmp.Or(n.HostPath, n.Path))
 		if err != nil {
 			return err
 		}
-		if err := c.mount(n.Path, false, runtime.Mount{Source: node, Devices: true}, nil); err != nil {
+		if err := c.attach(n.Path, false, runtime.Mount{Source: node, Devices: true}, nil); err != nil {
 			return err
 		}
 	}
 	for _, m := range e.Mounts {
-		f, err := os.Open(m.HostPath)
+		f, err := c.openPath(m.HostPath)
 		if err != nil {
 			return err
 		}
-		c.closing(f.Close)
 		info, err := f.Stat()
 		if err != nil {
 			return err
 		}
 		mount := runtime.Mount{Source: f, ReadOnly: slices.Contains(m.Options, "ro"), NoExec: slices.Contains(m.Options, "noexec")}
-		if err := c.mount(m.ContainerPath, info.IsDir(), mount, nil); err != nil {
+		if err := c.attach(m.ContainerPath, info.IsDir(), mount, nil); err != nil {
 			return err
 		}
 	}

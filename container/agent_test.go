@@ -1,4 +1,4 @@
-package executor
+package container
 
 import (
 	"crypto/ed25519"
@@ -13,8 +13,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
-
-	"github.com/forge-build/forge/planner"
 )
 
 func testKey(t *testing.T) (ed25519.PrivateKey, string) {
@@ -64,8 +62,9 @@ func TestSSHAgentSignsAndIsNotChanged(t *testing.T) {
 		{"agent", SSHSource{Paths: []string{callersAgent(t, ring)}}},
 	} {
 		connect := must1(test.source.open())(t)
-		c := &command{local: h.worker}
-		socket := must1(c.listen(connect, 0o666, 0, 0))(t)
+		mode := uint32(0o666)
+		c := &Container{factory: h.factory}
+		socket := must1(c.listen(connect, Access{Mode: &mode}))(t)
 		conn := must1(net.Dial("unix", "/proc/self/fd/"+strconv.Itoa(int(socket.Fd()))))(t)
 		client := agent.NewClient(conn)
 		keys, err := client.List()
@@ -83,7 +82,7 @@ func TestSSHAgentSignsAndIsNotChanged(t *testing.T) {
 		if client.Add(agent.AddedKey{PrivateKey: key}) == nil || client.RemoveAll() == nil || client.Lock([]byte("x")) == nil {
 			t.Errorf("%s: the build could change the agent", test.name)
 		}
-		if err := c.close(); err != nil { // with a connection open
+		if err := c.Close(); err != nil { // with a connection open
 			t.Errorf("%s: %v", test.name, err)
 		}
 		conn.Close()
@@ -137,33 +136,5 @@ func TestSSHSourceErrors(t *testing.T) {
 		if _, err := (SSHSource{Paths: test.paths}).open(); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("open(%v) = %v, want %q", test.paths, err, test.want)
 		}
-	}
-}
-
-func TestRunMountSSH(t *testing.T) {
-	h := newRunHome(t)
-	_, path := testKey(t)
-	h.worker.Grants.SSH = []SSHSource{{ID: "default", Paths: []string{path}}, {ID: "other", Paths: []string{path}}}
-	mode := uint32(0o660)
-	first := planner.Mount{Type: planner.SSH, ID: "default", Target: "/run/buildkit/ssh_agent.0"}
-	second := planner.Mount{Type: planner.SSH, ID: "other", Target: "/run/buildkit/ssh_agent.1", Mode: &mode, UID: 5}
-	r, out, err := h.do(sh("echo $SSH_AUTH_SOCK; cd /run/buildkit; stat -c '%F %a %u:%g' *", first, second))
-	want := "/run/buildkit/ssh_agent.0\nsocket 600 0:0\nsocket 660 5:0"
-	if oneID(t) {
-		want = strings.Replace(want, "5:0", "0:0", 1)
-	}
-	if err != nil || out != want {
-		t.Fatalf("printed %q, %v, want %q", out, err, want)
-	}
-	if got := h.names(last(r)); got != "" {
-		t.Errorf("layer has %q", got)
-	}
-	absent := planner.Mount{Type: planner.SSH, ID: "none", Target: "/run/buildkit/ssh_agent.0"}
-	if got := h.prints(sh("echo ${SSH_AUTH_SOCK:-none}", absent)); got != "none" {
-		t.Errorf("without the agent printed %q", got)
-	}
-	absent.Required = true
-	if _, _, err := h.do(sh("true", absent)); err == nil || !strings.Contains(err.Error(), "required and not given") {
-		t.Errorf("error = %v", err)
 	}
 }

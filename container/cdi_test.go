@@ -1,12 +1,10 @@
-package executor
+package container
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/forge-build/forge/snapshot"
 )
 
 func TestCDI(t *testing.T) {
@@ -50,17 +48,13 @@ func TestCDI(t *testing.T) {
 	}
 }
 
-func TestRunDevice(t *testing.T) {
+func TestDevice(t *testing.T) {
 	h := newRunHome(t)
 	specs, _, err := readCDI(nil)
 	if err != nil || len(specs) > 0 {
 		t.Fatal(specs, err)
 	}
-	c := &command{local: h.worker, op: sh("")}
-	c.draft = must1(h.worker.Snapshots.Draft(t.Context(), h.base.Layers(), snapshot.DraftOptions{}))(t)
-	defer c.draft.Close()
-	defer c.close()
-	spec := must1(c.spec(t.Context()))(t)
+	c := h.prepare(Options{Process: Process{Args: []string{"/bin/sh", "-c", "head -c 3 $DEV | wc -c"}}})
 	var edits cdiEdits
 	edits.Env = []string{"DEV=/dev/mine"}
 	edits.Nodes = append(edits.Nodes, struct {
@@ -70,30 +64,13 @@ func TestRunDevice(t *testing.T) {
 	if err := c.edit(edits); err != nil {
 		t.Fatal(err)
 	}
-	spec.Mounts, spec.Env = c.mounts, c.env
-	spec.Args = []string{"/bin/sh", "-c", "head -c 3 $DEV | wc -c"}
-	var out strings.Builder
-	if err := c.run(t.Context(), spec, &out); err != nil || out.String() != "3\n" {
-		t.Errorf("printed %q, %v, want 3", out.String(), err)
+	if out := h.output(c); out != "3\n" {
+		t.Errorf("printed %q, want 3", out)
 	}
 	edits.Hooks = append(edits.Hooks, struct {
 		Name string `json:"hookName"`
 	}{"createContainer"})
 	if err := c.edit(edits); err == nil || !strings.Contains(err.Error(), "hook") {
 		t.Errorf("error = %v, want that hooks are not run", err)
-	}
-}
-
-func TestGrantsDevice(t *testing.T) {
-	for _, test := range []struct {
-		allow string
-		want  bool
-	}{
-		{"", false}, {"device", true}, {"device=v/c=1", true}, {"device=v/c=2", false}, {"devices", false},
-		{"device=x/y=0,alias=v/c=1", true}, {"device=x/y=0,alias=v/c=2", false}, {"network.host,alias=v/c=1", false},
-	} {
-		if got := grantsDevice([]string{"network.host", test.allow}, "v/c=1"); got != test.want {
-			t.Errorf("grantsDevice(%q) = %t, want %t", test.allow, got, test.want)
-		}
 	}
 }

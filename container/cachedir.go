@@ -1,0 +1,298 @@
+package container
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// A Cache mounts a directory that outlives the container. One directory is known by its ID and by what it began with:
+// owner, mode and seed, as in BuildKit.
+//
+// It is CacheDir/<sha256 of that>, and <the same>.1, .2 … for containers that want one to themselves while others have
+// the first. In it are
+//
+//	lock   flocked by whoever uses the directory: shared, or exclusively; its mtime is the last use
+//	id     the ID, for people
+//	data   what is mounted
+//
+// Whoever removes one takes the lock exclusively, without waiting, and renames the directory away first.
+type Cache struct {
+	ID       string
+	Target   string // absolute
+	Sharing  string // "shared" (also ""), "private" or "locked"
+	ReadOnly bool
+	Access   Access // of the directory; the default mode is 0755, or the seed's
+	Seed     *Seed
+}
+
+// A Seed is a directory whose files a new cache begins with.
+type Seed struct {
+	Files  filetree.Tree // not closed
+	Path   string        // in Files
+	Digest string        // of all that is at Path
+}
+
+func (m *Cache) kind() string   { return "cache" }
+func (m *Cache) target() string { return path.Clean(m.Target) }
+
+func (m *Cache) mount(_ context.Context, c *Container) error {
+	data := c.caches[m.name()].data
+	inside := func(rel string, dir bool) error { return makeInside(data, rel, dir) }
+	return c.attach(m.target(), true, runtime.Mount{Source: data, ReadOnly: m.ReadOnly}, inside)
+}
+
+// name is the name of the cache's directory.
+func (m *Cache) name() string {
+	h := sha256.New()
+	io.WriteString(h, m.ID)
+	if m.Access != (Access{}) || m.Seed != nil {
+		seed := ""
+		if m.Seed != nil {
+			seed = m.Seed.Digest
+		}
+		// No ID that the parser lets through has a zero byte.
+		fmt.Fprintf(h, "\x00%d:%d %o %s", m.Access.UID, m.Access.GID, m.Access.mode(0o755), seed)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// A cacheDir is the open directory of a Cache.
+type cacheDir struct{ data *os.File }
+
+// maxPrivate is how many directories a private cache may have, one a container that uses it at the same time.
+const maxPrivate = 1000
+
+// lockCaches opens the caches of all mounts, in the order of their names, so that two containers never wait for each
+// other.
+func (c *Container) lockCaches(ctx context.Context) error {
+	wanted := make(map[string]Cache)
+	for _, m := range c.options.Mounts {
+		m, ok := m.(*Cache)
+		if !ok {
+			continue
+		}
+		first, ok := wanted[m.name()]
+		if !ok {
+			first = *m
+		}
+		if m.Sharing == "locked" || first.Sharing == "shared" {
+			first.Sharing = m.Sharing // the strictest holds for all that the container mounts of it
+		}
+		wanted[m.name()] = first
+	}
+	c.caches = make(map[string]*cacheDir)
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		m := wanted[name]
+		cache, err := c.openCache(ctx, &m)
+		if err != nil {
+			return fmt.Errorf("cache %s: %w", m.ID, err)
+		}
+		c.caches[name] = cache
+	}
+	return nil
+}
+
+// openCache locks and opens a cache's directory, making it if it is new.
+func (c *Container) openCache(ctx context.Context, m *Cache) (*cacheDir, error) {
+	if c.factory.CacheDir == "" {
+		return nil, errors.New("there is no place for cache mounts")
+	}
+	base := filepath.Join(c.factory.CacheDir, m.name())
+	if m.Sharing != "private" {
+		return c.lockCache(ctx, base, m)
+	}
+	for i := range maxPrivate {
+		dir := base
+		if i > 0 {
+			dir = fmt.Sprintf("%s.%d", base, i)
+		}
+		cache, err := c.tryCache(ctx, dir, m)
+		if !errors.Is(err, flock.ErrHeld) {
+			return cache, err
+		}
+	}
+	return nil, fmt.Errorf("%d containers use it at once", maxPrivate)
+}
+
+// lockCache waits for the lock of a directory.
+func (c *Container) lockCache(ctx context.Context, dir string, m *Cache) (*cacheDir, error) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		cache, err := c.tryCache(ctx, dir, m)
+		if !errors.Is(err, flock.ErrHeld) {
+			return cache, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tryCache fails with flock.ErrHeld if another has the lock.
+func (c *Container) tryCache(ctx context.Context, dir string, m *Cache) (*cacheDir, error) {
+	mode := flock.Exclusive
+	if m.Sharing == "shared" || m.Sharing == "" {
+		mode = flock.Shared
+	}
+	data := filepath.Join(dir, "data")
+	for {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+		first := mode
+		if _, err := os.Lstat(data); err != nil {
+			first = flock.Exclusive // one alone may make it
+		}
+		lock, err := flock.TryLock(filepath.Join(dir, "lock"), first)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the directory was removed at that moment
+		}
+		if err != nil {
+			return nil, err
+		}
+		cache, err := openCacheData(ctx, dir, m)
+		if err != nil {
+			return nil, errors.Join(err, lock.Close())
+		}
+		if first != mode {
+			// This gives the lock up for a moment, in which the directory may go.
+			if err = flock.Try(lock, mode); err != nil || !flock.Same(lock) {
+				if err = errors.Join(err, cache.data.Close(), lock.Close()); err != nil {
+					return nil, err
+				}
+				continue
+			}
+		}
+		c.onClose(lock.Close)
+		c.onClose(cache.data.Close)
+		return cache, nil
+	}
+}
+
+// openCacheData opens what is mounted, in a directory whose lock is held.
+func openCacheData(ctx context.Context, dir string, m *Cache) (*cacheDir, error) {
+	data := filepath.Join(dir, "data")
+	if _, err := os.Lstat(data); err != nil {
+		if err := newCache(ctx, dir, m); err != nil {
+			return nil, err
+		}
+	}
+	now := time.Now()
+	if err := os.Chtimes(filepath.Join(dir, "lock"), now, now); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(data)
+	if err != nil {
+		return nil, err
+	}
+	return &cacheDir{data: f}, nil
+}
+
+// newCache makes what a cache begins with, aside first, so that what is at its place is whole.
+func newCache(ctx context.Context, dir string, m *Cache) (err error) {
+	aside := filepath.Join(dir, "new")
+	if err := os.RemoveAll(aside); err != nil { // of one that died
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "id"), []byte(m.ID), 0o600); err != nil {
+		return err
+	}
+	if err := os.Mkdir(aside, 0o755); err != nil {
+		return err
+	}
+	mode := os.FileMode(0o755)
+	if m.Seed != nil {
+		if mode, err = m.Seed.copyTo(ctx, aside); err != nil {
+			return fmt.Errorf("source %s: %w", m.Seed.Path, err)
+		}
+	}
+	err = ignoreUnmappedID(os.Chown(aside, int(m.Access.UID), int(m.Access.GID)))
+	if err = errors.Join(err, os.Chmod(aside, m.Access.mode(mode))); err != nil {
+		return err
+	}
+	return durable.Move(aside, filepath.Join(dir, "data"))
+}
+
+// copyTo copies what the seed holds into dir and returns its mode.
+func (s *Seed) copyTo(ctx context.Context, dir string) (os.FileMode, error) {
+	source, err := filetree.Resolve(s.Files.Lstat, s.Path, true)
+	if err != nil {
+		return 0, err
+	}
+	top, err := s.Files.Lstat(source)
+	if err != nil {
+		return 0, err
+	}
+	if top.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		return 0, errors.New("is not a directory")
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	err = filetree.Walk(ctx, s.Files, source, func(from string, e *filetree.Entry, _ *filetree.Sum) error {
+		if from == source {
+			return nil
+		}
+		to := from
+		if source != "." {
+			to = strings.TrimPrefix(from, source+"/")
+		}
+		return seedEntry(root, s.Files, from, to, e)
+	})
+	return fileMode(top.Mode & 0o7777), err
+}
+
+// seedEntry copies one file, directory or link.
+func seedEntry(root *os.Root, files filetree.Tree, from, to string, e *filetree.Entry) error {
+	switch e.Mode & syscall.S_IFMT {
+	case syscall.S_IFDIR:
+		if err := root.Mkdir(to, 0o700); err != nil {
+			return err
+		}
+	case syscall.S_IFREG:
+		if err := seedFile(root, files, from, to); err != nil {
+			return err
+		}
+	case syscall.S_IFLNK:
+		return errors.Join(root.Symlink(e.Link, to), ignoreUnmappedID(root.Lchown(to, int(e.UID), int(e.GID))))
+	default:
+		return nil // a cache is no place for devices
+	}
+	// Owner first: to change it takes setuid and setgid away (chown(2)).
+	return errors.Join(ignoreUnmappedID(root.Lchown(to, int(e.UID), int(e.GID))), root.Chmod(to, fileMode(e.Mode)))
+}
+
+func seedFile(root *os.Root, tree filetree.Tree, from, to string) error {
+	r, err := tree.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := root.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return errors.Join(err, w.Close())
+}

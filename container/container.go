@@ -1,0 +1,206 @@
+// Package container prepares what one process needs and starts it: a root file system, mounts, a user, an environment,
+// files in /etc, a network, secrets, agents, devices and limits become one [runtime.Spec], and one Close gives all of it
+// back. RUN of a build and "forge run" are its two callers.
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// A Factory prepares containers. It holds what they share and what the caller lets them use. Its exported fields are set
+// before the first Prepare and not changed after. Safe for concurrent use; Close it when no Container is open any more.
+type Factory struct {
+	Snapshots *snapshot.Store
+	Staging   *image.Staging // keeps /etc files and sockets while they are in use
+	CacheDir  string         // where *Cache mounts keep their directories; "" refuses them
+	Secrets   []Secret
+	SSH       []SSHSource
+
+	// Connect makes the network of a mode: "default", "none" or "host". Nil is a loopback interface in any mode but "host".
+	Connect func(ctx context.Context, mode string) (Network, error)
+
+	etc etcFiles
+}
+
+// Close gives back the files that containers share.
+func (f *Factory) Close() error { return f.etc.close() }
+
+// Options say what to prepare. The zero value of all but Root, Files and Process.Args works.
+type Options struct {
+	Root     *snapshot.Draft // root file system; not closed
+	Files    filetree.Tree   // the same files, read without a mount; not closed
+	Process  Process
+	Hostname string // "" is the machine's
+	Etc      EtcStyle
+	Hosts    []Host // more lines of /etc/hosts
+	Network  string // "default", "none" or "host"
+	Mounts   []Mount
+	Devices  []Device
+	Limits   runtime.Limits
+	Security runtime.Security
+}
+
+// A Process is what a container runs.
+type Process struct {
+	Args     []string
+	Env      []string // K=V; of several definitions the last counts, and K alone takes a variable away
+	Dir      string   // absolute; made if it is missing; "" is "/"
+	User     string   // USER of a build file: name or number, with an optional group; "" is root
+	Platform string   // os/arch[/variant] of the files, for the words of a failure; "" is this machine's
+	Terminal bool
+}
+
+// A Mount is put at a path of a container: a *Bind, *Layers, *Tmpfs, *Cache, *SecretMount, *Agent or *Scripts.
+type Mount interface {
+	kind() string
+	target() string // absolute and clean; "" if there is nothing to mount
+	mount(ctx context.Context, c *Container) error
+}
+
+// A Container is prepared and can be started once. One goroutine at a time may call its methods.
+type Container struct {
+	Network Network // what it is connected to
+
+	factory *Factory
+	options *Options
+	spec    runtime.Spec
+	agent   bool                 // SSH_AUTH_SOCK is that of an *Agent
+	targets []mountTarget        // where mount points inside of a mount are made
+	caches  map[string]*cacheDir // by name
+	started []func() error       // called once the process runs: what is mounted needs no name any more
+	closers []func() error       // called by Close, last first
+}
+
+// Prepare gets a container all it needs. Close the Container, whether it was started or not.
+func (f *Factory) Prepare(ctx context.Context, o Options) (*Container, error) {
+	c := &Container{factory: f, options: &o}
+	if err := c.prepare(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (c *Container) prepare(ctx context.Context) (err error) {
+	o := c.options
+	c.spec = runtime.Spec{
+		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Hostname: o.Hostname,
+		Limits: o.Limits, Security: o.Security,
+	}
+	if c.spec.Root, err = o.Root.Mount(ctx); err != nil {
+		return err
+	}
+	if c.spec.User, err = LookupUser(o.Files, o.Process.User); err != nil {
+		return err
+	}
+	c.spec.Env = environment(o.Process.Env, c.spec.User.Home)
+	if err := c.connect(ctx); err != nil {
+		return err
+	}
+	if err := c.mountDefaults(); err != nil {
+		return err
+	}
+	if err := c.mountAll(ctx); err != nil {
+		return err
+	}
+	return c.mountDevices()
+}
+
+// connect gets the container its network.
+func (c *Container) connect(ctx context.Context) (err error) {
+	c.Network.Mode = c.options.Network
+	if c.factory.Connect != nil {
+		if c.Network, err = c.factory.Connect(ctx, c.options.Network); err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
+	}
+	if c.Network.Close != nil {
+		c.onClose(c.Network.Close)
+	}
+	c.spec.Network = c.Network.Network
+	return nil
+}
+
+// mountDefaults makes the mount points of what every container has, and the working directory: a base image may name one
+// that it does not have. They stay in the layer, as BuildKit's do, so they are made before any mount point that does not.
+func (c *Container) mountDefaults() error {
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if _, err := c.options.Root.Mountpoint(dir, true, true); err != nil {
+			return err
+		}
+		c.targets = append(c.targets, mountTarget{path: dir})
+	}
+	if _, ok := c.outer(c.spec.Dir); ok {
+		return nil
+	}
+	if _, err := c.options.Root.Mountpoint(c.spec.Dir, true, true); err != nil {
+		return fmt.Errorf("working directory: %w", err)
+	}
+	return nil
+}
+
+// mountAll adds the caller's mounts and the files of /etc, outer ones first, so that none covers another.
+func (c *Container) mountAll(ctx context.Context) error {
+	mounts := slices.Clone(c.options.Mounts)
+	etc, err := c.etcMounts()
+	if err != nil {
+		return err
+	}
+	if c.options.Etc == EtcOfRun {
+		mounts = append(mounts, etc...)
+	} else if err := c.addMounts(ctx, etc); err != nil {
+		return err
+	}
+	if err := c.lockCaches(ctx); err != nil {
+		return err
+	}
+	depth := func(m Mount) int { return strings.Count(m.target(), "/") }
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return depth(a) - depth(b) })
+	return c.addMounts(ctx, mounts)
+}
+
+func (c *Container) addMounts(ctx context.Context, mounts []Mount) error {
+	for _, m := range mounts {
+		if err := m.mount(ctx, c); err != nil {
+			return fmt.Errorf("%s mount at %s: %w", m.kind(), m.target(), err)
+		}
+	}
+	return nil
+}
+
+// Start starts the process. It fails with a *CommandError if the command cannot be executed, and with a
+// *runtime.SetupError if its surroundings cannot be made.
+func (c *Container) Start(ctx context.Context, io runtime.Stdio) (*runtime.Process, error) {
+	p, err := runtime.Start(ctx, c.spec, io)
+	if err != nil {
+		return nil, commandError(err, c.options.Process.Platform)
+	}
+	for _, f := range c.started {
+		if err := f(); err != nil {
+			c.onClose(func() error { return err }) // the process is not ended for it
+		}
+	}
+	return p, nil
+}
+
+// Close gives back what was prepared. The process must have ended.
+func (c *Container) Close() error {
+	var errs []error
+	for len(c.closers) > 0 {
+		last := len(c.closers) - 1
+		errs = append(errs, c.closers[last]())
+		c.closers = c.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Container) onClose(f func() error) { c.closers = append(c.closers, f) }

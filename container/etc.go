@@ -1,0 +1,243 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
+)
+
+// An EtcStyle says which files of /etc a container gets and how.
+type EtcStyle int
+
+// The styles of /etc.
+const (
+	// EtcOfBuild is BuildKit's: hosts and resolv.conf, read-only, and below what is mounted on /etc.
+	EtcOfBuild EtcStyle = iota
+	// EtcOfRun is docker's: hostname, hosts and resolv.conf, writable, and in what is mounted on /etc. What is mounted
+	// on one of them takes its place.
+	EtcOfRun
+)
+
+// A Host is a line of /etc/hosts.
+type Host struct {
+	Name string
+	IP   netip.Addr // not valid is docker's host-gateway: the address at which a container reaches this machine
+}
+
+// An etcMount is a small file of ours.
+type etcMount struct {
+	path, text string
+	style      EtcStyle
+}
+
+func (m *etcMount) kind() string   { return "file" }
+func (m *etcMount) target() string { return m.path }
+
+func (m *etcMount) mount(_ context.Context, c *Container) error {
+	if m.style == EtcOfBuild {
+		f, err := c.factory.etc.shared(c.factory.Staging, m.text)
+		if err != nil {
+			return err
+		}
+		return c.attach(m.path, false, runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil)
+	}
+	f, err := newEtcFile(c.factory.Staging, m.text)
+	if err != nil {
+		return err
+	}
+	c.onClose(f.Close)
+	return c.attach(m.path, false, runtime.Mount{Source: f.File}, nil)
+}
+
+// etcMounts are the files of ours that the container gets.
+func (c *Container) etcMounts() ([]Mount, error) {
+	resolv, err := resolvConf(c.Network)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := c.hosts()
+	if err != nil {
+		return nil, err
+	}
+	style := c.options.Etc
+	files := []*etcMount{{"/etc/resolv.conf", resolv, style}, {"/etc/hosts", hosts, style}}
+	if style == EtcOfRun {
+		name := c.options.Hostname
+		if name == "" {
+			if name, err = os.Hostname(); err != nil {
+				return nil, err
+			}
+		}
+		files = append(files, &etcMount{"/etc/hostname", name + "\n", style})
+	}
+	var mounts []Mount
+	for _, f := range files {
+		if style == EtcOfBuild || !c.mountsOn(f.path) {
+			mounts = append(mounts, f)
+		}
+	}
+	return mounts, nil
+}
+
+// mountsOn reports whether the caller mounts something at a path.
+func (c *Container) mountsOn(target string) bool {
+	for _, m := range c.options.Mounts {
+		if m.target() == target {
+			return true
+		}
+	}
+	return false
+}
+
+// hosts is the text of /etc/hosts.
+func (c *Container) hosts() (string, error) {
+	var b strings.Builder
+	own := c.options.Hostname
+	switch {
+	case c.options.Etc == EtcOfBuild:
+		b.WriteString("127.0.0.1\tlocalhost " + own + "\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	case c.Network.Mode == "host":
+		text, err := os.ReadFile("/etc/hosts")
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		b.Write(text)
+		if len(text) > 0 && text[len(text)-1] != '\n' {
+			b.WriteByte('\n')
+		}
+	default:
+		local := "localhost"
+		if !c.Network.Address.IsValid() {
+			local += " " + own // which has no other address
+		}
+		b.WriteString("127.0.0.1\t" + local + "\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
+			"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	}
+	for _, h := range c.options.Hosts {
+		ip := h.IP
+		if !ip.IsValid() {
+			if ip = c.hostGateway(); !ip.IsValid() {
+				return "", fmt.Errorf("--add-host %s:host-gateway: a container cannot reach this machine over its network; name an address instead", h.Name)
+			}
+		}
+		fmt.Fprintf(&b, "%s\t%s\n", ip, h.Name)
+	}
+	if c.options.Etc == EtcOfRun && c.Network.Address.IsValid() {
+		fmt.Fprintf(&b, "%s\t%s\n", c.Network.Address, own)
+	}
+	return b.String(), nil
+}
+
+// hostGateway is the address at which the container reaches this machine.
+func (c *Container) hostGateway() netip.Addr {
+	if c.Network.Mode == "host" {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return c.Network.Gateway
+}
+
+// etcFiles are files that containers share, by what they hold: those of the steps of a build are mostly the same. They
+// have names, in the staging directory, since the kernel mounts no file without one.
+type etcFiles struct {
+	mu    sync.Mutex // guards files
+	files map[string]etcFile
+}
+
+type etcFile struct {
+	staged *image.StagedFile
+	read   *os.File
+}
+
+// shared returns a file that holds text, for everyone to read. It is open until close.
+func (e *etcFiles) shared(s *image.Staging, text string) (*os.File, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f, ok := e.files[text]; ok {
+		return f.read, nil
+	}
+	staged, err := newEtcFile(s, text)
+	if err != nil {
+		return nil, err
+	}
+	read, err := os.Open(staged.Name())
+	if err != nil {
+		return nil, errors.Join(err, staged.Close())
+	}
+	if e.files == nil {
+		e.files = make(map[string]etcFile)
+	}
+	e.files[text] = etcFile{staged, read}
+	return read, nil
+}
+
+func newEtcFile(s *image.Staging, text string) (*image.StagedFile, error) {
+	f, err := s.Create()
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Chmod(0o644)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (e *etcFiles) close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	for _, f := range e.files {
+		errs = append(errs, f.read.Close(), f.staged.Close())
+	}
+	e.files = nil
+	return errors.Join(errs...)
+}
+
+// resolvConf is the text of /etc/resolv.conf: the machine's, without name servers that cannot be reached from a network
+// namespace of the container's own.
+func resolvConf(network Network) (string, error) {
+	const systemd = "/run/systemd/resolve/resolv.conf" // what systemd-resolved knows behind its 127.0.0.53
+	text, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	switch {
+	case len(network.DNS) > 0:
+		return "nameserver " + strings.Join(network.DNS, "\nnameserver ") + "\n", nil
+	case network.Mode == "host":
+		return string(text), nil
+	}
+	reachable, servers := withoutLoopback(string(text))
+	if servers == 0 {
+		if text, err := os.ReadFile(systemd); err == nil {
+			if other, n := withoutLoopback(string(text)); n > 0 {
+				reachable = other
+			}
+		}
+	}
+	return reachable, nil
+}
+
+// withoutLoopback leaves out name servers that cannot be reached from inside, and counts the others.
+func withoutLoopback(text string) (kept string, servers int) {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) >= 2 && fields[0] == "nameserver" {
+			addr, err := netip.ParseAddr(fields[1])
+			if err != nil || addr.IsLoopback() || addr.IsUnspecified() || addr.Zone() != "" {
+				continue
+			}
+			servers++
+		}
+		b.WriteString(line)
+	}
+	return b.String(), servers
+}

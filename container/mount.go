@@ -1,0 +1,179 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// A mountTarget is where something is mounted, and how mount points are made in it.
+type mountTarget struct {
+	path string
+	make func(rel string, dir bool) error // nil if there is no need to, as the runtime makes those in /dev
+}
+
+// within reports whether name is dir or below it.
+func within(name, dir string) bool {
+	return name == dir || dir == "/" || strings.HasPrefix(name, dir) && name[len(dir)] == '/'
+}
+
+// outer is the mount that a path lies in.
+func (c *Container) outer(name string) (mountTarget, bool) {
+	for _, t := range slices.Backward(c.targets) {
+		if within(name, t.path) {
+			return t, true
+		}
+	}
+	return mountTarget{}, false
+}
+
+// mountpoint makes sure that something can be mounted at target and returns where that is, links of the root resolved.
+// Nothing of it stays in the layer.
+func (c *Container) mountpoint(target string, dir bool) (string, error) {
+	at := target
+	for range 2 { // as it is written, then with its links resolved
+		if t, ok := c.outer(at); ok {
+			rel := strings.TrimPrefix(strings.TrimPrefix(at, t.path), "/")
+			if rel == "" || t.make == nil {
+				return at, nil
+			}
+			return at, t.make(rel, dir)
+		}
+		resolved, err := c.options.Root.Mountpoint(at, dir, false)
+		if err != nil || resolved == at {
+			return resolved, err
+		}
+		at = resolved
+	}
+	return at, nil
+}
+
+// attach adds a mount at target. m.Target is filled in. The function makes mount points in what is mounted.
+func (c *Container) attach(target string, dir bool, m runtime.Mount, inside func(rel string, dir bool) error) error {
+	at, err := c.mountpoint(target, dir)
+	if err != nil {
+		return err
+	}
+	m.Target = at
+	c.spec.Mounts = append(c.spec.Mounts, m)
+	c.targets = append(c.targets, mountTarget{target, inside})
+	if at != target { // through links
+		c.targets = append(c.targets, mountTarget{at, inside})
+	}
+	return nil
+}
+
+// A Bind mounts a directory or file of this machine.
+type Bind struct {
+	Source   string // path
+	Target   string // absolute
+	ReadOnly bool
+	Create   bool // make a directory if there is no source, as docker's -v does
+}
+
+func (m *Bind) kind() string   { return "bind" }
+func (m *Bind) target() string { return path.Clean(m.Target) }
+
+func (m *Bind) mount(_ context.Context, c *Container) error {
+	f, err := c.openPath(m.Source)
+	if errors.Is(err, os.ErrNotExist) && m.Create {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return err
+		}
+		f, err = c.openPath(m.Source)
+	}
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	inside := func(rel string, dir bool) error { return makeInside(f, rel, dir) }
+	if m.ReadOnly {
+		inside = func(rel string, dir bool) error { return missingInside(f, rel) }
+	}
+	return c.attach(m.target(), info.IsDir(), runtime.Mount{Source: f, ReadOnly: m.ReadOnly}, inside)
+}
+
+// openPath opens a file only to be mounted: nothing happens to a device, a FIFO does not wait, and what cannot be read,
+// such as a socket, can be opened, too.
+func (c *Container) openPath(name string) (*os.File, error) {
+	const pathOnly = 0x200000 // O_PATH of open(2)
+	f, err := os.OpenFile(name, pathOnly, 0)
+	if err != nil {
+		return nil, err
+	}
+	c.onClose(f.Close)
+	return f, nil
+}
+
+// openRoot opens a directory, which may be a detached mount, for access that stays within it.
+func openRoot(dir *os.File) (*os.Root, error) {
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+}
+
+// makeInside makes a directory or an empty file in dir, unless there is something.
+func makeInside(dir *os.File, rel string, isDir bool) error {
+	root, err := openRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if _, err := root.Stat(rel); err == nil {
+		return nil
+	}
+	if isDir {
+		return root.MkdirAll(rel, 0o755)
+	}
+	if err := root.MkdirAll(path.Dir(rel), 0o755); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(rel, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// missingInside is an error if there is nothing at a path of a directory in which nothing can be made.
+func missingInside(dir *os.File, rel string) error {
+	root, err := openRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if _, err := root.Stat(rel); err != nil {
+		return fmt.Errorf("mount point in a read-only mount: %w", err)
+	}
+	return nil
+}
+
+// ignoreUnmappedID is the error of a chown, unless this user namespace does not have the id: a rootless build that has but
+// one id has one owner.
+func ignoreUnmappedID(err error) error {
+	if errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
+}
+
+// fileMode turns permission bits of stat(2) into Go's.
+func fileMode(mode uint32) os.FileMode {
+	m := os.FileMode(mode & 0o777)
+	for bit, flag := range map[uint32]os.FileMode{
+		syscall.S_ISUID: os.ModeSetuid, syscall.S_ISGID: os.ModeSetgid, syscall.S_ISVTX: os.ModeSticky,
+	} {
+		if mode&bit != 0 {
+			m |= flag
+		}
+	}
+	return m
+}

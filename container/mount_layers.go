@@ -1,0 +1,145 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"syscall"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// Layers mounts a file or directory of a file system of layers, which are here. What is written to it is forgotten.
+type Layers struct {
+	Layers   []image.Layer
+	Files    filetree.Tree // the same files; not closed
+	Source   string        // path in Files
+	Target   string        // absolute
+	ReadOnly bool
+}
+
+func (m *Layers) kind() string   { return "bind" }
+func (m *Layers) target() string { return path.Clean(m.Target) }
+
+func (m *Layers) mount(ctx context.Context, c *Container) error {
+	resolved, err := filetree.Resolve(m.Files.Lstat, m.Source, true)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", m.Source, err)
+	}
+	e, err := m.Files.Lstat(resolved)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", m.Source, err)
+	}
+	isDir := e.Mode&syscall.S_IFMT == syscall.S_IFDIR
+	if !isDir && e.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return fmt.Errorf("source %s is neither a file nor a directory", m.Source)
+	}
+	top, inside, err := m.open(ctx, c, resolved)
+	if err != nil {
+		return err
+	}
+	from, err := c.openBelow(top, resolved)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", m.Source, err)
+	}
+	return c.attach(m.target(), isDir, runtime.Mount{Source: from, ReadOnly: m.ReadOnly}, inside)
+}
+
+// open mounts the layers, and returns how mount points are made below source.
+func (m *Layers) open(ctx context.Context, c *Container, source string) (*os.File, func(string, bool) error, error) {
+	if m.ReadOnly {
+		top, err := c.factory.Snapshots.Mount(ctx, m.Layers)
+		if err != nil {
+			return nil, nil, err
+		}
+		c.onClose(top.Close)
+		return top, func(rel string, dir bool) error {
+			if _, err := m.Files.Lstat(path.Join(source, rel)); err != nil {
+				return fmt.Errorf("it is in the read-only mount of %s: %w", m.Target, err)
+			}
+			return nil
+		}, nil
+	}
+	draft, err := c.factory.Snapshots.Draft(ctx, m.Layers, snapshot.DraftOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	c.onClose(draft.Close)
+	top, err := draft.Mount(ctx)
+	return top, func(rel string, dir bool) error {
+		_, err := draft.Mountpoint("/"+path.Join(source, rel), dir, false)
+		return err
+	}, err
+}
+
+// openBelow opens name, in which there are no links, in what is mounted at top.
+func (c *Container) openBelow(top *os.File, name string) (*os.File, error) {
+	if name == "." {
+		return top, nil
+	}
+	root, err := openRoot(top)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	c.onClose(f.Close)
+	return f, nil
+}
+
+// Scripts mounts a directory of executable files: the heredocs of a build file that are programs.
+type Scripts struct {
+	Target string // absolute
+	Files  []Script
+}
+
+// A Script is one file of Scripts.
+type Script struct {
+	Name    string // base name
+	Content string
+}
+
+func (m *Scripts) kind() string   { return "script" }
+func (m *Scripts) target() string { return path.Clean(m.Target) }
+
+func (m *Scripts) mount(ctx context.Context, c *Container) error {
+	draft, err := c.factory.Snapshots.Draft(ctx, nil, snapshot.DraftOptions{})
+	if err != nil {
+		return err
+	}
+	c.onClose(draft.Close)
+	dir, err := draft.Mount(ctx)
+	if err != nil {
+		return err
+	}
+	root, err := openRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, f := range m.Files {
+		if err := writeScript(root, f); err != nil {
+			return fmt.Errorf("heredoc %s: %w", f.Name, err)
+		}
+	}
+	return c.attach(m.target(), true, runtime.Mount{Source: dir, ReadOnly: true}, nil)
+}
+
+func writeScript(root *os.Root, f Script) error {
+	w, err := root.OpenFile(f.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, f.Content)
+	// The mode given to open is cut by the umask.
+	return errors.Join(err, w.Chmod(0o755), w.Close())
+}

@@ -1,0 +1,59 @@
+package container
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"path"
+	"slices"
+
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// A Tmpfs mounts an empty file system in memory.
+type Tmpfs struct {
+	Target   string // absolute
+	ReadOnly bool
+	NoExec   bool
+	Setuid   bool // honour setuid and setgid bits
+	Devices  bool // honour device nodes
+	Options  runtime.Tmpfs
+}
+
+func (m *Tmpfs) kind() string   { return "tmpfs" }
+func (m *Tmpfs) target() string { return path.Clean(m.Target) }
+
+// mount mounts the file system. One with other mounts in it has to have their mount points, and is a draft in memory.
+func (m *Tmpfs) mount(ctx context.Context, c *Container) error {
+	outer := slices.ContainsFunc(c.options.Mounts, func(o Mount) bool {
+		return o.target() != m.target() && within(o.target(), m.target())
+	}) || c.options.Etc == EtcOfRun && within("/etc", m.target())
+	if !outer {
+		return c.attach(m.target(), true, runtime.Mount{
+			ReadOnly: m.ReadOnly, NoExec: m.NoExec, Setuid: m.Setuid, Devices: m.Devices, Tmpfs: m.Options,
+		}, nil)
+	}
+	draft, err := c.factory.Snapshots.Draft(ctx, nil, snapshot.DraftOptions{Memory: cmp.Or(m.Options.Size, 1<<40)})
+	if err != nil {
+		return err
+	}
+	c.onClose(draft.Close)
+	dir, err := draft.Mount(ctx)
+	if err != nil {
+		return err
+	}
+	root, err := openRoot(dir)
+	if err != nil {
+		return err
+	}
+	err = ignoreUnmappedID(root.Chown(".", int(m.Options.UID), int(m.Options.GID)))
+	if err := errors.Join(err, root.Chmod(".", fileMode(cmp.Or(m.Options.Mode, 0o1777))), root.Close()); err != nil {
+		return err
+	}
+	mount := runtime.Mount{Source: dir, ReadOnly: m.ReadOnly, NoExec: m.NoExec}
+	return c.attach(m.target(), true, mount, func(rel string, dir bool) error {
+		_, err := draft.Mountpoint("/"+rel, dir, false)
+		return err
+	})
+}

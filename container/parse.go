@@ -1,0 +1,205 @@
+package container
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"path"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// maxSize is the largest size in bytes that is not a mistake: 8 EiB is more than the kernel takes.
+const maxSize = 1 << 60
+
+// ParseSize reads a size in bytes as docker does: a number with an optional unit, such as 64m, 1.5g or 4096; the units are
+// powers of 1024.
+func ParseSize(s string) (int64, error) {
+	n, err := units.RAMInBytes(s)
+	if err != nil || n < 0 || n > maxSize || tooLarge(s) {
+		return 0, fmt.Errorf("%q: must be a size such as 64m", s)
+	}
+	return n, nil
+}
+
+// tooLarge reports whether a size overflows the number that go-units makes of it.
+func tooLarge(s string) bool {
+	digits := strings.TrimRight(s, " bBiIkKmMgGtTpP")
+	f, err := strconv.ParseFloat(digits, 64)
+	if err != nil {
+		return true
+	}
+	unit := strings.ToLower(strings.TrimSpace(s[len(digits):]))
+	shift := map[byte]int{'k': 10, 'm': 20, 'g': 30, 't': 40, 'p': 50}
+	if unit != "" {
+		f = math.Ldexp(f, shift[unit[0]])
+	}
+	return f > maxSize
+}
+
+// LimitFlags are the flags that limit a container, as they are written; "" is not given.
+type LimitFlags struct {
+	Memory, CPUs, ShmSize string
+	Pids                  int64
+	Ulimits               []string
+}
+
+// minMemory is docker's least limit of memory, in bytes.
+const minMemory = 6 << 20
+
+// ParseLimits reads what limits a container. The words of its errors are docker's where docker has some.
+func ParseLimits(f LimitFlags) (l runtime.Limits, err error) {
+	l.Pids = f.Pids
+	for _, size := range []struct {
+		flag, text string
+		to         *int64
+	}{{"--memory", f.Memory, &l.Memory}, {"--shm-size", f.ShmSize, &l.ShmSize}} {
+		if size.text == "" {
+			continue
+		}
+		if *size.to, err = ParseSize(size.text); err != nil {
+			return l, fmt.Errorf("%s %w", size.flag, err)
+		}
+	}
+	if l.Memory != 0 && l.Memory < minMemory {
+		return l, fmt.Errorf("--memory %s: minimum memory limit allowed is 6MB", f.Memory)
+	}
+	if l.NanoCPUs, err = parseCPUs(f.CPUs); err != nil {
+		return l, err
+	}
+	for _, text := range f.Ulimits {
+		u, err := runtime.ParseUlimit(text)
+		if err != nil {
+			return l, fmt.Errorf("--ulimit %w", err)
+		}
+		l.Ulimits = append(l.Ulimits, u)
+	}
+	return l, nil
+}
+
+// parseCPUs reads a number of processors; 0 is no limit.
+func parseCPUs(s string) (nano int64, err error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) || n < 0 {
+		return 0, fmt.Errorf("--cpus %q: must be a number such as 1.5", s)
+	}
+	if most := goruntime.NumCPU(); n != 0 && n < 0.01 || n > float64(most) {
+		return 0, fmt.Errorf("--cpus %s: range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", s, most, most)
+	}
+	return int64(n * 1e9), nil
+}
+
+// ParseHost reads docker's --add-host: NAME:IP or NAME=IP, where host-gateway may stand for the IP.
+func ParseHost(s string) (Host, error) {
+	name, ip, ok := strings.Cut(s, "=")
+	if !ok {
+		name, ip, ok = strings.Cut(s, ":")
+	}
+	if !ok || name == "" || !plain(name) {
+		return Host{}, fmt.Errorf("--add-host %q: must be HOST:IP", s)
+	}
+	if ip == "host-gateway" {
+		return Host{Name: name}, nil
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(ip, "["), "]"))
+	if err != nil || addr.Zone() != "" {
+		return Host{}, fmt.Errorf("--add-host %q: %q is not an IP address", s, ip)
+	}
+	return Host{Name: name, IP: addr}, nil
+}
+
+// ParseHosts reads several.
+func ParseHosts(list []string) ([]Host, error) {
+	var hosts []Host
+	for _, s := range list {
+		h, err := ParseHost(s)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts, nil
+}
+
+// plain reports whether a name has no character that ends a name or a line in /etc/hosts.
+func plain(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' })
+}
+
+// CheckHostname refuses what cannot be the name of a machine.
+func CheckHostname(name string) error {
+	const most = 64 // bytes, sethostname(2)
+	if !plain(name) || len(name) > most {
+		return fmt.Errorf("--hostname %q: must be at most %d characters, without spaces or control characters", name, most)
+	}
+	return nil
+}
+
+// CheckDir refuses a working directory that is not absolute, in docker's words.
+func CheckDir(dir string) error {
+	if dir != "" && !path.IsAbs(dir) {
+		return fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", dir)
+	}
+	return nil
+}
+
+// ParseSecurityOpts reads docker's --security-opt into sec.
+func ParseSecurityOpts(list []string, sec *runtime.Security) error {
+	for _, opt := range list {
+		name, value, _ := strings.Cut(opt, "=")
+		if before, after, ok := strings.Cut(opt, ":"); ok && !strings.Contains(before, "=") {
+			name, value = before, after
+		}
+		switch {
+		case name == "seccomp" && value != "":
+			sec.Seccomp = value
+		case name == "no-new-privileges" && (value == "" || value == "true"):
+			sec.NoNewPrivileges = true
+		case name == "no-new-privileges" && value == "false":
+			sec.NoNewPrivileges = false
+		default:
+			return fmt.Errorf("--security-opt %q: must be seccomp=unconfined, seccomp=FILE or no-new-privileges", opt)
+		}
+	}
+	return nil
+}
+
+// ParseEntrypoint is what --entrypoint puts in place of the image's: nil if it is not given, no words if it is empty.
+func ParseEntrypoint(flag *string) *[]string {
+	switch {
+	case flag == nil:
+		return nil
+	case *flag == "":
+		return &[]string{}
+	}
+	return &[]string{*flag}
+}
+
+// CheckDNS refuses name servers that are no IP addresses.
+func CheckDNS(servers []string) error {
+	for _, s := range servers {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return fmt.Errorf("--dns %s: must be an IP address", s)
+		}
+	}
+	return nil
+}
+
+// ParseNetwork reads docker's --network. Docker's default is called bridge.
+func ParseNetwork(mode string) (string, error) {
+	switch mode {
+	case "bridge", "":
+		return "default", nil
+	case "default", "none", "host":
+		return mode, nil
+	}
+	return "", fmt.Errorf("--network %s: must be default, none or host", mode)
+}

@@ -1,0 +1,58 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"syscall"
+
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// maxUserFile is how large /etc/passwd and /etc/group may be, in bytes.
+const maxUserFile = 10 << 20
+
+// LookupUser looks up USER in the files of a tree, without mounting it and without running anything of it.
+func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
+	var readers [2]io.Reader
+	for i, name := range []string{"etc/passwd", "etc/group"} {
+		f, err := openUserFile(files, name)
+		if err != nil {
+			return runtime.User{}, fmt.Errorf("/%s: %w", name, err)
+		}
+		if f != nil {
+			defer f.Close()
+			readers[i] = f
+		}
+	}
+	u, err := runtime.LookupUser(user, readers[0], readers[1])
+	// In docker and BuildKit a process has its group among its supplementary ones, too.
+	if err == nil && !slices.Contains(u.Groups, u.GID) {
+		u.Groups = slices.Insert(u.Groups, 0, u.GID)
+	}
+	return u, err
+}
+
+// openUserFile opens a regular file of at most maxUserFile bytes, or returns nil if there is none.
+func openUserFile(t filetree.Tree, name string) (io.ReadCloser, error) {
+	name, err := filetree.Resolve(t.Lstat, name, true)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := t.Lstat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case e.Mode&syscall.S_IFMT != syscall.S_IFREG:
+		return nil, errors.New("is not a regular file")
+	case e.Size > maxUserFile:
+		return nil, fmt.Errorf("has %d bytes and may have %d", e.Size, maxUserFile)
+	}
+	return t.Open(name)
+}
