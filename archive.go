@@ -57,5 +57,5 @@ func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Refer
 			images = append(images, image.Named{Reference: ref, Descriptor: r.Descriptor})
 		}
 	}
-	return out.Create(func(w io.Writer) error { return h.Layout.Save(ctx, w, images, o) })
+	return out.Create(ctx, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, o) })
 }

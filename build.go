@@ -66,6 +66,11 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 	if err != nil {
 		return nil, err
 	}
+	for _, out := range o.Outputs {
+		if err := out.checkDest(); err != nil {
+			return nil, fmt.Errorf("output %s: %w", out.Type, err)
+		}
+	}
 	src, err := h.openSource(ctx, o)
 	if err != nil {
 		return nil, err

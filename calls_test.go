@@ -15,13 +15,13 @@ import (
 
 // callRooms lists calls that are easily made in the wrong way, and the packages that make them for all others.
 var callRooms = map[string][]string{
-	"os.Rename":             {"internal/durable", "cache", "registry", "registry/server", "snapshot", "."},
+	"os.Rename":             {"internal/durable", "snapshot"},
 	"syscall.Rename":        {"internal/durable"},
 	"unix.Rename":           {"internal/durable"},
 	"unix.Renameat":         {"internal/durable", "snapshot"}, // moves what lies too deep to be removed
 	"unix.Renameat2":        {"internal/durable"},
-	"syscall.Flock":         {"internal/flock", "registry", "registry/server", "."},
-	"unix.Flock":            {"internal/flock", "runtime/network", "snapshot"},
+	"syscall.Flock":         {"internal/flock"},
+	"unix.Flock":            {"internal/flock"},
 	"http.Transport":        {"internal/web"},
 	"http.DefaultTransport": {},
 	"http.DefaultClient":    {},

@@ -17,7 +17,8 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -91,8 +92,12 @@ func Open(ctx context.Context, o Options) (_ *Home, err error) {
 			_ = h.Close()
 		}
 	}()
-	if h.lock, err = lockStore(ctx, filepath.Join(h.Dir, "lock"), o.Exclusive); err != nil {
-		return nil, err
+	mode := flock.Shared
+	if o.Exclusive {
+		mode = flock.Exclusive
+	}
+	if h.lock, err = flock.Lock(ctx, filepath.Join(h.Dir, "lock"), mode); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
 	}
 	if err := h.checkVersion(); err != nil {
 		return nil, err
@@ -122,40 +127,7 @@ func (h *Home) checkVersion() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("store: %w", err)
 	}
-	return writeFileDurably(name, []byte(storeVersion))
-}
-
-// writeFileDurably writes a file aside, syncs it and renames it, so that it is there whole or not at all.
-func writeFileDurably(name string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := failpoint.At("forge.version.before-rename"); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.WriteFile(name, []byte(storeVersion), 0o600)
 }
 
 // Snapshots opens the file systems of the store, once. Commands that need none do not pay for them.

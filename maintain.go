@@ -141,7 +141,7 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 	if err != nil {
 		return r, err
 	}
-	return r, h.pruneDerived(o, &r)
+	return r, h.pruneDerived(ctx, o, &r)
 }
 
 // dropImages removes the names of all images.
@@ -219,7 +219,7 @@ func heldBy(records []cache.Record) []ocispec.Descriptor {
 }
 
 // pruneDerived removes what was made from layers that are gone, interrupted downloads, and what dead processes left.
-func (h *Home) pruneDerived(o PruneOptions, r *PruneReport) error {
+func (h *Home) pruneDerived(ctx context.Context, o PruneOptions, r *PruneReport) error {
 	store, err := h.Snapshots()
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (h *Home) pruneDerived(o PruneOptions, r *PruneReport) error {
 	r.Bytes += bytes
 	partial, partialErr := h.partial().Prune()
 	r.Bytes += partial
-	errs := []error{err, partialErr, store.Sweep(), h.sweep(), network.Sweep(h.networkDir())}
+	errs := []error{err, partialErr, store.Sweep(), h.sweep(), network.Sweep(ctx, h.networkDir())}
 	runtime.Sweep()
 	if o.All {
 		mounts := filepath.Join(h.Dir, "mounts")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -150,33 +151,27 @@ func (h *Home) outputTree(ctx context.Context, store *snapshot.Store, out Output
 		}
 		return snapshot.ExportDir(ctx, view, dir)
 	}
-	return out.Create(func(w io.Writer) error { return snapshot.Export(ctx, view, w) })
+	return out.Create(ctx, func(w io.Writer) error { return snapshot.Export(ctx, view, w) })
 }
 
-// Create has write write to the output's destination. A file appears whole or not at all.
-func (o *Output) Create(write func(io.Writer) error) (err error) {
+// Create has write write to the output's destination: a file, which appears whole or not at all, or whatever else
+// [durable.Output] writes to.
+func (o *Output) Create(ctx context.Context, write func(io.Writer) error) (err error) {
 	if o.Dest == "-" {
 		return write(o.Out)
 	}
-	f, err := os.CreateTemp(filepath.Dir(o.Dest), "."+filepath.Base(o.Dest)+"-*")
+	f, err := durable.Output(ctx, o.Dest)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if err := errors.Join(write(f), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := write(f); err != nil {
 		return err
 	}
 	if err := failpoint.At("forge.output.before-rename"); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), o.Dest); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(o.Dest))
+	return f.Commit()
 }
 
 // compression is what an output says of its layers' compression.

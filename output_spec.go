@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // An Output says what to make of what was built, as docker's --output does.
@@ -97,6 +99,14 @@ func (o *Output) set(key, value string) error {
 		}
 	}
 	return nil
+}
+
+// checkDest finds out before the build whether something can be written to the destination.
+func (o *Output) checkDest() error {
+	if o.Type == "local" || o.Dest == "" || o.Dest == "-" {
+		return nil
+	}
+	return durable.CheckOutput(o.Dest)
 }
 
 func (o *Output) check() error {

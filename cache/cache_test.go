@@ -256,7 +256,7 @@ func TestGetMarksUse(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	s := open(t)
-	litter := filepath.Join(s.dir, ".new-123")
+	litter := filepath.Join(s.dir, ".tmp-123")
 	os.WriteFile(litter, nil, 0o600)
 	put(t, s, keyOf(), entry("x", 1))
 	if all, err := s.List(); err != nil || len(all) != 1 {

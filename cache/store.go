@@ -9,11 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
@@ -107,25 +107,18 @@ func (s *Store) Put(k Key, e Entry) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.dir, ".new-")
+	f, err := durable.Create(s.path(k), 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
 		return err
 	}
 	if err := failpoint.At("cache.put.before-rename"); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), s.path(k)); err != nil {
+	if err := f.Replace(); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -179,21 +172,7 @@ func (s *Store) Remove(keys ...Key) error {
 }
 
 // Sweep removes what a Put that was killed left behind. The caller makes sure that nobody else is at work.
-func (s *Store) Sweep() error {
-	files, err := os.ReadDir(s.dir)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if !strings.HasPrefix(f.Name(), ".new-") {
-			continue
-		}
-		if err := os.Remove(filepath.Join(s.dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
+func (s *Store) Sweep() error { return durable.Sweep(s.dir) }
 
 // A PrunePolicy says which entries to forget; the zero value forgets all.
 type PrunePolicy struct {

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -15,15 +13,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // An archive is being written: an OCI layout in a tar that is also what docker load and podman load read.
 type archive struct {
 	kind, tag string
-	path      string
-	f         *os.File
-	temporary bool // f is to be renamed to path
-	done      bool
+	f         *durable.File
 
 	mu        sync.Mutex // one file at a time; guards what is below
 	w         *tar.Writer
@@ -34,19 +30,13 @@ type archive struct {
 }
 
 // writeArchive begins an archive: beside its final path if that is a file, else, as for a pipe, in place.
-func writeArchive(e Endpoint) (*writing, error) {
+func writeArchive(ctx context.Context, e Endpoint) (*writing, error) {
 	a := &archive{
-		kind: e.Kind, tag: e.Tag, path: e.Path,
+		kind: e.Kind, tag: e.Tag,
 		has: map[digest.Digest]bool{}, manifests: map[digest.Digest][]byte{}, dirs: map[string]bool{},
 	}
-	st, err := os.Stat(e.Path)
-	if err == nil && !st.Mode().IsRegular() {
-		a.f, err = os.OpenFile(e.Path, os.O_WRONLY, 0)
-	} else {
-		a.temporary = true
-		a.f, err = os.CreateTemp(filepath.Dir(e.Path), ".forge-")
-	}
-	if err != nil {
+	var err error
+	if a.f, err = durable.Output(ctx, e.Path); err != nil {
 		return nil, err
 	}
 	a.w = tar.NewWriter(a.f)
@@ -149,18 +139,7 @@ func (a *archive) finish(_ context.Context, root ocispec.Descriptor) error {
 	if err := a.w.Close(); err != nil {
 		return err
 	}
-	if !a.temporary {
-		a.done = true
-		return a.f.Close()
-	}
-	if err := errors.Join(a.f.Chmod(0o644), a.f.Sync(), a.f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(a.f.Name(), a.path); err != nil {
-		return err
-	}
-	a.done = true
-	return syncDir(filepath.Dir(a.path))
+	return a.f.Commit()
 }
 
 // refName is the name in the OCI index: of a docker-archive, whose names are whole references, the tag of that.
@@ -205,13 +184,5 @@ func (a *archive) dockerIndex(root ocispec.Descriptor) error {
 
 // close discards the archive unless it was finished.
 func (a *archive) close() error {
-	if a.done {
-		return nil
-	}
-	a.done = true
-	err := ignoreClosed(a.f.Close())
-	if a.temporary {
-		err = errors.Join(err, os.Remove(a.f.Name()))
-	}
-	return err
+	return a.f.Close()
 }

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
@@ -200,7 +201,7 @@ func (dl *download) Adopt(path string) error {
 	if dl.err != io.EOF || len(dl.rest) > 0 {
 		return fmt.Errorf("%s: is not downloaded yet", dl.d.Digest)
 	}
-	return os.Rename(dl.claim.path, path)
+	return durable.Move(dl.claim.path, path)
 }
 
 // Close ends the download, wherever it is, and waits for it.

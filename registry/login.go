@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // LoggedIn says where a login was put.
@@ -56,7 +58,7 @@ func (c *Client) Logout(ctx context.Context, domain string) (bool, error) {
 		return false, err
 	}
 	var had bool
-	err = conf.edit(func(f *authFile, auths map[string]json.RawMessage) error {
+	err = conf.edit(ctx, func(f *authFile, auths map[string]json.RawMessage) error {
 		if name := f.helperFor(domain); name != "" {
 			cred, err := helperGet(ctx, name, serverKey(domain))
 			if err != nil {
@@ -89,7 +91,7 @@ func (f *authFile) helperFor(domain string) string {
 }
 
 func (c *Config) keep(ctx context.Context, domain string, cred Credential) (in LoggedIn, err error) {
-	err = c.edit(func(f *authFile, auths map[string]json.RawMessage) error {
+	err = c.edit(ctx, func(f *authFile, auths map[string]json.RawMessage) error {
 		key := serverKey(domain)
 		entry := authEntry{IdentityToken: cred.IdentityToken}
 		if name := f.helperFor(domain); name != "" {
@@ -111,7 +113,7 @@ func (c *Config) keep(ctx context.Context, domain string, cred Credential) (in L
 
 // edit changes the auths of docker's config.json and keeps whatever else is in it. Two edits at once happen one after the
 // other; the file is always whole.
-func (c *Config) edit(change func(*authFile, map[string]json.RawMessage) error) error {
+func (c *Config) edit(ctx context.Context, change func(*authFile, map[string]json.RawMessage) error) error {
 	path := dockerConfigPath(c.env)
 	if path == "" {
 		return errors.New("no place for credentials: neither DOCKER_CONFIG nor HOME is set")
@@ -122,11 +124,11 @@ func (c *Config) edit(change func(*authFile, map[string]json.RawMessage) error) 
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	unlock, err := lockDir(filepath.Dir(path))
+	lock, err := flock.LockDir(ctx, filepath.Dir(path), flock.Exclusive)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 
 	raw, err := readSmall(path)
 	if err != nil {
@@ -157,45 +159,7 @@ func (c *Config) edit(change func(*authFile, map[string]json.RawMessage) error) 
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, append(out, '\n'), 0o600)
-}
-
-// lockDir keeps other processes of forge out of a directory until unlock.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
-	}
-	return func() { _ = f.Close() }, nil
-}
-
-// replaceFile writes a file whole and durably.
-func replaceFile(path string, content []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".forge-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreClosed(f.Close()), os.Remove(f.Name()))
-		}
-	}()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(content); err != nil {
-		return err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.WriteFile(path, append(out, '\n'), 0o600)
 }
 
 func ignoreClosed(err error) error {
@@ -203,12 +167,4 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -14,6 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // An ociDir is an OCI image layout, as any tool makes them, in a directory.
@@ -28,7 +30,7 @@ func (o ociDir) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 	if err := image.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(o.blob(d))
+	f, err := durable.OpenRegular(o.blob(d))
 	if err != nil {
 		return nil, err
 	}
@@ -52,22 +54,15 @@ func (o ociDir) Push(_ context.Context, d ocispec.Descriptor, r io.Reader) (err 
 	if err := image.CheckDescriptor(d); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(o.blob(d)), ".forge-")
+	f, err := durable.Create(o.blob(d), 0o644)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ignoreClosed(f.Close()), os.Remove(f.Name()))
-		}
-	}()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, image.Verify(r, d), make([]byte, 256<<10)); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), o.blob(d))
+	return f.Commit()
 }
 
 func (o ociDir) index() (x ocispec.Index, err error) {
@@ -100,13 +95,13 @@ func writeDir(e Endpoint) (*writing, error) {
 	}
 	header := filepath.Join(e.Path, ocispec.ImageLayoutFile)
 	if _, err := os.Stat(header); errors.Is(err, fs.ErrNotExist) {
-		if err := replaceFile(header, layoutHeader(), 0o644); err != nil {
+		if err := durable.WriteFile(header, layoutHeader(), 0o644); err != nil {
 			return nil, err
 		}
 	}
 	return &writing{
 		Pusher: o,
-		finish: func(_ context.Context, root ocispec.Descriptor) error { return o.name(root, e.Tag) },
+		finish: func(ctx context.Context, root ocispec.Descriptor) error { return o.name(ctx, root, e.Tag) },
 		close:  func() error { return nil },
 	}, nil
 }
@@ -116,15 +111,16 @@ func layoutHeader() []byte {
 }
 
 // name enters root in the index, instead of what had its tag before.
-func (o ociDir) name(root ocispec.Descriptor, tag string) error {
-	if err := syncDir(filepath.Join(o.path, ocispec.ImageBlobsDir, "sha256")); err != nil {
+func (o ociDir) name(ctx context.Context, root ocispec.Descriptor, tag string) error {
+	// A blob that was here already may have been put there by somebody who died before that was durable.
+	if err := durable.SyncDir(filepath.Join(o.path, ocispec.ImageBlobsDir, "sha256")); err != nil {
 		return err
 	}
-	unlock, err := lockDir(o.path)
+	lock, err := flock.LockDir(ctx, o.path, flock.Exclusive)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 	x, err := o.index()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -144,5 +140,5 @@ func (o ociDir) name(root ocispec.Descriptor, tag string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(o.path, ocispec.ImageIndexFile), raw, 0o644)
+	return durable.WriteFile(filepath.Join(o.path, ocispec.ImageIndexFile), raw, 0o644)
 }

@@ -7,10 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // A Partial keeps downloads that are not finished, one file a blob, so that the next process goes on where the last one
@@ -38,46 +39,14 @@ func (p *Partial) claim(d digest.Digest) (*claim, error) {
 		return nil, err
 	}
 	path := p.path(d)
-	for {
-		f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		ok, err := tryLock(f)
-		if err != nil || !ok {
-			return nil, errors.Join(err, f.Close())
-		}
-		if sameFile(f, path+".lock") {
-			return &claim{lock: f, path: path}, nil
-		}
-		// Its last owner has removed it between our open and our lock.
-		if err := f.Close(); err != nil {
-			return nil, err
-		}
+	lock, err := flock.TryLock(path+".lock", flock.Exclusive)
+	if errors.Is(err, flock.ErrHeld) {
+		return nil, nil
 	}
-}
-
-func tryLock(f *os.File) (bool, error) {
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case err == nil:
-			return true, nil
-		case errors.Is(err, syscall.EWOULDBLOCK):
-			return false, nil
-		case !errors.Is(err, syscall.EINTR):
-			return false, &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
-		}
-	}
-}
-
-func sameFile(f *os.File, path string) bool {
-	a, err := f.Stat()
 	if err != nil {
-		return false
+		return nil, err
 	}
-	b, err := os.Stat(path)
-	return err == nil && os.SameFile(a, b)
+	return &claim{lock: lock, path: path}, nil
 }
 
 // release gives the claim up; what was downloaded stays, unless drop is set.

@@ -89,7 +89,7 @@ func Transfer(ctx context.Context, client *Client, dst, src Endpoint, opts CopyO
 		opts.Name = dst.Ref
 		return Copy(ctx, repo, in.Fetcher, in.root, opts)
 	}
-	out, err := openDestination(dst)
+	out, err := openDestination(ctx, dst)
 	if err != nil {
 		return d, fmt.Errorf("%s: %w", dst, err)
 	}
@@ -121,11 +121,11 @@ func (c *Client) openSource(ctx context.Context, e Endpoint) (*reading, error) {
 	return &reading{Fetcher: repo, root: root, close: func() error { return nil }}, err
 }
 
-func openDestination(e Endpoint) (*writing, error) {
+func openDestination(ctx context.Context, e Endpoint) (*writing, error) {
 	if e.Kind == "oci" {
 		return writeDir(e)
 	}
-	return writeArchive(e)
+	return writeArchive(ctx, e)
 }
 
 // annotationName is where tools of containerd's family keep full names in an index.

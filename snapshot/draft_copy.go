@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // mountCopy makes a draft of a whole copy of what lies below, in base/root or in memory.
@@ -30,7 +32,7 @@ func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) erro
 			return err
 		}
 		d.upper = os.NewFile(uintptr(fd), path)
-		if err := os.Rename(aside, path); err != nil {
+		if err := durable.Move(aside, path); err != nil {
 			return err
 		}
 	case err != nil:

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/layertar"
 )
@@ -159,11 +159,7 @@ func (s *Store) readProbe(key string) (Kind, string) {
 
 func (s *Store) writeProbe(key string) error {
 	text := key + "\n" + string(s.kind) + "\n" + strings.ReplaceAll(s.why, "\n", " ") + "\n"
-	aside := s.probeFile() + "." + strconv.Itoa(os.Getpid())
-	if err := os.WriteFile(aside, []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(aside, s.probeFile())
+	return durable.ReplaceFile(s.probeFile(), []byte(text), 0o600)
 }
 
 // forgetProbe makes the next process probe again: what was found does not hold, since a mount was refused.

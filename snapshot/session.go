@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // A session is this process's own directory in root/drafts. It holds a flock for its life; one that nobody holds is
@@ -62,29 +64,12 @@ func (s *session) empty(drafts string) (*os.File, error) {
 	return f, nil
 }
 
-// open makes and locks the directory. A sweep may take it between the two steps; then there is another.
-func (s *session) open(drafts string) error {
-	for s.dir == nil {
-		path, err := os.MkdirTemp(drafts, "")
-		if err != nil {
-			return err
-		}
-		f, err := openDirectory(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && sameDirectory(f, path) {
-			s.dir = f
-			return nil
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
+// open makes and locks the directory.
+func (s *session) open(drafts string) (err error) {
+	if s.dir == nil {
+		s.dir, err = flock.NewDir(drafts, "")
 	}
-	return nil
+	return err
 }
 
 func (s *session) close() error {
@@ -102,41 +87,6 @@ func (s *session) close() error {
 	return errors.Join(errs...)
 }
 
-// sweepSessions deletes the sessions of dead processes.
-func sweepSessions(drafts string) error {
-	entries, err := os.ReadDir(drafts)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		path := filepath.Join(drafts, e.Name())
-		f, err := openDirectory(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && sameDirectory(f, path) {
-			errs = append(errs, removeTree(path))
-		}
-		errs = append(errs, f.Close())
-	}
-	return errors.Join(errs...)
-}
-
 func openDirectory(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-}
-
-// sameDirectory tells whether path still names what f has open.
-func sameDirectory(f *os.File, path string) bool {
-	opened, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	named, err := os.Lstat(path)
-	return err == nil && os.SameFile(opened, named)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // A Kind is a way to stack layers.
@@ -77,7 +78,7 @@ func (s *Store) Close() error {
 // Sweep deletes what dead processes have left: drafts, and unpacked layers that were not durable when the machine went
 // down. What cannot be deleted is named in the error, and does no harm.
 func (s *Store) Sweep() error {
-	return errors.Join(sweepSessions(filepath.Join(s.root, "drafts")), s.sweepTrees())
+	return errors.Join(flock.Sweep(filepath.Join(s.root, "drafts"), "", removeTree), s.sweepTrees())
 }
 
 // snapshotPath is where what is derived from a layer is kept: its index (suffix ".erofs") or its unpacked tree ("").

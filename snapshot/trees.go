@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
@@ -62,7 +63,7 @@ func (s *Store) openTree(ctx context.Context, layer image.Layer) (int, error) {
 
 // keep gives a tree its place. It may be taken, by a process that did the same.
 func (t *unpackedTrees) keep(tree, path string) error {
-	err := os.Rename(tree, path)
+	err := durable.Move(tree, path)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 		return nil
 	}
@@ -96,7 +97,7 @@ func (t *unpackedTrees) settle() error {
 	var errs []error
 	for _, path := range t.fresh {
 		final := path[:strings.LastIndexByte(path, '~')]
-		err := os.Rename(path, final)
+		err := durable.Move(path, final)
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 			errs = append(errs, err)
 		}

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // check looks for mistakes and prints them as docker does. Any is exit status 1.
@@ -83,10 +84,13 @@ func (c *buildCmd) verify(s *session, h *forge.Home, o forge.BuildOptions) error
 	return nil
 }
 
-func writeJSON(name string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+func writeMetadata(ctx context.Context, name string, r *forge.BuildResult) error {
+	b, err := json.MarshalIndent(r.Metadata(), "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(name, append(b, '\n'), 0o644)
+	if err := durable.WriteOutput(ctx, name, append(b, '\n')); err != nil {
+		return fmt.Errorf("--metadata-file: %w", err)
+	}
+	return nil
 }

@@ -3,9 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/internal/durable"
 )
 
 type importCmd struct {
@@ -19,7 +19,7 @@ type importCmd struct {
 func (c *importCmd) Run(s *session) error {
 	var in io.Reader = s.in
 	if c.File != "-" {
-		f, err := os.Open(c.File)
+		f, err := durable.Input(s.ctx, c.File)
 		if err != nil {
 			return err
 		}

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/internal/durable"
 )
 
 type loadCmd struct {
@@ -20,7 +20,7 @@ type loadCmd struct {
 func (c *loadCmd) Run(s *session) error {
 	var in io.Reader = s.in
 	if c.Input != "" && c.Input != "-" {
-		f, err := os.Open(c.Input)
+		f, err := durable.Input(s.ctx, c.Input)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 )
 
 type saveCmd struct {
@@ -33,8 +34,13 @@ func (c *saveCmd) Run(s *session) error {
 	if err != nil {
 		return &usageError{1, err}
 	}
+	if out.Dest != "-" {
+		if err := durable.CheckOutput(out.Dest); err != nil {
+			return err
+		}
+	}
 	return s.withHome(func(h *forge.Home) error {
-		return out.Create(func(w io.Writer) error { return h.Save(s.ctx, w, c.Images, o) })
+		return out.Create(s.ctx, func(w io.Writer) error { return h.Save(s.ctx, w, c.Images, o) })
 	})
 }
 

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // Prefix begins the names of files that are being written. One that nobody writes is litter.
@@ -137,6 +139,9 @@ func write(path string, data []byte, perm fs.FileMode, place func(*File) error) 
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := failpoint.At("durable.write.before-rename"); err != nil {
 		return err
 	}
 	return place(f)

@@ -15,6 +15,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // staleUpload is how long an upload may rest before a start of the server removes it.
@@ -43,12 +46,12 @@ func openStore(root string) (*store, error) {
 	if err := os.MkdirAll(filepath.Join(root, "repositories"), 0o755); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := flock.TryLock(filepath.Join(root, "lock"), flock.Exclusive)
+	if errors.Is(err, flock.ErrHeld) {
+		return nil, fmt.Errorf("registry %s: is served by another process", root)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("registry %s: is served by another process", root), lock.Close())
 	}
 	s := &store{root: root, lock: lock}
 	if err := s.sweep(); err != nil {
@@ -70,7 +73,7 @@ func (s *store) sweep() error {
 			return fs.SkipDir
 		case e.IsDir():
 			return nil
-		case strings.HasPrefix(e.Name(), tempPrefix):
+		case strings.HasPrefix(e.Name(), durable.Prefix):
 			return os.Remove(path)
 		case filepath.Base(filepath.Dir(path)) != "_uploads":
 			return nil
@@ -153,10 +156,7 @@ func (s *store) adopt(path, repo string, d digest.Digest) error {
 			return err
 		}
 	} else {
-		if err := os.Rename(path, s.content(d)); err != nil {
-			return err
-		}
-		if err := syncDir(filepath.Dir(s.content(d))); err != nil {
+		if err := durable.Rename(path, s.content(d)); err != nil {
 			return err
 		}
 	}
@@ -185,7 +185,7 @@ func (s *store) linkLocked(from, repo string, d digest.Digest) error {
 	if err := os.Link(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(to))
+	return durable.SyncDir(filepath.Dir(to))
 }
 
 // mkdir makes a directory of a repository, durably.
@@ -197,7 +197,7 @@ func (s *store) mkdir(dir string) error {
 		return err
 	}
 	for p := filepath.Dir(dir); len(p) >= len(s.root); p = filepath.Dir(p) {
-		if err := syncDir(p); err != nil {
+		if err := durable.SyncDir(p); err != nil {
 			return err
 		}
 		if p == s.root {
@@ -214,7 +214,7 @@ func (s *store) drop(repo string, d digest.Digest) error {
 	if err := os.Remove(s.blob(repo, d)); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(s.blob(repo, d))); err != nil {
+	if err := durable.SyncDir(filepath.Dir(s.blob(repo, d))); err != nil {
 		return err
 	}
 	var st syscall.Stat_t
@@ -242,22 +242,12 @@ func (s *store) putRecord(path string, raw []byte) error {
 	if err := s.mkdir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	tmp, err := writeTemp(filepath.Dir(path), raw)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.WriteFile(path, raw, 0o600)
 }
-
-// tempPrefix begins the names of files that are being written. No record's name begins with a dot.
-const tempPrefix = ".tmp-"
 
 // writeTemp writes a synced file under a temporary name.
 func writeTemp(dir string, raw []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, tempPrefix)
+	f, err := os.CreateTemp(dir, durable.Prefix)
 	if err != nil {
 		return "", err
 	}
@@ -266,14 +256,6 @@ func writeTemp(dir string, raw []byte) (path string, err error) {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // manifest finds the descriptor of a manifest that a repository has, by tag or digest.

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -38,7 +39,7 @@ func bridged(ctx context.Context, dir string) (n *Network, err error) {
 		f, err := runtime.NewNetworkNamespace()
 		namespace <- made{f, err}
 	}()
-	release, gateway, address, err := joinBridge(dir)
+	release, gateway, address, err := joinBridge(ctx, dir)
 	m := <-namespace
 	if err = errors.Join(err, m.err, ctx.Err()); err == nil {
 		n = &Network{Namespace: m.file, Address: address, Gateway: gateway.Addr(), release: release}
@@ -57,8 +58,8 @@ func bridged(ctx context.Context, dir string) (n *Network, err error) {
 }
 
 // joinBridge makes sure of the bridge and reserves an address.
-func joinBridge(dir string) (release func() error, gateway, address netip.Prefix, err error) {
-	lock, err := lockDir(dir)
+func joinBridge(ctx context.Context, dir string) (release func() error, gateway, address netip.Prefix, err error) {
+	lock, err := flock.Lock(ctx, filepath.Join(dir, "lock"), flock.Exclusive)
 	if err != nil {
 		return nil, gateway, address, err
 	}
@@ -77,21 +78,6 @@ func joinBridge(dir string) (release func() error, gateway, address netip.Prefix
 		err = errors.Join(err, removeBridge())
 	}
 	return release, gateway, address, err
-}
-
-func lockDir(dir string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("%s: %w", lock.Name(), err)
-	}
-	return lock, nil
 }
 
 // mayForward makes the kernel forward packets. It is asked first, before anything of the host is touched. The setting
@@ -207,20 +193,12 @@ func sweepAddresses(dir string) (used int, err error) {
 		if _, err := netip.ParseAddr(e.Name()); err != nil {
 			continue
 		}
-		f, err := os.Open(filepath.Join(dir, e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
+		path := filepath.Join(dir, e.Name())
+		if flock.Held(path) {
+			used++
 			continue
 		}
-		if err != nil {
-			return used, err
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			err = os.Remove(f.Name())
-		} else {
-			used++
-		}
-		f.Close()
-		if err != nil {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return used, err
 		}
 	}
@@ -239,9 +217,8 @@ func reserve(dir string, gateway netip.Prefix) (address netip.Prefix, release fu
 		if err != nil {
 			return address, nil, err
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			f.Close()
-			return address, nil, fmt.Errorf("%s: %w", f.Name(), err)
+		if err := flock.Try(f, flock.Exclusive); err != nil {
+			return address, nil, errors.Join(err, f.Close())
 		}
 		return netip.PrefixFrom(a, gateway.Bits()), func() error {
 			// Gone before it is unlocked: so nobody can take it for one of the dead.
@@ -252,14 +229,14 @@ func reserve(dir string, gateway netip.Prefix) (address netip.Prefix, release fu
 }
 
 // Sweep removes the bridge and what killed processes left, unless a living one uses the network.
-func Sweep(dir string) error {
+func Sweep(ctx context.Context, dir string) error {
 	if rootless, _ := runtime.Rootless(); rootless {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
 		return nil // never used
 	}
-	lock, err := lockDir(dir)
+	lock, err := flock.Lock(ctx, filepath.Join(dir, "lock"), flock.Exclusive)
 	if err != nil {
 		return err
 	}

@@ -189,7 +189,7 @@ func TestBridge(t *testing.T) {
 	if !masquerades() || !exists(bridgeName) {
 		t.Error("the bridge does not wait for the next")
 	}
-	if err := Sweep(dir); err != nil {
+	if err := Sweep(t.Context(), dir); err != nil {
 		t.Error(err)
 	}
 	if exists(bridgeName) || masquerades() {
@@ -271,14 +271,14 @@ func TestKilled(t *testing.T) {
 	if got := n.Address.String(); !strings.HasSuffix(got, ".2/24") {
 		t.Errorf("address %s, want that of the dead", got)
 	}
-	if err := Sweep(dir); err != nil || !exists(bridgeName) {
+	if err := Sweep(t.Context(), dir); err != nil || !exists(bridgeName) {
 		t.Errorf("sweep took the bridge of the living: %v", err)
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
 	for range 2 {
-		if err := Sweep(dir); err != nil || exists(bridgeName) {
+		if err := Sweep(t.Context(), dir); err != nil || exists(bridgeName) {
 			t.Errorf("sweep left the bridge: %v", err)
 		}
 	}
