@@ -94,13 +94,14 @@ func checkDomain(domain string) string {
 	if len(domain) > maxDomain {
 		return "registry has more than 255 characters"
 	}
-	host, port, hasPort := domain, "", false
+	var host, port string
+	var hasPort bool
 	if strings.HasPrefix(domain, "[") {
 		end := strings.IndexByte(domain, ']')
 		if end < 2 || strings.Trim(domain[1:end], "0123456789abcdefABCDEF:.") != "" {
 			return "registry has no valid IPv6 address"
 		}
-		host, port = "", domain[end+1:]
+		port = domain[end+1:]
 		if port != "" {
 			port, hasPort = strings.CutPrefix(port, ":")
 			if !hasPort {

@@ -152,8 +152,8 @@ func readProfile(p *seccomp.Seccomp, caps uint64) (f *filter, err error) {
 	kernel := kernelVersion()
 	for _, rule := range p.Syscalls {
 		names := rule.Names
-		if rule.Name != "" {
-			names = append(slices.Clone(names), rule.Name)
+		if rule.Name != "" { //nolint:staticcheck // the older form, which profiles still have
+			names = append(slices.Clone(names), rule.Name) //nolint:staticcheck // as above
 		}
 		holds := ruleHolds(rule.Includes, rule.Excludes, caps, kernel)
 		if err := f.add(names, rule, holds); err != nil {
