@@ -196,7 +196,7 @@ func (w *walker) lintIgnored(verb, src string, at []bk.Range) {
 	}
 }
 
-// byName tells whether an owner has to be looked up: "root" and numbers below 2^31 do not.
+// byName reports whether an owner has to be looked up: "root" and numbers below 2^31 do not.
 func byName(chown string) bool {
 	user, group, _ := strings.Cut(chown, ":")
 	isID := func(s string) bool {

@@ -16,7 +16,7 @@ import (
 	"github.com/forge-build/forge/parser"
 )
 
-// ready tells whether a stage can be read from: it has been planned, or is one that no FROM names and is planned now.
+// ready reports whether a stage can be read from: it has been planned, or is one that no FROM names and is planned now.
 func (p *planner) ready(s *stage) (bool, error) {
 	if s.outside && !s.planned {
 		return true, p.planStage(s)
@@ -147,7 +147,7 @@ func (w *walker) lintUndefined(at []bk.Range, unmatched map[string]struct{}) {
 	}
 }
 
-// isScanArg tells whether an ARG speaks to scanners of BuildKit's and never reaches an environment.
+// isScanArg reports whether an ARG speaks to scanners of BuildKit's and never reaches an environment.
 func isScanArg(name string) bool {
 	return name == "BUILDKIT_SBOM_SCAN_CONTEXT" || name == "BUILDKIT_SBOM_SCAN_STAGE"
 }

@@ -228,7 +228,7 @@ func checkCycles(p *planner, stages []*stage) error {
 	return nil
 }
 
-// fire puts the triggers of each stage's base before its commands. It tells whether they need stages not seen yet.
+// fire puts the triggers of each stage's base before its commands. It reports whether they need stages not seen yet.
 func (p *planner) fire(stages []*stage) (more bool, err error) {
 	for _, s := range stages {
 		if s.fired || s.outside || s.replaced {

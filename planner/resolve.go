@@ -72,7 +72,7 @@ func (s *stage) imageName() string {
 	return s.base
 }
 
-// checkName tells whether what a stage begins with can be an image's name at all. A context's is between the command
+// checkName reports whether what a stage begins with can be an image's name at all. A context's is between the command
 // line and the Resolver.
 func (s *stage) checkName() error {
 	if s.context != nil || s.imageName() == "" {

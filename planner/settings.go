@@ -178,7 +178,7 @@ func (w *walker) stopSignal(t *instructions.StopSignalCommand) error {
 	return nil
 }
 
-// isSignal tells whether a STOPSIGNAL is one: a number but 0, or a name of Linux's with SIG or without, in any case.
+// isSignal reports whether a STOPSIGNAL is one: a number but 0, or a name of Linux's with SIG or without, in any case.
 func isSignal(s string) bool {
 	if n, err := strconv.Atoi(s); err == nil {
 		return n != 0
@@ -195,7 +195,7 @@ func isSignal(s string) bool {
 	return name != "" && !strings.Contains(name, " ") && strings.Contains(names, " "+name+" ")
 }
 
-// inRange tells whether s is a number from 1 to last, written plainly.
+// inRange reports whether s is a number from 1 to last, written plainly.
 func inRange(s string, last int) bool {
 	n, err := strconv.Atoi(s)
 	return err == nil && n >= 1 && n <= last && strconv.Itoa(n) == s

@@ -264,7 +264,7 @@ func allowedDevices() []string {
 	return list
 }
 
-// oom tells whether something in the container was killed for want of memory.
+// oom reports whether something in the container was killed for want of memory.
 func (g *cgroup) oom() bool {
 	if g == nil || g.memory == "" {
 		return false

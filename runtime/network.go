@@ -68,7 +68,7 @@ func (n *netns) close() {
 	}
 }
 
-// ownNetwork tells whether the process gets a network namespace made for it here.
+// ownNetwork reports whether the process gets a network namespace made for it here.
 func (s *Spec) ownNetwork() bool {
 	return s.Network.Mode != "host" && (s.Network.Mode != "default" || s.Network.Namespace == nil)
 }

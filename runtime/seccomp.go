@@ -257,7 +257,7 @@ func conditionOps() []string {
 	}
 }
 
-// ruleHolds tells whether a rule is for a container like this on a machine like this.
+// ruleHolds reports whether a rule is for a container like this on a machine like this.
 func ruleHolds(in, ex *seccomp.Filter, caps uint64, kernel seccomp.KernelVersion) bool {
 	has := func(name string) bool {
 		set, err := capabilitySet([]string{name}, 0)

@@ -36,7 +36,7 @@ func (s *setup) stdio(p *Process, io Stdio) error {
 	return nil
 }
 
-// same tells whether two writers are one. Types that cannot be compared are not.
+// same reports whether two writers are one. Types that cannot be compared are not.
 func same(a, b io.Writer) bool {
 	defer func() { _ = recover() }()
 	return a == b

@@ -275,13 +275,13 @@ func (p *program) writeFile(path, content string) {
 	p.call(unix.SYS_CLOSE, fd)
 }
 
-// inUserNamespace tells whether this process is in a user namespace other than the first.
+// inUserNamespace reports whether this process is in a user namespace other than the first.
 func inUserNamespace() bool {
 	m, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(m)), " ") != "0 0 4294967295"
 }
 
-// Rootless tells whether this process is root of a user namespace only, and what that is like.
+// Rootless reports whether this process is root of a user namespace only, and what that is like.
 func Rootless() (rootless bool, why string) {
 	if !inUserNamespace() {
 		return false, ""
@@ -305,7 +305,7 @@ func Rootless() (rootless bool, why string) {
 	return true, "user namespace with one id: " + reason
 }
 
-// mapped tells whether the map of a user namespace has a number.
+// mapped reports whether the map of a user namespace has a number.
 func mapped(file string, number uint32) bool {
 	m, _ := os.ReadFile(file)
 	id := uint64(number)
@@ -323,7 +323,7 @@ func mapped(file string, number uint32) bool {
 	return false
 }
 
-// setgroupsAllowed tells whether supplementary groups may be set. A namespace of one id has them as they were.
+// setgroupsAllowed reports whether supplementary groups may be set. A namespace of one id has them as they were.
 func setgroupsAllowed() bool {
 	m, err := os.ReadFile("/proc/self/setgroups")
 	return err != nil || bytes.HasPrefix(m, []byte("allow"))

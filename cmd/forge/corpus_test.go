@@ -143,8 +143,8 @@ func (c *corpus) test(t *testing.T, name string) {
 			t.Skip("needs ", need, err)
 		}
 	}
-	if c.builder != "" && !strings.HasPrefix(k.header("oracle"), "v") {
-		t.Skip("oracle: ", k.header("oracle"))
+	if c.builder != "" && !strings.HasPrefix(k.header("buildkit"), "v") {
+		t.Skip("buildkit: ", k.header("buildkit"))
 	}
 	k.write(t)
 	k.images(t)

@@ -289,7 +289,7 @@ func TestDamage(t *testing.T) {
 	t.Logf("%d damages", count)
 }
 
-// damage changes a file and keeps its times. It tells whether it could.
+// damage changes a file and keeps its times. It reports whether it could.
 func damage(t *testing.T, path, way string) bool {
 	t.Helper()
 	info, err := os.Stat(path)

@@ -87,14 +87,14 @@ func condition(t *testing.T, cond string) (bool, error) {
 	return ok, nil
 }
 
-// userNamespaces tells whether this user may make one.
+// userNamespaces reports whether this user may make one.
 func userNamespaces() bool {
 	cmd := exec.Command("true")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS}
 	return cmd.Run() == nil
 }
 
-// subordinateIDs tells whether this user has a range of ids, and the program that maps them.
+// subordinateIDs reports whether this user has a range of ids, and the program that maps them.
 func subordinateIDs() bool {
 	_, err := exec.LookPath("newuidmap")
 	me, userErr := user.Current()

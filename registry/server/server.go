@@ -218,7 +218,7 @@ func (s *Server) handlers() map[string]handler {
 	}
 }
 
-// validName tells whether a repository may be called so (OCI distribution spec, "Pulling manifests"). A name is a path in
+// validName reports whether a repository may be called so (OCI distribution spec, "Pulling manifests"). A name is a path in
 // the store: nothing of it may be empty, begin with a dot or an underscore.
 func validName(name string) bool {
 	if len(name) > 255 {
@@ -252,7 +252,7 @@ func validPart(part string) bool {
 	return true
 }
 
-// validTag tells whether a tag may be called so.
+// validTag reports whether a tag may be called so.
 func validTag(tag string) bool {
 	if tag == "" || len(tag) > 128 || tag[0] == '.' || tag[0] == '-' {
 		return false

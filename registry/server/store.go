@@ -163,7 +163,7 @@ func (s *store) adopt(path, repo string, d digest.Digest) error {
 	return s.linkLocked(s.content(d), repo, d)
 }
 
-// mount gives a repository what another one has, and tells whether that had it.
+// mount gives a repository what another one has, and reports whether that had it.
 func (s *store) mount(from, repo string, d digest.Digest) (bool, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

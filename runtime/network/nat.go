@@ -72,7 +72,7 @@ func masquerade(subnet netip.Prefix, bridge string) error {
 		chain, rule)...)
 }
 
-// masquerades tells whether the table is there: firewalls are known to flush what is not theirs.
+// masquerades reports whether the table is there: firewalls are known to flush what is not theirs.
 func masquerades() bool {
 	c, err := dial(unix.NETLINK_NETFILTER)
 	if err != nil {
