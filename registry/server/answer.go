@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -27,23 +28,25 @@ func (e *apiError) with(detail string) *apiError {
 }
 
 var (
-	errNotFound        = &apiError{404, "NOT_FOUND", "there is no such resource", ""}
-	errUnauthorized    = &apiError{401, "UNAUTHORIZED", "authentication required", ""}
-	errUnsupported     = &apiError{405, "UNSUPPORTED", "the operation is unsupported", ""}
-	errNameInvalid     = &apiError{400, "NAME_INVALID", "invalid repository name", ""}
-	errNameUnknown     = &apiError{404, "NAME_UNKNOWN", "repository name not known to registry", ""}
-	errTagInvalid      = &apiError{400, "TAG_INVALID", "invalid tag", ""}
-	errDigestInvalid   = &apiError{400, "DIGEST_INVALID", "provided digest did not match uploaded content", ""}
-	errBlobUnknown     = &apiError{404, "BLOB_UNKNOWN", "blob unknown to registry", ""}
-	errUploadUnknown   = &apiError{404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", ""}
-	errUploadBroken    = &apiError{400, "BLOB_UPLOAD_INVALID", "blob upload broke off", ""}
-	errRangeInvalid    = &apiError{416, "BLOB_UPLOAD_INVALID", "chunk does not begin where the last one ended", ""}
-	errSizeInvalid     = &apiError{400, "SIZE_INVALID", "provided length did not match content length", ""}
-	errManifestUnknown = &apiError{404, "MANIFEST_UNKNOWN", "manifest unknown to registry", ""}
-	errManifestInvalid = &apiError{400, "MANIFEST_INVALID", "manifest invalid", ""}
-	errManifestTooBig  = &apiError{413, "MANIFEST_INVALID", "manifest is longer than 4 MiB", ""}
-	errManifestBlob    = &apiError{404, "MANIFEST_BLOB_UNKNOWN", "manifest references a blob unknown to registry", ""}
-	errPageInvalid     = &apiError{400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", ""}
+	errNotFound          = &apiError{404, "NOT_FOUND", "there is no such resource", ""}
+	errUnauthorized      = &apiError{401, "UNAUTHORIZED", "authentication required", ""}
+	errBusy              = &apiError{429, "TOOMANYREQUESTS", "too many logins at once", ""}
+	errUnsupported       = &apiError{405, "UNSUPPORTED", "the operation is unsupported", ""}
+	errNameInvalid       = &apiError{400, "NAME_INVALID", "invalid repository name", ""}
+	errNameUnknown       = &apiError{404, "NAME_UNKNOWN", "repository name not known to registry", ""}
+	errTagInvalid        = &apiError{400, "TAG_INVALID", "invalid tag", ""}
+	errDigestInvalid     = &apiError{400, "DIGEST_INVALID", "provided digest did not match uploaded content", ""}
+	errBlobUnknown       = &apiError{404, "BLOB_UNKNOWN", "blob unknown to registry", ""}
+	errUploadUnknown     = &apiError{404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", ""}
+	errUploadBroken      = &apiError{400, "BLOB_UPLOAD_INVALID", "blob upload broke off", ""}
+	errRangeInvalid      = &apiError{416, "BLOB_UPLOAD_INVALID", "chunk does not begin where the last one ended", ""}
+	errSizeInvalid       = &apiError{400, "SIZE_INVALID", "provided length did not match content length", ""}
+	errManifestUnknown   = &apiError{404, "MANIFEST_UNKNOWN", "manifest unknown to registry", ""}
+	errManifestInvalid   = &apiError{400, "MANIFEST_INVALID", "manifest invalid", ""}
+	errManifestTooBig    = &apiError{413, "MANIFEST_INVALID", "manifest is longer than 4 MiB", ""}
+	errAnnotationsTooBig = &apiError{413, "MANIFEST_INVALID", "annotations of a manifest with a subject are longer than 256 KiB", ""}
+	errManifestBlob      = &apiError{404, "MANIFEST_BLOB_UNKNOWN", "manifest references a blob unknown to registry", ""}
+	errPageInvalid       = &apiError{400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested", ""}
 )
 
 // fail answers with an error. Those that are not of the protocol are the server's own: a full disk, say.
@@ -70,8 +73,17 @@ func fail(c *counter, err error) {
 	_, _ = c.Write(body)
 }
 
+// marshal writes JSON that is no longer than it has to be: json.Marshal makes six bytes of each "<".
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
 func answerJSON(w http.ResponseWriter, mediaType string, v any) error {
-	body, err := json.Marshal(v)
+	body, err := marshal(v)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,17 @@
 package server_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/registry/server"
@@ -84,6 +90,73 @@ func TestReferrers(t *testing.T) {
 		t.Errorf("referrers after one was deleted: %v, want 1", all.Manifests)
 	}
 	c.do("GET", "/v2/app/referrers/sha256:x", nil).want(t, 400)
+}
+
+// TestReferrersAreBounded holds that annotations have a limit when they are written, that an answer has one, and that records
+// of earlier versions, which had none, are answered.
+func TestReferrersAreBounded(t *testing.T) {
+	root := t.TempDir()
+	c := start(t, server.Options{Root: root})
+	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("s"), Size: 5}
+	c.push("app", []byte("{}"))
+	put := func(note string, status int) digest.Digest {
+		t.Helper()
+		m := ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Subject: &subject, Layers: []ocispec.Descriptor{},
+			Config: ocispec.Descriptor{MediaType: "application/a", Digest: digest.FromString("{}"), Size: 2}, Annotations: map[string]string{"n": note},
+		}
+		var raw bytes.Buffer
+		e := json.NewEncoder(&raw)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(m); err != nil {
+			t.Fatal(err)
+		}
+		d := digest.FromBytes(raw.Bytes())
+		c.do("PUT", "/v2/app/manifests/"+d.String(), raw.Bytes(), "Content-Type", m.MediaType).want(t, status)
+		return d
+	}
+	put(strings.Repeat("<", 1_000_000), 413)
+	for i := range 20 {
+		put(fmt.Sprint(i)+strings.Repeat("<", 200_000), 201)
+	}
+	old := put("of an earlier version", 201)
+	record := filepath.Join(root, "repositories/app/_referrers", subject.Digest.Encoded(), old.Encoded())
+	if err := os.WriteFile(record, bytes.Repeat([]byte("x"), 5<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[digest.Digest]bool{}
+	pages := 0
+	for next := "/v2/app/referrers/" + subject.Digest.String(); next != ""; pages++ {
+		r := c.do("GET", next, nil).want(t, 200)
+		if len(r.body) > 3<<20 {
+			t.Errorf("an answer has %d bytes", len(r.body))
+		}
+		var index ocispec.Index
+		if err := json.Unmarshal([]byte(r.body), &index); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range index.Manifests {
+			seen[d.Digest] = true
+		}
+		next, _, _ = strings.Cut(strings.TrimPrefix(r.Header.Get("Link"), "<"), ">")
+	}
+	if len(seen) != 21 || !seen[old] || pages < 2 {
+		t.Errorf("%d referrers on %d pages, the old one: %v; want 21 on some", len(seen), pages, seen[old])
+	}
+	// What the server has stored is nobody else's to read, even if it was the first to make the directory.
+	err := filepath.WalkDir(root+"/repositories", func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := e.Info()
+		if err == nil && st.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, st.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestCatalog(t *testing.T) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,7 +66,11 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, t target) e
 	if err := s.checkChildren(t.repo, doc); err != nil {
 		return err
 	}
-	if err := s.storeManifest(t.repo, d, doc, raw); err != nil {
+	about, err := referrerRecord(d, doc)
+	if err != nil {
+		return err
+	}
+	if err := s.storeManifest(t.repo, d, doc, about, raw); err != nil {
 		return err
 	}
 	if isTag {
@@ -118,25 +123,32 @@ func (s *Server) checkChildren(repo string, doc *image.Document) error {
 	return nil
 }
 
-// storeManifest stores content, then the records that make it visible.
-func (s *Server) storeManifest(repo string, d ocispec.Descriptor, doc *image.Document, raw []byte) error {
+// maxRecord bounds the record of a manifest about another one, in bytes: its annotations, mostly.
+const maxRecord = 256 << 10
+
+// referrerRecord is what lists of referrers say of a manifest; nil if it is about no other.
+func referrerRecord(d ocispec.Descriptor, doc *image.Document) ([]byte, error) {
+	if doc.Subject == nil {
+		return nil, nil
+	}
+	if err := checkDigest(doc.Subject.Digest.String()); err != nil {
+		return nil, errManifestInvalid.with("subject: " + err.Error())
+	}
+	d.ArtifactType, d.Annotations = cmp.Or(doc.ArtifactType, doc.Config.MediaType), doc.Annotations
+	record, err := marshal(d)
+	if err == nil && len(record) > maxRecord {
+		return nil, errAnnotationsTooBig
+	}
+	return record, err
+}
+
+// storeManifest stores content, then the records that make it visible. about is for the list of the subject's referrers.
+func (s *Server) storeManifest(repo string, d ocispec.Descriptor, doc *image.Document, about, raw []byte) error {
 	if err := s.store.putContent(repo, d.Digest, raw); err != nil {
 		return err
 	}
-	if doc.Subject != nil {
-		if err := checkDigest(doc.Subject.Digest.String()); err != nil {
-			return errManifestInvalid.with("subject: " + err.Error())
-		}
-		about := d
-		about.ArtifactType, about.Annotations = doc.ArtifactType, doc.Annotations
-		if about.ArtifactType == "" {
-			about.ArtifactType = doc.Config.MediaType
-		}
-		record, err := json.Marshal(about)
-		if err != nil {
-			return err
-		}
-		if err := s.store.putRecord(s.store.in(repo, "_referrers", doc.Subject.Digest.Encoded(), d.Digest.Encoded()), record); err != nil {
+	if about != nil {
+		if err := s.store.putRecord(s.store.in(repo, "_referrers", doc.Subject.Digest.Encoded(), d.Digest.Encoded()), about); err != nil {
 			return err
 		}
 	}

@@ -100,11 +100,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &counter{ResponseWriter: w, status: http.StatusOK}
 	c.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	c.Header().Set("X-Content-Type-Options", "nosniff")
-	user, ok := s.users.allow(r)
-	if !ok {
+	user, err := s.users.allow(r)
+	switch {
+	case errors.Is(err, errUnauthorized):
 		c.Header().Set("WWW-Authenticate", `Basic realm="forge registry"`)
-		fail(c, errUnauthorized)
-	} else if err := s.route(c, r); err != nil {
+	case errors.Is(err, errBusy):
+		c.Header().Set("Retry-After", "1")
+	case err == nil:
+		err = s.route(c, r)
+	}
+	if err != nil {
 		fail(c, err)
 	}
 	if s.opts.Served != nil {

@@ -40,10 +40,10 @@ type store struct {
 }
 
 func openStore(root string) (*store, error) {
-	if err := os.MkdirAll(filepath.Join(root, "blobs/sha256"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, "blobs/sha256"), 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(root, "repositories"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(root, "repositories"), 0o700); err != nil {
 		return nil, err
 	}
 	lock, err := flock.TryLock(filepath.Join(root, "lock"), flock.Exclusive)
@@ -193,7 +193,7 @@ func (s *store) mkdir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	for p := filepath.Dir(dir); len(p) >= len(s.root); p = filepath.Dir(p) {

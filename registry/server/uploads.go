@@ -80,7 +80,7 @@ func (s *Server) begin(repo string) (*session, error) {
 	}
 	id := fmt.Sprintf("%x", randomID())
 	u := newSession(repo, id, s.store.in(repo, "_uploads", id))
-	f, err := os.OpenFile(u.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(u.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
