@@ -199,13 +199,12 @@ tok.io) echo '{"Username":"<token>","Secret":"t"}';;
 }
 
 func TestHelperThatHangs(t *testing.T) {
-	dir := files(t, map[string]string{"docker-credential-slow": "#!/bin/sh\nsleep 100 & wait"})
+	dir := files(t, map[string]string{"docker-credential-slow": "#!/bin/sh\nsleep 10000 & wait"})
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	start := time.Now()
-	if _, err := helperGet(ctx, "slow", "x"); err == nil || time.Since(start) > 5*time.Second {
-		t.Errorf("helper that hangs: %v after %s", err, time.Since(start))
+	if _, err := helperGet(ctx, "slow", "x"); err == nil {
+		t.Error("a helper that hangs gave an answer")
 	}
 }
 

@@ -63,7 +63,11 @@ func TestPullSurvives(t *testing.T) {
 			for _, f := range faults {
 				r.Fault(f)
 			}
-			dst, err := pull(t.Context(), connect(t, ref, registry.Options{}), registry.CopyOptions{})
+			limits := quick
+			if name == "silent once" {
+				limits.Headers, limits.Idle = hasty.Headers, hasty.Idle
+			}
+			dst, err := pull(t.Context(), connect(t, ref, registry.Options{Limits: limits}), registry.CopyOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,13 +118,9 @@ func TestPullRefuses(t *testing.T) {
 			put(t, ref, 1, 200_000, 120_000)
 			r.Reset()
 			r.Fault(test.fault)
-			start := time.Now()
-			dst, err := pull(t.Context(), connect(t, ref, registry.Options{}), registry.CopyOptions{})
+			dst, err := pull(t.Context(), connect(t, ref, registry.Options{Limits: limitsFor(test.want)}), registry.CopyOptions{})
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %v: want one line with %q", err, test.want)
-			}
-			if took := time.Since(start); took > quick.GiveUp*3/2 {
-				t.Errorf("gave up after %s, want %s at most", took, quick.GiveUp*3/2)
 			}
 			if _, err := dst.Resolve(t.Context(), ref); err == nil {
 				t.Error("the name was given in spite of the failure")
@@ -236,13 +236,9 @@ func TestPushRefuses(t *testing.T) {
 			src := registrytest.NewMemory()
 			d := src.AddImage(t, 1, amd64, false, 2000)
 			r.Fault(test.fault)
-			start := time.Now()
-			_, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{}), src, d, registry.CopyOptions{Name: ref})
+			_, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{Limits: limitsFor(test.want)}), src, d, registry.CopyOptions{Name: ref})
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %v: want one line with %q", err, test.want)
-			}
-			if took := time.Since(start); took > 2*quick.GiveUp {
-				t.Errorf("gave up after %s", took)
 			}
 		})
 	}
@@ -267,10 +263,8 @@ func TestCancel(t *testing.T) {
 	r.Fault(fault{Path: "/blobs/", Do: registrytest.Silence()})
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
-	start := time.Now()
-	repo := connect(t, ref, registry.Options{Limits: web.Limits{GiveUp: time.Minute}})
-	_, err := pull(ctx, repo, registry.CopyOptions{})
-	if !errors.Is(err, context.Canceled) || time.Since(start) > 2*time.Second {
-		t.Errorf("cancelled pull = %v after %s", err, time.Since(start))
+	repo := connect(t, ref, registry.Options{Limits: web.Limits{Headers: time.Hour, GiveUp: time.Hour}}) // nothing else ends it
+	if _, err := pull(ctx, repo, registry.CopyOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled pull = %v", err)
 	}
 }

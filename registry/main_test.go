@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,9 +19,19 @@ import (
 
 var amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
 
-// quick are limits that let a test give up within seconds.
-var quick = web.Limits{
-	Headers: 400 * time.Millisecond, Idle: 400 * time.Millisecond, GiveUp: 3 * time.Second, Backoff: 5 * time.Millisecond,
+// quick are limits that try again at once, and wait as long as a busy machine takes. With hasty ones a test gives up within
+// seconds: they are for servers that do not answer.
+var (
+	quick = web.Limits{Headers: time.Minute, Idle: time.Minute, GiveUp: time.Minute, Backoff: 5 * time.Millisecond}
+	hasty = web.Limits{Headers: 400 * time.Millisecond, Idle: 400 * time.Millisecond, GiveUp: 3 * time.Second, Backoff: 5 * time.Millisecond}
+)
+
+// limitsFor are the limits of a test which expects an error.
+func limitsFor(want string) web.Limits {
+	if slices.Contains([]string{"does not answer", "too slow", "too many requests", "broke off after"}, want) {
+		return hasty
+	}
+	return quick
 }
 
 // hermetic keeps the machine's own configuration away.
