@@ -71,7 +71,7 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 			return nil, fmt.Errorf("output %s: %w", out.Type, err)
 		}
 	}
-	src, err := h.openSource(ctx, o)
+	src, err := h.openSources(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 }
 
 // planAll plans for each platform. What can be refused is refused before anything is done for any of them.
-func (h *Home) planAll(ctx context.Context, o BuildOptions, src *source) ([]*planner.Graph, error) {
+func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*planner.Graph, error) {
 	platforms, err := parsePlatforms(o.Platforms)
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (h *Home) planAll(ctx context.Context, o BuildOptions, src *source) ([]*pla
 }
 
 // execute does the steps of the graphs of all platforms, side by side.
-func (h *Home) execute(ctx context.Context, o BuildOptions, src *source, graphs []*planner.Graph) (_ []*executor.Result, err error) {
+func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph) (_ []*executor.Result, err error) {
 	if o.Epoch == nil {
 		if o.Epoch, err = commonEpoch(graphs); err != nil {
 			return nil, err
@@ -125,7 +125,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *source, graphs 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, worker.Close()) }()
-	src.resolver.reportFor(graphs[0])
+	src.images.reportFor(graphs[0])
 	results, err := executor.BuildAll(ctx, graphs, h.executorOptions(o, src, worker))
 	if err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *source, graphs 
 				return nil, err
 			}
 		}
-		if err := src.resolver.FetchLayers(ctx, result.Layers); err != nil { // what is listed is whole
+		if err := src.images.FetchLayers(ctx, result.Layers); err != nil { // what is listed is whole
 			return nil, err
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 // callRooms lists calls that are easily made in the wrong way, and the packages that make them for all others.
 var callRooms = map[string][]string{
-	"os.Rename":             {"internal/durable", "snapshot"},
+	"os.Rename":             {"internal/durable"},
 	"syscall.Rename":        {"internal/durable"},
 	"unix.Rename":           {"internal/durable"},
 	"unix.Renameat":         {"internal/durable", "snapshot"}, // moves what lies too deep to be removed

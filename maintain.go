@@ -15,8 +15,10 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
+	"github.com/forge-build/forge/source"
 )
 
 // A FsckReport says what a check found.
@@ -54,6 +56,11 @@ func (h *Home) Fsck(ctx context.Context, deep, repair bool) (r FsckReport, err e
 		return r, err
 	}
 	r.Problems = append(r.Problems, indexes...)
+	contexts, err := h.checkContexts(repair)
+	if err != nil {
+		return r, err
+	}
+	r.Problems = append(r.Problems, contexts...)
 	entries, err := h.checkCache(repair)
 	if err != nil {
 		return r, err
@@ -94,6 +101,23 @@ func (h *Home) checkCache(repair bool) (problems []string, err error) {
 		problems = append(problems, fmt.Sprintf("cache/%s: cannot be read", r.Key))
 		if repair {
 			if err := h.Cache.Remove(r.Key); err != nil {
+				return problems, err
+			}
+		}
+	}
+	return problems, nil
+}
+
+// checkContexts names the stat caches of build contexts that cannot be read. A repair removes them.
+func (h *Home) checkContexts(repair bool) (problems []string, err error) {
+	files, err := source.DamagedStats(filepath.Join(h.Dir, "contexts"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		problems = append(problems, file+": damaged index of a build context")
+		if repair {
+			if err := os.RemoveAll(file); err != nil {
 				return problems, err
 			}
 		}
@@ -243,12 +267,10 @@ func (h *Home) pruneDerived(ctx context.Context, o PruneOptions, r *PruneReport)
 // sweep removes files that were being written when their processes were killed.
 func (h *Home) sweep() error {
 	var errs []error
-	for _, pattern := range []string{".tmp-*", "contexts/.index-*"} {
-		names, err := filepath.Glob(filepath.Join(h.Dir, pattern))
-		errs = append(errs, err)
-		for _, name := range names {
-			errs = append(errs, os.Remove(name))
-		}
+	names, err := filepath.Glob(filepath.Join(h.Dir, ".tmp-*"))
+	errs = append(errs, err, durable.Sweep(filepath.Join(h.Dir, "contexts")))
+	for _, name := range names {
+		errs = append(errs, os.Remove(name))
 	}
 	return errors.Join(errs...)
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // plan reads the source's build file and turns it into a graph for one platform.
-func (h *Home) plan(ctx context.Context, o BuildOptions, src *source, platform ocispec.Platform) (*planner.Graph, error) {
-	file, err := src.parse(o)
+func (h *Home) plan(ctx context.Context, o BuildOptions, src *sources, platform ocispec.Platform) (*planner.Graph, error) {
+	file, err := o.parse(src)
 	if err != nil {
 		return nil, err
 	}
@@ -21,23 +21,23 @@ func (h *Home) plan(ctx context.Context, o BuildOptions, src *source, platform o
 }
 
 // parse reads the build file.
-func (s *source) parse(o BuildOptions) (*parser.File, error) {
-	return parser.Parse(s.fileName, s.file, parser.Options{
+func (o *BuildOptions) parse(src *sources) (*parser.File, error) {
+	return parser.Parse(src.Name, src.Text, parser.Options{
 		Syntax: o.Args["BUILDKIT_SYNTAX"], Check: o.Args["BUILDKIT_DOCKERFILE_CHECK"],
 	})
 }
 
 // planner is the part of the options that the planner needs.
-func (o *BuildOptions) planner(src *source, platform ocispec.Platform) planner.Options {
+func (o *BuildOptions) planner(src *sources, platform ocispec.Platform) planner.Options {
 	return planner.Options{
 		Target:        o.Target,
 		BuildArgs:     o.Args,
 		Labels:        o.Labels,
 		Platform:      platform,
 		BuildPlatform: thisPlatform(),
-		Resolver:      src.resolver,
-		Contexts:      src.named,
-		Ignore:        src.ignore,
+		Resolver:      src.images,
+		Contexts:      src.Named,
+		Ignore:        src.Ignore,
 		NoCacheFilter: o.NoCacheFilter,
 		Epoch:         o.Epoch,
 		Network:       o.Network,
@@ -47,7 +47,7 @@ func (o *BuildOptions) planner(src *source, platform ocispec.Platform) planner.O
 
 // Plan is Build without doing anything: a preview for each platform.
 func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, err error) {
-	err = h.withSource(ctx, o, func(src *source) error {
+	err = h.withSources(ctx, o, func(src *sources) error {
 		platforms, err := parsePlatforms(o.Platforms)
 		if err != nil {
 			return err
@@ -68,8 +68,8 @@ func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, er
 	return previews, err
 }
 
-// probe tells which steps of a graph are in the cache.
-func (h *Home) probe(ctx context.Context, o BuildOptions, src *source, g *planner.Graph) (known []bool, err error) {
+// probe reports which steps of a graph are in the cache.
+func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *planner.Graph) (known []bool, err error) {
 	worker, err := h.worker(o, src)
 	if err != nil {
 		return nil, err
@@ -80,12 +80,12 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *source, g *planne
 
 // ask reads the build file and hands it to question with what the planner needs.
 func (h *Home) ask(ctx context.Context, o BuildOptions, question func(*parser.File, planner.Options) error) error {
-	return h.withSource(ctx, o, func(src *source) error {
+	return h.withSources(ctx, o, func(src *sources) error {
 		platforms, err := parsePlatforms(o.Platforms)
 		if err != nil {
 			return err
 		}
-		file, err := src.parse(o)
+		file, err := o.parse(src)
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/source"
 )
 
 // CommitTime is when the git commit that is checked out in a directory was made.
@@ -49,7 +50,7 @@ func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string
 		return nil, err
 	}
 	if info, err := os.Stat(o.Context); err == nil && info.IsDir() {
-		if o.File, err = buildFilePath(o.Context, o.File); err != nil {
+		if o.File, err = source.FindBuildFile(o.Context, o.File); err != nil {
 			return nil, err
 		}
 		dir, err := h.copyContext(ctx, o.Context)
@@ -83,7 +84,7 @@ func (h *Home) copyContext(ctx context.Context, from string) (string, error) {
 	if inside, err := pathInside(from, dir); err == nil {
 		ignore = []string{inside} // the copy is not of itself
 	}
-	tree, err := snapshot.OpenDir(from, ignore, "")
+	tree, err := source.OpenDir(from, ignore, "")
 	if err == nil {
 		err = errors.Join(snapshot.ExportDir(ctx, tree, dir), tree.Close())
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // worker is what does the steps of a build here.
-func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
+func (h *Home) worker(o BuildOptions, src *sources) (*executor.Local, error) {
 	store, err := h.Snapshots()
 	if err != nil {
 		return nil, err
@@ -19,9 +19,9 @@ func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
 		Snapshots: store,
 		Layout:    h.Layout,
 		Cache:     h.Cache,
-		Contexts:  src.trees,
+		Contexts:  src.Trees,
 		Epoch:     o.Epoch,
-		Fetch:     src.resolver.FetchLayers,
+		Fetch:     src.images.FetchLayers,
 		Allow:     o.Allow,
 		Limits:    o.Limits,
 		Hosts:     o.Hosts,
@@ -37,7 +37,7 @@ func (h *Home) worker(o BuildOptions, src *source) (*executor.Local, error) {
 }
 
 // executorOptions is how the steps of a build are done.
-func (h *Home) executorOptions(o BuildOptions, src *source, worker *executor.Local) executor.Options {
+func (h *Home) executorOptions(o BuildOptions, src *sources, worker *executor.Local) executor.Options {
 	return executor.Options{
 		Worker:      worker,
 		Cache:       h.Cache,
@@ -47,11 +47,11 @@ func (h *Home) executorOptions(o BuildOptions, src *source, worker *executor.Loc
 		Events:      o.Events,
 		Explain:     o.Explain,
 		Have:        h.haveLayer,
-		FetchLayers: src.resolver.FetchLayers,
+		FetchLayers: src.images.FetchLayers,
 	}
 }
 
-// haveLayer tells whether a layer that the cache remembers is still here.
+// haveLayer reports whether a layer that the cache remembers is still here.
 func (h *Home) haveLayer(ctx context.Context, l image.Layer) (bool, error) {
 	return h.Layout.Exists(ctx, l.Blob)
 }

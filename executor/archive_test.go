@@ -11,65 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/snapshot"
-	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/source"
+	"github.com/forge-build/forge/source/sourcetest"
 )
-
-// tarOf makes a tar of headers; Linkname of a regular file is its content.
-func tarOf(t testing.TB, headers ...tar.Header) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range headers {
-		content := ""
-		if h.Typeflag == tar.TypeReg {
-			content, h.Linkname = h.Linkname, ""
-			h.Size = int64(len(content))
-		}
-		if h.Mode == 0 {
-			h.Mode = 0o644
-		}
-		if h.ModTime.IsZero() {
-			h.ModTime = testTime
-		}
-		check(t, w.WriteHeader(&h))
-		_, err := io.WriteString(w, content)
-		check(t, err)
-	}
-	check(t, w.Close())
-	return b.Bytes()
-}
-
-func file(name, content string) tar.Header {
-	return tar.Header{Typeflag: tar.TypeReg, Name: name, Linkname: content}
-}
-
-func dir(name string, mode int64) tar.Header {
-	return tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode}
-}
-
-func link(name, target string) tar.Header {
-	return tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target}
-}
-
-func hard(name, target string) tar.Header {
-	return tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}
-}
-
-func gzipped(t testing.TB, content []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	_, err := w.Write(content)
-	check(t, err)
-	check(t, w.Close())
-	return b.Bytes()
-}
 
 // addArchive runs an ADD with archive bytes as the context's file "a" (besides others in the context).
 func addArchive(t *testing.T, base, do string, archive []byte) string {
@@ -77,7 +24,7 @@ func addArchive(t *testing.T, base, do string, archive []byte) string {
 	w := testLocal(t)
 	root := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(root, "a"), archive, 0o600))
-	d, err := snapshot.OpenDir(root, nil, "")
+	d, err := source.OpenDir(root, nil, "")
 	check(t, err)
 	defer d.Close() //nolint:errcheck
 	w.Contexts[""] = d
@@ -86,9 +33,9 @@ func addArchive(t *testing.T, base, do string, archive []byte) string {
 }
 
 func TestAddArchive(t *testing.T) {
-	owned := file("f", "1")
+	owned := sourcetest.File("f", "1")
 	owned.Uid, owned.Gid, owned.Mode = 5, 6, 0o4755
-	attrs := file("f", "1")
+	attrs := sourcetest.File("f", "1")
 	attrs.PAXRecords = map[string]string{"SCHILY.xattr.user.k": "v", "SCHILY.xattr.security.selinux": "no", "SCHILY.xattr.trusted.x": "no", "SCHILY.xattr.user.overlay.opaque": "y"}
 	device := tar.Header{Typeflag: tar.TypeChar, Name: "n", Devmajor: 1, Devminor: 3}
 	long := strings.Repeat("x", 256)
@@ -97,62 +44,62 @@ func TestAddArchive(t *testing.T) {
 		archive        []byte
 		want           string
 	}{
-		{"plain", "", "ADD a /t", tarOf(t, dir("d/", 0o700), file("d/f", "1"), file("g", "")), "t/; t/d/ 700; t/d/f =1; t/g ="},
-		{"to the root", "", "ADD a /", tarOf(t, file("f", "1")), "f =1"},
-		{"gzip", "", "ADD a /t/", gzipped(t, tarOf(t, file("f", "1"), link("l", "f"))), "t/; t/f =1; t/l ->f"},
-		{"not unpacked", "", "ADD --unpack=false a /t/", gzipped(t, []byte("x")), "t/; t/a =" + string(gzipped(t, []byte("x"))) + " 600"},
-		{"gzip of something else", "", "ADD a /t", gzipped(t, []byte("x")), "t =" + string(gzipped(t, []byte("x"))) + " 600"},
+		{"plain", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Dir("d/", 0o700), sourcetest.File("d/f", "1"), sourcetest.File("g", "")), "t/; t/d/ 700; t/d/f =1; t/g ="},
+		{"to the root", "", "ADD a /", sourcetest.Tar(t, sourcetest.File("f", "1")), "f =1"},
+		{"gzip", "", "ADD a /t/", sourcetest.Gzip(t, sourcetest.Tar(t, sourcetest.File("f", "1"), sourcetest.Link("l", "f"))), "t/; t/f =1; t/l ->f"},
+		{"not unpacked", "", "ADD --unpack=false a /t/", sourcetest.Gzip(t, []byte("x")), "t/; t/a =" + string(sourcetest.Gzip(t, []byte("x"))) + " 600"},
+		{"gzip of something else", "", "ADD a /t", sourcetest.Gzip(t, []byte("x")), "t =" + string(sourcetest.Gzip(t, []byte("x"))) + " 600"},
 		{"text", "", "ADD a /t", []byte("some text"), "t =some text 600"},
 		{"empty file", "", "ADD a /t", nil, "t = 600"},
 		{"empty tar", "", "ADD a /t", make([]byte, 1024), "t =" + string(make([]byte, 1024)) + " 600"},
 		{"COPY does not", "", "COPY a /t", []byte("some text"), "t =some text 600"},
-		{"owners are kept", "", "ADD a /", tarOf(t, owned), "f =1 4755 5:6"},
-		{"chown is for all", "", "ADD --chown=7:8 a /t", tarOf(t, owned, dir("d", 0o711)), "t/ 7:8; t/d/ 711 7:8; t/f =1 4755 7:8"},
-		{"chmod is for none", "", "ADD --chmod=600 a /t", tarOf(t, owned), "t/; t/f =1 4755 5:6"},
-		{"xattrs", "", "ADD a /", tarOf(t, attrs), "f =1 user.k:v"},
-		{"device", "", "ADD a /", tarOf(t, device), "n c1,3"},
-		{"fifo", "", "ADD a /", tarOf(t, tar.Header{Typeflag: tar.TypeFifo, Name: "p"}), "p |"},
-		{"parents are made", "", "ADD a /", tarOf(t, file("x/y/f", "1")), "x/; x/y/; x/y/f =1"},
-		{"the root of the archive", "t/ 711 3:3", "ADD a /t", tarOf(t, dir("./", 0o700), file("./f", "1")), "t/ 711 3:3; t/f =1"},
-		{"later entries win", "", "ADD a /", tarOf(t, file("f", "1"), file("f", "2")), "f =2"},
+		{"owners are kept", "", "ADD a /", sourcetest.Tar(t, owned), "f =1 4755 5:6"},
+		{"chown is for all", "", "ADD --chown=7:8 a /t", sourcetest.Tar(t, owned, sourcetest.Dir("d", 0o711)), "t/ 7:8; t/d/ 711 7:8; t/f =1 4755 7:8"},
+		{"chmod is for none", "", "ADD --chmod=600 a /t", sourcetest.Tar(t, owned), "t/; t/f =1 4755 5:6"},
+		{"xattrs", "", "ADD a /", sourcetest.Tar(t, attrs), "f =1 user.k:v"},
+		{"device", "", "ADD a /", sourcetest.Tar(t, device), "n c1,3"},
+		{"fifo", "", "ADD a /", sourcetest.Tar(t, tar.Header{Typeflag: tar.TypeFifo, Name: "p"}), "p |"},
+		{"parents are made", "", "ADD a /", sourcetest.Tar(t, sourcetest.File("x/y/f", "1")), "x/; x/y/; x/y/f =1"},
+		{"the root of the archive", "t/ 711 3:3", "ADD a /t", sourcetest.Tar(t, sourcetest.Dir("./", 0o700), sourcetest.File("./f", "1")), "t/ 711 3:3; t/f =1"},
+		{"later entries win", "", "ADD a /", sourcetest.Tar(t, sourcetest.File("f", "1"), sourcetest.File("f", "2")), "f =2"},
 
 		// Merging with what is there.
-		{"replaces a file", "f =0 600 9:9", "ADD a /", tarOf(t, file("f", "1")), "f =1"},
-		{"directory keeps its content", "d/ 700; d/x =0", "ADD a /", tarOf(t, dir("d", 0o711)), "d/ 711; d/x =0"},
-		{"file replaces directory", "d/x =0", "ADD a /", tarOf(t, file("d", "1")), "d =1"},
-		{"directory replaces file", "d =0", "ADD a /", tarOf(t, dir("d", 0o755), file("d/f", "1")), "d/; d/f =1"},
-		{"directory replaces link", "r/; d ->r", "ADD a /", tarOf(t, dir("d", 0o755), file("d/f", "1")), "d/; d/f =1; r/"},
-		{"links on the way are followed", "r/; d ->r", "ADD a /", tarOf(t, file("d/f", "1")), "d ->r; r/; r/f =1"},
-		{"destination link", "r/; d ->r", "ADD a /d", tarOf(t, file("f", "1")), "d ->r; r/; r/f =1"},
+		{"replaces a file", "f =0 600 9:9", "ADD a /", sourcetest.Tar(t, sourcetest.File("f", "1")), "f =1"},
+		{"directory keeps its content", "d/ 700; d/x =0", "ADD a /", sourcetest.Tar(t, sourcetest.Dir("d", 0o711)), "d/ 711; d/x =0"},
+		{"file replaces directory", "d/x =0", "ADD a /", sourcetest.Tar(t, sourcetest.File("d", "1")), "d =1"},
+		{"directory replaces file", "d =0", "ADD a /", sourcetest.Tar(t, sourcetest.Dir("d", 0o755), sourcetest.File("d/f", "1")), "d/; d/f =1"},
+		{"directory replaces link", "r/; d ->r", "ADD a /", sourcetest.Tar(t, sourcetest.Dir("d", 0o755), sourcetest.File("d/f", "1")), "d/; d/f =1; r/"},
+		{"links on the way are followed", "r/; d ->r", "ADD a /", sourcetest.Tar(t, sourcetest.File("d/f", "1")), "d ->r; r/; r/f =1"},
+		{"destination link", "r/; d ->r", "ADD a /d", sourcetest.Tar(t, sourcetest.File("f", "1")), "d ->r; r/; r/f =1"},
 
 		// Names and links mean what they mean with the destination as the root.
-		{"absolute name", "", "ADD a /t", tarOf(t, file("/etc/passwd", "1")), "t/; t/etc/; t/etc/passwd =1"},
-		{"name with ..", "x =0", "ADD a /t", tarOf(t, file("../../x", "1")), "t/; t/x =1; x =0"},
-		{"absolute link to a directory", "etc/x =0", "ADD a /t", tarOf(t, link("l", "/etc"), file("l/x", "1")), "error: no such file"},
-		{"absolute link inside", "etc/x =0", "ADD a /t", tarOf(t, dir("etc", 0o755), link("l", "/etc"), file("l/x", "1")), "etc/; etc/x =0; t/; t/etc/; t/etc/x =1; t/l ->/etc"},
-		{"link with ..", "x/y =0", "ADD a /t", tarOf(t, link("l", "../x"), file("l/y", "1")), "error: no such file"},
-		{"link with .. inside", "", "ADD a /t", tarOf(t, dir("x", 0o755), link("l", "../../x"), file("l/y", "1")), "t/; t/l ->../../x; t/x/; t/x/y =1"},
-		{"below a file", "", "ADD a /t", tarOf(t, file("f", "1"), file("f/g", "2")), "error: not a directory"},
-		{"loop", "", "ADD a /t", tarOf(t, link("l", "l"), file("l/g", "2")), "error: too many"},
+		{"absolute name", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File("/etc/passwd", "1")), "t/; t/etc/; t/etc/passwd =1"},
+		{"name with ..", "x =0", "ADD a /t", sourcetest.Tar(t, sourcetest.File("../../x", "1")), "t/; t/x =1; x =0"},
+		{"absolute link to a directory", "etc/x =0", "ADD a /t", sourcetest.Tar(t, sourcetest.Link("l", "/etc"), sourcetest.File("l/x", "1")), "error: no such file"},
+		{"absolute link inside", "etc/x =0", "ADD a /t", sourcetest.Tar(t, sourcetest.Dir("etc", 0o755), sourcetest.Link("l", "/etc"), sourcetest.File("l/x", "1")), "etc/; etc/x =0; t/; t/etc/; t/etc/x =1; t/l ->/etc"},
+		{"link with ..", "x/y =0", "ADD a /t", sourcetest.Tar(t, sourcetest.Link("l", "../x"), sourcetest.File("l/y", "1")), "error: no such file"},
+		{"link with .. inside", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Dir("x", 0o755), sourcetest.Link("l", "../../x"), sourcetest.File("l/y", "1")), "t/; t/l ->../../x; t/x/; t/x/y =1"},
+		{"below a file", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File("f", "1"), sourcetest.File("f/g", "2")), "error: not a directory"},
+		{"loop", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Link("l", "l"), sourcetest.File("l/g", "2")), "error: too many"},
 
 		// Hard links.
-		{"hard link", "", "ADD a /t", tarOf(t, file("f", "1"), hard("g", "f")), "t/; t/f =1 #1; t/g =1 #1"},
-		{"hard link, absolute", "", "ADD a /t", tarOf(t, file("f", "1"), hard("g", "/f"), hard("h", "g")), "t/; t/f =1 #1; t/g =1 #1; t/h =1 #1"},
-		{"hard link to a link", "", "ADD a /t", tarOf(t, link("f", "x"), hard("g", "f")), "t/; t/f ->x; t/g ->x"},
-		{"hard link to what was there", "f =0 600 4:4", "ADD a /", tarOf(t, hard("g", "f")), "f =0 600 4:4 #1; g =0 600 4:4 #1"},
-		{"hard link out", "f =0", "ADD a /t", tarOf(t, hard("g", "../f")), "error: no such file"},
-		{"hard link to a directory", "", "ADD a /t", tarOf(t, dir("d", 0o755), hard("g", "d")), "error: operation not permitted"},
-		{"hard link to nothing", "", "ADD a /t", tarOf(t, hard("g", "f")), "error: no such file"},
-		{"hard link of itself", "", "ADD a /t", tarOf(t, file("f", "1"), hard("f", "f")), "t/; t/f =1"},
-		{"hard link to what was replaced", "", "ADD a /t", tarOf(t, file("d/f", "1"), file("d", "2"), hard("g", "d/f")), "error: not a directory"},
+		{"hard link", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File("f", "1"), sourcetest.Hard("g", "f")), "t/; t/f =1 #1; t/g =1 #1"},
+		{"hard link, absolute", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File("f", "1"), sourcetest.Hard("g", "/f"), sourcetest.Hard("h", "g")), "t/; t/f =1 #1; t/g =1 #1; t/h =1 #1"},
+		{"hard link to a link", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Link("f", "x"), sourcetest.Hard("g", "f")), "t/; t/f ->x; t/g ->x"},
+		{"hard link to what was there", "f =0 600 4:4", "ADD a /", sourcetest.Tar(t, sourcetest.Hard("g", "f")), "f =0 600 4:4 #1; g =0 600 4:4 #1"},
+		{"hard link out", "f =0", "ADD a /t", sourcetest.Tar(t, sourcetest.Hard("g", "../f")), "error: no such file"},
+		{"hard link to a directory", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Dir("d", 0o755), sourcetest.Hard("g", "d")), "error: operation not permitted"},
+		{"hard link to nothing", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Hard("g", "f")), "error: no such file"},
+		{"hard link of itself", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File("f", "1"), sourcetest.Hard("f", "f")), "t/; t/f =1"},
+		{"hard link to what was replaced", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File("d/f", "1"), sourcetest.File("d", "2"), sourcetest.Hard("g", "d/f")), "error: not a directory"},
 
 		// Limits.
-		{"root that is a file", "", "ADD a /t", tarOf(t, link(".", "x")), "error: root can only be a directory"},
-		{"long element", "", "ADD a /t", tarOf(t, file(long, "1")), "error: name"},
-		{"long name", "", "ADD a /t", tarOf(t, file(strings.Repeat("x/", 2050)+"f", "1")), "error: name"},
-		{"owner out of range", "", "ADD a /t", tarOf(t, tar.Header{Typeflag: tar.TypeReg, Name: "f", Uid: 1<<32 - 1}), "error: out of range"},
-		{"whiteout", "x =0", "ADD a /", tarOf(t, file(".wh.x", "")), "error: .wh.x"},
-		{"unknown type", "", "ADD a /", tarOf(t, file("f", "1"), tar.Header{Typeflag: 'Z', Name: "x"}), "error: unhandled tar header type"},
+		{"root that is a file", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Link(".", "x")), "error: root can only be a directory"},
+		{"long element", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File(long, "1")), "error: name"},
+		{"long name", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File(strings.Repeat("x/", 2050)+"f", "1")), "error: name"},
+		{"owner out of range", "", "ADD a /t", sourcetest.Tar(t, tar.Header{Typeflag: tar.TypeReg, Name: "f", Uid: 1<<32 - 1}), "error: out of range"},
+		{"whiteout", "x =0", "ADD a /", sourcetest.Tar(t, sourcetest.File(".wh.x", "")), "error: .wh.x"},
+		{"unknown type", "", "ADD a /", sourcetest.Tar(t, sourcetest.File("f", "1"), tar.Header{Typeflag: 'Z', Name: "x"}), "error: unhandled tar header type"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := addArchive(t, test.base, test.do, test.archive)
@@ -165,7 +112,7 @@ func TestAddArchive(t *testing.T) {
 
 // TestAddArchivePrograms unpacks what tar makes, in all compressions.
 func TestAddArchivePrograms(t *testing.T) {
-	root := writeTree(t, "d/f =content; d/g =content; d/h =1 #1; d/i =1 #1; l ->d/f")
+	root := sourcetest.Write(t, "d/f =content; d/g =content; d/h =1 #1; d/i =1 #1; l ->d/f")
 	for flag, program := range map[string]string{"": "tar", "-z": "gzip", "-j": "bzip2", "-J": "xz", "--zstd": "zstd"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Logf("%s is not here", program)
@@ -190,12 +137,12 @@ func TestAddArchivePrograms(t *testing.T) {
 }
 
 func TestAddArchiveTruncated(t *testing.T) {
-	whole := tarOf(t, file("f", strings.Repeat("x", 5000)), file("g", "1"))
+	whole := sourcetest.Tar(t, sourcetest.File("f", strings.Repeat("x", 5000)), sourcetest.File("g", "1"))
 	for _, n := range []int{600, 4000, 5632 + 512} {
 		if got := addArchive(t, "", "ADD a /", whole[:n]); !strings.HasPrefix(got, "error: ") {
 			t.Errorf("cut to %d bytes: %.100s", n, got)
 		}
-		if got := addArchive(t, "", "ADD a /", gzipped(t, whole[:n])); !strings.HasPrefix(got, "error: ") {
+		if got := addArchive(t, "", "ADD a /", sourcetest.Gzip(t, whole[:n])); !strings.HasPrefix(got, "error: ") {
 			t.Errorf("cut to %d bytes, compressed: %.100s", n, got)
 		}
 	}
@@ -223,33 +170,6 @@ func TestAddArchiveSparse(t *testing.T) {
 	}
 }
 
-// FuzzArchive unpacks anything onto a tree that must stay as it is outside of the destination.
-func FuzzArchive(f *testing.F) {
-	f.Add(tarOf(f, dir("d", 0o755), file("d/f", "1"), link("l", "/d"), hard("h", "d/f"), file("l/g", "2")))
-	f.Add(tarOf(f, file("../../f", "1"), link("l", "../.."), hard("h", "../f")))
-	w := testLocal(f)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c := snapshot.NewChanges(nil)
-		check(t, c.Put("out", snapshot.Entry{Mode: syscall.S_IFREG | 0o644}, snapshot.Content{}))
-		check(t, c.Put("t", snapshot.Entry{Mode: syscall.S_IFDIR | 0o755}, snapshot.Content{}))
-		u := unpacker{c: &copier{changes: c}, root: "t", group: "x", files: make(map[string]unpacked)}
-		a := &archive{r: bytes.NewReader(b), size: int64(len(b))}
-		err := a.each(context.Background(), u.add)
-		layer, err2 := w.Snapshots.Commit(context.Background(), c, nil)
-		if err != nil || err2 != nil {
-			return
-		}
-		view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
-		check(t, err)
-		defer view.Close() //nolint:errcheck
-		entries, err := filetree.ReadDir(view, ".")
-		check(t, err)
-		if len(entries) != 2 || entries[0].Name != "out" || entries[0].Mode != syscall.S_IFREG|0o644 || entries[1].Name != "t" {
-			t.Errorf("something outside of the destination changed: %v", entries)
-		}
-	})
-}
-
 // TestAddArchiveFlat holds that memory does not grow with what an archive unpacks to.
 func TestAddArchiveFlat(t *testing.T) {
 	var b bytes.Buffer
@@ -265,7 +185,7 @@ func TestAddArchiveFlat(t *testing.T) {
 	l := testLocal(t)
 	root := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(root, "a"), b.Bytes(), 0o644))
-	d, err := snapshot.OpenDir(root, nil, "")
+	d, err := source.OpenDir(root, nil, "")
 	check(t, err)
 	defer d.Close() //nolint:errcheck
 	l.Contexts[""] = d

@@ -2,176 +2,20 @@ package executor
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
-	"sort"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
-	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/source"
+	"github.com/forge-build/forge/source/sourcetest"
 )
-
-// A tree is written as a list of files, parted by "; ":
-//
-//	dir/            [MODE] [UID:GID]
-//	file =CONTENT   [MODE] [UID:GID] [NAME:VALUE of an xattr] [#N: hard link of all that have this number]
-//	link ->TARGET   [UID:GID]
-//	fifo |
-//	dev  cMAJOR,MINOR
-//
-// What is left out is 755, 644 and 0:0. The root and "dir/" for directories on the way may be left out.
-func parseTree(t *testing.T, spec string) map[string]treeFile {
-	t.Helper()
-	files := make(map[string]treeFile)
-	inodes := make(map[string]uint64)
-	for _, line := range strings.Split(spec, "; ") {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
-		}
-		name, isDir := strings.CutSuffix(fields[0], "/")
-		f := treeFile{Entry: snapshot.Entry{Mode: syscall.S_IFREG | 0o644, ModTime: testTime, Nlink: 1}}
-		if isDir {
-			f.Mode = syscall.S_IFDIR | 0o755
-		}
-		for _, field := range fields[1:] {
-			switch {
-			case strings.HasPrefix(field, "->"):
-				f.Mode, f.Link = syscall.S_IFLNK|0o777, field[2:]
-			case field[0] == '=':
-				f.content = field[1:]
-				f.Size = int64(len(f.content))
-			case field[0] == '#':
-				if inodes[field] == 0 {
-					inodes[field] = uint64(len(inodes) + 1)
-				}
-				f.Inode, f.Nlink = inodes[field], 2
-			case field == "|":
-				f.Mode = syscall.S_IFIFO | 0o644
-			case field[0] == 'c':
-				var major, minor int64
-				_, _ = fmt.Sscanf(field, "c%d,%d", &major, &minor)
-				f.Mode, f.Rdev = syscall.S_IFCHR|0o644, deviceNumber(major, minor)
-			case strings.Contains(field, "user.") || strings.Contains(field, "security."):
-				k, v, _ := strings.Cut(field, ":")
-				f.Xattrs = map[string]string{k: v}
-			case strings.Contains(field, ":"):
-				_, _ = fmt.Sscanf(field, "%d:%d", &f.UID, &f.GID)
-			default:
-				mode, err := strconv.ParseUint(field, 8, 32)
-				if err != nil {
-					t.Fatalf("%q: %v", line, err)
-				}
-				f.Mode = f.Mode&syscall.S_IFMT | uint32(mode)
-			}
-		}
-		files[name] = f
-	}
-	return files
-}
-
-type treeFile struct {
-	snapshot.Entry
-	content string
-}
-
-var testTime = time.Unix(1_600_000_000, 0)
-
-// printTree is the inverse of parseTree.
-func printTree(t *testing.T, tree snapshot.Tree) string {
-	t.Helper()
-	var lines []string
-	links, numbers := map[uint64]int{}, map[uint64]int{}
-	var count, walk func(dir string)
-	each := func(dir string, fn func(name string, e snapshot.Entry)) {
-		entries, err := filetree.ReadDir(tree, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			fn(path.Join(dir, e.Name), e)
-		}
-	}
-	count = func(dir string) {
-		each(dir, func(name string, e snapshot.Entry) {
-			if isDir(&e) {
-				count(name)
-			} else {
-				links[e.Inode]++
-			}
-		})
-	}
-	count(".")
-	walk = func(dir string) {
-		each(dir, func(name string, e snapshot.Entry) {
-			lines = append(lines, printEntry(t, tree, name, &e, links, numbers))
-			if isDir(&e) {
-				walk(name)
-			}
-		})
-	}
-	walk(".")
-	return strings.Join(lines, "; ")
-}
-
-func printEntry(t *testing.T, tree snapshot.Tree, name string, e *snapshot.Entry, links, numbers map[uint64]int) string {
-	t.Helper()
-	b := strings.Builder{}
-	b.WriteString(name)
-	usual := uint32(0o644)
-	switch e.Mode & syscall.S_IFMT {
-	case syscall.S_IFDIR:
-		b.WriteString("/")
-		usual = 0o755
-	case syscall.S_IFLNK:
-		b.WriteString(" ->" + e.Link)
-		usual = 0o777
-	case syscall.S_IFIFO:
-		b.WriteString(" |")
-	case syscall.S_IFCHR:
-		fmt.Fprintf(&b, " c%d,%d", e.Rdev>>8&0xfff, e.Rdev&0xff)
-	case syscall.S_IFREG:
-		r, err := tree.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		content, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = r.Close()
-		b.WriteString(" =" + string(content))
-	}
-	if mode := e.Mode & permBits; mode != usual {
-		fmt.Fprintf(&b, " %o", mode)
-	}
-	if e.UID != 0 || e.GID != 0 {
-		fmt.Fprintf(&b, " %d:%d", e.UID, e.GID)
-	}
-	var xattrs []string
-	for k, v := range e.Xattrs {
-		xattrs = append(xattrs, " "+k+":"+v)
-	}
-	sort.Strings(xattrs)
-	b.WriteString(strings.Join(xattrs, ""))
-	if !isDir(e) && links[e.Inode] > 1 {
-		if numbers[e.Inode] == 0 {
-			numbers[e.Inode] = len(numbers) + 1
-		}
-		fmt.Fprintf(&b, " #%d", numbers[e.Inode])
-	}
-	return b.String()
-}
 
 // testLocal is a worker with a store of its own and nothing in it.
 func testLocal(t testing.TB) *Local {
@@ -209,20 +53,20 @@ func testLayers(t *testing.T, w *Local, spec string) []image.Layer {
 	if spec == "" {
 		return nil
 	}
-	files := parseTree(t, spec)
+	files := sourcetest.ParseTree(t, spec)
 	c := snapshot.NewChanges(nil)
-	for _, name := range sortedNames(files) {
+	for _, name := range sourcetest.Names(files) {
 		f := files[name]
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if _, ok := files[dir]; !ok {
-				files[dir] = treeFile{Entry: snapshot.Entry{Mode: syscall.S_IFDIR | 0o755, ModTime: testTime}}
+				files[dir] = sourcetest.Node{Entry: snapshot.Entry{Mode: syscall.S_IFDIR | 0o755, ModTime: sourcetest.Time}}
 			}
 		}
 		_ = f
 	}
-	for _, name := range sortedNames(files) {
+	for _, name := range sourcetest.Names(files) {
 		f := files[name]
-		content := snapshot.Content{Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(f.content)), nil }}
+		content := snapshot.Content{Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(f.Content)), nil }}
 		if f.Inode != 0 {
 			content.Group = "x"
 		}
@@ -237,55 +81,16 @@ func testLayers(t *testing.T, w *Local, spec string) []image.Layer {
 	return []image.Layer{layer}
 }
 
-func sortedNames(files map[string]treeFile) []string {
-	names := make([]string, 0, len(files))
-	for name := range files {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names
-}
-
 // testContext makes a directory of a list of files and opens it.
-func testContext(t *testing.T, spec string, ignore ...string) *snapshot.Dir {
+func testContext(t *testing.T, spec string, ignore ...string) *source.Dir {
 	t.Helper()
-	root := writeTree(t, spec)
-	d, err := snapshot.OpenDir(root, ignore, "")
+	root := sourcetest.Write(t, spec)
+	d, err := source.OpenDir(root, ignore, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = d.Close() })
 	return d
-}
-
-func writeTree(t *testing.T, spec string) string {
-	t.Helper()
-	root := t.TempDir()
-	files := parseTree(t, spec)
-	first := make(map[uint64]string)
-	for _, name := range sortedNames(files) {
-		f, p := files[name], filepath.Join(root, name)
-		check(t, os.MkdirAll(filepath.Dir(p), 0o755))
-		switch {
-		case f.Mode&syscall.S_IFMT == syscall.S_IFDIR:
-			check(t, os.MkdirAll(p, 0o755))
-		case f.Link != "":
-			check(t, os.Symlink(f.Link, p))
-			continue
-		case f.Mode&syscall.S_IFMT == syscall.S_IFIFO:
-			check(t, syscall.Mkfifo(p, 0o644))
-		case f.Inode != 0 && first[f.Inode] != "":
-			check(t, os.Link(first[f.Inode], p))
-		default:
-			check(t, os.WriteFile(p, []byte(f.content), 0o644))
-			if f.Inode != 0 {
-				first[f.Inode] = p
-			}
-		}
-		check(t, syscall.Chmod(p, f.Mode&permBits))
-		check(t, os.Chtimes(p, testTime, testTime))
-	}
-	return root
 }
 
 func check(t testing.TB, err error) {
@@ -366,7 +171,7 @@ func runCopy(t *testing.T, w *Local, job Job, op *planner.Copy) (got string, lay
 	view, err := w.Snapshots.View(ctx, append(job.On[:len(job.On):len(job.On)], layer))
 	check(t, err)
 	defer view.Close() //nolint:errcheck
-	return printTree(t, view), layer, h.Key()
+	return sourcetest.Print(t, view), layer, h.Key()
 }
 
 // A copyTest copies from a context (or, with --from, a stage made of the same list) onto a base.

@@ -12,6 +12,8 @@ import (
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/source"
+	"github.com/forge-build/forge/source/sourcetest"
 )
 
 // keyOf describes a copy from a context or, with --from, from a stage made of the same list.
@@ -93,10 +95,10 @@ func TestCopyKeyBelow(t *testing.T) {
 // TestCopyKeyTime holds that times are not in a key and that an early mtime stays in the layer.
 func TestCopyKeyTime(t *testing.T) {
 	w := testLocal(t)
-	root := writeTree(t, "d/a =1")
+	root := sourcetest.Write(t, "d/a =1")
 	var keys []cache.Key
 	for range 2 {
-		d, err := snapshot.OpenDir(root, nil, "")
+		d, err := source.OpenDir(root, nil, "")
 		check(t, err)
 		w.Contexts[""] = d
 		_, layer, key := runCopy(t, w, Job{}, testCopy(t, "COPY d /x/"))
@@ -196,7 +198,7 @@ func BenchmarkCopyUnchanged(b *testing.B) {
 		b.Skip("FORGE_BENCH_CONTEXT names no directory")
 	}
 	for b.Loop() {
-		d, err := snapshot.OpenDir(root, nil, index)
+		d, err := source.OpenDir(root, nil, index)
 		check(b, err)
 		w := &Local{Contexts: map[string]snapshot.Tree{"": d}}
 		var h cache.Hash
@@ -213,7 +215,7 @@ func BenchmarkCopyChanged(b *testing.B) {
 	}
 	w := testLocal(b)
 	for b.Loop() {
-		d, err := snapshot.OpenDir(root, nil, "")
+		d, err := source.OpenDir(root, nil, "")
 		check(b, err)
 		w.Contexts[""] = d
 		_, err = w.Do(context.Background(), Job{Op: copyAll()}, nil)

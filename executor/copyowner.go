@@ -12,6 +12,7 @@ import (
 
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/source"
 )
 
 // maxUserFile is how large /etc/passwd and /etc/group may be.
@@ -48,31 +49,31 @@ func (c chown) byName() bool { return !c.userIsID && c.user != "" || c.hasGroup 
 
 // resolve looks names up in the passwd and group files of root, which may be nil. An unknown name is 0, and so is all of
 // a file system without these files: BuildKit's rule.
-func (c chown) resolve(root snapshot.Tree) (owner, error) {
-	var o owner
+func (c chown) resolve(root snapshot.Tree) (source.Owner, error) {
+	var o source.Owner
 	switch {
 	case c.userIsID:
-		o.uid, o.gid = c.uid, c.uid
+		o.UID, o.GID = c.uid, c.uid
 	case c.user != "":
 		line, err := lookupName(root, "etc/passwd", c.user, 4)
 		if err != nil {
 			return o, err
 		}
 		if line != nil {
-			o.uid, o.gid = lenientID(line[2]), lenientID(line[3])
+			o.UID, o.GID = lenientID(line[2]), lenientID(line[3])
 		}
 	}
 	switch {
 	case !c.hasGroup:
 	case c.groupIsID:
-		o.gid = c.gid
+		o.GID = c.gid
 	default:
 		line, err := lookupName(root, "etc/group", c.group, 3)
 		if err != nil {
 			return o, err
 		}
 		if line != nil {
-			o.gid = lenientID(line[2])
+			o.GID = lenientID(line[2])
 		}
 	}
 	return o, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/source"
 )
 
 // A copier puts what was selected into changes. What it merges, replaces and refuses is BuildKit's rule, told in
@@ -21,13 +22,10 @@ import (
 type copier struct {
 	changes *snapshot.Changes
 	below   snapshot.Tree // what the changes are to; nil is nothing
-	owner   *owner        // nil keeps that of the source; what is made on the way is root's
+	owner   *source.Owner // nil keeps that of the source; what is made on the way is root's
 	mode    *modeChange   // nil keeps
 	groups  int           // of hard links so far: one for each copied source
 }
-
-// An owner is what --chown names.
-type owner struct{ uid, gid uint32 }
 
 // copy copies one selection to dest, which is as the build file has it but absolute: a trailing slash makes it a
 // directory.
@@ -91,22 +89,6 @@ func (c *copier) lookup(p string) (e snapshot.Entry, ok bool, err error) {
 	return e, err == nil, err
 }
 
-// lookupBelow finds what is at p and has not been changed.
-func (c *copier) lookupBelow(p string) (snapshot.Entry, error) {
-	now, err := c.changes.Lookup(p)
-	if err != nil {
-		return now, err
-	}
-	if c.below == nil {
-		return now, errors.ErrUnsupported
-	}
-	old, err := c.below.Lstat(p)
-	if err != nil || old.Inode != now.Inode || old.Size != now.Size || !old.ModTime.Equal(now.ModTime) {
-		return now, errors.ErrUnsupported
-	}
-	return old, nil
-}
-
 // mkdirAll makes the missing directories of a resolved path. They get the time of what they are made for, not of the
 // clock: the same files make the same layer.
 func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
@@ -127,7 +109,7 @@ func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
 	}
 	dir := snapshot.Entry{Name: path.Base(p), Mode: mode, ModTime: mtime, Nlink: 2}
 	if c.owner != nil {
-		dir.UID, dir.GID = c.owner.uid, c.owner.gid
+		dir.UID, dir.GID = c.owner.UID, c.owner.GID
 	}
 	return c.changes.Put(p, dir, snapshot.Content{})
 }
@@ -165,7 +147,7 @@ func (c *copier) made(e *snapshot.Entry) snapshot.Entry {
 	made := *e
 	made.Mode = c.mode.apply(e.Mode)
 	if c.owner != nil {
-		made.UID, made.GID = c.owner.uid, c.owner.gid
+		made.UID, made.GID = c.owner.UID, c.owner.GID
 	}
 	return made
 }

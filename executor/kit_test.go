@@ -20,6 +20,7 @@ import (
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/source"
 )
 
 // A home is a state directory with a worker, and a base image of busybox.
@@ -211,7 +212,7 @@ func (h *home) context(name string, files map[string]string, ignore ...string) {
 			h.t.Fatal(err)
 		}
 	}
-	d := must1(snapshot.OpenDir(dir, ignore, filepath.Join(h.t.TempDir(), "index")))(h.t)
+	d := must1(source.OpenDir(dir, ignore, filepath.Join(h.t.TempDir(), "index")))(h.t)
 	h.t.Cleanup(func() { d.Close() })
 	if h.worker.Contexts == nil {
 		h.worker.Contexts = make(map[string]snapshot.Tree)

@@ -50,7 +50,7 @@ func (w *Local) doMkdir(ctx context.Context, job Job, op *planner.Mkdir) (_ imag
 			return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)
 		}
 		made := snapshot.Entry{
-			Name: path.Base(dir), Mode: syscall.S_IFDIR | 0o755, UID: owner.uid, GID: owner.gid, ModTime: now, Nlink: 2,
+			Name: path.Base(dir), Mode: syscall.S_IFDIR | 0o755, UID: owner.UID, GID: owner.GID, ModTime: now, Nlink: 2,
 		}
 		if err := changes.Put(dir, made, snapshot.Content{}); err != nil {
 			return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)

@@ -1,41 +1,45 @@
 package executor
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/forge-build/forge/source"
+)
 
 // Pins hold what a worker found at repositories and URLs when it described a step, so that it does the step with the same,
 // whatever has become of them. The zero value is ready. Safe for concurrent use.
 type pins struct {
 	mu        sync.Mutex // guards all below
-	commits   map[string]gitCommit
-	downloads map[string]download
+	commits   map[string]source.Commit
+	downloads map[string]source.Download
 }
 
-func (p *pins) pinGit(address string, c gitCommit) {
+func (p *pins) pinGit(address string, c source.Commit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.commits == nil {
-		p.commits = make(map[string]gitCommit)
+		p.commits = make(map[string]source.Commit)
 	}
 	p.commits[address] = c
 }
 
-func (p *pins) git(address string) (gitCommit, bool) {
+func (p *pins) git(address string) (source.Commit, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c, ok := p.commits[address]
 	return c, ok
 }
 
-func (p *pins) pinURL(address string, d download) {
+func (p *pins) pinURL(address string, d source.Download) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.downloads == nil {
-		p.downloads = make(map[string]download)
+		p.downloads = make(map[string]source.Download)
 	}
 	p.downloads[address] = d
 }
 
-func (p *pins) url(address string) (download, bool) {
+func (p *pins) url(address string) (source.Download, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d, ok := p.downloads[address]

@@ -3,7 +3,6 @@ package executor
 import (
 	"context"
 	"crypto/sha512"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/source"
+	"github.com/forge-build/forge/source/sourcetest"
 )
 
 // A testServer serves one content and counts what it is asked.
@@ -54,7 +55,7 @@ func newTestServer(t *testing.T, content string) *testServer {
 func TestAddURL(t *testing.T) {
 	content := "hello"
 	s := newTestServer(t, content)
-	archive := newTestServer(t, string(gzipped(t, tarOf(t, file("f", "1")))))
+	archive := newTestServer(t, string(sourcetest.Gzip(t, sourcetest.Tar(t, sourcetest.File("f", "1")))))
 	sum := digest.FromString(content).String()
 	sum512 := digest.NewDigestFromBytes(digest.SHA512, func() []byte { b := sha512.Sum512([]byte(content)); return b[:] }()).String()
 	for _, test := range []struct{ name, do, want string }{
@@ -138,7 +139,7 @@ func TestAddURLPinned(t *testing.T) {
 	check(t, err)
 	view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
 	check(t, err)
-	if got, want := printTree(t, view), "a =one 600"; got != want {
+	if got, want := sourcetest.Print(t, view), "a =one 600"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	check(t, view.Close())
@@ -154,63 +155,6 @@ func TestAddURLChecksumOffline(t *testing.T) {
 	w := testLocal(t)
 	op := testCopy(t, "ADD --checksum="+digest.FromString("x").String()+" http://127.0.0.1:1/a /")
 	check(t, w.Describe(context.Background(), Job{Op: op}, &cache.Hash{}))
-}
-
-// TestFetchURL holds which answers are taken and which errors are tried again; package web holds how often.
-func TestFetchURL(t *testing.T) {
-	broken := errors.New("the disk is full")
-	for _, test := range []struct {
-		name   string
-		answer func(n int32, w http.ResponseWriter)
-		tries  int32
-		want   string // "" is success
-	}{
-		{"busy once", func(n int32, w http.ResponseWriter) {
-			if n < 2 {
-				w.WriteHeader(http.StatusServiceUnavailable)
-			}
-		}, 2, ""},
-		{"cut off", func(n int32, w http.ResponseWriter) {
-			if n < 2 {
-				w.Header().Set("Content-Length", "100")
-				_, _ = io.WriteString(w, "short")
-			}
-		}, 2, ""},
-		{"missing", func(_ int32, w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) }, 1, "404 Not Found"},
-		{"partial", func(_ int32, w http.ResponseWriter) { w.WriteHeader(http.StatusPartialContent) }, 1, "206"},
-		{"not modified since never", func(_ int32, w http.ResponseWriter) { w.WriteHeader(http.StatusNotModified) }, 1, "304"},
-		{"an error of ours", func(_ int32, w http.ResponseWriter) { w.Header().Set("X-Full", "1") }, 1, broken.Error()},
-		{"a redirect that leads inwards", func(_ int32, w http.ResponseWriter) {
-			w.Header().Set("Location", "http://169.254.169.254/")
-			w.WriteHeader(http.StatusFound)
-		}, 1, "link-local address 169.254.169.254, which is refused"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			var n atomic.Int32
-			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { test.answer(n.Add(1), w) }))
-			defer s.Close()
-			err := fetchURL(context.Background(), s.URL, download{}, func(r *http.Response) error {
-				if r.Header.Get("X-Full") != "" {
-					return broken
-				}
-				_, err := io.Copy(io.Discard, r.Body)
-				return err
-			})
-			if got := n.Load(); got != test.tries || (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
-				t.Errorf("%d tries, %v; want %d, %q", got, err, test.tries, test.want)
-			}
-		})
-	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		cancel(broken)
-		<-r.Context().Done()
-	}))
-	defer s.Close()
-	if err := fetchURL(ctx, s.URL, download{}, nil); !errors.Is(err, broken) {
-		t.Errorf("a server that never answers: %v, want the reason of the cancellation", err)
-	}
 }
 
 // TestAddURLSecrets holds that neither a token given as a user name, nor a password, nor a signature of the query shows in
@@ -249,7 +193,7 @@ func TestAddURLSecrets(t *testing.T) {
 			if err == nil || strings.Contains(err.Error(), "ses") || !strings.Contains(err.Error(), "xxxxx@127.0.0.1") {
 				t.Errorf("ADD of %s%s: %v; want an error with xxxxx@", login, path, err)
 			}
-			_, err = (&ContextOpener{}).Open(context.Background(), strings.Replace(dead.URL, "://", "://"+login, 1)+path, nil)
+			_, err = source.Open(t.Context(), source.Spec{Context: strings.Replace(dead.URL, "://", "://"+login, 1) + path})
 			if err == nil || strings.Contains(err.Error(), "ses") || !strings.Contains(err.Error(), "xxxxx@127.0.0.1") {
 				t.Errorf("a context at %s%s: %v; want an error with xxxxx@", login, path, err)
 			}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot/erofs"
@@ -43,34 +42,6 @@ func (s *Store) Check(ctx context.Context, deep, repair bool) (problems []string
 		problems = append(problems, fmt.Sprintf("%s: %v", path, err))
 		if repair {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return problems, err
-			}
-		}
-	}
-	contexts, err := s.checkContexts(repair)
-	return append(problems, contexts...), err
-}
-
-// checkContexts names the indexes of build contexts that cannot be read.
-func (s *Store) checkContexts(repair bool) (problems []string, err error) {
-	files, err := filepath.Glob(filepath.Join(s.root, "contexts", "[^.]*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, file := range files {
-		x := openDirIndex(file)
-		if x.mapped != nil {
-			if err := unix.Munmap(x.mapped); err != nil {
-				return problems, os.NewSyscallError("munmap", err)
-			}
-			continue
-		}
-		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		problems = append(problems, file+": damaged index of a build context")
-		if repair {
-			if err := os.RemoveAll(file); err != nil {
 				return problems, err
 			}
 		}

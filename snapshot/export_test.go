@@ -13,6 +13,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/snapshottest"
+	"github.com/forge-build/forge/source"
 )
 
 // exportable is a tree with something of all that any user can make.
@@ -31,7 +32,7 @@ func exportable(t *testing.T) snapshot.Tree {
 	r.File("dir-over-file/x", "x")
 	r.File("dir-over-link/x", "x")
 	r.Write("sparse", "end", 1<<20)
-	tree, err := snapshot.OpenDir(dir, nil, filepath.Join(t.TempDir(), "index"))
+	tree, err := source.OpenDir(dir, nil, filepath.Join(t.TempDir(), "index"))
 	if err != nil {
 		t.Fatal(err)
 	}

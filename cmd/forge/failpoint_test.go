@@ -44,7 +44,7 @@ var failPoints = map[string]string{
 	"registry.download.before-release": "pull",
 	"registry.download.kept":           "pull",
 	"registry.push.before-manifest":    "push",
-	"snapshot.contexts.before-rename":  "build",
+	"source.stats.before-rename":       "build",
 	"snapshot.prune.before-remove":     "prune",
 	"snapshot.settle.before-rename":    "unpack",
 	"snapshot.unpack.before-rename":    "unpack",

@@ -1,4 +1,4 @@
-package snapshot
+package source
 
 import (
 	"crypto/sha256"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // errChanged tells that a file is no longer what the walk found.
@@ -79,7 +81,7 @@ func (r *dirReader) check() error {
 	return nil
 }
 
-// Open implements [Tree]. Reading fails if the file is no longer what the walk found.
+// Open implements [filetree.Tree]. Reading fails if the file is no longer what the walk found.
 func (d *Dir) Open(name string) (io.ReadCloser, error) {
 	f, n, err := d.find("open", name)
 	if err != nil {
@@ -138,11 +140,11 @@ func (r *dirReader) Close() error {
 	return nil
 }
 
-// Sum implements [Tree].
-func (d *Dir) Sum(name string) ([sha256.Size]byte, error) {
+// Sum implements [filetree.Tree].
+func (d *Dir) Sum(name string) (filetree.Sum, error) {
 	f, n, err := d.find("digest", name)
 	if err != nil {
-		return [sha256.Size]byte{}, err
+		return filetree.Sum{}, err
 	}
 	if sum := d.known(f); sum != nil {
 		return *sum, nil
@@ -157,12 +159,12 @@ func (d *Dir) Sum(name string) ([sha256.Size]byte, error) {
 
 // known is the digest of f if it is remembered, and nil otherwise. It lies where it is remembered and may be read until
 // the Dir is closed.
-func (d *Dir) known(f *dirFile) *[sha256.Size]byte {
+func (d *Dir) known(f *dirFile) *filetree.Sum {
 	switch at := atomic.LoadUint32(&f.sum); {
 	case at == 0:
 		return nil
-	case at <= d.index.count():
-		return d.index.sum(at - 1)
+	case at <= d.stats.count():
+		return d.stats.sum(at - 1)
 	default:
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -174,7 +176,7 @@ func (d *Dir) known(f *dirFile) *[sha256.Size]byte {
 const hashBuffer = 128 << 10
 
 // hash reads f and remembers its digest.
-func (d *Dir) hash(f *dirFile, n *dirNode, buf []byte) (sum [sha256.Size]byte, err error) {
+func (d *Dir) hash(f *dirFile, n *dirNode, buf []byte) (sum filetree.Sum, err error) {
 	begun := time.Now()
 	r, err := d.openFile(f, n)
 	if err != nil {

@@ -1,4 +1,4 @@
-package snapshot
+package source
 
 import (
 	"cmp"
@@ -15,10 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
-// The index of a build context remembers the digests of files by what stat says of them, as git's index does. It is
+// The stat cache of a build context remembers the digests of files by what stat says of them, as git's index does. It is
 // mapped, not parsed. All numbers are little-endian.
 //
 //	header   magic [8], records uint32, bits uint32, CRC-32C of all that follows uint32, zero uint32
@@ -26,14 +27,14 @@ import (
 //	records  sorted by bucket: inode, size, mtime ns, ctime ns uint64; device, mode uint32; SHA-256 [32]; age uint32, zero uint32
 //
 // The bucket of a record is the top bits of its inode times a constant. The name is no part of it: a renamed file keeps
-// its inode and content, and hard links share both. Age counts how often the index was written without the file having
+// its inode and content, and hard links share both. Age counts how often it was written without the file having
 // been seen.
 const (
-	indexMagic  = "forgeix1"
-	indexHeader = 24
-	indexRecord = 80
-	indexMaxAge = 8
-	indexHash   = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio, as multiplicative hashes use
+	statsMagic  = "forgeix1"
+	statsHeader = 24
+	statsRecord = 80
+	statsMaxAge = 8
+	statsHash   = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio, as multiplicative hashes use
 )
 
 // A dirKey is what must be equal for a digest to be believed.
@@ -49,8 +50,8 @@ type sumRecord struct {
 	safe bool // to remember
 }
 
-// A dirIndex is an index as it was when it was opened. Safe for concurrent use.
-type dirIndex struct {
+// A statCache is a stat cache as it was when it was opened. Safe for concurrent use.
+type statCache struct {
 	file    string // "" remembers nothing
 	mapped  []byte // the whole file; nil if there is none
 	records []byte
@@ -72,9 +73,9 @@ func settled(ctime int64, begun time.Time) bool {
 	return begun.UnixNano()-ctime > int64(tick)
 }
 
-// openDirIndex maps the index. One that is missing or damaged is empty.
-func openDirIndex(file string) *dirIndex {
-	x := &dirIndex{file: file}
+// openStatCache maps the index. One that is missing or damaged is empty.
+func openStatCache(file string) *statCache {
+	x := &statCache{file: file}
 	if file == "" {
 		return x
 	}
@@ -84,7 +85,7 @@ func openDirIndex(file string) *dirIndex {
 	}
 	defer f.Close() //nolint:errcheck // read only
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() < indexHeader+8 || info.Size() > 1<<32 {
+	if err != nil || !info.Mode().IsRegular() || info.Size() < statsHeader+8 || info.Size() > 1<<32 {
 		return x
 	}
 	b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
@@ -93,24 +94,46 @@ func openDirIndex(file string) *dirIndex {
 	}
 	if !x.parse(b) {
 		_ = unix.Munmap(b)
-		return &dirIndex{file: file}
+		return &statCache{file: file}
 	}
 	x.mapped = b
 	return x
 }
 
+// DamagedStats names the files of a directory that hold a stat cache and cannot be read. To remove one costs the next build
+// of its context a pass over the files.
+func DamagedStats(dir string) (damaged []string, err error) {
+	files, err := filepath.Glob(filepath.Join(dir, "[^.]*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		x := openStatCache(file)
+		if x.mapped != nil {
+			if err := unix.Munmap(x.mapped); err != nil {
+				return damaged, os.NewSyscallError("munmap", err)
+			}
+			continue
+		}
+		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+			damaged = append(damaged, file)
+		}
+	}
+	return damaged, nil
+}
+
 // parse checks all of b and takes the index from it.
-func (x *dirIndex) parse(b []byte) bool {
+func (x *statCache) parse(b []byte) bool {
 	le := binary.LittleEndian
-	if string(b[:8]) != indexMagic || le.Uint32(b[16:]) != crc32.Checksum(b[indexHeader:], crc32.MakeTable(crc32.Castagnoli)) {
+	if string(b[:8]) != statsMagic || le.Uint32(b[16:]) != crc32.Checksum(b[statsHeader:], crc32.MakeTable(crc32.Castagnoli)) {
 		return false
 	}
 	n, bits := uint64(le.Uint32(b[8:])), le.Uint32(b[12:])
-	if bits > 24 || uint64(len(b)) != indexHeader+(1<<bits+1)*4+n*indexRecord {
+	if bits > 24 || uint64(len(b)) != statsHeader+(1<<bits+1)*4+n*statsRecord {
 		return false
 	}
-	x.bits, x.records = bits, b[uint64(len(b))-n*indexRecord:]
-	buckets := b[indexHeader : uint64(len(b))-n*indexRecord]
+	x.bits, x.records = bits, b[uint64(len(b))-n*statsRecord:]
+	buckets := b[statsHeader : uint64(len(b))-n*statsRecord]
 	for prev := uint32(0); len(buckets) > 0; buckets = buckets[4:] {
 		at := le.Uint32(buckets)
 		if at < prev || uint64(at) > n {
@@ -122,23 +145,23 @@ func (x *dirIndex) parse(b []byte) bool {
 	return true
 }
 
-func (x *dirIndex) count() uint32 { return uint32(len(x.records) / indexRecord) }
+func (x *statCache) count() uint32 { return uint32(len(x.records) / statsRecord) }
 
 // sum is the digest of record i.
-func (x *dirIndex) sum(i uint32) *[sha256.Size]byte {
-	return (*[sha256.Size]byte)(x.records[uint64(i)*indexRecord+40:])
+func (x *statCache) sum(i uint32) *[sha256.Size]byte {
+	return (*[sha256.Size]byte)(x.records[uint64(i)*statsRecord+40:])
 }
 
 // find returns 1 + the number of the record of k, or 0.
-func (x *dirIndex) find(k dirKey) uint32 {
+func (x *statCache) find(k dirKey) uint32 {
 	if x.mapped == nil {
 		return 0
 	}
 	le := binary.LittleEndian
-	bucket := indexHeader + 4*bucketOf(k.ino, x.bits)
+	bucket := statsHeader + 4*bucketOf(k.ino, x.bits)
 	first, last := le.Uint32(x.mapped[bucket:]), le.Uint32(x.mapped[bucket+4:])
 	for i := first; i < last; i++ {
-		if readKey(x.records[uint64(i)*indexRecord:]) == k {
+		if readKey(x.records[uint64(i)*statsRecord:]) == k {
 			x.seen[i].Store(true)
 			return i + 1
 		}
@@ -146,7 +169,7 @@ func (x *dirIndex) find(k dirKey) uint32 {
 	return 0
 }
 
-func bucketOf(ino uint64, bits uint32) uint64 { return (ino * indexHash) >> (64 - bits) }
+func bucketOf(ino uint64, bits uint32) uint64 { return (ino * statsHash) >> (64 - bits) }
 
 func readKey(b []byte) dirKey {
 	le := binary.LittleEndian
@@ -157,7 +180,7 @@ func readKey(b []byte) dirKey {
 }
 
 // close writes the index if d has computed digests worth remembering.
-func (x *dirIndex) close(d *Dir) (err error) {
+func (x *statCache) close(d *Dir) (err error) {
 	defer func() {
 		if x.mapped != nil {
 			err = errors.Join(err, unix.Munmap(x.mapped))
@@ -174,15 +197,15 @@ func (x *dirIndex) close(d *Dir) (err error) {
 	if x.file == "" || len(fresh) == 0 {
 		return nil
 	}
-	return writeIndex(x.file, x.merge(fresh))
+	return writeStats(x.file, x.merge(fresh))
 }
 
 // merge is the records to write: the new ones, and the old ones that were seen or are not too old.
-func (x *dirIndex) merge(fresh map[dirKey]sumRecord) []byte {
+func (x *statCache) merge(fresh map[dirKey]sumRecord) []byte {
 	le := binary.LittleEndian
-	out := make([]byte, 0, len(x.records)+len(fresh)*indexRecord)
+	out := make([]byte, 0, len(x.records)+len(fresh)*statsRecord)
 	for i := range x.count() {
-		rec := x.records[uint64(i)*indexRecord:][:indexRecord]
+		rec := x.records[uint64(i)*statsRecord:][:statsRecord]
 		if _, again := fresh[readKey(rec)]; again {
 			continue
 		}
@@ -190,7 +213,7 @@ func (x *dirIndex) merge(fresh map[dirKey]sumRecord) []byte {
 		if x.seen[i].Load() {
 			age = 0
 		}
-		if age <= indexMaxAge {
+		if age <= statsMaxAge {
 			out = append(out, rec...)
 			le.PutUint32(out[len(out)-8:], age)
 		}
@@ -208,10 +231,10 @@ func (x *dirIndex) merge(fresh map[dirKey]sumRecord) []byte {
 	return out
 }
 
-// writeIndex puts records in order and the file in its place.
-func writeIndex(file string, records []byte) (err error) {
+// writeStats puts records in order and the file in its place.
+func writeStats(file string, records []byte) (err error) {
 	le := binary.LittleEndian
-	n := len(records) / indexRecord
+	n := len(records) / statsRecord
 	bits := uint32(1)
 	for 1<<bits < n && bits < 24 {
 		bits++
@@ -220,12 +243,12 @@ func writeIndex(file string, records []byte) (err error) {
 	for i := range order {
 		order[i] = uint32(i)
 	}
-	ino := func(i uint32) uint64 { return le.Uint64(records[uint64(i)*indexRecord:]) }
+	ino := func(i uint32) uint64 { return le.Uint64(records[uint64(i)*statsRecord:]) }
 	slices.SortFunc(order, func(a, b uint32) int {
 		return cmp.Or(cmp.Compare(bucketOf(ino(a), bits), bucketOf(ino(b), bits)), cmp.Compare(ino(a), ino(b)))
 	})
-	out := make([]byte, 0, indexHeader+(1<<bits+1)*4+len(records))
-	out = append(out, indexMagic...)
+	out := make([]byte, 0, statsHeader+(1<<bits+1)*4+len(records))
+	out = append(out, statsMagic...)
 	out = le.AppendUint32(out, uint32(n))
 	out = le.AppendUint32(out, bits)
 	out = le.AppendUint64(out, 0) // the CRC, filled in below
@@ -237,37 +260,27 @@ func writeIndex(file string, records []byte) (err error) {
 		out = le.AppendUint32(out, uint32(at))
 	}
 	for _, i := range order {
-		out = append(out, records[uint64(i)*indexRecord:][:indexRecord]...)
+		out = append(out, records[uint64(i)*statsRecord:][:statsRecord]...)
 	}
-	le.PutUint32(out[16:], crc32.Checksum(out[indexHeader:], crc32.MakeTable(crc32.Castagnoli)))
+	le.PutUint32(out[16:], crc32.Checksum(out[statsHeader:], crc32.MakeTable(crc32.Castagnoli)))
 	return replaceFile(file, out)
 }
 
-// replaceFile writes a file aside and renames it. Nothing is synced: a lost index costs a pass over the context.
+// replaceFile puts a file at its place. Nothing is synced: a lost stat cache costs a pass over the context.
 func replaceFile(file string, content []byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(file), ".index-")
+	f, err := durable.Create(file, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if e := f.Close(); e != nil && !errors.Is(e, fs.ErrClosed) {
-			err = errors.Join(err, e)
-		}
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := f.Write(content); err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
+	if err := failpoint.At("source.stats.before-rename"); err != nil {
 		return err
 	}
-	if err := failpoint.At("snapshot.contexts.before-rename"); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
+	return f.Replace()
 }

@@ -1,4 +1,4 @@
-package snapshot
+package source
 
 import (
 	"bytes"
@@ -205,7 +205,7 @@ func (l *dirLoader) add(n *dirNode, fd int, dirent []byte) error {
 	}
 	l.scratch = append(l.scratch, dirFile{})
 	f := &l.scratch[len(l.scratch)-1]
-	setStat(f, &st, l.d.index)
+	setStat(f, &st, l.d.stats)
 	f.name = l.name(name[:len(name)-1])
 	switch {
 	case isDir:
@@ -263,7 +263,7 @@ func (n *dirNode) setAux(name string, a dirAux) {
 }
 
 // setStat fills f with what a context keeps of a stat. A socket becomes an empty file with no inode.
-func setStat(f *dirFile, st *unix.Stat_t, x *dirIndex) {
+func setStat(f *dirFile, st *unix.Stat_t, x *statCache) {
 	f.mode, f.nlink, f.ino, f.size = st.Mode, uint32(st.Nlink), st.Ino, st.Size
 	f.mtime, f.ctime = st.Mtim.Nano(), st.Ctim.Nano()
 	f.dev = uint32(st.Dev) // the kernel's numbers have 32 bits

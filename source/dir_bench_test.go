@@ -1,4 +1,4 @@
-package snapshot
+package source
 
 import (
 	"context"
@@ -44,7 +44,7 @@ func walkAll(b *testing.B, d *Dir) (files, unknown int) {
 	var missing []string
 	var walk func(dir string)
 	walk = func(dir string) {
-		err := d.List(dir, func(e *Entry, sum *[sha256.Size]byte) error {
+		err := d.List(dir, func(e *filetree.Entry, sum *[sha256.Size]byte) error {
 			name := joinName(dir, e.Name)
 			if e.Mode&0o170000 == 0o040000 {
 				walk(name)
@@ -99,8 +99,8 @@ func BenchmarkDirAgain(b *testing.B) {
 	}
 }
 
-// BenchmarkDirIndexOpen is what an index costs that nobody needs.
-func BenchmarkDirIndexOpen(b *testing.B) {
+// BenchmarkStatCacheOpen is what an index costs that nobody needs.
+func BenchmarkStatCacheOpen(b *testing.B) {
 	root, index := bigContext(b), filepath.Join(b.TempDir(), "index")
 	d, err := OpenDir(root, nil, index)
 	if err != nil {
@@ -111,7 +111,7 @@ func BenchmarkDirIndexOpen(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		x := openDirIndex(index)
+		x := openStatCache(index)
 		if x.count() == 0 {
 			b.Fatal("the index is empty")
 		}

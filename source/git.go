@@ -1,4 +1,4 @@
-package executor
+package source
 
 import (
 	"bytes"
@@ -13,29 +13,24 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
-	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// addGit reads the source of an ADD, with the flags that say the same as its query.
-func addGit(op *planner.Copy, address string) (gitSource, error) {
+// ParseAdd reads the repository of an ADD, with the flags that say the same as its query.
+func ParseAdd(address string, add *planner.Add) (Git, error) {
 	g, err := parseGit(address)
 	if err != nil {
 		return g, err
 	}
-	if op.Add == nil {
-		return g, errors.New("source can't be a git ref for COPY")
-	}
-	if keep := op.Add.KeepGitDir; keep != nil {
+	if keep := add.KeepGitDir; keep != nil {
 		if g.keepGitDir != nil && *g.keepGitDir != *keep {
 			return g, errors.New("inconsistent keep-git-dir configuration")
 		}
 		g.keepGitDir = keep
 	}
-	if sum := op.Add.Checksum; sum != "" {
+	if sum := add.Checksum; sum != "" {
 		if g.checksum != "" && g.checksum != sum {
 			return g, fmt.Errorf("checksum mismatch %q != %q", sum, g.checksum)
 		}
@@ -44,75 +39,31 @@ func addGit(op *planner.Copy, address string) (gitSource, error) {
 	return g, g.check()
 }
 
-// describeGit adds the commit that a repository's ref names now.
-func (w *Local) describeGit(ctx context.Context, op *planner.Copy, address string, h *cache.Hash) error {
-	g, err := addGit(op, address)
-	if err != nil {
-		return err
-	}
-	at, err := g.resolve(ctx)
-	if err != nil {
-		return err
-	}
-	w.pins.pinGit(address, at)
-	h.Field("commit "+web.WithoutLogin(g.remote), at.commit)
-	return nil
-}
-
-// copyGit copies what a repository holds: the commit that described the step, if this worker did that.
-func (w *Local) copyGit(ctx context.Context, op *planner.Copy, address string, c *copier, open *closers) error {
-	g, err := addGit(op, address)
-	if err != nil {
-		return err
-	}
-	at, ok := w.pins.git(address)
-	if !ok {
-		if at, err = g.resolve(ctx); err != nil {
-			return err
-		}
-	}
-	dir, err := os.MkdirTemp("", "forge-git-")
-	if err != nil {
-		return err
-	}
-	open.add(func() error { return os.RemoveAll(dir) })
-	tree, err := g.checkout(ctx, at, dir)
-	if err != nil {
-		return err
-	}
-	open.add(tree.Close)
-	found, err := selections(ctx, tree, &planner.Copy{Exclude: op.Exclude}, "/")
-	if err != nil {
-		return err
-	}
-	return c.copy(ctx, &found[0], op.Dest)
-}
-
-// A gitTree is a checkout as a tree. Modes are what a umask of 022 gives, whatever that of this process is.
-type gitTree struct {
-	*snapshot.Dir
+// A GitTree is a checkout as a tree. Modes are what a umask of 022 gives, whatever that of this process is.
+type GitTree struct {
+	*Dir
 	mtime time.Time // of all files, unless zero
 }
 
-// as changes what the checkout says of a file to what the tree does.
-func (t gitTree) as(e *snapshot.Entry) {
+// normalize changes what stat says of a file of the checkout to what the tree says.
+func (t GitTree) normalize(e *filetree.Entry) {
 	e.Mode = gitMode(e.Mode)
 	if !t.mtime.IsZero() {
 		e.ModTime = t.mtime
 	}
 }
 
-// Lstat implements [snapshot.Tree].
-func (t gitTree) Lstat(name string) (snapshot.Entry, error) {
+// Lstat implements [filetree.Tree].
+func (t GitTree) Lstat(name string) (filetree.Entry, error) {
 	e, err := t.Dir.Lstat(name)
-	t.as(&e)
+	t.normalize(&e)
 	return e, err
 }
 
-// List implements [snapshot.Tree].
-func (t gitTree) List(name string, fn func(e *snapshot.Entry, sum *filetree.Sum) error) error {
-	return t.Dir.List(name, func(e *snapshot.Entry, sum *filetree.Sum) error {
-		t.as(e)
+// List implements [filetree.Tree].
+func (t GitTree) List(name string, fn func(e *filetree.Entry, sum *filetree.Sum) error) error {
+	return t.Dir.List(name, func(e *filetree.Entry, sum *filetree.Sum) error {
+		t.normalize(e)
 		return fn(e, sum)
 	})
 }
@@ -126,16 +77,16 @@ func gitMode(mode uint32) uint32 {
 	return mode&syscall.S_IFMT | user<<6 | user&5<<3 | user&5
 }
 
-// A gitCommit is what a ref names.
-type gitCommit struct {
-	commit string
-	ref    string // full name, "refs/tags/v1"; "" if a commit was asked for
+// A Commit is what a ref of a repository names.
+type Commit struct {
+	ID  string `json:"id"`            // whole hash
+	Ref string `json:"ref,omitempty"` // full name, "refs/tags/v1"; "" if a commit was asked for
 }
 
-// resolve asks the repository which commit the ref names. Branches win over tags of the same name.
-func (g *gitSource) resolve(ctx context.Context) (gitCommit, error) {
+// Resolve asks the repository which commit the ref names. Branches win over tags of the same name.
+func (g *Git) Resolve(ctx context.Context) (Commit, error) {
 	if isCommit(g.ref) {
-		return g.verified(gitCommit{commit: g.ref}, g.ref)
+		return g.verified(Commit{ID: g.ref}, g.ref)
 	}
 	args := []string{"ls-remote", "--symref", "--", web.WithoutLogin(g.remote)}
 	if g.ref == "" {
@@ -145,7 +96,7 @@ func (g *gitSource) resolve(ctx context.Context) (gitCommit, error) {
 	}
 	out, err := g.git(ctx, "", args...)
 	if err != nil {
-		return gitCommit{}, g.failed(err)
+		return Commit{}, g.failed(err)
 	}
 	refs := make(map[string]string)
 	for line := range strings.Lines(out) {
@@ -157,7 +108,7 @@ func (g *gitSource) resolve(ctx context.Context) (gitCommit, error) {
 		refs[name] = sha
 	}
 	if g.ref == "" {
-		return g.verified(gitCommit{refs["HEAD"], refs["ref: HEAD"]}, refs["HEAD"])
+		return g.verified(Commit{refs["HEAD"], refs["ref: HEAD"]}, refs["HEAD"])
 	}
 	ref := strings.TrimPrefix(g.ref, "refs/")
 	for _, name := range []string{"refs/" + ref, "refs/heads/" + ref, "refs/tags/" + ref} {
@@ -166,49 +117,52 @@ func (g *gitSource) resolve(ctx context.Context) (gitCommit, error) {
 			if peeled := refs[name+"^{}"]; peeled != "" { // what an annotated tag is on
 				commit = peeled
 			}
-			return g.verified(gitCommit{commit, name}, sha)
+			return g.verified(Commit{commit, name}, sha)
 		}
 	}
-	return gitCommit{}, g.failed(fmt.Errorf("there is no ref %q", g.ref))
+	return Commit{}, g.failed(fmt.Errorf("there is no ref %q", g.ref))
 }
 
 // verified is c if the checksum allows it, or the object (an annotated tag) that led to it.
-func (g *gitSource) verified(c gitCommit, object string) (gitCommit, error) {
-	if !isCommit(c.commit) {
-		return c, g.failed(fmt.Errorf("%q is not a commit", c.commit))
+func (g *Git) verified(c Commit, object string) (Commit, error) {
+	if !isCommit(c.ID) {
+		return c, g.failed(fmt.Errorf("%q is not a commit", c.ID))
 	}
-	if !g.matches(c.commit) && !g.matches(object) {
-		return c, g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.checksum, c.commit))
+	if !g.matches(c.ID) && !g.matches(object) {
+		return c, g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.checksum, c.ID))
 	}
 	return c, nil
 }
 
-func (g *gitSource) failed(err error) error { return fmt.Errorf("%s: %w", web.Redact(g.remote), err) }
+// Remote is the address of the repository, without name and password.
+func (g *Git) Remote() string { return web.WithoutLogin(g.remote) }
 
-// checkout fetches a commit into dir, which is empty, and opens what was asked for of it.
-func (g *gitSource) checkout(ctx context.Context, at gitCommit, dir string) (gitTree, error) {
+func (g *Git) failed(err error) error { return fmt.Errorf("%s: %w", web.Redact(g.remote), err) }
+
+// Checkout fetches a commit into dir, which is empty, and opens what was asked for of it.
+func (g *Git) Checkout(ctx context.Context, at Commit, dir string) (GitTree, error) {
 	if _, err := g.git(ctx, dir, "init", "--quiet", "--initial-branch=master", "."); err != nil {
-		return gitTree{}, g.failed(err)
+		return GitTree{}, g.failed(err)
 	}
 	if _, err := g.git(ctx, dir, "remote", "add", "origin", web.WithoutLogin(g.remote)); err != nil {
-		return gitTree{}, g.failed(err)
+		return GitTree{}, g.failed(err)
 	}
 	if err := g.fetch(ctx, dir, at); err != nil {
-		return gitTree{}, g.failed(err)
+		return GitTree{}, g.failed(err)
 	}
-	if _, err := g.git(ctx, dir, "checkout", "--quiet", "--force", "--detach", at.commit); err != nil {
-		return gitTree{}, g.failed(err)
+	if _, err := g.git(ctx, dir, "checkout", "--quiet", "--force", "--detach", at.ID); err != nil {
+		return GitTree{}, g.failed(err)
 	}
 	if g.submodules {
 		if _, err := os.Lstat(filepath.Join(dir, ".gitmodules")); err == nil {
 			if _, err := g.git(ctx, dir, "submodule", "update", "--init", "--recursive", "--depth=1"); err != nil {
-				return gitTree{}, g.failed(err)
+				return GitTree{}, g.failed(err)
 			}
 		}
 	}
 	tree, err := g.open(dir)
 	if err == nil && g.commitTime {
-		if tree.mtime, err = g.timeOf(ctx, dir, at.commit); err != nil {
+		if tree.mtime, err = g.timeOf(ctx, dir, at.ID); err != nil {
 			err = errors.Join(err, tree.Close())
 		}
 	}
@@ -216,7 +170,7 @@ func (g *gitSource) checkout(ctx context.Context, at gitCommit, dir string) (git
 }
 
 // timeOf is when a commit was made.
-func (g *gitSource) timeOf(ctx context.Context, dir, commit string) (time.Time, error) {
+func (g *Git) timeOf(ctx context.Context, dir, commit string) (time.Time, error) {
 	out, err := g.git(ctx, dir, "show", "--no-patch", "--format=%ct", commit)
 	if err != nil {
 		return time.Time{}, g.failed(err)
@@ -229,54 +183,54 @@ func (g *gitSource) timeOf(ctx context.Context, dir, commit string) (time.Time, 
 }
 
 // fetch gets a commit: under its name if it has one, itself if the server gives single commits away, else everything.
-func (g *gitSource) fetch(ctx context.Context, dir string, at gitCommit) error {
+func (g *Git) fetch(ctx context.Context, dir string, at Commit) error {
 	shallow := []string{"fetch", "--quiet", "--depth=1", "--no-tags", "--update-head-ok", "origin"}
 	var tries [][]string
-	if at.ref != "" {
-		tries = append(tries, append(shallow[:len(shallow):len(shallow)], "+"+at.ref+":"+at.ref))
+	if at.Ref != "" {
+		tries = append(tries, append(shallow[:len(shallow):len(shallow)], "+"+at.Ref+":"+at.Ref))
 	}
-	tries = append(tries, append(shallow[:len(shallow):len(shallow)], at.commit),
+	tries = append(tries, append(shallow[:len(shallow):len(shallow)], at.ID),
 		[]string{"fetch", "--quiet", "--tags", "--update-head-ok", "origin", "+refs/heads/*:refs/remotes/origin/*"})
 	var failed error
 	for _, args := range tries {
 		if _, failed = g.git(ctx, dir, args...); failed != nil {
 			continue
 		}
-		if _, err := g.git(ctx, dir, "cat-file", "-e", at.commit+"^{commit}"); err == nil {
+		if _, err := g.git(ctx, dir, "cat-file", "-e", at.ID+"^{commit}"); err == nil {
 			return nil
 		}
-		failed = fmt.Errorf("commit %s is not there any more", at.commit)
+		failed = fmt.Errorf("commit %s is not there any more", at.ID)
 	}
 	return failed
 }
 
 // open opens the checkout as a tree, without .git unless it is to be kept.
-func (g *gitSource) open(dir string) (gitTree, error) {
+func (g *Git) open(dir string) (GitTree, error) {
 	keep := g.keepGitDir != nil && *g.keepGitDir
 	if g.subdir == "." {
 		var hide []string
 		if !keep {
 			hide = []string{".git"}
 		} else if err := forgetTemplates(dir); err != nil {
-			return gitTree{}, err
+			return GitTree{}, err
 		}
-		d, err := snapshot.OpenDir(dir, hide, "")
-		return gitTree{Dir: d}, err
+		d, err := OpenDir(dir, hide, "")
+		return GitTree{Dir: d}, err
 	}
 	// The way to the sub-directory is the repository's: it must not lead out of it.
-	all, err := snapshot.OpenDir(dir, []string{".git"}, "")
+	all, err := OpenDir(dir, []string{".git"}, "")
 	if err != nil {
-		return gitTree{}, err
+		return GitTree{}, err
 	}
 	sub, err := filetree.Resolve(all.Lstat, g.subdir, true)
 	if err = errors.Join(err, all.Close()); err != nil {
-		return gitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
+		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
 	}
-	d, err := snapshot.OpenDir(filepath.Join(dir, sub), nil, "")
+	d, err := OpenDir(filepath.Join(dir, sub), nil, "")
 	if err != nil {
-		return gitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
+		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
 	}
-	return gitTree{Dir: d}, nil
+	return GitTree{Dir: d}, nil
 }
 
 // forgetTemplates removes from a kept .git what would differ from one checkout to the next and serves nobody.
@@ -292,7 +246,7 @@ func forgetTemplates(dir string) error {
 // git runs the git program of this machine in dir, without the configuration of the machine or the user, and returns
 // what it prints. It never asks anybody anything, runs no hooks, and takes nothing from this machine's file system for
 // a repository unless the address itself is one.
-func (g *gitSource) git(ctx context.Context, dir string, args ...string) (string, error) {
+func (g *Git) git(ctx context.Context, dir string, args ...string) (string, error) {
 	settings := []string{
 		"protocol.allow=never", "protocol.https.allow=always", "protocol.http.allow=always", "protocol.ssh.allow=always",
 		"protocol.git.allow=always", "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true",
@@ -329,7 +283,7 @@ func (g *gitSource) git(ctx context.Context, dir string, args ...string) (string
 
 // secretEnv has git put name and password into the address itself, where neither a list of processes nor a kept .git
 // shows them.
-func (g *gitSource) secretEnv() []string {
+func (g *Git) secretEnv() []string {
 	bare := web.WithoutLogin(g.remote)
 	if bare == g.remote {
 		return nil

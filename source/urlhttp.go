@@ -1,4 +1,4 @@
-package executor
+package source
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 // fetchURL gets a URL and hands the response, 200 or 304, to use, which reads its body; if the connection breaks then, the
 // whole is tried again. Name and password of the URL are sent to its server, and to no other that it redirects to.
-func fetchURL(ctx context.Context, address string, known download, use func(r *http.Response) error) error {
+func fetchURL(ctx context.Context, address string, known Download, use func(r *http.Response) error) error {
 	u, err := web.ParseURL(address)
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func fetchURL(ctx context.Context, address string, known download, use func(r *h
 }
 
 // fetchOnce is one try.
-func fetchOnce(ctx context.Context, client *web.Client, req *web.Request, b *web.Budget, known download, use func(r *http.Response) error) error {
+func fetchOnce(ctx context.Context, client *web.Client, req *web.Request, b *web.Budget, known Download, use func(r *http.Response) error) error {
 	res, err := client.Follow(ctx, req, b)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package snapshot
+package source
 
 import (
 	"context"
@@ -150,16 +150,16 @@ func TestDirEntries(t *testing.T) {
 	d := openDir(t, root, nil, "")
 	for _, test := range []struct {
 		name string
-		want Entry
+		want filetree.Entry
 	}{
-		{"file", Entry{Name: "file", Mode: unix.S_IFREG | 0o4755, Size: 7, Nlink: 2}},
-		{"dir/hard", Entry{Name: "hard", Mode: unix.S_IFREG | 0o4755, Size: 7, Nlink: 2}},
-		{"dir", Entry{Name: "dir", Mode: unix.S_IFDIR | 0o755, Nlink: 2}},
-		{".", Entry{Name: ".", Mode: unix.S_IFDIR | 0o755, Nlink: 3}},
-		{"link", Entry{Name: "link", Mode: unix.S_IFLNK | 0o777, Size: 5, Link: "dir/x", Nlink: 1}},
-		{"fifo", Entry{Name: "fifo", Mode: unix.S_IFIFO | 0o644, Nlink: 1}},
-		{"sock", Entry{Name: "sock", Mode: unix.S_IFREG | 0o755, Nlink: 1}},
-		{"bad\xffname", Entry{Name: "bad\xffname", Mode: unix.S_IFREG | 0o644, Size: 1, Nlink: 1}},
+		{"file", filetree.Entry{Name: "file", Mode: unix.S_IFREG | 0o4755, Size: 7, Nlink: 2}},
+		{"dir/hard", filetree.Entry{Name: "hard", Mode: unix.S_IFREG | 0o4755, Size: 7, Nlink: 2}},
+		{"dir", filetree.Entry{Name: "dir", Mode: unix.S_IFDIR | 0o755, Nlink: 2}},
+		{".", filetree.Entry{Name: ".", Mode: unix.S_IFDIR | 0o755, Nlink: 3}},
+		{"link", filetree.Entry{Name: "link", Mode: unix.S_IFLNK | 0o777, Size: 5, Link: "dir/x", Nlink: 1}},
+		{"fifo", filetree.Entry{Name: "fifo", Mode: unix.S_IFIFO | 0o644, Nlink: 1}},
+		{"sock", filetree.Entry{Name: "sock", Mode: unix.S_IFREG | 0o755, Nlink: 1}},
+		{"bad\xffname", filetree.Entry{Name: "bad\xffname", Mode: unix.S_IFREG | 0o644, Size: 1, Nlink: 1}},
 	} {
 		got, err := d.Lstat(test.name)
 		must(t, err)
@@ -329,7 +329,7 @@ func TestDirDigestsAreRemembered(t *testing.T) {
 	pass("settled", 3)
 }
 
-func TestDirIndexDamage(t *testing.T) {
+func TestStatCacheDamage(t *testing.T) {
 	root := makeDir(t, "a=one", "b=two")
 	index := filepath.Join(t.TempDir(), "index")
 	time.Sleep(30 * time.Millisecond)
@@ -339,12 +339,12 @@ func TestDirIndexDamage(t *testing.T) {
 	must(t, d.Close())
 	good, err := os.ReadFile(index)
 	must(t, err)
-	if x := openDirIndex(index); x.count() != 2 {
+	if x := openStatCache(index); x.count() != 2 {
 		t.Fatalf("the index holds %d records, want 2", x.count())
 	}
 	try := func(what string, b []byte) {
 		must(t, os.WriteFile(index, b, 0o600))
-		if x := openDirIndex(index); x.count() != 0 {
+		if x := openStatCache(index); x.count() != 0 {
 			t.Errorf("%s: %d records believed", what, x.count())
 		}
 	}
@@ -362,20 +362,20 @@ func TestDirIndexDamage(t *testing.T) {
 	try("grown", append(slices.Clone(good), 0))
 }
 
-func FuzzDirIndex(f *testing.F) {
-	f.Add([]byte(indexMagic))
-	f.Add(append([]byte(indexMagic), make([]byte, 200)...))
+func FuzzStatCache(f *testing.F) {
+	f.Add([]byte(statsMagic))
+	f.Add(append([]byte(statsMagic), make([]byte, 200)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) < indexHeader+8 {
+		if len(b) < statsHeader+8 {
 			return
 		}
-		x := &dirIndex{}
+		x := &statCache{}
 		if !x.parse(b) {
 			return
 		}
 		for i := range x.count() {
 			x.sum(i)
-			x.find(readKey(x.records[uint64(i)*indexRecord:]))
+			x.find(readKey(x.records[uint64(i)*statsRecord:]))
 		}
 		x.find(dirKey{ino: 1})
 	})

@@ -1,4 +1,4 @@
-package executor
+package source
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"github.com/forge-build/forge/internal/web"
 )
 
-// A gitSource is a repository, and what of it, as a build file or a command line names it.
-type gitSource struct {
+// A Git is a repository, and what to read of it, as a build file or a command line names it.
+type Git struct {
 	remote     string // what git is told: no fragment, no query
 	ref        string // branch, tag, "refs/…" or commit; "" is the default branch
 	subdir     string // clean and relative; "." is all
@@ -21,10 +21,19 @@ type gitSource struct {
 	commitTime bool // files are as old as the commit, not as the checkout
 }
 
+// ParseGit reads a repository's address; see parseGit. What git could take for something else is refused.
+func ParseGit(s string) (Git, error) {
+	g, err := parseGit(s)
+	if err == nil {
+		err = g.check()
+	}
+	return g, err
+}
+
 // parseGit reads a repository's address: http(s)://….git, git://, ssh://, git@host:path, each with "#ref:subdir" or
 // "?ref=…&subdir=…". It is the language of BuildKit's build files.
-func parseGit(s string) (gitSource, error) {
-	g := gitSource{submodules: true, subdir: "."}
+func parseGit(s string) (Git, error) {
+	g := Git{submodules: true, subdir: "."}
 	rest, fragment, _ := strings.Cut(s, "#")
 	rest, query, _ := strings.Cut(rest, "?")
 	switch scheme, _, ok := strings.Cut(rest, "://"); {
@@ -54,7 +63,7 @@ func parseGit(s string) (gitSource, error) {
 	return g, g.query(query)
 }
 
-// isSCP tells whether an address is user@host:path.
+// isSCP reports whether an address is user@host:path.
 func isSCP(s string) bool {
 	host, p, ok := strings.Cut(s, ":")
 	user, host, at := strings.Cut(host, "@")
@@ -62,7 +71,7 @@ func isSCP(s string) bool {
 }
 
 // query reads the part of the address after "?".
-func (g *gitSource) query(query string) error {
+func (g *Git) query(query string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return fmt.Errorf("query %q: %w", query, err)
@@ -113,7 +122,7 @@ func (g *gitSource) query(query string) error {
 	return nil
 }
 
-func (g *gitSource) setRef(ref string) error {
+func (g *Git) setRef(ref string) error {
 	if g.ref != "" && g.ref != ref {
 		return fmt.Errorf("ref conflicts: %q vs %q", g.ref, ref)
 	}
@@ -122,7 +131,7 @@ func (g *gitSource) setRef(ref string) error {
 }
 
 // setFlag sets a flag. How a commit is fetched is decided by what the server can do, not by fetch-by-commit.
-func (g *gitSource) setFlag(key string, on bool) {
+func (g *Git) setFlag(key string, on bool) {
 	switch key {
 	case "keep-git-dir":
 		g.keepGitDir = &on
@@ -132,7 +141,7 @@ func (g *gitSource) setFlag(key string, on bool) {
 }
 
 // check refuses what git could take for something else.
-func (g *gitSource) check() error {
+func (g *Git) check() error {
 	if strings.HasPrefix(g.ref, "-") || strings.ContainsAny(g.ref, " \t\n\x00~^:?*[\\") || strings.Contains(g.ref, "..") {
 		return fmt.Errorf("ref %q is not valid", g.ref)
 	}
@@ -142,12 +151,12 @@ func (g *gitSource) check() error {
 	return nil
 }
 
-// matches tells whether a commit is what the checksum asks for.
-func (g *gitSource) matches(commit string) bool {
+// matches reports whether a commit is what the checksum asks for.
+func (g *Git) matches(commit string) bool {
 	return g.checksum == "" || strings.HasPrefix(commit, strings.ToLower(g.checksum))
 }
 
-// isCommit tells whether s is a whole commit hash.
+// isCommit reports whether s is a whole commit hash.
 func isCommit(s string) bool {
 	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == ""
 }

@@ -1,7 +1,6 @@
-package snapshot
+package source
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"path"
@@ -27,7 +26,7 @@ type Dir struct {
 	self   dirFile  // the root itself
 	top    *dirNode // what is in it
 	ignore []string // patterns, in order; nil hides nothing
-	index  *dirIndex
+	stats  *statCache
 	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
 
 	buffers sync.Pool // of *[hashBuffer]byte
@@ -69,9 +68,9 @@ type dirAux struct {
 }
 
 // OpenDir opens a directory of the host as a tree. The patterns of ignore hide what a .dockerignore with these lines
-// hides (last match wins, "!" re-opens). Digests are remembered in indexFile by inode, size, times and mode; "" remembers
+// hides (last match wins, "!" re-opens). Digests are remembered in statsFile by inode, size, times and mode; "" remembers
 // nothing, and a damaged file is an empty one.
-func OpenDir(dir string, ignore []string, indexFile string) (*Dir, error) {
+func OpenDir(dir string, ignore []string, statsFile string) (*Dir, error) {
 	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
@@ -81,9 +80,9 @@ func OpenDir(dir string, ignore []string, indexFile string) (*Dir, error) {
 		_ = unix.Close(root)
 		return nil, &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	d := &Dir{path: dir, root: root, ignore: ignore, index: openDirIndex(indexFile)}
+	d := &Dir{path: dir, root: root, ignore: ignore, stats: openStatCache(statsFile)}
 	d.top = &dirNode{path: "."}
-	setStat(&d.self, &st, d.index)
+	setStat(&d.self, &st, d.stats)
 	d.self.name = "."
 	if _, err := newIgnorer(ignore); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -96,7 +95,7 @@ func (d *Dir) Close() error {
 	if d.root < 0 {
 		return nil
 	}
-	err := d.index.close(d)
+	err := d.stats.close(d)
 	if e := unix.Close(d.root); e != nil {
 		err = errors.Join(err, &fs.PathError{Op: "close", Path: d.path, Err: e})
 	}
@@ -167,8 +166,8 @@ func (n *dirNode) child(name string) *dirFile {
 }
 
 // entry fills e with what is known of f.
-func (f *dirFile) entry(n *dirNode, e *Entry) {
-	*e = Entry{
+func (f *dirFile) entry(n *dirNode, e *filetree.Entry) {
+	*e = filetree.Entry{
 		Name:    f.name,
 		Mode:    f.mode,
 		Size:    f.size,
@@ -182,30 +181,30 @@ func (f *dirFile) entry(n *dirNode, e *Entry) {
 	}
 }
 
-// Lstat implements [Tree].
-func (d *Dir) Lstat(name string) (Entry, error) {
+// Lstat implements [filetree.Tree].
+func (d *Dir) Lstat(name string) (filetree.Entry, error) {
 	f, n, err := d.find("lstat", name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) && d.hides(name) {
 			err = &fs.PathError{Op: "lstat", Path: name, Err: filetree.ErrHidden}
 		}
-		return Entry{}, err
+		return filetree.Entry{}, err
 	}
-	var e Entry
+	var e filetree.Entry
 	f.entry(n, &e)
 	return e, nil
 }
 
-// List implements [Tree].
-func (d *Dir) List(name string, fn func(e *Entry, sum *[sha256.Size]byte) error) error {
+// List implements [filetree.Tree].
+func (d *Dir) List(name string, fn func(e *filetree.Entry, sum *filetree.Sum) error) error {
 	n, err := d.dir("readdir", name)
 	if err != nil {
 		return err
 	}
-	var e Entry
+	var e filetree.Entry
 	for i := range n.files {
 		n.files[i].entry(n, &e)
-		var sum *[sha256.Size]byte
+		var sum *filetree.Sum
 		if e.Mode&unix.S_IFMT == unix.S_IFREG {
 			sum = d.known(&n.files[i])
 		}

@@ -1,4 +1,4 @@
-package executor
+package source
 
 import (
 	"archive/tar"
@@ -26,40 +26,20 @@ const (
 	maxElemLen        = 255
 )
 
-// An archive is an uncompressed tar that can be read at any place.
-type archive struct {
-	r    io.ReaderAt
-	size int64
+// An Archive is an uncompressed tar that can be read at any place. Close it when what was unpacked has been committed.
+type Archive struct {
+	r       io.ReaderAt
+	size    int64
+	closers closers
 }
 
-// unpack puts what is in an archive into the changes, if the selection is one; it is told by its content. Names and links
-// in it mean what they mean with dest as the root.
-func (w *Local) unpack(ctx context.Context, sel *selection, dest string, c *copier, open *closers) (bool, error) {
-	if sel.entry.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		return false, nil
-	}
-	if ok, err := isArchive(sel); err != nil || !ok {
-		return false, err
-	}
-	a, err := w.openArchive(ctx, sel, open)
-	if err != nil {
-		return false, err
-	}
-	root, err := c.resolve(dest)
-	if err != nil {
-		return false, err
-	}
-	if err := c.mkdirAll(root, syscall.S_IFDIR|0o755, sel.entry.ModTime); err != nil {
-		return false, err
-	}
-	c.groups++
-	u := unpacker{c: c, root: root, group: fmt.Sprint("archive ", c.groups), files: make(map[string]unpacked)}
-	return true, a.each(ctx, u.add)
-}
+// Close gives back the file that holds the archive.
+func (a *Archive) Close() error { return a.closers.close(nil) }
 
-// isArchive tells whether a file, compressed or not, begins with an entry of a tar. An empty tar is a file like others.
-func isArchive(sel *selection) (bool, error) {
-	f, err := sel.tree.Open(sel.root)
+// IsArchive reports whether a file of a tree, compressed or not, begins with an entry of a tar. An empty tar is a file like
+// others.
+func IsArchive(tree filetree.Tree, name string) (bool, error) {
+	f, err := tree.Open(name)
 	if err != nil {
 		return false, err
 	}
@@ -73,10 +53,14 @@ func isArchive(sel *selection) (bool, error) {
 	return err == nil, nil
 }
 
-// openArchive makes the tar of an archive readable at any place: a compressed one is inflated to a file that has no name
-// and goes with the step.
-func (w *Local) openArchive(ctx context.Context, sel *selection, open *closers) (*archive, error) {
-	f, err := sel.tree.Open(sel.root)
+// OpenArchive opens a tar that is a file of a tree. A compressed one is inflated to a file of layout's staging area that
+// has no name and goes with Close.
+func OpenArchive(ctx context.Context, layout *image.Layout, tree filetree.Tree, name string) (_ *Archive, err error) {
+	e, err := tree.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := tree.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -85,30 +69,50 @@ func (w *Local) openArchive(ctx context.Context, sel *selection, open *closers) 
 		return nil, errors.Join(err, f.Close())
 	}
 	if r, ok := f.(io.ReaderAt); ok && !compressed {
-		open.add(f.Close)
-		return &archive{r: r, size: sel.entry.Size}, nil
+		return &Archive{r: r, size: e.Size, closers: closers{f.Close}}, nil
 	}
-	open.add(f.Close)
-	open.add(content.Close)
-	return w.spool(ctx, content, open)
+	a, err := SpoolArchive(ctx, layout, content)
+	if err != nil {
+		return nil, errors.Join(err, content.Close(), f.Close())
+	}
+	a.closers.add(f.Close)
+	a.closers.add(content.Close)
+	return a, nil
 }
 
-// spool writes a stream to a staged file that is never committed.
-func (w *Local) spool(ctx context.Context, r io.Reader, open *closers) (*archive, error) {
-	f, err := w.Layout.Staging().Create()
+// SpoolArchive writes an uncompressed tar to a file of layout's staging area that has no name and goes with Close.
+func SpoolArchive(ctx context.Context, layout *image.Layout, r io.Reader) (*Archive, error) {
+	f, err := layout.Staging().Create()
 	if err != nil {
 		return nil, err
 	}
-	open.add(f.Close)
-	n, err := io.CopyBuffer(w.Layout.Guard(ctx, f), struct{ io.Reader }{r}, make([]byte, 256<<10))
+	n, err := io.CopyBuffer(layout.Guard(ctx, f), struct{ io.Reader }{r}, make([]byte, 256<<10))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
-	return &archive{r: f, size: n}, nil
+	return &Archive{r: f, size: n, closers: closers{f.Close}}, nil
+}
+
+// An Unpacking is where an archive goes. Names and links in the archive mean what they mean with Root as the root.
+type Unpacking struct {
+	Changes *snapshot.Changes
+	Below   filetree.Tree // what Changes are to; nil is nothing
+	Root    string        // in Changes, a directory with links resolved
+	Owner   *Owner        // of all that is unpacked; nil keeps the archive's
+	Group   string        // tells the hard links of this archive from others in Changes
+}
+
+// An Owner owns files.
+type Owner struct{ UID, GID uint32 }
+
+// Unpack puts what is in the archive into changes. Contents are read when the changes are committed.
+func (a *Archive) Unpack(ctx context.Context, to Unpacking) error {
+	u := unpacker{to: to, files: make(map[string]unpacked)}
+	return a.each(ctx, u.add)
 }
 
 // each calls fn for every entry, with a function that opens its content. A tar that ends before its entries do fails.
-func (a *archive) each(ctx context.Context, fn func(h *tar.Header, open func() (io.ReadCloser, error)) error) error {
+func (a *Archive) each(ctx context.Context, fn func(h *tar.Header, open func() (io.ReadCloser, error)) error) error {
 	start := int64(0)
 	section := io.NewSectionReader(a.r, 0, a.size)
 	tr := tar.NewReader(section)
@@ -137,7 +141,7 @@ func (a *archive) each(ctx context.Context, fn func(h *tar.Header, open func() (
 }
 
 // after is where the entry after h begins.
-func (a *archive) after(section *io.SectionReader, tr *tar.Reader, h *tar.Header) (int64, error) {
+func (a *Archive) after(section *io.SectionReader, tr *tar.Reader, h *tar.Header) (int64, error) {
 	if isSparse(h) { // what it takes in the archive is not its size
 		if _, err := io.Copy(io.Discard, tr); err != nil {
 			return 0, err
@@ -158,7 +162,7 @@ func (a *archive) after(section *io.SectionReader, tr *tar.Reader, h *tar.Header
 
 // open reads the content of the entry whose headers begin at a place. The headers are read again: only that way the map
 // of a sparse file is heeded.
-func (a *archive) open(at int64) (io.ReadCloser, error) {
+func (a *Archive) open(at int64) (io.ReadCloser, error) {
 	tr := tar.NewReader(bufio.NewReaderSize(io.NewSectionReader(a.r, at, a.size-at), 64<<10))
 	if _, err := tr.Next(); err != nil {
 		return nil, err
@@ -180,16 +184,14 @@ func isSparse(h *tar.Header) bool {
 
 // An unpacker puts the entries of one archive into changes.
 type unpacker struct {
-	c     *copier
-	root  string // where "/" of the archive is
-	group string // of hard links
+	to    Unpacking
 	inode uint64 // last given
 	files map[string]unpacked
 }
 
 // An unpacked is a regular file that a hard link may name.
 type unpacked struct {
-	entry   snapshot.Entry
+	entry   filetree.Entry
 	content snapshot.Content
 }
 
@@ -216,7 +218,7 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 		return err
 	}
 	target := path.Join(dir, path.Base(name))
-	there, ok, err := u.c.lookup(target)
+	there, ok, err := u.lookup(target)
 	if err != nil {
 		return err
 	}
@@ -226,14 +228,14 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 				return err
 			}
 		}
-		if err := u.c.changes.Remove(target); err != nil {
+		if err := u.to.Changes.Remove(target); err != nil {
 			return err
 		}
 	}
 	if h.Typeflag == tar.TypeLink {
 		return u.link(target, h.Linkname)
 	}
-	e, err := entryOf(h, u.c.owner)
+	e, err := entryOf(h, u.to.Owner)
 	if err != nil {
 		return err
 	}
@@ -242,10 +244,35 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 	if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
 		u.inode++
 		e.Inode = u.inode
-		content = snapshot.Content{Open: open, Group: u.group}
+		content = snapshot.Content{Open: open, Group: u.to.Group}
 		u.files[target] = unpacked{e, content}
 	}
-	return u.c.changes.Put(target, e, content)
+	return u.to.Changes.Put(target, e, content)
+}
+
+// lookup finds what is at p of the changes, if anything is.
+func (u *unpacker) lookup(p string) (e filetree.Entry, ok bool, err error) {
+	e, err = u.to.Changes.Lookup(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, false, nil
+	}
+	return e, err == nil, err
+}
+
+// lookupBelow finds what is at p and has not been changed.
+func (u *unpacker) lookupBelow(p string) (filetree.Entry, error) {
+	now, err := u.to.Changes.Lookup(p)
+	if err != nil {
+		return now, err
+	}
+	if u.to.Below == nil {
+		return now, errors.ErrUnsupported
+	}
+	old, err := u.to.Below.Lstat(p)
+	if err != nil || old.Inode != now.Inode || old.Size != now.Size || !old.ModTime.Equal(now.ModTime) {
+		return now, errors.ErrUnsupported
+	}
+	return old, nil
 }
 
 // checkName refuses names that no file system has.
@@ -265,23 +292,23 @@ func checkName(name string) error {
 }
 
 // lstat looks a name of the archive up; links in it must have been followed.
-func (u *unpacker) lstat(name string) (snapshot.Entry, error) {
-	return u.c.changes.Lookup(path.Join(u.root, name))
+func (u *unpacker) lstat(name string) (filetree.Entry, error) {
+	return u.to.Changes.Lookup(path.Join(u.to.Root, name))
 }
 
 // parent makes the missing directories of a name, and returns where it is with links followed beneath the archive's root.
 func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 	at := "."
 	if name == "." {
-		return u.root, nil
+		return u.to.Root, nil
 	}
 	for elem := range strings.SplitSeq(name, "/") {
 		next := path.Join(at, elem)
 		e, err := u.lstat(next)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			dir := snapshot.Entry{Name: elem, Mode: syscall.S_IFDIR | 0o755, Nlink: 2, ModTime: mtime}
-			if err := u.c.changes.Put(path.Join(u.root, next), dir, snapshot.Content{}); err != nil {
+			dir := filetree.Entry{Name: elem, Mode: syscall.S_IFDIR | 0o755, Nlink: 2, ModTime: mtime}
+			if err := u.to.Changes.Put(path.Join(u.to.Root, next), dir, snapshot.Content{}); err != nil {
 				return "", err
 			}
 		case err != nil:
@@ -296,12 +323,12 @@ func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 			fallthrough
 		default:
 			if !isDir(&e) {
-				return "", &fs.PathError{Op: "mkdir", Path: "/" + path.Join(u.root, next), Err: syscall.ENOTDIR}
+				return "", &fs.PathError{Op: "mkdir", Path: "/" + path.Join(u.to.Root, next), Err: syscall.ENOTDIR}
 			}
 		}
 		at = next
 	}
-	return path.Join(u.root, at), nil
+	return path.Join(u.to.Root, at), nil
 }
 
 // source is where the file is that a hard link names; only its directories may be links.
@@ -310,7 +337,7 @@ func (u *unpacker) source(linkname string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("link to %q: %w", linkname, err)
 	}
-	return path.Join(u.root, p), nil
+	return path.Join(u.to.Root, p), nil
 }
 
 // link makes target one more name of a file that is there.
@@ -319,7 +346,7 @@ func (u *unpacker) link(target, linkname string) error {
 	if err != nil {
 		return err
 	}
-	e, err := u.c.changes.Lookup(from)
+	e, err := u.to.Changes.Lookup(from)
 	if err != nil {
 		return fmt.Errorf("link to %q: %w", linkname, err)
 	}
@@ -329,24 +356,24 @@ func (u *unpacker) link(target, linkname string) error {
 	case syscall.S_IFREG:
 	default:
 		e.Name = path.Base(target)
-		return u.c.changes.Put(target, e, snapshot.Content{})
+		return u.to.Changes.Put(target, e, snapshot.Content{})
 	}
 	f, ok := u.files[from]
 	if !ok {
 		// It was there before: it is written again, so that both names are of one file in this layer.
-		old, err := u.c.lookupBelow(from)
+		old, err := u.lookupBelow(from)
 		if err != nil {
 			return fmt.Errorf("link to %q, which another source of the same instruction wrote: %w", linkname, err)
 		}
 		u.inode++
 		old.Inode = u.inode
-		f = unpacked{old, snapshot.Content{Group: u.group, Open: func() (io.ReadCloser, error) { return u.c.below.Open(from) }}}
-		if err := u.c.changes.Put(from, f.entry, f.content); err != nil {
+		f = unpacked{old, snapshot.Content{Group: u.to.Group, Open: func() (io.ReadCloser, error) { return u.to.Below.Open(from) }}}
+		if err := u.to.Changes.Put(from, f.entry, f.content); err != nil {
 			return err
 		}
 		u.files[from] = f
 	}
 	f.entry.Name = path.Base(target)
 	u.files[target] = f
-	return u.c.changes.Put(target, f.entry, f.content)
+	return u.to.Changes.Put(target, f.entry, f.content)
 }

@@ -1,6 +1,6 @@
 //go:build !amd64
 
-package snapshot
+package source
 
 import "golang.org/x/sys/unix"
 

@@ -1,4 +1,4 @@
-package snapshot
+package source
 
 import (
 	"unsafe"

@@ -1,4 +1,4 @@
-package executor
+package source
 
 import (
 	"archive/tar"
@@ -7,15 +7,15 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // maxID is the largest uid or gid: the one after it means "no change" to the kernel.
 const maxID = 1<<32 - 2
 
 // entryOf translates the header of a tar, hard links apart. Owner o, unless nil, is everybody's.
-func entryOf(h *tar.Header, o *owner) (snapshot.Entry, error) {
-	e := snapshot.Entry{Mode: uint32(h.Mode) & permBits, ModTime: h.ModTime, Nlink: 1}
+func entryOf(h *tar.Header, o *Owner) (filetree.Entry, error) {
+	e := filetree.Entry{Mode: uint32(h.Mode) & 0o7777, ModTime: h.ModTime, Nlink: 1}
 	if e.ModTime.Before(time.Unix(0, 0)) {
 		e.ModTime = time.Unix(0, 0)
 	}
@@ -24,7 +24,7 @@ func entryOf(h *tar.Header, o *owner) (snapshot.Entry, error) {
 	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
 	if o != nil {
-		e.UID, e.GID = o.uid, o.gid
+		e.UID, e.GID = o.UID, o.GID
 	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:

@@ -1,0 +1,95 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"io/fs"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// A File is a tree that holds one file, such as a heredoc or the content of a URL. Safe for concurrent use.
+type File struct {
+	entry filetree.Entry
+	open  func() (io.ReadCloser, error)
+
+	mu  sync.Mutex    // guards sum
+	sum *filetree.Sum // nil until it is known
+}
+
+// Entry describes the file.
+func (t *File) Entry() filetree.Entry { return t.entry }
+
+// NewFile makes a tree of one regular file. The base name, permissions, size and time are those of e; open is called for
+// each reader.
+func NewFile(e filetree.Entry, open func() (io.ReadCloser, error)) *File {
+	e.Mode, e.Nlink = e.Mode&^syscall.S_IFMT|syscall.S_IFREG, 1
+	return &File{entry: e, open: open}
+}
+
+// emptyTree is what a build file without a context is built in.
+func emptyTree() *File {
+	return &File{entry: filetree.Entry{Mode: syscall.S_IFREG, ModTime: time.Unix(0, 0)}}
+}
+
+// Lstat implements [filetree.Tree].
+func (t *File) Lstat(name string) (filetree.Entry, error) {
+	switch {
+	case name == ".":
+		return filetree.Entry{Name: ".", Mode: syscall.S_IFDIR | 0o755, Nlink: 2}, nil
+	case name == t.entry.Name:
+		return t.entry, nil
+	}
+	return filetree.Entry{}, &fs.PathError{Op: "lstat", Path: name, Err: fs.ErrNotExist}
+}
+
+// List implements [filetree.Tree].
+func (t *File) List(name string, fn func(e *filetree.Entry, sum *filetree.Sum) error) error {
+	if name != "." {
+		return &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+	}
+	if t.entry.Name == "" {
+		return nil
+	}
+	e := t.entry
+	t.mu.Lock()
+	sum := t.sum
+	t.mu.Unlock()
+	return fn(&e, sum)
+}
+
+// Load implements [filetree.Tree].
+func (t *File) Load(context.Context, string) error { return nil }
+
+// Open implements [filetree.Tree].
+func (t *File) Open(name string) (io.ReadCloser, error) {
+	if name != t.entry.Name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return t.open()
+}
+
+// Sum implements [filetree.Tree].
+func (t *File) Sum(name string) (sum filetree.Sum, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sum != nil && name == t.entry.Name {
+		return *t.sum, nil
+	}
+	r, err := t.Open(name)
+	if err != nil {
+		return sum, err
+	}
+	defer r.Close() //nolint:errcheck // read only
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return sum, err
+	}
+	h.Sum(sum[:0])
+	t.sum = &sum
+	return sum, nil
+}

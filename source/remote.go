@@ -1,0 +1,195 @@
+package source
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// A remoteContext is a context that came by stream or network, or a build file that came in place of one. As in BuildKit,
+// no ignore file applies to it.
+type remoteContext struct {
+	tree      filetree.Tree
+	buildFile []byte // if what was given is no context but a build file; tree is empty then
+}
+
+// IsRemote reports whether people mean a repository or a URL by a context, and not a directory. As docker has it, http(s)
+// is a repository if its path ends in ".git" and else a file: a tar or a build file.
+func IsRemote(spec string) bool { return isURL(spec) || isGitContext(spec) }
+
+func isGitContext(spec string) bool {
+	bare, _, _ := strings.Cut(spec, "#")
+	bare, _, _ = strings.Cut(bare, "?")
+	if isURL(bare) {
+		return strings.HasSuffix(bare, ".git")
+	}
+	for _, prefix := range []string{"git://", "ssh://", "github.com/"} {
+		if strings.HasPrefix(bare, prefix) {
+			return true
+		}
+	}
+	return isSCP(bare)
+}
+
+// openRemote opens a main context that is no directory: a stream, a repository or a URL. It may be a build file without a
+// context.
+func (s *Source) openRemote(ctx context.Context) error {
+	c, err := s.remote(ctx, s.spec.Context)
+	if err != nil {
+		return err
+	}
+	s.Trees[""] = c.tree
+	switch {
+	case c.buildFile != nil:
+		s.Name, s.Text = s.spec.Context, c.buildFile
+	case s.spec.File == "-":
+		s.Name = "-"
+		s.Text, err = readLimited(s.spec.Stdin, "standard input")
+	default:
+		s.Name, s.Text, err = findInTree(c.tree, s.spec.File)
+	}
+	return err
+}
+
+// fetchBuildFile gets the build file of a context of this machine.
+func (s *Source) fetchBuildFile(ctx context.Context, address string) ([]byte, error) {
+	c, err := s.remote(ctx, address)
+	if err == nil && c.buildFile == nil {
+		err = fmt.Errorf("%s: is no build file", web.Redact(address))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.buildFile, nil
+}
+
+// remote opens what is named by "-" (a tar or a build file on standard input), a repository's address or a URL.
+func (s *Source) remote(ctx context.Context, spec string) (*remoteContext, error) {
+	c := &remoteContext{}
+	switch {
+	case spec == "-":
+		if err := s.stream(ctx, s.spec.Stdin, c); err != nil {
+			return nil, fmt.Errorf("build context on standard input: %w", err)
+		}
+		return c, nil
+	case isGitContext(spec):
+		return c, s.checkout(ctx, spec, c)
+	case isURL(spec):
+		err := fetchURL(ctx, spec, Download{}, func(r *http.Response) error { return s.stream(ctx, r.Body, c) })
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", web.Redact(spec), err)
+		}
+		return c, nil
+	}
+	return nil, fmt.Errorf("%q is neither a repository nor a URL", web.Redact(spec))
+}
+
+// stream reads a tar, compressed or not, or else a build file.
+func (s *Source) stream(ctx context.Context, r io.Reader, c *remoteContext) (err error) {
+	content, compressed, err := image.Inflate(r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, content.Close()) }()
+	b := bufio.NewReaderSize(content, 4<<10)
+	head, err := b.Peek(512)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if len(head) == 512 && isTarHeader(head) {
+		c.tree, err = s.unpackContext(ctx, b)
+		return err
+	}
+	if compressed {
+		return errors.New("there is no tar in it")
+	}
+	c.buildFile, err = io.ReadAll(io.LimitReader(b, maxBuildFile+1))
+	if err == nil && len(c.buildFile) > maxBuildFile {
+		err = fmt.Errorf("neither a tar nor a build file: more than %d bytes", maxBuildFile)
+	}
+	c.tree = emptyTree()
+	return err
+}
+
+// isTarHeader reports whether a block has the checksum of a tar header. (A block of zeros, the end of a tar, has not.)
+func isTarHeader(block []byte) bool {
+	sum := int64(' ' * 8)
+	for i, b := range block {
+		if i < 148 || i >= 156 {
+			sum += int64(b)
+		}
+	}
+	var stated int64
+	for _, b := range bytes.Trim(block[148:156], " \x00") {
+		if b < '0' || b > '7' {
+			return false
+		}
+		stated = stated*8 + int64(b-'0')
+	}
+	return stated == sum && sum != ' '*8
+}
+
+// unpackContext makes a tree of a tar: as a layer, which is read in place. Owners and xattrs are the tar's, as in BuildKit.
+func (s *Source) unpackContext(ctx context.Context, r io.Reader) (_ filetree.Tree, err error) {
+	store, err := s.spec.Store.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	a, err := SpoolArchive(ctx, s.spec.Store.Layout, r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	changes := snapshot.NewChanges(nil)
+	if err := a.Unpack(ctx, Unpacking{Changes: changes, Root: ".", Group: "context"}); err != nil {
+		return nil, err
+	}
+	layer, err := store.Commit(ctx, changes, nil)
+	if err != nil {
+		return nil, err
+	}
+	view, err := store.View(ctx, []image.Layer{layer})
+	if err != nil {
+		return nil, err
+	}
+	s.closers.add(view.Close)
+	return view, nil
+}
+
+// checkout fetches a repository into a temporary directory, without its .git unless asked for.
+func (s *Source) checkout(ctx context.Context, spec string, c *remoteContext) error {
+	g, err := ParseGit(spec)
+	if err != nil {
+		return err
+	}
+	if g.keepGitDir == nil {
+		g.keepGitDir = &s.spec.KeepGitDir
+	}
+	at, err := g.Resolve(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "forge-git-")
+	if err != nil {
+		return err
+	}
+	s.closers.add(func() error { return os.RemoveAll(dir) })
+	tree, err := g.Checkout(ctx, at, dir)
+	if err != nil {
+		return err
+	}
+	s.closers.add(tree.Close)
+	c.tree = tree
+	return nil
+}

@@ -1,0 +1,124 @@
+// Package source opens what a build reads: a directory with its stat index, a git repository, a URL, standard input, named
+// contexts, the ignore file and the build file.
+//
+// [Open] turns what the caller names into one value. The rest of forge sees trees of files with digests ([filetree.Tree])
+// and does not know where they come from. What it reads is not trusted: a directory is read by descriptor beneath its
+// root, git runs without the configuration of the repository or of the user, an archive is read within limits.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// A Spec names what a build reads, in the words of the command line. The zero value of all but Context and Store works.
+type Spec struct {
+	Context    string            // a directory, "-" (a tar or a build file on Stdin), a repository, or a URL of a tar or build file
+	File       string            // build file; "" is Dockerfile in the context, "-" is Stdin
+	Stdin      io.Reader         // for "-"
+	Named      map[string]string // contexts by name: as Context, or docker-image://, oci-layout:// or target:STAGE
+	KeepGitDir bool              // keep .git of repositories whose address does not say
+	Store      Store
+}
+
+// A Store is where contexts that are not directories of this machine are kept while a build reads them.
+type Store struct {
+	Layout    *image.Layout
+	Snapshots func() (*snapshot.Store, error) // called only for a context that is a tar
+	Stats     func(dir string) string         // file that remembers the digests of a directory's files; nil remembers nothing
+}
+
+// A Source is all that a build reads, but for base images. Close it after the last step that reads from it.
+type Source struct {
+	Name   string                     // of the build file, for people
+	Text   []byte                     // of the build file
+	Ignore []string                   // patterns that hide files of the main context
+	Trees  map[string]filetree.Tree   // contexts by name; "" is the main one
+	Named  map[string]planner.Context // what the names of contexts stand for
+
+	spec    Spec
+	closers closers
+}
+
+// Open opens what spec names. Errors say which context or file they are about.
+func Open(ctx context.Context, spec Spec) (_ *Source, err error) {
+	if spec.Context == "-" && spec.File == "-" {
+		return nil, errors.New("the context and the build file cannot both be standard input")
+	}
+	s := &Source{spec: spec, Trees: map[string]filetree.Tree{}, Named: map[string]planner.Context{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if spec.Context == "-" || IsRemote(spec.Context) {
+		err = s.openRemote(ctx)
+	} else {
+		err = s.openDirectory(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Named)) {
+		if err := s.openNamed(ctx, name, spec.Named[name]); err != nil {
+			return nil, fmt.Errorf("build context %s: %w", name, err)
+		}
+	}
+	return s, nil
+}
+
+// Close gives back what Open opened.
+func (s *Source) Close() error { return s.closers.close(nil) }
+
+// openNamed opens a context that was given a name (--build-context). A directory obeys the .dockerignore in its root.
+func (s *Source) openNamed(ctx context.Context, name, spec string) error {
+	for _, prefix := range []string{"docker-image://", "oci-layout://"} {
+		if strings.HasPrefix(spec, prefix) {
+			s.Named[name] = planner.Context{Image: spec}
+			return nil
+		}
+	}
+	if stage, ok := strings.CutPrefix(spec, "target:"); ok {
+		s.Named[name] = planner.Context{Stage: stage}
+		return nil
+	}
+	s.Named[name] = planner.Context{Tree: true}
+	if !IsRemote(spec) {
+		ignore, err := readIgnore(ctx, spec, "")
+		if err != nil {
+			return err
+		}
+		return s.openTree(name, spec, ignore)
+	}
+	c, err := s.remote(ctx, spec)
+	if err != nil {
+		return err
+	}
+	s.Trees[name] = c.tree
+	return nil
+}
+
+// A closers holds what is to be closed at the end, last opened first.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+// close closes all and returns err with the errors of that.
+func (c *closers) close(err error) error {
+	errs := []error{err}
+	for _, f := range slices.Backward(*c) {
+		errs = append(errs, f())
+	}
+	*c = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,188 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// A Download is what is known of a URL's content. It is remembered, to be asked after by the next build.
+type Download struct {
+	Digest       digest.Digest `json:"digest"`
+	Size         int64         `json:"size"` // bytes
+	ETag         string        `json:"etag,omitempty"`
+	LastModified string        `json:"lastModified,omitempty"`
+}
+
+// ModTime is when the server says that the content was last changed, else the beginning of time.
+func (d Download) ModTime() time.Time {
+	if t, err := http.ParseTime(d.LastModified); err == nil {
+		return t
+	}
+	return time.Unix(0, 0)
+}
+
+// Downloads keeps the content of URLs as blobs of Layout. Safe for concurrent use.
+type Downloads struct {
+	Layout *image.Layout
+	Cache  *cache.Store // remembers what servers said of versions; nil remembers nothing
+}
+
+// Revalidate returns what a URL holds now, asking the server only whether that has changed if it is known. A server that
+// says "not modified" is believed about the digest even if the content is not here any more: it may not be needed.
+func (w Downloads) Revalidate(ctx context.Context, address string) (Download, error) {
+	known, _ := w.known(address)
+	got, err := w.get(ctx, address, known, "")
+	if err != nil {
+		return Download{}, err
+	}
+	if got != known {
+		w.keep(address, got)
+	}
+	return got, nil
+}
+
+// Get makes sure that the content of a URL is here: a blob with the digest of known, if that has one, else one that
+// checksum (which may be of another algorithm) allows. It fails if the server gives anything else.
+func (w Downloads) Get(ctx context.Context, address string, known Download, checksum digest.Digest) (Download, error) {
+	pinned := known.Digest != ""
+	if !pinned {
+		known, _ = w.known(address)
+	}
+	if known.Digest != "" && (checksum == "" || checksum == known.Digest) && w.has(known.Digest) {
+		return known, nil
+	}
+	got, err := w.get(ctx, address, Download{}, checksum)
+	if err != nil {
+		return Download{}, err
+	}
+	if pinned && got.Digest != known.Digest {
+		return Download{}, fmt.Errorf("%s: changed from %s to %s during the build; build again", web.Redact(address), known.Digest, got.Digest)
+	}
+	w.keep(address, got)
+	return got, nil
+}
+
+// File is the content of a URL as a tree of one file, which is root's with mode 0600 and as old as its server says.
+func (w Downloads) File(address string, d Download) *File {
+	e := filetree.Entry{Name: urlName(address), Mode: 0o600, Size: d.Size, ModTime: d.ModTime()}
+	return NewFile(e, func() (io.ReadCloser, error) {
+		f, err := w.Layout.OpenBlob(d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	})
+}
+
+// urlName is the name of a file that comes from a URL: the last element of its path.
+func urlName(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		if base := path.Base(u.Path); base != "." && base != "/" && base != ".." {
+			return base
+		}
+	}
+	return "__unnamed__"
+}
+
+func (w Downloads) has(d digest.Digest) bool {
+	f, err := w.Layout.OpenBlob(d)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
+func downloadKey(address string) *cache.Hash {
+	var h cache.Hash
+	h.Field("http", web.Redact(web.WithoutLogin(address)))
+	return &h
+}
+
+func (w Downloads) known(address string) (d Download, ok bool) {
+	if w.Cache == nil {
+		return d, false
+	}
+	e, ok := w.Cache.Get(downloadKey(address).Key())
+	if !ok || json.Unmarshal([]byte(e.Value), &d) != nil || d.Digest.Validate() != nil {
+		return Download{}, false
+	}
+	return d, true
+}
+
+// keep remembers; not to costs a Download and is no fault of the build.
+func (w Downloads) keep(address string, d Download) {
+	if w.Cache == nil {
+		return
+	}
+	value, err := json.Marshal(d)
+	if err != nil {
+		return
+	}
+	h := downloadKey(address)
+	_ = w.Cache.Put(h.Key(), cache.Entry{Created: time.Now(), Value: string(value), Fields: h.Fields()})
+}
+
+// get fetches a URL into the layout unless the server says that it is still known. Checksum, if there is one, must be its
+// digest.
+func (w Downloads) get(ctx context.Context, address string, known Download, checksum digest.Digest) (got Download, err error) {
+	err = fetchURL(ctx, address, known, func(r *http.Response) error {
+		if r.StatusCode == http.StatusNotModified {
+			got = known
+			return nil
+		}
+		got, err = w.store(ctx, r, checksum)
+		return err
+	})
+	if err != nil {
+		return Download{}, fmt.Errorf("%s: %w", web.Redact(address), err)
+	}
+	return got, nil
+}
+
+// store stages the body of a response as a blob.
+func (w Downloads) store(ctx context.Context, r *http.Response, checksum digest.Digest) (_ Download, err error) {
+	f, err := w.Layout.Staging().Create()
+	if err != nil {
+		return Download{}, err
+	}
+	defer func() {
+		if e := f.Close(); e != nil && !errors.Is(e, fs.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}()
+	sum := sha256.New()
+	out := io.MultiWriter(w.Layout.Guard(ctx, f), sum)
+	var verifier digest.Verifier
+	if checksum != "" {
+		verifier = checksum.Verifier()
+		out = io.MultiWriter(out, verifier)
+	}
+	n, err := io.CopyBuffer(out, struct{ io.Reader }{r.Body}, make([]byte, 128<<10))
+	if err != nil {
+		return Download{}, err
+	}
+	d := Download{
+		Digest: digest.NewDigest(digest.SHA256, sum), Size: n,
+		ETag: r.Header.Get("ETag"), LastModified: r.Header.Get("Last-Modified"),
+	}
+	if verifier != nil && !verifier.Verified() {
+		return Download{}, fmt.Errorf("digest mismatch: got %s, want %s", d.Digest, checksum)
+	}
+	return d, f.Commit(w.Layout.BlobPath(d.Digest))
+}

@@ -1,0 +1,42 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strconv"
+
+	"github.com/forge-build/forge/source"
+)
+
+// sources are what a build reads: its files, and the images that its FROMs name.
+type sources struct {
+	*source.Source
+	images *resolver
+}
+
+// openSources opens what a build reads.
+func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error) {
+	keep, _ := strconv.ParseBool(o.Args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"]) // as in BuildKit, anything else is false
+	src, err := source.Open(ctx, source.Spec{
+		Context: o.Context, File: o.File, Stdin: o.Stdin, Named: o.Contexts, KeepGitDir: keep,
+		Store: source.Store{
+			Layout: h.Layout, Snapshots: h.Snapshots,
+			Stats: func(dir string) string { return filepath.Join(h.Dir, "contexts", hexOf(dir)) },
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sources{src, &resolver{home: h, pull: o.Pull, remote: o.RemoteOptions}}, nil
+}
+
+// withSources opens what a build reads for do.
+func (h *Home) withSources(ctx context.Context, o BuildOptions, do func(*sources) error) (err error) {
+	src, err := h.openSources(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	return do(src)
+}
