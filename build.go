@@ -71,6 +71,9 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 			return nil, fmt.Errorf("output %s: %w", out.Type, err)
 		}
 	}
+	if o.Args, err = withProxies(o.Args); err != nil {
+		return nil, err
+	}
 	src, err := h.openSources(ctx, o)
 	if err != nil {
 		return nil, err

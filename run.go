@@ -120,7 +120,11 @@ func (o *RunOptions) container(img *image.Image) (container.Options, error) {
 	if o.Terminal {
 		c.Process.Env = append(c.Process.Env, "TERM=xterm")
 	}
-	c.Process.Env = slices.Concat(c.Process.Env, config.Env, o.Env)
+	proxies, err := proxyEnv(o.Env)
+	if err != nil {
+		return c, err
+	}
+	c.Process.Env = slices.Concat(c.Process.Env, config.Env, proxies, o.Env)
 	c.Process.Args, err = o.command(config.Entrypoint, config.Cmd)
 	return c, err
 }

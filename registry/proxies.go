@@ -1,0 +1,48 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// Proxies are the proxy variables that docker's config.json has containers and builds use ("proxies", "default"), by name in
+// upper and in lower case, as docker's command line passes them. Values may hold passwords.
+type Proxies map[string]string
+
+// ReadProxies reads docker's config.json, as DOCKER_CONFIG and the home directory of this process have it. A file that is not
+// there, or that this user may not read, names no proxies.
+func ReadProxies() (Proxies, error) { return readProxies(os.Getenv) }
+
+func readProxies(env func(string) string) (Proxies, error) {
+	path := dockerConfigPath(env)
+	if path == "" {
+		return nil, nil
+	}
+	raw, err := readSmall(path)
+	if errors.Is(err, fs.ErrPermission) || err == nil && len(raw) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var file struct {
+		Proxies map[string]struct{ HTTPProxy, HTTPSProxy, NoProxy, FTPProxy, AllProxy string }
+	}
+	if json.Unmarshal(raw, &file) != nil { // whose error may quote a password
+		return nil, fmt.Errorf("%s: is not JSON with strings for proxies, as docker has it", path)
+	}
+	p := file.Proxies["default"]
+	proxies := Proxies{}
+	for name, value := range map[string]string{
+		"HTTP_PROXY": p.HTTPProxy, "HTTPS_PROXY": p.HTTPSProxy, "NO_PROXY": p.NoProxy, "FTP_PROXY": p.FTPProxy, "ALL_PROXY": p.AllProxy,
+	} {
+		if value != "" {
+			proxies[name], proxies[strings.ToLower(name)] = value, value
+		}
+	}
+	return proxies, nil
+}
