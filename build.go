@@ -139,6 +139,10 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 				return nil, err
 			}
 		}
+		if n := len(result.Layers); n > image.MaxDockerLayers {
+			o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf(
+				"the image has %d layers, and docker loads or pulls at most %d; --squash makes one of those that this build adds", n, image.MaxDockerLayers)})
+		}
 		if err := src.images.FetchLayers(ctx, result.Layers); err != nil { // what is listed is whole
 			return nil, err
 		}

@@ -90,6 +90,9 @@ func Build(ctx context.Context, g *planner.Graph, o Options) (*Result, error) {
 // BuildAll does what Build does, for graphs that [planner.Join] has joined, and returns a result for each.
 func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Result, err error) {
 	g := graphs[0] // all have the same steps
+	if err := checkDepth(g); err != nil {
+		return nil, err
+	}
 	if o.Slots <= 0 {
 		o.Slots = defaultSlots
 	}

@@ -297,6 +297,28 @@ func TestBuildCancelled(t *testing.T) {
 	}
 }
 
+// More layers than an image can have are refused before the first step is done.
+func TestBuildTooDeep(t *testing.T) {
+	base := &image.Image{}
+	for i := range 300 {
+		l := fakeLayer(fmt.Sprint(i))
+		base.Manifest.Layers = append(base.Manifest.Layers, l.Blob)
+		base.Config.RootFS.DiffIDs = append(base.Config.RootFS.DiffIDs, l.DiffID)
+	}
+	for steps, want := range map[int]string{200: "", 201: "Dockerfile:202: RUN 200: its file system would have 501 layers, and 500 are the most"} {
+		w := &fakeWorker{}
+		var g graphMaker
+		last := g.add(&planner.Base{Image: base}, nil)
+		for i := range steps {
+			last = g.run(fmt.Sprint(i), last)
+		}
+		_, err := Build(t.Context(), g.graph(last), testOptions(t, w))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want) || len(w.jobs) > 0) {
+			t.Errorf("%d steps: %v after %d jobs, want %s", steps, err, len(w.jobs), want)
+		}
+	}
+}
+
 func TestBuildBase(t *testing.T) {
 	img := &image.Image{}
 	for _, name := range []string{"x", "y"} {

@@ -20,6 +20,9 @@ const (
 	MaxIndexDepth   = 4       // indexes within each other
 )
 
+// MaxDockerLayers is how many layers an image may have for docker to load or pull it: maxLayerDepth of moby's layer store.
+const MaxDockerLayers = 125
+
 // A Fetcher opens blobs by descriptor. The reader fails at its end if size or digest are not the descriptor's. A blob that
 // is not there is an error that is fs.ErrNotExist.
 type Fetcher interface {
