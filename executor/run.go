@@ -48,7 +48,11 @@ func (w *Local) doRun(ctx context.Context, job Job, op *planner.Run, log io.Writ
 	if err := failpoint.At("executor.run.before-commit"); err != nil {
 		return layer, err
 	}
-	return draft.Commit(ctx, w.Epoch)
+	layer, err = draft.Commit(ctx, w.Epoch)
+	if text := draft.Dropped(); err == nil && text != "" {
+		_, err = fmt.Fprintln(log, "forge:", text)
+	}
+	return layer, err
 }
 
 // runCommand runs the command and streams what it prints, standard output and error as one, in order.

@@ -28,6 +28,8 @@ type differ struct {
 	whole  bool                     // the directory is a copy: what it has not is deleted
 	known  map[uint64]unix.Timespec // of a copy: ctimes of unchanged files by inode
 
+	lost    lostACLs
+	scratch scratchFile
 	tidy    bool // make the directory what unpacking the layer would give
 	inexact bool // which it is not
 
@@ -52,6 +54,7 @@ type diffDir struct {
 
 // close gives back the directories whose contents were not read because something failed. The writer must be closed.
 func (f *differ) close() {
+	f.scratch.close()
 	for _, d := range f.held {
 		if d.holders.Load() > 0 {
 			unix.Close(d.fd)
@@ -75,9 +78,10 @@ func (f *differ) diff(root int) error {
 		unix.Close(fd)
 		return err
 	}
+	f.scratch.dir = fd
 	d := &diffDir{open: newHeldDir(fd), path: ".", below: &below, whole: f.whole}
 	defer d.open.release()
-	if d.entry, _, err = f.describe(fd, ".", &st, &below); err != nil {
+	if d.entry, _, err = f.describe(fd, ".", ".", &st, &below); err != nil {
 		return err
 	}
 	if f.whole {
@@ -192,7 +196,7 @@ func (f *differ) file(d *diffDir, name string) error {
 	if t := st.Mode & unix.S_IFMT; t == unix.S_IFSOCK || t == unix.S_IFCHR && st.Rdev == 0 {
 		return f.noFile(d, name, t == unix.S_IFSOCK, below)
 	}
-	e, opaque, err := f.describe(d.open.fd, name, &st, below)
+	e, opaque, err := f.describe(d.open.fd, name, path, &st, below)
 	if err != nil {
 		return err
 	}
@@ -258,22 +262,25 @@ func (f *differ) subdir(d *diffDir, path string, e Entry, below *Entry, opaque b
 }
 
 // describe reads the metadata of a file as the layer is to have it, and whether it is an opaque directory.
-func (f *differ) describe(dir int, name string, st *unix.Stat_t, below *Entry) (e Entry, opaque bool, err error) {
+func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *Entry) (e Entry, opaque bool, err error) {
 	if e, err = readEntry(dir, name, st); err != nil {
 		return e, false, err
 	}
 	if below != nil {
 		f.rights.ids.restore(&e, below)
+		if e.ModTime, err = f.scratch.restore(e.ModTime, below.ModTime); err != nil {
+			return e, false, err
+		}
 	}
 	if f.epoch != nil && e.ModTime.After(*f.epoch) {
 		e.ModTime = *f.epoch
 	}
-	if t := e.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+	if !filetree.HasXattrs(e.Mode) {
 		return e, false, nil
 	}
 	mark := f.rights.overlayPrefix() + "opaque"
 	e.Xattrs, err = readXattrs(dir, name, func(x string) bool {
-		f.notice(x)
+		f.notice(path, x)
 		return filetree.KeepXattr(x) || x == mark && !f.whole
 	})
 	if value, ok := e.Xattrs[mark]; ok {

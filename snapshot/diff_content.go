@@ -119,7 +119,7 @@ func (f *differ) member(dir int, path, name string, st *unix.Stat_t, groups map[
 		return nil
 	}
 	g.below = below.Inode
-	e, _, err := f.describe(dir, name, st, below)
+	e, _, err := f.describe(dir, name, path, st, below)
 	if err != nil || !sameEntry(&e, below) {
 		return err
 	}

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -65,10 +66,41 @@ func (f *differ) settleFile(d *diffDir, e *Entry) error {
 func (f *differ) clamps(e *Entry) bool { return f.epoch != nil && e.ModTime.Equal(*f.epoch) }
 
 // notice looks for attributes that the layer cannot have and unpacking would not give.
-func (f *differ) notice(attribute string) {
+func (f *differ) notice(path, attribute string) {
+	if strings.HasPrefix(attribute, "system.posix_acl_") {
+		f.lost.add(path)
+	}
 	if !filetree.KeepXattr(attribute) && !strings.HasPrefix(attribute, f.rights.overlayPrefix()) {
 		f.inexact = true
 	}
+}
+
+// lostACLs are the files whose POSIX ACLs are not in the layer: no builder writes them, and no runtime would restore them.
+type lostACLs struct {
+	first string
+	last  string // an ACL and the default ACL of one directory count once
+	n     int
+}
+
+func (l *lostACLs) add(path string) {
+	if path == l.last {
+		return
+	}
+	if l.n == 0 {
+		l.first = path
+	}
+	l.n, l.last = l.n+1, path
+}
+
+// String says it to the user; "" if there are none.
+func (l *lostACLs) String() string {
+	switch l.n {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("the POSIX ACL of /%s is left out: layers of images do not have them", l.first)
+	}
+	return fmt.Sprintf("the POSIX ACLs of %d files, the first of them /%s, are left out: layers of images do not have them", l.n, l.first)
 }
 
 // adopt makes an upper directory that is exactly its layer the unpacked tree of the layer.

@@ -35,6 +35,7 @@ type Draft struct {
 	own   *os.File // the same, for Mountpoint
 	made  []mountpoint
 	known map[uint64]unix.Timespec // of a copy: ctimes of files as they were copied, by inode
+	lost  lostACLs                 // by Commit
 }
 
 // Draft lends a writable file system on top of layers. Nothing is attached to this machine's tree: it is gone with the
@@ -59,13 +60,25 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 			return nil, err
 		}
 		d.dir = base
-	} else if err := os.MkdirAll(base, 0o700); err != nil {
+	} else if err := makeOwn(base); err != nil {
 		return nil, err
 	}
 	if kind, _ := s.Kind(); kind == Copy {
 		return d, d.mountCopy(ctx, base, o)
 	}
 	return d, d.mountOverlay(ctx, layers, base, o)
+}
+
+// makeOwn makes a directory in which a draft is kept, unless it is there.
+func makeOwn(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	dir, err := openDirectory(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(isolate(dir), dir.Close())
 }
 
 // mountOverlay stacks an upper directory in base on the layers.
@@ -179,6 +192,7 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	defer f.close()
 	var layer image.Layer
 	err := f.diff(int(d.upper.Fd()))
+	d.lost = f.lost
 	if err == nil {
 		layer, err = w.Commit(ctx)
 	}
@@ -187,6 +201,10 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	}
 	return layer, errors.Join(err, w.Close())
 }
+
+// Dropped says, in a sentence for the user, what the last Commit left out of the layer although a process had set it; "" if
+// there is nothing of that kind.
+func (d *Draft) Dropped() string { return d.lost.String() }
 
 // leaveUpper makes the upper directory the unpacked tree of the layer. It is unmounted before that, as overlayfs does not
 // like to find in a stack what another one writes to.

@@ -24,7 +24,11 @@ import (
 // openStore opens a store in a directory of the test's own.
 func openStore(t testing.TB) *Store {
 	t.Helper()
-	root := t.TempDir()
+	return openStoreAt(t, t.TempDir())
+}
+
+func openStoreAt(t testing.TB, root string) *Store {
+	t.Helper()
 	st, err := image.OpenStaging(root)
 	if err != nil {
 		t.Fatal(err)

@@ -190,7 +190,7 @@ func (m *model) unpack(h *tar.Header, content string) error {
 		f.content, f.kids = "", make(map[string]*modelFile)
 	}
 	for key, value := range h.PAXRecords {
-		if x, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && filetree.KeepXattr(x) {
+		if x, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && filetree.KeepXattr(x) && filetree.HasXattrs(f.Mode) {
 			if f.Xattrs == nil {
 				f.Xattrs = make(map[string]string)
 			}

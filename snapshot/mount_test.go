@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,5 +85,31 @@ func TestOverlayErrors(t *testing.T) {
 	o.lowers = make([]int, maxLowers+1)
 	if _, err := o.mount(); err == nil || !strings.Contains(err.Error(), "501 layers") {
 		t.Errorf("overlay of 501 layers: %v", err)
+	}
+}
+
+// What the file system of the store is mounted with is not in force in a draft that is a copy.
+func TestStoreMountedNoexec(t *testing.T) {
+	need(t, "root", os.Geteuid() == 0 && !inUserNamespace())
+	mount, err := mountTmpfs(64 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(mount)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSUID}
+	if err := unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		t.Fatal(err)
+	}
+	s := openStoreAt(t, procPath(mount)+"/store")
+	d, err := s.Draft(context.Background(), nil, DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(d.root.Fd()), &st); err != nil || st.Flags&(unix.ST_NOEXEC|unix.ST_NOSUID) != 0 {
+		t.Errorf("flags of the draft's mount: %#x, %v", st.Flags, err)
+	}
+	if err := errors.Join(d.Close(), s.Close()); err != nil {
+		t.Error(err)
 	}
 }

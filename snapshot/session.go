@@ -65,11 +65,35 @@ func (s *session) empty(drafts string) (*os.File, error) {
 }
 
 // open makes and locks the directory.
-func (s *session) open(drafts string) (err error) {
-	if s.dir == nil {
-		s.dir, err = flock.NewDir(drafts, "")
+func (s *session) open(drafts string) error {
+	if s.dir != nil {
+		return nil
 	}
-	return err
+	dir, err := flock.NewDir(drafts, "")
+	if err != nil {
+		return err
+	}
+	if err := isolate(dir); err != nil {
+		return errors.Join(err, os.Remove(dir.Name()), dir.Close())
+	}
+	s.dir = dir
+	return nil
+}
+
+// isolate frees a directory from what it has of the one it is in: files that are made in it are to have the modes and
+// groups that their makers give them, whatever default ACL or setgid bit lies above the store.
+func isolate(dir *os.File) error {
+	fd := int(dir.Fd())
+	for _, acl := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
+		err := unix.Fremovexattr(fd, acl)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
+			return &os.PathError{Op: "remove ACL of", Path: dir.Name(), Err: err}
+		}
+	}
+	if err := unix.Fchmod(fd, 0o700); err != nil {
+		return &os.PathError{Op: "chmod", Path: dir.Name(), Err: err}
+	}
+	return nil
 }
 
 func (s *session) close() error {

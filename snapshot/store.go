@@ -78,7 +78,7 @@ func (s *Store) Close() error {
 // Sweep deletes what dead processes have left: drafts, and unpacked layers that were not durable when the machine went
 // down. What cannot be deleted is named in the error, and does no harm.
 func (s *Store) Sweep() error {
-	return errors.Join(flock.Sweep(filepath.Join(s.root, "drafts"), "", removeTree), s.sweepTrees())
+	return errors.Join(flock.Sweep(s.drafts(), "", removeTree), s.sweepTrees())
 }
 
 // snapshotPath is where what is derived from a layer is kept: its index (suffix ".erofs") or its unpacked tree ("").

@@ -105,6 +105,9 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 	default:
 		return i, fmt.Errorf("mode %#o is of no type that a layer can hold", e.Mode)
 	}
+	if !filetree.HasXattrs(e.Mode) {
+		return i, b.charge(len(i.link))
+	}
 	xattrs, err := encodeXattrs(e.Xattrs)
 	if err != nil {
 		return i, err

@@ -159,6 +159,12 @@ func KeepXattr(name string) bool {
 		strings.HasPrefix(name, "user.") && len(name) > len("user.") && !strings.HasPrefix(name, "user.overlay.")
 }
 
+// HasXattrs reports whether a file of a type keeps attributes in a layer: regular files and directories do. Linux allows
+// user.* on no others, so that a copy of one that had them could not be made.
+func HasXattrs(mode uint32) bool {
+	return mode&unix.S_IFMT == unix.S_IFREG || mode&unix.S_IFMT == unix.S_IFDIR
+}
+
 // Split cuts a clean path into its directory, "." being the root, and its last name.
 func Split(path string) (dir, base string) {
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {

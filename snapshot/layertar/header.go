@@ -88,7 +88,7 @@ type ustar struct {
 // records are the PAX records of what USTAR cannot say, sorted by key.
 func (h *ustar) records(e *filetree.Entry) ([]byte, error) {
 	var b []byte
-	if len(e.Xattrs) > 0 && h.kind != HardLink {
+	if len(e.Xattrs) > 0 && h.kind != HardLink && filetree.HasXattrs(e.Mode) {
 		names := make([]string, 0, len(e.Xattrs))
 		for name := range e.Xattrs {
 			if !filetree.KeepXattr(name) {
