@@ -49,6 +49,7 @@ type RunOptions struct {
 // Run runs a command in a container that is gone when it ends, and returns how it ended. An error is one of forge, a
 // *runtime.SetupError or, if the command could not be executed, a *container.CommandError.
 func (h *Home) Run(ctx context.Context, o RunOptions) (exit runtime.Exit, err error) {
+	sink := o.Events
 	remote, events := o.queued()
 	defer events.Close()
 	o.RemoteOptions = remote
@@ -76,7 +77,7 @@ func (h *Home) Run(ctx context.Context, o RunOptions) (exit runtime.Exit, err er
 		return exit, err
 	}
 	options.Root, options.Files = draft, view
-	factory := container.Factory{Snapshots: store, Staging: h.staging, Connect: h.connector(o.DNS, o.Events)}
+	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: sink, Connect: h.connector(o.DNS, o.Events)}
 	defer func() { err = errors.Join(err, factory.Close()) }()
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {
@@ -84,7 +85,7 @@ func (h *Home) Run(ctx context.Context, o RunOptions) (exit runtime.Exit, err er
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	o.Events.Send(event.Event{Kind: event.Started})
-	events.Close() // from here on the terminal is the command's
+	events.Close() // from here on the terminal is the command's, but for what is said before it runs
 	process, err := c.Start(ctx, o.Stdio)
 	if err != nil {
 		return exit, err

@@ -31,6 +31,7 @@ func (h *Home) worker(o BuildOptions, src *sources) (*executor.Local, error) {
 			Secrets:   o.Secrets,
 			SSH:       o.SSH,
 			CacheDir:  filepath.Join(h.Dir, "mounts"),
+			Events:    o.Events,
 			Connect:   h.connector(nil, o.Events),
 		},
 	}, nil

@@ -10,7 +10,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
@@ -26,10 +29,20 @@ type Factory struct {
 	Secrets   []Secret
 	SSH       []SSHSource
 
+	Events event.Sink // takes warnings: of each text one; may be nil. Several goroutines may send at once
+
 	// Connect makes the network of a mode: "default", "none" or "host". Nil is a loopback interface in any mode but "host".
 	Connect func(ctx context.Context, mode string) (Network, error)
 
-	etc etcFiles
+	etc    etcFiles
+	warned sync.Map // texts
+}
+
+// warn sends a warning, unless it was sent before: that of one step of a build is mostly that of all.
+func (f *Factory) warn(text string) {
+	if _, before := f.warned.LoadOrStore(text, true); !before {
+		f.Events.Send(event.Event{Time: time.Now(), Kind: event.Warning, Text: text})
+	}
 }
 
 // Close gives back the files that containers share.
@@ -94,7 +107,7 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 	o := c.options
 	c.spec = runtime.Spec{
 		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Hostname: o.Hostname,
-		Limits: o.Limits, Security: o.Security,
+		Limits: o.Limits, Security: o.Security, Warn: c.factory.warn,
 	}
 	if c.spec.Root, err = o.Root.Mount(ctx); err != nil {
 		return err

@@ -19,13 +19,15 @@ const cgroupRoot = "/sys/fs/cgroup"
 const cgroupPrefix = "forge-"
 
 // A cgroup is a container's own: one directory in the unified hierarchy, or one in each of version 1's that has a
-// limit to set. Having none is no error, only having none where a limit was asked for is worth a word.
+// limit to set.
 type cgroup struct {
 	dirs    []string
 	unified *os.File // the directory, to clone into
 	join    []string // files the process writes its number to
 	memory  string   // where kills for want of memory are counted
 	parent  *cgroupParent
+
+	guardsDevices bool // it decides which device nodes can be used
 }
 
 // A cgroupParent is where cgroups can be made.
@@ -131,50 +133,80 @@ func Cgroups() string {
 // defaultPids is how many processes and threads a container may have.
 const defaultPids = 4096
 
-// newCgroup makes a container's cgroup. What could not be had but was asked for comes back in words.
-func newCgroup(spec *Spec, rootless bool) (g *cgroup, warnings []string) {
-	l := &spec.Limits
-	parent, err := findCgroups(rootless)
+// newCgroup makes the container's cgroup. A limit that was asked for and cannot be had is an error where it is one in
+// docker, and else a warning in docker's words.
+func (s *setup) newCgroup() (g *cgroup, err error) {
+	settings := limitSettings(s.spec, false)
+	parent, err := findCgroups(s.rootless)
 	if err != nil {
-		if l.Memory != 0 || l.NanoCPUs != 0 || l.Pids > 0 {
-			warnings = append(warnings, "limits are not in force: cgroups: "+err.Error())
+		for _, set := range settings {
+			if err := s.discard(set, "cgroups: "+err.Error()); err != nil {
+				return nil, err
+			}
 		}
-		return nil, warnings
+		return nil, nil
 	}
 	g = &cgroup{parent: parent}
+	defer func() {
+		if err != nil {
+			g.remove()
+			g = nil
+		}
+	}()
 	name := cgroupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(rand.Uint64(), 36)
-	warn := func(what string, err error) {
-		warnings = append(warnings, what+" is not limited: "+err.Error())
-	}
 	if parent.unified {
+		settings = limitSettings(s.spec, true)
 		if err := g.make(filepath.Join(parent.dir[""], name)); err != nil {
-			warn("the container", err)
-			return nil, warnings
+			return g, err
 		}
 		if g.unified, err = os.Open(g.dirs[0]); err != nil {
-			warn("the container", err)
+			return g, err
 		}
 	}
-	for _, set := range limitSettings(spec, parent.unified) {
-		if parent.dir[set.controller] == "" {
-			if set.asked {
-				warn(set.controller, errors.New("the cgroup controller is not here"))
-			}
-			continue
-		}
-		dir := filepath.Join(parent.dir[set.controller], name)
-		err := g.makeOnce(parent, dir)
-		if err == nil {
-			err = writeLines(filepath.Join(dir, set.file), set.values)
-		}
-		if err != nil && set.asked {
-			warn(set.controller, err)
-		}
-		if set.controller == "memory" {
-			g.memory = filepath.Join(dir, map[bool]string{true: "memory.events", false: "memory.oom_control"}[parent.unified])
+	for _, set := range settings {
+		if err := s.limit(g, parent, name, set); err != nil {
+			return g, err
 		}
 	}
-	return g, warnings
+	return g, nil
+}
+
+// limit writes a setting.
+func (s *setup) limit(g *cgroup, parent *cgroupParent, name string, set setting) error {
+	if parent.dir[set.controller] == "" {
+		return s.discard(set, "this machine has no cgroup controller "+set.controller+" for it")
+	}
+	dir := filepath.Join(parent.dir[set.controller], name)
+	err := g.makeOnce(parent, dir)
+	if err == nil {
+		err = writeLines(filepath.Join(dir, set.file), set.values)
+	}
+	switch {
+	case err != nil && (set.asked || g.guardsDevices && set.file == "devices.allow"):
+		return err
+	case err == nil && set.file == "devices.deny":
+		g.guardsDevices = true
+	}
+	if set.controller == "memory" {
+		g.memory = filepath.Join(dir, map[bool]string{true: "memory.events", false: "memory.oom_control"}[parent.unified])
+	}
+	return nil
+}
+
+// discard goes on without a limit where docker does.
+func (s *setup) discard(set setting, reason string) error {
+	if !set.asked {
+		return nil
+	}
+	switch set.controller {
+	case "memory":
+		s.warn("Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded: " + reason)
+	case "pids":
+		s.warn("Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded: " + reason)
+	default:
+		return errors.New("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted: " + reason)
+	}
+	return nil
 }
 
 func (g *cgroup) make(dir string) error {
@@ -255,9 +287,10 @@ func limitSettings(spec *Spec, unified bool) (list []setting) {
 	return list
 }
 
-// allowedDevices are what version 1's controller lets through: making any node, and using those of /dev.
+// allowedDevices are what version 1's controller lets through: making any node, and using those of
+// /dev: /dev/console is one of a pty.
 func allowedDevices() []string {
-	list := []string{"c *:* m", "b *:* m", "c 136:* rwm", "c 5:1 rwm", "c 5:2 rwm"}
+	list := []string{"c *:* m", "b *:* m", "c 136:* rwm", "c 5:2 rwm"}
 	for _, d := range devices() {
 		list = append(list, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,7 +53,6 @@ func TestDefaults(t *testing.T) {
 		{name: "shm size", script: "df -m /dev/shm | grep -o ' 5 ' | head -n1", want: " 5 ", spec: Spec{Limits: Limits{ShmSize: 5 << 20}}},
 		{name: "cgroup", script: "grep -v ':/$' /proc/self/cgroup; echo end", want: "end"},
 		{name: "no writable cgroup", script: "mount | grep cgroup | grep -v '(ro'; echo end", want: "end"},
-		{name: "root is nodev", script: "grep -c ' / / .*nodev' /proc/self/mountinfo || grep -o ' / rw,nodev' /proc/self/mountinfo", want: "0\n / rw,nodev"},
 		{name: "nothing of the host is mounted", script: "grep -c '^[0-9]* [0-9]* [0-9:]* [^ ]* /[^/ ]* ' /proc/self/mountinfo", want: "5"}, // /, empty, /dev, /proc, /sys
 		{name: "open files", script: "ulimit -Sn", want: fmt.Sprint(openFiles(t))},
 		{name: "limit", script: "ulimit -Sc; ulimit -Hc; ulimit -Sn", want: "0\n0\n99", spec: Spec{Limits: Limits{Ulimits: []Ulimit{{"core", 0, 0}, {"nofile", 99, 100}}}}},
@@ -83,18 +83,79 @@ func openFiles(t *testing.T) uint64 {
 	return min(l.Max, 1<<20)
 }
 
-// Nodes can be made, since images expect it, but open nothing, wherever they are put.
-func TestDeviceNodesAreDead(t *testing.T) {
-	host := t.TempDir()
-	var st unix.Stat_t
-	if err := unix.Stat("/dev/zero", &st); err != nil {
-		t.Fatal(err)
+// Nodes can be made, since images expect it. Where a devices cgroup guards, those of every container's /dev can be used, wherever
+// they are, and no others; where none does, none can.
+func TestDeviceNodes(t *testing.T) {
+	parent, err := findCgroups(false)
+	if err != nil {
+		need(t, "cgroups", false, err.Error())
 	}
-	s := Spec{Root: openDir(t, rootfs(t)), Mounts: []Mount{{Target: "/mnt", Source: openDir(t, host)}, {Target: "/work"}}}
-	out, _ := run(t, s, `for d in / /tmp /dev /dev/shm /dev/mqueue /mnt /work; do
-		mknod $d/zero2 c 1 5 2>/dev/null && { head -c1 $d/zero2 >/dev/null 2>&1 && echo open in $d; }; done; echo end`)
-	if out != "end\n" {
-		t.Error(out)
+	const places = "/ /tmp /dev /mnt"
+	script := `for d in ` + places + ` /dev/shm /dev/mqueue /work; do
+		mknod $d/zero2 c 1 5 2>/dev/null && { head -c1 $d/zero2 >/dev/null 2>&1 && echo zero in $d; }
+		mknod $d/kmsg2 c 1 11 2>/dev/null && { (: <$d/kmsg2) 2>/dev/null && echo kmsg in $d; }
+		rm -f $d/zero2 $d/kmsg2; done; echo end`
+	guarded := "zero in " + strings.ReplaceAll(places, " ", "\nzero in ") + "\nend\n"
+	for _, test := range []struct {
+		name, want string
+		privileged bool
+	}{
+		{"privileged", guarded, true},
+		{"guarded", guarded, false},
+	} {
+		if parent.dir["devices"] == "" && !test.privileged {
+			test.want = "end\n"
+		}
+		s := Spec{Root: openDir(t, rootfs(t)), Mounts: []Mount{{Target: "/mnt", Source: openDir(t, t.TempDir())}, {Target: "/work"}}}
+		s.Security.Privileged = test.privileged
+		out, _ := run(t, s, script)
+		if test.privileged { // whether it may use those of the machine, the machine says
+			out = strings.ReplaceAll(out, "kmsg in ", "")
+			for _, place := range strings.Fields(places) {
+				out = strings.ReplaceAll(out, "\n"+place+"\n", "\n")
+			}
+		}
+		if out != test.want {
+			t.Errorf("%s: %s, want %s", test.name, out, test.want)
+		}
+	}
+}
+
+// TestUnprivileged: what docker lets every user do in a network namespace of the container's own.
+func TestUnprivileged(t *testing.T) {
+	s := Spec{Root: openDir(t, rootfs(t)), User: User{UID: 5, GID: 6}}
+	const script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range"
+	if out, _ := run(t, s, script); strings.Join(strings.Fields(out), " ") != "0 0 2147483647" {
+		t.Errorf("got %q", out)
+	}
+}
+
+// TestStandardStreams: a user that is not root can open its streams anew, whatever the caller gave, and no process without a
+// terminal gets the caller's.
+func TestStandardStreams(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "out")
+	for _, uid := range []uint32{0, 5} {
+		out, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := Spec{Root: openDir(t, rootfs(t)), User: User{UID: uid}, Env: []string{"PATH=/bin"}}
+		s.Args = []string{"sh", "-c", "echo out >>/dev/stdout; echo err >>/dev/stderr; cat /dev/stdin"}
+		r, w, _ := os.Pipe()
+		w.WriteString("in\n")
+		w.Close()
+		p, err := Start(context.Background(), s, Stdio{In: r, Out: out, Err: out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Wait(); err != nil {
+			t.Error(err)
+		}
+		r.Close()
+		out.Close()
+		if got, _ := os.ReadFile(file); string(got) != "out\nerr\nin\n" {
+			t.Errorf("user %d wrote %q", uid, got)
+		}
 	}
 }
 

@@ -22,9 +22,15 @@ func devices() []device {
 // defaultShm is the size of /dev/shm, in bytes.
 const defaultShm = 64 << 20
 
-// mountDev mounts an own /dev. No file system the container can write to honours device nodes, this one neither: each
-// node is mounted on itself, and only those mounts honour theirs. So CAP_MKNOD, which images expect to have, gives
-// nobody a disk, whether or not there is a devices cgroup.
+// devices reports whether the container's file systems honour device nodes: where a devices cgroup decides which of them
+// can be used, so that CAP_MKNOD, which images expect to have, gives nobody a disk, and where the container is privileged. In
+// a user namespace the kernel lets no device node be used.
+func (s *setup) devices() bool {
+	return !s.rootless && (s.spec.Security.Privileged || s.cgroup != nil && s.cgroup.guardsDevices)
+}
+
+// mountDev mounts an own /dev. Each of its nodes is mounted on itself, and those mounts honour them: the file system itself
+// does not where no other file system of the container does.
 func (s *setup) mountDev() error {
 	target := s.mountPoint("dev")
 	// Below our /dev lies an empty directory, to make masks from: only what is mounted can be cloned.
@@ -103,7 +109,7 @@ func (s *setup) nodes() error {
 		s.call(unix.SYS_MKNODAT, s.dev, s.str(d.name), num(unix.S_IFCHR|0o666), num(dev))
 		s.clone(s.dev, d.name).into(mounts[i])
 	}
-	if !s.spec.Security.Privileged {
+	if !s.devices() {
 		s.attributes(s.dev, unix.MOUNT_ATTR_NODEV)
 	}
 	for i, d := range list {

@@ -51,7 +51,6 @@ func TestMounts(t *testing.T) {
 		{"read-write", Mount{Target: "/mnt", Source: dir}, "cat /mnt/a; echo new >/mnt/b && cat /mnt/b", "from host\nnew\n"},
 		{"read-only", Mount{Target: "/mnt", Source: dir, ReadOnly: true}, "cat /mnt/a; echo new 2>&1 >/mnt/c", "from host\nsh: can't create /mnt/c: Read-only file system\n"},
 		{"file", Mount{Target: "/etc/resolv.conf", Source: file}, "cat /etc/resolv.conf; rm /etc/resolv.conf 2>/dev/null || echo busy", "a file\nbusy\n"},
-		{"nodev", Mount{Target: "/mnt", Source: dir}, "grep -o ' /mnt rw,nodev' /proc/self/mountinfo", " /mnt rw,nodev\n"},
 		{"devices", Mount{Target: "/mnt", Source: dir, Devices: true}, "grep -o ' /mnt rw,relatime' /proc/self/mountinfo", " /mnt rw,relatime\n"},
 		{"noexec", Mount{Target: "/mnt", Source: dir, NoExec: true}, "cp /bin/busybox /mnt/busybox; /mnt/busybox true 2>&1; rm /mnt/busybox", "sh: /mnt/busybox: Permission denied\n"},
 		{"tmpfs", Mount{Target: "/mnt", Tmpfs: Tmpfs{Size: 1 << 20, Mode: 0o700}}, "stat -c %a /mnt; dd if=/dev/zero of=/mnt/x bs=64k count=20 2>/dev/null; wc -c </mnt/x", "700\n1048576\n"},

@@ -3,6 +3,8 @@ package runtime
 import (
 	"os"
 	goruntime "runtime"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +34,7 @@ func newNetns() *netns {
 			n.err = os.NewSyscallError("unshare", err)
 			return
 		}
+		unprivilegedNetwork()
 		if n.err = loopbackUp(); n.err == nil {
 			n.file, n.err = os.Open("/proc/thread-self/ns/net")
 		}
@@ -40,6 +43,32 @@ func newNetns() *netns {
 		}
 	}()
 	return n
+}
+
+// unprivilegedNetwork lets every user of the thread's network namespace listen on ports below 1024 and send ICMP echoes, as
+// docker does: what a container may do is not a question of its user. Where /proc/sys cannot be written to, it stays as the
+// kernel has it.
+func unprivilegedNetwork() {
+	const dir = "/proc/sys/net/ipv4/"
+	_ = os.WriteFile(dir+"ip_unprivileged_port_start", []byte("0"), 0)
+	if err := os.WriteFile(dir+"ping_group_range", []byte("0 2147483647"), 0); err != nil {
+		// A user namespace takes only the groups that it has.
+		_ = os.WriteFile(dir+"ping_group_range", []byte("0 "+strconv.Itoa(lastMapped("/proc/self/gid_map"))), 0)
+	}
+}
+
+// lastMapped is the greatest number of the map of a user namespace.
+func lastMapped(file string) int {
+	b, _ := os.ReadFile(file)
+	last := 0
+	for _, line := range strings.Split(string(b), "\n") {
+		if f := strings.Fields(line); len(f) == 3 {
+			first, _ := strconv.Atoi(f[0])
+			count, _ := strconv.Atoi(f[2])
+			last = max(last, first+count-1)
+		}
+	}
+	return last
 }
 
 // loopbackUp brings up the interface lo of the thread's network namespace.

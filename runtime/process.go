@@ -16,15 +16,14 @@ import (
 
 // A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
 type Process struct {
-	sock     *os.File // to the keeper; closing it kills the container
-	ctx      context.Context
-	stop     func() bool    // ends the watch over ctx
-	running  bool           // Start returns it
-	copies   sync.WaitGroup // of output
-	pipes    []*os.File     // our ends
-	console  *os.File       // master of the pty
-	cgroup   *cgroup
-	warnings []string
+	sock    *os.File // to the keeper; closing it kills the container
+	ctx     context.Context
+	stop    func() bool    // ends the watch over ctx
+	running bool           // Start returns it
+	copies  sync.WaitGroup // of output
+	pipes   []*os.File     // our ends
+	console *os.File       // master of the pty
+	cgroup  *cgroup
 
 	once sync.Once
 	exit Exit
@@ -59,9 +58,6 @@ func (p *Process) Pid() int {
 	pid, _ := strconv.Atoi(string(bytes.TrimSpace(line)))
 	return max(pid, 0)
 }
-
-// Warnings are what could not be given as asked for, such as a limit above the caller's own.
-func (p *Process) Warnings() []string { return p.warnings }
 
 // Signal sends a signal to the process. As process 1 it gets none but SIGKILL and SIGSTOP unless it handles it.
 func (p *Process) Signal(sig os.Signal) error {
@@ -184,10 +180,11 @@ func (p *Process) reap() (e Exit) {
 	e = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)} // unless it can tell
 	if msg, _, err := p.receive(); err == nil && len(msg) == 128 {
 		order := binary.NativeEndian
-		code, status := order.Uint32(msg[8:]), int(order.Uint32(msg[24:]))
-		if code == 1 { // CLD_EXITED
+		const exited, killed, dumped = 1, 2, 3 // CLD_EXITED and so on of sigaction(2)
+		switch code, status := order.Uint32(msg[8:]), int(order.Uint32(msg[24:])); code {
+		case exited:
 			e = Exit{Code: status}
-		} else {
+		case killed, dumped:
 			e = Exit{Code: 128 + status, Signal: status}
 		}
 	}

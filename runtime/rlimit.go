@@ -23,7 +23,7 @@ func ulimits() map[string]int {
 	}
 }
 
-// limits sets resource limits: those asked for, lowered to what the caller may give, with a word about it.
+// limits sets resource limits: those asked for, lowered with a warning to what the caller may give.
 func (s *setup) limits(caps capabilities) error {
 	s.step = "resource limits"
 	limits := map[int]unix.Rlimit{}
@@ -44,7 +44,7 @@ func (s *setup) limits(caps capabilities) error {
 			return &SetupError{s.step, err}
 		}
 		if want.Max > own.Max && !mayRaise {
-			s.warnings = append(s.warnings, fmt.Sprintf("ulimit %s: lowered to %d, the caller's own", u.Name, own.Max))
+			s.warn(fmt.Sprintf("Ulimit %s is lowered to %d, the most that forge itself may have.", u.Name, own.Max))
 			want.Max, want.Cur = own.Max, min(want.Cur, own.Max)
 		}
 		limits[resource] = want

@@ -23,6 +23,9 @@ type Spec struct {
 	Limits   Limits
 	Security Security
 	Network  Network
+
+	// Warn is told, before the process runs, what is not as the caller asked for. It may be nil.
+	Warn func(text string)
 }
 
 // A Mount is put at Target, which exists in the root unless it is below /dev.
@@ -32,7 +35,7 @@ type Mount struct {
 	ReadOnly bool
 	NoExec   bool
 	Setuid   bool // tmpfs: honour setuid and setgid bits; what is bound honours them as it does elsewhere
-	Devices  bool // honour device nodes
+	Devices  bool // honour device nodes; what is bound does also where a devices cgroup guards, or with Privileged
 	Tmpfs    Tmpfs
 }
 
@@ -69,8 +72,8 @@ type Network struct {
 	Namespace *os.File // of mode "default"; not closed
 }
 
-// Stdio of the process. Nil is /dev/null. A process of root has an *os.File that is no terminal as it is; anything else is
-// copied through a pipe that belongs to the process's user.
+// Stdio of the process. Nil is /dev/null. A pipe is given to a process of root as it is. Anything else is copied, through
+// a pipe that belongs to the process's user.
 type Stdio struct {
 	In       io.Reader
 	Out, Err io.Writer

@@ -17,7 +17,6 @@ type setup struct {
 	program
 	spec     *Spec
 	rootless bool
-	warnings []string
 	files    []uintptr  // descriptors of the keeper, by number
 	owned    []*os.File // what was opened for it, to be closed once it runs
 	set      [3]bool    // which of stdio is set
@@ -59,6 +58,13 @@ func (s *setup) pass(f *os.File) int {
 func (s *setup) own(f *os.File) *os.File {
 	s.owned = append(s.owned, f)
 	return f
+}
+
+// warn tells the caller, before the process runs, what is not as it asked for.
+func (s *setup) warn(text string) {
+	if s.spec.Warn != nil {
+		s.spec.Warn(text)
+	}
 }
 
 func (s *setup) close() {
@@ -159,8 +165,8 @@ func cloneMount(f *os.File, a *unix.MountAttr, recursive bool) (*os.File, error)
 // mountRoot puts the root on top of everything, as a mount nothing propagates from or to.
 func (s *setup) mountRoot() error {
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}
-	if s.spec.Security.Privileged {
-		attr.Attr_set = 0
+	if s.devices() {
+		attr.Attr_set, attr.Attr_clr = 0, unix.MOUNT_ATTR_NODEV
 	}
 	if s.spec.Security.ReadOnlyRoot {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
@@ -229,7 +235,7 @@ func (s *setup) source(m *Mount) (mount arg, dir bool, err error) {
 	}{
 		{m.ReadOnly, unix.MOUNT_ATTR_RDONLY},
 		{m.NoExec, unix.MOUNT_ATTR_NOEXEC},
-		{!m.Devices, unix.MOUNT_ATTR_NODEV},
+		{!m.Devices && (m.Source == nil || !s.devices()), unix.MOUNT_ATTR_NODEV},
 		{m.Source == nil && !m.Setuid, unix.MOUNT_ATTR_NOSUID},
 	} {
 		if a.on {

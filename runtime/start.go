@@ -21,6 +21,9 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	if err := s.check(); err != nil {
 		return nil, &SetupError{"command", err}
 	}
+	if s.Args[0] == "" { // no directory of PATH has it, although each path that is tried would name the directory itself
+		return nil, &ExecError{"", unix.ENOENT}
+	}
 	set := &setup{spec: &s, rootless: inUserNamespace()}
 	defer set.close()
 	p := &Process{}
@@ -31,13 +34,15 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	if err := set.plumb(p, io); err != nil {
 		return nil, err
 	}
-	p.cgroup, set.warnings = newCgroup(&s, set.rootless)
+	var err error
+	if p.cgroup, err = set.newCgroup(); err != nil {
+		return nil, &SetupError{"limits", err}
+	}
 	set.cgroup = p.cgroup
 	tail, err := set.plan()
 	if err != nil {
 		return nil, err
 	}
-	p.warnings = set.warnings
 	if err := set.launch(p, tail); err != nil {
 		return nil, err
 	}
@@ -102,7 +107,7 @@ func (s *setup) plan() (tail int, err error) {
 		return 0, err
 	}
 	for _, name := range missing {
-		s.warnings = append(s.warnings, "capability "+name+": not ours to give")
+		s.warn("Capability " + name + " cannot be added: forge itself does not have it.")
 	}
 	filter, flags, err := seccompFilter(&s.spec.Security, caps.bounding)
 	if err != nil {
@@ -187,9 +192,14 @@ func (s *setup) keeper() (tail int) {
 	s.call(unix.SYS_CLOSE_RANGE, num(0), num(stubFD), num(0)).allow(anyError)
 	s.closeRest = s.call(unix.SYS_CLOSE_RANGE, num(sockFD+1), num(0), num(0)).allow(anyError)
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-keeper")).allow(anyError) // else it is "3"
+	before := s.word()
+	s.call(opStore, before.addr(), poll.ref())
 	s.call(unix.SYS_PPOLL, poll.addr(), num(2), num(0), num(0)).allow(anyError)
-	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED|unix.WNOHANG), num(0)).allow(anyError)
+	abandoned := s.skipIf(poll.ref(), before) // nothing about the pidfd: it is the socket that was closed
+	// It waits, although the process has ended: where it is traced (strace -f), the tracer learns of it first.
+	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
 	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
+	s.land(abandoned)
 	s.call(unix.SYS_EXIT_GROUP, num(0))
 
 	failed := len(s.ops)

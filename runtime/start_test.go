@@ -99,6 +99,7 @@ func TestErrors(t *testing.T) {
 		{"no format", Spec{Args: []string{"nonsense"}}, "*runtime.ExecError /bin/nonsense: exec format error"},
 		{"no interpreter", Spec{Args: []string{"orphan"}}, "*runtime.ExecError orphan: no such file or directory"},
 		{"not for this user", Spec{Args: []string{"/root/x"}, User: User{UID: 5}}, "*runtime.ExecError /root/x: no such file or directory"},
+		{"empty command", Spec{Args: []string{""}}, "*runtime.ExecError : no such file or directory"},
 		{"no command", Spec{}, "*runtime.SetupError command: there is none"},
 		{"zero byte", Spec{Args: []string{"true", "a\x00b"}}, `*runtime.SetupError command: "a\x00b" has a zero byte`},
 		{"no directory", Spec{Args: []string{"true"}, Dir: "/no/such"}, "*runtime.SetupError working directory /no/such: no such file or directory"},
@@ -161,7 +162,7 @@ func TestStdio(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
-	t.Run("files", func(t *testing.T) {
+	t.Run("a file is not the command's", func(t *testing.T) {
 		f, e := os.Create(filepath.Join(t.TempDir(), "out"))
 		if e != nil {
 			t.Fatal(e)
@@ -172,7 +173,7 @@ func TestStdio(t *testing.T) {
 			t.Fatal(e)
 		}
 		p.Wait()
-		if b, _ := os.ReadFile(f.Name()); !strings.HasSuffix(string(b), "/out\n") {
+		if b, _ := os.ReadFile(f.Name()); !strings.HasPrefix(string(b), "pipe:") {
 			t.Errorf("got %q", b)
 		}
 	})

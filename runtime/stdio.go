@@ -42,15 +42,8 @@ func same(a, b io.Writer) bool {
 	return a == b
 }
 
-// use makes f the process's descriptor n, unless it is the host's /dev/null: the container gets its own, since who owns
-// a file may change its mode.
-func (s *setup) use(n int, f *os.File) {
-	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) {
-		return
-	}
-	s.files[n], s.set[n] = f.Fd(), true
-}
+// use makes f the process's descriptor n.
+func (s *setup) use(n int, f *os.File) { s.files[n], s.set[n] = f.Fd(), true }
 
 // give makes the process's user the owner of a pipe, who may then open it anew as /dev/stdin or /dev/stdout. An id that this
 // user namespace does not have is told of when the process becomes that user.
@@ -62,14 +55,12 @@ func (s *setup) give(pipe *os.File) error {
 	return err
 }
 
-// direct reports whether a file can be the process's own. A terminal cannot: in a container without one, no file is one, and
-// whoever has it could read what the caller types. For a user that is not root no file can: it could not open it anew.
+// direct reports whether a file can be the process's own: a pipe, if the process is root's. Any other is what the process
+// must not get or would not expect: a terminal, at which it could read what the caller types, a file that it would truncate
+// by writing to /dev/stdout, a socket, which cannot be opened anew, or what belongs to another user.
 func (s *setup) direct(f *os.File) bool {
-	if s.spec.User.UID != 0 {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err != nil
+	var st unix.Stat_t
+	return s.spec.User.UID == 0 && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
 func (s *setup) input(p *Process, in io.Reader) error {

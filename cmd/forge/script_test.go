@@ -75,7 +75,7 @@ func condition(t *testing.T, cond string) (bool, error) {
 		ok = os.Geteuid() == 0 || userNamespaces() && subordinateIDs()
 	case "busybox":
 		ok = staticBusybox() != ""
-	case "skopeo", "umoci", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3", "mkfs.ext4":
+	case "skopeo", "umoci", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3", "mkfs.ext4", "strace":
 		_, err := exec.LookPath(cond)
 		ok = err == nil
 	default:
