@@ -21,6 +21,7 @@ import (
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/source"
 )
 
 // storeVersion is what the file "version" of a state directory holds (docs/store.md).
@@ -31,7 +32,10 @@ const storeVersion = "forge store 1\n"
 type Home struct {
 	Dir    string
 	Layout *image.Layout
-	Cache  *cache.Store
+	Cache  *cache.Steps
+
+	digests   *cache.Store[string]          // of trees of layers
+	downloads *cache.Store[source.Download] // what servers said of versions
 
 	staging *image.Staging
 	lock    *os.File
@@ -108,10 +112,22 @@ func Open(ctx context.Context, o Options) (_ *Home, err error) {
 	if h.Layout, err = image.OpenLayout(h.Dir, h.staging); err != nil {
 		return nil, err
 	}
-	if h.Cache, err = cache.Open(filepath.Join(h.Dir, "cache")); err != nil {
+	if err := h.openCache(filepath.Join(h.Dir, "cache")); err != nil {
 		return nil, err
 	}
 	return h, nil
+}
+
+// openCache opens what is remembered: answers about steps, and beside them digests of trees and versions of downloads.
+func (h *Home) openCache(dir string) (err error) {
+	if h.Cache, err = cache.OpenSteps(dir); err != nil {
+		return err
+	}
+	if h.digests, err = cache.OpenStore[string](filepath.Join(dir, "trees")); err != nil {
+		return err
+	}
+	h.downloads, err = cache.OpenStore[source.Download](filepath.Join(dir, "downloads"))
+	return err
 }
 
 // checkVersion refuses a store that a later forge has made, and marks a new one.

@@ -95,7 +95,7 @@ func (h *Home) checkCache(repair bool) (problems []string, err error) {
 		return nil, err
 	}
 	for _, r := range records {
-		if !damaged(r.Entry) {
+		if !r.Damaged {
 			continue
 		}
 		problems = append(problems, fmt.Sprintf("cache/%s: cannot be read", r.Key))
@@ -124,8 +124,6 @@ func (h *Home) checkContexts(repair bool) (problems []string, err error) {
 	}
 	return problems, nil
 }
-
-func damaged(e cache.Entry) bool { return e.Created.IsZero() && e.Value == "" && e.Layer.DiffID == "" }
 
 // PruneOptions say what to remove besides litter, which always goes.
 type PruneOptions struct {
@@ -189,7 +187,7 @@ func (h *Home) dropImages(ctx context.Context, r *PruneReport) error {
 
 // pruneCache forgets entries: those without a layer, and what the options say.
 func (h *Home) pruneCache(ctx context.Context, o PruneOptions, r *PruneReport) error {
-	if err := h.Cache.Sweep(); err != nil {
+	if err := errors.Join(h.Cache.Sweep(), h.pruneMemos(o)); err != nil {
 		return err
 	}
 	var policy cache.PrunePolicy
@@ -209,6 +207,22 @@ func (h *Home) pruneCache(ctx context.Context, o PruneOptions, r *PruneReport) e
 	return errors.Join(err, h.forgetGone(ctx))
 }
 
+// memosFor is how long digests and versions that nobody asks for are kept.
+const memosFor = 30 * 24 * time.Hour
+
+// pruneMemos forgets digests of trees and versions of downloads: all that the options do not keep, or old ones. They hold no
+// layers, so that their number is all that matters.
+func (h *Home) pruneMemos(o PruneOptions) error {
+	age := memosFor
+	if o.All || o.Until > 0 {
+		age = o.Until
+	}
+	before := time.Now().Add(-age)
+	_, err := h.digests.PruneUnused(before)
+	_, downErr := h.downloads.PruneUnused(before)
+	return errors.Join(err, downErr, h.digests.Sweep(), h.downloads.Sweep())
+}
+
 // forgetGone forgets entries whose layer is not here any more.
 func (h *Home) forgetGone(ctx context.Context) error {
 	records, err := h.Cache.List()
@@ -217,12 +231,12 @@ func (h *Home) forgetGone(ctx context.Context) error {
 	}
 	for _, r := range records {
 		here := true
-		if r.Entry.Layer.DiffID != "" {
-			if here, err = h.haveLayer(ctx, r.Entry.Layer); err != nil {
+		if r.Value.Layer.DiffID != "" {
+			if here, err = h.haveLayer(ctx, r.Value.Layer); err != nil {
 				return err
 			}
 		}
-		if !here || damaged(r.Entry) {
+		if !here || r.Damaged {
 			if err := h.Cache.Remove(r.Key); err != nil {
 				return err
 			}
@@ -232,11 +246,11 @@ func (h *Home) forgetGone(ctx context.Context) error {
 }
 
 // heldBy lists the layers that cache entries name.
-func heldBy(records []cache.Record) []ocispec.Descriptor {
+func heldBy(records []cache.Record[cache.Entry]) []ocispec.Descriptor {
 	var keep []ocispec.Descriptor
 	for _, r := range records {
-		if r.Entry.Layer.DiffID != "" {
-			keep = append(keep, r.Entry.Layer.Blob, ocispec.Descriptor{Digest: r.Entry.Layer.DiffID})
+		if r.Value.Layer.DiffID != "" {
+			keep = append(keep, r.Value.Layer.Blob, ocispec.Descriptor{Digest: r.Value.Layer.DiffID})
 		}
 	}
 	return keep

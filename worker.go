@@ -18,7 +18,8 @@ func (h *Home) worker(o BuildOptions, src *sources) (*executor.Local, error) {
 	return &executor.Local{
 		Snapshots: store,
 		Layout:    h.Layout,
-		Cache:     h.Cache,
+		Digests:   h.digests,
+		Downloads: h.downloads,
 		Contexts:  src.Trees,
 		Epoch:     o.Epoch,
 		Fetch:     src.images.FetchLayers,

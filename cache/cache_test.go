@@ -18,9 +18,9 @@ import (
 	"github.com/forge-build/forge/image"
 )
 
-func open(t testing.TB) *Store {
+func open(t testing.TB) *Steps {
 	t.Helper()
-	s, err := Open(filepath.Join(t.TempDir(), "a/cache"))
+	s, err := OpenSteps(filepath.Join(t.TempDir(), "a/cache"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +46,20 @@ func entry(name string, size int64, fields ...Field) Entry {
 	}
 }
 
-func put(t testing.TB, s *Store, k Key, e Entry) {
+func put(t testing.TB, s *Steps, k Key, e Entry) {
 	t.Helper()
-	if err := s.Put(k, e); err != nil {
+	if err := s.Put(t.Context(), k, e); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func get(t testing.TB, s *Steps, k Key) (Entry, bool) {
+	t.Helper()
+	e, ok, err := s.Get(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, ok
 }
 
 func TestHash(t *testing.T) {
@@ -112,12 +121,12 @@ func TestStore(t *testing.T) {
 	s := open(t)
 	f := Field{"run", []string{"make\x00<&>\xff"}} // what is no UTF-8 comes back changed, and is found all the same
 	k, e := keyOf(f), entry("RUN make", 5, Field{"run", []string{"make"}})
-	if _, ok := s.Get(k); ok {
+	if _, ok := get(t, s, k); ok {
 		t.Error("Get from an empty store")
 	}
 	put(t, s, k, entry("RUN old", 1, f))
 	put(t, s, k, e)
-	if got, ok := s.Get(k); !ok || !reflect.DeepEqual(got, e) {
+	if got, ok := get(t, s, k); !ok || !reflect.DeepEqual(got, e) {
 		t.Errorf("Get = %+v, %v, want %+v", got, ok, e)
 	}
 	info, err := os.Stat(s.path(k))
@@ -127,7 +136,7 @@ func TestStore(t *testing.T) {
 	if err := s.Remove(k, keyOf()); err != nil {
 		t.Error(err)
 	}
-	if _, ok := s.Get(k); ok {
+	if _, ok := get(t, s, k); ok {
 		t.Error("Get after Remove")
 	}
 }
@@ -142,7 +151,7 @@ func TestDamagedEntryIsAMiss(t *testing.T) {
 	}
 	for n := range whole {
 		os.WriteFile(s.path(k), whole[:n], 0o600)
-		if _, ok := s.Get(k); ok {
+		if _, ok := get(t, s, k); ok {
 			t.Fatalf("the first %d of %d bytes are a hit", n, len(whole))
 		}
 	}
@@ -150,21 +159,21 @@ func TestDamagedEntryIsAMiss(t *testing.T) {
 		flipped := append([]byte(nil), whole...)
 		flipped[n] ^= 1
 		os.WriteFile(s.path(k), flipped, 0o600)
-		if e, ok := s.Get(k); ok && e.Layer.DiffID != entry("x", 5).Layer.DiffID {
+		if e, ok := get(t, s, k); ok && e.Layer.DiffID != entry("x", 5).Layer.DiffID {
 			t.Fatalf("byte %d flipped is a hit", n)
 		}
 	}
 	os.WriteFile(s.path(other), whole, 0o600)
-	if _, ok := s.Get(other); ok {
+	if _, ok := get(t, s, other); ok {
 		t.Error("another key's entry is a hit")
 	}
 	os.Mkdir(s.path(keyOf(Field{"dir", nil})), 0o700)
-	if _, ok := s.Get(keyOf(Field{"dir", nil})); ok {
+	if _, ok := get(t, s, keyOf(Field{"dir", nil})); ok {
 		t.Error("a directory is a hit")
 	}
 	os.WriteFile(s.path(k), nil, 0o600)
 	put(t, s, k, entry("x", 5))
-	if _, ok := s.Get(k); !ok {
+	if _, ok := get(t, s, k); !ok {
 		t.Error("a damaged entry is not replaced")
 	}
 }
@@ -174,16 +183,16 @@ func TestConcurrentPut(t *testing.T) {
 	k := keyOf(Field{"a", nil})
 	var wg sync.WaitGroup
 	for g := range 4 {
-		s, err := Open(dir) // each stands for a process
+		s, err := OpenSteps(dir) // each stands for a process
 		if err != nil {
 			t.Fatal(err)
 		}
 		wg.Go(func() {
 			for i := range 100 {
-				if err := s.Put(k, entry(strings.Repeat("x", 1+i*g), 1)); err != nil {
+				if err := s.Put(t.Context(), k, entry(strings.Repeat("x", 1+i*g), 1)); err != nil {
 					t.Error(err)
 				}
-				if _, ok := s.Get(k); !ok {
+				if _, ok := get(t, s, k); !ok {
 					t.Error("miss of an entry that is there")
 				}
 			}
@@ -225,9 +234,9 @@ func TestPrune(t *testing.T) {
 		}
 		var names []string
 		for _, r := range gone {
-			names = append(names, r.Entry.Name)
-			if _, ok := s.Get(r.Key); ok {
-				t.Errorf("%s: %s is still there", test.name, r.Entry.Name)
+			names = append(names, r.Value.Name)
+			if _, ok := get(t, s, r.Key); ok {
+				t.Errorf("%s: %s is still there", test.name, r.Value.Name)
 			}
 		}
 		if got := strings.Join(names, " "); got != test.want {
@@ -247,7 +256,7 @@ func TestGetMarksUse(t *testing.T) {
 		put(t, s, k, entry("x", 1))
 		os.Chtimes(s.path(k), time.Time{}, old)
 	}
-	s.Get(used)
+	get(t, s, used)
 	gone, err := s.Prune(PrunePolicy{Before: time.Now().Add(-time.Hour)})
 	if err != nil || len(gone) != 1 || gone[0].Key != unused {
 		t.Errorf("Prune = %v, %v, want the one that was not used", gone, err)
@@ -268,7 +277,7 @@ func TestSweep(t *testing.T) {
 	if _, err := os.Stat(litter); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("litter: %v", err)
 	}
-	if _, ok := s.Get(keyOf()); !ok {
+	if _, ok := get(t, s, keyOf()); !ok {
 		t.Error("Sweep took an entry")
 	}
 }
@@ -277,7 +286,7 @@ func TestNearest(t *testing.T) {
 	s := open(t)
 	field := func(name, value string) Field { return Field{name, []string{value}} }
 	ask := []Field{field("run", "make"), field("env", "A=1"), field("dir", "/")}
-	if _, ok := s.Nearest("RUN make", ask); ok {
+	if _, ok, _ := s.Nearest(t.Context(), "RUN make", ask); ok {
 		t.Error("Nearest in an empty store")
 	}
 	for i, e := range []Entry{
@@ -304,13 +313,13 @@ func TestNearest(t *testing.T) {
 		{"RUN other", []Field{field("nothing", "shared")}, 0},
 		{"ADD b", ask, 0},
 	} {
-		e, ok := s.Nearest(test.name, test.fields)
-		if ok != (test.want > 0) || e.Layer.Blob.Size != test.want {
+		e, ok, err := s.Nearest(t.Context(), test.name, test.fields)
+		if err != nil || ok != (test.want > 0) || e.Layer.Blob.Size != test.want {
 			t.Errorf("Nearest(%q, %v) = %d, %v, want %d", test.name, test.fields, e.Layer.Blob.Size, ok, test.want)
 		}
 	}
 	put(t, s, keyOf(Field{"later", nil}), entry("ADD b", 8))
-	if e, ok := s.Nearest("ADD b", ask); !ok || e.Layer.Blob.Size != 8 {
+	if e, ok, _ := s.Nearest(t.Context(), "ADD b", ask); !ok || e.Layer.Blob.Size != 8 {
 		t.Error("Nearest misses an entry put after it was first asked")
 	}
 }
@@ -350,7 +359,7 @@ func BenchmarkGet(b *testing.B) {
 	k := keyOf(Field{"a", nil})
 	put(b, s, k, entry("RUN make", 1, Field{"run", []string{"/bin/sh", "-c", "make"}}, Field{"env", []string{"PATH=/usr/bin:/bin", "HOME=/root"}}))
 	for b.Loop() {
-		if _, ok := s.Get(k); !ok {
+		if _, ok := get(b, s, k); !ok {
 			b.Fatal("miss")
 		}
 	}

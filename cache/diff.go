@@ -6,54 +6,6 @@ import (
 	"strings"
 )
 
-// Nearest is the entry with the same name that shares the most fields with fields, newest first. If none has the name,
-// because the command in it has changed, it is the entry of the same instruction that shares the most, at least one.
-func (s *Store) Nearest(name string, fields []Field) (Entry, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all == nil {
-		all, err := s.List()
-		if err != nil {
-			return Entry{}, false
-		}
-		s.all = append(make([]Record, 0, len(all)+1), all...) // not nil, even if empty
-	}
-	var best *Entry
-	var bestScore int
-	for i := range s.all {
-		e := &s.all[i].Entry
-		points := score(e, name, fields)
-		if points > 0 && (best == nil || points > bestScore || points == bestScore && e.Created.After(best.Created)) {
-			best, bestScore = e, points
-		}
-	}
-	if best == nil {
-		return Entry{}, false
-	}
-	return *best, true
-}
-
-// score is how near an entry is: a name counts for more than all fields together.
-func score(e *Entry, name string, fields []Field) (points int) {
-	for _, f := range fields {
-		if slices.ContainsFunc(e.Fields, f.equal) {
-			points++
-		}
-	}
-	switch {
-	case e.Name == name:
-		return points + len(fields) + 1
-	case instruction(e.Name) != instruction(name):
-		return 0
-	}
-	return points
-}
-
-func instruction(name string) string {
-	first, _, _ := strings.Cut(name, " ")
-	return first
-}
-
 // Diff says in sentences for people which fields differ.
 //
 // How it says it depends on the field's name. "env" and "arg" hold K=V, and it says which K. "files P" holds files below

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -9,101 +10,97 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
-// An Entry is the remembered answer to a key.
-type Entry struct {
-	Layer    image.Layer   `json:"layer"`
-	Created  time.Time     `json:"created"`
-	Duration time.Duration `json:"duration"`
-	Name     string        `json:"name"`            // the step's, for people and for Nearest
-	Value    string        `json:"value,omitempty"` // an answer that is not a layer, such as a digest of files
-	Fields   []Field       `json:"fields"`
-}
-
-// A Store is a directory with one small file a key. Safe for concurrent use, by processes too.
+// A Store is a directory that keeps values under keys, each in a small file. Safe for concurrent use, by processes too.
 //
 // Files are renamed into place and not synced: a cache may vanish. What a power cut tears does not match its checksum
-// and is a miss. A file's mtime is when its entry was last of use.
-type Store struct {
-	dir string
+// and is as if it were not there. A file's mtime is when its value was last of use.
+type Store[V any] struct{ dir string }
 
-	mu  sync.Mutex
-	all []Record // for Nearest; nil until it is first asked
+// A Record is a value with what its file says of it.
+type Record[V any] struct {
+	Key     Key
+	Size    int64     // of the file, bytes
+	Used    time.Time // when Get or Put last met it
+	Damaged bool      // the file cannot be read, and Value is zero
+	Value   V
 }
 
-// A Record is an entry with what its file tells.
-type Record struct {
-	Key   Key
-	Size  int64     // of the file, bytes
-	Used  time.Time // when Get or Put last met it
-	Entry Entry
-}
-
-// file is the content of a file. The checksum is of the key's digits and the bytes of Entry as they stand.
+// file is the content of a file. The checksum is of the key's digits and the bytes of the value as they stand.
 type file struct {
 	Sum   string          `json:"sum"`
-	Entry json.RawMessage `json:"entry"`
+	Value json.RawMessage `json:"entry"`
 }
 
-// Open opens or makes a store in dir.
-func Open(dir string) (*Store, error) {
+// OpenStore opens or makes a store in dir.
+func OpenStore[V any](dir string) (*Store[V], error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	return &Store{dir: dir}, nil
+	return &Store[V]{dir}, nil
 }
 
-func (s *Store) path(k Key) string { return filepath.Join(s.dir, k.String()) }
+func (s *Store[V]) path(k Key) string { return filepath.Join(s.dir, k.String()) }
 
-func checksum(k Key, entry []byte) string {
+func checksum(k Key, value []byte) string {
 	h := sha256.New()
 	h.Write([]byte(k.String()))
-	h.Write(entry)
+	h.Write(value)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// Get finds the entry of a key and marks it as used. Anything unreadable is a miss.
-func (s *Store) Get(k Key) (Entry, bool) {
-	e, err := s.read(k)
-	if err != nil {
-		return Entry{}, false
+// Get finds the value of a key and marks it as used. A damaged one is as if it were not there.
+func (s *Store[V]) Get(ctx context.Context, k Key) (v V, ok bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return v, false, err
 	}
-	// On a file system that is full or read-only the entry is as good as ever.
+	switch v, err = s.read(k); {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged):
+		return v, false, nil
+	case err != nil:
+		return v, false, err
+	}
+	// On a file system that is full or read-only the value is as good as ever.
 	_ = os.Chtimes(s.path(k), time.Time{}, time.Now())
-	return e, true
+	return v, true, nil
 }
 
 var errDamaged = errors.New("damaged cache entry")
 
-func (s *Store) read(k Key) (Entry, error) {
-	var f file
-	var e Entry
+// read returns errDamaged for what is not a value of k.
+func (s *Store[V]) read(k Key) (v V, err error) {
 	data, err := os.ReadFile(s.path(k))
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok && pathErr.Op == "read" {
+		return v, errDamaged // a directory, or a sector that is gone
+	}
 	if err != nil {
-		return e, err
+		return v, err
 	}
-	if err := json.Unmarshal(data, &f); err != nil || f.Sum != checksum(k, f.Entry) {
-		return e, errDamaged
+	var f file
+	if json.Unmarshal(data, &f) != nil || f.Sum != checksum(k, f.Value) || json.Unmarshal(f.Value, &v) != nil {
+		var zero V
+		return zero, errDamaged
 	}
-	return e, json.Unmarshal(f.Entry, &e)
+	return v, nil
 }
 
-// Put remembers an entry, replacing what was remembered for the key.
-func (s *Store) Put(k Key, e Entry) (err error) {
-	entry, err := json.Marshal(e)
+// Put remembers a value, in the place of what was remembered for the key.
+func (s *Store[V]) Put(ctx context.Context, k Key, v V) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	value, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(file{checksum(k, entry), entry})
+	data, err := json.Marshal(file{checksum(k, value), value})
 	if err != nil {
 		return err
 	}
@@ -118,24 +115,16 @@ func (s *Store) Put(k Key, e Entry) (err error) {
 	if err := failpoint.At("cache.put.before-rename"); err != nil {
 		return err
 	}
-	if err := f.Replace(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all != nil {
-		s.all = append(s.all, Record{Key: k, Entry: e})
-	}
-	return nil
+	return f.Replace()
 }
 
-// List reads all entries, the least recently used first. Damaged ones are in it, with their key and an empty Entry.
-func (s *Store) List() ([]Record, error) {
+// List reads all values, the least recently used first, and the damaged ones with them.
+func (s *Store[V]) List() ([]Record[V], error) {
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
 	}
-	records := make([]Record, 0, len(files))
+	records := make([]Record[V], 0, len(files))
 	for _, f := range files {
 		k, err := ParseKey(f.Name())
 		if err != nil {
@@ -145,87 +134,48 @@ func (s *Store) List() ([]Record, error) {
 		if err != nil {
 			continue // removed since
 		}
-		e, err := s.read(k)
+		v, err := s.read(k)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			e = Entry{}
-		}
-		records = append(records, Record{k, info.Size(), info.ModTime(), e})
+		records = append(records, Record[V]{k, info.Size(), info.ModTime(), err != nil, v})
 	}
-	slices.SortStableFunc(records, func(a, b Record) int { return a.Used.Compare(b.Used) })
+	slices.SortStableFunc(records, func(a, b Record[V]) int { return a.Used.Compare(b.Used) })
 	return records, nil
 }
 
 // Remove forgets keys. It is no error if one is not there.
-func (s *Store) Remove(keys ...Key) error {
+func (s *Store[V]) Remove(keys ...Key) error {
 	for _, k := range keys {
-		if err := os.Remove(s.path(k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(s.path(k)); err != nil {
 			return err
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = nil
 	return nil
 }
 
 // Sweep removes what a Put that was killed left behind. The caller makes sure that nobody else is at work.
-func (s *Store) Sweep() error { return durable.Sweep(s.dir) }
+func (s *Store[V]) Sweep() error { return durable.Sweep(s.dir) }
 
-// A PrunePolicy says which entries to forget; the zero value forgets all.
-type PrunePolicy struct {
-	Before  time.Time         // forget those last used before; zero is no bound
-	MaxSize int64             // forget, least recently used first, until the layers of the rest have at most this many bytes; 0 is no bound
-	Size    func(Entry) int64 // of an entry's layer in the store; nil is what its descriptor says
-}
-
-// Prune forgets entries by a policy and returns them.
-func (s *Store) Prune(p PrunePolicy) ([]Record, error) {
-	all, err := s.List()
+// PruneUnused forgets what was last of use before a time, and returns how many values that were.
+func (s *Store[V]) PruneUnused(before time.Time) (int, error) {
+	files, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	drop := p.choose(all)
-	for _, r := range drop {
-		if err := s.Remove(r.Key); err != nil {
-			return nil, err
+	n := 0
+	for _, f := range files {
+		k, err := ParseKey(f.Name())
+		if err != nil {
+			continue
 		}
-	}
-	return drop, nil
-}
-
-// choose picks from records in the order of List.
-func (p PrunePolicy) choose(all []Record) (drop []Record) {
-	if p.Before.IsZero() && p.MaxSize == 0 {
-		return all
-	}
-	size := p.Size
-	if size == nil {
-		size = func(e Entry) int64 { return e.Layer.Blob.Size }
-	}
-	for len(all) > 0 && all[0].Used.Before(p.Before) {
-		drop, all = append(drop, all[0]), all[1:]
-	}
-	if p.MaxSize == 0 {
-		return drop
-	}
-	// Entries may share a layer, which then counts once and goes with the last of them.
-	holders := map[string]int{}
-	var total int64
-	for _, r := range all {
-		d := string(r.Entry.Layer.DiffID)
-		if holders[d]++; holders[d] == 1 {
-			total += size(r.Entry)
+		if info, err := f.Info(); err != nil || !info.ModTime().Before(before) {
+			continue
 		}
-	}
-	for len(all) > 0 && total > p.MaxSize {
-		d := string(all[0].Entry.Layer.DiffID)
-		if holders[d]--; holders[d] == 0 {
-			total -= size(all[0].Entry)
+		if err := s.Remove(k); err != nil {
+			return n, err
 		}
-		drop, all = append(drop, all[0]), all[1:]
+		n++
 	}
-	return drop
+	return n, nil
 }

@@ -86,7 +86,7 @@ func (w *Local) describeURL(ctx context.Context, op *planner.Copy, address strin
 }
 
 func (w *Local) downloads() source.Downloads {
-	return source.Downloads{Layout: w.Layout, Cache: w.Cache}
+	return source.Downloads{Layout: w.Layout, Known: w.Downloads}
 }
 
 // checksumOf is what --checksum asks of the content of a URL.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,7 @@ import (
 // Options of [Build]. Worker, Cache and Publish are needed.
 type Options struct {
 	Worker  Worker
-	Cache   *cache.Store
+	Cache   cache.Cache
 	Publish func(ctx context.Context) error // makes the layers that Worker made durable
 	Slots   int                             // how many steps run at once; 0 is 16: most of them wait, for a disk or a network
 	NoCache bool                            // do every step, and remember what came of it
@@ -140,6 +141,7 @@ type build struct {
 	nodes     []node        // by Step.Index
 	publisher *publisher
 	events    *reporter
+	unasked   sync.Once // the caller knows that the cache cannot be asked
 }
 
 // A node is what is known of a step. The step's goroutine writes it and then closes known; others read it after.
@@ -250,7 +252,7 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 		}
 	}
 	b.events.send(s, event.Event{Kind: event.Started})
-	why := b.explain(s, &h)
+	why := b.explain(ctx, s, &h)
 	e, err = b.do(ctx, s, job)
 	if err != nil {
 		return e, false, err
@@ -264,12 +266,23 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 
 // lookup asks the cache. An entry names a layer and does not own it: without the layer it is no answer.
 func (b *build) lookup(ctx context.Context, key cache.Key) (cache.Entry, bool, error) {
-	e, ok := b.options.Cache.Get(key)
+	e, ok, err := b.options.Cache.Get(ctx, key)
+	if err != nil {
+		if ctx.Err() != nil {
+			return e, false, ctx.Err()
+		}
+		b.cacheFails(err)
+	}
 	if !ok || e.Layer.DiffID == "" || b.options.Have == nil {
 		return e, ok && e.Layer.DiffID != "", nil
 	}
 	here, err := b.options.Have(ctx, e.Layer)
 	return e, here, err
+}
+
+// cacheFails warns, once, of a cache that cannot be asked. The build goes on without it.
+func (b *build) cacheFails(err error) {
+	b.unasked.Do(func() { b.events.warn(fmt.Errorf("cache: %w; steps that it would answer are done again", err)) })
 }
 
 // do has the worker do the job.
@@ -336,7 +349,7 @@ func (b *build) result(g *planner.Graph) *Result {
 // Probe tells which steps of a graph the cache could answer, by Step.Index. It does nothing, so that a step which stands
 // on or reads one that would have to be done counts as not known. A Base is known.
 func Probe(ctx context.Context, g *planner.Graph, o Options) ([]bool, error) {
-	b := &build{options: o, nodes: make([]node, len(g.Steps))}
+	b := &build{options: o, nodes: make([]node, len(g.Steps)), events: &reporter{steps: Steps(g), sink: o.Events}}
 	for i := range b.nodes {
 		b.nodes[i].known = make(chan struct{})
 		close(b.nodes[i].known)

@@ -99,7 +99,7 @@ func (g *graphMaker) graph(result *planner.Step) *planner.Graph {
 
 func testOptions(t *testing.T, w Worker) Options {
 	t.Helper()
-	store, err := cache.Open(t.TempDir())
+	store, err := cache.OpenSteps(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +383,7 @@ func TestBuildExplains(t *testing.T) {
 }
 
 func BenchmarkBuildFromCache(b *testing.B) {
-	store, err := cache.Open(b.TempDir())
+	store, err := cache.OpenSteps(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -397,5 +397,65 @@ func BenchmarkBuildFromCache(b *testing.B) {
 		if _, err := Build(b.Context(), g, o); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// farCache is a cache in another place: it can be asked and told, and can fail.
+type farCache struct {
+	mu      sync.Mutex // guards entries
+	entries map[cache.Key]cache.Entry
+	err     error
+}
+
+func (c *farCache) Get(_ context.Context, k cache.Key) (cache.Entry, bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.entries[k]
+	return e, ok && c.err == nil, c.err
+}
+
+func (c *farCache) Put(_ context.Context, k cache.Key, e cache.Entry) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.entries[k] = e
+	}
+	return c.err
+}
+
+func (c *farCache) Nearest(context.Context, string, []cache.Field) (cache.Entry, bool, error) {
+	return cache.Entry{}, false, c.err
+}
+
+func TestBuildFromAFarCache(t *testing.T) {
+	far := &farCache{entries: map[cache.Key]cache.Entry{}}
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	near := o.Cache
+	o.Cache = cache.Tiered(near, far)
+	build1(t, new(graphMaker).chain("a", "b"), o)
+
+	o = testOptions(t, w) // another machine, which knows nothing
+	o.Cache = cache.Tiered(o.Cache, far)
+	w.jobs = nil
+	if r := build1(t, new(graphMaker).chain("a", "b", "c"), o); r.Reused != 2 || !slices.Equal(w.jobs, []string{"c"}) {
+		t.Errorf("reused %d steps and did %v, want 2 and only c", r.Reused, w.jobs)
+	}
+
+	// One that cannot be reached costs a warning and the work.
+	far.err = errors.New("far is out of reach")
+	o = testOptions(t, w)
+	o.Cache = cache.Tiered(o.Cache, far)
+	var warnings []string
+	o.Events = func(e event.Event) {
+		if e.Kind == event.Warning {
+			warnings = append(warnings, e.Text)
+		}
+	}
+	if r := build1(t, new(graphMaker).chain("a", "b"), o); r.Done != 2 {
+		t.Errorf("did %d steps, want 2", r.Done)
+	}
+	if len(warnings) != 2 || !strings.Contains(warnings[0], "far is out of reach") { // it could not be asked, and not told
+		t.Errorf("warnings %q, want two", warnings)
 	}
 }

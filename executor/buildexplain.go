@@ -28,12 +28,12 @@ type explanation struct {
 }
 
 // explain says in which fields the step's key differs from the nearest that was asked before.
-func (b *build) explain(s *planner.Step, h *cache.Hash) *explanation {
+func (b *build) explain(ctx context.Context, s *planner.Step, h *cache.Hash) *explanation {
 	if !b.options.Explain {
 		return nil
 	}
 	w := &explanation{build: b, step: s}
-	w.before, w.found = b.options.Cache.Nearest(s.Name, h.Fields())
+	w.before, w.found = b.nearest(ctx, s.Name, h.Fields())
 	switch {
 	case b.options.NoCache || s.NoCache:
 		w.say("the cache was told not to answer")
@@ -49,6 +49,15 @@ func (b *build) explain(s *planner.Step, h *cache.Hash) *explanation {
 		}
 	}
 	return w
+}
+
+// nearest asks the cache for the nearest earlier answer.
+func (b *build) nearest(ctx context.Context, name string, fields []cache.Field) (cache.Entry, bool) {
+	e, ok, err := b.options.Cache.Nearest(ctx, name, fields)
+	if err != nil {
+		b.cacheFails(err)
+	}
+	return e, ok
 }
 
 func (w *explanation) say(sentence string) {

@@ -18,7 +18,7 @@ const publishEvery = time.Second
 // cut then took would be a lie. Steps never wait for it.
 type publisher struct {
 	publish func(ctx context.Context) error
-	store   *cache.Store
+	store   cache.Cache
 	cancel  context.CancelCauseFunc // ends the build, for a layer that cannot be kept
 
 	mu      sync.Mutex // guards pending
@@ -107,7 +107,7 @@ func (p *publisher) flush() {
 			p.cancel(p.err)
 			return
 		}
-		if err := p.store.Put(f.key, f.entry); err != nil && p.unremembered == nil {
+		if err := p.store.Put(context.Background(), f.key, f.entry); err != nil && p.unremembered == nil {
 			p.unremembered = fmt.Errorf("remembering %s: %w", f.entry.Name, err)
 		}
 		if p.err = failpoint.At("executor.publish.after-put"); p.err != nil {

@@ -30,7 +30,7 @@ func TestBuildRemembersOnlyWhatIsDurable(t *testing.T) {
 	publishing := 0
 	o.Publish = func(context.Context) error {
 		publishing++
-		if _, ok := o.Cache.Get(key()); ok {
+		if _, ok, _ := o.Cache.Get(context.Background(), key()); ok {
 			t.Error("a step was remembered before its layer was durable")
 		}
 		return nil
@@ -39,7 +39,7 @@ func TestBuildRemembersOnlyWhatIsDurable(t *testing.T) {
 	if publishing != 1 {
 		t.Errorf("published %d times, want once: all three took less than a second", publishing)
 	}
-	if _, ok := o.Cache.Get(key("a", "b")); !ok {
+	if _, ok, _ := o.Cache.Get(context.Background(), key("a", "b")); !ok {
 		t.Error("the last step is not remembered")
 	}
 	build1(t, g, o)
@@ -53,7 +53,7 @@ func TestBuildRemembersOnlyWhatIsDurable(t *testing.T) {
 	if _, err := Build(t.Context(), g, o); !errors.Is(err, full) || strings.Count(err.Error(), "disk full") != 1 {
 		t.Errorf("error = %v, want %v, once", err, full)
 	}
-	if _, ok := o.Cache.Get(key()); ok {
+	if _, ok, _ := o.Cache.Get(context.Background(), key()); ok {
 		t.Error("remembered what could not be kept")
 	}
 }

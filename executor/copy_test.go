@@ -33,11 +33,11 @@ func testLocal(t testing.TB) *Local {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := cache.Open(filepath.Join(root, "cache"))
-	if err != nil {
-		t.Fatal(err)
+	w := &Local{
+		Snapshots: store, Layout: layout, Contexts: map[string]snapshot.Tree{},
+		Digests:   must1(cache.OpenStore[string](filepath.Join(root, "trees")))(t),
+		Downloads: must1(cache.OpenStore[source.Download](filepath.Join(root, "downloads")))(t),
 	}
-	w := &Local{Snapshots: store, Layout: layout, Cache: known, Contexts: map[string]snapshot.Tree{}}
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {
 			t.Error(err)

@@ -39,7 +39,7 @@ func (w *Local) describeSource(ctx context.Context, job Job, op *planner.Copy, s
 	if op.From.Read < 0 {
 		groups, err = compute() // the context remembers digests itself
 	} else {
-		groups, err = w.rememberGroups(job.Reads[op.From.Read], op, source, compute)
+		groups, err = w.rememberGroups(ctx, job.Reads[op.From.Read], op, source, compute)
 	}
 	if err != nil {
 		return err
@@ -51,13 +51,13 @@ func (w *Local) describeSource(ctx context.Context, job Job, op *planner.Copy, s
 }
 
 // rememberGroups keeps what layers answered, since they never answer otherwise.
-func (w *Local) rememberGroups(layers []image.Layer, op *planner.Copy, source string, compute func() ([][2]string, error)) ([][2]string, error) {
+func (w *Local) rememberGroups(ctx context.Context, layers []image.Layer, op *planner.Copy, source string, compute func() ([][2]string, error)) ([][2]string, error) {
 	var question cache.Hash
 	question.Field("files of layers", image.ChainID(layers).String())
 	question.Field("source", source)
 	question.Field("exclude", op.Exclude...)
 	question.Field("parents", fmt.Sprint(op.Parents))
-	value, err := w.remember(&question, func() (string, error) {
+	value, err := w.remember(ctx, &question, func() (string, error) {
 		groups, err := compute()
 		if err != nil {
 			return "", err

@@ -131,7 +131,7 @@ func TestCopyKeyRemembered(t *testing.T) {
 	job := Job{Reads: [][]image.Layer{stage}, Op: testCopy(t, "COPY --from=x d /")}
 	var first, second cache.Hash
 	check(t, describe(context.Background(), w, job, nil, &first))
-	w2 := &Local{Cache: w.Cache} // which can read no layer at all
+	w2 := &Local{Digests: w.Digests} // which can read no layer at all
 	check(t, describe(context.Background(), w2, job, nil, &second))
 	if first.Key() != second.Key() {
 		t.Error("what is remembered differs from what was found")

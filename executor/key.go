@@ -13,7 +13,7 @@ import (
 )
 
 // keyFormat changes when the same fields begin to mean another layer, so that old entries are not taken for answers.
-const keyFormat = "1"
+const keyFormat = "2"
 
 // describe puts into h everything that the layer of a job depends on. It alone decides what is in a key; what each field
 // is for is told in docs/cache.md. What is not here is not in a key: names and comments of the build file, stages, times
@@ -34,20 +34,12 @@ func describe(ctx context.Context, w Worker, job Job, epoch *time.Time, h *cache
 		return fmt.Errorf("%T has no key", job.Op)
 	}
 	if !independent {
-		h.Field("below", diffIDs(job.On)...)
+		h.Field("below", image.ChainID(job.On).String())
 	}
 	if epoch != nil {
 		h.Field("epoch", strconv.FormatInt(epoch.Unix(), 10))
 	}
 	return w.Describe(ctx, job, h)
-}
-
-func diffIDs(layers []image.Layer) []string {
-	ids := make([]string, len(layers))
-	for i, l := range layers {
-		ids[i] = l.DiffID.String()
-	}
-	return ids
 }
 
 func describeRunOp(op *planner.Run, h *cache.Hash) {

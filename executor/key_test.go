@@ -50,7 +50,7 @@ func TestKeyFields(t *testing.T) {
 				{Type: planner.Secret, ID: "s", Target: "/run/secrets/s", Env: "S", Required: true, Mode: &mode, UID: 3},
 				{Type: planner.SSH, ID: "default", Target: "/run/buildkit/ssh_agent.0"},
 			},
-		}}, nil, `format: 1
+		}}, nil, `format: 2
 run: /bin/sh | -c | make
 env: PATH=/bin | A=b
 dir: /w
@@ -68,18 +68,18 @@ mount 2: cache | /c | id=go | permissions=440
 mount 3: tmpfs | /t | size=7
 mount 4: secret | /run/secrets/s | id=s | env=S | mode=440 | owner=3:0
 mount 5: ssh | /run/buildkit/ssh_agent.0 | id=default | owner=0:0
-below: sha256:aa | sha256:bb
+below: sha256:b68ad689d6d1ec110ea1c13617437ad6f3766d4b3b309f6a603a222e07a0164f
 `},
-		{"mkdir", Job{On: below, Op: &planner.Mkdir{Path: "/w", User: "me"}}, &epoch, `format: 1
+		{"mkdir", Job{On: below, Op: &planner.Mkdir{Path: "/w", User: "me"}}, &epoch, `format: 2
 mkdir: /w
 user: me
-below: sha256:aa | sha256:bb
+below: sha256:b68ad689d6d1ec110ea1c13617437ad6f3766d4b3b309f6a603a222e07a0164f
 epoch: 1700000000
 `},
 		{"copy", Job{On: below, Op: &planner.Copy{
 			From: planner.Input{Read: 0}, Sources: []planner.Source{{Path: "a*"}, {File: &planner.File{Name: "f", Content: "x"}}},
 			Dest: "/d/", Chown: "me", Chmod: "u+x", Exclude: []string{"b"}, Parents: true,
-		}}, nil, `format: 1
+		}}, nil, `format: 2
 copy: /d/
 source: a*
 file: f | x
@@ -87,15 +87,15 @@ chown: me
 chmod: u+x
 exclude: b
 parents: true
-below: sha256:aa | sha256:bb
+below: sha256:b68ad689d6d1ec110ea1c13617437ad6f3766d4b3b309f6a603a222e07a0164f
 `},
-		{"link stands on nothing", Job{On: below, Op: &planner.Copy{Dest: "/d", Link: true, Sources: []planner.Source{{Path: "a"}}}}, nil, `format: 1
+		{"link stands on nothing", Job{On: below, Op: &planner.Copy{Dest: "/d", Link: true, Sources: []planner.Source{{Path: "a"}}}}, nil, `format: 2
 copy: /d
 source: a
 link: true
 `},
 		{"add keeps no password", Job{Op: &planner.Copy{Dest: "/d", Add: &planner.Add{Unpack: &yes, KeepGitDir: &yes, Checksum: "sha256:cc"},
-			Sources: []planner.Source{{URL: "https://me:secret@host/x"}, {Git: "https://token@host/x.git#v1"}}}}, nil, `format: 1
+			Sources: []planner.Source{{URL: "https://me:secret@host/x"}, {Git: "https://token@host/x.git#v1"}}}}, nil, `format: 2
 add: /d
 url: https://host/x
 git: https://host/x.git#v1

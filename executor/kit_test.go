@@ -29,7 +29,7 @@ type home struct {
 	dir    string
 	layout *image.Layout
 	worker *Local
-	cache  *cache.Store
+	cache  *cache.Steps
 	base   *image.Image
 
 	mu  sync.Mutex // guards log
@@ -42,9 +42,9 @@ func newHome(t testing.TB) *home {
 	staging := must1(image.OpenStaging(h.dir))(t)
 	h.layout = must1(image.OpenLayout(h.dir, staging))(t)
 	snapshots := must1(snapshot.Open(h.dir, h.layout, snapshot.Options{Kind: snapshot.Kind(os.Getenv("FORGE_SNAPSHOTTER"))}))(t)
-	h.cache = must1(cache.Open(filepath.Join(h.dir, "cache")))(t)
+	h.cache = must1(cache.OpenSteps(filepath.Join(h.dir, "cache")))(t)
 	h.worker = &Local{
-		Snapshots: snapshots, Layout: h.layout, Cache: h.cache,
+		Snapshots: snapshots, Layout: h.layout,
 		Containers: &container.Factory{Snapshots: snapshots, Staging: staging, CacheDir: filepath.Join(h.dir, "mounts")},
 	}
 	t.Cleanup(func() {

@@ -16,6 +16,7 @@ import (
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/source"
 )
 
 // Local does jobs on this machine. Its fields are set before the first job and not changed after. Safe for concurrent
@@ -23,9 +24,10 @@ import (
 type Local struct {
 	Snapshots *snapshot.Store
 	Layout    *image.Layout
-	Cache     *cache.Store             // remembers digests of trees; nil remembers nothing
-	Contexts  map[string]snapshot.Tree // "" is the main one
-	Epoch     *time.Time               // SOURCE_DATE_EPOCH: no file of a layer is younger; nil is no limit
+	Digests   *cache.Store[string]          // of trees, by what they are made of; nil remembers none
+	Downloads *cache.Store[source.Download] // what servers said of versions; nil remembers nothing
+	Contexts  map[string]snapshot.Tree      // "" is the main one
+	Epoch     *time.Time                    // SOURCE_DATE_EPOCH: no file of a layer is younger; nil is no limit
 
 	// Fetch brings layers here that are not here yet. Nil means that all are.
 	Fetch func(ctx context.Context, layers []image.Layer) error
@@ -118,22 +120,21 @@ func (w *Local) tree(ctx context.Context, job Job, in planner.Input) (snapshot.T
 	return nil, fmt.Errorf("there is no build context %q", in.Context)
 }
 
-// remember returns the value that is known for question, or asks compute for it and keeps it. The question must name
-// contents only, since an answer is kept for ever.
-func (w *Local) remember(question *cache.Hash, compute func() (string, error)) (string, error) {
-	if w.Cache == nil {
+// remember returns the digest that is known for question, or asks compute for it and keeps it. The question must name
+// contents only, since an answer is kept for ever. That it cannot be kept costs time and is no fault of the build.
+func (w *Local) remember(ctx context.Context, question *cache.Hash, compute func() (string, error)) (string, error) {
+	if w.Digests == nil {
 		return compute()
 	}
 	key := question.Key()
-	if e, ok := w.Cache.Get(key); ok && e.Value != "" {
-		return e.Value, nil
+	if known, ok, err := w.Digests.Get(ctx, key); ok && err == nil {
+		return known, nil
 	}
 	value, err := compute()
 	if err != nil {
 		return "", err
 	}
-	// Not to remember costs time and is no fault of the build.
-	_ = w.Cache.Put(key, cache.Entry{Created: time.Now(), Value: value, Fields: question.Fields()})
+	_ = w.Digests.Put(ctx, key, value)
 	return value, nil
 }
 

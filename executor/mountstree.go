@@ -57,7 +57,7 @@ func (w *Local) inputDigest(ctx context.Context, job Job, in planner.Input, name
 	}
 	var question cache.Hash
 	question.Field("tree", "1", image.ChainID(job.Reads[in.Read]).String(), name)
-	return w.remember(&question, compute)
+	return w.remember(ctx, &question, compute)
 }
 
 // treeDigest is a digest of all that is at name and below: names, types, modes, owners, contents, links and xattrs, but

@@ -134,7 +134,7 @@ func TestAddURLPinned(t *testing.T) {
 	job := Job{Op: testCopy(t, "ADD "+s.URL+"/a /")}
 	check(t, w.Describe(context.Background(), job, &cache.Hash{}))
 	s.content.Store(&two)
-	check(t, (&Local{Snapshots: w.Snapshots, Layout: w.Layout, Cache: w.Cache}).Describe(context.Background(), job, &cache.Hash{})) // another build
+	check(t, (&Local{Snapshots: w.Snapshots, Layout: w.Layout, Downloads: w.Downloads}).Describe(context.Background(), job, &cache.Hash{})) // another build
 	layer, err := w.Do(context.Background(), job, nil)
 	check(t, err)
 	view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})

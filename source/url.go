@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,19 +39,19 @@ func (d Download) ModTime() time.Time {
 // Downloads keeps the content of URLs as blobs of Layout. Safe for concurrent use.
 type Downloads struct {
 	Layout *image.Layout
-	Cache  *cache.Store // remembers what servers said of versions; nil remembers nothing
+	Known  *cache.Store[Download] // what servers said of versions; nil remembers nothing
 }
 
 // Revalidate returns what a URL holds now, asking the server only whether that has changed if it is known. A server that
 // says "not modified" is believed about the digest even if the content is not here any more: it may not be needed.
 func (w Downloads) Revalidate(ctx context.Context, address string) (Download, error) {
-	known, _ := w.known(address)
+	known := w.known(ctx, address)
 	got, err := w.get(ctx, address, known, "")
 	if err != nil {
 		return Download{}, err
 	}
 	if got != known {
-		w.keep(address, got)
+		w.keep(ctx, address, got)
 	}
 	return got, nil
 }
@@ -62,7 +61,7 @@ func (w Downloads) Revalidate(ctx context.Context, address string) (Download, er
 func (w Downloads) Get(ctx context.Context, address string, known Download, checksum digest.Digest) (Download, error) {
 	pinned := known.Digest != ""
 	if !pinned {
-		known, _ = w.known(address)
+		known = w.known(ctx, address)
 	}
 	if known.Digest != "" && (checksum == "" || checksum == known.Digest) && w.has(known.Digest) {
 		return known, nil
@@ -74,7 +73,7 @@ func (w Downloads) Get(ctx context.Context, address string, known Download, chec
 	if pinned && got.Digest != known.Digest {
 		return Download{}, fmt.Errorf("%s: changed from %s to %s during the build; build again", web.Redact(address), known.Digest, got.Digest)
 	}
-	w.keep(address, got)
+	w.keep(ctx, address, got)
 	return got, nil
 }
 
@@ -108,34 +107,29 @@ func (w Downloads) has(d digest.Digest) bool {
 	return f.Close() == nil
 }
 
-func downloadKey(address string) *cache.Hash {
+func downloadKey(address string) cache.Key {
 	var h cache.Hash
 	h.Field("http", web.Redact(web.WithoutLogin(address)))
-	return &h
+	return h.Key()
 }
 
-func (w Downloads) known(address string) (d Download, ok bool) {
-	if w.Cache == nil {
-		return d, false
+// known is what was found at a URL before, the zero Download if nothing is known.
+func (w Downloads) known(ctx context.Context, address string) Download {
+	if w.Known == nil {
+		return Download{}
 	}
-	e, ok := w.Cache.Get(downloadKey(address).Key())
-	if !ok || json.Unmarshal([]byte(e.Value), &d) != nil || d.Digest.Validate() != nil {
-		return Download{}, false
+	d, ok, err := w.Known.Get(ctx, downloadKey(address))
+	if !ok || err != nil || d.Digest.Validate() != nil {
+		return Download{}
 	}
-	return d, true
+	return d
 }
 
-// keep remembers; not to costs a Download and is no fault of the build.
-func (w Downloads) keep(address string, d Download) {
-	if w.Cache == nil {
-		return
+// keep remembers; that it cannot costs a download and is no fault of the build.
+func (w Downloads) keep(ctx context.Context, address string, d Download) {
+	if w.Known != nil {
+		_ = w.Known.Put(ctx, downloadKey(address), d)
 	}
-	value, err := json.Marshal(d)
-	if err != nil {
-		return
-	}
-	h := downloadKey(address)
-	_ = w.Cache.Put(h.Key(), cache.Entry{Created: time.Now(), Value: string(value), Fields: h.Fields()})
 }
 
 // get fetches a URL into the layout unless the server says that it is still known. Checksum, if there is one, must be its

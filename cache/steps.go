@@ -1,0 +1,160 @@
+package cache
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Steps is a directory of answers about steps: a [Cache] on disk.
+type Steps struct {
+	Store[Entry]
+
+	mu  sync.Mutex
+	all []Record[Entry] // for Nearest; nil until it is first asked
+}
+
+// OpenSteps opens or makes the answers in dir.
+func OpenSteps(dir string) (*Steps, error) {
+	s, err := OpenStore[Entry](dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Steps{Store: *s}, nil
+}
+
+// Get finds the entry of a key and marks it as used. One that is damaged or names no layer is as if it were not there.
+func (s *Steps) Get(ctx context.Context, k Key) (Entry, bool, error) {
+	e, ok, err := s.Store.Get(ctx, k)
+	return e, ok && e.Layer.DiffID != "", err
+}
+
+// Put remembers an entry, in the place of what was remembered for the key.
+func (s *Steps) Put(ctx context.Context, k Key, e Entry) error {
+	if err := s.Store.Put(ctx, k, e); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all != nil {
+		s.all = append(s.all, Record[Entry]{Key: k, Value: e})
+	}
+	return nil
+}
+
+// Remove forgets keys. It is no error if one is not there.
+func (s *Steps) Remove(keys ...Key) error {
+	s.mu.Lock()
+	s.all = nil
+	s.mu.Unlock()
+	return s.Store.Remove(keys...)
+}
+
+// Nearest is the entry with the same name that shares the most fields with fields, newest first. If none has the name,
+// because the command in it has changed, it is the entry of the same instruction that shares the most, at least one.
+func (s *Steps) Nearest(ctx context.Context, name string, fields []Field) (Entry, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return Entry{}, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		all, err := s.List()
+		if err != nil {
+			return Entry{}, false, err
+		}
+		s.all = append(make([]Record[Entry], 0, len(all)+1), all...) // not nil, even if empty
+	}
+	var best *Entry
+	var bestScore int
+	for i := range s.all {
+		e := &s.all[i].Value
+		points := score(e, name, fields)
+		if points > 0 && (best == nil || points > bestScore || points == bestScore && e.Created.After(best.Created)) {
+			best, bestScore = e, points
+		}
+	}
+	if best == nil {
+		return Entry{}, false, nil
+	}
+	return *best, true, nil
+}
+
+// score is how near an entry is: a name counts for more than all fields together.
+func score(e *Entry, name string, fields []Field) (points int) {
+	for _, f := range fields {
+		if slices.ContainsFunc(e.Fields, f.equal) {
+			points++
+		}
+	}
+	switch {
+	case e.Name == name:
+		return points + len(fields) + 1
+	case instruction(e.Name) != instruction(name):
+		return 0
+	}
+	return points
+}
+
+func instruction(name string) string {
+	first, _, _ := strings.Cut(name, " ")
+	return first
+}
+
+// A PrunePolicy says which entries to forget; the zero value forgets all.
+type PrunePolicy struct {
+	Before  time.Time         // forget those last used before; zero is no bound
+	MaxSize int64             // forget, least recently used first, until the layers of the rest have at most this many bytes; 0 is no bound
+	Size    func(Entry) int64 // of an entry's layer in the store; nil is what its descriptor says
+}
+
+// Prune forgets entries by a policy and returns them.
+func (s *Steps) Prune(p PrunePolicy) ([]Record[Entry], error) {
+	all, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	drop := p.choose(all)
+	for _, r := range drop {
+		if err := s.Remove(r.Key); err != nil {
+			return nil, err
+		}
+	}
+	return drop, nil
+}
+
+// choose picks from records in the order of List.
+func (p PrunePolicy) choose(all []Record[Entry]) (drop []Record[Entry]) {
+	if p.Before.IsZero() && p.MaxSize == 0 {
+		return all
+	}
+	size := p.Size
+	if size == nil {
+		size = func(e Entry) int64 { return e.Layer.Blob.Size }
+	}
+	for len(all) > 0 && all[0].Used.Before(p.Before) {
+		drop, all = append(drop, all[0]), all[1:]
+	}
+	if p.MaxSize == 0 {
+		return drop
+	}
+	// Entries may share a layer, which then counts once and goes with the last of them.
+	holders := map[string]int{}
+	var total int64
+	for _, r := range all {
+		d := string(r.Value.Layer.DiffID)
+		if holders[d]++; holders[d] == 1 {
+			total += size(r.Value)
+		}
+	}
+	for len(all) > 0 && total > p.MaxSize {
+		d := string(all[0].Value.Layer.DiffID)
+		if holders[d]--; holders[d] == 0 {
+			total -= size(all[0].Value)
+		}
+		drop, all = append(drop, all[0]), all[1:]
+	}
+	return drop
+}
