@@ -142,6 +142,9 @@ func TestStore(t *testing.T) {
 }
 
 func TestDamagedEntryIsAMiss(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	s := open(t)
 	k, other := keyOf(Field{"a", nil}), keyOf(Field{"b", nil})
 	put(t, s, k, entry("x", 5, Field{"run", []string{"make"}}))

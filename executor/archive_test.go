@@ -33,6 +33,7 @@ func addArchive(t *testing.T, base, do string, archive []byte) string {
 }
 
 func TestAddArchive(t *testing.T) {
+	long(t)
 	owned := sourcetest.File("f", "1")
 	owned.Uid, owned.Gid, owned.Mode = 5, 6, 0o4755
 	attrs := sourcetest.File("f", "1")
@@ -112,6 +113,7 @@ func TestAddArchive(t *testing.T) {
 
 // TestAddArchivePrograms unpacks what tar makes, in all compressions.
 func TestAddArchivePrograms(t *testing.T) {
+	long(t)
 	root := sourcetest.Write(t, "d/f =content; d/g =content; d/h =1 #1; d/i =1 #1; l ->d/f")
 	for flag, program := range map[string]string{"": "tar", "-z": "gzip", "-j": "bzip2", "-J": "xz", "--zstd": "zstd"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -172,6 +174,7 @@ func TestAddArchiveSparse(t *testing.T) {
 
 // TestAddArchiveFlat holds that memory does not grow with what an archive unpacks to.
 func TestAddArchiveFlat(t *testing.T) {
+	long(t)
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)

@@ -147,6 +147,7 @@ func TestCopyKeyRemembered(t *testing.T) {
 
 // TestCopyExplain holds that fields name the files of a small source, and directories of a large one.
 func TestCopyExplain(t *testing.T) {
+	long(t)
 	fieldsOf := func(spec string) (names []string) {
 		w := testLocal(t)
 		w.Contexts[""] = testContext(t, spec)

@@ -15,6 +15,7 @@ import (
 )
 
 func TestAddGit(t *testing.T) {
+	long(t)
 	r := sourcetest.NewRepo(t)
 	r.Git("sub.git", "init", "-q", "-b", "main")
 	r.Commit("sub.git", "s=sub")
@@ -85,6 +86,7 @@ func TestAddGit(t *testing.T) {
 
 // TestAddGitKey holds that the key is the commit's.
 func TestAddGitKey(t *testing.T) {
+	long(t)
 	r := sourcetest.NewRepo(t)
 	r.Git("r.git", "init", "-q", "-b", "main")
 	one := r.Commit("r.git", "a=1")
@@ -112,6 +114,7 @@ func TestAddGitKey(t *testing.T) {
 
 // TestAddGitPinned holds that a step is done with the commit that described it.
 func TestAddGitPinned(t *testing.T) {
+	long(t)
 	r := sourcetest.NewRepo(t)
 	r.Git("r.git", "init", "-q", "-b", "main")
 	r.Commit("r.git", "a=1")
@@ -138,6 +141,7 @@ func TestAddGitPinned(t *testing.T) {
 
 // TestGitHostile holds that a repository runs nothing here.
 func TestGitHostile(t *testing.T) {
+	long(t)
 	r := sourcetest.NewRepo(t)
 	mark := filepath.Join(t.TempDir(), "mark")
 	r.Git("r.git", "init", "-q", "-b", "main")

@@ -219,3 +219,11 @@ func (h *home) context(name string, files map[string]string, ignore ...string) {
 	}
 	h.worker.Contexts[name] = d
 }
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+}

@@ -23,6 +23,7 @@ func input(read int) *planner.Input { return &planner.Input{Read: read} }
 func mainContext() *planner.Input { return &planner.Input{Read: -1} }
 
 func TestRunMountBindStage(t *testing.T) {
+	long(t)
 	h := newRunHome(t)
 	build := func(script string, mounts ...planner.Mount) (*Result, string, error) {
 		g, base := h.on()
@@ -192,6 +193,7 @@ func TestRunMountCache(t *testing.T) {
 }
 
 func TestRunMountCacheSharing(t *testing.T) {
+	long(t)
 	h := newRunHome(t)
 	// Two steps leave marks. Those that share wait until they see both; the others look for a while and must not.
 	const meet = "touch /c/$N; until [ -e /c/one ] && [ -e /c/two ]; do sleep 0.01; done; echo met"

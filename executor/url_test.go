@@ -160,6 +160,7 @@ func TestAddURLChecksumOffline(t *testing.T) {
 // TestAddURLSecrets holds that neither a token given as a user name, nor a password, nor a signature of the query shows in
 // errors or in what is remembered.
 func TestAddURLSecrets(t *testing.T) {
+	long(t)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if u, p, _ := r.BasicAuth(); u+p != "sesame" {
 			w.WriteHeader(http.StatusUnauthorized)

@@ -61,6 +61,7 @@ func pulledImage(t testing.TB, l *Layout, content string) *Image {
 }
 
 func TestSaveAndLoad(t *testing.T) {
+	long(t)
 	l := openLayout(t, t.TempDir())
 	built, pulled := writeImage(t, l, "built"), pulledImage(t, l, "pulled")
 	tag(t, l, "built", built)

@@ -35,6 +35,7 @@ func prose(n int) []byte {
 }
 
 func TestCompressIsDeterministic(t *testing.T) {
+	long(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	content := prose(5<<20 + 12345)
 	for _, c := range []Compression{{Algorithm: Gzip, Level: 1}, {Algorithm: Gzip, Level: 6}, {Algorithm: Gzip, Level: 9}, {Algorithm: Zstd, Level: 1}, {Algorithm: Zstd, Level: 3}} {
@@ -80,6 +81,7 @@ func TestCompressFormat(t *testing.T) {
 }
 
 func TestCompressRoundTrip(t *testing.T) {
+	long(t)
 	for _, size := range []int{0, 1, gzipWindow, gzipBlock - 1, gzipBlock, gzipBlock + 1, 2*zstdBlock + 5} {
 		content := prose(size)
 		for _, a := range []Algorithm{Uncompressed, Gzip, Zstd} {
@@ -111,6 +113,7 @@ func TestCompressRoundTrip(t *testing.T) {
 }
 
 func TestCompressTo(t *testing.T) {
+	long(t)
 	content := tarOf("file", string(prose(2<<20)))
 	for _, c := range []Compression{{}, {Algorithm: Zstd}, {Algorithm: Uncompressed}, {Algorithm: Gzip, Level: 9, Keep: true}} {
 		l := openLayout(t, t.TempDir())
@@ -181,6 +184,7 @@ func TestCompressedRecordTorn(t *testing.T) {
 }
 
 func TestCompressToFails(t *testing.T) {
+	long(t)
 	content := tarOf("file", string(prose(3<<20)))
 	l := openLayout(t, t.TempDir())
 	d := push(t, l, ocispec.MediaTypeImageLayer, content)

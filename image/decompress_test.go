@@ -45,6 +45,7 @@ func xzOf(t testing.TB, content []byte, c xz.WriterConfig) []byte {
 }
 
 func TestInflate(t *testing.T) {
+	long(t)
 	content := []byte(strings.Repeat("all work and no play makes jack a dull boy\n", 1000))
 	var gz, zs bytes.Buffer
 	g := gzip.NewWriter(&gz)
@@ -111,6 +112,7 @@ func inflateAll(b []byte) ([]byte, error) {
 }
 
 func TestInflatePrograms(t *testing.T) {
+	long(t)
 	content := []byte(strings.Repeat("0123456789abcdef", 100000))
 	for _, args := range [][]string{{"bzip2"}, {"xz"}, {"xz", "-T2", "--block-size=65536", "-C", "sha256"}, {"gzip"}, {"zstd"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {

@@ -47,6 +47,7 @@ func fill(t *testing.T, dir string) {
 }
 
 func TestFullDisk(t *testing.T) {
+	long(t)
 	root := smallDisk(t, "8m")
 	l := openLayout(t, root)
 	stays, goes := writeImage(t, l, "stays"), writeImage(t, l, strings.Repeat("x", 1<<20))

@@ -263,3 +263,11 @@ func mustListWholeNamed(t *testing.T, l *Layout, name string) {
 		t.Error(err)
 	}
 }
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+}

@@ -196,6 +196,7 @@ func TestDiskUsage(t *testing.T) {
 }
 
 func TestFsckAndRepair(t *testing.T) {
+	long(t)
 	flip := func(t *testing.T, path string) {
 		data := []byte(read(t, path))
 		data[len(data)/2] ^= 1

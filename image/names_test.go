@@ -238,6 +238,7 @@ func TestStaleIndexIsMadeAnew(t *testing.T) {
 }
 
 func TestTagConcurrent(t *testing.T) {
+	long(t)
 	root := t.TempDir()
 	images := make([]*Image, 4)
 	setup := openLayout(t, root)

@@ -115,6 +115,7 @@ func TestPushLayerRefusesWrongBlob(t *testing.T) {
 }
 
 func TestOpenTarFullDisk(t *testing.T) {
+	long(t)
 	l := openLayout(t, t.TempDir())
 	l.free = func(string) (uint64, uint64, error) { return 900 << 20, 10 << 30, nil }
 	content := make([]byte, checkEvery+bufSize)

@@ -60,6 +60,7 @@ func TestOthersReadTheLayout(t *testing.T) {
 func rootTar() []byte { return tarOf("etc/hostname", "x\n", "hello", "hello\n") }
 
 func TestOthersReadArchives(t *testing.T) {
+	long(t)
 	l := openLayout(t, t.TempDir())
 	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
 	if err != nil {
@@ -120,6 +121,7 @@ func podmanIn(t *testing.T) func(args ...string) string {
 }
 
 func TestReadArchivesOfOthers(t *testing.T) {
+	long(t)
 	l := openLayout(t, t.TempDir())
 	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
 	if err != nil {

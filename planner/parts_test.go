@@ -178,6 +178,9 @@ func TestRedact(t *testing.T) {
 
 // TestBound: a few lines cannot take all memory, and nothing reasonable is refused.
 func TestBound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	double := strings.Repeat("ENV A=$A$A\n", 40)
 	thousand := "ENV A=" + strings.Repeat("a", 1000) + "\n"
 	for _, test := range []struct{ text, want string }{

@@ -199,6 +199,9 @@ tok.io) echo '{"Username":"<token>","Secret":"t"}';;
 }
 
 func TestHelperThatHangs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	dir := files(t, map[string]string{"docker-credential-slow": "#!/bin/sh\nsleep 10000 & wait"})
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

@@ -156,6 +156,7 @@ func TestCopyRefusesIncompleteSource(t *testing.T) {
 }
 
 func TestTagsDeleteReferrers(t *testing.T) {
+	long(t)
 	hermetic(t)
 	for name, host := range map[string]string{
 		"ours":            registrytest.New(t).Host(),

@@ -142,6 +142,7 @@ func pullProcess(t *testing.T, root string, ref image.Reference) *exec.Cmd {
 
 // TestEightPulls lets eight processes pull one image: each blob is downloaded once.
 func TestEightPulls(t *testing.T) {
+	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
@@ -172,6 +173,7 @@ func slowly(w http.ResponseWriter, r *http.Request, next http.Handler) {
 
 // TestPullResumes kills a process amid a download: the next one asks for the rest only, and for no layer that had come.
 func TestPullResumes(t *testing.T) {
+	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")

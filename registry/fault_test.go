@@ -35,6 +35,7 @@ type fault = registrytest.Fault
 const schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 func TestPullSurvives(t *testing.T) {
+	long(t)
 	hermetic(t)
 	for name, faults := range map[string][]fault{
 		"503 twice, everywhere":     {{Times: 2, Do: registrytest.Status(503)}},
@@ -79,6 +80,7 @@ func TestPullSurvives(t *testing.T) {
 }
 
 func TestPullRefuses(t *testing.T) {
+	long(t)
 	hermetic(t)
 	huge := bytes.Repeat([]byte(" "), 5<<20)
 	both := []byte(`{"schemaVersion":2,"config":{},"layers":[],"manifests":[]}`)
@@ -154,6 +156,7 @@ func TestForeignLayerIsRefused(t *testing.T) {
 }
 
 func TestPushSurvives(t *testing.T) {
+	long(t)
 	hermetic(t)
 	for name, faults := range map[string][]fault{
 		"503 twice, everywhere":     {{Times: 2, Do: registrytest.Status(503)}},
@@ -217,6 +220,7 @@ func TestPushResumesAtTheRegistrysOffset(t *testing.T) {
 }
 
 func TestPushRefuses(t *testing.T) {
+	long(t)
 	hermetic(t)
 	for name, test := range map[string]struct {
 		fault fault

@@ -19,6 +19,7 @@ import (
 
 // TestKillPull kills pulls at random times: what has a name is whole, and the next pull works.
 func TestKillPull(t *testing.T) {
+	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
@@ -102,6 +103,7 @@ func serveProcess(t *testing.T, root, addr string) *exec.Cmd {
 
 // TestKillServer kills a registry while it is pushed to: what it lists afterwards can be pulled, and it takes the rest.
 func TestKillServer(t *testing.T) {
+	long(t)
 	hermetic(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -104,3 +104,11 @@ func ExampleCredential_String() {
 	// credential of ann
 	// credential of ann no credential
 }
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+}

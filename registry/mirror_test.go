@@ -46,6 +46,7 @@ func (f *flipWriter) Write(p []byte) (int, error) {
 // TestWrongBlobs holds that a blob that is not what its digest says is told as that, asked for once more, and then had from
 // the next place: by way of the partial store and without.
 func TestWrongBlobs(t *testing.T) {
+	long(t)
 	home := hermetic(t)
 	mirror, origin := registrytest.New(t), registrytest.New(t)
 	put(t, origin.Ref(t, "hub/app:1"), 1, 300_000, 1000)
@@ -133,6 +134,7 @@ func pullWith(ctx context.Context, t *testing.T, root string, ref image.Referenc
 // TestMirrorBreaksOffMidway holds that the rest of a blob comes from the registry when its mirror stops in the middle, and that
 // what came before is not fetched again.
 func TestMirrorBreaksOffMidway(t *testing.T) {
+	long(t)
 	home := hermetic(t)
 	mirror, origin := registrytest.New(t), registrytest.New(t)
 	src, d := put(t, origin.Ref(t, "hub/app:1"), 1, 3<<20)
@@ -155,6 +157,7 @@ func TestMirrorBreaksOffMidway(t *testing.T) {
 
 // TestSlowBlob holds that a few bytes are progress: a small blob that comes over a slow line is waited for.
 func TestSlowBlob(t *testing.T) {
+	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")

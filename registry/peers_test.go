@@ -14,6 +14,7 @@ import (
 
 // TestOthersReadBack has other programs read what forge pushed, from our registry and from Debian's.
 func TestOthersReadBack(t *testing.T) {
+	long(t)
 	for _, algorithm := range []string{"gzip", "zstd", "none"} {
 		t.Run(algorithm, func(t *testing.T) {
 			hermetic(t)
@@ -37,6 +38,7 @@ func TestOthersReadBack(t *testing.T) {
 
 // TestOthersUseOurRegistry has skopeo push to it, copy within it, list and delete.
 func TestOthersUseOurRegistry(t *testing.T) {
+	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
@@ -71,6 +73,7 @@ func TestOthersUseOurRegistry(t *testing.T) {
 
 // TestDockerSchema2 pulls what Docker pushes: other media types, from a registry that serves them.
 func TestDockerSchema2(t *testing.T) {
+	long(t)
 	hermetic(t)
 	host := registrytest.DockerRegistry(t, "")
 	ref := registrytest.Ref(t, host+"/app:1")
@@ -98,6 +101,7 @@ func TestDockerSchema2(t *testing.T) {
 // TestPushOverABadLine pushes to Debian's registry through a proxy that breaks connections amid a body: whatever that
 // registry makes of half an upload, the blob arrives whole.
 func TestPushOverABadLine(t *testing.T) {
+	long(t)
 	hermetic(t)
 	line := badLine(t, registrytest.DockerRegistry(t, ""), 3, 1<<20)
 	for _, algorithm := range []string{"gzip", "none"} {

@@ -56,6 +56,7 @@ func compression(t testing.TB, algorithm string) image.Compression {
 }
 
 func TestPushCompresses(t *testing.T) {
+	long(t)
 	hermetic(t)
 	for _, host := range []string{registrytest.New(t).Host(), registrytest.DockerRegistry(t, "")} {
 		for algorithm, want := range map[string]string{
@@ -161,6 +162,7 @@ func TestPushWhenTheRegistryLostALayer(t *testing.T) {
 
 // TestPushSurvivesWhileItCompresses breaks the one request that a compressed layer goes by.
 func TestPushSurvivesWhileItCompresses(t *testing.T) {
+	long(t)
 	hermetic(t)
 	for name, faults := range map[string][]fault{
 		"reset, nothing kept": {{Method: "PATCH", Times: 2, Do: registrytest.Reset(100_000)}},

@@ -52,6 +52,7 @@ func tool(t *testing.T, name string, args ...string) string {
 }
 
 func TestTransfer(t *testing.T) {
+	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
@@ -120,6 +121,7 @@ func TestTransferSameArchive(t *testing.T) {
 
 // TestTransferOfSkopeosArchive reads an archive of the old kind: bare layers, found by a list.
 func TestTransferOfSkopeosArchive(t *testing.T) {
+	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	dir := t.TempDir()

@@ -87,6 +87,7 @@ func helperHang() {
 
 // When the caller is killed, everything goes: no process, no mount, no namespace; a cgroup with the next start.
 func TestKilledCaller(t *testing.T) {
+	long(t)
 	root := rootfs(t)
 	// A container can reset its parent death signal; it must not help.
 	p := &program{}

@@ -177,3 +177,11 @@ func runArgs(t testing.TB, s Spec) (string, Exit) {
 	return out.String(), exit
 }
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+}

@@ -281,6 +281,7 @@ func TestDetachedRoot(t *testing.T) {
 
 // Containers do not get in each other's way.
 func TestParallel(t *testing.T) {
+	long(t)
 	root := openDir(t, rootfs(t))
 	var group sync.WaitGroup
 	for i := range 24 {
@@ -303,6 +304,7 @@ func TestParallel(t *testing.T) {
 
 // A context that ends at any moment of the start leaves nothing.
 func TestCancelStart(t *testing.T) {
+	long(t)
 	root, mark := openDir(t, rootfs(t)), longTime()
 	for i := range 40 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*100*time.Microsecond)
@@ -322,6 +324,7 @@ func TestCancelStart(t *testing.T) {
 
 // Neither containers nor failures to make one leave descriptors behind.
 func TestNoDescriptorsLeft(t *testing.T) {
+	long(t)
 	root, dir := openDir(t, rootfs(t)), openDir(t, t.TempDir())
 	count := func() int {
 		list, err := os.ReadDir("/proc/self/fd")

@@ -184,6 +184,7 @@ func sharedRootfs(t *testing.T) string {
 }
 
 func TestRootless(t *testing.T) {
+	long(t)
 	root := sharedRootfs(t)
 	for _, test := range []struct{ name, script, user, network, want string }{
 		{name: "root", script: "id", want: "uid=0 gid=0"},

@@ -43,6 +43,7 @@ func TestHold(t *testing.T) {
 
 // TestKill kills a process that holds a draft: nothing is left mounted, and a sweep takes what is left on the disk.
 func TestKill(t *testing.T) {
+	long(t)
 	needRoot(t)
 	for _, kind := range []snapshot.Kind{snapshot.EROFS, snapshot.Overlay, snapshot.Copy} {
 		t.Run(string(kind), func(t *testing.T) {

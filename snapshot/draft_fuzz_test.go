@@ -39,6 +39,7 @@ func FuzzDraft(f *testing.F) {
 
 // TestKindsAgree makes the same changes with every kind: the layers must be the same, byte by byte.
 func TestKindsAgree(t *testing.T) {
+	long(t)
 	needRoot(t)
 	for seed := range byte(8) {
 		ops := make([]byte, 400)

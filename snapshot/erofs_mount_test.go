@@ -158,6 +158,9 @@ func TestLayerMounted(t *testing.T) {
 }
 
 func TestBigDirectoryMounted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	s := openStore(t)
 	const n = 50000
 	files := []testFile{{path: "many", Entry: mode(unix.S_IFDIR, 0o755)}}
@@ -187,6 +190,9 @@ func TestBigDirectoryMounted(t *testing.T) {
 
 // A file of more than 2 GiB, at an offset of more than that, is read where it is.
 func TestBigFileMounted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	dir := t.TempDir()
 	tar, err := os.Create(filepath.Join(dir, "tar"))
 	if err != nil {

@@ -307,6 +307,9 @@ func checkTar(t *testing.T, data []byte) {
 }
 
 func TestIndexerRandom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	good := 0
 	for seed := range uint64(1000) {
 		data := randomTar(rand.New(rand.NewPCG(seed, 1)))

@@ -112,6 +112,9 @@ func randomChanges(t *testing.T, r *rand.Rand, s *Store, below *View, tree flatT
 
 // Layers of random changes sum up to what a map says, and so does their flattened sum.
 func TestChangesRandom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	s := openStore(t)
 	for seed := range uint64(120) {
 		r := rand.New(rand.NewPCG(seed, 2))

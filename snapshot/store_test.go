@@ -17,6 +17,7 @@ const inside = "FORGE_TEST_IDS"
 
 // TestKinds runs the suite with every kind.
 func TestKinds(t *testing.T) {
+	long(t)
 	ids, rights := os.Getenv(inside), snapshottest.Rights{Root: true, IDs: true}
 	kinds := []snapshot.Kind{snapshot.EROFS, snapshot.Overlay, snapshot.Copy}
 	if ids != "" {
@@ -32,6 +33,7 @@ func TestKinds(t *testing.T) {
 
 // TestUserNamespace runs the suite without rights on the machine.
 func TestUserNamespace(t *testing.T) {
+	long(t)
 	needRoot(t)
 	for name, ids := range map[string]int{"range": 65536, "single": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -72,4 +74,12 @@ func scratch(t *testing.T, uid int) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 }

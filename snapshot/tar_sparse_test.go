@@ -151,6 +151,9 @@ func TestSparse(t *testing.T) {
 
 // What GNU tar makes of a sparse file is mounted as that file.
 func TestSparseMounted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "s"))
 	if err != nil {

@@ -95,3 +95,11 @@ func FuzzParseGit(f *testing.F) {
 		}
 	})
 }
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+}

@@ -16,6 +16,7 @@ import (
 )
 
 func TestOpenContext(t *testing.T) {
+	long(t)
 	owned := sourcetest.File("f", "1")
 	owned.Uid, owned.PAXRecords = 7, map[string]string{"SCHILY.xattr.user.k": "v"}
 	archive := sourcetest.Tar(t, sourcetest.Dir("d", 0o700), sourcetest.File("d/x", "2"), owned, sourcetest.Link("l", "/d"), sourcetest.Hard("h", "f"))

@@ -44,6 +44,7 @@ func needs(t *testing.T, conditions ...string) {
 
 func newKit(t *testing.T) *kit {
 	t.Helper()
+	long(t)
 	needs(t, "root", "busybox")
 	k := &kit{t: t, dir: t.TempDir(), nonce: fmt.Sprintf("86%d.%d", os.Getpid(), time.Now().UnixNano()%1e9)}
 	k.root = filepath.Join(k.dir, "store")
@@ -368,4 +369,12 @@ func scale(t *testing.T, name string, n int) int {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return n
+}
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 }

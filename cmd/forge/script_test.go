@@ -26,8 +26,16 @@ func TestMain(m *testing.M) {
 // TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. Commands
 // of ours: `base NAME` makes an image of the distribution's static busybox; those of script_servers_test.go start servers.
 func TestScript(t *testing.T) {
+	dir, files := "../../testdata/script", []string(nil)
+	if testing.Short() {
+		for _, name := range []string{"build_run", "cache_copy", "run_exit", "version"} {
+			files = append(files, filepath.Join(dir, name+".txtar"))
+		}
+		dir = ""
+	}
 	testscript.Run(t, testscript.Params{
-		Dir:       "../../testdata/script",
+		Dir:       dir,
+		Files:     files,
 		Setup:     setupScript,
 		Condition: func(cond string) (bool, error) { return condition(t, cond) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -107,6 +107,7 @@ func TestTries(t *testing.T) {
 
 // TestBodies holds which bodies are waited for: those in which bytes come, unless they come for ever and next to none.
 func TestBodies(t *testing.T) {
+	long(t)
 	drip := func(n, size int, every time.Duration) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			for range n {
@@ -224,3 +225,11 @@ func TestSentBody(t *testing.T) {
 type readError struct{ err error }
 
 func (r readError) Read([]byte) (int, error) { return 0, r.err }
+
+// long is for tests that take more than a moment: go test -short leaves them out.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+}

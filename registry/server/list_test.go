@@ -95,6 +95,9 @@ func TestReferrers(t *testing.T) {
 // TestReferrersAreBounded holds that annotations have a limit when they are written, that an answer has one, and that records
 // of earlier versions, which had none, are answered.
 func TestReferrersAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	root := t.TempDir()
 	c := start(t, server.Options{Root: root})
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("s"), Size: 5}
