@@ -35,7 +35,7 @@ type change struct {
 	parent int32
 	group  int32 // of hard links, 0: none
 	state  changeState
-	hides  bool // what lies below this directory is not seen
+	opaque bool // what lies below this directory is not seen
 
 	mode, uid, gid uint32
 	nsec           uint32
@@ -50,10 +50,10 @@ type change struct {
 type changeState uint8
 
 const (
-	through  changeState = iota // a directory that stays, something in it changes
-	put                         // is set
-	removed                     // is hidden
-	replaced                    // nothing: another change has taken its place
+	unchangedDir changeState = iota // a directory that stays, something in it changes
+	put                             // is set
+	removed                         // is hidden
+	replaced                        // nothing: another change has taken its place
 )
 
 // Content opens a regular file's content. Files of one tree that have the same Group and the same Inode are hard links of
@@ -115,7 +115,7 @@ func (c *Changes) Remove(path string) error {
 func (c *Changes) set(path string, n change) error {
 	isDir := n.state == put && n.mode&unix.S_IFMT == unix.S_IFDIR
 	if path == "." {
-		n.name, n.hides = "", c.nodes[0].hides
+		n.name, n.opaque = "", c.nodes[0].opaque
 		c.nodes[0] = n
 		return nil
 	}
@@ -129,25 +129,25 @@ func (c *Changes) set(path string, n change) error {
 	id, ok := c.at[key]
 	if !ok {
 		n.name = strings.Clone(base)
-		c.enter(n)
+		c.append(n)
 		return nil
 	}
 	old := &c.nodes[id]
 	n.name = old.name
 	if isDir {
-		if n.hides = old.hides || !old.isDir(); old.isDir() {
+		if n.opaque = old.opaque || !old.isDir(); old.isDir() {
 			*old = n
 			return nil
 		}
 	}
 	old.state = replaced // and what is in it cannot be found any more
 	c.lastDir = ""
-	c.enter(n)
+	c.append(n)
 	return nil
 }
 
-// enter appends a change under its name.
-func (c *Changes) enter(n change) int32 {
+// append adds a change under its name.
+func (c *Changes) append(n change) int32 {
 	id := int32(len(c.nodes))
 	c.nodes = append(c.nodes, n)
 	c.at[nameKey{n.parent, n.name}] = id
@@ -155,7 +155,7 @@ func (c *Changes) enter(n change) int32 {
 }
 
 func (n *change) isDir() bool {
-	return n.state == through || n.state == put && n.mode&unix.S_IFMT == unix.S_IFDIR
+	return n.state == unchangedDir || n.state == put && n.mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // dir returns the directory at path as one that has changes.
@@ -181,7 +181,7 @@ func (c *Changes) dir(path string) (int32, error) {
 		if e.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return 0, unix.ENOTDIR
 		}
-		id = c.enter(change{name: strings.Clone(base), parent: up})
+		id = c.append(change{name: strings.Clone(base), parent: up})
 	case c.nodes[id].state == removed:
 		return 0, unix.ENOENT
 	case !c.nodes[id].isDir():
@@ -208,7 +208,7 @@ func (n *change) entry() Entry {
 
 // find returns the change at path, or nil if what lies below counts.
 func (c *Changes) find(path string) (*change, error) {
-	id, made := int32(0), c.nodes[0].hides
+	id, made := int32(0), c.nodes[0].opaque
 	for rest := path; rest != "" && path != "."; {
 		var base string
 		base, rest, _ = strings.Cut(rest, "/")
@@ -226,7 +226,7 @@ func (c *Changes) find(path string) (*change, error) {
 		case !n.isDir() && rest != "":
 			return nil, unix.ENOTDIR
 		}
-		made = made || n.hides
+		made = made || n.opaque
 		id = next
 	}
 	if n := &c.nodes[id]; n.state == put {

@@ -1,11 +1,9 @@
 package snapshot
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -23,7 +21,7 @@ import (
 func (s *Store) Commit(ctx context.Context, c *Changes, epoch *time.Time) (layer image.Layer, err error) {
 	w := s.newLayerWriter(ctx)
 	defer func() { err = errors.Join(err, w.Close()) }()
-	k := committer{Changes: c, ctx: ctx, w: w, epoch: epoch}
+	k := committer{Changes: c, changeWriter: changeWriter{layer: w}, ctx: ctx, epoch: epoch}
 	k.children()
 	k.findLinks()
 	if err := k.root(); err != nil {
@@ -35,22 +33,13 @@ func (s *Store) Commit(ctx context.Context, c *Changes, epoch *time.Time) (layer
 // A committer writes changes.
 type committer struct {
 	*Changes
+	changeWriter
 	ctx   context.Context
-	w     *layerWriter
 	epoch *time.Time
 
-	kids    []int32 // changes, by directory
-	first   []int32 // by change of a directory: where its kids begin
-	links   map[int32]*changeLinks
-	pending []pendingDir // directories on the way here
-	bufs    [2][]byte
-}
-
-// A pendingDir is a directory that is written before the first change in it, or because it is one.
-type pendingDir struct {
-	path  string
-	entry Entry
-	done  bool
+	kids  []int32 // changes, by directory
+	first []int32 // by change of a directory: where its kids begin
+	links map[int32]*changeLinks
 }
 
 // changeLinks are the names of one file.
@@ -86,7 +75,7 @@ func (k *committer) children() {
 func (k *committer) findLinks() {
 	var ids []int32
 	for id := range k.nodes {
-		if n := &k.nodes[id]; n.group != 0 && n.state == put && k.living(int32(id)) {
+		if n := &k.nodes[id]; n.group != 0 && n.state == put && k.reachable(int32(id)) {
 			ids = append(ids, int32(id))
 		}
 	}
@@ -110,8 +99,8 @@ func (k *committer) findLinks() {
 	}
 }
 
-// living tells whether a change can still be reached: none of its directories was replaced.
-func (k *committer) living(id int32) bool {
+// reachable reports whether a change can still be reached: none of its directories was replaced.
+func (k *committer) reachable(id int32) bool {
 	for id != 0 {
 		if k.nodes[id].state == replaced {
 			return false
@@ -132,9 +121,9 @@ func (k *committer) root() error {
 		e = k.clamp(k.nodes[0].entry())
 	}
 	// A root that stays is not written at all: it has to be in no layer.
-	k.pending = append(k.pending, pendingDir{path: ".", entry: e, done: true})
+	k.enter(&wayDir{path: ".", entry: e, done: true})
 	if k.nodes[0].state == put && !sameEntry(&e, &below) {
-		if err := k.w.Add(".", e, nil); err != nil {
+		if err := k.layer.Add(".", e, nil); err != nil {
 			return err
 		}
 	}
@@ -156,7 +145,7 @@ func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error 
 		return err
 	}
 	var gone []Entry // names below that are not seen, unless they are put again
-	if hidden = hidden || k.nodes[id].hides; hidden && below != nil {
+	if hidden = hidden || k.nodes[id].opaque; hidden && below != nil {
 		var err error
 		if gone, err = filetree.ReadDir(k.below, path); err != nil {
 			return err
@@ -164,36 +153,22 @@ func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error 
 	}
 	kids := k.kids[k.first[id]:k.first[id+1]]
 	slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(k.nodes[a].name, k.nodes[b].name) })
-	for _, kid := range kids {
-		n := &k.nodes[kid]
-		for len(gone) > 0 && gone[0].Name < n.name {
-			if err := k.whiteout(filetree.Join(path, gone[0].Name)); err != nil {
-				return err
-			}
-			gone = gone[1:]
+	name := func(kid *int32) string { return k.nodes[*kid].name }
+	return filetree.Merge(kids, gone, name, filetree.EntryName, func(kid *int32, under *Entry) error {
+		if kid == nil {
+			return k.whiteout(filetree.Join(path, under.Name))
 		}
-		if len(gone) > 0 && gone[0].Name == n.name {
-			gone = gone[1:]
-		}
-		var under *Entry
-		if below != nil {
-			e, err := k.below.Lstat(filetree.Join(path, n.name))
+		at := filetree.Join(path, k.nodes[*kid].name)
+		if under == nil && below != nil && !hidden {
+			e, err := k.below.Lstat(at)
 			if err == nil {
 				under = &e
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
-		if err := k.change(kid, filetree.Join(path, n.name), under, hidden); err != nil {
-			return err
-		}
-	}
-	for _, e := range gone {
-		if err := k.whiteout(filetree.Join(path, e.Name)); err != nil {
-			return err
-		}
-	}
-	return nil
+		return k.change(*kid, at, under, hidden)
+	})
 }
 
 // change writes one change.
@@ -215,43 +190,20 @@ func (k *committer) change(id int32, path string, below *Entry, hidden bool) err
 		} else if below != nil { // else its directory is gone, and it with it
 			e = *below
 		}
-		k.pending = append(k.pending, pendingDir{path: path, entry: e})
+		k.enter(&wayDir{path: path, entry: e})
+		defer k.leave()
 		if n.state == put && (below == nil || !sameEntry(&e, below)) {
 			if err := k.flush(); err != nil {
 				return err
 			}
 		}
-		err := k.dir(id, path, below, hidden)
-		k.pending = k.pending[:len(k.pending)-1]
-		return err
+		return k.dir(id, path, below, hidden)
 	}
 	same, err := k.unchanged(id, path, below)
 	if err != nil || same {
 		return err
 	}
 	return k.add(id, path)
-}
-
-// flush writes the directories that lead here.
-func (k *committer) flush() error {
-	for i := range k.pending {
-		d := &k.pending[i]
-		if d.done {
-			continue
-		}
-		d.done = true
-		if err := k.w.Add(d.path, d.entry, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (k *committer) whiteout(path string) error {
-	if err := k.flush(); err != nil {
-		return err
-	}
-	return k.w.Whiteout(path)
 }
 
 // add writes a file, or a link to it if it has been written under another name.
@@ -262,14 +214,14 @@ func (k *committer) add(id int32, path string) error {
 	n := &k.nodes[id]
 	if l := k.links[id]; l != nil {
 		if l.written != "" {
-			return k.w.Link(path, l.written)
+			return k.layer.Link(path, l.written)
 		}
 		l.written = path
 	}
-	return k.w.Add(path, k.clamp(n.entry()), n.open)
+	return k.layer.Add(path, k.clamp(n.entry()), n.open)
 }
 
-// unchanged tells whether a file is as it is below, content and all.
+// unchanged reports whether a file is as it is below, content and all.
 func (k *committer) unchanged(id int32, path string, below *Entry) (bool, error) {
 	l := k.links[id]
 	if l == nil {
@@ -315,34 +267,14 @@ func (k *committer) sameFile(n *change, path string, below *Entry) (bool, error)
 }
 
 // sameContent compares a file with the one of the same size below.
-func (k *committer) sameContent(n *change, path string) (same bool, err error) {
+func (k *committer) sameContent(n *change, path string) (bool, error) {
 	a, err := n.open()
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, a.Close()) }()
 	b, err := k.below.Open(path)
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, a.Close())
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	for i := range k.bufs {
-		if k.bufs[i] == nil {
-			k.bufs[i] = make([]byte, 128<<10)
-		}
-	}
-	for left := n.size; left > 0; {
-		x, y := k.bufs[0][:min(left, 128<<10)], k.bufs[1][:min(left, 128<<10)]
-		if _, err := io.ReadFull(a, x); err != nil {
-			return false, pathError("read", path, err)
-		}
-		if _, err := io.ReadFull(b, y); err != nil {
-			return false, pathError("read", path, err)
-		}
-		if !bytes.Equal(x, y) {
-			return false, nil
-		}
-		left -= int64(len(x))
-	}
-	return true, nil
+	return k.same(a, b, n.size)
 }

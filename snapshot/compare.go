@@ -68,22 +68,17 @@ func (c *comparer) dir(path string) error {
 	if err != nil {
 		return err
 	}
-	for len(a) > 0 || len(b) > 0 {
+	return filetree.Merge(a, b, filetree.EntryName, filetree.EntryName, func(a, b *Entry) error {
 		switch {
-		case len(b) == 0 || len(a) > 0 && a[0].Name < b[0].Name:
-			c.list = append(c.list, Difference{filetree.Join(path, a[0].Name), []string{"removed"}})
-			a = a[1:]
-		case len(a) == 0 || b[0].Name < a[0].Name:
-			c.list = append(c.list, Difference{filetree.Join(path, b[0].Name), []string{"added"}})
-			b = b[1:]
+		case b == nil:
+			c.list = append(c.list, Difference{filetree.Join(path, a.Name), []string{"removed"}})
+		case a == nil:
+			c.list = append(c.list, Difference{filetree.Join(path, b.Name), []string{"added"}})
 		default:
-			if err := c.entry(filetree.Join(path, a[0].Name), &a[0], &b[0]); err != nil {
-				return err
-			}
-			a, b = a[1:], b[1:]
+			return c.entry(filetree.Join(path, a.Name), a, b)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // compare tells in what two entries differ.
@@ -128,7 +123,7 @@ func (c *comparer) compare(path string, a, b *Entry) (what []string, err error) 
 	return what, nil
 }
 
-// sameLinks tells whether two files have the same names: whenever one inode comes again, the other must.
+// sameLinks reports whether two files have the same names: whenever one inode comes again, the other must.
 func (c *comparer) sameLinks(a, b *Entry) bool {
 	if a.Mode&unix.S_IFMT == unix.S_IFDIR || a.Nlink < 2 && b.Nlink < 2 {
 		return true

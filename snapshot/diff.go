@@ -20,8 +20,8 @@ import (
 //
 // Whoever wrote the directory is not trusted: it is walked by descriptors, and no link is followed.
 type differ struct {
+	changeWriter
 	ctx    context.Context
-	writer *layerWriter
 	below  *View
 	epoch  *time.Time
 	rights rights
@@ -33,21 +33,18 @@ type differ struct {
 	tidy    bool // make the directory what unpacking the layer would give
 	inexact bool // which it is not
 
-	pending []*diffDir // directories on the way here that are not in the layer yet
-	links   map[uint64]string
-	groups  map[uint64]bool // of a copy: whether all names of an inode are as below
-	held    []*heldDir      // directories that contents are still to be read from
-	buf     []byte
+	links  map[uint64]string
+	groups map[uint64]bool // of a copy: whether all names of an inode are as below
+	held   []*heldDir      // directories that contents are still to be read from
+	buf    []byte
 }
 
 // A diffDir is a directory being compared.
 type diffDir struct {
+	*wayDir
 	open    *heldDir
-	path    string
-	entry   Entry
 	below   *Entry // directory that lies below, or nil
 	whole   bool   // what is not here is deleted
-	done    bool   // it is in the layer
 	opaque  bool   // it hides what lies below
 	touched bool   // it was changed here
 }
@@ -79,7 +76,7 @@ func (f *differ) diff(root int) error {
 		return err
 	}
 	f.scratch.dir = fd
-	d := &diffDir{open: newHeldDir(fd), path: ".", below: &below, whole: f.whole}
+	d := &diffDir{wayDir: &wayDir{path: "."}, open: newHeldDir(fd), below: &below, whole: f.whole}
 	defer d.open.release()
 	if d.entry, _, err = f.describe(fd, ".", ".", &st, &below); err != nil {
 		return err
@@ -99,12 +96,14 @@ func (f *differ) dir(d *diffDir) error {
 	if err := f.ctx.Err(); err != nil {
 		return err
 	}
-	f.pending = append(f.pending, d)
-	defer func() { f.pending = f.pending[:len(f.pending)-1] }()
+	f.enter(d.wayDir)
+	defer f.leave()
 	if d.below == nil || !sameEntry(&d.entry, d.below) {
 		if err := f.flush(); err != nil {
 			return err
 		}
+	} else if d.path == "." {
+		d.done = true // a root that has not changed in itself stays as it is below
 	}
 	names, err := readNames(d.open.fd, f.buf)
 	if err != nil {
@@ -116,26 +115,22 @@ func (f *differ) dir(d *diffDir) error {
 			return err
 		}
 	}
-	for _, name := range names {
-		for len(hidden) > 0 && hidden[0].Name < name {
-			if err := f.gone(d, &hidden[0]); err != nil {
+	self := func(name *string) string { return *name }
+	err = filetree.Merge(names, hidden, self, filetree.EntryName, func(name *string, below *Entry) error {
+		if name == nil {
+			return f.whiteoutMissing(d, below)
+		}
+		if below == nil && !d.whole {
+			if below, err = f.lookup(d, *name); err != nil {
 				return err
 			}
-			hidden = hidden[1:]
 		}
-		if len(hidden) > 0 && hidden[0].Name == name {
-			hidden = hidden[1:]
-		}
-		if err := f.file(d, name); err != nil {
-			return at(filetree.Join(d.path, name), err)
-		}
+		return at(filetree.Join(d.path, *name), f.file(d, *name, below))
+	})
+	if err != nil {
+		return err
 	}
-	for i := range hidden {
-		if err := f.gone(d, &hidden[i]); err != nil {
-			return err
-		}
-	}
-	return f.settleDir(d)
+	return f.restoreDirTimes(d)
 }
 
 // at names the file that a system call failed for, unless the error names it.
@@ -147,54 +142,24 @@ func at(path string, err error) error {
 	return err
 }
 
-// gone hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
+// whiteoutMissing hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
 // not been deleted.
-func (f *differ) gone(d *diffDir, below *Entry) error {
+func (f *differ) whiteoutMissing(d *diffDir, below *Entry) error {
 	if f.whole && isDevice(below.Mode) && f.rights.userns {
 		return nil
 	}
-	return errors.Join(f.whiteout(filetree.Join(d.path, below.Name)), f.mark(d, below.Name))
+	return errors.Join(f.whiteout(filetree.Join(d.path, below.Name)), f.markRemoved(d, below.Name))
 }
 
-func (f *differ) whiteout(path string) error {
-	if err := f.flush(); err != nil {
-		return err
-	}
-	return f.writer.Whiteout(path)
-}
-
-// flush writes the directories that lead here. Unchanged ones are written as well: in a stack of directories, the topmost
-// says whose they are.
-func (f *differ) flush() error {
-	for _, d := range f.pending {
-		if d.done {
-			continue
-		}
-		d.done = true
-		// A root that has not changed in itself stays as it is below.
-		if d.path == "." && sameEntry(&d.entry, d.below) {
-			continue
-		}
-		if err := f.writer.Add(d.path, d.entry, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// file compares one name of a directory.
-func (f *differ) file(d *diffDir, name string) error {
+// file compares one name of a directory with what lies below it, or nil.
+func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	path := filetree.Join(d.path, name)
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.open.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	below, err := f.lookup(d, path)
-	if err != nil {
-		return err
-	}
 	if t := st.Mode & unix.S_IFMT; t == unix.S_IFSOCK || t == unix.S_IFCHR && st.Rdev == 0 {
-		return f.noFile(d, name, t == unix.S_IFSOCK, below)
+		return f.special(d, name, t == unix.S_IFSOCK, below)
 	}
 	e, opaque, err := f.describe(d.open.fd, name, path, &st, below)
 	if err != nil {
@@ -208,30 +173,35 @@ func (f *differ) file(d *diffDir, name string) error {
 		return err
 	}
 	if same {
-		return f.leave(d, name)
+		return f.dropFromUpper(d, name)
 	}
-	return errors.Join(f.add(d, path, e), f.settleFile(d, &e))
+	return errors.Join(f.add(d, path, e), f.restoreFileTime(d, &e))
 }
 
-// noFile is called for what is not in a layer: a whiteout, or a socket, which means nothing once its process is gone.
-func (f *differ) noFile(d *diffDir, name string, socket bool, below *Entry) error {
+// special is called for what is not in a layer: a whiteout, or a socket, which means nothing once its process is gone.
+func (f *differ) special(d *diffDir, name string, socket bool, below *Entry) error {
 	path := filetree.Join(d.path, name)
 	switch {
 	case f.whole && !socket:
 		return fmt.Errorf("%s: a device 0:0 means in a layer that a file is removed", path)
 	case below == nil:
-		return f.leave(d, name)
+		return f.dropFromUpper(d, name)
 	case socket: // in the place of what lies below
-		return errors.Join(f.whiteout(path), f.mark(d, name))
+		return errors.Join(f.whiteout(path), f.markRemoved(d, name))
 	}
 	return f.whiteout(path)
 }
 
-// lookup finds what lies below path, or nil.
-func (f *differ) lookup(d *diffDir, path string) (*Entry, error) {
+// lookup finds what lies below a name of a directory, or nil.
+func (f *differ) lookup(d *diffDir, name string) (*Entry, error) {
 	if d.below == nil {
 		return nil, nil
 	}
+	return f.lstat(filetree.Join(d.path, name))
+}
+
+// lstat finds what lies below path, or nil.
+func (f *differ) lstat(path string) (*Entry, error) {
 	e, err := f.below.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -250,13 +220,15 @@ func (f *differ) subdir(d *diffDir, path string, e Entry, below *Entry, opaque b
 	if err != nil {
 		return err
 	}
-	sub := &diffDir{open: newHeldDir(fd), path: path, entry: e, below: below, whole: d.whole || opaque, opaque: opaque}
+	sub := &diffDir{
+		wayDir: &wayDir{path: path, entry: e}, open: newHeldDir(fd), below: below, whole: d.whole || opaque, opaque: opaque,
+	}
 	defer sub.open.release()
 	if err := f.dir(sub); err != nil {
 		return err
 	}
 	if !sub.done {
-		return f.leave(d, e.Name)
+		return f.dropFromUpper(d, e.Name)
 	}
 	return nil
 }
@@ -292,7 +264,7 @@ func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *En
 	return e, opaque, err
 }
 
-// unchanged tells whether the file is as it is below, content and all.
+// unchanged reports whether the file is as it is below, content and all.
 func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.Stat_t) (bool, error) {
 	if e.Nlink > 1 {
 		// In an upper directory only a link made there gives a file two names, and both must be in the layer to be one.
@@ -307,7 +279,7 @@ func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.St
 	if ctime, ok := f.known[e.Inode]; ok && ctime == st.Ctim {
 		return true, nil
 	}
-	return f.sameContent(d.open.fd, e.Name, path)
+	return f.sameContent(d.open.fd, e.Name, path, e.Size)
 }
 
 // sameEntry compares all but names, links and content.
@@ -328,19 +300,19 @@ func (f *differ) add(d *diffDir, path string, e Entry) error {
 	}
 	if e.Nlink > 1 {
 		if target, ok := f.links[e.Inode]; ok {
-			return f.writer.Link(path, target)
+			return f.layer.Link(path, target)
 		}
 		f.links[e.Inode] = path
 	}
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
-		return f.writer.Add(path, e, nil)
+		return f.layer.Add(path, e, nil)
 	}
 	// Read later: the directory must stay open until then.
 	if d.open.holders.Load() == 1 {
 		f.held = append(f.held, d.open)
 	}
 	dir, name := d.open.hold(), e.Name
-	return f.writer.Add(path, e, func() (io.ReadCloser, error) {
+	return f.layer.Add(path, e, func() (io.ReadCloser, error) {
 		defer dir.release()
 		r, err := openRegular(dir.fd, name)
 		if err != nil {

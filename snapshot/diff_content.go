@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
 	"errors"
 	"io"
 
@@ -11,39 +10,16 @@ import (
 )
 
 // sameContent compares a file with the one of the same size that lies below path.
-func (f *differ) sameContent(dir int, name, path string) (_ bool, err error) {
+func (f *differ) sameContent(dir int, name, path string, size int64) (bool, error) {
 	here, err := openRegular(dir, name)
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, here.Close()) }()
 	below, err := f.below.Open(path)
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, here.Close())
 	}
-	defer func() { err = errors.Join(err, below.Close()) }()
-	return sameBytes(here, below)
-}
-
-// sameBytes tells whether two readers give the same.
-func sameBytes(a, b io.Reader) (bool, error) {
-	const chunk = 128 << 10
-	bufA, bufB := make([]byte, chunk), make([]byte, chunk)
-	for {
-		n, errA := io.ReadFull(a, bufA)
-		m, errB := io.ReadFull(b, bufB)
-		if n != m || !bytes.Equal(bufA[:n], bufB[:m]) {
-			return false, nil
-		}
-		for _, err := range []error{errA, errB} {
-			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-				return false, err
-			}
-		}
-		if errA != nil {
-			return true, nil
-		}
-	}
+	return f.same(here, below, size)
 }
 
 // A linkGroup is the names of one inode in a copy.
@@ -110,7 +86,7 @@ func (f *differ) member(dir int, path, name string, st *unix.Stat_t, groups map[
 		groups[st.Ino] = g
 	}
 	g.same = false
-	below, err := f.lookup(&diffDir{below: new(Entry)}, path)
+	below, err := f.lstat(path)
 	if err != nil || below == nil {
 		return err
 	}
@@ -131,6 +107,6 @@ func (f *differ) member(dir int, path, name string, st *unix.Stat_t, groups map[
 		g.same = true
 		return nil
 	}
-	g.same, err = f.sameContent(dir, name, path)
+	g.same, err = f.sameContent(dir, name, path, e.Size)
 	return err
 }

@@ -18,8 +18,8 @@ import (
 // other layers than those it was made on, so nothing may stay that the layer does not say: no copy of what lies below, no
 // opaque directory.
 
-// leave takes a file out of the upper directory that is not in the layer.
-func (f *differ) leave(d *diffDir, name string) error {
+// dropFromUpper takes a file out of the upper directory that is not in the layer.
+func (f *differ) dropFromUpper(d *diffDir, name string) error {
 	if !f.tidy {
 		return nil
 	}
@@ -27,19 +27,19 @@ func (f *differ) leave(d *diffDir, name string) error {
 	return removeAt(d.open.fd, name)
 }
 
-// mark puts a whiteout into the upper directory where it had another way to say the same.
-func (f *differ) mark(d *diffDir, name string) error {
+// markRemoved puts a whiteout into the upper directory where it had another way to say the same.
+func (f *differ) markRemoved(d *diffDir, name string) error {
 	if !f.tidy {
 		return nil
 	}
-	if err := f.leave(d, name); err != nil {
+	if err := f.dropFromUpper(d, name); err != nil {
 		return err
 	}
 	return unix.Mknodat(d.open.fd, name, unix.S_IFCHR, 0)
 }
 
-// settleDir is called when all in a directory has been seen.
-func (f *differ) settleDir(d *diffDir) error {
+// restoreDirTimes is called when all in a directory has been seen.
+func (f *differ) restoreDirTimes(d *diffDir) error {
 	if !f.tidy {
 		return nil
 	}
@@ -54,15 +54,15 @@ func (f *differ) settleDir(d *diffDir) error {
 	return futimes(d.open.fd, &d.entry)
 }
 
-// settleFile is called for a file that is in the layer.
-func (f *differ) settleFile(d *diffDir, e *Entry) error {
+// restoreFileTime is called for a file that is in the layer.
+func (f *differ) restoreFileTime(d *diffDir, e *Entry) error {
 	if !f.tidy || !f.clamps(e) {
 		return nil
 	}
 	return unix.UtimesNanoAt(d.open.fd, e.Name, times(e), unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// clamps tells whether the time in the layer may not be that of the file.
+// clamps reports whether the time in the layer may not be that of the file.
 func (f *differ) clamps(e *Entry) bool { return f.epoch != nil && e.ModTime.Equal(*f.epoch) }
 
 // notice looks for attributes that the layer cannot have and unpacking would not give.

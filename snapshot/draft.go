@@ -123,7 +123,7 @@ func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base str
 }
 
 // makeUpper makes and opens the upper directory, whose metadata overlayfs shows as the root's, so it gets what the root
-// has below. It tells whether it made it: a kept one is left as it is.
+// has below. It reports whether it made it: a kept one is left as it is.
 func (d *Draft) makeUpper(parent int, path string) (fresh bool, err error) {
 	err = unix.Mkdirat(parent, path, 0o700)
 	if fresh = err == nil; err != nil && !errors.Is(err, unix.EEXIST) {
@@ -186,7 +186,7 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	}
 	w := d.store.newLayerWriter(ctx)
 	f := differ{
-		ctx: ctx, writer: w, below: d.below, epoch: epoch,
+		ctx: ctx, changeWriter: changeWriter{layer: w}, below: d.below, epoch: epoch,
 		rights: d.store.rights(), whole: d.whole, known: d.known, tidy: d.adopt,
 	}
 	defer f.close()

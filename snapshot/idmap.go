@@ -34,7 +34,7 @@ func (r rights) overlayPrefix() string {
 	return "trusted.overlay."
 }
 
-// inUserNamespace tells whether this process is in a user namespace other than the first one, whose inode number is part
+// inUserNamespace reports whether this process is in a user namespace other than the first one, whose inode number is part
 // of the kernel's interface (PROC_USER_INIT_INO).
 func inUserNamespace() bool {
 	target, err := os.Readlink("/proc/self/ns/user")

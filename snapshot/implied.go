@@ -17,18 +17,18 @@ import (
 // So where it matters, one more directory is stacked on the layers, with nothing in it but the directories concerned, as
 // they should be.
 
-// faces returns a directory to stack on the layers so that overlayfs shows directories as the view does, or -1 if it does
+// impliedDirs returns a directory to stack on the layers so that overlayfs shows directories as the view does, or -1 if it does
 // so anyway. A draft has a root of its own; for a mount without one, root asks for that, too. The Store owns the descriptor.
-func (s *Store) faces(ctx context.Context, layers []image.Layer, v *View, root bool) (int, error) {
-	wrong, err := v.wrongFaces()
+func (s *Store) impliedDirs(ctx context.Context, layers []image.Layer, v *View, root bool) (int, error) {
+	wrong, err := v.wrongDirs()
 	if err != nil {
 		return -1, err
 	}
 	if len(wrong) == 0 && !(root && v.wrongRoot()) {
 		return -1, nil
 	}
-	return s.layers.get("faces "+image.ChainID(layers), func() (int, error) {
-		top := &faceNode{}
+	return s.layers.get("implied directories "+image.ChainID(layers), func() (int, error) {
+		top := &dirNode{}
 		if top.entry, err = v.Lstat("."); err != nil {
 			return -1, err
 		}
@@ -41,17 +41,17 @@ func (s *Store) faces(ctx context.Context, layers []image.Layer, v *View, root b
 		if err != nil {
 			return -1, err
 		}
-		return s.copyEntry(ctx, top.unpackEntry(), filepath.Join(dir, "faces"), nil)
+		return s.copyEntry(ctx, top.unpackEntry(), filepath.Join(dir, "implied"), nil)
 	})
 }
 
-// wrongRoot tells whether the topmost layer does not say what the root is like.
+// wrongRoot reports whether the topmost layer does not say what the root is like.
 func (v *View) wrongRoot() bool {
-	return len(v.root) > 1 && face(v.root) != &v.root[0]
+	return len(v.root) > 1 && explicit(v.root) != &v.root[0]
 }
 
-// wrongFaces lists the directories whose topmost layer only implies them while one below it has them.
-func (v *View) wrongFaces() ([]string, error) {
+// wrongDirs lists the directories whose topmost layer only implies them while one below it has them.
+func (v *View) wrongDirs() ([]string, error) {
 	var wrong []string
 	for k := range v.root {
 		r := &v.root[k]
@@ -81,21 +81,21 @@ func (v *View) searchImplied(dir *viewFile, path string, wrong *[]string) error 
 		if err != nil {
 			return err
 		}
-		if found[0].layer == dir.layer && i.Implied() && face(found) != &found[0] {
+		if found[0].layer == dir.layer && i.Implied() && explicit(found) != &found[0] {
 			*wrong = append(*wrong, sub)
 		}
 		return v.searchImplied(&viewFile{dir.layer, i}, sub, wrong)
 	})
 }
 
-// A faceNode is a directory that has nothing in it but other such ones.
-type faceNode struct {
+// A dirNode is a directory that has nothing in it but other such ones.
+type dirNode struct {
 	entry Entry
-	kids  []*faceNode
+	kids  []*dirNode
 }
 
 // add returns the node for a path, made with those above it if need be.
-func (n *faceNode) add(v *View, path string) (*faceNode, error) {
+func (n *dirNode) add(v *View, path string) (*dirNode, error) {
 	if path == "." {
 		return n, nil
 	}
@@ -104,7 +104,7 @@ func (n *faceNode) add(v *View, path string) (*faceNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := slices.IndexFunc(dir.kids, func(k *faceNode) bool { return k.entry.Name == base })
+	at := slices.IndexFunc(dir.kids, func(k *dirNode) bool { return k.entry.Name == base })
 	if at >= 0 {
 		return dir.kids[at], nil
 	}
@@ -112,12 +112,12 @@ func (n *faceNode) add(v *View, path string) (*faceNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	kid := &faceNode{entry: e}
+	kid := &dirNode{entry: e}
 	dir.kids = append(dir.kids, kid)
 	return kid, nil
 }
 
-func (n *faceNode) unpackEntry() unpackEntry {
+func (n *dirNode) unpackEntry() unpackEntry {
 	return unpackEntry{Entry: n.entry, list: func() ([]unpackEntry, error) {
 		kids := make([]unpackEntry, len(n.kids))
 		for i, k := range n.kids {

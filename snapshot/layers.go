@@ -100,9 +100,9 @@ func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, ro
 		return []int{int(void.Fd())}, nil
 	}
 	slices.Reverse(lowers)
-	faces, err := s.faces(ctx, layers, view, root)
-	if faces >= 0 {
-		lowers = append(lowers, faces)
+	impliedDirs, err := s.impliedDirs(ctx, layers, view, root)
+	if impliedDirs >= 0 {
+		lowers = append(lowers, impliedDirs)
 	}
 	return lowers, err
 }

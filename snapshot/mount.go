@@ -71,13 +71,13 @@ func (o overlayMount) mount() (int, error) {
 }
 
 // mountBy mounts with directories told in one of the ways.
-func (o overlayMount) mountBy(tell func(fc int) error) (int, error) {
+func (o overlayMount) mountBy(setLayers func(fc int) error) (int, error) {
 	fc, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("mount overlay: %w", err)
 	}
 	defer unix.Close(fc)
-	err = tell(fc)
+	err = setLayers(fc)
 	if err == nil {
 		err = o.configure(fc)
 	}

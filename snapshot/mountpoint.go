@@ -221,7 +221,7 @@ func (m mountpoint) clear() error {
 	return unix.UtimesNanoAt(m.parent, "", []unix.Timespec{atim, mtim}, unix.AT_EMPTY_PATH)
 }
 
-// unchanged tells whether nobody has done anything to the file that was made. A directory's times say nothing, as the
+// unchanged reports whether nobody has done anything to the file that was made. A directory's times say nothing, as the
 // mount points in it have come and gone; whether it is empty, the kernel will say.
 func (m mountpoint) unchanged(now *unix.Stat_t) bool {
 	if now.Mode != m.self.Mode || now.Uid != m.self.Uid || now.Gid != m.self.Gid {

@@ -76,8 +76,8 @@ func (t *unpackedTrees) keep(tree, path string) error {
 	return nil
 }
 
-// settle makes durable what this process has unpacked.
-func (t *unpackedTrees) settle() error {
+// sync makes durable what this process has unpacked.
+func (t *unpackedTrees) sync() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.fresh) == 0 {

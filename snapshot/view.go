@@ -133,9 +133,9 @@ func (v *View) step(dir []viewFile, base string) (found []viewFile, err error) {
 	return found, nil
 }
 
-// face is that of a directory's layers which says its metadata: the topmost that has the directory itself, rather than
+// explicit is that of a directory's layers which says its metadata: the topmost that has the directory itself, rather than
 // only something in it.
-func face(found []viewFile) *viewFile {
+func explicit(found []viewFile) *viewFile {
 	for k := range found {
 		if !found[k].Implied() {
 			return &found[k]
@@ -164,7 +164,7 @@ func (v *View) Lstat(name string) (Entry, error) {
 		return Entry{}, pathError("lstat", name, err)
 	}
 	_, base := filetree.Split(name)
-	e, err := v.entry(base, face(found))
+	e, err := v.entry(base, explicit(found))
 	if err != nil {
 		return Entry{}, pathError("lstat", name, err)
 	}
@@ -247,7 +247,7 @@ func (l *viewList) name(k int) error {
 		if err != nil {
 			return pathError("readdir", l.dir.path, err)
 		}
-		f = face(found)
+		f = explicit(found)
 	}
 	e, err := l.view.entry(name, f)
 	if err != nil {

@@ -17,7 +17,7 @@ type paxRecords struct {
 	sparseMap, sparseName, sparseSize, sparseVersion string
 }
 
-// sparse tells whether the entry is a sparse file in one of the ways of GNU tar.
+// sparse reports whether the entry is a sparse file in one of the ways of GNU tar.
 func (r *paxRecords) sparse() bool { return r.sparseMap != "" || r.sparseVersion != "" }
 
 // parsePAX reads records: "length key=value\n", where the length counts itself.

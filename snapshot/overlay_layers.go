@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tell hands each directory of the stack on, the topmost lower one first, as overlayfs wants it.
-func (o overlayMount) tell(hand func(key string, dir int) error) error {
+// setLayers hands each directory of the stack on, the topmost lower one first, as overlayfs wants it.
+func (o overlayMount) setLayers(hand func(key string, dir int) error) error {
 	for i := len(o.lowers) - 1; i >= 0; i-- {
 		if err := hand("lowerdir+", o.lowers[i]); err != nil {
 			return fmt.Errorf("lowerdir: %w", err)
@@ -31,19 +31,19 @@ func (o overlayMount) tell(hand func(key string, dir int) error) error {
 
 // byDescriptor is for Linux 6.13 and later.
 func (o overlayMount) byDescriptor(fc int) error {
-	return o.tell(func(key string, dir int) error { return unix.FsconfigSetFd(fc, key, dir) })
+	return o.setLayers(func(key string, dir int) error { return unix.FsconfigSetFd(fc, key, dir) })
 }
 
 // byName is for Linux 6.5 and later.
 func (o overlayMount) byName(fc int) error {
-	return o.tell(func(key string, dir int) error { return unix.FsconfigSetString(fc, key, procPath(dir)) })
+	return o.setLayers(func(key string, dir int) error { return unix.FsconfigSetString(fc, key, procPath(dir)) })
 }
 
 // joined is for older kernels. They take all lower directories in one string, of 255 bytes at most: enough for some 60,
 // if they are called by their numbers and the calling thread stands in /proc/self/fd.
 func (o overlayMount) joined(fc int) error {
 	var lowers []string
-	return o.tell(func(key string, dir int) error {
+	return o.setLayers(func(key string, dir int) error {
 		if key == "lowerdir+" {
 			if lowers = append(lowers, strconv.Itoa(dir)); len(lowers) < len(o.lowers) {
 				return nil

@@ -1,0 +1,74 @@
+package snapshot
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// A changeWriter writes what changes in a tree as a layer: each change after the directories that lead to it, as they are,
+// since in a stack of directories the topmost says whose they are.
+type changeWriter struct {
+	layer *layerWriter
+	way   []*wayDir // directories on the way to where the caller is
+	bufs  [2][]byte // of same
+}
+
+// A wayDir is a directory that is written before the first change in it, or because it is one.
+type wayDir struct {
+	path  string
+	entry Entry
+	done  bool // it is in the layer, or has not to be
+}
+
+// enter goes down into a directory; leave comes back.
+func (w *changeWriter) enter(d *wayDir) { w.way = append(w.way, d) }
+
+func (w *changeWriter) leave() { w.way = w.way[:len(w.way)-1] }
+
+// flush writes the directories that lead here.
+func (w *changeWriter) flush() error {
+	for _, d := range w.way {
+		if d.done {
+			continue
+		}
+		d.done = true
+		if err := w.layer.Add(d.path, d.entry, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whiteout removes what lies below path.
+func (w *changeWriter) whiteout(path string) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.layer.Whiteout(path)
+}
+
+// same reports whether two readers, which it closes, give the same size bytes.
+func (w *changeWriter) same(a, b io.ReadCloser, size int64) (same bool, err error) {
+	defer func() { err = errors.Join(err, a.Close(), b.Close()) }()
+	for i := range w.bufs {
+		if w.bufs[i] == nil {
+			w.bufs[i] = make([]byte, 128<<10)
+		}
+	}
+	for left := size; left > 0; {
+		x, y := w.bufs[0][:min(left, 128<<10)], w.bufs[1][:min(left, 128<<10)]
+		n, errA := io.ReadFull(a, x)
+		m, errB := io.ReadFull(b, y)
+		for _, err := range []error{errA, errB} {
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return false, err
+			}
+		}
+		if n < len(x) || m < len(y) || !bytes.Equal(x, y) {
+			return false, nil
+		}
+		left -= int64(n)
+	}
+	return true, nil
+}
