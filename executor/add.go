@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,40 +13,28 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/source"
 )
 
 // describeGit adds the commit that a repository's ref names now.
-func (w *Local) describeGit(ctx context.Context, op *planner.Copy, address string, h *cache.Hash) error {
-	g, err := parseAdd(op, address)
-	if err != nil {
-		return err
-	}
+func (w *Local) describeGit(ctx context.Context, ref *planner.GitRef, h *cache.Hash) error {
+	g := source.Git{GitRef: *ref}
 	at, err := g.Resolve(ctx)
 	if err != nil {
 		return err
 	}
-	w.pins.pinGit(address, at)
-	h.Field("commit "+g.Remote(), at.ID)
+	w.pins.pinGit(*ref, at)
+	h.Field("commit "+web.WithoutLogin(ref.Remote), at.ID)
 	return nil
 }
 
-func parseAdd(op *planner.Copy, address string) (source.Git, error) {
-	if op.Add == nil {
-		return source.Git{}, errors.New("source can't be a git ref for COPY")
-	}
-	return source.ParseAdd(address, op.Add)
-}
-
 // copyGit copies what a repository holds: the commit that described the step, if this worker did that.
-func (w *Local) copyGit(ctx context.Context, op *planner.Copy, address string, c *copier, open *closers) error {
-	g, err := parseAdd(op, address)
-	if err != nil {
-		return err
-	}
-	at, ok := w.pins.git(address)
+func (w *Local) copyGit(ctx context.Context, op *planner.Copy, ref *planner.GitRef, c *copier, open *closers) (err error) {
+	g := source.Git{GitRef: *ref}
+	at, ok := w.pins.git(*ref)
 	if !ok {
 		if at, err = g.Resolve(ctx); err != nil {
 			return err

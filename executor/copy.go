@@ -29,8 +29,8 @@ func (w *Local) describeCopy(ctx context.Context, job Job, op *planner.Copy, h *
 		case src.File != nil: // the build file holds it
 		case src.URL != "":
 			err = w.describeURL(ctx, op, src.URL, h)
-		case src.Git != "":
-			err = w.describeGit(ctx, op, src.Git, h)
+		case src.Git != nil:
+			err = w.describeGit(ctx, src.Git, h)
 		default:
 			err = w.describeSource(ctx, job, op, src.Path, h)
 		}
@@ -84,7 +84,7 @@ func (w *Local) copySource(ctx context.Context, job Job, op *planner.Copy, src p
 		return c.copy(ctx, f, op.Dest)
 	case src.URL != "":
 		return w.copyURL(ctx, op, src.URL, c, open)
-	case src.Git != "":
+	case src.Git != nil:
 		return w.copyGit(ctx, op, src.Git, c, open)
 	}
 	tree, err := w.tree(ctx, job, op.From)

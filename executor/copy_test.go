@@ -104,6 +104,7 @@ func check(t testing.TB, err error) {
 func testCopy(t *testing.T, line string) *planner.Copy {
 	t.Helper()
 	op := &planner.Copy{From: planner.Input{Read: -1}}
+	var flags planner.GitFlags
 	fields := strings.Fields(line)
 	if fields[0] == "ADD" {
 		op.Add = &planner.Add{}
@@ -111,7 +112,7 @@ func testCopy(t *testing.T, line string) *planner.Copy {
 	fields = fields[1:]
 	for strings.HasPrefix(fields[0], "--") {
 		name, value, _ := strings.Cut(fields[0], "=")
-		yes := true
+		on := true
 		no := value != "false"
 		switch name {
 		case "--chown":
@@ -127,9 +128,9 @@ func testCopy(t *testing.T, line string) *planner.Copy {
 		case "--from":
 			op.From.Read = 0
 		case "--checksum":
-			op.Add.Checksum = value
+			flags.Checksum = value
 		case "--keep-git-dir":
-			op.Add.KeepGitDir = &yes
+			flags.KeepGitDir = &on
 		case "--unpack":
 			op.Add.Unpack = &no
 		default:
@@ -142,10 +143,12 @@ func testCopy(t *testing.T, line string) *planner.Copy {
 		switch {
 		case strings.HasPrefix(s, "<<"):
 			src.File = &planner.File{Name: s[2:], Content: "here\n"}
-		case strings.HasSuffix(s, ".git") || strings.Contains(s, ".git#") || strings.Contains(s, ".git?"):
-			src.Git = s
+		case strings.Contains(s, "://") && strings.Contains(s, ".git"):
+			var err error
+			src.Git, _, err = planner.ParseGit(s, flags)
+			check(t, err)
 		case strings.Contains(s, "://"):
-			src.URL = s
+			src.URL, op.Add.Checksum = s, flags.Checksum
 		default:
 			src.Path = s
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/source"
 	"github.com/forge-build/forge/source/sourcetest"
 )
@@ -48,7 +49,7 @@ func TestAddGit(t *testing.T) {
 		{"ADD " + u + "#:out /", "error: sub-directory out"},
 		{"ADD " + u + "#:a /", "error: sub-directory a"},
 		{"ADD " + r.URL + "none.git /", "error: none.git"},
-		{"COPY " + u + " /", "error: source can't be a git ref for COPY"},
+		{"ADD " + u + "?fetch-by-commit&commit=" + first + "#trunk /", "a =1; d/; d/b =2; out ->/etc; run =x"},
 	} {
 		w := testLocal(t)
 		got, _, _ := runCopy(t, w, Job{}, testCopy(t, test.do))
@@ -77,6 +78,10 @@ func TestAddGit(t *testing.T) {
 	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+" /"))
 	if !strings.Contains(got, ".git/HEAD ="+second) || !strings.Contains(got, ".git/refs/heads/trunk ="+second) {
 		t.Errorf("with .git: %.2000s", got)
+	}
+	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+"?fetch-by-commit&commit="+first+"#trunk /"))
+	if !strings.Contains(got, ".git/refs/heads/trunk ="+first) || !strings.Contains(got, ".git/HEAD ="+first) {
+		t.Errorf("with .git, by commit: %.2000s", got)
 	}
 	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+"#v1 /"))
 	if !strings.Contains(got, ".git/refs/tags/v1 ="+tag) || !strings.Contains(got, ".git/HEAD ="+first) {
@@ -165,7 +170,8 @@ func TestGitHostile(t *testing.T) {
 	if _, err := os.Lstat(mark); err == nil {
 		t.Error("something of the repository or of the user's configuration ran")
 	}
-	if _, err := source.ParseGit(filepath.Join(r.Dir, "r.git")); err == nil {
+	local := source.Git{GitRef: planner.GitRef{Remote: filepath.Join(r.Dir, "r.git")}}
+	if _, err := local.Resolve(context.Background()); err == nil {
 		t.Error("a directory of this machine was taken for a repository")
 	}
 }

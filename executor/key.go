@@ -119,8 +119,8 @@ func describeCopyOp(op *planner.Copy, h *cache.Hash) {
 			h.Field("file", s.File.Name, s.File.Content)
 		case s.URL != "":
 			h.Field("url", shownURL(s.URL))
-		case s.Git != "":
-			h.Field("git", shownURL(s.Git))
+		case s.Git != nil:
+			describeGitRef(s.Git, h)
 		default:
 			h.Field("source", s.Path)
 		}
@@ -152,8 +152,23 @@ func describeAdd(a *planner.Add, h *cache.Hash) {
 	if a.Checksum != "" {
 		h.Field("checksum", a.Checksum)
 	}
-	if a.KeepGitDir != nil && *a.KeepGitDir {
+}
+
+// describeGitRef says which repository is read and what of it; the worker adds the commit. What only says how the commit is
+// found is left out.
+func describeGitRef(g *planner.GitRef, h *cache.Hash) {
+	h.Field("git", shownURL(g.Remote), g.Ref, g.Dir)
+	if g.Checksum != "" {
+		h.Field("checksum", g.Checksum)
+	}
+	if g.KeepGitDir {
 		h.Field("keep-git-dir", "true")
+	}
+	if !g.Submodules {
+		h.Field("submodules", "false")
+	}
+	if g.CommitTime {
+		h.Field("mtime", "commit")
 	}
 }
 

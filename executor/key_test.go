@@ -94,14 +94,17 @@ copy: /d
 source: a
 link: true
 `},
-		{"add keeps no password", Job{Op: &planner.Copy{Dest: "/d", Add: &planner.Add{Unpack: &yes, KeepGitDir: &yes, Checksum: "sha256:cc"},
-			Sources: []planner.Source{{URL: "https://me:secret@host/x"}, {Git: "https://token@host/x.git#v1"}}}}, nil, `format: 2
+		{"add keeps no password", Job{Op: &planner.Copy{Dest: "/d", Add: &planner.Add{Unpack: &yes, Checksum: "sha256:cc"},
+			Sources: []planner.Source{{URL: "https://me:secret@host/x"}, {Git: &planner.GitRef{Remote: "https://token@host/x.git", Ref: "v1", Dir: "d", Checksum: "ab", KeepGitDir: true, CommitTime: true}}}}}, nil, `format: 2
 add: /d
 url: https://host/x
-git: https://host/x.git#v1
+git: https://host/x.git | v1 | d
+checksum: ab
+keep-git-dir: true
+submodules: false
+mtime: commit
 unpack: true
 checksum: sha256:cc
-keep-git-dir: true
 below: 
 `},
 	} {

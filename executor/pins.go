@@ -3,6 +3,7 @@ package executor
 import (
 	"sync"
 
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/source"
 )
 
@@ -10,23 +11,23 @@ import (
 // whatever has become of them. The zero value is ready. Safe for concurrent use.
 type pins struct {
 	mu        sync.Mutex // guards all below
-	commits   map[string]source.Commit
+	commits   map[planner.GitRef]source.Commit
 	downloads map[string]source.Download
 }
 
-func (p *pins) pinGit(address string, c source.Commit) {
+func (p *pins) pinGit(ref planner.GitRef, c source.Commit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.commits == nil {
-		p.commits = make(map[string]source.Commit)
+		p.commits = make(map[planner.GitRef]source.Commit)
 	}
-	p.commits[address] = c
+	p.commits[ref] = c
 }
 
-func (p *pins) git(address string) (source.Commit, bool) {
+func (p *pins) git(ref planner.GitRef) (source.Commit, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c, ok := p.commits[address]
+	c, ok := p.commits[ref]
 	return c, ok
 }
 

@@ -32,14 +32,14 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 		op.From = w.read(&reads, from)
 	}
 	for _, src := range t.SourcePaths {
-		if _, isGit, err := ParseGit(src); isGit {
+		if _, isGit, err := ParseGit(src, GitFlags{}); isGit {
 			if err != nil {
 				return err
 			}
-			return fmt.Errorf("source can't be a git ref for COPY: %s", src)
+			return fmt.Errorf("source can't be a git ref for COPY: %s", web.Redact(src))
 		}
 		if isURL(src) {
-			return fmt.Errorf("source can't be a URL for COPY: %s", src)
+			return fmt.Errorf("source can't be a URL for COPY: %s", web.Redact(src))
 		}
 		if len(sources) == 0 {
 			w.lintIgnored("Copy", src, t.Location())
@@ -51,7 +51,7 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 
 // add makes a Copy of an ADD.
 func (w *walker) add(t *instructions.AddCommand) error {
-	add := &Add{Unpack: t.Unpack, Checksum: t.Checksum, KeepGitDir: t.KeepGitDir}
+	add := &Add{Unpack: t.Unpack}
 	op := &Copy{
 		From:  Input{Read: -1},
 		Chown: t.Chown, Chmod: t.Chmod, Link: t.Link, Exclude: t.ExcludePatterns, Add: add,
@@ -60,7 +60,7 @@ func (w *walker) add(t *instructions.AddCommand) error {
 		return errors.New("checksum can't be specified for multiple sources")
 	}
 	for _, src := range t.SourcePaths {
-		git, isGit, err := ParseGit(src)
+		git, isGit, err := ParseGit(src, GitFlags{Checksum: t.Checksum, KeepGitDir: t.KeepGitDir})
 		if isGit && err != nil {
 			return err
 		}
@@ -69,16 +69,17 @@ func (w *walker) add(t *instructions.AddCommand) error {
 		}
 		switch {
 		case isGit:
-			if err := add.merge(git); err != nil {
-				return err
-			}
-			op.Sources = append(op.Sources, Source{Git: src})
+			op.Sources = append(op.Sources, Source{Git: git})
 		case isURL(src):
+			if _, err := web.ParseURL(src); err != nil {
+				return fmt.Errorf("%s: %w", web.Redact(src), err)
+			}
 			if t.Checksum != "" {
 				if _, err := digest.Parse(t.Checksum); err != nil {
 					return fmt.Errorf("checksum %s: %w", t.Checksum, err)
 				}
 			}
+			add.Checksum = t.Checksum
 			op.Sources = append(op.Sources, Source{URL: src})
 		default:
 			w.lintIgnored("Add", src, t.Location())
@@ -86,23 +87,6 @@ func (w *walker) add(t *instructions.AddCommand) error {
 		}
 	}
 	return w.copy(op, nil, "ADD", t, t.SourcesAndDest)
-}
-
-// merge adds what a repository's URL says to what the flags say.
-func (a *Add) merge(git *GitRef) error {
-	if git.KeepGitDir != nil {
-		if a.KeepGitDir != nil && *a.KeepGitDir != *git.KeepGitDir {
-			return errors.New("inconsistent keep-git-dir configuration")
-		}
-		a.KeepGitDir = git.KeepGitDir
-	}
-	if git.Checksum != "" {
-		if a.Checksum != "" && a.Checksum != git.Checksum {
-			return fmt.Errorf("checksum mismatch %q != %q", a.Checksum, git.Checksum)
-		}
-		a.Checksum = git.Checksum
-	}
-	return nil
 }
 
 // copy completes a Copy with what COPY and ADD have in common, and does it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -84,4 +85,20 @@ func checkPaths(t *testing.T, s *Step) {
 			t.Errorf("%s: reads %d of %d", s.Name, op.From.Read, len(s.Reads))
 		}
 	}
+}
+
+// FuzzParseGit holds that nothing of a repository's address can be a flag to git or lead out of the checkout.
+func FuzzParseGit(f *testing.F) {
+	for _, s := range []string{"https://h/b.git#main:d", "git@h:x", "https://h/b.git?ref=a&subdir=../x", "ssh://-oProxyCommand=x/y.git", "github.com/a"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		g, ok, err := ParseGitContext(s, nil)
+		if !ok || err != nil {
+			return
+		}
+		if strings.HasPrefix(g.Remote, "-") || strings.HasPrefix(g.Ref, "-") || strings.HasPrefix(g.Dir, "/") || strings.HasPrefix(g.Dir, "..") {
+			t.Errorf("ParseGitContext(%q) = %+v", s, g)
+		}
+	})
 }

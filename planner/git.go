@@ -7,93 +7,165 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
-// A GitRef is a repository with what to take of it, as an ADD or a context names it:
-// https://host/repo.git#ref:dir, https://host/repo.git?ref=…&subdir=… or git@host:repo.git.
+// A GitRef is a repository with what to take of it, as an ADD or a context names it. It is plain data, and can be compared.
 type GitRef struct {
-	Remote        string // what to give to git: the URL without fragment and query
-	Ref           string // branch, tag or commit; "" is the default branch
+	Remote        string // what to give to git: the address without fragment and query; may hold name and password
+	Ref           string // branch, tag, "refs/…" or commit; "" is the default branch
 	Dir           string // relative and clean; "" is all
-	Checksum      string // commit that Ref must be, or a prefix of it
-	KeepGitDir    *bool
-	Submodules    *bool  // nil is true
-	MTime         string // "checkout", "commit" or ""
-	FetchByCommit bool   // take Checksum for the commit without asking where Ref is
+	Checksum      string // commit, or tag object, that Ref must be, or the first hexadecimal digits of it
+	KeepGitDir    bool   // with .git
+	Submodules    bool
+	CommitTime    bool // files are as old as the commit, not as the checkout
+	FetchByCommit bool // Checksum, which is a whole commit then, is taken without asking where Ref is
 }
 
-// ParseGit reads a source as a repository. If it is not one ok is false; if it is one and wrong, there is an error too.
-func ParseGit(s string) (ref *GitRef, ok bool, err error) {
+// GitFlags are what the flags of an ADD say of its repository. The address may say the same, and nothing else.
+type GitFlags struct {
+	Checksum   string
+	KeepGitDir *bool
+}
+
+// ParseGit reads the source of an ADD or a COPY as a repository, in the language of BuildKit's build files:
+// https://host/repo.git, git://…, ssh://… or user@host:path, with "#ref:dir" or "?ref=…&subdir=…". If it is not one ok is
+// false; if it is one and wrong, there is an error, too.
+func ParseGit(s string, flags GitFlags) (ref *GitRef, ok bool, err error) {
+	a, ok, err := parseGitAddress(s)
+	if !ok || err != nil {
+		return nil, ok, err
+	}
+	if keep := flags.KeepGitDir; keep != nil {
+		if a.keepGitDir != nil && *a.keepGitDir != *keep {
+			return nil, true, errors.New("inconsistent keep-git-dir configuration")
+		}
+		a.keepGitDir = keep
+	}
+	if flags.Checksum != "" {
+		if a.Checksum != "" && a.Checksum != flags.Checksum {
+			return nil, true, fmt.Errorf("checksum mismatch %q != %q", flags.Checksum, a.Checksum)
+		}
+		a.Checksum = flags.Checksum
+	}
+	ref, err = a.ref()
+	return ref, true, err
+}
+
+// ParseGitContext reads what people name by a build context as a repository: all that [ParseGit] reads, and github.com/…. If
+// the address does not say whether .git is to be kept, keepGitDir does.
+func ParseGitContext(s string, keepGitDir *bool) (ref *GitRef, ok bool, err error) {
+	var a *gitAddress
+	if name, rest := cutBefore(s, "?#"); strings.HasPrefix(name, "github.com/") {
+		ok = true
+		a, err = newGitAddress("https://"+name, rest)
+	} else {
+		a, ok, err = parseGitAddress(s)
+	}
+	if !ok || err != nil {
+		return nil, ok, err
+	}
+	if a.keepGitDir == nil {
+		a.keepGitDir = keepGitDir
+	}
+	ref, err = a.ref()
+	return ref, true, err
+}
+
+// A gitAddress is a GitRef of which is known what was said.
+type gitAddress struct {
+	GitRef
+	keepGitDir *bool
+}
+
+func parseGitAddress(s string) (a *gitAddress, ok bool, err error) {
 	if strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") {
 		return nil, false, nil
 	}
-	var u *url.URL
-	if scheme, _, found := strings.Cut(s, "://"); found && isWord(scheme) {
-		switch strings.ToLower(scheme) {
-		case "http", "https", "ssh", "git":
-		default:
+	remote, rest := cutBefore(s, "?#")
+	scheme, after, found := strings.Cut(remote, "://")
+	switch scheme = strings.ToLower(scheme); {
+	case !found:
+		if !isSCP(remote) {
 			return nil, false, nil
 		}
-		if u, err = url.Parse(s); err != nil {
-			return nil, false, nil
-		}
-		if strings.HasPrefix(u.Scheme, "http") && !strings.HasSuffix(u.Path, ".git") {
-			return nil, false, nil
-		}
-	} else if u, err = parseSCP(s); u == nil {
+	case scheme == "ssh", scheme == "git", (scheme == "http" || scheme == "https") && strings.HasSuffix(remote, ".git"):
+		remote = scheme + "://" + after
+	default:
 		return nil, false, nil
-	} else if err != nil {
-		return nil, true, err
 	}
-	bare := *u
-	bare.Fragment, bare.RawFragment, bare.RawQuery, bare.ForceQuery = "", "", "", false
-	ref = &GitRef{Remote: bare.String()}
-	if u.Scheme == "" {
-		ref.Remote = u.Opaque // as git writes it, not as a URL
-	}
-	if u.Fragment != "" {
-		commit, dir, _ := strings.Cut(u.Fragment, ":")
-		ref.Ref, ref.Dir = commit, strings.TrimPrefix(path.Join("/", dir), "/")
-	}
-	if err := ref.query(u.Query()); err != nil {
-		return nil, true, fmt.Errorf("%s: %w", s, err)
-	}
-	return ref, true, nil
+	a, err = newGitAddress(remote, rest)
+	return a, true, err
 }
 
-// parseSCP reads user@host:path?query#fragment, which is not a URL: what git calls the repository is in Opaque. It
-// returns nil if s is not of that form.
-func parseSCP(s string) (*url.URL, error) {
+// newGitAddress reads what follows the remote: "?query#ref:dir".
+func newGitAddress(remote, rest string) (*gitAddress, error) {
+	a := &gitAddress{GitRef: GitRef{Remote: remote, Submodules: true}}
+	query, fragment, _ := strings.Cut(rest, "#")
+	err := checkRemote(remote)
+	if err == nil && strings.Contains(remote, "://") {
+		fragment, err = url.PathUnescape(fragment)
+	}
+	if commit, dir, _ := strings.Cut(fragment, ":"); fragment != "" {
+		a.Ref, a.Dir = commit, strings.TrimPrefix(path.Join("/", dir), "/")
+	}
+	var values url.Values
+	if err == nil {
+		values, err = url.ParseQuery(strings.TrimPrefix(query, "?"))
+	}
+	if err == nil {
+		err = a.query(values)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", web.Redact(remote+rest), err)
+	}
+	return a, nil
+}
+
+// checkRemote refuses what git, or ssh for it, could take for a flag.
+func checkRemote(remote string) error {
+	_, host, _ := strings.Cut(remote, "@")
+	if strings.Contains(remote, "://") {
+		u, err := web.ParseURL(remote)
+		if err != nil {
+			return err
+		}
+		host = u.Host
+	}
+	if strings.HasPrefix(remote, "-") || host == "" || strings.HasPrefix(host, "-") {
+		return errors.New("is not the address of a repository")
+	}
+	return nil
+}
+
+// cutBefore cuts s before the first of some characters.
+func cutBefore(s, chars string) (before, rest string) {
+	if i := strings.IndexAny(s, chars); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
+}
+
+// isSCP reports whether an address is user@host:path, as git and BuildKit read it.
+func isSCP(s string) bool {
 	user, rest, found := strings.Cut(s, "@")
-	if !found || user == "" || strings.Trim(user, wordChars+"-_") != "" {
-		return nil, nil
-	}
-	host, rest, found := strings.Cut(rest, ":")
-	if !found || host == "" || strings.Trim(host, wordChars+"-.") != "" || strings.ContainsAny(rest, "\n") {
-		return nil, nil
-	}
-	name, fragment, _ := strings.Cut(rest, "#")
-	name, query, _ := strings.Cut(name, "?")
-	u := &url.URL{Opaque: user + "@" + host + ":" + name, Fragment: fragment, RawQuery: query}
-	if _, err := url.ParseQuery(query); err != nil {
-		return u, fmt.Errorf("%s: %w", s, err)
-	}
-	return u, nil
+	host, _, colon := strings.Cut(rest, ":")
+	return found && colon && user != "" && host != "" && strings.Trim(user, wordChars+"-_") == "" &&
+		strings.Trim(host, wordChars+"-.") == "" && !strings.Contains(s, "\n")
 }
 
 const wordChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-func isWord(s string) bool { return s != "" && strings.Trim(s, wordChars) == "" }
-
 // query reads what follows "?".
-func (r *GitRef) query(values url.Values) error {
+func (a *gitAddress) query(values url.Values) error {
 	var tag, branch string
 	for key, list := range values {
 		if len(list) > 1 {
 			return fmt.Errorf("query %q has multiple values", key)
 		}
 		value := list[0]
-		if flag := r.flag(key); flag != nil {
+		if flag := a.flag(key); flag != nil {
 			on, err := strconv.ParseBool(value)
 			if err != nil && value != "" {
 				return fmt.Errorf("invalid %s value: %q", key, value)
@@ -107,17 +179,17 @@ func (r *GitRef) query(values url.Values) error {
 		var err error
 		switch key {
 		case "ref":
-			err = setOnce(&r.Ref, value, "ref")
+			err = setOnce(&a.Ref, value, "ref")
 		case "tag":
 			tag = "refs/tags/" + strings.TrimPrefix(value, "refs/tags/")
 		case "branch":
 			branch = "refs/heads/" + strings.TrimPrefix(value, "refs/heads/")
 		case "subdir":
-			err = setOnce(&r.Dir, strings.TrimPrefix(path.Join("/", value), "/"), "subdir")
+			err = setOnce(&a.Dir, strings.TrimPrefix(path.Join("/", value), "/"), "subdir")
 		case "checksum", "commit":
-			r.Checksum = value
+			a.Checksum = value
 		case "mtime":
-			if r.MTime = value; value != "checkout" && value != "commit" {
+			if a.CommitTime = value == "commit"; !a.CommitTime && value != "checkout" {
 				err = fmt.Errorf("invalid mtime value: %q (must be \"checkout\" or \"commit\")", value)
 			}
 		default:
@@ -131,22 +203,49 @@ func (r *GitRef) query(values url.Values) error {
 		return errors.New("branch conflicts with tag")
 	}
 	if name := tag + branch; name != "" {
-		return setOnce(&r.Ref, name, "ref")
+		return setOnce(&a.Ref, name, "ref")
 	}
 	return nil
 }
 
 // flag is how to set a query's flag; nil if it is none.
-func (r *GitRef) flag(key string) func(on bool) {
+func (a *gitAddress) flag(key string) func(on bool) {
 	switch key {
 	case "keep-git-dir":
-		return func(on bool) { r.KeepGitDir = &on }
+		return func(on bool) { a.keepGitDir = &on }
 	case "submodules":
-		return func(on bool) { r.Submodules = &on }
+		return func(on bool) { a.Submodules = on }
 	case "fetch-by-commit":
-		return func(on bool) { r.FetchByCommit = on }
+		return func(on bool) { a.FetchByCommit = on }
 	}
 	return nil
+}
+
+// ref checks what was put together: a ref must not be anything else to git.
+func (a *gitAddress) ref() (*GitRef, error) {
+	r := a.GitRef
+	r.KeepGitDir = a.keepGitDir != nil && *a.keepGitDir
+	var err error
+	switch {
+	case strings.HasPrefix(r.Ref, "-") || strings.ContainsAny(r.Ref, " \t\n\x00~^:?*[\\") || strings.Contains(r.Ref, ".."):
+		err = fmt.Errorf("ref %q is not valid", r.Ref)
+	case strings.Trim(r.Checksum, "0123456789abcdefABCDEF") != "":
+		err = fmt.Errorf("invalid checksum %s for Git URL, expected hex commit hash", r.Checksum)
+	case !r.FetchByCommit || IsCommit(r.Ref):
+	case r.Checksum == "":
+		err = errors.New("fetch-by-commit requires a checksum or a commit SHA ref")
+	case !IsCommit(strings.ToLower(r.Checksum)):
+		err = fmt.Errorf("fetch-by-commit requires a full commit SHA checksum, got %q", r.Checksum)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", web.Redact(r.Remote), err)
+	}
+	return &r, nil
+}
+
+// IsCommit reports whether s is the whole hash of a commit.
+func IsCommit(s string) bool {
+	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // setOnce sets what may be said twice but not differently.

@@ -151,9 +151,8 @@ type Copy struct {
 
 // An Add is what ADD can do and COPY cannot.
 type Add struct {
-	Unpack     *bool  // nil unpacks local archives and not those of URLs
-	Checksum   string // digest of a URL's content, or commit of a repository
-	KeepGitDir *bool  // nil is false
+	Unpack   *bool  // nil unpacks local archives and not those of URLs
+	Checksum string // digest of a URL's content; of a repository see [GitRef]
 }
 
 // A Source is one source of a COPY or ADD; exactly one of its fields is set.
@@ -161,5 +160,5 @@ type Source struct {
 	Path string // in Copy.From, from its root; may hold wildcards; with Copy.Parents "/./" marks the pivot
 	File *File  // heredoc
 	URL  string // http or https
-	Git  string // repository URL with its fragment or query, as written; see [ParseGit]
+	Git  *GitRef
 }

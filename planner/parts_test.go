@@ -2,74 +2,144 @@ package planner
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
 
 func TestParseGit(t *testing.T) {
-	yes, no := true, false
-	for _, test := range []struct {
-		in   string
-		want GitRef // nothing: not a repository
-		err  string
-	}{
-		{"https://h/r.git", GitRef{Remote: "https://h/r.git"}, ""},
-		{"http://h/r.git#v1", GitRef{Remote: "http://h/r.git", Ref: "v1"}, ""},
-		{"https://u:p@h/r.git#:dir/../sub/", GitRef{Remote: "https://u:p@h/r.git", Dir: "sub"}, ""},
-		{"https://h/r.git#a/b:/c", GitRef{Remote: "https://h/r.git", Ref: "a/b", Dir: "c"}, ""},
-		{"https://h/r.git#:../../etc", GitRef{Remote: "https://h/r.git", Dir: "etc"}, ""},
-		{"git://h/r", GitRef{Remote: "git://h/r"}, ""},
-		{"ssh://git@h:22/r#x", GitRef{Remote: "ssh://git@h:22/r", Ref: "x"}, ""},
-		{"git@h:a/r.git#x:y", GitRef{Remote: "git@h:a/r.git", Ref: "x", Dir: "y"}, ""},
-		{"git@h:r?branch=b", GitRef{Remote: "git@h:r", Ref: "refs/heads/b"}, ""},
-		{"https://h/r.git?tag=v1&subdir=d", GitRef{Remote: "https://h/r.git", Ref: "refs/tags/v1", Dir: "d"}, ""},
-		{"https://h/r.git?tag=refs/tags/v1", GitRef{Remote: "https://h/r.git", Ref: "refs/tags/v1"}, ""},
-		{"https://h/r.git?ref=v1#v1", GitRef{Remote: "https://h/r.git", Ref: "v1"}, ""},
-		{"https://h/r.git?keep-git-dir&submodules=false&fetch-by-commit=1&commit=ab&mtime=commit",
-			GitRef{Remote: "https://h/r.git", KeepGitDir: &yes, Submodules: &no, FetchByCommit: true, Checksum: "ab", MTime: "commit"}, ""},
-		{"https://h/r.git?ref=a#b", GitRef{}, `https://h/r.git?ref=a#b: ref conflicts: "b" vs "a"`},
-		{"https://h/r.git?tag=a&branch=b", GitRef{}, "https://h/r.git?tag=a&branch=b: branch conflicts with tag"},
-		{"https://h/r.git?ref=", GitRef{}, `https://h/r.git?ref=: query "ref" has no value`},
-		{"https://h/r.git?ref=a&ref=b", GitRef{}, `https://h/r.git?ref=a&ref=b: query "ref" has multiple values`},
-		{"https://h/r.git?mtime=now", GitRef{}, `https://h/r.git?mtime=now: invalid mtime value: "now" (must be "checkout" or "commit")`},
-		{"https://h/r.git?submodules=x", GitRef{}, `https://h/r.git?submodules=x: invalid submodules value: "x"`},
-		{"https://h/r.git?x=y", GitRef{}, `https://h/r.git?x=y: unexpected query "x"`},
-		{"https://h/r", GitRef{}, ""},
-		{"https://h/r.git/file", GitRef{}, ""},
-		{"ftp://h/r.git", GitRef{}, ""},
-		{"./git@h:r", GitRef{}, ""},
-		{"a@b", GitRef{}, ""},
-		{"a b@c:d", GitRef{}, ""},
-		{"r.git", GitRef{}, ""},
-		{"", GitRef{}, ""},
+	commit := strings.Repeat("0a", 20)
+	for _, test := range []struct{ in, want string }{
+		{"https://h/r.git", "https://h/r.git"},
+		{"http://h/r.git#v1", "http://h/r.git ref=v1"},
+		{"HTTPS://h/r.git", "https://h/r.git"},
+		{"https://u:p@h/r.git#:dir/../sub/", "https://u:p@h/r.git dir=sub"},
+		{"https://h/r.git#a/b:/c", "https://h/r.git ref=a/b dir=c"},
+		{"https://h/r.git#a%2Fb", "https://h/r.git ref=a/b"},
+		{"https://h/r.git#:../../etc", "https://h/r.git dir=etc"},
+		{"git://h/r", "git://h/r"},
+		{"ssh://git@h:22/r#x", "ssh://git@h:22/r ref=x"},
+		{"git@h:a/r.git#x:y", "git@h:a/r.git ref=x dir=y"},
+		{"git@h:r?branch=b", "git@h:r ref=refs/heads/b"},
+		{"https://h/r.git?tag=v1&subdir=d", "https://h/r.git ref=refs/tags/v1 dir=d"},
+		{"https://h/r.git?tag=refs/tags/v1", "https://h/r.git ref=refs/tags/v1"},
+		{"https://h/r.git?ref=v1#v1", "https://h/r.git ref=v1"},
+		{"https://h/r.git?ref=main&subdir=d#main", "https://h/r.git ref=main dir=d"},
+		{"https://h/r.git?keep-git-dir&submodules=false&commit=ab&mtime=commit", "https://h/r.git checksum=ab keep nosub mtime"},
+		{"https://h/r.git?keep-git-dir=0&submodules=1&mtime=checkout", "https://h/r.git"},
+		{"https://h/r.git?fetch-by-commit=1&checksum=" + commit, "https://h/r.git checksum=" + commit + " fetch"},
+		{"https://h/r.git?fetch-by-commit#" + commit, "https://h/r.git ref=" + commit + " fetch"},
+		{"https://h/r.git?fetch-by-commit#main", "error: fetch-by-commit requires a checksum"},
+		{"https://h/r.git?fetch-by-commit&checksum=0a", "error: fetch-by-commit requires a full commit SHA checksum"},
+		{"https://h/r.git?ref=a#b", `error: https://h/r.git?ref=a#b: ref conflicts: "b" vs "a"`},
+		{"https://h/r.git?tag=a&branch=b", "error: https://h/r.git?tag=a&branch=b: branch conflicts with tag"},
+		{"https://h/r.git?subdir=a#:b", `error: https://h/r.git?subdir=a#:b: subdir conflicts: "b" vs "a"`},
+		{"https://h/r.git?ref=", `error: https://h/r.git?ref=: query "ref" has no value`},
+		{"https://h/r.git?ref=a&ref=b", `error: https://h/r.git?ref=a&ref=b: query "ref" has multiple values`},
+		{"https://h/r.git?mtime=now", `error: https://h/r.git?mtime=now: invalid mtime value: "now" (must be "checkout" or "commit")`},
+		{"https://h/r.git?submodules=x", `error: https://h/r.git?submodules=x: invalid submodules value: "x"`},
+		{"https://tok@h/r.git?x=y", `error: https://xxxxx@h/r.git?x=y: unexpected query "x"`},
+		{"https://h/r.git?a=%zz", "error: https://h/r.git?a=%zz: invalid URL escape"},
+		{"https://tok@h:x/r.git", "error: https://xxxxx@h:x/r.git: invalid port"},
+		{"https://h/r.git#--upload-pack=id", `error: ref "--upload-pack=id" is not valid`},
+		{"https://h/r.git?ref=--upload-pack=x", `error: ref "--upload-pack=x" is not valid`},
+		{"https://h/r.git?ref=a b", `error: ref "a b" is not valid`},
+		{"https://h/r.git#a..b", `error: ref "a..b" is not valid`},
+		{"https://h/r.git?checksum=zz", "error: invalid checksum zz"},
+		{"-x@h:r", "error: -x@h:r: is not the address of a repository"},
+		{"git@-oProxyCommand:r", "error: is not the address of a repository"},
+		{"ssh://-oProxyCommand=x/y.git", "error: is not the address of a repository"},
+		{"ssh:///y.git", "error: is not the address of a repository"},
+		{"https://h/r", ""},
+		{"https://h/r.git/file", ""},
+		{"ftp://h/r.git", ""},
+		{"file:///etc/b.git", ""},
+		{"./git@h:r", ""},
+		{"us.er@h:p", ""},
+		{"a@b", ""},
+		{"a b@c:d", ""},
+		{"ext::sh -c id", ""},
+		{"--upload-pack=id@h:x", ""},
+		{"github.com/a/b", ""},
+		{"r.git", ""},
+		{"", ""},
 	} {
-		got, ok, err := ParseGit(test.in)
-		want := test.want.Remote != "" || test.err != ""
-		switch {
-		case ok != want:
-			t.Errorf("ParseGit(%q): a repository: %v, want %v", test.in, ok, want)
-		case test.err != "":
-			if err == nil || err.Error() != test.err {
-				t.Errorf("ParseGit(%q): %v, want %s", test.in, err, test.err)
-			}
-		case err != nil:
-			t.Errorf("ParseGit(%q): %v", test.in, err)
-		case want && describeGit(*got) != describeGit(test.want):
-			t.Errorf("ParseGit(%q) = %s, want %s", test.in, describeGit(*got), describeGit(test.want))
-		}
+		got, ok, err := ParseGit(test.in, GitFlags{})
+		checkGit(t, test.in, got, ok, err, test.want)
 	}
 }
 
-func describeGit(r GitRef) string {
-	flag := func(b *bool) string {
-		if b == nil {
-			return "-"
+// checkGit compares what a parser has found, "" for no repository and "error: …" for an error, with what it should have.
+func checkGit(t *testing.T, in string, got *GitRef, ok bool, err error, want string) {
+	t.Helper()
+	text := ""
+	switch {
+	case err != nil:
+		text = "error: " + err.Error()
+	case ok:
+		text = got.Remote
+		for name, value := range map[string]string{"ref": got.Ref, "dir": got.Dir, "checksum": got.Checksum} {
+			if value != "" {
+				text += " " + name + "=" + value
+			}
 		}
-		return fmt.Sprint(*b)
+		for name, on := range map[string]bool{"keep": got.KeepGitDir, "nosub": !got.Submodules, "mtime": got.CommitTime, "fetch": got.FetchByCommit} {
+			if on {
+				text += " " + name
+			}
+		}
 	}
-	keep, sub := flag(r.KeepGitDir), flag(r.Submodules)
-	r.KeepGitDir, r.Submodules = nil, nil
-	return fmt.Sprintf("%+v %s %s", r, keep, sub)
+	sorted := func(s string) string { return strings.Join(slices.Sorted(strings.FieldsSeq(s)), " ") }
+	message, wantError := strings.CutPrefix(want, "error: ")
+	if wantError && !(ok && strings.Contains(text, message)) || !wantError && sorted(text) != sorted(want) {
+		t.Errorf("%q is %q (a repository: %v), want %q", in, text, ok, want)
+	}
+}
+
+// TestParseGitFlags holds how flags and address go together.
+func TestParseGitFlags(t *testing.T) {
+	yes, no := true, false
+	for _, test := range []struct {
+		in    string
+		flags GitFlags
+		want  string
+	}{
+		{"https://h/r.git", GitFlags{KeepGitDir: &yes, Checksum: "ab"}, "https://h/r.git keep checksum=ab"},
+		{"https://h/r.git?keep-git-dir", GitFlags{KeepGitDir: &yes}, "https://h/r.git keep"},
+		{"https://h/r.git?keep-git-dir", GitFlags{KeepGitDir: &no}, "error: inconsistent keep-git-dir configuration"},
+		{"https://h/r.git?commit=ab", GitFlags{Checksum: "ab"}, "https://h/r.git checksum=ab"},
+		{"https://h/r.git?commit=ab", GitFlags{Checksum: "ac"}, `error: checksum mismatch "ac" != "ab"`},
+		{"https://h/r.git", GitFlags{Checksum: "sha256:ab"}, "error: invalid checksum sha256:ab for Git URL, expected hex commit hash"},
+	} {
+		got, ok, err := ParseGit(test.in, test.flags)
+		checkGit(t, test.in, got, ok, err, test.want)
+	}
+	for in, want := range map[string]string{
+		"github.com/a/b": "https://github.com/a/b keep", "github.com/a/b?submodules=0#v1:d": "https://github.com/a/b ref=v1 dir=d nosub keep",
+		"https://h/r.git?keep-git-dir=false": "https://h/r.git", "git@h:r": "git@h:r keep", "us.er@h:p": "", "https://h/x.tgz": "",
+		"github.com/a/b#-x": `error: ref "-x" is not valid`,
+	} {
+		got, ok, err := ParseGitContext(in, &yes)
+		checkGit(t, in, got, ok, err, want)
+	}
+}
+
+// TestGitIsPlanned holds that a wrong repository is refused in planning, where the line is known.
+func TestGitIsPlanned(t *testing.T) {
+	for source, want := range map[string]string{
+		"https://h/x.git?ref=--upload-pack=x":    `Dockerfile:2: https://h/x.git: ref "--upload-pack=x" is not valid`,
+		"https://tok@h/x.git?checksum=zz":        "Dockerfile:2: https://xxxxx@h/x.git: invalid checksum zz for Git URL, expected hex commit hash",
+		"https://u:se%zzcret@h/x.tgz":            `Dockerfile:2: https://xxxxx@h/x.tgz: invalid URL escape "%zz"`,
+		"--checksum=sha256:ab https://h/x.git":   "Dockerfile:2: https://h/x.git: invalid checksum sha256:ab for Git URL, expected hex commit hash",
+		"--keep-git-dir=true -x@h:r":             "Dockerfile:2: -x@h:r: is not the address of a repository",
+		"https://h/x.git?tag=a&branch=b":         "Dockerfile:2: https://h/x.git?tag=a&branch=b: branch conflicts with tag",
+		"https://h/x.git?fetch-by-commit=1#main": "Dockerfile:2: https://h/x.git: fetch-by-commit requires a checksum or a commit SHA ref",
+	} {
+		_, err := Plan(t.Context(), parse(t, "FROM scratch\nADD "+source+" /x\n"), Options{})
+		if got := fmt.Sprint(err); got != want {
+			t.Errorf("ADD %s: %s, want %s", source, got, want)
+		}
+	}
 }
 
 func TestCheckMode(t *testing.T) {

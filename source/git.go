@@ -18,26 +18,8 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// ParseAdd reads the repository of an ADD, with the flags that say the same as its query.
-func ParseAdd(address string, add *planner.Add) (Git, error) {
-	g, err := parseGit(address)
-	if err != nil {
-		return g, err
-	}
-	if keep := add.KeepGitDir; keep != nil {
-		if g.keepGitDir != nil && *g.keepGitDir != *keep {
-			return g, errors.New("inconsistent keep-git-dir configuration")
-		}
-		g.keepGitDir = keep
-	}
-	if sum := add.Checksum; sum != "" {
-		if g.checksum != "" && g.checksum != sum {
-			return g, fmt.Errorf("checksum mismatch %q != %q", sum, g.checksum)
-		}
-		g.checksum = sum
-	}
-	return g, g.check()
-}
+// A Git is a repository as this machine's git sees it.
+type Git struct{ planner.GitRef }
 
 // A GitTree is a checkout as a tree. Modes are what a umask of 022 gives, whatever that of this process is.
 type GitTree struct {
@@ -85,14 +67,21 @@ type Commit struct {
 
 // Resolve asks the repository which commit the ref names. Branches win over tags of the same name.
 func (g *Git) Resolve(ctx context.Context) (Commit, error) {
-	if isCommit(g.ref) {
-		return g.verified(Commit{ID: g.ref}, g.ref)
+	if planner.IsCommit(g.Ref) {
+		return g.verified(Commit{ID: g.Ref}, g.Ref)
 	}
-	args := []string{"ls-remote", "--symref", "--", web.WithoutLogin(g.remote)}
-	if g.ref == "" {
+	if g.FetchByCommit {
+		c := Commit{ID: strings.ToLower(g.Checksum), Ref: g.Ref}
+		if c.Ref != "" && !strings.HasPrefix(c.Ref, "refs/") {
+			c.Ref = "refs/heads/" + c.Ref
+		}
+		return c, nil
+	}
+	args := []string{"ls-remote", "--symref", "--", web.WithoutLogin(g.Remote)}
+	if g.Ref == "" {
 		args = append(args, "HEAD")
 	} else {
-		args = append(args, g.ref, g.ref+"^{}")
+		args = append(args, g.Ref, g.Ref+"^{}")
 	}
 	out, err := g.git(ctx, "", args...)
 	if err != nil {
@@ -107,10 +96,10 @@ func (g *Git) Resolve(ctx context.Context) (Commit, error) {
 		}
 		refs[name] = sha
 	}
-	if g.ref == "" {
+	if g.Ref == "" {
 		return g.verified(Commit{refs["HEAD"], refs["ref: HEAD"]}, refs["HEAD"])
 	}
-	ref := strings.TrimPrefix(g.ref, "refs/")
+	ref := strings.TrimPrefix(g.Ref, "refs/")
 	for _, name := range []string{"refs/" + ref, "refs/heads/" + ref, "refs/tags/" + ref} {
 		if sha := refs[name]; sha != "" {
 			commit := sha
@@ -120,31 +109,28 @@ func (g *Git) Resolve(ctx context.Context) (Commit, error) {
 			return g.verified(Commit{commit, name}, sha)
 		}
 	}
-	return Commit{}, g.failed(fmt.Errorf("there is no ref %q", g.ref))
+	return Commit{}, g.failed(fmt.Errorf("there is no ref %q", g.Ref))
 }
 
 // verified is c if the checksum allows it, or the object (an annotated tag) that led to it.
 func (g *Git) verified(c Commit, object string) (Commit, error) {
-	if !isCommit(c.ID) {
+	if !planner.IsCommit(c.ID) {
 		return c, g.failed(fmt.Errorf("%q is not a commit", c.ID))
 	}
 	if !g.matches(c.ID) && !g.matches(object) {
-		return c, g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.checksum, c.ID))
+		return c, g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.Checksum, c.ID))
 	}
 	return c, nil
 }
 
-// Remote is the address of the repository, without name and password.
-func (g *Git) Remote() string { return web.WithoutLogin(g.remote) }
-
-func (g *Git) failed(err error) error { return fmt.Errorf("%s: %w", web.Redact(g.remote), err) }
+func (g *Git) failed(err error) error { return fmt.Errorf("%s: %w", web.Redact(g.Remote), err) }
 
 // Checkout fetches a commit into dir, which is empty, and opens what was asked for of it.
 func (g *Git) Checkout(ctx context.Context, at Commit, dir string) (GitTree, error) {
 	if _, err := g.git(ctx, dir, "init", "--quiet", "--initial-branch=master", "."); err != nil {
 		return GitTree{}, g.failed(err)
 	}
-	if _, err := g.git(ctx, dir, "remote", "add", "origin", web.WithoutLogin(g.remote)); err != nil {
+	if _, err := g.git(ctx, dir, "remote", "add", "origin", web.WithoutLogin(g.Remote)); err != nil {
 		return GitTree{}, g.failed(err)
 	}
 	if err := g.fetch(ctx, dir, at); err != nil {
@@ -153,7 +139,7 @@ func (g *Git) Checkout(ctx context.Context, at Commit, dir string) (GitTree, err
 	if _, err := g.git(ctx, dir, "checkout", "--quiet", "--force", "--detach", at.ID); err != nil {
 		return GitTree{}, g.failed(err)
 	}
-	if g.submodules {
+	if g.Submodules {
 		if _, err := os.Lstat(filepath.Join(dir, ".gitmodules")); err == nil {
 			if _, err := g.git(ctx, dir, "submodule", "update", "--init", "--recursive", "--depth=1"); err != nil {
 				return GitTree{}, g.failed(err)
@@ -161,7 +147,7 @@ func (g *Git) Checkout(ctx context.Context, at Commit, dir string) (GitTree, err
 		}
 	}
 	tree, err := g.open(dir)
-	if err == nil && g.commitTime {
+	if err == nil && g.CommitTime {
 		if tree.mtime, err = g.timeOf(ctx, dir, at.ID); err != nil {
 			err = errors.Join(err, tree.Close())
 		}
@@ -187,7 +173,11 @@ func (g *Git) fetch(ctx context.Context, dir string, at Commit) error {
 	shallow := []string{"fetch", "--quiet", "--depth=1", "--no-tags", "--update-head-ok", "origin"}
 	var tries [][]string
 	if at.Ref != "" {
-		tries = append(tries, append(shallow[:len(shallow):len(shallow)], "+"+at.Ref+":"+at.Ref))
+		from := at.Ref
+		if g.FetchByCommit { // whatever the ref names now
+			from = at.ID
+		}
+		tries = append(tries, append(shallow[:len(shallow):len(shallow)], "+"+from+":"+at.Ref))
 	}
 	tries = append(tries, append(shallow[:len(shallow):len(shallow)], at.ID),
 		[]string{"fetch", "--quiet", "--tags", "--update-head-ok", "origin", "+refs/heads/*:refs/remotes/origin/*"})
@@ -206,10 +196,9 @@ func (g *Git) fetch(ctx context.Context, dir string, at Commit) error {
 
 // open opens the checkout as a tree, without .git unless it is to be kept.
 func (g *Git) open(dir string) (GitTree, error) {
-	keep := g.keepGitDir != nil && *g.keepGitDir
-	if g.subdir == "." {
+	if g.Dir == "" {
 		var hide []string
-		if !keep {
+		if !g.KeepGitDir {
 			hide = []string{".git"}
 		} else if err := forgetTemplates(dir); err != nil {
 			return GitTree{}, err
@@ -222,13 +211,13 @@ func (g *Git) open(dir string) (GitTree, error) {
 	if err != nil {
 		return GitTree{}, err
 	}
-	sub, err := filetree.Resolve(all.Lstat, g.subdir, true)
+	sub, err := filetree.Resolve(all.Lstat, g.Dir, true)
 	if err = errors.Join(err, all.Close()); err != nil {
-		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
+		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.Dir, err))
 	}
 	d, err := OpenDir(filepath.Join(dir, sub), nil, "")
 	if err != nil {
-		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.subdir, err))
+		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.Dir, err))
 	}
 	return GitTree{Dir: d}, nil
 }
@@ -284,11 +273,16 @@ func (g *Git) git(ctx context.Context, dir string, args ...string) (string, erro
 // secretEnv has git put name and password into the address itself, where neither a list of processes nor a kept .git
 // shows them.
 func (g *Git) secretEnv() []string {
-	bare := web.WithoutLogin(g.remote)
-	if bare == g.remote {
+	bare := web.WithoutLogin(g.Remote)
+	if bare == g.Remote {
 		return nil
 	}
-	return []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + g.remote + ".insteadOf", "GIT_CONFIG_VALUE_0=" + bare}
+	return []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + g.Remote + ".insteadOf", "GIT_CONFIG_VALUE_0=" + bare}
+}
+
+// matches reports whether a commit is what the checksum asks for.
+func (g *Git) matches(commit string) bool {
+	return g.Checksum == "" || strings.HasPrefix(commit, strings.ToLower(g.Checksum))
 }
 
 // gitEnv is what else is in the environment of git.

@@ -9,10 +9,10 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strings"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
@@ -26,20 +26,9 @@ type remoteContext struct {
 
 // IsRemote reports whether people mean a repository or a URL by a context, and not a directory. As docker has it, http(s)
 // is a repository if its path ends in ".git" and else a file: a tar or a build file.
-func IsRemote(spec string) bool { return isURL(spec) || isGitContext(spec) }
-
-func isGitContext(spec string) bool {
-	bare, _, _ := strings.Cut(spec, "#")
-	bare, _, _ = strings.Cut(bare, "?")
-	if isURL(bare) {
-		return strings.HasSuffix(bare, ".git")
-	}
-	for _, prefix := range []string{"git://", "ssh://", "github.com/"} {
-		if strings.HasPrefix(bare, prefix) {
-			return true
-		}
-	}
-	return isSCP(bare)
+func IsRemote(spec string) bool {
+	_, isGit, _ := planner.ParseGitContext(spec, nil)
+	return isGit || isURL(spec)
 }
 
 // openRemote opens a main context that is no directory: a stream, a repository or a URL. It may be a build file without a
@@ -77,14 +66,17 @@ func (s *Source) fetchBuildFile(ctx context.Context, address string) ([]byte, er
 // remote opens what is named by "-" (a tar or a build file on standard input), a repository's address or a URL.
 func (s *Source) remote(ctx context.Context, spec string) (*remoteContext, error) {
 	c := &remoteContext{}
+	repo, isGit, err := planner.ParseGitContext(spec, &s.spec.KeepGitDir)
 	switch {
+	case err != nil:
+		return nil, err
 	case spec == "-":
 		if err := s.stream(ctx, s.spec.Stdin, c); err != nil {
 			return nil, fmt.Errorf("build context on standard input: %w", err)
 		}
 		return c, nil
-	case isGitContext(spec):
-		return c, s.checkout(ctx, spec, c)
+	case isGit:
+		return c, s.checkout(ctx, &Git{*repo}, c)
 	case isURL(spec):
 		err := fetchURL(ctx, spec, Download{}, func(r *http.Response) error { return s.stream(ctx, r.Body, c) })
 		if err != nil {
@@ -168,14 +160,7 @@ func (s *Source) unpackContext(ctx context.Context, r io.Reader) (_ filetree.Tre
 }
 
 // checkout fetches a repository into a temporary directory, without its .git unless asked for.
-func (s *Source) checkout(ctx context.Context, spec string, c *remoteContext) error {
-	g, err := ParseGit(spec)
-	if err != nil {
-		return err
-	}
-	if g.keepGitDir == nil {
-		g.keepGitDir = &s.spec.KeepGitDir
-	}
+func (s *Source) checkout(ctx context.Context, g *Git, c *remoteContext) error {
 	at, err := g.Resolve(ctx)
 	if err != nil {
 		return err
