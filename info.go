@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/platforms"
 
 	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
 )
 
 // An InfoRow is a fact about how forge works here.
@@ -35,6 +36,7 @@ func (h *Home) Info(ctx context.Context) ([]InfoRow, error) {
 		{"snapshotter", string(kind), why},
 		{"rootless", strconv.FormatBool(rootless), rootlessWhy},
 		{"cgroups", "", runtime.Cgroups()},
+		{"network", "", network.Describe()},
 		{"kernel", kernelRelease(), ""},
 		{"platform", platforms.Format(thisPlatform()), ""},
 	}, nil

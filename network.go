@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 
@@ -24,8 +25,7 @@ func (h *Home) networkDir() string {
 }
 
 // connector makes the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if
-// it can be made and else loopback only. events takes a warning that says why, once for
-// each Home.
+// it can be made and else loopback only. events takes a warning that says why, once for each Home.
 func (h *Home) connector(dns []string, events event.Sink) func(context.Context, string) (container.Network, error) {
 	return func(ctx context.Context, mode string) (container.Network, error) {
 		if mode == "none" || mode == "host" {
@@ -41,11 +41,19 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 			})
 			return container.Network{Network: runtime.Network{Mode: "none"}, DNS: dns, Missing: err}, nil
 		}
-		return container.Network{
+		c := container.Network{
 			Network: runtime.Network{Mode: "default", Namespace: n.Namespace}, DNS: dns,
 			Address: n.Address.Addr(), Gateway: n.Gateway,
 			Close: func() error { h.networks.give(n); return nil },
-		}, nil
+		}
+		if servers := container.LoopbackServers(); len(dns) == 0 && len(servers) > 0 {
+			addr, err := n.Relay(servers)
+			if err != nil {
+				return c, errors.Join(fmt.Errorf("name server: %w", err), c.Close())
+			}
+			c.DNS = []string{addr.String()}
+		}
+		return c, nil
 	}
 }
 

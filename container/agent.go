@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -41,7 +42,7 @@ type Agent struct {
 func (m *Agent) kind() string   { return "ssh" }
 func (m *Agent) target() string { return path.Clean(m.Target) }
 
-func (m *Agent) mount(_ context.Context, c *Container) error {
+func (m *Agent) mount(ctx context.Context, c *Container) error {
 	i := slices.IndexFunc(c.factory.SSH, func(s SSHSource) bool { return s.ID == m.ID })
 	if i < 0 {
 		if m.Required {
@@ -49,7 +50,7 @@ func (m *Agent) mount(_ context.Context, c *Container) error {
 		}
 		return nil
 	}
-	connect, err := c.factory.SSH[i].open()
+	connect, err := c.factory.SSH[i].open(ctx)
 	if err != nil {
 		return fmt.Errorf("ssh %s: %w", m.ID, err)
 	}
@@ -65,7 +66,7 @@ func (m *Agent) mount(_ context.Context, c *Container) error {
 }
 
 // open returns a function that connects to the agent. What cannot work is found now rather than by the command.
-func (s SSHSource) open() (func() (agent.ExtendedAgent, func() error, error), error) {
+func (s SSHSource) open(ctx context.Context) (func() (agent.ExtendedAgent, func() error, error), error) {
 	paths := s.Paths
 	if len(paths) == 0 {
 		socket := os.Getenv("SSH_AUTH_SOCK")
@@ -89,7 +90,7 @@ func (s SSHSource) open() (func() (agent.ExtendedAgent, func() error, error), er
 			}, nil
 		}
 	}
-	keys, err := keyring(paths)
+	keys, err := keyring(ctx, paths)
 	if err != nil {
 		return nil, err
 	}
@@ -97,13 +98,10 @@ func (s SSHSource) open() (func() (agent.ExtendedAgent, func() error, error), er
 }
 
 // keyring reads private keys.
-func keyring(paths []string) (agent.ExtendedAgent, error) {
+func keyring(ctx context.Context, paths []string) (agent.ExtendedAgent, error) {
 	ring := agent.NewKeyring().(agent.ExtendedAgent)
 	for _, path := range paths {
-		if info, err := os.Stat(path); err == nil && info.Size() > maxKey {
-			return nil, fmt.Errorf("%s: has more than %d bytes", path, maxKey)
-		}
-		data, err := os.ReadFile(path)
+		data, err := durable.ReadInput(ctx, path, maxKey)
 		if err != nil {
 			return nil, err
 		}

@@ -61,7 +61,7 @@ func TestSSHAgentSignsAndIsNotChanged(t *testing.T) {
 		{"key", SSHSource{Paths: []string{path}}},
 		{"agent", SSHSource{Paths: []string{callersAgent(t, ring)}}},
 	} {
-		connect := must1(test.source.open())(t)
+		connect := must1(test.source.open(t.Context()))(t)
 		mode := uint32(0o666)
 		c := &Container{factory: h.factory}
 		socket := must1(c.listen(connect, Access{Mode: &mode}))(t)
@@ -133,7 +133,7 @@ func TestSSHSourceErrors(t *testing.T) {
 		{[]string{"/nonesuch"}, "no such file"},
 		{[]string{notKey}, notKey + ": ssh: no key found"},
 	} {
-		if _, err := (SSHSource{Paths: test.paths}).open(); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := (SSHSource{Paths: test.paths}).open(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("open(%v) = %v, want %q", test.paths, err, test.want)
 		}
 	}

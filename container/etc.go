@@ -200,44 +200,93 @@ func (e *etcFiles) close() error {
 	return errors.Join(errs...)
 }
 
-// resolvConf is the text of /etc/resolv.conf: the machine's, without name servers that cannot be reached from a network
-// namespace of the container's own.
-func resolvConf(network Network) (string, error) {
-	const systemd = "/run/systemd/resolve/resolv.conf" // what systemd-resolved knows behind its 127.0.0.53
-	text, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	switch {
-	case len(network.DNS) > 0:
-		return "nameserver " + strings.Join(network.DNS, "\nnameserver ") + "\n", nil
-	case network.Mode == "host":
-		return string(text), nil
-	}
-	reachable, servers := withoutLoopback(string(text))
-	if servers == 0 {
-		if text, err := os.ReadFile(systemd); err == nil {
-			if other, n := withoutLoopback(string(text)); n > 0 {
-				reachable = other
-			}
-		}
-	}
-	return reachable, nil
+// A resolver is what a resolv.conf says: name servers, and the lines about everything else.
+type resolver struct {
+	servers []string
+	others  string
 }
 
-// withoutLoopback leaves out name servers that cannot be reached from inside, and counts the others.
-func withoutLoopback(text string) (kept string, servers int) {
-	var b strings.Builder
+// readResolver reads resolv.conf(5).
+func readResolver(text string) (r resolver) {
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
-		if len(fields) >= 2 && fields[0] == "nameserver" {
-			addr, err := netip.ParseAddr(fields[1])
-			if err != nil || addr.IsLoopback() || addr.IsUnspecified() || addr.Zone() != "" {
-				continue
+		if len(fields) > 0 && fields[0] == "nameserver" {
+			if len(fields) > 1 {
+				r.servers = append(r.servers, fields[1])
 			}
-			servers++
+			continue
 		}
-		b.WriteString(line)
+		r.others += line
 	}
-	return b.String(), servers
+	if r.others != "" && !strings.HasSuffix(r.others, "\n") {
+		r.others += "\n"
+	}
+	return r
+}
+
+// reachable are the name servers that a container with a network namespace of its own can reach.
+func (r resolver) reachable() (list []string) {
+	for _, s := range r.servers {
+		addr, err := netip.ParseAddr(s)
+		if err == nil && !addr.IsLoopback() && !addr.IsUnspecified() && addr.Zone() == "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// text is a resolv.conf with other name servers.
+func (r resolver) text(servers []string) string {
+	var b strings.Builder
+	b.WriteString(r.others)
+	for _, s := range servers {
+		b.WriteString("nameserver " + s + "\n")
+	}
+	return b.String()
+}
+
+// machineResolver is the resolver of this machine. Where it has only name servers that a container cannot reach, it is the
+// one behind systemd-resolved's 127.0.0.53, if there is one.
+func machineResolver() (text string, r resolver, err error) {
+	b, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", r, err
+	}
+	r = readResolver(string(b))
+	if len(r.reachable()) == 0 {
+		if behind, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
+			if other := readResolver(string(behind)); len(other.reachable()) > 0 {
+				r = other
+			}
+		}
+	}
+	return string(b), r, nil
+}
+
+// LoopbackServers are the name servers on this machine's loopback interface, if it has no others.
+func LoopbackServers() (list []netip.AddrPort) {
+	_, r, err := machineResolver()
+	if err != nil || len(r.reachable()) > 0 {
+		return nil
+	}
+	for _, s := range r.servers {
+		if addr, err := netip.ParseAddr(s); err == nil && addr.IsLoopback() {
+			list = append(list, netip.AddrPortFrom(addr, 53))
+		}
+	}
+	return list
+}
+
+// resolvConf is the text of /etc/resolv.conf: the machine's, with name servers that can be reached from the container.
+func resolvConf(network Network) (string, error) {
+	text, r, err := machineResolver()
+	switch {
+	case err != nil:
+		return "", err
+	case len(network.DNS) > 0:
+		return r.text(network.DNS), nil
+	case network.Mode == "host":
+		return text, nil
+	}
+	return r.text(r.reachable()), nil
 }

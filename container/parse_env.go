@@ -3,6 +3,7 @@ package container
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // maxEnvLine is how long a line of a file of variables may be, in bytes. The kernel takes no variable of more than 128 KiB.
@@ -17,10 +20,10 @@ const maxEnvLine = 1 << 20
 
 // ParseEnv reads docker's --env-file and --env, in this order. A name without a value takes the value of forge's own
 // environment. If that has none, the name of a flag takes the image's variable away, and the name in a file means nothing.
-func ParseEnv(files, flags []string) ([]string, error) {
+func ParseEnv(ctx context.Context, files, flags []string) ([]string, error) {
 	var env []string
 	for _, file := range files {
-		list, err := readEnvFile(file)
+		list, err := readEnvFile(ctx, file)
 		if err != nil {
 			return nil, err
 		}
@@ -40,8 +43,8 @@ func ParseEnv(files, flags []string) ([]string, error) {
 }
 
 // readEnvFile reads a file of variables, one a line, as docker does.
-func readEnvFile(name string) (env []string, err error) {
-	f, err := os.Open(name)
+func readEnvFile(ctx context.Context, name string) (env []string, err error) {
+	f, err := durable.Input(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"syscall"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 )
@@ -25,8 +25,8 @@ type Secret struct {
 // maxSecret is how large a secret may be, in bytes, as in BuildKit.
 const maxSecret = 500 << 10
 
-// read returns the secret, or an error that is fs.ErrNotExist.
-func (s Secret) read() ([]byte, error) {
+// read returns the secret, or an error that is fs.ErrNotExist. It does not wait for a pipe longer than ctx lasts.
+func (s Secret) read(ctx context.Context) ([]byte, error) {
 	if s.Env != "" {
 		v, ok := os.LookupEnv(s.Env)
 		if !ok {
@@ -34,16 +34,7 @@ func (s Secret) read() ([]byte, error) {
 		}
 		return []byte(v), nil
 	}
-	f, err := os.Open(s.File)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	if err == nil && len(data) > maxSecret {
-		err = fmt.Errorf("%s: has more than %d bytes", s.File, maxSecret)
-	}
-	return data, err
+	return durable.ReadInput(ctx, s.File, maxSecret)
 }
 
 // A SecretMount shows a secret of the Factory as a file, a variable or both. One that the caller did not give is left out.
@@ -78,7 +69,7 @@ func (m *SecretMount) target() string {
 	return path.Clean(m.Target)
 }
 
-func (m *SecretMount) mount(_ context.Context, c *Container) error {
+func (m *SecretMount) mount(ctx context.Context, c *Container) error {
 	i := slices.IndexFunc(c.factory.Secrets, func(s Secret) bool { return s.ID == m.ID })
 	if i < 0 {
 		if m.Required {
@@ -86,7 +77,7 @@ func (m *SecretMount) mount(_ context.Context, c *Container) error {
 		}
 		return nil
 	}
-	value, err := c.factory.Secrets[i].read()
+	value, err := c.factory.Secrets[i].read(ctx)
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", m.ID, err)
 	}

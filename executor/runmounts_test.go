@@ -186,6 +186,16 @@ func TestRunMountCache(t *testing.T) {
 	if _, out, err := h.build(g.graph(g.add(sh("cat /c/f", seeded), on, from))); err != nil || out != "s\nmore" {
 		t.Errorf("the second time it printed %q, %v", out, err)
 	}
+	g, on = h.on()
+	from = g.add(sh("mkdir -m 750 /seed; echo other > /seed/f"), on)
+	if _, out, err := h.build(g.graph(g.add(sh("cat /c/f", seeded), on, from))); err != nil || out != "other" {
+		t.Errorf("with another seed it printed %q, %v", out, err)
+	}
+	owned := cache
+	owned.UID = 5
+	if got := h.prints(sh("echo x >/c/mine; stat -c %u /c; ls /c", owned)); got != "5\nmine" && !oneID(t) {
+		t.Errorf("with another owner it printed %q", got)
+	}
 	h.worker.Containers.CacheDir = ""
 	if _, _, err := h.do(sh("echo", cache)); err == nil {
 		t.Error("a cache without a place was mounted")

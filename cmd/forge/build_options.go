@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -34,6 +35,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		if name == "" {
 			errs = append(errs, fmt.Errorf("--build-arg %q: has no name", arg))
 		}
+		errs = append(errs, checkText("--build-arg", name+"="+value))
 		o.Args[name] = value
 	}
 	for _, spec := range c.BuildContext {
@@ -54,6 +56,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		if strings.HasPrefix(label, "=") || label == "" {
 			errs = append(errs, fmt.Errorf("--label %q: has no name", label))
 		}
+		errs = append(errs, checkText("--label", label))
 	}
 	var err error
 	o.Limits, err = container.ParseLimits(container.LimitFlags{
@@ -103,6 +106,14 @@ func annotationKey(key string) string {
 		}
 	}
 	return key
+}
+
+// checkText refuses what JSON, in which an image keeps its configuration, cannot hold as it is.
+func checkText(flag, text string) error {
+	if !utf8.ValidString(text) {
+		return fmt.Errorf("%s %q: must be UTF-8", flag, text)
+	}
+	return nil
 }
 
 // secrets reads what RUN may use without seeing it in the build.

@@ -135,7 +135,7 @@ func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
 	if o.Platform, err = forge.ParsePlatform(c.Platform); err != nil {
 		return o, err
 	}
-	if o.Env, err = container.ParseEnv(c.EnvFile, c.Env); err != nil {
+	if o.Env, err = container.ParseEnv(s.ctx, c.EnvFile, c.Env); err != nil {
 		return o, err
 	}
 	if o.Mounts, err = container.ParseMounts(c.Volume, c.Mount, c.Tmpfs); err != nil {

@@ -18,10 +18,11 @@ import (
 // A Network is what one container gets.
 type Network struct {
 	Namespace *os.File     // for runtime.Network, with Mode "default"
-	Address   netip.Prefix // of eth0; zero if it is that of the host (pasta)
-	Gateway   netip.Addr
+	Address   netip.Prefix // of the container
+	Gateway   netip.Addr   // where the container reaches this machine; not valid if it cannot (pasta)
 
 	release func() error
+	relay   *relay
 }
 
 // Prepare makes a network for a container. Processes that use the same dir share a bridge, so that root's is one for the
@@ -42,7 +43,19 @@ func Prepare(ctx context.Context, dir string) (*Network, error) {
 	return n, nil
 }
 
+// Describe says in words what [Prepare] makes here, and why if it is nothing.
+func Describe() string {
+	if rootless, _ := runtime.Rootless(); rootless {
+		path, err := findPasta()
+		if err != nil {
+			return "loopback only: " + err.Error()
+		}
+		return "user mode: " + path
+	}
+	return "bridge " + bridgeName + " with address translation"
+}
+
 // Close gives back what Prepare made for this container.
 func (n *Network) Close() error {
-	return errors.Join(n.Namespace.Close(), n.release())
+	return errors.Join(n.relay.close(), n.Namespace.Close(), n.release())
 }

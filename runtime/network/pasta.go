@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,9 +22,9 @@ import (
 // between a tap device inside and sockets outside. Nothing inside can reach the host's loopback addresses, and nothing
 // outside gets in.
 func userMode(ctx context.Context, dir string) (*Network, error) {
-	pasta, err := exec.LookPath("pasta")
+	pasta, err := findPasta()
 	if err != nil {
-		return nil, errors.New("pasta is not installed")
+		return nil, err
 	}
 	namespace, err := runtime.NewNetworkNamespace()
 	if err != nil {
@@ -33,7 +35,35 @@ func userMode(ctx context.Context, dir string) (*Network, error) {
 		namespace.Close()
 		return nil, err
 	}
-	return &Network{Namespace: namespace, release: stop}, nil
+	n := &Network{Namespace: namespace, release: stop}
+	if n.Address, err = ownAddress(namespace); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func findPasta() (string, error) {
+	path, err := exec.LookPath("pasta")
+	if err != nil {
+		return "", errors.New("pasta is not installed")
+	}
+	return path, nil
+}
+
+// ownAddress is the first IPv4 address of a namespace that is not of the loopback interface; zero if there is none.
+func ownAddress(namespace *os.File) (address netip.Prefix, err error) {
+	err = runtime.InNetworkNamespace(namespace, func() error {
+		addrs, err := net.InterfaceAddrs()
+		for _, a := range addrs {
+			p, err := netip.ParsePrefix(a.String())
+			if err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+				address = p
+				return nil
+			}
+		}
+		return err
+	})
+	return address, err
 }
 
 // startPasta returns once the interface is there, with the function that ends pasta.

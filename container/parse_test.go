@@ -1,0 +1,232 @@
+package container
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// errOr is the text of an error, or what a value prints as.
+func errOr(v any, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(v)
+}
+
+func TestParseSize(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"0", "0"}, {"4096", "4096"}, {"64m", "67108864"}, {"1.5g", "1610612736"}, {"2KiB", "2048"}, {"1 kB", "1024"},
+		{"9999999999g", "must be a size"}, {"9000000000000g", "must be a size"}, {"1kmgG", "must be a size"}, {"-1", "must be a size"},
+		{"", "must be a size"}, {"lots", "must be a size"}, {"1e300", "must be a size"}, {"NaN", "must be a size"}, {"16e", "must be a size"},
+	} {
+		if got := errOr(ParseSize(test.in)); !strings.Contains(got, test.want) {
+			t.Errorf("ParseSize(%q) = %s, want %s", test.in, got, test.want)
+		}
+	}
+}
+
+func TestParseLimits(t *testing.T) {
+	for _, test := range []struct {
+		in   LimitFlags
+		want string
+	}{
+		{LimitFlags{}, "{0 0 0 0 []}"},
+		{LimitFlags{Memory: "64m", CPUs: "0.5", ShmSize: "2m", Pids: 7}, "{67108864 500000000 7 2097152 []}"},
+		{LimitFlags{Memory: "0", CPUs: "0"}, "{0 0 0 0 []}"},
+		{LimitFlags{Memory: "5m"}, "minimum memory limit allowed is 6MB"},
+		{LimitFlags{CPUs: "NaN"}, "must be a number"},
+		{LimitFlags{CPUs: "-1"}, "must be a number"},
+		{LimitFlags{CPUs: "1e9"}, "range of CPUs is from 0.01"},
+		{LimitFlags{CPUs: "0.001"}, "range of CPUs is from 0.01"},
+		{LimitFlags{Ulimits: []string{"nofile=1:2"}}, "[{nofile 1 2}]"},
+		{LimitFlags{Ulimits: []string{"nosuch=1"}}, "--ulimit nosuch=1: invalid ulimit type"},
+	} {
+		if got := errOr(ParseLimits(test.in)); !strings.Contains(got, test.want) {
+			t.Errorf("ParseLimits(%+v) = %s, want %s", test.in, got, test.want)
+		}
+	}
+}
+
+func TestParseHost(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"a:1.2.3.4", "{a 1.2.3.4}"}, {"a=1.2.3.4", "{a 1.2.3.4}"}, {"a:::1", "{a ::1}"}, {"a=[::1]", "{a ::1}"},
+		{"a:host-gateway", "{a invalid IP}"}, {"a", "must be HOST:IP"}, {":1.2.3.4", "must be HOST:IP"}, {"a b:1.2.3.4", "must be HOST:IP"},
+		{"a\n:1.2.3.4", "must be HOST:IP"}, {"a:1.2.3", "is not an IP address"}, {"a:fe80::1%eth0", "is not an IP address"},
+	} {
+		if got := errOr(ParseHost(test.in)); !strings.Contains(got, test.want) {
+			t.Errorf("ParseHost(%q) = %s, want %s", test.in, got, test.want)
+		}
+	}
+}
+
+func TestParseMounts(t *testing.T) {
+	for _, test := range []struct{ flag, in, want string }{
+		{"v", "/a:/b", "&{/a /b false true}"},
+		{"v", "./a:/b:ro,z", "&{./a /b true true}"},
+		{"v", "a:/b", "volumes with a name are not supported yet"},
+		{"v", "/a", "must be SRC:DST"},
+		{"v", "/a:b", "must be an absolute path below /"},
+		{"v", "/a:/", "must be an absolute path below /"},
+		{"v", "/a:/b:nosuch", `no such option: "nosuch"`},
+		{"tmpfs", "/t", "&{/t false true false false {0 0 0 0}}"},
+		{"tmpfs", "/t:ro,exec,suid,dev,size=1k,mode=700,uid=1,gid=2", "&{/t true false true true {1024 448 1 2}}"},
+		{"tmpfs", "/t:size=9999999999g", "must be a size"},
+		{"tmpfs", "/t:mode=9", "must be octal"},
+		{"tmpfs", "/t:uid=-1", "must be a number"},
+		{"tmpfs", "t", "must be an absolute path below /"},
+		{"mount", "type=bind,source=/a,target=/b", "&{/a /b false false}"},
+		{"mount", "type=bind,src=/a,dst=/b,readonly", "&{/a /b true false}"},
+		{"mount", "type=bind,src=/a,destination=/b,ro=false", "&{/a /b false false}"},
+		{"mount", "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770", "&{/t false true false false {1048576 1016 0 0}}"},
+		{"mount", "type=volume,source=a,target=/b", "volumes with a name are not supported yet"},
+		{"mount", "type=bind,target=/b", "needs a source"},
+		{"mount", "type=bind,source=/a,target=/b,nosuch=1", `unexpected key "nosuch"`},
+		{"mount", "type=bind,source=/a,target=/b,readonly=maybe", "must be true or false"},
+		{"mount", "type=bind,source", "must be a key=value pair"},
+	} {
+		var got string
+		switch test.flag {
+		case "v":
+			got = errOr(ParseVolume(test.in))
+		case "tmpfs":
+			got = errOr(ParseTmpfs(test.in))
+		case "mount":
+			got = errOr(ParseMount(test.in))
+		}
+		if !strings.Contains(got, test.want) {
+			t.Errorf("-%s %s = %s, want %s", test.flag, test.in, got, test.want)
+		}
+	}
+	if _, err := ParseMounts([]string{"/a:/x"}, nil, []string{"/y/../x"}); err == nil || err.Error() != "duplicate mount point: /x" {
+		t.Errorf("two mounts at one place: %v", err)
+	}
+}
+
+func TestParseEnv(t *testing.T) {
+	t.Setenv("HERE", "1")
+	file := func(text string) string {
+		name := filepath.Join(t.TempDir(), "env")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, test := range []struct {
+		file  string
+		flags []string
+		want  string
+	}{
+		{"\xef\xbb\xbfA=1\n# no\n\n  B=2 # yes\nHERE\nGONE\n", nil, "[A=1 B=2 # yes HERE=1]"},
+		{"", []string{"A=", "HERE", "GONE", "A B=1"}, "[A= HERE=1 GONE A B=1]"},
+		{"A=" + strings.Repeat("x", 100000), nil, "[A=xxx"},
+		{"A=1\nB C=2\n", nil, `:2: variable "B C" contains whitespaces`},
+		{"=1\n", nil, ":1: no variable name"},
+		{"A=1\nB=\xff\n", nil, ":2: the line is not UTF-8"},
+		{"A=1\nB=" + strings.Repeat("x", 2<<20), nil, ":2: the line has more than"},
+		{"", []string{"=x"}, `variable "=x": has no name`},
+	} {
+		if got := errOr(ParseEnv(t.Context(), []string{file(test.file)}, test.flags)); !strings.Contains(got, test.want) {
+			t.Errorf("%.20q, %q = %.200s, want %s", test.file, test.flags, got, test.want)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"", "PATH=" + DefaultPath + " HOME=/h"},
+		{"A=1 PATH=/bin A=2 B=1", "A=2 PATH=/bin B=1 HOME=/h"},
+		{"A=1 HOME=/x A", "HOME=/x PATH=" + DefaultPath},
+		{"AB=1 A", "AB=1 PATH=" + DefaultPath + " HOME=/h"},
+	} {
+		if got := strings.Join(environment(strings.Fields(test.in), "/h"), " "); got != test.want {
+			t.Errorf("environment(%q) = %s, want %s", test.in, got, test.want)
+		}
+	}
+}
+
+// TestCacheName: caches that begin otherwise are others.
+func TestCacheName(t *testing.T) {
+	mode, other := uint32(0o700), uint32(0o750)
+	seen := map[string]int{}
+	for i, m := range []Cache{
+		{ID: "a"}, {ID: "b"}, {ID: "a", Access: Access{UID: 1}}, {ID: "a", Access: Access{GID: 1}}, {ID: "a", Access: Access{Mode: &mode}},
+		{ID: "a", Access: Access{Mode: &other}}, {ID: "a", Seed: &Seed{Digest: "x"}}, {ID: "a", Seed: &Seed{Digest: "y"}},
+	} {
+		name := m.name()
+		if before, ok := seen[name]; ok {
+			t.Errorf("caches %d and %d have one name", before, i)
+		}
+		seen[name] = i
+		m.Target, m.Sharing, m.ReadOnly = "/x", "locked", true
+		if m.name() != name {
+			t.Errorf("cache %d: where and how it is mounted changes its name", i)
+		}
+	}
+}
+
+// TestMounts: outer mounts come first whatever the order, and mount points in them are made.
+func TestMounts(t *testing.T) {
+	h := newRunHome(t)
+	dir := func(name string) string {
+		d := filepath.Join(t.TempDir(), name)
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "name"), []byte(name+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	a, b := dir("a"), dir("b")
+	for _, test := range []struct {
+		name   string
+		mounts []Mount
+		script string
+		want   string
+	}{
+		{"inner first", []Mount{&Bind{Source: b, Target: "/vol/y/z"}, &Bind{Source: a, Target: "/vol"}}, "cat /vol/name /vol/y/z/name", "a\nb\n"},
+		{"a file in a directory", []Mount{&Bind{Source: a, Target: "/vol"}, &Bind{Source: b + "/name", Target: "/vol/sub/f"}}, "cat /vol/sub/f", "b\n"},
+		{"through a link", []Mount{&Bind{Source: a, Target: "/vol"}, &Bind{Source: b, Target: "/link/in"}}, "cat /vol/in/name", "b\n"},
+		{"in memory", []Mount{&Bind{Source: b, Target: "/t/in"}, &Tmpfs{Target: "/t", Options: runtime.Tmpfs{Mode: 0o750, UID: 7}}}, "cat /t/in/name; stat -c '%a %u' /t", "b\n750 7\n"},
+		{"a cache", []Mount{&Bind{Source: b, Target: "/c/in"}, &Cache{ID: "x", Target: "/c"}}, "cat /c/in/name", "b\n"},
+		{"in a read-only one that has the place", []Mount{&Bind{Source: a, Target: "/vol", ReadOnly: true}, &Bind{Source: b, Target: "/vol/y/z"}}, "cat /vol/y/z/name", "b\n"},
+		{"on the working directory", []Mount{&Bind{Source: a, Target: "/w"}}, "cat name", "a\n"},
+	} {
+		if got := h.sh(test.script, Options{Mounts: test.mounts, Process: Process{Dir: "/w"}}); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+	o := Options{Mounts: []Mount{&Bind{Source: b, Target: "/vol/no"}, &Bind{Source: a, Target: "/vol", ReadOnly: true}}}
+	h.open(&o)
+	if _, err := h.factory.Prepare(t.Context(), o); err == nil || !strings.Contains(err.Error(), "bind mount at /vol/no: mount point in a read-only mount") {
+		t.Errorf("in a read-only mount: %v", err)
+	}
+}
+
+func TestCommandError(t *testing.T) {
+	h := newRunHome(t)
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"nosuch", 127, `exec: "nosuch": executable file not found in $PATH`},
+		{"", 127, `exec: "": executable file not found in $PATH`},
+		{"/bin/nosuch", 127, `exec: "/bin/nosuch": no such file or directory`},
+		{"/etc/passwd/x", 127, `exec: "/etc/passwd/x": not a directory`},
+		{"/etc/passwd", 126, `exec: "/etc/passwd": permission denied`},
+		{"/etc", 126, `exec: "/etc": permission denied`},
+	} {
+		c := h.prepare(Options{Process: Process{Args: []string{test.args}}})
+		_, err := c.Start(t.Context(), runtime.Stdio{})
+		e, ok := err.(*CommandError)
+		if !ok || e.Code != test.code || e.Error() != test.want {
+			t.Errorf("%q: %v, want %d %s", test.args, err, test.code, test.want)
+		}
+	}
+}
