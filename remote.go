@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -66,7 +65,7 @@ func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]Pulled, 
 	}
 	p, err := h.pull(ctx, repo, repo.Reference(), d, o)
 	if err != nil {
-		return nil, about("pull", repo.Reference(), err)
+		return nil, wrapTransfer("pull", repo.Reference(), err)
 	}
 	return []Pulled{p}, nil
 }
@@ -93,7 +92,7 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 		}
 		p, err := h.pull(ctx, repo, ref, d, o)
 		if err != nil {
-			return all, about("pull", ref, err)
+			return all, wrapTransfer("pull", ref, err)
 		}
 		all = append(all, p)
 	}
@@ -170,21 +169,21 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 	}
 	if o.Compression.Algorithm == image.EStargz {
 		if d, err = h.estargz(ctx, d, o.Compression.Level); err != nil {
-			return d, about("push", ref, err)
+			return d, wrapTransfer("push", ref, err)
 		}
 	}
 	pushed, err := registry.Push(ctx, repo, h.store(), d, ref, registry.PushOptions{
 		Compression: o.Compression, Recompress: o.Recompress, Platforms: o.Platforms, Events: o.Events,
 	})
 	if err != nil {
-		return d, about("push", ref, err)
+		return d, wrapTransfer("push", ref, err)
 	}
 	return pushed, nil
 }
 
-// about says of an error in which transfer it came about, unless it names the image itself.
-func about(verb string, ref image.Reference, err error) error {
-	if strings.Contains(err.Error(), ref.Familiar()) {
+// wrapTransfer says in which transfer an error came about. What a registry answered names the image itself.
+func wrapTransfer(verb string, ref image.Reference, err error) error {
+	if _, ok := errors.AsType[*registry.ResponseError](err); ok {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w", verb, ref.Familiar(), err)

@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -41,8 +42,11 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 	}
 	if r.pull != PullAlways {
 		img, err := r.here(ctx, name, ref, p)
+		if err == nil {
+			return img, nil
+		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return img, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if r.pull == PullNever {
 			return nil, &NotFoundError{Name: ref.Familiar(), Hint: "pulling is off"}

@@ -39,8 +39,11 @@ type farImage struct {
 // fromRegistry asks a registry what a name, as people type it, stands for.
 func (r *resolver) fromRegistry(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
 	repo, d, err := r.remote.client().Search(ctx, name)
+	if _, ok := errors.AsType[*registry.ResponseError](err); err != nil && !ok {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, err // which names the image
 	}
 	img, err := repo.Image(ctx, d, p)
 	if err != nil {
@@ -61,7 +64,7 @@ func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platf
 	}
 	img, from, err := registry.OpenImage(ctx, endpoint, p)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", endpoint, err)
 	}
 	r.add(&farImage{image: img, from: from})
 	return img, nil
@@ -120,7 +123,7 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 		Name: f.name, Partial: r.home.partial(), Events: events,
 	})
 	if err != nil {
-		err = about("pull", f.name, err)
+		err = wrapTransfer("pull", f.name, err)
 		if step != nil && ctx.Err() == nil {
 			events.Send(event.Event{Kind: event.Failed, Error: err.Error()})
 		}

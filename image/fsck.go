@@ -62,9 +62,8 @@ func (l *Layout) Fsck(ctx context.Context, o FsckOptions) ([]Problem, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range damaged {
-		path, what, _ := strings.Cut(err.Error(), ": ")
-		c.add(Problem{Path: path, Err: errors.New(what), kind: damagedRecord})
+	for _, bad := range damaged {
+		c.add(Problem{Path: bad.path, Err: fmt.Errorf("damaged record of a name: %w", bad.err), kind: damagedRecord})
 	}
 	for _, n := range named {
 		if err := c.image(ctx, n); err != nil {

@@ -71,10 +71,20 @@ func readRecord(path string) (Named, error) {
 	}
 	n, err := parseRecord(filepath.Base(path), data)
 	if err != nil {
-		return n, fmt.Errorf("%s: damaged record of a name: %w", path, err)
+		return n, &recordError{path, err}
 	}
 	return n, nil
 }
+
+// A recordError means that a file is no record of a name.
+type recordError struct {
+	path string
+	err  error
+}
+
+func (e *recordError) Error() string { return e.path + ": damaged record of a name: " + e.err.Error() }
+
+func (e *recordError) Unwrap() error { return e.err }
 
 func parseRecord(file string, data []byte) (n Named, err error) {
 	var r record
@@ -109,7 +119,7 @@ func (l *Layout) withNames(ctx context.Context, do func() error) (err error) {
 }
 
 // records reads all records, sorted by file name. Those that cannot be read are returned as errors of their own.
-func (l *Layout) records() (named []Named, damaged []error, err error) {
+func (l *Layout) records() (named []Named, damaged []*recordError, err error) {
 	dir, err := os.Open(l.names())
 	if err != nil {
 		return nil, nil, err
@@ -125,11 +135,15 @@ func (l *Layout) records() (named []Named, damaged []error, err error) {
 		if strings.HasPrefix(file, ".") {
 			continue
 		}
-		n, err := readRecord(filepath.Join(l.names(), file))
+		path := filepath.Join(l.names(), file)
+		n, err := readRecord(path)
+		bad, isBad := errors.AsType[*recordError](err)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // removed since
-		case err != nil:
-			damaged = append(damaged, err)
+		case isBad:
+			damaged = append(damaged, bad)
+		case err != nil: // a directory, or one that cannot be read
+			damaged = append(damaged, &recordError{path, err})
 		default:
 			named = append(named, n)
 		}

@@ -54,15 +54,11 @@ func (f *File) convertError(err error, node *bk.Node) *Error {
 		}
 	}
 	if node == nil {
-		// BuildKit counts the lines it has read; a file without instructions is wrong as a whole.
-		if strings.Contains(err.Error(), "file with no instructions") {
-			span.Start, span.End = 1, 1
-		}
 		return f.ErrorAt(span, err)
 	}
 	e := f.ErrorAt(span, err)
 	word := strings.ToUpper(node.Value)
-	if flag, ok := strings.CutPrefix(e.Err.Error(), "unknown flag: "); ok {
+	if flag, ok := unknownFlag(word, node.Flags); ok {
 		e.Err = &reworded{fmt.Sprintf("%s has no flag %s", word, flag), err}
 		e.Hint = hint(strings.TrimPrefix(flag, "--"), flagNames(word), "--")
 	} else if unknown, ok := errors.AsType[*instructions.UnknownInstructionError](err); ok {
@@ -74,6 +70,21 @@ func (f *File) convertError(err error, node *bk.Node) *Error {
 		}
 	}
 	return e
+}
+
+// unknownFlag is the first of an instruction's flags that it does not have, without its value.
+func unknownFlag(instruction string, flags []string) (string, bool) {
+	known := flagNames(instruction)
+	for _, flag := range flags {
+		flag, _, _ = strings.Cut(flag, "=")
+		if flag == "--" {
+			break
+		}
+		if !slices.Contains(known, strings.TrimPrefix(flag, "--")) {
+			return flag, true
+		}
+	}
+	return "", false
 }
 
 // hint suggests the option nearest to a word, the first of those equally near: BuildKit takes any of them.

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -98,6 +99,9 @@ func Parse(name string, text []byte, opt Options) (*File, error) {
 	if err := f.checkText(); err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(f.Lines, isInstruction) { // which is wrong as a whole, and not in its last line
+		return nil, f.errorAt(1, errors.New("file with no instructions"))
+	}
 	tree, err := bk.Parse(bytes.NewReader(text))
 	if err != nil {
 		return nil, f.convertError(err, nil)
@@ -124,6 +128,12 @@ func Parse(name string, text []byte, opt Options) (*File, error) {
 	f.checkStageNames(lint)
 	f.checkCasing(lint)
 	return f, nil
+}
+
+// isInstruction reports whether a line is neither blank nor a comment.
+func isInstruction(line string) bool {
+	line = strings.TrimSpace(line)
+	return line != "" && line[0] != '#'
 }
 
 // add types one instruction and puts it where it belongs.

@@ -72,7 +72,7 @@ func (r *images) Resolve(_ context.Context, ref string, p *ocispec.Platform) (*i
 	name, _, _ := strings.Cut(strings.TrimPrefix(parsed.Path, "library/"), ":")
 	text, ok := known[name]
 	if !ok {
-		return nil, fmt.Errorf("not here: %w", fs.ErrNotExist)
+		return nil, fmt.Errorf("%s: not here: %w", ref, fs.ErrNotExist)
 	}
 	img := &image.Image{RawConfig: []byte(text)}
 	if err := json.Unmarshal(img.RawConfig, &img.Config); err != nil {

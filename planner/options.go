@@ -31,7 +31,7 @@ type Options struct {
 // A Resolver finds images. It is asked for several at once, and once only for the same name and platform.
 type Resolver interface {
 	// Resolve finds the image that ref names, as the build file or a [Context] has it, for a platform. What it does not
-	// have is an error that says so.
+	// have is an error that says so. Its errors name the image.
 	Resolve(ctx context.Context, ref string, platform *ocispec.Platform) (*image.Image, error)
 }
 

@@ -140,12 +140,12 @@ func (p *planner) ask(ctx context.Context, r *request) {
 		return
 	}
 	if p.opt.Resolver == nil {
-		r.err = fs.ErrNotExist
+		r.err = fmt.Errorf("%s: %w", r.ref, fs.ErrNotExist)
 		return
 	}
 	r.image, r.err = p.opt.Resolver.Resolve(ctx, r.ref, &r.platform)
 	if r.err == nil && r.image == nil {
-		r.err = fs.ErrNotExist
+		r.err = fmt.Errorf("%s: %w", r.ref, fs.ErrNotExist)
 	}
 }
 
@@ -159,11 +159,7 @@ func (p *planner) unresolved(r *request) error {
 	for _, common := range [...]string{"alpine", "busybox", "centos", "debian", "fedora", "golang", "ubuntu"} {
 		names = append(names, common, common+":latest")
 	}
-	err := r.err
-	if !strings.Contains(err.Error(), r.ref) {
-		err = fmt.Errorf("%s: %w", r.ref, err)
-	}
-	return p.fail(at, suggest.WrapError(err, r.ref, names, true))
+	return p.fail(at, suggest.WrapError(r.err, r.ref, names, true))
 }
 
 // resolveStage gives a stage its image.
