@@ -162,6 +162,9 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 		if g.unified, err = os.Open(g.dirs[0]); err != nil {
 			return g, err
 		}
+		if !s.rootless && !s.spec.Security.Privileged {
+			g.guardsDevices = guardDevices(g.unified, usableDevices(s.spec)) == nil // a kernel may be without it
+		}
 	}
 	for _, set := range settings {
 		if err := s.limit(g, parent, name, set); err != nil {
@@ -282,17 +285,7 @@ func limitSettings(spec *Spec, unified bool) (list []setting) {
 	}
 	if !unified && !spec.Security.Privileged {
 		one("devices", "devices.deny", false, "a")
-		list = append(list, setting{"devices", "devices.allow", false, allowedDevices()})
-	}
-	return list
-}
-
-// allowedDevices are what version 1's controller lets through: making any node, and using those of
-// /dev: /dev/console is one of a pty.
-func allowedDevices() []string {
-	list := []string{"c *:* m", "b *:* m", "c 136:* rwm", "c 5:2 rwm"}
-	for _, d := range devices() {
-		list = append(list, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
+		list = append(list, setting{"devices", "devices.allow", false, deviceRules(spec)})
 	}
 	return list
 }
@@ -330,7 +323,7 @@ func (g *cgroup) remove() {
 	}
 }
 
-// sweep removes what callers left that were killed. One directory tells of all.
+// sweep removes the cgroups of callers that were killed. It looks into one hierarchy: a caller has one of the same name in each.
 func (p *cgroupParent) sweep() {
 	if p == nil {
 		return

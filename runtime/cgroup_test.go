@@ -106,7 +106,7 @@ func helperUnified() {
 		os.Exit(2)
 	}
 	fmt.Println(Cgroups())
-	s := Spec{Root: root, Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "grep ^0: /proc/self/cgroup; grep -o ' /sys/fs/cgroup ro,.*cgroup2' /proc/self/mountinfo; cat"}}
+	s := Spec{Root: root, Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "mknod /zero2 c 1 5; mknod /kmsg2 c 1 11; head -c3 /zero2 | wc -c; (: </kmsg2) 2>/dev/null && echo kmsg; echo x >/dev/null && echo null; grep ^0: /proc/self/cgroup; grep -o ' /sys/fs/cgroup ro,.*cgroup2' /proc/self/mountinfo; cat"}}
 	r, w := io.Pipe()
 	p, err := Start(context.Background(), s, Stdio{In: r, Out: os.Stdout, Err: os.Stdout})
 	if err != nil {
@@ -133,7 +133,10 @@ func TestUnifiedCgroup(t *testing.T) {
 	cmd := helper(t, "unified", 0, root, hierarchy)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	got := output(cmd)
-	for _, want := range []string{"version 2: ", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "left []", "exit status 0"} {
+	if strings.Contains(got, "kmsg") {
+		t.Errorf("a device that is no container's could be used:\n%s", got)
+	}
+	for _, want := range []string{"version 2: ", "3\nnull\n", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "left []", "exit status 0"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)
 		}

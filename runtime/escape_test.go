@@ -39,14 +39,14 @@ func TestOwnExecutable(t *testing.T) {
 			t.Errorf("%s: %v: %s", command, err, out.String())
 		}
 	}
-	// From outside: neither the keeper nor the command is our binary.
+	// From outside: neither the supervisor nor the command is our binary.
 	r, w := io.Pipe()
 	p, err := Start(context.Background(), Spec{Root: openDir(t, root), Args: []string{"sh", "-c", "echo ready; sleep 100"}, Env: []string{"PATH=/bin"}}, Stdio{Out: w})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Read(make([]byte, 10))
-	for what, pid := range map[string]int{"keeper": p.keeper, "command": p.Pid()} {
+	for what, pid := range map[string]int{"supervisor": p.supervisor, "command": p.Pid()} {
 		info, err := os.Stat("/proc/" + itoa(pid) + "/exe")
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestOwnExecutable(t *testing.T) {
 			t.Errorf("the %s has our binary in its memory", what)
 		}
 	}
-	exe, err := os.OpenFile("/proc/"+itoa(p.keeper)+"/exe", os.O_RDWR, 0)
+	exe, err := os.OpenFile("/proc/"+itoa(p.supervisor)+"/exe", os.O_RDWR, 0)
 	if err == nil {
 		exe.Close()
 		t.Error("the stub can be written to")
@@ -183,15 +183,15 @@ func leftCgroups(t *testing.T, pid int) (n int) {
 	return n
 }
 
-// If only the keeper is killed, the container is, too.
-func TestKilledKeeper(t *testing.T) {
+// If only the supervisor is killed, the container is, too.
+func TestKilledSupervisor(t *testing.T) {
 	mark := longTime()
 	s := Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", mark}}
 	p, err := Start(context.Background(), s, Stdio{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Kill(p.keeper, unix.SIGKILL); err != nil {
+	if err := unix.Kill(p.supervisor, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if exit, err := p.Wait(); err != nil || exit.Code != 137 {

@@ -122,7 +122,7 @@ func (s *setup) readOnlyPath(where string, fs arg, name string) {
 	s.attach(mount, target)
 	s.call(unix.SYS_CLOSE, mount)
 	s.call(unix.SYS_CLOSE, target)
-	s.land(absent)
+	s.endSkip(absent)
 }
 
 // mask hides a directory behind an empty read-only one, and a file behind our own /dev/null. Any error but that there
@@ -135,11 +135,11 @@ func (s *setup) mask(where string, fs arg, name string) {
 	s.call(unix.SYS_CLOSE, mount)
 	s.clone(s.empty, "").into(mount)
 	masked := s.jump()
-	s.land(directory)
+	s.endSkip(directory)
 	s.clone(s.dev, "null").into(mount)
-	s.land(masked)
+	s.endSkip(masked)
 	s.attach(mount, target)
 	s.call(unix.SYS_CLOSE, mount)
 	s.call(unix.SYS_CLOSE, target)
-	s.land(absent)
+	s.endSkip(absent)
 }

@@ -16,7 +16,7 @@ import (
 
 // A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
 type Process struct {
-	sock    *os.File // to the keeper; closing it kills the container
+	sock    *os.File // to the supervisor; closing it kills the container
 	ctx     context.Context
 	stop    func() bool    // ends the watch over ctx
 	running bool           // Start returns it
@@ -32,10 +32,10 @@ type Process struct {
 
 // guarded is what several goroutines change.
 type guarded struct {
-	mu     sync.Mutex // guards the others
-	keeper int        // process id of the keeper, 0 when it is gone
-	pidfd  *os.File   // of the process, nil when it is gone
-	err    error      // for Wait
+	mu         sync.Mutex // guards the others
+	supervisor int        // process id of the supervisor, 0 when it is gone
+	pidfd      *os.File   // of the process, nil when it is gone
+	err        error      // for Wait
 }
 
 // Exit is how a process ended.
@@ -86,10 +86,10 @@ func (p *Process) signal(n syscall.Signal) error {
 func (p *Process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.keeper == 0 || p.signal(unix.SIGKILL) == nil { // then the keeper tells how it ended
+	if p.supervisor == 0 || p.signal(unix.SIGKILL) == nil { // then the supervisor reports how it ended
 		return
 	}
-	_ = unix.Kill(p.keeper, unix.SIGKILL)
+	_ = unix.Kill(p.supervisor, unix.SIGKILL)
 }
 
 // started waits until the command has been executed, or has not.
@@ -98,7 +98,7 @@ func (p *Process) started(s *setup, io Stdio) error {
 		msg, f, err := p.receive()
 		switch {
 		case err != nil:
-			return &SetupError{"keeper", err}
+			return &SetupError{"supervisor", err}
 		case len(msg) == 1 && f != nil: // the master of the pty
 			p.attachTerminal(f, io)
 		case len(msg) >= 16:
@@ -110,7 +110,7 @@ func (p *Process) started(s *setup, io Stdio) error {
 	}
 }
 
-// outcome reads what the keeper says of the set-up: which op failed, with what, and the results of execve.
+// outcome reads the supervisor's report of the set-up: which op failed, with what, and the results of execve.
 func (s *setup) outcome(msg []byte) error {
 	order := binary.NativeEndian
 	at, errno := order.Uint64(msg), unix.Errno(order.Uint64(msg[8:]))
@@ -132,13 +132,13 @@ func (s *setup) outcome(msg []byte) error {
 	return &ExecError{path, errno}
 }
 
-// receive reads a message of the keeper's, with the descriptor that may come with it. io.EOF if the keeper is gone.
+// receive reads a message of the supervisor's, with the descriptor that may come with it. io.EOF if the supervisor is gone.
 func (p *Process) receive() ([]byte, *os.File, error) {
 	buf, control := make([]byte, 16+8*maxExecs), make([]byte, 64)
 	for {
 		n, c, _, _, err := unix.Recvmsg(int(p.sock.Fd()), buf, control, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNRESET {
-			continue // reset is said once, before what is still to be read, if the keeper left something unread
+			continue // reset is said once, before what is still to be read, if the supervisor left something unread
 		}
 		if err != nil {
 			return nil, nil, os.NewSyscallError("recvmsg", err)
@@ -165,7 +165,7 @@ func received(control []byte) *os.File {
 }
 
 // Wait waits until everything in the container is gone and its output is copied. The error is not about the command: it
-// is ctx's if that ended it, or tells that output could not be written.
+// is ctx's cause if that ended it, or says why output could not be written.
 func (p *Process) Wait() (Exit, error) {
 	p.once.Do(func() {
 		p.exit = p.reap()
@@ -175,7 +175,7 @@ func (p *Process) Wait() (Exit, error) {
 	return p.exit, p.err
 }
 
-// reap waits for the keeper, which ends when everything else has.
+// reap waits for the supervisor, which ends when everything else has.
 func (p *Process) reap() (e Exit) {
 	e = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)} // unless it can tell
 	if msg, _, err := p.receive(); err == nil && len(msg) == 128 {
@@ -193,9 +193,9 @@ func (p *Process) reap() (e Exit) {
 	}
 	p.mu.Lock()
 	for err := error(unix.EINTR); err == unix.EINTR; {
-		_, err = unix.Wait4(p.keeper, nil, 0, nil)
+		_, err = unix.Wait4(p.supervisor, nil, 0, nil)
 	}
-	p.keeper = 0 // it is somebody else's number now
+	p.supervisor = 0 // it is somebody else's number now
 	_ = p.pidfd.Close()
 	p.pidfd = nil
 	p.mu.Unlock()

@@ -122,7 +122,7 @@ func (p *program) words(w ...uint64) arg {
 	return p.bytes(b)
 }
 
-// word is a word of its own; its content is what a call was told to save there.
+// word is a word of its own; its content is the result that a call saves there.
 func (p *program) word() arg { return p.words(0).ref() }
 
 // plus is the address off bytes further on.
@@ -159,8 +159,8 @@ func (p *program) put(at, a arg) {
 func (p *program) skipIf(a, b arg) *op { return p.call(opEqual, a, b) }
 func (p *program) jump() *op           { return p.call(opEqual) }
 
-// land makes the skip of o end here.
-func (p *program) land(o *op) {
+// endSkip makes the skip of o end here.
+func (p *program) endSkip(o *op) {
 	o.skip = len(p.ops) - o.at - 1
 }
 

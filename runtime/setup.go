@@ -9,22 +9,22 @@ import (
 )
 
 // A setup is the program that makes one container, and the files it needs. The process that carries it out is the
-// keeper. It is process 1 of an outer pid namespace with nothing in it but the inner one of the container, where the
-// child it makes becomes the command. The keeper holds a socket to the caller: when that is closed, it ends, and the
-// kernel kills all it kept. A container cannot see the keeper, let alone talk it out of that; a parent death signal it
-// could just reset.
+// supervisor. It is process 1 of an outer pid namespace with nothing in it but the inner one of the container, where the
+// child it makes becomes the command. The supervisor holds a socket to the caller: when that is closed, it ends, and the
+// kernel kills everything in the inner one. A container cannot see the supervisor, so it cannot prevent that. A parent death
+// signal (PR_SET_PDEATHSIG) it could reset.
 type setup struct {
 	program
 	spec     *Spec
 	rootless bool
-	files    []uintptr  // descriptors of the keeper, by number
+	files    []uintptr  // descriptors of the supervisor, by number
 	owned    []*os.File // what was opened for it, to be closed once it runs
 	set      [3]bool    // which of stdio is set
 	cgroup   *cgroup    // nil if there is none
 	netns    *netns     // nil if none is made
 	mounted
-	attempts
-	closeRest *op // the keeper's closing of what is only the container's
+	execCandidates
+	closeRest *op // the supervisor's closing of what is only the container's
 }
 
 // mounted are the descriptors of what the program mounts.
@@ -36,19 +36,19 @@ type mounted struct {
 	empty  arg // an empty directory to make masks from
 }
 
-// attempts are the places where the command may be, and what came of executing it there: a word each.
-type attempts struct {
+// execCandidates are the places where the command may be, and what came of executing it there: a word each.
+type execCandidates struct {
 	paths   []string
 	results arg
 }
 
-// Numbers of descriptors in the keeper.
+// Numbers of descriptors in the supervisor.
 const (
 	stubFD = 3
 	sockFD = 4
 )
 
-// pass adds a file to the keeper's and returns its number there.
+// pass adds a file to the supervisor's and returns its number there.
 func (s *setup) pass(f *os.File) int {
 	s.files = append(s.files, f.Fd())
 	return len(s.files) - 1
@@ -72,7 +72,7 @@ func (s *setup) close() {
 	s.netns.close()
 }
 
-// closeOwned closes what the keeper has by now.
+// closeOwned closes what the supervisor has by now.
 func (s *setup) closeOwned() {
 	for _, f := range s.owned {
 		f.Close()
@@ -212,10 +212,10 @@ func (s *setup) mounts() error {
 		if rest, ok := strings.CutPrefix(cleanPath(m.Target), "/dev/"); ok {
 			absent := s.inRoot(s.root, m.Target, 0).into(target).allow(errnos(unix.ENOENT))
 			there := s.jump()
-			s.land(absent)
+			s.endSkip(absent)
 			s.makeDev(rest, dir)
 			s.inRoot(s.root, "/dev/"+rest, 0).into(target)
-			s.land(there)
+			s.endSkip(there)
 		} else {
 			s.inRoot(s.root, m.Target, 0).into(target)
 		}

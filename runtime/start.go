@@ -86,14 +86,14 @@ func (p *Process) follow(s *setup, io Stdio) error {
 	return p.started(s, io)
 }
 
-// plumb makes the socket to the keeper and the process's stdio.
+// plumb makes the socket to the supervisor and the process's stdio.
 func (s *setup) plumb(p *Process, io Stdio) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return &SetupError{"socketpair", err}
 	}
-	p.sock = os.NewFile(uintptr(pair[0]), "keeper")
-	theirs := s.own(os.NewFile(uintptr(pair[1]), "keeper"))
+	p.sock = os.NewFile(uintptr(pair[0]), "supervisor")
+	theirs := s.own(os.NewFile(uintptr(pair[1]), "supervisor"))
 	// What is not set holds the socket until the program puts /dev/null there: a closed number would be taken by
 	// the next file it opens.
 	s.files = []uintptr{theirs.Fd(), theirs.Fd(), theirs.Fd(), theirs.Fd(), theirs.Fd()}
@@ -113,7 +113,7 @@ func (s *setup) plan() (tail int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	tail = s.keeper()
+	tail = s.supervisor()
 	if err := s.joinCgroup(); err != nil {
 		return 0, err
 	}
@@ -160,9 +160,9 @@ func (s *setup) plan() (tail int, err error) {
 	return tail, nil
 }
 
-// keeper is what the outer process does: it makes the container's process, tells how that went, waits until it or the
-// caller is gone, tells how it ended, and ends. It returns the op to go on with when one fails.
-func (s *setup) keeper() (tail int) {
+// supervisor is what the outer process does: it makes the container's process, reports how that went, waits until it or the
+// caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
+func (s *setup) supervisor() (tail int) {
 	s.step = "clone"
 	pid, poll, info := s.word(), s.words(unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
 	var flags, group uint64 = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD |
@@ -178,7 +178,7 @@ func (s *setup) keeper() (tail int) {
 
 	// While the child set up, which shares its memory, this process was suspended; header and results are its.
 	tail = len(s.ops)
-	s.step = "keeper"
+	s.step = "supervisor"
 	s.results = s.space(8 * maxExecs)
 	vec := s.words(0, 16, 0, 8*maxExecs)
 	s.put(vec, arg{n: headerOp, part: inHeader})
@@ -191,7 +191,7 @@ func (s *setup) keeper() (tail int) {
 	s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL)).allow(anyError)
 	s.call(unix.SYS_CLOSE_RANGE, num(0), num(stubFD), num(0)).allow(anyError)
 	s.closeRest = s.call(unix.SYS_CLOSE_RANGE, num(sockFD+1), num(0), num(0)).allow(anyError)
-	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-keeper")).allow(anyError) // else it is "3"
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-supervise")).allow(anyError) // else it is "3"
 	before := s.word()
 	s.call(opStore, before.addr(), poll.ref())
 	s.call(unix.SYS_PPOLL, poll.addr(), num(2), num(0), num(0)).allow(anyError)
@@ -199,12 +199,12 @@ func (s *setup) keeper() (tail int) {
 	// It waits, although the process has ended: where it is traced (strace -f), the tracer learns of it first.
 	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
 	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
-	s.land(abandoned)
+	s.endSkip(abandoned)
 	s.call(unix.SYS_EXIT_GROUP, num(0))
 
 	failed := len(s.ops)
 	s.call(unix.SYS_EXIT_GROUP, num(127))
-	s.land(child)
+	s.endSkip(child)
 	s.call(opStore, arg{n: headerFail, part: inHeader}, arg{n: uint64(failed), part: inOps})
 	return tail
 }
@@ -276,7 +276,7 @@ func lookupEnv(env []string, name, otherwise string) string {
 	return otherwise
 }
 
-// launch starts the keeper. The caller's thread is suspended only until the stub is executed.
+// launch starts the supervisor. The caller's thread is suspended only until the stub is executed.
 func (s *setup) launch(p *Process, tail int) error {
 	s.closeRest.args[1] = num(len(s.files) - 1) // the pidfd comes after them
 	stub, err := s.executable(tail)
@@ -285,13 +285,13 @@ func (s *setup) launch(p *Process, tail int) error {
 	}
 	defer stub.Close()
 	s.files[stubFD] = stub.Fd()
-	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-keeper"}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-supervise"}, &syscall.ProcAttr{
 		Files: s.files,
 		Sys:   &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID},
 	})
 	if err != nil {
 		return &SetupError{"clone", err}
 	}
-	p.keeper = pid
+	p.supervisor = pid
 	return nil
 }

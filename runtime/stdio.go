@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stdio puts files for standard input, output and error among the keeper's, and starts copying where they are not files.
+// stdio puts files for standard input, output and error among the supervisor's, and starts copying where they are not files.
 func (s *setup) stdio(p *Process, io Stdio) error {
 	if s.spec.Terminal {
 		return nil
@@ -46,7 +46,7 @@ func same(a, b io.Writer) bool {
 func (s *setup) use(n int, f *os.File) { s.files[n], s.set[n] = f.Fd(), true }
 
 // give makes the process's user the owner of a pipe, who may then open it anew as /dev/stdin or /dev/stdout. An id that this
-// user namespace does not have is told of when the process becomes that user.
+// user namespace does not have is an error when the process becomes that user.
 func (s *setup) give(pipe *os.File) error {
 	err := pipe.Chown(int(s.spec.User.UID), int(s.spec.User.GID))
 	if errors.Is(err, unix.EINVAL) {

@@ -74,7 +74,7 @@ func (p *Process) attachTerminal(master *os.File, stdio Stdio) {
 	}()
 }
 
-// Resize sets the size of the terminal, of which the kernel tells the foreground processes.
+// Resize sets the size of the terminal. The kernel signals the foreground processes (SIGWINCH).
 func (p *Process) Resize(rows, cols uint16) error {
 	if p.console == nil {
 		return errors.New("no terminal")

@@ -198,7 +198,7 @@ func enter(self string) error {
 }
 
 // mapHelper is the program of a child that stays in the caller's namespace, where newuidmap and newgidmap work. Told
-// that the namespace is there, it runs both at once, and tells back the two statuses.
+// that the namespace is there, it runs both at once, and sends back the two statuses.
 func mapHelper(maps []*idMap) (p *program, tail int) {
 	const sock = 4
 	p = &program{}
@@ -215,11 +215,11 @@ func mapHelper(maps []*idMap) (p *program, tail int) {
 		p.call(unix.SYS_CLONE3, args, num(88)).into(pids[i])
 		child := p.skipIf(pids[i], num(0))
 		parent := p.jump()
-		p.land(child)
+		p.endSkip(child)
 		argv := p.pointers(p.strs(m.mapArgs(os.Getpid())))
 		p.call(unix.SYS_EXECVE, p.str(m.path), argv, p.pointers(nil)).allow(anyError)
 		p.call(unix.SYS_EXIT_GROUP, num(127))
-		p.land(parent)
+		p.endSkip(parent)
 	}
 	for i, m := range maps {
 		if m.path != "" {
@@ -253,7 +253,7 @@ func enterProgram(self string, maps []*idMap, sock, helper int) (p *program, tai
 			p.writeFile("/proc/self/setgroups", "deny")
 		}
 		p.writeFile(m.file, fmt.Sprintf("0 %d 1", m.id))
-		p.land(mapped)
+		p.endSkip(mapped)
 	}
 	p.privateMounts()
 	again(env)
