@@ -158,7 +158,7 @@ func (b *Builder) put(dir int32, base string, i indexInode) error {
 		case b.isDir(id):
 			b.replaceDir(old, i)
 			return nil
-		case b.whiteout != 0 && old == b.whiteout:
+		case b.isWhiteout(id):
 			i.flags |= flagOpaque
 		}
 	}
@@ -208,7 +208,7 @@ func (b *Builder) Link(path, target string) error {
 		return fmt.Errorf("hard link to %s: %w", target, err)
 	}
 	inode := b.names[id].inode
-	if b.isDir(id) || b.whiteout != 0 && inode == b.whiteout {
+	if b.isDir(id) || b.isWhiteout(id) {
 		return fmt.Errorf("hard link to %s, which is no file", target)
 	}
 	dir, base, err := b.parent(path)
@@ -287,7 +287,7 @@ func (b *Builder) dir(path string) (int32, error) {
 	if path == b.lastDir {
 		return b.lastID, nil
 	}
-	id, err := b.walk(path, true)
+	id, err := b.ensure(path)
 	if err != nil {
 		return 0, err
 	}
@@ -301,7 +301,7 @@ func (b *Builder) lookup(path string) (int32, error) {
 	if base == "." {
 		return 0, nil
 	}
-	dir, err := b.walk(parent, false)
+	dir, err := b.find(parent)
 	if err != nil {
 		return 0, err
 	}
@@ -310,59 +310,4 @@ func (b *Builder) lookup(path string) (int32, error) {
 		return 0, unix.ENOENT
 	}
 	return id, nil
-}
-
-// walk goes down a path of directories.
-func (b *Builder) walk(path string, create bool) (int32, error) {
-	dir, links := int32(0), 0
-	for rest := path; rest != ""; {
-		var name string
-		name, rest, _ = strings.Cut(rest, "/")
-		switch name {
-		case "", ".":
-			continue
-		case "..": // of a link
-			dir = b.names[dir].parent
-			continue
-		}
-		id, ok := b.at[nameKey{dir, name}]
-		if ok && b.whiteout != 0 && b.names[id].inode == b.whiteout {
-			if !create {
-				return 0, unix.ENOENT
-			}
-			// Hidden below and made anew here.
-			if err := b.put(dir, name, indexInode{mode: unix.S_IFDIR | 0o755}); err != nil {
-				return 0, err
-			}
-			dir = b.at[nameKey{dir, name}]
-			continue
-		}
-		switch {
-		case !ok && !create:
-			return 0, unix.ENOENT
-		case !ok && strings.HasPrefix(name, filetree.WhiteoutPrefix): // by way of a link
-			return 0, ErrOddWhiteout
-		case !ok:
-			b.inodes = append(b.inodes, indexInode{mode: unix.S_IFDIR | 0o755, flags: flagImplied})
-			var err error
-			if dir, err = b.enter(dir, name, int32(len(b.inodes)-1)); err != nil {
-				return 0, err
-			}
-		case b.isDir(id):
-			dir = id
-		default:
-			target := b.inodes[b.names[id].inode].link
-			if target == "" || !b.FollowLinks {
-				return 0, fmt.Errorf("%s: %w", name, errNotDir)
-			}
-			if links++; links > filetree.MaxLinks || len(target)+len(rest) > 2*filetree.MaxPath {
-				return 0, fmt.Errorf("%s: %w", name, errLoop)
-			}
-			if target[0] == '/' {
-				dir = 0
-			}
-			rest = target + "/" + rest
-		}
-	}
-	return dir, nil
 }

@@ -4,6 +4,7 @@ package layertar
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -180,53 +181,21 @@ func (p *Parser) done(t *Header) error {
 	return nil
 }
 
-// merge takes an entry from its header and from what came before it.
+// merge takes an entry from its header and from what came before it, which wins.
 func (p *Parser) merge(h block) (t Header, err error) {
-	number := func(from, to int, record string, most int64) int64 {
-		n, e := h.number(from, to)
-		if e == nil && record != "" {
-			n, e = strconv.ParseInt(record, 10, 64)
-		}
-		if e == nil && (n < 0 || n > most) {
-			e = fmt.Errorf("number %d is out of range", n)
-		}
-		if e != nil && err == nil {
-			err = fmt.Errorf("%w: %w", ErrTar, e)
-		}
-		return n
-	}
+	n := numbers{block: h}
 	t.Kind = h[156]
-	t.Path, t.Target = h.names()
-	t.Mode = uint32(number(100, 108, "", math.MaxInt64)) & filetree.ModePerm
-	t.UID = uint32(number(108, 116, p.pax.uid, math.MaxUint32-1))
-	t.GID = uint32(number(116, 124, p.pax.gid, math.MaxUint32-1))
-	t.stored = number(124, 136, p.pax.size, math.MaxInt64/2)
-	sec, e := h.number(136, 148)
-	if e != nil && err == nil {
-		err = fmt.Errorf("%w: %w", ErrTar, e)
+	t.Mode = uint32(n.read(100, 108, "", math.MaxInt64)) & filetree.ModePerm
+	t.UID = uint32(n.read(108, 116, p.pax.uid, math.MaxUint32-1))
+	t.GID = uint32(n.read(116, 124, p.pax.gid, math.MaxUint32-1))
+	t.stored = n.read(124, 136, p.pax.size, math.MaxInt64/2)
+	t.ModTime = n.time(136, 148, p.pax.mtime)
+	if (t.Kind == CharDevice || t.Kind == BlockDevice) && h.format() != formatV7 {
+		major, minor := n.read(329, 337, "", math.MaxUint32), n.read(337, 345, "", math.MaxUint32)
+		t.Rdev = unix.Mkdev(uint32(major), uint32(minor))
 	}
-	t.ModTime = time.Unix(sec, 0)
-	if p.pax.mtime != "" {
-		if t.ModTime, e = parseTime(p.pax.mtime); e != nil && err == nil {
-			err = e
-		}
-	}
-	if t.Kind == CharDevice || t.Kind == BlockDevice {
-		if h.format() == formatV7 {
-			t.Rdev = 0
-		} else {
-			major, minor := number(329, 337, "", math.MaxUint32), number(337, 345, "", math.MaxUint32)
-			t.Rdev = unix.Mkdev(uint32(major), uint32(minor))
-		}
-	}
-	for _, s := range []struct {
-		field *string
-		over  string
-	}{{&t.Path, p.pax.path}, {&t.Path, p.longName}, {&t.Target, p.pax.linkpath}, {&t.Target, p.longLink}} {
-		if s.over != "" {
-			*s.field = s.over
-		}
-	}
+	name, target := h.names()
+	t.Path, t.Target = cmp.Or(p.longName, p.pax.path, name), cmp.Or(p.longLink, p.pax.linkpath, target)
 	t.Xattrs = p.pax.xattrs
 	switch t.Kind {
 	case Regular, 0, '7':
@@ -238,7 +207,48 @@ func (p *Parser) merge(h block) (t Header, err error) {
 		t.stored = 0 // types that have no data, whatever they say
 	}
 	t.Size = t.stored
-	return t, err
+	return t, n.err
+}
+
+// numbers reads the numbers of a header. The first error stays.
+type numbers struct {
+	block
+	err error
+}
+
+// read reads a field, or the record that replaces it; the number is not negative and at most most.
+func (n *numbers) read(from, to int, record string, most int64) int64 {
+	v, err := n.number(from, to)
+	if err == nil && record != "" {
+		v, err = strconv.ParseInt(record, 10, 64)
+	}
+	if err == nil && (v < 0 || v > most) {
+		err = fmt.Errorf("number %d is out of range", v)
+	}
+	if err != nil {
+		n.fail(fmt.Errorf("%w: %w", ErrTar, err))
+	}
+	return v
+}
+
+// time reads a field of seconds, or the record that replaces it.
+func (n *numbers) time(from, to int, record string) time.Time {
+	sec, err := n.number(from, to)
+	if err != nil {
+		n.fail(fmt.Errorf("%w: %w", ErrTar, err))
+	}
+	if record == "" {
+		return time.Unix(sec, 0)
+	}
+	t, err := parseTime(record)
+	n.fail(err)
+	return t
+}
+
+func (n *numbers) fail(err error) {
+	if n.err == nil {
+		n.err = err
+	}
 }
 
 func isZero(b []byte) bool {

@@ -13,69 +13,96 @@ import (
 type paxRecords struct {
 	path, linkpath, size, uid, gid, mtime string
 	xattrs                                map[string]string
+	gnu                                   gnuSparse
+}
 
-	sparseMap, sparseName, sparseSize, sparseVersion string
+// gnuSparse are the records of a sparse file, in the words of the versions of GNU tar.
+type gnuSparse struct {
+	major, minor  string
+	name, size    string
+	offsets       string   // of version 0.1: offsets and sizes of the pieces of data, with commas between them
+	offsetRecords []string // of version 0.0: the same, a record each
 }
 
 // sparse reports whether the entry is a sparse file in one of the ways of GNU tar.
-func (r *paxRecords) sparse() bool { return r.sparseMap != "" || r.sparseVersion != "" }
+func (r *paxRecords) sparse() bool { return r.gnu.offsets != "" || r.gnu.version() != "" }
 
-// parsePAX reads records: "length key=value\n", where the length counts itself.
+// version is that of a map which is not in the records; "" if it is.
+func (g *gnuSparse) version() string {
+	if g.major == "" || g.major == "0" {
+		return ""
+	}
+	return g.major + "." + g.minor
+}
+
+// field is where the value of a record with this key goes, or nil.
+func (r *paxRecords) field(key string) *string {
+	switch key {
+	case "path":
+		return &r.path
+	case "linkpath":
+		return &r.linkpath
+	case "size":
+		return &r.size
+	case "uid":
+		return &r.uid
+	case "gid":
+		return &r.gid
+	case "mtime":
+		return &r.mtime
+	case "GNU.sparse.map":
+		return &r.gnu.offsets
+	case "GNU.sparse.name":
+		return &r.gnu.name
+	case "GNU.sparse.size", "GNU.sparse.realsize":
+		return &r.gnu.size
+	case "GNU.sparse.major":
+		return &r.gnu.major
+	case "GNU.sparse.minor":
+		return &r.gnu.minor
+	}
+	return nil
+}
+
+// parsePAX reads records: "length key=value\n", where the length counts itself. Later ones win.
 func parsePAX(b []byte) (r paxRecords, err error) {
-	var list []string // offsets and sizes, one record each, of the oldest form
-	major, minor := "", ""
 	for s := string(b); s != ""; {
 		var key, value string
 		if key, value, s, err = cutRecord(s); err != nil {
 			return paxRecords{}, err
 		}
-		switch key {
-		case "path":
-			r.path = value
-		case "linkpath":
-			r.linkpath = value
-		case "size":
-			r.size = value
-		case "uid":
-			r.uid = value
-		case "gid":
-			r.gid = value
-		case "mtime":
-			r.mtime = value
-		case "GNU.sparse.map":
-			r.sparseMap = value
-		case "GNU.sparse.name":
-			r.sparseName = value
-		case "GNU.sparse.size", "GNU.sparse.realsize":
-			r.sparseSize = value
-		case "GNU.sparse.offset", "GNU.sparse.numbytes":
-			if (key == "GNU.sparse.numbytes") != (len(list)%2 == 1) {
-				return paxRecords{}, fmt.Errorf("%w: sparse map", ErrTar)
-			}
-			list = append(list, value)
-		case "GNU.sparse.major":
-			major = value
-		case "GNU.sparse.minor":
-			minor = value
-		default:
-			if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && filetree.KeepXattr(name) {
-				if r.xattrs == nil {
-					r.xattrs = make(map[string]string)
-				}
-				r.xattrs[name] = value
-			}
+		if field := r.field(key); field != nil {
+			*field = value
+		} else if err := r.other(key, value); err != nil {
+			return paxRecords{}, err
 		}
 	}
-	if len(list) > 0 {
-		r.sparseMap = strings.Join(list, ",")
+	if list := r.gnu.offsetRecords; len(list) > 0 {
+		r.gnu.offsets = strings.Join(list, ",")
 	}
-	if major != "" && major != "0" {
-		r.sparseVersion = major + "." + minor
-	}
-	if strings.Contains(r.path+r.linkpath+r.sparseName, "\x00") {
+	if strings.Contains(r.path+r.linkpath+r.gnu.name, "\x00") {
 		return paxRecords{}, fmt.Errorf("%w: name with a zero byte", ErrTar)
 	}
 	return r, nil
+}
+
+// other takes a record of which there may be several.
+func (r *paxRecords) other(key, value string) error {
+	switch key {
+	case "GNU.sparse.offset", "GNU.sparse.numbytes":
+		if (key == "GNU.sparse.numbytes") != (len(r.gnu.offsetRecords)%2 == 1) {
+			return fmt.Errorf("%w: sparse map", ErrTar)
+		}
+		r.gnu.offsetRecords = append(r.gnu.offsetRecords, value)
+		return nil
+	}
+	if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && filetree.KeepXattr(name) {
+		if r.xattrs == nil {
+			r.xattrs = make(map[string]string)
+		}
+		r.xattrs[name] = value
+	}
+	return nil
 }
 
 // cutRecord cuts the first record off.

@@ -73,24 +73,25 @@ func (s *sparseReader) fields(b []byte, more byte) (bool, error) {
 // pax reads the map of a PAX entry: in its records, or at the beginning of the data.
 func (s *sparseReader) pax(p *Parser, t *Header) error {
 	s.pieces = nil
-	if p.pax.sparseName != "" {
-		t.Path = p.pax.sparseName
+	if p.pax.gnu.name != "" {
+		t.Path = p.pax.gnu.name
 	}
-	size, err := strconv.ParseInt(p.pax.sparseSize, 10, 64)
+	size, err := strconv.ParseInt(p.pax.gnu.size, 10, 64)
 	if err != nil || t.Kind != Regular {
 		return fmt.Errorf("%w: sparse file without a size", ErrTar)
 	}
 	t.Size = size
-	switch p.pax.sparseVersion {
+	version := p.pax.gnu.version()
+	switch version {
 	case "":
-		if err := s.numbers(strings.Split(p.pax.sparseMap, ",")); err != nil {
+		if err := s.numbers(strings.Split(p.pax.gnu.offsets, ",")); err != nil {
 			return err
 		}
 		return s.done(p, t)
 	case "1.0":
 		return s.lines(p, t, nil)
 	}
-	return fmt.Errorf("sparse file of unknown version %.20q", p.pax.sparseVersion)
+	return fmt.Errorf("sparse file of unknown version %.20q", version)
 }
 
 // lines reads the map of version 1.0: how many pieces, then offset and size of each, a line each, padded to a block.
