@@ -181,9 +181,9 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 	return pushed, nil
 }
 
-// wrapTransfer says in which transfer an error came about. What a registry answered names the image itself.
+// wrapTransfer says in which transfer an error came about, unless it names the image itself.
 func wrapTransfer(verb string, ref image.Reference, err error) error {
-	if _, ok := errors.AsType[*registry.ResponseError](err); ok {
+	if registry.NamesImage(err) {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w", verb, ref.Familiar(), err)

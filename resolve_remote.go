@@ -39,11 +39,11 @@ type farImage struct {
 // fromRegistry asks a registry what a name, as people type it, stands for.
 func (r *resolver) fromRegistry(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
 	repo, d, err := r.remote.client().Search(ctx, name)
-	if _, ok := errors.AsType[*registry.ResponseError](err); err != nil && !ok {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if registry.NamesImage(err) {
+		return nil, err
 	}
 	if err != nil {
-		return nil, err // which names the image
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	img, err := repo.Image(ctx, d, p)
 	if err != nil {

@@ -38,6 +38,24 @@ func (e *ResponseError) Error() string {
 	return b.String()
 }
 
+// A RequestError means that a registry did not answer.
+type RequestError struct {
+	Name string // what was asked for, as in a [ResponseError]
+	Err  error
+	hint string // with what separates it from the cause; may be empty
+}
+
+func (e *RequestError) Error() string { return e.Name + ": " + e.Err.Error() + e.hint }
+
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// NamesImage reports whether an error says which image, or which blob of an image, it is about.
+func NamesImage(err error) bool {
+	_, answered := errors.AsType[*ResponseError](err)
+	_, asked := errors.AsType[*RequestError](err)
+	return answered || asked
+}
+
 func (e *ResponseError) cause() string {
 	switch {
 	case e.Status == http.StatusNotFound:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -94,7 +93,7 @@ func (o *origin) once(ctx context.Context, req *request, b *web.Budget) (*http.R
 		return nil, web.Refused(responseError(req.name, o.name, resp), resp)
 	}
 	if !answered(err) { // not of a token service either, which says enough
-		err = fmt.Errorf("%s: %w%s", req.name, err, hintFor(err, o.host))
+		err = &RequestError{Name: req.name, Err: err, hint: hintFor(err, o.host)}
 	}
 	return nil, err
 }
