@@ -343,8 +343,11 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	images.Reclaimable, layers.Reclaimable = images.Bytes, layers.Bytes
 	u.Kinds = []KindUsage{images, layers}
 	for _, d := range []struct{ name, dir string }{
-		{"Indexes and unpacked layers", "snapshots"}, {"Cache mounts", "mounts"}, {"Build contexts", "contexts"},
-		{"Interrupted downloads", "partial"}, {"Drafts", "drafts"},
+		{"Indexes and unpacked layers", "snapshots"},
+		{"Cache mounts", "mounts"},
+		{"Build contexts", "contexts"},
+		{"Interrupted downloads", "partial"},
+		{"Drafts", "drafts"},
 	} {
 		k, err := treeUsage(filepath.Join(h.Dir, d.dir))
 		if err != nil {

@@ -20,9 +20,21 @@ func errOr(v any, err error) string {
 
 func TestParseSize(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
-		{"0", "0"}, {"4096", "4096"}, {"64m", "67108864"}, {"1.5g", "1610612736"}, {"2KiB", "2048"}, {"1 kB", "1024"},
-		{"9999999999g", "must be a size"}, {"9000000000000g", "must be a size"}, {"1kmgG", "must be a size"}, {"-1", "must be a size"},
-		{"", "must be a size"}, {"lots", "must be a size"}, {"1e300", "must be a size"}, {"NaN", "must be a size"}, {"16e", "must be a size"},
+		{"0", "0"},
+		{"4096", "4096"},
+		{"64m", "67108864"},
+		{"1.5g", "1610612736"},
+		{"2KiB", "2048"},
+		{"1 kB", "1024"},
+		{"9999999999g", "must be a size"},
+		{"9000000000000g", "must be a size"},
+		{"1kmgG", "must be a size"},
+		{"-1", "must be a size"},
+		{"", "must be a size"},
+		{"lots", "must be a size"},
+		{"1e300", "must be a size"},
+		{"NaN", "must be a size"},
+		{"16e", "must be a size"},
 	} {
 		if got := errOr(ParseSize(test.in)); !strings.Contains(got, test.want) {
 			t.Errorf("ParseSize(%q) = %s, want %s", test.in, got, test.want)
@@ -54,9 +66,17 @@ func TestParseLimits(t *testing.T) {
 
 func TestParseHost(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
-		{"a:1.2.3.4", "{a 1.2.3.4}"}, {"a=1.2.3.4", "{a 1.2.3.4}"}, {"a:::1", "{a ::1}"}, {"a=[::1]", "{a ::1}"},
-		{"a:host-gateway", "{a invalid IP}"}, {"a", "must be HOST:IP"}, {":1.2.3.4", "must be HOST:IP"}, {"a b:1.2.3.4", "must be HOST:IP"},
-		{"a\n:1.2.3.4", "must be HOST:IP"}, {"a:1.2.3", "is not an IP address"}, {"a:fe80::1%eth0", "is not an IP address"},
+		{"a:1.2.3.4", "{a 1.2.3.4}"},
+		{"a=1.2.3.4", "{a 1.2.3.4}"},
+		{"a:::1", "{a ::1}"},
+		{"a=[::1]", "{a ::1}"},
+		{"a:host-gateway", "{a invalid IP}"},
+		{"a", "must be HOST:IP"},
+		{":1.2.3.4", "must be HOST:IP"},
+		{"a b:1.2.3.4", "must be HOST:IP"},
+		{"a\n:1.2.3.4", "must be HOST:IP"},
+		{"a:1.2.3", "is not an IP address"},
+		{"a:fe80::1%eth0", "is not an IP address"},
 	} {
 		if got := errOr(ParseHost(test.in)); !strings.Contains(got, test.want) {
 			t.Errorf("ParseHost(%q) = %s, want %s", test.in, got, test.want)
@@ -154,8 +174,14 @@ func TestCacheName(t *testing.T) {
 	mode, other := uint32(0o700), uint32(0o750)
 	seen := map[string]int{}
 	for i, m := range []Cache{
-		{ID: "a"}, {ID: "b"}, {ID: "a", Access: Access{UID: 1}}, {ID: "a", Access: Access{GID: 1}}, {ID: "a", Access: Access{Mode: &mode}},
-		{ID: "a", Access: Access{Mode: &other}}, {ID: "a", Seed: &Seed{Digest: "x"}}, {ID: "a", Seed: &Seed{Digest: "y"}},
+		{ID: "a"},
+		{ID: "b"},
+		{ID: "a", Access: Access{UID: 1}},
+		{ID: "a", Access: Access{GID: 1}},
+		{ID: "a", Access: Access{Mode: &mode}},
+		{ID: "a", Access: Access{Mode: &other}},
+		{ID: "a", Seed: &Seed{Digest: "x"}},
+		{ID: "a", Seed: &Seed{Digest: "y"}},
 	} {
 		name := m.name()
 		if before, ok := seen[name]; ok {

@@ -203,7 +203,7 @@ func (test copyTest) run(t *testing.T) {
 	}
 }
 
-// copyAll is COPY . /
+// copyAll is the instruction COPY . /.
 func copyAll() *planner.Copy {
 	return &planner.Copy{From: planner.Input{Read: -1}, Sources: []planner.Source{{Path: "."}}, Dest: "/"}
 }

@@ -94,8 +94,10 @@ copy: /d
 source: a
 link: true
 `},
-		{"add keeps no password", Job{Op: &planner.Copy{Dest: "/d", Add: &planner.Add{Unpack: &yes, Checksum: "sha256:cc"},
-			Sources: []planner.Source{{URL: "https://me:secret@host/x"}, {Git: &planner.GitRef{Remote: "https://token@host/x.git", Ref: "v1", Dir: "d", Checksum: "ab", KeepGitDir: true, CommitTime: true}}}}}, nil, `format: 2
+		{"add keeps no password", Job{Op: &planner.Copy{
+			Dest: "/d", Add: &planner.Add{Unpack: &yes, Checksum: "sha256:cc"},
+			Sources: []planner.Source{{URL: "https://me:secret@host/x"}, {Git: &planner.GitRef{Remote: "https://token@host/x.git", Ref: "v1", Dir: "d", Checksum: "ab", KeepGitDir: true, CommitTime: true}}},
+		}}, nil, `format: 2
 add: /d
 url: https://host/x
 git: https://host/x.git | v1 | d

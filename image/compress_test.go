@@ -233,7 +233,10 @@ func TestParseCompression(t *testing.T) {
 		level     int
 		want      string
 	}{
-		{"", 0, ""}, {"gzip", 9, ""}, {"zstd", 22, ""}, {"none", 0, ""},
+		{"", 0, ""},
+		{"gzip", 9, ""},
+		{"zstd", 22, ""},
+		{"none", 0, ""},
 		{"gzip", 10, "compression level 10: gzip has 1 to 9, and 0 for the default"},
 		{"", -1, "compression level -1: gzip has 1 to 9, and 0 for the default"},
 		{"zstd", 23, "compression level 23: zstd has 1 to 22, and 0 for the default"},

@@ -39,7 +39,7 @@ func mustParse(t testing.TB, s string) Reference {
 	return r
 }
 
-// tarOf is a tar of files, given as name, content, name, content…
+// tarOf is a tar of files, given as name, content, name, content and so on.
 func tarOf(files ...string) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)

@@ -211,36 +211,60 @@ func TestFsckAndRepair(t *testing.T) {
 		left   string // images after Repair
 	}{
 		{"nothing", func(*testing.T, *Layout, *Image, *Image) {}, "", "alias:latest built:latest pulled:latest"},
-		{"a bit in a layer", func(t *testing.T, l *Layout, built, _ *Image) { flip(t, l.BlobPath(built.Layers()[0].DiffID)) },
-			"content has digest", "pulled:latest"},
-		{"a bit in a tar that can be made again", func(t *testing.T, l *Layout, _, pulled *Image) { flip(t, l.BlobPath(pulled.Layers()[0].DiffID)) },
-			"[pulled:latest]", "alias:latest built:latest pulled:latest"},
-		{"a bit in a compressed layer", func(t *testing.T, l *Layout, _, pulled *Image) { flip(t, l.BlobPath(pulled.Layers()[0].Blob.Digest)) },
-			"[pulled:latest]", "alias:latest built:latest"},
-		{"a bit in a configuration", func(t *testing.T, l *Layout, built, _ *Image) { flip(t, l.BlobPath(built.ID())) },
-			"[alias:latest built:latest]", "pulled:latest"},
-		{"a bit in a manifest", func(t *testing.T, l *Layout, _, pulled *Image) { flip(t, l.BlobPath(pulled.Descriptor.Digest)) },
-			"[pulled:latest]", "alias:latest built:latest"},
-		{"an empty layer", func(t *testing.T, l *Layout, built, _ *Image) { os.Truncate(l.BlobPath(built.Layers()[0].DiffID), 0) },
-			"content has digest sha256:e3b0", "pulled:latest"},
-		{"a layer that is gone", func(t *testing.T, l *Layout, built, _ *Image) { os.Remove(l.BlobPath(built.Layers()[0].DiffID)) },
-			"is missing [alias:latest built:latest]", "pulled:latest"},
-		{"a tar that is gone and can be made again", func(t *testing.T, l *Layout, _, pulled *Image) { os.Remove(l.BlobPath(pulled.Layers()[0].DiffID)) },
-			"", "alias:latest built:latest pulled:latest"},
-		{"a manifest that is gone", func(t *testing.T, l *Layout, built, _ *Image) { os.Remove(l.BlobPath(built.Descriptor.Digest)) },
-			"is missing [alias:latest built:latest]", "pulled:latest"},
-		{"an empty record", func(t *testing.T, l *Layout, _, _ *Image) { os.Truncate(l.recordPath(mustParse(t, "built"), ""), 0) },
-			"damaged record of a name", "alias:latest built:latest pulled:latest"},
+		{
+			"a bit in a layer", func(t *testing.T, l *Layout, built, _ *Image) { flip(t, l.BlobPath(built.Layers()[0].DiffID)) },
+			"content has digest", "pulled:latest",
+		},
+		{
+			"a bit in a tar that can be made again", func(t *testing.T, l *Layout, _, pulled *Image) { flip(t, l.BlobPath(pulled.Layers()[0].DiffID)) },
+			"[pulled:latest]", "alias:latest built:latest pulled:latest",
+		},
+		{
+			"a bit in a compressed layer", func(t *testing.T, l *Layout, _, pulled *Image) { flip(t, l.BlobPath(pulled.Layers()[0].Blob.Digest)) },
+			"[pulled:latest]", "alias:latest built:latest",
+		},
+		{
+			"a bit in a configuration", func(t *testing.T, l *Layout, built, _ *Image) { flip(t, l.BlobPath(built.ID())) },
+			"[alias:latest built:latest]", "pulled:latest",
+		},
+		{
+			"a bit in a manifest", func(t *testing.T, l *Layout, _, pulled *Image) { flip(t, l.BlobPath(pulled.Descriptor.Digest)) },
+			"[pulled:latest]", "alias:latest built:latest",
+		},
+		{
+			"an empty layer", func(t *testing.T, l *Layout, built, _ *Image) { os.Truncate(l.BlobPath(built.Layers()[0].DiffID), 0) },
+			"content has digest sha256:e3b0", "pulled:latest",
+		},
+		{
+			"a layer that is gone", func(t *testing.T, l *Layout, built, _ *Image) { os.Remove(l.BlobPath(built.Layers()[0].DiffID)) },
+			"is missing [alias:latest built:latest]", "pulled:latest",
+		},
+		{
+			"a tar that is gone and can be made again", func(t *testing.T, l *Layout, _, pulled *Image) { os.Remove(l.BlobPath(pulled.Layers()[0].DiffID)) },
+			"", "alias:latest built:latest pulled:latest",
+		},
+		{
+			"a manifest that is gone", func(t *testing.T, l *Layout, built, _ *Image) { os.Remove(l.BlobPath(built.Descriptor.Digest)) },
+			"is missing [alias:latest built:latest]", "pulled:latest",
+		},
+		{
+			"an empty record", func(t *testing.T, l *Layout, _, _ *Image) { os.Truncate(l.recordPath(mustParse(t, "built"), ""), 0) },
+			"damaged record of a name", "alias:latest built:latest pulled:latest",
+		},
 		{"an empty record and no index", func(t *testing.T, l *Layout, _, _ *Image) {
 			os.Truncate(l.recordPath(mustParse(t, "built"), ""), 0)
 			os.Remove(l.index())
 		}, "damaged record of a name", "alias:latest pulled:latest"},
-		{"another's index", func(t *testing.T, l *Layout, _, _ *Image) { os.WriteFile(l.index(), []byte("{}"), 0o600) },
-			"does not say what the names say", "alias:latest built:latest pulled:latest"},
-		{"litter", func(t *testing.T, l *Layout, _, _ *Image) {
-			os.Mkdir(filepath.Join(l.blobs(), digest.FromString("").Encoded()), 0o700)
+		{
+			"another's index", func(t *testing.T, l *Layout, _, _ *Image) { os.WriteFile(l.index(), []byte("{}"), 0o600) },
+			"does not say what the names say", "alias:latest built:latest pulled:latest",
 		},
-			"is no blob", "alias:latest built:latest pulled:latest"},
+		{
+			"litter", func(t *testing.T, l *Layout, _, _ *Image) {
+				os.Mkdir(filepath.Join(l.blobs(), digest.FromString("").Encoded()), 0o700)
+			},
+			"is no blob", "alias:latest built:latest pulled:latest",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := openLayout(t, t.TempDir())

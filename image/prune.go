@@ -123,7 +123,7 @@ func (l *Layout) pruneCompressed(live *reach) error {
 // pruneBlobs removes the blobs, and whatever else lies there, that are not live.
 func (l *Layout) pruneBlobs(ctx context.Context, live *reach, p *Pruned) error {
 	t := trash{dir: l.path("trash")}
-	defer t.empty() // also what an earlier one left
+	defer func() { _ = t.empty() }() // also what an earlier one left; it is told of below
 	files, err := os.ReadDir(l.blobs())
 	if err != nil {
 		return err

@@ -10,8 +10,14 @@ func TestEntitlementsDevice(t *testing.T) {
 		allow string
 		want  bool
 	}{
-		{"", false}, {"device", true}, {"device=v/c=1", true}, {"device=v/c=2", false}, {"devices", false},
-		{"device=x/y=0,alias=v/c=1", true}, {"device=x/y=0,alias=v/c=2", false}, {"network.host,alias=v/c=1", false},
+		{"", false},
+		{"device", true},
+		{"device=v/c=1", true},
+		{"device=v/c=2", false},
+		{"devices", false},
+		{"device=x/y=0,alias=v/c=1", true},
+		{"device=x/y=0,alias=v/c=2", false},
+		{"network.host,alias=v/c=1", false},
 	} {
 		if got := (Entitlements{"network.host", test.allow}).Device("v/c=1"); got != test.want {
 			t.Errorf("Device with %q = %t, want %t", test.allow, got, test.want)

@@ -61,8 +61,13 @@ func TestTransfer(t *testing.T) {
 	reg, again := ref.String(), r.Ref(t, "again:1").String()
 	oci, ociTar, dockerTar := "oci:"+dir+"/layout:v1", "oci-archive:"+dir+"/oci.tar:v1", "docker-archive:"+dir+"/docker.tar:team/app:1"
 	for _, step := range []struct{ dst, src string }{
-		{oci, reg}, {ociTar, oci}, {dockerTar, ociTar}, {"oci:" + dir + "/second", dockerTar}, {again, "oci:" + dir + "/second"},
-		{"docker-archive:" + dir + "/anonymous.tar", reg}, {"oci:" + dir + "/third", "docker-archive:" + dir + "/anonymous.tar"},
+		{oci, reg},
+		{ociTar, oci},
+		{dockerTar, ociTar},
+		{"oci:" + dir + "/second", dockerTar},
+		{again, "oci:" + dir + "/second"},
+		{"docker-archive:" + dir + "/anonymous.tar", reg},
+		{"oci:" + dir + "/third", "docker-archive:" + dir + "/anonymous.tar"},
 	} {
 		got, err := transfer(t, step.dst, step.src)
 		if err != nil {
@@ -217,8 +222,12 @@ func TestOCIDirNames(t *testing.T) {
 	var index ocispec.Index
 	digests := map[string]digest.Digest{}
 	for i, notes := range []map[string]string{
-		{ocispec.AnnotationRefName: "v1"}, {ocispec.AnnotationRefName: "docker.io/library/x:v2"},
-		{"io.containerd.image.name": "docker.io/library/x:v3"}, {ocispec.AnnotationRefName: "a:v4"}, {ocispec.AnnotationRefName: "b:v4"}, nil,
+		{ocispec.AnnotationRefName: "v1"},
+		{ocispec.AnnotationRefName: "docker.io/library/x:v2"},
+		{"io.containerd.image.name": "docker.io/library/x:v3"},
+		{ocispec.AnnotationRefName: "a:v4"},
+		{ocispec.AnnotationRefName: "b:v4"},
+		nil,
 	} {
 		d := src.AddImage(t, uint64(i), amd64, false, 10)
 		one := "oci:" + dir + ":" + string(rune('a'+i))

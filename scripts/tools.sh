@@ -12,7 +12,8 @@ while read -r package version; do
 	GOBIN=$bin GOFLAGS=-trimpath CGO_ENABLED=0 go install "$package@$version"
 	echo "$version $(go env GOVERSION)" >"$bin/$name.version"
 done <<'LIST'
-github.com/golangci/golangci-lint/v2/cmd/golangci-lint v2.12.2
+github.com/golangci/golangci-lint/v2/cmd/golangci-lint v2.15.0
+mvdan.cc/gofumpt v0.9.2
 golang.org/x/vuln/cmd/govulncheck v1.9.0
 golang.org/x/tools/cmd/deadcode v0.52.0
 LIST

@@ -169,8 +169,10 @@ func TestAttributesOfLinks(t *testing.T) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	for _, h := range []tar.Header{
-		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "x"}, {Name: "fifo", Typeflag: tar.TypeFifo},
-		{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}, {Name: "file", Typeflag: tar.TypeReg},
+		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "x"},
+		{Name: "fifo", Typeflag: tar.TypeFifo},
+		{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3},
+		{Name: "file", Typeflag: tar.TypeReg},
 	} {
 		h.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "1"}
 		if err := w.WriteHeader(&h); err != nil {

@@ -88,13 +88,24 @@ func (f *ignoredBuildFlags) warnings() []string {
 		name string
 		set  bool
 	}{
-		{"--force-rm", f.ForceRm}, {"--compress", f.Compress}, {"--isolation", f.Isolation != ""},
-		{"--builder", f.Builder != ""}, {"--cgroup-parent", f.CgroupParent != ""}, {"--cpu-period", f.CPUPeriod != ""},
-		{"--cpu-quota", f.CPUQuota != ""}, {"--cpu-shares", f.CPUShares != ""}, {"--cpuset-cpus", f.CpusetCPUs != ""},
-		{"--cpuset-mems", f.CpusetMems != ""}, {"--memory-swap", f.MemorySwap != ""},
-		{"--security-opt", len(f.SecurityOpt) > 0}, {"--cache-from", len(f.CacheFrom) > 0},
-		{"--cache-to", len(f.CacheTo) > 0}, {"--provenance", f.Provenance != ""}, {"--sbom", f.Sbom != ""},
-		{"--attest", len(f.Attest) > 0}, {"--disable-content-trust", f.DisableContentTrust},
+		{"--force-rm", f.ForceRm},
+		{"--compress", f.Compress},
+		{"--isolation", f.Isolation != ""},
+		{"--builder", f.Builder != ""},
+		{"--cgroup-parent", f.CgroupParent != ""},
+		{"--cpu-period", f.CPUPeriod != ""},
+		{"--cpu-quota", f.CPUQuota != ""},
+		{"--cpu-shares", f.CPUShares != ""},
+		{"--cpuset-cpus", f.CpusetCPUs != ""},
+		{"--cpuset-mems", f.CpusetMems != ""},
+		{"--memory-swap", f.MemorySwap != ""},
+		{"--security-opt", len(f.SecurityOpt) > 0},
+		{"--cache-from", len(f.CacheFrom) > 0},
+		{"--cache-to", len(f.CacheTo) > 0},
+		{"--provenance", f.Provenance != ""},
+		{"--sbom", f.Sbom != ""},
+		{"--attest", len(f.Attest) > 0},
+		{"--disable-content-trust", f.DisableContentTrust},
 	} {
 		if flag.set {
 			given = append(given, flag.name+" has no meaning here and is ignored")

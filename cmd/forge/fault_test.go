@@ -108,8 +108,11 @@ func TestFullDisk(t *testing.T) {
 			k.must("system", "prune", "-f")
 			for _, leave := range []int64{0, 64 << 10, 2 << 20} {
 				for _, args := range [][]string{
-					{"build", "-t", "new", "big"}, {"build", "-t", "new", "copy"}, {"load", "-i", "big.tar"},
-					{"pull", address + "/big:1"}, {"import", "big.tar", "new"},
+					{"build", "-t", "new", "big"},
+					{"build", "-t", "new", "copy"},
+					{"load", "-i", "big.tar"},
+					{"pull", address + "/big:1"},
+					{"import", "big.tar", "new"},
 					{"run", "--rm", "base", "dd", "if=/dev/zero", "of=/x", "bs=64k", "count=64"},
 				} {
 					before := d.free()
@@ -189,10 +192,18 @@ func TestPowerCut(t *testing.T) {
 	k.newDisk("ext4", 64)
 	k.inHolder("mkdir", "-p", "/run/cut")
 	for _, args := range [][]string{
-		{"import", "base.tar", "base"}, {"import", "--change", "ENV PATH=/bin", "base.tar", "base"}, {"build", "-q", "-t", "app", "app"},
-		{"build", "--no-cache", "-q", "-t", "app", "app"}, {"tag", "base", "app"}, {"load", "-i", "app.tar"}, {"rmi", remote},
-		{"pull", remote}, {"tag", remote, "other"}, {"--snapshotter=overlay", "build", "--no-cache", "-q", "-t", "app", "app"},
-		{"system", "prune", "-f"}, {"system", "prune", "-a", "-f"},
+		{"import", "base.tar", "base"},
+		{"import", "--change", "ENV PATH=/bin", "base.tar", "base"},
+		{"build", "-q", "-t", "app", "app"},
+		{"build", "--no-cache", "-q", "-t", "app", "app"},
+		{"tag", "base", "app"},
+		{"load", "-i", "app.tar"},
+		{"rmi", remote},
+		{"pull", remote},
+		{"tag", remote, "other"},
+		{"--snapshotter=overlay", "build", "--no-cache", "-q", "-t", "app", "app"},
+		{"system", "prune", "-f"},
+		{"system", "prune", "-a", "-f"},
 	} {
 		for range scale(t, "FORGE_TEST_CUTS", 1) {
 			if args[0] == "rmi" || args[len(args)-1] == "-f" {
@@ -215,7 +226,7 @@ func TestPowerCut(t *testing.T) {
 // copyDisk copies the disk as it is written now.
 func (k *kit) copyDisk() {
 	k.t.Helper()
-	k.inHolder("cp", "--sparse=always", filepath.Join(k.dir, "disk"), filepath.Join(k.dir, "cut"))
+	k.inHolder("cp", filepath.Join(k.dir, "disk"), filepath.Join(k.dir, "cut"))
 }
 
 // cut looks at the copy. The names are of the images that have to be there.
@@ -332,8 +343,14 @@ func (k *kit) damaged(file, way string) {
 		return // of another version, for all that anybody can tell
 	}
 	for _, args := range [][]string{
-		{"images"}, {"history", "app"}, {"inspect", "app"}, {"system", "df", "-v"}, {"build", "--explain", "-t", "again", "app"},
-		{"run", "--rm", "app", "true"}, {"--snapshotter=overlay", "run", "--rm", "base", "true"}, {"tag", "app", "new"},
+		{"images"},
+		{"history", "app"},
+		{"inspect", "app"},
+		{"system", "df", "-v"},
+		{"build", "--explain", "-t", "again", "app"},
+		{"run", "--rm", "app", "true"},
+		{"--snapshotter=overlay", "run", "--rm", "base", "true"},
+		{"tag", "app", "new"},
 	} {
 		k.do(k.command(args...)) // may fail, but not fall over
 	}

@@ -151,8 +151,16 @@ func TestHtpasswd(t *testing.T) {
 	for _, test := range []struct {
 		user, password string
 		status         int
-	}{{"", "", 401}, {"ann", "secret", 200}, {"ann", "wrong", 401}, {"bob", "secret", 401}, {"ann", "secret", 200}, {"ann", "", 401},
-		{"ann", "secret\x00secret", 401}, {"ann", "secret\x00", 401}} {
+	}{
+		{"", "", 401},
+		{"ann", "secret", 200},
+		{"ann", "wrong", 401},
+		{"bob", "secret", 401},
+		{"ann", "secret", 200},
+		{"ann", "", 401},
+		{"ann", "secret\x00secret", 401},
+		{"ann", "secret\x00", 401},
+	} {
 		req, err := http.NewRequest("GET", c.base+"/v2/", nil)
 		if err != nil {
 			t.Fatal(err)

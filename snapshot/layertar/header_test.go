@@ -58,8 +58,11 @@ func TestTarHeader(t *testing.T) {
 		check("x", file)
 	}
 	for _, e := range []filetree.Entry{
-		{Size: 1<<33 - 1}, {Size: 1 << 33}, {Size: 1 << 60},
-		{UID: 1<<21 - 1, GID: 1 << 21}, {UID: 1<<32 - 2, GID: 1<<32 - 2},
+		{Size: 1<<33 - 1},
+		{Size: 1 << 33},
+		{Size: 1 << 60},
+		{UID: 1<<21 - 1, GID: 1 << 21},
+		{UID: 1<<32 - 2, GID: 1<<32 - 2},
 	} {
 		e.Mode, e.ModTime = unix.S_IFREG, time.Unix(0, 0)
 		check("x", e)

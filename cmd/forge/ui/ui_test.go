@@ -22,10 +22,13 @@ func events() []event.Event {
 		}
 	}
 	all := []event.Event{
-		{Kind: event.Planned, Step: base}, {Kind: event.Planned, Step: run}, {Kind: event.Planned, Step: arm},
+		{Kind: event.Planned, Step: base},
+		{Kind: event.Planned, Step: run},
+		{Kind: event.Planned, Step: arm},
 		{Kind: event.Lint, Text: "JSONArgs: use them\x07", Source: event.Source{File: "Dockerfile", Line: 4}},
 		{Kind: event.Cached, Step: arm},
-		{Kind: event.Started, Step: run}, {Kind: event.Started, Step: base},
+		{Kind: event.Started, Step: run},
+		{Kind: event.Started, Step: base},
 		layer(event.Waiting, 0), layer(event.Copying, 0), layer(event.Copying, 2_000_000), layer(event.Copied, 4_000_000),
 		{Kind: event.Done, Step: base, Duration: 1500 * time.Millisecond},
 		{Kind: event.Explain, Step: run, Text: "command changed"},
@@ -103,13 +106,19 @@ func TestQuiet(t *testing.T) {
 func TestView(t *testing.T) {
 	frames := map[int][]string{ // after so many events: what stays, "--", and what is under way
 		5: {" => [linux/amd64→linux/arm64 b 1/1] COPY a /          CACHED", "--"},
-		10: {"--", " => [linux/amd64 stage-0 2/2] RUN make[2J               5.0s", " => [linux/amd64 stage-0 1/2] FROM alpine               4.0s",
-			" => => 0123456789ab: Copying          [=====     ] 2MB/4MB …"},
+		10: {
+			"--", " => [linux/amd64 stage-0 2/2] RUN make[2J               5.0s", " => [linux/amd64 stage-0 1/2] FROM alpine               4.0s",
+			" => => 0123456789ab: Copying          [=====     ] 2MB/4MB …",
+		},
 		12: {" => [linux/amd64 stage-0 1/2] FROM alpine               1.5s", "--", " => [linux/amd64 stage-0 2/2] RUN make[2J               7.0s"},
-		14: {"    why [linux/amd64 stage-0 2/2] RUN make[2J: command chan…", "--", " => [linux/amd64 stage-0 2/2] RUN make[2J               9.0s",
-			"\x1b[2m => => # cc a.c\x1b[0m"},
-		17: {" => WARNING [linux/amd64 stage-0 2/2] RUN make[2J: careful", "trying again", " => [linux/amd64 stage-0 2/2] RUN make[2J              ERROR",
-			"------", " > [linux/amd64 stage-0 2/2] RUN make[2J:", "cc a.c", "no", "------", "--"},
+		14: {
+			"    why [linux/amd64 stage-0 2/2] RUN make[2J: command chan…", "--", " => [linux/amd64 stage-0 2/2] RUN make[2J               9.0s",
+			"\x1b[2m => => # cc a.c\x1b[0m",
+		},
+		17: {
+			" => WARNING [linux/amd64 stage-0 2/2] RUN make[2J: careful", "trying again", " => [linux/amd64 stage-0 2/2] RUN make[2J              ERROR",
+			"------", " > [linux/amd64 stage-0 2/2] RUN make[2J:", "cc a.c", "no", "------", "--",
+		},
 	}
 	var v view
 	for i, e := range events() {
