@@ -19,8 +19,9 @@ type ImageInfo struct {
 	Name    image.Reference // zero if the image has none
 	ID      digest.Digest
 	Digest  digest.Digest // of the manifest or index
+	Remote  digest.Digest // under which the name's repository has it; "" if it was neither pulled nor pushed
 	Created time.Time
-	Size    int64 // bytes of its layers' blobs as stored
+	Size    int64 // bytes of its layers without compression
 	Labels  map[string]string
 }
 
@@ -44,7 +45,7 @@ func (h *Home) Images(ctx context.Context) ([]ImageInfo, error) {
 			}
 			seen[n.Descriptor.Digest] = info
 		}
-		info.Name = n.Reference
+		info.Name, info.Remote = n.Reference, n.Remote
 		infos = append(infos, info)
 	}
 	return infos, errors.Join(errs...)
@@ -58,7 +59,7 @@ func nameOrDigest(n image.Named) string {
 }
 
 func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, error) {
-	img, err := h.Layout.Image(ctx, d, nil)
+	img, err := h.Layout.AnyImage(ctx, d)
 	if err != nil {
 		return ImageInfo{}, err
 	}
@@ -66,20 +67,43 @@ func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, 
 	if img.Config.Created != nil {
 		info.Created = *img.Config.Created
 	}
-	for _, l := range img.Manifest.Layers {
-		info.Size += l.Size
-	}
+	info.Size = h.imageSize(img)
 	return info, nil
 }
 
-// Image finds an image by name, digest, ID or unique prefix of one. For an index it is the one for platform p, nil
-// being this machine's.
+// imageSize is the size of an image's layers without compression, in bytes. It is the same however the image came here.
+func (h *Home) imageSize(img *image.Image) (size int64) {
+	for _, n := range h.LayerSizes(img) {
+		size += n
+	}
+	return size
+}
+
+// LayerSizes are the sizes of an image's layers without compression, in bytes, lowest first.
+func (h *Home) LayerSizes(img *image.Image) []int64 {
+	layers := img.Layers()
+	sizes := make([]int64, len(layers))
+	for i, l := range layers {
+		sizes[i] = h.Layout.TarSize(l)
+	}
+	return sizes
+}
+
+// Image finds an image by name, digest, ID or unique prefix of one. For an index it is the one for platform p; nil is
+// this machine's or, without one, any that is here.
 func (h *Home) Image(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
 		return nil, notHere(name, err)
 	}
-	return h.Layout.Image(ctx, n.Descriptor, p)
+	return h.image(ctx, n.Descriptor, p)
+}
+
+func (h *Home) image(ctx context.Context, d ocispec.Descriptor, p *ocispec.Platform) (*image.Image, error) {
+	if p == nil {
+		return h.Layout.AnyImage(ctx, d)
+	}
+	return h.Layout.Image(ctx, d, p)
 }
 
 // A NotFoundError means that an image is not in the store. It is fs.ErrNotExist.
@@ -144,7 +168,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, force bool) ([]Remo
 		}
 	}
 	id := n.Descriptor.Digest
-	if img, err := h.Layout.Image(ctx, n.Descriptor, nil); err == nil {
+	if img, err := h.Layout.AnyImage(ctx, n.Descriptor); err == nil {
 		id = img.ID()
 	}
 	if byName(name, n) && len(names) > 1 {
@@ -177,9 +201,10 @@ func byName(s string, n image.Named) bool {
 
 // An Inspection is an image and what is known of it here.
 type Inspection struct {
-	Image  *image.Image
-	Names  []image.Reference
-	Target digest.Digest // of what the names stand for: the image's manifest, or the index that it is of
+	Image   *image.Image
+	Names   []image.Reference
+	Remotes []image.Reference // repositories that have it, each with the digest under which it does
+	Size    int64             // bytes of its layers without compression
 }
 
 // Inspect is Image with all the names that the image has.
@@ -188,14 +213,20 @@ func (h *Home) Inspect(ctx context.Context, name string, p *ocispec.Platform) (i
 	if err != nil {
 		return i, notHere(name, err)
 	}
-	i.Target = n.Descriptor.Digest
-	if i.Image, err = h.Layout.Image(ctx, n.Descriptor, p); err != nil {
+	if i.Image, err = h.image(ctx, n.Descriptor, p); err != nil {
 		return i, err
 	}
+	i.Size = h.imageSize(i.Image)
 	all, err := h.Layout.List(ctx)
 	for _, other := range all {
-		if other.Descriptor.Digest == i.Target && other.Reference != (image.Reference{}) {
-			i.Names = append(i.Names, other.Reference)
+		if other.Descriptor.Digest != n.Descriptor.Digest || other.Reference == (image.Reference{}) {
+			continue
+		}
+		i.Names = append(i.Names, other.Reference)
+		if other.Remote != "" {
+			i.Remotes = append(i.Remotes, image.Reference{
+				Domain: other.Reference.Domain, Path: other.Reference.Path, Digest: other.Remote,
+			})
 		}
 	}
 	return i, err

@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -186,12 +187,13 @@ func (o *Output) compression() (image.Compression, error) {
 	return image.ParseCompression(o.Attrs["compression"], level)
 }
 
-// ID is what names the result for people: the image's ID, or the index's digest.
+// ID is what names the result for people: the image's ID, or the digest of the index, as the registry knows it if it was
+// pushed.
 func (r *BuildResult) ID() digest.Digest {
 	if len(r.Images) == 1 {
 		return r.Images[0].ID()
 	}
-	return r.Descriptor.Digest
+	return cmp.Or(r.Pushed.Digest, r.Descriptor.Digest)
 }
 
 // Metadata is what --metadata-file holds, under BuildKit's names.

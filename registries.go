@@ -59,7 +59,12 @@ func InspectRemote(ctx context.Context, name string, p *ocispec.Platform, o Remo
 	if err != nil {
 		return Inspection{}, err
 	}
-	return Inspection{Image: r.Image, Names: []image.Reference{ref}, Target: r.Descriptor.Digest}, nil
+	i := Inspection{Image: r.Image, Names: []image.Reference{ref}}
+	i.Remotes = []image.Reference{{Domain: ref.Domain, Path: ref.Path, Digest: r.Descriptor.Digest}}
+	for _, l := range r.Image.Manifest.Layers {
+		i.Size += l.Size // what a pull downloads: more is not known of a registry
+	}
+	return i, nil
 }
 
 // RegistryHost is a registry as people type it, without scheme and path; docker's has one name.

@@ -44,9 +44,9 @@ type PullOptions struct {
 // A Pulled is an image that was brought here.
 type Pulled struct {
 	Name       image.Reference
-	Descriptor ocispec.Descriptor // of the image
+	Descriptor ocispec.Descriptor // what the name stands for: the image's manifest, or the index that it is of
 	Source     digest.Digest      // what the name stands for in the registry
-	Fresh      bool               // the name stood for something else here, or for nothing
+	Fresh      bool               // the name stood for something else here, or for nothing, or the image was not here
 }
 
 // Pull brings an image here, or all of a repository: each layer is verified, inflated and indexed while it downloads.
@@ -109,9 +109,12 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 		}
 	}
 	before, beforeErr := h.Layout.Resolve(ctx, ref)
+	if beforeErr == nil {
+		_, beforeErr = h.Layout.Image(ctx, before, &platform)
+	}
 	var err error
 	p.Descriptor, err = registry.Copy(ctx, h.store(), repo, d, registry.CopyOptions{
-		Platforms: []ocispec.Platform{platform}, Name: ref, Partial: h.partial(), Events: o.Events,
+		Platforms: []ocispec.Platform{platform}, Sparse: true, Name: ref, Partial: h.partial(), Events: o.Events,
 	})
 	p.Fresh = beforeErr != nil || before.Digest != p.Descriptor.Digest
 	return p, err
@@ -167,6 +170,7 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 	if err != nil {
 		return d, err
 	}
+	local := d
 	if o.Compression.Algorithm == image.EStargz {
 		if d, err = h.estargz(ctx, d, o.Compression.Level); err != nil {
 			return d, wrapTransfer("push", ref, err)
@@ -178,7 +182,7 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 	if err != nil {
 		return d, wrapTransfer("push", ref, err)
 	}
-	return pushed, nil
+	return pushed, h.Layout.Pushed(ctx, ref, local, pushed.Digest)
 }
 
 // wrapTransfer says in which transfer an error came about, unless it names the image itself.
@@ -272,6 +276,11 @@ type store struct {
 }
 
 func (h *Home) store() *store { return &store{h.Layout, h} }
+
+// Tag names what came from the name's repository.
+func (s *store) Tag(ctx context.Context, ref image.Reference, d ocispec.Descriptor) error {
+	return s.Layout.TagRemote(ctx, ref, d, d.Digest)
+}
 
 // PushLayer takes a layer in one pass: its blob, its tar and the index that mounts the tar.
 func (s *store) PushLayer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest, r io.Reader) error {

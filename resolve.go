@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -31,53 +32,84 @@ type resolver struct {
 	far    farImages
 }
 
-// Resolve finds the image that ref names for a platform; see planner.Resolver.
+// Resolve finds the image that name stands for, for platform p; see planner.Resolver. A name means what it means in the
+// store, also for platforms whose image is not there yet. An image of another platform is taken only if there is no other:
+// the name says exactly that one (a digest, an ID), it never was in a registry, or its registry has no other.
 func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
 	if dir, ok := strings.CutPrefix(name, "oci-layout://"); ok {
 		return r.fromLayout(ctx, dir, p)
 	}
-	ref, err := image.ParseReference(strings.TrimPrefix(name, "docker-image://"))
+	name = strings.TrimPrefix(name, "docker-image://")
+	ref, err := image.ParseReference(name)
 	if err != nil {
 		return nil, err
 	}
-	if r.pull != PullAlways {
-		img, err := r.here(ctx, name, ref, p)
-		if err == nil {
-			return img, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+	if p == nil {
+		p = new(thisPlatform())
+	}
+	if r.pull == PullAlways {
+		return r.fromRegistry(ctx, name, *p)
+	}
+	d, only, err := r.lookUp(ctx, name, ref)
+	if errors.Is(err, fs.ErrNotExist) {
 		if r.pull == PullNever {
 			return nil, &NotFoundError{Name: ref.Familiar(), Hint: "pulling is off"}
 		}
-	}
-	return r.fromRegistry(ctx, strings.TrimPrefix(name, "docker-image://"), p)
-}
-
-// here finds an image of the store by name, or by ID as docker lets a FROM do.
-func (r *resolver) here(ctx context.Context, name string, ref image.Reference, p *ocispec.Platform) (*image.Image, error) {
-	d, err := r.home.Layout.Resolve(ctx, ref)
-	if errors.Is(err, fs.ErrNotExist) && isID(name) {
-		var n image.Named
-		if n, err = r.home.Layout.Find(ctx, name); err == nil {
-			d = n.Descriptor
-		}
+		return r.fromRegistry(ctx, name, *p)
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	img, err := r.home.Layout.Image(ctx, d, p)
-	if err != nil && p != nil {
-		// One of another architecture is taken, as docker does: its configuration tells what it is.
-		if single, err := r.home.Layout.Image(ctx, d, nil); err == nil && single.Descriptor.Digest == d.Digest {
-			return single, nil
-		}
+	switch {
+	case err == nil && (only || runsOn(img, *p)):
+		return img, nil
+	case err == nil:
+		return r.instead(ctx, name, img, *p)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", ref.Familiar(), err)
 	}
-	return img, err
+	return r.fromIndex(ctx, ref, d, *p)
 }
 
-// isID tells whether a name could be an image's ID: at least 12 hex digits, with or without algorithm.
+// lookUp finds what a name stands for in the store: a name, or an ID as docker lets a FROM use. only reports whether no
+// registry can have another image for it.
+func (r *resolver) lookUp(ctx context.Context, name string, ref image.Reference) (d ocispec.Descriptor, only bool, err error) {
+	n, err := r.home.Layout.Lookup(ctx, ref)
+	if errors.Is(err, fs.ErrNotExist) && isID(name) {
+		n, err = r.home.Layout.Find(ctx, name)
+		return n.Descriptor, true, err
+	}
+	return n.Descriptor, ref.Digest != "" || n.Remote == "", err
+}
+
+// runsOn reports whether an image is for a platform, or says nothing of its own.
+func runsOn(img *image.Image, p ocispec.Platform) bool {
+	own := img.Config.Platform
+	return own.OS == "" && own.Architecture == "" || platforms.Only(p).Match(platforms.Normalize(own))
+}
+
+// instead finds an image for p where the store has one of another platform under the name.
+func (r *resolver) instead(ctx context.Context, name string, here *image.Image, p ocispec.Platform) (*image.Image, error) {
+	if r.pull == PullNever {
+		return nil, wrongPlatform(name, here, p, "pulling is off")
+	}
+	img, err := r.fromRegistry(ctx, name, p)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", wrongPlatform(name, here, p, ""), err)
+	}
+	return img, nil
+}
+
+// wrongPlatform says that what the store has under a name is for another platform.
+func wrongPlatform(name string, here *image.Image, want ocispec.Platform, hint string) *NotFoundError {
+	has := "the store has it for " + platforms.FormatAll(platforms.Normalize(here.Config.Platform)) + " only"
+	return &NotFoundError{
+		Name: name + " for " + platforms.FormatAll(platforms.Normalize(want)), Hint: strings.TrimSuffix(has+"; "+hint, "; "),
+	}
+}
+
+// isID reports whether a name could be an image's ID: at least 12 hex digits, with or without algorithm.
 func isID(name string) bool {
 	hex := strings.TrimPrefix(name, "sha256:")
 	return len(hex) >= 12 && strings.Trim(hex, "0123456789abcdef") == ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 	"time"
@@ -28,16 +29,18 @@ type farImages struct {
 
 // A farImage is in a registry, or in a layout that is not ours.
 type farImage struct {
-	name  image.Reference // to have here; zero for none
-	image *image.Image
-	from  registry.Fetcher
+	name     image.Reference    // to have here; zero for none
+	root     ocispec.Descriptor // what the name stands for: the image's manifest, or the index that it is of
+	platform ocispec.Platform   // of the image, if root is an index
+	image    *image.Image
+	from     registry.Fetcher
 
 	mu   sync.Mutex // held while it is fetched
 	here bool
 }
 
 // fromRegistry asks a registry what a name, as people type it, stands for.
-func (r *resolver) fromRegistry(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
+func (r *resolver) fromRegistry(ctx context.Context, name string, p ocispec.Platform) (*image.Image, error) {
 	repo, d, err := r.remote.client().Search(ctx, name)
 	if registry.NamesImage(err) {
 		return nil, err
@@ -45,12 +48,43 @@ func (r *resolver) fromRegistry(ctx context.Context, name string, p *ocispec.Pla
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	img, err := repo.Image(ctx, d, p)
+	img, err := repo.Image(ctx, d, &p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", repo.Reference().Familiar(), err)
 	}
-	r.add(&farImage{name: repo.Reference(), image: img, from: repo})
+	r.add(&farImage{name: repo.Reference(), root: d, platform: p, image: img, from: repo})
 	return img, nil
+}
+
+// fromIndex asks the registry for the image for p of an index d of which only others are here. Where the registry has
+// the index no more, the name is asked for anew, unless it pins the index.
+func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec.Descriptor, p ocispec.Platform) (*image.Image, error) {
+	if r.pull == PullNever {
+		return nil, r.notInStore(ctx, ref, d, p, "pulling is off")
+	}
+	repo, err := r.remote.client().Connect(ref)
+	if err != nil {
+		return nil, err
+	}
+	img, err := repo.Image(ctx, d, &p)
+	if errors.Is(err, fs.ErrNotExist) && ref.Digest == "" {
+		img, err = r.fromRegistry(ctx, ref.String(), p)
+	} else if err == nil {
+		r.add(&farImage{name: ref, root: d, platform: p, image: img, from: repo})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", r.notInStore(ctx, ref, d, p, ""), err)
+	}
+	return img, nil
+}
+
+// notInStore says that of an index only images of other platforms are here.
+func (r *resolver) notInStore(ctx context.Context, ref image.Reference, d ocispec.Descriptor, p ocispec.Platform, hint string) error {
+	here, err := r.home.Layout.AnyImage(ctx, d)
+	if err != nil {
+		return err
+	}
+	return wrongPlatform(ref.Familiar(), here, p, hint)
 }
 
 // fromLayout reads an image of an OCI layout: DIR[:TAG] or DIR@DIGEST.
@@ -66,7 +100,7 @@ func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platf
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", endpoint, err)
 	}
-	r.add(&farImage{image: img, from: from})
+	r.add(&farImage{root: img.Descriptor, image: img, from: from})
 	return img, nil
 }
 
@@ -119,7 +153,8 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 	if step != nil {
 		events.Send(event.Event{Kind: event.Started})
 	}
-	_, err := registry.Copy(ctx, r.home.store(), f.from, f.image.Descriptor, registry.CopyOptions{
+	_, err := registry.Copy(ctx, r.home.store(), f.from, f.root, registry.CopyOptions{
+		Platforms: []ocispec.Platform{f.platform}, Sparse: true,
 		Name: f.name, Partial: r.home.partial(), Events: events,
 	})
 	if err != nil {
@@ -155,32 +190,55 @@ func (r *resolver) stepOf(f *farImage) *event.Step {
 	return r.far.steps[f.image.Descriptor.Digest]
 }
 
-// imageToRun finds an image here, or pulls it.
+// imageToRun finds an image here, or pulls it. One of another platform than this machine's is taken where none was asked
+// for and there is no other, with docker's warning.
 func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
-	if o.Pull != PullAlways {
-		img, err := h.Image(ctx, o.Image, o.Platform)
-		if err == nil && o.Platform != nil && !platforms.Only(*o.Platform).Match(img.Config.Platform) {
-			err = &NotFoundError{Name: fmt.Sprintf("%s for %s", o.Image, platforms.Format(*o.Platform))}
+	note := func(kind event.Kind, text string) { o.Events.Send(event.Event{Kind: kind, Text: text}) }
+	img, err := h.localToRun(ctx, o)
+	missing, ok := errors.AsType[*NotFoundError](err)
+	if o.Pull != PullAlways && !ok {
+		if err == nil && o.Platform == nil && !runsOn(img, thisPlatform()) {
+			note(event.Note, fmt.Sprintf("WARNING: The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
+				platforms.Format(img.Config.Platform), platforms.Format(thisPlatform())))
 		}
-		missing, ok := errors.AsType[*NotFoundError](err)
-		if !ok {
-			return img, err
-		}
-		if o.Pull == PullNever {
-			missing.Hint = "pulling is off"
-			return nil, missing
-		}
+		return img, err
+	}
+	if o.Pull == PullNever {
+		missing.Hint = "pulling is off"
+		return nil, missing
 	}
 	ref, err := image.ParseReference(o.Image)
 	if err != nil {
 		return nil, err
 	}
 	if o.Pull != PullAlways {
-		o.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar())})
+		note(event.Note, fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
 	}
 	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: o.RemoteOptions, Platform: o.Platform})
 	if err != nil {
 		return nil, err
 	}
 	return h.Layout.Image(ctx, pulled[0].Descriptor, o.Platform)
+}
+
+// localToRun finds an image here. It is a *NotFoundError if there is none for the platform that was asked for or, of an
+// index that names one for this machine, not that one.
+func (h *Home) localToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
+	n, err := h.Layout.Find(ctx, o.Image)
+	if err != nil {
+		return nil, notHere(o.Image, err)
+	}
+	img, err := h.Layout.Image(ctx, n.Descriptor, o.Platform)
+	_, foreign := errors.AsType[*image.PlatformError](err)
+	switch {
+	case foreign && o.Platform == nil, errors.Is(err, fs.ErrNotExist) && o.Platform == nil && o.Pull == PullNever:
+		return h.Layout.AnyImage(ctx, n.Descriptor)
+	case errors.Is(err, fs.ErrNotExist), err == nil && o.Platform != nil && !runsOn(img, *o.Platform):
+		want := thisPlatform()
+		if o.Platform != nil {
+			want = *o.Platform
+		}
+		return nil, &NotFoundError{Name: o.Image + " for " + platforms.Format(want)}
+	}
+	return img, err
 }

@@ -160,7 +160,7 @@ func TestSaveNeedsWholeBlobs(t *testing.T) {
 		data := []byte(read(t, path))
 		data[600] ^= 1
 		os.WriteFile(path, data, 0o600)
-		err := l.Save(t.Context(), io.Discard, []Named{{mustParse(t, "app"), img.Descriptor, img.ID()}}, o)
+		err := l.Save(t.Context(), io.Discard, []Named{{Reference: mustParse(t, "app"), Descriptor: img.Descriptor, ID: img.ID()}}, o)
 		if err == nil || !strings.Contains(err.Error(), string(img.Layers()[0].DiffID)) {
 			t.Errorf("%+v: Save of a damaged layer: %v", o, err)
 		}
@@ -250,7 +250,7 @@ func TestLoadRefuses(t *testing.T) {
 	{
 		l := openLayout(t, t.TempDir())
 		img := writeImage(t, l, "x")
-		if err := l.Save(t.Context(), &whole, []Named{{mustParse(t, "a"), img.Descriptor, ""}}, SaveOptions{}); err != nil {
+		if err := l.Save(t.Context(), &whole, []Named{{Reference: mustParse(t, "a"), Descriptor: img.Descriptor}}, SaveOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -134,6 +134,14 @@ func (l *Layout) blobSize(d digest.Digest) (int64, error) {
 	return info.Size(), nil
 }
 
+// TarSize is the size of a layer without compression, in bytes, or that of its blob if the tar is not here.
+func (l *Layout) TarSize(layer Layer) int64 {
+	if size, err := l.blobSize(layer.DiffID); err == nil {
+		return size
+	}
+	return layer.Blob.Size
+}
+
 // Fetch opens a blob for a reader that verifies size and digest and fails at EOF if they are wrong.
 func (l *Layout) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := CheckDescriptor(d); err != nil {

@@ -215,7 +215,7 @@ func BenchmarkList1000(b *testing.B) {
 		if err := l.Publish(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-		if err := l.writeRecord(l.recordPath(r, ""), Named{r, img.Descriptor, img.ID()}); err != nil {
+		if err := l.writeRecord(l.recordPath(r, ""), Named{Reference: r, Descriptor: img.Descriptor, ID: img.ID()}); err != nil {
 			b.Fatal(err)
 		}
 	}

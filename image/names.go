@@ -26,7 +26,8 @@ import (
 type Named struct {
 	Reference  Reference
 	Descriptor ocispec.Descriptor // of the manifest or index
-	ID         digest.Digest      // of the configuration; of an index, for this machine's platform if it was here, or ""
+	ID         digest.Digest      // of the configuration; of an index, that of [Layout.AnyImage] when it was named
+	Remote     digest.Digest      // under which the name's repository has the image, "" if it was neither pulled nor pushed
 }
 
 // A record is the content of a file in names/. A file whose name begins with "@" is of an image without a name, whatever
@@ -35,6 +36,7 @@ type record struct {
 	Name       string             `json:"name,omitempty"`
 	ID         digest.Digest      `json:"id,omitempty"`
 	Descriptor ocispec.Descriptor `json:"descriptor"`
+	Remote     digest.Digest      `json:"remote,omitempty"`
 	Sum        string             `json:"sum"` // of the record without it
 }
 
@@ -99,12 +101,15 @@ func parseRecord(file string, data []byte) (n Named, err error) {
 			return n, err
 		}
 	}
-	if r.ID != "" {
-		if err := CheckDigest(r.ID); err != nil {
+	for _, d := range []digest.Digest{r.ID, r.Remote} {
+		if d == "" {
+			continue
+		}
+		if err := CheckDigest(d); err != nil {
 			return n, err
 		}
 	}
-	n.Descriptor, n.ID = r.Descriptor, r.ID
+	n.Descriptor, n.ID, n.Remote = r.Descriptor, r.ID, r.Remote
 	return n, CheckDescriptor(n.Descriptor)
 }
 
@@ -171,11 +176,12 @@ func compareNamed(a, b Named) int {
 // Resolve finds what a name stands for. fs.ErrNotExist if nothing. As in docker, a digest in the name counts for more
 // than the tag.
 func (l *Layout) Resolve(ctx context.Context, r Reference) (ocispec.Descriptor, error) {
-	n, err := l.lookup(ctx, r)
+	n, err := l.Lookup(ctx, r)
 	return n.Descriptor, err
 }
 
-func (l *Layout) lookup(ctx context.Context, r Reference) (Named, error) {
+// Lookup is [Layout.Resolve] with all that is recorded of the name.
+func (l *Layout) Lookup(ctx context.Context, r Reference) (Named, error) {
 	none := fmt.Errorf("image %s is not in the store: %w", r, fs.ErrNotExist)
 	if r == (Reference{}) {
 		return Named{}, none
@@ -205,7 +211,7 @@ func (l *Layout) Find(ctx context.Context, s string) (Named, error) {
 	prefix, isDigest := strings.CutPrefix(s, "sha256:")
 	if !isDigest {
 		if r, err := ParseReference(s); err == nil {
-			n, err := l.lookup(ctx, r)
+			n, err := l.Lookup(ctx, r)
 			if !errors.Is(err, fs.ErrNotExist) {
 				return n, err
 			}
@@ -257,6 +263,12 @@ func hasPrefix(d digest.Digest, prefix string) bool {
 // Tag publishes, then names d. An image with no name is recorded with Tag(ctx, Reference{}, d). What had the name before
 // stays, nameless if it has no other. When Tag returns nil, the image is whole and it and its name survive a power cut.
 func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) error {
+	return l.TagRemote(ctx, r, d, "")
+}
+
+// TagRemote is Tag for an image that the name's repository has under the digest remote. "" leaves what is known of that,
+// as long as the name stays with the image.
+func (l *Layout) TagRemote(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {
 	if err := CheckDescriptor(d); err != nil {
 		return err
 	}
@@ -265,11 +277,11 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 	}
 	id, err := l.whole(ctx, d)
 	if err != nil {
-		return fmt.Errorf("image %s: %w", Named{r, d, ""}.displayName(), err)
+		return fmt.Errorf("image %s: %w", Named{Reference: r, Descriptor: d}.displayName(), err)
 	}
 	path := l.recordPath(r, d.Digest)
 	// Only what makes the image be found is kept: a platform, annotations and data are the index's business.
-	n := Named{r, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, id}
+	n := Named{r, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, id, remote}
 	if same(path, n) {
 		if _, err := os.Lstat(l.stale()); err != nil {
 			return nil
@@ -285,12 +297,16 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 func same(path string, n Named) bool {
 	old, err := readRecord(path)
 	return err == nil && old.ID == n.ID && old.Descriptor.Digest == n.Descriptor.Digest &&
-		old.Descriptor.Size == n.Descriptor.Size && old.Descriptor.MediaType == n.Descriptor.MediaType
+		old.Descriptor.Size == n.Descriptor.Size && old.Descriptor.MediaType == n.Descriptor.MediaType &&
+		(n.Remote == "" || old.Remote == n.Remote)
 }
 
 func (l *Layout) tag(path string, n Named) error {
 	old, err := readRecord(path)
 	replaces := err == nil && old.Descriptor.Digest != n.Descriptor.Digest
+	if err == nil && !replaces && n.Remote == "" {
+		n.Remote = old.Remote
+	}
 	all, _, err := l.records()
 	if err != nil {
 		return err
@@ -302,7 +318,7 @@ func (l *Layout) tag(path string, n Named) error {
 		return err
 	}
 	if replaces && holders(all, old.Descriptor.Digest) == 1 {
-		if err := l.writeRecord(l.recordPath(Reference{}, old.Descriptor.Digest), Named{Reference{}, old.Descriptor, old.ID}); err != nil {
+		if err := l.writeRecord(l.recordPath(Reference{}, old.Descriptor.Digest), Named{Descriptor: old.Descriptor, ID: old.ID}); err != nil {
 			return err
 		}
 	}
@@ -328,13 +344,26 @@ func holders(all []Named, d digest.Digest) (count int) {
 }
 
 func (l *Layout) writeRecord(path string, n Named) error {
-	r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor}
+	r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor, Remote: n.Remote}
 	r.Sum = r.sum()
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	return l.staging.writeDurably(path, data, "image.tag")
+}
+
+// Pushed remembers that the repository of the name r has the image d as remote. If r stands for another image by now, or
+// for none, there is nothing to remember.
+func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {
+	n, err := readRecord(l.recordPath(r, ""))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && n.Descriptor.Digest != d.Digest {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return l.TagRemote(ctx, r, d, remote)
 }
 
 // Untag removes a name; the image stays, nameless, until pruned or removed by [Layout.Remove]. fs.ErrNotExist if there is

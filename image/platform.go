@@ -1,7 +1,10 @@
 package image
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -32,12 +35,45 @@ func SelectPlatform(x ocispec.Index, p *ocispec.Platform) (ocispec.Descriptor, e
 		}
 	}
 	if best < 0 {
-		return ocispec.Descriptor{}, fmt.Errorf("has no image for %s, only for %s", platforms.FormatAll(want), strings.Join(platformsOf(x), ", "))
+		return ocispec.Descriptor{}, &PlatformError{Want: want, Have: platformsOf(x)}
 	}
 	return x.Manifests[best], nil
 }
 
-// isAttestation tells BuildKit's attestation manifests, which lie among the images.
+// A PlatformError means that an index names no image for a platform.
+type PlatformError struct {
+	Want ocispec.Platform
+	Have []string // platforms that it names images for
+}
+
+func (e *PlatformError) Error() string {
+	return fmt.Sprintf("has no image for %s, only for %s", platforms.FormatAll(e.Want), strings.Join(e.Have, ", "))
+}
+
+// AnyImage is [Layout.Image] for this machine's platform or, of an index that has no such image here, the first of its
+// images that is here.
+func (l *Layout) AnyImage(ctx context.Context, d ocispec.Descriptor) (*Image, error) {
+	img, err := l.Image(ctx, d, nil)
+	_, foreign := errors.AsType[*PlatformError](err)
+	if !foreign && !errors.Is(err, fs.ErrNotExist) {
+		return img, err
+	}
+	doc, _, docErr := ReadDocument(ctx, l, d)
+	if docErr != nil {
+		return nil, err
+	}
+	for _, child := range doc.Manifests {
+		if !IsManifest(child.MediaType) || isAttestation(child) {
+			continue
+		}
+		if here, childErr := l.Image(ctx, child, nil); !errors.Is(childErr, fs.ErrNotExist) {
+			return here, childErr
+		}
+	}
+	return nil, err
+}
+
+// isAttestation reports whether d is one of BuildKit's attestation manifests, which lie among the images of an index.
 func isAttestation(d ocispec.Descriptor) bool {
 	return d.Annotations["vnd.docker.reference.type"] == "attestation-manifest"
 }

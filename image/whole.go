@@ -40,9 +40,9 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 	if !found {
 		return "", fmt.Errorf("index %s: none of its images is in the store: %w", d.Digest, fs.ErrNotExist)
 	}
-	img, err := l.Image(ctx, d, nil)
+	img, err := l.AnyImage(ctx, d)
 	if err != nil {
-		return "", nil // it is for another platform than this machine's
+		return "", fmt.Errorf("index %s: %w", d.Digest, err)
 	}
 	return img.ID(), nil
 }

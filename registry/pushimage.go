@@ -71,6 +71,11 @@ func Push(
 	if len(pushed) == 0 {
 		return d, fmt.Errorf("index %s: none of its images is here: %w", d.Digest, fs.ErrNotExist)
 	}
+	if len(pushed) == 1 && len(doc.Manifests) > 1 {
+		one := pushed[0] // as docker does where only one platform's image is here
+		one.Platform, one.Annotations = nil, nil
+		return one, repo.Tag(ctx, ref, one)
+	}
 	if !same {
 		if raw, d, err = image.NewIndex(pushed, doc.Annotations); err != nil {
 			return d, err

@@ -30,7 +30,7 @@ func (c *historyCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		rows := c.rows(img)
+		rows := c.rows(img, h.LayerSizes(img))
 		switch {
 		case c.Quiet:
 			for _, r := range rows {
@@ -50,9 +50,8 @@ func (c *historyCmd) Run(s *session) error {
 }
 
 // rows are the entries of the history, latest first, each with the size of its layer.
-func (c *historyCmd) rows(img *image.Image) []historyRow {
+func (c *historyCmd) rows(img *image.Image, sizes []int64) []historyRow {
 	var rows []historyRow
-	layers := img.Manifest.Layers
 	for _, e := range img.Config.History {
 		row := historyRow{ID: "<missing>", CreatedSince: "N/A", CreatedBy: c.line(e.CreatedBy), Size: "0B", Comment: e.Comment}
 		if e.Created != nil {
@@ -62,12 +61,12 @@ func (c *historyCmd) rows(img *image.Image) []historyRow {
 				row.CreatedSince = units.HumanDuration(time.Since(*e.Created)) + " ago"
 			}
 		}
-		if !e.EmptyLayer && len(layers) > 0 {
-			row.Size = fmt.Sprint(layers[0].Size)
+		if !e.EmptyLayer && len(sizes) > 0 {
+			row.Size = fmt.Sprint(sizes[0])
 			if c.Human {
-				row.Size = units.HumanSizeWithPrecision(float64(layers[0].Size), 3)
+				row.Size = units.HumanSizeWithPrecision(float64(sizes[0]), 3)
 			}
-			layers = layers[1:]
+			sizes = sizes[1:]
 		}
 		rows = append([]historyRow{row}, rows...)
 	}

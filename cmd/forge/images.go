@@ -66,12 +66,15 @@ func (c *imagesCmd) wanted(info forge.ImageInfo) bool {
 
 func (c *imagesCmd) row(info forge.ImageInfo) imageRow {
 	row := imageRow{
-		Repository: "<none>", Tag: "<none>", ID: info.ID.String(), Digest: info.Digest.String(),
+		Repository: "<none>", Tag: "<none>", ID: info.ID.String(), Digest: "<none>",
 		CreatedSince: "N/A", Size: units.HumanSizeWithPrecision(float64(info.Size), 3),
 	}
 	if info.Name != (image.Reference{}) {
 		row.Repository = strings.TrimSuffix(info.Name.Familiar(), ":"+info.Name.Tag)
 		row.Tag = info.Name.Tag
+	}
+	if info.Remote != "" {
+		row.Digest = info.Remote.String()
 	}
 	if !c.NoTrunc {
 		row.ID = shortID(row.ID)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"text/template"
 	"time"
 
@@ -92,13 +91,12 @@ func inspectedOf(i forge.Inspection) inspected {
 		Variant: img.Config.Variant, Os: img.Config.OS, Descriptor: img.Descriptor,
 	}
 	v.RootFS.Type, v.RootFS.Layers = img.Config.RootFS.Type, img.Config.RootFS.DiffIDs
-	for _, l := range img.Manifest.Layers {
-		v.Size += l.Size
-	}
+	v.Size = i.Size
 	for _, ref := range i.Names {
 		v.RepoTags = append(v.RepoTags, ref.Familiar())
-		repository, _, _ := strings.Cut(strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag), "@")
-		if at := repository + "@" + i.Target.String(); !slices.Contains(v.RepoDigests, at) {
+	}
+	for _, ref := range i.Remotes {
+		if at := ref.Familiar(); !slices.Contains(v.RepoDigests, at) {
 			v.RepoDigests = append(v.RepoDigests, at)
 		}
 	}
