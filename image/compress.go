@@ -40,7 +40,7 @@ type Compression struct {
 }
 
 // compressFormat is part of what is remembered. It changes when the same algorithm and level begin to give other bytes.
-const compressFormat = 1
+const compressFormat = 2
 
 // ParseCompression reads an algorithm and a level as people give them.
 func ParseCompression(algorithm string, level int) (Compression, error) {
@@ -230,7 +230,7 @@ func (c Compression) compress(ctx context.Context, w io.Writer, r io.Reader) err
 	case Zstd:
 		return compressZstd(ctx, w, r, c.Level)
 	}
-	return compressGzip(ctx, w, r, c.Level)
+	return compressGzip(w, r, c.Level)
 }
 
 // A counter hashes and counts what goes to w, and stops when its context ends.
