@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A Document is a graph for programs to read, as `forge build --plan --format json` prints it.
@@ -57,8 +58,13 @@ func (g *Graph) Document(cached func(*Step) string) *Document {
 		for _, r := range s.Reads {
 			ds.Reads = append(ds.Reads, r.Index)
 		}
-		if base, ok := s.Op.(*Base); ok {
-			ds.Op, ds.Digest = nil, base.Image.Descriptor.Digest
+		switch op := s.Op.(type) {
+		case *Base:
+			ds.Op, ds.Digest = nil, op.Image.Descriptor.Digest
+		case *Run:
+			ds.Op = op.withoutSecrets()
+		case *Copy:
+			ds.Op = op.withoutSecrets()
 		}
 		if cached != nil {
 			ds.Cached = cached(s)
@@ -66,6 +72,28 @@ func (g *Graph) Document(cached func(*Step) string) *Document {
 		d.Steps = append(d.Steps, ds)
 	}
 	return d
+}
+
+// withoutSecrets is op without the proxies, whose addresses may hold passwords.
+func (op *Run) withoutSecrets() *Run {
+	shown := *op
+	shown.Proxy = nil
+	return &shown
+}
+
+// withoutSecrets is op without names, passwords and tokens in the addresses of its sources.
+func (op *Copy) withoutSecrets() *Copy {
+	shown := *op
+	shown.Sources = slices.Clone(op.Sources)
+	for i, src := range shown.Sources {
+		shown.Sources[i].URL = web.Redact(src.URL)
+		if src.Git != nil {
+			git := *src.Git
+			git.Remote = web.Redact(git.Remote)
+			shown.Sources[i].Git = &git
+		}
+	}
+	return &shown
 }
 
 // JSON writes the document.

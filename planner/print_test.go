@@ -90,11 +90,34 @@ func TestPrintNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
+	var b bytes.Buffer
 	if err := Print(&b, g, nil); err != nil {
 		t.Fatal(err)
 	}
 	if want := "result: the empty file system, linux/amd64\n"; b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+// TestPrintKeepsSecrets holds that a plan for programs shows neither a token of an address nor a proxy.
+func TestPrintKeepsSecrets(t *testing.T) {
+	const file = "FROM scratch\nADD https://sesame@h/x.git /g\nADD https://h/x?sig=sesame /u\nFROM plain\nCOPY --from=0 / /\nRUN x\n"
+	g, err := Plan(t.Context(), parse(t, file), Options{
+		Resolver: &images{}, BuildArgs: map[string]string{"http_proxy": "http://ann:sesame@proxy"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := g.Document(nil).JSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), "sesame") || !strings.Contains(b.String(), "https://xxxxx@h/x.git") {
+		t.Error(b.String())
+	}
+	for _, s := range g.Steps {
+		if c, ok := s.Op.(*Copy); ok && c.Sources[0].Git != nil && c.Sources[0].Git.Remote != "https://sesame@h/x.git" {
+			t.Error("the plan itself has lost the token")
+		}
 	}
 }
