@@ -20,73 +20,73 @@ const (
 
 // begin gives a stage the state that it begins with: that of another stage, an image, a context, or nothing.
 func (p *planner) begin(s *stage) {
-	s.vars = &variables{}
+	s.state.vars = &variables{}
 	switch {
 	case s.parent != nil:
 		p.inherit(s)
 	case s.image != nil:
 		p.beginWithImage(s)
 	default:
-		s.config = emptyConfig(p.target)
+		s.state.config = emptyConfig(p.platforms.target)
 		if s.context == nil {
-			s.platform = &p.target // FROM --platform of nothing is nothing
+			s.platform = &p.platforms.target // FROM --platform of nothing is nothing
 		} else if s.context.Tree {
-			s.fs.context = s.context
+			s.state.fs.context = s.context
 		}
 	}
 	if s.platform == nil {
-		s.platform = &p.target
+		s.platform = &p.platforms.target
 	}
-	if s.outside || s.replaced {
+	if s.kind != declared {
 		return
 	}
-	if s.fs.context != nil {
+	if s.state.fs.context != nil {
 		p.copyContext(s)
 	}
-	c := &s.config.Config
+	c := &s.state.config.Config
 	if !hasVariable(c.Env, "PATH") {
 		c.Env = append(c.Env, "PATH="+defaultPath)
 	}
-	s.vars.setList(c.Env)
+	s.state.vars.setList(c.Env)
 	if c.WorkingDir != "" {
-		c.WorkingDir = join(c.WorkingDir, c.WorkingDir, false)
+		c.WorkingDir = join(c.WorkingDir, c.WorkingDir)
 	}
 }
 
 // inherit begins with what another stage ended with. A stage that is stood in for by another is that other one.
 func (p *planner) inherit(s *stage) {
 	from := s.parent
-	s.fs, s.platform = from.fs, from.platform
-	s.config = cloneConfig(from.config)
-	p.said += len(s.config.History) * 100 // bytes, about: a thousand stages on top of each other have a million entries
-	if !s.outside && !s.replaced {
-		s.config.Config.OnBuild = nil // they have become commands
+	s.state.fs, s.platform = from.state.fs, from.platform
+	s.state.config = cloneConfig(from.state.config)
+	p.expandedBytes += len(s.state.config.History) * 100 // bytes, about: a thousand stages on top of each other have a million entries
+	if s.kind == declared {
+		s.state.config.Config.OnBuild = nil // they have become commands
 	}
-	s.vars = from.vars.clone()
-	s.args = slices.Clone(from.args)
-	s.workdirSet = from.workdirSet
+	s.state.vars = from.state.vars.clone()
+	s.state.args = slices.Clone(from.state.args)
+	s.state.workdirSet = from.state.workdirSet
 }
 
 func (p *planner) beginWithImage(s *stage) {
-	s.config = cloneConfig(s.image.Config)
-	s.config.Created = nil
-	s.config.RootFS = ocispec.RootFS{Type: "layers"}
-	s.config.History = layerHistory(s.config.History, len(s.image.Layers()))
-	if s.replaced || s.outside {
-		if s.config.OS != "" && s.config.Architecture != "" {
-			s.platform = &s.config.Platform
+	s.state.config = cloneConfig(s.image.Config)
+	s.state.config.Created = nil
+	s.state.config.RootFS = ocispec.RootFS{Type: "layers"}
+	s.state.config.History = layerHistory(s.state.config.History, len(s.image.Layers()))
+	if s.kind != declared {
+		if s.state.config.OS != "" && s.state.config.Architecture != "" {
+			s.platform = &s.state.config.Platform
 		}
 	} else {
-		s.config.Config.OnBuild = nil // they have become commands
+		s.state.config.Config.OnBuild = nil // they have become commands
 	}
 	if s.platform == nil {
-		s.platform = &p.target
+		s.platform = &p.platforms.target
 	}
 	ref := s.imageName()
 	if len(s.image.Layers()) == 0 {
 		return // the empty file system
 	}
-	s.fs.step = p.addStep(s, Step{
+	s.state.fs.step = p.addStep(s, Step{
 		Op: &Base{Ref: ref, Image: s.image}, Name: "FROM " + ref, Span: s.decl.Span,
 	})
 }
@@ -112,8 +112,8 @@ func layerHistory(history []ocispec.History, n int) []ocispec.History {
 
 // copyContext begins a stage with a context's files, which is a layer.
 func (p *planner) copyContext(s *stage) {
-	name := s.fs.context.name
-	s.fs = tree{step: p.addStep(s, Step{
+	name := s.state.fs.context.name
+	s.state.fs = tree{step: p.addStep(s, Step{
 		Op: &Copy{
 			From:    Input{Read: -1, Context: name},
 			Sources: []Source{{Path: "/"}},
@@ -121,23 +121,23 @@ func (p *planner) copyContext(s *stage) {
 		},
 		Name: "FROM " + name, Span: s.decl.Span,
 	})}
-	s.config.History = append(s.config.History, ocispec.History{CreatedBy: "local source for " + name, Comment: layerComment})
+	s.state.config.History = append(s.state.config.History, ocispec.History{CreatedBy: "local source for " + name, Comment: layerComment})
 }
 
 // standOn is the step whose file system a stage ends with, for others to stand on; nil is the empty one.
 func (p *planner) standOn(s *stage) *Step {
-	if s.fs.context != nil {
+	if s.state.fs.context != nil {
 		p.copyContext(s)
 	}
-	return s.fs.step
+	return s.state.fs.step
 }
 
 // read makes the file system that a stage ends with one of a step's inputs.
 func (p *planner) read(reads *[]*Step, s *stage) Input {
-	if s.fs.context != nil {
-		return Input{Read: -1, Context: s.fs.context.name}
+	if s.state.fs.context != nil {
+		return Input{Read: -1, Context: s.state.fs.context.name}
 	}
-	step := s.fs.step
+	step := s.state.fs.step
 	if step == nil { // an image without layers, so that whoever reads it meets nothing new
 		step = p.addStep(s, Step{
 			Op: &Base{Ref: scratch, Image: &image.Image{}}, Name: "FROM scratch", Span: s.decl.Span,

@@ -10,9 +10,9 @@ const (
 	maxValue = 128 << 10
 	// maxWord is the most that a word may expand to, in bytes.
 	maxWord = 64 << 20
-	// maxSaid is the most that all instructions of a build file may expand to, in bytes. The configuration of an image,
+	// maxExpanded is the most that all instructions of a build file may expand to, in bytes. The configuration of an image,
 	// which they end up in, has 4 MiB.
-	maxSaid = 16 << 20
+	maxExpanded = 16 << 20
 )
 
 // bound refuses a word that could expand beyond all measure, as "ENV A=$A$A" a few dozen times would.

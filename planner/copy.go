@@ -24,12 +24,12 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 	var reads []*Step
 	if len(sources) > 0 {
 		from := sources[0]
-		if ready, err := w.ready(from); err != nil {
+		if ready, err := w.p.ready(from); err != nil {
 			return err
 		} else if !ready {
 			return fmt.Errorf("cannot copy from stage %q, it needs to be defined before current stage %q", t.From, w.stage.label)
 		}
-		op.From = w.read(&reads, from)
+		op.From = w.p.read(&reads, from)
 	}
 	for _, src := range t.SourcePaths {
 		if _, isGit, err := ParseGit(src, GitFlags{}); isGit {
@@ -44,7 +44,10 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 		if len(sources) == 0 {
 			w.lintIgnored("Copy", src, t.Location())
 		}
-		op.Sources = append(op.Sources, pathSource(src, t.Parents))
+		if !t.Parents { // with them, what lies before a "/./" is the pivot
+			src = path.Join("/", src)
+		}
+		op.Sources = append(op.Sources, Source{Path: src})
 	}
 	return w.copy(op, reads, "COPY", t, t.SourcesAndDest)
 }
@@ -83,7 +86,7 @@ func (w *walker) add(t *instructions.AddCommand) error {
 			op.Sources = append(op.Sources, Source{URL: src})
 		default:
 			w.lintIgnored("Add", src, t.Location())
-			op.Sources = append(op.Sources, pathSource(src, false))
+			op.Sources = append(op.Sources, Source{Path: path.Join("/", src)})
 		}
 	}
 	return w.copy(op, nil, "ADD", t, t.SourcesAndDest)
@@ -94,7 +97,7 @@ func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t in
 	if op.Link && byName(op.Chown) {
 		return fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link, use numeric uid[:gid] instead", op.Chown)
 	}
-	if w.fs.step == nil && w.fs.context == nil && byName(op.Chown) {
+	if w.state.fs.step == nil && w.state.fs.context == nil && byName(op.Chown) {
 		return fmt.Errorf("--chown=%s: user and group names can't be resolved in an empty file system, use numeric uid[:gid] instead", op.Chown)
 	}
 	if err := checkMode(op.Chmod); err != nil {
@@ -124,8 +127,8 @@ func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t in
 	if dest == "" || dest == "." {
 		dest = "./" // the working directory is one, even where it is not there yet
 	}
-	op.Dest = cleanDest(join(w.config.Config.WorkingDir, dest, true))
-	name := w.nameOf(w.lex, c.String(), w.vars)
+	op.Dest = cleanDest(joinDest(w.state.config.Config.WorkingDir, dest))
+	name := w.nameOf(w.p.lex, c.String(), w.state.vars)
 	for _, src := range t.SourcePaths {
 		if shown := web.Redact(src); shown != src {
 			text, name = strings.ReplaceAll(text, src, shown), strings.ReplaceAll(name, src, shown)
@@ -133,14 +136,6 @@ func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t in
 	}
 	w.do(op, reads, name, text+" "+t.DestPath+" # buildkit")
 	return nil
-}
-
-// pathSource is a path from the root of what it is copied from.
-func pathSource(src string, parents bool) Source {
-	if !parents { // with them, what lies before a "/./" is the pivot
-		src = path.Join("/", src)
-	}
-	return Source{Path: src}
 }
 
 // cleanDest cleans a path but for what says at its end that it is a directory.
@@ -163,19 +158,19 @@ func isURL(src string) bool {
 
 // lintIgnored applies the rule that what is copied is not ignored. Patterns that take back make it too hard to tell.
 func (w *walker) lintIgnored(verb, src string, at []bk.Range) {
-	if w.ignore == nil || w.ignore.Exclusions() {
+	if w.p.rules.ignore == nil || w.p.rules.ignore.Exclusions() {
 		return
 	}
 	if src = path.Clean(src); src == "." || src == "/" {
 		all := false
-		for _, pattern := range w.ignore.Patterns() {
+		for _, pattern := range w.p.rules.ignore.Patterns() {
 			all = all || pattern.String() == "*" || pattern.String() == "**" || pattern.String() == "**/*"
 		}
 		if !all {
 			return
 		}
 	}
-	if ignored, err := w.ignore.MatchesOrParentMatches(src); err == nil && ignored {
+	if ignored, err := w.p.rules.ignore.MatchesOrParentMatches(src); err == nil && ignored {
 		w.lint.Run(&linter.RuleCopyIgnoredFile, at, linter.RuleCopyIgnoredFile.Format(verb, src))
 	}
 }

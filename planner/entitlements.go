@@ -36,11 +36,11 @@ func (e Entitlements) Device(name string) bool {
 
 // need is an error unless the caller grants an entitlement.
 func (w *walker) need(entitlement string) error {
-	if slices.Contains(w.opt.Allow, entitlement) {
+	if slices.Contains(w.p.opt.Allow, entitlement) {
 		return nil
 	}
 	return &parser.Error{
-		Span: w.at, Source: w.file.Line(w.at.Start), Err: fmt.Errorf("%s is not allowed", entitlement),
+		Span: w.at, Source: w.p.file.Line(w.at.Start), Err: fmt.Errorf("%s is not allowed", entitlement),
 		Hint: "allow it with --allow " + entitlement,
 	}
 }

@@ -16,10 +16,10 @@ import (
 func (w *walker) expose(t *instructions.ExposeCommand) error {
 	ports := []string{}
 	for _, word := range t.Ports {
-		if err := w.vars.bound(word); err != nil {
+		if err := w.state.vars.bound(word); err != nil {
 			return err
 		}
-		specs, err := w.lex.ProcessWords(word, w.vars)
+		specs, err := w.p.lex.ProcessWords(word, w.state.vars)
 		if err != nil {
 			return err
 		}
@@ -31,11 +31,11 @@ func (w *walker) expose(t *instructions.ExposeCommand) error {
 			ports = append(ports, list...)
 		}
 	}
-	if w.config.Config.ExposedPorts == nil {
-		w.config.Config.ExposedPorts = map[string]struct{}{}
+	if w.state.config.Config.ExposedPorts == nil {
+		w.state.config.Config.ExposedPorts = map[string]struct{}{}
 	}
 	for _, port := range ports {
-		w.config.Config.ExposedPorts[port] = struct{}{}
+		w.state.config.Config.ExposedPorts[port] = struct{}{}
 	}
 	w.remember(fmt.Sprintf("EXPOSE %v", ports))
 	return nil

@@ -26,16 +26,16 @@ func (p *planner) platformArgs() *variables {
 	}
 	v := &variables{}
 	for _, kv := range [...][2]string{
-		{"BUILDPLATFORM", platforms.Format(p.build)},
-		{"BUILDOS", p.build.OS},
-		{"BUILDOSVERSION", p.build.OSVersion},
-		{"BUILDARCH", p.build.Architecture},
-		{"BUILDVARIANT", p.build.Variant},
-		{"TARGETPLATFORM", platforms.FormatAll(p.target)},
-		{"TARGETOS", p.target.OS},
-		{"TARGETOSVERSION", p.target.OSVersion},
-		{"TARGETARCH", p.target.Architecture},
-		{"TARGETVARIANT", p.target.Variant},
+		{"BUILDPLATFORM", platforms.Format(p.platforms.build)},
+		{"BUILDOS", p.platforms.build.OS},
+		{"BUILDOSVERSION", p.platforms.build.OSVersion},
+		{"BUILDARCH", p.platforms.build.Architecture},
+		{"BUILDVARIANT", p.platforms.build.Variant},
+		{"TARGETPLATFORM", platforms.FormatAll(p.platforms.target)},
+		{"TARGETOS", p.platforms.target.OS},
+		{"TARGETOSVERSION", p.platforms.target.OSVersion},
+		{"TARGETARCH", p.platforms.target.Architecture},
+		{"TARGETVARIANT", p.platforms.target.Variant},
 		{"TARGETSTAGE", stage},
 	} {
 		value := kv[1]
@@ -49,8 +49,8 @@ func (p *planner) platformArgs() *variables {
 
 // setGlobals reads the ARGs before the first FROM.
 func (p *planner) setGlobals() error {
-	p.globals = p.platformArgs()
-	if err := p.readGlobals(p.globals, p.opt.BuildArgs, p.outline.args); err != nil {
+	p.global.vars = p.platformArgs()
+	if err := p.readGlobals(p.global.vars, p.opt.BuildArgs, p.global.outline.args); err != nil {
 		return err
 	}
 	epoch, err := p.epoch()
@@ -68,7 +68,7 @@ func (p *planner) setGlobals() error {
 	case ok && given == "": // the same as not given
 		p.opt.BuildArgs = maps.Clone(p.opt.BuildArgs)
 		delete(p.opt.BuildArgs, epochName)
-		p.globals.remove(epochName)
+		p.global.vars.remove(epochName)
 	}
 	return nil
 }
@@ -112,8 +112,8 @@ func (p *planner) epoch() (*time.Time, error) {
 	value, given := p.opt.BuildArgs[epochName]
 	at := p.file.Stages[0].Span
 	if !given {
-		value, _ = p.globals.Get(epochName)
-		if a, ok := p.outline.args[epochName]; ok {
+		value, _ = p.global.vars.Get(epochName)
+		if a, ok := p.global.outline.args[epochName]; ok {
 			at = a.at
 		}
 	}
@@ -141,7 +141,7 @@ func (p *planner) checkDefaultBases() {
 			return
 		}
 		if _, err := image.ParseReference(word.Result); err != nil && !namesStage(p.file.Stages[:i], word.Result) {
-			p.lint.Run(&linter.RuleInvalidDefaultArgInFrom, s.Location, linter.RuleInvalidDefaultArgInFrom.Format(s.BaseName))
+			p.rules.lint.Run(&linter.RuleInvalidDefaultArgInFrom, s.Location, linter.RuleInvalidDefaultArgInFrom.Format(s.BaseName))
 		}
 	}
 }

@@ -18,39 +18,40 @@ import (
 
 // ready reports whether a stage can be read from: it has been planned, or is one that no FROM names and is planned now.
 func (p *planner) ready(s *stage) (bool, error) {
-	if s.outside && !s.planned {
+	if s.kind == external && !s.done.planned {
 		return true, p.planStage(s)
 	}
-	return s.planned, nil
+	return s.done.planned, nil
 }
 
 // planStage goes through a stage's instructions and leaves it in the state it ends with.
 func (p *planner) planStage(s *stage) error {
-	if s.parent != nil && !s.parent.planned {
+	if s.parent != nil && !s.parent.done.planned {
 		return p.fail(s.decl.Span, fmt.Errorf("stage %q needs to be defined before stage %q, which stands for it",
 			s.parent.label, s.label))
 	}
 	p.begin(s)
 	for _, c := range s.commands {
-		w := &walker{planner: p, stage: s, at: c.Span, lint: p.lint.WithMergedConfigFromComments(c.Comments())}
+		w := &walker{p: p, stage: s, state: &s.state, at: c.Span, lint: p.rules.lint.WithMergedConfigFromComments(c.Comments())}
 		err := w.instruction(c)
-		if err == nil && p.said > maxSaid {
-			err = fmt.Errorf("the instructions so far expand to more than %d MiB", maxSaid>>20)
+		if err == nil && p.expandedBytes > maxExpanded {
+			err = fmt.Errorf("the instructions so far expand to more than %d MiB", maxExpanded>>20)
 		}
 		if err != nil {
 			return p.fail(c.Span, err)
 		}
 	}
-	s.planned = true
+	s.done.planned = true
 	return nil
 }
 
 // A walker is at one instruction of one stage.
 type walker struct {
-	*planner
-	*stage
-	at   parser.Span
-	lint *linter.Linter
+	p     *planner
+	stage *stage
+	state *stageState // of stage
+	at    parser.Span
+	lint  *linter.Linter // with what the comments above the instruction say
 }
 
 // instruction expands an instruction with the state before it, and then makes the state after it.
@@ -60,7 +61,7 @@ func (w *walker) instruction(c command) error {
 	}
 	switch t := c.typed.(type) {
 	case *instructions.MaintainerCommand:
-		w.config.Author = t.Maintainer
+		w.state.config.Author = t.Maintainer
 		w.remember(fmt.Sprintf("MAINTAINER %v", t.Maintainer))
 	case *instructions.EnvCommand:
 		return w.setEnv(t)
@@ -75,7 +76,7 @@ func (w *walker) instruction(c command) error {
 	case *instructions.LabelCommand:
 		w.label(t)
 	case *instructions.OnbuildCommand:
-		w.config.Config.OnBuild = append(w.config.Config.OnBuild, t.Expression)
+		w.state.config.Config.OnBuild = append(w.state.config.Config.OnBuild, t.Expression)
 	case *instructions.CmdCommand:
 		w.setCmd(t)
 	case *instructions.EntrypointCommand:
@@ -85,14 +86,14 @@ func (w *walker) instruction(c command) error {
 	case *instructions.ExposeCommand:
 		return w.expose(t)
 	case *instructions.UserCommand:
-		w.config.Config.User = t.User
+		w.state.config.Config.User = t.User
 		w.remember(fmt.Sprintf("USER %v", t.User))
 	case *instructions.VolumeCommand:
 		return w.volume(t)
 	case *instructions.StopSignalCommand:
 		return w.stopSignal(t)
 	case *instructions.ShellCommand:
-		w.config.Config.Shell = t.Shell
+		w.state.config.Config.Shell = t.Shell
 		w.remember(fmt.Sprintf("SHELL %v", t.Shell))
 	case *instructions.ArgCommand:
 		return w.declareArgs(t)
@@ -109,7 +110,7 @@ func (w *walker) expand(typed instructions.Command) error {
 		return nil
 	}
 	if t, ok := typed.(instructions.SupportsSingleWordExpansion); ok {
-		expand := func(word string) (string, error) { return w.word(w.lex, typed, word) }
+		expand := func(word string) (string, error) { return w.word(w.p.lex, typed, word) }
 		if err := t.Expand(expand); err != nil {
 			return err
 		}
@@ -127,7 +128,7 @@ func (w *walker) word(lex *shell.Lex, typed instructions.Command, word string) (
 	if !strings.ContainsAny(word, "$\\`'\"<") {
 		return word, nil // the lexer would give it back
 	}
-	result, err := w.vars.expand(lex, word)
+	result, err := w.state.vars.expand(lex, word)
 	w.lintUndefined(typed.Location(), result.Unmatched)
 	return result.Result, err
 }
@@ -135,14 +136,14 @@ func (w *walker) word(lex *shell.Lex, typed instructions.Command, word string) (
 // lintUndefined applies the rule about variables that are used and not defined. A declared ARG without a value is not
 // one.
 func (w *walker) lintUndefined(at []bk.Range, unmatched map[string]struct{}) {
-	for _, a := range w.args {
+	for _, a := range w.state.args {
 		delete(unmatched, a.Key)
 	}
 	for _, name := range sortedKeys(unmatched) {
 		if isScanArg(name) {
 			continue
 		}
-		match, _ := suggest.Search(name, w.vars.Keys(), true)
+		match, _ := suggest.Search(name, w.state.vars.Keys(), true)
 		w.lint.Run(&linter.RuleUndefinedVar, at, linter.RuleUndefinedVar.Format(name, match))
 	}
 }
@@ -154,19 +155,19 @@ func isScanArg(name string) bool {
 
 // remember adds to the history an instruction that makes no layer.
 func (w *walker) remember(createdBy string) {
-	w.said += len(createdBy)
-	w.config.History = append(w.config.History, ocispec.History{
+	w.p.expandedBytes += len(createdBy)
+	w.state.config.History = append(w.state.config.History, ocispec.History{
 		CreatedBy: createdBy, Comment: historyComment, EmptyLayer: true,
 	})
 }
 
 // do adds a step, on top of what the stage has, and its history.
 func (w *walker) do(op Op, reads []*Step, name, createdBy string) {
-	w.fs.step = w.addStep(w.stage, Step{
-		Op: op, On: w.fs.step, Reads: reads, Name: name, Span: w.at, NoCache: w.noCache,
+	w.state.fs.step = w.p.addStep(w.stage, Step{
+		Op: op, On: w.state.fs.step, Reads: reads, Name: name, Span: w.at, NoCache: w.p.noCache(w.stage),
 	})
-	w.config.History = append(w.config.History, ocispec.History{CreatedBy: createdBy, Comment: historyComment})
-	w.said += len(name) + len(createdBy)
+	w.state.config.History = append(w.state.config.History, ocispec.History{CreatedBy: createdBy, Comment: historyComment})
+	w.p.expandedBytes += len(name) + len(createdBy)
 }
 
 // nameOf is an instruction for people: in one line, its name in capitals, with the values of variables.
@@ -185,35 +186,39 @@ func (w *walker) nameOf(lex *shell.Lex, text string, vars *variables) string {
 
 // workdir makes a directory at once, as BuildKit does; the root is there already.
 func (w *walker) workdir(t *instructions.WorkdirCommand) {
-	if !w.workdirSet && !path.IsAbs(t.Path) {
+	if !w.state.workdirSet && !path.IsAbs(t.Path) {
 		w.lint.Run(&linter.RuleWorkdirRelativePath, t.Location(), linter.RuleWorkdirRelativePath.Format(t.Path))
 	}
-	w.workdirSet = true
-	dir := join(w.config.Config.WorkingDir, t.Path, false)
-	w.config.Config.WorkingDir = dir
+	w.state.workdirSet = true
+	dir := join(w.state.config.Config.WorkingDir, t.Path)
+	w.state.config.Config.WorkingDir = dir
 	if dir == "/" {
 		w.remember("WORKDIR " + dir)
 		return
 	}
-	name := w.nameOf(w.lex, t.String(), w.vars)
-	w.do(&Mkdir{Path: path.Clean(dir), User: w.config.Config.User}, nil, name, "WORKDIR "+dir)
+	name := w.nameOf(w.p.lex, t.String(), w.state.vars)
+	w.do(&Mkdir{Path: path.Clean(dir), User: w.state.config.Config.User}, nil, name, "WORKDIR "+dir)
 }
 
-// join makes a path absolute, from a directory that is "/" if it is empty. With keep, what says at its end that it is a
-// directory ("/" or "/.") still says so.
-func join(dir, name string, keep bool) string {
+// join makes a path absolute, from a directory that is "/" if it is empty.
+func join(dir, name string) string {
 	if !path.IsAbs(dir) {
 		dir = path.Join("/", dir)
 	}
-	given := name
 	switch {
 	case name == "":
-		name = dir
+		return dir
 	case !path.IsAbs(name):
-		name = path.Join(dir, name)
+		return path.Join(dir, name)
 	}
+	return name
+}
+
+// joinDest is join for a destination: what says at its end that it is a directory ("/" or "/.") still says so.
+func joinDest(dir, given string) string {
+	name := join(dir, given)
 	switch {
-	case !keep || given == name:
+	case given == name:
 	case strings.HasSuffix(given, "/") && !strings.HasSuffix(name, "/"):
 		name += "/"
 	case strings.HasSuffix(given, "/."):
@@ -224,23 +229,23 @@ func join(dir, name string, keep bool) string {
 
 // workingDir is where a RUN stands and relative paths begin.
 func (s *stage) workingDir() string {
-	if s.config.Config.WorkingDir == "" {
+	if s.state.config.Config.WorkingDir == "" {
 		return "/"
 	}
-	return path.Clean(s.config.Config.WorkingDir)
+	return path.Clean(s.state.config.Config.WorkingDir)
 }
 
 var errEmptyVolume = errors.New("VOLUME specified can not be an empty string")
 
 func (w *walker) volume(t *instructions.VolumeCommand) error {
-	if w.config.Config.Volumes == nil {
-		w.config.Config.Volumes = map[string]struct{}{}
+	if w.state.config.Config.Volumes == nil {
+		w.state.config.Config.Volumes = map[string]struct{}{}
 	}
 	for _, v := range t.Volumes {
 		if v == "" {
 			return errEmptyVolume
 		}
-		w.config.Config.Volumes[v] = struct{}{}
+		w.state.config.Config.Volumes[v] = struct{}{}
 	}
 	w.remember(fmt.Sprintf("VOLUME %v", t.Volumes))
 	return nil

@@ -15,7 +15,7 @@ func (w *walker) mounts(t *instructions.RunCommand, sources []*stage, reads *[]*
 	sockets := 0
 	for i, m := range instructions.GetMounts(t) {
 		if from := sources[i]; from != nil {
-			if ready, err := w.ready(from); err != nil {
+			if ready, err := w.p.ready(from); err != nil {
 				return nil, err
 			} else if !ready {
 				return nil, fmt.Errorf("cannot mount from stage %q to %q, stage needs to be defined before current command", m.From, m.Target)
@@ -55,7 +55,7 @@ func (w *walker) directory(m *instructions.Mount, from *stage, reads *[]*Step) (
 		mount.Source = source
 		mount.From = &Input{Read: -1}
 		if from != nil {
-			input := w.read(reads, from)
+			input := w.p.read(reads, from)
 			mount.From = &input
 		}
 		return mount, nil
@@ -67,7 +67,7 @@ func (w *walker) directory(m *instructions.Mount, from *stage, reads *[]*Step) (
 	if mount.ID = m.CacheID; mount.ID == "" {
 		mount.ID = path.Clean(m.Target)
 	}
-	if space := w.opt.BuildArgs["BUILDKIT_CACHE_MOUNT_NS"]; space != "" {
+	if space := w.p.opt.BuildArgs["BUILDKIT_CACHE_MOUNT_NS"]; space != "" {
 		mount.ID = space + "/" + mount.ID
 	}
 	if source == "/" && (m.UID != nil || m.GID != nil || m.Mode != nil) {
@@ -75,8 +75,8 @@ func (w *walker) directory(m *instructions.Mount, from *stage, reads *[]*Step) (
 		return mount, nil
 	}
 	mount.Source = source
-	if from != nil && from.fs != (tree{}) {
-		input := w.read(reads, from)
+	if from != nil && from.state.fs != (tree{}) {
+		input := w.p.read(reads, from)
 		mount.From = &input
 	}
 	return mount, nil
@@ -87,7 +87,7 @@ func (w *walker) absolute(name string) string {
 	if path.IsAbs(name) {
 		return path.Clean(name)
 	}
-	return path.Join(w.workingDir(), name)
+	return path.Join(w.stage.workingDir(), name)
 }
 
 // setOwner sets mode and owner if any of them is given.
@@ -134,7 +134,7 @@ func (w *walker) secret(m *instructions.Mount) (Mount, error) {
 		}
 	}
 	setOwner(&mount, m, 0o400)
-	w.stage.outline.addSecret(mount.ID, m.Required, w.at)
+	askOnce(w.state.outline.secrets, mount.ID, asked{m.Required, w.at})
 	return mount, nil
 }
 
@@ -154,6 +154,6 @@ func (w *walker) ssh(m *instructions.Mount, n int) (Mount, error) {
 		return mount, fmt.Errorf("invalid mount target %q", mount.Target)
 	}
 	setOwner(&mount, m, 0o600)
-	w.stage.outline.addSSH(mount.ID, m.Required, w.at)
+	askOnce(w.state.outline.ssh, mount.ID, asked{m.Required, w.at})
 	return mount, nil
 }

@@ -59,7 +59,7 @@ func locate(at parser.Span) *Location {
 
 // NewOutline plans in order to find out what the target takes.
 func NewOutline(ctx context.Context, f *parser.File, opt Options) (*Outline, error) {
-	_, target, err := plan(ctx, f, opt, false)
+	_, target, err := plan(ctx, f, opt, targetOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -75,14 +75,14 @@ func NewOutline(ctx context.Context, f *parser.File, opt Options) (*Outline, err
 			return
 		}
 		seen[s] = true
-		for name := range s.outline.allUsed() {
-			if a, ok := s.outline.args[name]; ok && !found[0][name] {
+		for name := range s.state.outline.allUsed() {
+			if a, ok := s.state.outline.args[name]; ok && !found[0][name] {
 				found[0][name] = true
 				o.Args = append(o.Args, Parameter{Name: name, Description: a.description, Value: a.value, Location: locate(a.at)})
 			}
 		}
-		o.Secrets = appendAsked(o.Secrets, s.outline.secrets, found[1])
-		o.SSH = appendAsked(o.SSH, s.outline.ssh, found[2])
+		o.Secrets = appendAsked(o.Secrets, s.state.outline.secrets, found[1])
+		o.SSH = appendAsked(o.SSH, s.state.outline.ssh, found[2])
 		visit(s.parent)
 		for _, d := range s.deps {
 			visit(d.on)
@@ -236,14 +236,9 @@ func (o outline) allUsed() map[string]struct{} {
 	return all
 }
 
-func (o outline) addSecret(id string, required bool, at parser.Span) {
-	if _, ok := o.secrets[id]; !ok {
-		o.secrets[id] = asked{required, at}
-	}
-}
-
-func (o outline) addSSH(id string, required bool, at parser.Span) {
-	if _, ok := o.ssh[id]; !ok {
-		o.ssh[id] = asked{required, at}
+// askOnce notes that a secret or agent is asked for, where that is the first time.
+func askOnce(of map[string]asked, id string, a asked) {
+	if _, ok := of[id]; !ok {
+		of[id] = a
 	}
 }

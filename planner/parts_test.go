@@ -198,8 +198,12 @@ func TestJoin(t *testing.T) {
 		{"/", "/.", true, "/."},
 		{"/w", "..", true, "/"},
 	} {
-		if got := join(test.dir, test.name, test.keep); got != test.want {
-			t.Errorf("join(%q, %q, %v) = %q, want %q", test.dir, test.name, test.keep, got, test.want)
+		got := join(test.dir, test.name)
+		if test.keep {
+			got = joinDest(test.dir, test.name)
+		}
+		if got != test.want {
+			t.Errorf("join(%q, %q), keep %v = %q, want %q", test.dir, test.name, test.keep, got, test.want)
 		}
 	}
 }

@@ -22,29 +22,50 @@ type planner struct {
 	file *parser.File
 	opt  Options
 
+	platforms platformChoice
+	lex       *shell.Lex
+	rules     lintRules
+	proxy     []string          // of every RUN
+	contexts  map[string]string // how a name is looked up → key of Options.Contexts
+
+	global        globalScope
+	stages        []*stage // of the file, in order
+	names         map[string]*stage
+	steps         steps
+	expandedBytes int // of all histories and names of steps
+}
+
+// A platformChoice is what to build on and for.
+type platformChoice struct {
 	build, target ocispec.Platform
 	implicit      bool // nobody asked for a platform
-	anyStage      bool // plan all stages, as a check does that names no target
+}
 
-	lex      *shell.Lex
+// lintRules are the rules, and what they found.
+type lintRules struct {
 	lint     *linter.Linter
 	warnings []parser.Warning
 	ignore   *patternmatcher.PatternMatcher // nil if nothing is ignored
-	proxy    []string                       // of every RUN
-	contexts map[string]string              // how a name is looked up → key of Options.Contexts
-
-	globals *variables // values of platform args and of ARGs before the first FROM
-	outline outline    // of what is global
-	stages  []*stage   // of the file, in order
-	names   map[string]*stage
-	steps   steps
-	said    int // bytes of all histories and names of steps
 }
+
+// A globalScope is what stands before the first FROM.
+type globalScope struct {
+	vars    *variables // values of platform args and of ARGs
+	outline outline
+}
+
+// A stageChoice says which stages to plan.
+type stageChoice int
+
+const (
+	targetOnly stageChoice = iota // and what it needs
+	everyStage
+)
 
 // Plan finds out what has to be done to make the image that f describes. It writes to neither f nor opt. Every error
 // about the file is a [*parser.Error].
 func Plan(ctx context.Context, f *parser.File, opt Options) (*Graph, error) {
-	p, target, err := plan(ctx, f, opt, false)
+	p, target, err := plan(ctx, f, opt, targetOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +75,11 @@ func Plan(ctx context.Context, f *parser.File, opt Options) (*Graph, error) {
 // Check plans to find what the lint rules say. It plans every stage unless opt has a target, and returns warnings even
 // if there is an error.
 func Check(ctx context.Context, f *parser.File, opt Options) ([]parser.Warning, error) {
-	p, _, err := plan(ctx, f, opt, true)
+	which := targetOnly
+	if opt.Target == "" {
+		which = everyStage
+	}
+	p, _, err := plan(ctx, f, opt, which)
 	if p == nil {
 		return slices.Clone(f.Warnings), err
 	}
@@ -67,12 +92,11 @@ func Check(ctx context.Context, f *parser.File, opt Options) ([]parser.Warning, 
 
 // plan does all of planning but for the result. The planner is returned even if there is an error, unless it could not
 // begin.
-func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planner, *stage, error) {
+func plan(ctx context.Context, f *parser.File, opt Options, which stageChoice) (*planner, *stage, error) {
 	p, err := newPlanner(f, opt)
 	if err != nil {
 		return nil, nil, err
 	}
-	p.anyStage = check && opt.Target == ""
 	p.checkDefaultBases()
 	if err := p.setGlobals(); err != nil {
 		return p, nil, err
@@ -95,7 +119,7 @@ func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planne
 		}
 	}
 	wanted := []*stage{target}
-	if p.anyStage {
+	if which == everyStage {
 		wanted = p.stages
 	}
 	reachable, err := p.reach(ctx, wanted)
@@ -103,7 +127,7 @@ func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planne
 		return p, nil, err
 	}
 	for _, s := range reachable {
-		if s.outside {
+		if s.kind == external {
 			continue // until an instruction names it, so that steps are in the order of the file
 		}
 		if err := p.planStage(s); err != nil {
@@ -116,35 +140,34 @@ func plan(ctx context.Context, f *parser.File, opt Options, check bool) (*planne
 func newPlanner(f *parser.File, opt Options) (*planner, error) {
 	p := &planner{
 		file: f, opt: opt,
-		build: opt.BuildPlatform, target: opt.Platform,
-		lex:      shell.NewLex(f.Escape),
-		globals:  &variables{},
-		outline:  newOutline(),
-		names:    map[string]*stage{},
-		proxy:    proxyList(opt.BuildArgs),
-		contexts: contextNames(opt.Contexts),
+		platforms: platformChoice{build: opt.BuildPlatform, target: opt.Platform},
+		lex:       shell.NewLex(f.Escape),
+		global:    globalScope{&variables{}, newOutline()},
+		names:     map[string]*stage{},
+		proxy:     proxyList(opt.BuildArgs),
+		contexts:  contextNames(opt.Contexts),
 	}
-	if p.build.OS == "" {
-		p.build = platforms.DefaultSpec()
+	if p.platforms.build.OS == "" {
+		p.platforms.build = platforms.DefaultSpec()
 	}
-	if p.target.OS == "" {
-		p.target, p.implicit = p.build, true
+	if p.platforms.target.OS == "" {
+		p.platforms.target, p.platforms.implicit = p.platforms.build, true
 	}
-	if p.target.OS != "linux" {
-		return nil, fmt.Errorf("platform %s: only linux images are built here", platforms.FormatAll(p.target))
+	if p.platforms.target.OS != "linux" {
+		return nil, fmt.Errorf("platform %s: only linux images are built here", platforms.FormatAll(p.platforms.target))
 	}
 	switch opt.Network {
 	case "", "default", "none", "host":
 	default:
 		return nil, fmt.Errorf("network mode %q: not default, none or host", opt.Network)
 	}
-	p.lint = f.Linter(func(w parser.Warning) { p.warnings = append(p.warnings, w) })
+	p.rules.lint = f.Linter(func(w parser.Warning) { p.rules.warnings = append(p.rules.warnings, w) })
 	if len(opt.Ignore) > 0 {
 		m, err := patternmatcher.New(opt.Ignore)
 		if err != nil {
 			return nil, fmt.Errorf("ignore patterns: %w", err)
 		}
-		p.ignore = m
+		p.rules.ignore = m
 	}
 	return p, nil
 }
@@ -175,7 +198,7 @@ func (p *planner) graph(target *stage) (*Graph, error) {
 	g.Epoch = epoch
 	g.Result = p.standOn(target)
 	g.Steps = p.steps.needed(g.Result)
-	g.Config = cloneConfig(target.config)
+	g.Config = cloneConfig(target.state.config)
 	for _, label := range p.opt.Labels {
 		name, value, _ := strings.Cut(label, "=")
 		if name == "" {
@@ -193,24 +216,24 @@ func (p *planner) graph(target *stage) (*Graph, error) {
 
 // setPlatform makes the image say what was asked for. Where nobody asked, it says what its base says.
 func (p *planner) setPlatform(of *ocispec.Platform) {
-	if !p.implicit {
-		same := p.target.OS == of.OS && p.target.Architecture == of.Architecture
-		of.OS, of.Architecture = p.target.OS, p.target.Architecture
-		if p.target.Variant != "" || !same {
-			of.Variant = p.target.Variant
+	if !p.platforms.implicit {
+		same := p.platforms.target.OS == of.OS && p.platforms.target.Architecture == of.Architecture
+		of.OS, of.Architecture = p.platforms.target.OS, p.platforms.target.Architecture
+		if p.platforms.target.Variant != "" || !same {
+			of.Variant = p.platforms.target.Variant
 		}
-		if p.target.OSVersion != "" || !same {
-			of.OSVersion = p.target.OSVersion
+		if p.platforms.target.OSVersion != "" || !same {
+			of.OSVersion = p.platforms.target.OSVersion
 		}
-		if p.target.OSFeatures != nil {
-			of.OSFeatures = slices.Clone(p.target.OSFeatures)
+		if p.platforms.target.OSFeatures != nil {
+			of.OSFeatures = slices.Clone(p.platforms.target.OSFeatures)
 		}
 	}
 	*of = platforms.Normalize(*of)
 }
 
 func (p *planner) allWarnings() []parser.Warning {
-	all := slices.Concat(p.file.Warnings, p.warnings)
+	all := slices.Concat(p.file.Warnings, p.rules.warnings)
 	parser.SortWarnings(all)
 	return all
 }

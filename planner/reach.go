@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,7 +29,7 @@ func (p *planner) reach(ctx context.Context, wanted []*stage) ([]*stage, error) 
 		if err := p.resolve(ctx, found); err != nil {
 			return nil, err
 		}
-		more, err := p.fire(found)
+		more, err := p.expandOnBuild(found)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +49,7 @@ func (p *planner) collect(wanted []*stage) ([]*stage, error) {
 			return nil
 		}
 		seen[s] = true
-		if s.outside {
+		if s.kind == external {
 			outside = append(outside, s)
 		}
 		if err := p.link(s); err != nil {
@@ -82,10 +83,10 @@ func (p *planner) collect(wanted []*stage) ([]*stage, error) {
 
 // link makes the stage's commands and finds what they read from.
 func (p *planner) link(s *stage) error {
-	if s.linked {
+	if s.done.linked {
 		return nil
 	}
-	s.linked = true
+	s.done.linked = true
 	if c := s.context; c != nil && c.Stage != "" {
 		if s.parent = p.names[strings.ToLower(c.Stage)]; s.parent == nil {
 			return p.fail(s.decl.Span, fmt.Errorf("context %s: there is no stage %q", c.name, c.Stage))
@@ -94,7 +95,7 @@ func (p *planner) link(s *stage) error {
 			return p.fail(s.decl.Span, fmt.Errorf("context %s: stage %q stands for itself", c.name, c.Stage))
 		}
 	}
-	if s.replaced || s.outside {
+	if s.kind != declared {
 		return nil
 	}
 	for _, in := range s.decl.Instructions {
@@ -184,13 +185,13 @@ func (p *planner) copySource(name string, at parser.Span) (*stage, error) {
 
 // outsideStage is a stage that stands for an image or a context.
 func (p *planner) outsideStage(name string, at parser.Span) *stage {
-	s := &stage{label: name, base: name, outside: true, outline: newOutline()}
+	s := &stage{label: name, base: name, kind: external, state: stageState{outline: newOutline()}}
 	s.decl.Span = at
 	for n := at.Start; n <= at.End; n++ {
 		s.decl.Location = append(s.decl.Location, bk.Range{Start: bk.Position{Line: n}, End: bk.Position{Line: n}})
 	}
 	if name != scratch {
-		s.context = p.context(name, p.target)
+		s.context = p.context(name, p.platforms.target)
 	}
 	return s
 }
@@ -228,14 +229,17 @@ func checkCycles(p *planner, stages []*stage) error {
 	return nil
 }
 
-// fire puts the triggers of each stage's base before its commands. It reports whether they need stages not seen yet.
-func (p *planner) fire(stages []*stage) (more bool, err error) {
+// expandOnBuild puts the triggers of each stage's base before its commands. It reports whether they need stages not seen yet.
+func (p *planner) expandOnBuild(stages []*stage) (more bool, err error) {
 	for _, s := range stages {
-		if s.fired || s.outside || s.replaced {
+		if s.done.expanded || s.kind != declared {
 			continue
 		}
-		s.fired = true
-		triggers := s.triggers
+		s.done.expanded = true
+		var triggers []string
+		if s.image != nil {
+			triggers = slices.Clone(s.image.Config.Config.OnBuild)
+		}
 		if s.parent != nil {
 			for _, c := range s.parent.commands {
 				if t, ok := c.typed.(*instructions.OnbuildCommand); ok {

@@ -96,10 +96,10 @@ type request struct {
 func (p *planner) resolve(ctx context.Context, stages []*stage) error {
 	var requests []*request
 	for _, s := range stages {
-		if s.resolved {
+		if s.done.resolved {
 			continue
 		}
-		s.resolved = true
+		s.done.resolved = true
 		ref := s.imageName()
 		if ref == "" {
 			continue
@@ -169,11 +169,8 @@ func (p *planner) resolveStage(s *stage, r *request) error {
 	if actual.OS != "" && actual.OS != "linux" {
 		return p.fail(s.decl.Span, fmt.Errorf("%s: an image for %s; only linux images are built here", r.ref, actual.OS))
 	}
-	if !s.outside && !s.replaced {
-		s.triggers = r.image.Config.Config.OnBuild
-	}
 	if s.context == nil && (r.platform.OS != actual.OS || r.platform.Architecture != actual.Architecture) {
-		p.lint.Run(&linter.RuleInvalidBaseImagePlatform, s.decl.Location, linter.RuleInvalidBaseImagePlatform.Format(
+		p.rules.lint.Run(&linter.RuleInvalidBaseImagePlatform, s.decl.Location, linter.RuleInvalidBaseImagePlatform.Format(
 			s.base, platforms.FormatAll(platforms.Normalize(r.platform)), platforms.FormatAll(platforms.Normalize(actual))))
 	}
 	return nil

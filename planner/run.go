@@ -16,10 +16,10 @@ import (
 // run makes a Run of a RUN.
 func (w *walker) run(t *instructions.RunCommand, sources []*stage) error {
 	op := &Run{
-		Dir:      w.workingDir(),
-		User:     w.config.Config.User,
-		Proxy:    w.proxy,
-		Platform: platforms.Format(*w.platform),
+		Dir:      w.stage.workingDir(),
+		User:     w.state.config.Config.User,
+		Proxy:    w.p.proxy,
+		Platform: platforms.Format(*w.stage.platform),
 	}
 	summary, err := w.runArgs(op, t)
 	if err != nil {
@@ -32,14 +32,14 @@ func (w *walker) run(t *instructions.RunCommand, sources []*stage) error {
 	if op.Mounts, err = w.mounts(t, sources, &reads); err != nil {
 		return err
 	}
-	op.Env = w.vars.list()
+	op.Env = w.state.vars.list()
 	for _, m := range op.Mounts {
-		if _, set := w.vars.Get("SSH_AUTH_SOCK"); m.Type == SSH && !set {
+		if _, set := w.state.vars.Get("SSH_AUTH_SOCK"); m.Type == SSH && !set {
 			op.Env = append(op.Env, "SSH_AUTH_SOCK="+m.Target)
 			break
 		}
 	}
-	lex := *w.lex // keeps quotes, escapes and what is not set: the text stays the command that runs
+	lex := *w.p.lex // keeps quotes, escapes and what is not set: the text stays the command that runs
 	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
 	name := w.nameOf(&lex, t.String()+summary, w.masked(op.Mounts))
 	w.do(op, reads, name, "RUN "+w.runText(op.Args)+" # buildkit")
@@ -96,8 +96,8 @@ func firstLine(text string) string {
 func (w *walker) runText(args []string) string {
 	var texts []string
 	at := map[string]int{}
-	for _, a := range w.args {
-		value, ok := w.vars.Get(a.Key)
+	for _, a := range w.state.args {
+		value, ok := w.state.vars.Get(a.Key)
 		if !ok {
 			value = a.ValueString()
 		}
@@ -117,11 +117,11 @@ func (w *walker) runText(args []string) string {
 
 // masked are the variables for a RUN's name: those that hold a secret are not shown, not even another's value.
 func (w *walker) masked(mounts []Mount) *variables {
-	vars := w.vars
+	vars := w.state.vars
 	for _, m := range mounts {
 		if m.Type == Secret && m.Env != "" {
-			if vars == w.vars {
-				vars = w.vars.clone()
+			if vars == w.state.vars {
+				vars = w.state.vars.clone()
 			}
 			vars.set(m.Env, "****")
 		}
@@ -149,12 +149,12 @@ func proxyList(args map[string]string) []string {
 
 // permissions sets network, security and devices, which need entitlements if they reach out of the sandbox.
 func (w *walker) permissions(op *Run, t *instructions.RunCommand) error {
-	op.Hostname = w.opt.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"]
+	op.Hostname = w.p.opt.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"]
 	op.Network = instructions.GetNetwork(t)
-	if op.Network == instructions.NetworkDefault && w.opt.Network != "" {
-		op.Network = w.opt.Network
+	if op.Network == instructions.NetworkDefault && w.p.opt.Network != "" {
+		op.Network = w.p.opt.Network
 	}
-	if op.Network == "host" && w.opt.Network != "host" { // of the command line, it is the caller's own word
+	if op.Network == "host" && w.p.opt.Network != "host" { // of the command line, it is the caller's own word
 		if err := w.need("network.host"); err != nil {
 			return err
 		}

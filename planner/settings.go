@@ -12,14 +12,14 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
-// once is where a stage last had an instruction of which only the last counts.
-type once struct {
+// A lastInstruction is where a stage last had an instruction of which only the last counts.
+type lastInstruction struct {
 	at  []bk.Range
 	set bool
 }
 
-// mark notes such an instruction and blames the one before it, which does nothing.
-func (o *once) mark(c instructions.Command, lint *linter.Linter) {
+// warnIfRepeated notes such an instruction and warns of the one before it, which does nothing.
+func (o *lastInstruction) warnIfRepeated(c instructions.Command, lint *linter.Linter) {
 	if o.set {
 		lint.Run(&linter.RuleMultipleInstructionsDisallowed, o.at, linter.RuleMultipleInstructionsDisallowed.Format(c.Name()))
 	}
@@ -35,8 +35,8 @@ func (w *walker) setEnv(t *instructions.EnvCommand) error {
 			return err
 		}
 		text += " " + kv.String()
-		w.vars.set(kv.Key, kv.Value)
-		w.config.Config.Env = setVariable(w.config.Config.Env, kv.Key, kv.Value)
+		w.state.vars.set(kv.Key, kv.Value)
+		w.state.config.Config.Env = setVariable(w.state.config.Config.Env, kv.Key, kv.Value)
 	}
 	w.remember(text)
 	return nil
@@ -44,12 +44,12 @@ func (w *walker) setEnv(t *instructions.EnvCommand) error {
 
 func (w *walker) label(t *instructions.LabelCommand) {
 	text := []string{"LABEL"}
-	if w.config.Config.Labels == nil {
-		w.config.Config.Labels = map[string]string{}
+	if w.state.config.Config.Labels == nil {
+		w.state.config.Config.Labels = map[string]string{}
 	}
 	for _, kv := range t.Labels {
 		w.lintKeyValue(t, kv)
-		w.config.Config.Labels[kv.Key] = kv.Value
+		w.state.config.Config.Labels[kv.Key] = kv.Value
 		text = append(text, kv.String())
 	}
 	w.remember(strings.Join(text, " "))
@@ -83,15 +83,15 @@ func (w *walker) declareArgs(t *instructions.ArgCommand) error {
 		w.lintSecret("ARG", a.Key, t.Location())
 		info := argument{name: a.Key, description: a.DocComment, at: w.at}
 		global := false
-		if given, ok := w.opt.BuildArgs[a.Key]; ok {
+		if given, ok := w.p.opt.BuildArgs[a.Key]; ok {
 			a.Value = &given
 		} else if a.Value != nil {
-			value, err := w.word(w.lex, t, *a.Value)
+			value, err := w.word(w.p.lex, t, *a.Value)
 			if err != nil {
 				return err
 			}
 			a.Value = &value
-		} else if value, ok := w.globals.Get(a.Key); ok {
+		} else if value, ok := w.p.global.vars.Get(a.Key); ok {
 			a.Value, global = &value, true
 		}
 		text := a.Key
@@ -100,16 +100,16 @@ func (w *walker) declareArgs(t *instructions.ArgCommand) error {
 				return err
 			}
 			if !isScanArg(a.Key) {
-				w.vars.set(a.Key, *a.Value)
+				w.state.vars.set(a.Key, *a.Value)
 			}
 			info.value = *a.Value
 			text += "=" + *a.Value
 		}
 		if !global {
-			w.stage.outline.args[a.Key] = info
+			w.stage.state.outline.args[a.Key] = info
 		}
-		w.stage.outline.used[a.Key] = struct{}{}
-		w.args = append(w.args, a)
+		w.stage.state.outline.used[a.Key] = struct{}{}
+		w.state.args = append(w.state.args, a)
 		texts = append(texts, text)
 	}
 	w.remember("ARG " + strings.Join(texts, " "))
@@ -118,7 +118,7 @@ func (w *walker) declareArgs(t *instructions.ArgCommand) error {
 
 // shellForm puts the SHELL in force before a command line of one word.
 func (w *walker) shellForm(args []string) []string {
-	sh := w.config.Config.Shell
+	sh := w.state.config.Config.Shell
 	if len(sh) == 0 {
 		sh = []string{"/bin/sh", "-c"}
 	}
@@ -130,33 +130,33 @@ func (w *walker) commandLine(c instructions.Command, t instructions.ShellDependa
 	if !t.PrependShell {
 		return t.CmdLine
 	}
-	if len(w.config.Config.Shell) == 0 {
+	if len(w.state.config.Config.Shell) == 0 {
 		w.lint.Run(&linter.RuleJSONArgsRecommended, c.Location(), linter.RuleJSONArgsRecommended.Format(c.Name()))
 	}
 	return w.shellForm(t.CmdLine)
 }
 
 func (w *walker) setCmd(t *instructions.CmdCommand) {
-	w.cmd.mark(t, w.lint)
+	w.state.cmd.warnIfRepeated(t, w.lint)
 	args := w.commandLine(t, t.ShellDependantCmdLine)
-	w.config.Config.Cmd = args
-	w.config.Config.ArgsEscaped = true //nolint:staticcheck // deprecated by OCI, and what Docker's images have
+	w.state.config.Config.Cmd = args
+	w.state.config.Config.ArgsEscaped = true //nolint:staticcheck // deprecated by OCI, and what Docker's images have
 	w.remember(fmt.Sprintf("CMD %q", args))
 }
 
 // setEntrypoint drops a CMD that was made for another entrypoint: an inherited one, not one of this stage.
 func (w *walker) setEntrypoint(t *instructions.EntrypointCommand) {
-	w.entrypoint.mark(t, w.lint)
+	w.state.entrypoint.warnIfRepeated(t, w.lint)
 	args := w.commandLine(t, t.ShellDependantCmdLine)
-	w.config.Config.Entrypoint = args
-	if !w.cmd.set {
-		w.config.Config.Cmd = nil
+	w.state.config.Config.Entrypoint = args
+	if !w.state.cmd.set {
+		w.state.config.Config.Cmd = nil
 	}
 	w.remember(fmt.Sprintf("ENTRYPOINT %q", args))
 }
 
 func (w *walker) setHealthcheck(t *instructions.HealthCheckCommand) {
-	w.healthcheck.mark(t, w.lint)
+	w.state.healthcheck.warnIfRepeated(t, w.lint)
 	h := dockerspec.HealthcheckConfig{
 		Test:          t.Health.Test,
 		Interval:      t.Health.Interval,
@@ -165,7 +165,7 @@ func (w *walker) setHealthcheck(t *instructions.HealthCheckCommand) {
 		StartInterval: t.Health.StartInterval,
 		Retries:       t.Health.Retries,
 	}
-	w.config.Config.Healthcheck = &h
+	w.state.config.Config.Healthcheck = &h
 	w.remember(fmt.Sprintf("HEALTHCHECK %+v", h))
 }
 
@@ -173,7 +173,7 @@ func (w *walker) stopSignal(t *instructions.StopSignalCommand) error {
 	if !isSignal(t.Signal) {
 		return fmt.Errorf("invalid signal: %s", t.Signal)
 	}
-	w.config.Config.StopSignal = t.Signal
+	w.state.config.Config.StopSignal = t.Signal
 	w.remember(fmt.Sprintf("STOPSIGNAL %v", t.Signal))
 	return nil
 }

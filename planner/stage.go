@@ -18,38 +18,50 @@ import (
 	"github.com/forge-build/forge/parser"
 )
 
-// A stage is a FROM with what follows it, or an image or a context that something else than a FROM names. It has more
-// fields than a type should, because planning is a walk with a state and this is the state.
+// A stage is a FROM with what follows it, or an image or a context that something else than a FROM names.
 type stage struct {
-	decl  parser.Stage // of an image named elsewhere: only its place
-	label string       // for people: the stage's name or number
-	base  string       // what FROM names, expanded
-
+	decl     parser.Stage // of an image named elsewhere: only its place
+	label    string       // for people: the stage's name or number
+	kind     stageKind
+	base     string        // what FROM names, expanded
 	parent   *stage        // the stage that base names, if it names one
 	context  *namedContext // what stands in its place
-	replaced bool          // the context is the whole stage, and not only its base
-	outside  bool          // named by a COPY --from or a mount, not by a FROM
 	platform *ocispec.Platform
+	image    *image.Image // once it is resolved, if there is one
 
 	commands []command
 	deps     []dependency
+	done     stageProgress
+	state    stageState
+}
+
+// A stageKind says where a stage comes from.
+type stageKind int
+
+const (
+	declared stageKind = iota // a FROM
+	replaced                  // a FROM, but its context is the whole stage and not only its base
+	external                  // an image or context that a COPY --from or a mount names
+)
+
+// A stageProgress says what is known of a stage.
+type stageProgress struct {
 	linked   bool // commands and deps are complete but for triggers
 	resolved bool // image is known, if there is one
-	fired    bool // triggers of its base are among the commands
-	planned  bool // the state below is what the stage ends with
+	expanded bool // triggers of its base are among the commands
+	planned  bool // state is what the stage ends with
+}
 
-	image    *image.Image
-	triggers []string // of the image
-
+// A stageState is what instructions change. Planning is a walk with a state, and this is the state.
+type stageState struct {
 	fs         tree
 	config     image.Config
 	vars       *variables                          // environment with args
 	args       []instructions.KeyValuePairOptional // declared, in order
 	workdirSet bool                                // by this file, not by an image
-	noCache    bool
 	outline    outline
 
-	cmd, entrypoint, healthcheck once
+	cmd, entrypoint, healthcheck lastInstruction
 }
 
 // A command is an instruction of a stage.
@@ -80,12 +92,12 @@ type namedContext struct {
 // declare makes the stage of the i'th FROM. It only finds out what the FROM names.
 func (p *planner) declare(i int) error {
 	decl := p.file.Stages[i]
-	s := &stage{decl: decl, label: decl.Name, outline: p.outline.clone()}
+	s := &stage{decl: decl, label: decl.Name, state: stageState{outline: p.global.outline.clone()}}
 	if s.label == "" {
 		s.label = strconv.Itoa(i)
 	}
-	lint := p.lint.WithMergedConfigFromComments(decl.Comments)
-	word, err := p.globals.expand(p.lex, decl.BaseName)
+	lint := p.rules.lint.WithMergedConfigFromComments(decl.Comments)
+	word, err := p.global.vars.expand(p.lex, decl.BaseName)
 	p.lintFromArgs(word.Unmatched, decl.Location, lint)
 	if err != nil {
 		return p.fail(decl.Span, err)
@@ -94,25 +106,24 @@ func (p *planner) declare(i int) error {
 		return p.fail(decl.Span, fmt.Errorf("base name (%s) should not be blank", decl.BaseName))
 	}
 	s.base = word.Result
-	s.outline.use(word.Matched)
+	s.state.outline.use(word.Matched)
 	if decl.Platform != "" {
 		if err := p.setStagePlatform(s, lint); err != nil {
 			return err
 		}
 	}
-	s.noCache = slices.ContainsFunc(p.opt.NoCacheFilter, func(name string) bool { return strings.EqualFold(name, decl.Name) })
 	platform := p.platformOf(s)
 	if decl.Name != "" {
 		if s.context = p.context(decl.Name, platform); s.context != nil {
-			s.replaced = true
+			s.kind = replaced
 		}
 	}
-	if !s.replaced {
+	if s.kind != replaced {
 		// Stage names are lower case by now, and what looks like one in another case cannot be an image's name.
 		if s.parent = p.names[strings.ToLower(s.base)]; s.parent != nil {
-			used := s.outline.used
-			s.outline = s.parent.outline.clone()
-			s.outline.use(used)
+			used := s.state.outline.used
+			s.state.outline = s.parent.state.outline.clone()
+			s.state.outline.use(used)
 		} else if s.base != scratch {
 			s.context = p.context(s.base, platform)
 		}
@@ -124,9 +135,14 @@ func (p *planner) declare(i int) error {
 	return nil
 }
 
+// noCache reports whether the steps of a stage are done in any case (--no-cache-filter).
+func (p *planner) noCache(s *stage) bool {
+	return s.decl.Name != "" && slices.ContainsFunc(p.opt.NoCacheFilter, func(name string) bool { return strings.EqualFold(name, s.decl.Name) })
+}
+
 func (p *planner) setStagePlatform(s *stage, lint *linter.Linter) error {
 	expr, at := s.decl.Platform, s.decl.Location
-	word, err := p.globals.expand(p.lex, expr)
+	word, err := p.global.vars.expand(p.lex, expr)
 	p.lintFromArgs(word.Unmatched, at, lint)
 	p.lintPlatform(s, word, lint)
 	if err != nil {
@@ -134,7 +150,7 @@ func (p *planner) setStagePlatform(s *stage, lint *linter.Linter) error {
 	}
 	suggested := func(err error) error {
 		for _, name := range sortedKeys(word.Unmatched) {
-			if ok, e := suggest.WrapErrorMaybe(err, name, p.globals.Keys(), true); ok {
+			if ok, e := suggest.WrapErrorMaybe(err, name, p.global.vars.Keys(), true); ok {
 				return p.fail(s.decl.Span, e)
 			}
 		}
@@ -147,7 +163,7 @@ func (p *planner) setStagePlatform(s *stage, lint *linter.Linter) error {
 	if err != nil {
 		return suggested(fmt.Errorf("platform %s: %w", expr, err))
 	}
-	s.outline.use(word.Matched)
+	s.state.outline.use(word.Matched)
 	s.platform = &platform
 	return nil
 }
@@ -157,7 +173,7 @@ func (p *planner) platformOf(s *stage) ocispec.Platform {
 	if s.platform != nil {
 		return *s.platform
 	}
-	return p.target
+	return p.platforms.target
 }
 
 // lintFromArgs applies the rule about undeclared variables of a FROM.
@@ -165,8 +181,8 @@ func (p *planner) lintFromArgs(unmatched map[string]struct{}, at []bk.Range, lin
 	if len(unmatched) == 0 {
 		return
 	}
-	known := slices.Clone(p.globals.Keys())
-	for name := range p.outline.args {
+	known := slices.Clone(p.global.vars.Keys())
+	for name := range p.global.outline.args {
 		known = append(known, name)
 	}
 	slices.Sort(known)
@@ -183,7 +199,7 @@ func (p *planner) lintFromArgs(unmatched map[string]struct{}, at []bk.Range, lin
 func (p *planner) lintPlatform(s *stage, word shell.ProcessWordResult, lint *linter.Linter) {
 	if len(word.Matched) == 1 && len(word.Unmatched) == 0 {
 		_, ok := word.Matched["TARGETPLATFORM"]
-		if value, _ := p.globals.Get("TARGETPLATFORM"); ok && word.Result == value {
+		if value, _ := p.global.vars.Get("TARGETPLATFORM"); ok && word.Result == value {
 			lint.Run(&linter.RuleRedundantTargetPlatform, s.decl.Location,
 				linter.RuleRedundantTargetPlatform.Format(s.decl.Platform))
 		}

@@ -19,7 +19,7 @@ type steps struct {
 func (p *planner) addStep(of *stage, s Step) *Step {
 	s.Stage = of.label
 	s.Platform = platforms.Format(platforms.Normalize(*of.platform))
-	if target := platforms.Format(platforms.Normalize(p.target)); target != s.Platform {
+	if target := platforms.Format(platforms.Normalize(p.platforms.target)); target != s.Platform {
 		s.Target = target
 	}
 	return p.steps.add(s)

@@ -10,7 +10,6 @@ type copyCmd struct {
 	Source      string   `arg:"" help:"NAME in a registry, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE."`
 	Destination string   `arg:"" help:"The same."`
 	Platform    []string `help:"Which images of an index; all if not given." placeholder:"OS/ARCH"`
-	Quiet       bool     `short:"q" help:"Print only the digest."`
 	remoteFlags
 }
 
@@ -19,7 +18,7 @@ func (c *copyCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	remote, done := c.options(s, c.Quiet)
+	remote, done := c.options(s)
 	d, err := forge.Copy(s.ctx, c.Destination, c.Source, forge.CopyOptions{RemoteOptions: remote, Platforms: platforms})
 	done()
 	if err != nil {

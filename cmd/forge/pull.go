@@ -9,7 +9,6 @@ import (
 type pullCmd struct {
 	Name     string `arg:"" help:"Name of an image in a registry."`
 	AllTags  bool   `short:"a" help:"Every tag of the repository."`
-	Quiet    bool   `short:"q" help:"Print only names."`
 	Platform string `help:"Which image of an index." placeholder:"OS/ARCH"`
 	remoteFlags
 }
@@ -20,7 +19,7 @@ func (c *pullCmd) Run(s *session) error {
 		return &usageError{1, err}
 	}
 	return s.withHome(func(h *forge.Home) error {
-		remote, done := c.options(s, c.Quiet)
+		remote, done := c.options(s)
 		pulled, err := h.Pull(s.ctx, c.Name, forge.PullOptions{RemoteOptions: remote, Platform: p, AllTags: c.AllTags})
 		done()
 		for _, p := range pulled {

@@ -10,7 +10,6 @@ import (
 type pushCmd struct {
 	Name     string   `arg:"" help:"Name of an image that is here."`
 	AllTags  bool     `short:"a" help:"Every tag of the repository."`
-	Quiet    bool     `short:"q" help:"Print only digests."`
 	Platform []string `help:"Which images of an index; all that are here if not given." placeholder:"OS/ARCH"`
 	compressionFlags
 	remoteFlags
@@ -26,7 +25,7 @@ func (c *pushCmd) Run(s *session) error {
 		return err
 	}
 	return s.withHome(func(h *forge.Home) error {
-		remote, done := c.options(s, c.Quiet)
+		remote, done := c.options(s)
 		o := forge.PushOptions{RemoteOptions: remote, Compression: compression, Recompress: c.ForceCompression, Platforms: platforms}
 		var pushed []image.Named
 		if c.AllTags {

@@ -12,14 +12,15 @@ import (
 
 // remoteFlags are those of every command that speaks to registries.
 type remoteFlags struct {
+	Quiet    bool   `short:"q" help:"Print only what was brought, sent or copied."`
 	Insecure bool   `help:"Allow http, and TLS without verification."`
 	Progress string `help:"How to show progress: auto, plain, tty, rawjson or quiet." enum:"auto,plain,tty,rawjson,quiet" default:"auto" placeholder:"HOW"`
 }
 
 // options returns what registries are asked with, and what to close when it is done.
-func (f *remoteFlags) options(s *session, quiet bool) (forge.RemoteOptions, func()) {
+func (f *remoteFlags) options(s *session) (forge.RemoteOptions, func()) {
 	how := f.Progress
-	if quiet {
+	if f.Quiet {
 		how = "quiet"
 	}
 	show := ui.New(how, s.err)
