@@ -30,11 +30,11 @@ type Builder struct {
 	// FollowLinks has links on the way to a file followed within the layer, as unpacking would do.
 	FollowLinks bool
 
-	names  []indexName
+	names
 	inodes []indexInode
-	at     map[nameKey]int32
 	sparse map[int32]sparseMap // by inode
-	xattrs map[string]string   // one copy of each set
+	xattrs []string            // sets of attributes, as entries of EROFS; the first is none
+	sets   map[string]int32    // which is which
 	meta   int                 // bytes of names, links and attributes
 	limit  int                 // of them
 
@@ -44,46 +44,44 @@ type Builder struct {
 	lastID  int32
 }
 
-// A nameKey finds a name in a directory.
-type nameKey struct {
-	dir  int32
-	name string
-}
-
-// An indexName is an entry of a directory. Directories are known by the number of their name, files by their inode's.
-type indexName struct {
-	name   string
-	parent int32
-	inode  int32 // -1: replaced by a later name
-}
-
+// An indexInode is a file. It has no pointers: there may be millions.
 type indexInode struct {
-	mode, uid, gid uint32
-	nsec           uint32
-	sec            int64
-	size           int64
-	offset         int64  // of a regular file's data in the tar
-	link           string // of a symbolic link
-	xattrs         string // entries of EROFS
-	dev            uint32 // of a device, as encodeDev
-	flags          uint8
+	sec      int64
+	size     int64
+	offset   int64 // of a regular file's data in the tar
+	uid, gid uint32
+	nsec     uint32
+	extra    uint32 // of a device its number, as encodeDev; of a symbolic link where its target is in names.text
+	xattrs   int32  // which set
+	mode     uint16
+	flags    uint8
+}
+
+func (i *indexInode) fileType() uint32 { return uint32(i.mode) & unix.S_IFMT }
+
+// link is the target of a symbolic link, "" of anything else.
+func (b *Builder) link(i *indexInode) string {
+	if i.fileType() != unix.S_IFLNK {
+		return ""
+	}
+	return b.string(i.extra, int(i.size))
 }
 
 // NewBuilder begins an empty layer.
 func NewBuilder() *Builder {
 	root := indexInode{mode: unix.S_IFDIR | 0o755, flags: flagImplied}
 	return &Builder{
-		names:  []indexName{{}},
+		names:  newNames(),
 		inodes: []indexInode{root},
-		at:     make(map[nameKey]int32),
-		xattrs: make(map[string]string),
+		xattrs: []string{""},
+		sets:   map[string]int32{"": 0},
 		limit:  maxMeta,
 	}
 }
 
 // inode makes an inode of an entry.
 func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
-	i := indexInode{mode: e.Mode, uid: e.UID, gid: e.GID}
+	i := indexInode{mode: uint16(e.Mode), uid: e.UID, gid: e.GID}
 	i.sec, i.nsec = e.UnixTime()
 	switch e.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -95,10 +93,13 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 		if e.Link == "" || len(e.Link) > filetree.MaxPath || strings.Contains(e.Link, "\x00") {
 			return i, fmt.Errorf("symbolic link to a name of %d bytes", len(e.Link))
 		}
-		i.link, i.size = strings.Clone(e.Link), int64(len(e.Link))
+		if err := b.charge(len(e.Link)); err != nil {
+			return i, err
+		}
+		i.extra, i.size = b.keep(e.Link), int64(len(e.Link))
 	case unix.S_IFCHR, unix.S_IFBLK:
 		major, minor := unix.Major(e.Rdev), unix.Minor(e.Rdev)
-		if i.dev = encodeDev(major, minor); major > 0xfff || minor > 0xfffff {
+		if i.extra = encodeDev(major, minor); major > 0xfff || minor > 0xfffff {
 			return i, fmt.Errorf("device number %d:%d is too big", major, minor)
 		}
 	case unix.S_IFDIR, unix.S_IFIFO:
@@ -106,21 +107,22 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 		return i, fmt.Errorf("mode %#o is of no type that a layer can hold", e.Mode)
 	}
 	if !filetree.HasXattrs(e.Mode) {
-		return i, b.charge(len(i.link))
+		return i, nil
 	}
 	xattrs, err := encodeXattrs(e.Xattrs)
 	if err != nil {
 		return i, err
 	}
-	if shared, ok := b.xattrs[xattrs]; ok {
-		i.xattrs = shared
-		return i, b.charge(len(i.link))
+	set, ok := b.sets[xattrs]
+	if !ok {
+		if err := b.charge(len(xattrs)); err != nil {
+			return i, err
+		}
+		set = int32(len(b.xattrs))
+		b.xattrs, b.sets[xattrs] = append(b.xattrs, xattrs), set
 	}
-	if xattrs != "" {
-		b.xattrs[xattrs] = xattrs
-	}
-	i.xattrs = xattrs
-	return i, b.charge(len(i.link) + len(xattrs))
+	i.xattrs = set
+	return i, nil
 }
 
 // charge counts memory that the layer asked for.
@@ -138,7 +140,7 @@ func (b *Builder) Add(path string, e *filetree.Entry, offset int64) error {
 		return err
 	}
 	if path == "." {
-		if i.mode&unix.S_IFMT != unix.S_IFDIR {
+		if i.fileType() != unix.S_IFDIR {
 			return errors.New("the root can only be a directory")
 		}
 		b.replaceDir(0, i)
@@ -153,8 +155,8 @@ func (b *Builder) Add(path string, e *filetree.Entry, offset int64) error {
 
 // put makes the inode and enters it in a directory.
 func (b *Builder) put(dir int32, base string, i indexInode) error {
-	if id, ok := b.at[nameKey{dir, base}]; ok && i.mode&unix.S_IFMT == unix.S_IFDIR {
-		switch old := b.names[id].inode; {
+	if id, ok := b.at(dir, base); ok && i.fileType() == unix.S_IFDIR {
+		switch old := b.list[id].inode; {
 		case b.isDir(id):
 			b.replaceDir(old, i)
 			return nil
@@ -178,26 +180,26 @@ func (b *Builder) replaceDir(inode int32, i indexInode) {
 
 // enter names an inode, and returns the number of the name. What had the name before is gone, with all that was in it.
 func (b *Builder) enter(dir int32, base string, inode int32) (int32, error) {
-	key := nameKey{dir, base}
-	if old, ok := b.at[key]; ok {
+	name := indexName{parent: dir, inode: inode}
+	if old, ok := b.at(dir, base); ok {
 		b.lastDir = "" // it may have been in what goes now
-		b.names[old].inode = -1
-		key.name = b.names[old].name
+		b.list[old].inode = -1
+		name.text, name.length = b.list[old].text, b.list[old].length
 	} else {
 		if len(base) > filetree.MaxName {
 			return 0, fmt.Errorf("name of %d bytes", len(base))
 		}
-		key.name = strings.Clone(base) // not the path it is cut from
 		if err := b.charge(len(base)); err != nil {
 			return 0, err
 		}
+		name.text, name.length = b.keep(base), uint8(len(base))
 	}
-	if len(b.names) >= filetree.MaxEntries {
+	if len(b.list) >= filetree.MaxEntries {
 		return 0, filetree.ErrTooMany
 	}
-	id := int32(len(b.names))
-	b.names = append(b.names, indexName{name: key.name, parent: dir, inode: inode})
-	b.at[key] = id
+	id := int32(len(b.list))
+	b.list = append(b.list, name)
+	b.set(id)
 	return id, nil
 }
 
@@ -207,7 +209,7 @@ func (b *Builder) Link(path, target string) error {
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", target, err)
 	}
-	inode := b.names[id].inode
+	inode := b.list[id].inode
 	if b.isDir(id) || b.isWhiteout(id) {
 		return fmt.Errorf("hard link to %s, which is no file", target)
 	}
@@ -215,7 +217,7 @@ func (b *Builder) Link(path, target string) error {
 	if err != nil {
 		return err
 	}
-	if b.at[nameKey{dir, base}] == id {
+	if there, _ := b.at(dir, base); there == id {
 		return nil // a link to itself
 	}
 	_, err = b.enter(dir, base, inode)
@@ -228,10 +230,12 @@ func (b *Builder) Entry(path string) (filetree.Entry, error) {
 	if err != nil {
 		return filetree.Entry{}, err
 	}
-	i := b.inodes[b.names[id].inode]
-	e := filetree.Entry{Mode: i.mode, UID: i.uid, GID: i.gid, Size: i.size, ModTime: time.Unix(i.sec, int64(i.nsec)), Link: i.link}
-	if i.dev != 0 {
-		major, minor := decodeDev(i.dev)
+	i := &b.inodes[b.list[id].inode]
+	e := filetree.Entry{
+		Mode: uint32(i.mode), UID: i.uid, GID: i.gid, Size: i.size, ModTime: time.Unix(i.sec, int64(i.nsec)), Link: b.link(i),
+	}
+	if t := i.fileType(); t == unix.S_IFCHR || t == unix.S_IFBLK {
+		major, minor := decodeDev(i.extra)
 		e.Rdev = unix.Mkdev(major, minor)
 	}
 	return e, nil
@@ -244,9 +248,9 @@ func (b *Builder) Hide(path string) error {
 	if err != nil {
 		return err
 	}
-	if id, ok := b.at[nameKey{dir, base}]; ok {
+	if id, ok := b.at(dir, base); ok {
 		if b.isDir(id) {
-			b.inodes[b.names[id].inode].flags |= flagOpaque
+			b.inodes[b.list[id].inode].flags |= flagOpaque
 		}
 		return nil
 	}
@@ -264,12 +268,12 @@ func (b *Builder) Opaque(path string) error {
 	if err != nil {
 		return err
 	}
-	b.inodes[b.names[id].inode].flags |= flagOpaque
+	b.inodes[b.list[id].inode].flags |= flagOpaque
 	return nil
 }
 
 func (b *Builder) isDir(id int32) bool {
-	return b.inodes[b.names[id].inode].mode&unix.S_IFMT == unix.S_IFDIR
+	return b.inodes[b.list[id].inode].fileType() == unix.S_IFDIR
 }
 
 // parent finds the directory of path, making it if need be.
@@ -305,7 +309,7 @@ func (b *Builder) lookup(path string) (int32, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, ok := b.at[nameKey{dir, base}]
+	id, ok := b.at(dir, base)
 	if !ok {
 		return 0, unix.ENOENT
 	}

@@ -14,18 +14,18 @@ type dirEntry struct {
 // entries returns what is in a directory, itself and its parent among the others: EROFS wants all of them sorted, and some
 // names come before ".".
 func (e *erofsEncoder) entries(dir int32) []dirEntry {
-	self, up := dirEntry{".", e.at(dir).slot, 2}, dirEntry{"..", e.at(e.names[dir].parent).slot, 2}
+	self, up := dirEntry{".", e.placeOf(dir).slot, 2}, dirEntry{"..", e.placeOf(e.list[dir].parent).slot, 2}
 	list := e.dirs[:0]
 	dot, dotdot := false, false
 	for _, kid := range e.kidsOf(dir) {
-		name := e.names[kid].name
+		name := e.name(kid)
 		if !dot && name > "." {
 			list, dot = append(list, self), true
 		}
 		if !dotdot && name > ".." {
 			list, dotdot = append(list, up), true
 		}
-		list = append(list, dirEntry{name, e.at(kid).slot, erofsType(e.file(kid).mode)})
+		list = append(list, dirEntry{name, e.placeOf(kid).slot, erofsType(uint32(e.file(kid).mode))})
 	}
 	if !dot {
 		list = append(list, self)

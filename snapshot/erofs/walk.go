@@ -13,7 +13,7 @@ import (
 func (b *Builder) find(path string) (int32, error) {
 	w := walker{Builder: b, rest: path}
 	for w.next() {
-		id, ok := b.at[nameKey{w.dir, w.name}]
+		id, ok := b.at(w.dir, w.base)
 		if !ok || b.isWhiteout(id) {
 			return 0, unix.ENOENT
 		}
@@ -28,10 +28,10 @@ func (b *Builder) find(path string) (int32, error) {
 func (b *Builder) ensure(path string) (int32, error) {
 	w := walker{Builder: b, rest: path}
 	for w.next() {
-		id, ok := b.at[nameKey{w.dir, w.name}]
+		id, ok := b.at(w.dir, w.base)
 		made := indexInode{mode: unix.S_IFDIR | 0o755}
 		switch {
-		case !ok && strings.HasPrefix(w.name, filetree.WhiteoutPrefix): // by way of a link
+		case !ok && strings.HasPrefix(w.base, filetree.WhiteoutPrefix): // by way of a link
 			return 0, ErrOddWhiteout
 		case !ok:
 			made.flags = flagImplied
@@ -41,24 +41,24 @@ func (b *Builder) ensure(path string) (int32, error) {
 			}
 			continue
 		}
-		if err := b.put(w.dir, w.name, made); err != nil {
+		if err := b.put(w.dir, w.base, made); err != nil {
 			return 0, err
 		}
-		w.dir = b.at[nameKey{w.dir, w.name}]
+		w.dir, _ = b.at(w.dir, w.base)
 	}
 	return w.dir, nil
 }
 
 // isWhiteout reports whether a name says that something below is removed.
 func (b *Builder) isWhiteout(id int32) bool {
-	return b.whiteout != 0 && b.names[id].inode == b.whiteout
+	return b.whiteout != 0 && b.list[id].inode == b.whiteout
 }
 
 // A walker goes down a path of directories.
 type walker struct {
 	*Builder
 	dir   int32
-	name  string // in dir, to be entered
+	base  string // in dir, to be entered
 	rest  string
 	links int
 }
@@ -66,10 +66,10 @@ type walker struct {
 // next goes on to the next name that has to be looked up.
 func (w *walker) next() bool {
 	for w.rest != "" {
-		switch w.name, w.rest, _ = strings.Cut(w.rest, "/"); w.name {
+		switch w.base, w.rest, _ = strings.Cut(w.rest, "/"); w.base {
 		case "", ".":
 		case "..": // of a link
-			w.dir = w.names[w.dir].parent
+			w.dir = w.list[w.dir].parent
 		default:
 			return true
 		}
@@ -83,12 +83,12 @@ func (w *walker) enter(id int32) error {
 		w.dir = id
 		return nil
 	}
-	target := w.inodes[w.names[id].inode].link
+	target := w.link(&w.inodes[w.list[id].inode])
 	if target == "" || !w.FollowLinks {
-		return fmt.Errorf("%s: %w", w.name, errNotDir)
+		return fmt.Errorf("%s: %w", w.base, errNotDir)
 	}
 	if w.links++; w.links > filetree.MaxLinks || len(target)+len(w.rest) > 2*filetree.MaxPath {
-		return fmt.Errorf("%s: %w", w.name, errLoop)
+		return fmt.Errorf("%s: %w", w.base, errLoop)
 	}
 	if target[0] == '/' {
 		w.dir = 0

@@ -71,8 +71,8 @@ type placed struct {
 
 // children sorts the living names by directory and name.
 func (e *erofsEncoder) children() {
-	e.first = make([]int32, len(e.names)+1)
-	for _, n := range e.names[1:] {
+	e.first = make([]int32, len(e.list)+1)
+	for _, n := range e.list[1:] {
 		if n.inode >= 0 {
 			e.first[n.parent+1]++
 		}
@@ -80,9 +80,9 @@ func (e *erofsEncoder) children() {
 	for i := 1; i < len(e.first); i++ {
 		e.first[i] += e.first[i-1]
 	}
-	e.kids = make([]int32, e.first[len(e.names)])
+	e.kids = make([]int32, e.first[len(e.list)])
 	next := slices.Clone(e.first)
-	for id, n := range e.names[1:] {
+	for id, n := range e.list[1:] {
 		if n.inode >= 0 {
 			e.kids[next[n.parent]] = int32(id + 1)
 			next[n.parent]++
@@ -104,21 +104,21 @@ func (e *erofsEncoder) place() error {
 			continue
 		}
 		kids := e.kidsOf(dir)
-		slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(e.names[a].name, e.names[b].name) })
+		slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(e.name(a), e.name(b)) })
 		for _, kid := range kids {
-			p := &e.byIno[e.names[kid].inode]
+			p := &e.byIno[e.list[kid].inode]
 			if p.nlink++; p.nlink == 1 {
 				e.order = append(e.order, kid)
 			}
 			if e.isDir(kid) {
 				p.nlink++ // its own "."
-				e.byIno[e.names[dir].inode].nlink++
+				e.byIno[e.list[dir].inode].nlink++
 			}
 		}
 	}
 	pos := int64(erofsInodes)
 	for _, n := range e.order {
-		p := e.at(n)
+		p := e.placeOf(n)
 		p.size = e.contentSize(n)
 		head := e.headSize(n)
 		size := head + e.tail(n, head)
@@ -133,7 +133,7 @@ func (e *erofsEncoder) place() error {
 	}
 	pos = align(pos, erofsBlock)
 	for _, n := range e.order {
-		if p := e.at(n); p.size > 0 && e.tail(n, e.headSize(n)) == 0 {
+		if p := e.placeOf(n); p.size > 0 && e.tail(n, e.headSize(n)) == 0 {
 			p.block = uint32(pos >> erofsBlockBits)
 			pos += align(p.size, erofsBlock)
 		} else if whole := p.size &^ (erofsBlock - 1); whole > 0 {
@@ -147,17 +147,17 @@ func (e *erofsEncoder) place() error {
 
 func align(n, to int64) int64 { return (n + to - 1) &^ (to - 1) }
 
-func (e *erofsEncoder) at(name int32) *placed { return &e.byIno[e.names[name].inode] }
+func (e *erofsEncoder) placeOf(name int32) *placed { return &e.byIno[e.list[name].inode] }
 
-func (e *erofsEncoder) file(name int32) *indexInode { return &e.inodes[e.names[name].inode] }
+func (e *erofsEncoder) file(name int32) *indexInode { return &e.inodes[e.list[name].inode] }
 
 // xattrsOf returns all attributes of a file, overlayfs's too.
 func (e *erofsEncoder) xattrsOf(i *indexInode) string {
 	if i.flags&flagOpaque == 0 {
-		return i.xattrs
+		return e.xattrs[i.xattrs]
 	}
 	opaque, _ := appendXattr(nil, "trusted.overlay.opaque", "y") // its prefix is known and it is short
-	return string(opaque) + i.xattrs
+	return string(opaque) + e.xattrs[i.xattrs]
 }
 
 // headSize is the size of an inode with its attributes and chunk indexes.
@@ -167,7 +167,7 @@ func (e *erofsEncoder) headSize(name int32) int64 {
 	if x := len(e.xattrsOf(i)); x > 0 {
 		size += erofsXattrHead + int64(x)
 	}
-	if i.mode&unix.S_IFMT == unix.S_IFREG && i.size > 0 {
+	if i.fileType() == unix.S_IFREG && i.size > 0 {
 		_, n := e.chunks(name)
 		size = align(size, erofsChunk) + erofsChunk*n
 	}
@@ -187,7 +187,7 @@ func (e *erofsEncoder) contentSize(name int32) int64 {
 
 // tail is how much of the contents lies behind the inode: what is over whole blocks, if it fits into one with the inode.
 func (e *erofsEncoder) tail(name int32, head int64) int64 {
-	p, tail := e.at(name), e.at(name).size&(erofsBlock-1)
+	p, tail := e.placeOf(name), e.placeOf(name).size&(erofsBlock-1)
 	if head+tail > erofsBlock || p.size > tail && !e.isDir(name) {
 		return 0 // Linux wants links in one piece
 	}
@@ -196,7 +196,7 @@ func (e *erofsEncoder) tail(name int32, head int64) int64 {
 
 // chunks returns how a regular file is cut: into how many chunks of 1<<chunkBits blocks.
 func (e *erofsEncoder) chunks(name int32) (chunkBits uint8, n int64) {
-	if s, ok := e.sparse[e.names[name].inode]; ok {
+	if s, ok := e.sparse[e.list[name].inode]; ok {
 		return s.bits, int64(len(s.chunks))
 	}
 	blocks := uint64(e.file(name).size+erofsBlock-1) >> erofsBlockBits
@@ -207,7 +207,7 @@ func (e *erofsEncoder) chunks(name int32) (chunkBits uint8, n int64) {
 // writeChunks writes where the chunks of a regular file are.
 func (e *erofsEncoder) writeChunks(name int32) {
 	e.pad(align(e.pos, erofsChunk))
-	s, isSparse := e.sparse[e.names[name].inode]
+	s, isSparse := e.sparse[e.list[name].inode]
 	chunkBits, n := e.chunks(name)
 	block := uint32(e.file(name).offset >> erofsBlockBits)
 	for k := range n {
@@ -224,7 +224,7 @@ func (e *erofsEncoder) writeChunks(name int32) {
 }
 
 func (e *erofsEncoder) writeInode(name int32) {
-	i, p := e.file(name), e.at(name)
+	i, p := e.file(name), e.placeOf(name)
 	e.pad(int64(p.slot) << erofsSlotBits)
 	head := e.headSize(name)
 	tail := e.tail(name, head)
@@ -247,13 +247,13 @@ func (e *erofsEncoder) writeInode(name int32) {
 		}
 		le.PutUint32(b[16:], p.block)
 	case unix.S_IFCHR, unix.S_IFBLK:
-		le.PutUint32(b[16:], i.dev)
+		le.PutUint32(b[16:], i.extra)
 	}
 	le.PutUint16(b[0:], 1|layout<<1)
 	if xattrs != "" {
 		le.PutUint16(b[2:], uint16(len(xattrs)/4+1))
 	}
-	le.PutUint16(b[4:], uint16(i.mode))
+	le.PutUint16(b[4:], i.mode)
 	le.PutUint64(b[8:], uint64(size))
 	le.PutUint32(b[20:], p.slot) // i_ino, for a stat of 32 bits
 	le.PutUint32(b[24:], i.uid)
@@ -278,7 +278,7 @@ func (e *erofsEncoder) writeInode(name int32) {
 
 // writeBlocks writes the contents of a file that do not lie behind its inode.
 func (e *erofsEncoder) writeBlocks(name int32) {
-	p := e.at(name)
+	p := e.placeOf(name)
 	if end := p.size - e.tail(name, e.headSize(name)); end > 0 {
 		e.pad(int64(p.block) << erofsBlockBits)
 		e.writeContent(name, 0, end)
@@ -288,7 +288,7 @@ func (e *erofsEncoder) writeBlocks(name int32) {
 // writeContent writes a part of the contents that the index holds; from and to are at block boundaries or the end.
 func (e *erofsEncoder) writeContent(name int32, from, to int64) {
 	if !e.isDir(name) {
-		e.writeString(e.file(name).link[from:to])
+		e.writeString(e.link(e.file(name))[from:to])
 		return
 	}
 	e.writeDir(e.entries(name), from, to)
