@@ -117,7 +117,7 @@ func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*pl
 }
 
 // execute does the steps of the graphs of all platforms, side by side.
-func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph) (_ []*executor.Result, err error) {
+func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph) (_ []*executor.Image, err error) {
 	if o.Epoch == nil {
 		if o.Epoch, err = commonEpoch(graphs); err != nil {
 			return nil, err
@@ -129,7 +129,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	}
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	src.images.reportFor(graphs[0])
-	results, err := executor.BuildAll(ctx, graphs, h.executorOptions(o, src, worker))
+	results, err := executor.BuildAll(ctx, graphs, h.executorOptions(o, worker))
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // output does with the results of a build what was asked for. Names come last.
-func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Result) error {
+func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Image) error {
 	outputs := o.Outputs
 	if len(outputs) == 0 {
 		outputs = []Output{{Type: "image"}}
@@ -50,7 +50,7 @@ func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, resul
 }
 
 // write makes images of the results: one, or an index of several.
-func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Result) error {
+func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Image) error {
 	var manifests []ocispec.Descriptor
 	for _, result := range results {
 		img, err := h.Layout.Write(ctx, result.Config, result.Layers, o.Annotations)

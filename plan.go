@@ -75,7 +75,7 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *plann
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, worker.Close()) }()
-	return executor.Probe(ctx, g, h.executorOptions(o, src, worker))
+	return executor.Probe(ctx, g, h.executorOptions(o, worker))
 }
 
 // ask reads the build file and hands it to question with what the planner needs.

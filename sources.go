@@ -13,6 +13,16 @@ import (
 type sources struct {
 	*source.Source
 	images *resolver
+	layers *source.Layers // opened by the steps; nil until there are any
+}
+
+// Close closes what was opened.
+func (s *sources) Close() error {
+	var err error
+	if s.layers != nil {
+		err = s.layers.Close()
+	}
+	return errors.Join(err, s.Source.Close())
 }
 
 // openSources opens what a build reads.
@@ -28,7 +38,7 @@ func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error
 	if err != nil {
 		return nil, err
 	}
-	return &sources{src, &resolver{home: h, pull: o.Pull, remote: o.RemoteOptions}}, nil
+	return &sources{Source: src, images: &resolver{home: h, pull: o.Pull, remote: o.RemoteOptions}}, nil
 }
 
 // withSources opens what a build reads for do.

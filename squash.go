@@ -12,7 +12,7 @@ import (
 )
 
 // squash makes one layer of all that the build put on its base image.
-func (h *Home) squash(ctx context.Context, o BuildOptions, g *planner.Graph, r *executor.Result) error {
+func (h *Home) squash(ctx context.Context, o BuildOptions, g *planner.Graph, r *executor.Image) error {
 	var below []image.Layer
 	for s := g.Result; s != nil; s = s.On {
 		if base, ok := s.Op.(*planner.Base); ok {

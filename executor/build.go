@@ -16,27 +16,29 @@ import (
 	"github.com/forge-build/forge/planner"
 )
 
-// Options of [Build]. Worker, Cache and Publish are needed.
+// Options of [Build]. Worker, Inputs, Cache and Publish are needed.
 type Options struct {
 	Worker  Worker
+	Inputs  InputResolver
 	Cache   cache.Cache
 	Publish func(ctx context.Context) error // makes the layers that Worker made durable
-	Slots   int                             // how many steps run at once; 0 is 16: most of them wait, for a disk or a network
+	Slots   int                             // how many jobs a worker has at once; 0 is 128: it limits its own work
 	NoCache bool                            // do every step, and remember what came of it
 	Epoch   *time.Time                      // SOURCE_DATE_EPOCH: when all of the image was made
 	Events  event.Sink                      // takes what happens, one event at a time; may be nil
 	Explain bool                            // say why a step is not reused
 
-	// Have tells whether a remembered layer is still here. Nil means that all are.
+	// Have reports whether a remembered layer is still here. Nil means that all are.
 	Have func(ctx context.Context, layer image.Layer) (bool, error)
-	// FetchLayers brings here what a step is about to stand on or to read from. Nil means that all is here.
-	FetchLayers func(ctx context.Context, layers []image.Layer) error
+	// Compare names the files that differ between two layers, for Explain. Nil compares nothing.
+	Compare func(ctx context.Context, before, after image.Layer) ([]string, error)
 }
 
-const defaultSlots = 16
+// defaultSlots bounds the memory that running commands take, not their work: most of them wait, for a disk or a network.
+const defaultSlots = 128
 
-// A Result is what came of a graph.
-type Result struct {
+// An Image is what came of a graph: all of an image but its name.
+type Image struct {
 	Layers  []image.Layer // of the image, lowest first
 	Config  image.Config  // the graph's, with the times that were not known before; without RootFS
 	Created []time.Time   // by Step.Index: when the step's layer was made; zero for a Base
@@ -80,7 +82,7 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // Build does the steps of a graph, each as soon as what it stands on and reads is known: from the cache if it can, by
 // the worker if it must. The first failure ends the others and is returned, a *StepError. What was done is remembered
 // in any case.
-func Build(ctx context.Context, g *planner.Graph, o Options) (*Result, error) {
+func Build(ctx context.Context, g *planner.Graph, o Options) (*Image, error) {
 	results, err := BuildAll(ctx, []*planner.Graph{g}, o)
 	if err != nil {
 		return nil, err
@@ -89,7 +91,7 @@ func Build(ctx context.Context, g *planner.Graph, o Options) (*Result, error) {
 }
 
 // BuildAll does what Build does, for graphs that [planner.Join] has joined, and returns a result for each.
-func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Result, err error) {
+func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image, err error) {
 	g := graphs[0] // all have the same steps
 	if err := checkDepth(g); err != nil {
 		return nil, err
@@ -103,6 +105,7 @@ func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Res
 	b := &build{
 		options:   o,
 		slots:     make(chan struct{}, o.Slots),
+		resolving: make(chan struct{}, resolvers),
 		nodes:     make([]node, len(g.Steps)),
 		publisher: newPublisher(o, cancel),
 		events:    &reporter{steps: Steps(g), sink: o.Events},
@@ -127,7 +130,7 @@ func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Res
 	if err != nil {
 		return nil, err
 	}
-	results := make([]*Result, len(graphs))
+	results := make([]*Image, len(graphs))
 	for i, g := range graphs {
 		results[i] = b.result(g)
 	}
@@ -138,6 +141,7 @@ func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Res
 type build struct {
 	options   Options
 	slots     chan struct{} // holds a token for each step at work
+	resolving chan struct{} // holds a token for each step whose inputs from outside are being resolved
 	nodes     []node        // by Step.Index
 	publisher *publisher
 	events    *reporter
@@ -154,24 +158,13 @@ type node struct {
 
 // step waits for what s needs and makes it known.
 func (b *build) step(ctx context.Context, s *planner.Step) error {
-	job, err := b.job(ctx, s)
-	if err != nil {
-		return err
-	}
 	n := &b.nodes[s.Index]
 	if base, ok := s.Op.(*planner.Base); ok {
 		n.layers = base.Image.Layers()
 		close(n.known)
 		return nil
 	}
-
-	select {
-	case b.slots <- struct{}{}:
-		defer func() { <-b.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	entry, answered, err := b.answer(ctx, s, job)
+	entry, answered, err := b.reach(ctx, s)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err() // the build ended before the step; what the step says of that is noise
@@ -183,15 +176,30 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 		b.events.send(s, failed)
 		return err
 	}
-	n.layers = b.on(s, entry.Layer)
+	n.layers = b.stackOf(s, entry.Layer)
 	n.created = entry.Created
 	n.answered = answered
 	close(n.known)
 	return nil
 }
 
-// on is what s stands on and the layer that it adds.
-func (b *build) on(s *planner.Step, layer image.Layer) []image.Layer {
+// reach waits for the job of s and for a slot, and returns its layer.
+func (b *build) reach(ctx context.Context, s *planner.Step) (e cache.Entry, answered bool, err error) {
+	job, err := b.job(ctx, s)
+	if err != nil {
+		return e, false, &StepError{Step: s, Err: err}
+	}
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return e, false, ctx.Err()
+	}
+	return b.answer(ctx, s, job)
+}
+
+// stackOf is the layers that s stands on and the one that it adds.
+func (b *build) stackOf(s *planner.Step, layer image.Layer) []image.Layer {
 	var on []image.Layer
 	if s.On != nil {
 		on = b.nodes[s.On.Index].layers
@@ -207,8 +215,13 @@ func nonEmpty(layers []image.Layer) []image.Layer {
 	return slices.DeleteFunc(slices.Clone(layers), func(l image.Layer) bool { return l.DiffID == emptyTar })
 }
 
-// job waits for the inputs of s.
+// job resolves what s reads from outside, waits for the layers that it needs and resolves what it reads of them.
 func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
+	job := Job{Op: s.Op, Epoch: b.options.Epoch}
+	resolved, err := b.resolveOutside(ctx, s)
+	if err != nil {
+		return Job{}, err
+	}
 	layers := func(of *planner.Step) ([]image.Layer, error) {
 		select {
 		case <-b.nodes[of.Index].known:
@@ -217,8 +230,6 @@ func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
 			return nil, ctx.Err()
 		}
 	}
-	job := Job{Op: s.Op}
-	var err error
 	if s.On != nil {
 		if job.On, err = layers(s.On); err != nil {
 			return Job{}, err
@@ -231,13 +242,17 @@ func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
 		}
 		job.Reads = append(job.Reads, read)
 	}
-	return job, nil
+	if len(job.Reads) > 0 {
+		resolved, err = b.resolve(ctx, s, resolved, job.Reads)
+	}
+	job.Inputs = resolved
+	return job, err
 }
 
 // answer is the step's layer, remembered or made.
 func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.Entry, answered bool, err error) {
-	var h cache.Hash
-	if err := describe(ctx, b.options.Worker, job, b.options.Epoch, &h); err != nil {
+	h, err := job.Key()
+	if err != nil {
 		return e, false, &StepError{Step: s, Err: err}
 	}
 	key := h.Key()
@@ -252,7 +267,7 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 		}
 	}
 	b.events.send(s, event.Event{Kind: event.Started})
-	why := b.explain(ctx, s, &h)
+	why := b.explain(ctx, s, h)
 	e, err = b.do(ctx, s, job)
 	if err != nil {
 		return e, false, err
@@ -289,11 +304,7 @@ func (b *build) cacheFails(err error) {
 func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, error) {
 	start := time.Now()
 	log := &lineWriter{emit: func(line string) { b.events.send(s, event.Event{Kind: event.Log, Text: line}) }}
-	err := b.fetch(ctx, job)
-	var layer image.Layer
-	if err == nil {
-		layer, err = b.options.Worker.Do(ctx, job, log)
-	}
+	result, err := b.options.Worker.Do(ctx, job, log)
 	tail := log.close()
 	if err != nil {
 		failure := &StepError{Step: s, Err: err, Tail: tail}
@@ -303,30 +314,12 @@ func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, 
 		return cache.Entry{}, failure
 	}
 	now := time.Now()
-	return cache.Entry{Layer: layer, Created: now.UTC().Truncate(time.Microsecond), Duration: now.Sub(start)}, nil
-}
-
-// fetch brings the layers of a job here. A copy that does not look at what it stands on needs only what it reads.
-func (b *build) fetch(ctx context.Context, job Job) error {
-	if b.options.FetchLayers == nil {
-		return nil
-	}
-	var layers []image.Layer
-	if c, ok := job.Op.(*planner.Copy); !ok || !c.Link {
-		layers = append(layers, job.On...)
-	}
-	for _, r := range job.Reads {
-		layers = append(layers, r...)
-	}
-	if len(layers) == 0 {
-		return nil
-	}
-	return b.options.FetchLayers(ctx, layers)
+	return cache.Entry{Layer: result.Layer, Created: now.UTC().Truncate(time.Microsecond), Duration: now.Sub(start)}, nil
 }
 
 // result gathers what the steps made.
-func (b *build) result(g *planner.Graph) *Result {
-	r := &Result{Config: g.Config, Created: make([]time.Time, len(g.Steps))}
+func (b *build) result(g *planner.Graph) *Image {
+	r := &Image{Config: g.Config, Created: make([]time.Time, len(g.Steps))}
 	for _, s := range g.Steps {
 		n := &b.nodes[s.Index]
 		if _, ok := s.Op.(*planner.Base); ok {
@@ -346,10 +339,13 @@ func (b *build) result(g *planner.Graph) *Result {
 	return r
 }
 
-// Probe tells which steps of a graph the cache could answer, by Step.Index. It does nothing, so that a step which stands
+// Probe reports which steps of a graph the cache could answer, by Step.Index. It does nothing, so that a step which stands
 // on or reads one that would have to be done counts as not known. A Base is known.
 func Probe(ctx context.Context, g *planner.Graph, o Options) ([]bool, error) {
-	b := &build{options: o, nodes: make([]node, len(g.Steps)), events: &reporter{steps: Steps(g), sink: o.Events}}
+	b := &build{
+		options: o, resolving: make(chan struct{}, resolvers), nodes: make([]node, len(g.Steps)),
+		events: &reporter{steps: Steps(g), sink: o.Events},
+	}
 	for i := range b.nodes {
 		b.nodes[i].known = make(chan struct{})
 		close(b.nodes[i].known)
@@ -366,10 +362,10 @@ func Probe(ctx context.Context, g *planner.Graph, o Options) ([]bool, error) {
 		}
 		job, err := b.job(ctx, s)
 		if err != nil {
-			return nil, err
+			return nil, &StepError{Step: s, Err: err}
 		}
-		var h cache.Hash
-		if err := describe(ctx, o.Worker, job, o.Epoch, &h); err != nil {
+		h, err := job.Key()
+		if err != nil {
 			return nil, &StepError{Step: s, Err: err}
 		}
 		e, ok, err := b.lookup(ctx, h.Key())
@@ -377,7 +373,7 @@ func Probe(ctx context.Context, g *planner.Graph, o Options) ([]bool, error) {
 			return nil, &StepError{Step: s, Err: err}
 		}
 		known[s.Index] = ok
-		b.nodes[s.Index].layers = b.on(s, e.Layer)
+		b.nodes[s.Index].layers = b.stackOf(s, e.Layer)
 	}
 	return known, nil
 }

@@ -21,25 +21,28 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source"
 )
 
 // A fakeWorker makes layers out of nothing but the commands' names.
 type fakeWorker struct {
-	do     func(ctx context.Context, job Job, log io.Writer) (string, error) // content of the layer; nil: the command
-	inputs map[string]string                                                 // command → what it depends on besides
+	do      func(ctx context.Context, job Job, log io.Writer) (string, error) // content of the layer; nil: the command
+	inputs  map[string]string                                                 // command → what it depends on besides
+	missing map[string]error                                                  // command → why it cannot be told what it depends on
 
 	mu   sync.Mutex // guards jobs
 	jobs []string   // done, in order of their beginning
 }
 
-func (w *fakeWorker) Describe(_ context.Context, job Job, h *cache.Hash) error {
-	if in, ok := w.inputs[command0(job.Op)]; ok {
-		h.Field("files in", in)
+// Resolve implements [InputResolver].
+func (w *fakeWorker) Resolve(_ context.Context, op planner.Op, n int, _ []image.Layer) (source.Input, error) {
+	if in, ok := w.inputs[command0(op)]; ok {
+		return source.Input{Files: []source.FileDigest{{Name: "in", Sum: in}}}, nil
 	}
-	return nil
+	return source.Input{}, w.missing[command0(op)]
 }
 
-func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (image.Layer, error) {
+func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (Result, error) {
 	name := command0(job.Op)
 	w.mu.Lock()
 	w.jobs = append(w.jobs, name)
@@ -48,10 +51,10 @@ func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (image.Laye
 	if w.do != nil {
 		var err error
 		if content, err = w.do(ctx, job, log); err != nil {
-			return image.Layer{}, err
+			return Result{}, err
 		}
 	}
-	return fakeLayer(content), nil
+	return Result{fakeLayer(content)}, nil
 }
 
 func command0(op planner.Op) string {
@@ -82,7 +85,7 @@ func (g *graphMaker) add(op planner.Op, on *planner.Step, reads ...*planner.Step
 }
 
 func (g *graphMaker) run(name string, on *planner.Step, reads ...*planner.Step) *planner.Step {
-	return g.add(&planner.Run{Args: []string{name}}, on, reads...)
+	return g.add(&planner.Run{Args: []string{name}, Mounts: []planner.Mount{{Type: planner.Bind, Target: "/in", From: &planner.Input{Read: -1}}}}, on, reads...)
 }
 
 func (g *graphMaker) chain(names ...string) *planner.Graph {
@@ -97,16 +100,16 @@ func (g *graphMaker) graph(result *planner.Step) *planner.Graph {
 	return &planner.Graph{Steps: g.steps, Result: result}
 }
 
-func testOptions(t *testing.T, w Worker) Options {
+func testOptions(t *testing.T, w *fakeWorker) Options {
 	t.Helper()
 	store, err := cache.OpenSteps(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Worker: w, Cache: store, Publish: func(context.Context) error { return nil }}
+	return Options{Worker: w, Inputs: w, Cache: store, Publish: func(context.Context) error { return nil }}
 }
 
-func build1(t *testing.T, g *planner.Graph, o Options) *Result {
+func build1(t *testing.T, g *planner.Graph, o Options) *Image {
 	t.Helper()
 	r, err := Build(t.Context(), g, o)
 	if err != nil {
@@ -328,21 +331,55 @@ func TestBuildBase(t *testing.T) {
 	}
 	var g graphMaker
 	base := g.add(&planner.Base{Image: img}, nil)
-	var fetched int
-	o := testOptions(t, &fakeWorker{})
-	o.FetchLayers = func(_ context.Context, layers []image.Layer) error { fetched += len(layers); return nil }
+	var on int
+	w := &fakeWorker{do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
+		on = len(job.On)
+		return command0(job.Op), nil
+	}}
+	o := testOptions(t, w)
 	r := build1(t, g.graph(g.run("a", base)), o)
 	if len(r.Layers) != 3 || r.Layers[0].DiffID != fakeLayer("x").DiffID || r.Layers[2].DiffID != fakeLayer("a").DiffID {
 		t.Errorf("layers = %v", r.Layers)
 	}
-	if fetched != 2 {
-		t.Errorf("%d layers were fetched for the step, want 2", fetched)
+	if on != 2 {
+		t.Errorf("the step stands on %d layers, want 2", on)
 	}
-	fetched = 0
-	build1(t, g.graph(g.steps[1]), o)
-	if fetched != 0 {
-		t.Errorf("%d layers were fetched for nothing", fetched)
+}
+
+// TestBuildResolvesFirst holds that what a step reads from outside is asked for at once, so that the build ends before what
+// comes before that step has been done in vain.
+func TestBuildResolvesFirst(t *testing.T) {
+	gone := errors.New("not found")
+	w := &fakeWorker{missing: map[string]error{"last": gone}, do: func(ctx context.Context, _ Job, _ io.Writer) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}}
+	g := new(graphMaker).chain("first", "last")
+	_, err := Build(t.Context(), g, testOptions(t, w))
+	failure, ok := errors.AsType[*StepError](err)
+	if !ok || failure.Step != g.Steps[1] || !errors.Is(err, gone) {
+		t.Errorf("%v, want that of the last step", err)
 	}
+}
+
+// TestBuildSlots holds that many commands that only wait do so side by side.
+func TestBuildSlots(t *testing.T) {
+	const n = 100
+	var all sync.WaitGroup
+	all.Add(n)
+	w := &fakeWorker{do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
+		if name := command0(job.Op); name != "end" {
+			all.Done()
+			all.Wait() // for all the others
+		}
+		return command0(job.Op), nil
+	}}
+	g := &graphMaker{}
+	var waiting []*planner.Step
+	for i := range n {
+		waiting = append(waiting, g.run(fmt.Sprint("wait ", i), nil))
+	}
+	build1(t, g.graph(g.run("end", nil, waiting...)), testOptions(t, w))
 }
 
 func TestProbe(t *testing.T) {
@@ -374,7 +411,7 @@ func TestBuildExplains(t *testing.T) {
 	build1(t, new(graphMaker).chain("a"), o)
 	want := []string{
 		"RUN a: nothing like it was done before",
-		"RUN a: files below in changed",
+		"RUN a: files below /in changed",
 		"RUN a: its layer came out the same as before",
 	}
 	if !slices.Equal(said, want) {
@@ -387,7 +424,7 @@ func BenchmarkBuildFromCache(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	o := Options{Worker: &fakeWorker{}, Cache: store, Publish: func(context.Context) error { return nil }, Events: func(event.Event) {}}
+	o := Options{Worker: &fakeWorker{}, Inputs: &fakeWorker{}, Cache: store, Publish: func(context.Context) error { return nil }, Events: func(event.Event) {}}
 	var names []string
 	for i := range 12 {
 		names = append(names, fmt.Sprint("step", i))

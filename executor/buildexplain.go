@@ -14,11 +14,6 @@ import (
 // maxNames is how many changed files an explanation names.
 const maxNames = 10
 
-// A comparer is a worker that can tell which files differ between two layers.
-type comparer interface {
-	Compare(ctx context.Context, before, after image.Layer) ([]string, error)
-}
-
 // An explanation says why a step is not reused, before it is done and after. Nil says nothing.
 type explanation struct {
 	build  *build
@@ -73,11 +68,11 @@ func (w *explanation) files(ctx context.Context, job Job, layer image.Layer) {
 		w.say("its layer came out the same as before")
 		return
 	}
-	c, ok := w.build.options.Worker.(comparer)
-	if _, copies := job.Op.(*planner.Copy); !ok || !copies {
+	compare := w.build.options.Compare
+	if _, copies := job.Op.(*planner.Copy); compare == nil || !copies {
 		return
 	}
-	names, err := c.Compare(ctx, w.before.Layer, layer)
+	names, err := compare(ctx, w.before.Layer, layer)
 	if err != nil || len(names) == 0 {
 		return // the earlier layer is gone, or differs only in what is not a file
 	}

@@ -1,45 +1,69 @@
 package executor
 
 import (
-	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source"
 )
 
 // keyFormat changes when the same fields begin to mean another layer, so that old entries are not taken for answers.
-const keyFormat = "2"
+const keyFormat = "3"
 
-// describe puts into h everything that the layer of a job depends on. It alone decides what is in a key; what each field
-// is for is told in docs/cache.md. What is not here is not in a key: names and comments of the build file, stages, times
-// of files, values of secrets, proxies, limits, mirrors.
-func describe(ctx context.Context, w Worker, job Job, epoch *time.Time, h *cache.Hash) error {
+// Key is a hash of everything that the layer of a job depends on. It alone decides what is in a key; what each field is for
+// is told in docs/cache.md. What is not here is not in a key: names and comments of the build file, stages, times of files,
+// values of secrets, proxies, limits, mirrors.
+func (j *Job) Key() (*cache.Hash, error) {
+	h := &cache.Hash{}
 	h.Field("format", keyFormat)
 	independent := false
-	switch op := job.Op.(type) {
+	switch op := j.Op.(type) {
 	case *planner.Run:
 		describeRunOp(op, h)
 	case *planner.Copy:
 		describeCopyOp(op, h)
-		independent = linkIndependent(op)
+		independent = op.Independent()
 	case *planner.Mkdir:
 		h.Field("mkdir", op.Path)
 		h.Field("user", op.User)
 	default:
-		return fmt.Errorf("%T has no key", job.Op)
+		return nil, fmt.Errorf("%T has no key", j.Op)
 	}
 	if !independent {
-		h.Field("below", image.ChainID(job.On).String())
+		h.Field("below", image.ChainID(j.On).String())
 	}
-	if epoch != nil {
-		h.Field("epoch", strconv.FormatInt(epoch.Unix(), 10))
+	if j.Epoch != nil {
+		h.Field("epoch", strconv.FormatInt(j.Epoch.Unix(), 10))
 	}
-	return w.Describe(ctx, job, h)
+	for n, in := range j.Inputs {
+		describeInput(j.Op, n, in, h)
+	}
+	return h, nil
+}
+
+// describeInput says what an input came to.
+func describeInput(op planner.Op, n int, in source.Input, h *cache.Hash) {
+	switch op := op.(type) {
+	case *planner.Run:
+		for _, f := range in.Files {
+			h.Field("files "+op.Mounts[n].Target, "sha256:"+f.Sum)
+		}
+		return
+	case *planner.Copy:
+		if in.Commit != nil {
+			h.Field("commit "+web.WithoutLogin(op.Sources[n].Git.Remote), in.Commit.ID)
+		}
+		if in.Download != nil {
+			h.Field("content "+shownURL(op.Sources[n].URL), in.Download.Digest.String())
+		}
+	}
+	for _, f := range in.Files {
+		h.Field("file "+f.Name, f.Sum)
+	}
 }
 
 func describeRunOp(op *planner.Run, h *cache.Hash) {
@@ -154,7 +178,7 @@ func describeAdd(a *planner.Add, h *cache.Hash) {
 	}
 }
 
-// describeGitRef says which repository is read and what of it; the worker adds the commit. What only says how the commit is
+// describeGitRef says which repository is read and what of it; the commit is an input. What only says how the commit is
 // found is left out.
 func describeGitRef(g *planner.GitRef, h *cache.Hash) {
 	h.Field("git", shownURL(g.Remote), g.Ref, g.Dir)

@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,8 +13,9 @@ import (
 
 func fieldsOf(t *testing.T, job Job, epoch *time.Time) (string, cache.Key) {
 	t.Helper()
-	var h cache.Hash
-	if err := describe(t.Context(), &fakeWorker{}, job, epoch, &h); err != nil {
+	job.Epoch = epoch
+	h, err := job.Key()
+	if err != nil {
 		t.Fatal(err)
 	}
 	var b strings.Builder
@@ -50,7 +50,7 @@ func TestKeyFields(t *testing.T) {
 				{Type: planner.Secret, ID: "s", Target: "/run/secrets/s", Env: "S", Required: true, Mode: &mode, UID: 3},
 				{Type: planner.SSH, ID: "default", Target: "/run/buildkit/ssh_agent.0"},
 			},
-		}}, nil, `format: 2
+		}}, nil, `format: 3
 run: /bin/sh | -c | make
 env: PATH=/bin | A=b
 dir: /w
@@ -70,7 +70,7 @@ mount 4: secret | /run/secrets/s | id=s | env=S | mode=440 | owner=3:0
 mount 5: ssh | /run/buildkit/ssh_agent.0 | id=default | owner=0:0
 below: sha256:b68ad689d6d1ec110ea1c13617437ad6f3766d4b3b309f6a603a222e07a0164f
 `},
-		{"mkdir", Job{On: below, Op: &planner.Mkdir{Path: "/w", User: "me"}}, &epoch, `format: 2
+		{"mkdir", Job{On: below, Op: &planner.Mkdir{Path: "/w", User: "me"}}, &epoch, `format: 3
 mkdir: /w
 user: me
 below: sha256:b68ad689d6d1ec110ea1c13617437ad6f3766d4b3b309f6a603a222e07a0164f
@@ -79,7 +79,7 @@ epoch: 1700000000
 		{"copy", Job{On: below, Op: &planner.Copy{
 			From: planner.Input{Read: 0}, Sources: []planner.Source{{Path: "a*"}, {File: &planner.File{Name: "f", Content: "x"}}},
 			Dest: "/d/", Chown: "me", Chmod: "u+x", Exclude: []string{"b"}, Parents: true,
-		}}, nil, `format: 2
+		}}, nil, `format: 3
 copy: /d/
 source: a*
 file: f | x
@@ -89,7 +89,7 @@ exclude: b
 parents: true
 below: sha256:b68ad689d6d1ec110ea1c13617437ad6f3766d4b3b309f6a603a222e07a0164f
 `},
-		{"link stands on nothing", Job{On: below, Op: &planner.Copy{Dest: "/d", Link: true, Sources: []planner.Source{{Path: "a"}}}}, nil, `format: 2
+		{"link stands on nothing", Job{On: below, Op: &planner.Copy{Dest: "/d", Link: true, Sources: []planner.Source{{Path: "a"}}}}, nil, `format: 3
 copy: /d
 source: a
 link: true
@@ -97,7 +97,7 @@ link: true
 		{"add keeps no password", Job{Op: &planner.Copy{
 			Dest: "/d", Add: &planner.Add{Unpack: &yes, Checksum: "sha256:cc"},
 			Sources: []planner.Source{{URL: "https://me:secret@host/x"}, {Git: &planner.GitRef{Remote: "https://token@host/x.git", Ref: "v1", Dir: "d", Checksum: "ab", KeepGitDir: true, CommitTime: true}}},
-		}}, nil, `format: 2
+		}}, nil, `format: 3
 add: /d
 url: https://host/x
 git: https://host/x.git | v1 | d
@@ -149,7 +149,7 @@ func TestKeyChanges(t *testing.T) {
 			t.Errorf("%s: changes the key: %v, want %v", test.name, got, test.want)
 		}
 	}
-	if err := describe(context.Background(), &fakeWorker{}, Job{Op: &planner.Base{}}, nil, new(cache.Hash)); err == nil {
+	if _, err := (&Job{Op: &planner.Base{}}).Key(); err == nil {
 		t.Error("a base has a key")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -94,13 +93,13 @@ func (w *walker) add(t *instructions.AddCommand) error {
 
 // copy completes a Copy with what COPY and ADD have in common, and does it.
 func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t instructions.SourcesAndDest) error {
-	if op.Link && byName(op.Chown) {
+	if op.Link && ParseChown(op.Chown).ByName() {
 		return fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link, use numeric uid[:gid] instead", op.Chown)
 	}
-	if w.state.fs.step == nil && w.state.fs.context == nil && byName(op.Chown) {
+	if w.state.fs.step == nil && w.state.fs.context == nil && ParseChown(op.Chown).ByName() {
 		return fmt.Errorf("--chown=%s: user and group names can't be resolved in an empty file system, use numeric uid[:gid] instead", op.Chown)
 	}
-	if err := checkMode(op.Chmod); err != nil {
+	if _, err := ParseMode(op.Chmod); err != nil {
 		return err
 	}
 	text := verb
@@ -173,41 +172,4 @@ func (w *walker) lintIgnored(verb, src string, at []bk.Range) {
 	if ignored, err := w.p.rules.ignore.MatchesOrParentMatches(src); err == nil && ignored {
 		w.lint.Run(&linter.RuleCopyIgnoredFile, at, linter.RuleCopyIgnoredFile.Format(verb, src))
 	}
-}
-
-// byName reports whether an owner has to be looked up: "root" and numbers below 2^31 do not.
-func byName(chown string) bool {
-	user, group, _ := strings.Cut(chown, ":")
-	isID := func(s string) bool {
-		_, err := strconv.ParseInt(s, 10, 32)
-		return s == "root" || err == nil
-	}
-	return chown != "" && !isID(user) || group != "" && !isID(group)
-}
-
-// checkMode tells what is wrong with a --chmod.
-func checkMode(mode string) error {
-	if mode == "" {
-		return nil
-	}
-	octal := fmt.Errorf("invalid chmod parameter: '%v'. it should be octal string and between 0 and 07777", mode)
-	if mode[0] >= '0' && mode[0] <= '9' {
-		if n, err := strconv.ParseUint(mode, 8, 32); err != nil || n > 0o7777 {
-			return octal
-		}
-		return nil
-	}
-	for clause := range strings.SplitSeq(mode, ",") {
-		rest := strings.TrimLeft(clause, "ugoa")
-		if rest == "" {
-			return fmt.Errorf("invalid chmod parameter: '%v': %q has none of + - =", mode, clause)
-		}
-		for rest != "" { // operators may follow each other: u=rw-x
-			if !strings.ContainsRune("+-=", rune(rest[0])) {
-				return fmt.Errorf("invalid chmod parameter: '%v': %q is not a mode", mode, clause)
-			}
-			rest = strings.TrimLeft(rest[1:], "rwxXstugo")
-		}
-	}
-	return nil
 }

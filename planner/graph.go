@@ -149,6 +149,9 @@ type Copy struct {
 	Add     *Add // nil for COPY
 }
 
+// Independent reports whether the layer is the same whatever lies below it. As in BuildKit, --chmod takes that from --link.
+func (c *Copy) Independent() bool { return c.Link && c.Chmod == "" }
+
 // An Add is what ADD can do and COPY cannot.
 type Add struct {
 	Unpack   *bool  // nil unpacks local archives and not those of URLs

@@ -148,7 +148,7 @@ func TestCheckMode(t *testing.T) {
 		"u=rw-x": true, "go=u": true, "g-w,+t": true, "=": true, "u+s": true,
 		"10000": false, "8": false, "0o644": false, "-1": false, "u": false, "u+q": false, "a+x,": false, ",a+x": false, "x": false,
 	} {
-		if err := checkMode(mode); (err == nil) != ok {
+		if _, err := ParseMode(mode); (err == nil) != ok {
 			t.Errorf("mode %q: %v", mode, err)
 		}
 	}
@@ -170,10 +170,11 @@ func TestIsSignal(t *testing.T) {
 func TestByName(t *testing.T) {
 	for s, want := range map[string]bool{
 		"": false, "0": false, "1:2": false, "root": false, "root:root": false, "1:": false, "2147483647": false,
-		"me": true, "1:me": true, "me:1": true, "2147483648": true, ":5": true,
+		"me": true, "1:me": true, "me:1": true, "2147483648": true, "-1": true, "5:-1": true,
+		":5": false, // no user is 0, and nobody has to be looked up for that
 	} {
-		if got := byName(s); got != want {
-			t.Errorf("byName(%q) = %v", s, got)
+		if got := ParseChown(s).ByName(); got != want {
+			t.Errorf("ParseChown(%q).ByName() = %v", s, got)
 		}
 	}
 }

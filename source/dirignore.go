@@ -2,8 +2,6 @@ package source
 
 import (
 	"fmt"
-	"path"
-	"strings"
 
 	"github.com/moby/patternmatcher"
 	"golang.org/x/sys/unix"
@@ -46,34 +44,11 @@ func (g *ignorer) mayReopen(dir string) bool {
 		return false
 	}
 	for _, p := range g.m.Patterns() {
-		if p.Exclusion() && mayReach(p.String(), dir) {
+		if p.Exclusion() && reaches(p.String(), dir) {
 			return true
 		}
 	}
 	return false
-}
-
-// mayReach tells whether pattern could match something beneath dir: when each element of dir is matched by its own, or
-// when everything from some element on may be.
-func mayReach(pattern, dir string) bool {
-	for {
-		var p, elem string
-		var more bool
-		p, pattern, more = strings.Cut(pattern, "/")
-		elem, dir, _ = strings.Cut(dir, "/")
-		if strings.Contains(p, "**") {
-			return true
-		}
-		if ok, err := path.Match(p, elem); !ok && err == nil {
-			return false
-		}
-		if dir == "" {
-			return true
-		}
-		if !more {
-			return true // it matches a directory above dir and so all that is in it
-		}
-	}
 }
 
 // hides reports whether name, which is not in the tree, is a file of the directory: the ignore patterns hide it.

@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -77,7 +78,7 @@ func TestRunFails(t *testing.T) {
 		if test.want == "" {
 			continue
 		}
-		failure, ok := errors.AsType[*StepError](err)
+		failure, ok := errors.AsType[*executor.StepError](err)
 		if !ok || failure.ExitCode != test.code || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error = %v (%s), want %q with exit code %d", test.name, err, out, test.want, test.code)
 		}
@@ -132,7 +133,7 @@ func TestRunOnNothing(t *testing.T) {
 func TestRunReproducible(t *testing.T) {
 	h := newRunHome(t)
 	epoch := time.Unix(1700000000, 0)
-	h.worker.Epoch = &epoch
+	h.epoch = &epoch
 	var ids []string
 	for range 2 {
 		g, on := h.on()
@@ -167,7 +168,7 @@ func TestRunCancelled(t *testing.T) {
 	}
 	g, on := h.on()
 	mark := fmt.Sprint(time.Now().UnixNano() % 1e9) // seconds: long, and nobody else's
-	_, err := Build(ctx, g.graph(g.add(sh("echo ready; sleep "+mark), on)), o)
+	_, err := executor.Build(ctx, g.graph(g.add(sh("echo ready; sleep "+mark), on)), o)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error = %v, want %v", err, context.Canceled)
 	}

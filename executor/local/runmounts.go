@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"cmp"
@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // runMounts are the mounts of a RUN, with what its inputs come to.
-func (w *Local) runMounts(ctx context.Context, job Job, op *planner.Run) ([]container.Mount, error) {
+func (w *Worker) runMounts(ctx context.Context, job executor.Job, op *planner.Run) ([]container.Mount, error) {
 	var mounts []container.Mount
 	if len(op.Files) > 0 {
 		scripts := &container.Scripts{Target: planner.ScriptDir}
@@ -23,8 +26,8 @@ func (w *Local) runMounts(ctx context.Context, job Job, op *planner.Run) ([]cont
 		}
 		mounts = append(mounts, scripts)
 	}
-	for _, m := range op.Mounts {
-		mount, err := w.runMount(ctx, job, m)
+	for n, m := range op.Mounts {
+		mount, err := w.runMount(ctx, job, n, m)
 		if err != nil {
 			return nil, fmt.Errorf("--mount=type=%s,target=%s: %w", m.Type, m.Target, err)
 		}
@@ -33,13 +36,13 @@ func (w *Local) runMounts(ctx context.Context, job Job, op *planner.Run) ([]cont
 	return mounts, nil
 }
 
-func (w *Local) runMount(ctx context.Context, job Job, m planner.Mount) (container.Mount, error) {
+func (w *Worker) runMount(ctx context.Context, job executor.Job, n int, m planner.Mount) (container.Mount, error) {
 	access := container.Access{UID: m.UID, GID: m.GID, Mode: m.Mode}
 	switch m.Type {
 	case planner.Bind:
-		return w.runBind(ctx, job, m)
+		return w.runBind(ctx, job, n, m)
 	case planner.Cache:
-		seed, err := w.cacheSeed(ctx, job, m)
+		seed, err := w.cacheSeed(ctx, job, n, m)
 		return &container.Cache{
 			ID: m.ID, Target: m.Target, Sharing: m.Sharing, ReadOnly: m.ReadOnly, Access: access, Seed: seed,
 		}, err
@@ -54,41 +57,45 @@ func (w *Local) runMount(ctx context.Context, job Job, m planner.Mount) (contain
 }
 
 // runBind finds layers that hold the files of a bind mount.
-func (w *Local) runBind(ctx context.Context, job Job, m planner.Mount) (_ *container.Layers, err error) {
+func (w *Worker) runBind(ctx context.Context, job executor.Job, n int, m planner.Mount) (_ *container.Layers, err error) {
 	bind := &container.Layers{Source: relative(m.Source), Target: m.Target, ReadOnly: m.ReadOnly}
-	if m.From.Read >= 0 {
+	switch {
+	case m.From.Read >= 0:
 		bind.Layers = job.Reads[m.From.Read]
-	} else {
-		tree, err := w.tree(ctx, job, *m.From)
+	case job.Inputs[n].Layer != nil:
+		if _, err := w.tree(ctx, job, n, *m.From); err != nil {
+			return nil, err
+		}
+		bind.Layers = []image.Layer{*job.Inputs[n].Layer}
+	default: // a layer, so that the container has no way to the directory itself
+		end, err := w.begin(ctx)
 		if err != nil {
 			return nil, err
 		}
-		name, err := filetree.Resolve(tree.Lstat, bind.Source, true)
-		if err != nil {
-			return nil, fmt.Errorf("source %s: %w", m.Source, err)
-		}
-		layer, err := w.layerOf(ctx, tree, name)
+		layer, err := w.Inputs.Pack(ctx, job.Op, n, job.Epoch)
+		end()
 		if err != nil {
 			return nil, err
 		}
-		bind.Layers, bind.Source = append(bind.Layers, layer), layerOfName
+		bind.Layers = []image.Layer{layer}
 	}
-	bind.Files, err = w.view(ctx, bind.Layers)
+	bind.Files, err = w.Inputs.Layers.View(ctx, bind.Layers)
 	return bind, err
 }
 
 // cacheSeed is what a new cache begins with, nil if it begins empty.
-func (w *Local) cacheSeed(ctx context.Context, job Job, m planner.Mount) (*container.Seed, error) {
+func (w *Worker) cacheSeed(ctx context.Context, job executor.Job, n int, m planner.Mount) (*container.Seed, error) {
 	if m.From == nil {
 		return nil, nil
 	}
-	tree, err := w.tree(ctx, job, *m.From)
+	tree, err := w.tree(ctx, job, n, *m.From)
 	if err != nil {
 		return nil, err
 	}
-	digest, err := w.inputDigest(ctx, job, *m.From, relative(m.Source))
-	return &container.Seed{Files: tree, Path: relative(m.Source), Digest: digest}, err
+	return &container.Seed{Files: tree, Path: relative(m.Source), Digest: "sha256:" + job.Inputs[n].Files[0].Sum}, nil
 }
+
+func isRegular(e *filetree.Entry) bool { return e.Mode&syscall.S_IFMT == syscall.S_IFREG }
 
 // relative is a path as a [filetree.Tree] wants it.
 func relative(p string) string { return cmp.Or(strings.TrimPrefix(path.Clean("/"+p), "/"), ".") }

@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/planner"
@@ -22,11 +23,11 @@ import (
 const hostname = "buildkitsandbox"
 
 // doRun prepares a draft, runs the command in it and commits what it wrote.
-func (w *Local) doRun(ctx context.Context, job Job, op *planner.Run, log io.Writer) (layer image.Layer, err error) {
-	if err := w.fetch(ctx, job.On); err != nil {
+func (w *Worker) doRun(ctx context.Context, job executor.Job, op *planner.Run, log io.Writer) (layer image.Layer, err error) {
+	if err := w.Inputs.Layers.Ensure(ctx, job.On); err != nil {
 		return layer, err
 	}
-	draft, err := w.Snapshots.Draft(ctx, job.On, snapshot.DraftOptions{})
+	draft, err := w.Inputs.Layers.Snapshots.Draft(ctx, job.On, snapshot.DraftOptions{})
 	if err != nil {
 		return layer, err
 	}
@@ -42,13 +43,20 @@ func (w *Local) doRun(ctx context.Context, job Job, op *planner.Run, log io.Writ
 		return layer, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	// The command's work is its own, and it may only wait: for a network, or for the cache mount that another holds. So
+	// nothing is begun before it has ended.
 	if err := runCommand(ctx, c, log); err != nil {
 		return layer, err
 	}
+	end, err := w.begin(ctx)
+	if err != nil {
+		return layer, err
+	}
+	defer end()
 	if err := failpoint.At("executor.run.before-commit"); err != nil {
 		return layer, err
 	}
-	layer, err = draft.Commit(ctx, w.Epoch)
+	layer, err = draft.Commit(ctx, job.Epoch)
 	if text := draft.Dropped(); err == nil && text != "" {
 		_, err = fmt.Fprintln(log, "forge:", text)
 	}
@@ -59,7 +67,7 @@ func (w *Local) doRun(ctx context.Context, job Job, op *planner.Run, log io.Writ
 func runCommand(ctx context.Context, c *container.Container, log io.Writer) error {
 	p, err := c.Start(ctx, runtime.Stdio{Out: log, Err: log})
 	if failure, ok := errors.AsType[*container.CommandError](err); ok {
-		return &ExitError{Code: failure.Code, Err: err}
+		return &executor.ExitError{Code: failure.Code, Err: err}
 	}
 	if err != nil {
 		return err
@@ -71,15 +79,15 @@ func runCommand(ctx context.Context, c *container.Container, log io.Writer) erro
 	case err != nil:
 		return err
 	case exit.Code != 0 && c.Network.Missing != nil && !exit.OOM:
-		return &ExitError{Code: exit.Code, Err: fmt.Errorf("it had no network but loopback: %w", c.Network.Missing)}
+		return &executor.ExitError{Code: exit.Code, Err: fmt.Errorf("it had no network but loopback: %w", c.Network.Missing)}
 	case exit.Code != 0:
-		return &ExitError{Code: exit.Code, OOM: exit.OOM}
+		return &executor.ExitError{Code: exit.Code, OOM: exit.OOM}
 	}
 	return nil
 }
 
 // runOptions says what the command needs.
-func (w *Local) runOptions(ctx context.Context, job Job, op *planner.Run) (o container.Options, err error) {
+func (w *Worker) runOptions(ctx context.Context, job executor.Job, op *planner.Run) (o container.Options, err error) {
 	o = container.Options{
 		Process:  container.Process{Args: op.Args, Env: runEnv(op), Dir: op.Dir, User: op.User, Platform: op.Platform},
 		Hostname: cmp.Or(op.Hostname, hostname),
@@ -91,7 +99,7 @@ func (w *Local) runOptions(ctx context.Context, job Job, op *planner.Run) (o con
 	for _, d := range op.Devices {
 		o.Devices = append(o.Devices, container.Device{Name: d.Name, Required: d.Required, Granted: w.Allow.Device(d.Name)})
 	}
-	if o.Files, err = w.view(ctx, job.On); err != nil {
+	if o.Files, err = w.Inputs.Layers.View(ctx, job.On); err != nil {
 		return o, err
 	}
 	o.Mounts, err = w.runMounts(ctx, job, op)

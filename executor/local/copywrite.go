@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/source"
@@ -21,30 +22,30 @@ import (
 // docs/copy.md. One copier serves one step.
 type copier struct {
 	changes *snapshot.Changes
-	below   snapshot.Tree // what the changes are to; nil is nothing
-	owner   *source.Owner // nil keeps that of the source; what is made on the way is root's
-	mode    *modeChange   // nil keeps
-	groups  int           // of hard links so far: one for each copied source
+	below   snapshot.Tree       // what the changes are to; nil is nothing
+	owner   *source.Owner       // nil keeps that of the source; what is made on the way is root's
+	mode    *planner.ModeChange // nil keeps
+	groups  int                 // of hard links so far: one for each copied source
 }
 
 // copy copies one selection to dest, which is as the build file has it but absolute: a trailing slash makes it a
 // directory.
-func (c *copier) copy(ctx context.Context, sel *selection, dest string) error {
+func (c *copier) copy(ctx context.Context, sel *source.Selection, dest string) error {
 	c.groups++
 	target, err := c.target(sel, dest)
 	if err != nil {
 		return err
 	}
-	if err := sel.load(ctx); err != nil {
+	if err := sel.Load(ctx); err != nil {
 		return err
 	}
-	return sel.walk(ctx, func(it *item) error {
-		return c.item(sel, it, join(target, it.rel()))
+	return sel.Walk(ctx, func(it *source.Item) error {
+		return c.item(sel, it, path.Join(target, it.Rel()))
 	})
 }
 
 // target makes the directories that lead to where a selection goes, and returns where that is.
-func (c *copier) target(sel *selection, dest string) (string, error) {
+func (c *copier) target(sel *source.Selection, dest string) (string, error) {
 	parent := dest
 	if dir, base := path.Split(dest); base != "" && base != "." {
 		parent = dir
@@ -53,27 +54,27 @@ func (c *copier) target(sel *selection, dest string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := c.mkdirAll(parent, c.mode.ofParents(), sel.entry.ModTime); err != nil {
+	if err := c.mkdirAll(parent, c.mode.Parents(), sel.Entry.ModTime); err != nil {
 		return "", err
 	}
 	target, err := c.resolve(path.Clean(dest))
 	if err != nil {
 		return "", err
 	}
-	if sel.isDir() {
-		return target, c.mkdirAll(target, c.mode.ofParents(), sel.entry.ModTime)
+	if sel.IsDir() {
+		return target, c.mkdirAll(target, c.mode.Parents(), sel.Entry.ModTime)
 	}
 	if e, ok, err := c.lookup(target); err != nil {
 		return "", err
 	} else if ok && isDir(&e) {
-		target = path.Join(target, sel.base)
+		target = path.Join(target, sel.Base)
 	}
-	return target, c.mkdirAll(path.Dir(target), c.mode.ofParents(), sel.entry.ModTime)
+	return target, c.mkdirAll(path.Dir(target), c.mode.Parents(), sel.Entry.ModTime)
 }
 
 // resolve follows all links of a destination inside the root. What is not there yet is where it would be.
 func (c *copier) resolve(name string) (string, error) {
-	p, err := filetree.Resolve(c.changes.Lookup, inTree(name), true)
+	p, err := filetree.Resolve(c.changes.Lookup, relative(name), true)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
@@ -115,37 +116,37 @@ func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
 }
 
 // item puts one file to where it goes.
-func (c *copier) item(sel *selection, it *item, target string) error {
+func (c *copier) item(sel *source.Selection, it *source.Item, target string) error {
 	there, ok, err := c.lookup(target)
 	if err != nil {
 		return err
 	}
-	if !isDir(it.entry) {
+	if !isDir(it.Entry) {
 		if ok && isDir(&there) {
 			return fmt.Errorf("cannot replace to directory /%s with file", target)
 		}
-		return c.put(sel, it, target, c.made(it.entry))
+		return c.put(sel, it, target, c.withOwnerAndMode(it.Entry))
 	}
-	e := c.made(it.entry)
+	e := c.withOwnerAndMode(it.Entry)
 	switch {
 	case !ok:
 	case !isDir(&there):
 		return fmt.Errorf("cannot copy to non-directory: /%s", target)
-	case it.depth == 0:
+	case it.Depth == 0:
 		return nil // the directory's own mode and owner are not for what it is copied to
-	case it.onPath:
+	case it.OnPath:
 		e = there
-		e.Mode = it.entry.Mode
+		e.Mode = it.Entry.Mode
 	default:
 		e.Xattrs = mergeXattrs(there.Xattrs, e.Xattrs)
 	}
 	return c.changes.Put(target, e, snapshot.Content{})
 }
 
-// made is the entry of a copy.
-func (c *copier) made(e *snapshot.Entry) snapshot.Entry {
+// withOwnerAndMode is the entry of a copy.
+func (c *copier) withOwnerAndMode(e *snapshot.Entry) snapshot.Entry {
 	made := *e
-	made.Mode = c.mode.apply(e.Mode)
+	made.Mode = c.mode.Apply(e.Mode)
 	if c.owner != nil {
 		made.UID, made.GID = c.owner.UID, c.owner.GID
 	}
@@ -153,11 +154,11 @@ func (c *copier) made(e *snapshot.Entry) snapshot.Entry {
 }
 
 // put puts something that is not a directory, with the content of its source.
-func (c *copier) put(sel *selection, it *item, target string, e snapshot.Entry) error {
+func (c *copier) put(sel *source.Selection, it *source.Item, target string, e snapshot.Entry) error {
 	var content snapshot.Content
 	if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
-		source := sel.path(it)
-		content.Open = func() (io.ReadCloser, error) { return sel.tree.Open(source) }
+		source := sel.Path(it)
+		content.Open = func() (io.ReadCloser, error) { return sel.Tree.Open(source) }
 		if e.Nlink > 1 {
 			content.Group = strconv.Itoa(c.groups)
 		}

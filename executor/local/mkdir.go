@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
@@ -18,16 +19,17 @@ import (
 
 // doMkdir makes a directory and its parents as WORKDIR does, without mounting anything. What exists stays as it is, so
 // that the layer may be empty.
-func (w *Local) doMkdir(ctx context.Context, job Job, op *planner.Mkdir) (_ image.Layer, err error) {
-	if err := w.fetch(ctx, job.On); err != nil {
-		return image.Layer{}, err
-	}
-	view, err := w.Snapshots.View(ctx, job.On)
+func (w *Worker) doMkdir(ctx context.Context, job executor.Job, op *planner.Mkdir) (_ image.Layer, err error) {
+	end, err := w.begin(ctx)
 	if err != nil {
 		return image.Layer{}, err
 	}
-	defer func() { err = errors.Join(err, view.Close()) }()
-	owner, err := parseChown(op.User).resolve(view) // unlike RUN, an unknown user is root
+	defer end()
+	view, err := w.Inputs.Layers.View(ctx, job.On)
+	if err != nil {
+		return image.Layer{}, err
+	}
+	user, err := owner(planner.ParseChown(op.User), view) // unlike RUN, an unknown user is root
 	if err != nil {
 		return image.Layer{}, err
 	}
@@ -50,11 +52,11 @@ func (w *Local) doMkdir(ctx context.Context, job Job, op *planner.Mkdir) (_ imag
 			return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)
 		}
 		made := snapshot.Entry{
-			Name: path.Base(dir), Mode: syscall.S_IFDIR | 0o755, UID: owner.UID, GID: owner.GID, ModTime: now, Nlink: 2,
+			Name: path.Base(dir), Mode: syscall.S_IFDIR | 0o755, UID: user.UID, GID: user.GID, ModTime: now, Nlink: 2,
 		}
 		if err := changes.Put(dir, made, snapshot.Content{}); err != nil {
 			return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)
 		}
 	}
-	return w.Snapshots.Commit(ctx, changes, w.Epoch)
+	return w.Inputs.Layers.Snapshots.Commit(ctx, changes, job.Epoch)
 }

@@ -1,4 +1,4 @@
-package executor
+package source
 
 import (
 	"context"
@@ -10,11 +10,10 @@ import (
 
 	"github.com/moby/patternmatcher"
 
-	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// hasWildcard tells whether a source is a pattern of [path.Match]. A backslash takes the meaning from what follows it.
+// hasWildcard reports whether a source is a pattern of [path.Match]. A backslash takes the meaning from what follows it.
 func hasWildcard(s string) bool {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -30,7 +29,7 @@ func hasWildcard(s string) bool {
 // expand returns the paths that a source, clean and absolute, names in tree: itself if it has no wildcard, else what
 // matches it, in the order of a walk. The part before the first wildcard follows links; what comes after does not, and
 // "**" is no more than "*". A directory that matches is not searched any further.
-func expand(ctx context.Context, tree snapshot.Tree, source string) ([]string, error) {
+func expand(ctx context.Context, tree filetree.Tree, source string) ([]string, error) {
 	literal, pattern := splitWildcard(source)
 	if pattern == "" {
 		return []string{literal}, nil
@@ -49,7 +48,7 @@ func expand(ctx context.Context, tree snapshot.Tree, source string) ([]string, e
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return tree.List(dir, func(e *snapshot.Entry, _ *filetree.Sum) error {
+		return tree.List(dir, func(e *filetree.Entry, _ *filetree.Sum) error {
 			rel := path.Join(rel, e.Name)
 			if ok, _ := path.Match(pattern, rel); ok {
 				found = append(found, path.Join("/", base, rel))
@@ -82,14 +81,6 @@ func splitWildcard(p string) (literal, pattern string) {
 	return p, ""
 }
 
-// inTree makes a clean absolute path the name of a file in a tree.
-func inTree(p string) string {
-	if p = strings.TrimPrefix(path.Join("/", p), "/"); p == "" {
-		return "."
-	}
-	return p
-}
-
 // join is path.Join of two clean relative paths.
 func join(dir, name string) string {
 	switch {
@@ -101,7 +92,7 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-// A NotFoundError tells that a source of a COPY is not there.
+// A NotFoundError means that a source of a COPY is not there.
 type NotFoundError struct {
 	Path   string // as it was looked for, absolute
 	Hidden bool   // it is there, but .dockerignore hides it
@@ -146,7 +137,7 @@ func newPatterns(list []string) (*patterns, error) {
 	return &patterns{m: m}, nil
 }
 
-// match tells whether name or a directory above it is matched; absent patterns answer with otherwise.
+// match reports whether name or a directory above it is matched; absent patterns answer with otherwise.
 func (p *patterns) match(name string, parent matched, otherwise bool) (bool, matched, error) {
 	if p == nil {
 		return otherwise, matched{}, nil
@@ -154,7 +145,7 @@ func (p *patterns) match(name string, parent matched, otherwise bool) (bool, mat
 	return p.m.MatchesUsingParentResults(name, parent)
 }
 
-// mayReach tells whether a pattern (an exception, if exceptions) could match something beneath dir.
+// mayReach reports whether a pattern (an exception, if exceptions) could match something beneath dir.
 func (p *patterns) mayReach(dir string, exceptions bool) bool {
 	if p == nil {
 		return false

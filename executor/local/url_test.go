@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/source"
 	"github.com/forge-build/forge/source/sourcetest"
@@ -75,15 +76,15 @@ func TestAddURL(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			w := testLocal(t)
-			w.Contexts[""] = testContext(t, "local =1")
-			got, layer, _ := runCopy(t, w, Job{}, testCopy(t, test.do))
+			w.Inputs.Contexts[""] = testContext(t, "local =1")
+			got, layer, _ := runCopy(t, w, executor.Job{}, testCopy(t, test.do))
 			if want, ok := strings.CutPrefix(test.want, "error: "); ok && !strings.Contains(got, want) || !ok && got != test.want {
 				t.Errorf("%s\n got %s\nwant %s", test.do, got, test.want)
 			}
 			if test.name != "to a file" {
 				return
 			}
-			view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+			view, err := w.Inputs.Layers.Snapshots.View(context.Background(), []image.Layer{layer})
 			check(t, err)
 			defer view.Close() //nolint:errcheck
 			e, err := view.Lstat("x")
@@ -105,7 +106,7 @@ func TestAddURLAgain(t *testing.T) {
 		s.content.Store(&content)
 		s.gets.Store(0)
 		s.notModif.Store(0)
-		got, _, key := runCopy(t, w, Job{}, op)
+		got, _, key := runCopy(t, w, executor.Job{}, op)
 		if want := "a =" + content + " 600"; got != want || s.gets.Load() != gets || s.notModif.Load() != notModified {
 			t.Errorf("%s: %s after %d downloads and %d answers of no change, want %s, %d, %d",
 				what, got, s.gets.Load(), s.notModif.Load(), want, gets, notModified)
@@ -131,13 +132,16 @@ func TestAddURLPinned(t *testing.T) {
 	one, two := "one", "two"
 	s := newTestServer(t, one)
 	w := testLocal(t)
-	job := Job{Op: testCopy(t, "ADD "+s.URL+"/a /")}
-	check(t, w.Describe(context.Background(), job, &cache.Hash{}))
-	s.content.Store(&two)
-	check(t, (&Local{Snapshots: w.Snapshots, Layout: w.Layout, Downloads: w.Downloads}).Describe(context.Background(), job, &cache.Hash{})) // another build
-	layer, err := w.Do(context.Background(), job, nil)
+	job := executor.Job{Op: testCopy(t, "ADD "+s.URL+"/a /")}
+	_, err := describe(t.Context(), w, &job)
 	check(t, err)
-	view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+	s.content.Store(&two)
+	again := job // of another build
+	_, err = describe(t.Context(), w, &again)
+	check(t, err)
+	result, err := w.Do(t.Context(), job, nil)
+	check(t, err)
+	view, err := w.Inputs.Layers.Snapshots.View(t.Context(), []image.Layer{result.Layer})
 	check(t, err)
 	if got, want := sourcetest.Print(t, view), "a =one 600"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -154,7 +158,8 @@ func TestAddURLPinned(t *testing.T) {
 func TestAddURLChecksumOffline(t *testing.T) {
 	w := testLocal(t)
 	op := testCopy(t, "ADD --checksum="+digest.FromString("x").String()+" http://127.0.0.1:1/a /")
-	check(t, w.Describe(context.Background(), Job{Op: op}, &cache.Hash{}))
+	_, err := describe(t.Context(), w, &executor.Job{Op: op})
+	check(t, err)
 }
 
 // TestAddURLSecrets holds that neither a token given as a user name, nor a password, nor a signature of the query shows in
@@ -172,8 +177,8 @@ func TestAddURLSecrets(t *testing.T) {
 	for _, login := range []string{"sesame@", "ses:ame@"} {
 		w := testLocal(t)
 		address := strings.Replace(s.URL, "://", "://"+login, 1) + "/a?X-Amz-Signature=sesame"
-		var h cache.Hash
-		check(t, describe(context.Background(), w, Job{Op: testCopy(t, "ADD "+address+" /")}, nil, &h))
+		h, err := describe(t.Context(), w, &executor.Job{Op: testCopy(t, "ADD "+address+" /")})
+		check(t, err)
 		if fields := fmt.Sprint(h.Fields()); strings.Contains(fields, "ses") {
 			t.Errorf("%s: a secret is in the key's fields: %s", login, fields)
 		}
@@ -190,7 +195,7 @@ func TestAddURLSecrets(t *testing.T) {
 		}))
 		for _, path := range []string{"/x.tgz", "/x.git", "/x.tgz?token=sesame"} {
 			op := testCopy(t, "ADD "+strings.Replace(dead.URL, "://", "://"+login, 1)+path+" /")
-			err := w.Describe(context.Background(), Job{Op: op}, &cache.Hash{})
+			_, err := describe(t.Context(), w, &executor.Job{Op: op})
 			if err == nil || strings.Contains(err.Error(), "ses") || !strings.Contains(err.Error(), "xxxxx@127.0.0.1") {
 				t.Errorf("ADD of %s%s: %v; want an error with xxxxx@", login, path, err)
 			}

@@ -1,8 +1,9 @@
-package executor
+package local
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,7 +17,9 @@ import (
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -28,8 +31,9 @@ type home struct {
 	t      testing.TB
 	dir    string
 	layout *image.Layout
-	worker *Local
+	worker *Worker
 	cache  *cache.Steps
+	epoch  *time.Time
 	base   *image.Image
 
 	mu  sync.Mutex // guards log
@@ -43,12 +47,14 @@ func newHome(t testing.TB) *home {
 	h.layout = must1(image.OpenLayout(h.dir, staging))(t)
 	snapshots := must1(snapshot.Open(h.dir, h.layout, snapshot.Options{Kind: snapshot.Kind(os.Getenv("FORGE_SNAPSHOTTER"))}))(t)
 	h.cache = must1(cache.OpenSteps(filepath.Join(h.dir, "cache")))(t)
-	h.worker = &Local{
-		Snapshots: snapshots, Layout: h.layout,
+	layers := &source.Layers{Snapshots: snapshots}
+	h.worker = &Worker{
+		Layout:     h.layout,
+		Inputs:     &source.Resolver{Layers: layers, Downloads: source.Downloads{Layout: h.layout}},
 		Containers: &container.Factory{Snapshots: snapshots, Staging: staging, CacheDir: filepath.Join(h.dir, "mounts")},
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(h.worker.Close(), snapshots.Close(), staging.Close()); err != nil {
+		if err := errors.Join(h.worker.Close(), layers.Close(), snapshots.Close(), staging.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -92,7 +98,7 @@ func newRunHome(t testing.TB) *home {
 	}
 	put("etc/passwd", snapshot.Entry{Mode: syscall.S_IFREG | 0o644}, "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1001::/home/me:/bin/sh\n")
 	put("etc/group", snapshot.Entry{Mode: syscall.S_IFREG | 0o644}, "root:x:0:\nmine:x:1001:\nothers:x:1002:me\n")
-	layer := must1(h.worker.Snapshots.Commit(t.Context(), c, nil))(t)
+	layer := must1(h.worker.Inputs.Layers.Snapshots.Commit(t.Context(), c, nil))(t)
 	h.base = &image.Image{}
 	h.base.Manifest.Layers = append(h.base.Manifest.Layers, layer.Blob)
 	h.base.Config.RootFS.DiffIDs = append(h.base.Config.RootFS.DiffIDs, layer.DiffID)
@@ -127,9 +133,9 @@ func need(t testing.TB, what, why string) {
 	t.Skip(why)
 }
 
-func (h *home) options() Options {
-	return Options{
-		Worker: h.worker, Cache: h.cache, Publish: h.layout.Publish, Epoch: h.worker.Epoch,
+func (h *home) options() executor.Options {
+	return executor.Options{
+		Worker: h.worker, Inputs: h.worker.Inputs, Cache: h.cache, Publish: h.layout.Publish, Epoch: h.epoch,
 		Have: func(ctx context.Context, l image.Layer) (bool, error) { return h.layout.Exists(ctx, l.Blob) },
 		Events: func(e event.Event) {
 			if e.Kind == event.Log {
@@ -149,6 +155,26 @@ func sh(script string, mounts ...planner.Mount) *planner.Run {
 	}
 }
 
+// A graphMaker makes graphs of operations.
+type graphMaker struct{ steps []*planner.Step }
+
+func (g *graphMaker) add(op planner.Op, on *planner.Step, reads ...*planner.Step) *planner.Step {
+	s := &planner.Step{
+		Index: len(g.steps), Op: op, On: on, Reads: reads, Name: fmt.Sprintf("%T", op),
+		Span: parser.Span{File: "Dockerfile", Start: len(g.steps) + 1},
+	}
+	g.steps = append(g.steps, s)
+	return s
+}
+
+func (g *graphMaker) run(name string, on *planner.Step, reads ...*planner.Step) *planner.Step {
+	return g.add(&planner.Run{Args: []string{name}}, on, reads...)
+}
+
+func (g *graphMaker) graph(result *planner.Step) *planner.Graph {
+	return &planner.Graph{Steps: g.steps, Result: result}
+}
+
 // on begins a graph with the base.
 func (h *home) on() (*graphMaker, *planner.Step) {
 	g := &graphMaker{}
@@ -156,7 +182,7 @@ func (h *home) on() (*graphMaker, *planner.Step) {
 }
 
 // do does operations one on another on the base and returns what they printed.
-func (h *home) do(ops ...planner.Op) (*Result, string, error) {
+func (h *home) do(ops ...planner.Op) (*executor.Image, string, error) {
 	h.t.Helper()
 	g, on := h.on()
 	for _, op := range ops {
@@ -165,10 +191,10 @@ func (h *home) do(ops ...planner.Op) (*Result, string, error) {
 	return h.build(g.graph(on))
 }
 
-func (h *home) build(g *planner.Graph) (*Result, string, error) {
+func (h *home) build(g *planner.Graph) (*executor.Image, string, error) {
 	h.t.Helper()
 	h.log = nil
-	r, err := Build(h.t.Context(), g, h.options())
+	r, err := executor.Build(h.t.Context(), g, h.options())
 	return r, strings.Join(h.log, "\n"), err
 }
 
@@ -185,7 +211,7 @@ func (h *home) prints(ops ...planner.Op) string {
 // names are the paths in one layer, sorted.
 func (h *home) names(layer image.Layer) string {
 	h.t.Helper()
-	v := must1(h.worker.Snapshots.View(h.t.Context(), []image.Layer{layer}))(h.t)
+	v := must1(h.worker.Inputs.Layers.Snapshots.View(h.t.Context(), []image.Layer{layer}))(h.t)
 	defer v.Close()
 	var names []string
 	err := filetree.Walk(h.t.Context(), v, ".", func(rel string, _ *snapshot.Entry, _ *filetree.Sum) error {
@@ -200,7 +226,7 @@ func (h *home) names(layer image.Layer) string {
 	return strings.Join(names, " ")
 }
 
-func last(r *Result) image.Layer { return r.Layers[len(r.Layers)-1] }
+func last(r *executor.Image) image.Layer { return r.Layers[len(r.Layers)-1] }
 
 // context makes a build context of files.
 func (h *home) context(name string, files map[string]string, ignore ...string) {
@@ -214,10 +240,10 @@ func (h *home) context(name string, files map[string]string, ignore ...string) {
 	}
 	d := must1(source.OpenDir(dir, ignore, filepath.Join(h.t.TempDir(), "index")))(h.t)
 	h.t.Cleanup(func() { d.Close() })
-	if h.worker.Contexts == nil {
-		h.worker.Contexts = make(map[string]snapshot.Tree)
+	if h.worker.Inputs.Contexts == nil {
+		h.worker.Inputs.Contexts = make(map[string]snapshot.Tree)
 	}
-	h.worker.Contexts[name] = d
+	h.worker.Inputs.Contexts[name] = d
 }
 
 // long is for tests that take more than a moment: go test -short leaves them out.

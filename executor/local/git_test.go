@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/source"
@@ -52,14 +53,14 @@ func TestAddGit(t *testing.T) {
 		{"ADD " + u + "?fetch-by-commit&commit=" + first + "#trunk /", "a =1; d/; d/b =2; out ->/etc; run =x"},
 	} {
 		w := testLocal(t)
-		got, _, _ := runCopy(t, w, Job{}, testCopy(t, test.do))
+		got, _, _ := runCopy(t, w, executor.Job{}, testCopy(t, test.do))
 		if want, ok := strings.CutPrefix(test.want, "error: "); ok && (!strings.HasPrefix(got, "error") || !strings.Contains(got, want)) || !ok && got != test.want {
 			t.Errorf("%s\n got %s\nwant %s", test.do, got, test.want)
 		}
 	}
 	w := testLocal(t)
-	_, layer, _ := runCopy(t, w, Job{}, testCopy(t, "ADD "+u+"?tag=v1&mtime=commit /x/"))
-	view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+	_, layer, _ := runCopy(t, w, executor.Job{}, testCopy(t, "ADD "+u+"?tag=v1&mtime=commit /x/"))
+	view, err := w.Inputs.Layers.Snapshots.View(context.Background(), []image.Layer{layer})
 	check(t, err)
 	e, err := view.Lstat("x/a")
 	check(t, err)
@@ -67,23 +68,23 @@ func TestAddGit(t *testing.T) {
 		t.Errorf("mtime=commit gives %s, want %s", got, want)
 	}
 	check(t, view.Close())
-	got, _, _ := runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD "+u+"#side /"))
+	got, _, _ := runCopy(t, testLocal(t), executor.Job{}, testCopy(t, "ADD "+u+"#side /"))
 	if !strings.Contains(got, "; m/; m/.git =gitdir:") || !strings.Contains(got, "; m/s =sub;") || strings.Contains(got, "; .git/") {
 		t.Errorf("submodules: %s", got)
 	}
-	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD "+u+"?ref=side&submodules=false /"))
+	got, _, _ = runCopy(t, testLocal(t), executor.Job{}, testCopy(t, "ADD "+u+"?ref=side&submodules=false /"))
 	if strings.Contains(got, "m/s") || !strings.Contains(got, "a =side") {
 		t.Errorf("without submodules: %s", got)
 	}
-	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+" /"))
+	got, _, _ = runCopy(t, testLocal(t), executor.Job{}, testCopy(t, "ADD --keep-git-dir "+u+" /"))
 	if !strings.Contains(got, ".git/HEAD ="+second) || !strings.Contains(got, ".git/refs/heads/trunk ="+second) {
 		t.Errorf("with .git: %.2000s", got)
 	}
-	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+"?fetch-by-commit&commit="+first+"#trunk /"))
+	got, _, _ = runCopy(t, testLocal(t), executor.Job{}, testCopy(t, "ADD --keep-git-dir "+u+"?fetch-by-commit&commit="+first+"#trunk /"))
 	if !strings.Contains(got, ".git/refs/heads/trunk ="+first) || !strings.Contains(got, ".git/HEAD ="+first) {
 		t.Errorf("with .git, by commit: %.2000s", got)
 	}
-	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD --keep-git-dir "+u+"#v1 /"))
+	got, _, _ = runCopy(t, testLocal(t), executor.Job{}, testCopy(t, "ADD --keep-git-dir "+u+"#v1 /"))
 	if !strings.Contains(got, ".git/refs/tags/v1 ="+tag) || !strings.Contains(got, ".git/HEAD ="+first) {
 		t.Errorf("with .git of a tag: %.2000s", got)
 	}
@@ -97,8 +98,8 @@ func TestAddGitKey(t *testing.T) {
 	one := r.Commit("r.git", "a=1")
 	w := testLocal(t)
 	key := func(address string) cache.Key {
-		var h cache.Hash
-		check(t, describe(context.Background(), w, Job{Op: testCopy(t, "ADD "+address+" /")}, nil, &h))
+		h, err := describe(t.Context(), w, &executor.Job{Op: testCopy(t, "ADD "+address+" /")})
+		check(t, err)
 		return h.Key()
 	}
 	u := r.URL + "r.git"
@@ -126,16 +127,17 @@ func TestAddGitPinned(t *testing.T) {
 	r.Git("r.git", "config", "uploadpack.allowAnySHA1InWant", "true")
 	for _, more := range []string{"", "+refs"} {
 		w := testLocal(t)
-		job := Job{Op: testCopy(t, "ADD "+r.URL+"r.git /")}
-		check(t, w.Describe(context.Background(), job, &cache.Hash{}))
+		job := executor.Job{Op: testCopy(t, "ADD "+r.URL+"r.git /")}
+		_, err := describe(t.Context(), w, &job)
+		check(t, err)
 		before := r.Git("r.git", "show", "HEAD:a")
 		r.Commit("r.git", "a=2"+more)
 		if more != "" { // and the server does not give single commits away
 			r.Git("r.git", "config", "uploadpack.allowAnySHA1InWant", "false")
 		}
-		layer, err := w.Do(context.Background(), job, nil)
+		result, err := w.Do(t.Context(), job, nil)
 		check(t, err)
-		view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+		view, err := w.Inputs.Layers.Snapshots.View(t.Context(), []image.Layer{result.Layer})
 		check(t, err)
 		if got, want := sourcetest.Print(t, view), "a ="+before; got != want {
 			t.Errorf("the branch moved while the build ran: got %s, want %s", got, want)
@@ -159,11 +161,11 @@ func TestGitHostile(t *testing.T) {
 	t.Setenv("HOME", home)
 	t.Setenv("GIT_EXTERNAL_DIFF", "touch "+mark)
 	t.Setenv("GIT_SSH_COMMAND", "touch "+mark)
-	got, _, _ := runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD "+r.URL+"r.git /"))
+	got, _, _ := runCopy(t, testLocal(t), executor.Job{}, testCopy(t, "ADD "+r.URL+"r.git /"))
 	if !strings.HasPrefix(got, "error: ") {
 		t.Errorf("a submodule over ext:: was accepted: %s", got)
 	}
-	got, _, _ = runCopy(t, testLocal(t), Job{}, testCopy(t, "ADD "+r.URL+"r.git?submodules=false /"))
+	got, _, _ = runCopy(t, testLocal(t), executor.Job{}, testCopy(t, "ADD "+r.URL+"r.git?submodules=false /"))
 	if !strings.Contains(got, "a =1") {
 		t.Errorf("without submodules: %s", got)
 	}

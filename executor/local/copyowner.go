@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/source"
@@ -18,44 +19,15 @@ import (
 // maxUserFile is how large /etc/passwd and /etc/group may be.
 const maxUserFile = 10 << 20
 
-// A chown is the value of --chown, read but not yet looked up. A name that looks like a number is a number.
-type chown struct {
-	user, group         string
-	uid, gid            uint32
-	userIsID, groupIsID bool
-	hasGroup            bool
-}
-
-func parseChown(s string) chown {
-	var c chown
-	c.user, c.group, c.hasGroup = strings.Cut(s, ":")
-	c.hasGroup = c.hasGroup && c.group != ""
-	c.uid, c.userIsID = parseID(c.user)
-	c.gid, c.groupIsID = parseID(c.group)
-	return c
-}
-
-// parseID reads a numeric id. What is no number of 31 bits is a name.
-func parseID(s string) (uint32, bool) {
-	if s == "root" {
-		return 0, true
-	}
-	n, err := strconv.ParseInt(s, 10, 32)
-	return uint32(n), err == nil && n >= 0
-}
-
-// byName tells whether a name has to be looked up.
-func (c chown) byName() bool { return !c.userIsID && c.user != "" || c.hasGroup && !c.groupIsID }
-
-// resolve looks names up in the passwd and group files of root, which may be nil. An unknown name is 0, and so is all of
-// a file system without these files: BuildKit's rule.
-func (c chown) resolve(root snapshot.Tree) (source.Owner, error) {
+// owner looks names up in the passwd and group files of root, which may be nil. An unknown name is 0, and so is all of a
+// file system without these files: BuildKit's rule.
+func owner(c planner.Chown, root snapshot.Tree) (source.Owner, error) {
 	var o source.Owner
 	switch {
-	case c.userIsID:
-		o.UID, o.GID = c.uid, c.uid
-	case c.user != "":
-		line, err := lookupName(root, "etc/passwd", c.user, 4)
+	case c.User.ID != nil:
+		o.UID, o.GID = *c.User.ID, *c.User.ID
+	case c.User.Name != "":
+		line, err := lookupName(root, "etc/passwd", c.User.Name, 4)
 		if err != nil {
 			return o, err
 		}
@@ -64,11 +36,11 @@ func (c chown) resolve(root snapshot.Tree) (source.Owner, error) {
 		}
 	}
 	switch {
-	case !c.hasGroup:
-	case c.groupIsID:
-		o.GID = c.gid
+	case c.Group.Name == "":
+	case c.Group.ID != nil:
+		o.GID = *c.Group.ID
 	default:
-		line, err := lookupName(root, "etc/group", c.group, 3)
+		line, err := lookupName(root, "etc/group", c.Group.Name, 3)
 		if err != nil {
 			return o, err
 		}

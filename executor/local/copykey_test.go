@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"context"
@@ -10,25 +10,26 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/source"
 	"github.com/forge-build/forge/source/sourcetest"
 )
 
 // keyOf describes a copy from a context or, with --from, from a stage made of the same list.
-func keyOf(t *testing.T, w *Local, on []image.Layer, from, do string) cache.Key {
+func keyOf(t *testing.T, w *Worker, on []image.Layer, from, do string) cache.Key {
 	t.Helper()
-	job := Job{On: on}
+	job := executor.Job{On: on}
 	op := testCopy(t, do)
 	job.Op = op
 	if op.From.Read >= 0 {
 		job.Reads = [][]image.Layer{testLayers(t, w, from)}
 	} else {
-		w.Contexts[""] = testContext(t, from)
+		w.Inputs.Contexts[""] = testContext(t, from)
 	}
-	var h cache.Hash
-	if err := describe(context.Background(), w, job, nil, &h); err != nil {
+	h, err := describe(context.Background(), w, &job)
+	if err != nil {
 		t.Fatalf("%s: %v", do, err)
 	}
 	return h.Key()
@@ -100,10 +101,10 @@ func TestCopyKeyTime(t *testing.T) {
 	for range 2 {
 		d, err := source.OpenDir(root, nil, "")
 		check(t, err)
-		w.Contexts[""] = d
-		_, layer, key := runCopy(t, w, Job{}, testCopy(t, "COPY d /x/"))
+		w.Inputs.Contexts[""] = d
+		_, layer, key := runCopy(t, w, executor.Job{}, testCopy(t, "COPY d /x/"))
 		keys = append(keys, key)
-		view, err := w.Snapshots.View(context.Background(), []image.Layer{layer})
+		view, err := w.Inputs.Layers.Snapshots.View(context.Background(), []image.Layer{layer})
 		check(t, err)
 		for name, want := range map[string]string{"x/a": "d/a", "x": "d"} {
 			got, err := view.Lstat(name)
@@ -128,11 +129,12 @@ func TestCopyKeyTime(t *testing.T) {
 func TestCopyKeyRemembered(t *testing.T) {
 	w := testLocal(t)
 	stage := testLayers(t, w, "d/a =1; d/b =2")
-	job := Job{Reads: [][]image.Layer{stage}, Op: testCopy(t, "COPY --from=x d /")}
-	var first, second cache.Hash
-	check(t, describe(context.Background(), w, job, nil, &first))
-	w2 := &Local{Digests: w.Digests} // which can read no layer at all
-	check(t, describe(context.Background(), w2, job, nil, &second))
+	job := executor.Job{Reads: [][]image.Layer{stage}, Op: testCopy(t, "COPY --from=x d /")}
+	first, err := describe(t.Context(), w, &job)
+	check(t, err)
+	w2 := &Worker{Inputs: &source.Resolver{Digests: w.Inputs.Digests}} // which can read no layer at all
+	second, err := describe(t.Context(), w2, &job)
+	check(t, err)
 	if first.Key() != second.Key() {
 		t.Error("what is remembered differs from what was found")
 	}
@@ -142,7 +144,7 @@ func TestCopyKeyRemembered(t *testing.T) {
 			t.Error("another question was answered from memory")
 		}
 	}()
-	_ = describe(context.Background(), w2, job, nil, &cache.Hash{})
+	_, _ = describe(t.Context(), w2, &job)
 }
 
 // TestCopyExplain holds that fields name the files of a small source, and directories of a large one.
@@ -150,11 +152,13 @@ func TestCopyExplain(t *testing.T) {
 	long(t)
 	fieldsOf := func(spec string) (names []string) {
 		w := testLocal(t)
-		w.Contexts[""] = testContext(t, spec)
-		var h cache.Hash
-		check(t, w.Describe(context.Background(), Job{Op: testCopy(t, "COPY d /")}, &h))
+		w.Inputs.Contexts[""] = testContext(t, spec)
+		h, err := describe(t.Context(), w, &executor.Job{Op: testCopy(t, "COPY d /")})
+		check(t, err)
 		for _, f := range h.Fields() {
-			names = append(names, f.Name)
+			if strings.HasPrefix(f.Name, "file ") {
+				names = append(names, f.Name)
+			}
 		}
 		return names
 	}
@@ -180,12 +184,12 @@ func TestCopyExplain(t *testing.T) {
 // TestCopyHidden holds that a missing source which the ignore file hides is told to be so.
 func TestCopyHidden(t *testing.T) {
 	w := testLocal(t)
-	w.Contexts[""] = testContext(t, "a =1; b =2", "a")
+	w.Inputs.Contexts[""] = testContext(t, "a =1; b =2", "a")
 	for name, want := range map[string]string{
 		"a": `"/a": not found (it is there, but the ignore file of the build context excludes it)`,
 		"x": `"/x": not found`,
 	} {
-		err := w.Describe(context.Background(), Job{Op: testCopy(t, "COPY "+name+" /")}, &cache.Hash{})
+		_, err := describe(t.Context(), w, &executor.Job{Op: testCopy(t, "COPY "+name+" /")})
 		if err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -201,9 +205,9 @@ func BenchmarkCopyUnchanged(b *testing.B) {
 	for b.Loop() {
 		d, err := source.OpenDir(root, nil, index)
 		check(b, err)
-		w := &Local{Contexts: map[string]snapshot.Tree{"": d}}
-		var h cache.Hash
-		check(b, w.Describe(context.Background(), Job{Op: copyAll()}, &h))
+		w := &Worker{Inputs: &source.Resolver{Contexts: map[string]filetree.Tree{"": d}}}
+		_, err = describe(b.Context(), w, &executor.Job{Op: copyAll()})
+		check(b, err)
 		check(b, d.Close())
 	}
 }
@@ -218,8 +222,8 @@ func BenchmarkCopyChanged(b *testing.B) {
 	for b.Loop() {
 		d, err := source.OpenDir(root, nil, "")
 		check(b, err)
-		w.Contexts[""] = d
-		_, err = w.Do(context.Background(), Job{Op: copyAll()}, nil)
+		w.Inputs.Contexts[""] = d
+		_, err = w.Do(b.Context(), executor.Job{Op: copyAll()}, nil)
 		check(b, err)
 		check(b, d.Close())
 	}

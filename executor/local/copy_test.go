@@ -1,7 +1,8 @@
-package executor
+package local
 
 import (
 	"context"
+	"errors"
 	"io"
 	"path"
 	"path/filepath"
@@ -10,15 +11,17 @@ import (
 	"testing"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/source"
 	"github.com/forge-build/forge/source/sourcetest"
 )
 
 // testLocal is a worker with a store of its own and nothing in it.
-func testLocal(t testing.TB) *Local {
+func testLocal(t testing.TB) *Worker {
 	t.Helper()
 	root := t.TempDir()
 	st, err := image.OpenStaging(root)
@@ -33,13 +36,14 @@ func testLocal(t testing.TB) *Local {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &Local{
-		Snapshots: store, Layout: layout, Contexts: map[string]snapshot.Tree{},
+	layers := &source.Layers{Snapshots: store}
+	w := &Worker{Layout: layout, Inputs: &source.Resolver{
+		Contexts: map[string]filetree.Tree{}, Layers: layers,
+		Downloads: source.Downloads{Layout: layout, Known: must1(cache.OpenStore[source.Download](filepath.Join(root, "downloads")))(t)},
 		Digests:   must1(cache.OpenStore[string](filepath.Join(root, "trees")))(t),
-		Downloads: must1(cache.OpenStore[source.Download](filepath.Join(root, "downloads")))(t),
-	}
+	}}
 	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
+		if err := errors.Join(w.Close(), layers.Close()); err != nil {
 			t.Error(err)
 		}
 		_ = st.Close()
@@ -48,7 +52,7 @@ func testLocal(t testing.TB) *Local {
 }
 
 // testLayers makes a layer of a list of files; an empty list makes none.
-func testLayers(t *testing.T, w *Local, spec string) []image.Layer {
+func testLayers(t *testing.T, w *Worker, spec string) []image.Layer {
 	t.Helper()
 	if spec == "" {
 		return nil
@@ -74,7 +78,7 @@ func testLayers(t *testing.T, w *Local, spec string) []image.Layer {
 			t.Fatal(err)
 		}
 	}
-	layer, err := w.Snapshots.Commit(context.Background(), c, nil)
+	layer, err := w.Inputs.Layers.Snapshots.Commit(context.Background(), c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,20 +162,51 @@ func testCopy(t *testing.T, line string) *planner.Copy {
 	return op
 }
 
+// describe resolves what a job reads and returns its key.
+func describe(ctx context.Context, w *Worker, job *executor.Job) (*cache.Hash, error) {
+	reads := func(in *planner.Input) []image.Layer {
+		if in != nil && in.Read >= 0 {
+			return job.Reads[in.Read]
+		}
+		return nil
+	}
+	job.Inputs = nil
+	switch op := job.Op.(type) {
+	case *planner.Copy:
+		for n := range op.Sources {
+			in, err := w.Inputs.Resolve(ctx, op, n, reads(&op.From))
+			if err != nil {
+				return nil, err
+			}
+			job.Inputs = append(job.Inputs, in)
+		}
+	case *planner.Run:
+		for n, m := range op.Mounts {
+			in, err := w.Inputs.Resolve(ctx, op, n, reads(m.From))
+			if err != nil {
+				return nil, err
+			}
+			job.Inputs = append(job.Inputs, in)
+		}
+	}
+	return job.Key()
+}
+
 // runCopy describes and does a copy, and returns what comes out of base and its layer.
-func runCopy(t *testing.T, w *Local, job Job, op *planner.Copy) (got string, layer image.Layer, key cache.Key) {
+func runCopy(t *testing.T, w *Worker, job executor.Job, op *planner.Copy) (got string, layer image.Layer, key cache.Key) {
 	t.Helper()
 	ctx := context.Background()
 	job.Op = op
-	var h cache.Hash
-	if err := describe(ctx, w, job, nil, &h); err != nil {
+	h, err := describe(ctx, w, &job)
+	if err != nil {
 		return "error: " + err.Error(), layer, key
 	}
-	layer, err := w.Do(ctx, job, io.Discard)
+	result, err := w.Do(ctx, job, io.Discard)
 	if err != nil {
 		return "error: " + err.Error(), layer, h.Key()
 	}
-	view, err := w.Snapshots.View(ctx, append(job.On[:len(job.On):len(job.On)], layer))
+	layer = result.Layer
+	view, err := w.Inputs.Layers.Snapshots.View(ctx, append(job.On[:len(job.On):len(job.On)], layer))
 	check(t, err)
 	defer view.Close() //nolint:errcheck
 	return sourcetest.Print(t, view), layer, h.Key()
@@ -185,11 +220,11 @@ type copyTest struct {
 func (test copyTest) run(t *testing.T) {
 	t.Helper()
 	w := testLocal(t)
-	job := Job{On: testLayers(t, w, test.base)}
+	job := executor.Job{On: testLayers(t, w, test.base)}
 	if strings.Contains(test.do, "--from") {
 		job.Reads = [][]image.Layer{testLayers(t, w, test.from)}
 	} else {
-		w.Contexts[""] = testContext(t, test.from)
+		w.Inputs.Contexts[""] = testContext(t, test.from)
 	}
 	got, _, _ := runCopy(t, w, job, testCopy(t, test.do))
 	if strings.HasPrefix(test.want, "error: ") {

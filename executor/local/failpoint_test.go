@@ -1,6 +1,6 @@
 //go:build failpoint
 
-package executor
+package local
 
 import (
 	"strings"

@@ -1,4 +1,4 @@
-package executor
+package planner
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// A modeChange is what --chmod does to the mode of a file. Nil changes nothing.
-type modeChange struct {
+// A ModeChange is what --chmod does to the mode of a file. Nil changes nothing.
+type ModeChange struct {
 	octal   bool
 	mode    uint32 // octal: the whole answer
 	clauses []modeClause
@@ -25,26 +25,26 @@ type modeClause struct {
 }
 
 const (
-	permUser  = syscall.S_ISUID | 0o700
-	permGroup = syscall.S_ISGID | 0o070
-	permOther = 0o007
-	permAll   = permUser | permGroup | permOther
-	permBits  = permAll | syscall.S_ISVTX
+	permUser       = syscall.S_ISUID | 0o700
+	permGroup      = syscall.S_ISGID | 0o070
+	permOther      = 0o007
+	permAll        = permUser | permGroup | permOther
+	permissionBits = permAll | syscall.S_ISVTX
 )
 
-// parseModeChange reads the value of --chmod: octal up to 07777, or symbolic as chmod(1) takes it.
-func parseModeChange(s string) (*modeChange, error) {
+// ParseMode reads the value of --chmod: octal up to 07777, or symbolic as chmod(1) takes it.
+func ParseMode(s string) (*ModeChange, error) {
 	if s == "" {
 		return nil, nil
 	}
 	if s[0] >= '0' && s[0] <= '9' {
 		n, err := strconv.ParseUint(s, 8, 32)
-		if err != nil || n > permBits {
+		if err != nil || n > permissionBits {
 			return nil, fmt.Errorf("invalid chmod parameter: '%s'. it should be octal string and between 0 and 07777", s)
 		}
-		return &modeChange{octal: true, mode: uint32(n)}, nil
+		return &ModeChange{octal: true, mode: uint32(n)}, nil
 	}
-	m := &modeChange{}
+	m := &ModeChange{}
 	for _, clause := range strings.Split(s, ",") {
 		if err := m.parseClause(clause); err != nil {
 			return nil, fmt.Errorf("invalid chmod parameter: '%s': %w", s, err)
@@ -54,7 +54,7 @@ func parseModeChange(s string) (*modeChange, error) {
 }
 
 // parseClause reads who, and then operators with what they change.
-func (m *modeChange) parseClause(s string) error {
+func (m *ModeChange) parseClause(s string) error {
 	var who uint32
 	n := strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune("augo", r) })
 	if n < 0 {
@@ -82,7 +82,7 @@ func (m *modeChange) parseClause(s string) error {
 }
 
 // addClauses adds what one operator does: the bits that are named, and one more clause for each class to take from.
-func (m *modeChange) addClauses(op byte, who uint32, perms string) {
+func (m *ModeChange) addClauses(op byte, who uint32, perms string) {
 	c := modeClause{op: op, who: who}
 	var classes []byte
 	for i := range len(perms) {
@@ -121,8 +121,8 @@ func (m *modeChange) addClauses(op byte, who uint32, perms string) {
 	}
 }
 
-// apply returns the mode of a file, type included, after the change. Links have no mode of their own.
-func (m *modeChange) apply(mode uint32) uint32 {
+// Apply returns the mode of a file, type included, after the change. Links have no mode of their own.
+func (m *ModeChange) Apply(mode uint32) uint32 {
 	if m == nil || mode&syscall.S_IFMT == syscall.S_IFLNK {
 		return mode
 	}
@@ -156,8 +156,8 @@ func (m *modeChange) apply(mode uint32) uint32 {
 	return out
 }
 
-// ofParents is the mode of the directories made on the way to a destination: an octal mode applies to them too.
-func (m *modeChange) ofParents() uint32 {
+// Parents is the mode of the directories made on the way to a destination: an octal mode applies to them too.
+func (m *ModeChange) Parents() uint32 {
 	if m != nil && m.octal {
 		return syscall.S_IFDIR | m.mode&0o777
 	}

@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"archive/tar"
@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/source"
 	"github.com/forge-build/forge/source/sourcetest"
 )
@@ -27,8 +28,8 @@ func addArchive(t *testing.T, base, do string, archive []byte) string {
 	d, err := source.OpenDir(root, nil, "")
 	check(t, err)
 	defer d.Close() //nolint:errcheck
-	w.Contexts[""] = d
-	got, _, _ := runCopy(t, w, Job{On: testLayers(t, w, base)}, testCopy(t, do))
+	w.Inputs.Contexts[""] = d
+	got, _, _ := runCopy(t, w, executor.Job{On: testLayers(t, w, base)}, testCopy(t, do))
 	return got
 }
 
@@ -191,9 +192,9 @@ func TestAddArchiveFlat(t *testing.T) {
 	d, err := source.OpenDir(root, nil, "")
 	check(t, err)
 	defer d.Close() //nolint:errcheck
-	l.Contexts[""] = d
+	l.Inputs.Contexts[""] = d
 	before := peakMemory(t)
-	_, err = l.Do(context.Background(), Job{Op: testCopy(t, "ADD a /")}, nil)
+	_, err = l.Do(context.Background(), executor.Job{Op: testCopy(t, "ADD a /")}, nil)
 	check(t, err)
 	if grown := peakMemory(t) - before; grown > 48<<10 {
 		t.Errorf("unpacking %d MiB took %d MiB of memory", size>>20, grown>>10)

@@ -1,4 +1,4 @@
-package executor
+package planner
 
 import (
 	"fmt"
@@ -45,26 +45,26 @@ func TestModeChange(t *testing.T) {
 		{"a-X", file | 0o755, file | 0o644},
 		{"ug+w,o-rwx", file | 0o444, file | 0o660},
 	} {
-		m, err := parseModeChange(test.change)
+		m, err := ParseMode(test.change)
 		if err != nil {
 			t.Errorf("%q: %v", test.change, err)
 			continue
 		}
-		if got := m.apply(test.in); got != test.want {
+		if got := m.Apply(test.in); got != test.want {
 			t.Errorf("%q of %o is %o, want %o", test.change, test.in, got, test.want)
 		}
 	}
 	for _, bad := range []string{"10000", "888", "77777777777", "8", "rwx", "u", "u+q", "+x,", "z+x", "u x", "0x1", "u+x,,g+x"} {
-		if _, err := parseModeChange(bad); err == nil || !strings.Contains(err.Error(), bad) {
+		if _, err := ParseMode(bad); err == nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%q is accepted or not named: %v", bad, err)
 		}
 	}
 	for change, want := range map[string]string{"": "40755", "600": "40600", "1777": "40777", "u=rwx": "40755"} {
-		m, err := parseModeChange(change)
+		m, err := ParseMode(change)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := fmt.Sprintf("%o", m.ofParents()); got != want {
+		if got := fmt.Sprintf("%o", m.Parents()); got != want {
 			t.Errorf("%q makes parents %s, want %s", change, got, want)
 		}
 	}
@@ -75,11 +75,11 @@ func FuzzModeChange(f *testing.F) {
 		f.Add(s, uint32(0o644))
 	}
 	f.Fuzz(func(t *testing.T, s string, mode uint32) {
-		m, err := parseModeChange(s)
+		m, err := ParseMode(s)
 		if err != nil {
 			return
 		}
-		if got := m.apply(mode); got&^permBits != mode&^permBits {
+		if got := m.Apply(mode); got&^permissionBits != mode&^permissionBits {
 			t.Errorf("%q of %o is %o: more than permissions changed", s, mode, got)
 		}
 	})

@@ -1,4 +1,4 @@
-package executor
+package local
 
 import (
 	"crypto/ed25519"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -25,7 +26,7 @@ func mainContext() *planner.Input { return &planner.Input{Read: -1} }
 func TestRunMountBindStage(t *testing.T) {
 	long(t)
 	h := newRunHome(t)
-	build := func(script string, mounts ...planner.Mount) (*Result, string, error) {
+	build := func(script string, mounts ...planner.Mount) (*executor.Image, string, error) {
 		g, base := h.on()
 		on := g.add(sh("mkdir /a; ln -s /a /l"), base)
 		from := g.add(sh("mkdir -p /a/b; echo f > /a/b/f; rm /l; ln -s /a/b /l; ln -s /etc/passwd /a/out; echo no > /a/b/passwd"), on)
@@ -81,7 +82,7 @@ func TestRunMountBindStage(t *testing.T) {
 
 func TestRunMountBindIsKeyedByContent(t *testing.T) {
 	h := newRunHome(t)
-	build := func(content, other string) *Result {
+	build := func(content, other string) *executor.Image {
 		g, on := h.on()
 		from := g.add(sh("mkdir /a; echo "+content+" > /a/f; echo "+other+" > /b"), on)
 		m := planner.Mount{Type: planner.Bind, Target: "/m", From: input(0), Source: "/a", ReadOnly: true}
@@ -250,7 +251,7 @@ func TestCacheSurvivesPrune(t *testing.T) {
 			t.Error("a cache that is in use could be locked by who would remove it")
 		}
 	}
-	if _, err := Build(t.Context(), g.graph(s), o); err != nil {
+	if _, err := executor.Build(t.Context(), g.graph(s), o); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(h.dir, "mounts")); err != nil {

@@ -1,0 +1,106 @@
+package local
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/source"
+)
+
+// doCopy writes what is copied as a layer: straight from where it is read, with neither mount nor privilege.
+func (w *Worker) doCopy(ctx context.Context, job executor.Job, op *planner.Copy) (_ image.Layer, err error) {
+	end, err := w.begin(ctx)
+	if err != nil {
+		return image.Layer{}, err
+	}
+	defer end()
+	var below *snapshot.View
+	if !op.Independent() && len(job.On) > 0 {
+		if below, err = w.Inputs.Layers.View(ctx, job.On); err != nil {
+			return image.Layer{}, err
+		}
+	}
+	c := &copier{changes: snapshot.NewChanges(below)}
+	if below != nil {
+		c.below = below
+	}
+	if c.mode, err = planner.ParseMode(op.Chmod); err != nil {
+		return image.Layer{}, err
+	}
+	if op.Chown != "" {
+		o, err := owner(planner.ParseChown(op.Chown), c.below)
+		if err != nil {
+			return image.Layer{}, fmt.Errorf("--chown=%s: %w", op.Chown, err)
+		}
+		c.owner = &o
+	}
+	var open closers
+	defer func() { err = open.close(err) }()
+	for n := range op.Sources {
+		if err := w.copySource(ctx, job, op, n, c, &open); err != nil {
+			return image.Layer{}, err
+		}
+	}
+	return w.Inputs.Layers.Snapshots.Commit(ctx, c.changes, job.Epoch)
+}
+
+// copySource puts one source into the changes. What has to stay open until they are committed is added to open.
+func (w *Worker) copySource(ctx context.Context, job executor.Job, op *planner.Copy, n int, c *copier, open *closers) error {
+	src := op.Sources[n]
+	switch {
+	case src.File != nil:
+		f, err := heredoc(src.File, job.Epoch)
+		if err != nil {
+			return err
+		}
+		return c.copy(ctx, f, op.Dest)
+	case src.URL != "":
+		return w.copyURL(ctx, job, op, n, c, open)
+	case src.Git != nil:
+		return w.copyGit(ctx, job, op, n, c, open)
+	}
+	tree, err := w.tree(ctx, job, n, op.From)
+	if err != nil {
+		return err
+	}
+	found, err := source.Select(ctx, tree, source.QueryOf(op, n))
+	if err != nil {
+		return err
+	}
+	unpack := op.Add != nil && (op.Add.Unpack == nil || *op.Add.Unpack)
+	for i := range found {
+		if unpack {
+			done, err := w.unpack(ctx, &found[i], op.Dest, c, open)
+			if err != nil {
+				return fmt.Errorf("%s: %w", found[i].Named, err)
+			}
+			if done {
+				continue
+			}
+		}
+		if err := c.copy(ctx, &found[i], op.Dest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A closers holds what is to be closed when the layer has been written, last opened first.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+// close closes all and returns the first error, err itself before any.
+func (c *closers) close(err error) error {
+	for i := len(*c) - 1; i >= 0; i-- {
+		if e := (*c)[i](); e != nil && err == nil {
+			err = e
+		}
+	}
+	*c = nil
+	return err
+}

@@ -1,0 +1,207 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"hash"
+	"maps"
+	"path"
+	"slices"
+	"syscall"
+
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// maxGroups is how many fields one source may have in a key. Few files have a field each, so that a miss can name the
+// file that changed; many are hashed by the directory they are in.
+const maxGroups = 64
+
+// A FileDigest is a digest of a file, or of a directory with all that is in it: names, types, modes, owners, xattrs, links
+// and contents, but no times.
+type FileDigest struct {
+	Name string `json:"name"`
+	Sum  string `json:"sum"` // SHA-256 in hexadecimal
+}
+
+// digests hashes a selection in groups. How deep the groups may go and which files must be read is only known after a
+// walk, so that it takes two; one that guesses right, that a large tree is grouped by the directories at its top and that
+// all digests are known, is enough.
+func (s *Selection) digests(ctx context.Context) ([]FileDigest, error) {
+	if err := s.Load(ctx); err != nil {
+		return nil, err
+	}
+	const guess = 1
+	g := newGrouper(s, guess)
+	var perDepth []int
+	var unknown []string
+	err := s.Walk(ctx, func(it *Item) error {
+		for len(perDepth) <= it.Depth {
+			perDepth = append(perDepth, 0)
+		}
+		perDepth[it.Depth]++
+		if it.sum == nil && it.Entry.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			unknown = append(unknown, s.Path(it))
+		}
+		if len(unknown) > 0 {
+			return nil
+		}
+		return g.add(it)
+	})
+	if err != nil {
+		return nil, err
+	}
+	deepest, n := 0, 0
+	for depth, files := range perDepth {
+		if n += files; n > maxGroups {
+			break
+		}
+		deepest = depth
+	}
+	if len(unknown) > 0 || deepest != guess {
+		if err := filetree.Hash(ctx, s.Tree, unknown); err != nil {
+			return nil, err
+		}
+		g = newGrouper(s, deepest)
+		if err := s.Walk(ctx, g.add); err != nil {
+			return nil, err
+		}
+	}
+	g.flush()
+	return g.groups, nil
+}
+
+// digest is one digest of all that is selected.
+func (s *Selection) digest(ctx context.Context) (string, error) {
+	if err := s.Load(ctx); err != nil {
+		return "", err
+	}
+	var unknown []string
+	err := s.Walk(ctx, func(it *Item) error {
+		if it.sum == nil && it.Entry.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			unknown = append(unknown, s.Path(it))
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := filetree.Hash(ctx, s.Tree, unknown); err != nil {
+		return "", err
+	}
+	g := newGrouper(s, 0)
+	if err := s.Walk(ctx, g.add); err != nil {
+		return "", err
+	}
+	g.flush()
+	return g.groups[0].Sum, nil
+}
+
+// A grouper hashes items into groups: one for each item down to the depth deepest, with all that is beneath it.
+type grouper struct {
+	sel     *Selection
+	deepest int
+	hash    hash.Hash
+	buf     []byte
+	links   map[uint64]string // first path of each inode that has several
+	name    string            // of the current group
+	groups  []FileDigest
+}
+
+func newGrouper(s *Selection, deepest int) *grouper {
+	return &grouper{sel: s, deepest: deepest, hash: sha256.New(), links: make(map[uint64]string)}
+}
+
+// flush ends the current group.
+func (g *grouper) flush() {
+	g.write()
+	if g.name != "" {
+		g.groups = append(g.groups, FileDigest{g.name, hex.EncodeToString(g.hash.Sum(nil))})
+	}
+	g.hash.Reset()
+}
+
+func (g *grouper) write() {
+	g.hash.Write(g.buf)
+	g.buf = g.buf[:0]
+}
+
+// add writes everything about an item that its copy will have.
+func (g *grouper) add(it *Item) error {
+	if it.Depth <= g.deepest {
+		g.flush()
+		g.name = path.Join(g.sel.Named, it.Rel())
+	}
+	e := it.Entry
+	switch {
+	case it.Depth == 0 && g.sel.mounted:
+		g.text(".")
+	case it.Depth == 0 && isDir(e):
+		g.text("directory") // whose own mode and owner are not copied
+		return nil
+	case it.Depth == 0:
+		g.text(g.sel.Base)
+	default:
+		g.text(it.dir)
+		g.text(e.Name)
+	}
+	g.number(uint64(e.Mode), uint64(e.UID), uint64(e.GID))
+	if it.OnPath {
+		g.text("on the way")
+	}
+	g.number(uint64(len(e.Xattrs)))
+	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
+		g.text(name)
+		g.text(e.Xattrs[name])
+	}
+	switch e.Mode & syscall.S_IFMT {
+	case syscall.S_IFLNK:
+		g.text(e.Link)
+	case syscall.S_IFCHR, syscall.S_IFBLK:
+		g.number(e.Rdev)
+	case syscall.S_IFREG:
+		if err := g.content(it); err != nil {
+			return err
+		}
+	}
+	if len(g.buf) > 32<<10 {
+		g.write()
+	}
+	return nil
+}
+
+// content adds a file's digest, and which earlier file it is a hard link of.
+func (g *grouper) content(it *Item) error {
+	sum := it.sum
+	if sum == nil {
+		known, err := g.sel.Tree.Sum(g.sel.Path(it))
+		if err != nil {
+			return err
+		}
+		sum = &known
+	}
+	g.buf = append(g.buf, sum[:]...)
+	// A file whose other names are not selected is like one that has no other name.
+	first := ""
+	if it.Entry.Nlink > 1 {
+		var ok bool
+		if first, ok = g.links[it.Entry.Inode]; !ok {
+			g.links[it.Entry.Inode] = it.Rel()
+		}
+	}
+	g.text(first)
+	return nil
+}
+
+// text and number write values so that no two lists of them look alike.
+func (g *grouper) text(s string) {
+	g.buf = binary.AppendUvarint(g.buf, uint64(len(s)))
+	g.buf = append(g.buf, s...)
+}
+
+func (g *grouper) number(values ...uint64) {
+	for _, v := range values {
+		g.buf = binary.AppendUvarint(g.buf, v)
+	}
+}
