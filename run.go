@@ -117,7 +117,7 @@ func (o *RunOptions) container(img *image.Image) (container.Options, error) {
 	default:
 		c.Hostname = newID()[:12]
 	}
-	c.Process.Env = []string{"PATH=" + container.DefaultPath, "HOSTNAME=" + c.Hostname}
+	c.Process.Env = []string{"PATH=" + runtime.DefaultPath, "HOSTNAME=" + c.Hostname}
 	if o.Terminal {
 		c.Process.Env = append(c.Process.Env, "TERM=xterm")
 	}

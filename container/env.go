@@ -3,10 +3,9 @@ package container
 import (
 	"slices"
 	"strings"
-)
 
-// DefaultPath is the PATH of a process whose image has none, as in docker.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	"github.com/forge-build/forge/runtime"
+)
 
 // environment is what a process finds in its environment: the variables of env, in the order in which each was first
 // defined and with the value that it was given last, and PATH and HOME if env has none.
@@ -20,7 +19,7 @@ func environment(env []string, home string) []string {
 			set = slices.DeleteFunc(set, func(kv string) bool { return isEnv(kv, name) })
 		}
 	}
-	for _, kv := range [][2]string{{"PATH", DefaultPath}, {"HOME", home}} {
+	for _, kv := range [][2]string{{"PATH", runtime.DefaultPath}, {"HOME", home}} {
 		if !slices.ContainsFunc(set, func(other string) bool { return isEnv(other, kv[0]) }) {
 			set = append(set, kv[0]+"="+kv[1])
 		}

@@ -158,10 +158,10 @@ func TestParseEnv(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
-		{"", "PATH=" + DefaultPath + " HOME=/h"},
+		{"", "PATH=" + runtime.DefaultPath + " HOME=/h"},
 		{"A=1 PATH=/bin A=2 B=1", "A=2 PATH=/bin B=1 HOME=/h"},
-		{"A=1 HOME=/x A", "HOME=/x PATH=" + DefaultPath},
-		{"AB=1 A", "AB=1 PATH=" + DefaultPath + " HOME=/h"},
+		{"A=1 HOME=/x A", "HOME=/x PATH=" + runtime.DefaultPath},
+		{"AB=1 A", "AB=1 PATH=" + runtime.DefaultPath + " HOME=/h"},
 	} {
 		if got := strings.Join(environment(strings.Fields(test.in), "/h"), " "); got != test.want {
 			t.Errorf("environment(%q) = %s, want %s", test.in, got, test.want)

@@ -12,9 +12,6 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// maxUserFile is how large /etc/passwd and /etc/group may be, in bytes.
-const maxUserFile = 10 << 20
-
 // LookupUser looks up USER in the files of a tree, without mounting it and without running anything of it.
 func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
 	var readers [2]io.Reader
@@ -36,7 +33,7 @@ func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
 	return u, err
 }
 
-// openUserFile opens a regular file of at most maxUserFile bytes, or returns nil if there is none.
+// openUserFile opens a regular file, or returns nil if there is none. How much is read of it, runtime limits.
 func openUserFile(t filetree.Tree, name string) (io.ReadCloser, error) {
 	name, err := filetree.Resolve(t.Lstat, name, true)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -51,8 +48,6 @@ func openUserFile(t filetree.Tree, name string) (io.ReadCloser, error) {
 		return nil, err
 	case e.Mode&syscall.S_IFMT != syscall.S_IFREG:
 		return nil, errors.New("is not a regular file")
-	case e.Size > maxUserFile:
-		return nil, fmt.Errorf("has %d bytes and may have %d", e.Size, maxUserFile)
 	}
 	return t.Open(name)
 }

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,15 +136,20 @@ func TestUnprivileged(t *testing.T) {
 func TestStandardStreams(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out")
 	for _, uid := range []uint32{0, 5} {
-		out, err := os.Create(file)
+		out, err := os.Create(file) // of root
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := Spec{Root: openDir(t, rootfs(t)), User: User{UID: uid}, Env: []string{"PATH=/bin"}}
 		s.Args = []string{"sh", "-c", "echo out >>/dev/stdout; echo err >>/dev/stderr; cat /dev/stdin"}
-		r, w, _ := os.Pipe()
-		w.WriteString("in\n")
-		w.Close()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(r.Chown(9, 9), func() error { _, err := w.WriteString("in\n"); return err }(), w.Close())
+		if err != nil {
+			t.Fatal(err)
+		}
 		p, err := Start(context.Background(), s, Stdio{In: r, Out: out, Err: out})
 		if err != nil {
 			t.Fatal(err)

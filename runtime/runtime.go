@@ -72,8 +72,8 @@ type Network struct {
 	Namespace *os.File // of mode "default"; not closed
 }
 
-// Stdio of the process. Nil is /dev/null. A pipe is given to a process of root as it is. Anything else is copied, through
-// a pipe that belongs to the process's user.
+// Stdio of the process. Nil is /dev/null. A pipe of the process's user is given to it as it is. Anything else is
+// copied, through a pipe that belongs to that user.
 type Stdio struct {
 	In       io.Reader
 	Out, Err io.Writer

@@ -239,8 +239,8 @@ func (s *setup) signals() {
 // maxExecs is how many directories of PATH are searched.
 const maxExecs = 64
 
-// defaultPath is where commands are looked for if Env has no PATH.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is where commands are looked for if Env has no PATH: docker's default.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // exec executes the command: each place it may be at is tried, as execvp does.
 func (s *setup) exec() {
@@ -248,7 +248,7 @@ func (s *setup) exec() {
 	paths := []string{s.spec.Args[0]}
 	if !strings.Contains(paths[0], "/") {
 		paths = paths[:0]
-		for _, dir := range strings.Split(lookupEnv(s.spec.Env, "PATH", defaultPath), ":") {
+		for _, dir := range strings.Split(lookupEnv(s.spec.Env, "PATH", DefaultPath), ":") {
 			if dir == "" {
 				dir = "."
 			}

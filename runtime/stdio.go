@@ -55,12 +55,12 @@ func (s *setup) give(pipe *os.File) error {
 	return err
 }
 
-// direct reports whether a file can be the process's own: a pipe, if the process is root's. Any other is what the process
-// must not get or would not expect: a terminal, at which it could read what the caller types, a file that it would truncate
-// by writing to /dev/stdout, a socket, which cannot be opened anew, or what belongs to another user.
+// direct reports whether a file can be the process's own: a pipe of its user. Any other is what the process must not get or
+// would not expect: a terminal, at which it could read what the caller types, a file that it would truncate by writing to
+// /dev/stdout, a socket, which cannot be opened anew, or a pipe of another user, which cannot either.
 func (s *setup) direct(f *os.File) bool {
 	var st unix.Stat_t
-	return s.spec.User.UID == 0 && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO && st.Uid == s.spec.User.UID
 }
 
 func (s *setup) input(p *Process, in io.Reader) error {

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime"
 )
 
 func TestRunSurroundings(t *testing.T) {
@@ -25,7 +25,7 @@ func TestRunSurroundings(t *testing.T) {
 		want string
 	}{
 		{"environment", &planner.Run{Args: []string{"env"}, Env: []string{"A=b c", "PATH=/bin"}, Proxy: []string{"http_proxy=p"}}, "A=b c\nPATH=/bin\nhttp_proxy=p\nHOME=/root"},
-		{"no PATH", &planner.Run{Args: []string{"env"}}, "PATH=" + container.DefaultPath + "\nHOME=/root"},
+		{"no PATH", &planner.Run{Args: []string{"env"}}, "PATH=" + runtime.DefaultPath + "\nHOME=/root"},
 		{"own proxy", &planner.Run{Args: []string{"env"}, Env: []string{"PATH=/bin", "HOME=/", "http_proxy=mine"}, Proxy: []string{"http_proxy=p"}}, "PATH=/bin\nHOME=/\nhttp_proxy=mine"},
 		{"process 1, umask, name", sh("echo $$; umask; hostname"), "1\n0022\nbuildkitsandbox"},
 		{"both streams in order", sh("echo a; echo b >&2; echo c"), "a\nb\nc"},
