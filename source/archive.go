@@ -73,7 +73,8 @@ func OpenArchive(ctx context.Context, layout *image.Layout, tree filetree.Tree, 
 	}
 	a, err := SpoolArchive(ctx, layout, content)
 	if err != nil {
-		return nil, errors.Join(err, content.Close(), f.Close())
+		_ = content.Close() // a decompressor says again what it said when it was read
+		return nil, errors.Join(err, f.Close())
 	}
 	a.closers.add(f.Close)
 	a.closers.add(content.Close)

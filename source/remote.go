@@ -93,7 +93,7 @@ func (s *Source) stream(ctx context.Context, r io.Reader, c *remoteContext) (err
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, content.Close()) }()
+	defer content.Close() // a decompressor says again what it said when it was read
 	b := bufio.NewReaderSize(content, 4<<10)
 	head, err := b.Peek(512)
 	if err != nil && err != io.EOF {
