@@ -41,59 +41,92 @@ type RunOptions struct {
 	Security runtime.Security
 	Limits   runtime.Limits
 
-	Stdio   runtime.Stdio
-	Started func(*runtime.Process) // is told of the process once it runs
+	Stdio runtime.Stdio
 	RemoteOptions
 }
 
-// Run runs a command in a container that is gone when it ends, and returns how it ended. An error is one of forge, a
-// *runtime.SetupError or, if the command could not be executed, a *container.CommandError.
-func (h *Home) Run(ctx context.Context, o RunOptions) (exit runtime.Exit, err error) {
-	sink := o.Events
-	remote, events := o.queued()
-	defer events.Close()
-	o.RemoteOptions = remote
+// Run runs a command in a container that is gone when it ends, and returns how it ended; see [Home.Start].
+func (h *Home) Run(ctx context.Context, o RunOptions) (runtime.Exit, error) {
+	r, err := h.Start(ctx, o)
+	if err != nil {
+		return runtime.Exit{}, err
+	}
+	return r.Wait()
+}
+
+// A Running is a command that runs in a container. It is to be waited for.
+type Running struct {
+	*runtime.Process
+	open closers
+}
+
+// Wait waits for the end of the command, gives back all that the container was made of, and returns how the command ended.
+func (r *Running) Wait() (runtime.Exit, error) {
+	exit, err := r.Process.Wait()
+	return exit, errors.Join(err, r.open.close())
+}
+
+// closers give back what was opened, the last first.
+type closers []func() error
+
+func (c *closers) add(closed func() error) { *c = append(*c, closed) }
+
+func (c closers) close() error {
+	var errs []error
+	for _, closed := range slices.Backward(c) {
+		errs = append(errs, closed())
+	}
+	return errors.Join(errs...)
+}
+
+// Start runs a command in a container that is gone when it ends. An error is one of forge, a *runtime.SetupError or, if the
+// command could not be executed, a *container.CommandError. The event Started comes before the command runs, and none after it:
+// from there on the terminal is the command's.
+func (h *Home) Start(ctx context.Context, o RunOptions) (_ *Running, err error) {
+	o.Events = event.Stamped(newID()[:12], o.Events)
 	img, err := h.imageToRun(ctx, o)
 	if err != nil {
-		return exit, err
+		return nil, err
 	}
 	store, err := h.Snapshots()
 	if err != nil {
-		return exit, err
+		return nil, err
 	}
+	var open closers
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, open.close())
+		}
+	}()
 	draft, err := store.Draft(ctx, img.Layers(), snapshot.DraftOptions{})
 	if err != nil {
-		return exit, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, draft.Close()) }()
+	open.add(draft.Close)
 	view, err := store.View(ctx, img.Layers())
 	if err != nil {
-		return exit, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, view.Close()) }()
+	open.add(view.Close)
 
 	options, err := o.container(img)
 	if err != nil {
-		return exit, err
+		return nil, err
 	}
 	options.Root, options.Files = draft, view
-	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: sink, Connect: h.connector(o.DNS, o.Events)}
-	defer func() { err = errors.Join(err, factory.Close()) }()
+	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: o.Events, Connect: h.connector(o.DNS, o.Events)}
+	open.add(factory.Close)
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {
-		return exit, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	open.add(c.Close)
 	o.Events.Send(event.Event{Kind: event.Started})
-	events.Close() // from here on the terminal is the command's, but for what is said before it runs
 	process, err := c.Start(ctx, o.Stdio)
 	if err != nil {
-		return exit, err
+		return nil, err
 	}
-	if o.Started != nil {
-		o.Started(process)
-	}
-	return process.Wait()
+	return &Running{process, open}, nil
 }
 
 // container is what the options and the image say of the container.

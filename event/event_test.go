@@ -68,3 +68,23 @@ func TestQueue(t *testing.T) {
 		t.Error("a queue without a reader asks for events")
 	}
 }
+
+func TestStamped(t *testing.T) {
+	var got []event.Event // no lock: the sink is called once at a time
+	sink := event.Stamped("run", func(e event.Event) { got = append(got, e) })
+	var senders sync.WaitGroup
+	for range 4 {
+		senders.Go(func() {
+			for range 100 {
+				sink.Send(event.Event{Kind: event.Note, Build: "pull"})
+			}
+		})
+	}
+	senders.Wait()
+	if len(got) != 400 || got[0].Build != "run" || got[0].Time.IsZero() {
+		t.Errorf("%d events came, the first %+v", len(got), got[0])
+	}
+	if event.Stamped("run", nil) != nil {
+		t.Error("a stamped sink without a reader asks for events")
+	}
+}

@@ -73,3 +73,21 @@ func (q *Queue) Close() {
 	q.mu.Unlock()
 	<-q.done
 }
+
+// Stamped is a sink that passes events on at once, one at a time, with the time and the name of the operation. Who must see an
+// event before the sender goes on uses it and not a [Queue]. Safe for concurrent use; nil if sink is.
+func Stamped(build string, sink Sink) Sink {
+	if sink == nil {
+		return nil
+	}
+	var mu sync.Mutex // held while sink is called
+	return func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Time.IsZero() {
+			e.Time = time.Now()
+		}
+		e.Build = build
+		sink(e)
+	}
+}

@@ -131,7 +131,7 @@ func TestInterrupt(t *testing.T) {
 		sent := time.Now()
 		_ = a.Process.Signal(test.signal)
 		if test.args[0] == "run" { // the first is the command's, which as process 1 does not hear it
-			for range impatience - 1 {
+			for range maxIgnoredSignals - 1 {
 				time.Sleep(20 * time.Millisecond)
 				_ = a.Process.Signal(test.signal)
 			}

@@ -81,8 +81,16 @@ func (c *runCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		exit, err := h.Run(s.ctx, o)
-		restore()
+		defer restore()
+		running, err := h.Start(s.ctx, o)
+		if err != nil {
+			return err
+		}
+		s.signals.forward(running)
+		if c.TTY {
+			followSize(running)
+		}
+		exit, err := running.Wait()
 		if err == nil && exit.Code != 0 {
 			return status(exit.Code)
 		}
@@ -147,7 +155,7 @@ func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
 	return o, err
 }
 
-// wire connects the caller's standard streams, signals and terminal size to the process to be. What it returns puts
+// wire connects the caller's standard streams to the process to be. What it returns puts
 // the terminal back.
 func (c *runCmd) wire(s *session, o *forge.RunOptions) (restore func(), err error) {
 	restore = func() {}
@@ -166,17 +174,11 @@ func (c *runCmd) wire(s *session, o *forge.RunOptions) (restore func(), err erro
 		}
 		restore = func() { _ = term.Restore(int(s.in.Fd()), old) }
 	}
-	o.Started = func(p *runtime.Process) {
-		s.signals.forward(p)
-		if c.TTY {
-			followSize(p)
-		}
-	}
 	return restore, nil
 }
 
 // followSize gives the process's terminal the size of the caller's, now and whenever it changes.
-func followSize(p *runtime.Process) {
+func followSize(p *forge.Running) {
 	resize := func() {
 		if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
 			_ = p.Resize(uint16(rows), uint16(cols))

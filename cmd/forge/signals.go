@@ -7,7 +7,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge"
 )
 
 // An interrupt is the signal that ended the program.
@@ -15,8 +15,8 @@ type interrupt struct{ signal syscall.Signal }
 
 func (i *interrupt) Error() string { return "interrupted by " + i.signal.String() }
 
-// impatience is how many SIGINTs and SIGTERMs a container's command may ignore.
-const impatience = 3
+// maxIgnoredSignals is how many SIGINTs and SIGTERMs a container's command may ignore.
+const maxIgnoredSignals = 3
 
 // signals decides what SIGINT and SIGTERM do. The first cancels the command's context and the second ends the program at
 // once: the store is whole at any moment. While a process of a container has the foreground all signals are its.
@@ -25,7 +25,7 @@ type signals struct {
 	ch     chan os.Signal
 
 	mu         sync.Mutex // guards all below
-	foreground *runtime.Process
+	foreground *forge.Running
 	count      int
 }
 
@@ -54,9 +54,9 @@ func (s *signals) handle(sig syscall.Signal) {
 		s.count++
 	}
 	switch {
-	case s.foreground != nil && (!ending || s.count < impatience):
+	case s.foreground != nil && (!ending || s.count < maxIgnoredSignals):
 		_ = s.foreground.Signal(sig) // it may have ended by itself
-	case s.foreground == nil && s.count > 1 || s.count > impatience:
+	case s.foreground == nil && s.count > 1 || s.count > maxIgnoredSignals:
 		os.Exit(128 + int(sig))
 	case ending:
 		s.cancel(&interrupt{sig})
@@ -64,7 +64,7 @@ func (s *signals) handle(sig syscall.Signal) {
 }
 
 // forward gives the foreground to a process of a container.
-func (s *signals) forward(p *runtime.Process) {
+func (s *signals) forward(p *forge.Running) {
 	s.mu.Lock()
 	s.foreground = p
 	s.mu.Unlock()
