@@ -12,7 +12,7 @@ import (
 func (h *Home) Save(ctx context.Context, w io.Writer, names []string, o image.SaveOptions) error {
 	var images []image.Named
 	for _, name := range names {
-		n, err := h.Layout.Find(ctx, name)
+		n, err := h.Layout.Take(ctx, name)
 		if err != nil {
 			return notHere(name, err)
 		}

@@ -5,30 +5,22 @@
 package forge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/internal/durable"
-	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/source"
 )
 
-// storeVersion is what the file "version" of a state directory holds (docs/store.md).
-const storeVersion = "forge store 1\n"
-
-// A Home is an open state directory. It holds the store's lock, shared, until Close: nothing that it uses can be pruned
-// meanwhile. Safe for concurrent use.
+// A Home is an open state directory. What it uses is in a lease until Close, so that nobody prunes it meanwhile. Safe for
+// concurrent use.
 type Home struct {
 	Dir    string
 	Layout *image.Layout
@@ -38,7 +30,6 @@ type Home struct {
 	downloads *cache.Store[source.Download] // what servers said of versions
 
 	staging *image.Staging
-	lock    *os.File
 	options Options
 
 	networks    networkPool
@@ -55,7 +46,7 @@ type Snapshotter = snapshot.Kind
 type Options struct {
 	Dir         string      // "" is DefaultDir()
 	Snapshotter Snapshotter // "" probes
-	Exclusive   bool        // wait until no other command uses the store (prune, fsck --repair)
+	Command     string      // such as "build": what others are told who cannot prune what this one uses
 }
 
 // DefaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.
@@ -87,7 +78,7 @@ func Open(ctx context.Context, o Options) (_ *Home, err error) {
 	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := prepareDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	h := &Home{Dir: o.Dir, options: o}
@@ -96,19 +87,13 @@ func Open(ctx context.Context, o Options) (_ *Home, err error) {
 			_ = h.Close()
 		}
 	}()
-	mode := flock.Shared
-	if o.Exclusive {
-		mode = flock.Exclusive
-	}
-	if h.lock, err = flock.Lock(ctx, filepath.Join(h.Dir, "lock"), mode); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
 	if err := h.checkVersion(); err != nil {
 		return nil, err
 	}
 	if h.staging, err = image.OpenStaging(h.Dir); err != nil {
 		return nil, err
 	}
+	h.staging.SetCommand(o.Command)
 	if h.Layout, err = image.OpenLayout(h.Dir, h.staging); err != nil {
 		return nil, err
 	}
@@ -128,22 +113,6 @@ func (h *Home) openCache(dir string) (err error) {
 	}
 	h.downloads, err = cache.OpenStore[source.Download](filepath.Join(dir, "downloads"))
 	return err
-}
-
-// checkVersion refuses a store that a later forge has made, and marks a new one.
-func (h *Home) checkVersion() error {
-	name := filepath.Join(h.Dir, "version")
-	switch text, err := os.ReadFile(name); {
-	case err == nil && string(text) == storeVersion:
-		return nil
-	case err == nil && len(bytes.TrimSpace(text)) == 0: // torn: it says nothing
-	case err == nil:
-		return fmt.Errorf("store %s has version %q and this forge knows %q: use the forge that made it, or another FORGE_ROOT",
-			h.Dir, strings.TrimSpace(string(text)), strings.TrimSpace(storeVersion))
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("store: %w", err)
-	}
-	return durable.WriteFile(name, []byte(storeVersion), 0o600)
 }
 
 // Snapshots opens the file systems of the store, once. Commands that need none do not pay for them.
@@ -173,9 +142,6 @@ func (h *Home) Close() error {
 	errs = append(errs, h.networks.close())
 	if h.staging != nil {
 		errs = append(errs, h.staging.Close())
-	}
-	if h.lock != nil {
-		errs = append(errs, h.lock.Close())
 	}
 	return errors.Join(errs...)
 }

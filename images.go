@@ -92,7 +92,7 @@ func (h *Home) LayerSizes(img *image.Image) []int64 {
 // Image finds an image by name, digest, ID or unique prefix of one. For an index it is the one for platform p; nil is
 // this machine's or, without one, any that is here.
 func (h *Home) Image(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
-	n, err := h.Layout.Find(ctx, name)
+	n, err := h.Layout.Take(ctx, name)
 	if err != nil {
 		return nil, notHere(name, err)
 	}
@@ -136,7 +136,7 @@ func (h *Home) Tag(ctx context.Context, src, dst string) error {
 	if ref.Digest != "" {
 		return fmt.Errorf("%s: a tag cannot hold a digest", dst)
 	}
-	n, err := h.Layout.Find(ctx, src)
+	n, err := h.Layout.Take(ctx, src)
 	if err != nil {
 		return notHere(src, err)
 	}

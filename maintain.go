@@ -8,16 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/internal/durable"
-	"github.com/forge-build/forge/runtime"
-	"github.com/forge-build/forge/runtime/network"
 	"github.com/forge-build/forge/source"
 )
 
@@ -29,8 +23,7 @@ type FsckReport struct {
 }
 
 // Fsck looks for damage: whatever is missing, has a wrong size or cannot be read, and, if deep, all bytes that do not have
-// the digest that names them. Repair drops what is damaged and pulls again what can be pulled; it needs the store for
-// itself (Options.Exclusive).
+// the digest that names them. Repair drops what is damaged and pulls again what can be pulled.
 func (h *Home) Fsck(ctx context.Context, deep, repair bool) (r FsckReport, err error) {
 	problems, err := h.Layout.Fsck(ctx, image.FsckOptions{Deep: deep})
 	if err != nil {
@@ -123,170 +116,6 @@ func (h *Home) checkContexts(repair bool) (problems []string, err error) {
 		}
 	}
 	return problems, nil
-}
-
-// PruneOptions say what to remove besides litter, which always goes.
-type PruneOptions struct {
-	All     bool          // all images, and the whole cache
-	Until   time.Duration // only what was not used for so long; 0 is no bound
-	MaxSize int64         // of the cache's layers, in bytes: the most recently used stay; negative keeps all that has a layer
-}
-
-// A PruneReport says what was removed.
-type PruneReport struct {
-	Removed []string
-	Bytes   int64 // that the file system has got back
-}
-
-// Prune removes what nothing needs. It needs the store for itself (Options.Exclusive).
-func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err error) {
-	if o.All && o.Until == 0 {
-		if err := h.dropImages(ctx, &r); err != nil {
-			return r, err
-		}
-	}
-	if err := h.pruneCache(ctx, o, &r); err != nil {
-		return r, err
-	}
-	records, err := h.Cache.List()
-	if err != nil {
-		return r, err
-	}
-	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Nameless: o.Until == 0})
-	r.Bytes += pruned.Bytes
-	for _, n := range pruned.Images {
-		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
-	}
-	for _, d := range pruned.Blobs {
-		r.Removed = append(r.Removed, "blob "+d.String())
-	}
-	if err != nil {
-		return r, err
-	}
-	return r, h.pruneDerived(ctx, o, &r)
-}
-
-// dropImages removes the names of all images.
-func (h *Home) dropImages(ctx context.Context, r *PruneReport) error {
-	named, err := h.Layout.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, n := range named {
-		err := h.Layout.Remove(ctx, n.Descriptor.Digest)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // went with another name of its
-		}
-		if err != nil {
-			return err
-		}
-		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
-	}
-	return nil
-}
-
-// pruneCache forgets entries: those without a layer, and what the options say.
-func (h *Home) pruneCache(ctx context.Context, o PruneOptions, r *PruneReport) error {
-	if err := errors.Join(h.Cache.Sweep(), h.pruneMemos(o)); err != nil {
-		return err
-	}
-	var policy cache.PrunePolicy
-	switch {
-	case o.Until > 0:
-		policy.Before = time.Now().Add(-o.Until)
-		policy.MaxSize = max(0, o.MaxSize)
-	case o.MaxSize > 0:
-		policy.MaxSize = o.MaxSize
-	case !o.All && o.MaxSize < 0:
-		return h.forgetGone(ctx)
-	}
-	gone, err := h.Cache.Prune(policy)
-	if len(gone) > 0 {
-		r.Removed = append(r.Removed, fmt.Sprintf("%d cache entries", len(gone)))
-	}
-	return errors.Join(err, h.forgetGone(ctx))
-}
-
-// memosFor is how long digests and versions that nobody asks for are kept.
-const memosFor = 30 * 24 * time.Hour
-
-// pruneMemos forgets digests of trees and versions of downloads: all that the options do not keep, or old ones. They hold no
-// layers, so that their number is all that matters.
-func (h *Home) pruneMemos(o PruneOptions) error {
-	age := memosFor
-	if o.All || o.Until > 0 {
-		age = o.Until
-	}
-	before := time.Now().Add(-age)
-	_, err := h.digests.PruneUnused(before)
-	_, downErr := h.downloads.PruneUnused(before)
-	return errors.Join(err, downErr, h.digests.Sweep(), h.downloads.Sweep())
-}
-
-// forgetGone forgets entries whose layer is not here any more.
-func (h *Home) forgetGone(ctx context.Context) error {
-	records, err := h.Cache.List()
-	if err != nil {
-		return err
-	}
-	for _, r := range records {
-		here := true
-		if r.Value.Layer.DiffID != "" {
-			if here, err = h.haveLayer(ctx, r.Value.Layer); err != nil {
-				return err
-			}
-		}
-		if !here || r.Damaged {
-			if err := h.Cache.Remove(r.Key); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// heldBy lists the layers that cache entries name.
-func heldBy(records []cache.Record[cache.Entry]) []ocispec.Descriptor {
-	var keep []ocispec.Descriptor
-	for _, r := range records {
-		if r.Value.Layer.DiffID != "" {
-			keep = append(keep, r.Value.Layer.Blob, ocispec.Descriptor{Digest: r.Value.Layer.DiffID})
-		}
-	}
-	return keep
-}
-
-// pruneDerived removes what was made from layers that are gone, interrupted downloads, and what dead processes left.
-func (h *Home) pruneDerived(ctx context.Context, o PruneOptions, r *PruneReport) error {
-	store, err := h.Snapshots()
-	if err != nil {
-		return err
-	}
-	bytes, err := store.Prune(func(diffID digest.Digest) bool {
-		_, err := os.Lstat(h.Layout.BlobPath(diffID))
-		return err == nil
-	})
-	r.Bytes += bytes
-	partial, partialErr := h.partial().Prune()
-	r.Bytes += partial
-	errs := []error{err, partialErr, store.Sweep(), h.sweep(), network.Sweep(ctx, h.networkDir())}
-	runtime.Sweep()
-	if o.All {
-		mounts := filepath.Join(h.Dir, "mounts")
-		errs = append(errs, os.RemoveAll(mounts), os.RemoveAll(filepath.Join(h.Dir, "contexts")))
-	}
-	return errors.Join(errs...)
-}
-
-// sweep removes files that were being written when their processes were killed.
-func (h *Home) sweep() error {
-	var errs []error
-	names, err := filepath.Glob(filepath.Join(h.Dir, ".tmp-*"))
-	errs = append(errs, err, durable.Sweep(filepath.Join(h.Dir, "contexts")))
-	for _, name := range names {
-		errs = append(errs, os.Remove(name))
-	}
-	return errors.Join(errs...)
 }
 
 // A Usage says where the bytes of the store are.

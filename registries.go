@@ -97,6 +97,7 @@ func Logout(ctx context.Context, host string) (bool, error) {
 type ServeOptions struct {
 	Addr              string // HOST:PORT
 	Dir               string // of its store; "" is registry in DefaultDir
+	Store             string // the state directory, whose registry/ is used if Dir is ""; "" is DefaultDir()
 	Htpasswd          string // file of user:bcrypt lines that may use it; "" lets everybody
 	CertFile, KeyFile string // PEM; "" serves http
 
@@ -106,11 +107,15 @@ type ServeOptions struct {
 // ServeRegistry is a registry until ctx ends. The event Started says that it takes requests, and where.
 func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 	if o.Dir == "" {
-		state, err := DefaultDir()
-		if err != nil {
-			return err
+		if o.Store == "" {
+			if o.Store, err = DefaultDir(); err != nil {
+				return err
+			}
 		}
-		o.Dir = filepath.Join(state, "registry")
+		if err := prepareDir(o.Store); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		o.Dir = filepath.Join(o.Store, "registry")
 	}
 	events := event.NewQueue(newID()[:12], o.Events)
 	defer events.Close()

@@ -77,7 +77,7 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 func (r *resolver) lookUp(ctx context.Context, name string, ref image.Reference) (d ocispec.Descriptor, only bool, err error) {
 	n, err := r.home.Layout.Lookup(ctx, ref)
 	if errors.Is(err, fs.ErrNotExist) && isID(name) {
-		n, err = r.home.Layout.Find(ctx, name)
+		n, err = r.home.Layout.Take(ctx, name)
 		return n.Descriptor, true, err
 	}
 	return n.Descriptor, ref.Digest != "" || n.Remote == "", err

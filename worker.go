@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
@@ -76,5 +78,8 @@ func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) ([]s
 
 // haveLayer reports whether a layer that the cache remembers is still here.
 func (h *Home) haveLayer(ctx context.Context, l image.Layer) (bool, error) {
-	return h.Layout.Exists(ctx, l.Blob)
+	if err := h.Layout.Hold(ctx, l.Blob, ocispec.Descriptor{Digest: l.DiffID}); err != nil {
+		return false, err
+	}
+	return h.Layout.Has(l.Blob)
 }

@@ -154,7 +154,7 @@ func (s *Store[V]) Remove(keys ...Key) error {
 	return nil
 }
 
-// Sweep removes what a Put that was killed left behind. The caller makes sure that nobody else is at work.
+// Sweep removes what a Put that was killed left behind.
 func (s *Store[V]) Sweep() error { return durable.Sweep(s.dir) }
 
 // PruneUnused forgets what was last of use before a time, and returns how many values that were.

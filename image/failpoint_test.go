@@ -61,12 +61,12 @@ func TestFailPointsOfPrune(t *testing.T) {
 		tag(t, l, "stays", writeImage(t, l, "stays"))
 		tag(t, l, "", writeImage(t, l, "goes"))
 		t.Setenv("FORGE_FAILPOINT", point+":error")
-		if _, err := l.Prune(t.Context(), PruneOptions{Nameless: true}); err == nil {
+		if _, err := prune(t, l, PruneOptions{Nameless: true}); err == nil {
 			t.Errorf("%s: Prune succeeded", point)
 		}
 		t.Setenv("FORGE_FAILPOINT", "")
 		mustListWhole(t, point, l)
-		if _, err := l.Prune(t.Context(), PruneOptions{Nameless: true}); err != nil {
+		if _, err := prune(t, l, PruneOptions{Nameless: true}); err != nil {
 			t.Errorf("%s: next Prune: %v", point, err)
 		}
 		if blobs, _ := filepath.Glob(l.blobs() + "/*"); len(blobs) != 3 {

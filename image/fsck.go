@@ -246,10 +246,10 @@ func (c *checker) index() error {
 
 // Repair drops what Fsck found to be damaged. For each image that is not whole then, it calls fetch, unless that is nil,
 // and drops the image if that does not make it whole; those are returned. A damaged record of a name is read from
-// index.json if that still has it. The caller makes sure that nobody else uses the store.
+// index.json if that still has it.
 func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(context.Context, Named) error) (dropped []Named, err error) {
-	t := trash{dir: l.path("trash")}
-	defer func() { err = errors.Join(err, t.empty()) }()
+	t := trash{parent: l.path("trash")}
+	defer func() { err = errors.Join(err, t.close(), l.EmptyTrash()) }()
 	for _, p := range problems {
 		switch p.kind {
 		case damagedBlob, strangeFile:

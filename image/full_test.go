@@ -80,6 +80,9 @@ func TestFullDisk(t *testing.T) {
 	if err := l.Tag(t.Context(), mustParse(t, "new"), goes.Descriptor); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Tag with no space at all: %v", err)
 	}
+	if err := l.staging.lease.close(); err != nil {
+		t.Fatal(err)
+	}
 	l = openLayout(t, root) // another process
 	for _, name := range []string{"goes:latest", "stays:latest"} {
 		if got := listing(t, l); !strings.Contains(got, name) {
@@ -92,7 +95,7 @@ func TestFullDisk(t *testing.T) {
 	if err := l.Remove(t.Context(), goes.Descriptor.Digest); err != nil {
 		t.Errorf("Remove: %v", err)
 	}
-	p, err := l.Prune(t.Context(), PruneOptions{})
+	p, err := prune(t, l, PruneOptions{})
 	if err != nil || p.Bytes < 1<<20 {
 		t.Errorf("Prune = %+v, %v", p, err)
 	}

@@ -107,8 +107,19 @@ func notHere(what string, d digest.Digest) error {
 	return fmt.Errorf("%s %s is not in the store: %w", what, d, fs.ErrNotExist)
 }
 
-// Exists tells whether the blob is here, with the stated size if d.Size > 0.
-func (l *Layout) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
+// Exists reports whether the blob is here, with the stated size if d.Size > 0. If it is, it stays: see [Layout.Hold].
+func (l *Layout) Exists(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if ok, err := l.Has(d); !ok || err != nil {
+		return false, err
+	}
+	if err := l.Hold(ctx, d); err != nil {
+		return false, err
+	}
+	return l.Has(d)
+}
+
+// Has reports whether the blob is here at this moment, with the stated size if d.Size > 0.
+func (l *Layout) Has(d ocispec.Descriptor) (bool, error) {
 	size, err := l.blobSize(d.Digest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

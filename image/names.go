@@ -173,8 +173,8 @@ func compareNamed(a, b Named) int {
 	return cmp.Or(cmp.Compare(a.Reference.String(), b.Reference.String()), cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest))
 }
 
-// Resolve finds what a name stands for. fs.ErrNotExist if nothing. As in docker, a digest in the name counts for more
-// than the tag.
+// Resolve finds what a name stands for, and holds it. fs.ErrNotExist if nothing. As in docker, a digest in the name counts
+// for more than the tag.
 func (l *Layout) Resolve(ctx context.Context, r Reference) (ocispec.Descriptor, error) {
 	n, err := l.Lookup(ctx, r)
 	return n.Descriptor, err
@@ -182,6 +182,10 @@ func (l *Layout) Resolve(ctx context.Context, r Reference) (ocispec.Descriptor, 
 
 // Lookup is [Layout.Resolve] with all that is recorded of the name.
 func (l *Layout) Lookup(ctx context.Context, r Reference) (Named, error) {
+	return l.take(ctx, func() (Named, error) { return l.lookup(ctx, r) })
+}
+
+func (l *Layout) lookup(ctx context.Context, r Reference) (Named, error) {
 	none := fmt.Errorf("image %s is not in the store: %w", r, fs.ErrNotExist)
 	if r == (Reference{}) {
 		return Named{}, none
@@ -211,7 +215,7 @@ func (l *Layout) Find(ctx context.Context, s string) (Named, error) {
 	prefix, isDigest := strings.CutPrefix(s, "sha256:")
 	if !isDigest {
 		if r, err := ParseReference(s); err == nil {
-			n, err := l.Lookup(ctx, r)
+			n, err := l.lookup(ctx, r)
 			if !errors.Is(err, fs.ErrNotExist) {
 				return n, err
 			}
@@ -389,22 +393,25 @@ func (l *Layout) Untag(ctx context.Context, r Reference) error {
 	})
 }
 
-// Remove removes every record, with a name or without, of the image whose manifest is d. Its blobs stay until Prune.
-func (l *Layout) Remove(ctx context.Context, d digest.Digest) error {
+// Remove removes every record, with a name or without, of the images whose manifests are given. Their blobs stay until
+// Prune. fs.ErrNotExist if there is no record of any.
+func (l *Layout) Remove(ctx context.Context, ds ...digest.Digest) error {
 	return l.withNames(ctx, func() error {
 		all, _, err := l.records()
 		if err != nil {
 			return err
 		}
-		if holders(all, d) == 0 {
-			return notHere("image", d)
+		gone := map[digest.Digest]bool{}
+		for _, d := range ds {
+			gone[d] = true
+		}
+		all = slices.DeleteFunc(all, func(n Named) bool { return !gone[n.Descriptor.Digest] })
+		if len(all) == 0 && len(ds) > 0 {
+			return notHere("image", ds[0])
 		}
 		return l.dropRecords(func() error {
 			for _, n := range all {
-				if n.Descriptor.Digest != d {
-					continue
-				}
-				if err := os.Remove(l.recordPath(n.Reference, d)); err != nil {
+				if err := os.Remove(l.recordPath(n.Reference, n.Descriptor.Digest)); err != nil {
 					return err
 				}
 			}

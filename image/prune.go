@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // PruneOptions say what stays besides the images that have a name.
@@ -23,16 +24,25 @@ type PruneOptions struct {
 	Nameless bool                 // images without a name go, unless Keep holds their manifests
 }
 
-// Pruned is what a Prune removed.
+// Pruned is what a Prune removed and what it left.
 type Pruned struct {
 	Images []Named
 	Blobs  []digest.Digest
-	Bytes  int64 // that the file system has got back
+	Bytes  int64 // that the file system gets back
+	Left   []Left
 }
 
-// Prune deletes the blobs that no image and nothing in o.Keep reaches, and what dead processes left. The caller makes
-// sure that nobody else uses the store. If what an image reaches cannot be told, because it is damaged, nothing is
-// deleted: Fsck and Repair come first. It works on a full disk.
+// Left is what nothing but a running process needs. It can go when that has ended.
+type Left struct {
+	Owner Owner
+	Blobs int
+	Bytes int64
+}
+
+// Prune moves to the trash the blobs that no image, nothing in o.Keep and no lease of a running process reaches, and deletes
+// what dead processes left. The caller holds the store's lock exclusively, and calls [Layout.EmptyTrash] when it has given
+// the lock up. If what an image reaches cannot be told, because it is damaged, nothing is deleted: Fsck and Repair come
+// first. It works on a full disk.
 func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error) {
 	all, damaged, err := l.records()
 	if err == nil && len(damaged) > 0 {
@@ -41,22 +51,16 @@ func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error
 	if err != nil {
 		return p, err
 	}
-	kept := map[digest.Digest]bool{}
-	for _, d := range o.Keep {
-		kept[d.Digest] = true
+	leases, err := l.Leases()
+	if err != nil {
+		return p, err
 	}
 	live := newReach(l)
-	for _, n := range all {
-		if o.Nameless && n.Reference == (Reference{}) && !kept[n.Descriptor.Digest] {
-			p.Images = append(p.Images, n)
-			continue
-		}
-		if err := live.from(ctx, n.Descriptor); err != nil {
-			return p, fmt.Errorf("image %s is damaged: %w", n.displayName(), err)
-		}
+	if err := l.mark(ctx, live, all, leases, o, &p); err != nil {
+		return p, err
 	}
-	for _, d := range o.Keep {
-		if err := live.keep(ctx, d); err != nil {
+	for _, lease := range leases {
+		if err := l.markLease(ctx, live, lease, &p); err != nil {
 			return p, err
 		}
 	}
@@ -74,7 +78,60 @@ func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error
 	if _, err := os.Lstat(l.stale()); err == nil {
 		l.refreshIndex() // there may not have been space for it before
 	}
-	return p, l.staging.Sweep()
+	return p, errors.Join(l.sweepLeases(), l.staging.Sweep())
+}
+
+// mark finds out what images and o.Keep reach. Images that go are noted.
+func (l *Layout) mark(ctx context.Context, live *reach, all []Named, leases []Lease, o PruneOptions, p *Pruned) error {
+	kept := map[digest.Digest]bool{}
+	for _, d := range o.Keep {
+		kept[d.Digest] = true
+	}
+	for _, lease := range leases {
+		for _, d := range lease.Held {
+			kept[d.Digest] = true
+		}
+	}
+	for _, n := range all {
+		if o.Nameless && n.Reference == (Reference{}) && !kept[n.Descriptor.Digest] {
+			p.Images = append(p.Images, n)
+			continue
+		}
+		if err := live.from(ctx, n.Descriptor); err != nil {
+			return fmt.Errorf("image %s is damaged: %w", n.displayName(), err)
+		}
+	}
+	for _, d := range o.Keep {
+		if err := live.keep(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// markLease adds what a running process holds, and notes what of it nothing else keeps.
+func (l *Layout) markLease(ctx context.Context, live *reach, lease Lease, p *Pruned) error {
+	held := newReach(l)
+	for _, d := range lease.Held {
+		if err := held.keep(ctx, d); err != nil {
+			return fmt.Errorf("held by %s: %w", lease.Owner, err)
+		}
+	}
+	left := Left{Owner: lease.Owner}
+	for d := range held.blobs {
+		if live.blobs[d] {
+			continue
+		}
+		live.blobs[d] = true
+		if info, err := os.Lstat(l.BlobPath(d)); err == nil {
+			left.Blobs++
+			left.Bytes += allocated(info)
+		}
+	}
+	if left.Blobs > 0 {
+		p.Left = append(p.Left, left)
+	}
+	return nil
 }
 
 // removeNameless removes the records of images without a name, and leaves those with one of the same images.
@@ -121,9 +178,9 @@ func (l *Layout) pruneCompressed(live *reach) error {
 }
 
 // pruneBlobs removes the blobs, and whatever else lies there, that are not live.
-func (l *Layout) pruneBlobs(ctx context.Context, live *reach, p *Pruned) error {
-	t := trash{dir: l.path("trash")}
-	defer func() { _ = t.empty() }() // also what an earlier one left; it is told of below
+func (l *Layout) pruneBlobs(ctx context.Context, live *reach, p *Pruned) (err error) {
+	t := trash{parent: l.path("trash")}
+	defer func() { err = errors.Join(err, t.close()) }()
 	files, err := os.ReadDir(l.blobs())
 	if err != nil {
 		return err
@@ -151,10 +208,21 @@ func (l *Layout) pruneBlobs(ctx context.Context, live *reach, p *Pruned) error {
 		}
 		p.Bytes += allocated(info)
 	}
+	return nil
+}
+
+// Trash moves a file or directory of the store away, to be deleted by the next [Layout.EmptyTrash].
+func (l *Layout) Trash(path string) error {
+	t := trash{parent: l.path("trash")}
+	return errors.Join(t.put(path), t.close())
+}
+
+// EmptyTrash deletes what prunes have moved away, also those that were killed.
+func (l *Layout) EmptyTrash() error {
 	if err := failpoint.At("image.prune.before-empty"); err != nil {
 		return err
 	}
-	return t.empty()
+	return flock.Sweep(l.path("trash"), "", os.RemoveAll)
 }
 
 // allocated is what a file takes of the disk, in bytes, that its removal gives back.
@@ -166,31 +234,39 @@ func allocated(info fs.FileInfo) int64 {
 	return st.Blocks * 512
 }
 
-// A trash directory takes what is removed, at once and out of everybody's way; unlinking large files takes long.
+// A trash takes what is removed, at once and out of everybody's way; unlinking large files takes long. It is a directory
+// trash/<random> of this process's own.
 type trash struct {
-	dir  string
-	made bool
-	next int
+	parent string
+	dir    *os.File // nil before the first put
+	next   int
 }
 
 func (t *trash) put(path string) error {
-	if !t.made {
-		if err := os.RemoveAll(t.dir); err != nil {
-			return err
+	if t.dir == nil {
+		err := os.MkdirAll(t.parent, 0o700)
+		if err == nil {
+			t.dir, err = flock.NewDir(t.parent, "")
 		}
-		if err := os.Mkdir(t.dir, 0o700); isFull(err) {
+		if isFull(err) {
 			return os.RemoveAll(path) // there is not even space for the directory
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
-		t.made = true
 	}
 	t.next++
-	err := durable.Move(path, filepath.Join(t.dir, fmt.Sprint(t.next)))
+	err := durable.Move(path, filepath.Join(t.dir.Name(), fmt.Sprint(t.next)))
 	if isFull(err) {
 		return os.RemoveAll(path)
 	}
 	return err
 }
 
-func (t *trash) empty() error { return os.RemoveAll(t.dir) }
+// close leaves the directory to the next sweep.
+func (t *trash) close() error {
+	if t.dir == nil {
+		return nil
+	}
+	return t.dir.Close()
+}

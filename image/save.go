@@ -167,7 +167,7 @@ func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compressi
 		return p, err
 	}
 	for i, child := range x.Manifests {
-		if here, err := l.Exists(ctx, child); err != nil {
+		if here, err := l.Has(child); err != nil {
 			return p, err
 		} else if !here {
 			continue

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/internal/flock"
@@ -24,7 +27,8 @@ import (
 // of the process. A process that dies leaves it to the next Sweep. Other processes see in it, under names that tell
 // their places, the files that are complete, and may [Staging.Adopt] them.
 type Staging struct {
-	root string // state directory
+	root  string // state directory
+	lease lease
 
 	publishing sync.Mutex // one Publish at a time; guards lost
 	lost       error      // of a sync: the kernel tells it once, and what it could not write is not written by the next
@@ -46,7 +50,8 @@ func OpenStaging(root string) (*Staging, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Staging{root: filepath.Clean(root), files: map[string]string{}}, nil
+	root = filepath.Clean(root)
+	return &Staging{root: root, lease: lease{root: root}, files: map[string]string{}}, nil
 }
 
 func (s *Staging) ingest() string { return filepath.Join(s.root, "ingest") }
@@ -161,6 +166,10 @@ func (s *Staging) Publish(ctx context.Context) error {
 	if err := failpoint.At("image.publish.before-rename"); err != nil {
 		return err
 	}
+	// Until something names them, nothing but the lease keeps them.
+	if err := s.lease.hold(ctx, s.blobs(finals)); err != nil {
+		return err
+	}
 	dirs, err := s.rename(finals)
 	if err != nil {
 		return err
@@ -174,6 +183,17 @@ func (s *Staging) Publish(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// blobs describes those of the files that are blobs.
+func (s *Staging) blobs(finals []string) (ds []ocispec.Descriptor) {
+	dir := filepath.Join(s.root, "images", ocispec.ImageBlobsDir, "sha256")
+	for _, final := range finals {
+		if filepath.Dir(final) == dir {
+			ds = append(ds, ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(final))})
+		}
+	}
+	return ds
 }
 
 // rename puts files at their places and returns the directories that have to be synced.
@@ -236,20 +256,24 @@ func (s *Staging) Discard(final string) error {
 	return os.Remove(path)
 }
 
-// Close discards what was not published.
+// SetCommand says what the process is doing, such as "build", for others to whom it is in the way: see [Owner]. It is
+// called before anything is held.
+func (s *Staging) SetCommand(command string) { s.lease.owner.Command = command }
+
+// Close discards what was not published, and holds nothing any more.
 func (s *Staging) Close() error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.done = true
-	if s.lock == nil {
-		return nil
+	errs := []error{s.lease.close()}
+	if s.lock != nil {
+		clear(s.files)
+		errs = append(errs, os.RemoveAll(s.dir), s.lock.Close())
+		s.lock = nil
 	}
-	clear(s.files)
-	err := errors.Join(os.RemoveAll(s.dir), s.lock.Close())
-	s.lock = nil
-	return err
+	return errors.Join(errs...)
 }
 
 // A StagedFile is being written.

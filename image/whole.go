@@ -21,7 +21,7 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 	}
 	found := false
 	for _, child := range doc.Manifests {
-		ok, err := l.Exists(ctx, child)
+		ok, err := l.Has(child)
 		if err != nil {
 			return "", err
 		}
@@ -60,7 +60,7 @@ func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, doc *D
 		return "", fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
 	}
 	for _, layer := range m.Layers {
-		if ok, err := l.Exists(ctx, layer); err != nil {
+		if ok, err := l.Has(layer); err != nil {
 			return "", err
 		} else if !ok {
 			return "", notHere("layer", layer.Digest)

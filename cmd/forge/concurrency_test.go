@@ -166,7 +166,11 @@ func TestConcurrentPrune(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(5 * time.Millisecond):
-				a := pruner.command("system", "prune", "-f")
+				args := []string{"system", "prune", "-f"}
+				if prunes%2 == 1 {
+					args = append(args, "--max-size", "1b")
+				}
+				a := pruner.command(args...)
 				if err := a.Run(); err != nil {
 					t.Errorf("prune: %v\n%s", err, a.err.String())
 				}

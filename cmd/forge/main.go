@@ -172,7 +172,7 @@ func run(args []string, confined error) int {
 	}
 	s := &session{
 		ctx:     ctx,
-		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter},
+		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter, Command: commandName(parsed.Command())},
 		signals: signals,
 		in:      os.Stdin, out: os.Stdout, err: os.Stderr,
 	}
@@ -185,6 +185,12 @@ func run(args []string, confined error) int {
 		err = cause
 	}
 	return report(os.Stderr, err)
+}
+
+// commandName is a command without its arguments, such as "system prune".
+func commandName(command string) string {
+	name, _, _ := strings.Cut(command, " <")
+	return name
 }
 
 // A status is an error that has been told already, or needs no telling: only the exit status is left.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/event"
@@ -22,12 +21,8 @@ type serveCmd struct {
 }
 
 func (c *serveCmd) Run(s *session) error {
-	dir := c.Dir
-	if dir == "" && s.options.Dir != "" {
-		dir = filepath.Join(s.options.Dir, "registry")
-	}
 	return forge.ServeRegistry(s.ctx, forge.ServeOptions{
-		Addr: c.Addr, Dir: dir, Htpasswd: c.Htpasswd, CertFile: c.TLSCert, KeyFile: c.TLSKey,
+		Addr: c.Addr, Dir: c.Dir, Store: s.options.Dir, Htpasswd: c.Htpasswd, CertFile: c.TLSCert, KeyFile: c.TLSKey,
 		Events: func(e event.Event) {
 			switch {
 			case e.Kind == event.Started:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/event"
 )
 
 type systemCmd struct {
@@ -30,7 +31,6 @@ type fsckCmd struct {
 }
 
 func (c *fsckCmd) Run(s *session) error {
-	s.options.Exclusive = c.Repair
 	return s.withHome(func(h *forge.Home) error {
 		report, err := h.Fsck(s.ctx, c.Deep, c.Repair)
 		if err != nil {
@@ -88,11 +88,14 @@ func (c *pruneCmd) Run(s *session) error {
 	if ok, err := c.confirmed(s); err != nil || !ok {
 		return err
 	}
-	s.options.Exclusive = true
+	o.Events = func(e event.Event) { _, _ = fmt.Fprintln(s.err, "forge:", e.Text) }
 	return s.withHome(func(h *forge.Home) error {
 		r, err := h.Prune(s.ctx, o)
 		for _, line := range r.Removed {
 			_, _ = fmt.Fprintln(s.out, "Deleted:", line)
+		}
+		for _, line := range r.Left {
+			_, _ = fmt.Fprintln(s.out, "Left:", line)
 		}
 		_, _ = fmt.Fprintln(s.out, "Total reclaimed space:", units.HumanSize(float64(r.Bytes)))
 		return err

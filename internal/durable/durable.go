@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // Prefix begins the names of files that are being written. One that nobody writes is litter.
@@ -49,9 +50,20 @@ func createTemp(dir string, perm fs.FileMode) (*os.File, error) {
 		rand.Read(random[:])
 		name := filepath.Join(dir, Prefix+hex.EncodeToString(random[:]))
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
-		if !errors.Is(err, fs.ErrExist) {
-			return f, err
+		if errors.Is(err, fs.ErrExist) {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		// The lock tells a sweep that the file has an owner. Where files cannot be locked there is no sweep either.
+		if err := flock.Try(f, flock.Exclusive); errors.Is(err, flock.ErrHeld) || !flock.Same(f) {
+			if err := f.Close(); err != nil { // a sweep came between the two steps
+				return nil, err
+			}
+			continue
+		}
+		return f, nil
 	}
 }
 
@@ -81,14 +93,12 @@ func (f *File) Replace() error {
 	if f.done {
 		return &fs.PathError{Op: "rename", Path: f.path, Err: os.ErrClosed}
 	}
-	if err := f.f.Close(); err != nil {
-		return err
-	}
+	// The lock is held until the file has its name.
 	if err := os.Rename(f.f.Name(), f.path); err != nil {
 		return err
 	}
 	f.done = true
-	return nil
+	return f.f.Close()
 }
 
 // finish ends what was written in place.
@@ -182,8 +192,7 @@ func SyncFS(f *os.File) error {
 	}
 }
 
-// Sweep removes the temporary files in a directory. The caller knows that nobody writes there. A directory that does not
-// exist has none.
+// Sweep removes the temporary files in a directory that nobody is writing. A directory that does not exist has none.
 func Sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -192,10 +201,19 @@ func Sweep(dir string) error {
 	errs := []error{err}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), Prefix) && !e.IsDir() {
-			if err := os.Remove(filepath.Join(dir, e.Name())); !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
+			errs = append(errs, sweep(filepath.Join(dir, e.Name())))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func sweep(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil //nolint:nilerr // it is at its place by now, or another's
+	}
+	if err := flock.Try(f, flock.Exclusive); err != nil || !flock.Same(f) {
+		return f.Close()
+	}
+	return errors.Join(os.Remove(path), f.Close())
 }

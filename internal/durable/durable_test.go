@@ -108,14 +108,27 @@ func TestSweep(t *testing.T) {
 	if err := durable.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := durable.Create(path, 0o600); err != nil { // as a process that was killed leaves it
+	// As a process that was killed leaves it.
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), durable.Prefix+"dead"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := durable.Create(path, 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := durable.Sweep(filepath.Dir(path)); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := f.Write([]byte("alive")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(); err != nil {
+		t.Errorf("the sweep took a file that is being written: %v", err)
+	}
 	onlyFile(t, path)
-	content(t, path)
+	if got := content(t, path); got != "alive" {
+		t.Errorf("content %q", got)
+	}
 	if err := durable.Sweep(filepath.Join(path, "none")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Log(err) // under a file there is no directory
 	}

@@ -145,3 +145,6 @@ func Held(path string) bool {
 	defer f.Close()
 	return errors.Is(Try(f, Shared), ErrHeld)
 }
+
+// Unlock gives up the lock that f holds.
+func Unlock(f *os.File) error { return lock(f, syscall.LOCK_UN) }

@@ -1,0 +1,267 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
+)
+
+// PruneOptions say what to remove besides litter, which always goes.
+type PruneOptions struct {
+	All     bool          // all images, and the whole cache
+	Until   time.Duration // only what was not used for so long; 0 is no bound
+	MaxSize int64         // of the cache's layers, in bytes: the most recently used stay; negative keeps all that has a layer
+
+	Events event.Sink // is told, from another goroutine, when Prune has to wait
+}
+
+// A PruneReport says what was removed.
+type PruneReport struct {
+	Removed []string
+	Left    []string // what could not go, because a running process uses it
+	Bytes   int64    // that the file system has got back
+}
+
+// Prune removes what nothing needs: what no name, no cache entry and no running process reaches. Others may use the store
+// meanwhile; Prune holds its lock while it decides, not while it deletes.
+func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err error) {
+	if o.All && o.Until == 0 {
+		if err := h.dropImages(ctx, &r); err != nil {
+			return r, err
+		}
+	}
+	if err := h.pruneCache(o, &r); err != nil {
+		return r, err
+	}
+	if err := h.collect(ctx, o, &r); err != nil {
+		return r, err
+	}
+	return r, h.pruneDerived(ctx, o, &r)
+}
+
+// collect moves away, under the store's lock, what is not reached, and deletes it when others can go on.
+func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err error) {
+	store, err := h.Snapshots()
+	if err != nil {
+		return err
+	}
+	lock, err := h.lockStore(ctx, o.Events)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close(), h.Layout.EmptyTrash()) }()
+	if err := h.forgetGone(); err != nil {
+		return err
+	}
+	records, err := h.Cache.List()
+	if err != nil {
+		return err
+	}
+	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Nameless: o.Until == 0})
+	r.add(pruned)
+	if err != nil {
+		return err
+	}
+	bytes, err := store.Prune(func(diffID digest.Digest) bool {
+		here, err := h.Layout.Has(ocispec.Descriptor{Digest: diffID})
+		return here || err != nil
+	})
+	r.Bytes += bytes
+	return err
+}
+
+func (r *PruneReport) add(p image.Pruned) {
+	r.Bytes += p.Bytes
+	for _, n := range p.Images {
+		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
+	}
+	for _, d := range p.Blobs {
+		r.Removed = append(r.Removed, "blob "+d.String())
+	}
+	for _, l := range p.Left {
+		r.Left = append(r.Left, fmt.Sprintf("%s of blobs: in use by %s", units.HumanSize(float64(l.Bytes)), l.Owner))
+	}
+}
+
+// lockPause is how long to wait for the store's lock without a word.
+const lockPause = time.Second
+
+// lockStore takes the store's lock for a prune. Others hold it for moments, but for a process that had no space for a lease.
+func (h *Home) lockStore(ctx context.Context, events event.Sink) (*os.File, error) {
+	told := time.AfterFunc(lockPause, func() {
+		events.Send(event.Event{Time: time.Now(), Kind: event.Note, Text: "waiting for another process that has locked the store " + h.Dir})
+	})
+	defer told.Stop()
+	lock, err := flock.Lock(ctx, filepath.Join(h.Dir, "lock"), flock.Exclusive)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return lock, nil
+}
+
+// dropImages removes the names of all images that no running process uses.
+func (h *Home) dropImages(ctx context.Context, r *PruneReport) error {
+	named, err := h.Layout.List(ctx)
+	if err != nil {
+		return err
+	}
+	leases, err := h.Layout.Leases()
+	if err != nil {
+		return err
+	}
+	var gone []digest.Digest
+	for _, n := range named {
+		i := slices.IndexFunc(leases, func(l image.Lease) bool {
+			return slices.ContainsFunc(l.Held, func(d ocispec.Descriptor) bool { return d.Digest == n.Descriptor.Digest })
+		})
+		if i >= 0 {
+			r.Left = append(r.Left, fmt.Sprintf("image %s: in use by %s", nameOrDigest(n), leases[i].Owner))
+			continue
+		}
+		gone = append(gone, n.Descriptor.Digest)
+		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
+	}
+	if err := h.Layout.Remove(ctx, gone...); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// pruneCache forgets entries: those that the options say.
+func (h *Home) pruneCache(o PruneOptions, r *PruneReport) error {
+	if err := errors.Join(h.Cache.Sweep(), h.pruneMemos(o)); err != nil {
+		return err
+	}
+	var policy cache.PrunePolicy
+	switch {
+	case o.Until > 0:
+		policy.Before = time.Now().Add(-o.Until)
+		policy.MaxSize = max(0, o.MaxSize)
+	case o.MaxSize > 0:
+		policy.MaxSize = o.MaxSize
+	case !o.All && o.MaxSize < 0:
+		return nil
+	}
+	gone, err := h.Cache.Prune(policy)
+	if len(gone) > 0 {
+		r.Removed = append(r.Removed, fmt.Sprintf("%d cache entries", len(gone)))
+	}
+	return err
+}
+
+// memosFor is how long digests and versions that nobody asks for are kept.
+const memosFor = 30 * 24 * time.Hour
+
+// pruneMemos forgets digests of trees and versions of downloads: all that the options do not keep, or old ones. They hold no
+// layers, so that their number is all that matters.
+func (h *Home) pruneMemos(o PruneOptions) error {
+	age := memosFor
+	if o.All || o.Until > 0 {
+		age = o.Until
+	}
+	before := time.Now().Add(-age)
+	_, err := h.digests.PruneUnused(before)
+	_, downErr := h.downloads.PruneUnused(before)
+	return errors.Join(err, downErr, h.digests.Sweep(), h.downloads.Sweep())
+}
+
+// forgetGone forgets entries whose layer is not here any more.
+func (h *Home) forgetGone() error {
+	records, err := h.Cache.List()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		here := true
+		if r.Value.Layer.DiffID != "" {
+			if here, err = h.Layout.Has(r.Value.Layer.Blob); err != nil {
+				return err
+			}
+		}
+		if !here || r.Damaged {
+			if err := h.Cache.Remove(r.Key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// heldBy lists the layers that cache entries name.
+func heldBy(records []cache.Record[cache.Entry]) []ocispec.Descriptor {
+	var keep []ocispec.Descriptor
+	for _, r := range records {
+		if r.Value.Layer.DiffID != "" {
+			keep = append(keep, r.Value.Layer.Blob, ocispec.Descriptor{Digest: r.Value.Layer.DiffID})
+		}
+	}
+	return keep
+}
+
+// pruneDerived removes interrupted downloads, what dead processes left, and, if all is to go, the directories of cache
+// mounts and what is known of build contexts.
+func (h *Home) pruneDerived(ctx context.Context, o PruneOptions, r *PruneReport) error {
+	store, err := h.Snapshots()
+	if err != nil {
+		return err
+	}
+	partial, partialErr := h.partial().Prune()
+	r.Bytes += partial
+	errs := []error{partialErr, store.Sweep(), network.Sweep(ctx, h.networkDir())}
+	for _, dir := range []string{"", "contexts", "compressed", "snapshots"} {
+		errs = append(errs, durable.Sweep(filepath.Join(h.Dir, dir)))
+	}
+	runtime.Sweep()
+	if o.All {
+		errs = append(errs, h.dropContexts(), h.dropCacheMounts(r))
+	}
+	return errors.Join(errs...)
+}
+
+// dropContexts forgets what is known of build contexts. The directory stays: somebody may be about to write to it.
+func (h *Home) dropContexts() error {
+	files, err := filepath.Glob(filepath.Join(h.Dir, "contexts", "[^.]*"))
+	errs := []error{err}
+	for _, f := range files {
+		if err := os.Remove(f); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// dropCacheMounts removes the directories of cache mounts that nobody uses.
+func (h *Home) dropCacheMounts(r *PruneReport) error {
+	dirs, err := filepath.Glob(filepath.Join(h.Dir, "mounts", "*"))
+	errs := []error{err}
+	for _, dir := range dirs {
+		lock, err := flock.TryLock(filepath.Join(dir, "lock"), flock.Exclusive)
+		switch {
+		case errors.Is(err, flock.ErrHeld):
+			id, _ := os.ReadFile(filepath.Join(dir, "id"))
+			r.Left = append(r.Left, fmt.Sprintf("cache mount %s: in use", id))
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			errs = append(errs, h.Layout.Trash(dir), lock.Close())
+		}
+	}
+	return errors.Join(append(errs, h.Layout.EmptyTrash())...)
+}
