@@ -47,7 +47,7 @@ func FuzzParse(f *testing.F) {
 
 // FuzzParseIgnore: every pattern is clean and can be matched.
 func FuzzParseIgnore(f *testing.F) {
-	for _, text := range []string{"a\n!b\n", "# c\n/x/\n", "[a-\n", "!\n", "\uFEFF**/a\r\n"} {
+	for _, text := range []string{"a\n!b\n", "# c\n/x/\n", "[a-\n", "!\n", "/! \n", "/! /\n", "*\xff\n", "\xff\xfea\x00\n", "\uFEFF**/a\r\n"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

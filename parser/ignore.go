@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxPattern is how long an ignore pattern may be, in bytes: as the paths that it is for.
@@ -34,6 +35,9 @@ func ParseIgnore(text []byte) ([]string, error) {
 		if pattern = path.Clean(pattern); len(pattern) > 1 {
 			pattern = strings.TrimPrefix(pattern, "/")
 		}
+		if err := checkPattern(pattern, negated); err != nil {
+			return nil, f.errorAt(i+1, err)
+		}
 		// To compile a pattern of a megabyte takes minutes.
 		if len(pattern) > maxPattern {
 			return nil, f.errorAt(i+1, fmt.Errorf("pattern of %d bytes, more than the %d of a path", len(pattern), maxPattern))
@@ -48,4 +52,18 @@ func ParseIgnore(text []byte) ([]string, error) {
 		patterns = append(patterns, pattern)
 	}
 	return patterns, nil
+}
+
+// checkPattern refuses what a matcher would refuse later, when nobody knows the line any more. A slash that was taken away
+// may have made an exception of a pattern, as it does in BuildKit.
+func checkPattern(pattern string, negated bool) error {
+	switch except, ok := strings.CutPrefix(pattern, "!"); {
+	case !negated && ok && strings.TrimSpace(except) == "":
+		return errors.New(`illegal exclusion pattern: "!"; write "\!" for a file of that name`)
+	case strings.IndexByte(pattern, 0) >= 0:
+		return errors.New("the pattern has a zero byte; save the file as UTF-8 text")
+	case !utf8.ValidString(pattern) && strings.ContainsAny(pattern, `*?[\`):
+		return fmt.Errorf("the pattern %q has wildcards and bytes that are not UTF-8; save the file as UTF-8 text", pattern)
+	}
+	return nil
 }

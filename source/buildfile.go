@@ -170,7 +170,10 @@ func readBuildFile(ctx context.Context, dir, name string) ([]byte, error) {
 	}
 	defer root.Close() //nolint:errcheck // read only
 	info, err := root.Stat(rel)
+	link, linkErr := root.Lstat(rel)
 	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && linkErr == nil && link.Mode()&fs.ModeSymlink != 0:
+		return nil, fmt.Errorf("%s: a link that leads out of the context is not followed: put a copy of the file there, or name it with -f FILE", name)
 	case err != nil:
 		return nil, err
 	case info.IsDir():
