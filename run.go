@@ -35,6 +35,7 @@ type RunOptions struct {
 	Hostname string // "" is the container's ID, or this machine's name if the network is the host's
 	Terminal bool
 	Mounts   []container.Mount
+	Devices  []container.Device
 	Network  string // "default", "none" or "host"
 	Hosts    []container.Host
 	DNS      []string
@@ -138,7 +139,7 @@ func (o *RunOptions) container(img *image.Image) (container.Options, error) {
 			Platform: platforms.Format(img.Config.Platform),
 		},
 		Hostname: o.Hostname, Etc: container.EtcOfRun, Hosts: o.Hosts, Network: cmp.Or(o.Network, "default"),
-		Mounts: o.Mounts, Limits: o.Limits, Security: o.Security,
+		Mounts: o.Mounts, Devices: o.Devices, Limits: o.Limits, Security: o.Security,
 	}
 	var err error
 	switch {

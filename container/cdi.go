@@ -2,11 +2,13 @@ package container
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,6 +51,67 @@ type Device struct {
 	Name     string // "vendor.com/class=name", "vendor.com/class=*" or "vendor.com/class"
 	Required bool   // it is an error if this machine does not have it
 	Granted  bool   // the caller lets the container have it
+}
+
+// A Node puts a device of this machine into the container.
+type Node struct {
+	Source string // path of the device
+	Target string // absolute
+}
+
+func (m *Node) kind() string   { return "device" }
+func (m *Node) target() string { return path.Clean(m.Target) }
+
+func (m *Node) mount(_ context.Context, c *Container) error {
+	f, err := c.openPath(m.Source)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Mode()&os.ModeDevice == 0 {
+		return fmt.Errorf("%s is not a device", m.Source)
+	}
+	return c.attach(m.target(), false, runtime.Mount{Source: f, Devices: true}, nil)
+}
+
+// ParseDevice reads docker's --device: a path SRC[:DST[:rwm]], which becomes a Mount, or the name of a device of the Container
+// Device Interface.
+func ParseDevice(s string) (Mount, *Device, error) {
+	if strings.Contains(s, "=") && !strings.HasPrefix(s, "/") {
+		return nil, &Device{Name: s, Required: true, Granted: true}, nil
+	}
+	parts := strings.Split(s, ":")
+	n := &Node{Source: parts[0], Target: parts[0]}
+	if len(parts) > 1 && strings.HasPrefix(parts[1], "/") {
+		n.Target = parts[1]
+		parts = parts[1:]
+	}
+	switch {
+	case !path.IsAbs(n.Source) || checkTarget(n.Target) != nil || len(parts) > 2:
+		return nil, nil, fmt.Errorf("--device %q: must be SRC[:DST[:rwm]] or the name of a CDI device", s)
+	case len(parts) == 2 && parts[1] != "rwm" && parts[1] != "rw":
+		return nil, nil, fmt.Errorf("--device %q: permissions %q: must be rwm", s, parts[1])
+	}
+	return n, nil, nil
+}
+
+// ParseDevices reads several.
+func ParseDevices(list []string) (mounts []Mount, devices []Device, err error) {
+	for _, s := range list {
+		m, d, err := ParseDevice(s)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case d != nil:
+			devices = append(devices, *d)
+		default:
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts, devices, nil
 }
 
 // mountDevices adds the devices that are asked for.

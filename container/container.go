@@ -73,7 +73,8 @@ type Process struct {
 	Terminal bool
 }
 
-// A Mount is put at a path of a container: a *Bind, *Layers, *Tmpfs, *Cache, *SecretMount, *Agent or *Scripts.
+// A Mount is put at a path of a container: a *Bind, *Node, *Layers, *Tmpfs, *Cache, *SecretMount,
+// *Agent or *Scripts.
 type Mount interface {
 	kind() string
 	target() string // absolute and clean; "" if there is nothing to mount

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/forge-build/forge/runtime"
@@ -166,6 +167,47 @@ func TestEnvironment(t *testing.T) {
 		if got := strings.Join(environment(strings.Fields(test.in), "/h"), " "); got != test.want {
 			t.Errorf("environment(%q) = %s, want %s", test.in, got, test.want)
 		}
+	}
+}
+
+func TestParseDevice(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{"/dev/fuse", "&{/dev/fuse /dev/fuse}"}, {"/dev/a:/dev/b", "&{/dev/a /dev/b}"}, {"/dev/a:/dev/b:rwm", "&{/dev/a /dev/b}"},
+		{"/dev/a:rw", "&{/dev/a /dev/a}"}, {"/dev/a:r", "must be rwm"}, {"dev", "must be SRC"}, {"/dev/a:/dev/b:rwm:x", "must be SRC"},
+		{"/dev/a:/", "must be SRC"}, {"vendor.com/gpu=all", "{vendor.com/gpu=all true true}"},
+	} {
+		m, d, err := ParseDevice(test.in)
+		got := errOr(m, err)
+		if d != nil {
+			got = errOr(*d, err)
+		}
+		if !strings.Contains(got, test.want) {
+			t.Errorf("ParseDevice(%q) = %s, want %s", test.in, got, test.want)
+		}
+	}
+}
+
+// TestNode: a device that the caller gives can be used, under any name, and others still cannot.
+func TestNode(t *testing.T) {
+	h := newRunHome(t)
+	node := filepath.Join(t.TempDir(), "tun")
+	if err := syscall.Mknod(node, syscall.S_IFCHR|0o666, 10<<8|200); err != nil { // mostly not in use, but known
+		need(t, "devices", err.Error())
+	}
+	f, err := os.OpenFile(node, os.O_RDWR, 0)
+	if err != nil {
+		need(t, "devices", "there is no TUN device: "+err.Error())
+	}
+	f.Close()
+	o := Options{Mounts: []Mount{&Node{Source: node, Target: "/dev/net/tun"}}}
+	const script = "(: <>/dev/net/tun) && echo open; mknod /tmp/kmsg c 1 11; (: </tmp/kmsg) 2>/dev/null && echo kmsg; echo end"
+	if got := h.sh(script, o); got != "open\nend\n" {
+		t.Errorf("with the device printed %q", got)
+	}
+	o = Options{Mounts: []Mount{&Node{Source: "/etc/passwd", Target: "/dev/x"}}}
+	h.open(&o)
+	if _, err := h.factory.Prepare(t.Context(), o); err == nil || !strings.Contains(err.Error(), "/etc/passwd is not a device") {
+		t.Errorf("a file as a device: %v", err)
 	}
 }
 

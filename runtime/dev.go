@@ -11,11 +11,12 @@ import (
 type device struct {
 	name         string
 	major, minor uint32
+	block        bool
 }
 
 func devices() []device {
 	return []device{
-		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+		{name: "null", major: 1, minor: 3}, {name: "zero", major: 1, minor: 5}, {name: "full", major: 1, minor: 7}, {name: "random", major: 1, minor: 8}, {name: "urandom", major: 1, minor: 9}, {name: "tty", major: 5, minor: 0},
 	}
 }
 
@@ -149,7 +150,7 @@ func hostDevices() (list []device) {
 		}
 		var st unix.Stat_t
 		if unix.Lstat("/dev/"+e.Name(), &st) == nil {
-			list = append(list, device{e.Name(), unix.Major(st.Rdev), unix.Minor(st.Rdev)})
+			list = append(list, device{name: e.Name(), major: unix.Major(st.Rdev), minor: unix.Minor(st.Rdev)})
 		}
 	}
 	return list

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,16 +14,18 @@ import (
 // anyMinor is the minor number of a device rule that holds for all.
 const anyMinor = ^uint32(0)
 
-// usableDevices are the character devices that a container may use, wherever their nodes are: those of every container's
+// usableDevices are the devices that a container may use, wherever their nodes are: those of every container's
 // /dev, terminals, and what the caller mounts as a device. /dev/console is one of the terminals. Nodes may be made of all.
 func usableDevices(spec *Spec) []device {
-	list := append(devices(), device{"ptmx", 5, 2}, device{"pts", 136, anyMinor})
+	list := append(devices(), device{name: "ptmx", major: 5, minor: 2}, device{name: "pts", major: 136, minor: anyMinor})
 	for _, m := range spec.Mounts {
 		var st unix.Stat_t
-		if !m.Devices || m.Source == nil || unix.Fstat(int(m.Source.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		if !m.Devices || m.Source == nil || unix.Fstat(int(m.Source.Fd()), &st) != nil {
 			continue
 		}
-		list = append(list, device{m.Target, unix.Major(st.Rdev), unix.Minor(st.Rdev)})
+		if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFCHR || kind == unix.S_IFBLK {
+			list = append(list, device{m.Target, unix.Major(st.Rdev), unix.Minor(st.Rdev), kind == unix.S_IFBLK})
+		}
 	}
 	return list
 }
@@ -31,11 +34,11 @@ func usableDevices(spec *Spec) []device {
 func deviceRules(spec *Spec) []string {
 	list := []string{"c *:* m", "b *:* m"}
 	for _, d := range usableDevices(spec) {
-		if d.minor == anyMinor {
-			list = append(list, fmt.Sprintf("c %d:* rwm", d.major))
-		} else {
-			list = append(list, fmt.Sprintf("c %d:%d rwm", d.major, d.minor))
+		minor := "*"
+		if d.minor != anyMinor {
+			minor = strconv.Itoa(int(d.minor))
 		}
+		list = append(list, fmt.Sprintf("%s %d:%s rwm", map[bool]string{false: "c", true: "b"}[d.block], d.major, minor))
 	}
 	return list
 }
@@ -47,7 +50,6 @@ const (
 	ebpfAnd       = 0x57 // with imm, as all below
 	ebpfShift     = 0x77 // to the right
 	ebpfSet       = 0xb7
-	ebpfJumpEqual = 0x15
 	ebpfJumpOther = 0x55
 	ebpfReturn    = 0x95
 )
@@ -56,10 +58,10 @@ const (
 // is given type and access, major and minor number, and returns 1 to allow.
 func deviceProgram(list []device) []byte {
 	const (
-		result, context       = 0, 1
-		kind, access          = 2, 3
-		major, minor          = 4, 5
-		onlyMake, char, allow = unix.BPF_DEVCG_ACC_MKNOD, unix.BPF_DEVCG_DEV_CHAR, 1
+		result, context = 0, 1
+		kind, access    = 2, 3
+		major, minor    = 4, 5
+		onlyMake, allow = unix.BPF_DEVCG_ACC_MKNOD, 1
 	)
 	var code []byte
 	emit := func(op, dst, src byte, off int16, imm int32) {
@@ -79,14 +81,17 @@ func deviceProgram(list []device) []byte {
 	emit(ebpfLoad, minor, context, 8, 0)
 	emit(ebpfJumpOther, access, 0, 2, onlyMake)
 	answer(allow)
-	emit(ebpfJumpEqual, kind, 0, 2, char)
-	answer(0)
 	for _, d := range list {
+		one := int32(unix.BPF_DEVCG_DEV_CHAR)
+		if d.block {
+			one = unix.BPF_DEVCG_DEV_BLOCK
+		}
+		tests := [][2]int32{{kind, one}, {major, int32(d.major)}, {minor, int32(d.minor)}}
 		if d.minor == anyMinor {
-			emit(ebpfJumpOther, major, 0, 2, int32(d.major))
-		} else {
-			emit(ebpfJumpOther, major, 0, 3, int32(d.major))
-			emit(ebpfJumpOther, minor, 0, 2, int32(d.minor))
+			tests = tests[:2]
+		}
+		for i, test := range tests { // each leads on to the next device
+			emit(ebpfJumpOther, byte(test[0]), 0, int16(len(tests)-i+1), test[1])
 		}
 		answer(allow)
 	}

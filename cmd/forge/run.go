@@ -32,6 +32,7 @@ type runCmd struct {
 	Volume     []string `short:"v" sep:"none" help:"Directory or file of this machine to put into the container." placeholder:"SRC:DST[:ro]"`
 	Mount      []string `sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|tmpfs,FIELD=VALUE"`
 	Tmpfs      []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
+	Device     []string `sep:"none" help:"Device of this machine, or the name of a CDI device." placeholder:"SRC[:DST]"`
 	Network    string   `help:"default, none or host." aliases:"net" default:"default" placeholder:"MODE"`
 	AddHost    []string `sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
 	DNS        []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
@@ -149,6 +150,11 @@ func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
 	if o.Mounts, err = container.ParseMounts(c.Volume, c.Mount, c.Tmpfs); err != nil {
 		return o, err
 	}
+	nodes, devices, err := container.ParseDevices(c.Device)
+	if err != nil {
+		return o, err
+	}
+	o.Mounts, o.Devices = append(o.Mounts, nodes...), devices
 	o.Limits, err = container.ParseLimits(container.LimitFlags{
 		Memory: c.Memory, CPUs: c.CPUs, ShmSize: c.ShmSize, Pids: c.PidsLimit, Ulimits: c.Ulimit,
 	})
