@@ -161,10 +161,3 @@ func (c *Config) edit(ctx context.Context, change func(*authFile, map[string]jso
 	}
 	return durable.WriteFile(path, append(out, '\n'), 0o600)
 }
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	return err
-}
