@@ -19,33 +19,50 @@ import (
 
 // BuildOptions say what to build of what, and what to do with it. The zero value of all but Context works.
 type BuildOptions struct {
-	Context   string            // directory, "-" (a tar or a build file on Stdin), or URL of a tar, build file or repository
-	File      string            // build file; "" is Dockerfile in the context, "-" is Stdin
-	Stdin     io.Reader         // for "-"
-	Contexts  map[string]string // named contexts (--build-context)
-	Tags      []string
+	SourceOptions
 	Target    string
 	Args      map[string]string
-	Labels    []string // K=V
-	Platforms []string // os/arch[/variant]; more than one make an index; none is this machine's
+	Labels    []string   // K=V
+	Platforms []string   // os/arch[/variant]; more than one make an index; none is this machine's
+	Epoch     *time.Time // SOURCE_DATE_EPOCH
+	Squash    bool       // make one layer of all those above the base image
+	StepOptions
+	ReuseOptions
+	ResultOptions
+	RemoteOptions
+}
 
+// SourceOptions say what a build reads.
+type SourceOptions struct {
+	Context  string            // directory, "-" (a tar or a build file on Stdin), or URL of a tar, build file or repository
+	File     string            // build file; "" is Dockerfile in the context, "-" is Stdin
+	Stdin    io.Reader         // for "-"
+	Contexts map[string]string // named contexts (--build-context)
+}
+
+// StepOptions say what RUN may use, and where it runs.
+type StepOptions struct {
 	Secrets []container.Secret
 	SSH     []container.SSHSource
 	Allow   planner.Entitlements
-	Network string           // of RUN: "default", "none" or "host"
-	Hosts   []container.Host // of RUN
-	Limits  runtime.Limits   // of RUN
+	Network string // "default", "none" or "host"
+	Hosts   []container.Host
+	Limits  runtime.Limits
+}
 
-	NoCache       bool
-	NoCacheFilter []string
+// ReuseOptions say what of earlier builds and pulls is used again.
+type ReuseOptions struct {
+	NoCache       bool     // do every step
+	NoCacheFilter []string // do the steps of these stages
 	Pull          PullPolicy
-	Squash        bool
-	Explain       bool
-	Epoch         *time.Time // SOURCE_DATE_EPOCH
-	Annotations   map[string]string
-	Outputs       []Output // none keeps the image in the store
+	Explain       bool // say why a step is not reused
+}
 
-	RemoteOptions
+// ResultOptions say what becomes of the image.
+type ResultOptions struct {
+	Tags        []string
+	Annotations map[string]string // of the manifest, and of the index of several
+	Outputs     []Output          // none keeps the image in the store
 }
 
 // A BuildResult is what a build made.

@@ -143,6 +143,11 @@ func (h *Home) Tag(ctx context.Context, src, dst string) error {
 	return h.Layout.Tag(ctx, ref, n.Descriptor)
 }
 
+// RemoveOptions say what may be removed.
+type RemoveOptions struct {
+	Force bool // an image that has several names, with all of them
+}
+
 // A Removal is one thing that `forge rmi` did.
 type Removal struct {
 	Untagged image.Reference
@@ -150,9 +155,9 @@ type Removal struct {
 }
 
 // RemoveImage takes away a name, or, if what is not a name is given, the image with all its names, of which there may be
-// only one unless force. An image that has lost its last name is gone; its bytes go with the next prune, or at once if
+// only one unless o.Force. An image that has lost its last name is gone; its bytes go with the next prune, or at once if
 // nothing else needs them.
-func (h *Home) RemoveImage(ctx context.Context, name string, force bool) ([]Removal, error) {
+func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([]Removal, error) {
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
 		return nil, notHere(name, err)
@@ -174,7 +179,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, force bool) ([]Remo
 	if byName(name, n) && len(names) > 1 {
 		return []Removal{{Untagged: n.Reference}}, h.Layout.Untag(ctx, n.Reference)
 	}
-	if len(names) > 1 && !force {
+	if len(names) > 1 && !o.Force {
 		return nil, fmt.Errorf("image %s has %d names: remove them one by one, or all with --force", name, len(names))
 	}
 	var done []Removal

@@ -23,27 +23,35 @@ import (
 // RunOptions say what to run and in what surroundings. The zero value of all but Image runs what the image says, with the
 // defences of docs/security.md.
 type RunOptions struct {
-	Image      string
-	Args       []string  // instead of the image's Cmd
-	Entrypoint *[]string // instead of the image's, whose Cmd goes with it
-	Platform   *ocispec.Platform
-	Pull       PullPolicy
-
-	Env      []string // K=V, over the image's; K alone takes the image's variable away
-	Dir      string   // absolute
-	User     string
-	Hostname string // "" is the container's ID, or this machine's name if the network is the host's
-	Terminal bool
+	Image    string
+	Platform *ocispec.Platform
+	Pull     PullPolicy
+	ProcessOptions
+	NetworkOptions
 	Mounts   []container.Mount
 	Devices  []container.Device
-	Network  string // "default", "none" or "host"
-	Hosts    []container.Host
-	DNS      []string
 	Security runtime.Security
 	Limits   runtime.Limits
-
-	Stdio runtime.Stdio
 	RemoteOptions
+}
+
+// ProcessOptions say what the process of a container is.
+type ProcessOptions struct {
+	Args       []string  // instead of the image's Cmd
+	Entrypoint *[]string // instead of the image's, whose Cmd goes with it
+	Env        []string  // K=V, over the image's; K alone takes the image's variable away
+	Dir        string    // absolute
+	User       string
+	Terminal   bool
+	Stdio      runtime.Stdio
+}
+
+// NetworkOptions say how a container reaches others and what it is called.
+type NetworkOptions struct {
+	Network  string // "default", "none" or "host"
+	Hostname string // "" is the container's ID, or this machine's name if the network is the host's
+	Hosts    []container.Host
+	DNS      []string
 }
 
 // Run runs a command in a container that is gone when it ends, and returns how it ended; see [Home.Start].

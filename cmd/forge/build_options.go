@@ -18,12 +18,14 @@ import (
 // options turns flags into what forge.Build wants.
 func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o := forge.BuildOptions{
-		Context: c.Context, File: c.File, Stdin: s.in, Tags: c.Tag, Target: c.Target, Labels: c.Label,
-		Platforms: c.Platform, Allow: c.Allow, Network: c.Network, NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter,
-		Squash: c.Squash, Explain: c.Explain, Args: map[string]string{}, Contexts: map[string]string{},
-		Annotations: map[string]string{},
+		SourceOptions: forge.SourceOptions{Context: c.Context, File: c.File, Stdin: s.in, Contexts: map[string]string{}},
+		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform, Squash: c.Squash,
+		StepOptions: forge.StepOptions{Allow: c.Allow, Network: c.Network},
+		ReuseOptions: forge.ReuseOptions{
+			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain,
+		},
+		ResultOptions: forge.ResultOptions{Tags: c.Tag, Annotations: map[string]string{}},
 	}
-	o.Pull = forge.PullPolicy(c.Pull)
 	var errs []error
 	for _, arg := range c.BuildArg {
 		name, value, ok := strings.Cut(arg, "=")

@@ -16,7 +16,7 @@ func (c *rmiCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
 		var errs []error
 		for _, name := range c.Images {
-			removals, err := h.RemoveImage(s.ctx, name, c.Force)
+			removals, err := h.RemoveImage(s.ctx, name, forge.RemoveOptions{Force: c.Force})
 			for _, r := range removals {
 				if r.Deleted != "" {
 					_, _ = fmt.Fprintln(s.out, "Deleted:", r.Deleted)

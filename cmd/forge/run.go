@@ -124,8 +124,11 @@ func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
 		return o, errors.New("containers that stay are not there yet: add --rm")
 	}
 	o = forge.RunOptions{
-		Image: c.Command[0], Args: c.Command[1:], Dir: c.Workdir, User: c.User, Hostname: c.Hostname,
-		Terminal: c.TTY, DNS: c.DNS, Pull: forge.PullPolicy(c.Pull), Entrypoint: container.ParseEntrypoint(c.Entrypoint),
+		Image: c.Command[0], Pull: forge.PullPolicy(c.Pull),
+		ProcessOptions: forge.ProcessOptions{
+			Args: c.Command[1:], Entrypoint: container.ParseEntrypoint(c.Entrypoint), Dir: c.Workdir, User: c.User, Terminal: c.TTY,
+		},
+		NetworkOptions: forge.NetworkOptions{Hostname: c.Hostname, DNS: c.DNS},
 		Security: runtime.Security{
 			Privileged: c.Privileged, CapAdd: c.CapAdd, CapDrop: c.CapDrop, ReadOnlyRoot: c.ReadOnly,
 		},
