@@ -1,8 +1,6 @@
 package snapshot
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,34 +36,15 @@ func (d *heldDir) release() {
 // readNames returns what is in a directory, sorted by name.
 func readNames(fd int, buf []byte) ([]string, error) {
 	var names []string
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if errors.Is(err, unix.EINTR) {
-			continue
+	err := filetree.ReadNames(fd, buf, func(name []byte, _ uint8) error {
+		if len(names) == filetree.MaxEntries {
+			return filetree.ErrTooMany
 		}
-		if err != nil {
-			return nil, err
-		}
-		if n <= 0 {
-			slices.Sort(names)
-			return names, nil
-		}
-		// struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
-		for b := buf[:n]; len(b) > 19; {
-			length := int(binary.NativeEndian.Uint16(b[16:]))
-			name := b[19:length]
-			if end := bytes.IndexByte(name, 0); end >= 0 {
-				name = name[:end]
-			}
-			if s := string(name); s != "." && s != ".." {
-				names = append(names, s)
-			}
-			b = b[length:]
-		}
-		if len(names) > filetree.MaxEntries {
-			return nil, filetree.ErrTooMany
-		}
-	}
+		names = append(names, string(name))
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
 }
 
 // readEntry describes the file name in a directory, without its attributes.
@@ -79,12 +58,11 @@ func readEntry(dir int, name string, st *unix.Stat_t) (Entry, error) {
 		e.Rdev = 0
 		return e, nil
 	case unix.S_IFLNK:
-		buf := make([]byte, filetree.MaxPath+1)
-		n, err := unix.Readlinkat(dir, name, buf)
-		if err != nil {
+		var err error
+		if e.Link, err = filetree.Readlink(dir, name); err != nil {
 			return e, err
 		}
-		e.Link, e.Rdev = string(buf[:n]), 0
+		e.Rdev = 0
 	case unix.S_IFCHR, unix.S_IFBLK:
 	default:
 		e.Rdev = 0

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A mountpoint is one file or directory that had to be made so that something can be mounted there.
@@ -115,12 +117,10 @@ func (d *Draft) openInRoot(p string) (int, error) {
 
 // danglingLink returns where the link name in parent points, as an absolute path within the root.
 func danglingLink(parent int, name string) (string, error) {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(parent, name, buf)
+	target, err := filetree.Readlink(parent, name)
 	if err != nil {
 		return "", err
 	}
-	target := string(buf[:n])
 	if path.IsAbs(target) {
 		return path.Clean(target), nil
 	}

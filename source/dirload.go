@@ -1,9 +1,7 @@
 package source
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"io/fs"
 	"slices"
 	"strings"
@@ -12,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // walkers is how many threads read a directory tree: a fixed number, since what is remembered must not depend on it and
@@ -144,60 +144,40 @@ func (l *dirLoader) load(n *dirNode) error {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	l.scratch = l.scratch[:0]
-	for {
-		m, err := unix.Getdents(fd, l.buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return &fs.PathError{Op: "readdir", Path: n.path, Err: err}
-		}
-		if m == 0 {
-			break
-		}
-		for rest := l.buf[:m]; len(rest) > 0; {
-			size := binary.NativeEndian.Uint16(rest[direntReclen:])
-			if err := l.add(n, fd, rest[:size]); err != nil {
-				return err
-			}
-			rest = rest[size:]
-		}
+	var failed error // of add, which names the file
+	err = filetree.ReadNames(fd, l.buf, func(name []byte, kind uint8) error {
+		failed = l.add(n, fd, name, kind)
+		return failed
+	})
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
+		return &fs.PathError{Op: "readdir", Path: n.path, Err: err}
 	}
 	l.keep(n)
 	return l.reopen(n)
 }
 
-// Offsets in struct linux_dirent64.
-const (
-	direntReclen = 16
-	direntType   = 18
-	direntName   = 19
-)
-
-// add puts one entry of getdents into scratch, unless it is hidden or already gone.
-func (l *dirLoader) add(n *dirNode, fd int, dirent []byte) error {
-	name := dirent[direntName:]
-	name = name[:bytes.IndexByte(name, 0)+1] // with its NUL, which the system call wants
-	if name[0] == '.' && (len(name) == 2 || len(name) == 3 && name[1] == '.') {
-		return nil
-	}
+// add puts a name of a directory, which a zero byte follows, into scratch, unless it is hidden or already gone.
+func (l *dirLoader) add(n *dirNode, fd int, name []byte, kind uint8) error {
 	var skip dirMatch
 	if l.ignorer != nil {
 		var err error
-		rel := joinName(n.path, string(name[:len(name)-1]))
+		rel := joinName(n.path, string(name))
 		if skip, err = l.ignorer.match(rel, n.skip); err != nil {
 			return err
 		}
-		if skip.hidden && (dirent[direntType] != unix.DT_DIR && dirent[direntType] != unix.DT_UNKNOWN || !l.ignorer.mayReopen(rel)) {
+		if skip.hidden && (kind != unix.DT_DIR && kind != unix.DT_UNKNOWN || !l.ignorer.mayReopen(rel)) {
 			return nil
 		}
 	}
 	var st unix.Stat_t
-	switch err := fstatat(fd, name, &st); {
+	switch err := fstatat(fd, name[:len(name)+1], &st); {
 	case err == unix.ENOENT:
 		return nil
 	case err != nil:
-		return &fs.PathError{Op: "stat", Path: joinName(n.path, string(name[:len(name)-1])), Err: err}
+		return &fs.PathError{Op: "stat", Path: joinName(n.path, string(name)), Err: err}
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if skip.hidden && !isDir {
@@ -206,13 +186,13 @@ func (l *dirLoader) add(n *dirNode, fd int, dirent []byte) error {
 	l.scratch = append(l.scratch, dirFile{})
 	f := &l.scratch[len(l.scratch)-1]
 	setStat(f, &st, l.d.stats)
-	f.name = l.name(name[:len(name)-1])
+	f.name = l.name(name)
 	switch {
 	case isDir:
 		f.sub = l.node()
 		f.sub.path, f.sub.skip = joinName(n.path, f.name), skip
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		link, err := readlinkat(fd, f.name)
+		link, err := filetree.Readlink(fd, f.name)
 		if err != nil {
 			return &fs.PathError{Op: "readlink", Path: joinName(n.path, f.name), Err: err}
 		}
@@ -285,20 +265,6 @@ func joinName(dir, name string) string {
 		return name
 	}
 	return dir + "/" + name
-}
-
-// readlinkat reads a link of any length.
-func readlinkat(fd int, name string) (string, error) {
-	for size := 256; ; size *= 2 {
-		buf := make([]byte, size)
-		n, err := unix.Readlinkat(fd, name, buf)
-		if err != nil {
-			return "", err
-		}
-		if n < size {
-			return string(buf[:n]), nil
-		}
-	}
 }
 
 // name keeps a copy of b.
