@@ -193,10 +193,10 @@ func CheckDNS(servers []string) error {
 	return nil
 }
 
-// ParseNetwork reads docker's --network. Docker's default is called bridge.
+// ParseNetwork reads the network of a build or a container; "" is the default.
 func ParseNetwork(mode string) (string, error) {
 	switch mode {
-	case "bridge", "":
+	case "":
 		return "default", nil
 	case "default", "none", "host":
 		return mode, nil

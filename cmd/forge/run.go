@@ -138,6 +138,9 @@ func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
 	if err != nil {
 		return o, err
 	}
+	if c.Network == "bridge" { // docker's name for the default
+		c.Network = "default"
+	}
 	if o.Network, err = container.ParseNetwork(c.Network); err != nil {
 		return o, err
 	}
