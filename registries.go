@@ -16,31 +16,7 @@ import (
 	"github.com/forge-build/forge/registry/server"
 )
 
-// What is done with registries and archives alone needs no state directory.
-
-// CopyOptions say what to copy.
-type CopyOptions struct {
-	RemoteOptions
-	Platforms []ocispec.Platform // which images of an index; none is all
-}
-
-// Copy copies an image from one place to another, each a NAME in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-// docker-archive:FILE[:NAME], and returns what stands for it there.
-func Copy(ctx context.Context, dst, src string, o CopyOptions) (ocispec.Descriptor, error) {
-	remote, events := o.queued()
-	defer events.Close()
-	from, err := registry.ParseEndpoint(src)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	to, err := registry.ParseEndpoint(dst)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	client := remote.client()
-	defer client.Close() //nolint:errcheck // of idle connections
-	return registry.Transfer(ctx, client, to, from, registry.CopyOptions{Platforms: o.Platforms, Events: remote.Events})
-}
+// What is done with registries alone needs no state directory.
 
 // InspectRemote asks a registry for an image: of an index it is the one for platform p, nil being this machine's. No layer is
 // fetched.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/containerd/platforms"
@@ -113,9 +112,7 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 		_, beforeErr = h.Layout.Image(ctx, before, &platform)
 	}
 	var err error
-	p.Descriptor, err = registry.Copy(ctx, h.store(), repo, d, registry.CopyOptions{
-		Platforms: []ocispec.Platform{platform}, Sparse: true, Name: ref, Partial: h.partial(), Events: o.Events,
-	})
+	p.Descriptor, err = h.receive(ctx, origin{repo, repo.Reject}, d, platform, ref, o.Events)
 	p.Fresh = beforeErr != nil || before.Digest != p.Descriptor.Digest
 	return p, err
 }
@@ -176,8 +173,11 @@ func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Refer
 			return d, wrapTransfer("push", ref, err)
 		}
 	}
-	pushed, err := registry.Push(ctx, repo, h.store(), d, ref, registry.PushOptions{
-		Compression: o.Compression, Recompress: o.Recompress, Platforms: o.Platforms, Events: o.Events,
+	repo = repo.Writable()
+	repo.MountFrom(h.elsewhere(ctx, ref, o.Compression))
+	pushed, err := registry.Copy(ctx, repo, h.Layout, d, registry.CopyOptions{
+		Name: ref, Platforms: o.Platforms, Index: registry.HeldImages, Events: o.Events,
+		Forms: &registry.Forms{Source: h.Layout, Compression: o.Compression, Recompress: o.Recompress},
 	})
 	if err != nil {
 		return d, wrapTransfer("push", ref, err)
@@ -267,30 +267,4 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, t
 		}
 	}
 	return nil
-}
-
-// A store is what registry copies to and from: the layout, and the indexes that mount its layers.
-type store struct {
-	*image.Layout
-	home *Home
-}
-
-func (h *Home) store() *store { return &store{h.Layout, h} }
-
-// Tag names what came from the name's repository.
-func (s *store) Tag(ctx context.Context, ref image.Reference, d ocispec.Descriptor) error {
-	return s.Layout.TagRemote(ctx, ref, d, d.Digest)
-}
-
-// PushLayer takes a layer in one pass: its blob, its tar and the index that mounts the tar.
-func (s *store) PushLayer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest, r io.Reader) error {
-	snapshots, err := s.home.Snapshots()
-	if err != nil {
-		return err
-	}
-	indexer := snapshots.Indexer()
-	if err := s.Layout.PushLayer(ctx, image.Layer{Blob: d, DiffID: diffID}, r, indexer); err != nil {
-		return err
-	}
-	return indexer.Finish(diffID)
 }

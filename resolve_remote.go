@@ -33,7 +33,7 @@ type farImage struct {
 	root     ocispec.Descriptor // what the name stands for: the image's manifest, or the index that it is of
 	platform ocispec.Platform   // of the image, if root is an index
 	image    *image.Image
-	from     registry.Fetcher
+	from     origin
 
 	mu   sync.Mutex // held while it is fetched
 	here bool
@@ -52,7 +52,7 @@ func (r *resolver) fromRegistry(ctx context.Context, name string, p ocispec.Plat
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", repo.Reference().Familiar(), err)
 	}
-	r.add(&farImage{name: repo.Reference(), root: d, platform: p, image: img, from: repo})
+	r.add(&farImage{name: repo.Reference(), root: d, platform: p, image: img, from: origin{repo, repo.Reject}})
 	return img, nil
 }
 
@@ -70,7 +70,7 @@ func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec
 	if errors.Is(err, fs.ErrNotExist) && ref.Digest == "" {
 		img, err = r.fromRegistry(ctx, ref.String(), p)
 	} else if err == nil {
-		r.add(&farImage{name: ref, root: d, platform: p, image: img, from: repo})
+		r.add(&farImage{name: ref, root: d, platform: p, image: img, from: origin{repo, repo.Reject}})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", r.notInStore(ctx, ref, d, p, ""), err)
@@ -92,15 +92,20 @@ func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platf
 	if dir, d, ok := strings.Cut(spec, "@"); ok {
 		spec = dir + ":" + d
 	}
-	endpoint, err := registry.ParseEndpoint("oci:" + spec)
+	dir, name, _ := strings.Cut(spec, ":")
+	store, err := image.OpenDir(dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	img, from, err := registry.OpenImage(ctx, endpoint, p)
+	root, err := store.Resolve(ctx, image.Reference{Tag: name})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", endpoint, err)
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	r.add(&farImage{root: img.Descriptor, image: img, from: from})
+	img, err := image.Read(ctx, store, root, p)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	r.add(&farImage{root: img.Descriptor, image: img, from: origin{store: store}})
 	return img, nil
 }
 
@@ -153,10 +158,7 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 	if step != nil {
 		events.Send(event.Event{Kind: event.Started})
 	}
-	_, err := registry.Copy(ctx, r.home.store(), f.from, f.root, registry.CopyOptions{
-		Platforms: []ocispec.Platform{f.platform}, Sparse: true,
-		Name: f.name, Partial: r.home.partial(), Events: events,
-	})
+	_, err := r.home.receive(ctx, f.from, f.root, f.platform, f.name, events)
 	if err != nil {
 		err = wrapTransfer("pull", f.name, err)
 		if step != nil && ctx.Err() == nil {

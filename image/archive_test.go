@@ -261,7 +261,7 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{"nothing", "archive is empty", nil},
 		{"no archive", "archive: ", bytes.Repeat([]byte("no archive"), 1000)},
-		{"a root file system", "neither oci-layout nor manifest.json", archiveOf("bin/sh", "x")},
+		{"a root file system", "neither index.json nor manifest.json", archiveOf("bin/sh", "x")},
 		{"no image", "holds no image", archiveOf("manifest.json", "[]")},
 		{"no JSON", "manifest.json: invalid", archiveOf("manifest.json", "<")},
 		{"no configuration", "archive has no c.json", archiveOf("manifest.json", manifest, "l.tar", layer)},
@@ -365,6 +365,31 @@ func FuzzLoad(f *testing.F) {
 		for _, n := range images {
 			if _, err := l.whole(t.Context(), n.Descriptor); err != nil {
 				t.Errorf("loaded %s: %v", n.displayName(), err)
+			}
+		}
+	})
+}
+
+// FuzzReadArchive opens anything as an archive of images, and reads what it says to hold.
+func FuzzReadArchive(f *testing.F) {
+	f.Add([]byte("x"), "")
+	f.Add(bytes.Repeat([]byte{0}, 1024), "x:1")
+	f.Add(archiveOf("manifest.json", `[{"Config":"c.json","RepoTags":["a"],"Layers":["l.tar"]}]`, "c.json", configOf(digA), "l.tar", "x"), "a")
+	f.Fuzz(func(t *testing.T, raw []byte, name string) {
+		path := filepath.Join(t.TempDir(), "a.tar")
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, format := range []ArchiveFormat{OCIArchive, DockerArchive} {
+			a, err := OpenArchive(t.Context(), path, format)
+			if err != nil {
+				continue
+			}
+			if d, err := a.Resolve(t.Context(), Reference{Tag: name}); err == nil {
+				_, _ = Read(t.Context(), a, d, nil)
+			}
+			if err := a.Close(); err != nil {
+				t.Error(err)
 			}
 		}
 	})

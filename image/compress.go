@@ -98,6 +98,10 @@ func (l *Layout) Compressed(layer Layer, c Compression) (ocispec.Descriptor, boo
 	if CheckDigest(layer.DiffID) != nil {
 		return ocispec.Descriptor{}, false
 	}
+	if c.Algorithm == Uncompressed {
+		size, err := l.blobSize(layer.DiffID)
+		return ocispec.Descriptor{MediaType: c.mediaType(), Digest: layer.DiffID, Size: size}, err == nil
+	}
 	r, err := readCompressed(l.compressedPath(layer.DiffID, c))
 	if err != nil {
 		return ocispec.Descriptor{}, false // none, torn, or of another time

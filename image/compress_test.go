@@ -190,7 +190,7 @@ func TestCompressTo(t *testing.T) {
 		}
 		// The compressed form is a layer like any other.
 		l2 := openLayout(t, t.TempDir())
-		if err := l2.PushLayer(t.Context(), Layer{d, layer.DiffID}, &out, nil); err != nil {
+		if err := l2.PushLayer(t.Context(), Layer{d, layer.DiffID}, Incoming{Reader: &out}, nil); err != nil {
 			t.Errorf("%v: %v", c, err)
 		}
 		if left, _ := filepath.Glob(filepath.Join(l.root, "ingest/*/[0-9]*")); len(left) != 0 {

@@ -39,7 +39,12 @@ func Inflate(r io.Reader) (content io.ReadCloser, compressed bool, err error) {
 	return content, isLayerCompression(magic), nil
 }
 
-// isLayerCompression tells whether [Decompress] inflates what begins so.
+// isCompressed reports whether [Inflate] inflates what begins so.
+func isCompressed(magic []byte) bool {
+	return isLayerCompression(magic) || bytes.HasPrefix(magic, []byte("BZh")) || bytes.HasPrefix(magic, []byte(xzMagic))
+}
+
+// isLayerCompression reports whether [Decompress] inflates what begins so.
 func isLayerCompression(magic []byte) bool {
 	return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) || bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
 		len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})

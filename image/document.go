@@ -23,12 +23,6 @@ const (
 // MaxDockerLayers is how many layers an image may have for docker to load or pull it: maxLayerDepth of moby's layer store.
 const MaxDockerLayers = 125
 
-// A Fetcher opens blobs by descriptor. The reader fails at its end if size or digest are not the descriptor's. A blob that
-// is not there is an error that is fs.ErrNotExist.
-type Fetcher interface {
-	Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
-}
-
 // A Document is a manifest or an index, of OCI or of Docker's image format version 2, that has passed the checks of
 // [ParseDocument].
 type Document struct {
@@ -198,23 +192,21 @@ func ReadSmall(ctx context.Context, src Fetcher, d ocispec.Descriptor) (_ []byte
 	if d.Size > MaxManifestSize {
 		return nil, fmt.Errorf("%s: has %d bytes, more than the %d that a document may have", d.Digest, d.Size, MaxManifestSize)
 	}
-	r, err := src.Fetch(ctx, d)
+	r, err := src.Fetch(ctx, d, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
+	verified := Verify(r, d)
 	data := make([]byte, 0, d.Size+1) // one more, so that the end is read without growing
 	for {
-		n, err := r.Read(data[len(data):cap(data)])
+		n, err := verified.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
 		if err == io.EOF {
 			return data, nil
 		}
 		if err != nil {
 			return nil, err
-		}
-		if len(data) > int(d.Size) {
-			return nil, tooLong(d)
 		}
 	}
 }
@@ -223,7 +215,7 @@ func ReadSmall(ctx context.Context, src Fetcher, d ocispec.Descriptor) (_ []byte
 func ReadDocument(ctx context.Context, src Fetcher, d ocispec.Descriptor) (*Document, []byte, error) {
 	raw, err := ReadSmall(ctx, src, d)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%s: %w", Noun(d.MediaType), err)
 	}
 	doc, err := ParseDocument(raw, d.MediaType)
 	if err != nil {

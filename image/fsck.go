@@ -306,7 +306,7 @@ func (l *Layout) repairRecord(ctx context.Context, path string) error {
 			}
 			d.Annotations = nil
 			if id, err := l.whole(ctx, d); err == nil {
-				return l.writeRecord(path, Named{Reference: r, Descriptor: d, ID: id})
+				return l.writeRecords(ctx, []Named{{Reference: r, Descriptor: d, ID: id}})
 			}
 		}
 		return os.Remove(path)

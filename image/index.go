@@ -1,12 +1,15 @@
 package image
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -56,7 +59,7 @@ func (l *Layout) writeIndex() error {
 	return nil
 }
 
-// indexOf lists images under their full names.
+// indexOf lists images under their full names, or under a tag that has no repository.
 func indexOf(named []Named) ocispec.Index {
 	x := ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -66,7 +69,7 @@ func indexOf(named []Named) ocispec.Index {
 	slices.SortStableFunc(named, compareNamed)
 	for i, n := range named {
 		d := n.Descriptor
-		if name := n.Reference.String(); name != "" {
+		if name := indexName(n.Reference); name != "" {
 			d.Annotations = maps.Clone(d.Annotations)
 			if d.Annotations == nil {
 				d.Annotations = map[string]string{}
@@ -76,4 +79,59 @@ func indexOf(named []Named) ocispec.Index {
 		x.Manifests[i] = d
 	}
 	return x
+}
+
+// indexName is a name as an index has it: a full one, or a tag without a repository.
+func indexName(r Reference) string {
+	if r.Domain == "" && r.Path == "" {
+		return r.Tag
+	}
+	return r.String()
+}
+
+// pick finds what a name stands for in the index of an archive or of a directory. A name is what an annotation says, or
+// the last part of that if it is so of one image only, or a digest. Without a name there must be one image.
+func pick(x ocispec.Index, r Reference) (ocispec.Descriptor, error) {
+	want := indexName(r)
+	if want == "" {
+		want = string(r.Digest)
+	}
+	var names []string
+	var tagged []ocispec.Descriptor
+	for _, d := range x.Manifests {
+		name, full := d.Annotations[ocispec.AnnotationRefName], d.Annotations[annotationContainerdName]
+		if want != "" && (name == want || full == want || string(d.Digest) == want) {
+			return d, nil
+		}
+		if strings.HasSuffix(name, ":"+want) || strings.HasSuffix(full, ":"+want) {
+			tagged = append(tagged, d)
+		}
+		names = append(names, cmp.Or(name, full, string(d.Digest)))
+	}
+	switch {
+	case want != "" && len(tagged) == 1:
+		return tagged[0], nil
+	case want == "" && len(x.Manifests) == 1:
+		return x.Manifests[0], nil
+	}
+	return ocispec.Descriptor{}, notPicked(want, names)
+}
+
+// A noImageError means that there is no such image in an archive or a directory. It is fs.ErrNotExist.
+type noImageError string
+
+func (e noImageError) Error() string { return string(e) }
+
+// Is makes it fs.ErrNotExist.
+func (e noImageError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// notPicked says which images there are, where none of them could be chosen.
+func notPicked(want string, names []string) error {
+	switch {
+	case len(names) == 0:
+		return noImageError("holds no image")
+	case want == "":
+		return fmt.Errorf("holds %d images: say which: %s", len(names), clip(strings.Join(names, ", ")))
+	}
+	return noImageError(fmt.Sprintf("holds no image %q, only %s", clip(want), clip(strings.Join(names, ", "))))
 }

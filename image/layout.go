@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,57 +154,65 @@ func (l *Layout) TarSize(layer Layer) int64 {
 	return layer.Blob.Size
 }
 
-// Fetch opens a blob for a reader that verifies size and digest and fails at EOF if they are wrong.
-func (l *Layout) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := CheckDescriptor(d); err != nil {
+// Fetch opens a blob; see [Fetcher].
+func (l *Layout) Fetch(_ context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	if err := CheckOffset(d, offset); err != nil {
 		return nil, err
 	}
 	f, err := l.OpenBlob(d.Digest)
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{Verify(f, d), f}, nil
+	return section(f, f, 0, d, offset), nil
 }
 
-// Push stores a blob, reading at most d.Size+1 bytes; wrong size or digest is an error and stores nothing. A blob that
-// is here already is not read.
-func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, r io.Reader) (err error) {
-	if err := CheckDescriptor(d); err != nil {
-		return err
+// Push stages a blob, reading at most d.Size+1 bytes; see [Store]. One that is here already is not read.
+func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, content Content) (_ ocispec.Descriptor, err error) {
+	known := d.Digest != ""
+	if known {
+		if err := CheckDescriptor(d); err != nil {
+			return d, err
+		}
+		if ok, err := l.Exists(ctx, d); ok || err != nil {
+			return d, err
+		}
 	}
-	if ok, err := l.Exists(ctx, d); ok || err != nil {
-		return err
+	r, err := content.Open(ctx, 0)
+	if err != nil {
+		return d, err
 	}
+	defer func() { err = errors.Join(err, r.Close()) }()
 	f, err := l.staging.Create()
 	if err != nil {
-		return err
+		return d, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }() // after Commit there is nothing left to discard
 
-	w := &guarded{ctx: ctx, w: f, free: l.free, dir: l.root}
-	if _, err := io.CopyBuffer(w, Verify(r, d), make([]byte, 256<<10)); err != nil {
-		return err
+	w := io.Writer(&guarded{ctx: ctx, w: f, free: l.free, dir: l.root})
+	if known {
+		_, err = io.CopyBuffer(w, Verify(r, d), make([]byte, bufSize))
+	} else {
+		out := &counter{ctx: ctx, w: w, hash: sha256.New()}
+		_, err = io.CopyBuffer(out, struct{ io.Reader }{r}, make([]byte, bufSize))
+		d.Digest, d.Size = sumDigest(out.hash), out.n
 	}
-	return f.Commit(l.BlobPath(d.Digest))
-}
-
-// put stores bytes and describes them.
-func (l *Layout) put(mediaType string, data []byte) (ocispec.Descriptor, error) {
-	d := Describe(mediaType, data)
-	if ok, err := l.Exists(context.Background(), d); ok || err != nil {
-		return d, err
-	}
-	f, err := l.staging.Create()
 	if err != nil {
 		return d, err
 	}
-	if _, err := f.Write(data); err != nil {
-		return d, errors.Join(err, f.Close())
+	return d, f.Commit(l.BlobPath(d.Digest))
+}
+
+// PushManifest stages a manifest or an index and, unless r is the zero Reference, tags it; see [Store].
+func (l *Layout) PushManifest(ctx context.Context, r Reference, d ocispec.Descriptor, raw []byte) error {
+	if _, err := l.Push(ctx, d, Bytes(raw)); err != nil || r == (Reference{}) {
+		return err
 	}
-	return d, errors.Join(f.Commit(l.BlobPath(d.Digest)), f.Close())
+	return l.Tag(ctx, r, d)
+}
+
+// put stages bytes and describes them.
+func (l *Layout) put(mediaType string, data []byte) (ocispec.Descriptor, error) {
+	return l.Push(context.Background(), Describe(mediaType, data), Bytes(data))
 }
 
 // Publish makes everything staged durable.

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func tarOf(files ...string) []byte {
 func push(t testing.TB, l *Layout, mediaType string, data []byte) ocispec.Descriptor {
 	t.Helper()
 	d := Describe(mediaType, data)
-	if err := l.Push(t.Context(), d, bytes.NewReader(data)); err != nil {
+	if _, err := l.Push(t.Context(), d, Bytes(data)); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -148,7 +149,7 @@ func TestPushRefuses(t *testing.T) {
 		{"algorithm", ocispec.Descriptor{Digest: digest.Digest("sha512:" + hexA + hexA), Size: 7}, bytes.NewReader(good), "only sha256 is supported"},
 		{"error", Describe("", good), io.MultiReader(strings.NewReader("con"), broken{}), "line is dead"},
 	} {
-		err := l.Push(t.Context(), test.d, test.r)
+		_, err := l.Push(t.Context(), test.d, Content{Open: func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(test.r), nil }})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: Push = %v, want %q", test.name, err, test.want)
 		}
@@ -177,7 +178,7 @@ func TestFetchVerifies(t *testing.T) {
 	}
 	for content, want := range map[string]string{"content": "", "c0ntent": "content has digest", "conten": "ends after 6 of 7", "content ": "is longer"} {
 		os.WriteFile(l.BlobPath(d.Digest), []byte(content), 0o600)
-		r, err := l.Fetch(t.Context(), d)
+		r, err := l.Fetch(t.Context(), d, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +216,7 @@ func BenchmarkList1000(b *testing.B) {
 		if err := l.Publish(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-		if err := l.writeRecord(l.recordPath(r, ""), Named{Reference: r, Descriptor: img.Descriptor, ID: img.ID()}); err != nil {
+		if err := l.writeRecords(b.Context(), []Named{{Reference: r, Descriptor: img.Descriptor, ID: img.ID()}}); err != nil {
 			b.Fatal(err)
 		}
 	}

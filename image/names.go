@@ -273,68 +273,7 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 // TagRemote is Tag for an image that the name's repository has under the digest remote. "" leaves what is known of that,
 // as long as the name stays with the image.
 func (l *Layout) TagRemote(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {
-	if err := CheckDescriptor(d); err != nil {
-		return err
-	}
-	if err := l.Publish(ctx); err != nil {
-		return err
-	}
-	id, err := l.whole(ctx, d)
-	if err != nil {
-		return fmt.Errorf("image %s: %w", Named{Reference: r, Descriptor: d}.displayName(), err)
-	}
-	path := l.recordPath(r, d.Digest)
-	// Only what makes the image be found is kept: a platform, annotations and data are the index's business.
-	n := Named{r, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, id, remote}
-	if same(path, n) {
-		if _, err := os.Lstat(l.stale()); err != nil {
-			return nil
-		}
-	}
-	// A blob that was here already may have been renamed to its place by somebody who died before he made that durable.
-	if err := durable.SyncDir(l.blobs()); err != nil {
-		return err
-	}
-	return l.withNames(ctx, func() error { return l.tag(path, n) })
-}
-
-func same(path string, n Named) bool {
-	old, err := readRecord(path)
-	return err == nil && old.ID == n.ID && old.Descriptor.Digest == n.Descriptor.Digest &&
-		old.Descriptor.Size == n.Descriptor.Size && old.Descriptor.MediaType == n.Descriptor.MediaType &&
-		(n.Remote == "" || old.Remote == n.Remote)
-}
-
-func (l *Layout) tag(path string, n Named) error {
-	old, err := readRecord(path)
-	replaces := err == nil && old.Descriptor.Digest != n.Descriptor.Digest
-	if err == nil && !replaces && n.Remote == "" {
-		n.Remote = old.Remote
-	}
-	all, _, err := l.records()
-	if err != nil {
-		return err
-	}
-	if n.Reference == (Reference{}) && holders(all, n.Descriptor.Digest) > 0 {
-		return nil // it has a name, or is recorded
-	}
-	if err := l.markStale(); err != nil {
-		return err
-	}
-	if replaces && holders(all, old.Descriptor.Digest) == 1 {
-		if err := l.writeRecord(l.recordPath(Reference{}, old.Descriptor.Digest), Named{Descriptor: old.Descriptor, ID: old.ID}); err != nil {
-			return err
-		}
-	}
-	if err := l.writeRecord(path, n); err != nil {
-		return err
-	}
-	if n.Reference != (Reference{}) {
-		if err := os.Remove(l.recordPath(Reference{}, n.Descriptor.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return l.writeIndex()
+	return l.TagAll(ctx, []Named{{Reference: r, Descriptor: d, Remote: remote}})
 }
 
 // holders counts the records of an image.
@@ -345,16 +284,6 @@ func holders(all []Named, d digest.Digest) (count int) {
 		}
 	}
 	return count
-}
-
-func (l *Layout) writeRecord(path string, n Named) error {
-	r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor, Remote: n.Remote}
-	r.Sum = r.sum()
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return l.staging.writeDurably(path, data, "image.tag")
 }
 
 // Pushed remembers that the repository of the name r has the image d as remote. If r stands for another image by now, or

@@ -2,6 +2,8 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,7 +101,12 @@ func (s *Staging) staged(dir, final string) (string, error) {
 	if err != nil || !filepath.IsLocal(rel) {
 		return "", fmt.Errorf("%s: is not in %s", final, s.root)
 	}
-	return filepath.Join(dir, strings.ReplaceAll(rel, "/", "+")), nil
+	name := strings.ReplaceAll(rel, "/", "+")
+	if len(name) > 255 {
+		sum := sha256.Sum256([]byte(name))
+		name = "+" + hex.EncodeToString(sum[:])
+	}
+	return filepath.Join(dir, name), nil
 }
 
 // Lookup returns where the file that is to be at final is now: staged, or final itself if it exists, or an error that

@@ -34,3 +34,16 @@ func (s *Staging) writeDurably(path string, data []byte, point string) (err erro
 	}
 	return durable.SyncDir(filepath.Dir(path))
 }
+
+// write stages the file path with data.
+func (s *Staging) write(path string, data []byte) (err error) {
+	f, err := s.Create()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Commit(path)
+}

@@ -51,34 +51,39 @@ func (l *Layout) OpenTar(ctx context.Context, layer Layer) (*os.File, error) {
 	return l.OpenBlob(layer.DiffID)
 }
 
-// An adopter is a reader that has verified what it gave, once that has been read to its end, and has it in a file that it
-// gives away.
-type adopter interface{ Adopt(path string) error }
+// An Incoming is a blob that is being received.
+type Incoming struct {
+	io.Reader
 
-// PushLayer stores a layer's blob as [Layout.Push] does, and the tar that it holds, in one pass. The tar's bytes, which
-// are not verified before PushLayer returns nil, go to tap as well, unless that is nil. If r has a method
-// Adopt(path string) error, which renames the file that holds all it gave, the blob is neither hashed nor written again.
-func (l *Layout) PushLayer(ctx context.Context, layer Layer, r io.Reader, tap io.Writer) (err error) {
+	// Adopt, unless it is nil, renames the file that holds all that was read to path, which is in the file system of the
+	// layout. It may be called once the reader has given io.EOF, and the reader has then verified what it gave.
+	Adopt func(path string) error
+}
+
+// PushLayer stages a layer's blob as [Layout.Push] does, and the tar that it holds, in one pass. The tar's bytes, which
+// are not verified before PushLayer returns nil, go to tap as well, unless that is nil. A blob that can be adopted is
+// neither hashed nor written again.
+func (l *Layout) PushLayer(ctx context.Context, layer Layer, in Incoming, tap io.Writer) (err error) {
 	if err := errors.Join(CheckDescriptor(layer.Blob), CheckDigest(layer.DiffID)); err != nil {
 		return err
 	}
 	if layer.Blob.Digest == layer.DiffID { // the tar is the blob
-		return l.pushInflated(ctx, layer, Verify(r, layer.Blob), tap)
+		return l.pushInflated(ctx, layer, Verify(in, layer.Blob), tap)
 	}
 	f, err := l.staging.Create()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	adopted, whole := r.(adopter)
-	if !whole {
+	r := in.Reader
+	if in.Adopt == nil {
 		r = io.TeeReader(Verify(r, layer.Blob), &guarded{ctx: ctx, w: f, free: l.free, dir: l.root})
 	}
 	if err := l.pushInflated(ctx, layer, r, tap); err != nil {
 		return err
 	}
-	if whole {
-		if err := adopted.Adopt(f.Name()); err != nil {
+	if in.Adopt != nil {
+		if err := in.Adopt(f.Name()); err != nil {
 			return err
 		}
 	}

@@ -65,7 +65,7 @@ func TestOpenTar(t *testing.T) {
 				if way == "OpenTar" {
 					push(t, l, "", test.blob)
 				} else {
-					err = l.PushLayer(t.Context(), layer, bytes.NewReader(test.blob), &tap)
+					err = l.PushLayer(t.Context(), layer, Incoming{Reader: bytes.NewReader(test.blob)}, &tap)
 				}
 				var f *os.File
 				if err == nil {
@@ -105,7 +105,7 @@ func TestPushLayerRefusesWrongBlob(t *testing.T) {
 	} {
 		l := openLayout(t, t.TempDir())
 		layer := Layer{d, digest.FromBytes(content)}
-		if err := l.PushLayer(t.Context(), layer, bytes.NewReader(blob), nil); err == nil {
+		if err := l.PushLayer(t.Context(), layer, Incoming{Reader: bytes.NewReader(blob)}, nil); err == nil {
 			t.Errorf("PushLayer of %v succeeded", d)
 		}
 		if left, _ := filepath.Glob(filepath.Join(l.root, "ingest/*/*")); len(left) != 0 {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // need skips a test that cannot run without a program, or fails it where it must run.
@@ -103,6 +105,57 @@ func TestOthersReadArchives(t *testing.T) {
 			}
 			if id := podman("image", "inspect", "-f", "{{.Id}}", "user/app:v1"); !strings.Contains(id, img.ID().Encoded()) {
 				t.Errorf("podman has ID %s, want %s", id, img.ID())
+			}
+		})
+	}
+}
+
+// TestOthersReadSeveral saves two images, one of them under two names and as a part of an index, in one archive.
+func TestOthersReadSeveral(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	one, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := l.Import(t.Context(), bytes.NewReader(tarOf("etc/hostname", "y\n", "hello", "two\n")), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag(t, l, "user/app:v1", one)
+	tag(t, l, "user/app:v2", one)
+	x, err := l.WriteIndex(t.Context(), []ocispec.Descriptor{two.Descriptor}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Tag(t.Context(), mustParse(t, "other:v3"), x); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]*Image{"docker.io/user/app:v1": one, "docker.io/user/app:v2": one, "docker.io/library/other:v3": two}
+	for _, format := range []ArchiveFormat{OCIArchive, DockerArchive} {
+		file := filepath.Join(t.TempDir(), "images.tar")
+		if err := os.WriteFile(file, save(t, l, SaveOptions{Format: format}, "user/app:v1", "user/app:v2", "other:v3"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(string(format)+"/skopeo", func(t *testing.T) {
+			need(t, "skopeo")
+			for name, img := range want {
+				for _, transport := range []string{"docker-archive:", "oci-archive:"} {
+					var got Config
+					out := run(t, "skopeo", "inspect", "--config", transport+file+":"+name)
+					if err := json.Unmarshal([]byte(out), &got); err != nil || got.RootFS.DiffIDs[0] != img.Layers()[0].DiffID {
+						t.Errorf("%s%s is %s", transport, name, out)
+					}
+				}
+			}
+		})
+		t.Run(string(format)+"/podman", func(t *testing.T) {
+			need(t, "podman")
+			podman := podmanIn(t)
+			podman("load", "-q", "-i", file)
+			for name, img := range want {
+				if id := podman("image", "inspect", "-f", "{{.Id}}", name); !strings.Contains(id, img.ID().Encoded()) {
+					t.Errorf("podman has %s as %s, want %s", name, id, img.ID())
+				}
 			}
 		})
 	}

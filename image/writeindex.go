@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 
@@ -27,5 +26,5 @@ func (l *Layout) WriteIndex(ctx context.Context, manifests []ocispec.Descriptor,
 	if err != nil {
 		return d, err
 	}
-	return d, l.Push(ctx, d, bytes.NewReader(raw))
+	return l.Push(ctx, d, Bytes(raw))
 }

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -71,6 +72,7 @@ func TestCopySendsOnlyWhatIsMissing(t *testing.T) {
 	// To another repository of the registry nothing is sent: it mounts.
 	from := connect(t, r.Ref(t, "a:1"), registry.Options{})
 	to := connect(t, r.Ref(t, "b/c:1"), registry.Options{})
+	to.MountFrom(to.MountsOf(from))
 	mounted := 0
 	_, err := registry.Copy(t.Context(), to, from, d, registry.CopyOptions{Name: to.Reference(), Events: func(e event.Event) {
 		if e.Blob.State == event.Mounted {
@@ -111,7 +113,7 @@ func TestCopyIndex(t *testing.T) {
 		{"all", registry.CopyOptions{}, index.Digest, 10},
 		{"one", registry.CopyOptions{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}}, b.Digest, 3},
 		{"two", registry.CopyOptions{Platforms: []ocispec.Platform{amd64, s390}}, "", 7},
-		{"sparse", registry.CopyOptions{Platforms: []ocispec.Platform{s390}, Sparse: true}, index.Digest, 4},
+		{"sparse", registry.CopyOptions{Platforms: []ocispec.Platform{s390}, Index: registry.WholeIndex}, index.Digest, 4},
 	} {
 		dst := registrytest.NewMemory()
 		got, err := registry.Copy(t.Context(), dst, repo, index, test.opts)
@@ -138,11 +140,7 @@ func TestCopyRefusesIncompleteSource(t *testing.T) {
 	good := src.AddImage(t, 1, amd64, false, 100)
 	lost := registrytest.NewMemory()
 	raw := ocispec.Descriptor{MediaType: good.MediaType, Digest: good.Digest, Size: good.Size}
-	rc, err := src.Fetch(t.Context(), raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := lost.Push(t.Context(), raw, rc); err != nil {
+	if _, err := lost.Push(t.Context(), raw, image.ContentOf(src, raw)); err != nil {
 		t.Fatal(err)
 	}
 	ref := r.Ref(t, "app:1")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -17,7 +16,7 @@ import (
 
 // download copies blobs by way of the partial store. Nobody waits while holding what others wait for: what can be claimed is
 // claimed, downloaded, published and released before what others had claimed is asked for again.
-func (c *copier) download(ctx context.Context, blobs []blobCopy) error {
+func (c *copier) download(ctx context.Context, blobs []*blobCopy) error {
 	for len(blobs) > 0 {
 		mine, busy, err := c.claimAll(blobs)
 		if err != nil {
@@ -41,11 +40,11 @@ func (c *copier) download(ctx context.Context, blobs []blobCopy) error {
 }
 
 type claimedBlob struct {
-	blob  blobCopy
+	blob  *blobCopy
 	claim *claim
 }
 
-func (c *copier) claimAll(blobs []blobCopy) (mine []claimedBlob, busy []blobCopy, err error) {
+func (c *copier) claimAll(blobs []*blobCopy) (mine []claimedBlob, busy []*blobCopy, err error) {
 	for _, b := range blobs {
 		cl, err := c.opts.Partial.claim(b.d.Digest)
 		if err != nil {
@@ -83,7 +82,7 @@ func (c *copier) awaitClaim(ctx context.Context, d ocispec.Descriptor) (release 
 }
 
 // downloadClaimed downloads, unless who had the claim before has done so, and gives the claim up once the blob is visible.
-func (c *copier) downloadClaimed(ctx context.Context, b blobCopy, cl *claim) (err error) {
+func (c *copier) downloadClaimed(ctx context.Context, b *blobCopy, cl *claim) (err error) {
 	drop := false
 	defer func() { err = errors.Join(err, cl.release(drop)) }()
 	have, err := c.dst.Exists(ctx, b.d)
@@ -113,15 +112,15 @@ func (c *copier) downloadClaimed(ctx context.Context, b blobCopy, cl *claim) (er
 	return nil
 }
 
-func (c *copier) downloadOne(ctx context.Context, b blobCopy, cl *claim) error {
+func (c *copier) downloadOne(ctx context.Context, b *blobCopy, cl *claim) error {
 	if err := c.take(ctx); err != nil {
 		return err
 	}
 	defer c.give()
 	if b.raw != nil {
-		return c.store(ctx, b, nil)
+		return c.push(ctx, b, image.Bytes(b.raw))
 	}
-	return untilRight(c.src, b.d.Digest, func() error {
+	return c.untilRight(b.d.Digest, func() error {
 		err := c.downloadOnce(ctx, b, cl)
 		if errors.Is(err, errSpoilt) {
 			err = c.downloadOnce(ctx, b, cl) // from the beginning
@@ -130,80 +129,22 @@ func (c *copier) downloadOne(ctx context.Context, b blobCopy, cl *claim) error {
 	})
 }
 
-// untilRight does what reads a blob of src, and again while that says that it has been given the wrong content and src has
-// another place to get it from.
-func untilRight(src Fetcher, d digest.Digest, do func() error) error {
-	for {
-		err := do()
-		if !errors.Is(err, image.ErrMismatch) || !rangesOf(src).Reject(d) {
-			return err
-		}
-	}
-}
-
-func (c *copier) downloadOnce(ctx context.Context, b blobCopy, cl *claim) error {
+func (c *copier) downloadOnce(ctx context.Context, b *blobCopy, cl *claim) error {
 	c.rep.report(b.d, event.Copying, 0)
-	dl := startDownload(ctx, rangesOf(c.src), b.d, cl, &meter{rep: c.rep, d: b.d})
-	err := c.store(ctx, b, dl)
+	dl := startDownload(ctx, c.src, b.d, cl, &meter{rep: c.rep, d: b.d})
+	err := c.keep(ctx, b, dl)
 	if err != nil {
 		err = dl.reason(ctx, err)
 	}
 	return errors.Join(err, dl.Close())
 }
 
-// rangesOf makes any Fetcher open blobs at an offset.
-func rangesOf(src Fetcher) RangeFetcher {
-	if r, ok := src.(RangeFetcher); ok {
-		return r
+// keep gives the destination a blob that is being downloaded.
+func (c *copier) keep(ctx context.Context, b *blobCopy, dl *download) error {
+	if c.opts.PushLayer != nil && b.layer.DiffID != "" {
+		return c.opts.PushLayer(ctx, b.layer, image.Incoming{Reader: dl, Adopt: dl.adopt})
 	}
-	return skipper{src}
-}
-
-type skipper struct{ src Fetcher }
-
-func (s skipper) FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	r, err := s.src.Fetch(ctx, d)
-	if err != nil || offset == 0 {
-		return r, err
-	}
-	if _, err := io.CopyN(io.Discard, r, offset); err != nil {
-		return nil, errors.Join(noEOF(err), r.Close())
-	}
-	return r, nil
-}
-
-// Reject says that a Fetcher of one place gives the same again.
-func (s skipper) Reject(digest.Digest) bool { return false }
-
-// sourceOf opens a blob for an upload.
-func sourceOf(src Fetcher, d ocispec.Descriptor) source {
-	return func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-		if offset == 0 {
-			return src.Fetch(ctx, d)
-		}
-		return rangesOf(src).FetchAt(ctx, d, offset)
-	}
-}
-
-func metered(open source, m *meter) source {
-	return func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-		r, err := open(ctx, offset)
-		if err != nil {
-			return nil, err
-		}
-		return m.reader(r, offset), nil
-	}
-}
-
-// mountFrom is the repository of dst's registry from which blobs of src may be mounted, or "".
-func mountFrom(dst *Repository, src Fetcher) string {
-	from, ok := src.(*Repository)
-	if !ok {
-		return ""
-	}
-	a, b := dst.home(), from.home()
-	if a.origin.host != b.origin.host || a.path == b.path {
-		return ""
-	}
-	return b.path
+	// A download is read once, from its beginning, by a store that keeps it on this machine.
+	_, err := c.dst.Push(ctx, b.d, image.Content{Open: func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(dl), nil }})
+	return err
 }

@@ -1,10 +1,10 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,75 +13,84 @@ import (
 	"github.com/forge-build/forge/image"
 )
 
-// walk notes what d needs, and returns what will stand for it.
-func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
-	if depth > image.MaxIndexDepth {
-		return d, fmt.Errorf("%s: indexes are nested more than %d deep", d.Digest, image.MaxIndexDepth)
-	}
-	raw, err := image.ReadSmall(ctx, c.src, d)
-	if err != nil {
-		return d, fmt.Errorf("%s: %w", image.Noun(d.MediaType), err)
-	}
-	doc, err := image.ParseDocument(raw, d.MediaType)
-	if err != nil {
-		return d, fmt.Errorf("%s: %w", d.Digest, err)
-	}
-	if !image.IsIndex(d.MediaType) {
-		err = c.walkManifest(ctx, d, doc)
-	} else {
-		d, raw, err = c.walkIndex(ctx, d, doc, raw, depth)
-	}
-	if err != nil || raw == nil || c.seen[d.Digest] {
-		return d, err
-	}
-	c.seen[d.Digest] = true
-	if c.bytes += int64(len(raw)); c.bytes > maxManifests {
-		return d, fmt.Errorf("%s: its manifests are longer than 64 MiB", d.Digest)
-	}
-	c.manifests = append(c.manifests, manifestCopy{d, raw})
-	return d, nil
+// A node is a manifest or an index to be copied.
+type node struct {
+	d        ocispec.Descriptor // in the source; of a part of an index, with what that says of it
+	raw      []byte
+	doc      *image.Document
+	children []*node     // of an index: those that are copied
+	layers   []*blobCopy // of a manifest
 }
 
-// walkIndex follows the selected images. Its raw is nil if a single one of them stands for the index.
-func (c *copier) walkIndex(ctx context.Context, d ocispec.Descriptor, doc *image.Document, raw []byte, depth int) (ocispec.Descriptor, []byte, error) {
-	chosen, err := c.choose(d, doc)
+// A manifestCopy is a manifest or an index as the destination gets it.
+type manifestCopy struct {
+	d   ocispec.Descriptor
+	raw []byte
+}
+
+// walk finds all that d needs.
+func (c *copier) walk(ctx context.Context, d ocispec.Descriptor, depth int) (*node, error) {
+	if depth > image.MaxIndexDepth {
+		return nil, fmt.Errorf("%s: more than %d indexes within each other", d.Digest, image.MaxIndexDepth)
+	}
+	doc, raw, err := image.ReadDocument(ctx, c.src, d)
 	if err != nil {
-		return d, nil, err
+		return nil, err
 	}
-	for i := range chosen {
-		if len(c.seen) > maxReferences {
-			return d, nil, fmt.Errorf("%s: names more than %d things", d.Digest, maxReferences)
+	d.MediaType = doc.MediaType
+	n := &node{d: d, raw: raw, doc: doc}
+	if c.bytes += int64(len(raw)); c.bytes > maxManifests {
+		return nil, fmt.Errorf("%s: its manifests are longer than 64 MiB", d.Digest)
+	}
+	if doc.IsIndex() {
+		return n, c.walkIndex(ctx, n, depth)
+	}
+	if err := c.walkManifest(ctx, n); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Digest, err)
+	}
+	return n, nil
+}
+
+// walkIndex follows the images that are wanted.
+func (c *copier) walkIndex(ctx context.Context, n *node, depth int) error {
+	chosen, err := c.choose(n)
+	if err != nil {
+		return err
+	}
+	for _, d := range chosen {
+		if len(c.noted) > maxReferences {
+			return fmt.Errorf("%s: names more than %d things", n.d.Digest, maxReferences)
 		}
-		got, err := c.walk(ctx, chosen[i], depth+1)
+		child, err := c.walk(ctx, d, depth+1)
+		if errors.Is(err, fs.ErrNotExist) && c.opts.Index == HeldImages && c.opts.Platforms == nil {
+			continue
+		}
 		if err != nil {
-			return d, nil, err
+			return err
 		}
-		if !c.opts.Sparse {
-			got.Platform, got.Annotations = chosen[i].Platform, chosen[i].Annotations
-			chosen[i] = got
-		}
+		n.children = append(n.children, child)
 	}
-	switch {
-	case c.opts.Platforms == nil || c.opts.Sparse:
-		return d, raw, nil
-	case len(c.opts.Platforms) == 1:
-		return chosen[0], nil, nil
+	if len(n.children) == 0 && len(n.doc.Manifests) > 0 {
+		return fmt.Errorf("index %s: none of its images is here: %w", n.d.Digest, fs.ErrNotExist)
 	}
-	raw, d, err = image.NewIndex(chosen, doc.Annotations)
-	return d, raw, err
+	return nil
 }
 
 // choose lists the images of an index that are wanted.
-func (c *copier) choose(d ocispec.Descriptor, doc *image.Document) ([]ocispec.Descriptor, error) {
+func (c *copier) choose(n *node) ([]ocispec.Descriptor, error) {
 	if c.opts.Platforms == nil {
-		return append([]ocispec.Descriptor(nil), doc.Manifests...), nil
+		return n.doc.Manifests, nil
+	}
+	x, err := n.doc.Index()
+	if err != nil {
+		return nil, err
 	}
 	var chosen []ocispec.Descriptor
 	had := map[digest.Digest]bool{}
 	for i := range c.opts.Platforms {
-		one, err := image.SelectPlatform(ocispec.Index{Manifests: doc.Manifests}, &c.opts.Platforms[i])
+		one, err := image.SelectPlatform(x, &c.opts.Platforms[i])
 		if err != nil {
-			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
+			return nil, fmt.Errorf("index %s: %w", n.d.Digest, err)
 		}
 		if !had[one.Digest] {
 			had[one.Digest] = true
@@ -91,77 +100,163 @@ func (c *copier) choose(d ocispec.Descriptor, doc *image.Document) ([]ocispec.De
 	return chosen, nil
 }
 
-// walkManifest notes the blobs of an image or an artifact.
-func (c *copier) walkManifest(ctx context.Context, d ocispec.Descriptor, doc *image.Document) error {
-	_, sink := c.dst.(LayerSink)
-	sink = sink && image.IsConfig(doc.Config.MediaType) && len(doc.Layers) > 0
-	config := blobCopy{d: doc.Config}
-	var diffIDs []digest.Digest
-	if sink {
-		var err error
-		if config.raw, diffIDs, err = c.readConfig(ctx, doc); err != nil {
-			return fmt.Errorf("%s: %w", d.Digest, err)
-		}
-	}
-	c.note(config)
-	for i, l := range doc.Layers {
+// walkManifest notes the blobs of an image or of another artifact.
+func (c *copier) walkManifest(ctx context.Context, n *node) error {
+	for _, l := range n.doc.Layers {
 		if image.IsForeign(l.MediaType) {
 			return fmt.Errorf("layer %s %w", l.Digest, errForeign)
 		}
-		if c.opts.NoLayers && isLayer(l.MediaType) {
-			continue
+	}
+	var raw []byte
+	var diffIDs []digest.Digest
+	if c.needsConfig() && image.IsConfig(n.doc.Config.MediaType) && len(n.doc.Layers) > 0 {
+		var err error
+		if raw, diffIDs, err = c.readConfig(ctx, n.doc); err != nil {
+			return err
 		}
-		b := blobCopy{d: l}
-		if sink && isLayer(l.MediaType) {
-			b.diffID = diffIDs[i]
+	}
+	c.note(n.doc.Config, "").raw = raw
+	for i, l := range n.doc.Layers {
+		var diffID digest.Digest
+		if diffIDs != nil && isLayer(l.MediaType) {
+			diffID = diffIDs[i]
 		}
-		c.note(b)
+		n.layers = append(n.layers, c.note(l, diffID))
 	}
 	return nil
 }
 
-func (c *copier) note(b blobCopy) {
-	if c.seen[b.d.Digest] {
-		return
+// needsConfig reports whether layers are handled by their diffIDs.
+func (c *copier) needsConfig() bool { return c.opts.PushLayer != nil || c.opts.Forms != nil }
+
+// note has a blob copied, once.
+func (c *copier) note(d ocispec.Descriptor, diffID digest.Digest) *blobCopy {
+	if b := c.noted[d.Digest]; b != nil {
+		return b
 	}
-	c.seen[b.d.Digest] = true
+	b := &blobCopy{d: d, to: d}
+	if diffID != "" {
+		b.layer = image.Layer{Blob: d, DiffID: diffID}
+		b.to = c.opts.Forms.form(b.layer)
+	}
+	c.noted[d.Digest] = b
 	c.blobs = append(c.blobs, b)
-	c.rep.report(b.d, event.Waiting, 0)
+	if b.to.Digest != "" {
+		c.rep.report(b.to, event.Waiting, 0)
+	}
+	return b
 }
 
 // readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.
 func (c *copier) readConfig(ctx context.Context, doc *image.Document) ([]byte, []digest.Digest, error) {
-	d := doc.Config
-	release, err := c.awaitClaim(ctx, d)
+	release, err := c.awaitClaim(ctx, doc.Config)
 	if err != nil {
 		return nil, nil, err
 	}
-	raw, err := c.configBytes(ctx, d)
+	raw, err := c.configBytes(ctx, doc.Config)
 	if err = errors.Join(err, release(true)); err != nil {
 		return nil, nil, fmt.Errorf("configuration: %w", err)
 	}
-	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: d, Layers: doc.Layers})
+	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: doc.Config, Layers: doc.Layers})
 	if err != nil {
-		return nil, nil, fmt.Errorf("configuration %s: %w", d.Digest, err)
+		return nil, nil, fmt.Errorf("configuration %s: %w", doc.Config.Digest, err)
 	}
 	return raw, conf.RootFS.DiffIDs, nil
 }
 
 func (c *copier) configBytes(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if c.opts.Partial == nil {
+		return image.ReadSmall(ctx, c.src, d)
+	}
 	have, err := c.dst.Exists(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	if f, ok := c.dst.(Fetcher); ok && have {
-		return image.ReadSmall(ctx, f, d)
+	if have {
+		return image.ReadSmall(ctx, c.dst, d)
 	}
 	raw, err := image.ReadSmall(ctx, c.src, d)
-	if err != nil || have || c.opts.Partial == nil {
-		return raw, err
+	if err != nil {
+		return nil, err
 	}
 	// Others wait for it: it has to be visible before the claim is given up.
-	if err := c.dst.Push(ctx, d, bytes.NewReader(raw)); err != nil {
+	if _, err := c.dst.Push(ctx, d, image.Bytes(raw)); err != nil {
 		return nil, err
 	}
 	return raw, c.publish(ctx)
+}
+
+// manifests lists what the destination gets for n, after its blobs: all manifests, each once and after what it names, and
+// last the one that stands for n.
+func (c *copier) manifests(n *node) (ocispec.Descriptor, []manifestCopy, error) {
+	var all []manifestCopy
+	d, err := c.finish(n, func(m manifestCopy) {
+		for _, other := range all {
+			if other.d.Digest == m.d.Digest {
+				return
+			}
+		}
+		all = append(all, m)
+	})
+	return d, all, err
+}
+
+// finish makes the manifest that stands for n.
+func (c *copier) finish(n *node, add func(manifestCopy)) (ocispec.Descriptor, error) {
+	raw, d, err := n.raw, n.d, error(nil)
+	if !n.doc.IsIndex() {
+		raw, d, err = n.repack()
+	} else if raw, d, err = c.reindex(n, add); raw == nil {
+		return d, err
+	}
+	if err != nil {
+		return d, err
+	}
+	add(manifestCopy{ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform}, raw})
+	return d, nil
+}
+
+// repack is the manifest of an image with its layers as they were sent.
+func (n *node) repack() ([]byte, ocispec.Descriptor, error) {
+	same := true
+	layers := make([]ocispec.Descriptor, len(n.layers))
+	for i, b := range n.layers {
+		same = same && b.to.Digest == b.d.Digest
+		layers[i] = b.to
+		layers[i].Annotations = n.doc.Layers[i].Annotations
+	}
+	if same {
+		return n.raw, n.d, nil
+	}
+	m, err := n.doc.Manifest()
+	if err != nil {
+		return nil, n.d, err
+	}
+	raw, d, err := image.Repack(m, layers)
+	d.Platform, d.Annotations = n.d.Platform, n.d.Annotations
+	return raw, d, err
+}
+
+// reindex is the index of the images that were copied. It is nil if one of them stands for it.
+func (c *copier) reindex(n *node, add func(manifestCopy)) ([]byte, ocispec.Descriptor, error) {
+	same := len(n.children) == len(n.doc.Manifests)
+	var parts []ocispec.Descriptor
+	for _, child := range n.children {
+		d, err := c.finish(child, add)
+		if err != nil {
+			return nil, d, err
+		}
+		same = same && d.Digest == child.d.Digest
+		d.Platform, d.Annotations = child.d.Platform, child.d.Annotations
+		parts = append(parts, d)
+	}
+	switch {
+	case same || c.opts.Index == WholeIndex:
+		return n.raw, n.d, nil
+	case len(parts) == 1 && len(n.doc.Manifests) > 1:
+		return nil, parts[0], nil
+	}
+	raw, d, err := image.NewIndex(parts, n.doc.Annotations)
+	d.Platform, d.Annotations = n.d.Platform, n.d.Annotations
+	return raw, d, err
 }

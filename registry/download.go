@@ -18,15 +18,6 @@ import (
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
-// A RangeFetcher opens a blob from an offset on; *Repository is one.
-type RangeFetcher interface {
-	FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
-
-	// Reject is told that what was fetched of a blob, from its beginning, is not its content. It reports whether it is worth
-	// fetching again: from the same place or, if that is wrong a second time, from the next one.
-	Reject(d digest.Digest) bool
-}
-
 // errSpoilt is of a download whose earlier part turned out not to belong to it.
 var errSpoilt = errors.New("what was left of an earlier download is damaged")
 
@@ -48,7 +39,7 @@ type download struct {
 	buf    []byte
 }
 
-func startDownload(ctx context.Context, src RangeFetcher, d ocispec.Descriptor, c *claim, m *meter) *download {
+func startDownload(ctx context.Context, src image.Fetcher, d ocispec.Descriptor, c *claim, m *meter) *download {
 	ctx, cancel := context.WithCancel(ctx)
 	dl := &download{
 		d: d, claim: c, cancel: cancel,
@@ -67,7 +58,7 @@ func startDownload(ctx context.Context, src RangeFetcher, d ocispec.Descriptor, 
 }
 
 // run fills buffers until the blob is whole.
-func (dl *download) run(ctx context.Context, src RangeFetcher, m *meter) (err error) {
+func (dl *download) run(ctx context.Context, src image.Fetcher, m *meter) (err error) {
 	f, err := os.OpenFile(dl.claim.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -85,7 +76,7 @@ func (dl *download) run(ctx context.Context, src RangeFetcher, m *meter) (err er
 	if err != nil {
 		return err
 	}
-	r, err := src.FetchAt(ctx, dl.d, had)
+	r, err := src.Fetch(ctx, dl.d, had)
 	if err != nil {
 		return err
 	}
@@ -196,8 +187,8 @@ func (dl *download) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Adopt renames the file that holds the blob; see [Adopter].
-func (dl *download) Adopt(path string) error {
+// adopt renames the file that holds the blob; see [image.Incoming].
+func (dl *download) adopt(path string) error {
 	if dl.err != io.EOF || len(dl.rest) > 0 {
 		return fmt.Errorf("%s: is not downloaded yet", dl.d.Digest)
 	}

@@ -24,27 +24,32 @@ import (
 	"github.com/forge-build/forge/registry/registrytest"
 )
 
-// A sinkLayout is a layout that takes layers in one pass, as forge's own store does.
-type sinkLayout struct {
-	*image.Layout
-	adopt bool
+// into has a copy go to a layout as forge's own store takes it: layers in one pass.
+func into(l *image.Layout, opts registry.CopyOptions) registry.CopyOptions {
+	opts.Publish = l.Publish
+	opts.PushLayer = func(ctx context.Context, layer image.Layer, in image.Incoming) error {
+		return l.PushLayer(ctx, layer, in, nil)
+	}
+	return opts
 }
 
-func (s sinkLayout) PushLayer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest, r io.Reader) error {
-	if !s.adopt {
-		return s.Layout.PushLayer(ctx, image.Layer{Blob: d, DiffID: diffID}, r, nil)
+// adopting is into for layers that are not inflated: their files are taken as they are.
+func adopting(l *image.Layout, opts registry.CopyOptions) registry.CopyOptions {
+	opts = into(l, opts)
+	opts.PushLayer = func(_ context.Context, layer image.Layer, in image.Incoming) error {
+		if _, err := io.Copy(io.Discard, in); err != nil {
+			return err
+		}
+		f, err := l.Staging().Create()
+		if err != nil {
+			return err
+		}
+		if err := in.Adopt(f.Name()); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		return f.Commit(l.BlobPath(layer.Blob.Digest))
 	}
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		return err
-	}
-	f, err := s.Staging().Create()
-	if err != nil {
-		return err
-	}
-	if err := r.(registry.Adopter).Adopt(f.Name()); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Commit(s.BlobPath(d.Digest))
+	return opts
 }
 
 func openLayout(t testing.TB, root string) *image.Layout {
@@ -73,9 +78,11 @@ func pullTo(ctx context.Context, t testing.TB, root string, ref image.Reference,
 	if err != nil {
 		return err
 	}
-	_, err = registry.Copy(ctx, sinkLayout{l, adopt}, repo, d, registry.CopyOptions{
-		Name: ref, Partial: registry.OpenPartial(filepath.Join(root, "partial")),
-	})
+	opts := into(l, registry.CopyOptions{Name: ref, Partial: registry.OpenPartial(filepath.Join(root, "partial"))})
+	if adopt {
+		opts = adopting(l, opts)
+	}
+	_, err = registry.Copy(ctx, l, repo, d, opts)
 	return err
 }
 
@@ -314,45 +321,9 @@ func TestPrunePartial(t *testing.T) {
 	}
 }
 
-func TestNoLayersThenLayers(t *testing.T) {
-	hermetic(t)
-	r := registrytest.New(t)
-	ref := r.Ref(t, "app:1")
-	put(t, ref, 1, 300_000, 1000)
-	r.Reset()
-	l := sinkLayout{openLayout(t, t.TempDir()), false}
-	repo := connect(t, ref, registry.Options{})
-	d, err := repo.Resolve(t.Context(), ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := registry.Copy(t.Context(), l, repo, d, registry.CopyOptions{NoLayers: true}); err != nil {
-		t.Fatal(err)
-	}
-	if got := len(r.Requests("GET", "/blobs/")); got != 1 {
-		t.Errorf("%d blobs for manifest and configuration, want 1", got)
-	}
-	img, err := l.Image(t.Context(), d, &amd64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := registry.CopyLayers(t.Context(), l, repo, img.Layers(), registry.CopyOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	for _, layer := range img.Layers() {
-		if ok, err := l.Exists(t.Context(), layer.Blob); !ok || err != nil {
-			t.Errorf("layer %s: %t, %v", layer.DiffID, ok, err)
-		}
-	}
-}
-
 func manifestOf(t *testing.T, src *registrytest.Memory, d ocispec.Descriptor) ocispec.Manifest {
 	t.Helper()
-	rc, err := src.Fetch(t.Context(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := io.ReadAll(rc)
+	raw, err := image.ReadSmall(t.Context(), src, d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/forge-build/forge/internal/web"
 )
 
 // A ResponseError is a registry's refusal. It is fs.ErrNotExist for what is not there and fs.ErrPermission for what the
@@ -167,4 +169,10 @@ func hintFor(err error, name string) string {
 		return "; is the registry running?"
 	}
 	return ""
+}
+
+// isConn reports whether a registry could not be spoken to.
+func isConn(err error) bool {
+	var ce *web.ConnError
+	return errors.As(err, &ce) || errors.Is(err, web.ErrRefused) || errors.Is(err, errPlain)
 }

@@ -17,15 +17,9 @@ import (
 	"github.com/forge-build/forge/internal/web"
 )
 
-// FetchAt opens a blob from offset on. The reader gives all of the rest, over as many requests as it takes, or fails. It
-// checks the blob's size; the digest is for the caller to check, who has the first part.
-func (r *Repository) FetchAt(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	if err := image.CheckDescriptor(d); err != nil {
-		return nil, err
-	}
-	if offset < 0 || offset > d.Size {
-		return nil, fmt.Errorf("%s: offset %d is out of range", d.Digest, offset)
-	}
+// fetchBlob opens a blob from offset on. The reader gives all of the rest, over as many requests as it takes, or fails. It
+// checks the blob's size.
+func (r *Repository) fetchBlob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	b := &blobReader{ctx: ctx, repo: r, ends: r.placesOf(d.Digest), d: d, offset: offset}
 	if len(b.ends) == 0 {
 		return nil, fmt.Errorf("%s: no mirror of it may be asked for this kind of name", r.Name())

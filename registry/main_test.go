@@ -92,7 +92,7 @@ func pull(ctx context.Context, repo *registry.Repository, opts registry.CopyOpti
 	if err != nil {
 		return dst, err
 	}
-	opts.Name = repo.Reference()
+	opts.Name, opts.Reject = repo.Reference(), repo.Reject
 	_, err = registry.Copy(ctx, dst, repo, d, opts)
 	return dst, err
 }

@@ -119,7 +119,7 @@ func pullWith(ctx context.Context, t *testing.T, root string, ref image.Referenc
 	if err != nil {
 		return err
 	}
-	opts := registry.CopyOptions{Name: ref}
+	opts := registry.CopyOptions{Name: ref, Reject: repo.Reject}
 	if partial {
 		opts.Partial = registry.OpenPartial(filepath.Join(root, "partial"))
 	} else {
@@ -127,7 +127,7 @@ func pullWith(ctx context.Context, t *testing.T, root string, ref image.Referenc
 			t.Fatal(err)
 		}
 	}
-	_, err = registry.Copy(ctx, sinkLayout{l, false}, repo, d, opts)
+	_, err = registry.Copy(ctx, l, repo, d, into(l, opts))
 	return err
 }
 

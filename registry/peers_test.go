@@ -3,11 +3,15 @@ package registry_test
 import (
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -22,7 +26,7 @@ func TestOthersReadBack(t *testing.T) {
 				ref := registrytest.Ref(t, host+"/team/app:1")
 				l := openLayout(t, t.TempDir())
 				img := local(t, l, registrytest.Tar(t, "a", 1, 700_000), registrytest.Tar(t, "b", 2, 10))
-				push(t, l, img, ref, registry.PushOptions{Compression: compression(t, algorithm)})
+				push(t, l, img, ref, algorithm)
 				dir := t.TempDir()
 				tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "docker://"+ref.String(), "dir:"+dir)
 				if _, err := exec.LookPath("crane"); err == nil {
@@ -93,7 +97,7 @@ func TestDockerSchema2(t *testing.T) {
 		t.Fatal(err)
 	}
 	on := registrytest.Ref(t, host+"/on:1")
-	if got, err := registry.Push(t.Context(), connect(t, on, registry.Options{}), l, d, on, registry.PushOptions{}); err != nil || got.Digest != d.Digest {
+	if got, err := registry.Copy(t.Context(), connect(t, on, registry.Options{}).Writable(), l, d, pushOptions(l, on, image.Compression{})); err != nil || got.Digest != d.Digest {
 		t.Errorf("pushed on as %s, %v; want %s", got.Digest, err, d.Digest)
 	}
 }
@@ -109,7 +113,7 @@ func TestPushOverABadLine(t *testing.T) {
 		l := openLayout(t, t.TempDir())
 		img := local(t, l, registrytest.Tar(t, "a", 1, 5<<20))
 		line.left.Store(3)
-		push(t, l, img, ref, registry.PushOptions{Compression: compression(t, algorithm)})
+		push(t, l, img, ref, algorithm)
 		if left := line.left.Load(); left > 0 {
 			t.Errorf("%s: %d connections were not broken", algorithm, left)
 		}
@@ -164,4 +168,20 @@ func (l *line) forward(in *net.TCPConn, to string, after int64) {
 		return
 	}
 	_, _ = io.Copy(out, in)
+}
+
+// tool runs another program on what forge made, or skips.
+func tool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		if slices.Contains(strings.Split(os.Getenv("FORGE_TEST_MUST"), ","), name) {
+			t.Fatal(err)
+		}
+		t.Skip(name + " is not installed")
+	}
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
 }

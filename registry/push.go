@@ -17,40 +17,52 @@ import (
 	"github.com/forge-build/forge/internal/web"
 )
 
-// Push stores a manifest under its digest, or a blob. A blob that can be read from again (an io.ReadSeeker) is resumed
-// when the connection breaks.
-func (r *Repository) Push(ctx context.Context, d ocispec.Descriptor, body io.Reader) error {
+// Push stores a blob; see [image.Store]. It is resumed when the connection breaks. One whose digest is not known goes by a
+// single request of unknown length.
+func (r *Repository) Push(ctx context.Context, d ocispec.Descriptor, content image.Content) (ocispec.Descriptor, error) {
+	if d.Digest == "" {
+		return r.stream(ctx, content)
+	}
+	if err := image.CheckDescriptor(d); err != nil {
+		return d, err
+	}
+	from := ""
+	if r.mounts != nil {
+		from = r.mounts(d.Digest)
+	}
+	return d, r.upload(ctx, d, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		body, err := content.Open(ctx, offset)
+		if err != nil || offset > 0 {
+			return body, err
+		}
+		return verified(body, d), nil
+	}, from)
+}
+
+// MountFrom has blobs taken over from other repositories of the registry where it has them, instead of sent. where names
+// the repository that may have a blob, or "". A wrong guess costs nothing, for the registry then answers as if it had not
+// been asked.
+func (r *Repository) MountFrom(where func(d digest.Digest) string) { r.mounts = where }
+
+// MountsOf is a function for [Repository.MountFrom] where from, of the same registry, has all that is pushed; else it is
+// nil.
+func (r *Repository) MountsOf(from *Repository) func(digest.Digest) string {
+	a, b := r.home(), from.home()
+	if a.origin.host != b.origin.host || a.path == b.path {
+		return nil
+	}
+	return func(digest.Digest) string { return b.path }
+}
+
+// PushManifest stores a manifest or an index under its digest or, unless ref is zero, under its tag; see [image.Store].
+func (r *Repository) PushManifest(ctx context.Context, ref image.Reference, d ocispec.Descriptor, raw []byte) error {
 	if err := image.CheckDescriptor(d); err != nil {
 		return err
 	}
-	if image.IsDocument(d.MediaType) {
-		raw, err := io.ReadAll(io.LimitReader(image.Verify(body, d), maxDocument+1))
-		if err != nil {
-			return err
-		}
-		return r.putManifest(ctx, d, raw, d.Digest.String())
+	if ref.Tag != "" {
+		return r.putManifest(ctx, d, raw, ref.Tag)
 	}
-	_, err := r.upload(ctx, d, reopen(d, body), "")
-	return err
-}
-
-// reopen makes a source of a reader, which works a second time only if it can seek.
-func reopen(d ocispec.Descriptor, body io.Reader) source {
-	used := false
-	return func(_ context.Context, offset int64) (io.ReadCloser, error) {
-		if seeker, ok := body.(io.Seeker); ok {
-			if _, err := seeker.Seek(offset, io.SeekStart); err != nil {
-				return nil, err
-			}
-		} else if used {
-			return nil, fmt.Errorf("%s: cannot be sent a second time", d.Digest)
-		}
-		used = true
-		if offset > 0 {
-			return io.NopCloser(body), nil
-		}
-		return io.NopCloser(image.Verify(body, d)), nil
-	}
+	return r.putManifest(ctx, d, raw, d.Digest.String())
 }
 
 // Mount asks the registry to take a blob over from another of its repositories, and reports whether it did.

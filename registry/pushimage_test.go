@@ -1,7 +1,6 @@
 package registry_test
 
 import (
-	"bytes"
 	"os"
 	"strings"
 	"testing"
@@ -21,7 +20,7 @@ func local(t testing.TB, l *image.Layout, tars ...[]byte) *image.Image {
 	var layers []image.Layer
 	for _, raw := range tars {
 		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-		if err := l.Push(t.Context(), d, bytes.NewReader(raw)); err != nil {
+		if _, err := l.Push(t.Context(), d, image.Bytes(raw)); err != nil {
 			t.Fatal(err)
 		}
 		layers = append(layers, image.Layer{Blob: d, DiffID: d.Digest})
@@ -33,13 +32,24 @@ func local(t testing.TB, l *image.Layout, tars ...[]byte) *image.Image {
 	return img
 }
 
-func push(t testing.TB, l registry.Store, img *image.Image, ref image.Reference, opts registry.PushOptions) ocispec.Descriptor {
+// pushOptions are those of a push from a layout.
+func pushOptions(l *image.Layout, ref image.Reference, c image.Compression) registry.CopyOptions {
+	return registry.CopyOptions{
+		Name: ref, Index: registry.HeldImages, Forms: &registry.Forms{Source: l, Compression: c},
+	}
+}
+
+func push(t testing.TB, l *image.Layout, img *image.Image, ref image.Reference, algorithm string, events ...event.Sink) ocispec.Descriptor {
 	t.Helper()
 	repo, err := registry.NewClient(registry.Options{Limits: quick}).Connect(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := registry.PushImage(t.Context(), repo, l, img, ref, opts)
+	opts := pushOptions(l, ref, compression(t, algorithm))
+	if len(events) > 0 {
+		opts.Events = events[0]
+	}
+	d, err := registry.Copy(t.Context(), repo.Writable(), l, img.Descriptor, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +76,7 @@ func TestPushCompresses(t *testing.T) {
 			img := local(t, l, registrytest.Tar(t, "a", 1, 700_000), registrytest.Tar(t, "b", 2, 10))
 			ref := registrytest.Ref(t, host+"/app:"+algorithm)
 			events := map[string]event.Event{}
-			d := push(t, l, img, ref, registry.PushOptions{
-				Compression: compression(t, algorithm), Events: func(e event.Event) { events[e.Blob.Digest] = e },
-			})
+			d := push(t, l, img, ref, algorithm, func(e event.Event) { events[e.Blob.Digest] = e })
 			remote, err := registry.InspectRemote(t.Context(), connect(t, ref, registry.Options{}), ref, &amd64)
 			if err != nil {
 				t.Fatal(err)
@@ -103,17 +111,17 @@ func TestPushAgain(t *testing.T) {
 	l := openLayout(t, t.TempDir())
 	base, lib := registrytest.Tar(t, "base", 1, 300_000), registrytest.Tar(t, "lib", 2, 200_000)
 	img := local(t, l, base, lib, registrytest.Tar(t, "file", 3, 100))
-	push(t, l, img, ref, registry.PushOptions{})
+	push(t, l, img, ref, "gzip")
 
 	r.Reset()
-	push(t, l, img, ref, registry.PushOptions{})
+	push(t, l, img, ref, "gzip")
 	if got := r.Requests("", "/v2/app"); len(got) != 1 {
 		t.Errorf("pushing the same again took %+v, want one look", got)
 	}
 
 	r.Reset()
 	changed := local(t, l, base, lib, registrytest.Tar(t, "file", 4, 100))
-	d := push(t, l, changed, ref, registry.PushOptions{})
+	d := push(t, l, changed, ref, "gzip")
 	// One look, the layer's three and the configuration's two, the manifest.
 	var sent int64
 	got := r.Requests("", "/v2/app")
@@ -131,7 +139,7 @@ func TestPushAgain(t *testing.T) {
 	r.Reset()
 	other := ref
 	other.Tag = "2"
-	push(t, l, img, other, registry.PushOptions{})
+	push(t, l, img, other, "gzip")
 	if n := len(r.Requests("PATCH", "")) + len(r.Requests("PUT", "/uploads/")); n != 1 { // the configuration
 		t.Errorf("%d blobs sent for another tag, want 1", n)
 	}
@@ -144,7 +152,7 @@ func TestPushWhenTheRegistryLostALayer(t *testing.T) {
 	ref := r.Ref(t, "app:1")
 	l := openLayout(t, t.TempDir())
 	base := registrytest.Tar(t, "base", 1, 300_000)
-	push(t, l, local(t, l, base, registrytest.Tar(t, "file", 3, 100)), ref, registry.PushOptions{})
+	push(t, l, local(t, l, base, registrytest.Tar(t, "file", 3, 100)), ref, "gzip")
 	remote, err := registry.InspectRemote(t.Context(), connect(t, ref, registry.Options{}), ref, &amd64)
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +161,7 @@ func TestPushWhenTheRegistryLostALayer(t *testing.T) {
 	if err := connect(t, ref, registry.Options{}).Delete(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
-	push(t, l, local(t, l, base, registrytest.Tar(t, "file", 4, 100)), ref, registry.PushOptions{})
+	push(t, l, local(t, l, base, registrytest.Tar(t, "file", 4, 100)), ref, "gzip")
 	root := t.TempDir()
 	if err := pullTo(t.Context(), t, root, ref, false); err != nil {
 		t.Error(err)
@@ -182,7 +190,7 @@ func TestPushSurvivesWhileItCompresses(t *testing.T) {
 			for _, f := range faults {
 				r.Fault(f)
 			}
-			push(t, l, img, ref, registry.PushOptions{})
+			push(t, l, img, ref, "gzip")
 			root := t.TempDir()
 			if err := pullTo(t.Context(), t, root, ref, false); err != nil {
 				t.Fatal(err)
@@ -208,12 +216,24 @@ func TestPushKeepsWhatWasPulled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Reset()
-	mounted := 0
-	got := push(t, l, img, r.Ref(t, "my/app:1"), registry.PushOptions{Events: func(e event.Event) {
+	mounted, to := 0, r.Ref(t, "my/app:1")
+	repo := connect(t, to, registry.Options{}).Writable()
+	repo.MountFrom(func(d digest.Digest) string {
+		if d == img.Manifest.Config.Digest {
+			return ""
+		}
+		return ref.Path
+	})
+	opts := pushOptions(l, to, image.Compression{})
+	opts.Events = func(e event.Event) {
 		if e.Blob.State == event.Mounted {
 			mounted++
 		}
-	}})
+	}
+	got, err := registry.Copy(t.Context(), repo, l, d, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got.Digest != d.Digest || mounted != 2 || len(r.Requests("PATCH", "")) != 0 {
 		t.Errorf("pushed %s, mounted %d; want %s and 2", got.Digest, mounted, d.Digest)
 	}
@@ -225,7 +245,7 @@ func TestPushSendsALayerOnce(t *testing.T) {
 	ref := r.Ref(t, "app:1")
 	l := openLayout(t, t.TempDir())
 	twice := registrytest.Tar(t, "a", 1, 1000)
-	push(t, l, local(t, l, twice, registrytest.Tar(t, "b", 2, 1000), twice), ref, registry.PushOptions{})
+	push(t, l, local(t, l, twice, registrytest.Tar(t, "b", 2, 1000), twice), ref, "gzip")
 	if n := len(r.Requests("PATCH", "")); n != 2 {
 		t.Errorf("%d layers sent, want 2", n)
 	}
@@ -248,17 +268,17 @@ func TestPushIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	ref := r.Ref(t, "multi:1")
-	repo := connect(t, ref, registry.Options{})
-	if got, err := registry.Push(t.Context(), repo, l, index, ref, registry.PushOptions{}); err != nil || got.Digest != index.Digest {
+	repo := connect(t, ref, registry.Options{}).Writable()
+	if got, err := registry.Copy(t.Context(), repo, l, index, pushOptions(l, ref, image.Compression{})); err != nil || got.Digest != index.Digest {
 		t.Errorf("Push of an index = %s, %v", got.Digest, err)
 	}
 	// Of a sparse one, what is here goes.
 	half := openLayout(t, t.TempDir())
-	if _, err := registry.Copy(t.Context(), half, src, index, registry.CopyOptions{Sparse: true, Platforms: []ocispec.Platform{arm}}); err != nil {
+	if _, err := registry.Copy(t.Context(), half, src, index, registry.CopyOptions{Index: registry.WholeIndex, Platforms: []ocispec.Platform{arm}}); err != nil {
 		t.Fatal(err)
 	}
 	other := r.Ref(t, "half:1")
-	if _, err := registry.Push(t.Context(), connect(t, other, registry.Options{}), half, index, other, registry.PushOptions{}); err != nil {
+	if _, err := registry.Copy(t.Context(), connect(t, other, registry.Options{}).Writable(), half, index, pushOptions(half, other, image.Compression{})); err != nil {
 		t.Fatal(err)
 	}
 	remote, err := registry.InspectRemote(t.Context(), connect(t, other, registry.Options{}), other, &arm)
@@ -287,8 +307,8 @@ func TestPushDeniedAndDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, algorithm := range []string{"gzip", "none"} {
-		repo := connect(t, ref, registry.Options{})
-		_, err := registry.PushImage(t.Context(), repo, l, img, ref, registry.PushOptions{Compression: compression(t, algorithm)})
+		repo := connect(t, ref, registry.Options{}).Writable()
+		_, err := registry.Copy(t.Context(), repo, l, img.Descriptor, pushOptions(l, ref, compression(t, algorithm)))
 		if err == nil || !strings.Contains(err.Error(), img.Manifest.Layers[0].Digest.String()) {
 			t.Errorf("%s: push of a damaged layer: %v, want an error that names it", algorithm, err)
 		}
@@ -297,18 +317,17 @@ func TestPushDeniedAndDamaged(t *testing.T) {
 		t.Errorf("damaged layer was sent %d times", n)
 	}
 	r.Fault(fault{Do: registrytest.Status(403)})
-	_, err := registry.PushImage(t.Context(), connect(t, ref, registry.Options{}), l, img, ref, registry.PushOptions{})
+	_, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{}).Writable(), l, img.Descriptor, pushOptions(l, ref, image.Compression{}))
 	if err == nil || !contains(err.Error(), ref.String(), "denied", "forge login "+r.Host()) {
 		t.Errorf("denied push: %v", err)
 	}
 }
 
 var (
-	_ registry.Store       = (*image.Layout)(nil)
+	_ image.Store          = (*registry.Repository)(nil)
+	_ image.Store          = (*image.Layout)(nil)
+	_ image.Store          = (*image.Dir)(nil)
+	_ image.Store          = (*image.Archive)(nil)
+	_ image.Store          = (*image.ArchiveWriter)(nil)
 	_ registry.LayerSource = (*image.Layout)(nil)
-	_ registry.Pusher      = (*image.Layout)(nil)
-	_ registry.Resolver    = (*image.Layout)(nil)
-	_ registry.Tagger      = (*image.Layout)(nil)
-	_ registry.Publisher   = (*image.Layout)(nil)
-	_ registry.Store       = (*registry.Repository)(nil)
 )

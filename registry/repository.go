@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,12 +19,13 @@ import (
 	"github.com/forge-build/forge/internal/web"
 )
 
-// A Repository is a repository of a registry: a Fetcher, Pusher, Resolver and Tagger. Reads may be answered by the mirrors
+// A Repository is a repository of a registry. It is an [image.Store]. Reads may be answered by the mirrors
 // that are configured for it, writes go to the registry. Safe for concurrent use.
 type Repository struct {
 	client *Client
 	ref    image.Reference
-	ends   []*endpoint // mirrors first, the registry last
+	ends   []*endpoint                // mirrors first, the registry last
+	mounts func(digest.Digest) string // see MountFrom; may be nil
 
 	mu    sync.Mutex               // guards what is below
 	read  map[digest.Digest][]byte // manifests
@@ -46,6 +46,15 @@ type endpoint struct {
 	path   string // of the repository at the origin
 	mirror bool
 	use    string // of a mirror: all, digest-only or tag-only
+	write  bool   // it is about to be written to: one token that allows that is enough for all
+}
+
+// Writable is the repository as it is written to: its mirrors are not asked, and the first request already asks for the
+// right to push.
+func (r *Repository) Writable() *Repository {
+	e := *r.home()
+	e.write = true
+	return &Repository{client: r.client, ref: r.ref, ends: []*endpoint{&e}, mounts: r.mounts}
 }
 
 // Name is the repository's name as people say it: docker.io/library/alpine.
@@ -57,7 +66,13 @@ func (r *Repository) Reference() image.Reference { return r.ref }
 // home is the registry itself, which writes go to.
 func (r *Repository) home() *endpoint { return r.ends[len(r.ends)-1] }
 
-func (e *endpoint) pull() access { return e.allow("pull") }
+func (e *endpoint) pull() access {
+	if e.write {
+		return e.push()
+	}
+	return e.allow("pull")
+}
+
 func (e *endpoint) push() access { return e.allow("pull,push") }
 
 func (e *endpoint) allow(actions string) access {
@@ -128,7 +143,8 @@ func (r *Repository) answeredBlob(d digest.Digest, e *endpoint) {
 	}
 }
 
-// Reject is told that a blob that was fetched is not d; see [RangeFetcher].
+// Reject is told that what was fetched of a blob, from its beginning, is not its content. It reports whether it is worth
+// fetching again: from the same place or, if that is wrong a second time, from the next one.
 func (r *Repository) Reject(d digest.Digest) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,6 +209,9 @@ func manifestRef(ref image.Reference) (string, error) {
 }
 
 func (r *Repository) resolveAt(ctx context.Context, e *endpoint, ref image.Reference, what string) (ocispec.Descriptor, error) {
+	if e.write { // whoever asks wants to see the manifest
+		return r.getAndRemember(ctx, e, ref, what)
+	}
 	resp, err := e.origin.do(ctx, r.manifestRequest(http.MethodHead, e, ref.String(), what))
 	if err == nil {
 		d, derr := headDescriptor(resp)
@@ -203,12 +222,15 @@ func (r *Repository) resolveAt(ctx context.Context, e *endpoint, ref image.Refer
 		return ocispec.Descriptor{}, err
 	}
 	// A registry that does not answer HEAD in full, or explains a refusal only in a body.
+	return r.getAndRemember(ctx, e, ref, what)
+}
+
+func (r *Repository) getAndRemember(ctx context.Context, e *endpoint, ref image.Reference, what string) (ocispec.Descriptor, error) {
 	d, raw, err := r.getManifest(ctx, e, ref.String(), what)
-	if err != nil {
-		return d, err
+	if err == nil {
+		r.remember(d.Digest, raw)
 	}
-	r.remember(d.Digest, raw)
-	return d, nil
+	return d, err
 }
 
 // remember keeps a few manifests, which are often asked for again at once.
@@ -252,15 +274,9 @@ func mediaTypeOf(resp *http.Response) string {
 }
 
 // getManifest fetches a manifest by what names it and checks all that can be checked.
-func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what string) (ocispec.Descriptor, []byte, error) {
-	return r.getManifestFor(ctx, e, name, what, e.pull())
-}
-
-// getManifestFor is getManifest with a token that allows more.
-func (r *Repository) getManifestFor(ctx context.Context, e *endpoint, name, what string, to access) (d ocispec.Descriptor, raw []byte, err error) {
+func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what string) (d ocispec.Descriptor, raw []byte, err error) {
 	b := web.NewBudget(e.origin.limits, e.origin.retrying)
 	req := r.manifestRequest(http.MethodGet, e, name, what)
-	req.access = to
 	for {
 		resp, err := e.origin.retry(ctx, req, b)
 		if err != nil {
@@ -306,8 +322,11 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 	return d, nil
 }
 
-// Fetch opens a manifest or a blob. A download that breaks off is taken up again where it stopped.
-func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+// Fetch opens a manifest or a blob; see [image.Fetcher]. A download that breaks off is taken up again where it stopped.
+func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	if err := image.CheckOffset(d, offset); err != nil {
+		return nil, err
+	}
 	var raw []byte
 	var err error
 	switch {
@@ -316,33 +335,26 @@ func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCl
 	case image.IsConfig(d.MediaType) && d.Size <= maxDocument:
 		raw, err = r.config(ctx, d)
 	default:
-		return r.fetchVerified(ctx, d)
+		return r.fetchBlob(ctx, d, offset)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return io.NopCloser(bytes.NewReader(raw)), nil
-}
-
-func (r *Repository) fetchVerified(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	rc, err := r.FetchAt(ctx, d, 0)
-	if err != nil {
-		return nil, err
-	}
-	return verified(rc, d), nil
+	return image.Bytes(raw).Open(ctx, offset)
 }
 
 // config reads a blob that is small enough to be looked at before anybody else sees it.
-func (r *Repository) config(ctx context.Context, d ocispec.Descriptor) (raw []byte, err error) {
-	err = untilRight(r, d.Digest, func() error {
-		rc, err := r.fetchVerified(ctx, d)
+func (r *Repository) config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	for {
+		rc, err := r.fetchBlob(ctx, d, 0)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		raw, err = io.ReadAll(rc)
-		return errors.Join(err, rc.Close())
-	})
-	return raw, err
+		raw, err := io.ReadAll(image.Verify(rc, d))
+		if err = errors.Join(err, rc.Close()); !errors.Is(err, image.ErrMismatch) || !r.Reject(d.Digest) {
+			return raw, err
+		}
+	}
 }
 
 func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []byte, err error) {

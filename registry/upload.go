@@ -29,42 +29,46 @@ type upload struct {
 	budget   *web.Budget
 }
 
+// newUpload begins an upload of what has the digest what, "" if that is not known.
 func (r *Repository) newUpload(what string) *upload {
-	e := r.home()
+	e, name := r.home(), r.Name()
+	if what != "" {
+		name += "@" + what
+	}
 	return &upload{
-		end: e, name: r.Name() + "@" + what, access: e.push(), budget: web.NewBudget(e.origin.limits, e.origin.retrying),
+		end: e, name: name, access: e.push(), budget: web.NewBudget(e.origin.limits, e.origin.retrying),
 	}
 }
 
 // upload sends a blob that the repository does not have. from names a repository of the same registry that may have it:
 // then it may be mounted instead of sent.
-func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, open source, from string) (mounted bool, err error) {
+func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, open source, from string) error {
 	u := r.newUpload(d.Digest.String())
-	if mounted, err = u.start(ctx, d.Digest, from); err != nil || mounted {
-		return mounted, err
+	if mounted, err := u.start(ctx, d.Digest, from); err != nil || mounted {
+		return err
 	}
 	offset, mark := int64(0), int64(0)
 	for {
 		err := u.send(ctx, d, open, offset)
 		if err == nil || ctx.Err() != nil || !web.Retryable(err) && !lostSession(err) {
-			return mounted, err
+			return err
 		}
 		if offset-mark >= web.ProgressBytes {
 			u.budget.Progress(time.Now())
 			mark = offset
 		}
 		if err := u.budget.Wait(ctx, err); err != nil {
-			return mounted, err
+			return err
 		}
 		if offset, err = u.status(ctx); err == nil && offset <= d.Size {
 			continue
 		}
 		// The session is gone: perhaps because it had got everything before the connection broke.
 		if have, err := r.Exists(ctx, d); err == nil && have {
-			return mounted, nil
+			return nil
 		}
 		if _, err := u.start(ctx, "", ""); err != nil {
-			return mounted, err
+			return err
 		}
 		offset = 0
 	}

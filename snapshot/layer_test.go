@@ -365,7 +365,7 @@ func storeTar(t testing.TB, s *Store, data []byte) image.Layer {
 	t.Helper()
 	d := digest.FromBytes(data)
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: int64(len(data))}
-	if err := s.layout.Push(context.Background(), desc, bytes.NewReader(data)); err != nil {
+	if _, err := s.layout.Push(context.Background(), desc, image.Bytes(data)); err != nil {
 		t.Fatal(err)
 	}
 	layer := image.Layer{Blob: desc, DiffID: d}

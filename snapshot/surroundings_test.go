@@ -186,7 +186,7 @@ func TestAttributesOfLinks(t *testing.T) {
 	for _, kind := range []snapshot.Kind{snapshot.EROFS, snapshot.Overlay, snapshot.Copy} {
 		k := snapshottest.Open(t, t.TempDir(), kind)
 		desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(out.Bytes()), Size: int64(out.Len())}
-		if err := k.Layout.Push(t.Context(), desc, bytes.NewReader(out.Bytes())); err != nil {
+		if _, err := k.Layout.Push(t.Context(), desc, image.Bytes(out.Bytes())); err != nil {
 			t.Fatal(err)
 		}
 		layers := commitAt(t, k, []image.Layer{{Blob: desc, DiffID: desc.Digest}}, func(r snapshottest.Root) {

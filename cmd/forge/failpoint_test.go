@@ -43,7 +43,6 @@ var failPoints = map[string]string{
 	"registry.download.before-publish": "pull",
 	"registry.download.before-release": "pull",
 	"registry.download.kept":           "pull",
-	"registry.push.before-manifest":    "push",
 	"source.stats.before-rename":       "build",
 	"snapshot.prune.before-remove":     "prune",
 	"snapshot.settle.before-rename":    "unpack",

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,7 +21,7 @@ import (
 	"github.com/forge-build/forge/image"
 )
 
-// A Memory is a store in memory: a Fetcher, Pusher, Resolver and Tagger. Safe for concurrent use.
+// A Memory is an image.Store in memory. Safe for concurrent use.
 type Memory struct {
 	mu    sync.Mutex
 	blobs map[digest.Digest][]byte
@@ -33,14 +34,14 @@ func NewMemory() *Memory {
 }
 
 // Fetch opens a blob.
-func (m *Memory) Fetch(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+func (m *Memory) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	raw, ok := m.blobs[d.Digest]
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", d.Digest, fs.ErrNotExist)
 	}
-	return io.NopCloser(image.Verify(bytes.NewReader(raw), d)), nil
+	return image.Bytes(raw).Open(ctx, offset)
 }
 
 // Exists tells whether a blob is here.
@@ -52,14 +53,30 @@ func (m *Memory) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
 }
 
 // Push stores a blob.
-func (m *Memory) Push(_ context.Context, d ocispec.Descriptor, r io.Reader) error {
+func (m *Memory) Push(ctx context.Context, d ocispec.Descriptor, content image.Content) (_ ocispec.Descriptor, err error) {
+	r, err := content.Open(ctx, 0)
+	if err != nil {
+		return d, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
 	raw, err := io.ReadAll(image.Verify(r, d))
 	if err != nil {
-		return err
+		return d, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.blobs[d.Digest] = raw
+	return d, nil
+}
+
+// PushManifest stores a manifest and names it.
+func (m *Memory) PushManifest(ctx context.Context, ref image.Reference, d ocispec.Descriptor, raw []byte) error {
+	if _, err := m.Push(ctx, d, image.Bytes(raw)); err != nil || ref == (image.Reference{}) {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tags[ref.String()] = d
 	return nil
 }
 
@@ -72,14 +89,6 @@ func (m *Memory) Resolve(_ context.Context, r image.Reference) (ocispec.Descript
 		return d, fmt.Errorf("%s: %w", r, fs.ErrNotExist)
 	}
 	return d, nil
-}
-
-// Tag names content.
-func (m *Memory) Tag(_ context.Context, r image.Reference, d ocispec.Descriptor) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.tags[r.String()] = d
-	return nil
 }
 
 // Len is how many blobs there are.

@@ -115,7 +115,7 @@ func TarLayer(t testing.TB, k *Kit, names ...string) image.Layer {
 	d := ocispec.Descriptor{
 		MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(b.Bytes()), Size: int64(b.Len()),
 	}
-	if err := k.Layout.Push(t.Context(), d, &b); err != nil {
+	if _, err := k.Layout.Push(t.Context(), d, image.Bytes(b.Bytes())); err != nil {
 		t.Fatal(err)
 	}
 	return image.Layer{Blob: d, DiffID: d.Digest}

@@ -54,12 +54,7 @@ func TestStore(t *testing.T, kind snapshot.Kind, rights Rights) {
 func compareUnpacked(t *testing.T, k *Kit, layer image.Layer) {
 	t.Helper()
 	other := Open(t, t.TempDir(), snapshot.Overlay)
-	tar, err := k.Layout.OpenTar(t.Context(), layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tar.Close()
-	if err := other.Layout.Push(t.Context(), layer.Blob, tar); err != nil {
+	if _, err := other.Layout.Push(t.Context(), layer.Blob, image.ContentOf(k.Layout, layer.Blob)); err != nil {
 		t.Fatal(err)
 	}
 	m, err := other.Store.Mount(t.Context(), []image.Layer{layer})

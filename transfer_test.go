@@ -1,4 +1,4 @@
-package registry_test
+package forge_test
 
 import (
 	"archive/tar"
@@ -16,23 +16,59 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
 
-func endpoint(t *testing.T, s string) registry.Endpoint {
+// hermetic keeps the machine's own configuration away.
+func hermetic(t *testing.T) {
 	t.Helper()
-	e, err := registry.ParseEndpoint(s)
+	home := t.TempDir()
+	conf := filepath.Join(home, "registries.conf")
+	write(t, conf, "")
+	for name, value := range map[string]string{
+		"HOME": home, "XDG_CONFIG_HOME": "", "XDG_RUNTIME_DIR": "", "DOCKER_CONFIG": "", "DOCKER_AUTH_CONFIG": "", "REGISTRY_AUTH_FILE": "",
+		"CONTAINERS_REGISTRIES_CONF": conf, "CONTAINERS_REGISTRIES_CONF_DIR": filepath.Join(home, "none"),
+	} {
+		t.Setenv(name, value)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// put copies an image of layers of these sizes into the registry under ref.
+func put(t *testing.T, ref image.Reference, seed uint64, sizes ...int) (*registrytest.Memory, ocispec.Descriptor) {
+	t.Helper()
+	src := registrytest.NewMemory()
+	d := src.AddImage(t, seed, ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, false, sizes...)
+	putImage(t, ref, src, d)
+	return src, d
+}
+
+func putImage(t *testing.T, ref image.Reference, src *registrytest.Memory, d ocispec.Descriptor) {
+	t.Helper()
+	repo, err := registry.NewClient(registry.Options{}).Connect(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return e
+	if _, err := registry.Copy(t.Context(), repo, src, d, registry.CopyOptions{Name: ref}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func transfer(t *testing.T, dst, src string) (ocispec.Descriptor, error) {
 	t.Helper()
-	client := registry.NewClient(registry.Options{Limits: quick})
-	return registry.Transfer(t.Context(), client, endpoint(t, dst), endpoint(t, src), registry.CopyOptions{})
+	return forge.Copy(t.Context(), dst, src, forge.CopyOptions{})
 }
 
 // tool runs another program on what forge made, or skips.
@@ -52,7 +88,6 @@ func tool(t *testing.T, name string, args ...string) string {
 }
 
 func TestTransfer(t *testing.T) {
-	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
@@ -80,11 +115,15 @@ func TestTransfer(t *testing.T) {
 			t.Errorf("%s to %s: %s, want %s", step.src, step.dst, got.Digest, d.Digest)
 		}
 	}
-	dst, err := pull(t.Context(), connect(t, registrytest.Ref(t, again), registry.Options{}), registry.CopyOptions{})
+	dst, err := image.OpenDir(dir + "/second")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range manifestOf(t, src, d).Layers {
+	m, err := image.Read(t.Context(), src, d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range m.Manifest.Layers {
 		if ok, _ := dst.Exists(t.Context(), l); !ok {
 			t.Errorf("layer %s was lost on the way", l.Digest)
 		}
@@ -126,14 +165,13 @@ func TestTransferSameArchive(t *testing.T) {
 
 // TestTransferOfSkopeosArchive reads an archive of the old kind: bare layers, found by a list.
 func TestTransferOfSkopeosArchive(t *testing.T) {
-	long(t)
 	hermetic(t)
 	r := registrytest.New(t)
 	dir := t.TempDir()
-	src := registrytest.NewMemory()
-	d := src.AddImage(t, 1, ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, false, 300_000, 1000)
 	ref := r.Ref(t, "app:1")
-	if _, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{}), src, d, registry.CopyOptions{Name: ref}); err != nil {
+	src, d := put(t, ref, 1, 300_000, 1000)
+	want, err := image.Read(t.Context(), src, d, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := transfer(t, "oci:"+dir+"/layout:1", ref.String()); err != nil {
@@ -153,8 +191,8 @@ func TestTransferOfSkopeosArchive(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		remote, err := registry.InspectRemote(t.Context(), connect(t, to, registry.Options{}), to, nil)
-		if err != nil || remote.Image.ID() != manifestOf(t, src, d).Config.Digest {
+		remote, err := forge.InspectRemote(t.Context(), to.String(), nil, forge.RemoteOptions{})
+		if err != nil || remote.Image.ID() != want.ID() {
 			t.Errorf("%s: arrived as %+v, %v", name, remote, err)
 		}
 	}
@@ -172,12 +210,12 @@ func TestTransferErrors(t *testing.T) {
 		"manifest.json": `[{"Config":"../../../../etc/passwd","RepoTags":["x:1"]}]`,
 	})))
 	for src, want := range map[string]string{
-		"oci:" + dir + "/none":                   "file does not exist",
+		"oci:" + dir + "/none":                   "no such file",
 		"oci-archive:" + dir + "/none":           "no such file",
 		"oci-archive:" + dir + "/text":           "not a whole tar",
-		"oci-archive:" + dir + "/empty.tar":      "no archive of images",
+		"oci-archive:" + dir + "/empty.tar":      "archive is empty",
 		"docker-archive:" + dir + "/two.tar":     "say which: x:1, y:1",
-		"docker-archive:" + dir + "/two.tar:z":   `no image "z"`,
+		"docker-archive:" + dir + "/two.tar:z":   `no image "z:latest", only x:1, y:1`,
 		"docker-archive:" + dir + "/out.tar":     "has no ../../../../etc/passwd",
 		"docker-archive:" + dir + "/two.tar:x:1": "has no a",
 	} {
@@ -190,8 +228,8 @@ func TestTransferErrors(t *testing.T) {
 		}
 	}
 	for s, want := range map[string]string{"oci:": "want oci:PATH", "oci::x": "no path", "Upper/Case": "lower case"} {
-		if _, err := registry.ParseEndpoint(s); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("ParseEndpoint(%q): %v, want %q", s, err, want)
+		if _, err := transfer(t, "oci:"+dir+"/x", s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("copy from %q: %v, want %q", s, err, want)
 		}
 	}
 }
@@ -229,13 +267,11 @@ func TestOCIDirNames(t *testing.T) {
 		{ocispec.AnnotationRefName: "b:v4"},
 		nil,
 	} {
-		d := src.AddImage(t, uint64(i), amd64, false, 10)
+		d := src.AddImage(t, uint64(i), ocispec.Platform{OS: "linux", Architecture: "amd64"}, false, 10)
 		one := "oci:" + dir + ":" + string(rune('a'+i))
 		r := registrytest.New(t)
 		ref := r.Ref(t, "x:1")
-		if _, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{}), src, d, registry.CopyOptions{Name: ref}); err != nil {
-			t.Fatal(err)
-		}
+		putImage(t, ref, src, d)
 		if _, err := transfer(t, one, ref.String()); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,157 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/durable"
+)
+
+// TagAll is [Layout.TagRemote] for many images at once, in the time that a few take. Their IDs are found out here.
+func (l *Layout) TagAll(ctx context.Context, images []Named) error {
+	for _, n := range images {
+		if err := CheckDescriptor(n.Descriptor); err != nil {
+			return err
+		}
+	}
+	if err := l.Publish(ctx); err != nil {
+		return err
+	}
+	_, staleErr := os.Lstat(l.stale())
+	ids := map[digest.Digest]digest.Digest{}
+	var changed []Named
+	for _, n := range images {
+		d := n.Descriptor
+		if _, ok := ids[d.Digest]; !ok {
+			id, err := l.whole(ctx, d)
+			if err != nil {
+				return fmt.Errorf("image %s: %w", n.displayName(), err)
+			}
+			ids[d.Digest] = id
+		}
+		// Only what makes the image be found is kept: a platform, annotations and data are the index's business.
+		n.Descriptor = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+		n.ID = ids[d.Digest]
+		if staleErr == nil || !same(l.recordPath(n.Reference, d.Digest), n) {
+			changed = append(changed, n)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	// A blob that was here already may have been renamed to its place by a process that died before it made that durable.
+	if err := durable.SyncDir(l.blobs()); err != nil {
+		return err
+	}
+	return l.withNames(ctx, func() error { return l.tag(ctx, changed) })
+}
+
+func same(path string, n Named) bool {
+	old, err := readRecord(path)
+	return err == nil && old.ID == n.ID && old.Descriptor.Digest == n.Descriptor.Digest &&
+		old.Descriptor.Size == n.Descriptor.Size && old.Descriptor.MediaType == n.Descriptor.MediaType &&
+		(n.Remote == "" || old.Remote == n.Remote)
+}
+
+// tag writes the records of images. The caller holds the lock of names/.
+func (l *Layout) tag(ctx context.Context, images []Named) error {
+	all, _, err := l.records()
+	if err != nil {
+		return err
+	}
+	c := tagging{layout: l, records: map[string]Named{}, holders: map[digest.Digest]int{}}
+	for _, n := range all {
+		c.records[l.recordPath(n.Reference, n.Descriptor.Digest)] = n
+		c.holders[n.Descriptor.Digest]++
+	}
+	for _, n := range images {
+		c.add(n)
+	}
+	if len(c.nameless)+len(c.named) == 0 {
+		return nil
+	}
+	if err := l.markStale(); err != nil {
+		return err
+	}
+	if err := l.writeRecords(ctx, append(c.nameless, c.named...)); err != nil {
+		return err
+	}
+	for _, n := range c.named {
+		if n.Reference == (Reference{}) {
+			continue
+		}
+		if err := os.Remove(l.recordPath(Reference{}, n.Descriptor.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return l.writeIndex()
+}
+
+// A tagging finds out which records have to be written.
+type tagging struct {
+	layout   *Layout
+	records  map[string]Named // by path, as they will be
+	holders  map[digest.Digest]int
+	nameless []Named // images that lose their last name
+	named    []Named
+}
+
+func (c *tagging) add(n Named) {
+	d := n.Descriptor.Digest
+	if n.Reference == (Reference{}) && c.holders[d] > 0 {
+		return // it has a name, or is recorded
+	}
+	path := c.layout.recordPath(n.Reference, d)
+	old, had := c.records[path]
+	switch {
+	case !had:
+		c.holders[d]++
+	case old.Descriptor.Digest != d:
+		if c.holders[old.Descriptor.Digest] == 1 {
+			c.nameless = append(c.nameless, Named{Descriptor: old.Descriptor, ID: old.ID})
+		} else {
+			c.holders[old.Descriptor.Digest]--
+		}
+		c.holders[d]++
+	case n.Remote == "":
+		n.Remote = old.Remote
+	}
+	c.records[path] = n
+	c.named = append(c.named, n)
+}
+
+// fewRecords are written and synced one by one; more are staged, and synced together with all that the file system has
+// to write.
+const fewRecords = 4
+
+// writeRecords writes records durably, in their order if they are few.
+func (l *Layout) writeRecords(ctx context.Context, records []Named) error {
+	for _, n := range records {
+		r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor, Remote: n.Remote}
+		r.Sum = r.sum()
+		data, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		path := l.recordPath(n.Reference, n.Descriptor.Digest)
+		if len(records) <= fewRecords {
+			err = l.staging.writeDurably(path, data, "image.tag")
+		} else {
+			err = l.staging.write(path, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(records) <= fewRecords {
+		return nil
+	}
+	return l.Publish(ctx)
+}
