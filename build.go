@@ -110,7 +110,7 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 
 // planAll plans for each platform. What can be refused is refused before anything is done for any of them.
 func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*planner.Graph, error) {
-	platforms, err := parsePlatforms(o.Platforms)
+	platforms, err := buildPlatforms(o.Platforms)
 	if err != nil {
 		return nil, err
 	}

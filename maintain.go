@@ -22,10 +22,16 @@ type FsckReport struct {
 	Images   int      // names
 }
 
-// Fsck looks for damage: whatever is missing, has a wrong size or cannot be read, and, if deep, all bytes that do not have
-// the digest that names them. Repair drops what is damaged and pulls again what can be pulled.
-func (h *Home) Fsck(ctx context.Context, deep, repair bool) (r FsckReport, err error) {
-	problems, err := h.Layout.Fsck(ctx, image.FsckOptions{Deep: deep})
+// FsckOptions say how closely to look, and what to do about it.
+type FsckOptions struct {
+	Deep   bool // hash all bytes
+	Repair bool // drop what is damaged, and pull again what can be pulled
+}
+
+// Fsck looks for damage: whatever is missing, has a wrong size or cannot be read, and, if that was asked for, all bytes that do
+// not have the digest that names them.
+func (h *Home) Fsck(ctx context.Context, o FsckOptions) (r FsckReport, err error) {
+	problems, err := h.Layout.Fsck(ctx, image.FsckOptions{Deep: o.Deep})
 	if err != nil {
 		return r, err
 	}
@@ -44,22 +50,22 @@ func (h *Home) Fsck(ctx context.Context, deep, repair bool) (r FsckReport, err e
 	if err != nil {
 		return r, err
 	}
-	indexes, err := store.Check(ctx, deep, repair)
+	indexes, err := store.Check(ctx, o.Deep, o.Repair)
 	if err != nil {
 		return r, err
 	}
 	r.Problems = append(r.Problems, indexes...)
-	contexts, err := h.checkContexts(repair)
+	contexts, err := h.checkContexts(o)
 	if err != nil {
 		return r, err
 	}
 	r.Problems = append(r.Problems, contexts...)
-	entries, err := h.checkCache(repair)
+	entries, err := h.checkCache(o)
 	if err != nil {
 		return r, err
 	}
 	r.Problems = append(r.Problems, entries...)
-	if repair {
+	if o.Repair {
 		if r.Dropped, err = h.repair(ctx, problems); err != nil {
 			return r, err
 		}
@@ -82,7 +88,7 @@ func (h *Home) repair(ctx context.Context, problems []image.Problem) (dropped []
 }
 
 // checkCache names cache entries that cannot be read. A repair forgets them.
-func (h *Home) checkCache(repair bool) (problems []string, err error) {
+func (h *Home) checkCache(o FsckOptions) (problems []string, err error) {
 	records, err := h.Cache.List()
 	if err != nil {
 		return nil, err
@@ -92,7 +98,7 @@ func (h *Home) checkCache(repair bool) (problems []string, err error) {
 			continue
 		}
 		problems = append(problems, fmt.Sprintf("cache/%s: cannot be read", r.Key))
-		if repair {
+		if o.Repair {
 			if err := h.Cache.Remove(r.Key); err != nil {
 				return problems, err
 			}
@@ -102,14 +108,14 @@ func (h *Home) checkCache(repair bool) (problems []string, err error) {
 }
 
 // checkContexts names the stat caches of build contexts that cannot be read. A repair removes them.
-func (h *Home) checkContexts(repair bool) (problems []string, err error) {
+func (h *Home) checkContexts(o FsckOptions) (problems []string, err error) {
 	files, err := source.DamagedStats(filepath.Join(h.Dir, "contexts"))
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
 		problems = append(problems, file+": damaged index of a build context")
-		if repair {
+		if o.Repair {
 			if err := os.RemoveAll(file); err != nil {
 				return problems, err
 			}

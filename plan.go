@@ -48,7 +48,7 @@ func (o *BuildOptions) planner(src *sources, platform ocispec.Platform) planner.
 // Plan is Build without doing anything: a preview for each platform.
 func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, err error) {
 	err = h.withSources(ctx, o, func(src *sources) error {
-		platforms, err := parsePlatforms(o.Platforms)
+		platforms, err := buildPlatforms(o.Platforms)
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *plann
 // ask reads the build file and hands it to question with what the planner needs.
 func (h *Home) ask(ctx context.Context, o BuildOptions, question func(*parser.File, planner.Options) error) error {
 	return h.withSources(ctx, o, func(src *sources) error {
-		platforms, err := parsePlatforms(o.Platforms)
+		platforms, err := buildPlatforms(o.Platforms)
 		if err != nil {
 			return err
 		}

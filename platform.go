@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/containerd/platforms"
@@ -20,11 +21,16 @@ func ParsePlatform(s string) (*ocispec.Platform, error) {
 	return &p, nil
 }
 
-// parsePlatforms reads the platforms to build for; none is one, the zero value, which lets the base image decide.
-func parsePlatforms(list []string) ([]ocispec.Platform, error) {
+// buildPlatforms reads the platforms to build for; none is one, the zero value, which lets the base image decide.
+func buildPlatforms(list []string) ([]ocispec.Platform, error) {
 	if len(list) == 0 {
 		return []ocispec.Platform{{}}, nil
 	}
+	return ParsePlatforms(list)
+}
+
+// ParsePlatforms reads a list of os/arch[/variant].
+func ParsePlatforms(list []string) ([]ocispec.Platform, error) {
 	var all []ocispec.Platform
 	for _, s := range list {
 		p, err := ParsePlatform(s)
@@ -32,7 +38,7 @@ func parsePlatforms(list []string) ([]ocispec.Platform, error) {
 			return nil, err
 		}
 		if p == nil {
-			return nil, fmt.Errorf("platform: empty")
+			return nil, errors.New("platform: is empty")
 		}
 		all = append(all, *p)
 	}

@@ -14,9 +14,9 @@ type copyCmd struct {
 }
 
 func (c *copyCmd) Run(s *session) error {
-	platforms, err := parsePlatforms(c.Platform)
+	platforms, err := forge.ParsePlatforms(c.Platform)
 	if err != nil {
-		return err
+		return &usageError{1, err}
 	}
 	remote, done := c.options(s)
 	d, err := forge.Copy(s.ctx, c.Destination, c.Source, forge.CopyOptions{RemoteOptions: remote, Platforms: platforms})

@@ -20,9 +20,9 @@ func (c *pushCmd) Run(s *session) error {
 	if err != nil {
 		return &usageError{1, err}
 	}
-	platforms, err := parsePlatforms(c.Platform)
+	platforms, err := forge.ParsePlatforms(c.Platform)
 	if err != nil {
-		return err
+		return &usageError{1, err}
 	}
 	return s.withHome(func(h *forge.Home) error {
 		remote, done := c.options(s)

@@ -1,10 +1,6 @@
 package main
 
 import (
-	"errors"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/image"
@@ -36,19 +32,4 @@ type compressionFlags struct {
 
 func (f *compressionFlags) parse() (image.Compression, error) {
 	return image.ParseCompression(f.Compression, f.CompressionLevel)
-}
-
-func parsePlatforms(list []string) ([]ocispec.Platform, error) {
-	var all []ocispec.Platform
-	for _, s := range list {
-		p, err := forge.ParsePlatform(s)
-		if err == nil && p == nil {
-			err = errors.New("--platform: is empty")
-		}
-		if err != nil {
-			return nil, &usageError{1, err}
-		}
-		all = append(all, *p)
-	}
-	return all, nil
 }

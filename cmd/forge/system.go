@@ -32,7 +32,7 @@ type fsckCmd struct {
 
 func (c *fsckCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		report, err := h.Fsck(s.ctx, c.Deep, c.Repair)
+		report, err := h.Fsck(s.ctx, forge.FsckOptions{Deep: c.Deep, Repair: c.Repair})
 		if err != nil {
 			return err
 		}
