@@ -86,7 +86,7 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 	switch e.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		i.size, i.offset = e.Size, offset
-		if e.Size < 0 || offset+e.Size < 0 || (offset+e.Size)>>erofsBlockBits >= erofsHole {
+		if e.Size < 0 || offset+e.Size < 0 || (offset+e.Size)>>blockBits >= hole {
 			return i, fmt.Errorf("data at %d of %d bytes is beyond what an index can tell", offset, e.Size)
 		}
 	case unix.S_IFLNK:

@@ -59,9 +59,9 @@ func TestSeal(t *testing.T) {
 	}
 	// As the first version wrote it: no name, no seal.
 	old := data[:len(data)-sealSize]
-	clear(old[erofsSuper+erofsVolume:][:16])
-	clear(old[erofsSuper+4:][:4])
-	binary.LittleEndian.PutUint32(old[erofsSuper+4:], erofsChecksum(old))
+	clear(old[superAt+volumeAt:][:16])
+	clear(old[superAt+4:][:4])
+	binary.LittleEndian.PutUint32(old[superAt+4:], checksum(old))
 	if _, err := New(old); !errors.Is(err, ErrOutdated) || !errors.Is(err, ErrDamaged) {
 		t.Errorf("an index of version 1: %v", err)
 	}

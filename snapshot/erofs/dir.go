@@ -13,7 +13,7 @@ type dirEntry struct {
 
 // entries returns what is in a directory, itself and its parent among the others: EROFS wants all of them sorted, and some
 // names come before ".".
-func (e *erofsEncoder) entries(dir int32) []dirEntry {
+func (e *encoder) entries(dir int32) []dirEntry {
 	self, up := dirEntry{".", e.placeOf(dir).slot, 2}, dirEntry{"..", e.placeOf(e.list[dir].parent).slot, 2}
 	list := e.dirs[:0]
 	dot, dotdot := false, false
@@ -25,7 +25,7 @@ func (e *erofsEncoder) entries(dir int32) []dirEntry {
 		if !dotdot && name > ".." {
 			list, dotdot = append(list, up), true
 		}
-		list = append(list, dirEntry{name, e.placeOf(kid).slot, erofsType(uint32(e.file(kid).mode))})
+		list = append(list, dirEntry{name, e.placeOf(kid).slot, direntType(uint32(e.file(kid).mode))})
 	}
 	if !dot {
 		list = append(list, self)
@@ -39,8 +39,8 @@ func (e *erofsEncoder) entries(dir int32) []dirEntry {
 
 // dirBlockLen is how many entries fit into one block, and the bytes they take.
 func dirBlockLen(list []dirEntry) (n, used int) {
-	for n < len(list) && used+erofsDirent+len(list[n].name) <= erofsBlock {
-		used += erofsDirent + len(list[n].name)
+	for n < len(list) && used+direntSize+len(list[n].name) <= blockSize {
+		used += direntSize + len(list[n].name)
 		n++
 	}
 	return n, used
@@ -54,27 +54,27 @@ func dirSize(list []dirEntry) int64 {
 		if list = list[n:]; len(list) == 0 {
 			return size + int64(used)
 		}
-		size += erofsBlock
+		size += blockSize
 	}
 }
 
 // writeDir writes those blocks of a directory that begin at from or later and before to. In a block, all entries come
 // before all names; a name ends where the next one begins, or at a zero.
-func (e *erofsEncoder) writeDir(list []dirEntry, from, to int64) {
-	for at := int64(0); at < to; at += erofsBlock {
+func (e *encoder) writeDir(list []dirEntry, from, to int64) {
+	for at := int64(0); at < to; at += blockSize {
 		n, used := dirBlockLen(list)
 		if at >= from {
-			var b [erofsBlock]byte
-			nameAt := n * erofsDirent
+			var b [blockSize]byte
+			nameAt := n * direntSize
 			for i, d := range list[:n] {
-				ent := b[i*erofsDirent:]
+				ent := b[i*direntSize:]
 				binary.LittleEndian.PutUint64(ent, uint64(d.slot))
 				binary.LittleEndian.PutUint16(ent[8:], uint16(nameAt))
 				ent[10] = d.kind
 				nameAt += copy(b[nameAt:], d.name)
 			}
 			if n < len(list) {
-				used = erofsBlock
+				used = blockSize
 			}
 			e.write(b[:used])
 		}

@@ -19,36 +19,36 @@ import (
 // put it; extended inodes only, as every file has an mtime of its own; file data in chunks of device 1, which is the tar.
 // (Linux, fs/erofs/erofs_fs.h.)
 const (
-	erofsMagic      = 0xE0F5E1E2
-	erofsSuper      = 1024 // offset of the super block
-	erofsDevice     = 1152 // offset of the slot of device 1, a multiple of its size
-	erofsDeviceSize = 128
-	erofsInodes     = 1536 // offset of the first inode, the root's
+	superMagic = 0xE0F5E1E2
+	superAt    = 1024 // offset of the super block
+	deviceAt   = 1152 // offset of the slot of device 1, a multiple of its size
+	deviceSize = 128
+	inodesAt   = 1536 // offset of the first inode, the root's
 
-	erofsBlockBits = 9
-	erofsBlock     = 1 << erofsBlockBits
-	erofsSlotBits  = 5 // an inode's number is its offset in slots of 32 bytes
-	erofsInode     = 64
-	erofsDirent    = 12
-	erofsChunk     = 8
-	erofsXattrHead = 12
+	blockBits  = 9
+	blockSize  = 1 << blockBits
+	slotBits   = 5 // an inode's number is its offset in slots of 32 bytes
+	inodeSize  = 64
+	direntSize = 12
+	chunkSize  = 8
+	xattrHead  = 12
 
-	erofsCompat   = 0x1 | 0x2 // checksum, mtime
-	erofsIncompat = 0x4 | 0x8 // chunked files, device table
+	featureCompat   = 0x1 | 0x2 // checksum, mtime
+	featureIncompat = 0x4 | 0x8 // chunked files, device table
 
-	erofsFlatPlain   = 0 // i_format's layouts
-	erofsFlatInline  = 2
-	erofsChunkBased  = 4
-	erofsChunkFormat = 0x20 // chunk indexes of 8 bytes
-	erofsChunkBits   = 0x1f
-	erofsHole        = 1<<32 - 1
+	flatPlain     = 0 // i_format's layouts
+	flatInline    = 2
+	chunkBased    = 4
+	chunkFormat   = 0x20 // chunk indexes of 8 bytes
+	chunkBitsMask = 0x1f
+	hole          = 1<<32 - 1
 
-	erofsVolume = 64          // offset of the volume's name in the super block
-	version     = "forge 2"   // is that name; version 1 had no name and no seal
-	sealMagic   = "forgeseal" // begins the block behind the file system
-	sealSize    = erofsBlock
+	volumeAt  = 64          // offset of the volume's name in the super block
+	version   = "forge 2"   // is that name; version 1 had no name and no seal
+	sealMagic = "forgeseal" // begins the block behind the file system
+	sealSize  = blockSize
 
-	maxXattrs = erofsXattrHead + 4*(1<<16-2) // what i_xattr_icount can say
+	maxXattrs = xattrHead + 4*(1<<16-2) // what i_xattr_icount can say
 
 	// offInodeFlags is in bytes of the inode that Linux leaves alone.
 	offInodeFlags = 48
@@ -64,8 +64,8 @@ const (
 	flagImplies
 )
 
-// erofsType is the file type that a directory entry of EROFS repeats.
-func erofsType(mode uint32) byte {
+// direntType is the file type that a directory entry of EROFS repeats.
+func direntType(mode uint32) byte {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return 1
@@ -158,37 +158,37 @@ func decodeXattrs(b []byte, yield func(name, value string)) error {
 	return nil
 }
 
-// erofsSuperblock renders the first three blocks of an index: nothing, the super block and the slot of the tar.
-func erofsSuperblock(rootNID uint16, inodes uint64, blocks, tarBlocks uint32, sum [32]byte) []byte {
-	b := make([]byte, erofsInodes)
+// superblock renders the first three blocks of an index: nothing, the super block and the slot of the tar.
+func superblock(rootNID uint16, inodes uint64, blocks, tarBlocks uint32, sum [32]byte) []byte {
+	b := make([]byte, inodesAt)
 	le := binary.LittleEndian
-	s := b[erofsSuper:]
-	le.PutUint32(s[0:], erofsMagic)
-	le.PutUint32(s[8:], erofsCompat)
-	s[12] = erofsBlockBits
+	s := b[superAt:]
+	le.PutUint32(s[0:], superMagic)
+	le.PutUint32(s[8:], featureCompat)
+	s[12] = blockBits
 	le.PutUint16(s[14:], rootNID)
 	le.PutUint64(s[16:], inodes)
 	le.PutUint32(s[36:], blocks)
-	copy(s[erofsVolume:erofsVolume+16], version)
+	copy(s[volumeAt:volumeAt+16], version)
 	copy(s[48:64], sum[:]) // a file system of its own to overlayfs, and the same for the same layer
-	le.PutUint32(s[80:], erofsIncompat)
+	le.PutUint32(s[80:], featureIncompat)
 	le.PutUint16(s[86:], 1) // devices
-	le.PutUint16(s[88:], erofsDevice/erofsDeviceSize)
+	le.PutUint16(s[88:], deviceAt/deviceSize)
 
-	d := b[erofsDevice:]
+	d := b[deviceAt:]
 	const digits = "0123456789abcdef"
 	for i, c := range sum {
 		d[2*i], d[2*i+1] = digits[c>>4], digits[c&15]
 	}
 	le.PutUint32(d[64:], tarBlocks)
 
-	le.PutUint32(s[4:], erofsChecksum(b))
+	le.PutUint32(s[4:], checksum(b))
 	return b
 }
 
-// erofsChecksum is of the block that the super block begins, its own field being zero: CRC-32C without the last inversion.
-func erofsChecksum(b []byte) uint32 {
-	return ^crc32.Checksum(b[erofsSuper:erofsSuper+erofsBlock], castagnoli())
+// checksum is of the block that the super block begins, its own field being zero: CRC-32C without the last inversion.
+func checksum(b []byte) uint32 {
+	return ^crc32.Checksum(b[superAt:superAt+blockSize], castagnoli())
 }
 
 // castagnoli is the table of CRC-32C, which processors compute.

@@ -40,7 +40,7 @@ func Open(f *os.File) (*Metadata, error) {
 		return nil, err
 	}
 	size := info.Size()
-	if size < erofsInodes+sealSize || size != int64(int(size)) {
+	if size < inodesAt+sealSize || size != int64(int(size)) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, size)
 	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
@@ -57,35 +57,35 @@ func Open(f *os.File) (*Metadata, error) {
 
 // New reads an index in memory, which is checked as by Open.
 func New(data []byte) (*Metadata, error) {
-	if len(data) < erofsInodes+sealSize {
+	if len(data) < inodesAt+sealSize {
 		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
 	}
 	le := binary.LittleEndian
-	s := data[erofsSuper:]
-	var head [erofsInodes]byte
+	s := data[superAt:]
+	var head [inodesAt]byte
 	copy(head[:], data)
-	clear(head[erofsSuper+4:][:4])
+	clear(head[superAt+4:][:4])
 	switch {
-	case le.Uint32(s) != erofsMagic || erofsChecksum(head[:]) != le.Uint32(s[4:]):
+	case le.Uint32(s) != superMagic || checksum(head[:]) != le.Uint32(s[4:]):
 		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
-	case string(bytes.TrimRight(s[erofsVolume:erofsVolume+16], "\x00")) != version:
+	case string(bytes.TrimRight(s[volumeAt:volumeAt+16], "\x00")) != version:
 		return nil, ErrOutdated
-	case s[12] != erofsBlockBits || le.Uint16(s[14:]) != erofsInodes>>erofsSlotBits || le.Uint32(s[80:]) != erofsIncompat:
+	case s[12] != blockBits || le.Uint16(s[14:]) != inodesAt>>slotBits || le.Uint32(s[80:]) != featureIncompat:
 		return nil, fmt.Errorf("%w: not written by this program", ErrDamaged)
 	}
 	end := len(data) - sealSize
-	if int64(le.Uint32(s[36:]))<<erofsBlockBits != int64(end) {
+	if int64(le.Uint32(s[36:]))<<blockBits != int64(end) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
 	}
 	if !bytes.Equal(data[end:], seal(crc32.Checksum(data[:end], castagnoli()))) {
 		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
 	}
-	return &Metadata{data: data[:end], file: data, blocks: le.Uint32(data[erofsDevice+64:])}, nil
+	return &Metadata{data: data[:end], file: data, blocks: le.Uint32(data[deviceAt+64:])}, nil
 }
 
 // Identity tells this index from others of the same layer: the checksum of its super block and its size.
 func (x *Metadata) Identity() []byte {
-	return binary.LittleEndian.AppendUint64(bytes.Clone(x.data[erofsSuper+4:erofsSuper+8]), uint64(len(x.data)))
+	return binary.LittleEndian.AppendUint64(bytes.Clone(x.data[superAt+4:superAt+8]), uint64(len(x.data)))
 }
 
 // Close gives back the memory; nothing that was read from the index may be used any more.
@@ -100,7 +100,7 @@ func (x *Metadata) Close() error {
 }
 
 // rootSlot is the slot of the root's inode.
-const rootSlot = erofsInodes >> erofsSlotBits
+const rootSlot = inodesAt >> slotBits
 
 // An Inode is an inode as it is in the index.
 type Inode struct {
@@ -143,17 +143,17 @@ func (x *Metadata) Root() (Inode, error) {
 
 // Inode reads the inode in a slot, which is what directories name.
 func (x *Metadata) Inode(slot uint64) (Inode, error) {
-	at := int64(slot) << erofsSlotBits
-	if slot > math.MaxUint32 || at < erofsInodes || at+erofsInode > int64(len(x.data)) {
+	at := int64(slot) << slotBits
+	if slot > math.MaxUint32 || at < inodesAt || at+inodeSize > int64(len(x.data)) {
 		return Inode{}, fmt.Errorf("%w: no inode in slot %d", ErrDamaged, slot)
 	}
-	le, b := binary.LittleEndian, x.data[at:at+erofsInode]
+	le, b := binary.LittleEndian, x.data[at:at+inodeSize]
 	i := Inode{
 		Slot: uint32(slot), layout: le.Uint16(b) >> 1 & 7, Mode: uint32(le.Uint16(b[4:])), Size: int64(le.Uint64(b[8:])),
 		contents: le.Uint32(b[16:]), UID: le.Uint32(b[24:]), GID: le.Uint32(b[28:]),
 		sec: int64(le.Uint64(b[32:])), nsec: le.Uint32(b[40:]), Nlink: le.Uint32(b[44:]), flags: b[offInodeFlags],
 	}
-	i.body = at + erofsInode + xattrSize(b)
+	i.body = at + inodeSize + xattrSize(b)
 	if le.Uint16(b)&1 == 0 || i.Size < 0 || i.nsec >= 1e9 || i.body > int64(len(x.data)) {
 		return Inode{}, fmt.Errorf("%w: inode in slot %d", ErrDamaged, slot)
 	}
@@ -186,17 +186,17 @@ func xattrSize(inode []byte) int64 {
 	if n == 0 {
 		return 0
 	}
-	return erofsXattrHead + 4*(int64(n)-1)
+	return xattrHead + 4*(int64(n)-1)
 }
 
 // xattrs returns the attributes of a file that belong to it; nil if there are none.
 func (x *Metadata) xattrs(i *Inode) (map[string]string, error) {
-	at := int64(i.Slot)<<erofsSlotBits + erofsInode
+	at := int64(i.Slot)<<slotBits + inodeSize
 	if i.body == at {
 		return nil, nil
 	}
 	var m map[string]string
-	err := decodeXattrs(x.data[at+erofsXattrHead:i.body], func(name, value string) {
+	err := decodeXattrs(x.data[at+xattrHead:i.body], func(name, value string) {
 		if filetree.KeepXattr(name) {
 			if m == nil {
 				m = make(map[string]string)
@@ -212,13 +212,13 @@ func (x *Metadata) xattrs(i *Inode) (map[string]string, error) {
 
 // content returns a piece of what the index holds of a file's contents, from a block boundary to the next, or less at the end.
 func (x *Metadata) content(i *Inode, block int64) ([]byte, error) {
-	from := block << erofsBlockBits
-	n := min(i.Size-from, erofsBlock)
-	at := int64(i.contents)<<erofsBlockBits + from
-	if i.layout == erofsFlatInline && n < erofsBlock {
+	from := block << blockBits
+	n := min(i.Size-from, blockSize)
+	at := int64(i.contents)<<blockBits + from
+	if i.layout == flatInline && n < blockSize {
 		at = i.body
 	}
-	if n <= 0 || from < 0 || at < 0 || at+n < at || at+n > int64(len(x.data)) || i.layout == erofsChunkBased {
+	if n <= 0 || from < 0 || at < 0 || at+n < at || at+n > int64(len(x.data)) || i.layout == chunkBased {
 		return nil, fmt.Errorf("%w: contents of slot %d", ErrDamaged, i.Slot)
 	}
 	return x.data[at : at+n], nil
@@ -230,7 +230,7 @@ func (x *Metadata) readlink(i *Inode) (string, error) {
 		return "", fmt.Errorf("%w: link in slot %d", ErrDamaged, i.Slot)
 	}
 	var b []byte
-	for block := int64(0); block<<erofsBlockBits < i.Size; block++ {
+	for block := int64(0); block<<blockBits < i.Size; block++ {
 		c, err := x.content(i, block)
 		if err != nil {
 			return "", err
@@ -246,21 +246,21 @@ func (x *Metadata) Extents(i *Inode) ([]filetree.Extent, error) {
 		return nil, nil
 	}
 	damaged := fmt.Errorf("%w: chunks of slot %d", ErrDamaged, i.Slot)
-	if i.layout != erofsChunkBased || i.contents&^erofsChunkBits != erofsChunkFormat {
+	if i.layout != chunkBased || i.contents&^chunkBitsMask != chunkFormat {
 		return nil, damaged
 	}
-	chunk := int64(erofsBlock) << (i.contents & erofsChunkBits)
-	at := align(i.body, erofsChunk)
+	chunk := int64(blockSize) << (i.contents & chunkBitsMask)
+	at := align(i.body, chunkSize)
 	n := (i.Size-1)/chunk + 1
-	if n > (int64(len(x.data))-at)/erofsChunk {
+	if n > (int64(len(x.data))-at)/chunkSize {
 		return nil, damaged
 	}
 	var list []filetree.Extent
 	for k := range n {
-		c := x.data[at+k*erofsChunk:]
+		c := x.data[at+k*chunkSize:]
 		e := filetree.Extent{Size: min(chunk, i.Size-k*chunk), At: -1}
-		if block := binary.LittleEndian.Uint32(c[4:]); block != erofsHole {
-			if e.At = int64(block) << erofsBlockBits; e.At+e.Size > int64(x.blocks)<<erofsBlockBits {
+		if block := binary.LittleEndian.Uint32(c[4:]); block != hole {
+			if e.At = int64(block) << blockBits; e.At+e.Size > int64(x.blocks)<<blockBits {
 				return nil, damaged
 			}
 		}

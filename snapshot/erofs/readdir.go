@@ -16,14 +16,14 @@ func (x *Metadata) dirBlock(i *Inode, block int64) (dirBlock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(b) < erofsDirent {
+	if len(b) < direntSize {
 		return nil, fmt.Errorf("%w: directory in slot %d", ErrDamaged, i.Slot)
 	}
 	first := int(binary.LittleEndian.Uint16(b[8:]))
-	if first == 0 || first%erofsDirent != 0 || first > len(b) {
+	if first == 0 || first%direntSize != 0 || first > len(b) {
 		return nil, fmt.Errorf("%w: directory in slot %d", ErrDamaged, i.Slot)
 	}
-	for at, end := erofsDirent, first; at <= first; at += erofsDirent {
+	for at, end := direntSize, first; at <= first; at += direntSize {
 		next := len(b)
 		if at < first {
 			next = int(binary.LittleEndian.Uint16(b[at+8:]))
@@ -36,15 +36,15 @@ func (x *Metadata) dirBlock(i *Inode, block int64) (dirBlock, error) {
 	return b, nil
 }
 
-func (b dirBlock) len() int { return int(binary.LittleEndian.Uint16(b[8:])) / erofsDirent }
+func (b dirBlock) len() int { return int(binary.LittleEndian.Uint16(b[8:])) / direntSize }
 
 // at returns entry k, its name as bytes of the index.
 func (b dirBlock) at(k int) (name []byte, slot uint64) {
 	le := binary.LittleEndian
-	e := b[k*erofsDirent:]
+	e := b[k*direntSize:]
 	from, end := int(le.Uint16(e[8:])), len(b)
 	if k+1 < b.len() {
-		end = int(le.Uint16(e[erofsDirent+8:]))
+		end = int(le.Uint16(e[direntSize+8:]))
 	}
 	name = b[from:end]
 	if k+1 == b.len() {
@@ -60,7 +60,7 @@ func (b dirBlock) at(k int) (name []byte, slot uint64) {
 
 // Child finds a name in a directory. Blocks are sorted, and names in a block.
 func (x *Metadata) Child(dir *Inode, name string) (i Inode, ok bool, err error) {
-	lo, hi := int64(0), (dir.Size+erofsBlock-1)>>erofsBlockBits
+	lo, hi := int64(0), (dir.Size+blockSize-1)>>blockBits
 	var in dirBlock // the last block whose first name is not behind the one that is sought
 	for lo < hi {
 		mid := (lo + hi) / 2
@@ -116,7 +116,7 @@ func (x *Metadata) Cursor(dir *Inode) Cursor { return Cursor{metadata: x, dir: d
 func (c *Cursor) Next() error {
 	for before := c.Name; ; before = c.Name {
 		for c.block == nil || c.at == c.block.len() {
-			if c.next<<erofsBlockBits >= c.dir.Size {
+			if c.next<<blockBits >= c.dir.Size {
 				c.Name = nil
 				return nil
 			}

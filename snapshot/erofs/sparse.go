@@ -10,7 +10,7 @@ import (
 // maxSparseChunks are of one file, 4 bytes each while the index is made.
 const maxSparseChunks = 4 << 20
 
-// A sparseMap says where the chunks of a sparse file are: 1<<bits blocks each, from a block of the tar or erofsHole.
+// A sparseMap says where the chunks of a sparse file are: 1<<bits blocks each, from a block of the tar or hole.
 type sparseMap struct {
 	bits   uint8
 	chunks []uint32
@@ -49,27 +49,27 @@ func newSparseMap(size, data int64, pieces []filetree.Extent) (sparseMap, error)
 		if end := piece.At + piece.Size; end < size {
 			all |= uint64(end) // what follows is another chunk
 		}
-		if at%erofsBlock != 0 || at>>erofsBlockBits >= erofsHole {
+		if at%blockSize != 0 || at>>blockBits >= hole {
 			all |= 1
 		}
 		at += piece.Size
 	}
-	if all%erofsBlock != 0 {
-		return sparseMap{}, fmt.Errorf("sparse file whose pieces do not begin at multiples of %d bytes", erofsBlock)
+	if all%blockSize != 0 {
+		return sparseMap{}, fmt.Errorf("sparse file whose pieces do not begin at multiples of %d bytes", blockSize)
 	}
-	blocks := uint64(size+erofsBlock-1) >> erofsBlockBits
-	chunkBits := min(bits.TrailingZeros64(all>>erofsBlockBits), bits.Len64(blocks), erofsChunkBits)
+	blocks := uint64(size+blockSize-1) >> blockBits
+	chunkBits := min(bits.TrailingZeros64(all>>blockBits), bits.Len64(blocks), chunkBitsMask)
 	n := (blocks + 1<<chunkBits - 1) >> chunkBits
 	if n > maxSparseChunks {
-		return sparseMap{}, fmt.Errorf("sparse file of %d bytes in pieces of %d is too sparse", size, erofsBlock<<chunkBits)
+		return sparseMap{}, fmt.Errorf("sparse file of %d bytes in pieces of %d is too sparse", size, blockSize<<chunkBits)
 	}
 	m := sparseMap{bits: uint8(chunkBits), chunks: make([]uint32, n)}
 	for k := range m.chunks {
-		m.chunks[k] = erofsHole
+		m.chunks[k] = hole
 	}
 	for _, piece := range pieces {
-		for done := int64(0); done < piece.Size; done += erofsBlock << chunkBits {
-			m.chunks[(piece.At+done)>>(erofsBlockBits+chunkBits)] = uint32((data + done) >> erofsBlockBits)
+		for done := int64(0); done < piece.Size; done += blockSize << chunkBits {
+			m.chunks[(piece.At+done)>>(blockBits+chunkBits)] = uint32((data + done) >> blockBits)
 		}
 		data += piece.Size
 	}

@@ -20,18 +20,18 @@ import (
 // they came.
 func (b *Builder) Encode(w io.Writer, tarSize int64, diffID filetree.Sum) error {
 	sum := crc32.New(castagnoli())
-	e := erofsEncoder{Builder: b, w: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10)}
+	e := encoder{Builder: b, w: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10)}
 	e.children()
 	if err := e.place(); err != nil {
 		return err
 	}
 	e.noteImplied()
-	blocks := (tarSize + erofsBlock - 1) >> erofsBlockBits
-	if blocks >= erofsHole || e.end>>erofsBlockBits >= erofsHole {
+	blocks := (tarSize + blockSize - 1) >> blockBits
+	if blocks >= hole || e.end>>blockBits >= hole {
 		return fmt.Errorf("layer of %d bytes is too big to be mounted", tarSize)
 	}
-	e.w.Write(erofsSuperblock(erofsInodes>>erofsSlotBits, uint64(len(e.order)), uint32(e.end>>erofsBlockBits), uint32(blocks), diffID))
-	e.pos = erofsInodes
+	e.w.Write(superblock(inodesAt>>slotBits, uint64(len(e.order)), uint32(e.end>>blockBits), uint32(blocks), diffID))
+	e.pos = inodesAt
 	for _, n := range e.order {
 		e.writeInode(n)
 	}
@@ -46,9 +46,9 @@ func (b *Builder) Encode(w io.Writer, tarSize int64, diffID filetree.Sum) error 
 	return err
 }
 
-// An erofsEncoder lays out an index: first all inodes, with their attributes, chunk indexes and short contents behind
+// An encoder lays out an index: first all inodes, with their attributes, chunk indexes and short contents behind
 // them, directory after directory; then the contents that are longer.
-type erofsEncoder struct {
+type encoder struct {
 	*Builder
 	w   *bufio.Writer
 	pos int64
@@ -70,7 +70,7 @@ type placed struct {
 }
 
 // children sorts the living names by directory and name.
-func (e *erofsEncoder) children() {
+func (e *encoder) children() {
 	e.first = make([]int32, len(e.list)+1)
 	for _, n := range e.list[1:] {
 		if n.inode >= 0 {
@@ -91,10 +91,10 @@ func (e *erofsEncoder) children() {
 }
 
 // kidsOf returns the names in a directory.
-func (e *erofsEncoder) kidsOf(dir int32) []int32 { return e.kids[e.first[dir]:e.first[dir+1]] }
+func (e *encoder) kidsOf(dir int32) []int32 { return e.kids[e.first[dir]:e.first[dir+1]] }
 
 // place gives every inode its place, breadth first, so that the files of a directory lie together.
-func (e *erofsEncoder) place() error {
+func (e *encoder) place() error {
 	e.byIno = make([]placed, len(e.inodes))
 	e.order = append(make([]int32, 0, len(e.inodes)), 0)
 	e.byIno[0].nlink = 2
@@ -116,28 +116,28 @@ func (e *erofsEncoder) place() error {
 			}
 		}
 	}
-	pos := int64(erofsInodes)
+	pos := int64(inodesAt)
 	for _, n := range e.order {
 		p := e.placeOf(n)
 		p.size = e.contentSize(n)
 		head := e.headSize(n)
 		size := head + e.tail(n, head)
-		if size > head && pos&(erofsBlock-1)+size > erofsBlock {
-			pos = align(pos, erofsBlock) // contents behind an inode may not cross into another block
+		if size > head && pos&(blockSize-1)+size > blockSize {
+			pos = align(pos, blockSize) // contents behind an inode may not cross into another block
 		}
-		if pos>>erofsSlotBits > math.MaxUint32 {
-			return fmt.Errorf("index of more than %d GiB", math.MaxUint32>>(30-erofsSlotBits))
+		if pos>>slotBits > math.MaxUint32 {
+			return fmt.Errorf("index of more than %d GiB", math.MaxUint32>>(30-slotBits))
 		}
-		p.slot = uint32(pos >> erofsSlotBits)
-		pos = align(pos+size, 1<<erofsSlotBits)
+		p.slot = uint32(pos >> slotBits)
+		pos = align(pos+size, 1<<slotBits)
 	}
-	pos = align(pos, erofsBlock)
+	pos = align(pos, blockSize)
 	for _, n := range e.order {
 		if p := e.placeOf(n); p.size > 0 && e.tail(n, e.headSize(n)) == 0 {
-			p.block = uint32(pos >> erofsBlockBits)
-			pos += align(p.size, erofsBlock)
-		} else if whole := p.size &^ (erofsBlock - 1); whole > 0 {
-			p.block = uint32(pos >> erofsBlockBits)
+			p.block = uint32(pos >> blockBits)
+			pos += align(p.size, blockSize)
+		} else if whole := p.size &^ (blockSize - 1); whole > 0 {
+			p.block = uint32(pos >> blockBits)
 			pos += whole
 		}
 	}
@@ -147,12 +147,12 @@ func (e *erofsEncoder) place() error {
 
 func align(n, to int64) int64 { return (n + to - 1) &^ (to - 1) }
 
-func (e *erofsEncoder) placeOf(name int32) *placed { return &e.byIno[e.list[name].inode] }
+func (e *encoder) placeOf(name int32) *placed { return &e.byIno[e.list[name].inode] }
 
-func (e *erofsEncoder) file(name int32) *indexInode { return &e.inodes[e.list[name].inode] }
+func (e *encoder) file(name int32) *indexInode { return &e.inodes[e.list[name].inode] }
 
 // xattrsOf returns all attributes of a file, overlayfs's too.
-func (e *erofsEncoder) xattrsOf(i *indexInode) string {
+func (e *encoder) xattrsOf(i *indexInode) string {
 	if i.flags&flagOpaque == 0 {
 		return e.xattrs[i.xattrs]
 	}
@@ -161,21 +161,21 @@ func (e *erofsEncoder) xattrsOf(i *indexInode) string {
 }
 
 // headSize is the size of an inode with its attributes and chunk indexes.
-func (e *erofsEncoder) headSize(name int32) int64 {
+func (e *encoder) headSize(name int32) int64 {
 	i := e.file(name)
-	size := int64(erofsInode)
+	size := int64(inodeSize)
 	if x := len(e.xattrsOf(i)); x > 0 {
-		size += erofsXattrHead + int64(x)
+		size += xattrHead + int64(x)
 	}
 	if i.fileType() == unix.S_IFREG && i.size > 0 {
 		_, n := e.chunks(name)
-		size = align(size, erofsChunk) + erofsChunk*n
+		size = align(size, chunkSize) + chunkSize*n
 	}
 	return size
 }
 
 // contentSize is the size of what the index holds of a file's contents.
-func (e *erofsEncoder) contentSize(name int32) int64 {
+func (e *encoder) contentSize(name int32) int64 {
 	switch i := e.file(name); i.mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		return dirSize(e.entries(name))
@@ -186,64 +186,64 @@ func (e *erofsEncoder) contentSize(name int32) int64 {
 }
 
 // tail is how much of the contents lies behind the inode: what is over whole blocks, if it fits into one with the inode.
-func (e *erofsEncoder) tail(name int32, head int64) int64 {
-	p, tail := e.placeOf(name), e.placeOf(name).size&(erofsBlock-1)
-	if head+tail > erofsBlock || p.size > tail && !e.isDir(name) {
+func (e *encoder) tail(name int32, head int64) int64 {
+	p, tail := e.placeOf(name), e.placeOf(name).size&(blockSize-1)
+	if head+tail > blockSize || p.size > tail && !e.isDir(name) {
 		return 0 // Linux wants links in one piece
 	}
 	return tail
 }
 
 // chunks returns how a regular file is cut: into how many chunks of 1<<chunkBits blocks.
-func (e *erofsEncoder) chunks(name int32) (chunkBits uint8, n int64) {
+func (e *encoder) chunks(name int32) (chunkBits uint8, n int64) {
 	if s, ok := e.sparse[e.list[name].inode]; ok {
 		return s.bits, int64(len(s.chunks))
 	}
-	blocks := uint64(e.file(name).size+erofsBlock-1) >> erofsBlockBits
-	chunkBits = uint8(min(bits.Len64(blocks-1), erofsChunkBits))
+	blocks := uint64(e.file(name).size+blockSize-1) >> blockBits
+	chunkBits = uint8(min(bits.Len64(blocks-1), chunkBitsMask))
 	return chunkBits, int64((blocks-1)>>chunkBits + 1)
 }
 
 // writeChunks writes where the chunks of a regular file are.
-func (e *erofsEncoder) writeChunks(name int32) {
-	e.pad(align(e.pos, erofsChunk))
+func (e *encoder) writeChunks(name int32) {
+	e.pad(align(e.pos, chunkSize))
 	s, isSparse := e.sparse[e.list[name].inode]
 	chunkBits, n := e.chunks(name)
-	block := uint32(e.file(name).offset >> erofsBlockBits)
+	block := uint32(e.file(name).offset >> blockBits)
 	for k := range n {
 		at := block + uint32(k<<chunkBits)
 		if isSparse {
 			at = s.chunks[k]
 		}
-		var c [erofsChunk]byte
-		if binary.LittleEndian.PutUint32(c[4:], at); at != erofsHole {
+		var c [chunkSize]byte
+		if binary.LittleEndian.PutUint32(c[4:], at); at != hole {
 			binary.LittleEndian.PutUint16(c[2:], 1)
 		}
 		e.write(c[:])
 	}
 }
 
-func (e *erofsEncoder) writeInode(name int32) {
+func (e *encoder) writeInode(name int32) {
 	i, p := e.file(name), e.placeOf(name)
-	e.pad(int64(p.slot) << erofsSlotBits)
+	e.pad(int64(p.slot) << slotBits)
 	head := e.headSize(name)
 	tail := e.tail(name, head)
 	xattrs := e.xattrsOf(i)
 
-	var b [erofsInode]byte
+	var b [inodeSize]byte
 	le := binary.LittleEndian
-	layout := uint16(erofsFlatPlain)
+	layout := uint16(flatPlain)
 	size := i.size
 	switch i.mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		if size > 0 {
-			layout = erofsChunkBased
+			layout = chunkBased
 			chunkBits, _ := e.chunks(name)
-			le.PutUint32(b[16:], uint32(chunkBits)|erofsChunkFormat)
+			le.PutUint32(b[16:], uint32(chunkBits)|chunkFormat)
 		}
 	case unix.S_IFDIR, unix.S_IFLNK:
 		if size = p.size; tail > 0 {
-			layout = erofsFlatInline
+			layout = flatInline
 		}
 		le.PutUint32(b[16:], p.block)
 	case unix.S_IFCHR, unix.S_IFBLK:
@@ -265,10 +265,10 @@ func (e *erofsEncoder) writeInode(name int32) {
 	e.write(b[:])
 
 	if xattrs != "" {
-		e.write(make([]byte, erofsXattrHead))
+		e.write(make([]byte, xattrHead))
 		e.writeString(xattrs)
 	}
-	if layout == erofsChunkBased {
+	if layout == chunkBased {
 		e.writeChunks(name)
 	}
 	if tail > 0 {
@@ -277,16 +277,16 @@ func (e *erofsEncoder) writeInode(name int32) {
 }
 
 // writeBlocks writes the contents of a file that do not lie behind its inode.
-func (e *erofsEncoder) writeBlocks(name int32) {
+func (e *encoder) writeBlocks(name int32) {
 	p := e.placeOf(name)
 	if end := p.size - e.tail(name, e.headSize(name)); end > 0 {
-		e.pad(int64(p.block) << erofsBlockBits)
+		e.pad(int64(p.block) << blockBits)
 		e.writeContent(name, 0, end)
 	}
 }
 
 // writeContent writes a part of the contents that the index holds; from and to are at block boundaries or the end.
-func (e *erofsEncoder) writeContent(name int32, from, to int64) {
+func (e *encoder) writeContent(name int32, from, to int64) {
 	if !e.isDir(name) {
 		e.writeString(e.link(e.file(name))[from:to])
 		return
@@ -294,26 +294,26 @@ func (e *erofsEncoder) writeContent(name int32, from, to int64) {
 	e.writeDir(e.entries(name), from, to)
 }
 
-func (e *erofsEncoder) write(b []byte) {
+func (e *encoder) write(b []byte) {
 	n, _ := e.w.Write(b) // Flush tells
 	e.pos += int64(n)
 }
 
-func (e *erofsEncoder) writeString(s string) {
+func (e *encoder) writeString(s string) {
 	n, _ := e.w.WriteString(s)
 	e.pos += int64(n)
 }
 
 // pad writes zeros up to an offset.
-func (e *erofsEncoder) pad(to int64) {
-	var zeros [erofsBlock]byte
+func (e *encoder) pad(to int64) {
+	var zeros [blockSize]byte
 	for e.pos < to {
-		e.write(zeros[:min(to-e.pos, erofsBlock)])
+		e.write(zeros[:min(to-e.pos, blockSize)])
 	}
 }
 
 // noteImplied sets flagImplies.
-func (e *erofsEncoder) noteImplied() {
+func (e *encoder) noteImplied() {
 	e.inodes[0].flags &^= flagImplies
 	for _, n := range e.order[1:] {
 		if e.file(n).flags&flagImplied != 0 {
