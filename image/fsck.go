@@ -70,7 +70,7 @@ func (l *Layout) Fsck(ctx context.Context, o FsckOptions) ([]Problem, error) {
 			return nil, err
 		}
 	}
-	if err := c.blobs(ctx, o.Deep); err != nil {
+	if err := c.blobs(ctx, o); err != nil {
 		return nil, err
 	}
 	if err := c.compressed(); err != nil {
@@ -172,8 +172,8 @@ func (c *checker) hash(ctx context.Context, d digest.Digest) error {
 	return nil
 }
 
-// blobs looks at every file among the blobs, and into them if deep.
-func (c *checker) blobs(ctx context.Context, deep bool) error {
+// blobs looks at every file among the blobs, and into them if the check is deep.
+func (c *checker) blobs(ctx context.Context, o FsckOptions) error {
 	files, err := os.ReadDir(c.layout.blobs())
 	if err != nil {
 		return err
@@ -187,7 +187,7 @@ func (c *checker) blobs(ctx context.Context, deep bool) error {
 			continue
 		}
 		info, err := f.Info()
-		if err != nil || !deep && info.Size() > 0 {
+		if err != nil || !o.Deep && info.Size() > 0 {
 			continue
 		}
 		g.Go(func() error {

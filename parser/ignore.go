@@ -35,7 +35,11 @@ func ParseIgnore(text []byte) ([]string, error) {
 		if pattern = path.Clean(pattern); len(pattern) > 1 {
 			pattern = strings.TrimPrefix(pattern, "/")
 		}
-		if err := checkPattern(pattern, negated); err != nil {
+		except, isException := strings.CutPrefix(pattern, "!") // a slash that was taken away may have made it one, as in BuildKit
+		if !negated && isException && strings.TrimSpace(except) == "" {
+			return nil, f.errorAt(i+1, errors.New(`illegal exclusion pattern: "!"; write "\!" for a file of that name`))
+		}
+		if err := checkPattern(pattern); err != nil {
 			return nil, f.errorAt(i+1, err)
 		}
 		// To compile a pattern of a megabyte takes minutes.
@@ -54,12 +58,9 @@ func ParseIgnore(text []byte) ([]string, error) {
 	return patterns, nil
 }
 
-// checkPattern refuses what a matcher would refuse later, when nobody knows the line any more. A slash that was taken away
-// may have made an exception of a pattern, as it does in BuildKit.
-func checkPattern(pattern string, negated bool) error {
-	switch except, ok := strings.CutPrefix(pattern, "!"); {
-	case !negated && ok && strings.TrimSpace(except) == "":
-		return errors.New(`illegal exclusion pattern: "!"; write "\!" for a file of that name`)
+// checkPattern refuses what a matcher would refuse later, when nobody knows the line any more.
+func checkPattern(pattern string) error {
+	switch {
 	case strings.IndexByte(pattern, 0) >= 0:
 		return errors.New("the pattern has a zero byte; save the file as UTF-8 text")
 	case !utf8.ValidString(pattern) && strings.ContainsAny(pattern, `*?[\`):

@@ -120,7 +120,7 @@ const (
 	SSH    MountType = "ssh"
 )
 
-// A Mount is one RUN --mount, expanded.
+// A Mount is one RUN --mount, expanded. It has as many fields as the flag has.
 type Mount struct {
 	Type     MountType
 	Target   string // absolute and clean; "" for a secret that is only a variable

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"os"
 	"strings"
 
 	"golang.org/x/term"
@@ -27,7 +28,7 @@ func (c *saveCmd) Run(s *session) error {
 	if c.Output == "" {
 		out.Dest = "-"
 	}
-	if f, ok := s.out.(interface{ Fd() uintptr }); ok && out.Dest == "-" && term.IsTerminal(int(f.Fd())) {
+	if out.Dest == "-" && term.IsTerminal(int(os.Stdout.Fd())) {
 		return errors.New("save: will not write an archive to a terminal: use -o FILE, or redirect")
 	}
 	o, err := c.options()
