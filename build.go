@@ -79,6 +79,11 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 	remote, events := o.queued()
 	defer events.Close()
 	o.RemoteOptions = remote
+	limit, err := maxSize()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { h.keepBelow(ctx, limit, o.Events) }()
 	tags, err := parseTags(o.Tags)
 	if err != nil {
 		return nil, err

@@ -98,6 +98,9 @@ func (r *PruneReport) add(p image.Pruned) {
 	for _, l := range p.Left {
 		r.Left = append(r.Left, fmt.Sprintf("%s of blobs: in use by %s", units.HumanSize(float64(l.Bytes)), l.Owner))
 	}
+	if p.Kept > 0 {
+		r.Left = append(r.Left, fmt.Sprintf("%s of build cache: prune -a, --max-size or --filter until= removes it", units.HumanSize(float64(p.Kept))))
+	}
 }
 
 // lockPause is how long to wait for the store's lock without a word.

@@ -18,6 +18,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // A Problem is something in the store that is not as it should be.
@@ -157,7 +159,7 @@ func (c *checker) needed(r *reach, d digest.Digest, n Named) bool {
 
 // hash verifies a blob's content.
 func (c *checker) hash(ctx context.Context, d digest.Digest) error {
-	f, err := os.Open(c.layout.BlobPath(d))
+	f, err := durable.OpenRegular(c.layout.BlobPath(d))
 	if err != nil {
 		return err
 	}
@@ -296,6 +298,11 @@ func (l *Layout) repairRecord(ctx context.Context, path string) error {
 		x.Manifests = nil
 	}
 	return l.withNames(ctx, func() error {
+		if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+			if err := l.Trash(path); err != nil { // a directory, which nothing can be renamed to
+				return err
+			}
+		}
 		for _, d := range x.Manifests {
 			r, err := ParseReference(d.Annotations[ocispec.AnnotationRefName])
 			if err != nil {
@@ -309,6 +316,9 @@ func (l *Layout) repairRecord(ctx context.Context, path string) error {
 				return l.writeRecords(ctx, []Named{{Reference: r, Descriptor: d, ID: id}})
 			}
 		}
-		return os.Remove(path)
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -67,8 +68,15 @@ func (l *Layout) recordPath(r Reference, d digest.Digest) string {
 }
 
 func readRecord(path string) (Named, error) {
-	data, err := os.ReadFile(path)
+	f, err := durable.OpenRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Named{}, err
+	}
 	if err != nil {
+		return Named{}, &recordError{path, err}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err = errors.Join(err, f.Close()); err != nil {
 		return Named{}, err
 	}
 	n, err := parseRecord(filepath.Base(path), data)
@@ -77,6 +85,9 @@ func readRecord(path string) (Named, error) {
 	}
 	return n, nil
 }
+
+// maxRecord bounds a record, in bytes. A name has a few hundred.
+const maxRecord = 1 << 20
 
 // A recordError means that a file is no record of a name.
 type recordError struct {

@@ -30,6 +30,7 @@ type Pruned struct {
 	Blobs  []digest.Digest
 	Bytes  int64 // that the file system gets back
 	Left   []Left
+	Kept   int64 // bytes of blobs that nothing but PruneOptions.Keep keeps
 }
 
 // Left is what nothing but a running process needs. It can go when that has ended.
@@ -102,11 +103,40 @@ func (l *Layout) mark(ctx context.Context, live *reach, all []Named, leases []Le
 		}
 	}
 	for _, d := range o.Keep {
+		if info, err := os.Lstat(l.BlobPath(d.Digest)); err == nil && !live.blobs[d.Digest] {
+			p.Kept += allocated(info)
+		}
 		if err := live.keep(ctx, d); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Reached returns the digests of all blobs, here or not, that images and leases of running processes reach.
+func (l *Layout) Reached(ctx context.Context) (map[digest.Digest]bool, error) {
+	all, _, err := l.records()
+	if err != nil {
+		return nil, err
+	}
+	leases, err := l.Leases()
+	if err != nil {
+		return nil, err
+	}
+	live := newReach(l)
+	for _, n := range all {
+		if err := live.from(ctx, n.Descriptor); err != nil {
+			return nil, fmt.Errorf("image %s is damaged: %w", n.displayName(), err)
+		}
+	}
+	for _, lease := range leases {
+		for _, d := range lease.Held {
+			if err := live.keep(ctx, d); err != nil {
+				return nil, fmt.Errorf("held by %s: %w", lease.Owner, err)
+			}
+		}
+	}
+	return live.blobs, nil
 }
 
 // markLease adds what a running process holds, and notes what of it nothing else keeps.

@@ -131,7 +131,7 @@ func (s *Staging) Open(final string) (*os.File, error) {
 		path, staged := s.files[final]
 		s.mu.Unlock()
 		if !staged {
-			return os.Open(final)
+			return durable.OpenRegular(final)
 		}
 		if f, err := os.Open(path); !errors.Is(err, fs.ErrNotExist) {
 			return f, err

@@ -84,8 +84,8 @@ func (l *Layout) tag(ctx context.Context, images []Named) error {
 		return err
 	}
 	for _, n := range c.named {
-		if n.Reference == (Reference{}) {
-			continue
+		if n.Reference == (Reference{}) || c.records[l.recordPath(n.Reference, n.Descriptor.Digest)].Descriptor.Digest != n.Descriptor.Digest {
+			continue // it has no name, or has lost it to a later one of images
 		}
 		if err := os.Remove(l.recordPath(Reference{}, n.Descriptor.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
