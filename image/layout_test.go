@@ -170,7 +170,8 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("line is dead") }
 
-func TestFetchVerifies(t *testing.T) {
+// TestFetchDamaged: whoever reads a blob through Verify finds that it is damaged, shorter or longer than described.
+func TestFetchDamaged(t *testing.T) {
 	l := openLayout(t, t.TempDir())
 	d := push(t, l, "", []byte("content"))
 	if err := l.Publish(t.Context()); err != nil {
@@ -182,7 +183,7 @@ func TestFetchVerifies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = io.ReadAll(r); !strings.Contains(errText(err), want) || (err == nil) != (want == "") {
+		if _, err = io.ReadAll(Verify(r, d)); !strings.Contains(errText(err), want) || (err == nil) != (want == "") {
 			t.Errorf("Fetch of %q: %v, want %q", content, err, want)
 		}
 		r.Close()
