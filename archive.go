@@ -14,7 +14,7 @@ func (h *Home) Save(ctx context.Context, w io.Writer, names []string, o image.Sa
 	for _, name := range names {
 		n, err := h.Layout.Take(ctx, name)
 		if err != nil {
-			return notHere(name, err)
+			return notFound(name, err)
 		}
 		if !byName(name, n) {
 			n.Reference = image.Reference{} // what was asked for by ID is saved without a name

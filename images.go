@@ -94,7 +94,7 @@ func (h *Home) LayerSizes(img *image.Image) []int64 {
 func (h *Home) Image(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
 	n, err := h.Layout.Take(ctx, name)
 	if err != nil {
-		return nil, notHere(name, err)
+		return nil, notFound(name, err)
 	}
 	return h.image(ctx, n.Descriptor, p)
 }
@@ -119,8 +119,8 @@ func (e *NotFoundError) Error() string {
 // Is makes it fs.ErrNotExist.
 func (e *NotFoundError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// notHere says of a missing image what docker users know, and what to do.
-func notHere(name string, err error) error {
+// notFound says of a missing image what docker users know, and what to do.
+func notFound(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &NotFoundError{Name: name, Hint: "see forge images"}
 	}
@@ -138,7 +138,7 @@ func (h *Home) Tag(ctx context.Context, src, dst string) error {
 	}
 	n, err := h.Layout.Take(ctx, src)
 	if err != nil {
-		return notHere(src, err)
+		return notFound(src, err)
 	}
 	return h.Layout.Tag(ctx, ref, n.Descriptor)
 }
@@ -160,7 +160,7 @@ type Removal struct {
 func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([]Removal, error) {
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
-		return nil, notHere(name, err)
+		return nil, notFound(name, err)
 	}
 	all, err := h.Layout.List(ctx)
 	if err != nil {
@@ -216,7 +216,7 @@ type Inspection struct {
 func (h *Home) Inspect(ctx context.Context, name string, p *ocispec.Platform) (i Inspection, err error) {
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
-		return i, notHere(name, err)
+		return i, notFound(name, err)
 	}
 	if i.Image, err = h.image(ctx, n.Descriptor, p); err != nil {
 		return i, err

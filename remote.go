@@ -40,16 +40,16 @@ type PullOptions struct {
 	AllTags  bool
 }
 
-// A Pulled is an image that was brought here.
-type Pulled struct {
+// A PullResult is an image that was pulled.
+type PullResult struct {
 	Name       image.Reference
 	Descriptor ocispec.Descriptor // what the name stands for: the image's manifest, or the index that it is of
 	Source     digest.Digest      // what the name stands for in the registry
-	Fresh      bool               // the name stood for something else here, or for nothing, or the image was not here
+	Updated    bool               // the name stood for something else here, or for nothing, or the image was not here
 }
 
 // Pull brings an image here, or all of a repository: each layer is verified, inflated and indexed while it downloads.
-func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]Pulled, error) {
+func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]PullResult, error) {
 	remote, events := o.queued()
 	defer events.Close()
 	o.RemoteOptions = remote
@@ -66,11 +66,11 @@ func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]Pulled, 
 	if err != nil {
 		return nil, wrapTransfer("pull", repo.Reference(), err)
 	}
-	return []Pulled{p}, nil
+	return []PullResult{p}, nil
 }
 
 // pullAll brings all tags of a repository here.
-func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string, o PullOptions) (all []Pulled, err error) {
+func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string, o PullOptions) (all []PullResult, err error) {
 	ref, err := image.ParseReference(name)
 	if err != nil {
 		return nil, err
@@ -98,8 +98,8 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 	return all, nil
 }
 
-func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, d ocispec.Descriptor, o PullOptions) (Pulled, error) {
-	p := Pulled{Name: ref, Source: d.Digest}
+func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, d ocispec.Descriptor, o PullOptions) (PullResult, error) {
+	p := PullResult{Name: ref, Source: d.Digest}
 	platform := thisPlatform()
 	if o.Platform != nil {
 		platform = *o.Platform
@@ -113,7 +113,7 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 	}
 	var err error
 	p.Descriptor, err = h.receive(ctx, origin{repo, repo.Reject}, d, platform, ref, o.Events)
-	p.Fresh = beforeErr != nil || before.Digest != p.Descriptor.Digest
+	p.Updated = beforeErr != nil || before.Digest != p.Descriptor.Digest
 	return p, err
 }
 
@@ -154,7 +154,7 @@ func (h *Home) Push(ctx context.Context, name string, o PushOptions) (image.Refe
 	}
 	d, err := h.Layout.Resolve(ctx, ref)
 	if err != nil {
-		return ref, d, notHere(ref.Familiar(), err)
+		return ref, d, notFound(ref.Familiar(), err)
 	}
 	d, err = h.pushTo(ctx, d, ref, o)
 	return ref, d, err

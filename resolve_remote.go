@@ -228,7 +228,7 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, erro
 func (h *Home) localToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
 	n, err := h.Layout.Find(ctx, o.Image)
 	if err != nil {
-		return nil, notHere(o.Image, err)
+		return nil, notFound(o.Image, err)
 	}
 	img, err := h.Layout.Image(ctx, n.Descriptor, o.Platform)
 	_, foreign := errors.AsType[*image.PlatformError](err)

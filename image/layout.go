@@ -99,12 +99,12 @@ func (l *Layout) OpenBlob(d digest.Digest) (*os.File, error) {
 	}
 	f, err := l.staging.Open(l.BlobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notHere("blob", d)
+		return nil, notFound("blob", d)
 	}
 	return f, err
 }
 
-func notHere(what string, d digest.Digest) error {
+func notFound(what string, d digest.Digest) error {
 	return fmt.Errorf("%s %s is not in the store: %w", what, d, fs.ErrNotExist)
 }
 

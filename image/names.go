@@ -347,7 +347,7 @@ func (l *Layout) Remove(ctx context.Context, ds ...digest.Digest) error {
 		}
 		all = slices.DeleteFunc(all, func(n Named) bool { return !gone[n.Descriptor.Digest] })
 		if len(all) == 0 && len(ds) > 0 {
-			return notHere("image", ds[0])
+			return notFound("image", ds[0])
 		}
 		return l.dropRecords(func() error {
 			for _, n := range all {

@@ -63,7 +63,7 @@ func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, doc *D
 		if ok, err := l.Has(layer); err != nil {
 			return "", err
 		} else if !ok {
-			return "", notHere("layer", layer.Digest)
+			return "", notFound("layer", layer.Digest)
 		}
 	}
 	return m.Config.Digest, nil

@@ -28,7 +28,7 @@ func (c *pullCmd) Run(s *session) error {
 				continue
 			}
 			state := "Image is up to date for "
-			if p.Fresh {
+			if p.Updated {
 				state = "Downloaded newer image for "
 			}
 			_, _ = fmt.Fprintf(s.out, "Digest: %s\nStatus: %s%s\n%s\n", p.Source, state, p.Name.Familiar(), p.Name)
