@@ -214,6 +214,9 @@ func (c *checker) compressed() error {
 		return err
 	}
 	for _, f := range files {
+		if durable.Temporary(f.Name()) {
+			continue // of a push that goes on, or was killed; a prune removes it
+		}
 		path := filepath.Join(dir, f.Name())
 		_, err := readCompressed(path)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // blobCount is how many blobs there are, and how many bytes the disk has for them.
@@ -357,5 +359,30 @@ func TestFsckShallow(t *testing.T) {
 		if err != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].String(), path+": "+want) || len(problems[0].Images) != 1 {
 			t.Errorf("cut to %d: %v, %v", size, problems, err)
 		}
+	}
+}
+
+// TestRecordBeingWritten: the record of a compressed layer that another process writes, or that one was killed in writing,
+// is nothing that fsck has to tell of, and a prune beside its writer leaves it.
+func TestRecordBeingWritten(t *testing.T) {
+	l := openLayout(t, t.TempDir())
+	path := l.compressedPath(digest.FromString("layer"), Compression{Algorithm: Gzip, Level: 6})
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := durable.Create(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck
+	problems, err := l.Fsck(t.Context(), FsckOptions{Deep: true})
+	if err != nil || len(problems) != 0 {
+		t.Errorf("fsck beside a writer: %v, %v", problems, err)
+	}
+	if _, err := l.Prune(t.Context(), PruneOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Replace(); err != nil {
+		t.Errorf("a prune took the file from its writer: %v", err)
 	}
 }

@@ -192,6 +192,9 @@ func (l *Layout) pruneCompressed(live *reach) error {
 		return err
 	}
 	for _, f := range files {
+		if durable.Temporary(f.Name()) {
+			continue // being written; if not, a sweep removes it
+		}
 		path := l.path("compressed", f.Name())
 		hex, _, _ := strings.Cut(f.Name(), ".")
 		if live.blobs[digest.Digest("sha256:"+hex)] {

@@ -23,6 +23,9 @@ import (
 // Prefix begins the names of files that are being written. One that nobody writes is litter.
 const Prefix = ".tmp-"
 
+// Temporary reports whether a name in a directory is that of a file that is being written, or was when its writer ended.
+func Temporary(name string) bool { return strings.HasPrefix(name, Prefix) }
+
 // A File is being written. It is not safe for concurrent use.
 type File struct {
 	w    writer
@@ -200,7 +203,7 @@ func Sweep(dir string) error {
 	}
 	errs := []error{err}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), Prefix) && !e.IsDir() {
+		if Temporary(e.Name()) && !e.IsDir() {
 			errs = append(errs, sweep(filepath.Join(dir, e.Name())))
 		}
 	}
