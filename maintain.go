@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/source"
 )
@@ -87,9 +89,16 @@ func (h *Home) repair(ctx context.Context, problems []image.Problem) (dropped []
 	return dropped, err
 }
 
-// checkCache names cache entries that cannot be read. A repair forgets them.
-func (h *Home) checkCache(o FsckOptions) (problems []string, err error) {
-	records, err := h.Cache.List()
+// checkCache names what the stores of the cache have and cannot be read. A repair forgets it.
+func (h *Home) checkCache(o FsckOptions) ([]string, error) {
+	problems, err := checkStore(&h.Cache.Store, "cache", o)
+	trees, treesErr := checkStore(h.digests, "cache/trees", o)
+	downloads, downloadsErr := checkStore(h.downloads, "cache/downloads", o)
+	return slices.Concat(problems, trees, downloads), errors.Join(err, treesErr, downloadsErr)
+}
+
+func checkStore[V any](s *cache.Store[V], dir string, o FsckOptions) (problems []string, err error) {
+	records, err := s.List()
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +106,9 @@ func (h *Home) checkCache(o FsckOptions) (problems []string, err error) {
 		if !r.Damaged {
 			continue
 		}
-		problems = append(problems, fmt.Sprintf("cache/%s: cannot be read", r.Key))
+		problems = append(problems, fmt.Sprintf("%s/%s: cannot be read", dir, r.Key))
 		if o.Repair {
-			if err := h.Cache.Remove(r.Key); err != nil {
+			if err := s.Remove(r.Key); err != nil {
 				return problems, err
 			}
 		}

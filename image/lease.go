@@ -105,7 +105,7 @@ func (l *lease) hold(ctx context.Context, ds []ocispec.Descriptor) error {
 	if len(added) == 0 {
 		return nil
 	}
-	if err := l.write(ctx, lines.Bytes()); err != nil {
+	if err := l.write(ctx, lines.Bytes()); err != nil || l.all {
 		return err
 	}
 	for _, key := range added {

@@ -176,7 +176,7 @@ func TestStrangeStore(t *testing.T) {
 	for _, test := range []struct {
 		text string
 		ok   bool
-	}{{"forge store 2\n", false}, {"garbage", false}, {"", true}, {"forge store 1\n", true}} {
+	}{{"forge store 3\n", false}, {"garbage", false}, {"", true}, {"forge store 1\n", true}, {"forge store 2\n", true}} {
 		if err := os.WriteFile(version, []byte(test.text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -456,7 +456,7 @@ func TestReadOnly(t *testing.T) {
 		k.must(args...)
 	}
 	k.context("app", twoStages)
-	for _, args := range [][]string{{"build", "-t", "app", "app"}, {"tag", "base", "x"}, {"rmi", "base"}, {"load", "-i", "x.tar"}, {"system", "prune", "-f"}} {
+	for _, args := range [][]string{{"build", "-t", "app", "app"}, {"tag", "base", "x"}, {"rmi", "base"}, {"load", "-i", "x.tar"}, {"system", "prune", "-a", "-f"}} {
 		a := k.do(k.command(args...))
 		if a.ProcessState.Success() || !strings.Contains(a.err.String(), "read-only file system") || !strings.Contains(a.err.String(), k.root) {
 			t.Errorf("forge %s in a read-only store: %v: %s", a, a.ProcessState, a.err.String())
