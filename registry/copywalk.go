@@ -203,13 +203,12 @@ func (c *copier) manifests(n *node) (ocispec.Descriptor, []manifestCopy, error) 
 
 // finish makes the manifest that stands for n.
 func (c *copier) finish(n *node, add func(manifestCopy)) (ocispec.Descriptor, error) {
-	raw, d, err := n.raw, n.d, error(nil)
+	remade := func() ([]byte, ocispec.Descriptor, error) { return c.reindex(n, add) }
 	if !n.doc.IsIndex() {
-		raw, d, err = n.repack()
-	} else if raw, d, err = c.reindex(n, add); raw == nil {
-		return d, err
+		remade = n.repack
 	}
-	if err != nil {
+	raw, d, err := remade()
+	if err != nil || raw == nil {
 		return d, err
 	}
 	add(manifestCopy{ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform}, raw})

@@ -103,7 +103,7 @@ func startPasta(ctx context.Context, pasta, dir string, namespace *os.File) (sto
 	}
 	stop = func() error {
 		_ = cmd.Process.Kill() // there is nothing in it to be put in order
-		<-exited               // killed
+		<-exited               //nolint:errcheck // it was killed
 		return nil
 	}
 	// The number is written when all is ready.
