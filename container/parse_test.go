@@ -172,9 +172,15 @@ func TestEnvironment(t *testing.T) {
 
 func TestParseDevice(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
-		{"/dev/fuse", "&{/dev/fuse /dev/fuse}"}, {"/dev/a:/dev/b", "&{/dev/a /dev/b}"}, {"/dev/a:/dev/b:rwm", "&{/dev/a /dev/b}"},
-		{"/dev/a:rw", "&{/dev/a /dev/a}"}, {"/dev/a:r", "must be rwm"}, {"dev", "must be SRC"}, {"/dev/a:/dev/b:rwm:x", "must be SRC"},
-		{"/dev/a:/", "must be SRC"}, {"vendor.com/gpu=all", "{vendor.com/gpu=all true true}"},
+		{"/dev/fuse", "&{/dev/fuse /dev/fuse}"},
+		{"/dev/a:/dev/b", "&{/dev/a /dev/b}"},
+		{"/dev/a:/dev/b:rwm", "&{/dev/a /dev/b}"},
+		{"/dev/a:rw", "&{/dev/a /dev/a}"},
+		{"/dev/a:r", "must be rwm"},
+		{"dev", "must be SRC"},
+		{"/dev/a:/dev/b:rwm:x", "must be SRC"},
+		{"/dev/a:/", "must be SRC"},
+		{"vendor.com/gpu=all", "{vendor.com/gpu=all true true}"},
 	} {
 		m, d, err := ParseDevice(test.in)
 		got := errOr(m, err)
