@@ -68,6 +68,11 @@ func DefaultDir() (string, error) {
 	return filepath.Join(home, ".local/share/forge"), nil
 }
 
+// EnterUserNamespace makes an ordinary user's process root of a user namespace, where it can mount layers and start
+// containers. The process executes its program again for that, so it is called before anything else happens. An error says why
+// the process stays what it is.
+func EnterUserNamespace() error { return runtime.EnterUserNamespace() }
+
 // Open opens the state directory, making it if there is none. A store of a version that is not known is refused.
 func Open(ctx context.Context, o Options) (_ *Home, err error) {
 	if o.Dir == "" {

@@ -16,7 +16,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	Main()
 	if helper := os.Getenv("RUNTIME_TEST_HELPER"); helper != "" {
 		helpers()[helper]()
 		os.Exit(0)

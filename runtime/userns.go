@@ -13,10 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Main has nothing to do: neither a container's first process nor the way into a user namespace goes through this
-// program, but through the stub.
-func Main() {}
-
 // usernsError is the variable by which the stub says why there is no user namespace.
 const usernsError = "FORGE_USERNS_ERROR"
 

@@ -15,7 +15,6 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
-	"github.com/forge-build/forge/runtime"
 )
 
 // cli is what goes before every command.
@@ -130,7 +129,6 @@ func (s *session) withHome(do func(*forge.Home) error) (err error) {
 }
 
 func main() {
-	runtime.Main() // before anything else: this process may be the inside of a container to be
 	os.Exit(run(os.Args[1:], enter(os.Args[1:])))
 }
 
@@ -146,7 +144,7 @@ func enter(args []string) error {
 			break
 		}
 	}
-	return runtime.EnterUserNamespace()
+	return forge.EnterUserNamespace()
 }
 
 // usageStatus is what docker exits with when it, and not a command in a container, is at fault.

@@ -14,12 +14,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/forge-build/forge/runtime"
 )
 
 func TestMain(m *testing.M) {
-	runtime.Main() // containers that the scripts start begin here
 	testscript.Main(m, map[string]func(){"forge": func() { os.Exit(run(os.Args[1:], enter(os.Args[1:]))) }})
 }
 

@@ -22,7 +22,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	runtime.Main()
 	switch os.Getenv("NETWORK_TEST_HELPER") {
 	case "":
 		os.Exit(m.Run())
