@@ -12,7 +12,8 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// LookupUser looks up USER in the files of a tree, without mounting it and without running anything of it.
+// LookupUser looks up USER in the files of a tree, without mounting it and without running anything of it. A nil tree has
+// no files. A name that is not found is a runtime.UnknownUserError.
 func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
 	var readers [2]io.Reader
 	for i, name := range []string{"etc/passwd", "etc/group"} {
@@ -35,6 +36,9 @@ func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
 
 // openUserFile opens a regular file, or returns nil if there is none. How much is read of it, runtime limits.
 func openUserFile(t filetree.Tree, name string) (io.ReadCloser, error) {
+	if t == nil {
+		return nil, nil
+	}
 	name, err := filetree.Resolve(t.Lstat, name, true)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -22,6 +21,11 @@ func (u User) String() string {
 	return strconv.FormatUint(uint64(u.UID), 10) + ":" + strconv.FormatUint(uint64(u.GID), 10)
 }
 
+// An UnknownUserError says why USER names nobody: a name that is not in the image's files, or a number out of range.
+type UnknownUserError string
+
+func (e UnknownUserError) Error() string { return string(e) }
+
 const (
 	maxID       = 1<<31 - 1 // the greatest that docker takes
 	maxUserFile = 10 << 20  // bytes of a passwd or group file
@@ -30,7 +34,7 @@ const (
 // LookupUser resolves USER as docker does against passwd and group files of the image (either may be nil): a user, or
 // user:group, each a name or a number; "" is 0. What looks like a number is one, and never a name. A user found in
 // passwd has the primary group, the supplementary groups and the home directory recorded there; an explicit group
-// replaces both. A number that passwd does not know has group 0. Names that are not found are errors.
+// replaces both. A number that passwd does not know has group 0. A name that is not found is an UnknownUserError.
 func LookupUser(user string, passwd, group io.Reader) (User, error) {
 	name, groupName, explicit := strings.Cut(user, ":")
 	explicit = explicit && groupName != ""
@@ -79,7 +83,7 @@ func lookupLogin(u *User, name string, passwd io.Reader) (login string, err erro
 		return false
 	})
 	if err == nil && !found && !numeric {
-		err = errors.New("there is no such user in the image's passwd file")
+		err = UnknownUserError("there is no such user in the image's passwd file")
 	}
 	return login, err
 }
@@ -107,7 +111,7 @@ func lookupGroup(u *User, name string, group io.Reader) error {
 		return !found
 	})
 	if err == nil && !found {
-		err = errors.New("there is no such group in the image's group file")
+		err = UnknownUserError("there is no such group in the image's group file")
 	}
 	return err
 }
@@ -133,7 +137,7 @@ func parseID(s string) (id uint32, numeric bool, err error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || n > maxID {
-		return 0, true, fmt.Errorf("%s is not a number from 0 to %d", s, maxID)
+		return 0, true, UnknownUserError(fmt.Sprintf("%s is not a number from 0 to %d", s, maxID))
 	}
 	return uint32(n), true, nil
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -60,6 +61,9 @@ func TestLookupUser(t *testing.T) {
 		got := fmt.Sprint(u, u.Groups, " ", u.Home)
 		if err != nil {
 			got = err.Error()
+			if _, ok := errors.AsType[UnknownUserError](err); !ok {
+				t.Errorf("LookupUser(%q): %T is no UnknownUserError", test.in, err)
+			}
 		}
 		if got != test.want {
 			t.Errorf("LookupUser(%q) = %s, want %s", test.in, got, test.want)

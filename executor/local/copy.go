@@ -2,11 +2,14 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/source"
 )
@@ -87,6 +90,37 @@ func (w *Worker) copySource(ctx context.Context, job executor.Job, op *planner.C
 		}
 	}
 	return nil
+}
+
+// owner looks names up in the passwd and group files of root, which may be nil. An unknown name is 0, or the user's own
+// group: BuildKit's rule.
+func owner(c planner.Chown, root snapshot.Tree) (o source.Owner, err error) {
+	if id := c.User.ID; id != nil {
+		o = source.Owner{UID: *id, GID: *id}
+	} else if c.User.Name != "" {
+		u, err := container.LookupUser(root, c.User.Name)
+		if err == nil {
+			o = source.Owner{UID: u.UID, GID: u.GID}
+		} else if !isUnknown(err) {
+			return o, err
+		}
+	}
+	if id := c.Group.ID; id != nil {
+		o.GID = *id
+	} else if c.Group.Name != "" {
+		u, err := container.LookupUser(root, ":"+c.Group.Name)
+		if err == nil {
+			o.GID = u.GID
+		} else if !isUnknown(err) {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+func isUnknown(err error) bool {
+	_, ok := errors.AsType[runtime.UnknownUserError](err)
+	return ok
 }
 
 // A closers holds what is to be closed when the layer has been written, last opened first.
