@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/durable"
@@ -101,7 +102,7 @@ func (h *Home) outputOne(ctx context.Context, o BuildOptions, out Output, r *Bui
 	case "oci":
 		return h.outputArchive(ctx, out, tags, r)
 	default:
-		return h.outputFiles(ctx, out, r)
+		return h.outputFiles(ctx, o, out, r)
 	}
 }
 
@@ -120,7 +121,7 @@ func (h *Home) tagAll(ctx context.Context, d ocispec.Descriptor, tags []image.Re
 
 // outputFiles writes the file systems themselves: as a tar, or into a directory. Several platforms each have a
 // directory of their own in it.
-func (h *Home) outputFiles(ctx context.Context, out Output, r *BuildResult) error {
+func (h *Home) outputFiles(ctx context.Context, o BuildOptions, out Output, r *BuildResult) error {
 	if out.Type == "tar" && len(r.Images) > 1 {
 		return errors.New("a tar holds one platform: use type=local, or one --platform")
 	}
@@ -133,14 +134,16 @@ func (h *Home) outputFiles(ctx context.Context, out Output, r *BuildResult) erro
 		if len(r.Images) > 1 {
 			dir = filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
 		}
-		if err := h.outputTree(ctx, store, out, dir, img); err != nil {
+		if err := h.outputTree(ctx, store, out, dir, img, o.Events); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *Home) outputTree(ctx context.Context, store *snapshot.Store, out Output, dir string, img *image.Image) (err error) {
+func (h *Home) outputTree(
+	ctx context.Context, store *snapshot.Store, out Output, dir string, img *image.Image, events event.Sink,
+) (err error) {
 	view, err := store.View(ctx, img.Layers())
 	if err != nil {
 		return err
@@ -150,7 +153,16 @@ func (h *Home) outputTree(ctx context.Context, store *snapshot.Store, out Output
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		return snapshot.ExportDir(ctx, view, dir)
+		if out.Attrs["special"] == "true" {
+			return snapshot.ExportDir(ctx, view, dir)
+		}
+		// Who built this is not trusted with root's power over this machine, nor with the user's.
+		plain := snapshot.Plain(view)
+		err := snapshot.ExportDir(ctx, plain, dir)
+		if left := plain.LeftOut(); left != "" && err == nil {
+			events.Send(event.Event{Kind: event.Warning, Text: "left out of " + dir + ": " + left + " (the attribute special=true writes them)"})
+		}
+		return err
 	}
 	return out.Create(ctx, func(w io.Writer) error { return snapshot.Export(ctx, view, w) })
 }

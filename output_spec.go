@@ -16,7 +16,7 @@ import (
 type Output struct {
 	Type  string            // image, registry, docker, oci, tar, local or cacheonly
 	Dest  string            // file or directory; "-" is Out
-	Attrs map[string]string // name=, push=, compression=, compression-level=, force-compression=, registry.insecure=
+	Attrs map[string]string // name=, push=, compression=, compression-level=, force-compression=, registry.insecure=, special=
 	Out   io.Writer         // for Dest "-"
 
 	annotations map[string]string
@@ -79,7 +79,7 @@ func (o *Output) set(key, value string) error {
 		o.Attrs[key] = value
 		return nil
 	case "push", "force-compression", "registry.insecure", "rewrite-timestamp", "unpack", "buildinfo",
-		"oci-mediatypes", "tar", "store", "platform-split", "push-by-digest", "name-canonical":
+		"oci-mediatypes", "tar", "store", "platform-split", "push-by-digest", "name-canonical", "special":
 	default:
 		return fmt.Errorf("there is no attribute %q", key)
 	}
@@ -116,6 +116,8 @@ func (o *Output) check() error {
 		return fmt.Errorf("type %q is not one of %s", o.Type, strings.Join(known, ", "))
 	case o.Type == "local" && (o.Dest == "" || o.Dest == "-"):
 		return errors.New("needs dest=DIRECTORY")
+	case o.Attrs["special"] != "" && o.Type != "local":
+		return fmt.Errorf("special is an attribute of type=local: type %s keeps device nodes, set-uid and set-gid bits", o.Type)
 	case (o.Type == "tar" || o.Type == "oci") && o.Dest == "":
 		o.Dest = "-"
 	case (o.Type == "image" || o.Type == "registry" || o.Type == "cacheonly") && o.Dest != "":

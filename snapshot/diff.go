@@ -28,7 +28,7 @@ type differ struct {
 	whole  bool                     // the directory is a copy: what it has not is deleted
 	known  map[uint64]unix.Timespec // of a copy: ctimes of unchanged files by inode
 
-	lost    lostACLs
+	lost    noted // files whose POSIX ACLs are not in the layer: no builder writes them, no runtime would restore them
 	scratch scratchFile
 	tidy    bool // make the directory what unpacking the layer would give
 	inexact bool // which it is not

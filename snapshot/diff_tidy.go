@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -73,34 +72,6 @@ func (f *differ) notice(path, attribute string) {
 	if !filetree.KeepXattr(attribute) && !strings.HasPrefix(attribute, f.rights.overlayPrefix()) {
 		f.inexact = true
 	}
-}
-
-// lostACLs are the files whose POSIX ACLs are not in the layer: no builder writes them, and no runtime would restore them.
-type lostACLs struct {
-	first string
-	last  string // an ACL and the default ACL of one directory count once
-	n     int
-}
-
-func (l *lostACLs) add(path string) {
-	if path == l.last {
-		return
-	}
-	if l.n == 0 {
-		l.first = path
-	}
-	l.n, l.last = l.n+1, path
-}
-
-// String says it to the user; "" if there are none.
-func (l *lostACLs) String() string {
-	switch l.n {
-	case 0:
-		return ""
-	case 1:
-		return fmt.Sprintf("the POSIX ACL of /%s is left out: layers of images do not have them", l.first)
-	}
-	return fmt.Sprintf("the POSIX ACLs of %d files, the first of them /%s, are left out: layers of images do not have them", l.n, l.first)
 }
 
 // adopt makes an upper directory that is exactly its layer the unpacked tree of the layer.

@@ -35,7 +35,7 @@ type Draft struct {
 	own   *os.File // the same, for Mountpoint
 	made  []mountpoint
 	known map[uint64]unix.Timespec // of a copy: ctimes of files as they were copied, by inode
-	lost  lostACLs                 // by Commit
+	lost  noted                    // POSIX ACLs, by Commit
 }
 
 // Draft lends a writable file system on top of layers. Nothing is attached to this machine's tree: it is gone with the
@@ -204,7 +204,12 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 
 // Dropped says, in a sentence for the user, what the last Commit left out of the layer although a process had set it; "" if
 // there is nothing of that kind.
-func (d *Draft) Dropped() string { return d.lost.String() }
+func (d *Draft) Dropped() string {
+	if d.lost.n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("POSIX ACLs are left out, as layers of images do not have them: of %s", &d.lost)
+}
 
 // leaveUpper makes the upper directory the unpacked tree of the layer. It is unmounted before that, as overlayfs does not
 // like to find in a stack what another one writes to.

@@ -88,7 +88,7 @@ func (x *exporter) content(r io.Reader, size int64) error {
 // ExportDir writes a tree into a directory of this machine, which is made if it is missing. What is there stays, but for
 // names that the tree has too: directories are merged, anything else is replaced. The files belong to the caller. Nothing
 // is written outside of the directory, whatever links are in it or in the tree. Devices are left out where they cannot be
-// made, attributes where they cannot be kept.
+// made, attributes where they cannot be kept. What comes from elsewhere should be a [Plain] tree.
 func ExportDir(ctx context.Context, tree Tree, path string) (err error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err

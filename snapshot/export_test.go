@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/snapshottest"
@@ -132,6 +134,49 @@ func TestExportLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	snapshottest.Compare(t, "directory", rootless(snapshottest.ListDir(t, dir)), rootless(snapshottest.ListTree(t, view)))
+}
+
+// TestPlain exports nothing that would give power over the machine.
+func TestPlain(t *testing.T) {
+	needRoot(t)
+	k := snapshottest.Open(t, t.TempDir(), snapshot.EROFS)
+	layer := snapshottest.Commit(t, k, nil, func(r snapshottest.Root) {
+		r.File("able", "1")
+		r.Xattr("able", "security.capability", "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+		r.Xattr("able", "user.kept", "1")
+		r.Dir("dev")
+		r.Mknod("dev/null", unix.S_IFCHR|0o666, 1, 3)
+		r.Mknod("dev/sda", unix.S_IFBLK|0o666, 8, 0)
+		r.Dir("group")
+		r.Chmod("group", 0o2755)
+		r.File("su", "1")
+		r.Chmod("su", 0o6755)
+	})
+	view, err := k.Store.View(t.Context(), []image.Layer{layer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	plain, dir := snapshot.Plain(view), t.TempDir()
+	if err := snapshot.ExportDir(t.Context(), plain, dir); err != nil {
+		t.Fatal(err)
+	}
+	const want = "device nodes: /dev/null and 1 more; set-uid and set-gid bits and capabilities: of /able and 1 more"
+	if got := plain.LeftOut(); got != want {
+		t.Errorf("left out %q, want %q", got, want)
+	}
+	r := snapshottest.NewRoot(t, t.TempDir())
+	r.File("able", "1")
+	r.Xattr("able", "user.kept", "1")
+	r.Dir("dev")
+	r.Dir("group")
+	r.Chmod("group", 0o2755)
+	r.File("su", "1")
+	r.Chmod("su", 0o755)
+	for _, name := range []string{"able", "dev", "group", "su"} {
+		r.Times(name, snapshottest.NewRoot(t, dir).ModTime(name))
+	}
+	snapshottest.Compare(t, "directory", rootless(snapshottest.ListDir(t, dir)), rootless(snapshottest.ListDir(t, r.Path("."))))
 }
 
 // rootless leaves out the root, whose mode is the caller's.

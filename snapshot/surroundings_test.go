@@ -73,12 +73,12 @@ func TestDropped(t *testing.T) {
 	for _, kind := range []snapshot.Kind{snapshot.EROFS, snapshot.Overlay, snapshot.Copy} {
 		for want, do := range map[string]func(r snapshottest.Root){
 			"": func(r snapshottest.Root) { r.File("a", "1") },
-			"the POSIX ACL of /d is left out: layers of images do not have them": func(r snapshottest.Root) {
+			"POSIX ACLs are left out, as layers of images do not have them: of /d": func(r snapshottest.Root) {
 				r.Dir("d")
 				r.Xattr("d", "system.posix_acl_access", defaultACL)
 				r.Xattr("d", "system.posix_acl_default", defaultACL)
 			},
-			"the POSIX ACLs of 2 files, the first of them /a/b, are left out: layers of images do not have them": func(r snapshottest.Root) {
+			"POSIX ACLs are left out, as layers of images do not have them: of /a/b and 1 more": func(r snapshottest.Root) {
 				r.File("a/b", "1")
 				r.Xattr("a/b", "system.posix_acl_access", defaultACL)
 				r.File("c", "1")

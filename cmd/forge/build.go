@@ -38,7 +38,7 @@ type buildCmd struct {
 	Memory  string   `short:"m" help:"Memory of RUN." placeholder:"BYTES"`
 	CPUs    string   `name:"cpus" help:"Processors of RUN." placeholder:"N"`
 
-	Output       []string `short:"o" sep:"none" help:"What to make: type=docker|oci|tar|local|image[,dest=PATH]." placeholder:"OUTPUT"`
+	Output       []string `short:"o" sep:"none" help:"What to make: type=docker|oci|tar|local|image[,dest=PATH]; type=local with special=true also writes device nodes, set-id bits and capabilities." placeholder:"OUTPUT"`
 	Load         bool     `help:"Keep the image in the store, as without any output."`
 	Push         bool     `help:"Push the image under its names."`
 	Quiet        bool     `short:"q" help:"Print only the image's ID."`
