@@ -80,18 +80,35 @@ type ServeOptions struct {
 	Events event.Sink // takes a note for each request, one at a time; may be nil
 }
 
+// dir is the directory of the registry's store.
+func (o ServeOptions) dir() (_ string, err error) {
+	if o.Dir != "" {
+		return o.Dir, nil
+	}
+	if o.Store == "" {
+		if o.Store, err = DefaultDir(); err != nil {
+			return "", err
+		}
+	}
+	if err := prepareDir(o.Store); err != nil {
+		return "", fmt.Errorf("store: %w", err)
+	}
+	return filepath.Join(o.Store, "registry"), nil
+}
+
+// PruneRegistry removes from a registry that is not served the blobs that no manifest names. Of o it takes Dir and Store.
+func PruneRegistry(ctx context.Context, o ServeOptions) (image.Pruned, error) {
+	dir, err := o.dir()
+	if err != nil {
+		return image.Pruned{}, err
+	}
+	return server.Prune(ctx, dir)
+}
+
 // ServeRegistry is a registry until ctx ends. The event Started says that it takes requests, and where.
 func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
-	if o.Dir == "" {
-		if o.Store == "" {
-			if o.Store, err = DefaultDir(); err != nil {
-				return err
-			}
-		}
-		if err := prepareDir(o.Store); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		o.Dir = filepath.Join(o.Store, "registry")
+	if o.Dir, err = o.dir(); err != nil {
+		return err
 	}
 	events := event.NewQueue(newID()[:12], o.Events)
 	defer events.Close()

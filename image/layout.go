@@ -202,6 +202,20 @@ func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, content Content
 	return d, f.Commit(l.BlobPath(d.Digest))
 }
 
+// PushFile stages a file of the state directory as the blob d, without reading it: the caller has verified it. The file is
+// gone afterwards.
+func (l *Layout) PushFile(ctx context.Context, d digest.Digest, path string) error {
+	if ok, err := l.Exists(ctx, ocispec.Descriptor{Digest: d}); err != nil {
+		return err
+	} else if !ok {
+		return l.staging.commitFile(path, l.BlobPath(d))
+	}
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // PushManifest stages a manifest or an index and, unless r is the zero Reference, tags it; see [Store].
 func (l *Layout) PushManifest(ctx context.Context, r Reference, d ocispec.Descriptor, raw []byte) error {
 	if _, err := l.Push(ctx, d, Bytes(raw)); err != nil || r == (Reference{}) {

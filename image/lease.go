@@ -35,7 +35,7 @@ type lease struct {
 	store *os.File   // the store's lock file, open
 	file  *os.File   // nil until something is held
 	held  map[string]bool
-	all   bool // the store's lock is held instead, for life: there is no space for the file, or it may not be written
+	all   bool // the store's lock is held instead, for life: see own, or there is no space for the file, or it may not be written
 }
 
 // An Owner is a process that holds a lease.
@@ -135,6 +135,15 @@ func (l *lease) write(ctx context.Context, lines []byte) (err error) {
 		return nil
 	}
 	return errors.Join(err, flock.Unlock(l.store))
+}
+
+// own holds the store's lock instead, exclusively, for life.
+func (l *lease) own() (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.store, err = flock.TryLock(filepath.Join(l.root, "lock"), flock.Exclusive)
+	l.all = err == nil
+	return err
 }
 
 // create makes the file. The caller holds the store's lock.

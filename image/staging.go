@@ -251,6 +251,29 @@ func makeDirs(dir string, changed map[string]bool) error {
 	return nil
 }
 
+// place stages a file that is written, for final. The caller holds mu, and has opened the directory.
+func (s *Staging) place(path, final string) error {
+	ours, err := s.staged(s.dir, final)
+	if err != nil {
+		return err
+	}
+	if err := durable.Move(path, ours); err != nil {
+		return err
+	}
+	s.files[final] = ours
+	return nil
+}
+
+// commitFile stages a file that is elsewhere in the state directory, for final. The caller has written it and closed it.
+func (s *Staging) commitFile(path, final string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.open(); err != nil {
+		return err
+	}
+	return s.place(path, final)
+}
+
 // Discard removes the staged file for final, if there is one.
 func (s *Staging) Discard(final string) error {
 	s.mu.Lock()
@@ -266,6 +289,10 @@ func (s *Staging) Discard(final string) error {
 // SetCommand says what the process is doing, such as "build", for others to whom it is in the way: see [Owner]. It is
 // called before anything is held.
 func (s *Staging) SetCommand(command string) { s.lease.owner.Command = command }
+
+// Own takes the state directory for this process alone, until Close, so that nothing has to be held. It is called before
+// anything is held; flock.ErrHeld if another process uses the directory.
+func (s *Staging) Own() error { return s.lease.own() }
 
 // Close discards what was not published, and holds nothing any more.
 func (s *Staging) Close() error {
@@ -296,25 +323,19 @@ func (f *StagedFile) Commit(final string) error {
 	if f.done {
 		return &fs.PathError{Op: "commit", Path: final, Err: os.ErrClosed}
 	}
-	final = filepath.Clean(final)
 	s := f.staging
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lock == nil {
 		return errStagingClosed
 	}
-	ours, err := s.staged(s.dir, final)
-	if err != nil {
-		return err
-	}
 	if err := f.File.Close(); err != nil {
 		return err
 	}
-	if err := durable.Move(f.Name(), ours); err != nil {
+	if err := s.place(f.Name(), filepath.Clean(final)); err != nil {
 		return err
 	}
 	f.done = true
-	s.files[final] = ours
 	return nil
 }
 

@@ -11,7 +11,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
 func stage(t *testing.T, s *Staging, final, content string) {
@@ -225,6 +228,54 @@ func TestStagingsBegin(t *testing.T) {
 		})
 	}
 	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOwn holds that a state directory that is owned is nobody else's, and that what was written beside comes in as a blob.
+func TestOwn(t *testing.T) {
+	root := t.TempDir()
+	st, err := OpenStaging(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Own(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := OpenStaging(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Own(); !errors.Is(err, flock.ErrHeld) {
+		t.Errorf("a second owner: %v, want ErrHeld", err)
+	}
+	l, err := OpenLayout(root, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := digest.FromString("content")
+	for range 2 { // the second finds it there
+		path := filepath.Join(root, "upload")
+		if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(l.PushFile(t.Context(), d, path), l.Publish(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Error("the file is still in its place")
+		}
+		if got := read(t, l.BlobPath(d)); got != "content" {
+			t.Errorf("blob is %q", got)
+		}
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Own(); err != nil {
+		t.Errorf("after the owner has closed: %v", err)
+	}
+	if err := other.Close(); err != nil {
 		t.Error(err)
 	}
 }

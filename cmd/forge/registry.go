@@ -3,12 +3,28 @@ package main
 import (
 	"fmt"
 
+	"github.com/docker/go-units"
+
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/event"
 )
 
 type registryCmd struct {
-	Serve serveCmd `cmd:"" help:"Serve a registry of one's own."`
+	Serve serveCmd         `cmd:"" help:"Serve a registry of one's own."`
+	Prune pruneRegistryCmd `cmd:"" help:"Remove what no manifest of a registry of one's own names. It must not be served meanwhile."`
+}
+
+type pruneRegistryCmd struct {
+	Dir string `name:"root" help:"Directory of its store; registry in the state directory if not given." placeholder:"DIR"`
+}
+
+func (c *pruneRegistryCmd) Run(s *session) error {
+	p, err := forge.PruneRegistry(s.ctx, forge.ServeOptions{Dir: c.Dir, Store: s.options.Dir})
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(s.out, "Deleted blobs: %d\nTotal reclaimed space: %s\n", len(p.Blobs), units.HumanSize(float64(p.Bytes)))
+	return nil
 }
 
 type serveCmd struct {

@@ -106,7 +106,7 @@ func TestSweep(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(uploads, stale), old, old); err != nil {
 		t.Fatal(err)
 	}
-	orphan := filepath.Join(root, "blobs/sha256", digest.FromString("orphan").Encoded())
+	orphan := filepath.Join(root, "images/blobs/sha256", digest.FromString("orphan").Encoded())
 	temp := filepath.Join(root, "repositories/a/b/_tags/.tmp-123")
 	for _, path := range []string{orphan, temp} {
 		if err := os.WriteFile(path, []byte("orphan"), 0o600); err != nil {

@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -36,21 +34,7 @@ func (s *Server) listTags(w http.ResponseWriter, r *http.Request, t target) erro
 }
 
 func (s *Server) catalog(w http.ResponseWriter, r *http.Request) error {
-	base := filepath.Join(s.store.root, "repositories")
-	repos := []string{}
-	err := filepath.WalkDir(base, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.IsDir() || !strings.HasPrefix(e.Name(), "_") {
-			return err
-		}
-		if e.Name() == "_manifests" {
-			name, err := filepath.Rel(base, filepath.Dir(path))
-			if err != nil {
-				return err
-			}
-			repos = append(repos, name)
-		}
-		return fs.SkipDir
-	})
+	repos, err := s.store.repositories("_manifests")
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, t target) e
 	if err != nil {
 		return err
 	}
-	if err := s.storeManifest(t.repo, d, doc, about, raw); err != nil {
+	if err := s.storeManifest(r.Context(), t.repo, d, doc, about, raw); err != nil {
 		return err
 	}
 	if isTag {
@@ -143,8 +144,12 @@ func referrerRecord(d ocispec.Descriptor, doc *image.Document) ([]byte, error) {
 }
 
 // storeManifest stores content, then the records that make it visible. about is for the list of the subject's referrers.
-func (s *Server) storeManifest(repo string, d ocispec.Descriptor, doc *image.Document, about, raw []byte) error {
-	if err := s.store.putContent(repo, d.Digest, raw); err != nil {
+func (s *Server) storeManifest(ctx context.Context, repo string, d ocispec.Descriptor, doc *image.Document, about, raw []byte) error {
+	err := s.store.add(ctx, repo, d.Digest, func(ctx context.Context) error {
+		_, err := s.store.layout.Push(ctx, d, image.Bytes(raw))
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if about != nil {

@@ -1,7 +1,7 @@
 // Package server is a private registry: it serves the OCI distribution API 1.1 from a directory.
 //
-// Content is kept once, under its digest, and belongs to the repositories that have a hard link to it; what the last one
-// gives up is gone. All is written aside, synced and renamed before it is acknowledged, so that a crash at any moment
+// Content is kept once, under its digest, in an [image.Layout], and belongs to the repositories that have a hard link to it;
+// what the last one gives up is gone. All is written aside, synced and renamed before it is acknowledged, so that a crash at any moment
 // leaves a registry that works. One process at a time serves a directory.
 package server
 
@@ -57,6 +57,9 @@ func New(opts Options) (*Server, error) {
 	var err error
 	if s.store, err = openStore(opts.Root); err != nil {
 		return nil, err
+	}
+	if _, err := s.store.sweep(context.Background()); err != nil {
+		return nil, errors.Join(err, s.store.close())
 	}
 	s.uploads.open = map[string]*session{}
 	return s, nil

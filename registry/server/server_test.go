@@ -29,6 +29,14 @@ type client struct {
 
 func start(t *testing.T, opts server.Options) client {
 	t.Helper()
+	c, stop := startUntil(t, opts)
+	t.Cleanup(stop)
+	return c
+}
+
+// startUntil starts a server that the test stops.
+func startUntil(t *testing.T, opts server.Options) (c client, stop func()) {
+	t.Helper()
 	if opts.Root == "" {
 		opts.Root = t.TempDir()
 	}
@@ -37,13 +45,12 @@ func start(t *testing.T, opts server.Options) client {
 		t.Fatal(err)
 	}
 	hs := httptest.NewServer(s)
-	t.Cleanup(func() {
+	return client{t, hs.URL}, func() {
 		hs.Close()
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-	})
-	return client{t, hs.URL}
+	}
 }
 
 type reply struct {
@@ -290,7 +297,7 @@ func TestContentIsGoneWithItsLastRepository(t *testing.T) {
 	c := start(t, server.Options{Root: root})
 	d := c.push("a", []byte("content"))
 	c.push("b", []byte("content"))
-	path := filepath.Join(root, "blobs/sha256", d.Encoded())
+	path := filepath.Join(root, "images/blobs/sha256", d.Encoded())
 	c.do("DELETE", "/v2/a/blobs/"+d.String(), nil).want(t, 202)
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("content that b has: %v", err)

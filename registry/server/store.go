@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
 )
@@ -23,95 +25,75 @@ import (
 // staleUpload is how long an upload may rest before a start of the server removes it.
 const staleUpload = 7 * 24 * time.Hour
 
-// A store keeps repositories in a directory:
+// A store keeps repositories in a directory that is an image layout with more beside it:
 //
-//	blobs/sha256/<hex>                           content, once
+//	images/blobs/sha256/<hex>                    content, once
 //	repositories/<name>/_blobs/<hex>             hard link to it: the repository has it
 //	repositories/<name>/_manifests/<hex>         its descriptor, if it is a manifest
 //	repositories/<name>/_tags/<tag>              the digest that a tag names
 //	repositories/<name>/_referrers/<hex>/<hex>   descriptor of a manifest about the first one
 //	repositories/<name>/_uploads/<id>            what has arrived of an upload
 type store struct {
-	root string
-	lock *os.File
+	root   string
+	layout *image.Layout
 
 	// Writing a link needs the content not to be given up meanwhile.
 	mu sync.RWMutex
 }
 
 func openStore(root string) (*store, error) {
-	if err := os.MkdirAll(filepath.Join(root, "blobs/sha256"), 0o700); err != nil {
+	root, err := filepath.Abs(root)
+	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Lstat(filepath.Join(root, "version")); err == nil {
+		return nil, fmt.Errorf("registry %s: is a state directory of forge: give the registry a directory of its own", root)
 	}
 	if err := os.MkdirAll(filepath.Join(root, "repositories"), 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := flock.TryLock(filepath.Join(root, "lock"), flock.Exclusive)
-	if errors.Is(err, flock.ErrHeld) {
-		return nil, fmt.Errorf("registry %s: is served by another process", root)
-	}
+	staging, err := image.OpenStaging(root)
 	if err != nil {
 		return nil, err
 	}
-	s := &store{root: root, lock: lock}
-	if err := s.sweep(); err != nil {
-		return nil, errors.Join(err, lock.Close())
+	if err := staging.Own(); errors.Is(err, flock.ErrHeld) {
+		return nil, fmt.Errorf("registry %s: is served by another process: stop that first", root)
+	} else if err != nil {
+		return nil, err
+	}
+	s := &store{root: root}
+	if s.layout, err = image.OpenLayout(root, staging); err == nil {
+		err = s.migrate()
+	}
+	if err != nil {
+		return nil, errors.Join(err, staging.Close())
 	}
 	return s, nil
 }
 
-func (s *store) close() error { return s.lock.Close() }
+func (s *store) close() error { return s.layout.Staging().Close() }
 
-// sweep removes what crashes have left: files that were being written, content that no repository has got yet, and uploads
-// that nobody will finish.
-func (s *store) sweep() error {
-	err := filepath.WalkDir(filepath.Join(s.root, "repositories"), func(path string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case e.IsDir() && e.Name() == "_blobs": // the many, of which none is ever half-made
-			return fs.SkipDir
-		case e.IsDir():
-			return nil
-		case strings.HasPrefix(e.Name(), durable.Prefix):
-			return os.Remove(path)
-		case filepath.Base(filepath.Dir(path)) != "_uploads":
-			return nil
-		}
-		st, err := e.Info()
-		if err != nil {
-			return err
-		}
-		if time.Since(st.ModTime()) > staleUpload {
-			return os.Remove(path)
-		}
+// migrate moves content from where earlier versions kept it.
+func (s *store) migrate() error {
+	old := filepath.Join(s.root, "blobs/sha256")
+	contents, err := os.ReadDir(old)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	})
-	if err != nil {
-		return err
 	}
-	dir := filepath.Join(s.root, "blobs/sha256")
-	contents, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range contents {
-		path := filepath.Join(dir, e.Name())
-		var st syscall.Stat_t
-		if err := syscall.Stat(path, &st); err != nil {
+		path := filepath.Join(old, e.Name())
+		to := s.layout.BlobPath(digest.NewDigestFromEncoded(digest.SHA256, e.Name()))
+		if to == "" {
+			return fmt.Errorf("registry %s: %s is no blob: remove it", s.root, path)
+		}
+		if err := durable.Move(path, to); err != nil {
 			return err
 		}
-		if st.Nlink == 1 {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
-		}
 	}
-	return nil
-}
-
-func (s *store) content(d digest.Digest) string {
-	return filepath.Join(s.root, "blobs/sha256", d.Encoded())
+	return errors.Join(os.Remove(old), os.Remove(filepath.Dir(old)))
 }
 
 // in is the path of something that a repository has. The parts are valid names: no dots, no slashes.
@@ -146,21 +128,18 @@ func (s *store) openBlob(repo string, d digest.Digest) (*os.File, fs.FileInfo, e
 	return f, st, nil
 }
 
-// adopt makes a finished, synced file the content d and gives it to a repository. The file is gone afterwards.
-func (s *store) adopt(path, repo string, d digest.Digest) error {
+// add gives a repository the content d, after push has staged it.
+func (s *store) add(ctx context.Context, repo string, d digest.Digest, push func(context.Context) error) error {
+	ctx = context.WithoutCancel(ctx) // what has arrived is kept, also if the client is gone
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if _, err := os.Stat(s.content(d)); err == nil {
-		// The same bytes are here.
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-	} else {
-		if err := durable.Rename(path, s.content(d)); err != nil {
-			return err
-		}
+	if err := push(ctx); err != nil {
+		return err
 	}
-	return s.linkLocked(s.content(d), repo, d)
+	if err := s.layout.Publish(ctx); err != nil {
+		return err
+	}
+	return s.linkLocked(s.layout.BlobPath(d), repo, d)
 }
 
 // mount gives a repository what another one has, and reports whether that had it.
@@ -218,23 +197,10 @@ func (s *store) drop(repo string, d digest.Digest) error {
 		return err
 	}
 	var st syscall.Stat_t
-	if err := syscall.Stat(s.content(d), &st); err != nil || st.Nlink > 1 {
+	if err := syscall.Stat(s.layout.BlobPath(d), &st); err != nil || st.Nlink > 1 {
 		return nil // others have it
 	}
-	return os.Remove(s.content(d))
-}
-
-// putContent stores a small blob.
-func (s *store) putContent(repo string, d digest.Digest, raw []byte) error {
-	dir := s.in(repo, "_uploads")
-	if err := s.mkdir(dir); err != nil {
-		return err
-	}
-	tmp, err := writeTemp(dir, raw)
-	if err != nil {
-		return err
-	}
-	return s.adopt(tmp, repo, d)
+	return os.Remove(s.layout.BlobPath(d))
 }
 
 // putRecord stores a small file under its name, whole and durable.
@@ -243,19 +209,6 @@ func (s *store) putRecord(path string, raw []byte) error {
 		return err
 	}
 	return durable.WriteFile(path, raw, 0o600)
-}
-
-// writeTemp writes a synced file under a temporary name.
-func writeTemp(dir string, raw []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, durable.Prefix)
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
 }
 
 // manifest finds the descriptor of a manifest that a repository has, by tag or digest.

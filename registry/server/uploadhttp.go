@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -101,17 +102,16 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, u *session, dgst
 		return err
 	}
 	if got.String() != dgst {
-		return errors.Join(errDigestInvalid.with("content has "+got.String()), s.forget(u, true))
+		s.forget(u)
+		return errors.Join(errDigestInvalid.with("content has "+got.String()), os.Remove(u.path))
 	}
-	if err := syncFile(u.path); err != nil {
+	err = s.store.add(r.Context(), u.repo, got, func(ctx context.Context) error {
+		return s.store.layout.PushFile(ctx, got, u.path)
+	})
+	if err != nil {
 		return err
 	}
-	if err := s.store.adopt(u.path, u.repo, got); err != nil {
-		return err
-	}
-	if err := s.forget(u, false); err != nil {
-		return err
-	}
+	s.forget(u)
 	return created(w, u.repo, dgst)
 }
 
@@ -125,17 +125,10 @@ func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, t target) 
 		return err
 	}
 	defer release()
-	if err := s.forget(u, true); err != nil {
+	s.forget(u)
+	if err := os.Remove(u.path); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

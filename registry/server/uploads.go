@@ -98,16 +98,12 @@ func randomID() (id [16]byte) {
 	return id
 }
 
-// forget ends a session; its file is somebody else's by now, or is removed.
-func (s *Server) forget(u *session, remove bool) error {
+// forget ends a session; its file is somebody else's by now, or the caller removes it.
+func (s *Server) forget(u *session) {
 	u.gone = true
 	s.uploads.mu.Lock()
+	defer s.uploads.mu.Unlock()
 	delete(s.uploads.open, u.id)
-	s.uploads.mu.Unlock()
-	if !remove {
-		return nil
-	}
-	return os.Remove(u.path)
 }
 
 // take waits for the session to be free, after telling who has it to stop. release gives it back.
