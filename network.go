@@ -61,10 +61,10 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 // a command, which may not administer it, leaves it as it was. Safe for concurrent use.
 type networkPool struct {
 	mu   sync.Mutex // guards free
-	free []*network.Network
+	free []*network.Sandbox
 }
 
-func (p *networkPool) take(ctx context.Context, dir string) (*network.Network, error) {
+func (p *networkPool) take(ctx context.Context, dir string) (*network.Sandbox, error) {
 	p.mu.Lock()
 	if last := len(p.free) - 1; last >= 0 {
 		n := p.free[last]
@@ -76,7 +76,7 @@ func (p *networkPool) take(ctx context.Context, dir string) (*network.Network, e
 	return network.Prepare(ctx, dir)
 }
 
-func (p *networkPool) give(n *network.Network) {
+func (p *networkPool) give(n *network.Sandbox) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, n)

@@ -29,7 +29,7 @@ func subnet(n int) netip.Prefix {
 }
 
 // bridged makes a pair of interfaces from the bridge into a new namespace. The namespace is made meanwhile.
-func bridged(ctx context.Context, dir string) (n *Network, err error) {
+func bridged(ctx context.Context, dir string) (n *Sandbox, err error) {
 	type made struct {
 		file *os.File
 		err  error
@@ -42,7 +42,7 @@ func bridged(ctx context.Context, dir string) (n *Network, err error) {
 	release, gateway, address, err := joinBridge(ctx, dir)
 	m := <-namespace
 	if err = errors.Join(err, m.err, ctx.Err()); err == nil {
-		n = &Network{Namespace: m.file, Address: address, Gateway: gateway.Addr(), release: release}
+		n = &Sandbox{Namespace: m.file, Address: address, Gateway: gateway.Addr(), release: release}
 		err = n.attach()
 	}
 	if err != nil {
@@ -249,7 +249,7 @@ func Sweep(ctx context.Context, dir string) error {
 }
 
 // attach makes the pair of interfaces and sets up the one inside.
-func (n *Network) attach() error {
+func (n *Sandbox) attach() error {
 	bridge, err := interfaceIndex(bridgeName)
 	if err != nil {
 		return err

@@ -7,28 +7,16 @@ package network
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 
 	"github.com/forge-build/forge/runtime"
 )
 
-// A Network is what one container gets.
-type Network struct {
-	Namespace *os.File     // for runtime.Network, with Mode "default"
-	Address   netip.Prefix // of the container
-	Gateway   netip.Addr   // where the container reaches this machine; not valid if it cannot (pasta)
-
-	release func() error
-	relay   *relay
-}
-
 // Prepare makes a network for a container. Processes that use the same dir share a bridge, so that root's is one for the
-// machine, such as /run/forge/network; it is made. The caller closes the Network after the container has ended. The error says why
+// machine, such as /run/forge/network; it is made. The caller closes the Sandbox after the container has ended. The error says why
 // containers have none but a loopback interface here.
-func Prepare(ctx context.Context, dir string) (*Network, error) {
+func Prepare(ctx context.Context, dir string) (*Sandbox, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
@@ -53,9 +41,4 @@ func Describe() string {
 		return "user mode: " + path
 	}
 	return "bridge " + bridgeName + " with address translation"
-}
-
-// Close gives back what Prepare made for this container.
-func (n *Network) Close() error {
-	return errors.Join(n.relay.close(), n.Namespace.Close(), n.release())
 }

@@ -144,7 +144,7 @@ func ask(space *os.File, server netip.AddrPort) (seen string, err error) {
 	return seen, err
 }
 
-func prepare(t *testing.T, dir string) *Network {
+func prepare(t *testing.T, dir string) *Sandbox {
 	t.Helper()
 	n, err := Prepare(context.Background(), dir)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
@@ -171,7 +171,7 @@ func TestBridge(t *testing.T) {
 	if a.Address == b.Address || a.Gateway != b.Gateway {
 		t.Errorf("addresses %v and %v", a.Address, b.Address)
 	}
-	for _, n := range []*Network{a, b} {
+	for _, n := range []*Sandbox{a, b} {
 		if seen, err := ask(n.Namespace, server); err != nil || seen != "198.51.100.2" {
 			t.Errorf("seen from outside as %q, %v", seen, err)
 		}

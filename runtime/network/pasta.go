@@ -21,7 +21,7 @@ import (
 // userMode connects a new namespace to the host by pasta, which needs no privilege: it is a process that copies
 // between a tap device inside and sockets outside. Nothing inside can reach the host's loopback addresses, and nothing
 // outside gets in.
-func userMode(ctx context.Context, dir string) (*Network, error) {
+func userMode(ctx context.Context, dir string) (*Sandbox, error) {
 	pasta, err := findPasta()
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func userMode(ctx context.Context, dir string) (*Network, error) {
 		namespace.Close()
 		return nil, err
 	}
-	n := &Network{Namespace: namespace, release: stop}
+	n := &Sandbox{Namespace: namespace, release: stop}
 	if n.Address, err = ownAddress(namespace); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}

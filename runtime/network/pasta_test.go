@@ -22,7 +22,7 @@ import (
 // helperPasta calls the server that is its argument from a network made by an ordinary user.
 func helperPasta() {
 	err := runtime.EnterUserNamespace()
-	var n *Network
+	var n *Sandbox
 	if err == nil {
 		n, err = Prepare(context.Background(), os.Args[1])
 	}

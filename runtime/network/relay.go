@@ -35,7 +35,7 @@ type relay struct {
 
 // Relay makes name servers of this machine reachable for the container, and returns the address of one that stands for all
 // of them. It lasts until Close.
-func (n *Network) Relay(servers []netip.AddrPort) (netip.Addr, error) {
+func (n *Sandbox) Relay(servers []netip.AddrPort) (netip.Addr, error) {
 	addr := netip.MustParseAddr(relayAddress)
 	if n.relay != nil {
 		return addr, nil

@@ -50,7 +50,7 @@ func TestRelay(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	n := &Network{Namespace: namespace, release: func() error { return nil }}
+	n := &Sandbox{Namespace: namespace, release: func() error { return nil }}
 	deaf := netip.MustParseAddrPort("127.0.0.1:1")
 	addr, err := n.Relay([]netip.AddrPort{deaf, server})
 	if err != nil {
