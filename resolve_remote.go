@@ -194,13 +194,17 @@ func (r *resolver) stepOf(f *farImage) *event.Step {
 
 // imageToRun finds an image here, or pulls it. One of another platform than this machine's is taken where none was asked
 // for and there is no other, with docker's warning.
-func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
-	note := func(kind event.Kind, text string) { o.Events.Send(event.Event{Kind: kind, Text: text}) }
-	img, err := h.localToRun(ctx, o)
+func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) (*image.Image, error) {
+	note := func(text string) { events.Send(event.Event{Kind: event.Note, Text: text}) }
+	p, err := ParsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	img, err := h.localToRun(ctx, o, p)
 	missing, ok := errors.AsType[*NotFoundError](err)
 	if o.Pull != PullAlways && !ok {
-		if err == nil && o.Platform == nil && !runsOn(img, thisPlatform()) {
-			note(event.Note, fmt.Sprintf("WARNING: The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
+		if err == nil && p == nil && !runsOn(img, thisPlatform()) {
+			note(fmt.Sprintf("WARNING: The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
 				platforms.Format(img.Config.Platform), platforms.Format(thisPlatform())))
 		}
 		return img, err
@@ -214,31 +218,31 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions) (*image.Image, erro
 		return nil, err
 	}
 	if o.Pull != PullAlways {
-		note(event.Note, fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
+		note(fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
 	}
-	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: o.RemoteOptions, Platform: o.Platform})
+	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: RemoteOptions{o.Insecure, events}, Platform: p})
 	if err != nil {
 		return nil, err
 	}
-	return h.Layout.Image(ctx, pulled[0].Descriptor, o.Platform)
+	return h.Layout.Image(ctx, pulled[0].Descriptor, p)
 }
 
 // localToRun finds an image here. It is a *NotFoundError if there is none for the platform that was asked for or, of an
 // index that names one for this machine, not that one.
-func (h *Home) localToRun(ctx context.Context, o RunOptions) (*image.Image, error) {
+func (h *Home) localToRun(ctx context.Context, o RunOptions, p *ocispec.Platform) (*image.Image, error) {
 	n, err := h.Layout.Find(ctx, o.Image)
 	if err != nil {
 		return nil, notFound(o.Image, err)
 	}
-	img, err := h.Layout.Image(ctx, n.Descriptor, o.Platform)
+	img, err := h.Layout.Image(ctx, n.Descriptor, p)
 	_, foreign := errors.AsType[*image.PlatformError](err)
 	switch {
-	case foreign && o.Platform == nil, errors.Is(err, fs.ErrNotExist) && o.Platform == nil && o.Pull == PullNever:
+	case foreign && p == nil, errors.Is(err, fs.ErrNotExist) && p == nil && o.Pull == PullNever:
 		return h.Layout.AnyImage(ctx, n.Descriptor)
-	case errors.Is(err, fs.ErrNotExist), err == nil && o.Platform != nil && !runsOn(img, *o.Platform):
+	case errors.Is(err, fs.ErrNotExist), err == nil && p != nil && !runsOn(img, *p):
 		want := thisPlatform()
-		if o.Platform != nil {
-			want = *o.Platform
+		if p != nil {
+			want = *p
 		}
 		return nil, &NotFoundError{Name: o.Image + " for " + platforms.Format(want)}
 	}

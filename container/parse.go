@@ -172,17 +172,6 @@ func ParseSecurityOpts(list []string, sec *runtime.Security) error {
 	return nil
 }
 
-// ParseEntrypoint is what --entrypoint puts in place of the image's: nil if it is not given, no words if it is empty.
-func ParseEntrypoint(flag *string) *[]string {
-	switch {
-	case flag == nil:
-		return nil
-	case *flag == "":
-		return &[]string{}
-	}
-	return &[]string{*flag}
-}
-
 // CheckDNS refuses name servers that are no IP addresses.
 func CheckDNS(servers []string) error {
 	for _, s := range servers {

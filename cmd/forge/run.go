@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,47 +13,60 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
-	"github.com/forge-build/forge/container"
-	"github.com/forge-build/forge/runtime"
 )
 
 type runCmd struct {
 	Rm          bool   `help:"Remove the container when it ends."`
 	Interactive bool   `short:"i" help:"Pass standard input on."`
-	TTY         bool   `name:"tty" short:"t" help:"Give the container a terminal."`
 	Detach      bool   `short:"d" hidden:""`
 	Name        string `hidden:""`
-
-	Env        []string `short:"e" sep:"none" help:"Variable; without a value, the caller's." placeholder:"K[=V]"`
-	EnvFile    []string `help:"File of variables, one a line." placeholder:"FILE"`
-	Entrypoint *string  `help:"Command instead of the image's entry point; empty for none." placeholder:"COMMAND"`
-	Workdir    string   `short:"w" help:"Working directory." placeholder:"DIR"`
-	User       string   `short:"u" help:"User or ID, with an optional group." placeholder:"USER[:GROUP]"`
-	Hostname   string   `short:"h" help:"Host name." placeholder:"NAME"`
-	Volume     []string `short:"v" sep:"none" help:"Directory or file of this machine to put into the container." placeholder:"SRC:DST[:ro]"`
-	Mount      []string `sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|tmpfs,FIELD=VALUE"`
-	Tmpfs      []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
-	Device     []string `sep:"none" help:"Device of this machine, or the name of a CDI device." placeholder:"SRC[:DST]"`
-	Network    string   `help:"default, none or host." aliases:"net" default:"default" placeholder:"MODE"`
-	AddHost    []string `sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
-	DNS        []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
-
-	Privileged  bool     `help:"Take all defences away."`
-	CapAdd      []string `help:"Add a capability, or ALL." placeholder:"CAP"`
-	CapDrop     []string `help:"Drop a capability, or ALL." placeholder:"CAP"`
-	SecurityOpt []string `sep:"none" help:"seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
-	ReadOnly    bool     `help:"Make the root file system read-only."`
-	Memory      string   `short:"m" help:"Memory." placeholder:"BYTES"`
-	CPUs        string   `name:"cpus" help:"Processors." placeholder:"N"`
-	PidsLimit   int64    `help:"Processes." placeholder:"N"`
-	ShmSize     string   `help:"Size of /dev/shm." placeholder:"BYTES"`
-	Ulimit      []string `sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
+	processFlags
+	surroundingFlags
+	securityFlags
+	limitFlags
 
 	Insecure bool   `help:"Allow http, and TLS without verification."`
 	Platform string `help:"Platform of the image." placeholder:"OS/ARCH"`
 	Pull     string `help:"always, missing or never." enum:"always,missing,never" default:"missing" placeholder:"WHEN"`
 
 	Command []string `arg:"" optional:"" passthrough:"" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
+}
+
+type processFlags struct {
+	Env        []string `short:"e" sep:"none" help:"Variable; without a value, the caller's." placeholder:"K[=V]"`
+	EnvFile    []string `help:"File of variables, one a line." placeholder:"FILE"`
+	Entrypoint *string  `help:"Command instead of the image's entry point; empty for none." placeholder:"COMMAND"`
+	Workdir    string   `short:"w" help:"Working directory." placeholder:"DIR"`
+	User       string   `short:"u" help:"User or ID, with an optional group." placeholder:"USER[:GROUP]"`
+	TTY        bool     `name:"tty" short:"t" help:"Give the container a terminal."`
+}
+
+// surroundingFlags are forge.SurroundingOptions as flags, and so on for those below.
+type surroundingFlags struct {
+	Network  string   `help:"default, none or host." aliases:"net" default:"default" placeholder:"MODE"`
+	Hostname string   `short:"h" help:"Host name." placeholder:"NAME"`
+	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
+	DNS      []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
+	Volumes  []string `name:"volume" short:"v" sep:"none" help:"Directory or file of this machine to put into the container." placeholder:"SRC:DST[:ro]"`
+	Mounts   []string `name:"mount" sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|tmpfs,FIELD=VALUE"`
+	Tmpfs    []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
+	Devices  []string `name:"device" sep:"none" help:"Device of this machine, or the name of a CDI device." placeholder:"SRC[:DST]"`
+}
+
+type securityFlags struct {
+	Privileged   bool     `help:"Take all defences away."`
+	CapAdd       []string `help:"Add a capability, or ALL." placeholder:"CAP"`
+	CapDrop      []string `help:"Drop a capability, or ALL." placeholder:"CAP"`
+	SecurityOpts []string `name:"security-opt" sep:"none" help:"seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
+	ReadOnly     bool     `help:"Make the root file system read-only."`
+}
+
+type limitFlags struct {
+	Memory  string   `short:"m" help:"Memory." placeholder:"BYTES"`
+	CPUs    string   `name:"cpus" help:"Processors." placeholder:"N"`
+	ShmSize string   `help:"Size of /dev/shm." placeholder:"BYTES"`
+	Pids    int64    `name:"pids-limit" help:"Processes." placeholder:"N"`
+	Ulimits []string `name:"ulimit" sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
 }
 
 // Help is shown below the usage.
@@ -70,20 +84,23 @@ func (c *runCmd) Run(s *session) error {
 	case strings.HasPrefix(c.Command[0], "-"): // kong takes it for the first word of the command
 		return &usageError{usageStatus, fmt.Errorf("unknown flag %s; see forge run --help", c.Command[0])}
 	}
-	o, err := c.options(s)
+	o, err := c.options(s.ctx)
 	if err != nil {
 		return &usageError{usageStatus, err}
 	}
 	show := ui.New("auto", s.err)
 	defer show.Close()
-	o.RemoteOptions = forge.RemoteOptions{Insecure: c.Insecure, Events: show.Event}
 	err = s.withHome(func(h *forge.Home) error {
-		restore, err := c.wire(s, &o)
+		restore, err := c.terminal(s)
 		if err != nil {
 			return err
 		}
 		defer restore()
-		running, err := h.Start(s.ctx, o)
+		stdio := forge.Stdio{Out: os.Stdout, Err: os.Stderr}
+		if c.Interactive {
+			stdio.In = s.in
+		}
+		running, err := h.Start(s.ctx, o, stdio, show.Event)
 		if err != nil {
 			return err
 		}
@@ -91,9 +108,9 @@ func (c *runCmd) Run(s *session) error {
 		if c.TTY {
 			followSize(running)
 		}
-		exit, err := running.Wait()
-		if err == nil && exit.Code != 0 {
-			return status(exit.Code)
+		code, err := running.Wait()
+		if err == nil && code != 0 {
+			return status(code)
 		}
 		return err
 	})
@@ -109,14 +126,14 @@ func runStatus(err error) error {
 		return err
 	}
 	code := usageStatus
-	if e, ok := errors.AsType[*container.CommandError](err); ok {
+	if e, ok := errors.AsType[*forge.CommandError](err); ok {
 		code = e.Code
 	}
 	return &usageError{code, err}
 }
 
-// options turns flags into what forge.Run wants.
-func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
+// options turns flags into what Home.Start wants.
+func (c *runCmd) options(ctx context.Context) (o forge.RunOptions, err error) {
 	switch {
 	case c.Detach || c.Name != "":
 		return o, errors.New("containers that stay (-d, --name) are not there yet: run with --rm")
@@ -124,69 +141,34 @@ func (c *runCmd) options(s *session) (o forge.RunOptions, err error) {
 		return o, errors.New("containers that stay are not there yet: add --rm")
 	}
 	o = forge.RunOptions{
-		Image: c.Command[0], Pull: forge.PullPolicy(c.Pull),
+		Image: c.Command[0], Platform: c.Platform, Pull: forge.PullPolicy(c.Pull), Insecure: c.Insecure,
 		ProcessOptions: forge.ProcessOptions{
-			Args: c.Command[1:], Entrypoint: container.ParseEntrypoint(c.Entrypoint), Dir: c.Workdir, User: c.User, Terminal: c.TTY,
+			Args: c.Command[1:], Env: c.Env, EnvFiles: c.EnvFile, Workdir: c.Workdir, User: c.User, TTY: c.TTY,
 		},
-		NetworkOptions: forge.NetworkOptions{Hostname: c.Hostname, DNS: c.DNS},
-		Security: runtime.Security{
-			Privileged: c.Privileged, CapAdd: c.CapAdd, CapDrop: c.CapDrop, ReadOnlyRoot: c.ReadOnly,
-		},
+		SurroundingOptions: forge.SurroundingOptions(c.surroundingFlags),
+		SecurityOptions:    forge.SecurityOptions(c.securityFlags),
+		LimitOptions:       forge.LimitOptions(c.limitFlags),
 	}
-	err = errors.Join(container.CheckHostname(c.Hostname), container.CheckDir(c.Workdir), container.CheckDNS(c.DNS),
-		container.ParseSecurityOpts(c.SecurityOpt, &o.Security))
-	if err != nil {
-		return o, err
+	if c.Entrypoint != nil {
+		o.Entrypoint = []string{*c.Entrypoint}
 	}
-	if c.Network == "bridge" { // docker's name for the default
-		c.Network = "default"
-	}
-	if o.Network, err = container.ParseNetwork(c.Network); err != nil {
-		return o, err
-	}
-	if o.Hosts, err = container.ParseHosts(c.AddHost); err != nil {
-		return o, err
-	}
-	if o.Platform, err = forge.ParsePlatform(c.Platform); err != nil {
-		return o, err
-	}
-	if o.Env, err = container.ParseEnv(s.ctx, c.EnvFile, c.Env); err != nil {
-		return o, err
-	}
-	if o.Mounts, err = container.ParseMounts(c.Volume, c.Mount, c.Tmpfs); err != nil {
-		return o, err
-	}
-	nodes, devices, err := container.ParseDevices(c.Device)
-	if err != nil {
-		return o, err
-	}
-	o.Mounts, o.Devices = append(o.Mounts, nodes...), devices
-	o.Limits, err = container.ParseLimits(container.LimitFlags{
-		Memory: c.Memory, CPUs: c.CPUs, ShmSize: c.ShmSize, Pids: c.PidsLimit, Ulimits: c.Ulimit,
-	})
-	return o, err
+	return o, o.Check(ctx)
 }
 
-// wire connects the caller's standard streams to the process to be. What it returns puts
-// the terminal back.
-func (c *runCmd) wire(s *session, o *forge.RunOptions) (restore func(), err error) {
-	restore = func() {}
-	o.Stdio.Out, o.Stdio.Err = os.Stdout, os.Stderr
-	if c.Interactive {
-		o.Stdio.In = s.in
+// terminal makes the caller's terminal, if the command gets it, pass everything on. What it returns puts it back.
+func (c *runCmd) terminal(s *session) (restore func(), err error) {
+	if !c.TTY || !c.Interactive {
+		return func() {}, nil
 	}
-	onTerminal := term.IsTerminal(int(s.in.Fd()))
-	if c.TTY && c.Interactive && !onTerminal {
-		return restore, errors.New("the input device is not a terminal: leave out -t")
+	fd := int(s.in.Fd())
+	if !term.IsTerminal(fd) {
+		return nil, errors.New("the input device is not a terminal: leave out -t")
 	}
-	if c.TTY && c.Interactive {
-		old, err := term.MakeRaw(int(s.in.Fd()))
-		if err != nil {
-			return restore, fmt.Errorf("terminal: %w", err)
-		}
-		restore = func() { _ = term.Restore(int(s.in.Fd()), old) }
+	old, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, fmt.Errorf("terminal: %w", err)
 	}
-	return restore, nil
+	return func() { _ = term.Restore(fd, old) }, nil
 }
 
 // followSize gives the process's terminal the size of the caller's, now and whenever it changes.

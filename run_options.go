@@ -1,0 +1,149 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/runtime"
+)
+
+// RunOptions say what to run and in what surroundings, in the words of docker's flags. They are plain data: written as JSON
+// and read again, after [RunOptions.Check], they say the same in any process. The zero value of all but Image runs what the
+// image says, with the defences of docs/security.md.
+type RunOptions struct {
+	Image    string
+	Platform string // os/arch[/variant]; "" is this machine's
+	Pull     PullPolicy
+	Insecure bool // allow http, and TLS without verification
+	ProcessOptions
+	SurroundingOptions
+	SecurityOptions
+	LimitOptions
+}
+
+// ProcessOptions say what the process of a container is.
+type ProcessOptions struct {
+	Args       []string // instead of the image's Cmd
+	Entrypoint []string // instead of the image's, whose Cmd goes with it; one empty word is none
+	Env        []string // K=V, over the image's; K alone is this process's variable or, without one, takes the image's away
+	EnvFiles   []string // of variables, one a line; before Env
+	Workdir    string   // absolute
+	User       string   // name or number, with an optional group
+	TTY        bool
+}
+
+// SurroundingOptions say what a container has of this machine and of others.
+type SurroundingOptions struct {
+	Network  string // "default", which docker also calls "bridge", "none" or "host"; "" is "default"
+	Hostname string // "" is the container's ID, or this machine's name if the network is the host's
+	AddHosts []string
+	DNS      []string
+	Volumes  []string // SRC:DST[:ro]
+	Mounts   []string // type=bind|tmpfs,FIELD=VALUE
+	Tmpfs    []string // DST[:OPTIONS]
+	Devices  []string // SRC[:DST], or the name of a CDI device
+}
+
+// SecurityOptions loosen or tighten the defences.
+type SecurityOptions struct {
+	Privileged      bool
+	CapAdd, CapDrop []string
+	SecurityOpts    []string // seccomp=unconfined|FILE, no-new-privileges
+	ReadOnly        bool     // the root file system
+}
+
+// LimitOptions limit a container. The zero value does not.
+type LimitOptions = container.LimitFlags
+
+// Check refuses what cannot be run, in docker's words, and makes the options independent of this process: paths of this
+// machine become absolute, files of variables are read, variables without a value take that of this process, and docker's
+// config.json adds proxies. It is for whoever takes the options from people, once.
+func (o *RunOptions) Check(ctx context.Context) error {
+	env, err := container.ParseEnv(ctx, o.EnvFiles, o.Env)
+	if err != nil {
+		return err
+	}
+	proxies, err := proxyEnv(env)
+	if err != nil {
+		return err
+	}
+	o.Env, o.EnvFiles = append(proxies, env...), nil
+	c, err := o.parse()
+	if err != nil {
+		return err
+	}
+	return o.makeAbsolute(c.Security)
+}
+
+// parse reads what the options say of the container without knowing the image.
+func (o *RunOptions) parse() (c container.Options, err error) {
+	c = container.Options{
+		Process:  container.Process{Dir: o.Workdir, User: o.User, Terminal: o.TTY},
+		Hostname: o.Hostname, Etc: container.EtcOfRun,
+		Security: runtime.Security{Privileged: o.Privileged, CapAdd: o.CapAdd, CapDrop: o.CapDrop, ReadOnlyRoot: o.ReadOnly},
+	}
+	errs := []error{
+		container.CheckHostname(o.Hostname), container.CheckDir(o.Workdir), container.CheckDNS(o.DNS),
+		container.ParseSecurityOpts(o.SecurityOpts, &c.Security),
+	}
+	check := func(err error) { errs = append(errs, err) }
+	mode := o.Network
+	if mode == "bridge" { // docker's name for the default
+		mode = "default"
+	}
+	c.Network, err = container.ParseNetwork(mode)
+	check(err)
+	c.Hosts, err = container.ParseHosts(o.AddHosts)
+	check(err)
+	_, err = ParsePlatform(o.Platform)
+	check(err)
+	c.Mounts, err = container.ParseMounts(o.Volumes, o.Mounts, o.Tmpfs)
+	check(err)
+	var nodes []container.Mount
+	nodes, c.Devices, err = container.ParseDevices(o.Devices)
+	check(err)
+	c.Mounts = append(c.Mounts, nodes...)
+	c.Limits, err = container.ParseLimits(o.LimitOptions)
+	check(err)
+	return c, errors.Join(errs...)
+}
+
+// makeAbsolute makes the paths of this machine mean the same in any directory.
+func (o *RunOptions) makeAbsolute(sec runtime.Security) error {
+	var errs []error
+	absolute := func(path string) string {
+		abs, err := filepath.Abs(path)
+		errs = append(errs, err)
+		return abs
+	}
+	for i, volume := range o.Volumes {
+		if source, rest, _ := strings.Cut(volume, ":"); strings.HasPrefix(source, ".") {
+			o.Volumes[i] = absolute(source) + ":" + rest
+		}
+	}
+	for i, mount := range o.Mounts {
+		fields := strings.Split(mount, ",")
+		for j, field := range fields {
+			key, source, _ := strings.Cut(field, "=")
+			if key = strings.ToLower(key); key == "src" || key == "source" {
+				fields[j] = key + "=" + absolute(source)
+			}
+		}
+		o.Mounts[i] = strings.Join(fields, ",")
+	}
+	o.SecurityOpts = nil
+	switch sec.Seccomp {
+	case "":
+	case "unconfined":
+		o.SecurityOpts = append(o.SecurityOpts, "seccomp=unconfined")
+	default:
+		o.SecurityOpts = append(o.SecurityOpts, "seccomp="+absolute(sec.Seccomp))
+	}
+	if sec.NoNewPrivileges {
+		o.SecurityOpts = append(o.SecurityOpts, "no-new-privileges")
+	}
+	return errors.Join(errs...)
+}
