@@ -62,7 +62,7 @@ func (m *Agent) mount(ctx context.Context, c *Container) error {
 		c.agent = true
 		c.spec.Env = setEnv(c.spec.Env, "SSH_AUTH_SOCK", m.Target)
 	}
-	return c.attach(m.target(), false, runtime.Mount{Source: socket}, nil)
+	return c.attach(m.target(), runtime.Mount{Source: socket}, nil)
 }
 
 // open returns a function that connects to the agent. What cannot work is found now rather than by the command.

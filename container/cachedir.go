@@ -55,8 +55,7 @@ func (m *Cache) target() string { return path.Clean(m.Target) }
 
 func (m *Cache) mount(_ context.Context, c *Container) error {
 	data := c.caches[m.name()].data
-	inside := func(rel string, dir bool) error { return makeInside(data, rel, dir) }
-	return c.attach(m.target(), true, runtime.Mount{Source: data, ReadOnly: m.ReadOnly}, inside)
+	return c.attach(m.target(), runtime.Mount{Source: data, ReadOnly: m.ReadOnly}, makeIn(data))
 }
 
 // name is the name of the cache's directory.

@@ -74,7 +74,7 @@ func (m *Node) mount(_ context.Context, c *Container) error {
 	if info.Mode()&os.ModeDevice == 0 {
 		return fmt.Errorf("%s is not a device", m.Source)
 	}
-	return c.attach(m.target(), false, runtime.Mount{Source: f, Devices: true}, nil)
+	return c.attach(m.target(), runtime.Mount{Source: f, Devices: true}, nil)
 }
 
 // ParseDevice reads docker's --device: a path SRC[:DST[:rwm]], which becomes a Mount, or the name of a device of the Container
@@ -219,7 +219,7 @@ func (c *Container) edit(e cdiEdits) error {
 		if err != nil {
 			return err
 		}
-		if err := c.attach(n.Path, false, runtime.Mount{Source: node, Devices: true}, nil); err != nil {
+		if err := c.attach(n.Path, runtime.Mount{Source: node, Devices: true}, nil); err != nil {
 			return err
 		}
 	}
@@ -228,12 +228,8 @@ func (c *Container) edit(e cdiEdits) error {
 		if err != nil {
 			return err
 		}
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
 		mount := runtime.Mount{Source: f, ReadOnly: slices.Contains(m.Options, "ro"), NoExec: slices.Contains(m.Options, "noexec")}
-		if err := c.attach(m.ContainerPath, info.IsDir(), mount, nil); err != nil {
+		if err := c.attach(m.ContainerPath, mount, nil); err != nil {
 			return err
 		}
 	}

@@ -46,14 +46,14 @@ func (m *etcMount) mount(_ context.Context, c *Container) error {
 		if err != nil {
 			return err
 		}
-		return c.attach(m.path, false, runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil)
+		return c.attach(m.path, runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil)
 	}
 	f, err := newEtcFile(c.factory.Staging, m.text)
 	if err != nil {
 		return err
 	}
 	c.onClose(f.Close)
-	return c.attach(m.path, false, runtime.Mount{Source: f.File}, nil)
+	return c.attach(m.path, runtime.Mount{Source: f.File}, nil)
 }
 
 // etcMounts are the files of ours that the container gets.

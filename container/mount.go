@@ -10,14 +10,19 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
 )
 
 // A mountTarget is where something is mounted, and how mount points are made in it.
 type mountTarget struct {
 	path string
-	make func(rel string, dir bool) error // nil if there is no need to, as the runtime makes those in /dev
+	make makeTarget // nil if there is no need to, as the runtime makes those in /dev
 }
+
+// A makeTarget makes a mount point, a directory or a file, at a path in what is mounted, unless there is one.
+type makeTarget func(rel string, isDir bool) error
 
 // within reports whether name is dir or below it.
 func within(name, dir string) bool {
@@ -34,9 +39,17 @@ func (c *Container) outer(name string) (mountTarget, bool) {
 	return mountTarget{}, false
 }
 
-// mountpoint makes sure that something can be mounted at target and returns where that is, links of the root resolved.
-// Nothing of it stays in the layer.
-func (c *Container) mountpoint(target string, dir bool) (string, error) {
+// mountpoint makes sure that m can be mounted at target and returns where that is, links of the root resolved. Nothing of it
+// stays in the layer.
+func (c *Container) mountpoint(target string, m *runtime.Mount) (string, error) {
+	isDir := true
+	if m.Source != nil {
+		info, err := m.Source.Stat()
+		if err != nil {
+			return "", err
+		}
+		isDir = info.IsDir()
+	}
 	at := target
 	for range 2 { // as it is written, then with its links resolved
 		if t, ok := c.outer(at); ok {
@@ -44,9 +57,9 @@ func (c *Container) mountpoint(target string, dir bool) (string, error) {
 			if rel == "" || t.make == nil {
 				return at, nil
 			}
-			return at, t.make(rel, dir)
+			return at, t.make(rel, isDir)
 		}
-		resolved, err := c.options.Root.Mountpoint(at, dir, false)
+		resolved, err := c.options.Root.Mountpoint(at, isDir, false)
 		if err != nil || resolved == at {
 			return resolved, err
 		}
@@ -56,8 +69,8 @@ func (c *Container) mountpoint(target string, dir bool) (string, error) {
 }
 
 // attach adds a mount at target. m.Target is filled in. The function makes mount points in what is mounted.
-func (c *Container) attach(target string, dir bool, m runtime.Mount, inside func(rel string, dir bool) error) error {
-	at, err := c.mountpoint(target, dir)
+func (c *Container) attach(target string, m runtime.Mount, inside makeTarget) error {
+	at, err := c.mountpoint(target, &m)
 	if err != nil {
 		return err
 	}
@@ -92,15 +105,11 @@ func (m *Bind) mount(_ context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	inside := func(rel string, dir bool) error { return makeInside(f, rel, dir) }
+	inside := makeIn(f)
 	if m.ReadOnly {
-		inside = func(rel string, dir bool) error { return missingInside(f, rel) }
+		inside = findIn(f)
 	}
-	return c.attach(m.target(), info.IsDir(), runtime.Mount{Source: f, ReadOnly: m.ReadOnly}, inside)
+	return c.attach(m.target(), runtime.Mount{Source: f, ReadOnly: m.ReadOnly}, inside)
 }
 
 // openPath opens a file only to be mounted: nothing happens to a device, a FIFO does not wait, and what cannot be read,
@@ -120,40 +129,60 @@ func openRoot(dir *os.File) (*os.Root, error) {
 	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
 }
 
-// makeInside makes a directory or an empty file in dir, unless there is something.
-func makeInside(dir *os.File, rel string, isDir bool) error {
-	root, err := openRoot(dir)
-	if err != nil {
-		return err
+// makeIn makes directories and empty files in dir.
+func makeIn(dir *os.File) makeTarget {
+	return func(rel string, isDir bool) error {
+		root, err := openRoot(dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		if _, err := root.Stat(rel); err == nil {
+			return nil
+		}
+		if isDir {
+			return root.MkdirAll(rel, 0o755)
+		}
+		if err := root.MkdirAll(path.Dir(rel), 0o755); err != nil {
+			return err
+		}
+		f, err := root.OpenFile(rel, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		return f.Close()
 	}
-	defer root.Close()
-	if _, err := root.Stat(rel); err == nil {
-		return nil
-	}
-	if isDir {
-		return root.MkdirAll(rel, 0o755)
-	}
-	if err := root.MkdirAll(path.Dir(rel), 0o755); err != nil {
-		return err
-	}
-	f, err := root.OpenFile(rel, os.O_WRONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }
 
-// missingInside is an error if there is nothing at a path of a directory in which nothing can be made.
-func missingInside(dir *os.File, rel string) error {
-	root, err := openRoot(dir)
+// findIn fails where there is nothing in dir, in which nothing can be made.
+func findIn(dir *os.File) makeTarget {
+	return func(rel string, _ bool) error {
+		root, err := openRoot(dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		if _, err := root.Stat(rel); err != nil {
+			return fmt.Errorf("mount point in a read-only mount: %w", err)
+		}
+		return nil
+	}
+}
+
+// mountDraft opens a draft on layers and mounts it. The function makes mount points in it, below a path.
+func (c *Container) mountDraft(ctx context.Context, layers []image.Layer, o snapshot.DraftOptions) (top *os.File, below func(string) makeTarget, err error) {
+	draft, err := c.factory.Snapshots.Draft(ctx, layers, o)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer root.Close()
-	if _, err := root.Stat(rel); err != nil {
-		return fmt.Errorf("mount point in a read-only mount: %w", err)
-	}
-	return nil
+	c.onClose(draft.Close)
+	top, err = draft.Mount(ctx)
+	return top, func(dir string) makeTarget {
+		return func(rel string, isDir bool) error {
+			_, err := draft.Mountpoint(path.Join("/", dir, rel), isDir, false)
+			return err
+		}
+	}, err
 }
 
 // ignoreUnmappedID is the error of a chown, unless this user namespace does not have the id: a rootless build that has but

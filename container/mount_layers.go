@@ -36,8 +36,7 @@ func (m *Layers) mount(ctx context.Context, c *Container) error {
 	if err != nil {
 		return fmt.Errorf("source %s: %w", m.Source, err)
 	}
-	isDir := e.Mode&syscall.S_IFMT == syscall.S_IFDIR
-	if !isDir && e.Mode&syscall.S_IFMT != syscall.S_IFREG {
+	if kind := e.Mode & syscall.S_IFMT; kind != syscall.S_IFDIR && kind != syscall.S_IFREG {
 		return fmt.Errorf("source %s is neither a file nor a directory", m.Source)
 	}
 	top, inside, err := m.open(ctx, c, resolved)
@@ -48,34 +47,29 @@ func (m *Layers) mount(ctx context.Context, c *Container) error {
 	if err != nil {
 		return fmt.Errorf("source %s: %w", m.Source, err)
 	}
-	return c.attach(m.target(), isDir, runtime.Mount{Source: from, ReadOnly: m.ReadOnly}, inside)
+	return c.attach(m.target(), runtime.Mount{Source: from, ReadOnly: m.ReadOnly}, inside)
 }
 
 // open mounts the layers, and returns how mount points are made below source.
-func (m *Layers) open(ctx context.Context, c *Container, source string) (*os.File, func(string, bool) error, error) {
+func (m *Layers) open(ctx context.Context, c *Container, source string) (*os.File, makeTarget, error) {
 	if m.ReadOnly {
 		top, err := c.factory.Snapshots.Mount(ctx, m.Layers)
 		if err != nil {
 			return nil, nil, err
 		}
 		c.onClose(top.Close)
-		return top, func(rel string, dir bool) error {
+		return top, func(rel string, _ bool) error {
 			if _, err := m.Files.Lstat(path.Join(source, rel)); err != nil {
 				return fmt.Errorf("it is in the read-only mount of %s: %w", m.Target, err)
 			}
 			return nil
 		}, nil
 	}
-	draft, err := c.factory.Snapshots.Draft(ctx, m.Layers, snapshot.DraftOptions{})
+	top, below, err := c.mountDraft(ctx, m.Layers, snapshot.DraftOptions{})
 	if err != nil {
 		return nil, nil, err
 	}
-	c.onClose(draft.Close)
-	top, err := draft.Mount(ctx)
-	return top, func(rel string, dir bool) error {
-		_, err := draft.Mountpoint("/"+path.Join(source, rel), dir, false)
-		return err
-	}, err
+	return top, below(source), nil
 }
 
 // openBelow opens name, in which there are no links, in what is mounted at top.
@@ -112,12 +106,7 @@ func (m *Scripts) kind() string   { return "script" }
 func (m *Scripts) target() string { return path.Clean(m.Target) }
 
 func (m *Scripts) mount(ctx context.Context, c *Container) error {
-	draft, err := c.factory.Snapshots.Draft(ctx, nil, snapshot.DraftOptions{})
-	if err != nil {
-		return err
-	}
-	c.onClose(draft.Close)
-	dir, err := draft.Mount(ctx)
+	dir, _, err := c.mountDraft(ctx, nil, snapshot.DraftOptions{})
 	if err != nil {
 		return err
 	}
@@ -131,7 +120,7 @@ func (m *Scripts) mount(ctx context.Context, c *Container) error {
 			return fmt.Errorf("heredoc %s: %w", f.Name, err)
 		}
 	}
-	return c.attach(m.target(), true, runtime.Mount{Source: dir, ReadOnly: true}, nil)
+	return c.attach(m.target(), runtime.Mount{Source: dir, ReadOnly: true}, nil)
 }
 
 func writeScript(root *os.Root, f Script) error {

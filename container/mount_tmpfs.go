@@ -30,16 +30,11 @@ func (m *Tmpfs) mount(ctx context.Context, c *Container) error {
 		return o.target() != m.target() && within(o.target(), m.target())
 	}) || c.options.Etc == EtcOfRun && within("/etc", m.target())
 	if !outer {
-		return c.attach(m.target(), true, runtime.Mount{
+		return c.attach(m.target(), runtime.Mount{
 			ReadOnly: m.ReadOnly, NoExec: m.NoExec, Setuid: m.Setuid, Devices: m.Devices, Tmpfs: m.Options,
 		}, nil)
 	}
-	draft, err := c.factory.Snapshots.Draft(ctx, nil, snapshot.DraftOptions{Memory: cmp.Or(m.Options.Size, 1<<40)})
-	if err != nil {
-		return err
-	}
-	c.onClose(draft.Close)
-	dir, err := draft.Mount(ctx)
+	dir, below, err := c.mountDraft(ctx, nil, snapshot.DraftOptions{Memory: cmp.Or(m.Options.Size, 1<<40)})
 	if err != nil {
 		return err
 	}
@@ -51,9 +46,5 @@ func (m *Tmpfs) mount(ctx context.Context, c *Container) error {
 	if err := errors.Join(err, root.Chmod(".", fileMode(cmp.Or(m.Options.Mode, 0o1777))), root.Close()); err != nil {
 		return err
 	}
-	mount := runtime.Mount{Source: dir, ReadOnly: m.ReadOnly, NoExec: m.NoExec}
-	return c.attach(m.target(), true, mount, func(rel string, dir bool) error {
-		_, err := draft.Mountpoint("/"+rel, dir, false)
-		return err
-	})
+	return c.attach(m.target(), runtime.Mount{Source: dir, ReadOnly: m.ReadOnly, NoExec: m.NoExec}, below("/"))
 }

@@ -91,7 +91,7 @@ func (m *SecretMount) mount(ctx context.Context, c *Container) error {
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", m.ID, err)
 	}
-	return c.attach(m.target(), false, runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil)
+	return c.attach(m.target(), runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil)
 }
 
 // memoryFile makes a file on a tmpfs. It has a name only until the command has begun, because the kernel mounts no file

@@ -37,13 +37,13 @@ type cgroupParent struct {
 }
 
 // findCgroups finds where cgroups can be made by this process, or says why none can.
-func findCgroups(rootless bool) (*cgroupParent, error) {
+func findCgroups() (*cgroupParent, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(cgroupRoot, &st); err != nil {
 		return nil, fmt.Errorf("%s: %w", cgroupRoot, err)
 	}
 	if st.Type == unix.CGROUP2_SUPER_MAGIC {
-		return findUnified(rootless)
+		return findUnified()
 	}
 	own, err := ownCgroups()
 	if err != nil {
@@ -64,7 +64,8 @@ func findCgroups(rootless bool) (*cgroupParent, error) {
 
 // findUnified finds the parent in the unified hierarchy: the top for root, since a cgroup that has processes, such as
 // our own, can hand no controller down; and what our own is in for others, if that is theirs to write to.
-func findUnified(rootless bool) (*cgroupParent, error) {
+func findUnified() (*cgroupParent, error) {
+	rootless := inUserNamespace()
 	parent := cgroupRoot
 	if rootless {
 		own, err := ownCgroups()
@@ -113,7 +114,7 @@ func ownCgroups() (map[string]string, error) {
 
 // Cgroups says in words what cgroups containers get here.
 func Cgroups() string {
-	p, err := findCgroups(inUserNamespace())
+	p, err := findCgroups()
 	if err != nil {
 		return "none: " + err.Error()
 	}
@@ -136,8 +137,8 @@ const defaultPids = 4096
 // newCgroup makes the container's cgroup. A limit that was asked for and cannot be had is an error where it is one in
 // docker, and else a warning in docker's words.
 func (s *setup) newCgroup() (g *cgroup, err error) {
-	settings := limitSettings(s.spec, false)
-	parent, err := findCgroups(s.rootless)
+	parent, err := findCgroups()
+	settings := parent.settings(s.spec)
 	if err != nil {
 		for _, set := range settings {
 			if err := s.discard(set, "cgroups: "+err.Error()); err != nil {
@@ -155,7 +156,6 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 	}()
 	name := cgroupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(rand.Uint64(), 36)
 	if parent.unified {
-		settings = limitSettings(s.spec, true)
 		if err := g.make(filepath.Join(parent.dir[""], name)); err != nil {
 			return g, err
 		}
@@ -255,9 +255,9 @@ func writeLines(file string, lines []string) error {
 	return nil
 }
 
-// limitSettings are in the order of the controllers.
-func limitSettings(spec *Spec, unified bool) (list []setting) {
-	l := &spec.Limits
+// settings are in the order of the controllers. Where there are no cgroups, p is nil.
+func (p *cgroupParent) settings(spec *Spec) (list []setting) {
+	unified, l := p != nil && p.unified, &spec.Limits
 	one := func(controller, file string, asked bool, value string) {
 		list = append(list, setting{controller, file, asked, []string{value}})
 	}

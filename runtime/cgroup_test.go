@@ -15,7 +15,7 @@ import (
 )
 
 func TestCgroup(t *testing.T) {
-	parent, err := findCgroups(false)
+	parent, err := findCgroups()
 	if err != nil || parent.dir["pids"] == "" {
 		need(t, "cgroups", false, Cgroups())
 	}
@@ -57,7 +57,7 @@ func TestCgroup(t *testing.T) {
 }
 
 func TestLimitsHold(t *testing.T) {
-	parent, err := findCgroups(false)
+	parent, err := findCgroups()
 	if err != nil || parent.dir["pids"] == "" || parent.dir["memory"] == "" {
 		need(t, "cgroups", false, Cgroups())
 	}

@@ -87,7 +87,7 @@ func openFiles(t *testing.T) uint64 {
 // Nodes can be made, since images expect it. Where a devices cgroup guards, those of every container's /dev can be used, wherever
 // they are, and no others; where none does, none can.
 func TestDeviceNodes(t *testing.T) {
-	parent, err := findCgroups(false)
+	parent, err := findCgroups()
 	if err != nil {
 		need(t, "cgroups", false, err.Error())
 	}

@@ -134,7 +134,7 @@ func hostDevice(d device) (*os.File, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(d.major, d.minor) {
 		return nil, fmt.Errorf("not device %d:%d", d.major, d.minor)
 	}
-	return cloneMount(f, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, Propagation: unix.MS_PRIVATE}, false)
+	return cloneMount(f, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, Propagation: unix.MS_PRIVATE})
 }
 
 // hostDevices are the character devices at the top of the host's /dev, for privileged containers.

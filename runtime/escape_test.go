@@ -172,7 +172,7 @@ func inNamespace(t *testing.T, space string) (list []string) {
 // leftCgroups counts cgroups of a caller.
 func leftCgroups(t *testing.T, pid int) (n int) {
 	t.Helper()
-	parent, err := findCgroups(false)
+	parent, err := findCgroups()
 	if err != nil {
 		return 0
 	}

@@ -73,6 +73,8 @@ type filter struct {
 	action uint32
 	flags  uint
 	known  []syscallNumber
+	caps   uint64 // of the container
+	kernel seccomp.KernelVersion
 }
 
 // seccompFilter compiles the filter for a container with the capabilities; nil is none.
@@ -118,7 +120,7 @@ func seccompProfile(sec *Security) (*seccomp.Seccomp, error) {
 
 // readProfile picks the rules that hold here.
 func readProfile(p *seccomp.Seccomp, caps uint64) (f *filter, err error) {
-	f = &filter{known: syscallNumbers()}
+	f = &filter{known: syscallNumbers(), caps: caps, kernel: kernelVersion()}
 	if f.action, err = seccompAction(string(p.DefaultAction), p.DefaultErrnoRet); err != nil {
 		return nil, err
 	}
@@ -149,14 +151,12 @@ func readProfile(p *seccomp.Seccomp, caps uint64) (f *filter, err error) {
 			}
 		}
 	}
-	kernel := kernelVersion()
 	for _, rule := range p.Syscalls {
 		names := rule.Names
 		if rule.Name != "" { //nolint:staticcheck // the older form, which profiles still have
 			names = append(slices.Clone(names), rule.Name) //nolint:staticcheck // as above
 		}
-		holds := ruleHolds(rule.Includes, rule.Excludes, caps, kernel)
-		if err := f.add(names, rule, holds); err != nil {
+		if err := f.add(names, rule); err != nil {
 			return nil, err
 		}
 	}
@@ -165,7 +165,8 @@ func readProfile(p *seccomp.Seccomp, caps uint64) (f *filter, err error) {
 
 // add adds a rule for each name. Names it does not know are of other architectures, or newer than we are; where the
 // rule forbids what else is allowed, they are errors.
-func (f *filter) add(names []string, rule *seccomp.Syscall, holds bool) error {
+func (f *filter) add(names []string, rule *seccomp.Syscall) error {
+	holds := f.holds(rule.Includes, rule.Excludes)
 	action, err := seccompAction(string(rule.Action), rule.ErrnoRet)
 	if err != nil {
 		return err
@@ -257,14 +258,14 @@ func conditionOps() []string {
 	}
 }
 
-// ruleHolds reports whether a rule is for a container like this on a machine like this.
-func ruleHolds(in, ex *seccomp.Filter, caps uint64, kernel seccomp.KernelVersion) bool {
+// holds reports whether a rule is for a container like this on a machine like this.
+func (f *filter) holds(in, ex *seccomp.Filter) bool {
 	has := func(name string) bool {
 		set, err := capabilitySet([]string{name}, 0)
-		return err == nil && set != 0 && caps&set == set
+		return err == nil && set != 0 && f.caps&set == set
 	}
 	newEnough := func(min *seccomp.KernelVersion) bool {
-		return kernel.Kernel > min.Kernel || kernel.Kernel == min.Kernel && kernel.Major >= min.Major
+		return f.kernel.Kernel > min.Kernel || f.kernel.Kernel == min.Kernel && f.kernel.Major >= min.Major
 	}
 	if ex != nil {
 		if slices.Contains(ex.Arches, archName) || slices.ContainsFunc(ex.Caps, has) ||

@@ -139,16 +139,11 @@ func (p *program) attributes(mount arg, set uint64) *op {
 	return p.call(unix.SYS_MOUNT_SETATTR, mount, p.str(""), num(unix.AT_EMPTY_PATH), p.words(set, 0, 0, 0), num(32))
 }
 
-// cloneMount makes a detached mount of what a file is, with attributes of its own. That is done here, not in the program,
+// cloneMount makes a detached mount of what a file is, and of what is mounted in it, with attributes of its own. That is done here, not in the program,
 // since a mount can be cloned only in the mount namespace it is in.
-func cloneMount(f *os.File, a *unix.MountAttr, recursive bool) (*os.File, error) {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
-	at := uint(unix.AT_EMPTY_PATH)
-	if recursive {
-		flags |= unix.AT_RECURSIVE
-		at |= unix.AT_RECURSIVE
-	}
-	fd, err := unix.OpenTree(int(f.Fd()), "", flags)
+func cloneMount(f *os.File, a *unix.MountAttr) (*os.File, error) {
+	const at = unix.AT_EMPTY_PATH | unix.AT_RECURSIVE
+	fd, err := unix.OpenTree(int(f.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|at)
 	if err == unix.EINVAL { // before Linux 6.15 a detached mount cannot be cloned: take the one there is
 		fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	}
@@ -171,7 +166,7 @@ func (s *setup) mountRoot() error {
 	if s.spec.Security.ReadOnlyRoot {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
-	root, err := cloneMount(s.spec.Root, attr, true)
+	root, err := cloneMount(s.spec.Root, attr)
 	if err != nil {
 		return &SetupError{"root", err}
 	}
@@ -203,7 +198,7 @@ func (s *setup) mounts() error {
 			return &SetupError{"mount " + m.Target, unix.EINVAL}
 		}
 		s.step = "mount " + m.Target
-		mount, dir, err := s.source(m)
+		mount, kind, err := s.source(m)
 		if err != nil {
 			return &SetupError{s.step, err}
 		}
@@ -213,7 +208,7 @@ func (s *setup) mounts() error {
 			absent := s.inRoot(s.root, m.Target, 0).into(target).allow(errnos(unix.ENOENT))
 			there := s.jump()
 			s.endSkip(absent)
-			s.makeDev(rest, dir)
+			s.makeDev(rest, kind)
 			s.inRoot(s.root, "/dev/"+rest, 0).into(target)
 			s.endSkip(there)
 		} else {
@@ -226,8 +221,8 @@ func (s *setup) mounts() error {
 	return nil
 }
 
-// source returns what to mount and whether it is a directory.
-func (s *setup) source(m *Mount) (mount arg, dir bool, err error) {
+// source returns what to mount, and the type bits of its mode.
+func (s *setup) source(m *Mount) (mount arg, kind os.FileMode, err error) {
 	var attrs uint64
 	for _, a := range []struct {
 		on  bool
@@ -249,22 +244,22 @@ func (s *setup) source(m *Mount) (mount arg, dir bool, err error) {
 				options = append(options, id)
 			}
 		}
-		return s.newMount("tmpfs", attrs, options...), true, nil
+		return s.newMount("tmpfs", attrs, options...), os.ModeDir, nil
 	}
 	info, err := m.Source.Stat()
 	if err != nil {
-		return arg{}, false, err
+		return arg{}, 0, err
 	}
-	f, err := cloneMount(m.Source, &unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE}, true)
+	f, err := cloneMount(m.Source, &unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE})
 	if err != nil {
-		return arg{}, false, err
+		return arg{}, 0, err
 	}
-	return num(s.pass(s.own(f))), info.IsDir(), nil
+	return num(s.pass(s.own(f))), info.Mode().Type(), nil
 }
 
 // makeDev makes a mount point in /dev, directory by directory. That is a file system of our own; what the caller has
 // mounted in it, or a link, is not gone through.
-func (s *setup) makeDev(path string, dir bool) {
+func (s *setup) makeDev(path string, kind os.FileMode) {
 	const flags = unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY
 	how := s.how(flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
 	parent, parts := s.dev, strings.Split(path, "/")
@@ -275,7 +270,7 @@ func (s *setup) makeDev(path string, dir bool) {
 		parent = next
 	}
 	name := s.str(parts[len(parts)-1])
-	if dir {
+	if kind.IsDir() {
 		s.call(unix.SYS_MKDIRAT, parent, name, num(0o755)).allow(errnos(unix.EEXIST))
 	} else {
 		s.call(unix.SYS_MKNODAT, parent, name, num(unix.S_IFREG|0o644), num(0)).allow(errnos(unix.EEXIST))
