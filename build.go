@@ -24,8 +24,9 @@ type BuildOptions struct {
 	Args      map[string]string
 	Labels    []string   // K=V
 	Platforms []string   // os/arch[/variant]; more than one make an index; none is this machine's
-	Epoch     *time.Time // SOURCE_DATE_EPOCH
+	Epoch     *time.Time // SOURCE_DATE_EPOCH; nil leaves it to Args, where it may be "context", and to the build file
 	Squash    bool       // make one layer of all those above the base image
+	needTime  bool       // of the context: see EpochOfContext
 	StepOptions
 	ReuseOptions
 	ResultOptions

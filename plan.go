@@ -40,6 +40,7 @@ func (o *BuildOptions) planner(src *sources, platform ocispec.Platform) planner.
 		Ignore:        src.Ignore,
 		NoCacheFilter: o.NoCacheFilter,
 		Epoch:         o.Epoch,
+		ContextTime:   o.contextTime(src),
 		Network:       o.Network,
 		Allow:         o.Allow,
 	}
@@ -57,7 +58,9 @@ func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, er
 			if err != nil {
 				return err
 			}
-			known, err := h.probe(ctx, o, src, g)
+			same := o
+			same.Epoch = g.Epoch
+			known, err := h.probe(ctx, same, src, g)
 			if err != nil {
 				return err
 			}

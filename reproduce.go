@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +23,35 @@ import (
 	"github.com/forge-build/forge/source"
 )
 
-// CommitTime is when the git commit that is checked out in a directory was made.
-func CommitTime(dir string) (time.Time, error) {
+// EpochOfContext makes all of the image as old as the context, so that it depends on nothing else: as the commit that is
+// checked out in a directory, or what SOURCE_DATE_EPOCH=context means for others. A context without a time fails the build.
+func (o *BuildOptions) EpochOfContext() error {
+	if o.Context == "-" || source.IsRemote(o.Context) {
+		o.Args, o.needTime = maps.Clone(o.Args), true
+		if o.Args == nil {
+			o.Args = map[string]string{}
+		}
+		o.Args["SOURCE_DATE_EPOCH"] = "context"
+		return nil
+	}
+	t, err := commitTime(o.Context)
+	o.Epoch = &t
+	return err
+}
+
+// contextTime is what SOURCE_DATE_EPOCH=context means.
+func (o *BuildOptions) contextTime(src *sources) func(context.Context) (*time.Time, error) {
+	return func(ctx context.Context) (*time.Time, error) {
+		t, err := src.Time(ctx)
+		if err == nil && t == nil && o.needTime {
+			err = errors.New("the context does not say how old it is: set SOURCE_DATE_EPOCH")
+		}
+		return t, err
+	}
+}
+
+// commitTime is when the git commit that is checked out in a directory was made.
+func commitTime(dir string) (time.Time, error) {
 	// The repository is part of the context, and its configuration names programs: one that checks the signatures `git log`
 	// shows, one that fetches a commit which is not there. So: plumbing, no transport, no hook.
 	cmd := exec.Command("git", "-C", dir, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",

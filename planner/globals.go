@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strconv"
@@ -48,28 +49,35 @@ func (p *planner) platformArgs() *variables {
 }
 
 // setGlobals reads the ARGs before the first FROM.
-func (p *planner) setGlobals() error {
+func (p *planner) setGlobals(ctx context.Context) error {
 	p.global.vars = p.platformArgs()
 	if err := p.readGlobals(p.global.vars, p.opt.BuildArgs, p.global.outline.args); err != nil {
 		return err
 	}
-	epoch, err := p.epoch()
+	epoch, err := p.epoch(ctx)
 	if err != nil {
 		return err
 	}
-	given, ok := p.opt.BuildArgs[epochName]
-	switch {
-	case epoch != nil && (ok || p.opt.Epoch != nil): // an ARG of that name sees the number
+	_, given := p.opt.BuildArgs[epochName]
+	declared, _ := p.global.vars.Get(epochName)
+	if given || p.opt.Epoch != nil {
 		p.opt.BuildArgs = maps.Clone(p.opt.BuildArgs)
 		if p.opt.BuildArgs == nil {
 			p.opt.BuildArgs = map[string]string{}
 		}
-		p.opt.BuildArgs[epochName] = strconv.FormatInt(epoch.Unix(), 10)
-	case ok && given == "": // the same as not given
-		p.opt.BuildArgs = maps.Clone(p.opt.BuildArgs)
-		delete(p.opt.BuildArgs, epochName)
-		p.global.vars.remove(epochName)
+		if epoch == nil { // the same as not given
+			delete(p.opt.BuildArgs, epochName)
+		} else {
+			p.opt.BuildArgs[epochName] = strconv.FormatInt(epoch.Unix(), 10)
+		}
 	}
+	switch { // an ARG of that name sees the number
+	case epoch == nil && (given || declared != ""):
+		p.global.vars.remove(epochName)
+	case epoch != nil && declared != "":
+		p.global.vars.set(epochName, strconv.FormatInt(epoch.Unix(), 10))
+	}
+	p.opt.Epoch = epoch
 	return nil
 }
 
@@ -105,7 +113,7 @@ func (p *planner) readGlobals(vars *variables, given map[string]string, args map
 }
 
 // epoch is the time that the build gives to everything, if it is asked to.
-func (p *planner) epoch() (*time.Time, error) {
+func (p *planner) epoch(ctx context.Context) (*time.Time, error) {
 	if p.opt.Epoch != nil {
 		return p.opt.Epoch, nil
 	}
@@ -117,12 +125,15 @@ func (p *planner) epoch() (*time.Time, error) {
 			at = a.at
 		}
 	}
-	if value == "" {
+	switch {
+	case value == "", value == "context" && p.opt.ContextTime == nil:
 		return nil, nil
+	case value == "context":
+		return p.opt.ContextTime(ctx)
 	}
 	seconds, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
-		return nil, p.fail(at, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %s is not a number of seconds", value))
+		return nil, p.fail(at, fmt.Errorf("invalid SOURCE_DATE_EPOCH: %s is neither a number of seconds nor \"context\"", value))
 	}
 	t := time.Unix(seconds, 0).UTC()
 	return &t, nil

@@ -6,8 +6,8 @@
 // The meaning of every instruction is that of BuildKit v0.34's frontend, to the text of history. It differs where that
 // helps and hurts nobody: stage names are matched in any case in FROM too; a cycle, or a COPY --from of a stage that is
 // not there, is an error only if the target needs it; a heredoc whose name is a path is refused here and not on its way
-// to disk; history accounts for the layers of a base in their place. Not done, and errors: a SOURCE_DATE_EPOCH that is not
-// a number, platforms other than linux.
+// to disk; history accounts for the layers of a base in their place. Not done, and errors: a SOURCE_DATE_EPOCH that names
+// a stage or a named context, platforms other than linux.
 package planner
 
 import (

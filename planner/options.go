@@ -24,8 +24,12 @@ type Options struct {
 
 	NoCacheFilter []string   // names of stages to build as if nothing were in the cache
 	Epoch         *time.Time // SOURCE_DATE_EPOCH, nil leaves it to BuildArgs and the file
-	Network       string     // of every RUN that does not say: "default" (or ""), "none" or "host"
-	Allow         Entitlements
+
+	// ContextTime is asked for what SOURCE_DATE_EPOCH=context means. If it is nil, or gives nil, the variable is not set.
+	ContextTime func(ctx context.Context) (*time.Time, error)
+
+	Network string // of every RUN that does not say: "default" (or ""), "none" or "host"
+	Allow   Entitlements
 }
 
 // A Resolver finds images. It is asked for several at once, and once only for the same name and platform.

@@ -98,7 +98,7 @@ func plan(ctx context.Context, f *parser.File, opt Options, which stageChoice) (
 		return nil, nil, err
 	}
 	p.checkDefaultBases()
-	if err := p.setGlobals(); err != nil {
+	if err := p.setGlobals(ctx); err != nil {
 		return p, nil, err
 	}
 	for i := range f.Stages {
@@ -191,11 +191,7 @@ func (p *planner) graph(target *stage) (*Graph, error) {
 	if err := p.file.Violation(g.Warnings); err != nil {
 		return nil, err
 	}
-	epoch, err := p.epoch()
-	if err != nil {
-		return nil, err
-	}
-	g.Epoch = epoch
+	g.Epoch = p.opt.Epoch
 	g.Result = p.standOn(target)
 	g.Steps = p.steps.needed(g.Result)
 	g.Config = cloneConfig(target.state.config)

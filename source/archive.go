@@ -208,11 +208,20 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 		return err
 	}
 	name := inTree(h.Name)
-	if name == "." {
-		if h.Typeflag != tar.TypeDir {
-			return errors.New("the root can only be a directory")
+	switch {
+	case name != ".":
+	case path.Clean(h.Name) == ".": // as in BuildKit, whatever it is
+		return nil
+	case h.Typeflag != tar.TypeDir:
+		return errors.New("the root can only be a directory")
+	case path.Clean(h.Name) == "/": // which BuildKit takes for the destination, and what is relative not
+		e, err := entryOf(h, u.to.Owner)
+		if err != nil {
+			return err
 		}
-		return nil // the destination keeps its mode and owner
+		return u.to.Changes.Put(u.to.Root, e, snapshot.Content{})
+	default:
+		return nil
 	}
 	dir, err := u.parent(path.Dir(name), h.ModTime)
 	if err != nil {

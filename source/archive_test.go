@@ -1,8 +1,11 @@
 package source
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
+	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -36,4 +39,36 @@ func FuzzArchive(f *testing.F) {
 			t.Errorf("something outside of the destination changed: %v", entries)
 		}
 	})
+}
+
+// TestNamelessEntry: what an archive says of its own root is BuildKit's to decide. A name that comes to nothing is no entry;
+// the absolute root is the destination.
+func TestNamelessEntry(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		in   tar.Header
+		want string // of the destination
+	}{
+		{"no name", sourcetest.File("", "1"), "755"},
+		{"dot", sourcetest.Dir("./", 0o700), "755"},
+		{"dot as a file", sourcetest.File(".", "1"), "755"},
+		{"comes to nothing", sourcetest.Dir("a/../", 0o700), "755"},
+		{"root", sourcetest.Dir("/", 0o700), "700"},
+		{"root as a file", sourcetest.Link("/", "x"), "the root can only be a directory"},
+	} {
+		b := sourcetest.Tar(t, test.in, sourcetest.File("f", "1"))
+		c := snapshot.NewChanges(nil)
+		must(t, c.Put("t", filetree.Entry{Mode: syscall.S_IFDIR | 0o755}, snapshot.Content{}))
+		err := (&Archive{r: bytes.NewReader(b), size: int64(len(b))}).Unpack(t.Context(), Unpacking{Changes: c, Root: "t"})
+		e, _ := c.Lookup("t")
+		got := fmt.Sprintf("%o", e.Mode&0o777)
+		if err != nil {
+			got = err.Error()
+		} else if _, err := c.Lookup("t/f"); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if !strings.HasSuffix(got, test.want) {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
@@ -22,6 +24,7 @@ import (
 type remoteContext struct {
 	tree      filetree.Tree
 	buildFile []byte // if what was given is no context but a build file; tree is empty then
+	made      func(context.Context) (*time.Time, error)
 }
 
 // IsRemote reports whether people mean a repository or a URL by a context, and not a directory. As docker has it, http(s)
@@ -38,7 +41,7 @@ func (s *Source) openRemote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Trees[""] = c.tree
+	s.Trees[""], s.made = c.tree, c.made
 	switch {
 	case c.buildFile != nil:
 		s.Name, s.Text = s.spec.Context, c.buildFile
@@ -78,9 +81,16 @@ func (s *Source) remote(ctx context.Context, spec string) (*remoteContext, error
 	case isGit:
 		return c, s.checkout(ctx, &Git{*repo}, c)
 	case isURL(spec):
-		err := fetchURL(ctx, spec, Download{}, func(r *http.Response) error { return s.stream(ctx, r.Body, c) })
+		var modified string
+		err := fetchURL(ctx, spec, Download{}, func(r *http.Response) error {
+			modified = r.Header.Get("Last-Modified")
+			return s.stream(ctx, r.Body, c)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", web.Redact(spec), err)
+		}
+		if t, err := http.ParseTime(modified); err == nil {
+			c.made = func(context.Context) (*time.Time, error) { return &t, nil }
 		}
 		return c, nil
 	}
@@ -101,6 +111,7 @@ func (s *Source) stream(ctx context.Context, r io.Reader, c *remoteContext) (err
 	}
 	if len(head) == 512 && isTarHeader(head) {
 		c.tree, err = s.unpackContext(ctx, b)
+		c.made = func(ctx context.Context) (*time.Time, error) { return newest(ctx, c.tree) }
 		return err
 	}
 	if compressed {
@@ -176,5 +187,21 @@ func (s *Source) checkout(ctx context.Context, g *Git, c *remoteContext) error {
 	}
 	s.closers.add(tree.Close)
 	c.tree = tree
+	c.made = func(ctx context.Context) (*time.Time, error) {
+		t, err := g.timeOf(ctx, dir, at.ID)
+		return &t, err
+	}
 	return nil
+}
+
+// newest is the time of the newest regular file of a tree, nil if it has none.
+func newest(ctx context.Context, tree filetree.Tree) (newest *time.Time, err error) {
+	err = filetree.Walk(ctx, tree, ".", func(_ string, e *filetree.Entry, _ *filetree.Sum) error {
+		if e.Mode&syscall.S_IFMT == syscall.S_IFREG && (newest == nil || e.ModTime.After(*newest)) {
+			t := e.ModTime
+			newest = &t
+		}
+		return nil
+	})
+	return newest, err
 }

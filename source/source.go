@@ -14,6 +14,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
@@ -47,7 +48,18 @@ type Source struct {
 	Named  map[string]planner.Context // what the names of contexts stand for
 
 	spec    Spec
+	made    func(context.Context) (*time.Time, error) // when the main context was; nil for a directory
 	closers closers
+}
+
+// Time is when the main context was made, as BuildKit has it: when a repository's commit was committed, when a server says
+// that a URL's content was last modified, else the time of the newest file of a tar. It is nil if there is none of that, as
+// for a directory: the times of its files say nothing that lasts.
+func (s *Source) Time(ctx context.Context) (*time.Time, error) {
+	if s.made == nil {
+		return nil, nil
+	}
+	return s.made(ctx)
 }
 
 // Open opens what spec names. Errors say which context or file they are about.

@@ -51,7 +51,7 @@ type buildCmd struct {
 	Explain      bool   `help:"Say of each step that ran why it was not reused."`
 	Check        bool   `help:"Only look for mistakes."`
 	Call         string `help:"Ask about the build: build, check, outline or targets." default:"build" placeholder:"QUESTION"`
-	Reproducible bool   `help:"Take SOURCE_DATE_EPOCH from the context's git commit if it is not set."`
+	Reproducible bool   `help:"Take SOURCE_DATE_EPOCH from the context (the git commit of a directory or repository) if it is not set."`
 	Verify       bool   `help:"Build twice from nothing and list the files that differ."`
 
 	ignoredBuildFlags

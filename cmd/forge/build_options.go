@@ -172,17 +172,17 @@ func (c *buildCmd) epoch(o *forge.BuildOptions) error {
 		if !c.Reproducible {
 			return nil
 		}
-		t, err := forge.CommitTime(c.Context)
-		if err != nil {
+		if err := o.EpochOfContext(); err != nil {
 			return fmt.Errorf("--reproducible: %w; set SOURCE_DATE_EPOCH", err)
 		}
-		o.Epoch = &t
-		o.Args["SOURCE_DATE_EPOCH"] = strconv.FormatInt(t.Unix(), 10)
+		return nil
+	}
+	if value == "context" { // the planner asks for it
 		return nil
 	}
 	seconds, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || seconds < 0 {
-		return fmt.Errorf("SOURCE_DATE_EPOCH %q: must be seconds since 1970", value)
+		return fmt.Errorf("SOURCE_DATE_EPOCH %q: must be seconds since 1970, or \"context\"", value)
 	}
 	t := time.Unix(seconds, 0).UTC()
 	o.Epoch = &t
