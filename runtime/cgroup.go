@@ -24,7 +24,6 @@ type cgroup struct {
 	dirs    []string
 	unified *os.File // the directory, to clone into
 	join    []string // files the process writes its number to
-	memory  string   // where kills for want of memory are counted
 	parent  *cgroupParent
 
 	guardsDevices bool // it decides which device nodes can be used
@@ -190,9 +189,6 @@ func (s *setup) limit(g *cgroup, parent *cgroupParent, name string, set setting)
 	case err == nil && set.file == "devices.deny":
 		g.guardsDevices = true
 	}
-	if set.controller == "memory" {
-		g.memory = filepath.Join(dir, map[bool]string{true: "memory.events", false: "memory.oom_control"}[parent.unified])
-	}
 	return nil
 }
 
@@ -290,15 +286,24 @@ func (p *cgroupParent) settings(spec *Spec) (list []setting) {
 	return list
 }
 
+// directories are where the cgroup is, one a hierarchy.
+func (g *cgroup) directories() []string {
+	if g == nil {
+		return nil
+	}
+	return g.dirs
+}
+
 // oom reports whether something in the container was killed for want of memory.
 func (g *cgroup) oom() bool {
-	if g == nil || g.memory == "" {
-		return false
-	}
-	b, _ := os.ReadFile(g.memory)
-	for _, line := range strings.Split(string(b), "\n") {
-		if n, ok := strings.CutPrefix(line, "oom_kill "); ok && n != "0" {
-			return true
+	for _, dir := range g.directories() {
+		for _, file := range []string{"memory.events", "memory.oom_control"} { // version 2 and 1
+			b, _ := os.ReadFile(filepath.Join(dir, file))
+			for _, line := range strings.Split(string(b), "\n") {
+				if n, ok := strings.CutPrefix(line, "oom_kill "); ok && n != "0" {
+					return true
+				}
+			}
 		}
 	}
 	return false

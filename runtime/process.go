@@ -1,13 +1,11 @@
 package runtime
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -20,6 +18,7 @@ type Process struct {
 	ctx     context.Context
 	stop    func() bool    // ends the watch over ctx
 	running bool           // Start returns it
+	copied  bool           // something of its stdio is copied here
 	copies  sync.WaitGroup // of output
 	pipes   []*os.File     // our ends
 	console *os.File       // master of the pty
@@ -52,30 +51,30 @@ func (p *Process) Pid() int {
 	if p.pidfd == nil {
 		return 0
 	}
-	info, _ := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(p.pidfd.Fd())))
-	_, rest, _ := bytes.Cut(info, []byte("Pid:"))
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	pid, _ := strconv.Atoi(string(bytes.TrimSpace(line)))
-	return max(pid, 0)
+	return pidOf(p.pidfd)
 }
 
 // Signal sends a signal to the process. As process 1 it gets none but SIGKILL and SIGSTOP unless it handles it.
 func (p *Process) Signal(sig os.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.signal(sig)
+}
+
+// signal is Signal, with mu held.
+func (p *Process) signal(sig os.Signal) error {
+	if p.pidfd == nil {
+		return os.ErrProcessDone
+	}
+	return sendSignal(p.pidfd, sig)
+}
+
+func sendSignal(pidfd *os.File, sig os.Signal) error {
 	n, ok := sig.(syscall.Signal)
 	if !ok {
 		return errors.New("unknown signal " + sig.String())
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.signal(n)
-}
-
-// signal is Signal, with mu held.
-func (p *Process) signal(n syscall.Signal) error {
-	if p.pidfd == nil {
-		return os.ErrProcessDone
-	}
-	err := unix.PidfdSendSignal(int(p.pidfd.Fd()), n, nil, 0)
+	err := unix.PidfdSendSignal(int(pidfd.Fd()), n, nil, 0)
 	if err == unix.ESRCH {
 		return os.ErrProcessDone
 	}

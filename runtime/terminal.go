@@ -53,9 +53,13 @@ func (s *setup) controllingTerminal() {
 	}
 }
 
-// attachTerminal copies between the caller's stdio and the master.
+// attachTerminal copies between the caller's stdio and the master, if there is any stdio.
 func (p *Process) attachTerminal(master *os.File, stdio Stdio) {
 	p.console = master
+	if stdio == (Stdio{}) {
+		return
+	}
+	p.copied = true
 	if stdio.In != nil {
 		go func() { _, _ = io.Copy(master, stdio.In) }()
 	}

@@ -1,0 +1,62 @@
+package runtime
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Target is a running container that any process of its user may have started. What is done to it is done to the
+// process that its [Ref] named when it was opened, or fails with os.ErrProcessDone: a number that was given anew is never
+// taken for it. Its methods may be called concurrently.
+type Target struct {
+	Ref
+	pidfd *os.File
+}
+
+// Open finds the container that a record names. It is os.ErrProcessDone that it has ended.
+func Open(r Ref) (*Target, error) {
+	fd, err := unix.PidfdOpen(r.Pid, 0)
+	if err == unix.ESRCH || err == unix.EINVAL {
+		return nil, os.ErrProcessDone
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	t := &Target{Ref: r, pidfd: os.NewFile(uintptr(fd), "container")}
+	// The number cannot be another's while the descriptor is that of a living process: what is read by number is looked
+	// at first, and the descriptor then.
+	started, err := startTime(r.Pid)
+	if err == nil && (started != r.Started || !t.alive()) {
+		err = os.ErrProcessDone
+	}
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// Close gives the target's descriptor back. It does nothing to the container.
+func (t *Target) Close() error { return t.pidfd.Close() }
+
+// Signal sends a signal to the container's first process, as [Process.Signal] does.
+func (t *Target) Signal(sig os.Signal) error { return sendSignal(t.pidfd, sig) }
+
+// alive reports whether the process has not ended.
+func (t *Target) alive() bool {
+	poll := []unix.PollFd{{Fd: int32(t.pidfd.Fd()), Events: unix.POLLIN}}
+	_, err := unix.Poll(poll, 0)
+	return err == nil && poll[0].Revents == 0
+}
+
+// pidOf is the number of the process of a pidfd, 0 if it is gone.
+func pidOf(pidfd *os.File) int {
+	info, _ := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(pidfd.Fd())))
+	_, rest, _ := bytes.Cut(info, []byte("Pid:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	pid, _ := strconv.Atoi(string(bytes.TrimSpace(line)))
+	return max(pid, 0)
+}
