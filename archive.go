@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 )
 
@@ -21,12 +22,18 @@ func (h *Home) Save(ctx context.Context, w io.Writer, names []string, o image.Sa
 		}
 		images = append(images, n)
 	}
+	events := event.NewQueue(newID()[:12], o.Events)
+	defer events.Close()
+	o.Events = events.Sink()
 	return h.Layout.Save(ctx, w, images, o)
 }
 
-// Load reads an archive of images and returns what it names: familiar names, or IDs of images without one.
-func (h *Home) Load(ctx context.Context, r io.Reader) ([]string, error) {
-	loaded, err := h.Layout.Load(ctx, r)
+// Load reads an archive of images and returns what it names: familiar names, or IDs of images without one. sink, which may be
+// nil, takes how far it has come, one event at a time.
+func (h *Home) Load(ctx context.Context, r io.Reader, sink event.Sink) ([]string, error) {
+	events := event.NewQueue(newID()[:12], sink)
+	defer events.Close()
+	loaded, err := h.Layout.Load(ctx, r, events.Sink())
 	var names []string
 	for _, n := range loaded {
 		names = append(names, nameOrDigest(n))

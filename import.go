@@ -9,6 +9,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
@@ -21,6 +22,7 @@ type ImportOptions struct {
 	Message  string   // for the history
 	Platform *ocispec.Platform
 	Epoch    *time.Time
+	Events   event.Sink // takes how far it has come, one event at a time; may be nil
 }
 
 // Import makes an image of one layer out of the tar of a root file system, plain or compressed.
@@ -37,7 +39,9 @@ func (h *Home) Import(ctx context.Context, r io.Reader, o ImportOptions) (*image
 	if err != nil {
 		return nil, err
 	}
-	img, err := h.Layout.Import(ctx, r, config)
+	events := event.NewQueue(newID()[:12], o.Events)
+	defer events.Close()
+	img, err := h.Layout.Import(ctx, r, config, events.Sink())
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}

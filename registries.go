@@ -114,11 +114,7 @@ func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 	defer events.Close()
 	srv, err := server.New(server.Options{
 		Root: o.Dir, Htpasswd: o.Htpasswd, CertFile: o.CertFile, KeyFile: o.KeyFile,
-		Served: func(r server.Request) {
-			events.Send(event.Event{
-				Kind: event.Note, Text: fmt.Sprintf("%s %q %d %d bytes %s", r.Method, r.Path, r.Status, r.Bytes, r.Took), Duration: r.Took,
-			})
-		},
+		Events: events.Sink(),
 	})
 	if err != nil {
 		return err

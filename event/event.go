@@ -60,7 +60,9 @@ type Source struct {
 
 // A BlobInfo says which blob is copied, and how far that has come.
 type BlobInfo struct {
-	Digest    string `json:"digest"` // of a layer that is compressed while it is sent, the diffID: its digest is not known yet
+	// Digest is, where it is not known yet: of a layer that is compressed while it is sent, the diffID; of a file that is read
+	// from an archive, "file:" and its name.
+	Digest    string `json:"digest"`
 	MediaType string `json:"mediaType,omitempty"`
 	State     State  `json:"state"`
 }

@@ -84,7 +84,7 @@ func TestSaveAndLoad(t *testing.T) {
 		}
 		for _, outer := range [][]byte{data, gzipped(data), zstded(data)} {
 			l2 := openLayout(t, t.TempDir())
-			images, err := l2.Load(t.Context(), bytes.NewReader(outer))
+			images, err := l2.Load(t.Context(), bytes.NewReader(outer), nil)
 			if err != nil {
 				t.Fatalf("%s: Load: %v", test.name, err)
 			}
@@ -129,7 +129,7 @@ func TestSaveIndex(t *testing.T) {
 	compressed := save(t, l, SaveOptions{Compression: &Compression{}}, "multi")
 	for _, data := range [][]byte{data, compressed} {
 		l2 := openLayout(t, t.TempDir())
-		if _, err := l2.Load(t.Context(), bytes.NewReader(data)); err != nil {
+		if _, err := l2.Load(t.Context(), bytes.NewReader(data), nil); err != nil {
 			t.Fatal(err)
 		}
 		d, err := l2.Resolve(t.Context(), mustParse(t, "multi"))
@@ -145,7 +145,7 @@ func TestSaveIndex(t *testing.T) {
 	}
 	docker := save(t, l, SaveOptions{Format: DockerArchive, Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}}, "multi")
 	l2 := openLayout(t, t.TempDir())
-	loaded, err := l2.Load(t.Context(), bytes.NewReader(docker))
+	loaded, err := l2.Load(t.Context(), bytes.NewReader(docker), nil)
 	if err != nil || loaded[0].ID != images["linux/arm64"].ID() {
 		t.Errorf("docker archive for arm64: %v, %v", loaded, err)
 	}
@@ -214,7 +214,7 @@ func TestLoadDocker(t *testing.T) {
 			"./c.json", one, "l.tar.gz", string(gzipped([]byte(layer))))},
 	} {
 		l := openLayout(t, t.TempDir())
-		images, err := l.Load(t.Context(), bytes.NewReader(test.archive))
+		images, err := l.Load(t.Context(), bytes.NewReader(test.archive), nil)
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue
@@ -282,7 +282,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"artifacts only", "holds no image", archiveOf("oci-layout", "{}", "index.json", `{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"`+digA+`","size":5}]}`)},
 	} {
 		l := openLayout(t, t.TempDir())
-		images, err := l.Load(t.Context(), bytes.NewReader(test.archive))
+		images, err := l.Load(t.Context(), bytes.NewReader(test.archive), nil)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, %v, want %q", test.name, images, err, test.want)
 		}
@@ -301,7 +301,7 @@ func TestImport(t *testing.T) {
 	c := Config{}
 	c.Config.Cmd = []string{"/bin/sh"}
 	for _, in := range [][]byte{content, gzipped(content), zstded(content)} {
-		img, err := l.Import(t.Context(), bytes.NewReader(in), c)
+		img, err := l.Import(t.Context(), bytes.NewReader(in), c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,13 +326,13 @@ func TestImport(t *testing.T) {
 		{"cut gzip", "unexpected EOF", bytes.NewReader(gzipped(content)[:30])},
 		{"dead line", "line is dead", io.MultiReader(bytes.NewReader(content[:100]), errReader{dead})},
 	} {
-		if _, err := l.Import(t.Context(), test.r, c); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := l.Import(t.Context(), test.r, c, nil); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(dead)
-	if _, err := l.Import(ctx, bytes.NewReader(tarOf("a", "b")), c); !errors.Is(err, dead) {
+	if _, err := l.Import(ctx, bytes.NewReader(tarOf("a", "b")), c, nil); !errors.Is(err, dead) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if ok, _ := l.Exists(t.Context(), ocispec.Descriptor{Digest: digest.FromBytes(tarOf("a", "b"))}); ok {
@@ -355,7 +355,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(gzipped(archiveOf("a", "b")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l := openLayout(t, t.TempDir())
-		images, err := l.Load(t.Context(), bytes.NewReader(data))
+		images, err := l.Load(t.Context(), bytes.NewReader(data), nil)
 		if err != nil && listing(t, l) != "" {
 			t.Errorf("Load failed with %v and named %s", err, listing(t, l))
 		}

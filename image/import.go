@@ -10,19 +10,22 @@ import (
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/event"
 )
 
 const maxTarEntries = 10_000_000
 
 // Import makes an image of one layer out of a root file system's tar, compressed or not, and the configuration c; without
-// a platform it is this machine's. The layer holds the tar's bytes as they are. Nothing is durable before Publish.
-func (l *Layout) Import(ctx context.Context, r io.Reader, c Config) (*Image, error) {
+// a platform it is this machine's. The layer holds the tar's bytes as they are. Nothing is durable before Publish. events, which
+// may be nil, takes the events of the layer.
+func (l *Layout) Import(ctx context.Context, r io.Reader, c Config, events event.Sink) (*Image, error) {
 	content, _, err := Inflate(r)
 	if err != nil {
 		return nil, err
 	}
 	defer content.Close()
-	d, err := l.importTar(ctx, content)
+	d, err := l.importTar(ctx, content, events)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +36,7 @@ func (l *Layout) Import(ctx context.Context, r io.Reader, c Config) (*Image, err
 }
 
 // importTar stages what r holds, which has to be a tar.
-func (l *Layout) importTar(ctx context.Context, r io.Reader) (d ocispec.Descriptor, err error) {
+func (l *Layout) importTar(ctx context.Context, r io.Reader, events event.Sink) (d ocispec.Descriptor, err error) {
 	f, err := l.staging.Create()
 	if err != nil {
 		return d, err
@@ -47,7 +50,8 @@ func (l *Layout) importTar(ctx context.Context, r io.Reader) (d ocispec.Descript
 		pr.CloseWithError(err) // lets the writer go on, or tells it why not
 		checked <- err
 	}()
-	err = copyAhead(io.MultiWriter(out, pw), r)
+	meter := &Meter{Events: events, Blob: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: "file:tar", Size: -1}}
+	err = copyAhead(io.MultiWriter(out, pw, meter), r)
 	pw.CloseWithError(err)
 	if bad := <-checked; err == nil || errors.Is(err, bad) {
 		err = bad
@@ -55,6 +59,7 @@ func (l *Layout) importTar(ctx context.Context, r io.Reader) (d ocispec.Descript
 	if err != nil {
 		return d, err
 	}
+	meter.Report(event.Copied)
 	d = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: sumDigest(out.hash), Size: out.n}
 	return d, f.Commit(l.BlobPath(d.Digest))
 }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -13,14 +14,15 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
 // Load reads an archive of images, OCI or docker, compressed or not, names what it holds and returns the names. It is one
 // pass over r, which is not trusted: every blob is held to its digest, every layer to its diffID, and only then is
-// anything named.
-func (l *Layout) Load(ctx context.Context, r io.Reader) ([]Named, error) {
-	ld := &loader{layout: l, keepers: map[digest.Digest]bool{}}
+// anything named. events, which may be nil, takes the events of its layers, one at a time.
+func (l *Layout) Load(ctx context.Context, r io.Reader, events event.Sink) ([]Named, error) {
+	ld := &loader{layout: l, events: events, keepers: map[digest.Digest]bool{}}
 	images, err := ld.load(ctx, r)
 	if err != nil {
 		clear(ld.keepers)
@@ -38,6 +40,7 @@ func (l *Layout) Load(ctx context.Context, r io.Reader) ([]Named, error) {
 // A loader stores the files of an archive as blobs of a layout.
 type loader struct {
 	layout  *Layout
+	events  event.Sink
 	keepers map[digest.Digest]bool // blobs that belong to an image
 
 	mu     sync.Mutex
@@ -82,8 +85,14 @@ func (ld *loader) load(ctx context.Context, r io.Reader) ([]Named, error) {
 // store keeps a file as the blob that it is.
 func (ld *loader) store(ctx context.Context, name string, size int64, r io.Reader) (f archiveFile, err error) {
 	d, isBlob := blobDigest(name)
+	content := bufio.NewReaderSize(r, bufSize)
+	meter, err := ld.meter(content, name, size)
+	if err != nil {
+		return f, err
+	}
 	if isBlob {
 		if here, err := ld.layout.Exists(ctx, ocispec.Descriptor{Digest: d, Size: max(size, 1)}); here || err != nil {
+			meter.Report(event.Exists)
 			return archiveFile{size: size, blob: d}, err
 		}
 	}
@@ -94,9 +103,10 @@ func (ld *loader) store(ctx context.Context, name string, size int64, r io.Reade
 	defer func() { err = errors.Join(err, out.Close()) }()
 	hash := sha256.New()
 	w := &guarded{ctx: ctx, w: out, free: ld.layout.free, dir: ld.layout.root}
-	if err := copyAhead(io.MultiWriter(hash, w), r); err != nil {
+	if err := copyAhead(io.MultiWriter(hash, w, meter), content); err != nil {
 		return f, err
 	}
+	meter.Report(event.Copied)
 	f = archiveFile{size: size, blob: sumDigest(hash)}
 	if isBlob && f.blob != d {
 		return f, fmt.Errorf("content has digest %s", f.blob)
@@ -106,6 +116,22 @@ func (ld *loader) store(ctx context.Context, name string, size int64, r io.Reade
 	}
 	ld.brought(f.blob)
 	return f, out.Commit(ld.layout.BlobPath(f.blob))
+}
+
+// meter shows how a file comes in. What is no layer but a document has one that sends nothing.
+func (ld *loader) meter(content *bufio.Reader, name string, size int64) (*Meter, error) {
+	magic, err := content.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if len(magic) == 0 || magic[0] == '{' || magic[0] == '[' {
+		return &Meter{}, nil
+	}
+	d := ocispec.Descriptor{MediaType: layerType(magic), Digest: digest.Digest("file:" + name), Size: size}
+	if sum, ok := blobDigest(name); ok {
+		d.Digest = sum
+	}
+	return &Meter{Events: ld.events, Blob: d}, nil
 }
 
 func (ld *loader) brought(d digest.Digest) {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/event"
 )
 
 // An ArchiveFormat is a way to put images into one tar.
@@ -26,6 +28,7 @@ type SaveOptions struct {
 	Format      ArchiveFormat
 	Platform    *ocispec.Platform // DockerArchive: which image of an index; nil is this machine's
 	Compression *Compression      // OCIArchive: of all layers; nil leaves them, and the manifest's digest, as they are
+	Events      event.Sink        // takes the events of blobs, one at a time; may be nil
 }
 
 // annotationContainerdName is where containerd and docker look for an image's full name.
@@ -66,7 +69,7 @@ func (l *Layout) saveOne(ctx context.Context, a *ArchiveWriter, n Named, o SaveO
 		return err
 	}
 	for _, blob := range parts.blobs {
-		if _, err := a.Push(ctx, blob, ContentOf(l, blob)); err != nil {
+		if err := l.saveBlob(ctx, a, blob, o.Events); err != nil {
 			return fmt.Errorf("%s %s: %w", Noun(blob.MediaType), blob.Digest, err)
 		}
 	}
@@ -76,6 +79,26 @@ func (l *Layout) saveOne(ctx context.Context, a *ArchiveWriter, n Named, o SaveO
 		}
 	}
 	return a.Tag(ctx, n.Reference, parts.top)
+}
+
+func (l *Layout) saveBlob(ctx context.Context, a *ArchiveWriter, d ocispec.Descriptor, events event.Sink) error {
+	meter := &Meter{Events: events, Blob: d}
+	_, err := a.Push(ctx, d, Content{Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		r, err := l.Fetch(ctx, d, offset)
+		if err != nil {
+			return nil, err
+		}
+		return readCloser{io.TeeReader(r, meter), r}, nil
+	}})
+	if err != nil {
+		return err
+	}
+	state := event.Copied
+	if meter.Bytes < d.Size {
+		state = event.Exists // an image before this one has it, too
+	}
+	meter.Report(state)
+	return nil
 }
 
 // displayName is what to call an image in a message.

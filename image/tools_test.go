@@ -64,7 +64,7 @@ func rootTar() []byte { return tarOf("etc/hostname", "x\n", "hello", "hello\n") 
 func TestOthersReadArchives(t *testing.T) {
 	long(t)
 	l := openLayout(t, t.TempDir())
-	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
+	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,11 +113,11 @@ func TestOthersReadArchives(t *testing.T) {
 // TestOthersReadSeveral saves two images, one of them under two names and as a part of an index, in one archive.
 func TestOthersReadSeveral(t *testing.T) {
 	l := openLayout(t, t.TempDir())
-	one, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
+	one, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := l.Import(t.Context(), bytes.NewReader(tarOf("etc/hostname", "y\n", "hello", "two\n")), Config{})
+	two, err := l.Import(t.Context(), bytes.NewReader(tarOf("etc/hostname", "y\n", "hello", "two\n")), Config{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func podmanIn(t *testing.T) func(args ...string) string {
 func TestReadArchivesOfOthers(t *testing.T) {
 	long(t)
 	l := openLayout(t, t.TempDir())
-	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{})
+	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestReadArchivesOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		images, err := l.Load(t.Context(), f)
+		images, err := l.Load(t.Context(), f, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

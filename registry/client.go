@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -87,11 +86,6 @@ func (c *Client) Connect(ref image.Reference) (*Repository, error) {
 	return r, nil
 }
 
-// noteRetry sends what went wrong before a new try.
-func (c *Client) noteRetry(err error) {
-	c.opts.Events.Send(event.Event{Time: time.Now(), Kind: event.Note, Text: "trying again: " + err.Error()})
-}
-
 // origin returns what is known of the registry at p, of which there is one for all repositories.
 func (c *Client) origin(conf *Config, p place) (*origin, error) {
 	c.mu.Lock()
@@ -106,7 +100,7 @@ func (c *Client) origin(conf *Config, p place) (*origin, error) {
 		limits.Tries, limits.GiveUp = min(limits.Tries, 2), limits.GiveUp/4
 	}
 	o := &origin{
-		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, retrying: c.noteRetry, conf: conf,
+		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, events: c.opts.Events, conf: conf,
 	}
 	o.auth = newAuthorizer(o, c.given(p))
 	if !insecure && !web.IsLoopbackName(o.host) {

@@ -56,9 +56,10 @@ func Copy(ctx context.Context, dst image.Store, src image.Fetcher, d ocispec.Des
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = 3
 	}
+	opts.Events = event.Stamped("", opts.Events)
 	c := &copier{
 		dst: dst, src: src, opts: opts, slots: make(chan struct{}, opts.Concurrency), makers: opts.Forms.makers(),
-		rep: &reporter{events: opts.Events}, noted: map[digest.Digest]*blobCopy{},
+		noted: map[digest.Digest]*blobCopy{},
 	}
 	if err := c.lookAtName(ctx); err != nil {
 		return d, err
@@ -86,7 +87,6 @@ type copier struct {
 	opts   CopyOptions
 	slots  chan struct{} // one for each blob on its way
 	makers chan struct{} // one for each layer that is given another form
-	rep    *reporter
 
 	noted map[digest.Digest]*blobCopy
 	blobs []*blobCopy // in the order in which they were found
@@ -160,8 +160,13 @@ func (c *copier) pushManifest(ctx context.Context, name image.Reference, m manif
 	if err := c.dst.PushManifest(ctx, name, m.d, m.raw); err != nil {
 		return fmt.Errorf("%s: %w", image.Noun(m.d.MediaType), err)
 	}
-	c.rep.report(m.d, event.Copied, m.d.Size)
+	c.report(m.d, event.Copied, m.d.Size)
 	return nil
+}
+
+// report sends that copied bytes of a blob have been copied.
+func (c *copier) report(d ocispec.Descriptor, s event.State, copied int64) {
+	(&image.Meter{Events: c.opts.Events, Blob: d, Bytes: copied}).Report(s)
 }
 
 func (c *copier) publish(ctx context.Context) error {

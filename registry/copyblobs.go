@@ -99,7 +99,7 @@ func (c *copier) missing(ctx context.Context) ([]*blobCopy, error) {
 		if err := c.opts.Partial.tidy(b.to.Digest); err != nil {
 			return nil, err
 		}
-		c.rep.report(b.to, event.Exists, b.to.Size)
+		c.report(b.to, event.Exists, b.to.Size)
 	}
 	return missing, nil
 }
@@ -119,7 +119,7 @@ func (c *copier) copyBlob(ctx context.Context, b *blobCopy) error {
 		return err
 	}
 	defer c.give()
-	c.rep.report(b.to, event.Copying, 0)
+	c.report(b.to, event.Copying, 0)
 	var opened atomic.Bool
 	content := c.content(b)
 	metered := image.Content{Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
@@ -128,17 +128,17 @@ func (c *copier) copyBlob(ctx context.Context, b *blobCopy) error {
 		if err != nil {
 			return nil, err
 		}
-		return (&meter{rep: c.rep, d: b.to}).reader(r, offset), nil
+		return readCloser{io.TeeReader(r, &image.Meter{Events: c.opts.Events, Blob: b.to, Bytes: offset}), r}, nil
 	}}
 	err := c.untilRight(b.to.Digest, func() error { return c.push(ctx, b, metered) })
 	if err != nil {
 		return err
 	}
 	if !opened.Load() {
-		c.rep.report(b.to, event.Mounted, b.to.Size) // the destination had it from elsewhere
+		c.report(b.to, event.Mounted, b.to.Size) // the destination had it from elsewhere
 		return nil
 	}
-	c.rep.report(b.to, event.Copied, b.to.Size)
+	c.report(b.to, event.Copied, b.to.Size)
 	return nil
 }
 
@@ -180,13 +180,13 @@ func (c *copier) makeForm(ctx context.Context, b *blobCopy) error {
 	}
 	defer c.give()
 	shown := ocispec.Descriptor{MediaType: b.d.MediaType, Digest: b.layer.DiffID, Size: -1}
-	c.rep.report(shown, event.Copying, 0)
-	form, err := c.dst.Push(ctx, b.to, c.opts.Forms.make(b.layer, &meter{rep: c.rep, d: shown}, made))
+	c.report(shown, event.Copying, 0)
+	form, err := c.dst.Push(ctx, b.to, c.opts.Forms.make(b.layer, &image.Meter{Events: c.opts.Events, Blob: shown}, made))
 	if err != nil {
 		return err
 	}
 	b.to, shown.Size = form, form.Size
-	c.rep.report(shown, event.Copied, form.Size)
+	c.report(shown, event.Copied, form.Size)
 	return nil
 }
 

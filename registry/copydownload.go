@@ -12,6 +12,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // download copies blobs by way of the partial store. Nobody waits while holding what others wait for: what can be claimed is
@@ -23,7 +24,7 @@ func (c *copier) download(ctx context.Context, blobs []*blobCopy) error {
 			return err
 		}
 		if len(mine) == 0 {
-			if err := rest(ctx); err != nil {
+			if err := web.Sleep(ctx, claimPause); err != nil {
 				return err
 			}
 		}
@@ -75,7 +76,7 @@ func (c *copier) awaitClaim(ctx context.Context, d ocispec.Descriptor) (release 
 		if cl != nil {
 			return cl.release, nil
 		}
-		if err := rest(ctx); err != nil {
+		if err := web.Sleep(ctx, claimPause); err != nil {
 			return nil, err
 		}
 	}
@@ -91,7 +92,7 @@ func (c *copier) downloadClaimed(ctx context.Context, b *blobCopy, cl *claim) (e
 	}
 	if have {
 		drop = true
-		c.rep.report(b.d, event.Exists, b.d.Size)
+		c.report(b.d, event.Exists, b.d.Size)
 		return nil
 	}
 	if err := c.downloadOne(ctx, b, cl); err != nil {
@@ -108,7 +109,7 @@ func (c *copier) downloadClaimed(ctx context.Context, b *blobCopy, cl *claim) (e
 		return err
 	}
 	drop = true
-	c.rep.report(b.d, event.Copied, b.d.Size)
+	c.report(b.d, event.Copied, b.d.Size)
 	return nil
 }
 
@@ -130,8 +131,8 @@ func (c *copier) downloadOne(ctx context.Context, b *blobCopy, cl *claim) error 
 }
 
 func (c *copier) downloadOnce(ctx context.Context, b *blobCopy, cl *claim) error {
-	c.rep.report(b.d, event.Copying, 0)
-	dl := startDownload(ctx, c.src, b.d, cl, &meter{rep: c.rep, d: b.d})
+	c.report(b.d, event.Copying, 0)
+	dl := startDownload(ctx, c.src, b.d, cl, &image.Meter{Events: c.opts.Events, Blob: b.d})
 	err := c.keep(ctx, b, dl)
 	if err != nil {
 		err = dl.reason(ctx, err)

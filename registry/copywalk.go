@@ -142,7 +142,7 @@ func (c *copier) note(d ocispec.Descriptor, diffID digest.Digest) *blobCopy {
 	c.noted[d.Digest] = b
 	c.blobs = append(c.blobs, b)
 	if b.to.Digest != "" {
-		c.rep.report(b.to, event.Waiting, 0)
+		c.report(b.to, event.Waiting, 0)
 	}
 	return b
 }

@@ -39,7 +39,7 @@ type download struct {
 	buf    []byte
 }
 
-func startDownload(ctx context.Context, src image.Fetcher, d ocispec.Descriptor, c *claim, m *meter) *download {
+func startDownload(ctx context.Context, src image.Fetcher, d ocispec.Descriptor, c *claim, m *image.Meter) *download {
 	ctx, cancel := context.WithCancel(ctx)
 	dl := &download{
 		d: d, claim: c, cancel: cancel,
@@ -58,7 +58,7 @@ func startDownload(ctx context.Context, src image.Fetcher, d ocispec.Descriptor,
 }
 
 // run fills buffers until the blob is whole.
-func (dl *download) run(ctx context.Context, src image.Fetcher, m *meter) (err error) {
+func (dl *download) run(ctx context.Context, src image.Fetcher, m *image.Meter) (err error) {
 	f, err := os.OpenFile(dl.claim.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (dl *download) run(ctx context.Context, src image.Fetcher, m *meter) (err e
 }
 
 // pass hands on all of r, up to the blob's size.
-func (dl *download) pass(ctx context.Context, r io.Reader, keep io.Writer, h hash.Hash, m *meter) (n int64, err error) {
+func (dl *download) pass(ctx context.Context, r io.Reader, keep io.Writer, h hash.Hash, m *image.Meter) (n int64, err error) {
 	for {
 		var buf []byte
 		select {
@@ -114,7 +114,7 @@ func (dl *download) pass(ctx context.Context, r io.Reader, keep io.Writer, h has
 				return n, err
 			}
 			h.Write(buf[:k])
-			m.add(k)
+			_, _ = m.Write(buf[:k])
 			dl.full <- buf[:k] // never blocks: there are no more buffers than places
 		} else {
 			dl.empty <- buf

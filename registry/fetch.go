@@ -50,7 +50,7 @@ type blobReader struct {
 // begin turns to the first endpoint.
 func (b *blobReader) begin() {
 	o := b.ends[0].origin
-	b.budget, b.ranges, b.mark = web.NewBudget(o.limits, o.retrying), true, b.offset
+	b.budget, b.ranges, b.mark = web.NewBudget(o.limits), true, b.offset
 }
 
 func (b *blobReader) name() string {
@@ -78,7 +78,7 @@ func (b *blobReader) failed(err error) error {
 			b.budget.Progress(b.moved)
 			b.mark = b.offset
 		}
-		if err = b.budget.Wait(b.ctx, err); err == nil {
+		if err = b.ends[0].origin.wait(b.ctx, b.budget, err); err == nil {
 			return nil
 		}
 	}

@@ -58,14 +58,14 @@ func (f *Forms) makers() chan struct{} {
 }
 
 // make is the content of a layer's form while it is made. made is called as soon as a form is whole.
-func (f *Forms) make(l image.Layer, m *meter, made func()) image.Content {
+func (f *Forms) make(l image.Layer, m *image.Meter, made func()) image.Content {
 	var mu sync.Mutex
 	var form ocispec.Descriptor
 	return image.Content{
 		Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 			return startMaking(ctx, func(ctx context.Context, w io.Writer) error {
 				defer made()
-				d, err := f.Source.CompressTo(ctx, m.writer(w), l, f.Compression)
+				d, err := f.Source.CompressTo(ctx, io.MultiWriter(w, m), l, f.Compression)
 				mu.Lock()
 				defer mu.Unlock()
 				form = d

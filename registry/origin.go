@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/internal/web"
 )
 
@@ -19,7 +21,7 @@ type origin struct {
 	host     string // host[:port] that speaks the protocol: registry-1.docker.io
 	insecure bool
 	limits   web.Limits
-	retrying func(error)
+	events   event.Sink // takes a note before each new try
 	conf     *Config
 	auth     *authorizer
 	client   *web.Client
@@ -66,7 +68,7 @@ var errPlain = errors.New("speaks http, not https")
 
 // do sends a request, within a budget of its own, until it is answered as wanted. The body of the answer is to be closed.
 func (o *origin) do(ctx context.Context, req *request) (*http.Response, error) {
-	return o.retry(ctx, req, web.NewBudget(o.limits, o.retrying))
+	return o.retry(ctx, req, web.NewBudget(o.limits))
 }
 
 // retry is do with the caller's budget.
@@ -76,10 +78,20 @@ func (o *origin) retry(ctx context.Context, req *request, b *web.Budget) (*http.
 		if err == nil || ctx.Err() != nil || !web.Retryable(err) {
 			return resp, err
 		}
-		if err := b.Wait(ctx, err); err != nil {
+		if err := o.wait(ctx, b, err); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// wait sleeps before the next try after err, of which it sends a note, or returns why there is none.
+func (o *origin) wait(ctx context.Context, b *web.Budget, err error) error {
+	delay, final := b.Retry(err)
+	if final != nil {
+		return final
+	}
+	o.events.Send(event.Event{Time: time.Now(), Kind: event.Note, Text: "trying again: " + err.Error()})
+	return web.Sleep(ctx, delay)
 }
 
 // once sends a request without another try: whether there is one is the caller's to say.
@@ -160,7 +172,7 @@ func (o *origin) detectScheme(ctx context.Context) error {
 		return nil
 	}
 	ping := &web.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: o.host, Path: "/v2/"}}
-	resp, err := o.client.Send(ctx, ping, web.NewBudget(o.limits, nil))
+	resp, err := o.client.Send(ctx, ping, web.NewBudget(o.limits))
 	if err == nil {
 		o.scheme = "https"
 		return web.Drain(resp)

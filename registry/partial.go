@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -79,15 +78,6 @@ func (p *Partial) tidy(d digest.Digest) error {
 
 // claimPause is how long to wait before asking again for a blob that another process has claimed.
 const claimPause = 20 * time.Millisecond
-
-func rest(ctx context.Context) error {
-	select {
-	case <-time.After(claimPause):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // Prune removes the downloads that nobody is at, and returns how many bytes that freed.
 func (p *Partial) Prune() (int64, error) {

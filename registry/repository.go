@@ -275,7 +275,7 @@ func mediaTypeOf(resp *http.Response) string {
 
 // getManifest fetches a manifest by what names it and checks all that can be checked.
 func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what string) (d ocispec.Descriptor, raw []byte, err error) {
-	b := web.NewBudget(e.origin.limits, e.origin.retrying)
+	b := web.NewBudget(e.origin.limits)
 	req := r.manifestRequest(http.MethodGet, e, name, what)
 	for {
 		resp, err := e.origin.retry(ctx, req, b)
@@ -294,7 +294,7 @@ func (r *Repository) getManifest(ctx context.Context, e *endpoint, name, what st
 		if err = fmt.Errorf("%s: %w", name, err); ctx.Err() != nil || !web.Retryable(err) {
 			return d, nil, err
 		}
-		if err := b.Wait(ctx, err); err != nil {
+		if err := e.origin.wait(ctx, b, err); err != nil {
 			return d, nil, err
 		}
 	}

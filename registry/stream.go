@@ -37,7 +37,7 @@ func (r *Repository) stream(ctx context.Context, content image.Content) (ocispec
 		case !web.Retryable(err) && !lostSession(err):
 			return d, err
 		}
-		if err := u.budget.Wait(ctx, err); err != nil {
+		if err := u.end.origin.wait(ctx, u.budget, err); err != nil {
 			return d, err
 		}
 		if offset, err = u.status(ctx); err == nil {

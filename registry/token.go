@@ -128,7 +128,7 @@ func (a *authorizer) post(ctx context.Context, form url.Values, scopes []string)
 // fetch sends a token request; redirects are not followed, for they would carry credentials along.
 func (a *authorizer) fetch(ctx context.Context, req *web.Request) (*tokenAnswer, error) {
 	o, u := a.origin, req.URL
-	resp, err := o.client.Send(ctx, req, web.NewBudget(o.limits, nil))
+	resp, err := o.client.Send(ctx, req, web.NewBudget(o.limits))
 	if err != nil {
 		return nil, fmt.Errorf("token service %s: %w", u.Host, err)
 	}

@@ -36,7 +36,7 @@ func (r *Repository) newUpload(what string) *upload {
 		name += "@" + what
 	}
 	return &upload{
-		end: e, name: name, access: e.push(), budget: web.NewBudget(e.origin.limits, e.origin.retrying),
+		end: e, name: name, access: e.push(), budget: web.NewBudget(e.origin.limits),
 	}
 }
 
@@ -57,7 +57,7 @@ func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, open sour
 			u.budget.Progress(time.Now())
 			mark = offset
 		}
-		if err := u.budget.Wait(ctx, err); err != nil {
+		if err := u.end.origin.wait(ctx, u.budget, err); err != nil {
 			return err
 		}
 		if offset, err = u.status(ctx); err == nil && offset <= d.Size {

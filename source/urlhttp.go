@@ -29,7 +29,7 @@ func fetchURL(ctx context.Context, address string, known Download, use func(r *h
 	}
 	client := web.New(u.Host, web.Options{Downgrade: web.DowngradeAllowed})
 	defer client.Close() //nolint:errcheck // nothing is left to write
-	budget := web.NewBudget(web.Limits{}, nil)
+	budget := web.NewBudget(web.Limits{})
 	for {
 		err := fetchOnce(ctx, client, req, budget, known, use)
 		switch {

@@ -14,6 +14,7 @@ type importCmd struct {
 	Change   []string `short:"c" sep:"none" help:"Instruction for the image's configuration, such as 'CMD [\"sh\"]'." placeholder:"INSTRUCTION"`
 	Message  string   `short:"m" help:"Comment for the image's history." placeholder:"TEXT"`
 	Platform string   `help:"Platform of the image." placeholder:"OS/ARCH"`
+	progressFlag
 }
 
 func (c *importCmd) Run(s *session) error {
@@ -31,7 +32,11 @@ func (c *importCmd) Run(s *session) error {
 		return &usageError{1, err}
 	}
 	return s.withHome(func(h *forge.Home) error {
-		img, err := h.Import(s.ctx, in, forge.ImportOptions{Name: c.Name, Changes: c.Change, Message: c.Message, Platform: p})
+		show := c.show(s)
+		img, err := h.Import(s.ctx, in, forge.ImportOptions{
+			Name: c.Name, Changes: c.Change, Message: c.Message, Platform: p, Events: show.Event,
+		})
+		show.Close()
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 type loadCmd struct {
 	Input string `short:"i" help:"File, instead of standard input." placeholder:"FILE"`
 	Quiet bool   `short:"q" help:"Do not name what was loaded."`
+	progressFlag
 }
 
 func (c *loadCmd) Run(s *session) error {
@@ -30,7 +31,9 @@ func (c *loadCmd) Run(s *session) error {
 		return errors.New("load: will not read an archive from a terminal: use -i FILE, or redirect")
 	}
 	return s.withHome(func(h *forge.Home) error {
-		loaded, err := h.Load(s.ctx, in)
+		show := c.show(s)
+		loaded, err := h.Load(s.ctx, in, show.Event)
+		show.Close()
 		for _, n := range loaded {
 			switch {
 			case c.Quiet:

@@ -23,6 +23,20 @@ func (f *remoteFlags) options(s *session) (forge.RemoteOptions, func()) {
 	return forge.RemoteOptions{Insecure: f.Insecure, Events: show.Event}, func() { show.Close() }
 }
 
+// progressFlag is that of commands that copy images on this machine.
+type progressFlag struct {
+	Progress string `help:"How to show progress: auto (on a terminal only), plain, tty, rawjson or quiet." enum:"auto,plain,tty,rawjson,quiet" default:"auto" placeholder:"HOW"`
+}
+
+// show returns what shows events, to be closed when it is done.
+func (f *progressFlag) show(s *session) ui.Display {
+	how := f.Progress
+	if how == "auto" {
+		how = "terminal"
+	}
+	return ui.New(how, s.err)
+}
+
 // compressionFlags say how layers are compressed on their way out.
 type compressionFlags struct {
 	Compression      string `help:"Of layers: gzip, zstd, none or estargz." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`

@@ -21,6 +21,7 @@ type saveCmd struct {
 	Compression string `help:"Of layers: none, gzip or zstd; as they are if not given." enum:",none,gzip,zstd" default:"" placeholder:"HOW"`
 	Level       int    `name:"compression-level" help:"0 is the algorithm's own." placeholder:"N"`
 	Platform    string `help:"Which image of an index, for docker-archive." placeholder:"OS/ARCH"`
+	progressFlag
 }
 
 func (c *saveCmd) Run(s *session) error {
@@ -41,6 +42,9 @@ func (c *saveCmd) Run(s *session) error {
 		}
 	}
 	return s.withHome(func(h *forge.Home) error {
+		show := c.show(s)
+		defer show.Close()
+		o.Events = show.Event
 		return out.Create(s.ctx, func(w io.Writer) error { return h.Save(s.ctx, w, c.Images, o) })
 	})
 }

@@ -38,16 +38,13 @@ func (l Limits) OrDefaults() Limits {
 
 // A Budget says how often and for how long an operation may fail before it is given up. It is for one goroutine.
 type Budget struct {
-	limits   Limits
-	retrying func(error)
-	tries    int
-	since    time.Time // of the last progress
+	limits Limits
+	tries  int
+	since  time.Time // of the last progress
 }
 
-// NewBudget returns a budget. retrying is told what went wrong before each new try; it may be nil.
-func NewBudget(l Limits, retrying func(error)) *Budget {
-	return &Budget{limits: l.OrDefaults(), retrying: retrying, since: time.Now()}
-}
+// NewBudget returns a budget.
+func NewBudget(l Limits) *Budget { return &Budget{limits: l.OrDefaults(), since: time.Now()} }
 
 // ProgressBytes is as much as has to move in a body that breaks off for the try to count as progress.
 const ProgressBytes = 1 << 20
@@ -57,9 +54,28 @@ func (b *Budget) Progress(t time.Time) { b.tries, b.since = 0, t }
 
 // Wait sleeps before the next try after err, or returns why there is none.
 func (b *Budget) Wait(ctx context.Context, err error) error {
+	delay, err := b.Retry(err)
+	if err != nil {
+		return err
+	}
+	return Sleep(ctx, delay)
+}
+
+// Sleep returns after d, or earlier with the error of ctx when that ends.
+func Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Retry returns how long to wait before the next try after err, or why there is none.
+func (b *Budget) Retry(err error) (time.Duration, error) {
 	b.tries++
 	if b.tries >= b.limits.Tries {
-		return fmt.Errorf("%w (given up after %d tries)", err, b.tries)
+		return 0, fmt.Errorf("%w (given up after %d tries)", err, b.tries)
 	}
 	delay := b.limits.Backoff << (b.tries - 1)
 	delay = delay/2 + rand.N(delay)
@@ -68,17 +84,9 @@ func (b *Budget) Wait(ctx context.Context, err error) error {
 		delay = max(delay, de.Wait)
 	}
 	if spent := time.Since(b.since); spent+delay > b.limits.GiveUp {
-		return fmt.Errorf("%w (given up after %d tries in %s)", err, b.tries, spent.Round(time.Second))
+		return 0, fmt.Errorf("%w (given up after %d tries in %s)", err, b.tries, spent.Round(time.Second))
 	}
-	if b.retrying != nil {
-		b.retrying(err)
-	}
-	select {
-	case <-time.After(delay):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return delay, nil
 }
 
 // atMost is how long one try may wait for something that normally gets d, so that a last try does not outlast the budget

@@ -25,7 +25,7 @@ func get(ctx context.Context, t *testing.T, address string, o Options) (string, 
 	}
 	c := New(u.Host, o)
 	defer c.Close() //nolint:errcheck
-	b := NewBudget(o.Limits, nil)
+	b := NewBudget(o.Limits)
 	for {
 		text, err := func() (string, error) {
 			resp, err := c.Follow(ctx, &Request{Method: http.MethodGet, URL: u, Authorization: "Basic eDp5"}, b)
@@ -216,7 +216,7 @@ func TestSentBody(t *testing.T) {
 	req := &Request{Method: http.MethodPut, URL: u, Size: -1, Body: func() (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(strings.NewReader("x"), readError{broken})), nil
 	}}
-	_, err = New(u.Host, Options{}).Send(t.Context(), req, NewBudget(quick, nil))
+	_, err = New(u.Host, Options{}).Send(t.Context(), req, NewBudget(quick))
 	if !errors.Is(err, broken) || Retryable(err) {
 		t.Errorf("%v, may be tried again: %v", fmt.Sprint(err), Retryable(err))
 	}

@@ -15,23 +15,17 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/forge-build/forge/event"
 )
 
 // Options say what to serve and to whom.
 type Options struct {
-	Root     string          // directory of the store; made if it is not there
-	Htpasswd string          // file of user:bcrypt lines that may use the registry; "" is everybody
-	CertFile string          // of TLS, PEM; "" is http
-	KeyFile  string          // of TLS, PEM
-	Served   func(r Request) // told, by any goroutine, of each request that was answered; may be nil
-}
-
-// A Request is one that was answered.
-type Request struct {
-	Method, Path, User string
-	Status             int
-	Bytes              int64 // of the answer's body
-	Took               time.Duration
+	Root     string     // directory of the store; made if it is not there
+	Htpasswd string     // file of user:bcrypt lines that may use the registry; "" is everybody
+	CertFile string     // of TLS, PEM; "" is http
+	KeyFile  string     // of TLS, PEM
+	Events   event.Sink // takes a note, from any goroutine, of each request that was answered; may be nil
 }
 
 // A Server answers the requests of registry clients. Safe for concurrent use.
@@ -103,7 +97,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &counter{ResponseWriter: w, status: http.StatusOK}
 	c.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	c.Header().Set("X-Content-Type-Options", "nosniff")
-	user, err := s.users.allow(r)
+	err := s.users.allow(r)
 	switch {
 	case errors.Is(err, errUnauthorized):
 		c.Header().Set("WWW-Authenticate", `Basic realm="forge registry"`)
@@ -115,11 +109,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		fail(c, err)
 	}
-	if s.opts.Served != nil {
-		s.opts.Served(Request{
-			Method: r.Method, Path: r.URL.Path, User: user, Status: c.status, Bytes: c.bytes, Took: time.Since(start),
-		})
-	}
+	took := time.Since(start)
+	s.opts.Events.Send(event.Event{
+		Time: start, Kind: event.Note, Duration: took, Text: fmt.Sprintf("%s %q %d %d bytes %s", r.Method, r.URL.Path, c.status, c.bytes, took),
+	})
 }
 
 // A counter notes what was answered.

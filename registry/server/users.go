@@ -61,15 +61,14 @@ func readUsers(path string) (*users, error) {
 	return u, nil
 }
 
-// allow returns who the request is from. The error is errUnauthorized for whom we do not know, and errBusy if too many ask at
-// once.
-func (u *users) allow(r *http.Request) (name string, err error) {
+// allow refuses a request of somebody who is not known with errUnauthorized, and with errBusy if too many ask at once.
+func (u *users) allow(r *http.Request) error {
 	if u == nil {
-		return "", nil
+		return nil
 	}
 	name, password, ok := r.BasicAuth()
 	if !ok {
-		return "", errUnauthorized
+		return errUnauthorized
 	}
 	mac := hmac.New(sha256.New, u.key[:])
 	fmt.Fprintf(mac, "%d %s %s", len(name), name, password)
@@ -78,20 +77,20 @@ func (u *users) allow(r *http.Request) (name string, err error) {
 	known := u.known[name] == proof
 	u.mu.Unlock()
 	if known {
-		return name, nil
+		return nil
 	}
 	release, err := u.slot(r.Context())
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer release()
 	if !u.compare(name, password) {
-		return "", errUnauthorized
+		return errUnauthorized
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.known[name] = proof
-	return name, nil
+	return nil
 }
 
 // slot waits for the right to compare passwords.

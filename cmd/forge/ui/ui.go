@@ -17,17 +17,19 @@ type Display interface {
 	Close(outcome ...string) // the end: what was made, or nothing if it failed
 }
 
-// New returns what shows events on w: "plain", "tty", "rawjson", "quiet" or "auto", which is a terminal's view on a
-// terminal and plain elsewhere.
+// New returns what shows events on w: "plain", "tty", "rawjson", "quiet", or "auto" and "terminal", which are a terminal's view
+// on a terminal, and plain or quiet elsewhere.
 func New(how string, w io.Writer) Display {
 	f, isFile := w.(*os.File)
-	if how == "auto" {
-		how = "plain"
-		if isFile && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
-			how = "tty"
-		}
-	}
+	isTerminal := isFile && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 	switch how {
+	case "auto", "terminal":
+		if isTerminal {
+			return newTerminal(f)
+		}
+		if how == "terminal" {
+			return &quiet{w: w}
+		}
 	case "tty":
 		if isFile {
 			return newTerminal(f)
