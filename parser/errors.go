@@ -27,16 +27,19 @@ func (e *Error) Error() string { return e.Span.String() + ": " + e.Err.Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrorAt says what is wrong with an instruction. A suggestion that BuildKit has put into the message becomes the hint,
-// and an error that is an [*Error] already stays as it is.
+// ErrorAt says what is wrong with an instruction. An error that is an [*Error] already stays as it is.
 func (f *File) ErrorAt(span Span, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
-	message, hint := cutHint(strings.TrimSpace(err.Error()))
-	e := &Error{Span: span, Source: web.RedactText(f.Line(span.Start)), Err: err, Hint: hint}
-	if message != err.Error() {
-		e.Err = &reworded{message, err}
+	return &Error{Span: span, Source: web.RedactText(f.Line(span.Start)), Err: err}
+}
+
+// Suggest makes the option nearest to a word the hint: the first of those equally near, none if none is near. It returns e,
+// and keeps a hint that there is.
+func (e *Error) Suggest(word string, options []string) *Error {
+	if match, ok := suggest.Search(word, options, true); ok && e.Hint == "" {
+		e.Hint = "did you mean " + match + "?"
 	}
 	return e
 }
@@ -53,21 +56,26 @@ func (f *File) convertError(err error, node *bk.Node) *Error {
 			span.Start, span.End = max(1, lines[0].Start.Line), max(1, lines[len(lines)-1].End.Line)
 		}
 	}
-	if node == nil {
-		return f.ErrorAt(span, err)
-	}
 	e := f.ErrorAt(span, err)
+	if node == nil {
+		return e
+	}
 	word := strings.ToUpper(node.Value)
 	if flag, ok := unknownFlag(word, node.Flags); ok {
 		e.Err = &reworded{fmt.Sprintf("%s has no flag %s", word, flag), err}
-		e.Hint = hint(strings.TrimPrefix(flag, "--"), flagNames(word), "--")
+		e.Suggest(flag, flagNames(word))
 	} else if unknown, ok := errors.AsType[*instructions.UnknownInstructionError](err); ok {
-		names := slices.Sorted(maps.Keys(command.Commands))
-		slices.SortStableFunc(names, func(a, b string) int { return likeness(b, word) - likeness(a, word) })
-		e.Hint = hint(strings.ToLower(unknown.Instruction), names, "")
+		e.Err = unknown // without BuildKit's suggestion, which is any of those equally near
+		fold := strings.ToLower
 		if node.Value == word {
-			e.Hint = strings.Replace(strings.ToUpper(e.Hint), "DID YOU MEAN", "did you mean", 1)
+			fold = strings.ToUpper
 		}
+		var names []string
+		for _, name := range slices.Sorted(maps.Keys(command.Commands)) {
+			names = append(names, fold(name))
+		}
+		slices.SortStableFunc(names, func(a, b string) int { return likeness(b, word) - likeness(a, word) })
+		e.Suggest(fold(word), names)
 	}
 	return e
 }
@@ -80,20 +88,11 @@ func unknownFlag(instruction string, flags []string) (string, bool) {
 		if flag == "--" {
 			break
 		}
-		if !slices.Contains(known, strings.TrimPrefix(flag, "--")) {
+		if !slices.Contains(known, flag) {
 			return flag, true
 		}
 	}
 	return "", false
-}
-
-// hint suggests the option nearest to a word, the first of those equally near: BuildKit takes any of them.
-func hint(word string, options []string, prefix string) string {
-	match, ok := suggest.Search(word, options, true)
-	if !ok {
-		return ""
-	}
-	return "did you mean " + prefix + match + "?"
 }
 
 // likeness is 1 if two words begin with the same letter, as a word and a slip of the finger mostly do.
@@ -107,15 +106,15 @@ func likeness(option, word string) int {
 func flagNames(instruction string) []string {
 	switch instruction {
 	case "ADD":
-		return []string{"chown", "chmod", "link", "keep-git-dir", "checksum", "unpack", "exclude"}
+		return []string{"--chown", "--chmod", "--link", "--keep-git-dir", "--checksum", "--unpack", "--exclude"}
 	case "COPY":
-		return []string{"chown", "chmod", "from", "link", "exclude", "parents"}
+		return []string{"--chown", "--chmod", "--from", "--link", "--exclude", "--parents"}
 	case "FROM":
-		return []string{"platform"}
+		return []string{"--platform"}
 	case "HEALTHCHECK":
-		return []string{"interval", "timeout", "start-period", "start-interval", "retries"}
+		return []string{"--interval", "--timeout", "--start-period", "--start-interval", "--retries"}
 	case "RUN":
-		return []string{"mount", "network", "security", "device"}
+		return []string{"--mount", "--network", "--security", "--device"}
 	}
 	return nil
 }
@@ -129,12 +128,3 @@ type reworded struct {
 func (r *reworded) Error() string { return r.message }
 
 func (r *reworded) Unwrap() error { return r.err }
-
-// cutHint splits "what is wrong (did you mean this?)" in two.
-func cutHint(message string) (rest, hint string) {
-	i := strings.LastIndex(message, " (did you mean ")
-	if i < 0 || !strings.HasSuffix(message, "?)") {
-		return message, ""
-	}
-	return message[:i], message[i+2 : len(message)-1]
-}

@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
-	"github.com/moby/buildkit/util/suggest"
 	"github.com/moby/patternmatcher"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -181,8 +180,7 @@ func (p *planner) findTarget() (*stage, error) {
 		return s, nil
 	}
 	err := fmt.Errorf("target stage %q could not be found", p.opt.Target)
-	return nil, p.file.ErrorAt(p.file.Stages[len(p.file.Stages)-1].Span,
-		suggest.WrapError(err, p.opt.Target, p.stageNames(), true))
+	return nil, p.file.ErrorAt(p.file.Stages[len(p.file.Stages)-1].Span, err).Suggest(p.opt.Target, p.stageNames())
 }
 
 // graph is the plan for a stage that has been planned.

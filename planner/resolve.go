@@ -11,7 +11,6 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
-	"github.com/moby/buildkit/util/suggest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -159,7 +158,7 @@ func (p *planner) unresolved(r *request) error {
 	for _, common := range [...]string{"alpine", "busybox", "centos", "debian", "fedora", "golang", "ubuntu"} {
 		names = append(names, common, common+":latest")
 	}
-	return p.fail(at, suggest.WrapError(r.err, r.ref, names, true))
+	return p.file.ErrorAt(at, r.err).Suggest(r.ref, names)
 }
 
 // resolveStage gives a stage its image.

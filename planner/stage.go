@@ -149,12 +149,11 @@ func (p *planner) setStagePlatform(s *stage, lint *linter.Linter) error {
 		return p.fail(s.decl.Span, fmt.Errorf("platform %s: %w", expr, err))
 	}
 	suggested := func(err error) error {
+		e := p.file.ErrorAt(s.decl.Span, err)
 		for _, name := range sortedKeys(word.Unmatched) {
-			if ok, e := suggest.WrapErrorMaybe(err, name, p.global.vars.Keys(), true); ok {
-				return p.fail(s.decl.Span, e)
-			}
+			e.Suggest(name, p.global.vars.Keys())
 		}
-		return p.fail(s.decl.Span, err)
+		return e
 	}
 	if word.Result == "" {
 		return suggested(fmt.Errorf("empty platform value from expression %s", expr))
