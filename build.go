@@ -123,9 +123,7 @@ func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*pl
 	graphs := make([]*planner.Graph, len(platforms))
 	found := map[event.Event]bool{}
 	for i, p := range platforms {
-		if graphs[i], err = h.plan(ctx, o, src, p); err != nil {
-			return nil, err
-		}
+		graphs[i], err = h.plan(ctx, o, src, p)
 		for _, w := range graphs[i].Warnings { // what another platform's graph has said already is not said again
 			e := event.Event{
 				Kind: event.Lint, Text: w.Rule + ": " + w.Detail, Source: event.Source{File: w.Span.File, Line: w.Span.Start},
@@ -134,6 +132,9 @@ func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*pl
 				found[e] = true
 				o.Events.Send(e)
 			}
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return planner.Join(graphs), nil

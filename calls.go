@@ -57,17 +57,19 @@ func (f *Findings) Print(w io.Writer) error {
 
 // Check looks for mistakes in the build file and builds nothing. It returns what it found also if there is an error.
 func (h *Home) Check(ctx context.Context, o BuildOptions) (found Findings, err error) {
-	err = h.ask(ctx, o, func(f *parser.File, po planner.Options) error {
-		found.file = f
+	found.file, err = h.ask(ctx, o, func(f *parser.File, po planner.Options) error {
 		found.Warnings, err = planner.Check(ctx, f, po)
 		return err
 	})
+	if found.file != nil && found.Warnings == nil { // of a file that could not be read to its end
+		found.Warnings = found.file.Warnings
+	}
 	return found, err
 }
 
 // Outline says what a build can be given: arguments, secrets, agents (--call outline).
 func (h *Home) Outline(ctx context.Context, o BuildOptions) (outline *planner.Outline, err error) {
-	err = h.ask(ctx, o, func(f *parser.File, po planner.Options) error {
+	_, err = h.ask(ctx, o, func(f *parser.File, po planner.Options) error {
 		outline, err = planner.NewOutline(ctx, f, po)
 		return err
 	})
@@ -76,7 +78,7 @@ func (h *Home) Outline(ctx context.Context, o BuildOptions) (outline *planner.Ou
 
 // Targets lists the stages of the build file (--call targets).
 func (h *Home) Targets(ctx context.Context, o BuildOptions) (targets *planner.Targets, err error) {
-	err = h.ask(ctx, o, func(f *parser.File, _ planner.Options) error {
+	_, err = h.ask(ctx, o, func(f *parser.File, _ planner.Options) error {
 		targets = planner.NewTargets(f)
 		return nil
 	})

@@ -11,11 +11,12 @@ import (
 	"github.com/forge-build/forge/planner"
 )
 
-// plan reads the source's build file and turns it into a graph for one platform.
+// plan reads the source's build file and turns it into a graph for one platform. Beside an error, the graph has the warnings that
+// came before it.
 func (h *Home) plan(ctx context.Context, o BuildOptions, src *sources, platform ocispec.Platform) (*planner.Graph, error) {
 	file, err := o.parse(src)
 	if err != nil {
-		return nil, err
+		return &planner.Graph{Warnings: file.Warnings}, err
 	}
 	return planner.Plan(ctx, file, o.planner(src, platform))
 }
@@ -81,17 +82,17 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *plann
 	return executor.Probe(ctx, g, h.executorOptions(o, worker))
 }
 
-// ask reads the build file and hands it to question with what the planner needs.
-func (h *Home) ask(ctx context.Context, o BuildOptions, question func(*parser.File, planner.Options) error) error {
-	return h.withSources(ctx, o, func(src *sources) error {
+// ask reads the build file and hands it to question with what the planner needs. It returns the file also if it has a mistake.
+func (h *Home) ask(ctx context.Context, o BuildOptions, question func(*parser.File, planner.Options) error) (file *parser.File, err error) {
+	err = h.withSources(ctx, o, func(src *sources) error {
 		platforms, err := buildPlatforms(o.Platforms)
 		if err != nil {
 			return err
 		}
-		file, err := o.parse(src)
-		if err != nil {
+		if file, err = o.parse(src); err != nil {
 			return err
 		}
 		return question(file, o.planner(src, platforms[0]))
 	})
+	return file, err
 }

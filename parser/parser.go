@@ -87,29 +87,34 @@ type Stage struct {
 // the environment.
 const maxInstructions = 10000
 
-// Parse reads a build file. The name is for people. Every error is an [*Error].
+// Parse reads a build file. The name is for people. Every error is an [*Error]; the file then has its lines, and the warnings
+// about what comes before the mistake.
 func Parse(name string, text []byte, opt Options) (*File, error) {
 	f := &File{Name: name, Lines: splitLines(text), quiet: linter.New(&linter.Config{})}
+	return f, f.parse(text, opt)
+}
+
+func (f *File) parse(text []byte, opt Options) error {
 	if len(text) == 0 {
-		return nil, f.errorAt(1, errors.New("the Dockerfile cannot be empty"))
+		return f.errorAt(1, errors.New("the Dockerfile cannot be empty"))
 	}
 	if err := f.readDirectives(text, opt); err != nil {
-		return nil, err
+		return err
 	}
 	if err := f.checkText(); err != nil {
-		return nil, err
+		return err
 	}
 	if !slices.ContainsFunc(f.Lines, isInstruction) { // which is wrong as a whole, and not in its last line
-		return nil, f.errorAt(1, errors.New("file with no instructions"))
+		return f.errorAt(1, errors.New("file with no instructions"))
 	}
 	tree, err := bk.Parse(bytes.NewReader(text))
 	if err != nil {
-		return nil, f.convertError(err, nil)
+		return f.convertError(err, nil)
 	}
 	f.Escape = tree.EscapeToken
 
 	if all := tree.AST.Children; len(all) > maxInstructions {
-		return nil, f.errorAt(all[maxInstructions].StartLine, fmt.Errorf("more than %d instructions", maxInstructions))
+		return f.errorAt(all[maxInstructions].StartLine, fmt.Errorf("more than %d instructions", maxInstructions))
 	}
 	lint := f.linter()
 	for _, w := range tree.Warnings {
@@ -119,15 +124,15 @@ func Parse(name string, text []byte, opt Options) (*File, error) {
 	}
 	for _, node := range tree.AST.Children {
 		if err := f.add(node, lint); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if len(f.Stages) == 0 {
-		return nil, f.errorAt(f.lastInstructionLine(), errors.New("dockerfile contains no stages to build"))
+		return f.errorAt(f.lastInstructionLine(), errors.New("dockerfile contains no stages to build"))
 	}
 	f.checkStageNames(lint)
 	f.checkCasing(lint)
-	return f, nil
+	return nil
 }
 
 // isInstruction reports whether a line is neither blank nor a comment.

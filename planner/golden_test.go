@@ -157,14 +157,12 @@ func TestGolden(t *testing.T) {
 func goldenOutput(t *testing.T, text []byte, set settings) []txtar.File {
 	f, err := parser.Parse("Dockerfile", text, parser.Options{Check: set.Check})
 	var g *Graph
-	var warnings []parser.Warning
+	warnings := f.Warnings
 	if err == nil && set.All {
 		warnings, err = Check(t.Context(), f, set.options(t))
 	} else if err == nil {
-		if g, err = Plan(t.Context(), f, set.options(t)); err == nil {
-			warnings = g.Warnings
-			checkGraph(t, g)
-		}
+		g, err = Plan(t.Context(), f, set.options(t))
+		warnings = g.Warnings
 	}
 	var out []txtar.File
 	add := func(name, text string) {
@@ -173,7 +171,8 @@ func goldenOutput(t *testing.T, text []byte, set settings) []txtar.File {
 		}
 	}
 	add("error", describe(t, err))
-	if g != nil {
+	if err == nil && g != nil {
+		checkGraph(t, g)
 		add("plan", dump(g))
 		config, err := json.MarshalIndent(g.Config, "", " ")
 		if err != nil {

@@ -62,13 +62,15 @@ const (
 )
 
 // Plan finds out what has to be done to make the image that f describes. It writes to neither f nor opt. Every error
-// about the file is a [*parser.Error].
+// about the file is a [*parser.Error], and the graph
+// beside an error has only the warnings that came before it.
 func Plan(ctx context.Context, f *parser.File, opt Options) (*Graph, error) {
 	p, target, err := plan(ctx, f, opt, targetOnly)
-	if err != nil {
-		return nil, err
+	g := &Graph{Warnings: p.allWarnings()}
+	if err == nil {
+		err = p.fill(g, target)
 	}
-	return p.graph(target)
+	return g, err
 }
 
 // Check plans to find what the lint rules say. It plans every stage unless opt has a target, and returns warnings even
@@ -79,9 +81,6 @@ func Check(ctx context.Context, f *parser.File, opt Options) ([]parser.Warning, 
 		which = everyStage
 	}
 	p, _, err := plan(ctx, f, opt, which)
-	if p == nil {
-		return slices.Clone(f.Warnings), err
-	}
 	warnings := p.allWarnings()
 	if err == nil {
 		err = f.Violation(warnings)
@@ -89,12 +88,11 @@ func Check(ctx context.Context, f *parser.File, opt Options) ([]parser.Warning, 
 	return warnings, err
 }
 
-// plan does all of planning but for the result. The planner is returned even if there is an error, unless it could not
-// begin.
+// plan does all of planning but for the result. The planner is returned even if there is an error.
 func plan(ctx context.Context, f *parser.File, opt Options, which stageChoice) (*planner, *stage, error) {
 	p, err := newPlanner(f, opt)
 	if err != nil {
-		return nil, nil, err
+		return p, nil, err
 	}
 	p.checkDefaultBases()
 	if err := p.setGlobals(ctx); err != nil {
@@ -153,18 +151,18 @@ func newPlanner(f *parser.File, opt Options) (*planner, error) {
 		p.platforms.target, p.platforms.implicit = p.platforms.build, true
 	}
 	if p.platforms.target.OS != "linux" {
-		return nil, fmt.Errorf("platform %s: only linux images are built here", platforms.FormatAll(p.platforms.target))
+		return p, fmt.Errorf("platform %s: only linux images are built here", platforms.FormatAll(p.platforms.target))
 	}
 	switch opt.Network {
 	case "", "default", "none", "host":
 	default:
-		return nil, fmt.Errorf("network mode %q: not default, none or host", opt.Network)
+		return p, fmt.Errorf("network mode %q: not default, none or host", opt.Network)
 	}
 	p.rules.lint = f.Linter(func(w parser.Warning) { p.rules.warnings = append(p.rules.warnings, w) })
 	if len(opt.Ignore) > 0 {
 		m, err := patternmatcher.New(opt.Ignore)
 		if err != nil {
-			return nil, fmt.Errorf("ignore patterns: %w", err)
+			return p, fmt.Errorf("ignore patterns: %w", err)
 		}
 		p.rules.ignore = m
 	}
@@ -183,20 +181,19 @@ func (p *planner) findTarget() (*stage, error) {
 	return nil, p.file.ErrorAt(p.file.Stages[len(p.file.Stages)-1].Span, err).Suggest(p.opt.Target, p.stageNames())
 }
 
-// graph is the plan for a stage that has been planned.
-func (p *planner) graph(target *stage) (*Graph, error) {
-	g := &Graph{Target: target.decl.Name, Warnings: p.allWarnings()}
+// fill makes g, which has the warnings, the plan for a stage that has been planned.
+func (p *planner) fill(g *Graph, target *stage) error {
 	if err := p.file.Violation(g.Warnings); err != nil {
-		return nil, err
+		return err
 	}
-	g.Epoch = p.opt.Epoch
+	g.Target, g.Epoch = target.decl.Name, p.opt.Epoch
 	g.Result = p.standOn(target)
 	g.Steps = p.steps.needed(g.Result)
 	g.Config = cloneConfig(target.state.config)
 	for _, label := range p.opt.Labels {
 		name, value, _ := strings.Cut(label, "=")
 		if name == "" {
-			return nil, fmt.Errorf("label %q has no name", label)
+			return fmt.Errorf("label %q has no name", label)
 		}
 		if g.Config.Config.Labels == nil {
 			g.Config.Config.Labels = map[string]string{}
@@ -205,7 +202,7 @@ func (p *planner) graph(target *stage) (*Graph, error) {
 	}
 	p.setPlatform(&g.Config.Platform)
 	g.Platform = g.Config.Platform
-	return g, nil
+	return nil
 }
 
 // setPlatform makes the image say what was asked for. Where nobody asked, it says what its base says.
