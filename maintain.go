@@ -52,11 +52,18 @@ func (h *Home) Fsck(ctx context.Context, o FsckOptions) (r FsckReport, err error
 	if err != nil {
 		return r, err
 	}
-	indexes, err := store.Check(ctx, o.Deep, o.Repair)
+	indexes, err := store.Check(ctx, image.FsckOptions{Deep: o.Deep})
 	if err != nil {
 		return r, err
 	}
-	r.Problems = append(r.Problems, indexes...)
+	for _, p := range indexes {
+		r.Problems = append(r.Problems, fmt.Sprintf("%s: %v", p.Path, p.Err))
+		if o.Repair {
+			if err := os.Remove(p.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return r, err
+			}
+		}
+	}
 	contexts, err := h.checkContexts(o)
 	if err != nil {
 		return r, err

@@ -233,7 +233,7 @@ func newCache(ctx context.Context, dir string, m *Cache) (err error) {
 
 // copyTo copies what the seed holds into dir and returns its mode.
 func (s *Seed) copyTo(ctx context.Context, dir string) (os.FileMode, error) {
-	source, err := filetree.Resolve(s.Files.Lstat, s.Path, true)
+	source, err := filetree.Resolve(s.Files.Lstat, s.Path)
 	if err != nil {
 		return 0, err
 	}

@@ -148,7 +148,7 @@ func (c *Container) connect(ctx context.Context) (err error) {
 // that it does not have. They stay in the layer, as BuildKit's do, so they are made before any mount point that does not.
 func (c *Container) mountDefaults() error {
 	for _, dir := range []string{"/proc", "/sys", "/dev"} {
-		if _, err := c.options.Root.Mountpoint(dir, true, true); err != nil {
+		if err := c.options.Root.MakeDir(dir); err != nil {
 			return err
 		}
 		c.targets = append(c.targets, mountTarget{path: dir})
@@ -156,7 +156,7 @@ func (c *Container) mountDefaults() error {
 	if _, ok := c.outer(c.spec.Dir); ok {
 		return nil
 	}
-	if _, err := c.options.Root.Mountpoint(c.spec.Dir, true, true); err != nil {
+	if err := c.options.Root.MakeDir(c.spec.Dir); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
 	return nil

@@ -22,7 +22,7 @@ type mountTarget struct {
 }
 
 // A makeTarget makes a mount point, a directory or a file, at a path in what is mounted, unless there is one.
-type makeTarget func(rel string, isDir bool) error
+type makeTarget func(rel string, kind os.FileMode) error
 
 // within reports whether name is dir or below it.
 func within(name, dir string) bool {
@@ -42,13 +42,13 @@ func (c *Container) outer(name string) (mountTarget, bool) {
 // mountpoint makes sure that m can be mounted at target and returns where that is, links of the root resolved. Nothing of it
 // stays in the layer.
 func (c *Container) mountpoint(target string, m *runtime.Mount) (string, error) {
-	isDir := true
+	kind := os.ModeDir
 	if m.Source != nil {
 		info, err := m.Source.Stat()
 		if err != nil {
 			return "", err
 		}
-		isDir = info.IsDir()
+		kind = info.Mode()
 	}
 	at := target
 	for range 2 { // as it is written, then with its links resolved
@@ -57,9 +57,9 @@ func (c *Container) mountpoint(target string, m *runtime.Mount) (string, error) 
 			if rel == "" || t.make == nil {
 				return at, nil
 			}
-			return at, t.make(rel, isDir)
+			return at, t.make(rel, kind)
 		}
-		resolved, err := c.options.Root.Mountpoint(at, isDir, false)
+		resolved, err := c.options.Root.Mountpoint(at, kind)
 		if err != nil || resolved == at {
 			return resolved, err
 		}
@@ -131,7 +131,7 @@ func openRoot(dir *os.File) (*os.Root, error) {
 
 // makeIn makes directories and empty files in dir.
 func makeIn(dir *os.File) makeTarget {
-	return func(rel string, isDir bool) error {
+	return func(rel string, kind os.FileMode) error {
 		root, err := openRoot(dir)
 		if err != nil {
 			return err
@@ -140,7 +140,7 @@ func makeIn(dir *os.File) makeTarget {
 		if _, err := root.Stat(rel); err == nil {
 			return nil
 		}
-		if isDir {
+		if kind.IsDir() {
 			return root.MkdirAll(rel, 0o755)
 		}
 		if err := root.MkdirAll(path.Dir(rel), 0o755); err != nil {
@@ -156,7 +156,7 @@ func makeIn(dir *os.File) makeTarget {
 
 // findIn fails where there is nothing in dir, in which nothing can be made.
 func findIn(dir *os.File) makeTarget {
-	return func(rel string, _ bool) error {
+	return func(rel string, _ os.FileMode) error {
 		root, err := openRoot(dir)
 		if err != nil {
 			return err
@@ -178,8 +178,8 @@ func (c *Container) mountDraft(ctx context.Context, layers []image.Layer, o snap
 	c.onClose(draft.Close)
 	top, err = draft.Mount(ctx)
 	return top, func(dir string) makeTarget {
-		return func(rel string, isDir bool) error {
-			_, err := draft.Mountpoint(path.Join("/", dir, rel), isDir, false)
+		return func(rel string, kind os.FileMode) error {
+			_, err := draft.Mountpoint(path.Join("/", dir, rel), kind)
 			return err
 		}
 	}, err

@@ -28,7 +28,7 @@ func (m *Layers) kind() string   { return "bind" }
 func (m *Layers) target() string { return path.Clean(m.Target) }
 
 func (m *Layers) mount(ctx context.Context, c *Container) error {
-	resolved, err := filetree.Resolve(m.Files.Lstat, m.Source, true)
+	resolved, err := filetree.Resolve(m.Files.Lstat, m.Source)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", m.Source, err)
 	}
@@ -58,7 +58,7 @@ func (m *Layers) open(ctx context.Context, c *Container, source string) (*os.Fil
 			return nil, nil, err
 		}
 		c.onClose(top.Close)
-		return top, func(rel string, _ bool) error {
+		return top, func(rel string, _ os.FileMode) error {
 			if _, err := m.Files.Lstat(path.Join(source, rel)); err != nil {
 				return fmt.Errorf("it is in the read-only mount of %s: %w", m.Target, err)
 			}

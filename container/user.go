@@ -39,7 +39,7 @@ func openUserFile(t filetree.Tree, name string) (io.ReadCloser, error) {
 	if t == nil {
 		return nil, nil
 	}
-	name, err := filetree.Resolve(t.Lstat, name, true)
+	name, err := filetree.Resolve(t.Lstat, name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
 	}

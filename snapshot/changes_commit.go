@@ -121,13 +121,14 @@ func (k *committer) root() error {
 		e = k.clamp(k.nodes[0].entry())
 	}
 	// A root that stays is not written at all: it has to be in no layer.
-	k.enter(&wayDir{path: ".", entry: e, done: true})
+	d := &wayDir{path: ".", entry: e, whole: k.nodes[0].opaque, done: true}
+	k.enter(d)
 	if k.nodes[0].state == put && !sameEntry(&e, &below) {
 		if err := k.layer.Add(".", e, nil); err != nil {
 			return err
 		}
 	}
-	return k.dir(0, ".", &below, false)
+	return k.dir(0, d, &below)
 }
 
 // clamp applies the epoch.
@@ -138,16 +139,15 @@ func (k *committer) clamp(e Entry) Entry {
 	return e
 }
 
-// dir writes what changes in a directory, in order of names. below is the directory that lies below, or nil; hidden says
-// that nothing of it is seen.
-func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error {
+// dir writes what changes in a directory, in order of names. below is the directory that lies below, or nil.
+func (k *committer) dir(id int32, d *wayDir, below *Entry) error {
 	if err := k.ctx.Err(); err != nil {
 		return err
 	}
 	var gone []Entry // names below that are not seen, unless they are put again
-	if hidden = hidden || k.nodes[id].opaque; hidden && below != nil {
+	if d.whole && below != nil {
 		var err error
-		if gone, err = filetree.ReadDir(k.below, path); err != nil {
+		if gone, err = filetree.ReadDir(k.below, d.path); err != nil {
 			return err
 		}
 	}
@@ -156,10 +156,10 @@ func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error 
 	name := func(kid *int32) string { return k.nodes[*kid].name }
 	return filetree.Merge(kids, gone, name, filetree.EntryName, func(kid *int32, under *Entry) error {
 		if kid == nil {
-			return k.whiteout(filetree.Join(path, under.Name))
+			return k.whiteout(filetree.Join(d.path, under.Name))
 		}
-		at := filetree.Join(path, k.nodes[*kid].name)
-		if under == nil && below != nil && !hidden {
+		at := filetree.Join(d.path, k.nodes[*kid].name)
+		if under == nil && below != nil && !d.whole {
 			e, err := k.below.Lstat(at)
 			if err == nil {
 				under = &e
@@ -167,12 +167,12 @@ func (k *committer) dir(id int32, path string, below *Entry, hidden bool) error 
 				return err
 			}
 		}
-		return k.change(*kid, at, under, hidden)
+		return k.change(*kid, d, at, under)
 	})
 }
 
-// change writes one change.
-func (k *committer) change(id int32, path string, below *Entry, hidden bool) error {
+// change writes one change of a directory.
+func (k *committer) change(id int32, in *wayDir, path string, below *Entry) error {
 	n := &k.nodes[id]
 	switch {
 	case n.state == removed:
@@ -190,14 +190,15 @@ func (k *committer) change(id int32, path string, below *Entry, hidden bool) err
 		} else if below != nil { // else its directory is gone, and it with it
 			e = *below
 		}
-		k.enter(&wayDir{path: path, entry: e})
+		d := &wayDir{path: path, entry: e, whole: in.whole || n.opaque}
+		k.enter(d)
 		defer k.leave()
 		if n.state == put && (below == nil || !sameEntry(&e, below)) {
 			if err := k.flush(); err != nil {
 				return err
 			}
 		}
-		return k.dir(id, path, below, hidden)
+		return k.dir(id, d, below)
 	}
 	same, err := k.unchanged(id, path, below)
 	if err != nil || same {

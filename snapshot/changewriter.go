@@ -18,6 +18,7 @@ type changeWriter struct {
 type wayDir struct {
 	path  string
 	entry Entry
+	whole bool // what lies below and is not here is removed
 	done  bool // it is in the layer, or has not to be
 }
 

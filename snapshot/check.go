@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -18,9 +17,9 @@ import (
 	"github.com/forge-build/forge/snapshot/erofs"
 )
 
-// Check names the indexes that cannot be read and, if deep, those that are not what their layer's tar makes them. A
-// repair deletes them: they are made again when they are needed.
-func (s *Store) Check(ctx context.Context, deep, repair bool) (problems []string, err error) {
+// Check finds the indexes that cannot be read and, if it is to be deep, those that are not what their layer's tar makes them.
+// They can be deleted: an index is made again when it is needed.
+func (s *Store) Check(ctx context.Context, o image.FsckOptions) (problems []*fs.PathError, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
@@ -35,22 +34,20 @@ func (s *Store) Check(ctx context.Context, deep, repair bool) (problems []string
 			return problems, err
 		}
 		path := filepath.Join(s.dir, e.Name())
-		err := s.checkIndex(ctx, path, d, deep)
+		err := openIndex(path)
+		if err == nil && o.Deep {
+			err = s.compareIndex(ctx, path, d)
+		}
 		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, erofs.ErrOutdated) {
 			continue // one of an earlier version is made anew when it is needed
 		}
-		problems = append(problems, fmt.Sprintf("%s: %v", path, err))
-		if repair {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return problems, err
-			}
-		}
+		problems = append(problems, &fs.PathError{Op: "check", Path: path, Err: err})
 	}
 	return problems, nil
 }
 
-// checkIndex opens an index and, if deep, makes it anew, staged, to compare.
-func (s *Store) checkIndex(ctx context.Context, path string, d digest.Digest, deep bool) error {
+// openIndex reports an error if an index cannot be read.
+func openIndex(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -59,9 +56,11 @@ func (s *Store) checkIndex(ctx context.Context, path string, d digest.Digest, de
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := x.Close(); err != nil || !deep {
-		return err
-	}
+	return x.Close()
+}
+
+// compareIndex makes an index anew, staged, to compare.
+func (s *Store) compareIndex(ctx context.Context, path string, d digest.Digest) error {
 	info, err := os.Stat(s.layout.BlobPath(d))
 	if err != nil {
 		return err // of a layer that is gone

@@ -44,7 +44,6 @@ type diffDir struct {
 	*wayDir
 	open    *heldDir
 	below   *Entry // directory that lies below, or nil
-	whole   bool   // what is not here is deleted
 	opaque  bool   // it hides what lies below
 	touched bool   // it was changed here
 }
@@ -76,7 +75,7 @@ func (f *differ) diff(root int) error {
 		return err
 	}
 	f.scratch.dir = fd
-	d := &diffDir{wayDir: &wayDir{path: "."}, open: newHeldDir(fd), below: &below, whole: f.whole}
+	d := &diffDir{wayDir: &wayDir{path: ".", whole: f.whole}, open: newHeldDir(fd), below: &below}
 	defer d.open.release()
 	if d.entry, _, err = f.describe(fd, ".", ".", &st, &below); err != nil {
 		return err
@@ -159,14 +158,18 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 		return err
 	}
 	if t := st.Mode & unix.S_IFMT; t == unix.S_IFSOCK || t == unix.S_IFCHR && st.Rdev == 0 {
-		return f.special(d, name, t == unix.S_IFSOCK, below)
+		return f.special(d, name, t, below)
 	}
 	e, opaque, err := f.describe(d.open.fd, name, path, &st, below)
 	if err != nil {
 		return err
 	}
 	if e.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return f.subdir(d, path, e, below, opaque)
+		if below != nil && below.Mode&unix.S_IFMT != unix.S_IFDIR {
+			below = nil
+		}
+		way := &wayDir{path: path, entry: e, whole: d.whole || opaque}
+		return f.subdir(d, &diffDir{wayDir: way, below: below, opaque: opaque})
 	}
 	same, err := f.unchanged(d, path, &e, below, &st)
 	if err != nil {
@@ -179,14 +182,14 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 }
 
 // special is called for what is not in a layer: a whiteout, or a socket, which means nothing once its process is gone.
-func (f *differ) special(d *diffDir, name string, socket bool, below *Entry) error {
+func (f *differ) special(d *diffDir, name string, kind uint32, below *Entry) error {
 	path := filetree.Join(d.path, name)
 	switch {
-	case f.whole && !socket:
+	case f.whole && kind != unix.S_IFSOCK:
 		return fmt.Errorf("%s: a device 0:0 means in a layer that a file is removed", path)
 	case below == nil:
 		return f.dropFromUpper(d, name)
-	case socket: // in the place of what lies below
+	case kind == unix.S_IFSOCK: // in the place of what lies below
 		return errors.Join(f.whiteout(path), f.markRemoved(d, name))
 	}
 	return f.whiteout(path)
@@ -212,23 +215,19 @@ func (f *differ) lstat(path string) (*Entry, error) {
 	return &e, nil
 }
 
-func (f *differ) subdir(d *diffDir, path string, e Entry, below *Entry, opaque bool) error {
-	if below != nil && below.Mode&unix.S_IFMT != unix.S_IFDIR {
-		below = nil
-	}
-	fd, err := unix.Openat(d.open.fd, e.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// subdir compares a directory of d, which it opens.
+func (f *differ) subdir(d, sub *diffDir) error {
+	fd, err := unix.Openat(d.open.fd, sub.entry.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	sub := &diffDir{
-		wayDir: &wayDir{path: path, entry: e}, open: newHeldDir(fd), below: below, whole: d.whole || opaque, opaque: opaque,
-	}
+	sub.open = newHeldDir(fd)
 	defer sub.open.release()
 	if err := f.dir(sub); err != nil {
 		return err
 	}
 	if !sub.done {
-		return f.dropFromUpper(d, e.Name)
+		return f.dropFromUpper(d, sub.entry.Name)
 	}
 	return nil
 }

@@ -83,7 +83,11 @@ func makeOwn(path string) error {
 
 // mountOverlay stacks an upper directory in base on the layers.
 func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base string, o DraftOptions) error {
-	lowers, err := d.store.lowers(ctx, layers, d.below, false)
+	wrong, err := d.below.wrongDirs()
+	if err != nil {
+		return err
+	}
+	lowers, err := d.store.lowers(ctx, layers, d.below, wrong)
 	if err != nil {
 		return err
 	}

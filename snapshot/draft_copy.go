@@ -40,7 +40,7 @@ func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) erro
 	default:
 		d.upper = os.NewFile(uintptr(fd), path)
 	}
-	d.root, err = cloneFile(fd, false)
+	d.root, err = cloneFile(fd, 0)
 	return err
 }
 

@@ -25,7 +25,7 @@ func TestMovedMount(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer d.Close()
-			if _, err := d.Mountpoint("/etc/hosts", false, false); err != nil {
+			if _, err := d.Mountpoint("/etc/hosts", 0); err != nil {
 				t.Fatal(err)
 			}
 			f, err := d.Mount(t.Context())

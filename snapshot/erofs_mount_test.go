@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +72,7 @@ type hostTree struct {
 	root string
 }
 
-func (h hostTree) Open(name string) (io.ReadCloser, error) {
+func (h hostTree) Open(name string) (filetree.File, error) {
 	return os.Open(filepath.Join(h.root, name))
 }
 

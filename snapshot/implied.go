@@ -17,14 +17,10 @@ import (
 // So where it matters, one more directory is stacked on the layers, with nothing in it but the directories concerned, as
 // they should be.
 
-// impliedDirs returns a directory to stack on the layers so that overlayfs shows directories as the view does, or -1 if it does
-// so anyway. A draft has a root of its own; for a mount without one, root asks for that, too. The Store owns the descriptor.
-func (s *Store) impliedDirs(ctx context.Context, layers []image.Layer, v *View, root bool) (int, error) {
-	wrong, err := v.wrongDirs()
-	if err != nil {
-		return -1, err
-	}
-	if len(wrong) == 0 && !(root && v.wrongRoot()) {
+// impliedDirs returns a directory to stack on the layers so that overlayfs shows the directories that are wrong as the view
+// does, or -1 if there are none. The Store owns the descriptor.
+func (s *Store) impliedDirs(ctx context.Context, layers []image.Layer, v *View, wrong []string) (_ int, err error) {
+	if len(wrong) == 0 {
 		return -1, nil
 	}
 	return s.layers.get("implied directories "+image.ChainID(layers), func() (int, error) {
@@ -50,7 +46,7 @@ func (v *View) wrongRoot() bool {
 	return len(v.root) > 1 && explicit(v.root) != &v.root[0]
 }
 
-// wrongDirs lists the directories whose topmost layer only implies them while one below it has them.
+// wrongDirs lists the directories, but for the root, whose topmost layer only implies them while one below it has them.
 func (v *View) wrongDirs() ([]string, error) {
 	var wrong []string
 	for k := range v.root {

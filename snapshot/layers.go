@@ -71,8 +71,8 @@ func (l *layerMounts) close() error {
 // Of a layer that comes twice, as that of a step that changes nothing does, the upper one is taken: it has all that the
 // lower one has, and overlayfs refuses to stack a directory on itself.
 //
-// The view is of the same layers; root asks for the root to look as in it, which an upper directory would see to.
-func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, root bool) ([]int, error) {
+// The view is of the same layers; the directories that are wrong look as in it.
+func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wrong []string) ([]int, error) {
 	kind, _ := s.Kind()
 	var lowers []int
 	seen := make(map[digest.Digest]bool, len(layers))
@@ -100,7 +100,7 @@ func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, ro
 		return []int{int(void.Fd())}, nil
 	}
 	slices.Reverse(lowers)
-	impliedDirs, err := s.impliedDirs(ctx, layers, view, root)
+	impliedDirs, err := s.impliedDirs(ctx, layers, view, wrong)
 	if impliedDirs >= 0 {
 		lowers = append(lowers, impliedDirs)
 	}
@@ -134,12 +134,19 @@ func (s *Store) Mount(ctx context.Context, layers []image.Layer) (_ *os.File, er
 	if kind == Copy {
 		return s.mountMerged(ctx, layers, view)
 	}
-	lowers, err := s.lowers(ctx, layers, view, true)
+	wrong, err := view.wrongDirs()
+	if err != nil {
+		return nil, err
+	}
+	if view.wrongRoot() { // which an upper directory would see to
+		wrong = append(wrong, ".")
+	}
+	lowers, err := s.lowers(ctx, layers, view, wrong)
 	if err != nil {
 		return nil, err
 	}
 	if len(layers) == 0 {
-		return cloneFile(lowers[0], true)
+		return cloneFile(lowers[0], unix.MOUNT_ATTR_RDONLY)
 	}
 	if len(lowers) == 1 {
 		void, err := s.session.empty(s.drafts())
@@ -177,7 +184,7 @@ func (s *Store) mountMerged(ctx context.Context, layers []image.Layer, view *Vie
 	if err != nil {
 		return nil, err
 	}
-	return cloneFile(dir, true)
+	return cloneFile(dir, unix.MOUNT_ATTR_RDONLY)
 }
 
 // copyTree writes a tree to a new directory, and opens that. The ctimes of files go to known unless it is nil.
@@ -206,8 +213,8 @@ func (s *Store) copyEntry(ctx context.Context, root unpackEntry, path string, kn
 }
 
 // cloneFile returns a mount of an open directory or, where nothing can be mounted, the directory itself.
-func cloneFile(dir int, readOnly bool) (*os.File, error) {
-	fd, err := cloneDir(dir, readOnly)
+func cloneFile(dir int, attributes uint64) (*os.File, error) {
+	fd, err := cloneDir(dir, attributes)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
 		fd, err = unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 3)
 	}

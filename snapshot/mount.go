@@ -127,17 +127,14 @@ func (o overlayMount) options() []string {
 	return options
 }
 
-// cloneDir returns a detached mount of a directory, without what is mounted below it. It has the attributes of any other
+// cloneDir returns a detached mount of a directory, with more attributes if any are given, without what is mounted below it. It has the attributes of any other
 // root of ours: what the file system around the store is mounted with (noexec, nosuid) stays away where that can be done.
-func cloneDir(dir int, readOnly bool) (int, error) {
+func cloneDir(dir int, attributes uint64) (int, error) {
 	fd, err := unix.OpenTree(dir, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return -1, fmt.Errorf("clone mount: %w", err)
 	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Attr_clr: unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSUID}
-	if readOnly {
-		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
-	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | attributes, Attr_clr: unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSUID}
 	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr)
 	if errors.Is(err, unix.EPERM) { // in a user namespace, where what the outer one has set is locked
 		attr.Attr_clr = 0

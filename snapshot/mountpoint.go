@@ -3,6 +3,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -23,15 +24,15 @@ type mountpoint struct {
 
 func (m mountpoint) close() error { return closeFD(m.parent) }
 
-// Mountpoint makes sure that something can be mounted at path, links resolved within the root, and returns the resolved
-// path, which begins with "/". What it had to make is removed again, and the times of the parent put back, by Commit,
-// unless keep; or unless somebody has put something there. It fails if path is a directory and dir is false, or the other
-// way round.
-func (d *Draft) Mountpoint(p string, dir, keep bool) (string, error) {
+// Mountpoint makes sure that something of a type can be mounted at path, links resolved within the root, and returns the
+// resolved path, which begins with "/". What it had to make, a directory or an empty file, is removed again, and the times of
+// the parent put back, by Commit; unless somebody has put something there. It fails if path is a directory and kind is none,
+// or the other way round.
+func (d *Draft) Mountpoint(p string, kind fs.FileMode) (string, error) {
 	if err := d.openOwn(); err != nil {
 		return "", err
 	}
-	fd, err := d.makePath(path.Join("/", p), dir, keep, 0)
+	fd, err := d.makePath(path.Join("/", p), kind, 0)
 	if err != nil {
 		return "", fmt.Errorf("mount point %s: %w", p, err)
 	}
@@ -40,8 +41,8 @@ func (d *Draft) Mountpoint(p string, dir, keep bool) (string, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return "", fmt.Errorf("mount point %s: %w", p, err)
 	}
-	if isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; isDir != dir {
-		if dir {
+	if isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; isDir != kind.IsDir() {
+		if kind.IsDir() {
 			return "", fmt.Errorf("mount point %s: %w", p, unix.ENOTDIR)
 		}
 		return "", fmt.Errorf("mount point %s: %w", p, unix.EISDIR)
@@ -53,13 +54,24 @@ func (d *Draft) Mountpoint(p string, dir, keep bool) (string, error) {
 	return resolved, nil
 }
 
+// MakeDir is Mountpoint for a directory that stays.
+func (d *Draft) MakeDir(p string) error {
+	n := len(d.made)
+	_, err := d.Mountpoint(p, fs.ModeDir)
+	for _, m := range d.made[n:] {
+		err = errors.Join(err, m.close())
+	}
+	d.made = d.made[:n]
+	return err
+}
+
 // openOwn opens a mount of the draft that nobody else has. On the other one, what is mounted on the mount points may stay
 // for a while after the process that used it has ended, and would be found in their place.
 func (d *Draft) openOwn() error {
 	if d.own != nil {
 		return nil
 	}
-	fd, err := cloneDir(int(d.root.Fd()), false)
+	fd, err := cloneDir(int(d.root.Fd()), 0)
 	if err != nil { // kernels before 6.15 do not clone what is detached
 		fd, err = unix.FcntlInt(d.root.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	}
@@ -71,7 +83,7 @@ func (d *Draft) openOwn() error {
 }
 
 // makePath opens p, an absolute clean path within the root, making what is missing.
-func (d *Draft) makePath(p string, dir, keep bool, links int) (int, error) {
+func (d *Draft) makePath(p string, kind fs.FileMode, links int) (int, error) {
 	fd, err := d.openInRoot(p)
 	if err == nil || !errors.Is(err, unix.ENOENT) {
 		return fd, err
@@ -79,7 +91,7 @@ func (d *Draft) makePath(p string, dir, keep bool, links int) (int, error) {
 	if links > 40 {
 		return -1, unix.ELOOP
 	}
-	parent, err := d.makePath(path.Dir(p), true, keep, links)
+	parent, err := d.makePath(path.Dir(p), fs.ModeDir, links)
 	if err != nil {
 		return -1, err
 	}
@@ -92,12 +104,12 @@ func (d *Draft) makePath(p string, dir, keep bool, links int) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		return d.makePath(target, dir, keep, links+1)
+		return d.makePath(target, kind, links+1)
 	}
 	if !errors.Is(err, unix.ENOENT) {
 		return -1, err
 	}
-	return d.make(parent, path.Base(p), dir, keep)
+	return d.make(parent, path.Base(p), kind)
 }
 
 // openInRoot opens p for reference only, following links as the process inside will.
@@ -132,13 +144,13 @@ func danglingLink(parent int, name string) (string, error) {
 }
 
 // make makes a directory or an empty file and remembers what is needed to undo it.
-func (d *Draft) make(parent int, name string, dir, keep bool) (int, error) {
+func (d *Draft) make(parent int, name string, kind fs.FileMode) (int, error) {
 	m := mountpoint{name: name}
 	if err := unix.Fstatat(parent, "", &m.before, unix.AT_EMPTY_PATH); err != nil {
 		return -1, err
 	}
 	flags, mode := unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(0o755)
-	if dir {
+	if kind.IsDir() {
 		if err := unix.Mkdirat(parent, name, mode); err != nil {
 			return -1, err
 		}
@@ -153,9 +165,6 @@ func (d *Draft) make(parent int, name string, dir, keep bool) (int, error) {
 	if err := unix.Fchmod(fd, mode); err != nil { // whatever the umask is
 		unix.Close(fd)
 		return -1, err
-	}
-	if keep {
-		return fd, nil
 	}
 	err = unix.Fstat(fd, &m.self)
 	if err == nil {

@@ -177,7 +177,7 @@ func readIndex(x *erofs.Metadata) {
 			}
 			name := filetree.Join(path, e.Name)
 			v.Lstat(name)
-			filetree.Resolve(v.Lstat, name, true)
+			filetree.Resolve(v.Lstat, name)
 			if found, err := v.find(name); err == nil && e.Mode&unix.S_IFMT == unix.S_IFREG {
 				x.Extents(&found[0].Inode)
 			}

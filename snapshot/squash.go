@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"path"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -30,54 +27,29 @@ func (s *Store) Squash(ctx context.Context, below, above []image.Layer, epoch *t
 	if err != nil {
 		return layer, err
 	}
-	q := squasher{tree: after, changes: NewChanges(before)}
+	changes := NewChanges(before)
+	put := func(path string, e *Entry, _ *filetree.Sum) error {
+		content := Content{Open: func() (io.ReadCloser, error) { return after.Open(path) }}
+		if e.Nlink > 1 {
+			content.Group = "squash"
+		}
+		return changes.Put(path, *e, content)
+	}
 	for _, d := range differences {
-		if err := q.change(ctx, d); err != nil {
+		switch {
+		case slices.Contains(d.What, "removed"):
+			err = changes.Remove(d.Path)
+		case slices.Contains(d.What, "added"), slices.Contains(d.What, "type"):
+			err = filetree.Walk(ctx, after, d.Path, put)
+		default:
+			var e Entry
+			if e, err = after.Lstat(d.Path); err == nil {
+				err = put(d.Path, &e, nil)
+			}
+		}
+		if err != nil {
 			return layer, err
 		}
 	}
-	return s.Commit(ctx, q.changes, epoch)
-}
-
-type squasher struct {
-	tree    *View
-	changes *Changes
-}
-
-func (q *squasher) change(ctx context.Context, d Difference) error {
-	switch {
-	case slices.Contains(d.What, "removed"):
-		return q.changes.Remove(d.Path)
-	case slices.Contains(d.What, "added"), slices.Contains(d.What, "type"):
-		return q.put(ctx, d.Path, true)
-	}
-	return q.put(ctx, d.Path, false)
-}
-
-// put takes a path over, and all beneath it if deep.
-func (q *squasher) put(ctx context.Context, name string, deep bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	e, err := q.tree.Lstat(name)
-	if err != nil {
-		return err
-	}
-	content := Content{Open: func() (io.ReadCloser, error) { return q.tree.Open(name) }}
-	if e.Nlink > 1 {
-		content.Group = "squash"
-	}
-	if err := q.changes.Put(name, e, content); err != nil || !deep || e.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return err
-	}
-	list, err := filetree.ReadDir(q.tree, name)
-	if err != nil {
-		return err
-	}
-	for _, child := range list {
-		if err := q.put(ctx, path.Join(name, child.Name), true); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.Commit(ctx, changes, epoch)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// Open opens a regular file. The reader can also read by offset, as an io.ReaderAt.
-func (v *View) Open(name string) (io.ReadCloser, error) {
+// Open implements [Tree].
+func (v *View) Open(name string) (filetree.File, error) {
 	found, err := v.find(name)
 	if err != nil {
 		return nil, pathError("open", name, err)

@@ -164,35 +164,6 @@ func TestViewErrors(t *testing.T) {
 	}
 }
 
-func TestViewResolve(t *testing.T) {
-	v := opsView(t, openStore(t), []string{"a/", "a/b/", "a/b/f=1", "abs->/a/b", "up->../../a", "loop->loop", "rel->a/b/f", "a/s->b", "dangling->a/x/y"})
-	for _, test := range []struct {
-		name   string
-		follow bool
-		want   string
-		err    error
-	}{
-		{"a/b", true, "a/b", nil},
-		{"/a//b/./f", true, "a/b/f", nil},
-		{"abs", true, "a/b", nil},
-		{"abs", false, "abs", nil},
-		{"abs/f", false, "a/b/f", nil},
-		{"abs/../s/f", true, "a/b/f", nil},
-		{"up/s", true, "a/b", nil},
-		{"../../..", true, ".", nil},
-		{"rel", true, "a/b/f", nil},
-		{"dangling", true, "a/x/y", fs.ErrNotExist},
-		{"a/new/er", true, "a/new/er", fs.ErrNotExist},
-		{"loop", true, "", unix.ELOOP},
-		{"rel/x", true, "", unix.ENOTDIR},
-	} {
-		got, err := filetree.Resolve(v.Lstat, test.name, test.follow)
-		if !errors.Is(err, test.err) || test.want != "" && got != test.want {
-			t.Errorf("Resolve(%q, %v) = %q, %v; want %q, %v", test.name, test.follow, got, err, test.want, test.err)
-		}
-	}
-}
-
 // A directory that a layer has only because something is in it says nothing of its own mode.
 func TestViewImplied(t *testing.T) {
 	s := openStore(t)

@@ -68,8 +68,8 @@ func OpenArchive(ctx context.Context, layout *image.Layout, tree filetree.Tree, 
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if r, ok := f.(io.ReaderAt); ok && !compressed {
-		return &Archive{r: r, size: e.Size, closers: closers{f.Close}}, nil
+	if !compressed {
+		return &Archive{r: f, size: e.Size, closers: closers{f.Close}}, nil
 	}
 	a, err := SpoolArchive(ctx, layout, content)
 	if err != nil {
@@ -324,7 +324,7 @@ func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 		case err != nil:
 			return "", err
 		case e.Mode&syscall.S_IFMT == syscall.S_IFLNK:
-			if next, err = filetree.Resolve(u.lstat, next, true); err != nil {
+			if next, err = filetree.Resolve(u.lstat, next); err != nil {
 				return "", err
 			}
 			if e, err = u.lstat(next); err != nil {
@@ -343,11 +343,12 @@ func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 
 // source is where the file is that a hard link names; only its directories may be links.
 func (u *unpacker) source(linkname string) (string, error) {
-	p, err := filetree.Resolve(u.lstat, linkname, false)
+	dir, base := filetree.Split(strings.TrimRight(linkname, "/"))
+	dir, err := filetree.Resolve(u.lstat, dir)
 	if err != nil {
 		return "", fmt.Errorf("link to %q: %w", linkname, err)
 	}
-	return path.Join(u.to.Root, p), nil
+	return path.Join(u.to.Root, inTree(path.Join(dir, base))), nil
 }
 
 // link makes target one more name of a file that is there.

@@ -144,7 +144,7 @@ func findInTree(t filetree.Tree, file string) (name string, text []byte, err err
 
 // readInTree reads a file of a context that is a tree.
 func readInTree(t filetree.Tree, name string) ([]byte, error) {
-	resolved, err := filetree.Resolve(t.Lstat, inTree(name), true)
+	resolved, err := filetree.Resolve(t.Lstat, inTree(name))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -37,8 +38,9 @@ type Dir struct {
 
 // A dirNode is a directory of a Dir.
 type dirNode struct {
-	path string   // relative to the root, "." being the root
-	skip dirMatch // what the ignore patterns say about it
+	path   string  // relative to the root, "." being the root
+	hidden bool    // but something in it may not be
+	skip   matched // what the ignore patterns say about it
 
 	mu    sync.Mutex // guards the reading
 	ready atomic.Bool
@@ -84,8 +86,8 @@ func OpenDir(dir string, ignore []string, statsFile string) (*Dir, error) {
 	d.top = &dirNode{path: "."}
 	setStat(&d.self, &st, d.stats)
 	d.self.name = "."
-	if _, err := newIgnorer(ignore); err != nil {
-		return nil, errors.Join(err, d.Close())
+	if _, err := newPatterns(ignore); err != nil {
+		return nil, errors.Join(fmt.Errorf("ignore patterns: %w", err), d.Close())
 	}
 	return d, nil
 }
@@ -213,4 +215,17 @@ func (d *Dir) List(name string, fn func(e *filetree.Entry, sum *filetree.Sum) er
 		}
 	}
 	return nil
+}
+
+// hides reports whether name, which is not in the tree, is a file of the directory: the ignore patterns hide it.
+func (d *Dir) hides(name string) bool {
+	if len(d.ignore) == 0 {
+		return false
+	}
+	fd, err := d.openat(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd)
+	return true
 }

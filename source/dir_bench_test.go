@@ -45,7 +45,7 @@ func walkAll(b *testing.B, d *Dir) (files, unknown int) {
 	var walk func(dir string)
 	walk = func(dir string) {
 		err := d.List(dir, func(e *filetree.Entry, sum *[sha256.Size]byte) error {
-			name := joinName(dir, e.Name)
+			name := filetree.Join(dir, e.Name)
 			if e.Mode&0o170000 == 0o040000 {
 				walk(name)
 				return nil

@@ -68,7 +68,7 @@ func names(t *testing.T, d *Dir) []string {
 		entries, err := filetree.ReadDir(d, dir)
 		must(t, err)
 		for _, e := range entries {
-			name := joinName(dir, e.Name)
+			name := filetree.Join(dir, e.Name)
 			if e.Mode&unix.S_IFMT == unix.S_IFDIR {
 				all = append(all, name+"/")
 				walk(name)
@@ -125,7 +125,7 @@ func TestDirIgnorePrunes(t *testing.T) {
 		d := openDir(t, makeDir(t, "a=", "hidden/x="), test.ignore, "")
 		_, err := filetree.ReadDir(d, ".")
 		must(t, err)
-		ig, err := newIgnorer(test.ignore)
+		ig, err := newPatterns(test.ignore)
 		must(t, err)
 		if got := ig.mayReopen("hidden"); got != test.enter {
 			t.Errorf("ignore %q: hidden directory entered: %v, want %v", test.ignore, got, test.enter)
@@ -208,33 +208,31 @@ func TestDirResolve(t *testing.T) {
 	d := openDir(t, makeDir(t, "a/b/file=", "abs->/a/b", "rel->a/b", "up->../../../a", "a/out->../../etc/passwd", "loop->loop",
 		"one->two", "two->a", "a/self->.", "dang->a/none/x"), nil, "")
 	for _, test := range []struct {
-		name   string
-		follow bool
-		want   string
-		err    error
+		name string
+		want string
+		err  error
 	}{
-		{".", true, ".", nil},
-		{"/", true, ".", nil},
-		{"a/b/file", true, "a/b/file", nil},
-		{"abs", false, "abs", nil},
-		{"abs", true, "a/b", nil},
-		{"abs/file", false, "a/b/file", nil},
-		{"rel/file", true, "a/b/file", nil},
-		{"up/b", true, "a/b", nil},
-		{"a/out", true, "etc/passwd", fs.ErrNotExist},
-		{"a/out", false, "a/out", nil},
-		{"loop", true, "", unix.ELOOP},
-		{"one/self/self/b", true, "a/b", nil},
-		{"../../a/../a/b", true, "a/b", nil},
-		{"none/x/y", true, "none/x/y", fs.ErrNotExist},
-		{"none/../a/b", true, "a/b", nil},
-		{"none/../../rel/new", true, "a/b/new", fs.ErrNotExist},
-		{"dang", true, "a/none/x", fs.ErrNotExist},
-		{"a/b/file/x", true, "", unix.ENOTDIR},
+		{".", ".", nil},
+		{"/", ".", nil},
+		{"a/b/file", "a/b/file", nil},
+		{"/a//b/./file", "a/b/file", nil},
+		{"abs/../b/file", "a/b/file", nil},
+		{"abs", "a/b", nil},
+		{"rel/file", "a/b/file", nil},
+		{"up/b", "a/b", nil},
+		{"a/out", "etc/passwd", fs.ErrNotExist},
+		{"loop", "", unix.ELOOP},
+		{"one/self/self/b", "a/b", nil},
+		{"../../a/../a/b", "a/b", nil},
+		{"none/x/y", "none/x/y", fs.ErrNotExist},
+		{"none/../a/b", "a/b", nil},
+		{"none/../../rel/new", "a/b/new", fs.ErrNotExist},
+		{"dang", "a/none/x", fs.ErrNotExist},
+		{"a/b/file/x", "", unix.ENOTDIR},
 	} {
-		got, err := filetree.Resolve(d.Lstat, test.name, test.follow)
+		got, err := filetree.Resolve(d.Lstat, test.name)
 		if got != test.want || !errors.Is(err, test.err) {
-			t.Errorf("Resolve(%q, %v) = %q, %v, want %q, %v", test.name, test.follow, got, err, test.want, test.err)
+			t.Errorf("Resolve(%q) = %q, %v, want %q, %v", test.name, got, err, test.want, test.err)
 		}
 	}
 }

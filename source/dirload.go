@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -21,8 +22,8 @@ const walkers = 2
 // A dirLoader is what one thread needs to read directories. Memory is taken in pieces that many directories share.
 type dirLoader struct {
 	d       *Dir
-	ignorer *ignorer // nil hides nothing
-	buf     []byte   // of getdents
+	ignore  *patterns // nil hides nothing
+	buf     []byte    // of getdents
 	scratch []dirFile
 	order   []int32
 	names   []byte    // what is left of the last piece
@@ -31,11 +32,11 @@ type dirLoader struct {
 }
 
 func (d *Dir) loader() (*dirLoader, error) {
-	ig, err := newIgnorer(d.ignore)
+	ignore, err := newPatterns(d.ignore)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ignore patterns: %w", err)
 	}
-	return &dirLoader{d: d, ignorer: ig, buf: make([]byte, 32<<10)}, nil
+	return &dirLoader{d: d, ignore: ignore, buf: make([]byte, 32<<10)}, nil
 }
 
 // read makes sure that n has been read.
@@ -161,14 +162,15 @@ func (l *dirLoader) load(n *dirNode) error {
 
 // add puts a name of a directory, which a zero byte follows, into scratch, unless it is hidden or already gone.
 func (l *dirLoader) add(n *dirNode, fd int, name []byte, kind uint8) error {
-	var skip dirMatch
-	if l.ignorer != nil {
+	var hidden bool
+	var skip matched
+	if l.ignore != nil {
 		var err error
-		rel := joinName(n.path, string(name))
-		if skip, err = l.ignorer.match(rel, n.skip); err != nil {
-			return err
+		rel := filetree.Join(n.path, string(name))
+		if hidden, skip, err = l.ignore.match(rel, n.skip); err != nil {
+			return fmt.Errorf("ignore patterns: %s: %w", rel, err)
 		}
-		if skip.hidden && (kind != unix.DT_DIR && kind != unix.DT_UNKNOWN || !l.ignorer.mayReopen(rel)) {
+		if hidden && (kind != unix.DT_DIR && kind != unix.DT_UNKNOWN || !l.ignore.mayReopen(rel)) {
 			return nil
 		}
 	}
@@ -177,10 +179,10 @@ func (l *dirLoader) add(n *dirNode, fd int, name []byte, kind uint8) error {
 	case err == unix.ENOENT:
 		return nil
 	case err != nil:
-		return &fs.PathError{Op: "stat", Path: joinName(n.path, string(name)), Err: err}
+		return &fs.PathError{Op: "stat", Path: filetree.Join(n.path, string(name)), Err: err}
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-	if skip.hidden && !isDir {
+	if hidden && !isDir {
 		return nil
 	}
 	l.scratch = append(l.scratch, dirFile{})
@@ -190,11 +192,11 @@ func (l *dirLoader) add(n *dirNode, fd int, name []byte, kind uint8) error {
 	switch {
 	case isDir:
 		f.sub = l.node()
-		f.sub.path, f.sub.skip = joinName(n.path, f.name), skip
+		f.sub.path, f.sub.hidden, f.sub.skip = filetree.Join(n.path, f.name), hidden, skip
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		link, err := filetree.Readlink(fd, f.name)
 		if err != nil {
-			return &fs.PathError{Op: "readlink", Path: joinName(n.path, f.name), Err: err}
+			return &fs.PathError{Op: "readlink", Path: filetree.Join(n.path, f.name), Err: err}
 		}
 		n.setAux(f.name, dirAux{link: link})
 	case st.Rdev != 0:
@@ -221,7 +223,7 @@ func (l *dirLoader) reopen(n *dirNode) error {
 	kept := n.files[:0]
 	for i := range n.files {
 		f := n.files[i]
-		if f.sub != nil && f.sub.skip.hidden {
+		if f.sub != nil && f.sub.hidden {
 			if err := l.read(f.sub); err != nil {
 				return err
 			}
@@ -257,14 +259,6 @@ func setStat(f *dirFile, st *unix.Stat_t, x *statCache) {
 	default:
 		f.size = 0
 	}
-}
-
-// joinName is path.Join for clean names.
-func joinName(dir, name string) string {
-	if dir == "." {
-		return name
-	}
-	return dir + "/" + name
 }
 
 // name keeps a copy of b.

@@ -82,7 +82,7 @@ func (r *dirReader) check() error {
 }
 
 // Open implements [filetree.Tree]. Reading fails if the file is no longer what the walk found.
-func (d *Dir) Open(name string) (io.ReadCloser, error) {
+func (d *Dir) Open(name string) (filetree.File, error) {
 	f, n, err := d.find("open", name)
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 // A File is a tree that holds one file, such as a heredoc or the content of a URL. Safe for concurrent use.
 type File struct {
 	entry filetree.Entry
-	open  func() (io.ReadCloser, error)
+	open  func() (filetree.File, error)
 
 	mu  sync.Mutex    // guards sum
 	sum *filetree.Sum // nil until it is known
@@ -26,7 +26,7 @@ func (t *File) Entry() filetree.Entry { return t.entry }
 
 // NewFile makes a tree of one regular file. The base name, permissions, size and time are those of e; open is called for
 // each reader.
-func NewFile(e filetree.Entry, open func() (io.ReadCloser, error)) *File {
+func NewFile(e filetree.Entry, open func() (filetree.File, error)) *File {
 	e.Mode, e.Nlink = e.Mode&^syscall.S_IFMT|syscall.S_IFREG, 1
 	return &File{entry: e, open: open}
 }
@@ -66,7 +66,7 @@ func (t *File) List(name string, fn func(e *filetree.Entry, sum *filetree.Sum) e
 func (t *File) Load(context.Context, string) error { return nil }
 
 // Open implements [filetree.Tree].
-func (t *File) Open(name string) (io.ReadCloser, error) {
+func (t *File) Open(name string) (filetree.File, error) {
 	if name != t.entry.Name {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}

@@ -211,7 +211,7 @@ func (g *Git) open(dir string) (GitTree, error) {
 	if err != nil {
 		return GitTree{}, err
 	}
-	sub, err := filetree.Resolve(all.Lstat, g.Dir, true)
+	sub, err := filetree.Resolve(all.Lstat, g.Dir)
 	if err = errors.Join(err, all.Close()); err != nil {
 		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.Dir, err))
 	}

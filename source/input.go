@@ -92,7 +92,7 @@ func QueryOf(op *planner.Copy, n int) Query {
 
 // selectMounted selects a file or directory as a mount shows it.
 func selectMounted(tree filetree.Tree, name string) (Selection, error) {
-	root, err := filetree.Resolve(tree.Lstat, inTree(name), true)
+	root, err := filetree.Resolve(tree.Lstat, inTree(name))
 	if err != nil {
 		return Selection{}, err
 	}

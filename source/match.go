@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -37,7 +38,7 @@ func expand(ctx context.Context, tree filetree.Tree, source string) ([]string, e
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, &fs.PathError{Op: "match", Path: source, Err: err}
 	}
-	base, err := filetree.Resolve(tree.Lstat, inTree(literal), true)
+	base, err := filetree.Resolve(tree.Lstat, inTree(literal))
 	if err != nil {
 		return nil, notFound(literal, err)
 	}
@@ -81,17 +82,6 @@ func splitWildcard(p string) (literal, pattern string) {
 	return p, ""
 }
 
-// join is path.Join of two clean relative paths.
-func join(dir, name string) string {
-	switch {
-	case dir == ".":
-		return name
-	case name == ".":
-		return dir
-	}
-	return dir + "/" + name
-}
-
 // A NotFoundError means that a source of a COPY is not there.
 type NotFoundError struct {
 	Path   string // as it was looked for, absolute
@@ -117,7 +107,7 @@ func notFound(name string, err error) error {
 	return &NotFoundError{Path: path.Join("/", name), Hidden: errors.Is(err, filetree.ErrHidden), Err: err}
 }
 
-// patterns are those of --exclude or --parents. Not safe for concurrent use: the matcher compiles lazily.
+// patterns are those of an ignore file, --exclude or --parents. Not safe for concurrent use: the matcher compiles lazily.
 type patterns struct {
 	m *patternmatcher.PatternMatcher
 }
@@ -137,25 +127,23 @@ func newPatterns(list []string) (*patterns, error) {
 	return &patterns{m: m}, nil
 }
 
-// match reports whether name or a directory above it is matched; absent patterns answer with otherwise.
-func (p *patterns) match(name string, parent matched, otherwise bool) (bool, matched, error) {
-	if p == nil {
-		return otherwise, matched{}, nil
-	}
+// match reports whether name or a directory above it is matched.
+func (p *patterns) match(name string, parent matched) (bool, matched, error) {
 	return p.m.MatchesUsingParentResults(name, parent)
 }
 
-// mayReach reports whether a pattern (an exception, if exceptions) could match something beneath dir.
-func (p *patterns) mayReach(dir string, exceptions bool) bool {
-	if p == nil {
-		return false
-	}
-	for _, pattern := range p.m.Patterns() {
-		if pattern.Exclusion() == exceptions && reaches(pattern.String(), dir) {
-			return true
-		}
-	}
-	return false
+// mayMatch reports whether a pattern that is no exception could match something beneath dir.
+func (p *patterns) mayMatch(dir string) bool {
+	return slices.ContainsFunc(p.m.Patterns(), func(t *patternmatcher.Pattern) bool {
+		return !t.Exclusion() && reaches(t.String(), dir)
+	})
+}
+
+// mayReopen reports whether an exception could match something beneath dir.
+func (p *patterns) mayReopen(dir string) bool {
+	return p.m.Exclusions() && slices.ContainsFunc(p.m.Patterns(), func(t *patternmatcher.Pattern) bool {
+		return t.Exclusion() && reaches(t.String(), dir)
+	})
 }
 
 // reaches compares a pattern with dir element by element, as far as both go.

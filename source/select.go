@@ -45,7 +45,7 @@ func (it *Item) Rel() string {
 	if it.Depth == 0 {
 		return "."
 	}
-	return join(it.dir, it.Entry.Name)
+	return filetree.Join(it.dir, it.Entry.Name)
 }
 
 // Select finds what a query means in tree. A wildcard may mean nothing; a literal path that is not there is a
@@ -74,7 +74,7 @@ func Select(ctx context.Context, tree filetree.Tree, q Query) ([]Selection, erro
 	}
 	found := make([]Selection, 0, len(names))
 	for _, name := range names {
-		root, err := filetree.Resolve(tree.Lstat, inTree(name), true)
+		root, err := filetree.Resolve(tree.Lstat, inTree(name))
 		if err != nil {
 			return nil, notFound(name, err)
 		}
@@ -92,7 +92,7 @@ func Select(ctx context.Context, tree filetree.Tree, q Query) ([]Selection, erro
 // mustExist is an error unless there is something at name, with no link on the way: a pattern does not match beyond them.
 func mustExist(tree filetree.Tree, name string) error {
 	parent := inTree(path.Dir(name))
-	resolved, err := filetree.Resolve(tree.Lstat, parent, true)
+	resolved, err := filetree.Resolve(tree.Lstat, parent)
 	if err == nil && resolved != parent {
 		err = fs.ErrNotExist
 	}
@@ -109,7 +109,7 @@ func mustExist(tree filetree.Tree, name string) error {
 func (s *Selection) IsDir() bool { return isDir(&s.Entry) }
 
 // Path is where it is in the selection's tree.
-func (s *Selection) Path(it *Item) string { return join(s.Root, it.Rel()) }
+func (s *Selection) Path(it *Item) string { return filetree.Join(s.Root, it.Rel()) }
 
 // Load reads ahead what a walk will need, where that is faster than one directory after the other.
 func (s *Selection) Load(ctx context.Context) error {
@@ -151,13 +151,13 @@ func (w *selector) dir(rel string, depth int, include, exclude matched) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	return w.sel.Tree.List(join(w.sel.Root, rel), func(e *filetree.Entry, sum *filetree.Sum) error {
+	return w.sel.Tree.List(filetree.Join(w.sel.Root, rel), func(e *filetree.Entry, sum *filetree.Sum) error {
 		w.it = Item{dir: rel, Entry: e, sum: sum, Depth: depth}
 		if w.include == nil && w.exclude == nil { // the common case, and the one that has to be fast
 			if err := w.fn(&w.it); err != nil || !isDir(e) {
 				return err
 			}
-			return w.dir(join(rel, e.Name), depth+1, matched{}, matched{})
+			return w.dir(filetree.Join(rel, e.Name), depth+1, matched{}, matched{})
 		}
 		return w.matching(w.it, include, exclude)
 	})
@@ -166,20 +166,24 @@ func (w *selector) dir(rel string, depth int, include, exclude matched) error {
 // matching hands out an item if the patterns let it, and walks it if they may let something in it.
 func (w *selector) matching(it Item, include, exclude matched) error {
 	name := it.Rel()
-	in, include, err := w.include.match(name, include, true)
-	if err != nil {
-		return err
+	in, out := true, false
+	var err error
+	if w.include != nil {
+		if in, include, err = w.include.match(name, include); err != nil {
+			return err
+		}
 	}
-	out, exclude, err := w.exclude.match(name, exclude, false)
-	if err != nil {
-		return err
+	if w.exclude != nil {
+		if out, exclude, err = w.exclude.match(name, exclude); err != nil {
+			return err
+		}
 	}
 	if in && !out {
 		if err := w.emit(&it); err != nil {
 			return err
 		}
 	}
-	if !isDir(it.Entry) || out && !w.exclude.mayReach(name, true) || !in && !w.include.mayReach(name, false) {
+	if !isDir(it.Entry) || out && !w.exclude.mayReopen(name) || !in && !w.include.mayMatch(name) {
 		return nil
 	}
 	if !in || out {

@@ -80,13 +80,7 @@ func (w Downloads) Get(ctx context.Context, address string, known Download, chec
 // File is the content of a URL as a tree of one file, which is root's with mode 0600 and as old as its server says.
 func (w Downloads) File(address string, d Download) *File {
 	e := filetree.Entry{Name: urlName(address), Mode: 0o600, Size: d.Size, ModTime: d.ModTime()}
-	return NewFile(e, func() (io.ReadCloser, error) {
-		f, err := w.Layout.OpenBlob(d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		return f, nil
-	})
+	return NewFile(e, func() (filetree.File, error) { return w.Layout.OpenBlob(d.Digest) })
 }
 
 // urlName is the name of a file that comes from a URL: the last element of its path.

@@ -14,6 +14,7 @@ import (
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/source"
 )
 
@@ -108,5 +109,10 @@ func heredoc(f *planner.File, epoch *time.Time) (*source.Selection, error) {
 		mtime = *epoch
 	}
 	e := snapshot.Entry{Name: f.Name, Mode: 0o644, Size: int64(len(f.Content)), ModTime: mtime}
-	return fileSelection(source.NewFile(e, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(f.Content)), nil })), nil
+	return fileSelection(source.NewFile(e, func() (filetree.File, error) {
+		return struct {
+			*strings.Reader
+			io.Closer
+		}{strings.NewReader(f.Content), io.NopCloser(nil)}, nil
+	})), nil
 }

@@ -74,7 +74,7 @@ func (c *copier) target(sel *source.Selection, dest string) (string, error) {
 
 // resolve follows all links of a destination inside the root. What is not there yet is where it would be.
 func (c *copier) resolve(name string) (string, error) {
-	p, err := filetree.Resolve(c.changes.Lookup, relative(name), true)
+	p, err := filetree.Resolve(c.changes.Lookup, relative(name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}

@@ -34,7 +34,7 @@ func (w *Worker) doMkdir(ctx context.Context, job executor.Job, op *planner.Mkdi
 		return image.Layer{}, err
 	}
 	changes := snapshot.NewChanges(view)
-	resolved, err := filetree.Resolve(changes.Lookup, strings.TrimPrefix(op.Path, "/"), true)
+	resolved, err := filetree.Resolve(changes.Lookup, strings.TrimPrefix(op.Path, "/"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)
 	}

@@ -75,7 +75,7 @@ type Tree interface {
 	List(name string, fn func(e *Entry, sum *Sum) error) error
 
 	// Open opens a regular file.
-	Open(name string) (io.ReadCloser, error)
+	Open(name string) (File, error)
 
 	// Sum is the digest of a regular file's content. The tree remembers it: List gives it from then on.
 	Sum(name string) (Sum, error)
@@ -83,6 +83,12 @@ type Tree interface {
 	// Load prepares to List name and all directories beneath it, where reading them ahead is faster than one after the
 	// other; else it does nothing.
 	Load(ctx context.Context, name string) error
+}
+
+// A File is an open regular file. Reads by offset are safe for concurrent use.
+type File interface {
+	io.ReadCloser
+	io.ReaderAt
 }
 
 // ReadDir describes what is in a directory, sorted by name.
@@ -173,12 +179,15 @@ func Split(path string) (dir, base string) {
 	return ".", path
 }
 
-// Join is the path of a name in a directory: path.Join for clean names, without its cost.
-func Join(dir, base string) string {
-	if dir == "." {
-		return base
+// Join is path.Join for clean relative paths, without its cost.
+func Join(dir, name string) string {
+	switch {
+	case dir == ".":
+		return name
+	case name == ".":
+		return dir
 	}
-	return dir + "/" + base
+	return dir + "/" + name
 }
 
 // An Extent is a stretch of a file.

@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Resolve follows the links of name inside the root of a tree whose files lstat describes, which follows no link itself, the last one too if follow; ".." at the root stays there.
+// Resolve follows the links of name, the last one too, inside the root of a tree whose files lstat describes, which follows no
+// link itself; ".." at the root stays there.
 // The path up to a missing component is resolved and the rest kept, with the error for that component, which is
 // fs.ErrNotExist. A missing component counts as a directory, so that ".." leads out of it again.
-func Resolve(lstat func(name string) (Entry, error), name string, follow bool) (string, error) {
+func Resolve(lstat func(name string) (Entry, error), name string) (string, error) {
 	done, rest := ".", name
 	var missing error
 	for links := 0; rest != ""; {
@@ -34,7 +35,7 @@ func Resolve(lstat func(name string) (Entry, error), name string, follow bool) (
 		case err != nil:
 			return "", err
 		}
-		if e.Mode&unix.S_IFMT != unix.S_IFLNK || !follow && strings.Trim(rest, "/") == "" {
+		if e.Mode&unix.S_IFMT != unix.S_IFLNK {
 			done = next
 			continue
 		}

@@ -26,16 +26,23 @@ func (s *sparseReader) old(p *Parser, h block, t *Header) error {
 		return err
 	}
 	t.Size = size
-	more, err := s.fields(h[386:482], h[482])
-	if err != nil {
-		return err
-	}
-	return s.next(p, t, more)
+	return s.fields(p, t, h[386:482], h[482])
 }
 
-// next reads another block of the map, or ends.
-func (s *sparseReader) next(p *Parser, t *Header, more bool) error {
-	if !more {
+// fields reads pairs of offset and size, 12 bytes each, and then, unless more is 0, another block of the map.
+func (s *sparseReader) fields(p *Parser, t *Header, b []byte, more byte) error {
+	for ; len(b) >= 24 && b[0] != 0; b = b[24:] {
+		at, err := block(b).number(0, 12)
+		if err != nil {
+			return err
+		}
+		size, err := block(b).number(12, 24)
+		if err != nil {
+			return err
+		}
+		s.pieces = append(s.pieces, filetree.Extent{Size: size, At: at})
+	}
+	if more == 0 {
 		return s.done(p, t)
 	}
 	if len(s.pieces) > maxSparseMap/24 {
@@ -45,29 +52,9 @@ func (s *sparseReader) next(p *Parser, t *Header, more bool) error {
 	p.pending = true
 	p.want(entry.Offset, Block, func(b []byte) error {
 		entry.Offset += Block
-		more, err := s.fields(b[:504], b[504])
-		if err != nil {
-			return err
-		}
-		return s.next(p, &entry, more)
+		return s.fields(p, &entry, b[:504], b[504])
 	})
 	return nil
-}
-
-// fields reads pairs of offset and size, 12 bytes each.
-func (s *sparseReader) fields(b []byte, more byte) (bool, error) {
-	for ; len(b) >= 24 && b[0] != 0; b = b[24:] {
-		at, err := block(b).number(0, 12)
-		if err != nil {
-			return false, err
-		}
-		size, err := block(b).number(12, 24)
-		if err != nil {
-			return false, err
-		}
-		s.pieces = append(s.pieces, filetree.Extent{Size: size, At: at})
-	}
-	return more != 0, nil
 }
 
 // pax reads the map of a PAX entry: in its records, or at the beginning of the data.
