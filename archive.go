@@ -4,13 +4,43 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 )
 
+// SaveOptions say how to save images, and where to. The zero value of all but File works.
+type SaveOptions struct {
+	File        string    // "-" is Stdout
+	Stdout      io.Writer // for "-"
+	Format      string    // oci-archive or docker-archive, also without -archive; "" is oci-archive
+	Platform    string    // of a docker-archive: which image of an index; "" is this machine's
+	Compression string    // of layers: none, gzip or zstd; "" leaves them, and the manifest's digest, as they are
+	Level       int       // 0 is the algorithm's own
+
+	Events event.Sink // takes how far it has come, one event at a time; may be nil
+}
+
 // Save writes the images that names find to an archive.
-func (h *Home) Save(ctx context.Context, w io.Writer, names []string, o image.SaveOptions) error {
+func (h *Home) Save(ctx context.Context, names []string, o SaveOptions) (err error) {
+	if err := checkDest(o.File); err != nil {
+		return err
+	}
+	save := image.SaveOptions{Format: image.OCIArchive}
+	if strings.HasPrefix(o.Format, "docker") {
+		save.Format = image.DockerArchive
+	}
+	if save.Platform, err = parsePlatform(o.Platform); err != nil {
+		return err
+	}
+	if o.Compression != "" {
+		c, err := image.ParseCompression(o.Compression, o.Level)
+		if err != nil {
+			return err
+		}
+		save.Compression = &c
+	}
 	var images []image.Named
 	for _, name := range names {
 		n, err := h.Layout.Take(ctx, name)
@@ -24,17 +54,21 @@ func (h *Home) Save(ctx context.Context, w io.Writer, names []string, o image.Sa
 	}
 	events := event.NewQueue(newID()[:12], o.Events)
 	defer events.Close()
-	o.Events = events.Sink()
-	return h.Layout.Save(ctx, w, images, o)
+	save.Events = events.Sink()
+	return writeTo(ctx, o.File, o.Stdout, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, save) })
 }
 
-// Load reads an archive of images and returns what it names: familiar names, or IDs of images without one. sink, which may be
-// nil, takes how far it has come, one event at a time.
-func (h *Home) Load(ctx context.Context, r io.Reader, sink event.Sink) ([]string, error) {
+// Load reads an archive of images, "-" being stdin, and returns what it names: familiar names, or IDs of images without one. sink,
+// which may be nil, takes how far it has come, one event at a time.
+func (h *Home) Load(ctx context.Context, file string, stdin io.Reader, sink event.Sink) (names []string, err error) {
+	in, err := openInput(ctx, file, stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
 	events := event.NewQueue(newID()[:12], sink)
 	defer events.Close()
-	loaded, err := h.Layout.Load(ctx, r, events.Sink())
-	var names []string
+	loaded, err := h.Layout.Load(ctx, in, events.Sink())
 	for _, n := range loaded {
 		names = append(names, nameOrDigest(n))
 	}
@@ -51,11 +85,11 @@ func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Refer
 		o.Format = image.DockerArchive
 	}
 	if out.Attrs["compression"] != "" && out.Type == "oci" {
-		c, err := out.compression()
+		said, err := out.compression()
 		if err != nil {
 			return err
 		}
-		o.Compression = &c
+		o.Compression = &image.Compression{Algorithm: image.Algorithm(said.Compression), Level: said.Level}
 	}
 	images := []image.Named{{Descriptor: r.Descriptor}}
 	if len(tags) > 0 {
@@ -64,5 +98,5 @@ func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Refer
 			images = append(images, image.Named{Reference: ref, Descriptor: r.Descriptor})
 		}
 	}
-	return out.Create(ctx, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, o) })
+	return writeTo(ctx, out.Dest, out.Out, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, o) })
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/executor/local"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
-	"github.com/forge-build/forge/runtime"
 )
 
 // BuildOptions say what to build of what, and what to do with it. The zero value of all but Context works.
@@ -43,12 +43,12 @@ type SourceOptions struct {
 
 // StepOptions say what RUN may use, and where it runs.
 type StepOptions struct {
-	Secrets []container.Secret
-	SSH     []container.SSHSource
-	Allow   planner.Entitlements
-	Network string // "default", "none" or "host"
-	Hosts   []container.Host
-	Limits  runtime.Limits
+	Secrets  []string // id=ID[,src=FILE|env=VAR]
+	SSH      []string // ID[=SOCKET|KEY]
+	Allow    []string // entitlements
+	Network  string   // "default", "none" or "host"; "" is "default"
+	AddHosts []string // HOST:IP
+	LimitOptions
 }
 
 // ReuseOptions say what of earlier builds and pulls is used again.
@@ -64,6 +64,8 @@ type ResultOptions struct {
 	Tags        []string
 	Annotations map[string]string // of the manifest, and of the index of several
 	Outputs     []Output          // none keeps the image in the store
+
+	IIDFile, MetadataFile string // where the image's ID and what was made, as JSON, are written to; "" is nowhere
 }
 
 // A BuildResult is what a build made.
@@ -89,11 +91,6 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 	if err != nil {
 		return nil, err
 	}
-	for _, out := range o.Outputs {
-		if err := out.checkDest(); err != nil {
-			return nil, fmt.Errorf("output %s: %w", out.Type, err)
-		}
-	}
 	if o.Args, err = withProxies(o.Args); err != nil {
 		return nil, err
 	}
@@ -111,7 +108,32 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 		return nil, err
 	}
 	r := &BuildResult{Tags: tags}
-	return r, h.output(ctx, o, r, results)
+	if err := h.output(ctx, o, r, results); err != nil {
+		return r, err
+	}
+	return r, o.writeFiles(ctx, r)
+}
+
+// check refuses what can be refused before anything is opened.
+func (o *BuildOptions) check() error {
+	if err := o.StepOptions.give(&local.Worker{Containers: &container.Factory{}}); err != nil {
+		return err
+	}
+	for _, out := range o.Outputs {
+		if out.Type == "local" {
+			continue
+		}
+		if err := checkDest(out.Dest); err != nil {
+			return fmt.Errorf("output %s: %w", out.Type, err)
+		}
+	}
+	if err := checkDest(o.IIDFile); err != nil {
+		return fmt.Errorf("--iidfile: %w", err)
+	}
+	if err := checkDest(o.MetadataFile); err != nil {
+		return fmt.Errorf("--metadata-file: %w", err)
+	}
+	return nil
 }
 
 // planAll plans for each platform. What can be refused is refused before anything is done for any of them.

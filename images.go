@@ -5,51 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
 )
-
-// An ImageInfo is a row of `forge images`: one name of one image.
-type ImageInfo struct {
-	Name    image.Reference // zero if the image has none
-	ID      digest.Digest
-	Digest  digest.Digest // of the manifest or index
-	Remote  digest.Digest // under which the name's repository has it; "" if it was neither pulled nor pushed
-	Created time.Time
-	Size    int64 // bytes of its layers without compression
-	Labels  map[string]string
-}
-
-// Images lists the images, by name. Records that cannot be read are left out and reported together with the rest.
-func (h *Home) Images(ctx context.Context) ([]ImageInfo, error) {
-	named, err := h.Layout.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var (
-		infos []ImageInfo
-		errs  []error
-		seen  = map[digest.Digest]ImageInfo{}
-	)
-	for _, n := range named {
-		info, ok := seen[n.Descriptor.Digest]
-		if !ok {
-			if info, err = h.imageInfo(ctx, n.Descriptor); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w; see forge system fsck", nameOrDigest(n), err))
-				continue
-			}
-			seen[n.Descriptor.Digest] = info
-		}
-		info.Name, info.Remote = n.Reference, n.Remote
-		infos = append(infos, info)
-	}
-	return infos, errors.Join(errs...)
-}
 
 func nameOrDigest(n image.Named) string {
 	if n.Reference == (image.Reference{}) {
@@ -58,52 +21,12 @@ func nameOrDigest(n image.Named) string {
 	return n.Reference.Familiar()
 }
 
-func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, error) {
-	img, err := h.Layout.AnyImage(ctx, d)
-	if err != nil {
-		return ImageInfo{}, err
-	}
-	info := ImageInfo{ID: img.ID(), Digest: d.Digest, Labels: img.Config.Config.Labels}
-	if img.Config.Created != nil {
-		info.Created = *img.Config.Created
-	}
-	info.Size = h.imageSize(img)
-	return info, nil
-}
-
 // imageSize is the size of an image's layers without compression, in bytes. It is the same however the image came here.
 func (h *Home) imageSize(img *image.Image) (size int64) {
-	for _, n := range h.LayerSizes(img) {
-		size += n
+	for _, l := range img.Layers() {
+		size += h.Layout.TarSize(l)
 	}
 	return size
-}
-
-// LayerSizes are the sizes of an image's layers without compression, in bytes, lowest first.
-func (h *Home) LayerSizes(img *image.Image) []int64 {
-	layers := img.Layers()
-	sizes := make([]int64, len(layers))
-	for i, l := range layers {
-		sizes[i] = h.Layout.TarSize(l)
-	}
-	return sizes
-}
-
-// Image finds an image by name, digest, ID or unique prefix of one. For an index it is the one for platform p; nil is
-// this machine's or, without one, any that is here.
-func (h *Home) Image(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
-	n, err := h.Layout.Take(ctx, name)
-	if err != nil {
-		return nil, notFound(name, err)
-	}
-	return h.image(ctx, n.Descriptor, p)
-}
-
-func (h *Home) image(ctx context.Context, d ocispec.Descriptor, p *ocispec.Platform) (*image.Image, error) {
-	if p == nil {
-		return h.Layout.AnyImage(ctx, d)
-	}
-	return h.Layout.Image(ctx, d, p)
 }
 
 // A NotFoundError means that an image is not in the store. It is fs.ErrNotExist.
@@ -150,8 +73,8 @@ type RemoveOptions struct {
 
 // A Removal is one thing that `forge rmi` did.
 type Removal struct {
-	Untagged image.Reference
-	Deleted  digest.Digest
+	Untagged string        // a familiar name
+	Deleted  digest.Digest // an image's ID
 }
 
 // RemoveImage takes away a name, or, if what is not a name is given, the image with all its names, of which there may be
@@ -177,7 +100,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 		id = img.ID()
 	}
 	if byName(name, n) && len(names) > 1 {
-		return []Removal{{Untagged: n.Reference}}, h.Layout.Untag(ctx, n.Reference)
+		return []Removal{{Untagged: n.Reference.Familiar()}}, h.Layout.Untag(ctx, n.Reference)
 	}
 	if len(names) > 1 && !o.Force {
 		return nil, fmt.Errorf("image %s has %d names: remove them one by one, or all with --force", name, len(names))
@@ -187,7 +110,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 		if err := h.Layout.Untag(ctx, ref); err != nil {
 			return done, err
 		}
-		done = append(done, Removal{Untagged: ref})
+		done = append(done, Removal{Untagged: ref.Familiar()})
 	}
 	if err := h.Layout.Remove(ctx, n.Descriptor.Digest); err != nil {
 		return done, err
@@ -212,13 +135,23 @@ type Inspection struct {
 	Size    int64             // bytes of its layers without compression
 }
 
-// Inspect is Image with all the names that the image has.
-func (h *Home) Inspect(ctx context.Context, name string, p *ocispec.Platform) (i Inspection, err error) {
+// Inspect finds an image by name, digest, ID or unique prefix of one, and all the names that it has. Of an index it is the
+// image for a platform; "" is this machine's or, without one, any that is here.
+func (h *Home) Inspect(ctx context.Context, name, platform string) (i Inspection, err error) {
+	p, err := parsePlatform(platform)
+	if err != nil {
+		return i, err
+	}
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
 		return i, notFound(name, err)
 	}
-	if i.Image, err = h.image(ctx, n.Descriptor, p); err != nil {
+	if p == nil {
+		i.Image, err = h.Layout.AnyImage(ctx, n.Descriptor)
+	} else {
+		i.Image, err = h.Layout.Image(ctx, n.Descriptor, p)
+	}
+	if err != nil {
 		return i, err
 	}
 	i.Size = h.imageSize(i.Image)
@@ -235,4 +168,28 @@ func (h *Home) Inspect(ctx context.Context, name string, p *ocispec.Platform) (i
 		}
 	}
 	return i, err
+}
+
+// A HistoryEntry is a step of an image's history, and the size of its layer without compression, in bytes.
+type HistoryEntry struct {
+	ocispec.History
+	Size int64
+}
+
+// History finds an image, as Inspect does, and how it was made, the latest step first.
+func (h *Home) History(ctx context.Context, name string) (id digest.Digest, entries []HistoryEntry, err error) {
+	i, err := h.Inspect(ctx, name, "")
+	if err != nil {
+		return "", nil, err
+	}
+	layers := i.Image.Layers()
+	for _, step := range i.Image.Config.History {
+		e := HistoryEntry{History: step}
+		if !step.EmptyLayer && len(layers) > 0 {
+			e.Size, layers = h.Layout.TarSize(layers[0]), layers[1:]
+		}
+		entries = append(entries, e)
+	}
+	slices.Reverse(entries)
+	return i.Image.ID(), entries, nil
 }

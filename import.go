@@ -2,6 +2,7 @@ package forge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -15,18 +16,20 @@ import (
 	"github.com/forge-build/forge/planner"
 )
 
-// ImportOptions say what an imported root file system becomes.
+// ImportOptions say what root file system to import, and what becomes of it.
 type ImportOptions struct {
-	Name     string   // "" makes an image without a name
-	Changes  []string // instructions that change only the configuration
-	Message  string   // for the history
-	Platform *ocispec.Platform
-	Epoch    *time.Time
-	Events   event.Sink // takes how far it has come, one event at a time; may be nil
+	File     string    // a tar, plain or compressed; "-" is Stdin
+	Stdin    io.Reader // for "-"
+	Name     string    // "" makes an image without a name
+	Changes  []string  // instructions that change only the configuration
+	Message  string    // for the history
+	Platform string    // os/arch[/variant]; "" is this machine's
+
+	Events event.Sink // takes how far it has come, one event at a time; may be nil
 }
 
-// Import makes an image of one layer out of the tar of a root file system, plain or compressed.
-func (h *Home) Import(ctx context.Context, r io.Reader, o ImportOptions) (*image.Image, error) {
+// Import makes an image of one layer out of the tar of a root file system.
+func (h *Home) Import(ctx context.Context, o ImportOptions) (_ *image.Image, err error) {
 	var ref image.Reference
 	if o.Name != "" {
 		refs, err := parseTags([]string{o.Name})
@@ -39,9 +42,14 @@ func (h *Home) Import(ctx context.Context, r io.Reader, o ImportOptions) (*image
 	if err != nil {
 		return nil, err
 	}
+	in, err := openInput(ctx, o.File, o.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
 	events := event.NewQueue(newID()[:12], o.Events)
 	defer events.Close()
-	img, err := h.Layout.Import(ctx, r, config, events.Sink())
+	img, err := h.Layout.Import(ctx, in, config, events.Sink())
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -72,8 +80,12 @@ func importConfig(ctx context.Context, o ImportOptions) (image.Config, error) {
 		return image.Config{}, err
 	}
 	platform := thisPlatform()
-	if o.Platform != nil {
-		platform = *o.Platform
+	want, err := parsePlatform(o.Platform)
+	if err != nil {
+		return image.Config{}, err
+	}
+	if want != nil {
+		platform = *want
 	}
 	g, err := planner.Plan(ctx, file, planner.Options{Platform: platform, BuildPlatform: thisPlatform()})
 	if err != nil {
@@ -83,9 +95,6 @@ func importConfig(ctx context.Context, o ImportOptions) (image.Config, error) {
 		return image.Config{}, fmt.Errorf("--change %q: must not change files", g.Steps[0].Name)
 	}
 	now := time.Now().UTC()
-	if o.Epoch != nil {
-		now = *o.Epoch
-	}
 	g.Config.Created = &now
 	first := ocispec.History{Created: &now, CreatedBy: "forge import", Comment: o.Message}
 	g.Config.History = append([]ocispec.History{first}, g.Config.History...)

@@ -3,6 +3,7 @@ package forge
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -164,16 +165,16 @@ func (h *Home) outputTree(
 		}
 		return err
 	}
-	return out.Create(ctx, func(w io.Writer) error { return snapshot.Export(ctx, view, w) })
+	return writeTo(ctx, out.Dest, out.Out, func(w io.Writer) error { return snapshot.Export(ctx, view, w) })
 }
 
-// Create has write write to the output's destination: a file, which appears whole or not at all, or whatever else
-// [durable.Output] writes to.
-func (o *Output) Create(ctx context.Context, write func(io.Writer) error) (err error) {
-	if o.Dest == "-" {
-		return write(o.Out)
+// writeTo has write write to a destination: a file, which appears whole or not at all, or whatever else [durable.Output] writes
+// to. "-" is stdout.
+func writeTo(ctx context.Context, dest string, stdout io.Writer, write func(io.Writer) error) (err error) {
+	if dest == "-" {
+		return write(stdout)
 	}
-	f, err := durable.Output(ctx, o.Dest)
+	f, err := durable.Output(ctx, dest)
 	if err != nil {
 		return err
 	}
@@ -187,16 +188,33 @@ func (o *Output) Create(ctx context.Context, write func(io.Writer) error) (err e
 	return f.Commit()
 }
 
+// checkDest finds out, before there is something to write, whether something can be written to a destination of a user.
+func checkDest(dest string) error {
+	if dest == "" || dest == "-" {
+		return nil
+	}
+	return durable.CheckOutput(dest)
+}
+
+// openInput opens a file that the user has named; "-" is stdin.
+func openInput(ctx context.Context, path string, stdin io.Reader) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(stdin), nil
+	}
+	return durable.Input(ctx, path)
+}
+
 // compression is what an output says of its layers' compression.
-func (o *Output) compression() (image.Compression, error) {
-	level := 0
+func (o *Output) compression() (CompressionOptions, error) {
+	c := CompressionOptions{Compression: o.Attrs["compression"], Recompress: o.Attrs["force-compression"] == "true"}
 	if text := o.Attrs["compression-level"]; text != "" {
 		var err error
-		if level, err = strconv.Atoi(text); err != nil {
-			return image.Compression{}, fmt.Errorf("compression-level %q: must be a number", text)
+		if c.Level, err = strconv.Atoi(text); err != nil {
+			return c, fmt.Errorf("compression-level %q: must be a number", text)
 		}
 	}
-	return image.ParseCompression(o.Attrs["compression"], level)
+	_, err := image.ParseCompression(c.Compression, c.Level)
+	return c, err
 }
 
 // ID is what names the result for people: the image's ID, or the digest of the index, as the registry knows it if it was
@@ -208,8 +226,28 @@ func (r *BuildResult) ID() digest.Digest {
 	return cmp.Or(r.Pushed.Digest, r.Descriptor.Digest)
 }
 
-// Metadata is what --metadata-file holds, under BuildKit's names.
-func (r *BuildResult) Metadata() map[string]any {
+// writeFiles writes what was made to the files that were asked for.
+func (o *ResultOptions) writeFiles(ctx context.Context, r *BuildResult) error {
+	if o.IIDFile != "" {
+		if err := durable.WriteOutput(ctx, o.IIDFile, []byte(r.ID().String())); err != nil {
+			return fmt.Errorf("--iidfile: %w", err)
+		}
+	}
+	if o.MetadataFile == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(r.metadata(), "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteOutput(ctx, o.MetadataFile, append(b, '\n')); err != nil {
+		return fmt.Errorf("--metadata-file: %w", err)
+	}
+	return nil
+}
+
+// metadata is what --metadata-file holds, under BuildKit's names.
+func (r *BuildResult) metadata() map[string]any {
 	d := r.Descriptor
 	if r.Pushed.Digest != "" {
 		d = r.Pushed // what others will ask for

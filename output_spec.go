@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/forge-build/forge/internal/durable"
 )
 
 // An Output says what to make of what was built, as docker's --output does.
@@ -99,14 +97,6 @@ func (o *Output) set(key, value string) error {
 		}
 	}
 	return nil
-}
-
-// checkDest finds out before the build whether something can be written to the destination.
-func (o *Output) checkDest() error {
-	if o.Type == "local" || o.Dest == "" || o.Dest == "-" {
-		return nil
-	}
-	return durable.CheckOutput(o.Dest)
 }
 
 func (o *Output) check() error {

@@ -8,8 +8,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ParsePlatform reads os/arch[/variant]; "" is nil, which stands for this machine's platform.
-func ParsePlatform(s string) (*ocispec.Platform, error) {
+// parsePlatform reads os/arch[/variant]; "" is nil, which stands for this machine's platform.
+func parsePlatform(s string) (*ocispec.Platform, error) {
 	if s == "" {
 		return nil, nil
 	}
@@ -26,14 +26,14 @@ func buildPlatforms(list []string) ([]ocispec.Platform, error) {
 	if len(list) == 0 {
 		return []ocispec.Platform{{}}, nil
 	}
-	return ParsePlatforms(list)
+	return parsePlatforms(list)
 }
 
-// ParsePlatforms reads a list of os/arch[/variant].
-func ParsePlatforms(list []string) ([]ocispec.Platform, error) {
+// parsePlatforms reads a list of os/arch[/variant].
+func parsePlatforms(list []string) ([]ocispec.Platform, error) {
 	var all []ocispec.Platform
 	for _, s := range list {
-		p, err := ParsePlatform(s)
+		p, err := parsePlatform(s)
 		if err != nil {
 			return nil, err
 		}

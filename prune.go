@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -15,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/durable"
@@ -25,11 +27,42 @@ import (
 
 // PruneOptions say what to remove besides litter, which always goes.
 type PruneOptions struct {
-	All     bool          // all images, and the whole cache
-	Until   time.Duration // only what was not used for so long; 0 is no bound
-	MaxSize int64         // of the cache's layers, in bytes: the most recently used stay; negative keeps all that has a layer
+	All     bool     // all images, and the whole cache
+	Filters []string // docker's until=DURATION or until=TIME: only what was not used since
+	MaxSize string   // of the cache's layers, such as 10g: the most recently used stay; "" keeps all that has a layer
 
 	Events event.Sink // is told, from another goroutine, when Prune has to wait
+
+	until   time.Duration // 0 is no bound
+	maxSize int64         // bytes; negative is no bound
+}
+
+// Check reads the options and refuses mistakes. It is for whoever has to ask before a Prune.
+func (o *PruneOptions) Check() error {
+	for _, f := range o.Filters {
+		value, ok := strings.CutPrefix(f, "until=")
+		if !ok {
+			return fmt.Errorf("--filter %q: must be until=DURATION", f)
+		}
+		age, err := time.ParseDuration(value)
+		if err != nil {
+			at, err := time.Parse(time.RFC3339, value)
+			if err != nil {
+				return fmt.Errorf("--filter %q: must be a duration such as 24h, or a time", f)
+			}
+			age = time.Since(at)
+		}
+		o.until = age
+	}
+	o.maxSize = -1
+	if o.MaxSize == "" {
+		return nil
+	}
+	var err error
+	if o.maxSize, err = container.ParseSize(o.MaxSize); err != nil {
+		return fmt.Errorf("--max-size %w", err)
+	}
+	return nil
 }
 
 // A PruneReport says what was removed.
@@ -42,7 +75,10 @@ type PruneReport struct {
 // Prune removes what nothing needs: what no name, no cache entry and no running process reaches. Others may use the store
 // meanwhile; Prune holds its lock while it decides, not while it deletes.
 func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err error) {
-	if o.All && o.Until == 0 {
+	if err := o.Check(); err != nil {
+		return r, err
+	}
+	if o.All && o.until == 0 {
 		if err := h.dropImages(ctx, &r); err != nil {
 			return r, err
 		}
@@ -74,7 +110,7 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 	if err != nil {
 		return err
 	}
-	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Nameless: o.Until == 0})
+	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Nameless: o.until == 0})
 	r.add(pruned)
 	if err != nil {
 		return err
@@ -154,12 +190,12 @@ func (h *Home) pruneCache(o PruneOptions, r *PruneReport) error {
 	}
 	var policy cache.PrunePolicy
 	switch {
-	case o.Until > 0:
-		policy.Before = time.Now().Add(-o.Until)
-		policy.MaxSize = max(0, o.MaxSize)
-	case o.MaxSize > 0:
-		policy.MaxSize = o.MaxSize
-	case !o.All && o.MaxSize < 0:
+	case o.until > 0:
+		policy.Before = time.Now().Add(-o.until)
+		policy.MaxSize = max(0, o.maxSize)
+	case o.maxSize > 0:
+		policy.MaxSize = o.maxSize
+	case !o.All && o.maxSize < 0:
 		return nil
 	}
 	gone, err := h.Cache.Prune(policy)
@@ -176,8 +212,8 @@ const memosFor = 30 * 24 * time.Hour
 // layers, so that their number is all that matters.
 func (h *Home) pruneMemos(o PruneOptions) error {
 	age := memosFor
-	if o.All || o.Until > 0 {
-		age = o.Until
+	if o.All || o.until > 0 {
+		age = o.until
 	}
 	before := time.Now().Add(-age)
 	_, err := h.digests.PruneUnused(before)

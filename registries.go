@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
@@ -18,9 +16,13 @@ import (
 
 // What is done with registries alone needs no state directory.
 
-// InspectRemote asks a registry for an image: of an index it is the one for platform p, nil being this machine's. No layer is
+// InspectRemote asks a registry for an image: of an index it is the one for a platform, "" being this machine's. No layer is
 // fetched.
-func InspectRemote(ctx context.Context, name string, p *ocispec.Platform, o RemoteOptions) (Inspection, error) {
+func InspectRemote(ctx context.Context, name, platform string, o RemoteOptions) (Inspection, error) {
+	p, err := parsePlatform(platform)
+	if err != nil {
+		return Inspection{}, err
+	}
 	ref, err := image.ParseReference(name)
 	if err != nil {
 		return Inspection{}, err

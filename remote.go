@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -36,7 +37,7 @@ func (o RemoteOptions) client() *registry.Client {
 // PullOptions say what of a repository to bring here.
 type PullOptions struct {
 	RemoteOptions
-	Platform *ocispec.Platform // which image of an index; nil is this machine's
+	Platform string // which image of an index, os/arch[/variant]; "" is this machine's
 	AllTags  bool
 }
 
@@ -53,16 +54,20 @@ func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]PullResu
 	remote, events := o.queued()
 	defer events.Close()
 	o.RemoteOptions = remote
+	want, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	if o.AllTags {
-		return h.pullAll(ctx, client, name, o)
+		return h.pullAll(ctx, client, name, want, o.Events)
 	}
 	repo, d, err := client.Search(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	p, err := h.pull(ctx, repo, repo.Reference(), d, o)
+	p, err := h.pull(ctx, repo, repo.Reference(), d, want, o.Events)
 	if err != nil {
 		return nil, wrapTransfer("pull", repo.Reference(), err)
 	}
@@ -70,7 +75,7 @@ func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]PullResu
 }
 
 // pullAll brings all tags of a repository here.
-func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string, o PullOptions) (all []PullResult, err error) {
+func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string, want *ocispec.Platform, events event.Sink) (all []PullResult, err error) {
 	ref, err := image.ParseReference(name)
 	if err != nil {
 		return nil, err
@@ -89,7 +94,7 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 		if err != nil {
 			return all, err
 		}
-		p, err := h.pull(ctx, repo, ref, d, o)
+		p, err := h.pull(ctx, repo, ref, d, want, events)
 		if err != nil {
 			return all, wrapTransfer("pull", ref, err)
 		}
@@ -98,11 +103,12 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 	return all, nil
 }
 
-func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, d ocispec.Descriptor, o PullOptions) (PullResult, error) {
+// pull brings the image that ref stands for here: of an index the one for the platform that is wanted, nil being this machine's.
+func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, d ocispec.Descriptor, want *ocispec.Platform, events event.Sink) (PullResult, error) {
 	p := PullResult{Name: ref, Source: d.Digest}
 	platform := thisPlatform()
-	if o.Platform != nil {
-		platform = *o.Platform
+	if want != nil {
+		platform = *want
 		if err := hasPlatform(ctx, repo, d, platform); err != nil {
 			return p, err
 		}
@@ -112,7 +118,7 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 		_, beforeErr = h.Layout.Image(ctx, before, &platform)
 	}
 	var err error
-	p.Descriptor, err = h.receive(ctx, origin{repo, repo.Reject}, d, platform, ref, o.Events)
+	p.Descriptor, err = h.receive(ctx, origin{repo, repo.Reject}, d, platform, ref, events)
 	p.Updated = beforeErr != nil || before.Digest != p.Descriptor.Digest
 	return p, err
 }
@@ -137,48 +143,93 @@ func (h *Home) partial() *registry.Partial {
 // PushOptions say how to send an image.
 type PushOptions struct {
 	RemoteOptions
-	Compression image.Compression // of layers that are kept as tars; the zero value is gzip
-	Recompress  bool              // compress layers anew that have another form than that
-	Platforms   []ocispec.Platform
+	AllTags bool // of name's repository that are here
+	CompressionOptions
+	Platforms []string // which images of an index, os/arch[/variant]; none is all that are here
 }
 
-// Push sends the image called name to its registry, under that name, and returns what the registry knows it as. Layers
-// are compressed while they are sent, and what came of it is remembered.
-func (h *Home) Push(ctx context.Context, name string, o PushOptions) (image.Reference, ocispec.Descriptor, error) {
+// CompressionOptions say which form layers that are kept as tars get on their way out.
+type CompressionOptions struct {
+	Compression string // gzip, zstd, none or estargz; "" is gzip
+	Level       int    // 0 is the algorithm's own
+	Recompress  bool   // compress layers anew that have another form
+}
+
+// Push sends the image called name, or all of its repository that are here, to its registry, and returns what it has sent, also
+// after an error, with what the registry knows it as. Layers are compressed while they are sent, and what came of it is
+// remembered.
+func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []image.Named, err error) {
 	remote, events := o.queued()
 	defer events.Close()
-	o.RemoteOptions = remote
+	c := registry.CopyOptions{Events: remote.Events}
+	if c.Forms, err = h.forms(o.CompressionOptions); err != nil {
+		return nil, err
+	}
+	if c.Platforms, err = parsePlatforms(o.Platforms); err != nil {
+		return nil, err
+	}
 	ref, err := image.ParseReference(name)
 	if err != nil {
-		return ref, ocispec.Descriptor{}, err
+		return nil, err
 	}
-	d, err := h.Layout.Resolve(ctx, ref)
+	images, err := h.imagesToPush(ctx, ref, o)
 	if err != nil {
-		return ref, d, notFound(ref.Familiar(), err)
+		return nil, err
 	}
-	d, err = h.pushTo(ctx, d, ref, o)
-	return ref, d, err
+	client := remote.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	for _, n := range images {
+		if n.Descriptor, err = h.pushTo(ctx, client, n.Descriptor, n.Reference, c); err != nil {
+			return pushed, err
+		}
+		pushed = append(pushed, n)
+	}
+	return pushed, nil
 }
 
-func (h *Home) pushTo(ctx context.Context, d ocispec.Descriptor, ref image.Reference, o PushOptions) (ocispec.Descriptor, error) {
-	client := o.client()
-	defer client.Close() //nolint:errcheck // of idle connections
+// imagesToPush finds the image called ref or, if all tags are asked for, those of its repository.
+func (h *Home) imagesToPush(ctx context.Context, ref image.Reference, o PushOptions) ([]image.Named, error) {
+	if !o.AllTags {
+		d, err := h.Layout.Resolve(ctx, ref)
+		if err != nil {
+			return nil, notFound(ref.Familiar(), err)
+		}
+		return []image.Named{{Reference: ref, Descriptor: d}}, nil
+	}
+	all, err := h.Layout.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(n image.Named) bool {
+		return n.Reference.Domain != ref.Domain || n.Reference.Path != ref.Path || n.Reference.Tag == ""
+	})
+	if len(all) == 0 {
+		return nil, &NotFoundError{Name: ref.Familiar(), Hint: "see forge images"}
+	}
+	return all, nil
+}
+
+// forms says which forms the layers of this store get on their way out.
+func (h *Home) forms(o CompressionOptions) (*registry.Forms, error) {
+	c, err := image.ParseCompression(o.Compression, o.Level)
+	return &registry.Forms{Source: h.Layout, Compression: c, Recompress: o.Recompress}, err
+}
+
+func (h *Home) pushTo(ctx context.Context, client *registry.Client, d ocispec.Descriptor, ref image.Reference, o registry.CopyOptions) (ocispec.Descriptor, error) {
 	repo, err := client.Connect(ref)
 	if err != nil {
 		return d, err
 	}
 	local := d
-	if o.Compression.Algorithm == image.EStargz {
-		if d, err = h.estargz(ctx, d, o.Compression.Level); err != nil {
+	if c := o.Forms.Compression; c.Algorithm == image.EStargz {
+		if d, err = h.estargz(ctx, d, c.Level); err != nil {
 			return d, wrapTransfer("push", ref, err)
 		}
 	}
 	repo = repo.Writable()
-	repo.MountFrom(h.elsewhere(ctx, ref, o.Compression))
-	pushed, err := registry.Copy(ctx, repo, h.Layout, d, registry.CopyOptions{
-		Name: ref, Platforms: o.Platforms, Index: registry.HeldImages, Events: o.Events,
-		Forms: &registry.Forms{Source: h.Layout, Compression: o.Compression, Recompress: o.Recompress},
-	})
+	repo.MountFrom(h.elsewhere(ctx, ref, o.Forms.Compression))
+	o.Name, o.Index = ref, registry.HeldImages
+	pushed, err := registry.Copy(ctx, repo, h.Layout, d, o)
 	if err != nil {
 		return d, wrapTransfer("push", ref, err)
 	}
@@ -217,36 +268,6 @@ func (h *Home) estargz(ctx context.Context, d ocispec.Descriptor, level int) (oc
 	return made.Descriptor, h.Layout.Publish(ctx)
 }
 
-// PushAll sends every image of name's repository that has a tag here, and returns those that it has sent, also after an
-// error, under their names and with what the registry knows them as.
-func (h *Home) PushAll(ctx context.Context, name string, o PushOptions) (pushed []image.Named, err error) {
-	remote, events := o.queued()
-	defer events.Close()
-	o.RemoteOptions = remote
-	ref, err := image.ParseReference(name)
-	if err != nil {
-		return nil, err
-	}
-	all, err := h.Layout.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range all {
-		if n.Reference.Domain != ref.Domain || n.Reference.Path != ref.Path || n.Reference.Tag == "" {
-			continue
-		}
-		d, err := h.pushTo(ctx, n.Descriptor, n.Reference, o)
-		if err != nil {
-			return pushed, err
-		}
-		pushed = append(pushed, image.Named{Reference: n.Reference, Descriptor: d})
-	}
-	if len(pushed) == 0 {
-		return nil, &NotFoundError{Name: ref.Familiar(), Hint: "see forge images"}
-	}
-	return pushed, nil
-}
-
 // outputRegistry pushes what was built.
 func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, tags []image.Reference, r *BuildResult) error {
 	if len(tags) == 0 {
@@ -255,14 +276,20 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, t
 	if err := h.Layout.Publish(ctx); err != nil {
 		return err
 	}
-	po := PushOptions{RemoteOptions: o.RemoteOptions, Recompress: out.Attrs["force-compression"] == "true"}
-	po.Insecure = po.Insecure || out.Attrs["registry.insecure"] == "true"
-	var err error
-	if po.Compression, err = out.compression(); err != nil {
+	compression, err := out.compression()
+	if err != nil {
 		return err
 	}
+	forms, err := h.forms(compression)
+	if err != nil {
+		return err
+	}
+	o.Insecure = o.Insecure || out.Attrs["registry.insecure"] == "true"
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
 	for _, ref := range tags {
-		if r.Pushed, err = h.pushTo(ctx, r.Descriptor, ref, po); err != nil {
+		r.Pushed, err = h.pushTo(ctx, client, r.Descriptor, ref, registry.CopyOptions{Events: o.Events, Forms: forms})
+		if err != nil {
 			return err
 		}
 	}

@@ -73,6 +73,7 @@ func commitTime(dir string) (time.Time, error) {
 // one difference a line with its likely cause. Nothing is tagged.
 func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string, err error) {
 	o.NoCache, o.Tags, o.Outputs = true, nil, []Output{{Type: "cacheonly"}}
+	o.IIDFile, o.MetadataFile = "", ""
 	first, err := h.Build(ctx, o)
 	if err != nil {
 		return nil, err

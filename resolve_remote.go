@@ -196,7 +196,7 @@ func (r *resolver) stepOf(f *farImage) *event.Step {
 // for and there is no other, with docker's warning.
 func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) (*image.Image, error) {
 	note := func(text string) { events.Send(event.Event{Kind: event.Note, Text: text}) }
-	p, err := ParsePlatform(o.Platform)
+	p, err := parsePlatform(o.Platform)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) 
 	if o.Pull != PullAlways {
 		note(fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
 	}
-	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: RemoteOptions{o.Insecure, events}, Platform: p})
+	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: RemoteOptions{o.Insecure, events}, Platform: o.Platform})
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 	check(err)
 	c.Hosts, err = container.ParseHosts(o.AddHosts)
 	check(err)
-	_, err = ParsePlatform(o.Platform)
+	_, err = parsePlatform(o.Platform)
 	check(err)
 	c.Mounts, err = container.ParseMounts(o.Volumes, o.Mounts, o.Tmpfs)
 	check(err)

@@ -27,6 +27,9 @@ func (s *sources) Close() error {
 
 // openSources opens what a build reads.
 func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	keep, _ := strconv.ParseBool(o.Args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"]) // as in BuildKit, anything else is false
 	src, err := source.Open(ctx, source.Spec{
 		Context: o.Context, File: o.File, Stdin: o.Stdin, Named: o.Contexts, KeepGitDir: keep,

@@ -19,12 +19,16 @@ import (
 // CopyOptions say what to copy.
 type CopyOptions struct {
 	RemoteOptions
-	Platforms []ocispec.Platform // which images of an index; none is all
+	Platforms []string // which images of an index, os/arch[/variant]; none is all
 }
 
 // Copy copies an image from one place to another, each a NAME in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
 // docker-archive:FILE[:NAME], and returns what stands for it there. Nothing of it is kept in a state directory.
 func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descriptor, err error) {
+	platforms, err := parsePlatforms(o.Platforms)
+	if err != nil {
+		return d, err
+	}
 	from, err := parsePlace(src)
 	if err != nil {
 		return d, err
@@ -46,10 +50,10 @@ func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descri
 	if err != nil {
 		return d, from.explain(err)
 	}
-	if to.kind == placeDockerArchive && o.Platforms == nil {
-		o.Platforms = []ocispec.Platform{thisPlatform()} // it has no place for an index
+	if to.kind == placeDockerArchive && platforms == nil {
+		platforms = []ocispec.Platform{thisPlatform()} // it has no place for an index
 	}
-	return to.write(ctx, client, in, root, registry.CopyOptions{Platforms: o.Platforms, Events: remote.Events})
+	return to.write(ctx, client, in, root, registry.CopyOptions{Platforms: platforms, Events: remote.Events})
 }
 
 // A placeKind is a kind of store that an image is copied from or to.

@@ -191,7 +191,7 @@ func TestTransferOfSkopeosArchive(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		remote, err := forge.InspectRemote(t.Context(), to.String(), nil, forge.RemoteOptions{})
+		remote, err := forge.InspectRemote(t.Context(), to.String(), "", forge.RemoteOptions{})
 		if err != nil || remote.Image.ID() != want.ID() {
 			t.Errorf("%s: arrived as %+v, %v", name, remote, err)
 		}

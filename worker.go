@@ -2,6 +2,7 @@ package forge
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 
@@ -21,7 +22,7 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 		return nil, err
 	}
 	src.layers = &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers}
-	return &local.Worker{
+	w := &local.Worker{
 		Layout: h.Layout,
 		Inputs: &source.Resolver{
 			Contexts:  src.Trees,
@@ -29,19 +30,35 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 			Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads},
 			Digests:   h.digests,
 		},
-		Allow:  o.Allow,
-		Limits: o.Limits,
-		Hosts:  o.Hosts,
 		Containers: &container.Factory{
 			Snapshots: store,
 			Staging:   h.staging,
-			Secrets:   o.Secrets,
-			SSH:       o.SSH,
 			CacheDir:  filepath.Join(h.Dir, "mounts"),
 			Events:    o.Events,
 			Connect:   h.connector(nil, o.Events),
 		},
-	}, nil
+	}
+	return w, o.give(w)
+}
+
+// give lets a worker use what the options say.
+func (o *StepOptions) give(w *local.Worker) error {
+	w.Allow = o.Allow
+	_, err := container.ParseNetwork(o.Network)
+	errs := []error{w.Allow.Check(), err}
+	w.Limits, err = container.ParseLimits(o.LimitOptions)
+	errs = append(errs, err)
+	w.Hosts, err = container.ParseHosts(o.AddHosts)
+	errs = append(errs, err)
+	for _, spec := range o.Secrets {
+		secret, err := container.ParseSecret(spec)
+		w.Containers.Secrets, errs = append(w.Containers.Secrets, secret), append(errs, err)
+	}
+	for _, spec := range o.SSH {
+		source, err := container.ParseSSH(spec)
+		w.Containers.SSH, errs = append(w.Containers.SSH, source), append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // executorOptions is how the steps of a build are done.

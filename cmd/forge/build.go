@@ -7,7 +7,6 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
-	"github.com/forge-build/forge/internal/durable"
 )
 
 // buildCmd holds docker's flags under docker's names; flags that mean nothing here are in ignoredBuildFlags.
@@ -122,14 +121,6 @@ func (c *buildCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	for flag, file := range map[string]string{"--iidfile": c.IIDFile, "--metadata-file": c.MetadataFile} {
-		if file == "" {
-			continue
-		}
-		if err := durable.CheckOutput(file); err != nil {
-			return fmt.Errorf("%s: %w", flag, err)
-		}
-	}
 	return s.withHome(func(h *forge.Home) error {
 		question, _, _ := strings.Cut(c.Call, ",")
 		switch {
@@ -163,14 +154,6 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 	show.Close(outcome(r)...)
 	if c.Quiet || c.Progress == "quiet" {
 		_, _ = fmt.Fprintln(s.out, r.ID())
-	}
-	if c.IIDFile != "" {
-		if err := durable.WriteOutput(s.ctx, c.IIDFile, []byte(r.ID().String())); err != nil {
-			return fmt.Errorf("--iidfile: %w", err)
-		}
-	}
-	if c.MetadataFile != "" {
-		return writeMetadata(s.ctx, c.MetadataFile, r)
 	}
 	return nil
 }

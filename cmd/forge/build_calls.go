@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/internal/durable"
 )
 
 // check looks for mistakes and prints them as docker does. Any is exit status 1.
@@ -81,16 +78,5 @@ func (c *buildCmd) verify(s *session, h *forge.Home, o forge.BuildOptions) error
 		return fmt.Errorf("not reproducible: %d differences", len(differences))
 	}
 	_, _ = fmt.Fprintln(s.out, "reproducible: two builds from nothing gave the same image")
-	return nil
-}
-
-func writeMetadata(ctx context.Context, name string, r *forge.BuildResult) error {
-	b, err := json.MarshalIndent(r.Metadata(), "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteOutput(ctx, name, append(b, '\n')); err != nil {
-		return fmt.Errorf("--metadata-file: %w", err)
-	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/container"
 )
 
 // options turns flags into what forge.Build wants.
@@ -20,11 +19,16 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o := forge.BuildOptions{
 		SourceOptions: forge.SourceOptions{Context: c.Context, File: c.File, Stdin: s.in, Contexts: map[string]string{}},
 		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform, Squash: c.Squash,
-		StepOptions: forge.StepOptions{Allow: c.Allow, Network: c.Network},
+		StepOptions: forge.StepOptions{
+			Secrets: c.Secret, SSH: c.SSH, Allow: c.Allow, Network: c.Network, AddHosts: c.AddHost,
+			LimitOptions: forge.LimitOptions{Memory: c.Memory, CPUs: c.CPUs, ShmSize: c.ShmSize, Ulimits: c.Ulimit},
+		},
 		ReuseOptions: forge.ReuseOptions{
 			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain,
 		},
-		ResultOptions: forge.ResultOptions{Tags: c.Tag, Annotations: map[string]string{}},
+		ResultOptions: forge.ResultOptions{
+			Tags: c.Tag, Annotations: map[string]string{}, IIDFile: c.IIDFile, MetadataFile: c.MetadataFile,
+		},
 	}
 	var errs []error
 	for _, arg := range c.BuildArg {
@@ -60,15 +64,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		}
 		errs = append(errs, checkText("--label", label))
 	}
-	var err error
-	o.Limits, err = container.ParseLimits(container.LimitFlags{
-		Memory: c.Memory, CPUs: c.CPUs, ShmSize: c.ShmSize, Ulimits: c.Ulimit,
-	})
-	errs = append(errs, err)
-	o.Hosts, err = container.ParseHosts(c.AddHost)
-	errs = append(errs, err)
-	o.Network, err = container.ParseNetwork(c.Network)
-	errs = append(errs, err, c.secrets(&o), o.Allow.Check(), c.outputs(s, &o), c.epoch(&o))
+	errs = append(errs, c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
 		return o, &usageError{1, err}
 	}
@@ -114,25 +110,6 @@ func annotationKey(key string) string {
 func checkText(flag, text string) error {
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("%s %q: must be UTF-8", flag, text)
-	}
-	return nil
-}
-
-// secrets reads what RUN may use without seeing it in the build.
-func (c *buildCmd) secrets(o *forge.BuildOptions) error {
-	for _, spec := range c.Secret {
-		secret, err := container.ParseSecret(spec)
-		if err != nil {
-			return err
-		}
-		o.Secrets = append(o.Secrets, secret)
-	}
-	for _, spec := range c.SSH {
-		source, err := container.ParseSSH(spec)
-		if err != nil {
-			return err
-		}
-		o.SSH = append(o.SSH, source)
 	}
 	return nil
 }

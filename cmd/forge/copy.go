@@ -14,12 +14,8 @@ type copyCmd struct {
 }
 
 func (c *copyCmd) Run(s *session) error {
-	platforms, err := forge.ParsePlatforms(c.Platform)
-	if err != nil {
-		return &usageError{1, err}
-	}
 	remote, done := c.options(s)
-	d, err := forge.Copy(s.ctx, c.Destination, c.Source, forge.CopyOptions{RemoteOptions: remote, Platforms: platforms})
+	d, err := forge.Copy(s.ctx, c.Destination, c.Source, forge.CopyOptions{RemoteOptions: remote, Platforms: c.Platform})
 	done()
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
-	"github.com/forge-build/forge/image"
 )
 
 type historyCmd struct {
@@ -26,11 +25,17 @@ type historyRow struct{ ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment st
 
 func (c *historyCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		img, err := h.Image(s.ctx, c.Image, nil)
+		id, entries, err := h.History(s.ctx, c.Image)
 		if err != nil {
 			return err
 		}
-		rows := c.rows(img, h.LayerSizes(img))
+		rows := make([]historyRow, len(entries))
+		for i, e := range entries {
+			rows[i] = c.row(e)
+		}
+		if len(rows) > 0 {
+			rows[0].ID = c.id(id.String())
+		}
 		switch {
 		case c.Quiet:
 			for _, r := range rows {
@@ -49,34 +54,29 @@ func (c *historyCmd) Run(s *session) error {
 	})
 }
 
-// rows are the entries of the history, latest first, each with the size of its layer.
-func (c *historyCmd) rows(img *image.Image, sizes []int64) []historyRow {
-	var rows []historyRow
-	for _, e := range img.Config.History {
-		row := historyRow{ID: "<missing>", CreatedSince: "N/A", CreatedBy: c.line(e.CreatedBy), Size: "0B", Comment: e.Comment}
-		if e.Created != nil {
-			row.CreatedAt = e.Created.Format(time.RFC3339)
-			row.CreatedSince = row.CreatedAt
-			if c.Human {
-				row.CreatedSince = units.HumanDuration(time.Since(*e.Created)) + " ago"
-			}
-		}
-		if !e.EmptyLayer && len(sizes) > 0 {
-			row.Size = fmt.Sprint(sizes[0])
-			if c.Human {
-				row.Size = units.HumanSizeWithPrecision(float64(sizes[0]), 3)
-			}
-			sizes = sizes[1:]
-		}
-		rows = append([]historyRow{row}, rows...)
-	}
-	if len(rows) > 0 {
-		rows[0].ID = img.ID().String()
-		if !c.NoTrunc {
-			rows[0].ID = shortID(rows[0].ID)
+func (c *historyCmd) row(e forge.HistoryEntry) historyRow {
+	row := historyRow{ID: "<missing>", CreatedSince: "N/A", CreatedBy: c.line(e.CreatedBy), Size: "0B", Comment: e.Comment}
+	if e.Created != nil {
+		row.CreatedAt = e.Created.Format(time.RFC3339)
+		row.CreatedSince = row.CreatedAt
+		if c.Human {
+			row.CreatedSince = units.HumanDuration(time.Since(*e.Created)) + " ago"
 		}
 	}
-	return rows
+	if !e.EmptyLayer {
+		row.Size = fmt.Sprint(e.Size)
+		if c.Human {
+			row.Size = units.HumanSizeWithPrecision(float64(e.Size), 3)
+		}
+	}
+	return row
+}
+
+func (c *historyCmd) id(id string) string {
+	if c.NoTrunc {
+		return id
+	}
+	return shortID(id)
 }
 
 // line is a command on one line, cut where a terminal would wrap.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/image"
 )
 
 type imagesCmd struct {
@@ -30,38 +30,17 @@ type imageRow struct {
 
 func (c *imagesCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		infos, err := h.Images(s.ctx) // an error concerns some; the others are shown
-		filters, filterErr := c.filters(s.ctx, h)
-		if filterErr != nil {
-			return filterErr
-		}
+		all := c.All || slices.Contains(c.Filter, "dangling=true")
+		infos, err := h.Images(s.ctx, forge.ImagesOptions{Name: c.Name, All: all, Filters: c.Filter})
 		var rows []imageRow
 		for _, info := range infos {
-			if c.wanted(info) && filters.keep(info) {
-				rows = append(rows, c.row(info))
-			}
+			rows = append(rows, c.row(info))
 		}
-		if printErr := c.print(s, rows); printErr != nil {
-			return printErr
+		if err != nil && rows == nil {
+			return err
 		}
-		return err
+		return errors.Join(c.print(s, rows), err) // an error concerns some; the others are shown
 	})
-}
-
-func (c *imagesCmd) wanted(info forge.ImageInfo) bool {
-	nameless := info.Name == (image.Reference{})
-	if c.Name == "" {
-		return !nameless || c.All || slices.Contains(c.Filter, "dangling=true")
-	}
-	if nameless {
-		return false
-	}
-	ref, err := image.ParseReference(c.Name)
-	if err != nil || ref.Domain != info.Name.Domain || ref.Path != info.Name.Path {
-		return false
-	}
-	last := c.Name[strings.LastIndexByte(c.Name, '/')+1:]
-	return !strings.Contains(last, ":") || ref.Tag == info.Name.Tag
 }
 
 func (c *imagesCmd) row(info forge.ImageInfo) imageRow {
@@ -69,9 +48,8 @@ func (c *imagesCmd) row(info forge.ImageInfo) imageRow {
 		Repository: "<none>", Tag: "<none>", ID: info.ID.String(), Digest: "<none>",
 		CreatedSince: "N/A", Size: units.HumanSizeWithPrecision(float64(info.Size), 3),
 	}
-	if info.Name != (image.Reference{}) {
-		row.Repository = strings.TrimSuffix(info.Name.Familiar(), ":"+info.Name.Tag)
-		row.Tag = info.Name.Tag
+	if info.Repository != "" {
+		row.Repository, row.Tag = info.Repository, info.Tag
 	}
 	if info.Remote != "" {
 		row.Digest = info.Remote.String()

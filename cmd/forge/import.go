@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/internal/durable"
 )
 
 type importCmd struct {
@@ -18,23 +16,10 @@ type importCmd struct {
 }
 
 func (c *importCmd) Run(s *session) error {
-	var in io.Reader = s.in
-	if c.File != "-" {
-		f, err := durable.Input(s.ctx, c.File)
-		if err != nil {
-			return err
-		}
-		defer f.Close() //nolint:errcheck // read only
-		in = f
-	}
-	p, err := forge.ParsePlatform(c.Platform)
-	if err != nil {
-		return &usageError{1, err}
-	}
 	return s.withHome(func(h *forge.Home) error {
 		show := c.show(s)
-		img, err := h.Import(s.ctx, in, forge.ImportOptions{
-			Name: c.Name, Changes: c.Change, Message: c.Message, Platform: p, Events: show.Event,
+		img, err := h.Import(s.ctx, forge.ImportOptions{
+			File: c.File, Stdin: s.in, Name: c.Name, Changes: c.Change, Message: c.Message, Platform: c.Platform, Events: show.Event,
 		})
 		show.Close()
 		if err != nil {

@@ -48,18 +48,14 @@ type inspected struct {
 func (v inspected) Id() string { return v.ID } //nolint:staticcheck // docker's name
 
 func (c *inspectCmd) Run(s *session) error {
-	p, err := forge.ParsePlatform(c.Platform)
-	if err != nil {
-		return &usageError{1, err}
-	}
 	if c.Remote {
-		return c.remote(s, p)
+		return c.remote(s)
 	}
 	return s.withHome(func(h *forge.Home) error {
 		list := []inspected{}
 		var errs []error
 		for _, name := range c.Names {
-			i, err := h.Inspect(s.ctx, name, p)
+			i, err := h.Inspect(s.ctx, name, c.Platform)
 			if err != nil {
 				errs = append(errs, err)
 				continue // the others are shown, as docker does
@@ -71,10 +67,10 @@ func (c *inspectCmd) Run(s *session) error {
 }
 
 // remote asks registries.
-func (c *inspectCmd) remote(s *session, p *ocispec.Platform) error {
+func (c *inspectCmd) remote(s *session) error {
 	list := []inspected{}
 	for _, name := range c.Names {
-		i, err := forge.InspectRemote(s.ctx, name, p, forge.RemoteOptions{Insecure: c.Insecure})
+		i, err := forge.InspectRemote(s.ctx, name, c.Platform, forge.RemoteOptions{Insecure: c.Insecure})
 		if err != nil {
 			return err
 		}

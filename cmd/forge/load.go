@@ -1,15 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/internal/durable"
 )
 
 type loadCmd struct {
@@ -19,20 +18,13 @@ type loadCmd struct {
 }
 
 func (c *loadCmd) Run(s *session) error {
-	var in io.Reader = s.in
-	if c.Input != "" && c.Input != "-" {
-		f, err := durable.Input(s.ctx, c.Input)
-		if err != nil {
-			return err
-		}
-		defer f.Close() //nolint:errcheck // read only
-		in = f
-	} else if term.IsTerminal(int(s.in.Fd())) {
+	c.Input = cmp.Or(c.Input, "-")
+	if c.Input == "-" && term.IsTerminal(int(s.in.Fd())) {
 		return errors.New("load: will not read an archive from a terminal: use -i FILE, or redirect")
 	}
 	return s.withHome(func(h *forge.Home) error {
 		show := c.show(s)
-		loaded, err := h.Load(s.ctx, in, show.Event)
+		loaded, err := h.Load(s.ctx, c.Input, s.in, show.Event)
 		show.Close()
 		for _, n := range loaded {
 			switch {

@@ -14,13 +14,9 @@ type pullCmd struct {
 }
 
 func (c *pullCmd) Run(s *session) error {
-	p, err := forge.ParsePlatform(c.Platform)
-	if err != nil {
-		return &usageError{1, err}
-	}
 	return s.withHome(func(h *forge.Home) error {
 		remote, done := c.options(s)
-		pulled, err := h.Pull(s.ctx, c.Name, forge.PullOptions{RemoteOptions: remote, Platform: p, AllTags: c.AllTags})
+		pulled, err := h.Pull(s.ctx, c.Name, forge.PullOptions{RemoteOptions: remote, Platform: c.Platform, AllTags: c.AllTags})
 		done()
 		for _, p := range pulled {
 			if c.Quiet {

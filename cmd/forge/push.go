@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/image"
 )
 
 type pushCmd struct {
@@ -15,26 +14,19 @@ type pushCmd struct {
 	remoteFlags
 }
 
+// compressionFlags are forge.CompressionOptions as flags.
+type compressionFlags struct {
+	Compression string `help:"Of layers: gzip, zstd, none or estargz." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`
+	Level       int    `name:"compression-level" help:"0 is the algorithm's own." placeholder:"N"`
+	Recompress  bool   `name:"force-compression" help:"Compress layers anew that have another form."`
+}
+
 func (c *pushCmd) Run(s *session) error {
-	compression, err := c.parse()
-	if err != nil {
-		return &usageError{1, err}
-	}
-	platforms, err := forge.ParsePlatforms(c.Platform)
-	if err != nil {
-		return &usageError{1, err}
-	}
 	return s.withHome(func(h *forge.Home) error {
 		remote, done := c.options(s)
-		o := forge.PushOptions{RemoteOptions: remote, Compression: compression, Recompress: c.ForceCompression, Platforms: platforms}
-		var pushed []image.Named
-		if c.AllTags {
-			pushed, err = h.PushAll(s.ctx, c.Name, o)
-		} else if ref, d, perr := h.Push(s.ctx, c.Name, o); perr != nil {
-			err = perr
-		} else {
-			pushed = []image.Named{{Reference: ref, Descriptor: d}}
-		}
+		pushed, err := h.Push(s.ctx, c.Name, forge.PushOptions{
+			RemoteOptions: remote, AllTags: c.AllTags, CompressionOptions: forge.CompressionOptions(c.compressionFlags), Platforms: c.Platform,
+		})
 		done()
 		for _, p := range pushed {
 			if c.Quiet {

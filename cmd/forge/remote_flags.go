@@ -3,7 +3,6 @@ package main
 import (
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
-	"github.com/forge-build/forge/image"
 )
 
 // remoteFlags are those of every command that speaks to registries.
@@ -35,15 +34,4 @@ func (f *progressFlag) show(s *session) ui.Display {
 		how = "terminal"
 	}
 	return ui.New(how, s.err)
-}
-
-// compressionFlags say how layers are compressed on their way out.
-type compressionFlags struct {
-	Compression      string `help:"Of layers: gzip, zstd, none or estargz." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"`
-	CompressionLevel int    `help:"0 is the algorithm's own." placeholder:"N"`
-	ForceCompression bool   `help:"Compress layers anew that have another form."`
-}
-
-func (f *compressionFlags) parse() (image.Compression, error) {
-	return image.ParseCompression(f.Compression, f.CompressionLevel)
 }

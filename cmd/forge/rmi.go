@@ -21,7 +21,7 @@ func (c *rmiCmd) Run(s *session) error {
 				if r.Deleted != "" {
 					_, _ = fmt.Fprintln(s.out, "Deleted:", r.Deleted)
 				} else {
-					_, _ = fmt.Fprintln(s.out, "Untagged:", r.Untagged.Familiar())
+					_, _ = fmt.Fprintln(s.out, "Untagged:", r.Untagged)
 				}
 			}
 			errs = append(errs, err)

@@ -1,16 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
-	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/internal/durable"
 )
 
 type saveCmd struct {
@@ -25,42 +22,16 @@ type saveCmd struct {
 }
 
 func (c *saveCmd) Run(s *session) error {
-	out := forge.Output{Dest: c.Output, Out: s.out}
-	if c.Output == "" {
-		out.Dest = "-"
-	}
-	if out.Dest == "-" && term.IsTerminal(int(os.Stdout.Fd())) {
+	c.Output = cmp.Or(c.Output, "-")
+	if c.Output == "-" && term.IsTerminal(int(os.Stdout.Fd())) {
 		return errors.New("save: will not write an archive to a terminal: use -o FILE, or redirect")
-	}
-	o, err := c.options()
-	if err != nil {
-		return &usageError{1, err}
-	}
-	if out.Dest != "-" {
-		if err := durable.CheckOutput(out.Dest); err != nil {
-			return err
-		}
 	}
 	return s.withHome(func(h *forge.Home) error {
 		show := c.show(s)
 		defer show.Close()
-		o.Events = show.Event
-		return out.Create(s.ctx, func(w io.Writer) error { return h.Save(s.ctx, w, c.Images, o) })
+		return h.Save(s.ctx, c.Images, forge.SaveOptions{
+			File: c.Output, Stdout: s.out, Format: c.Format, Platform: c.Platform, Compression: c.Compression, Level: c.Level,
+			Events: show.Event,
+		})
 	})
-}
-
-func (c *saveCmd) options() (o image.SaveOptions, err error) {
-	o.Format = image.OCIArchive
-	if strings.HasPrefix(c.Format, "docker") {
-		o.Format = image.DockerArchive
-	}
-	if c.Compression != "" {
-		compression, err := image.ParseCompression(c.Compression, c.Level)
-		if err != nil {
-			return o, err
-		}
-		o.Compression = &compression
-	}
-	o.Platform, err = forge.ParsePlatform(c.Platform)
-	return o, err
 }

@@ -8,13 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/docker/go-units"
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 )
 
@@ -63,27 +61,9 @@ type pruneCmd struct {
 }
 
 func (c *pruneCmd) Run(s *session) error {
-	o := forge.PruneOptions{All: c.All}
-	for _, f := range c.Filter {
-		value, ok := strings.CutPrefix(f, "until=")
-		if !ok {
-			return &usageError{1, fmt.Errorf("--filter %q: must be until=DURATION", f)}
-		}
-		age, err := time.ParseDuration(value)
-		if err != nil {
-			at, terr := time.Parse(time.RFC3339, value)
-			if terr != nil {
-				return &usageError{1, fmt.Errorf("--filter %q: must be a duration such as 24h, or a time", f)}
-			}
-			age = time.Since(at)
-		}
-		o.Until = age
-	}
-	var err error
-	if o.MaxSize = -1; c.MaxSize != "" {
-		if o.MaxSize, err = container.ParseSize(c.MaxSize); err != nil {
-			return &usageError{1, fmt.Errorf("--max-size %w", err)}
-		}
+	o := forge.PruneOptions{All: c.All, Filters: c.Filter, MaxSize: c.MaxSize}
+	if err := o.Check(); err != nil {
+		return err
 	}
 	if ok, err := c.confirmed(s); err != nil || !ok {
 		return err
