@@ -15,6 +15,7 @@ import (
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -29,14 +30,14 @@ type CommandError = container.CommandError
 // A Running is a command that runs in a container. It is to be waited for. Its methods may be called concurrently.
 type Running struct {
 	process *runtime.Process
-	open    closers
+	open    closers.Stack
 }
 
 // Wait waits for the end of the command, gives back all that the container was made of, and returns the command's exit status,
 // which is 128+n if signal n ended it.
 func (r *Running) Wait() (status int, err error) {
 	exit, err := r.process.Wait()
-	return exit.Code, errors.Join(err, r.open.close())
+	return exit.Code, errors.Join(err, r.open.Close())
 }
 
 // Signal sends the command a signal.
@@ -44,19 +45,6 @@ func (r *Running) Signal(sig os.Signal) error { return r.process.Signal(sig) }
 
 // Resize sets the size of the command's terminal, in characters.
 func (r *Running) Resize(rows, cols uint16) error { return r.process.Resize(rows, cols) }
-
-// closers give back what was opened, the last first.
-type closers []func() error
-
-func (c *closers) add(closed func() error) { *c = append(*c, closed) }
-
-func (c closers) close() error {
-	var errs []error
-	for _, closed := range slices.Backward(c) {
-		errs = append(errs, closed())
-	}
-	return errors.Join(errs...)
-}
 
 // Start runs a command in a container that is gone when it ends. An error is one of forge, a *runtime.SetupError or, if the
 // command could not be executed, a *CommandError. The event Started comes before the command runs, and none after it: from there
@@ -79,31 +67,31 @@ func (h *Home) Start(ctx context.Context, o RunOptions, stdio Stdio, events even
 	if err != nil {
 		return nil, err
 	}
-	var open closers
+	var open closers.Stack
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, open.close())
+			err = errors.Join(err, open.Close())
 		}
 	}()
 	draft, err := store.Draft(ctx, img.Layers(), snapshot.DraftOptions{})
 	if err != nil {
 		return nil, err
 	}
-	open.add(draft.Close)
+	open.Push(draft.Close)
 	view, err := store.View(ctx, img.Layers())
 	if err != nil {
 		return nil, err
 	}
-	open.add(view.Close)
+	open.Push(view.Close)
 
 	options.Root, options.Files = draft, view
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: events, Connect: h.connector(o.DNS, events)}
-	open.add(factory.Close)
+	open.Push(factory.Close)
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	open.add(c.Close)
+	open.Push(c.Close)
 	events.Send(event.Event{Kind: event.Started})
 	process, err := c.Start(ctx, stdio)
 	if err != nil {

@@ -123,12 +123,12 @@ func (c *Container) listen(connect func() (agent.ExtendedAgent, func() error, er
 	if err != nil {
 		return nil, err
 	}
-	c.onClose(place.Close)
+	c.open.Push(place.Close)
 	dir, err := os.Open(filepath.Dir(place.Name()))
 	if err != nil {
 		return nil, err
 	}
-	c.onClose(dir.Close)
+	c.open.Push(dir.Close)
 	// By way of the descriptor, since a socket's path may have no more than 107 bytes.
 	name := "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(place.Name()) + ".ssh"
 	l, err := net.Listen("unix", name)
@@ -137,7 +137,7 @@ func (c *Container) listen(connect func() (agent.ExtendedAgent, func() error, er
 	}
 	var served sync.WaitGroup
 	conns := &openConns{}
-	c.onClose(func() error {
+	c.open.Push(func() error {
 		err := l.Close() // removes the socket, too
 		conns.close()
 		served.Wait()

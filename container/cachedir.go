@@ -181,8 +181,8 @@ func (c *Container) tryCache(ctx context.Context, dir string, m *Cache) (*cacheD
 				continue
 			}
 		}
-		c.onClose(lock.Close)
-		c.onClose(cache.data.Close)
+		c.open.Push(lock.Close)
+		c.open.Push(cache.data.Close)
 		return cache, nil
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -92,7 +93,7 @@ type Container struct {
 	targets []mountTarget        // where mount points inside of a mount are made
 	caches  map[string]*cacheDir // by name
 	started []func() error       // called once the process runs: what is mounted needs no name any more
-	closers []func() error       // called by Close, last first
+	open    closers.Stack        // what Close gives back
 }
 
 // Prepare gets a container all it needs. Close the Container, whether it was started or not.
@@ -138,7 +139,7 @@ func (c *Container) connect(ctx context.Context) (err error) {
 		}
 	}
 	if c.Network.Close != nil {
-		c.onClose(c.Network.Close)
+		c.open.Push(c.Network.Close)
 	}
 	c.spec.Network = c.Network.Network
 	return nil
@@ -200,21 +201,11 @@ func (c *Container) Start(ctx context.Context, io runtime.Stdio) (*runtime.Proce
 	}
 	for _, f := range c.started {
 		if err := f(); err != nil {
-			c.onClose(func() error { return err }) // the process is not ended for it
+			c.open.Push(func() error { return err }) // the process is not ended for it
 		}
 	}
 	return p, nil
 }
 
 // Close gives back what was prepared. The process must have ended.
-func (c *Container) Close() error {
-	var errs []error
-	for len(c.closers) > 0 {
-		last := len(c.closers) - 1
-		errs = append(errs, c.closers[last]())
-		c.closers = c.closers[:last]
-	}
-	return errors.Join(errs...)
-}
-
-func (c *Container) onClose(f func() error) { c.closers = append(c.closers, f) }
+func (c *Container) Close() error { return c.open.Close() }

@@ -52,7 +52,7 @@ func (m *etcMount) mount(_ context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	c.onClose(f.Close)
+	c.open.Push(f.Close)
 	return c.attach(m.path, runtime.Mount{Source: f.File}, nil)
 }
 

@@ -120,7 +120,7 @@ func (c *Container) openPath(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.onClose(f.Close)
+	c.open.Push(f.Close)
 	return f, nil
 }
 
@@ -175,7 +175,7 @@ func (c *Container) mountDraft(ctx context.Context, layers []image.Layer, o snap
 	if err != nil {
 		return nil, nil, err
 	}
-	c.onClose(draft.Close)
+	c.open.Push(draft.Close)
 	top, err = draft.Mount(ctx)
 	return top, func(dir string) makeTarget {
 		return func(rel string, kind os.FileMode) error {

@@ -57,7 +57,7 @@ func (m *Layers) open(ctx context.Context, c *Container, source string) (*os.Fil
 		if err != nil {
 			return nil, nil, err
 		}
-		c.onClose(top.Close)
+		c.open.Push(top.Close)
 		return top, func(rel string, _ os.FileMode) error {
 			if _, err := m.Files.Lstat(path.Join(source, rel)); err != nil {
 				return fmt.Errorf("it is in the read-only mount of %s: %w", m.Target, err)
@@ -86,7 +86,7 @@ func (c *Container) openBelow(top *os.File, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.onClose(f.Close)
+	c.open.Push(f.Close)
 	return f, nil
 }
 

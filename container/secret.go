@@ -103,8 +103,8 @@ func (c *Container) memoryFile(data []byte, a Access) (*os.File, error) {
 	}
 	remove := func() error { return os.RemoveAll(dir.Name()) }
 	c.started = append(c.started, remove)
-	c.onClose(dir.Close)
-	c.onClose(remove)
+	c.open.Push(dir.Close)
+	c.open.Push(remove)
 	name := filepath.Join(dir.Name(), "file")
 	w, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

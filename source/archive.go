@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
@@ -30,11 +31,11 @@ const (
 type Archive struct {
 	r       io.ReaderAt
 	size    int64
-	closers closers
+	closers closers.Stack
 }
 
 // Close gives back the file that holds the archive.
-func (a *Archive) Close() error { return a.closers.close(nil) }
+func (a *Archive) Close() error { return a.closers.Close() }
 
 // IsArchive reports whether a file of a tree, compressed or not, begins with an entry of a tar. An empty tar is a file like
 // others.
@@ -69,15 +70,15 @@ func OpenArchive(ctx context.Context, layout *image.Layout, tree filetree.Tree, 
 		return nil, errors.Join(err, f.Close())
 	}
 	if !compressed {
-		return &Archive{r: f, size: e.Size, closers: closers{f.Close}}, nil
+		return &Archive{r: f, size: e.Size, closers: closers.Stack{f.Close}}, nil
 	}
 	a, err := SpoolArchive(ctx, layout, content)
 	if err != nil {
 		_ = content.Close() // a decompressor says again what it said when it was read
 		return nil, errors.Join(err, f.Close())
 	}
-	a.closers.add(f.Close)
-	a.closers.add(content.Close)
+	a.closers.Push(f.Close)
+	a.closers.Push(content.Close)
 	return a, nil
 }
 
@@ -91,7 +92,7 @@ func SpoolArchive(ctx context.Context, layout *image.Layout, r io.Reader) (*Arch
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &Archive{r: f, size: n, closers: closers{f.Close}}, nil
+	return &Archive{r: f, size: n, closers: closers.Stack{f.Close}}, nil
 }
 
 // An Unpacking is where an archive goes. Names and links in the archive mean what they mean with Root as the root.

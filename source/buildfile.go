@@ -71,7 +71,7 @@ func (s *Source) openTree(name, dir string, ignore []string) error {
 		return fmt.Errorf("context %s: %w", dir, err)
 	}
 	s.Trees[name] = tree
-	s.closers.add(tree.Close)
+	s.closers.Push(tree.Close)
 	return nil
 }
 

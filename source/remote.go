@@ -166,7 +166,7 @@ func (s *Source) unpackContext(ctx context.Context, r io.Reader) (_ filetree.Tre
 	if err != nil {
 		return nil, err
 	}
-	s.closers.add(view.Close)
+	s.closers.Push(view.Close)
 	return view, nil
 }
 
@@ -180,12 +180,12 @@ func (s *Source) checkout(ctx context.Context, g *Git, c *remoteContext) error {
 	if err != nil {
 		return err
 	}
-	s.closers.add(func() error { return os.RemoveAll(dir) })
+	s.closers.Push(func() error { return os.RemoveAll(dir) })
 	tree, err := g.Checkout(ctx, at, dir)
 	if err != nil {
 		return err
 	}
-	s.closers.add(tree.Close)
+	s.closers.Push(tree.Close)
 	c.tree = tree
 	c.made = func(ctx context.Context) (*time.Time, error) {
 		t, err := g.timeOf(ctx, dir, at.ID)

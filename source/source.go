@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -49,7 +50,7 @@ type Source struct {
 
 	spec    Spec
 	made    func(context.Context) (*time.Time, error) // when the main context was; nil for a directory
-	closers closers
+	closers closers.Stack
 }
 
 // Time is when the main context was made, as BuildKit has it: when a repository's commit was committed, when a server says
@@ -90,7 +91,7 @@ func Open(ctx context.Context, spec Spec) (_ *Source, err error) {
 }
 
 // Close gives back what Open opened.
-func (s *Source) Close() error { return s.closers.close(nil) }
+func (s *Source) Close() error { return s.closers.Close() }
 
 // openNamed opens a context that was given a name (--build-context). A directory obeys the .dockerignore in its root.
 func (s *Source) openNamed(ctx context.Context, name, spec string) error {
@@ -118,19 +119,4 @@ func (s *Source) openNamed(ctx context.Context, name, spec string) error {
 	}
 	s.Trees[name] = c.tree
 	return nil
-}
-
-// A closers holds what is to be closed at the end, last opened first.
-type closers []func() error
-
-func (c *closers) add(f func() error) { *c = append(*c, f) }
-
-// close closes all and returns err with the errors of that.
-func (c *closers) close(err error) error {
-	errs := []error{err}
-	for _, f := range slices.Backward(*c) {
-		errs = append(errs, f())
-	}
-	*c = nil
-	return errors.Join(errs...)
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // copyGit copies what a repository holds: the commit that the job names.
-func (w *Worker) copyGit(ctx context.Context, job executor.Job, op *planner.Copy, n int, c *copier, open *closers) error {
+func (w *Worker) copyGit(ctx context.Context, job executor.Job, op *planner.Copy, n int, c *copier) error {
 	g := source.Git{GitRef: *op.Sources[n].Git}
 	at := job.Inputs[n].Commit
 	if at == nil {
@@ -29,12 +29,12 @@ func (w *Worker) copyGit(ctx context.Context, job executor.Job, op *planner.Copy
 	if err != nil {
 		return err
 	}
-	open.add(func() error { return os.RemoveAll(dir) })
+	c.open.Push(func() error { return os.RemoveAll(dir) })
 	tree, err := g.Checkout(ctx, *at, dir)
 	if err != nil {
 		return err
 	}
-	open.add(tree.Close)
+	c.open.Push(tree.Close)
 	found, err := source.Select(ctx, tree, source.Query{Path: "/", Exclude: op.Exclude})
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (w *Worker) copyGit(ctx context.Context, job executor.Job, op *planner.Copy
 }
 
 // copyURL copies what a URL holds. If it is not what the job names, or has not the checksum that was asked for, it fails.
-func (w *Worker) copyURL(ctx context.Context, job executor.Job, op *planner.Copy, n int, c *copier, open *closers) error {
+func (w *Worker) copyURL(ctx context.Context, job executor.Job, op *planner.Copy, n int, c *copier) error {
 	address := op.Sources[n].URL
 	checksum, err := source.Checksum(op)
 	if err != nil {
@@ -61,7 +61,7 @@ func (w *Worker) copyURL(ctx context.Context, job executor.Job, op *planner.Copy
 	}
 	sel := fileSelection(w.Inputs.Downloads.File(address, d))
 	if op.Add != nil && op.Add.Unpack != nil && *op.Add.Unpack {
-		if done, err := w.unpack(ctx, sel, op.Dest, c, open); err != nil || done {
+		if done, err := w.unpack(ctx, sel, op.Dest, c); err != nil || done {
 			return err
 		}
 	}
@@ -75,7 +75,7 @@ func fileSelection(t *source.File) *source.Selection {
 }
 
 // unpack puts what is in an archive into the changes, if the selection is one; it is told by its content.
-func (w *Worker) unpack(ctx context.Context, sel *source.Selection, dest string, c *copier, open *closers) (bool, error) {
+func (w *Worker) unpack(ctx context.Context, sel *source.Selection, dest string, c *copier) (bool, error) {
 	if !isRegular(&sel.Entry) {
 		return false, nil
 	}
@@ -86,7 +86,7 @@ func (w *Worker) unpack(ctx context.Context, sel *source.Selection, dest string,
 	if err != nil {
 		return false, err
 	}
-	open.add(a.Close)
+	c.open.Push(a.Close)
 	root, err := c.resolve(dest)
 	if err != nil {
 		return false, err

@@ -41,18 +41,17 @@ func (w *Worker) doCopy(ctx context.Context, job executor.Job, op *planner.Copy)
 		}
 		c.owner = &o
 	}
-	var open closers
-	defer func() { err = open.close(err) }()
+	defer func() { err = errors.Join(err, c.open.Close()) }()
 	for n := range op.Sources {
-		if err := w.copySource(ctx, job, op, n, c, &open); err != nil {
+		if err := w.copySource(ctx, job, op, n, c); err != nil {
 			return image.Layer{}, err
 		}
 	}
 	return w.Inputs.Layers.Snapshots.Commit(ctx, c.changes, job.Epoch)
 }
 
-// copySource puts one source into the changes. What has to stay open until they are committed is added to open.
-func (w *Worker) copySource(ctx context.Context, job executor.Job, op *planner.Copy, n int, c *copier, open *closers) error {
+// copySource puts one source into the changes.
+func (w *Worker) copySource(ctx context.Context, job executor.Job, op *planner.Copy, n int, c *copier) error {
 	src := op.Sources[n]
 	switch {
 	case src.File != nil:
@@ -62,9 +61,9 @@ func (w *Worker) copySource(ctx context.Context, job executor.Job, op *planner.C
 		}
 		return c.copy(ctx, f, op.Dest)
 	case src.URL != "":
-		return w.copyURL(ctx, job, op, n, c, open)
+		return w.copyURL(ctx, job, op, n, c)
 	case src.Git != nil:
-		return w.copyGit(ctx, job, op, n, c, open)
+		return w.copyGit(ctx, job, op, n, c)
 	}
 	tree, err := w.tree(ctx, job, n, op.From)
 	if err != nil {
@@ -77,7 +76,7 @@ func (w *Worker) copySource(ctx context.Context, job executor.Job, op *planner.C
 	unpack := op.Add != nil && (op.Add.Unpack == nil || *op.Add.Unpack)
 	for i := range found {
 		if unpack {
-			done, err := w.unpack(ctx, &found[i], op.Dest, c, open)
+			done, err := w.unpack(ctx, &found[i], op.Dest, c)
 			if err != nil {
 				return fmt.Errorf("%s: %w", found[i].Named, err)
 			}
@@ -121,20 +120,4 @@ func owner(c planner.Chown, root snapshot.Tree) (o source.Owner, err error) {
 func isUnknown(err error) bool {
 	_, ok := errors.AsType[runtime.UnknownUserError](err)
 	return ok
-}
-
-// A closers holds what is to be closed when the layer has been written, last opened first.
-type closers []func() error
-
-func (c *closers) add(f func() error) { *c = append(*c, f) }
-
-// close closes all and returns the first error, err itself before any.
-func (c *closers) close(err error) error {
-	for i := len(*c) - 1; i >= 0; i-- {
-		if e := (*c)[i](); e != nil && err == nil {
-			err = e
-		}
-	}
-	*c = nil
-	return err
 }

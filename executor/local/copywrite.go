@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -26,6 +27,7 @@ type copier struct {
 	owner   *source.Owner       // nil keeps that of the source; what is made on the way is root's
 	mode    *planner.ModeChange // nil keeps
 	groups  int                 // of hard links so far: one for each copied source
+	open    closers.Stack       // what the changes are read from
 }
 
 // copy copies one selection to dest, which is as the build file has it but absolute: a trailing slash makes it a

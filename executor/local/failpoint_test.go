@@ -8,7 +8,7 @@ import (
 )
 
 func TestFailPoints(t *testing.T) {
-	for _, name := range []string{"executor.run.before-commit", "executor.publish.before-put"} {
+	for _, name := range []string{"local.run.before-commit", "executor.publish.before-put"} {
 		h := newRunHome(t)
 		t.Setenv("FORGE_FAILPOINT", name+":error")
 		_, _, err := h.do(sh("echo x > /x"))

@@ -53,7 +53,7 @@ func (w *Worker) doRun(ctx context.Context, job executor.Job, op *planner.Run, l
 		return layer, err
 	}
 	defer end()
-	if err := failpoint.At("executor.run.before-commit"); err != nil {
+	if err := failpoint.At("local.run.before-commit"); err != nil {
 		return layer, err
 	}
 	layer, err = draft.Commit(ctx, job.Epoch)
