@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,23 +16,10 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
 
-// hermetic keeps the machine's own configuration away.
-func hermetic(t *testing.T) {
-	t.Helper()
-	home := t.TempDir()
-	conf := filepath.Join(home, "registries.conf")
-	write(t, conf, "")
-	for name, value := range map[string]string{
-		"HOME": home, "XDG_CONFIG_HOME": "", "XDG_RUNTIME_DIR": "", "DOCKER_CONFIG": "", "DOCKER_AUTH_CONFIG": "", "REGISTRY_AUTH_FILE": "",
-		"CONTAINERS_REGISTRIES_CONF": conf, "CONTAINERS_REGISTRIES_CONF_DIR": filepath.Join(home, "none"),
-	} {
-		t.Setenv(name, value)
-	}
-}
+func TestMain(m *testing.M) { os.Exit(registrytest.Run(m)) }
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
@@ -51,19 +36,8 @@ func put(t *testing.T, ref image.Reference, seed uint64, sizes ...int) (*registr
 	t.Helper()
 	src := registrytest.NewMemory()
 	d := src.AddImage(t, seed, ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, false, sizes...)
-	putImage(t, ref, src, d)
+	registrytest.Push(t, ref, src, d)
 	return src, d
-}
-
-func putImage(t *testing.T, ref image.Reference, src *registrytest.Memory, d ocispec.Descriptor) {
-	t.Helper()
-	repo, err := registry.NewClient(registry.Options{}).Connect(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := registry.Copy(t.Context(), repo, src, d, registry.CopyOptions{Name: ref}); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func transfer(t *testing.T, dst, src string) (ocispec.Descriptor, error) {
@@ -71,24 +45,8 @@ func transfer(t *testing.T, dst, src string) (ocispec.Descriptor, error) {
 	return forge.Copy(t.Context(), dst, src, forge.CopyOptions{})
 }
 
-// tool runs another program on what forge made, or skips.
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("FORGE_TEST_MUST"), ","), name) {
-			t.Fatal(err)
-		}
-		t.Skip(name + " is not installed")
-	}
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
 func TestTransfer(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	src, d := put(t, ref, 1, 300_000, 1000)
@@ -129,11 +87,11 @@ func TestTransfer(t *testing.T) {
 		}
 	}
 	for _, pair := range [][2]string{{oci, "oci:" + dir + "/layout:v1"}, {ociTar, ociTar}, {dockerTar, "docker-archive:" + dir + "/docker.tar"}} {
-		if out := tool(t, "skopeo", "inspect", "--raw", pair[1]); !strings.Contains(out, "layers") {
+		if out := registrytest.Tool(t, "skopeo", "inspect", "--raw", pair[1]); !strings.Contains(out, "layers") {
 			t.Errorf("skopeo reads %s as %s", pair[1], out)
 		}
 	}
-	tool(t, "skopeo", "copy", "--insecure-policy", "docker-archive:"+dir+"/docker.tar:team/app:1", "oci:"+dir+"/skopeo:1")
+	registrytest.Tool(t, "skopeo", "copy", "--insecure-policy", "docker-archive:"+dir+"/docker.tar:team/app:1", "oci:"+dir+"/skopeo:1")
 	left, err := filepath.Glob(dir + "/.forge-*")
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
@@ -142,7 +100,7 @@ func TestTransfer(t *testing.T) {
 
 // TestTransferSameArchive makes an archive twice.
 func TestTransferSameArchive(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	put(t, ref, 1, 3000, 1000)
@@ -165,7 +123,7 @@ func TestTransferSameArchive(t *testing.T) {
 
 // TestTransferOfSkopeosArchive reads an archive of the old kind: bare layers, found by a list.
 func TestTransferOfSkopeosArchive(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	dir := t.TempDir()
 	ref := r.Ref(t, "app:1")
@@ -177,7 +135,7 @@ func TestTransferOfSkopeosArchive(t *testing.T) {
 	if _, err := transfer(t, "oci:"+dir+"/layout:1", ref.String()); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "skopeo", "copy", "--insecure-policy", "oci:"+dir+"/layout:1", "docker-archive:"+dir+"/old.tar:team/app:1")
+	registrytest.Tool(t, "skopeo", "copy", "--insecure-policy", "oci:"+dir+"/layout:1", "docker-archive:"+dir+"/old.tar:team/app:1")
 	raw, err := os.ReadFile(dir + "/old.tar")
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +157,7 @@ func TestTransferOfSkopeosArchive(t *testing.T) {
 }
 
 func TestTransferErrors(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "text"), "no archive, but long enough to be looked at as if it were one "+strings.Repeat("x", 1000))
 	write(t, filepath.Join(dir, "empty.tar"), string(tarOf(t, nil)))
@@ -254,7 +212,7 @@ func tarOf(t *testing.T, files map[string]string) []byte {
 
 // TestOCIDirNames finds images by all that a name may be.
 func TestOCIDirNames(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "layout")
 	src := registrytest.NewMemory()
 	var index ocispec.Index
@@ -271,7 +229,7 @@ func TestOCIDirNames(t *testing.T) {
 		one := "oci:" + dir + ":" + string(rune('a'+i))
 		r := registrytest.New(t)
 		ref := r.Ref(t, "x:1")
-		putImage(t, ref, src, d)
+		registrytest.Push(t, ref, src, d)
 		if _, err := transfer(t, one, ref.String()); err != nil {
 			t.Fatal(err)
 		}
@@ -304,7 +262,7 @@ func TestOCIDirNames(t *testing.T) {
 
 // TestOCIDirKeepsOthers adds a second image to a layout, and replaces the first.
 func TestOCIDirKeepsOthers(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	one, two := r.Ref(t, "app:1"), r.Ref(t, "app:2")
 	put(t, one, 1, 1000)

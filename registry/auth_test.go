@@ -108,7 +108,7 @@ func TestBearer(t *testing.T) {
 		"without expiry date": {&tokenService{user: "ann:secret"}, ann, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			home := hermetic(t)
+			home := registrytest.Home(t)
 			r := registrytest.NewTLS(t)
 			trust(t, home, r.Server)
 			ref := r.Ref(t, "app:1")
@@ -142,7 +142,7 @@ func TestBearer(t *testing.T) {
 
 // TestCredentialsStayAtTheirOrigin counts what other places get to see.
 func TestCredentialsStayAtTheirOrigin(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	var mu sync.Mutex
 	var leaked []string
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -201,7 +201,7 @@ func TestCredentialsStayAtTheirOrigin(t *testing.T) {
 
 // TestCredentialIsOfOneRegistry uses one client for two registries.
 func TestCredentialIsOfOneRegistry(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	a, b := registrytest.New(t), registrytest.New(t)
 	for _, r := range []*registrytest.Registry{a, b} {
 		r.Fault(fault{Do: func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
@@ -227,7 +227,7 @@ func TestCredentialIsOfOneRegistry(t *testing.T) {
 }
 
 func TestBasic(t *testing.T) {
-	home := hermetic(t)
+	home := registrytest.Home(t)
 	auth := filepath.Join(t.TempDir(), "htpasswd")
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
@@ -271,7 +271,7 @@ func TestBasic(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	home := hermetic(t)
+	home := registrytest.Home(t)
 	r := registrytest.NewTLS(t)
 	ref := r.Ref(t, "app:1")
 	_, err := connect(t, ref, registry.Options{}).Resolve(t.Context(), ref)
@@ -288,7 +288,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestPlainOnlyOnLoopback(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	ref := registrytest.Ref(t, "registry.invalid:5000/app:1")
 	_, err := connect(t, ref, registry.Options{}).Resolve(t.Context(), ref)
 	if err == nil || !contains(err.Error(), ref.String(), "check the name and the network") {

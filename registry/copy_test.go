@@ -18,7 +18,7 @@ import (
 )
 
 func TestCopyBothWays(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "team/app:1")
 	src, d := put(t, ref, 1, 1000, 300_000, 0)
@@ -54,7 +54,7 @@ func TestCopyBothWays(t *testing.T) {
 }
 
 func TestCopySendsOnlyWhatIsMissing(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	src, d := put(t, r.Ref(t, "a:1"), 1, 5000, 6000)
 	r.Reset()
@@ -91,7 +91,7 @@ func TestCopySendsOnlyWhatIsMissing(t *testing.T) {
 }
 
 func TestCopyIndex(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	arm64 := ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 	s390 := ocispec.Platform{OS: "linux", Architecture: "s390x"}
@@ -134,7 +134,7 @@ func TestCopyIndex(t *testing.T) {
 }
 
 func TestCopyRefusesIncompleteSource(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	src := registrytest.NewMemory()
 	good := src.AddImage(t, 1, amd64, false, 100)
@@ -155,7 +155,7 @@ func TestCopyRefusesIncompleteSource(t *testing.T) {
 
 func TestTagsDeleteReferrers(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	for name, host := range map[string]string{
 		"ours":            registrytest.New(t).Host(),
 		"docker-registry": registrytest.DockerRegistry(t, ""),

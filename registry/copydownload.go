@@ -50,7 +50,7 @@ func (c *copier) claimAll(blobs []*blobCopy) (mine []claimedBlob, busy []*blobCo
 		cl, err := c.opts.Partial.claim(b.d.Digest)
 		if err != nil {
 			for _, m := range mine {
-				err = errors.Join(err, m.claim.release(false))
+				err = errors.Join(err, m.claim.release())
 			}
 			return nil, nil, err
 		}
@@ -64,9 +64,9 @@ func (c *copier) claimAll(blobs []*blobCopy) (mine []claimedBlob, busy []*blobCo
 }
 
 // awaitClaim claims one blob, while holding no other. Without a partial store there is nothing to claim.
-func (c *copier) awaitClaim(ctx context.Context, d ocispec.Descriptor) (release func(drop bool) error, err error) {
+func (c *copier) awaitClaim(ctx context.Context, d ocispec.Descriptor) (drop func() error, err error) {
 	if c.opts.Partial == nil {
-		return func(bool) error { return nil }, nil
+		return func() error { return nil }, nil
 	}
 	for {
 		cl, err := c.opts.Partial.claim(d.Digest)
@@ -74,7 +74,7 @@ func (c *copier) awaitClaim(ctx context.Context, d ocispec.Descriptor) (release 
 			return nil, err
 		}
 		if cl != nil {
-			return cl.release, nil
+			return cl.drop, nil
 		}
 		if err := web.Sleep(ctx, claimPause); err != nil {
 			return nil, err
@@ -84,19 +84,21 @@ func (c *copier) awaitClaim(ctx context.Context, d ocispec.Descriptor) (release 
 
 // downloadClaimed downloads, unless who had the claim before has done so, and gives the claim up once the blob is visible.
 func (c *copier) downloadClaimed(ctx context.Context, b *blobCopy, cl *claim) (err error) {
-	drop := false
-	defer func() { err = errors.Join(err, cl.release(drop)) }()
+	giveUp := cl.release
+	defer func() { err = errors.Join(err, giveUp()) }()
 	have, err := c.dst.Exists(ctx, b.d)
 	if err != nil {
 		return err
 	}
 	if have {
-		drop = true
+		giveUp = cl.drop
 		c.report(b.d, event.Exists, b.d.Size)
 		return nil
 	}
 	if err := c.downloadOne(ctx, b, cl); err != nil {
-		drop = errors.Is(err, errSpoilt) || errors.Is(err, image.ErrMismatch) || isFull(err)
+		if errors.Is(err, errSpoilt) || errors.Is(err, image.ErrMismatch) || isFull(err) {
+			giveUp = cl.drop
+		}
 		return fmt.Errorf("%s: %w", image.Noun(b.d.MediaType), err)
 	}
 	if err := failpoint.At("registry.download.before-publish"); err != nil {
@@ -108,7 +110,7 @@ func (c *copier) downloadClaimed(ctx context.Context, b *blobCopy, cl *claim) (e
 	if err := failpoint.At("registry.download.before-release"); err != nil {
 		return err
 	}
-	drop = true
+	giveUp = cl.drop
 	c.report(b.d, event.Copied, b.d.Size)
 	return nil
 }

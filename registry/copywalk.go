@@ -149,12 +149,12 @@ func (c *copier) note(d ocispec.Descriptor, diffID digest.Digest) *blobCopy {
 
 // readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.
 func (c *copier) readConfig(ctx context.Context, doc *image.Document) ([]byte, []digest.Digest, error) {
-	release, err := c.awaitClaim(ctx, doc.Config)
+	drop, err := c.awaitClaim(ctx, doc.Config)
 	if err != nil {
 		return nil, nil, err
 	}
 	raw, err := c.configBytes(ctx, doc.Config)
-	if err = errors.Join(err, release(true)); err != nil {
+	if err = errors.Join(err, drop()); err != nil {
 		return nil, nil, fmt.Errorf("configuration: %w", err)
 	}
 	conf, err := image.ParseConfig(raw, ocispec.Manifest{Config: doc.Config, Layers: doc.Layers})

@@ -116,7 +116,7 @@ func checkLayout(t *testing.T, root string, ref image.Reference, tars bool) {
 }
 
 func TestPullToLayout(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	put(t, ref, 1, 1<<20, 10, 300_000)
@@ -150,7 +150,7 @@ func pullProcess(t *testing.T, root string, ref image.Reference) *exec.Cmd {
 // TestEightPulls lets eight processes pull one image: each blob is downloaded once.
 func TestEightPulls(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	src, _ := put(t, ref, 1, 2<<20, 1<<20, 500_000, 10)
@@ -181,7 +181,7 @@ func slowly(w http.ResponseWriter, r *http.Request, next http.Handler) {
 // TestPullResumes kills a process amid a download: the next one asks for the rest only, and for no layer that had come.
 func TestPullResumes(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	put(t, ref, 1, 3<<20, 200_000)
@@ -258,7 +258,7 @@ func waitUntil(t *testing.T, f func() bool) {
 
 // TestDamagedPartial starts from bytes that a power cut has spoilt.
 func TestDamagedPartial(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	src, d := put(t, ref, 1, 300_000)
@@ -281,7 +281,7 @@ func TestDamagedPartial(t *testing.T) {
 
 // TestWrongLayerLeavesNothing pulls layers that are not what the manifest or the configuration says.
 func TestWrongLayerLeavesNothing(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	src, d := put(t, ref, 1, 300_000)

@@ -10,7 +10,6 @@ import (
 
 // TestFailpointPull dies, or fails, at each point of a pull: what has a name is whole, and the next pull works.
 func TestFailpointPull(t *testing.T) {
-	hermetic(t)
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	put(t, ref, 1, 1<<20, 10)

@@ -36,7 +36,7 @@ const schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 func TestPullSurvives(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	for name, faults := range map[string][]fault{
 		"503 twice, everywhere":     {{Times: 2, Do: registrytest.Status(503)}},
 		"503 twice for blobs":       {{Path: "/blobs/", Times: 2, Do: registrytest.Status(503)}},
@@ -81,7 +81,7 @@ func TestPullSurvives(t *testing.T) {
 
 func TestPullRefuses(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	huge := bytes.Repeat([]byte(" "), 5<<20)
 	both := []byte(`{"schemaVersion":2,"config":{},"layers":[],"manifests":[]}`)
 	for name, test := range map[string]struct {
@@ -137,7 +137,7 @@ func TestPullRefuses(t *testing.T) {
 }
 
 func TestForeignLayerIsRefused(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	var asked bool
 	vendor := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
@@ -157,7 +157,7 @@ func TestForeignLayerIsRefused(t *testing.T) {
 
 func TestPushSurvives(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	for name, faults := range map[string][]fault{
 		"503 twice, everywhere":     {{Times: 2, Do: registrytest.Status(503)}},
 		"429":                       {{Method: "POST", Times: 1, Do: registrytest.Busy("1")}},
@@ -193,7 +193,7 @@ func TestPushSurvives(t *testing.T) {
 }
 
 func TestPushResumesAtTheRegistrysOffset(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	src := registrytest.NewMemory()
@@ -221,7 +221,7 @@ func TestPushResumesAtTheRegistrysOffset(t *testing.T) {
 
 func TestPushRefuses(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	for name, test := range map[string]struct {
 		fault fault
 		want  string
@@ -249,7 +249,7 @@ func TestPushRefuses(t *testing.T) {
 }
 
 func TestDeadHost(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	dead := httptest.NewServer(nil)
 	ref := registrytest.Ref(t, dead.Listener.Addr().String()+"/app:1")
 	dead.Close()
@@ -260,7 +260,7 @@ func TestDeadHost(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	put(t, ref, 1, 100_000)

@@ -20,7 +20,7 @@ import (
 // TestKillPull kills pulls at random times: what has a name is whole, and the next pull works.
 func TestKillPull(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	put(t, ref, 1, 2<<20, 1<<20, 500_000, 10)
@@ -104,7 +104,7 @@ func serveProcess(t *testing.T, root, addr string) *exec.Cmd {
 // TestKillServer kills a registry while it is pushed to: what it lists afterwards can be pulled, and it takes the rest.
 func TestKillServer(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

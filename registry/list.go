@@ -41,7 +41,7 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 
 // pages gets a list that comes in parts, of at most 4 MiB each.
 func (r *Repository) pages(ctx context.Context, what string, page func(http.Header, []byte) error) error {
-	return r.try(ctx, false, func(e *endpoint) error {
+	return r.try(ctx, byTag, func(e *endpoint) error {
 		next, seen := "/v2/"+e.path+"/"+what, map[string]bool{}
 		for next != "" {
 			if seen[next] || len(seen) >= maxPages {

@@ -34,22 +34,7 @@ func limitsFor(want string) web.Limits {
 	return quick
 }
 
-// hermetic keeps the machine's own configuration away.
-func hermetic(t *testing.T) string {
-	t.Helper()
-	home := t.TempDir()
-	t.Setenv("HOME", home)
-	t.Setenv("XDG_CONFIG_HOME", "")
-	t.Setenv("XDG_RUNTIME_DIR", "")
-	t.Setenv("DOCKER_CONFIG", "")
-	t.Setenv("DOCKER_AUTH_CONFIG", "")
-	t.Setenv("REGISTRY_AUTH_FILE", "")
-	conf := filepath.Join(home, "registries.conf")
-	write(t, conf, "")
-	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
-	t.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(home, "none"))
-	return home
-}
+func TestMain(m *testing.M) { os.Exit(registrytest.Run(m)) }
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
@@ -78,10 +63,7 @@ func put(t *testing.T, ref image.Reference, seed uint64, sizes ...int) (*registr
 	t.Helper()
 	src := registrytest.NewMemory()
 	d := src.AddImage(t, seed, amd64, false, sizes...)
-	repo := connect(t, ref, registry.Options{Limits: web.Limits{GiveUp: time.Minute}})
-	if _, err := registry.Copy(t.Context(), repo, src, d, registry.CopyOptions{Name: ref}); err != nil {
-		t.Fatal(err)
-	}
+	registrytest.Push(t, ref, src, d)
 	return src, d
 }
 

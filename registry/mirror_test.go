@@ -47,7 +47,7 @@ func (f *flipWriter) Write(p []byte) (int, error) {
 // the next place: by way of the partial store and without.
 func TestWrongBlobs(t *testing.T) {
 	long(t)
-	home := hermetic(t)
+	home := registrytest.Home(t)
 	mirror, origin := registrytest.New(t), registrytest.New(t)
 	put(t, origin.Ref(t, "hub/app:1"), 1, 300_000, 1000)
 	put(t, mirror.Ref(t, "cache/app:1"), 1, 300_000, 1000)
@@ -135,7 +135,7 @@ func pullWith(ctx context.Context, t *testing.T, root string, ref image.Referenc
 // what came before is not fetched again.
 func TestMirrorBreaksOffMidway(t *testing.T) {
 	long(t)
-	home := hermetic(t)
+	home := registrytest.Home(t)
 	mirror, origin := registrytest.New(t), registrytest.New(t)
 	src, d := put(t, origin.Ref(t, "hub/app:1"), 1, 3<<20)
 	put(t, mirror.Ref(t, "cache/app:1"), 1, 3<<20)
@@ -158,7 +158,7 @@ func TestMirrorBreaksOffMidway(t *testing.T) {
 // TestSlowBlob holds that a few bytes are progress: a small blob that comes over a slow line is waited for.
 func TestSlowBlob(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	src, _ := put(t, ref, 1, 60)

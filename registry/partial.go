@@ -48,15 +48,16 @@ func (p *Partial) claim(d digest.Digest) (*claim, error) {
 	return &claim{lock: lock, path: path}, nil
 }
 
-// release gives the claim up; what was downloaded stays, unless drop is set.
-func (c *claim) release(drop bool) error {
-	var err error
-	if drop {
-		if err = os.Remove(c.path); errors.Is(err, fs.ErrNotExist) {
-			err = nil // adopted
-		}
+// release gives the claim up; what was downloaded stays.
+func (c *claim) release() error { return errors.Join(os.Remove(c.path+".lock"), c.lock.Close()) }
+
+// drop gives the claim up and removes what was downloaded.
+func (c *claim) drop() error {
+	err := os.Remove(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // adopted
 	}
-	return errors.Join(err, os.Remove(c.path+".lock"), c.lock.Close())
+	return errors.Join(err, c.release())
 }
 
 // tidy removes what a process that died left of a blob which is in the store by now.
@@ -73,7 +74,7 @@ func (p *Partial) tidy(d digest.Digest) error {
 	if c == nil || err != nil {
 		return err
 	}
-	return c.release(true)
+	return c.drop()
 }
 
 // claimPause is how long to wait before asking again for a blob that another process has claimed.
@@ -101,7 +102,7 @@ func (p *Partial) Prune() (int64, error) {
 		if st, err := os.Stat(c.path); err == nil {
 			freed += st.Size()
 		}
-		if err := c.release(true); err != nil {
+		if err := c.drop(); err != nil {
 			return freed, err
 		}
 	}

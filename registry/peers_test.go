@@ -3,11 +3,8 @@ package registry_test
 import (
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -21,18 +18,18 @@ func TestOthersReadBack(t *testing.T) {
 	long(t)
 	for _, algorithm := range []string{"gzip", "zstd", "none"} {
 		t.Run(algorithm, func(t *testing.T) {
-			hermetic(t)
+			t.Parallel()
 			for _, host := range []string{registrytest.New(t).Host(), registrytest.DockerRegistry(t, "")} {
 				ref := registrytest.Ref(t, host+"/team/app:1")
 				l := openLayout(t, t.TempDir())
 				img := local(t, l, registrytest.Tar(t, "a", 1, 700_000), registrytest.Tar(t, "b", 2, 10))
 				push(t, l, img, ref, algorithm)
 				dir := t.TempDir()
-				tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "docker://"+ref.String(), "dir:"+dir)
+				registrytest.Tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "docker://"+ref.String(), "dir:"+dir)
 				if _, err := exec.LookPath("crane"); err == nil {
-					tool(t, "crane", "pull", "--insecure", "--format=oci", ref.String(), filepath.Join(dir, "crane"))
+					registrytest.Tool(t, "crane", "pull", "--insecure", "--format=oci", ref.String(), filepath.Join(dir, "crane"))
 					if algorithm == "gzip" { // it checks no other
-						tool(t, "crane", "validate", "--insecure", "--remote", ref.String())
+						registrytest.Tool(t, "crane", "validate", "--insecure", "--remote", ref.String())
 					}
 				}
 			}
@@ -43,15 +40,15 @@ func TestOthersReadBack(t *testing.T) {
 // TestOthersUseOurRegistry has skopeo push to it, copy within it, list and delete.
 func TestOthersUseOurRegistry(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	_, d := put(t, ref, 1, 300_000, 1000)
 	dir := filepath.Join(t.TempDir(), "layout")
-	tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "docker://"+ref.String(), "oci:"+dir+":1")
+	registrytest.Tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "docker://"+ref.String(), "oci:"+dir+":1")
 	for _, format := range []string{"oci", "v2s2"} {
 		to := r.Host() + "/from/skopeo:" + format
-		tool(t, "skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", "--format", format, "oci:"+dir+":1", "docker://"+to)
+		registrytest.Tool(t, "skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", "--format", format, "oci:"+dir+":1", "docker://"+to)
 		back := connect(t, registrytest.Ref(t, to), registry.Options{})
 		if _, err := pull(t.Context(), back, registry.CopyOptions{}); err != nil {
 			t.Errorf("%s: %v", format, err)
@@ -61,12 +58,12 @@ func TestOthersUseOurRegistry(t *testing.T) {
 			t.Errorf("%s: inspected %+v, %v", format, remote, err)
 		}
 	}
-	tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", "--all",
+	registrytest.Tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", "--all",
 		"docker://"+ref.String(), "docker://"+r.Host()+"/other:1")
-	if out := tool(t, "skopeo", "list-tags", "--tls-verify=false", "docker://"+r.Host()+"/from/skopeo"); !contains(out, `"oci"`, `"v2s2"`) {
+	if out := registrytest.Tool(t, "skopeo", "list-tags", "--tls-verify=false", "docker://"+r.Host()+"/from/skopeo"); !contains(out, `"oci"`, `"v2s2"`) {
 		t.Errorf("skopeo lists %s", out)
 	}
-	tool(t, "skopeo", "delete", "--tls-verify=false", "docker://"+r.Host()+"/other:1")
+	registrytest.Tool(t, "skopeo", "delete", "--tls-verify=false", "docker://"+r.Host()+"/other:1")
 	if _, err := connect(t, r.Ref(t, "other:1"), registry.Options{}).Resolve(t.Context(), r.Ref(t, "other:1")); err == nil {
 		t.Error("the image that skopeo deleted is still there")
 	}
@@ -78,12 +75,12 @@ func TestOthersUseOurRegistry(t *testing.T) {
 // TestDockerSchema2 pulls what Docker pushes: other media types, from a registry that serves them.
 func TestDockerSchema2(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	host := registrytest.DockerRegistry(t, "")
 	ref := registrytest.Ref(t, host+"/app:1")
 	put(t, ref, 1, 300_000, 1000)
 	to := registrytest.Ref(t, host+"/docker:1")
-	tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", "--format", "v2s2",
+	registrytest.Tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", "--format", "v2s2",
 		"docker://"+ref.String(), "docker://"+to.String())
 	root := t.TempDir()
 	if err := pullTo(t.Context(), t, root, to, false); err != nil {
@@ -106,7 +103,7 @@ func TestDockerSchema2(t *testing.T) {
 // registry makes of half an upload, the blob arrives whole.
 func TestPushOverABadLine(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	line := badLine(t, registrytest.DockerRegistry(t, ""), 3, 1<<20)
 	for _, algorithm := range []string{"gzip", "none"} {
 		ref := registrytest.Ref(t, line.addr+"/"+algorithm+":1")
@@ -168,20 +165,4 @@ func (l *line) forward(in *net.TCPConn, to string, after int64) {
 		return
 	}
 	_, _ = io.Copy(out, in)
-}
-
-// tool runs another program on what forge made, or skips.
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("FORGE_TEST_MUST"), ","), name) {
-			t.Fatal(err)
-		}
-		t.Skip(name + " is not installed")
-	}
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return string(out)
 }

@@ -67,7 +67,7 @@ func compression(t testing.TB, algorithm string) image.Compression {
 
 func TestPushCompresses(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	for _, host := range []string{registrytest.New(t).Host(), registrytest.DockerRegistry(t, "")} {
 		for algorithm, want := range map[string]string{
 			"gzip": ocispec.MediaTypeImageLayerGzip, "zstd": ocispec.MediaTypeImageLayerZstd, "none": ocispec.MediaTypeImageLayer,
@@ -105,7 +105,7 @@ func TestPushCompresses(t *testing.T) {
 
 // TestPushAgain counts what a push costs when little has changed.
 func TestPushAgain(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	l := openLayout(t, t.TempDir())
@@ -147,7 +147,7 @@ func TestPushAgain(t *testing.T) {
 
 // TestPushWhenTheRegistryLostALayer finds out by the refused manifest.
 func TestPushWhenTheRegistryLostALayer(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	l := openLayout(t, t.TempDir())
@@ -171,7 +171,7 @@ func TestPushWhenTheRegistryLostALayer(t *testing.T) {
 // TestPushSurvivesWhileItCompresses breaks the one request that a compressed layer goes by.
 func TestPushSurvivesWhileItCompresses(t *testing.T) {
 	long(t)
-	hermetic(t)
+	t.Parallel()
 	for name, faults := range map[string][]fault{
 		"reset, nothing kept": {{Method: "PATCH", Times: 2, Do: registrytest.Reset(100_000)}},
 		"reset, bytes kept":   {{Method: "PATCH", Times: 2, Do: registrytest.ResetAfter(2 << 20)}},
@@ -202,7 +202,7 @@ func TestPushSurvivesWhileItCompresses(t *testing.T) {
 
 // TestPushKeepsWhatWasPulled pushes a pulled image on byte for byte, and mounts what the registry has elsewhere.
 func TestPushKeepsWhatWasPulled(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "library/base:1")
 	_, d := put(t, ref, 1, 300_000, 2000)
@@ -240,7 +240,7 @@ func TestPushKeepsWhatWasPulled(t *testing.T) {
 }
 
 func TestPushSendsALayerOnce(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	l := openLayout(t, t.TempDir())
@@ -257,7 +257,7 @@ func TestPushSendsALayerOnce(t *testing.T) {
 }
 
 func TestPushIndex(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	src := registrytest.NewMemory()
 	arm := ocispec.Platform{OS: "linux", Architecture: "arm64"}
@@ -288,7 +288,7 @@ func TestPushIndex(t *testing.T) {
 }
 
 func TestPushDeniedAndDamaged(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	root := t.TempDir()

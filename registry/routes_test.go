@@ -25,7 +25,7 @@ import (
 )
 
 func TestMirrors(t *testing.T) {
-	home := hermetic(t)
+	home := registrytest.Home(t)
 	mirror, origin := registrytest.New(t), registrytest.New(t)
 	real := origin.Ref(t, "hub/app:1")
 	src, _ := put(t, real, 1, 300_000, 1000)
@@ -72,7 +72,7 @@ func TestMirrors(t *testing.T) {
 }
 
 func TestSearch(t *testing.T) {
-	home := hermetic(t)
+	home := registrytest.Home(t)
 	a, b := registrytest.New(t), registrytest.New(t)
 	_, d := put(t, b.Ref(t, "tool:1"), 1, 1000)
 	write(t, filepath.Join(home, "registries.conf"), "unqualified-search-registries = [\""+a.Host()+"\", \""+b.Host()+"\"]\n")
@@ -103,7 +103,7 @@ func TestHelperResolve(t *testing.T) {
 }
 
 func TestProxy(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	put(t, r.Ref(t, "app:1"), 1, 1000)
 	var proxied atomic.Int32
@@ -153,7 +153,7 @@ func tunnel(w http.ResponseWriter, to string) {
 
 // TestClientCertificate meets a registry that wants one.
 func TestClientCertificate(t *testing.T) {
-	home := hermetic(t)
+	home := registrytest.Home(t)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"tags":["a"]}`) }))
 	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	s.StartTLS()
@@ -190,7 +190,7 @@ func TestClientCertificate(t *testing.T) {
 
 // TestTagsPaging follows links, and not for ever.
 func TestTagsPaging(t *testing.T) {
-	hermetic(t)
+	t.Parallel()
 	r := registrytest.New(t)
 	ref := r.Ref(t, "app:1")
 	page := func(link string) registrytest.Do {

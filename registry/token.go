@@ -46,7 +46,7 @@ func (a *authorizer) ask(ctx context.Context, to access) (token, error) {
 			return token{}, err
 		}
 	}
-	answer, err := a.exchange(ctx, cred, slices.Concat(to.scopes, a.extra[to.key()]), false)
+	answer, err := a.exchange(ctx, cred, slices.Concat(to.scopes, a.extra[to.key()]), accessToken)
 	if err != nil {
 		return token{}, err
 	}
@@ -66,18 +66,26 @@ func (t *tokenAnswer) token() (token, error) {
 	return token{value: value, expiry: time.Now().Add(lifetime - lifetime/10)}, nil
 }
 
-// exchange asks the realm in the way that the credential allows. offline asks for an identity token, too.
-func (a *authorizer) exchange(ctx context.Context, cred Credential, scopes []string, offline bool) (*tokenAnswer, error) {
+// A tokenKind says what is asked of a token service.
+type tokenKind string
+
+const (
+	accessToken   tokenKind = ""
+	identityToken tokenKind = "offline" // besides an access token: one to log in with later
+)
+
+// exchange asks the realm in the way that the credential allows.
+func (a *authorizer) exchange(ctx context.Context, cred Credential, scopes []string, kind tokenKind) (*tokenAnswer, error) {
 	if cred.IdentityToken != "" {
 		return a.post(ctx, url.Values{
 			"grant_type": {"refresh_token"}, "refresh_token": {cred.IdentityToken},
 		}, scopes)
 	}
-	answer, err := a.get(ctx, cred, scopes, offline)
+	answer, err := a.get(ctx, cred, scopes, kind)
 	if cred.Username != "" && hasStatus(err, http.StatusNotFound, http.StatusMethodNotAllowed) {
 		form := url.Values{"grant_type": {"password"}, "username": {cred.Username}, "password": {cred.Password}}
-		if offline {
-			form.Set("access_type", "offline")
+		if kind == identityToken {
+			form.Set("access_type", string(kind))
 		}
 		return a.post(ctx, form, scopes)
 	}
@@ -85,7 +93,7 @@ func (a *authorizer) exchange(ctx context.Context, cred Credential, scopes []str
 }
 
 // get is the way of the Docker registry token specification.
-func (a *authorizer) get(ctx context.Context, cred Credential, scopes []string, offline bool) (*tokenAnswer, error) {
+func (a *authorizer) get(ctx context.Context, cred Credential, scopes []string, kind tokenKind) (*tokenAnswer, error) {
 	u := *a.realm
 	q := u.Query()
 	if a.service != "" {
@@ -99,7 +107,7 @@ func (a *authorizer) get(ctx context.Context, cred Credential, scopes []string, 
 		q.Set("account", cred.Username)
 		authorization = basicAuth(cred)
 	}
-	if offline {
+	if kind == identityToken {
 		q.Set("offline_token", "true")
 		q.Set("client_id", clientID)
 	}
@@ -173,7 +181,7 @@ func (a *authorizer) verify(ctx context.Context, cred Credential) (identity stri
 	if err := a.trusted(); err != nil {
 		return "", err
 	}
-	answer, err := a.exchange(ctx, cred, nil, true)
+	answer, err := a.exchange(ctx, cred, nil, identityToken)
 	var re *ResponseError
 	if errors.As(err, &re) {
 		return "", nil // it does not give any

@@ -157,13 +157,7 @@ func Ref(t testing.TB, name string) image.Reference {
 // none. The test is skipped where the program is missing, unless FORGE_TEST_MUST names docker-registry.
 func DockerRegistry(t testing.TB, auth string) string {
 	t.Helper()
-	bin, err := exec.LookPath("docker-registry")
-	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("FORGE_TEST_MUST"), ","), "docker-registry") {
-			t.Fatal(err)
-		}
-		t.Skip("docker-registry is not installed")
-	}
+	need(t, "docker-registry")
 	addr := freePort(t)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "config.yml")
@@ -173,7 +167,7 @@ func DockerRegistry(t testing.TB, auth string) string {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, "serve", conf)
+	cmd := exec.Command("docker-registry", "serve", conf)
 	cmd.Env = []string{} // it takes any REGISTRY_* for its configuration
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

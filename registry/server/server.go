@@ -135,10 +135,10 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom keeps sendfile(2) possible.
-func (c *counter) ReadFrom(r readerOnly) (int64, error) {
+// ReadFrom keeps sendfile(2) possible: the connection's own ReadFrom is behind io.Copy.
+func (c *counter) ReadFrom(r io.Reader) (int64, error) {
 	c.begun = true
-	n, err := readFrom(c.ResponseWriter, r)
+	n, err := io.Copy(c.ResponseWriter, r)
 	c.bytes += n
 	return n, err
 }
