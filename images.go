@@ -127,7 +127,7 @@ func byName(s string, n image.Named) bool {
 	return err == nil && ref == n.Reference && !strings.HasPrefix(s, "sha256:")
 }
 
-// An Inspection is an image and what is known of it here.
+// An Inspection is an image and what the store knows of it.
 type Inspection struct {
 	Image   *image.Image
 	Names   []image.Reference
@@ -136,7 +136,7 @@ type Inspection struct {
 }
 
 // Inspect finds an image by name, digest, ID or unique prefix of one, and all the names that it has. Of an index it is the
-// image for a platform; "" is this machine's or, without one, any that is here.
+// image for a platform; "" is this machine's or, without one, any that the store has.
 func (h *Home) Inspect(ctx context.Context, name, platform string) (i Inspection, err error) {
 	p, err := parsePlatform(platform)
 	if err != nil {

@@ -158,7 +158,7 @@ type KindUsage struct {
 type HeldBlob struct {
 	Digest digest.Digest
 	Bytes  int64
-	HeldBy []string // images and "cache"; none is litter
+	HeldBy []string // images and "cache"; none is garbage
 }
 
 // DiskUsage measures the store, each byte once.

@@ -25,7 +25,7 @@ import (
 	"github.com/forge-build/forge/runtime/network"
 )
 
-// PruneOptions say what to remove besides litter, which always goes.
+// PruneOptions say what to remove besides garbage, which always goes.
 type PruneOptions struct {
 	All     bool     // all images, and the whole cache
 	Filters []string // docker's until=DURATION or until=TIME: only what was not used since
@@ -116,8 +116,8 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 		return err
 	}
 	bytes, err := store.Prune(func(diffID digest.Digest) bool {
-		here, err := h.Layout.Has(ocispec.Descriptor{Digest: diffID})
-		return here || err != nil
+		has, err := h.Layout.Has(ocispec.Descriptor{Digest: diffID})
+		return has || err != nil
 	})
 	r.Bytes += bytes
 	return err
@@ -221,20 +221,20 @@ func (h *Home) pruneMemos(o PruneOptions) error {
 	return errors.Join(err, downErr, h.digests.Sweep(), h.downloads.Sweep())
 }
 
-// forgetGone forgets entries whose layer is not here any more.
+// forgetGone forgets entries whose layer is gone.
 func (h *Home) forgetGone() error {
 	records, err := h.Cache.List()
 	if err != nil {
 		return err
 	}
 	for _, r := range records {
-		here := true
+		has := true
 		if r.Value.Layer.DiffID != "" {
-			if here, err = h.Layout.Has(r.Value.Layer.Blob); err != nil {
+			if has, err = h.Layout.Has(r.Value.Layer.Blob); err != nil {
 				return err
 			}
 		}
-		if !here || r.Damaged {
+		if !has || r.Damaged {
 			if err := h.Cache.Remove(r.Key); err != nil {
 				return err
 			}

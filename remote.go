@@ -34,7 +34,7 @@ func (o RemoteOptions) client() *registry.Client {
 	return registry.NewClient(registry.Options{Insecure: o.Insecure, Events: o.Events})
 }
 
-// PullOptions say what of a repository to bring here.
+// PullOptions say which images of a repository to pull.
 type PullOptions struct {
 	RemoteOptions
 	Platform string // which image of an index, os/arch[/variant]; "" is this machine's
@@ -46,10 +46,10 @@ type PullResult struct {
 	Name       image.Reference
 	Descriptor ocispec.Descriptor // what the name stands for: the image's manifest, or the index that it is of
 	Source     digest.Digest      // what the name stands for in the registry
-	Updated    bool               // the name stood for something else here, or for nothing, or the image was not here
+	Updated    bool               // the name stood for something else in the store, or for nothing, or the image was not there
 }
 
-// Pull brings an image here, or all of a repository: each layer is verified, inflated and indexed while it downloads.
+// Pull copies an image into the store, or all of a repository: each layer is verified, inflated and indexed while it downloads.
 func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]PullResult, error) {
 	remote, events := o.queued()
 	defer events.Close()
@@ -74,7 +74,7 @@ func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]PullResu
 	return []PullResult{p}, nil
 }
 
-// pullAll brings all tags of a repository here.
+// pullAll pulls all tags of a repository.
 func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string, want *ocispec.Platform, events event.Sink) (all []PullResult, err error) {
 	ref, err := image.ParseReference(name)
 	if err != nil {
@@ -103,7 +103,7 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 	return all, nil
 }
 
-// pull brings the image that ref stands for here: of an index the one for the platform that is wanted, nil being this machine's.
+// pull copies the image that ref stands for into the store: of an index the one for the platform that is wanted, nil being this machine's.
 func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Reference, d ocispec.Descriptor, want *ocispec.Platform, events event.Sink) (PullResult, error) {
 	p := PullResult{Name: ref, Source: d.Digest}
 	platform := thisPlatform()
@@ -118,7 +118,7 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 		_, beforeErr = h.Layout.Image(ctx, before, &platform)
 	}
 	var err error
-	p.Descriptor, err = h.receive(ctx, origin{repo, repo.Reject}, d, platform, ref, events)
+	p.Descriptor, err = h.receive(ctx, origin{repo, repo}, d, platform, ref, events)
 	p.Updated = beforeErr != nil || before.Digest != p.Descriptor.Digest
 	return p, err
 }
@@ -143,9 +143,9 @@ func (h *Home) partial() *registry.Partial {
 // PushOptions say how to send an image.
 type PushOptions struct {
 	RemoteOptions
-	AllTags bool // of name's repository that are here
+	AllTags bool // every tag of name's repository that the store has
 	CompressionOptions
-	Platforms []string // which images of an index, os/arch[/variant]; none is all that are here
+	Platforms []string // which images of an index, os/arch[/variant]; none is all that the store has
 }
 
 // CompressionOptions say which form layers that are kept as tars get on their way out.
@@ -155,7 +155,7 @@ type CompressionOptions struct {
 	Recompress  bool   // compress layers anew that have another form
 }
 
-// Push sends the image called name, or all of its repository that are here, to its registry, and returns what it has sent, also
+// Push sends the image called name, or all of its repository that the store has, to its registry, and returns what it has sent, also
 // after an error, with what the registry knows it as. Layers are compressed while they are sent, and what came of it is
 // remembered.
 func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []image.Named, err error) {

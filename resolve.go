@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 )
 
@@ -29,7 +32,10 @@ type resolver struct {
 	home   *Home
 	pull   PullPolicy
 	remote RemoteOptions
-	far    farImages
+
+	mu       sync.Mutex // guards all below
+	deferred []*deferredImage
+	steps    map[digest.Digest]*event.Step // by the digest of the image's manifest
 }
 
 // Resolve finds the image that name stands for, for platform p; see planner.Resolver. A name means what it means in the
@@ -90,20 +96,20 @@ func runsOn(img *image.Image, p ocispec.Platform) bool {
 }
 
 // instead finds an image for p where the store has one of another platform under the name.
-func (r *resolver) instead(ctx context.Context, name string, here *image.Image, p ocispec.Platform) (*image.Image, error) {
+func (r *resolver) instead(ctx context.Context, name string, other *image.Image, p ocispec.Platform) (*image.Image, error) {
 	if r.pull == PullNever {
-		return nil, wrongPlatform(name, here, p, "pulling is off")
+		return nil, wrongPlatform(name, other, p, "pulling is off")
 	}
 	img, err := r.fromRegistry(ctx, name, p)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", wrongPlatform(name, here, p, ""), err)
+		return nil, fmt.Errorf("%w: %w", wrongPlatform(name, other, p, ""), err)
 	}
 	return img, nil
 }
 
 // wrongPlatform says that what the store has under a name is for another platform.
-func wrongPlatform(name string, here *image.Image, want ocispec.Platform, hint string) *NotFoundError {
-	has := "the store has it for " + platforms.FormatAll(platforms.Normalize(here.Config.Platform)) + " only"
+func wrongPlatform(name string, other *image.Image, want ocispec.Platform, hint string) *NotFoundError {
+	has := "the store has it for " + platforms.FormatAll(platforms.Normalize(other.Config.Platform)) + " only"
 	return &NotFoundError{
 		Name: name + " for " + platforms.FormatAll(platforms.Normalize(want)), Hint: strings.TrimSuffix(has+"; "+hint, "; "),
 	}

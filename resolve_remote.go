@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,23 +21,17 @@ import (
 	"github.com/forge-build/forge/registry"
 )
 
-// farImages are those of which only manifest and configuration are here. Safe for concurrent use.
-type farImages struct {
-	mu    sync.Mutex // guards all below
-	all   []*farImage
-	steps map[digest.Digest]*event.Step // by the digest of the image's manifest
-}
-
-// A farImage is in a registry, or in a layout that is not ours.
-type farImage struct {
-	name     image.Reference    // to have here; zero for none
+// A deferredImage is in a registry, or in a layout that is not the store's. Its manifest and configuration were read, and its layers
+// come when a step needs them.
+type deferredImage struct {
+	name     image.Reference    // to have in the store; zero for none
 	root     ocispec.Descriptor // what the name stands for: the image's manifest, or the index that it is of
 	platform ocispec.Platform   // of the image, if root is an index
 	image    *image.Image
 	from     origin
 
-	mu   sync.Mutex // held while it is fetched
-	here bool
+	mu      sync.Mutex // held while it is fetched
+	fetched bool
 }
 
 // fromRegistry asks a registry what a name, as people type it, stands for.
@@ -52,11 +47,11 @@ func (r *resolver) fromRegistry(ctx context.Context, name string, p ocispec.Plat
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", repo.Reference().Familiar(), err)
 	}
-	r.add(&farImage{name: repo.Reference(), root: d, platform: p, image: img, from: origin{repo, repo.Reject}})
+	r.deferLayers(&deferredImage{name: repo.Reference(), root: d, platform: p, image: img, from: origin{repo, repo}})
 	return img, nil
 }
 
-// fromIndex asks the registry for the image for p of an index d of which only others are here. Where the registry has
+// fromIndex asks the registry for the image for p of an index d of which the store has only others. Where the registry has
 // the index no more, the name is asked for anew, unless it pins the index.
 func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec.Descriptor, p ocispec.Platform) (*image.Image, error) {
 	if r.pull == PullNever {
@@ -70,7 +65,7 @@ func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec
 	if errors.Is(err, fs.ErrNotExist) && ref.Digest == "" {
 		img, err = r.fromRegistry(ctx, ref.String(), p)
 	} else if err == nil {
-		r.add(&farImage{name: ref, root: d, platform: p, image: img, from: origin{repo, repo.Reject}})
+		r.deferLayers(&deferredImage{name: ref, root: d, platform: p, image: img, from: origin{repo, repo}})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", r.notInStore(ctx, ref, d, p, ""), err)
@@ -78,13 +73,13 @@ func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec
 	return img, nil
 }
 
-// notInStore says that of an index only images of other platforms are here.
+// notInStore says that of an index the store has only images of other platforms.
 func (r *resolver) notInStore(ctx context.Context, ref image.Reference, d ocispec.Descriptor, p ocispec.Platform, hint string) error {
-	here, err := r.home.Layout.AnyImage(ctx, d)
+	other, err := r.home.Layout.AnyImage(ctx, d)
 	if err != nil {
 		return err
 	}
-	return wrongPlatform(ref.Familiar(), here, p, hint)
+	return wrongPlatform(ref.Familiar(), other, p, hint)
 }
 
 // fromLayout reads an image of an OCI layout: DIR[:TAG] or DIR@DIGEST.
@@ -105,51 +100,49 @@ func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platf
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	r.add(&farImage{root: img.Descriptor, image: img, from: origin{store: store}})
+	r.deferLayers(&deferredImage{root: img.Descriptor, image: img, from: origin{store: store}})
 	return img, nil
 }
 
-func (r *resolver) add(f *farImage) {
-	r.far.mu.Lock()
-	defer r.far.mu.Unlock()
-	r.far.all = append(r.far.all, f)
+func (r *resolver) deferLayers(d *deferredImage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deferred = append(r.deferred, d)
 }
 
-// FetchLayers brings the images that layers belong to here. Where nothing is far, it does nothing.
+// FetchLayers brings the images that layers belong to into the store, unless they are there.
 func (r *resolver) FetchLayers(ctx context.Context, layers []image.Layer) error {
-	r.far.mu.Lock()
-	all := append([]*farImage(nil), r.far.all...)
-	r.far.mu.Unlock()
-	for _, f := range all {
-		if !f.holds(layers) {
+	r.mu.Lock()
+	all := slices.Clone(r.deferred)
+	r.mu.Unlock()
+	for _, d := range all {
+		if !d.holds(layers) {
 			continue
 		}
-		if err := r.fetch(ctx, f); err != nil {
+		if err := r.fetch(ctx, d); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *farImage) holds(layers []image.Layer) bool {
-	for _, mine := range f.image.Manifest.Layers {
-		for _, l := range layers {
-			if mine.Digest == l.Blob.Digest {
-				return true
-			}
-		}
-	}
-	return false
+// holds reports whether one of the layers is the image's.
+func (d *deferredImage) holds(layers []image.Layer) bool {
+	return slices.ContainsFunc(d.image.Manifest.Layers, func(own ocispec.Descriptor) bool {
+		return slices.ContainsFunc(layers, func(l image.Layer) bool { return l.Blob.Digest == own.Digest })
+	})
 }
 
-// fetch copies an image here, once.
-func (r *resolver) fetch(ctx context.Context, f *farImage) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.here {
+// fetch copies an image into the store, once.
+func (r *resolver) fetch(ctx context.Context, d *deferredImage) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fetched {
 		return nil
 	}
-	step := r.stepOf(f)
+	r.mu.Lock()
+	step := r.steps[d.image.Descriptor.Digest] // nil if it is none
+	r.mu.Unlock()
 	events := event.Sink(func(e event.Event) {
 		e.Step = step
 		r.remote.Events.Send(e)
@@ -158,9 +151,9 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 	if step != nil {
 		events.Send(event.Event{Kind: event.Started})
 	}
-	_, err := r.home.receive(ctx, f.from, f.root, f.platform, f.name, events)
+	_, err := r.home.receive(ctx, d.from, d.root, d.platform, d.name, events)
 	if err != nil {
-		err = wrapTransfer("pull", f.name, err)
+		err = wrapTransfer("pull", d.name, err)
 		if step != nil && ctx.Err() == nil {
 			events.Send(event.Event{Kind: event.Failed, Error: err.Error()})
 		}
@@ -169,30 +162,23 @@ func (r *resolver) fetch(ctx context.Context, f *farImage) error {
 	if step != nil {
 		events.Send(event.Event{Kind: event.Done, Duration: time.Since(start)})
 	}
-	f.here = true
+	d.fetched = true
 	return nil
 }
 
 // reportFor makes the images that are fetched from now on steps of a graph: those of its FROMs.
 func (r *resolver) reportFor(g *planner.Graph) {
-	r.far.mu.Lock()
-	defer r.far.mu.Unlock()
-	r.far.steps = map[digest.Digest]*event.Step{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.steps = map[digest.Digest]*event.Step{}
 	for i, s := range executor.Steps(g) {
 		if base, ok := g.Steps[i].Op.(*planner.Base); ok {
-			r.far.steps[base.Image.Descriptor.Digest] = s
+			r.steps[base.Image.Descriptor.Digest] = s
 		}
 	}
 }
 
-// stepOf is the step that f is the image of, nil if there is none.
-func (r *resolver) stepOf(f *farImage) *event.Step {
-	r.far.mu.Lock()
-	defer r.far.mu.Unlock()
-	return r.far.steps[f.image.Descriptor.Digest]
-}
-
-// imageToRun finds an image here, or pulls it. One of another platform than this machine's is taken where none was asked
+// imageToRun finds an image in the store, or pulls it. One of another platform than this machine's is taken where none was asked
 // for and there is no other, with docker's warning.
 func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) (*image.Image, error) {
 	note := func(text string) { events.Send(event.Event{Kind: event.Note, Text: text}) }
@@ -227,7 +213,7 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) 
 	return h.Layout.Image(ctx, pulled[0].Descriptor, p)
 }
 
-// localToRun finds an image here. It is a *NotFoundError if there is none for the platform that was asked for or, of an
+// localToRun finds an image in the store. It is a *NotFoundError if there is none for the platform that was asked for or, of an
 // index that names one for this machine, not that one.
 func (h *Home) localToRun(ctx context.Context, o RunOptions, p *ocispec.Platform) (*image.Image, error) {
 	n, err := h.Layout.Find(ctx, o.Image)

@@ -41,11 +41,11 @@ func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descri
 	defer events.Close()
 	client := remote.client()
 	defer client.Close() //nolint:errcheck // of idle connections
-	in, err := from.open(ctx, client)
+	in, done, err := from.open(ctx, client)
 	if err != nil {
 		return d, from.explain(err)
 	}
-	defer func() { err = errors.Join(err, in.close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	root, err := in.store.Resolve(ctx, from.ref)
 	if err != nil {
 		return d, from.explain(err)
@@ -107,37 +107,38 @@ func (p place) explain(err error) error {
 	return fmt.Errorf("%s: %w", p.text, err)
 }
 
-// An opened place is read from.
-type opened struct {
+// An origin is what images are copied from.
+type origin struct {
 	store image.Store
-	repo  *registry.Repository // nil if it is none
-	close func() error
+	repo  *registry.Repository // the store, if it is one
 }
 
-func (p place) open(ctx context.Context, client *registry.Client) (opened, error) {
-	none := func() error { return nil }
+// reject is told of a blob whose content is wrong, and reports whether there is another place to get it from.
+func (o origin) reject(d digest.Digest) bool { return o.repo != nil && o.repo.Reject(d) }
+
+// open opens a place to read from. What it returns closes it.
+func (p place) open(ctx context.Context, client *registry.Client) (_ origin, done func() error, err error) {
+	done = func() error { return nil }
 	switch p.kind {
 	case placeDir:
 		d, err := image.OpenDir(p.path)
-		return opened{store: d, close: none}, err
+		return origin{store: d}, done, err
 	case placeOCIArchive, placeDockerArchive:
 		a, err := image.OpenArchive(ctx, p.path, p.format())
 		if err != nil {
-			return opened{}, err
+			return origin{}, nil, err
 		}
-		return opened{store: a, close: a.Close}, nil
+		return origin{store: a}, a.Close, nil
 	}
 	repo, err := client.Connect(p.ref)
-	return opened{store: repo, repo: repo, close: none}, err
+	return origin{repo, repo}, done, err
 }
 
 func (p place) format() image.ArchiveFormat { return image.ArchiveFormat(p.kind) }
 
 // write copies root of in to the place.
-func (p place) write(ctx context.Context, client *registry.Client, in opened, root ocispec.Descriptor, o registry.CopyOptions) (ocispec.Descriptor, error) {
-	if in.repo != nil {
-		o.Reject = in.repo.Reject
-	}
+func (p place) write(ctx context.Context, client *registry.Client, in origin, root ocispec.Descriptor, o registry.CopyOptions) (ocispec.Descriptor, error) {
+	o.Reject = in.reject
 	switch p.kind {
 	case placeDir:
 		dir, err := image.CreateDir(p.path)
@@ -164,7 +165,7 @@ func (p place) write(ctx context.Context, client *registry.Client, in opened, ro
 	return registry.Copy(ctx, repo, in.store, root, o)
 }
 
-func (p place) writeArchive(ctx context.Context, in opened, root ocispec.Descriptor, o registry.CopyOptions) (d ocispec.Descriptor, err error) {
+func (p place) writeArchive(ctx context.Context, in origin, root ocispec.Descriptor, o registry.CopyOptions) (d ocispec.Descriptor, err error) {
 	f, err := durable.Output(ctx, p.path)
 	if err != nil {
 		return d, p.explain(err)
@@ -181,7 +182,7 @@ func (p place) writeArchive(ctx context.Context, in opened, root ocispec.Descrip
 	return d, f.Commit()
 }
 
-// receive copies an image here, for one platform if d is an index: each layer is verified, inflated and indexed while it
+// receive copies an image into the store, for one platform if d is an index: each layer is verified, inflated and indexed while it
 // arrives. Unless name is zero, it is named, as what name's repository has.
 func (h *Home) receive(ctx context.Context, from origin, d ocispec.Descriptor, p ocispec.Platform, name image.Reference, events event.Sink) (ocispec.Descriptor, error) {
 	got, err := registry.Copy(ctx, h.Layout, from.store, d, registry.CopyOptions{
@@ -192,12 +193,6 @@ func (h *Home) receive(ctx context.Context, from origin, d ocispec.Descriptor, p
 		return got, err
 	}
 	return got, h.Layout.TagRemote(ctx, name, got, got.Digest)
-}
-
-// An origin is what images are received from.
-type origin struct {
-	store  image.Fetcher
-	reject func(digest.Digest) bool // nil if there is one place only to get a blob from
 }
 
 // pushLayer takes a layer in one pass: its blob, its tar and the index that mounts the tar.
@@ -213,7 +208,7 @@ func (h *Home) pushLayer(ctx context.Context, l image.Layer, in image.Incoming) 
 	return indexer.Finish(l.DiffID)
 }
 
-// elsewhere finds repositories of ref's registry that have layers already: those that images here are named for.
+// elsewhere finds repositories of ref's registry that have layers already: those that images of the store are named for.
 func (h *Home) elsewhere(ctx context.Context, ref image.Reference, c image.Compression) func(digest.Digest) string {
 	const most = 10_000 // blobs that are remembered
 	where := sync.OnceValue(func() map[digest.Digest]string {

@@ -39,7 +39,7 @@ func maxSize() (int64, error) {
 
 // keepBelow removes what is of least use until the store has at most limit bytes: first garbage, then layers that only the
 // cache has, the least recently used first, then directories of cache mounts. Images that have a name and what running
-// processes use, this one included, stay. What was built is built: what cannot be done here is a warning.
+// processes use, this one included, stay. What was built is built: what cannot be removed is a warning.
 func (h *Home) keepBelow(ctx context.Context, limit int64, events event.Sink) {
 	if limit == 0 || ctx.Err() != nil {
 		return

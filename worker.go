@@ -15,7 +15,7 @@ import (
 	"github.com/forge-build/forge/source"
 )
 
-// worker is what does the steps of a build here.
+// worker does the steps of a build on this machine.
 func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 	store, err := h.Snapshots()
 	if err != nil {
@@ -93,7 +93,7 @@ func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) ([]s
 	return names, err
 }
 
-// haveLayer reports whether a layer that the cache remembers is still here.
+// haveLayer reports whether a layer that the cache remembers is still in the store.
 func (h *Home) haveLayer(ctx context.Context, l image.Layer) (bool, error) {
 	if err := h.Layout.Hold(ctx, l.Blob, ocispec.Descriptor{Digest: l.DiffID}); err != nil {
 		return false, err

@@ -9,7 +9,7 @@ import (
 	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
-// buildCmd holds docker's flags under docker's names; flags that mean nothing here are in ignoredBuildFlags.
+// buildCmd holds docker's flags under docker's names; flags that mean nothing to forge are in ignoredBuildFlags.
 type buildCmd struct {
 	Context string `arg:"" optional:"" help:"Directory, URL of a tar or repository, or - for standard input." placeholder:"CONTEXT"`
 
@@ -80,7 +80,7 @@ type ignoredBuildFlags struct {
 	DisableContentTrust bool `hidden:"" negatable:""`
 }
 
-// warnings names the flags that were given and mean nothing here.
+// warnings names the flags that were given and mean nothing to forge.
 func (f *ignoredBuildFlags) warnings() []string {
 	var given []string
 	for _, flag := range []struct {

@@ -7,9 +7,9 @@ import (
 )
 
 type pushCmd struct {
-	Name     string   `arg:"" help:"Name of an image that is here."`
+	Name     string   `arg:"" help:"Name of an image of the store."`
 	AllTags  bool     `short:"a" help:"Every tag of the repository."`
-	Platform []string `help:"Which images of an index; all that are here if not given." placeholder:"OS/ARCH"`
+	Platform []string `help:"Which images of an index; all that the store has if not given." placeholder:"OS/ARCH"`
 	compressionFlags
 	remoteFlags
 }

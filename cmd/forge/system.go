@@ -46,7 +46,7 @@ func (c *fsckCmd) Run(s *session) error {
 		case n > 0:
 			return fmt.Errorf("%d problems; forge system fsck --repair drops what is damaged", n)
 		default:
-			_, _ = fmt.Fprintf(s.out, "the store is well; it has %d names of images\n", report.Images)
+			_, _ = fmt.Fprintf(s.out, "no problems; image names: %d\n", report.Images)
 		}
 		return nil
 	})
@@ -89,7 +89,7 @@ func (c *pruneCmd) confirmed(s *session) (bool, error) {
 	if !term.IsTerminal(int(s.in.Fd())) {
 		return false, errors.New("prune: standard input is not a terminal: say -f")
 	}
-	what := "images without a name, cache entries without a layer, and litter"
+	what := "images without a name, cache entries without a layer, and garbage"
 	if c.All {
 		what = "all images and the whole cache"
 	}
