@@ -198,17 +198,46 @@ tok.io) echo '{"Username":"<token>","Secret":"t"}';;
 	}
 }
 
+// TestHelperThatHangs holds that a helper ends with the command that asked it, and what it has started, too.
 func TestHelperThatHangs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes long")
-	}
-	dir := files(t, map[string]string{"docker-credential-slow": "#!/bin/sh\nsleep 10000 & wait"})
+	dir := files(t, map[string]string{"docker-credential-slow": "#!/bin/sh\nsleep 10000 & echo $! > \"$CHILD\".new; mv \"$CHILD\".new \"$CHILD\"; wait"})
+	child := filepath.Join(dir, "child")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if _, err := helperGet(ctx, "slow", "x"); err == nil {
+	t.Setenv("CHILD", child)
+	ctx, cancel := context.WithCancel(t.Context())
+	answered := make(chan error, 1)
+	go func() {
+		_, err := helperGet(ctx, "slow", "x")
+		answered <- err
+	}()
+	until(t, func() bool {
+		_, err := os.Stat(child)
+		return err == nil
+	})
+	cancel()
+	if err := <-answered; err == nil {
 		t.Error("a helper that hangs gave an answer")
 	}
+	pid, err := os.ReadFile(child)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { // it may be a zombie until somebody takes it in
+		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
+}
+
+// until waits for something that is about to be true.
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for range 3000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it does not become true")
 }
 
 func TestKeepAndLogout(t *testing.T) {

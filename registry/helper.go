@@ -9,6 +9,7 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -74,7 +75,10 @@ func helper(ctx context.Context, name, verb string, in []byte) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "docker-credential-"+name, verb)
 	var out, errOut limitedBuffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errOut
-	cmd.WaitDelay = time.Second // a child of it may hold the pipe
+	// What it has started ends with it, and could otherwise hold the pipe.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	switch {
 	case ctx.Err() == context.DeadlineExceeded:

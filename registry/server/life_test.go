@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -68,7 +69,24 @@ func TestUploadOutlivesTheServer(t *testing.T) {
 
 // TestBrokenUploadKeepsWhatCame breaks the connection amid a body and goes on over another one.
 func TestBrokenUploadKeepsWhatCame(t *testing.T) {
-	c := start(t, server.Options{})
+	s, err := server.New(server.Options{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan struct{})
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PATCH" {
+			r.Body = &watchedBody{ReadCloser: r.Body, left: 60_000, came: came}
+		}
+		s.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		hs.Close()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := client{t, hs.URL}
 	content := []byte(strings.Repeat("x", 100_000))
 	loc := c.do("POST", "/v2/a/blobs/uploads/", nil).want(t, 202).location(t)
 	u, err := url.Parse(loc)
@@ -80,8 +98,7 @@ func TestBrokenUploadKeepsWhatCame(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(conn, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", u.Path, len(content), content[:60_000])
-	// The connection stays open: the next request makes the server give it up.
-	time.Sleep(50 * time.Millisecond)
+	<-came // The connection stays open: the next request makes the server give it up.
 	c.do("GET", loc, nil).want(t, 204).header(t, "Range", "0-59999")
 	defer conn.Close()
 	d := digest.FromBytes(content)
@@ -92,6 +109,21 @@ func TestBrokenUploadKeepsWhatCame(t *testing.T) {
 	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil && !strings.Contains(err.Error(), "EOF") {
 		t.Errorf("first connection: %v", err)
 	}
+}
+
+// A watchedBody tells when so many bytes of it have been read.
+type watchedBody struct {
+	io.ReadCloser
+	left int
+	came chan struct{}
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left == 0 && n > 0 {
+		close(b.came)
+	}
+	return n, err
 }
 
 // TestSweep starts on what crashes have left.
