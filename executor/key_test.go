@@ -45,9 +45,9 @@ func TestKeyFields(t *testing.T) {
 			Mounts: []planner.Mount{
 				{Type: planner.Bind, Target: "/src", From: &planner.Input{Read: -1}, Source: "/a", ReadOnly: true},
 				{Type: planner.Bind, Target: "/rw", From: &planner.Input{Read: 0}},
-				{Type: planner.Cache, Target: "/c", ID: "go", Sharing: "locked", Mode: &mode, From: &planner.Input{Read: 0}},
+				{Type: planner.Cache, Target: "/c", ID: "go", Sharing: "locked", Access: planner.Access{Mode: &mode}, From: &planner.Input{Read: 0}},
 				{Type: planner.Tmpfs, Target: "/t", Size: 7},
-				{Type: planner.Secret, ID: "s", Target: "/run/secrets/s", Env: "S", Required: true, Mode: &mode, UID: 3},
+				{Type: planner.Secret, ID: "s", Target: "/run/secrets/s", Env: "S", Required: true, Access: planner.Access{Mode: &mode, UID: 3}},
 				{Type: planner.SSH, ID: "default", Target: "/run/buildkit/ssh_agent.0"},
 			},
 		}}, nil, `format: 3

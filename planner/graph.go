@@ -120,20 +120,25 @@ const (
 	SSH    MountType = "ssh"
 )
 
-// A Mount is one RUN --mount, expanded. It has as many fields as the flag has.
+// A Mount is one RUN --mount, expanded.
 type Mount struct {
 	Type     MountType
 	Target   string // absolute and clean; "" for a secret that is only a variable
 	From     *Input // Bind: always. Cache: what a new cache begins with, or nil
 	Source   string // absolute path in From; Cache without From: path in the cache to mount, "" or "/" is all of it
 	ReadOnly bool
-	ID       string  // Cache, Secret, SSH
-	Sharing  string  // Cache: "shared", "private" or "locked"
-	Env      string  // Secret: variable to set
-	Required bool    // Secret, SSH
-	Mode     *uint32 // Cache, Secret, SSH; nil is the type's default
+	ID       string // Cache, Secret, SSH
+	Sharing  string // Cache: "shared", "private" or "locked"
+	Env      string // Secret: variable to set
+	Required bool   // Secret, SSH
+	Access          // Cache, Secret, SSH
+	Size     int64  // Tmpfs: bytes, 0 is no limit
+}
+
+// Access is who may use what is mounted, and how.
+type Access struct {
 	UID, GID uint32
-	Size     int64 // Tmpfs: bytes, 0 is no limit
+	Mode     *uint32 // permission bits; nil is the default of the mount's type
 }
 
 // A Copy copies files into the file system, as COPY and ADD do.

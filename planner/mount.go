@@ -71,7 +71,7 @@ func (w *walker) directory(m *instructions.Mount, from *stage, reads *[]*Step) (
 		mount.ID = space + "/" + mount.ID
 	}
 	if source == "/" && (m.UID != nil || m.GID != nil || m.Mode != nil) {
-		setOwner(&mount, m, 0o755) // an empty directory with an owner; what it would begin with does not matter
+		mount.Access = access(m, 0o755) // an empty directory with an owner; what it would begin with does not matter
 		return mount, nil
 	}
 	mount.Source = source
@@ -90,21 +90,22 @@ func (w *walker) absolute(name string) string {
 	return path.Join(w.stage.workingDir(), name)
 }
 
-// setOwner sets mode and owner if any of them is given.
-func setOwner(mount *Mount, m *instructions.Mount, mode uint32) {
+// access is the owner and the mode, given if any of them is. The mode is mode unless another is given.
+func access(m *instructions.Mount, mode uint32) (a Access) {
 	if m.UID == nil && m.GID == nil && m.Mode == nil {
-		return
+		return a
 	}
 	if m.Mode != nil {
 		mode = uint32(*m.Mode)
 	}
-	mount.Mode = &mode
+	a.Mode = &mode
 	if m.UID != nil {
-		mount.UID = uint32(*m.UID)
+		a.UID = uint32(*m.UID)
 	}
 	if m.GID != nil {
-		mount.GID = uint32(*m.GID)
+		a.GID = uint32(*m.GID)
 	}
+	return a
 }
 
 // secret makes a secret mount: a file, a variable, or both.
@@ -133,7 +134,7 @@ func (w *walker) secret(m *instructions.Mount) (Mount, error) {
 			return mount, errors.New("secret mount: env has no name")
 		}
 	}
-	setOwner(&mount, m, 0o400)
+	mount.Access = access(m, 0o400)
 	askOnce(w.state.outline.secrets, mount.ID, asked{m.Required, w.at})
 	return mount, nil
 }
@@ -153,7 +154,7 @@ func (w *walker) ssh(m *instructions.Mount, n int) (Mount, error) {
 	if mount.Target == "/" {
 		return mount, fmt.Errorf("invalid mount target %q", mount.Target)
 	}
-	setOwner(&mount, m, 0o600)
+	mount.Access = access(m, 0o600)
 	askOnce(w.state.outline.ssh, mount.ID, asked{m.Required, w.at})
 	return mount, nil
 }

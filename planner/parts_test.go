@@ -216,7 +216,7 @@ func TestKeysDiffer(t *testing.T) {
 		&Mkdir{Path: "/a"}, &Mkdir{Path: "/a", User: "u"}, &Mkdir{User: "/a"},
 		&Run{}, &Run{Args: []string{"a", "b"}}, &Run{Args: []string{"ab"}}, &Run{Env: []string{"a", "b"}}, &Run{Dir: "/a"},
 		&Run{Mounts: []Mount{{}}}, &Run{Mounts: []Mount{{From: &Input{}}}}, &Run{Mounts: []Mount{{From: &Input{Read: -1}}}},
-		&Run{Mounts: []Mount{{Mode: &mode}}}, &Run{Mounts: []Mount{{Mode: new(uint32)}}}, &Run{Insecure: true},
+		&Run{Mounts: []Mount{{Access: Access{Mode: &mode}}}}, &Run{Mounts: []Mount{{Access: Access{Mode: new(uint32)}}}}, &Run{Insecure: true},
 		&Run{Files: []File{{Name: "a"}}}, &Run{Files: []File{{Content: "a"}}},
 		&Copy{}, &Copy{Link: true}, &Copy{Parents: true}, &Copy{Add: &Add{}}, &Copy{Add: &Add{Unpack: new(bool)}},
 		&Copy{Sources: []Source{{Path: "a"}}}, &Copy{Sources: []Source{{URL: "a"}}}, &Copy{Sources: []Source{{File: &File{}}}},

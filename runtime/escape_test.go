@@ -62,7 +62,7 @@ func TestOwnExecutable(t *testing.T) {
 	exe, err := os.OpenFile("/proc/"+itoa(p.supervisor)+"/exe", os.O_RDWR, 0)
 	if err == nil {
 		exe.Close()
-		t.Error("the stub can be written to")
+		t.Error("the interpreter can be written to")
 	}
 	p.Signal(os.Kill)
 	p.Wait()

@@ -116,7 +116,7 @@ func (s *setup) outcome(msg []byte) error {
 	if at == 0 {
 		return nil
 	}
-	o := s.ops[(at-stubBase-headerSize)/opSize]
+	o := s.ops[(at-programBase-headerSize)/opSize]
 	if o.step != "exec" {
 		return &SetupError{o.step, errno}
 	}

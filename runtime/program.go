@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A program is a list of system calls and the bytes they point to. The stub carries it out, in a process that has
+// A program is a list of system calls and the bytes they point to. The interpreter carries it out, in a process that has
 // nothing of ours in it but these calls: no Go runtime, no open files, no memory of the caller.
 type program struct {
 	ops  []*op
@@ -21,7 +21,7 @@ type fixup struct {
 	value arg
 }
 
-// An op is a system call, or one of the three words the stub knows besides.
+// An op is a system call, or one of the three words the interpreter knows besides.
 type op struct {
 	nr   uintptr
 	args [6]arg

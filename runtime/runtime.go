@@ -1,7 +1,7 @@
 // Package runtime runs one process in a root directory and namespaces of its own.
 //
 // Nothing is set up by path: the root, its mounts and their targets are descriptors. The set-up is planned as a list of
-// system calls (program.go) and carried out by a stub of a few hundred bytes (stub_*.s), an executable of its own, so
+// system calls (program.go) and carried out by an interpreter of a few hundred bytes (interpreter_*.s), an executable of its own, so
 // that no code and no binary of the caller is ever inside a container. docs/runtime.md gives the order and the reasons.
 package runtime
 

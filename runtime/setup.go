@@ -44,8 +44,8 @@ type execCandidates struct {
 
 // Numbers of descriptors in the supervisor.
 const (
-	stubFD = 3
-	sockFD = 4
+	interpreterFD = 3
+	sockFD        = 4
 )
 
 // pass adds a file to the supervisor's and returns its number there.

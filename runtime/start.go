@@ -189,7 +189,7 @@ func (s *setup) supervisor() (tail int) {
 	s.put(msg.plus(16), vec)
 	s.put(msg.plus(32), control)
 	s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL)).allow(anyError)
-	s.call(unix.SYS_CLOSE_RANGE, num(0), num(stubFD), num(0)).allow(anyError)
+	s.call(unix.SYS_CLOSE_RANGE, num(0), num(interpreterFD), num(0)).allow(anyError)
 	s.closeRest = s.call(unix.SYS_CLOSE_RANGE, num(sockFD+1), num(0), num(0)).allow(anyError)
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-supervise")).allow(anyError) // else it is "3"
 	before := s.word()
@@ -276,15 +276,15 @@ func lookupEnv(env []string, name, otherwise string) string {
 	return otherwise
 }
 
-// launch starts the supervisor. The caller's thread is suspended only until the stub is executed.
+// launch starts the supervisor. The caller's thread is suspended only until the interpreter is executed.
 func (s *setup) launch(p *Process, tail int) error {
 	s.closeRest.args[1] = num(len(s.files) - 1) // the pidfd comes after them
-	stub, err := s.executable(tail)
+	file, err := s.executable(tail)
 	if err != nil {
-		return &SetupError{"stub", err}
+		return &SetupError{"interpreter", err}
 	}
-	defer stub.Close()
-	s.files[stubFD] = stub.Fd()
+	defer file.Close()
+	s.files[interpreterFD] = file.Fd()
 	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-supervise"}, &syscall.ProcAttr{
 		Files: s.files,
 		Sys:   &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID},

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usernsError is the variable by which the stub says why there is no user namespace.
+// usernsError is the variable by which the interpreter says why there is no user namespace.
 const usernsError = "FORGE_USERNS_ERROR"
 
 // EnterUserNamespace makes this process root of a new user and mount namespace if it is not root, so that it can mount
-// layers. The process executes the stub, which is single-threaded as the kernel demands, enters the namespaces and
+// layers. The process executes the interpreter, which is single-threaded as the kernel demands, enters the namespaces and
 // executes the program again: the process id, the terminal, signals and exit code stay what they are. It returns only
 // if there is nothing to do (nil) or it could not be done (why), and is to be called before anything else happens.
 func EnterUserNamespace() error {
@@ -91,17 +91,17 @@ func (p *program) privateMounts() {
 
 // spawn runs a program of its own, with files from number 4 on.
 func (p *program) spawn(tail int, files []*os.File) (pid int, err error) {
-	stub, err := p.executable(tail)
+	file, err := p.executable(tail)
 	if err != nil {
 		return 0, err
 	}
-	defer stub.Close()
+	defer file.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer null.Close()
-	fds := []uintptr{null.Fd(), null.Fd(), null.Fd(), stub.Fd()}
+	fds := []uintptr{null.Fd(), null.Fd(), null.Fd(), file.Fd()}
 	for _, f := range files {
 		fds = append(fds, f.Fd())
 	}
@@ -164,7 +164,7 @@ func (m *idMap) mapArgs(pid int) []string {
 	return args
 }
 
-// enter executes the stub. It returns only if it cannot.
+// enter executes the interpreter. It returns only if it cannot.
 func enter(self string) error {
 	maps := idMaps()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -181,15 +181,15 @@ func enter(self string) error {
 	}
 	theirs.Close()
 	program, tail = enterProgram(self, maps, int(ours.Fd()), helper)
-	stub, err := program.executable(tail)
+	file, err := program.executable(tail)
 	if err != nil {
 		return err
 	}
-	defer stub.Close()
+	defer file.Close()
 	if _, err := unix.FcntlInt(ours.Fd(), unix.F_SETFD, 0); err != nil {
 		return err
 	}
-	err = syscall.Exec("/proc/self/fd/"+strconv.Itoa(int(stub.Fd())), []string{"forge"}, nil)
+	err = syscall.Exec("/proc/self/fd/"+strconv.Itoa(int(file.Fd())), []string{"forge"}, nil)
 	return os.NewSyscallError("execve", err)
 }
 

@@ -37,7 +37,7 @@ func (w *Worker) runMounts(ctx context.Context, job executor.Job, op *planner.Ru
 }
 
 func (w *Worker) runMount(ctx context.Context, job executor.Job, n int, m planner.Mount) (container.Mount, error) {
-	access := container.Access{UID: m.UID, GID: m.GID, Mode: m.Mode}
+	access := container.Access(m.Access)
 	switch m.Type {
 	case planner.Bind:
 		return w.runBind(ctx, job, n, m)

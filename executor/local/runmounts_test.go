@@ -167,7 +167,7 @@ func TestRunMountCache(t *testing.T) {
 	if got := h.prints(sh("cat /elsewhere/f; rm -r /elsewhere/*", other)); got != "a" {
 		t.Errorf("a second step printed %q", got)
 	}
-	private := planner.Mount{Type: planner.Cache, Target: "/p", ID: "two", Sharing: "private", Mode: &mode, UID: 5, GID: 6}
+	private := planner.Mount{Type: planner.Cache, Target: "/p", ID: "two", Sharing: "private", Access: planner.Access{Mode: &mode, UID: 5, GID: 6}}
 	if got := h.prints(sh("stat -c '%a %u:%g' /p", private)); got != "700 5:6" && !oneID(t) {
 		t.Errorf("mode and owner: printed %q", got)
 	}
@@ -356,7 +356,7 @@ func TestRunMountSSH(t *testing.T) {
 	h.worker.Containers.SSH = []container.SSHSource{{ID: "default", Paths: []string{path}}, {ID: "other", Paths: []string{path}}}
 	mode := uint32(0o660)
 	first := planner.Mount{Type: planner.SSH, ID: "default", Target: "/run/buildkit/ssh_agent.0"}
-	second := planner.Mount{Type: planner.SSH, ID: "other", Target: "/run/buildkit/ssh_agent.1", Mode: &mode, UID: 5}
+	second := planner.Mount{Type: planner.SSH, ID: "other", Target: "/run/buildkit/ssh_agent.1", Access: planner.Access{Mode: &mode, UID: 5}}
 	r, out, err := h.do(sh("echo $SSH_AUTH_SOCK; cd /run/buildkit; stat -c '%F %a %u:%g' *", first, second))
 	want := "/run/buildkit/ssh_agent.0\nsocket 600 0:0\nsocket 660 5:0"
 	if oneID(t) {

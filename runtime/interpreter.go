@@ -9,29 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stubBase is where a program lies in the stub's memory; the assembly knows it.
-const stubBase = 0x20000000
+// programBase is where a program lies in the interpreter's memory; the assembly knows it.
+const programBase = 0x20000000
 
-// stubText is where the stub's code lies.
-const stubText = 0x10000000
+// interpreterText is where the interpreter's code lies.
+const interpreterText = 0x10000000
 
-// stubCode returns the address of the stub's code.
-func stubCode() unsafe.Pointer
+// interpreterCode returns the address of the interpreter's code.
+func interpreterCode() unsafe.Pointer
 
-// stubEnd follows the stub's code.
-const stubEnd = "endforge" + "endforge"
+// interpreterEnd follows the interpreter's code.
+const interpreterEnd = "endforge" + "endforge"
 
-// stubMax is more than the code of the stub has bytes.
-const stubMax = 2048
+// interpreterMax is more than the code of the interpreter has bytes.
+const interpreterMax = 2048
 
-// executable makes a sealed file in memory of the program: an ELF image of the stub's code and the program as its data.
+// executable makes a sealed file in memory of the program: an ELF image of the interpreter's code and the program as its data.
 // The caller's own binary is in no process that the container could look at, and there is nothing here that writing to
 // would change for anybody.
 func (p *program) executable(tail int) (*os.File, error) {
 	page := os.Getpagesize()
-	code := unsafe.Slice((*byte)(stubCode()), stubMax)
-	end := bytes.Index(code, []byte(stubEnd))
-	image := p.image(stubBase, tail)
+	code := unsafe.Slice((*byte)(interpreterCode()), interpreterMax)
+	end := bytes.Index(code, []byte(interpreterEnd))
+	image := p.image(programBase, tail)
 
 	file := make([]byte, page, page+len(image))
 	copy(file[elfHeader(file, end, len(image), page):], code[:end])
@@ -41,7 +41,7 @@ func (p *program) executable(tail int) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
-	f := os.NewFile(uintptr(fd), "stub")
+	f := os.NewFile(uintptr(fd), "interpreter")
 	if _, err := f.Write(file); err != nil {
 		f.Close()
 		return nil, err
@@ -79,7 +79,7 @@ func elfHeader(file []byte, code, data, page int) int {
 	order.PutUint16(file[16:], 2) // ET_EXEC
 	order.PutUint16(file[18:], elfMachine)
 	order.PutUint32(file[20:], 1)
-	order.PutUint64(file[24:], stubText+start)
+	order.PutUint64(file[24:], interpreterText+start)
 	order.PutUint64(file[32:], ehsize)
 	order.PutUint16(file[52:], ehsize)
 	order.PutUint16(file[54:], phsize)
@@ -93,8 +93,8 @@ func elfHeader(file []byte, code, data, page int) int {
 			order.PutUint64(w[8+8*j:], uint64(v))
 		}
 	}
-	segment(0, ptLoad, read|exec, 0, stubText, start+code)
-	segment(1, ptLoad, read|write, page, stubBase, data)
+	segment(0, ptLoad, read|exec, 0, interpreterText, start+code)
+	segment(1, ptLoad, read|write, page, programBase, data)
 	segment(2, ptGNUStack, read|write, 0, 0, 0)
 	return start
 }

@@ -1,19 +1,19 @@
 #include "textflag.h"
 
-// func stubCode() unsafe.Pointer
-TEXT ·stubCode(SB),NOSPLIT,$0-8
-	MOVD $·stub(SB), R0
+// func interpreterCode() unsafe.Pointer
+TEXT ·interpreterCode(SB),NOSPLIT,$0-8
+	MOVD $·interpreter(SB), R0
 	MOVD R0, ret+0(FP)
 	RET
 
-// stub interprets the program that stub.go lays out at stubBase. It is never
+// interpreter carries out the program that interpreter.go lays out at programBase. It is never
 // called here: its bytes are copied into an executable of their own. So it
 // refers to nothing outside itself, and it uses no stack, because a child
 // made by CLONE_VM runs it on the same one.
 //
 // R19 is the header, R20 the instruction, R21 its flags. A system call keeps
 // all registers but R0.
-TEXT ·stub(SB),NOSPLIT|NOFRAME,$0-0
+TEXT ·interpreter(SB),NOSPLIT|NOFRAME,$0-0
 	MOVD $0x20000000, R19
 	ADD  $64, R19, R20
 

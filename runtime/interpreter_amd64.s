@@ -1,18 +1,18 @@
 #include "textflag.h"
 
-// func stubCode() unsafe.Pointer
-TEXT ·stubCode(SB),NOSPLIT,$0-8
-	LEAQ ·stub(SB), AX
+// func interpreterCode() unsafe.Pointer
+TEXT ·interpreterCode(SB),NOSPLIT,$0-8
+	LEAQ ·interpreter(SB), AX
 	MOVQ AX, ret+0(FP)
 	RET
 
-// stub interprets the program that stub.go lays out at stubBase. It is never
+// interpreter carries out the program that interpreter.go lays out at programBase. It is never
 // called here: its bytes are copied into an executable of their own. So it
 // refers to nothing outside itself, and it uses no stack, because a child
 // made by CLONE_VM runs it on the same one.
 //
 // R12 is the header, R13 the instruction, BX its flags.
-TEXT ·stub(SB),NOSPLIT|NOFRAME,$0-0
+TEXT ·interpreter(SB),NOSPLIT|NOFRAME,$0-0
 	MOVQ $0x20000000, R12
 	LEAQ 64(R12), R13
 
