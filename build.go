@@ -28,6 +28,7 @@ type BuildOptions struct {
 	Squash    bool       // make one layer of all those above the base image
 	needTime  bool       // of the context: see EpochOfContext
 	StepOptions
+	LimitOptions // of each RUN
 	ReuseOptions
 	ResultOptions
 	RemoteOptions
@@ -48,7 +49,6 @@ type StepOptions struct {
 	Allow    []string // entitlements
 	Network  string   // "default", "none" or "host"; "" is "default"
 	AddHosts []string // HOST:IP
-	LimitOptions
 }
 
 // ReuseOptions say what of earlier builds and pulls is used again.
@@ -116,7 +116,7 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 
 // check refuses what can be refused before anything is opened.
 func (o *BuildOptions) check() error {
-	if err := o.StepOptions.give(&local.Worker{Containers: &container.Factory{}}); err != nil {
+	if err := o.give(&local.Worker{Containers: &container.Factory{}}); err != nil {
 		return err
 	}
 	for _, out := range o.Outputs {

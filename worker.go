@@ -42,7 +42,7 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 }
 
 // give lets a worker use what the options say.
-func (o *StepOptions) give(w *local.Worker) error {
+func (o *BuildOptions) give(w *local.Worker) error {
 	w.Allow = o.Allow
 	_, err := container.ParseNetwork(o.Network)
 	errs := []error{w.Allow.Check(), err}

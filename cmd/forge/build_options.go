@@ -19,10 +19,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o := forge.BuildOptions{
 		SourceOptions: forge.SourceOptions{Context: c.Context, File: c.File, Stdin: s.in, Contexts: map[string]string{}},
 		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform, Squash: c.Squash,
-		StepOptions: forge.StepOptions{
-			Secrets: c.Secret, SSH: c.SSH, Allow: c.Allow, Network: c.Network, AddHosts: c.AddHost,
-			LimitOptions: forge.LimitOptions{Memory: c.Memory, CPUs: c.CPUs, ShmSize: c.ShmSize, Ulimits: c.Ulimit},
-		},
+		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: forge.LimitOptions(c.limitFlags),
 		ReuseOptions: forge.ReuseOptions{
 			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain,
 		},
