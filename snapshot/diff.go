@@ -25,18 +25,17 @@ type differ struct {
 	below  *View
 	epoch  *time.Time
 	rights rights
-	whole  bool                     // the directory is a copy: what it has not is deleted
-	known  map[uint64]unix.Timespec // of a copy: ctimes of unchanged files by inode
+	whole  bool              // the directory is a copy: what it has not is deleted
+	known  map[uint64]copied // of a copy: the files as they were copied, by inode
 
 	lost    noted // files whose POSIX ACLs are not in the layer: no builder writes them, no runtime would restore them
 	scratch scratchFile
 	tidy    bool // make the directory what unpacking the layer would give
 	inexact bool // which it is not
 
-	links  map[uint64]string
-	groups map[uint64]bool // of a copy: whether all names of an inode are as below
-	held   []*heldDir      // directories that contents are still to be read from
-	buf    []byte
+	links map[uint64]string
+	held  []*heldDir // directories that contents are still to be read from
+	buf   []byte
 }
 
 // A diffDir is a directory being compared.
@@ -60,7 +59,7 @@ func (f *differ) close() {
 
 // diff writes the changes in the directory to the layer.
 func (f *differ) diff(root int) error {
-	f.links, f.groups, f.buf = make(map[uint64]string), make(map[uint64]bool), make([]byte, 64<<10)
+	f.links, f.buf = make(map[uint64]string), make([]byte, 64<<10)
 	fd, err := unix.Openat(root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -79,11 +78,6 @@ func (f *differ) diff(root int) error {
 	defer d.open.release()
 	if d.entry, _, err = f.describe(fd, ".", ".", &st, &below); err != nil {
 		return err
-	}
-	if f.whole {
-		if err := f.group(d.open.fd, "."); err != nil {
-			return err
-		}
 	}
 	// The root's time changes with anything in it, and no builder records that.
 	d.entry.ModTime = below.ModTime
@@ -178,7 +172,7 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	if same {
 		return f.dropFromUpper(d, name)
 	}
-	return errors.Join(f.add(d, path, e), f.restoreFileTime(d, &e))
+	return errors.Join(f.add(d, path, e, &st), f.restoreFileTime(d, &e))
 }
 
 // special is called for what is not in a layer: a whiteout, or a socket, which means nothing once its process is gone.
@@ -265,20 +259,30 @@ func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *En
 
 // unchanged reports whether the file is as it is below, content and all.
 func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.Stat_t) (bool, error) {
-	if e.Nlink > 1 {
-		// In an upper directory only a link made there gives a file two names, and both must be in the layer to be one.
-		return f.whole && f.groups[e.Inode], nil
-	}
-	if below == nil || !sameEntry(e, below) {
+	// Only a link made here gives a file of the directory two names, and both must be in the layer to be one.
+	if e.Nlink > 1 || below == nil || !sameEntry(e, below) {
 		return false, nil
 	}
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return true, nil
 	}
-	if ctime, ok := f.known[e.Inode]; ok && ctime == st.Ctim {
+	if c, ok := f.known[e.Inode]; ok && c.ctime == st.Ctim {
 		return true, nil
 	}
 	return f.sameContent(d.open.fd, e.Name, path, e.Size)
+}
+
+// sameContent compares a file with the one of the same size that lies below path.
+func (f *differ) sameContent(dir int, name, path string, size int64) (bool, error) {
+	here, err := openRegular(dir, name)
+	if err != nil {
+		return false, err
+	}
+	below, err := f.below.Open(path)
+	if err != nil {
+		return false, errors.Join(err, here.Close())
+	}
+	return f.same(here, below, size)
 }
 
 // sameEntry compares all but names, links and content.
@@ -293,15 +297,19 @@ func isDevice(mode uint32) bool {
 }
 
 // add writes a file to the layer; the second name of one is written as a link.
-func (f *differ) add(d *diffDir, path string, e Entry) error {
+func (f *differ) add(d *diffDir, path string, e Entry, st *unix.Stat_t) error {
 	if err := f.flush(); err != nil {
 		return err
 	}
-	if e.Nlink > 1 {
-		if target, ok := f.links[e.Inode]; ok {
+	inode, several := e.Inode, e.Nlink > 1
+	if c := f.known[inode]; c.links > 0 && c.ctime == st.Ctim { // in a directory that was moved: where mv has to copy, it keeps links
+		inode, several = ^c.links, true
+	}
+	if several {
+		if target, ok := f.links[inode]; ok {
 			return f.layer.Link(path, target)
 		}
-		f.links[e.Inode] = path
+		f.links[inode] = path
 	}
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return f.layer.Add(path, e, nil)

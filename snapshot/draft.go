@@ -34,8 +34,8 @@ type Draft struct {
 	root  *os.File // detached mount
 	own   *os.File // the same, for Mountpoint
 	made  []mountpoint
-	known map[uint64]unix.Timespec // of a copy: ctimes of files as they were copied, by inode
-	lost  noted                    // POSIX ACLs, by Commit
+	known map[uint64]copied // of a copy: the files as they were copied, by inode
+	lost  noted             // POSIX ACLs, by Commit
 }
 
 // Draft lends a writable file system on top of layers. Nothing is attached to this machine's tree: it is gone with the

@@ -27,7 +27,7 @@ func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) erro
 		if err := removeTree(aside); err != nil {
 			return err
 		}
-		d.known = make(map[uint64]unix.Timespec)
+		d.known = make(map[uint64]copied)
 		if fd, err = d.store.copyTree(ctx, d.below, aside, d.known); err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (d *Draft) copyToMemory(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	d.known = make(map[uint64]unix.Timespec)
+	d.known = make(map[uint64]copied)
 	u := newUnpacker(ctx, fd, d.store.rights())
 	u.known = d.known
 	return u.unpack(unpackTree(d.below, ".", root))

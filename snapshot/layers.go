@@ -187,8 +187,8 @@ func (s *Store) mountMerged(ctx context.Context, layers []image.Layer, view *Vie
 	return cloneFile(dir, unix.MOUNT_ATTR_RDONLY)
 }
 
-// copyTree writes a tree to a new directory, and opens that. The ctimes of files go to known unless it is nil.
-func (s *Store) copyTree(ctx context.Context, tree Tree, path string, known map[uint64]unix.Timespec) (int, error) {
+// copyTree writes a tree to a new directory, and opens that. Its files go to known unless that is nil.
+func (s *Store) copyTree(ctx context.Context, tree Tree, path string, known map[uint64]copied) (int, error) {
 	root, err := tree.Lstat(".")
 	if err != nil {
 		return -1, err
@@ -196,7 +196,7 @@ func (s *Store) copyTree(ctx context.Context, tree Tree, path string, known map[
 	return s.copyEntry(ctx, unpackTree(tree, ".", root), path, known)
 }
 
-func (s *Store) copyEntry(ctx context.Context, root unpackEntry, path string, known map[uint64]unix.Timespec) (int, error) {
+func (s *Store) copyEntry(ctx context.Context, root unpackEntry, path string, known map[uint64]copied) (int, error) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return -1, err
 	}

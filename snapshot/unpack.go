@@ -22,9 +22,16 @@ type unpacker struct {
 	// are not set, and attributes that the file system cannot hold are left out.
 	merge bool
 
-	links map[uint64]string        // inode → the name it was written under
-	known map[uint64]unix.Timespec // if not nil: gets the ctimes of all regular files, by their new inode
+	links map[uint64]string // inode → the name it was written under
+	known map[uint64]copied // of a draft, else nil: gets all regular files, by their new inode
 	buf   []byte
+}
+
+// A copied is a file of a draft that is a copy of the layers below. Every name is a file of its own: overlayfs, too, breaks a
+// hard link of a layer as soon as one of its names is changed.
+type copied struct {
+	ctime unix.Timespec // as long as it has this, nobody has changed it
+	links uint64        // inode that it is one of several names of below, or 0
 }
 
 // An unpackEntry is a file to write.
@@ -134,7 +141,7 @@ func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
 			return err
 		}
 	}
-	if e.Nlink > 1 && !e.whiteout {
+	if e.Nlink > 1 && !e.whiteout && u.known == nil {
 		if first, ok := u.links[e.Inode]; ok {
 			return u.link(first, dir, e.Name)
 		}
@@ -206,7 +213,11 @@ func (u *unpacker) regular(dir int, e *unpackEntry) error {
 	if err == nil && u.known != nil {
 		var st unix.Stat_t
 		if err = unix.Fstat(fd, &st); err == nil {
-			u.known[st.Ino] = st.Ctim
+			c := copied{ctime: st.Ctim}
+			if e.Nlink > 1 {
+				c.links = e.Inode
+			}
+			u.known[st.Ino] = c
 		}
 	}
 	return errors.Join(err, closeFD(fd))

@@ -96,7 +96,14 @@ func Commit(t testing.TB, k *Kit, layers []image.Layer, change func(r Root)) ima
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := ListDir(t, Path(f))
+	view, err := k.Store.View(t.Context(), layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := ListTree(t, view)
+	if err := view.Close(); err != nil {
+		t.Error(err)
+	}
 	change(NewRoot(t, Path(f)))
 	want := relinked(before, ListDir(t, Path(f)))
 	layer, err := d.Commit(t.Context(), nil)
@@ -108,8 +115,8 @@ func Commit(t testing.TB, k *Kit, layers []image.Layer, change func(r Root)) ima
 }
 
 // relinked is the listing after, with the hard links of before between files in which nothing else has changed. Overlayfs
-// gives a file an inode of its own when it is opened for writing or gets the owner that it has; that is no change, and the
-// layer leaves the file to the layers below.
+// gives a file an inode of its own when it is opened for writing or gets the owner that it has, and a copy has one for each name;
+// that is no change, and the layer leaves the file to the layers below.
 func relinked(before, after []string) []string {
 	type entry struct{ line, name, link string } // a line without its link, the name that begins it, and the link
 	parse := func(line string) entry {
@@ -129,7 +136,10 @@ func relinked(before, after []string) []string {
 	same := func(name string) bool { return was[name].line == is[name].line }
 	after = slices.Clone(after)
 	for i, line := range after {
-		e := was[parse(line).name]
+		e, now := was[parse(line).name], parse(line).link
+		if now != "" && now != e.link && was[now].link != e.link {
+			continue // linked to another file
+		}
 		if e.link != "" && same(e.name) && same(e.link) {
 			after[i] = e.line + " is " + e.link
 		}
@@ -166,6 +176,12 @@ func CompareLayers(t testing.TB, k *Kit, layers []image.Layer, want []string) {
 	f, err := d.Mount(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if kind, _ := k.Store.Kind(); kind == snapshot.Copy { // whose drafts have no links yet
+		want = slices.Clone(want)
+		for i, line := range want {
+			want[i], _, _ = strings.Cut(line, " is ")
+		}
 	}
 	Compare(t, "draft", ListDir(t, Path(f)), want)
 	if err := d.Close(); err != nil {
