@@ -48,6 +48,23 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
+// BenchmarkJoin is to be compared with BenchmarkStart.
+func BenchmarkJoin(b *testing.B) {
+	_, target := running(b, Spec{Root: nothing(b)})
+	s := Spec{Args: []string{"nothing"}, Env: []string{"PATH=/bin"}}
+	before := cpuTime(b)
+	for b.Loop() {
+		p, err := Join(context.Background(), target, s, Stdio{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if exit, err := p.Wait(); exit.Code != 0 || err != nil {
+			b.Fatal(exit, err)
+		}
+	}
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+}
+
 // cpuTime is what this process and its children have used.
 func cpuTime(b *testing.B) time.Duration {
 	var sum int64

@@ -354,8 +354,8 @@ func (p *cgroupParent) sweep() {
 	}
 }
 
-// joinCgroup puts the process into the cgroups it was not cloned into, and makes them the top of what it sees. It writes
-// 0, for itself: nobody has to know its number.
+// joinCgroup puts the process into the cgroups it was not cloned into. It writes 0, for itself: nobody has to know its
+// number.
 func (s *setup) joinCgroup() error {
 	if s.cgroup != nil {
 		zero := s.str("0")
@@ -368,7 +368,5 @@ func (s *setup) joinCgroup() error {
 			s.call(unix.SYS_WRITE, num(s.pass(s.own(f))), zero, num(1))
 		}
 	}
-	s.step = "cgroup namespace"
-	s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
 	return nil
 }

@@ -33,6 +33,7 @@ func helpers() map[string]func() {
 		"mounts":      helperMounts,
 		"unified":     helperUnified,
 		"handover":    helperHandover,
+		"join":        helperJoin,
 	}
 }
 

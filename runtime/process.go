@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,7 @@ type Process struct {
 	pipes   []*os.File     // our ends
 	console *os.File       // master of the pty
 	cgroup  *cgroup
+	grace   time.Duration // how long Wait reads what others write; 0 if nobody can be left
 
 	once sync.Once
 	exit Exit
@@ -163,11 +165,17 @@ func received(control []byte) *os.File {
 	return os.NewFile(uintptr(fds[0]), "container")
 }
 
-// Wait waits until everything in the container is gone and its output is copied. The error is not about the command: it
+// Wait waits until everything in the container is gone and its output is copied; of a process that joined one, until it is
+// gone. The error is not about the command: it
 // is ctx's cause if that ended it, or says why output could not be written.
 func (p *Process) Wait() (Exit, error) {
 	p.once.Do(func() {
 		p.exit = p.reap()
+		if p.grace > 0 {
+			for _, f := range p.pipes {
+				_ = f.SetReadDeadline(time.Now().Add(p.grace))
+			}
+		}
 		p.copies.Wait()
 		p.closeAll()
 	})

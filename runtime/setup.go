@@ -20,11 +20,11 @@ type setup struct {
 	files    []uintptr  // descriptors of the supervisor, by number
 	owned    []*os.File // what was opened for it, to be closed once it runs
 	set      [3]bool    // which of stdio is set
+	target   *Target    // whose namespaces are joined, nil for a new container
 	cgroup   *cgroup    // nil if there is none
 	netns    *netns     // nil if none is made
 	mounted
 	execCandidates
-	closeRest *op // the supervisor's closing of what is only the container's
 }
 
 // mounted are the descriptors of what the program mounts.

@@ -15,6 +15,19 @@ import (
 // Start runs the process. Cancelling ctx kills everything in the container. It returns once the command has been
 // executed; a *SetupError or an *ExecError says that it has not.
 func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
+	set, err := newSetup(ctx, &s)
+	if err != nil {
+		return nil, err
+	}
+	defer set.close()
+	if s.ownNetwork() {
+		set.netns = newNetns()
+	}
+	return set.start(ctx, io, set.plan)
+}
+
+// newSetup begins a set-up, having looked at what cannot be handed to the kernel.
+func newSetup(ctx context.Context, s *Spec) (*setup, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -24,30 +37,34 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 	if s.Args[0] == "" { // no directory of PATH has it, although each path that is tried would name the directory itself
 		return nil, &ExecError{"", unix.ENOENT}
 	}
-	set := &setup{spec: &s, rootless: inUserNamespace()}
-	defer set.close()
+	return &setup{spec: s, rootless: inUserNamespace()}, nil
+}
+
+// start writes the program by plan and has it carried out.
+func (s *setup) start(ctx context.Context, io Stdio, plan func() (tail int, err error)) (*Process, error) {
 	p := &Process{}
 	defer p.closeOnError()
-	if s.ownNetwork() {
-		set.netns = newNetns()
-	}
-	if err := set.plumb(p, io); err != nil {
+	if err := s.plumb(p, io); err != nil {
 		return nil, err
 	}
-	var err error
-	if p.cgroup, err = set.newCgroup(); err != nil {
-		return nil, &SetupError{"limits", err}
+	if s.target == nil {
+		var err error
+		if p.cgroup, err = s.newCgroup(); err != nil {
+			return nil, &SetupError{"limits", err}
+		}
+		s.cgroup = p.cgroup
+	} else {
+		p.grace = outputGrace
 	}
-	set.cgroup = p.cgroup
-	tail, err := set.plan()
+	tail, err := plan()
 	if err != nil {
 		return nil, err
 	}
-	if err := set.launch(p, tail); err != nil {
+	if err := s.launch(p, tail); err != nil {
 		return nil, err
 	}
 	p.ctx, p.stop = ctx, context.AfterFunc(ctx, p.kill)
-	if err := p.follow(set, io); err != nil {
+	if err := p.follow(s, io); err != nil {
 		p.kill()
 		p.reap()
 		if ctx.Err() != nil {
@@ -102,14 +119,7 @@ func (s *setup) plumb(p *Process, io Stdio) error {
 
 // plan writes the program. The order is explained in docs/runtime.md.
 func (s *setup) plan() (tail int, err error) {
-	caps, missing, err := containerCapabilities(&s.spec.Security)
-	if err != nil {
-		return 0, err
-	}
-	for _, name := range missing {
-		s.warn("Capability " + name + " cannot be added: forge itself does not have it.")
-	}
-	filter, flags, err := seccompFilter(&s.spec.Security, caps.bounding)
+	caps, filter, flags, err := s.confinement()
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +127,8 @@ func (s *setup) plan() (tail int, err error) {
 	if err := s.joinCgroup(); err != nil {
 		return 0, err
 	}
-
+	s.step = "cgroup namespace"
+	s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0))
 	if err := s.mountRoot(); err != nil {
@@ -142,11 +153,8 @@ func (s *setup) plan() (tail int, err error) {
 	if err := s.limits(caps); err != nil {
 		return 0, err
 	}
-	s.step = "session"
-	s.call(unix.SYS_SETSID)
-	s.controllingTerminal()
-	s.step = "session keyring"
-	s.call(unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).allow(errnos(unix.ENOSYS, unix.EPERM))
+	s.session()
+	s.keyring()
 	if err := s.becomeUser(caps); err != nil {
 		return 0, err
 	}
@@ -160,18 +168,53 @@ func (s *setup) plan() (tail int, err error) {
 	return tail, nil
 }
 
-// supervisor is what the outer process does: it makes the container's process, reports how that went, waits until it or the
-// caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
-func (s *setup) supervisor() (tail int) {
-	s.step = "clone"
-	pid, poll, info := s.word(), s.words(unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
-	var flags, group uint64 = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD |
-		unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS, 0
+// confinement is what the process may do: its capabilities and its seccomp filter.
+func (s *setup) confinement() (caps capabilities, filter []unix.SockFilter, flags uint, err error) {
+	caps, missing, err := containerCapabilities(&s.spec.Security)
+	if err != nil {
+		return caps, nil, 0, err
+	}
+	for _, name := range missing {
+		s.warn("Capability " + name + " cannot be added: forge itself does not have it.")
+	}
+	filter, flags, err = seccompFilter(&s.spec.Security, caps.bounding)
+	return caps, filter, flags, err
+}
+
+// session begins a session, with the terminal if there is one.
+func (s *setup) session() {
+	s.step = "session"
+	s.call(unix.SYS_SETSID)
+	if s.spec.Terminal {
+		s.step = "controlling terminal"
+		s.call(unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
+	}
+}
+
+// keyring leaves the caller's keys.
+func (s *setup) keyring() {
+	s.step = "session keyring"
+	s.call(unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).allow(errnos(unix.ENOSYS, unix.EPERM))
+}
+
+// cloneArgs are the arguments of clone3 for a process in the container's cgroup, if that is of version 2.
+func (s *setup) cloneArgs(flags uint64) arg {
+	group := uint64(0)
 	if s.cgroup != nil && s.cgroup.unified != nil {
 		flags |= unix.CLONE_INTO_CGROUP
 		group = uint64(s.pass(s.cgroup.unified))
 	}
-	args := s.words(flags, 0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, group)
+	return s.words(flags, 0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, group)
+}
+
+// supervisor is what the outer process does: it makes the container's process, reports how that went, waits until it or the
+// caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
+func (s *setup) supervisor() (tail int) {
+	s.step = "clone"
+	// Until there is a pidfd, any descriptor but the socket stands for it.
+	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
+	args := s.cloneArgs(unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD |
+		unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	s.put(args.plus(8), poll) // the pidfd goes where poll looks for it
 	s.call(unix.SYS_CLONE3, args, num(88)).into(pid)
 	child := s.skipIf(pid, num(0))
@@ -183,14 +226,15 @@ func (s *setup) supervisor() (tail int) {
 	vec := s.words(0, 16, 0, 8*maxExecs)
 	s.put(vec, arg{n: headerOp, part: inHeader})
 	s.put(vec.plus(16), s.results)
-	control := s.words(cmsgFD, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
-	s.call(opStore, control.plus(16), poll.ref())
+	control := s.control(poll.ref())
 	msg := s.words(0, 0, 0, 2, 0, 24, 0)
 	s.put(msg.plus(16), vec)
 	s.put(msg.plus(32), control)
 	s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL)).allow(anyError)
 	s.call(unix.SYS_CLOSE_RANGE, num(0), num(interpreterFD), num(0)).allow(anyError)
-	s.closeRest = s.call(unix.SYS_CLOSE_RANGE, num(sockFD+1), num(0), num(0)).allow(anyError)
+	s.call(unix.SYS_DUP3, poll.ref(), num(sockFD+1), num(0)).allow(anyError)
+	s.call(unix.SYS_CLOSE_RANGE, num(sockFD+2), num(^uint32(0)), num(0)).allow(anyError)
+	s.call(opStore, poll, num((sockFD+1)|unix.POLLIN<<32))
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-supervise")).allow(anyError) // else it is "3"
 	before := s.word()
 	s.call(opStore, before.addr(), poll.ref())
@@ -278,17 +322,17 @@ func lookupEnv(env []string, name, otherwise string) string {
 
 // launch starts the supervisor. The caller's thread is suspended only until the interpreter is executed.
 func (s *setup) launch(p *Process, tail int) error {
-	s.closeRest.args[1] = num(len(s.files) - 1) // the pidfd comes after them
 	file, err := s.executable(tail)
 	if err != nil {
 		return &SetupError{"interpreter", err}
 	}
 	defer file.Close()
 	s.files[interpreterFD] = file.Fd()
-	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-supervise"}, &syscall.ProcAttr{
-		Files: s.files,
-		Sys:   &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID},
-	})
+	sys := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	if s.target != nil { // the helper could not enter a pid namespace that is not below its own
+		sys = &syscall.SysProcAttr{Setsid: true} // what is typed to interrupt the caller is not for the supervisor
+	}
+	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-supervise"}, &syscall.ProcAttr{Files: s.files, Sys: sys})
 	if err != nil {
 		return &SetupError{"clone", err}
 	}

@@ -105,7 +105,7 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 	p.copies.Add(1)
 	go func() {
 		defer p.copies.Done()
-		if _, err := io.Copy(out, r); err != nil {
+		if _, err := io.Copy(out, r); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			p.fail(err)
 			_, _ = io.Copy(io.Discard, r) // or the process would hang
 		}
@@ -124,6 +124,11 @@ func (s *setup) stdin() {
 	}
 	null := s.word()
 	s.call(unix.SYS_OPENAT, s.dev, s.str("null"), num(unix.O_RDWR|unix.O_CLOEXEC)).into(null)
+	s.useNull(null)
+}
+
+// useNull puts a descriptor where nothing is set.
+func (s *setup) useNull(null arg) {
 	for n, set := range s.set {
 		if !set {
 			s.call(unix.SYS_DUP3, null, num(n), num(0))

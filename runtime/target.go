@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +30,7 @@ func Open(r Ref) (*Target, error) {
 	// The number cannot be another's while the descriptor is that of a living process: what is read by number is looked
 	// at first, and the descriptor then.
 	started, err := startTime(r.Pid)
-	if err == nil && (started != r.Started || !t.alive()) {
+	if err == nil && (started != r.Started || t.gone(0)) {
 		err = os.ErrProcessDone
 	}
 	if err != nil {
@@ -45,11 +46,11 @@ func (t *Target) Close() error { return t.pidfd.Close() }
 // Signal sends a signal to the container's first process, as [Process.Signal] does.
 func (t *Target) Signal(sig os.Signal) error { return sendSignal(t.pidfd, sig) }
 
-// alive reports whether the process has not ended.
-func (t *Target) alive() bool {
+// gone reports whether the process has ended, or does within a time.
+func (t *Target) gone(within time.Duration) bool {
 	poll := []unix.PollFd{{Fd: int32(t.pidfd.Fd()), Events: unix.POLLIN}}
-	_, err := unix.Poll(poll, 0)
-	return err == nil && poll[0].Revents == 0
+	n, err := unix.Poll(poll, int(within.Milliseconds()))
+	return err == nil && n > 0
 }
 
 // pidOf is the number of the process of a pidfd, 0 if it is gone.

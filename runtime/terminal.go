@@ -8,32 +8,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeTerminal makes a pty in the container's own devpts, mounts its slave as /dev/console and hands the master to the
-// caller.
+// makeTerminal makes a pty and mounts its slave as /dev/console.
 func (s *setup) makeTerminal() {
 	s.step = "terminal"
-	master := s.word()
+	s.pty()
+	console := s.word()
+	s.call(unix.SYS_MKNODAT, s.dev, s.str("console"), num(unix.S_IFREG|0o600), num(0))
+	s.clone(s.slave, "").into(console)
+	s.attachAt(console, "console")
+}
+
+// pty makes a pty in the container's own devpts, in which nothing may be mounted, and hands the master to the caller.
+func (s *setup) pty() {
 	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
+	how := s.how(flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
+	master := s.word()
 	s.slave = s.word()
-	s.call(unix.SYS_OPENAT, s.devpts, s.str("ptmx"), num(flags)).into(master)
+	s.call(unix.SYS_OPENAT2, s.devpts, s.str("ptmx"), how, num(sizeofHow)).into(master)
 	s.call(unix.SYS_IOCTL, master, num(unix.TIOCSPTLCK), s.words(0))
 	s.call(unix.SYS_IOCTL, master, num(unix.TIOCGPTPEER), num(flags)).into(s.slave)
 	s.call(unix.SYS_FCHOWN, s.slave, num(s.spec.User.UID), num(^uint32(0)))
 	s.call(unix.SYS_FCHMOD, s.slave, num(0o620))
 
-	console := s.word()
-	s.call(unix.SYS_MKNODAT, s.dev, s.str("console"), num(unix.S_IFREG|0o600), num(0))
-	s.clone(s.slave, "").into(console)
-	s.attachAt(console, "console")
-
-	control := s.words(cmsgFD, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
-	s.call(opStore, control.plus(16), master)
-	s.sendWith(s.str("t"), 1, control)
+	s.sendWith(s.str("t"), 1, s.control(master))
 	s.call(unix.SYS_CLOSE, master)
 }
 
 // cmsgFD is the length of a control message with one descriptor, without the padding.
 const cmsgFD = 20
+
+// control makes a control message of 24 bytes with a descriptor.
+func (s *setup) control(fd arg) arg {
+	control := s.words(cmsgFD, unix.SOL_SOCKET|unix.SCM_RIGHTS<<32, 0)
+	s.call(opStore, control.plus(16), fd)
+	return control
+}
 
 // sendWith sends the caller n bytes with a control message of 24 bytes.
 func (s *setup) sendWith(data arg, n int, control arg) *op {
@@ -43,14 +52,6 @@ func (s *setup) sendWith(data arg, n int, control arg) *op {
 	s.put(msg.plus(16), vec)
 	s.put(msg.plus(32), control)
 	return s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL))
-}
-
-// controllingTerminal makes the terminal that of the session, which is new.
-func (s *setup) controllingTerminal() {
-	if s.spec.Terminal {
-		s.step = "controlling terminal"
-		s.call(unix.SYS_IOCTL, num(0), num(unix.TIOCSCTTY), num(0))
-	}
 }
 
 // attachTerminal copies between the caller's stdio and the master, if there is any stdio.
