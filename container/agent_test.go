@@ -87,7 +87,7 @@ func TestSSHAgentSignsAndIsNotChanged(t *testing.T) {
 		}
 		conn.Close()
 	}
-	left, err := filepath.Glob(filepath.Join(h.dir, "ingest", "*", "*"))
+	left, err := filepath.Glob(filepath.Join(h.kit.Root, "ingest", "*", "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

@@ -96,7 +96,8 @@ func TestAddArchive(t *testing.T) {
 		{"hard link to what was replaced", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File("d/f", "1"), sourcetest.File("d", "2"), sourcetest.Hard("g", "d/f")), "error: not a directory"},
 
 		// Limits.
-		{"root that is a file", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Link(".", "x")), "error: root can only be a directory"},
+		{"root that is a file", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Link("/", "x")), "error: root can only be a directory"},
+		{"entry without a name", "", "ADD a /t", sourcetest.Tar(t, sourcetest.Link(".", "x")), "t/"},
 		{"long element", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File(long, "1")), "error: name"},
 		{"long name", "", "ADD a /t", sourcetest.Tar(t, sourcetest.File(strings.Repeat("x/", 2050)+"f", "1")), "error: name"},
 		{"owner out of range", "", "ADD a /t", sourcetest.Tar(t, tar.Header{Typeflag: tar.TypeReg, Name: "f", Uid: 1<<32 - 1}), "error: out of range"},

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +20,7 @@ import (
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/snapshottest"
 	"github.com/forge-build/forge/source"
 )
 
@@ -30,6 +28,7 @@ import (
 type home struct {
 	t      testing.TB
 	dir    string
+	kit    *snapshottest.Kit
 	layout *image.Layout
 	worker *Worker
 	cache  *cache.Steps
@@ -42,19 +41,16 @@ type home struct {
 
 func newHome(t testing.TB) *home {
 	t.Helper()
-	h := &home{t: t, dir: t.TempDir()}
-	staging := must1(image.OpenStaging(h.dir))(t)
-	h.layout = must1(image.OpenLayout(h.dir, staging))(t)
-	snapshots := must1(snapshot.Open(h.dir, h.layout, snapshot.Options{Kind: snapshot.Kind(os.Getenv("FORGE_SNAPSHOTTER"))}))(t)
-	h.cache = must1(cache.OpenSteps(filepath.Join(h.dir, "cache")))(t)
-	layers := &source.Layers{Snapshots: snapshots}
+	k := snapshottest.Open(t, t.TempDir(), snapshot.Kind(os.Getenv("FORGE_SNAPSHOTTER")))
+	layers := &source.Layers{Snapshots: k.Store}
+	h := &home{t: t, dir: k.Root, kit: k, layout: k.Layout, cache: must1(cache.OpenSteps(filepath.Join(k.Root, "cache")))(t)}
 	h.worker = &Worker{
 		Layout:     h.layout,
 		Inputs:     &source.Resolver{Layers: layers, Downloads: source.Downloads{Layout: h.layout}},
-		Containers: &container.Factory{Snapshots: snapshots, Staging: staging, CacheDir: filepath.Join(h.dir, "mounts")},
+		Containers: &container.Factory{Snapshots: k.Store, Staging: k.Stage, CacheDir: filepath.Join(h.dir, "mounts")},
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(h.worker.Close(), layers.Close(), snapshots.Close(), staging.Close()); err != nil {
+		if err := errors.Join(h.worker.Close(), layers.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -64,41 +60,8 @@ func newHome(t testing.TB) *home {
 // newRunHome is a home in which commands can run.
 func newRunHome(t testing.TB) *home {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		need(t, "root", "running commands needs root")
-	}
-	box, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		need(t, "busybox", "there is no /bin/busybox to run: "+err.Error())
-	}
 	h := newHome(t)
-	c := snapshot.NewChanges(nil)
-	put := func(name string, e snapshot.Entry, content string) {
-		e.Name = filepath.Base(name)
-		e.Size = int64(len(content))
-		e.ModTime = time.Unix(1600000000, 0)
-		var open snapshot.Content
-		if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
-			open.Open = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }
-		}
-		if err := c.Put(name, e, open); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, dir := range []string{"bin", "dev", "etc", "proc", "root", "sys", "tmp"} {
-		mode := uint32(0o755)
-		if dir == "tmp" {
-			mode = 0o1777
-		}
-		put(dir, snapshot.Entry{Mode: syscall.S_IFDIR | mode}, "")
-	}
-	put("bin/busybox", snapshot.Entry{Mode: syscall.S_IFREG | 0o755}, string(box))
-	for _, name := range strings.Fields("sh cat ls id env echo pwd stat sleep mkdir touch rm ln test grep cut wc head dd true false chmod mknod hostname ps mount find sort tr umask readlink kill") {
-		put("bin/"+name, snapshot.Entry{Mode: syscall.S_IFLNK | 0o777, Link: "busybox"}, "")
-	}
-	put("etc/passwd", snapshot.Entry{Mode: syscall.S_IFREG | 0o644}, "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1001::/home/me:/bin/sh\n")
-	put("etc/group", snapshot.Entry{Mode: syscall.S_IFREG | 0o644}, "root:x:0:\nmine:x:1001:\nothers:x:1002:me\n")
-	layer := must1(h.worker.Inputs.Layers.Snapshots.Commit(t.Context(), c, nil))(t)
+	layer := snapshottest.Busybox(t, h.kit)
 	h.base = &image.Image{}
 	h.base.Manifest.Layers = append(h.base.Manifest.Layers, layer.Blob)
 	h.base.Config.RootFS.DiffIDs = append(h.base.Config.RootFS.DiffIDs, layer.DiffID)
@@ -116,21 +79,12 @@ func must1[T any](v T, err error) func(t testing.TB) T {
 	}
 }
 
-// oneID tells whether this is a user namespace with no id but root's, where everything is root's.
+// oneID reports whether this is a user namespace with no id but root's, where everything is root's.
 func oneID(t testing.TB) bool {
 	t.Helper()
 	text := must1(os.ReadFile("/proc/self/uid_map"))(t)
 	fields := strings.Fields(string(text))
 	return len(fields) == 3 && fields[2] == "1"
-}
-
-// need skips a test that cannot run here, unless it must.
-func need(t testing.TB, what, why string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("FORGE_TEST_MUST"), ","), what) {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 func (h *home) options() executor.Options {

@@ -17,6 +17,7 @@ import (
 type Kit struct {
 	Store  *snapshot.Store
 	Layout *image.Layout
+	Stage  *image.Staging
 	Root   string // state directory
 }
 
@@ -43,7 +44,7 @@ func Open(t testing.TB, root string, kind snapshot.Kind) *Kit {
 			t.Errorf("close staging: %v", err)
 		}
 	})
-	return &Kit{Store: store, Layout: layout, Root: root}
+	return &Kit{Store: store, Layout: layout, Stage: staging, Root: root}
 }
 
 // Need skips the test, or fails it if FORGE_TEST_MUST says that what it needs must be here.
