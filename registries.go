@@ -33,13 +33,17 @@ func InspectRemote(ctx context.Context, name, platform string, o RemoteOptions) 
 	if err != nil {
 		return Inspection{}, err
 	}
-	r, err := registry.InspectRemote(ctx, repo, ref, p)
+	d, err := repo.Resolve(ctx, ref)
 	if err != nil {
 		return Inspection{}, err
 	}
-	i := Inspection{Image: r.Image, Names: []image.Reference{ref}}
-	i.Remotes = []image.Reference{{Domain: ref.Domain, Path: ref.Path, Digest: r.Descriptor.Digest}}
-	for _, l := range r.Image.Manifest.Layers {
+	img, err := image.Read(ctx, repo, d, p)
+	if err != nil {
+		return Inspection{}, fmt.Errorf("%s: %w", ref, err)
+	}
+	i := Inspection{Image: img, Names: []image.Reference{ref}}
+	i.Remotes = []image.Reference{{Domain: ref.Domain, Path: ref.Path, Digest: d.Digest}}
+	for _, l := range img.Manifest.Layers {
 		i.Size += l.Size // what a pull downloads: more is not known of a registry
 	}
 	return i, nil
@@ -60,8 +64,7 @@ func RegistryHost(s string) string {
 func Login(ctx context.Context, host, user, password string, o RemoteOptions) (file string, err error) {
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
-	where, err := client.Login(ctx, RegistryHost(host), registry.Credential{Username: user, Password: password})
-	return where.Path, err
+	return client.Login(ctx, RegistryHost(host), registry.Credential{Username: user, Password: password})
 }
 
 // Logout forgets what is kept of a registry, and reports whether anything was.

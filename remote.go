@@ -125,7 +125,7 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 
 // hasPlatform refuses an image of another platform than the one that was asked for. An index refuses it by itself.
 func hasPlatform(ctx context.Context, repo *registry.Repository, d ocispec.Descriptor, want ocispec.Platform) error {
-	img, err := repo.Image(ctx, d, &want)
+	img, err := image.Read(ctx, repo, d, &want)
 	if err != nil {
 		return err
 	}

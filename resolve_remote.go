@@ -43,7 +43,7 @@ func (r *resolver) fromRegistry(ctx context.Context, name string, p ocispec.Plat
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	img, err := repo.Image(ctx, d, &p)
+	img, err := image.Read(ctx, repo, d, &p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", repo.Reference().Familiar(), err)
 	}
@@ -61,7 +61,7 @@ func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec
 	if err != nil {
 		return nil, err
 	}
-	img, err := repo.Image(ctx, d, &p)
+	img, err := image.Read(ctx, repo, d, &p)
 	if errors.Is(err, fs.ErrNotExist) && ref.Digest == "" {
 		img, err = r.fromRegistry(ctx, ref.String(), p)
 	} else if err == nil {

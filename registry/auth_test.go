@@ -250,7 +250,7 @@ func TestBasic(t *testing.T) {
 				t.Errorf("login with a wrong password: %v", err)
 			}
 			in, err := client.Login(t.Context(), host, registry.Credential{Username: "ann", Password: "secret"})
-			if err != nil || in.Path != filepath.Join(home, ".docker/config.json") {
+			if err != nil || in != filepath.Join(home, ".docker/config.json") {
 				t.Fatalf("Login = %+v, %v", in, err)
 			}
 			put(t, ref, 1, 1000)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -45,7 +46,7 @@ func NewClient(opts Options) *Client {
 		if opts.Config != nil {
 			return opts.Config, nil
 		}
-		return ReadConfig()
+		return readConfig(os.Getenv)
 	})
 	return c
 }

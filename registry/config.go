@@ -22,10 +22,8 @@ type Config struct {
 	auths      func() ([]*authFile, error) // read when the first registry asks for a credential
 }
 
-// ReadConfig reads registries.conf, as the environment variables and the home directory of this process have it. Files
+// readConfig reads registries.conf, as environment variables and the home directory have it. Files
 // with credentials and certificates are read when they are needed.
-func ReadConfig() (*Config, error) { return readConfig(os.Getenv) }
-
 func readConfig(env func(string) string) (*Config, error) {
 	c := &Config{env: env, certDirs: []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}}
 	if home := userConfig(env); home != "" {

@@ -6,16 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/forge-build/forge/image"
 )
 
 const (
@@ -24,25 +17,10 @@ const (
 )
 
 // Tags lists the repository's tags, in the registry's order.
-func (r *Repository) Tags(ctx context.Context) ([]string, error) {
-	var tags []string
-	err := r.pages(ctx, fmt.Sprintf("tags/list?n=%d", pageSize), func(_ http.Header, raw []byte) error {
-		var page struct {
-			Tags []string `json:"tags"`
-		}
-		if err := json.Unmarshal(raw, &page); err != nil {
-			return err
-		}
-		tags = append(tags, page.Tags...)
-		return nil
-	})
-	return tags, err
-}
-
-// pages gets a list that comes in parts, of at most 4 MiB each.
-func (r *Repository) pages(ctx context.Context, what string, page func(http.Header, []byte) error) error {
-	return r.try(ctx, byTag, func(e *endpoint) error {
-		next, seen := "/v2/"+e.path+"/"+what, map[string]bool{}
+func (r *Repository) Tags(ctx context.Context) (tags []string, err error) {
+	err = r.try(ctx, byTag, func(e *endpoint) error {
+		tags = nil
+		next, seen := fmt.Sprintf("/v2/%s/tags/list?n=%d", e.path, pageSize), map[string]bool{}
 		for next != "" {
 			if seen[next] || len(seen) >= maxPages {
 				return fmt.Errorf("%s: registry's list has no end", r.Name())
@@ -52,17 +30,21 @@ func (r *Repository) pages(ctx context.Context, what string, page func(http.Head
 			if err != nil {
 				return err
 			}
-			if err := page(header, raw); err != nil {
-				return fmt.Errorf("%s: %w", r.Name(), err)
+			var page struct{ Tags []string }
+			if err = json.Unmarshal(raw, &page); err == nil {
+				tags = append(tags, page.Tags...)
+				next, err = nextPage(next, header)
 			}
-			if next, err = nextPage(next, header); err != nil {
+			if err != nil {
 				return fmt.Errorf("%s: %w", r.Name(), err)
 			}
 		}
 		return nil
 	})
+	return tags, err
 }
 
+// page gets a part of a list, of at most 4 MiB.
 func (r *Repository) page(ctx context.Context, e *endpoint, path string) (http.Header, []byte, error) {
 	resp, err := e.origin.do(ctx, &request{
 		method: http.MethodGet, path: path, access: e.pull(), name: r.Name(), want: []int{http.StatusOK},
@@ -100,52 +82,4 @@ func nextPage(current string, h http.Header) (string, error) {
 		return u.RequestURI(), nil
 	}
 	return "", nil
-}
-
-// Referrers lists the manifests that have d as their subject, of one artifact type unless that is "".
-func (r *Repository) Referrers(ctx context.Context, d digest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
-	if err := image.CheckDigest(d); err != nil {
-		return nil, err
-	}
-	what := "referrers/" + d.String()
-	if artifactType != "" {
-		what += "?artifactType=" + url.QueryEscape(artifactType)
-	}
-	var list []ocispec.Descriptor
-	err := r.pages(ctx, what, func(_ http.Header, raw []byte) error {
-		page, err := referrersOf(raw)
-		list = append(list, page...)
-		if len(list) > maxReferences {
-			return fmt.Errorf("%s has more than %d referrers", d, maxReferences)
-		}
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		list, err = r.referrersTag(ctx, d)
-	}
-	if artifactType != "" {
-		list = slices.DeleteFunc(list, func(d ocispec.Descriptor) bool { return d.ArtifactType != artifactType })
-	}
-	return list, err
-}
-
-func referrersOf(raw []byte) ([]ocispec.Descriptor, error) {
-	doc, err := image.ParseDocument(raw, ocispec.MediaTypeImageIndex)
-	if err != nil {
-		return nil, err
-	}
-	return doc.Manifests, nil
-}
-
-// referrersTag reads the list that clients keep where the registry keeps none.
-func (r *Repository) referrersTag(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
-	tag := referrersTag(d)
-	_, raw, err := r.getManifest(ctx, r.home(), r.Name()+":"+tag, tag)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return referrersOf(raw)
 }

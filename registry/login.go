@@ -14,19 +14,13 @@ import (
 	"github.com/forge-build/forge/internal/flock"
 )
 
-// LoggedIn says where a login was put.
-type LoggedIn struct {
-	Path   string // of the file; "" if a helper keeps it
-	Helper string // docker-credential-NAME, if one keeps it
-}
-
 // Login asks the registry whether it knows cred and, if so, keeps it where docker does: with the credential helper that
 // config.json names for it, or in config.json itself. An identity token that the registry gives is kept instead of the
-// password. domain is docker.io or host[:port].
-func (c *Client) Login(ctx context.Context, domain string, cred Credential) (LoggedIn, error) {
+// password. domain is docker.io or host[:port]. It returns the file, or "" if a helper keeps the credential.
+func (c *Client) Login(ctx context.Context, domain string, cred Credential) (file string, err error) {
 	conf, err := c.config()
 	if err != nil {
-		return LoggedIn{}, err
+		return "", err
 	}
 	// A client of its own: what was remembered of this registry is about other credentials.
 	opts := c.opts
@@ -35,7 +29,7 @@ func (c *Client) Login(ctx context.Context, domain string, cred Credential) (Log
 	defer fresh.Close()
 	o, err := fresh.origin(conf, place{domain: domain, insecure: conf.insecure(domain)})
 	if err != nil {
-		return LoggedIn{}, err
+		return "", err
 	}
 	identity, err := o.auth.verify(ctx, cred)
 	if err != nil {
@@ -43,7 +37,7 @@ func (c *Client) Login(ctx context.Context, domain string, cred Credential) (Log
 		if errors.As(err, &re) && re.Is(fs.ErrPermission) {
 			re.Hint = "check the user name and the password"
 		}
-		return LoggedIn{}, err
+		return "", err
 	}
 	if identity != "" {
 		cred.Password, cred.IdentityToken = "", identity
@@ -90,25 +84,24 @@ func (f *authFile) helperFor(domain string) string {
 	return f.CredsStore
 }
 
-func (c *Config) keep(ctx context.Context, domain string, cred Credential) (in LoggedIn, err error) {
+func (c *Config) keep(ctx context.Context, domain string, cred Credential) (file string, err error) {
 	err = c.edit(ctx, func(f *authFile, auths map[string]json.RawMessage) error {
 		key := serverKey(domain)
 		entry := authEntry{IdentityToken: cred.IdentityToken}
 		if name := f.helperFor(domain); name != "" {
-			in.Helper = "docker-credential-" + name
 			if err := helperStore(ctx, name, key, cred); err != nil {
 				return err
 			}
 			entry = authEntry{} // that there is one, as docker notes it
 		} else {
-			in.Path = f.path
+			file = f.path
 			entry.Auth = base64.StdEncoding.EncodeToString([]byte(cred.Username + ":" + cred.Password))
 		}
 		raw, err := json.Marshal(entry)
 		auths[key] = raw
 		return err
 	})
-	return in, err
+	return file, err
 }
 
 // edit changes the auths of docker's config.json and keeps whatever else is in it. Two edits at once happen one after the

@@ -79,6 +79,21 @@ func pull(ctx context.Context, repo *registry.Repository, opts registry.CopyOpti
 	return dst, err
 }
 
+// inspect asks what a name stands for, and reads its image for a platform.
+func inspect(t *testing.T, ref image.Reference, p *ocispec.Platform) (ocispec.Descriptor, *image.Image) {
+	t.Helper()
+	repo := connect(t, ref, registry.Options{})
+	d, err := repo.Resolve(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := image.Read(t.Context(), repo, d, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, img
+}
+
 func ExampleCredential_String() {
 	fmt.Println(registry.Credential{Username: "ann", Password: "secret"})
 	fmt.Printf("%#v %+v\n", registry.Credential{Username: "ann", Password: "secret"}, &registry.Credential{})

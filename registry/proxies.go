@@ -9,15 +9,12 @@ import (
 	"strings"
 )
 
-// Proxies are the proxy variables that docker's config.json has containers and builds use ("proxies", "default"), by name in
-// upper and in lower case, as docker's command line passes them. Values may hold passwords.
-type Proxies map[string]string
+// ReadProxies reads the proxy variables that docker's config.json has containers and builds use ("proxies", "default"), by name
+// in upper and in lower case, as docker's command line passes them. Values may hold passwords. The file is where DOCKER_CONFIG
+// and the home directory of this process say; one that is not there, or that this user may not read, names no proxies.
+func ReadProxies() (map[string]string, error) { return readProxies(os.Getenv) }
 
-// ReadProxies reads docker's config.json, as DOCKER_CONFIG and the home directory of this process have it. A file that is not
-// there, or that this user may not read, names no proxies.
-func ReadProxies() (Proxies, error) { return readProxies(os.Getenv) }
-
-func readProxies(env func(string) string) (Proxies, error) {
+func readProxies(env func(string) string) (map[string]string, error) {
 	path := dockerConfigPath(env)
 	if path == "" {
 		return nil, nil
@@ -36,7 +33,7 @@ func readProxies(env func(string) string) (Proxies, error) {
 		return nil, fmt.Errorf("%s: is not JSON with strings for proxies, as docker has it", path)
 	}
 	p := file.Proxies["default"]
-	proxies := Proxies{}
+	proxies := map[string]string{}
 	for name, value := range map[string]string{
 		"HTTP_PROXY": p.HTTPProxy, "HTTPS_PROXY": p.HTTPSProxy, "NO_PROXY": p.NoProxy, "FTP_PROXY": p.FTPProxy, "ALL_PROXY": p.AllProxy,
 	} {

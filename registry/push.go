@@ -2,12 +2,14 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -65,11 +67,6 @@ func (r *Repository) PushManifest(ctx context.Context, ref image.Reference, d oc
 	return r.putManifest(ctx, d, raw, d.Digest.String())
 }
 
-// Mount asks the registry to take a blob over from another of its repositories, and reports whether it did.
-func (r *Repository) Mount(ctx context.Context, d ocispec.Descriptor, from string) (bool, error) {
-	return r.newUpload(d.Digest.String()).start(ctx, d.Digest, from)
-}
-
 // putManifest stores a manifest under a tag or its digest.
 func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw []byte, what string) error {
 	e := r.home()
@@ -102,92 +99,40 @@ func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw 
 	return nil
 }
 
-// Tag gives a name to a manifest that the repository has.
-func (r *Repository) Tag(ctx context.Context, ref image.Reference, d ocispec.Descriptor) error {
-	if ref.Tag == "" {
-		return nil // by its digest it is known already
-	}
-	raw, err := r.manifest(ctx, d)
-	if err != nil {
-		return err
-	}
-	return r.putManifest(ctx, d, raw, ref.Tag)
-}
-
-// Delete removes a manifest or a blob from the repository.
-func (r *Repository) Delete(ctx context.Context, d ocispec.Descriptor) error {
-	if err := image.CheckDigest(d.Digest); err != nil {
-		return err
-	}
-	kind := "blobs"
-	if image.IsDocument(d.MediaType) {
-		kind = "manifests"
-	}
-	return r.delete(ctx, kind, d.Digest.String(), r.Name()+"@"+d.Digest.String())
-}
-
-// Untag removes a tag, and nothing else, from the repository.
-func (r *Repository) Untag(ctx context.Context, ref image.Reference) error {
-	return r.delete(ctx, "manifests", ref.Tag, r.Name()+":"+ref.Tag)
-}
-
-func (r *Repository) delete(ctx context.Context, kind, what, name string) error {
-	e := r.home()
-	resp, err := e.origin.do(ctx, &request{
-		method: http.MethodDelete, path: e.url(kind, what), name: name,
-		access: e.allow("pull,push,delete"), want: []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent},
-	})
-	var re *ResponseError
-	if errors.As(err, &re) && re.Status == http.StatusMethodNotAllowed {
-		re.Hint = "the registry is set up not to delete"
-	}
-	if err != nil {
-		return err
-	}
-	return web.Drain(resp)
-}
-
-// A referring manifest says what it is about.
-type referring struct {
-	Subject      *ocispec.Descriptor `json:"subject"`
-	ArtifactType string              `json:"artifactType"`
-	Config       struct {
-		MediaType string `json:"mediaType"`
-	} `json:"config"`
-	Annotations map[string]string `json:"annotations"`
-}
-
 // listReferrer enters a manifest with a subject in the list that clients keep where the registry keeps none (OCI
 // distribution spec, "Referrers Tag Schema").
 func (r *Repository) listReferrer(ctx context.Context, d ocispec.Descriptor, raw []byte) error {
-	var m referring
-	if err := json.Unmarshal(raw, &m); err != nil || m.Subject == nil {
-		return nil
+	m, err := image.ParseDocument(raw, d.MediaType)
+	if err != nil || m.Subject == nil {
+		return nil //nolint:nilerr // the registry has taken it
 	}
 	if err := image.CheckDigest(m.Subject.Digest); err != nil {
 		return err
 	}
-	list, err := r.referrersTag(ctx, m.Subject.Digest)
+	list, err := r.referrers(ctx, m.Subject.Digest)
+	if err != nil || slices.ContainsFunc(list, func(have ocispec.Descriptor) bool { return have.Digest == d.Digest }) {
+		return err
+	}
+	d.ArtifactType, d.Annotations = cmp.Or(m.ArtifactType, m.Config.MediaType), m.Annotations
+	out, index, err := image.NewIndex(append(list, d), nil)
 	if err != nil {
 		return err
 	}
-	for _, have := range list {
-		if have.Digest == d.Digest {
-			return nil
-		}
+	return r.putManifest(ctx, index, out, referrersTag(m.Subject.Digest))
+}
+
+// referrers reads that list.
+func (r *Repository) referrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
+	tag := referrersTag(d)
+	_, raw, err := r.getManifest(ctx, r.home(), r.Name()+":"+tag, tag)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	d.ArtifactType, d.Annotations = m.ArtifactType, m.Annotations
-	if d.ArtifactType == "" {
-		d.ArtifactType = m.Config.MediaType
-	}
-	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: append(list, d)}
-	index.SchemaVersion = 2
-	out, err := json.Marshal(index)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	id := ocispec.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(out), Size: int64(len(out))}
-	return r.putManifest(ctx, id, out, referrersTag(m.Subject.Digest))
+	index, err := image.ParseIndex(raw, ocispec.MediaTypeImageIndex)
+	return index.Manifests, err
 }
 
 func referrersTag(d digest.Digest) string { return strings.ReplaceAll(d.String(), ":", "-") }
