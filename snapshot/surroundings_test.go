@@ -29,6 +29,9 @@ const capability = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00
 
 // TestSurroundings commits the same changes in stores of each kind and in places that differ. The layers are the same.
 func TestSurroundings(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	needRoot(t)
 	places := map[string]func(dir string) error{
 		"plain":           func(string) error { return nil },

@@ -42,9 +42,11 @@ func needs(t *testing.T, conditions ...string) {
 	}
 }
 
+// newKit makes a kit. The test runs beside others: a kit shares nothing with another.
 func newKit(t *testing.T) *kit {
 	t.Helper()
 	long(t)
+	t.Parallel()
 	needs(t, "root", "busybox")
 	k := &kit{t: t, dir: t.TempDir(), nonce: fmt.Sprintf("86%d.%d", os.Getpid(), time.Now().UnixNano()%1e9)}
 	k.root = filepath.Join(k.dir, "store")
