@@ -52,9 +52,8 @@ func (h *Home) Save(ctx context.Context, names []string, o SaveOptions) (err err
 		}
 		images = append(images, n)
 	}
-	events := event.NewQueue(newID()[:12], o.Events)
-	defer events.Close()
-	save.Events = events.Sink()
+	defer queue(&o.Events)()
+	save.Events = o.Events
 	return writeTo(ctx, o.File, o.Stdout, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, save) })
 }
 
@@ -66,9 +65,8 @@ func (h *Home) Load(ctx context.Context, file string, stdin io.Reader, sink even
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	events := event.NewQueue(newID()[:12], sink)
-	defer events.Close()
-	loaded, err := h.Layout.Load(ctx, in, events.Sink())
+	defer queue(&sink)()
+	loaded, err := h.Layout.Load(ctx, in, sink)
 	for _, n := range loaded {
 		names = append(names, nameOrDigest(n))
 	}

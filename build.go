@@ -79,9 +79,7 @@ type BuildResult struct {
 // Build makes the image that a build file describes and does with it what the outputs say. Nothing is tagged unless all
 // of it succeeded; what was done of a failed build stays in the cache.
 func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err error) {
-	remote, events := o.queued()
-	defer events.Close()
-	o.RemoteOptions = remote
+	defer queue(&o.Events)()
 	limit, err := maxSize()
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/source"
 )
@@ -32,11 +33,11 @@ type Home struct {
 	staging *image.Staging
 	options Options
 
-	networks    networkPool
 	unconnected sync.Once // people have been told that there is no network
 
-	mu        sync.Mutex // guards snapshots
+	mu        sync.Mutex // guards all below
 	snapshots *snapshot.Store
+	networks  []*network.Sandbox // not in use; see takeNetwork
 }
 
 // A Snapshotter is a way to stack layers: erofs, overlay or copy.
@@ -135,6 +136,15 @@ func (h *Home) Snapshots() (*snapshot.Store, error) {
 	return s, nil
 }
 
+// view opens the file system that layers are, without mounting it.
+func (h *Home) view(ctx context.Context, layers []image.Layer) (*snapshot.View, error) {
+	store, err := h.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	return store.View(ctx, layers)
+}
+
 // Close gives the store back. What was staged and not published is discarded.
 func (h *Home) Close() error {
 	var errs []error
@@ -143,8 +153,11 @@ func (h *Home) Close() error {
 		errs = append(errs, h.snapshots.Close())
 		h.snapshots = nil
 	}
+	for _, n := range h.networks {
+		errs = append(errs, n.Close())
+	}
+	h.networks = nil
 	h.mu.Unlock()
-	errs = append(errs, h.networks.close())
 	if h.staging != nil {
 		errs = append(errs, h.staging.Close())
 	}

@@ -47,9 +47,8 @@ func (h *Home) Import(ctx context.Context, o ImportOptions) (_ *image.Image, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	events := event.NewQueue(newID()[:12], o.Events)
-	defer events.Close()
-	img, err := h.Layout.Import(ctx, in, config, events.Sink())
+	defer queue(&o.Events)()
+	img, err := h.Layout.Import(ctx, in, config, o.Events)
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -61,11 +60,7 @@ func (h *Home) Import(ctx context.Context, o ImportOptions) (_ *image.Image, err
 
 // index reads an image's layers as a file system, so that one that cannot be read is refused before it has a name.
 func (h *Home) index(ctx context.Context, img *image.Image) error {
-	store, err := h.Snapshots()
-	if err != nil {
-		return err
-	}
-	view, err := store.View(ctx, img.Layers())
+	view, err := h.view(ctx, img.Layers())
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
@@ -31,7 +30,7 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 		if mode == "none" || mode == "host" {
 			return container.Network{Network: runtime.Network{Mode: mode}, DNS: dns}, nil
 		}
-		n, err := h.networks.take(ctx, h.networkDir())
+		n, err := h.takeNetwork(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return container.Network{}, context.Cause(ctx)
@@ -44,7 +43,7 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 		c := container.Network{
 			Network: runtime.Network{Mode: "default", Namespace: n.Namespace}, DNS: dns,
 			Address: n.Address.Addr(), Gateway: n.Gateway,
-			Close: func() error { h.networks.give(n); return nil },
+			Close: func() error { h.giveNetwork(n); return nil },
 		}
 		if servers := container.LoopbackServers(); len(dns) == 0 && len(servers) > 0 {
 			addr, err := n.Relay(servers)
@@ -57,38 +56,23 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 	}
 }
 
-// A networkPool keeps networks for the next container of this process: making one takes longer than most commands, and
-// a command, which may not administer it, leaves it as it was. Safe for concurrent use.
-type networkPool struct {
-	mu   sync.Mutex // guards free
-	free []*network.Sandbox
-}
-
-func (p *networkPool) take(ctx context.Context, dir string) (*network.Sandbox, error) {
-	p.mu.Lock()
-	if last := len(p.free) - 1; last >= 0 {
-		n := p.free[last]
-		p.free = p.free[:last]
-		p.mu.Unlock()
+// takeNetwork makes a network, or takes one that a container of this process has left: making one takes longer than most
+// commands, and a command, which may not administer it, leaves it as it was.
+func (h *Home) takeNetwork(ctx context.Context) (*network.Sandbox, error) {
+	h.mu.Lock()
+	if last := len(h.networks) - 1; last >= 0 {
+		n := h.networks[last]
+		h.networks = h.networks[:last]
+		h.mu.Unlock()
 		return n, nil
 	}
-	p.mu.Unlock()
-	return network.Prepare(ctx, dir)
+	h.mu.Unlock()
+	return network.Prepare(ctx, h.networkDir())
 }
 
-func (p *networkPool) give(n *network.Sandbox) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.free = append(p.free, n)
-}
-
-func (p *networkPool) close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var errs []error
-	for _, n := range p.free {
-		errs = append(errs, n.Close())
-	}
-	p.free = nil
-	return errors.Join(errs...)
+// giveNetwork leaves a network to the next container, or to Close.
+func (h *Home) giveNetwork(n *network.Sandbox) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.networks = append(h.networks, n)
 }

@@ -126,26 +126,20 @@ func (h *Home) outputFiles(ctx context.Context, o BuildOptions, out Output, r *B
 	if out.Type == "tar" && len(r.Images) > 1 {
 		return errors.New("a tar holds one platform: use type=local, or one --platform")
 	}
-	store, err := h.Snapshots()
-	if err != nil {
-		return err
-	}
 	for _, img := range r.Images {
 		dir := out.Dest
 		if len(r.Images) > 1 {
 			dir = filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
 		}
-		if err := h.outputTree(ctx, store, out, dir, img, o.Events); err != nil {
+		if err := h.outputTree(ctx, out, dir, img, o.Events); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *Home) outputTree(
-	ctx context.Context, store *snapshot.Store, out Output, dir string, img *image.Image, events event.Sink,
-) (err error) {
-	view, err := store.View(ctx, img.Layers())
+func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *image.Image, events event.Sink) (err error) {
+	view, err := h.view(ctx, img.Layers())
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -269,7 +270,11 @@ func (h *Home) pruneDerived(ctx context.Context, o PruneOptions, r *PruneReport)
 	}
 	runtime.Sweep()
 	if o.All {
-		errs = append(errs, h.dropContexts(), h.dropCacheMounts(r))
+		inUse, err := h.dropCacheMounts(math.MaxInt64)
+		for _, id := range inUse {
+			r.Left = append(r.Left, fmt.Sprintf("cache mount %s: in use", id))
+		}
+		errs = append(errs, err, h.dropContexts(), h.Layout.EmptyTrash())
 	}
 	return errors.Join(errs...)
 }
@@ -286,21 +291,42 @@ func (h *Home) dropContexts() error {
 	return errors.Join(errs...)
 }
 
-// dropCacheMounts removes the directories of cache mounts that nobody uses.
-func (h *Home) dropCacheMounts(r *PruneReport) error {
-	dirs, err := filepath.Glob(filepath.Join(h.Dir, "mounts", "*"))
-	errs := []error{err}
-	for _, dir := range dirs {
-		lock, err := flock.TryLock(filepath.Join(dir, "lock"), flock.Exclusive)
-		switch {
-		case errors.Is(err, flock.ErrHeld):
-			id, _ := os.ReadFile(filepath.Join(dir, "id"))
-			r.Left = append(r.Left, fmt.Sprintf("cache mount %s: in use", id))
-		case err != nil:
-			errs = append(errs, err)
-		default:
-			errs = append(errs, h.Layout.Trash(dir), lock.Close())
+// dropCacheMounts removes directories of cache mounts that nobody uses, the least recently used first, until need bytes are
+// garbage, and returns the IDs of those in use that it met.
+func (h *Home) dropCacheMounts(need int64) (inUse []string, err error) {
+	locks, err := filepath.Glob(filepath.Join(h.Dir, "mounts", "*", "lock"))
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]time.Time{}
+	for _, path := range locks {
+		if info, err := os.Lstat(path); err == nil {
+			used[path] = info.ModTime()
 		}
 	}
-	return errors.Join(append(errs, h.Layout.EmptyTrash())...)
+	slices.SortFunc(locks, func(a, b string) int { return used[a].Compare(used[b]) })
+	for _, path := range locks {
+		if need <= 0 {
+			break
+		}
+		dir := filepath.Dir(path)
+		lock, err := flock.TryLock(path, flock.Exclusive)
+		if errors.Is(err, flock.ErrHeld) {
+			id, _ := os.ReadFile(filepath.Join(dir, "id"))
+			inUse = append(inUse, string(id))
+			continue
+		}
+		if err != nil {
+			return inUse, err
+		}
+		k, err := treeUsage(dir)
+		if err == nil {
+			err = h.Layout.Trash(dir)
+		}
+		if err = errors.Join(err, lock.Close()); err != nil {
+			return inUse, err
+		}
+		need -= k.Bytes
+	}
+	return inUse, nil
 }

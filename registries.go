@@ -115,11 +115,10 @@ func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 	if o.Dir, err = o.dir(); err != nil {
 		return err
 	}
-	events := event.NewQueue(newID()[:12], o.Events)
-	defer events.Close()
+	defer queue(&o.Events)()
 	srv, err := server.New(server.Options{
 		Root: o.Dir, Htpasswd: o.Htpasswd, CertFile: o.CertFile, KeyFile: o.KeyFile,
-		Events: events.Sink(),
+		Events: o.Events,
 	})
 	if err != nil {
 		return err
@@ -129,7 +128,7 @@ func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}
-	events.Send(event.Event{Kind: event.Started, Text: fmt.Sprintf("listening on %s, store %s", l.Addr(), o.Dir)})
+	o.Events.Send(event.Event{Kind: event.Started, Text: fmt.Sprintf("listening on %s, store %s", l.Addr(), o.Dir)})
 	if err := srv.Serve(ctx, l); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

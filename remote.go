@@ -22,11 +22,11 @@ type RemoteOptions struct {
 	Events   event.Sink // takes what happens, one event at a time; may be nil
 }
 
-// queued is o with a queue before its sink: what sends to it need not wait for who shows it. The queue is to be closed.
-func (o RemoteOptions) queued() (RemoteOptions, *event.Queue) {
-	q := event.NewQueue(newID()[:12], o.Events)
-	o.Events = q.Sink()
-	return o, q
+// queue puts a queue before a sink: what sends to it need not wait for who shows it. The queue is to be closed.
+func queue(sink *event.Sink) (closed func()) {
+	q := event.NewQueue(newID()[:12], *sink)
+	*sink = q.Sink()
+	return q.Close
 }
 
 // client speaks to registries.
@@ -51,9 +51,7 @@ type PullResult struct {
 
 // Pull copies an image into the store, or all of a repository: each layer is verified, inflated and indexed while it downloads.
 func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]PullResult, error) {
-	remote, events := o.queued()
-	defer events.Close()
-	o.RemoteOptions = remote
+	defer queue(&o.Events)()
 	want, err := parsePlatform(o.Platform)
 	if err != nil {
 		return nil, err
@@ -159,9 +157,8 @@ type CompressionOptions struct {
 // after an error, with what the registry knows it as. Layers are compressed while they are sent, and what came of it is
 // remembered.
 func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []image.Named, err error) {
-	remote, events := o.queued()
-	defer events.Close()
-	c := registry.CopyOptions{Events: remote.Events}
+	defer queue(&o.Events)()
+	c := registry.CopyOptions{Events: o.Events}
 	if c.Forms, err = h.forms(o.CompressionOptions); err != nil {
 		return nil, err
 	}
@@ -176,7 +173,7 @@ func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []i
 	if err != nil {
 		return nil, err
 	}
-	client := remote.client()
+	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	for _, n := range images {
 		if n.Descriptor, err = h.pushTo(ctx, client, n.Descriptor, n.Reference, c); err != nil {

@@ -147,10 +147,6 @@ func (h *Home) compareImages(ctx context.Context, a, b *image.Image) (difference
 	if a.ID() == b.ID() {
 		return nil, nil
 	}
-	store, err := h.Snapshots()
-	if err != nil {
-		return nil, err
-	}
 	before, after := a.Layers(), b.Layers()
 	if len(before) != len(after) {
 		differences = append(differences, fmt.Sprintf("%d layers, then %d", len(before), len(after)))
@@ -159,7 +155,7 @@ func (h *Home) compareImages(ctx context.Context, a, b *image.Image) (difference
 		if before[i].DiffID == after[i].DiffID {
 			continue
 		}
-		changes, err := compareLayers(ctx, store, before[i], after[i])
+		changes, err := h.compareLayers(ctx, before[i], after[i])
 		if err != nil {
 			return nil, err
 		}
@@ -181,10 +177,10 @@ func sameMoment(a, b ocispec.History) bool {
 }
 
 // compareLayers lists the files that differ between two layers, each seen alone.
-func compareLayers(ctx context.Context, store *snapshot.Store, a, b image.Layer) (_ []snapshot.Difference, err error) {
+func (h *Home) compareLayers(ctx context.Context, a, b image.Layer) (_ []snapshot.Difference, err error) {
 	var views [2]*snapshot.View
 	for i, l := range []image.Layer{a, b} {
-		v, err := store.View(ctx, []image.Layer{l})
+		v, err := h.view(ctx, []image.Layer{l})
 		if err != nil {
 			return nil, err
 		}

@@ -37,9 +37,8 @@ func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descri
 	if err != nil {
 		return d, err
 	}
-	remote, events := o.queued()
-	defer events.Close()
-	client := remote.client()
+	defer queue(&o.Events)()
+	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	in, done, err := from.open(ctx, client)
 	if err != nil {
@@ -53,7 +52,7 @@ func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descri
 	if to.kind == placeDockerArchive && platforms == nil {
 		platforms = []ocispec.Platform{thisPlatform()} // it has no place for an index
 	}
-	return to.write(ctx, client, in, root, registry.CopyOptions{Platforms: platforms, Events: remote.Events})
+	return to.write(ctx, client, in, root, registry.CopyOptions{Platforms: platforms, Events: o.Events})
 }
 
 // A placeKind is a kind of store that an image is copied from or to.

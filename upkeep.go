@@ -15,7 +15,6 @@ import (
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
-	"github.com/forge-build/forge/internal/flock"
 )
 
 // maxSizeVariable names the variable that bounds the store.
@@ -66,8 +65,12 @@ func (h *Home) shrink(ctx context.Context, limit int64, events event.Sink) (befo
 		return before, before, err
 	}
 	after = before
+	mounts := func(_ context.Context, need int64) error {
+		_, err := h.dropCacheMounts(need)
+		return err
+	}
 	for _, step := range []func(ctx context.Context, need int64) error{
-		func(context.Context, int64) error { return nil }, h.forgetLayers, h.dropOldCacheMounts,
+		func(context.Context, int64) error { return nil }, h.forgetLayers, mounts,
 	} {
 		if err := step(ctx, after-limit); err != nil {
 			return before, after, err
@@ -129,43 +132,6 @@ func (h *Home) forgetLayers(ctx context.Context, need int64) error {
 				need -= info.Size()
 			}
 		}
-	}
-	return nil
-}
-
-// dropOldCacheMounts removes directories of cache mounts that nobody uses, the least recently used first, until need bytes
-// are garbage.
-func (h *Home) dropOldCacheMounts(_ context.Context, need int64) error {
-	locks, err := filepath.Glob(filepath.Join(h.Dir, "mounts", "*", "lock"))
-	if err != nil {
-		return err
-	}
-	used := map[string]time.Time{}
-	for _, lock := range locks {
-		if info, err := os.Lstat(lock); err == nil {
-			used[lock] = info.ModTime()
-		}
-	}
-	slices.SortFunc(locks, func(a, b string) int { return used[a].Compare(used[b]) })
-	for _, path := range locks {
-		if need <= 0 {
-			break
-		}
-		lock, err := flock.TryLock(path, flock.Exclusive)
-		if errors.Is(err, flock.ErrHeld) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		k, err := treeUsage(filepath.Dir(path))
-		if err == nil {
-			err = h.Layout.Trash(filepath.Dir(path))
-		}
-		if err = errors.Join(err, lock.Close()); err != nil {
-			return err
-		}
-		need -= k.Bytes
 	}
 	return nil
 }

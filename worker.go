@@ -79,11 +79,7 @@ func (h *Home) executorOptions(o BuildOptions, worker *local.Worker) executor.Op
 
 // changedFiles names the files that differ between two layers, but for their times. A layer that is gone is an error.
 func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) ([]string, error) {
-	store, err := h.Snapshots()
-	if err != nil {
-		return nil, err
-	}
-	differences, err := compareLayers(ctx, store, before, after)
+	differences, err := h.compareLayers(ctx, before, after)
 	var names []string
 	for _, d := range differences {
 		if !slices.Equal(d.What, []string{"mtime"}) {

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/source"
@@ -64,16 +62,12 @@ func (h *Home) Fsck(ctx context.Context, o FsckOptions) (r FsckReport, err error
 			}
 		}
 	}
-	contexts, err := h.checkContexts(o)
-	if err != nil {
-		return r, err
-	}
-	r.Problems = append(r.Problems, contexts...)
+	contexts, contextsErr := h.checkContexts(o)
 	entries, err := h.checkCache(o)
-	if err != nil {
+	if err = errors.Join(contextsErr, err); err != nil {
 		return r, err
 	}
-	r.Problems = append(r.Problems, entries...)
+	r.Problems = slices.Concat(r.Problems, contexts, entries)
 	if o.Repair {
 		if r.Dropped, err = h.repair(ctx, problems); err != nil {
 			return r, err
@@ -138,97 +132,4 @@ func (h *Home) checkContexts(o FsckOptions) (problems []string, err error) {
 		}
 	}
 	return problems, nil
-}
-
-// A Usage says where the bytes of the store are.
-type Usage struct {
-	Kinds []KindUsage
-	Blobs []HeldBlob
-}
-
-// KindUsage is a row of `forge system df`. Bytes are what the disk holds.
-type KindUsage struct {
-	Name        string
-	Count       int
-	Bytes       int64
-	Reclaimable int64 // what prune -a would give back of it
-}
-
-// A HeldBlob is a blob and who needs it.
-type HeldBlob struct {
-	Digest digest.Digest
-	Bytes  int64
-	HeldBy []string // images and "cache"; none is garbage
-}
-
-// DiskUsage measures the store, each byte once.
-func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
-	layout, err := h.Layout.DiskUsage(ctx)
-	if err != nil {
-		return u, err
-	}
-	records, err := h.Cache.List()
-	if err != nil {
-		return u, err
-	}
-	cached := map[digest.Digest]bool{}
-	for _, d := range heldBy(records) {
-		cached[d.Digest] = true
-	}
-	images, layers := KindUsage{Name: "Images", Count: len(layout.Images)}, KindUsage{Name: "Build cache", Count: len(records)}
-	for _, b := range layout.Blobs {
-		blob := HeldBlob{Digest: b.Digest, Bytes: b.Size}
-		for _, i := range b.Images {
-			blob.HeldBy = append(blob.HeldBy, nameOrDigest(layout.Images[i].Named[0]))
-		}
-		if cached[b.Digest] {
-			blob.HeldBy = append(blob.HeldBy, "cache")
-		}
-		if len(b.Images) > 0 {
-			images.Bytes += b.Size
-		} else {
-			layers.Bytes += b.Size
-		}
-		u.Blobs = append(u.Blobs, blob)
-	}
-	images.Reclaimable, layers.Reclaimable = images.Bytes, layers.Bytes
-	u.Kinds = []KindUsage{images, layers}
-	for _, d := range []struct{ name, dir string }{
-		{"Indexes and unpacked layers", "snapshots"},
-		{"Cache mounts", "mounts"},
-		{"Build contexts", "contexts"},
-		{"Interrupted downloads", "partial"},
-		{"Drafts", "drafts"},
-	} {
-		k, err := treeUsage(filepath.Join(h.Dir, d.dir))
-		if err != nil {
-			return u, err
-		}
-		k.Name, k.Reclaimable = d.name, k.Bytes
-		u.Kinds = append(u.Kinds, k)
-	}
-	return u, nil
-}
-
-// treeUsage measures what lies under a directory; its direct children are what is counted.
-func treeUsage(dir string) (k KindUsage, err error) {
-	seen := map[uint64]bool{} // inodes with several names
-	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // gone meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		if filepath.Dir(name) == filepath.Clean(dir) {
-			k.Count++
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil //nolint:nilerr // gone meanwhile
-		}
-		k.Bytes += allocated(info, seen)
-		return nil
-	})
-	return k, err
 }
