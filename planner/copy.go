@@ -31,7 +31,7 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 		op.From = w.p.read(&reads, from)
 	}
 	for _, src := range t.SourcePaths {
-		if _, isGit, err := ParseGit(src, GitFlags{}); isGit {
+		if _, isGit, err := ParseGit(src, "", nil); isGit {
 			if err != nil {
 				return err
 			}
@@ -62,7 +62,7 @@ func (w *walker) add(t *instructions.AddCommand) error {
 		return errors.New("checksum can't be specified for multiple sources")
 	}
 	for _, src := range t.SourcePaths {
-		git, isGit, err := ParseGit(src, GitFlags{Checksum: t.Checksum, KeepGitDir: t.KeepGitDir})
+		git, isGit, err := ParseGit(src, t.Checksum, t.KeepGitDir)
 		if isGit && err != nil {
 			return err
 		}

@@ -23,31 +23,26 @@ type GitRef struct {
 	FetchByCommit bool // Checksum, which is a whole commit then, is taken without asking where Ref is
 }
 
-// GitFlags are what the flags of an ADD say of its repository. The address may say the same, and nothing else.
-type GitFlags struct {
-	Checksum   string
-	KeepGitDir *bool
-}
-
 // ParseGit reads the source of an ADD or a COPY as a repository, in the language of BuildKit's build files:
 // https://host/repo.git, git://…, ssh://… or user@host:path, with "#ref:dir" or "?ref=…&subdir=…". If it is not one ok is
-// false; if it is one and wrong, there is an error, too.
-func ParseGit(s string, flags GitFlags) (ref *GitRef, ok bool, err error) {
+// false; if it is one and wrong, there is an error, too. The flags of an ADD give checksum and keep, "" and nil if they do not;
+// the address may say the same, and nothing else.
+func ParseGit(s, checksum string, keep *bool) (ref *GitRef, ok bool, err error) {
 	a, ok, err := parseGitAddress(s)
 	if !ok || err != nil {
 		return nil, ok, err
 	}
-	if keep := flags.KeepGitDir; keep != nil {
+	if keep != nil {
 		if a.keepGitDir != nil && *a.keepGitDir != *keep {
 			return nil, true, errors.New("inconsistent keep-git-dir configuration")
 		}
 		a.keepGitDir = keep
 	}
-	if flags.Checksum != "" {
-		if a.Checksum != "" && a.Checksum != flags.Checksum {
-			return nil, true, fmt.Errorf("checksum mismatch %q != %q", flags.Checksum, a.Checksum)
+	if checksum != "" {
+		if a.Checksum != "" && a.Checksum != checksum {
+			return nil, true, fmt.Errorf("checksum mismatch %q != %q", checksum, a.Checksum)
 		}
-		a.Checksum = flags.Checksum
+		a.Checksum = checksum
 	}
 	ref, err = a.ref()
 	return ref, true, err

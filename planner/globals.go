@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/parser"
 )
 
 const epochName = "SOURCE_DATE_EPOCH"
@@ -85,7 +86,7 @@ func (p *planner) setGlobals(ctx context.Context) error {
 func (p *planner) readGlobals(vars *variables, given map[string]string, args map[string]argument) error {
 	for _, in := range p.file.Args {
 		for _, kv := range in.Command.(*instructions.ArgCommand).Args {
-			a := argument{name: kv.Key, description: kv.DocComment, at: in.Span}
+			a := argument{Parameter: Parameter{Name: kv.Key, Description: kv.DocComment, Location: Location(in.Span)}}
 			value, ok := given[kv.Key]
 			if !ok && kv.Value != nil {
 				word, err := vars.expand(p.lex, *kv.Value)
@@ -104,7 +105,7 @@ func (p *planner) readGlobals(vars *variables, given map[string]string, args map
 			}
 			if ok {
 				vars.set(kv.Key, value)
-				a.value = value
+				a.Value = value
 			}
 			args[kv.Key] = a
 		}
@@ -122,7 +123,7 @@ func (p *planner) epoch(ctx context.Context) (*time.Time, error) {
 	if !given {
 		value, _ = p.global.vars.Get(epochName)
 		if a, ok := p.global.outline.args[epochName]; ok {
-			at = a.at
+			at = parser.Span(a.Location)
 		}
 	}
 	switch {

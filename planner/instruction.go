@@ -18,15 +18,15 @@ import (
 
 // ready reports whether a stage can be read from: it has been planned, or is one that no FROM names and is planned now.
 func (p *planner) ready(s *stage) (bool, error) {
-	if s.kind == external && !s.done.planned {
+	if s.kind == external && s.done < planned {
 		return true, p.planStage(s)
 	}
-	return s.done.planned, nil
+	return s.done == planned, nil
 }
 
 // planStage goes through a stage's instructions and leaves it in the state it ends with.
 func (p *planner) planStage(s *stage) error {
-	if s.parent != nil && !s.parent.done.planned {
+	if s.parent != nil && s.parent.done < planned {
 		return p.fail(s.decl.Span, fmt.Errorf("stage %q needs to be defined before stage %q, which stands for it",
 			s.parent.label, s.label))
 	}
@@ -41,7 +41,7 @@ func (p *planner) planStage(s *stage) error {
 			return p.fail(c.Span, err)
 		}
 	}
-	s.done.planned = true
+	s.done = planned
 	return nil
 }
 

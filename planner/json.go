@@ -8,12 +8,6 @@ import (
 	"unicode/utf8"
 )
 
-// operationJSON is an operation with its kind.
-type operationJSON struct {
-	Kind string          `json:"kind"`
-	Op   json.RawMessage `json:"op"`
-}
-
 // MarshalOp writes an operation as JSON: its fields, and "run", "copy" or "mkdir" as its kind. A Base is no operation of a
 // worker and is refused, and so are strings that are no UTF-8, since JSON cannot hold them.
 func MarshalOp(op Op) ([]byte, error) {
@@ -31,16 +25,18 @@ func MarshalOp(op Op) ([]byte, error) {
 	if !validText(reflect.ValueOf(op).Elem()) {
 		return nil, errors.New("the operation holds text that is not UTF-8, which JSON cannot hold")
 	}
-	text, err := json.Marshal(op)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(operationJSON{kind, text})
+	return json.Marshal(struct {
+		Kind string `json:"kind"`
+		Op   Op     `json:"op"`
+	}{kind, op})
 }
 
 // UnmarshalOp reads what MarshalOp has written.
 func UnmarshalOp(text []byte) (Op, error) {
-	var o operationJSON
+	var o struct {
+		Kind string          `json:"kind"`
+		Op   json.RawMessage `json:"op"`
+	}
 	if err := json.Unmarshal(text, &o); err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func (w *walker) secret(m *instructions.Mount) (Mount, error) {
 		}
 	}
 	mount.Access = access(m, 0o400)
-	askOnce(w.state.outline.secrets, mount.ID, asked{m.Required, w.at})
+	askOnce(w.state.outline.secrets, Parameter{Name: mount.ID, Required: m.Required, Location: Location(w.at)})
 	return mount, nil
 }
 
@@ -155,6 +155,6 @@ func (w *walker) ssh(m *instructions.Mount, n int) (Mount, error) {
 		return mount, fmt.Errorf("invalid mount target %q", mount.Target)
 	}
 	mount.Access = access(m, 0o600)
-	askOnce(w.state.outline.ssh, mount.ID, asked{m.Required, w.at})
+	askOnce(w.state.outline.ssh, Parameter{Name: mount.ID, Required: m.Required, Location: Location(w.at)})
 	return mount, nil
 }

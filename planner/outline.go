@@ -1,6 +1,8 @@
 package planner
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,36 +27,23 @@ type Outline struct {
 
 // A Parameter is one of them.
 type Parameter struct {
-	Name        string    `json:"name"`
-	Description string    `json:"description,omitempty"` // args only, from a comment "# NAME text" above
-	Value       string    `json:"value,omitempty"`       // args only
-	Required    bool      `json:"required,omitempty"`    // secrets and agents only
-	Location    *Location `json:"location,omitempty"`
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"` // args only, from a comment "# NAME text" above
+	Value       string   `json:"value,omitempty"`       // args only
+	Required    bool     `json:"required,omitempty"`    // secrets and agents only
+	Location    Location `json:"location"`
 }
 
-// A Location is where something is in the sources of an [Outline] or a [Targets], in BuildKit's form.
-type Location struct {
-	SourceIndex int     `json:"sourceIndex,omitempty"`
-	Ranges      []Range `json:"ranges,omitempty"`
-}
+// A Location is where something is in the build file. Its JSON is BuildKit's: a range for each line.
+type Location parser.Span
 
-// A Range is one line.
-type Range struct {
-	Start Position `json:"start"`
-	End   Position `json:"end"`
-}
-
-// A Position is a line, from 1.
-type Position struct {
-	Line int `json:"line"`
-}
-
-func locate(at parser.Span) *Location {
-	var l Location
-	for n := at.Start; n <= at.End; n++ {
-		l.Ranges = append(l.Ranges, Range{Position{n}, Position{n}})
+// MarshalJSON writes the lines.
+func (l Location) MarshalJSON() ([]byte, error) {
+	var lines []string
+	for n := l.Start; n <= l.End; n++ {
+		lines = append(lines, fmt.Sprintf(`{"start":{"line":%d},"end":{"line":%[1]d}}`, n))
 	}
-	return &l
+	return []byte(`{"ranges":[` + strings.Join(lines, ",") + `]}`), nil
 }
 
 // NewOutline plans in order to find out what the target takes.
@@ -64,10 +53,7 @@ func NewOutline(ctx context.Context, f *parser.File, opt Options) (*Outline, err
 		return nil, err
 	}
 	o := &Outline{Name: target.decl.Name, Description: target.decl.DocComment, Sources: sources(f)}
-	var found [3]map[string]bool
-	for i := range found {
-		found[i] = map[string]bool{}
-	}
+	args, secrets, ssh := map[string]Parameter{}, map[string]Parameter{}, map[string]Parameter{}
 	seen := map[*stage]bool{}
 	var visit func(s *stage)
 	visit = func(s *stage) {
@@ -76,38 +62,31 @@ func NewOutline(ctx context.Context, f *parser.File, opt Options) (*Outline, err
 		}
 		seen[s] = true
 		for name := range s.state.outline.allUsed() {
-			if a, ok := s.state.outline.args[name]; ok && !found[0][name] {
-				found[0][name] = true
-				o.Args = append(o.Args, Parameter{Name: name, Description: a.description, Value: a.value, Location: locate(a.at)})
+			if a, ok := s.state.outline.args[name]; ok {
+				askOnce(args, a.Parameter)
 			}
 		}
-		o.Secrets = appendAsked(o.Secrets, s.state.outline.secrets, found[1])
-		o.SSH = appendAsked(o.SSH, s.state.outline.ssh, found[2])
+		for _, secret := range s.state.outline.secrets {
+			askOnce(secrets, secret)
+		}
+		for _, agent := range s.state.outline.ssh {
+			askOnce(ssh, agent)
+		}
 		visit(s.parent)
-		for _, d := range s.deps {
-			visit(d.on)
+		for from := range s.reads() {
+			visit(from)
 		}
 	}
 	visit(target)
-	for _, list := range [][]Parameter{o.Args, o.Secrets, o.SSH} {
-		slices.SortFunc(list, func(a, b Parameter) int {
-			if c := a.Location.Ranges[0].Start.Line - b.Location.Ranges[0].Start.Line; c != 0 {
-				return c
-			}
-			return strings.Compare(a.Name, b.Name)
-		})
-	}
+	o.Args, o.Secrets, o.SSH = inOrder(args), inOrder(secrets), inOrder(ssh)
 	return o, nil
 }
 
-func appendAsked(list []Parameter, asked map[string]asked, found map[string]bool) []Parameter {
-	for name, a := range asked {
-		if !found[name] {
-			found[name] = true
-			list = append(list, Parameter{Name: name, Required: a.required, Location: locate(a.at)})
-		}
-	}
-	return list
+// inOrder are parameters in the order of the file.
+func inOrder(all map[string]Parameter) []Parameter {
+	return slices.SortedFunc(maps.Values(all), func(a, b Parameter) int {
+		return cmp.Or(a.Location.Start-b.Location.Start, strings.Compare(a.Name, b.Name))
+	})
 }
 
 func sources(f *parser.File) [][]byte {
@@ -116,66 +95,56 @@ func sources(f *parser.File) [][]byte {
 
 // Text writes the outline as BuildKit prints it.
 func (o *Outline) Text(w io.Writer) error {
-	t := table{w: w}
+	var b bytes.Buffer
 	if o.Name != "" || o.Description != "" {
-		name := o.Name
-		if name == "" {
-			name = "(default)"
-		}
-		rows := []string{"TARGET:\t" + name}
+		rows := []string{"TARGET:\t" + cmp.Or(o.Name, "(default)")}
 		if o.Description != "" {
 			rows = append(rows, "DESCRIPTION:\t"+o.Description)
 		}
-		t.print(1, rows)
-	}
-	if len(o.Args) > 0 {
-		rows := []string{"BUILD ARG\tVALUE\tDESCRIPTION"}
-		for _, a := range o.Args {
-			rows = append(rows, a.Name+"\t"+a.Value+"\t"+a.Description)
-		}
-		t.print(3, rows)
+		writeTable(&b, 1, rows)
+		b.WriteByte('\n')
 	}
 	for _, part := range []struct {
 		title string
 		list  []Parameter
-	}{{"SECRET", o.Secrets}, {"SSH", o.SSH}} {
+		row   func(Parameter) string
+	}{
+		{"BUILD ARG\tVALUE\tDESCRIPTION", o.Args, func(p Parameter) string { return p.Value + "\t" + p.Description }},
+		{"SECRET\tREQUIRED", o.Secrets, Parameter.required},
+		{"SSH\tREQUIRED", o.SSH, Parameter.required},
+	} {
 		if len(part.list) == 0 {
 			continue
 		}
-		rows := []string{part.title + "\tREQUIRED"}
-		for _, a := range part.list {
-			required := ""
-			if a.Required {
-				required = "true"
-			}
-			rows = append(rows, a.Name+"\t"+required)
+		rows := []string{part.title}
+		for _, p := range part.list {
+			rows = append(rows, p.Name+"\t"+part.row(p))
 		}
-		t.print(3, rows)
+		writeTable(&b, 3, rows)
+		b.WriteByte('\n')
 	}
-	return t.err
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// required is "true" for what has to be given, and nothing for what has not.
+func (p Parameter) required() string {
+	if p.Required {
+		return "true"
+	}
+	return ""
 }
 
 // JSON writes the outline as BuildKit's JSON.
 func (o *Outline) JSON(w io.Writer) error { return writeJSON(w, o) }
 
-// A table writes tables and an empty line after each. It keeps the first error.
-type table struct {
-	w   io.Writer
-	err error
-}
-
-func (t *table) print(padding int, rows []string) {
-	tw := tabwriter.NewWriter(t.w, 0, 0, padding, ' ', 0)
+// writeTable writes rows, whose cells are between tabs.
+func writeTable(b *bytes.Buffer, padding int, rows []string) {
+	tw := tabwriter.NewWriter(b, 0, 0, padding, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(tw, row) // a tabwriter keeps errors for Flush
+		fmt.Fprintln(tw, row)
 	}
-	err := tw.Flush()
-	if err == nil {
-		_, err = fmt.Fprintln(t.w)
-	}
-	if t.err == nil {
-		t.err = err
-	}
+	_ = tw.Flush() // a buffer takes all
 }
 
 func writeJSON(w io.Writer, v any) error {
@@ -191,26 +160,19 @@ func writeJSON(w io.Writer, v any) error {
 type outline struct {
 	args         map[string]argument // declared, here or where all stages see it
 	used         map[string]struct{}
-	secrets, ssh map[string]asked
+	secrets, ssh map[string]Parameter
 }
 
 // An argument is an ARG with its value.
 type argument struct {
-	name, value, description string
-	uses                     map[string]struct{} // args in its default
-	at                       parser.Span
-}
-
-// asked is a secret or an agent that a mount asks for.
-type asked struct {
-	required bool
-	at       parser.Span
+	Parameter
+	uses map[string]struct{} // args in its default
 }
 
 func newOutline() outline {
 	return outline{
 		args: map[string]argument{}, used: map[string]struct{}{},
-		secrets: map[string]asked{}, ssh: map[string]asked{},
+		secrets: map[string]Parameter{}, ssh: map[string]Parameter{},
 	}
 }
 
@@ -236,9 +198,9 @@ func (o outline) allUsed() map[string]struct{} {
 	return all
 }
 
-// askOnce notes that a secret or agent is asked for, where that is the first time.
-func askOnce(of map[string]asked, id string, a asked) {
-	if _, ok := of[id]; !ok {
-		of[id] = a
+// askOnce notes what is asked for, where that is the first time.
+func askOnce(of map[string]Parameter, p Parameter) {
+	if _, ok := of[p.Name]; !ok {
+		of[p.Name] = p
 	}
 }

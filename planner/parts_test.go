@@ -64,7 +64,7 @@ func TestParseGit(t *testing.T) {
 		{"r.git", ""},
 		{"", ""},
 	} {
-		got, ok, err := ParseGit(test.in, GitFlags{})
+		got, ok, err := ParseGit(test.in, "", nil)
 		checkGit(t, test.in, got, ok, err, test.want)
 	}
 }
@@ -100,18 +100,18 @@ func checkGit(t *testing.T, in string, got *GitRef, ok bool, err error, want str
 func TestParseGitFlags(t *testing.T) {
 	yes, no := true, false
 	for _, test := range []struct {
-		in    string
-		flags GitFlags
-		want  string
+		in, checksum string
+		keep         *bool
+		want         string
 	}{
-		{"https://h/r.git", GitFlags{KeepGitDir: &yes, Checksum: "ab"}, "https://h/r.git keep checksum=ab"},
-		{"https://h/r.git?keep-git-dir", GitFlags{KeepGitDir: &yes}, "https://h/r.git keep"},
-		{"https://h/r.git?keep-git-dir", GitFlags{KeepGitDir: &no}, "error: inconsistent keep-git-dir configuration"},
-		{"https://h/r.git?commit=ab", GitFlags{Checksum: "ab"}, "https://h/r.git checksum=ab"},
-		{"https://h/r.git?commit=ab", GitFlags{Checksum: "ac"}, `error: checksum mismatch "ac" != "ab"`},
-		{"https://h/r.git", GitFlags{Checksum: "sha256:ab"}, "error: invalid checksum sha256:ab for Git URL, expected hex commit hash"},
+		{"https://h/r.git", "ab", &yes, "https://h/r.git keep checksum=ab"},
+		{"https://h/r.git?keep-git-dir", "", &yes, "https://h/r.git keep"},
+		{"https://h/r.git?keep-git-dir", "", &no, "error: inconsistent keep-git-dir configuration"},
+		{"https://h/r.git?commit=ab", "ab", nil, "https://h/r.git checksum=ab"},
+		{"https://h/r.git?commit=ab", "ac", nil, `error: checksum mismatch "ac" != "ab"`},
+		{"https://h/r.git", "sha256:ab", nil, "error: invalid checksum sha256:ab for Git URL, expected hex commit hash"},
 	} {
-		got, ok, err := ParseGit(test.in, test.flags)
+		got, ok, err := ParseGit(test.in, test.checksum, test.keep)
 		checkGit(t, test.in, got, ok, err, test.want)
 	}
 	for in, want := range map[string]string{

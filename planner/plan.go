@@ -27,8 +27,8 @@ type planner struct {
 	proxy     []string          // of every RUN
 	contexts  map[string]string // how a name is looked up → key of Options.Contexts
 
-	global        globalScope
-	stages        []*stage // of the file, in order
+	global        stageState // before the first FROM
+	stages        []*stage   // of the file, in order
 	names         map[string]*stage
 	steps         steps
 	expandedBytes int // of all histories and names of steps
@@ -45,12 +45,6 @@ type lintRules struct {
 	lint     *linter.Linter
 	warnings []parser.Warning
 	ignore   *patternmatcher.PatternMatcher // nil if nothing is ignored
-}
-
-// A globalScope is what stands before the first FROM.
-type globalScope struct {
-	vars    *variables // values of platform args and of ARGs
-	outline outline
 }
 
 // A stageChoice says which stages to plan.
@@ -139,7 +133,7 @@ func newPlanner(f *parser.File, opt Options) (*planner, error) {
 		file: f, opt: opt,
 		platforms: platformChoice{build: opt.BuildPlatform, target: opt.Platform},
 		lex:       shell.NewLex(f.Escape),
-		global:    globalScope{&variables{}, newOutline()},
+		global:    stageState{vars: &variables{}, outline: newOutline()},
 		names:     map[string]*stage{},
 		proxy:     proxyList(opt.BuildArgs),
 		contexts:  contextNames(opt.Contexts),

@@ -60,8 +60,8 @@ func (p *planner) collect(wanted []*stage) ([]*stage, error) {
 				return err
 			}
 		}
-		for _, d := range s.deps {
-			if err := visit(d.on); err != nil {
+		for from := range s.reads() {
+			if err := visit(from); err != nil {
 				return err
 			}
 		}
@@ -83,10 +83,10 @@ func (p *planner) collect(wanted []*stage) ([]*stage, error) {
 
 // link makes the stage's commands and finds what they read from.
 func (p *planner) link(s *stage) error {
-	if s.done.linked {
+	if s.done >= linked {
 		return nil
 	}
-	s.done.linked = true
+	s.done = linked
 	if c := s.context; c != nil && c.Stage != "" {
 		if s.parent = p.names[strings.ToLower(c.Stage)]; s.parent == nil {
 			return p.fail(s.decl.Span, fmt.Errorf("context %s: there is no stage %q", c.name, c.Stage))
@@ -99,7 +99,7 @@ func (p *planner) link(s *stage) error {
 		return nil
 	}
 	for _, in := range s.decl.Instructions {
-		c, err := p.command(s, in)
+		c, err := p.command(in)
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (p *planner) link(s *stage) error {
 }
 
 // command makes a command of an instruction and notes what it reads from.
-func (p *planner) command(s *stage, in parser.Instruction) (command, error) {
+func (p *planner) command(in parser.Instruction) (command, error) {
 	c := command{Instruction: in}
 	typed, err := in.Fresh()
 	if err != nil {
@@ -135,11 +135,6 @@ func (p *planner) command(s *stage, in parser.Instruction) (command, error) {
 				}
 			}
 			c.sources = append(c.sources, from)
-		}
-	}
-	for _, from := range c.sources {
-		if from != nil {
-			s.deps = append(s.deps, dependency{from, in.Span})
 		}
 	}
 	return c, nil
@@ -206,15 +201,14 @@ func checkCycles(p *planner, stages []*stage) error {
 			return first, false
 		}
 		done[s], open[s] = true, true
-		for _, d := range s.deps {
-			at := first
-			if at.Start == 0 {
-				at = d.at
+		for from, at := range s.reads() {
+			if first.Start != 0 {
+				at = first
 			}
-			if open[d.on] {
+			if open[from] {
 				return at, true
 			}
-			if at, found := visit(d.on, at); found {
+			if at, found := visit(from, at); found {
 				return at, true
 			}
 		}
@@ -232,10 +226,13 @@ func checkCycles(p *planner, stages []*stage) error {
 // expandOnBuild puts the triggers of each stage's base before its commands. It reports whether they need stages not seen yet.
 func (p *planner) expandOnBuild(stages []*stage) (more bool, err error) {
 	for _, s := range stages {
-		if s.done.expanded || s.kind != declared {
+		if s.done >= expanded {
 			continue
 		}
-		s.done.expanded = true
+		s.done = expanded
+		if s.kind != declared {
+			continue
+		}
 		var triggers []string
 		if s.image != nil {
 			triggers = slices.Clone(s.image.Config.Config.OnBuild)
@@ -253,7 +250,7 @@ func (p *planner) expandOnBuild(stages []*stage) (more bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			c, err := p.command(s, in)
+			c, err := p.command(in)
 			if err != nil {
 				return false, err
 			}

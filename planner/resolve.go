@@ -95,10 +95,10 @@ type request struct {
 func (p *planner) resolve(ctx context.Context, stages []*stage) error {
 	var requests []*request
 	for _, s := range stages {
-		if s.done.resolved {
+		if s.done >= resolved {
 			continue
 		}
-		s.done.resolved = true
+		s.done = resolved
 		ref := s.imageName()
 		if ref == "" {
 			continue

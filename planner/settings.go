@@ -12,18 +12,12 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 )
 
-// A lastInstruction is where a stage last had an instruction of which only the last counts.
-type lastInstruction struct {
-	at  []bk.Range
-	set bool
-}
-
-// warnIfRepeated notes such an instruction and warns of the one before it, which does nothing.
-func (o *lastInstruction) warnIfRepeated(c instructions.Command, lint *linter.Linter) {
-	if o.set {
-		lint.Run(&linter.RuleMultipleInstructionsDisallowed, o.at, linter.RuleMultipleInstructionsDisallowed.Format(c.Name()))
+// lintRepeated notes where an instruction is of which only the last counts, and warns of the one before it, which does nothing.
+func (w *walker) lintRepeated(last *[]bk.Range, c instructions.Command) {
+	if *last != nil {
+		w.lint.Run(&linter.RuleMultipleInstructionsDisallowed, *last, linter.RuleMultipleInstructionsDisallowed.Format(c.Name()))
 	}
-	o.at, o.set = c.Location(), true
+	*last = c.Location()
 }
 
 func (w *walker) setEnv(t *instructions.EnvCommand) error {
@@ -81,7 +75,7 @@ func (w *walker) declareArgs(t *instructions.ArgCommand) error {
 	var texts []string
 	for _, a := range t.Args {
 		w.lintSecret("ARG", a.Key, t.Location())
-		info := argument{name: a.Key, description: a.DocComment, at: w.at}
+		info := argument{Parameter: Parameter{Name: a.Key, Description: a.DocComment, Location: Location(w.at)}}
 		global := false
 		if given, ok := w.p.opt.BuildArgs[a.Key]; ok {
 			a.Value = &given
@@ -102,13 +96,13 @@ func (w *walker) declareArgs(t *instructions.ArgCommand) error {
 			if !isScanArg(a.Key) {
 				w.state.vars.set(a.Key, *a.Value)
 			}
-			info.value = *a.Value
+			info.Value = *a.Value
 			text += "=" + *a.Value
 		}
 		if !global {
-			w.stage.state.outline.args[a.Key] = info
+			w.state.outline.args[a.Key] = info
 		}
-		w.stage.state.outline.used[a.Key] = struct{}{}
+		w.state.outline.used[a.Key] = struct{}{}
 		w.state.args = append(w.state.args, a)
 		texts = append(texts, text)
 	}
@@ -137,7 +131,7 @@ func (w *walker) commandLine(c instructions.Command, t instructions.ShellDependa
 }
 
 func (w *walker) setCmd(t *instructions.CmdCommand) {
-	w.state.cmd.warnIfRepeated(t, w.lint)
+	w.lintRepeated(&w.state.cmd, t)
 	args := w.commandLine(t, t.ShellDependantCmdLine)
 	w.state.config.Config.Cmd = args
 	w.state.config.Config.ArgsEscaped = true //nolint:staticcheck // deprecated by OCI, and what Docker's images have
@@ -146,17 +140,17 @@ func (w *walker) setCmd(t *instructions.CmdCommand) {
 
 // setEntrypoint drops a CMD that was made for another entrypoint: an inherited one, not one of this stage.
 func (w *walker) setEntrypoint(t *instructions.EntrypointCommand) {
-	w.state.entrypoint.warnIfRepeated(t, w.lint)
+	w.lintRepeated(&w.state.entrypoint, t)
 	args := w.commandLine(t, t.ShellDependantCmdLine)
 	w.state.config.Config.Entrypoint = args
-	if !w.state.cmd.set {
+	if w.state.cmd == nil {
 		w.state.config.Config.Cmd = nil
 	}
 	w.remember(fmt.Sprintf("ENTRYPOINT %q", args))
 }
 
 func (w *walker) setHealthcheck(t *instructions.HealthCheckCommand) {
-	w.state.healthcheck.warnIfRepeated(t, w.lint)
+	w.lintRepeated(&w.state.healthcheck, t)
 	h := dockerspec.HealthcheckConfig{
 		Test:          t.Health.Test,
 		Interval:      t.Health.Interval,

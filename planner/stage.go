@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,6 @@ type stage struct {
 	image    *image.Image // once it is resolved, if there is one
 
 	commands []command
-	deps     []dependency
 	done     stageProgress
 	state    stageState
 }
@@ -44,15 +44,18 @@ const (
 	external                  // an image or context that a COPY --from or a mount names
 )
 
-// A stageProgress says what is known of a stage.
-type stageProgress struct {
-	linked   bool // commands and deps are complete but for triggers
-	resolved bool // image is known, if there is one
-	expanded bool // triggers of its base are among the commands
-	planned  bool // state is what the stage ends with
-}
+// A stageProgress says how far the planning of a stage has come; each includes those before it.
+type stageProgress int
 
-// A stageState is what instructions change. Planning is a walk with a state, and this is the state.
+const (
+	linked   stageProgress = iota + 1 // commands are complete but for triggers
+	resolved                          // image is known, if there is one
+	expanded                          // triggers of its base are among the commands
+	planned                           // state is what the stage ends with
+)
+
+// A stageState is what instructions change. Planning is a walk with a state, and this is the state. That of no stage is what
+// stands before the first FROM: only vars and outline.
 type stageState struct {
 	fs         tree
 	config     image.Config
@@ -61,7 +64,7 @@ type stageState struct {
 	workdirSet bool                                // by this file, not by an image
 	outline    outline
 
-	cmd, entrypoint, healthcheck lastInstruction
+	cmd, entrypoint, healthcheck []bk.Range // where the last one is
 }
 
 // A command is an instruction of a stage.
@@ -71,10 +74,17 @@ type command struct {
 	sources []*stage             // of a COPY: one at most; of a RUN: one for each mount, nil where it has none
 }
 
-// A dependency is a stage to read from, and the instruction that does.
-type dependency struct {
-	on *stage
-	at parser.Span
+// reads are the stages that a stage reads from, each with the instruction that does.
+func (s *stage) reads() iter.Seq2[*stage, parser.Span] {
+	return func(yield func(*stage, parser.Span) bool) {
+		for _, c := range s.commands {
+			for _, from := range c.sources {
+				if from != nil && !yield(from, c.Span) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // A tree is a file system: a step's, a context's, or neither, the empty one.

@@ -1,9 +1,8 @@
 package planner
 
 import (
-	"fmt"
+	"bytes"
 	"io"
-	"text/tabwriter"
 
 	"github.com/forge-build/forge/parser"
 )
@@ -16,12 +15,12 @@ type Targets struct {
 
 // A Target is a stage that can be built.
 type Target struct {
-	Name        string    `json:"name,omitempty"`
-	Default     bool      `json:"default,omitempty"`
-	Description string    `json:"description,omitempty"` // from a comment "# NAME text" above
-	Base        string    `json:"base,omitempty"`        // as written
-	Platform    string    `json:"platform,omitempty"`    // as written
-	Location    *Location `json:"location,omitempty"`
+	Name        string   `json:"name,omitempty"`
+	Default     bool     `json:"default,omitempty"`
+	Description string   `json:"description,omitempty"` // from a comment "# NAME text" above
+	Base        string   `json:"base,omitempty"`        // as written
+	Platform    string   `json:"platform,omitempty"`    // as written
+	Location    Location `json:"location"`
 }
 
 // NewTargets lists the stages of a file.
@@ -30,7 +29,7 @@ func NewTargets(f *parser.File) *Targets {
 	for i, s := range f.Stages {
 		t.Targets = append(t.Targets, Target{
 			Name: s.Name, Default: i == len(f.Stages)-1, Description: s.DocComment,
-			Base: s.BaseName, Platform: s.Platform, Location: locate(s.Span),
+			Base: s.BaseName, Platform: s.Platform, Location: Location(s.Span),
 		})
 	}
 	return t
@@ -38,8 +37,7 @@ func NewTargets(f *parser.File) *Targets {
 
 // Text writes the targets as BuildKit prints them.
 func (t *Targets) Text(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(tw, "TARGET\tDESCRIPTION") // a tabwriter keeps errors for Flush
+	rows := []string{"TARGET\tDESCRIPTION"}
 	for _, target := range t.Targets {
 		name := target.Name
 		switch {
@@ -48,9 +46,12 @@ func (t *Targets) Text(w io.Writer) error {
 		case target.Default:
 			name += " (default)"
 		}
-		fmt.Fprintf(tw, "%s\t%s\n", name, target.Description)
+		rows = append(rows, name+"\t"+target.Description)
 	}
-	return tw.Flush()
+	var b bytes.Buffer
+	writeTable(&b, 1, rows)
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 // JSON writes the targets as BuildKit's JSON.

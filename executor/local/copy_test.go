@@ -108,7 +108,8 @@ func check(t testing.TB, err error) {
 func testCopy(t *testing.T, line string) *planner.Copy {
 	t.Helper()
 	op := &planner.Copy{From: planner.Input{Read: -1}}
-	var flags planner.GitFlags
+	var checksum string
+	var keep *bool
 	fields := strings.Fields(line)
 	if fields[0] == "ADD" {
 		op.Add = &planner.Add{}
@@ -132,9 +133,9 @@ func testCopy(t *testing.T, line string) *planner.Copy {
 		case "--from":
 			op.From.Read = 0
 		case "--checksum":
-			flags.Checksum = value
+			checksum = value
 		case "--keep-git-dir":
-			flags.KeepGitDir = &on
+			keep = &on
 		case "--unpack":
 			op.Add.Unpack = &no
 		default:
@@ -149,10 +150,10 @@ func testCopy(t *testing.T, line string) *planner.Copy {
 			src.File = &planner.File{Name: s[2:], Content: "here\n"}
 		case strings.Contains(s, "://") && strings.Contains(s, ".git"):
 			var err error
-			src.Git, _, err = planner.ParseGit(s, flags)
+			src.Git, _, err = planner.ParseGit(s, checksum, keep)
 			check(t, err)
 		case strings.Contains(s, "://"):
-			src.URL, op.Add.Checksum = s, flags.Checksum
+			src.URL, op.Add.Checksum = s, checksum
 		default:
 			src.Path = s
 		}
