@@ -1,6 +1,9 @@
 package main
 
 import (
+	"archive/tar"
+	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,6 +28,7 @@ func cases() []benchCase {
 		{name: "run --rm IMAGE true", setup: runCase, runs: 15},
 		{name: "8 stages of sleep 1", setup: stagesCase, runs: 3},
 		{name: "RUN writes 1 GiB", setup: bigRunCase, runs: 3},
+		{name: "ADD of 1,000,000 entries", setup: entriesCase, runs: 1},
 	}
 }
 
@@ -186,4 +190,26 @@ func bigRunCase(b *bench) ([]contestant, error) {
 		name: "dd, then sha256sum (peer)",
 		args: []string{"sh", "-c", "dd if=/dev/zero of=" + floor + " bs=1M count=1024 2>/dev/null && sha256sum " + floor},
 	}), err
+}
+
+// entriesCase is about memory: the archive holds nothing but names.
+func entriesCase(b *bench) (_ []contestant, err error) {
+	dir, err := b.context("entries", "FROM scratch\nADD x.tar /\n", nil)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Create(filepath.Join(dir, "x.tar"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	out := bufio.NewWriter(f)
+	archive := tar.NewWriter(out)
+	for i := range 1_000_000 {
+		name := fmt.Sprintf("some/directory-%d/file-name-%d.txt", i/1000, i)
+		if err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644}); err != nil {
+			return nil, err
+		}
+	}
+	return b.builds(dir, nil, "--no-cache")[:1], errors.Join(archive.Close(), out.Flush())
 }

@@ -2,62 +2,62 @@ package snapshot
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// Changes is a set of changes to a tree, to be written as a layer with neither mount nor privilege. It costs some 200
+// Changes is a set of changes to a tree, to be written as a layer with neither mount nor privilege. It costs some 130
 // bytes a file; contents are opened when they are written. Not safe for concurrent use.
 type Changes struct {
-	below  *View
-	nodes  []change // the first is the root
-	at     map[nameKey]int32
-	groups map[string]int32
+	below *View
+	names filetree.Names // Flags is a changeState, with hidesBelow or without; File is one of files
+	files []changedFile  // the first is of whatever is not put
+
+	links  map[linkKey]int32  // files that may get further names
+	linked map[int32]struct{} // files that have
 
 	lastDir string // the directory that was found last
 	lastID  int32
 }
 
-// A nameKey finds a name in a directory.
-type nameKey struct {
-	dir  int32
-	name string
+// A linkKey finds a file by what its caller says of it.
+type linkKey struct {
+	group string
+	inode uint64
 }
 
-// A change is what is to become of one path.
-type change struct {
-	name   string
-	parent int32
-	group  int32 // of hard links, 0: none
-	state  changeState
-	opaque bool // what lies below this directory is not seen
-
-	mode, uid, gid uint32
-	nsec           uint32
-	sec            int64
-	size           int64 // of a device its number
-	inode          uint64
-	link           string
-	xattrs         map[string]string
-	open           func() (io.ReadCloser, error)
+// A changedFile is a file that is put. There may be millions.
+type changedFile struct {
+	sec, size int64 // size is of a device its number
+	open      func() (io.ReadCloser, error)
+	xattrs    map[string]string
+	mode      uint32
+	uid, gid  uint32
+	nsec      uint32
+	link      uint32 // where in the names the target is
 }
 
-type changeState uint8
+var errTooLong = fmt.Errorf("names and links take more than %d MiB", erofs.MaxMeta>>20)
+
+type changeState = uint8
 
 const (
 	unchangedDir changeState = iota // a directory that stays, something in it changes
 	put                             // is set
 	removed                         // is hidden
-	replaced                        // nothing: another change has taken its place
+
+	hidesBelow changeState = 1 << 7 // what lies below this directory is not seen
 )
 
-// Content opens a regular file's content. Files of one tree that have the same Group and the same Inode are hard links of
-// each other.
+// Content opens a regular file's content. Files that have the same Group and the same Inode are hard links of each other; what
+// the first says of them counts.
 type Content struct {
 	Open  func() (io.ReadCloser, error)
 	Group string // "" has no hard links
@@ -68,7 +68,10 @@ func NewChanges(below *View) *Changes {
 	if below == nil {
 		below = new(View)
 	}
-	return &Changes{below: below, nodes: make([]change, 1), at: make(map[nameKey]int32), groups: make(map[string]int32)}
+	return &Changes{
+		below: below, names: filetree.NewNames(), files: make([]changedFile, 1),
+		links: make(map[linkKey]int32), linked: make(map[int32]struct{}),
+	}
 }
 
 // Put sets path (resolved, clean, relative) to e with the content that content.Open gives; Open is nil for anything but
@@ -78,26 +81,59 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 	if err := checkName(path); err != nil {
 		return err
 	}
-	n := change{
-		state: put, mode: e.Mode, uid: e.UID, gid: e.GID, size: e.Size, inode: e.Inode,
-		link: e.Link, xattrs: e.Xattrs, open: content.Open,
-	}
-	n.sec, n.nsec = e.UnixTime()
-	switch t := e.Mode & unix.S_IFMT; {
+	f := changedFile{mode: e.Mode, uid: e.UID, gid: e.GID, size: e.Size, xattrs: e.Xattrs, open: content.Open}
+	f.sec, f.nsec = e.UnixTime()
+	t := e.Mode & unix.S_IFMT
+	switch {
 	case t == unix.S_IFCHR || t == unix.S_IFBLK:
-		n.size = int64(e.Rdev)
+		f.size = int64(e.Rdev)
+	case t == unix.S_IFLNK:
+		if c.names.Size()+len(e.Link) > erofs.MaxMeta {
+			return pathError("put", path, errTooLong)
+		}
+		f.link, f.size = c.names.Keep(e.Link), int64(len(e.Link))
 	case t == unix.S_IFREG && e.Size > 0 && content.Open == nil:
 		return pathError("put", path, errors.New("a file of some size needs a content"))
 	case t != unix.S_IFDIR && path == ".":
 		return pathError("put", path, errors.New("the root can only be a directory"))
 	}
-	if content.Group != "" && e.Mode&unix.S_IFMT != unix.S_IFDIR {
-		if n.group = c.groups[content.Group]; n.group == 0 {
-			n.group = int32(len(c.groups) + 1)
-			c.groups[content.Group] = n.group
+	if content.Group == "" || t == unix.S_IFDIR {
+		c.files = append(c.files, f)
+		return c.set(path, int32(len(c.files)-1), put)
+	}
+	key := linkKey{content.Group, e.Inode}
+	file, ok := c.links[key]
+	if !ok {
+		file = int32(len(c.files))
+		c.files, c.links[key] = append(c.files, f), file
+	} else {
+		c.linked[file] = struct{}{}
+	}
+	return c.set(path, file, put)
+}
+
+// Link gives the regular file at target, of the changes or below, a further name. One that lies below is put anew, so that both
+// names are of one file in the layer.
+func (c *Changes) Link(path, target string) error {
+	id, err := c.find(target)
+	if err == nil && id < 0 {
+		var e Entry
+		if e, err = c.below.Lstat(target); err == nil {
+			err = c.Put(target, e, Content{Open: func() (io.ReadCloser, error) { return c.below.Open(target) }})
+		}
+		if err == nil {
+			id, err = c.find(target)
 		}
 	}
-	return c.set(path, n)
+	if err != nil {
+		return err
+	}
+	file := c.names.List[id].File
+	if c.files[file].mode&unix.S_IFMT != unix.S_IFREG {
+		return pathError("link", target, unix.EPERM)
+	}
+	c.linked[file] = struct{}{}
+	return c.set(path, file, put)
 }
 
 // Remove hides path, and all that is in it. fs.ErrNotExist if it is not there.
@@ -108,15 +144,14 @@ func (c *Changes) Remove(path string) error {
 	if _, err := c.Lookup(path); err != nil {
 		return err
 	}
-	return c.set(path, change{state: removed})
+	return c.set(path, 0, removed)
 }
 
 // set enters a change.
-func (c *Changes) set(path string, n change) error {
-	isDir := n.state == put && n.mode&unix.S_IFMT == unix.S_IFDIR
+func (c *Changes) set(path string, file int32, state changeState) error {
 	if path == "." {
-		n.name, n.opaque = "", c.nodes[0].opaque
-		c.nodes[0] = n
+		root := &c.names.List[0]
+		root.File, root.Flags = file, state|root.Flags&hidesBelow
 		return nil
 	}
 	parent, base := filetree.Split(path)
@@ -124,38 +159,47 @@ func (c *Changes) set(path string, n change) error {
 	if err != nil {
 		return pathError("put", path, err)
 	}
-	n.parent = dir
-	key := nameKey{dir, base}
-	id, ok := c.at[key]
-	if !ok {
-		n.name = strings.Clone(base)
-		c.append(n)
-		return nil
+	if len(base) > filetree.MaxName {
+		return pathError("put", path, unix.ENAMETOOLONG)
 	}
-	old := &c.nodes[id]
-	n.name = old.name
-	if isDir {
-		if n.opaque = old.opaque || !old.isDir(); old.isDir() {
-			*old = n
-			return nil
+	if id, ok := c.names.At(dir, base); ok {
+		if state == put && c.files[file].mode&unix.S_IFMT == unix.S_IFDIR {
+			old := &c.names.List[id]
+			if c.isDirectory(id) {
+				old.File, old.Flags = file, state|old.Flags&hidesBelow
+				return nil
+			}
+			state |= hidesBelow
 		}
+		c.lastDir = "" // what is in it cannot be found any more
 	}
-	old.state = replaced // and what is in it cannot be found any more
-	c.lastDir = ""
-	c.append(n)
+	return c.add(dir, base, file, state)
+}
+
+// add enters a change under a name.
+func (c *Changes) add(dir int32, base string, file int32, state changeState) error {
+	switch {
+	case len(c.names.List) >= filetree.MaxEntries:
+		return filetree.ErrTooMany
+	case c.names.Size()+len(base) > erofs.MaxMeta:
+		return errTooLong
+	}
+	id := c.names.Add(dir, base, file)
+	c.names.List[id].Flags = state
 	return nil
 }
 
-// append adds a change under its name.
-func (c *Changes) append(n change) int32 {
-	id := int32(len(c.nodes))
-	c.nodes = append(c.nodes, n)
-	c.at[nameKey{n.parent, n.name}] = id
-	return id
-}
+// stateOf is what becomes of a name.
+func (c *Changes) stateOf(id int32) changeState { return c.names.List[id].Flags &^ hidesBelow }
 
-func (n *change) isDir() bool {
-	return n.state == unchangedDir || n.state == put && n.mode&unix.S_IFMT == unix.S_IFDIR
+func (c *Changes) isOpaque(id int32) bool { return c.names.List[id].Flags&hidesBelow != 0 }
+
+// fileOf is the file that is put at a name.
+func (c *Changes) fileOf(id int32) *changedFile { return &c.files[c.names.List[id].File] }
+
+func (c *Changes) isDirectory(id int32) bool {
+	state := c.stateOf(id)
+	return state == unchangedDir || state == put && c.fileOf(id).mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // dir returns the directory at path as one that has changes.
@@ -171,7 +215,7 @@ func (c *Changes) dir(path string) (int32, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, ok := c.at[nameKey{up, base}]
+	id, ok := c.names.At(up, base)
 	switch {
 	case !ok:
 		e, err := c.Lookup(path)
@@ -181,68 +225,73 @@ func (c *Changes) dir(path string) (int32, error) {
 		if e.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return 0, unix.ENOTDIR
 		}
-		id = c.append(change{name: strings.Clone(base), parent: up})
-	case c.nodes[id].state == removed:
+		if err := c.add(up, base, 0, unchangedDir); err != nil {
+			return 0, err
+		}
+		id, _ = c.names.At(up, base)
+	case c.stateOf(id) == removed:
 		return 0, unix.ENOENT
-	case !c.nodes[id].isDir():
+	case !c.isDirectory(id):
 		return 0, unix.ENOTDIR
 	}
 	c.lastDir, c.lastID = strings.Clone(path), id
 	return id, nil
 }
 
-// entry makes an Entry of a change that is put.
-func (n *change) entry() Entry {
+// entry makes an Entry of a name that is put. Its Inode is of no file below.
+func (c *Changes) entry(id int32) Entry {
+	f := c.fileOf(id)
 	e := Entry{
-		Name: n.name, Mode: n.mode, UID: n.uid, GID: n.gid, Size: n.size, ModTime: time.Unix(n.sec, int64(n.nsec)),
-		Link: n.link, Nlink: 1, Inode: n.inode, Xattrs: n.xattrs,
+		Name: c.names.Base(id), Mode: f.mode, UID: f.uid, GID: f.gid, ModTime: time.Unix(f.sec, int64(f.nsec)), Nlink: 1,
+		Inode: ^uint64(c.names.List[id].File), Xattrs: f.xattrs,
 	}
-	switch n.mode & unix.S_IFMT {
+	switch f.mode & unix.S_IFMT {
 	case unix.S_IFCHR, unix.S_IFBLK:
-		e.Size, e.Rdev = 0, uint64(n.size)
+		e.Rdev = uint64(f.size)
+	case unix.S_IFLNK:
+		e.Link, e.Size = c.names.Text(f.link, int(f.size)), f.size
 	case unix.S_IFDIR:
-		e.Size, e.Nlink = 0, 2
+		e.Nlink = 2
+	default:
+		e.Size = f.size
 	}
 	return e
 }
 
-// find returns the change at path, or nil if what lies below counts.
-func (c *Changes) find(path string) (*change, error) {
-	id, made := int32(0), c.nodes[0].opaque
-	for rest := path; rest != "" && path != "."; {
+// find returns the name at path, or -1 if what lies below counts.
+func (c *Changes) find(path string) (int32, error) {
+	id, made := int32(0), c.isOpaque(0)
+	for rest := path; rest != "" && rest != "."; {
 		var base string
 		base, rest, _ = strings.Cut(rest, "/")
-		next, ok := c.at[nameKey{id, base}]
-		if !ok {
-			if made {
-				return nil, unix.ENOENT
-			}
-			return nil, nil
-		}
-		n := &c.nodes[next]
+		next, ok := c.names.At(id, base)
 		switch {
-		case n.state == removed:
-			return nil, unix.ENOENT
-		case !n.isDir() && rest != "":
-			return nil, unix.ENOTDIR
+		case !ok && made:
+			return -1, unix.ENOENT
+		case !ok:
+			return -1, nil
+		case c.stateOf(next) == removed:
+			return -1, unix.ENOENT
+		case !c.isDirectory(next) && rest != "":
+			return -1, unix.ENOTDIR
 		}
-		made = made || n.opaque
+		made = made || c.isOpaque(next)
 		id = next
 	}
-	if n := &c.nodes[id]; n.state == put {
-		return n, nil
+	if c.stateOf(id) == put {
+		return id, nil
 	}
-	return nil, nil
+	return -1, nil
 }
 
 // Lookup finds a path in the changes or below; it follows no link.
 func (c *Changes) Lookup(path string) (Entry, error) {
-	n, err := c.find(path)
+	id, err := c.find(path)
 	if err != nil {
 		return Entry{}, pathError("lstat", path, err)
 	}
-	if n != nil {
-		return n.entry(), nil
+	if id >= 0 {
+		return c.entry(id), nil
 	}
 	e, err := c.below.Lstat(path)
 	if errors.Is(err, unix.ENOTDIR) {
@@ -261,24 +310,27 @@ func (c *Changes) isDir(path string) bool {
 
 // Open opens a regular file in the changes or below.
 func (c *Changes) Open(path string) (io.ReadCloser, error) {
-	n, err := c.find(path)
-	switch {
-	case err != nil:
+	id, err := c.find(path)
+	if err != nil {
 		return nil, pathError("open", path, err)
-	case n == nil:
-		return c.below.Open(path)
-	case n.mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, pathError("open", path, unix.EINVAL)
-	case n.size == 0:
-		return io.NopCloser(strings.NewReader("")), nil
 	}
-	return n.open()
+	if id < 0 {
+		return c.below.Open(path)
+	}
+	switch f := c.fileOf(id); {
+	case f.mode&unix.S_IFMT != unix.S_IFREG:
+		return nil, pathError("open", path, unix.EINVAL)
+	case f.size == 0:
+		return io.NopCloser(strings.NewReader("")), nil
+	default:
+		return f.open()
+	}
 }
 
-// pathOf is the path of a change.
+// pathOf is the path of a name.
 func (c *Changes) pathOf(id int32) string {
 	if id == 0 {
 		return "."
 	}
-	return filetree.Join(c.pathOf(c.nodes[id].parent), c.nodes[id].name)
+	return filetree.Join(c.pathOf(c.names.List[id].Parent), c.names.Base(id))
 }

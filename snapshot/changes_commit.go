@@ -1,10 +1,10 @@
 package snapshot
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -21,8 +21,7 @@ import (
 func (s *Store) Commit(ctx context.Context, c *Changes, epoch *time.Time) (layer image.Layer, err error) {
 	w := s.newLayerWriter(ctx)
 	defer func() { err = errors.Join(err, w.Close()) }()
-	k := committer{Changes: c, changeWriter: changeWriter{layer: w}, ctx: ctx, epoch: epoch}
-	k.children()
+	k := committer{Changes: c, changeWriter: changeWriter{layer: w}, ctx: ctx, epoch: epoch, kids: c.names.Children()}
 	k.findLinks()
 	if err := k.root(); err != nil {
 		return image.Layer{}, err
@@ -37,9 +36,8 @@ type committer struct {
 	ctx   context.Context
 	epoch *time.Time
 
-	kids  []int32 // changes, by directory
-	first []int32 // by change of a directory: where its kids begin
-	links map[int32]*changeLinks
+	kids    filetree.Children
+	several map[int32]*changeLinks // by file
 }
 
 // changeLinks are the names of one file.
@@ -50,65 +48,27 @@ type changeLinks struct {
 	written string // path
 }
 
-// children sorts the changes by directory.
-func (k *committer) children() {
-	k.first = make([]int32, len(k.nodes)+1)
-	for _, n := range k.nodes[1:] {
-		if n.state != replaced {
-			k.first[n.parent+1]++
-		}
-	}
-	for i := 1; i < len(k.first); i++ {
-		k.first[i] += k.first[i-1]
-	}
-	k.kids = make([]int32, k.first[len(k.nodes)])
-	next := slices.Clone(k.first)
-	for id, n := range k.nodes[1:] {
-		if n.state != replaced {
-			k.kids[next[n.parent]] = int32(id + 1)
-			next[n.parent]++
-		}
-	}
-}
-
 // findLinks finds files that have several names.
 func (k *committer) findLinks() {
-	var ids []int32
-	for id := range k.nodes {
-		if n := &k.nodes[id]; n.group != 0 && n.state == put && k.reachable(int32(id)) {
-			ids = append(ids, int32(id))
-		}
+	if len(k.linked) == 0 {
+		return
 	}
-	slices.SortFunc(ids, func(a, b int32) int {
-		x, y := &k.nodes[a], &k.nodes[b]
-		return cmp.Or(cmp.Compare(x.group, y.group), cmp.Compare(x.inode, y.inode), cmp.Compare(a, b))
-	})
-	k.links = make(map[int32]*changeLinks)
-	for len(ids) > 0 {
-		first, n := &k.nodes[ids[0]], 1
-		for n < len(ids) && k.nodes[ids[n]].group == first.group && k.nodes[ids[n]].inode == first.inode {
-			n++
+	k.several = make(map[int32]*changeLinks)
+	for id, n := range k.names.List {
+		_, linked := k.linked[n.File]
+		if !linked || k.stateOf(int32(id)) != put || !k.names.Reachable(int32(id)) {
+			continue
 		}
-		if n > 1 {
-			l := &changeLinks{members: ids[:n]}
-			for _, id := range ids[:n] {
-				k.links[id] = l
-			}
+		if k.several[n.File] == nil {
+			k.several[n.File] = &changeLinks{}
 		}
-		ids = ids[n:]
+		k.several[n.File].members = append(k.several[n.File].members, int32(id))
 	}
+	maps.DeleteFunc(k.several, func(_ int32, l *changeLinks) bool { return len(l.members) == 1 })
 }
 
-// reachable reports whether a change can still be reached: none of its directories was replaced.
-func (k *committer) reachable(id int32) bool {
-	for id != 0 {
-		if k.nodes[id].state == replaced {
-			return false
-		}
-		id = k.nodes[id].parent
-	}
-	return true
-}
+// linksOf are the names of the file at a name, nil if it is the only one.
+func (k *committer) linksOf(id int32) *changeLinks { return k.several[k.names.List[id].File] }
 
 // root writes everything.
 func (k *committer) root() error {
@@ -117,13 +77,13 @@ func (k *committer) root() error {
 		return err
 	}
 	e := below
-	if k.nodes[0].state == put {
-		e = k.clamp(k.nodes[0].entry())
+	if k.stateOf(0) == put {
+		e = k.clamp(k.entry(0))
 	}
 	// A root that stays is not written at all: it has to be in no layer.
-	d := &wayDir{path: ".", entry: e, whole: k.nodes[0].opaque, done: true}
+	d := &wayDir{path: ".", entry: e, whole: k.isOpaque(0), done: true}
 	k.enter(d)
-	if k.nodes[0].state == put && !sameEntry(&e, &below) {
+	if k.stateOf(0) == put && !sameEntry(&e, &below) {
 		if err := k.layer.Add(".", e, nil); err != nil {
 			return err
 		}
@@ -151,14 +111,14 @@ func (k *committer) dir(id int32, d *wayDir, below *Entry) error {
 			return err
 		}
 	}
-	kids := k.kids[k.first[id]:k.first[id+1]]
-	slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(k.nodes[a].name, k.nodes[b].name) })
-	name := func(kid *int32) string { return k.nodes[*kid].name }
+	kids := k.kids.Of(id)
+	slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(k.names.Base(a), k.names.Base(b)) })
+	name := func(kid *int32) string { return k.names.Base(*kid) }
 	return filetree.Merge(kids, gone, name, filetree.EntryName, func(kid *int32, under *Entry) error {
 		if kid == nil {
 			return k.whiteout(filetree.Join(d.path, under.Name))
 		}
-		at := filetree.Join(d.path, k.nodes[*kid].name)
+		at := filetree.Join(d.path, k.names.Base(*kid))
 		if under == nil && below != nil && !d.whole {
 			e, err := k.below.Lstat(at)
 			if err == nil {
@@ -173,27 +133,26 @@ func (k *committer) dir(id int32, d *wayDir, below *Entry) error {
 
 // change writes one change of a directory.
 func (k *committer) change(id int32, in *wayDir, path string, below *Entry) error {
-	n := &k.nodes[id]
 	switch {
-	case n.state == removed:
+	case k.stateOf(id) == removed:
 		if below == nil {
 			return nil
 		}
 		return k.whiteout(path)
-	case n.isDir():
+	case k.isDirectory(id):
 		if below != nil && below.Mode&unix.S_IFMT != unix.S_IFDIR {
 			below = nil
 		}
 		var e Entry
-		if n.state == put {
-			e = k.clamp(n.entry())
+		if k.stateOf(id) == put {
+			e = k.clamp(k.entry(id))
 		} else if below != nil { // else its directory is gone, and it with it
 			e = *below
 		}
-		d := &wayDir{path: path, entry: e, whole: in.whole || n.opaque}
+		d := &wayDir{path: path, entry: e, whole: in.whole || k.isOpaque(id)}
 		k.enter(d)
 		defer k.leave()
-		if n.state == put && (below == nil || !sameEntry(&e, below)) {
+		if k.stateOf(id) == put && (below == nil || !sameEntry(&e, below)) {
 			if err := k.flush(); err != nil {
 				return err
 			}
@@ -212,21 +171,20 @@ func (k *committer) add(id int32, path string) error {
 	if err := k.flush(); err != nil {
 		return err
 	}
-	n := &k.nodes[id]
-	if l := k.links[id]; l != nil {
+	if l := k.linksOf(id); l != nil {
 		if l.written != "" {
 			return k.layer.Link(path, l.written)
 		}
 		l.written = path
 	}
-	return k.layer.Add(path, k.clamp(n.entry()), n.open)
+	return k.layer.Add(path, k.clamp(k.entry(id)), k.fileOf(id).open)
 }
 
 // unchanged reports whether a file is as it is below, content and all.
 func (k *committer) unchanged(id int32, path string, below *Entry) (bool, error) {
-	l := k.links[id]
+	l := k.linksOf(id)
 	if l == nil {
-		return k.sameFile(&k.nodes[id], path, below)
+		return k.sameFile(id, path, below)
 	}
 	if l.judged {
 		return l.same, nil
@@ -248,28 +206,28 @@ func (k *committer) unchanged(id int32, path string, below *Entry) (bool, error)
 		inode = below.Inode
 	}
 	var err error
-	l.same, err = k.sameFile(&k.nodes[id], path, below)
+	l.same, err = k.sameFile(id, path, below)
 	return l.same, err
 }
 
 // sameFile compares a file with what lies below: first what costs nothing.
-func (k *committer) sameFile(n *change, path string, below *Entry) (bool, error) {
+func (k *committer) sameFile(id int32, path string, below *Entry) (bool, error) {
 	if below == nil {
 		return false, nil
 	}
-	e := k.clamp(n.entry())
+	e := k.clamp(k.entry(id))
 	if !sameEntry(&e, below) || e.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return false, nil
 	}
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return true, nil
 	}
-	return k.sameContent(n, path)
+	return k.sameContent(k.fileOf(id), path)
 }
 
 // sameContent compares a file with the one of the same size below.
-func (k *committer) sameContent(n *change, path string) (bool, error) {
-	a, err := n.open()
+func (k *committer) sameContent(f *changedFile, path string) (bool, error) {
+	a, err := f.open()
 	if err != nil {
 		return false, err
 	}
@@ -277,5 +235,5 @@ func (k *committer) sameContent(n *change, path string) (bool, error) {
 	if err != nil {
 		return false, errors.Join(err, a.Close())
 	}
-	return k.same(a, b, n.size)
+	return k.same(a, b, f.size)
 }

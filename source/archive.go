@@ -98,10 +98,8 @@ func SpoolArchive(ctx context.Context, layout *image.Layout, r io.Reader) (*Arch
 // An Unpacking is where an archive goes. Names and links in the archive mean what they mean with Root as the root.
 type Unpacking struct {
 	Changes *snapshot.Changes
-	Below   filetree.Tree // what Changes are to; nil is nothing
-	Root    string        // in Changes, a directory with links resolved
-	Owner   *Owner        // of all that is unpacked; nil keeps the archive's
-	Group   string        // tells the hard links of this archive from others in Changes
+	Root    string // in Changes, a directory with links resolved
+	Owner   *Owner // of all that is unpacked; nil keeps the archive's
 }
 
 // An Owner owns files.
@@ -109,7 +107,7 @@ type Owner struct{ UID, GID uint32 }
 
 // Unpack puts what is in the archive into changes. Contents are read when the changes are committed.
 func (a *Archive) Unpack(ctx context.Context, to Unpacking) error {
-	u := unpacker{to: to, files: make(map[string]unpacked)}
+	u := unpacker{to}
 	return a.each(ctx, u.add)
 }
 
@@ -185,17 +183,7 @@ func isSparse(h *tar.Header) bool {
 }
 
 // An unpacker puts the entries of one archive into changes.
-type unpacker struct {
-	to    Unpacking
-	inode uint64 // last given
-	files map[string]unpacked
-}
-
-// An unpacked is a regular file that a hard link may name.
-type unpacked struct {
-	entry   filetree.Entry
-	content snapshot.Content
-}
+type unpacker struct{ to Unpacking }
 
 // add puts one entry.
 func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error {
@@ -252,11 +240,8 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 	}
 	e.Name = path.Base(target)
 	var content snapshot.Content
-	if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
-		u.inode++
-		e.Inode = u.inode
-		content = snapshot.Content{Open: open, Group: u.to.Group}
-		u.files[target] = unpacked{e, content}
+	if e.Mode&syscall.S_IFMT == syscall.S_IFREG && e.Size > 0 {
+		content.Open = open
 	}
 	return u.to.Changes.Put(target, e, content)
 }
@@ -268,22 +253,6 @@ func (u *unpacker) lookup(p string) (e filetree.Entry, ok bool, err error) {
 		return e, false, nil
 	}
 	return e, err == nil, err
-}
-
-// lookupBelow finds what is at p and has not been changed.
-func (u *unpacker) lookupBelow(p string) (filetree.Entry, error) {
-	now, err := u.to.Changes.Lookup(p)
-	if err != nil {
-		return now, err
-	}
-	if u.to.Below == nil {
-		return now, errors.ErrUnsupported
-	}
-	old, err := u.to.Below.Lstat(p)
-	if err != nil || old.Inode != now.Inode || old.Size != now.Size || !old.ModTime.Equal(now.ModTime) {
-		return now, errors.ErrUnsupported
-	}
-	return old, nil
 }
 
 // checkName refuses names that no file system has.
@@ -366,26 +335,8 @@ func (u *unpacker) link(target, linkname string) error {
 	case syscall.S_IFDIR:
 		return fmt.Errorf("link to %q: %w", linkname, syscall.EPERM)
 	case syscall.S_IFREG:
-	default:
-		e.Name = path.Base(target)
-		return u.to.Changes.Put(target, e, snapshot.Content{})
+		return u.to.Changes.Link(target, from)
 	}
-	f, ok := u.files[from]
-	if !ok {
-		// It was there before: it is written again, so that both names are of one file in this layer.
-		old, err := u.lookupBelow(from)
-		if err != nil {
-			return fmt.Errorf("link to %q, which another source of the same instruction wrote: %w", linkname, err)
-		}
-		u.inode++
-		old.Inode = u.inode
-		f = unpacked{old, snapshot.Content{Group: u.to.Group, Open: func() (io.ReadCloser, error) { return u.to.Below.Open(from) }}}
-		if err := u.to.Changes.Put(from, f.entry, f.content); err != nil {
-			return err
-		}
-		u.files[from] = f
-	}
-	f.entry.Name = path.Base(target)
-	u.files[target] = f
-	return u.to.Changes.Put(target, f.entry, f.content)
+	e.Name = path.Base(target)
+	return u.to.Changes.Put(target, e, snapshot.Content{})
 }

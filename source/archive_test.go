@@ -25,7 +25,7 @@ func FuzzArchive(f *testing.F) {
 		must(t, c.Put("out", filetree.Entry{Mode: syscall.S_IFREG | 0o644}, snapshot.Content{}))
 		must(t, c.Put("t", filetree.Entry{Mode: syscall.S_IFDIR | 0o755}, snapshot.Content{}))
 		a := &Archive{r: bytes.NewReader(b), size: int64(len(b))}
-		err := a.Unpack(context.Background(), Unpacking{Changes: c, Root: "t", Group: "x"})
+		err := a.Unpack(context.Background(), Unpacking{Changes: c, Root: "t"})
 		layer, err2 := store.Commit(context.Background(), c, nil)
 		if err != nil || err2 != nil {
 			return

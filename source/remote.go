@@ -155,7 +155,7 @@ func (s *Source) unpackContext(ctx context.Context, r io.Reader) (_ filetree.Tre
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
 	changes := snapshot.NewChanges(nil)
-	if err := a.Unpack(ctx, Unpacking{Changes: changes, Root: ".", Group: "context"}); err != nil {
+	if err := a.Unpack(ctx, Unpacking{Changes: changes, Root: "."}); err != nil {
 		return nil, err
 	}
 	layer, err := store.Commit(ctx, changes, nil)

@@ -94,9 +94,7 @@ func (w *Worker) unpack(ctx context.Context, sel *source.Selection, dest string,
 	if err := c.mkdirAll(root, syscall.S_IFDIR|0o755, sel.Entry.ModTime); err != nil {
 		return false, err
 	}
-	c.groups++
-	to := source.Unpacking{Changes: c.changes, Below: c.below, Root: root, Owner: c.owner, Group: fmt.Sprint("archive ", c.groups)}
-	return true, a.Unpack(ctx, to)
+	return true, a.Unpack(ctx, source.Unpacking{Changes: c.changes, Root: root, Owner: c.owner})
 }
 
 // heredoc makes a file that the build file holds ready to be copied.

@@ -12,9 +12,9 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// maxMeta is what names, links and attributes of a layer may take together: an archive decides how much memory its
+// MaxMeta is what names, links and attributes of a layer may take together: an archive decides how much memory its
 // index needs while it is made, and shall not decide on more than this.
-const maxMeta = 256 << 20
+const MaxMeta = 256 << 20
 
 var (
 	errNotDir = errors.New("not a directory")
@@ -30,7 +30,7 @@ type Builder struct {
 	// FollowLinks has links on the way to a file followed within the layer, as unpacking would do.
 	FollowLinks bool
 
-	names
+	filetree.Names
 	inodes []indexInode
 	sparse map[int32]sparseMap // by inode
 	xattrs []string            // sets of attributes, as entries of EROFS; the first is none
@@ -51,7 +51,7 @@ type indexInode struct {
 	offset   int64 // of a regular file's data in the tar
 	uid, gid uint32
 	nsec     uint32
-	extra    uint32 // of a device its number, as encodeDev; of a symbolic link where its target is in names.text
+	extra    uint32 // of a device its number, as encodeDev; of a symbolic link where its target is in the names
 	xattrs   int32  // which set
 	mode     uint16
 	flags    uint8
@@ -64,18 +64,18 @@ func (b *Builder) link(i *indexInode) string {
 	if i.fileType() != unix.S_IFLNK {
 		return ""
 	}
-	return b.string(i.extra, int(i.size))
+	return b.Text(i.extra, int(i.size))
 }
 
 // NewBuilder begins an empty layer.
 func NewBuilder() *Builder {
 	root := indexInode{mode: unix.S_IFDIR | 0o755, flags: flagImplied}
 	return &Builder{
-		names:  newNames(),
+		Names:  filetree.NewNames(),
 		inodes: []indexInode{root},
 		xattrs: []string{""},
 		sets:   map[string]int32{"": 0},
-		limit:  maxMeta,
+		limit:  MaxMeta,
 	}
 }
 
@@ -96,7 +96,7 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 		if err := b.charge(len(e.Link)); err != nil {
 			return i, err
 		}
-		i.extra, i.size = b.keep(e.Link), int64(len(e.Link))
+		i.extra, i.size = b.Keep(e.Link), int64(len(e.Link))
 	case unix.S_IFCHR, unix.S_IFBLK:
 		major, minor := unix.Major(e.Rdev), unix.Minor(e.Rdev)
 		if i.extra = encodeDev(major, minor); major > 0xfff || minor > 0xfffff {
@@ -155,8 +155,8 @@ func (b *Builder) Add(path string, e *filetree.Entry, offset int64) error {
 
 // put makes the inode and enters it in a directory.
 func (b *Builder) put(dir int32, base string, i indexInode) error {
-	if id, ok := b.at(dir, base); ok && i.fileType() == unix.S_IFDIR {
-		switch old := b.list[id].inode; {
+	if id, ok := b.At(dir, base); ok && i.fileType() == unix.S_IFDIR {
+		switch old := b.List[id].File; {
 		case b.isDir(id):
 			b.replaceDir(old, i)
 			return nil
@@ -180,11 +180,8 @@ func (b *Builder) replaceDir(inode int32, i indexInode) {
 
 // enter names an inode, and returns the number of the name. What had the name before is gone, with all that was in it.
 func (b *Builder) enter(dir int32, base string, inode int32) (int32, error) {
-	name := indexName{parent: dir, inode: inode}
-	if old, ok := b.at(dir, base); ok {
+	if _, ok := b.At(dir, base); ok {
 		b.lastDir = "" // it may have been in what goes now
-		b.list[old].inode = -1
-		name.text, name.length = b.list[old].text, b.list[old].length
 	} else {
 		if len(base) > filetree.MaxName {
 			return 0, fmt.Errorf("name of %d bytes", len(base))
@@ -192,15 +189,11 @@ func (b *Builder) enter(dir int32, base string, inode int32) (int32, error) {
 		if err := b.charge(len(base)); err != nil {
 			return 0, err
 		}
-		name.text, name.length = b.keep(base), uint8(len(base))
 	}
-	if len(b.list) >= filetree.MaxEntries {
+	if len(b.List) >= filetree.MaxEntries {
 		return 0, filetree.ErrTooMany
 	}
-	id := int32(len(b.list))
-	b.list = append(b.list, name)
-	b.set(id)
-	return id, nil
+	return b.Names.Add(dir, base, inode), nil
 }
 
 // Link gives the file at target a further name.
@@ -209,7 +202,7 @@ func (b *Builder) Link(path, target string) error {
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", target, err)
 	}
-	inode := b.list[id].inode
+	inode := b.List[id].File
 	if b.isDir(id) || b.isWhiteout(id) {
 		return fmt.Errorf("hard link to %s, which is no file", target)
 	}
@@ -217,7 +210,7 @@ func (b *Builder) Link(path, target string) error {
 	if err != nil {
 		return err
 	}
-	if there, _ := b.at(dir, base); there == id {
+	if there, _ := b.At(dir, base); there == id {
 		return nil // a link to itself
 	}
 	_, err = b.enter(dir, base, inode)
@@ -230,7 +223,7 @@ func (b *Builder) Entry(path string) (filetree.Entry, error) {
 	if err != nil {
 		return filetree.Entry{}, err
 	}
-	i := &b.inodes[b.list[id].inode]
+	i := &b.inodes[b.List[id].File]
 	e := filetree.Entry{
 		Mode: uint32(i.mode), UID: i.uid, GID: i.gid, Size: i.size, ModTime: time.Unix(i.sec, int64(i.nsec)), Link: b.link(i),
 	}
@@ -248,9 +241,9 @@ func (b *Builder) Hide(path string) error {
 	if err != nil {
 		return err
 	}
-	if id, ok := b.at(dir, base); ok {
+	if id, ok := b.At(dir, base); ok {
 		if b.isDir(id) {
-			b.inodes[b.list[id].inode].flags |= flagOpaque
+			b.inodes[b.List[id].File].flags |= flagOpaque
 		}
 		return nil
 	}
@@ -268,12 +261,12 @@ func (b *Builder) Opaque(path string) error {
 	if err != nil {
 		return err
 	}
-	b.inodes[b.list[id].inode].flags |= flagOpaque
+	b.inodes[b.List[id].File].flags |= flagOpaque
 	return nil
 }
 
 func (b *Builder) isDir(id int32) bool {
-	return b.inodes[b.list[id].inode].fileType() == unix.S_IFDIR
+	return b.inodes[b.List[id].File].fileType() == unix.S_IFDIR
 }
 
 // parent finds the directory of path, making it if need be.
@@ -309,7 +302,7 @@ func (b *Builder) lookup(path string) (int32, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, ok := b.at(dir, base)
+	id, ok := b.At(dir, base)
 	if !ok {
 		return 0, unix.ENOENT
 	}

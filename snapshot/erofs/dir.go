@@ -14,11 +14,11 @@ type dirEntry struct {
 // entries returns what is in a directory, itself and its parent among the others: EROFS wants all of them sorted, and some
 // names come before ".".
 func (e *encoder) entries(dir int32) []dirEntry {
-	self, up := dirEntry{".", e.placeOf(dir).slot, 2}, dirEntry{"..", e.placeOf(e.list[dir].parent).slot, 2}
+	self, up := dirEntry{".", e.placeOf(dir).slot, 2}, dirEntry{"..", e.placeOf(e.List[dir].Parent).slot, 2}
 	list := e.dirs[:0]
 	dot, dotdot := false, false
-	for _, kid := range e.kidsOf(dir) {
-		name := e.name(kid)
+	for _, kid := range e.kids.Of(dir) {
+		name := e.Base(kid)
 		if !dot && name > "." {
 			list, dot = append(list, self), true
 		}

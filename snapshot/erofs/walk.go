@@ -13,7 +13,7 @@ import (
 func (b *Builder) find(path string) (int32, error) {
 	w := walker{Builder: b, rest: path}
 	for w.next() {
-		id, ok := b.at(w.dir, w.base)
+		id, ok := b.At(w.dir, w.base)
 		if !ok || b.isWhiteout(id) {
 			return 0, unix.ENOENT
 		}
@@ -28,7 +28,7 @@ func (b *Builder) find(path string) (int32, error) {
 func (b *Builder) ensure(path string) (int32, error) {
 	w := walker{Builder: b, rest: path}
 	for w.next() {
-		id, ok := b.at(w.dir, w.base)
+		id, ok := b.At(w.dir, w.base)
 		made := indexInode{mode: unix.S_IFDIR | 0o755}
 		switch {
 		case !ok && strings.HasPrefix(w.base, filetree.WhiteoutPrefix): // by way of a link
@@ -44,14 +44,14 @@ func (b *Builder) ensure(path string) (int32, error) {
 		if err := b.put(w.dir, w.base, made); err != nil {
 			return 0, err
 		}
-		w.dir, _ = b.at(w.dir, w.base)
+		w.dir, _ = b.At(w.dir, w.base)
 	}
 	return w.dir, nil
 }
 
 // isWhiteout reports whether a name says that something below is removed.
 func (b *Builder) isWhiteout(id int32) bool {
-	return b.whiteout != 0 && b.list[id].inode == b.whiteout
+	return b.whiteout != 0 && b.List[id].File == b.whiteout
 }
 
 // A walker goes down a path of directories.
@@ -69,7 +69,7 @@ func (w *walker) next() bool {
 		switch w.base, w.rest, _ = strings.Cut(w.rest, "/"); w.base {
 		case "", ".":
 		case "..": // of a link
-			w.dir = w.list[w.dir].parent
+			w.dir = w.List[w.dir].Parent
 		default:
 			return true
 		}
@@ -83,7 +83,7 @@ func (w *walker) enter(id int32) error {
 		w.dir = id
 		return nil
 	}
-	target := w.link(&w.inodes[w.list[id].inode])
+	target := w.link(&w.inodes[w.List[id].File])
 	if target == "" || !w.FollowLinks {
 		return fmt.Errorf("%s: %w", w.base, errNotDir)
 	}

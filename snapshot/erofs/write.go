@@ -21,7 +21,7 @@ import (
 func (b *Builder) Encode(w io.Writer, tarSize int64, diffID filetree.Sum) error {
 	sum := crc32.New(castagnoli())
 	e := encoder{Builder: b, w: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10)}
-	e.children()
+	e.kids = e.Children()
 	if err := e.place(); err != nil {
 		return err
 	}
@@ -54,8 +54,7 @@ type encoder struct {
 	pos int64
 	end int64
 
-	kids  []int32 // names, by directory
-	first []int32 // by name of a directory: where its kids begin
+	kids  filetree.Children
 	order []int32 // names, each that of another inode, as they are laid out
 	byIno []placed
 	dirs  []dirEntry // reused
@@ -69,30 +68,6 @@ type placed struct {
 	size  int64  // of the contents that the index holds, a directory's entries or a link's target
 }
 
-// children sorts the living names by directory and name.
-func (e *encoder) children() {
-	e.first = make([]int32, len(e.list)+1)
-	for _, n := range e.list[1:] {
-		if n.inode >= 0 {
-			e.first[n.parent+1]++
-		}
-	}
-	for i := 1; i < len(e.first); i++ {
-		e.first[i] += e.first[i-1]
-	}
-	e.kids = make([]int32, e.first[len(e.list)])
-	next := slices.Clone(e.first)
-	for id, n := range e.list[1:] {
-		if n.inode >= 0 {
-			e.kids[next[n.parent]] = int32(id + 1)
-			next[n.parent]++
-		}
-	}
-}
-
-// kidsOf returns the names in a directory.
-func (e *encoder) kidsOf(dir int32) []int32 { return e.kids[e.first[dir]:e.first[dir+1]] }
-
 // place gives every inode its place, breadth first, so that the files of a directory lie together.
 func (e *encoder) place() error {
 	e.byIno = make([]placed, len(e.inodes))
@@ -103,16 +78,16 @@ func (e *encoder) place() error {
 		if !e.isDir(dir) {
 			continue
 		}
-		kids := e.kidsOf(dir)
-		slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(e.name(a), e.name(b)) })
+		kids := e.kids.Of(dir)
+		slices.SortFunc(kids, func(a, b int32) int { return strings.Compare(e.Base(a), e.Base(b)) })
 		for _, kid := range kids {
-			p := &e.byIno[e.list[kid].inode]
+			p := &e.byIno[e.List[kid].File]
 			if p.nlink++; p.nlink == 1 {
 				e.order = append(e.order, kid)
 			}
 			if e.isDir(kid) {
 				p.nlink++ // its own "."
-				e.byIno[e.list[dir].inode].nlink++
+				e.byIno[e.List[dir].File].nlink++
 			}
 		}
 	}
@@ -147,9 +122,9 @@ func (e *encoder) place() error {
 
 func align(n, to int64) int64 { return (n + to - 1) &^ (to - 1) }
 
-func (e *encoder) placeOf(name int32) *placed { return &e.byIno[e.list[name].inode] }
+func (e *encoder) placeOf(name int32) *placed { return &e.byIno[e.List[name].File] }
 
-func (e *encoder) file(name int32) *indexInode { return &e.inodes[e.list[name].inode] }
+func (e *encoder) file(name int32) *indexInode { return &e.inodes[e.List[name].File] }
 
 // xattrsOf returns all attributes of a file, overlayfs's too.
 func (e *encoder) xattrsOf(i *indexInode) string {
@@ -196,7 +171,7 @@ func (e *encoder) tail(name int32, head int64) int64 {
 
 // chunks returns how a regular file is cut: into how many chunks of 1<<chunkBits blocks.
 func (e *encoder) chunks(name int32) (chunkBits uint8, n int64) {
-	if s, ok := e.sparse[e.list[name].inode]; ok {
+	if s, ok := e.sparse[e.List[name].File]; ok {
 		return s.bits, int64(len(s.chunks))
 	}
 	blocks := uint64(e.file(name).size+blockSize-1) >> blockBits
@@ -207,7 +182,7 @@ func (e *encoder) chunks(name int32) (chunkBits uint8, n int64) {
 // writeChunks writes where the chunks of a regular file are.
 func (e *encoder) writeChunks(name int32) {
 	e.pad(align(e.pos, chunkSize))
-	s, isSparse := e.sparse[e.list[name].inode]
+	s, isSparse := e.sparse[e.List[name].File]
 	chunkBits, n := e.chunks(name)
 	block := uint32(e.file(name).offset >> blockBits)
 	for k := range n {
