@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"text/template"
+
+	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 // parseTemplate reads a --format, which may use docker's functions and write tabs and line ends as \t and \n.
@@ -36,18 +39,22 @@ func printRows[R any](s *session, format string, rows []R, headers R) error {
 	if err != nil {
 		return err
 	}
-	var out io.Writer = s.out
+	var text bytes.Buffer
 	if table {
-		w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
-		defer w.Flush() //nolint:errcheck // as all that is printed
-		out, rows = w, append([]R{headers}, rows...)
+		rows = append([]R{headers}, rows...)
 	}
 	for _, r := range rows {
-		if err := t.Execute(out, r); err != nil {
+		if err := t.Execute(&text, r); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !table {
+		_, err := text.WriteTo(s.out)
+		return err
+	}
+	w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+	_, _ = io.WriteString(w, ui.Lines(text.String()))
+	return w.Flush()
 }
 
 func asJSON(v any) (string, error) {

@@ -1,15 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
-	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 type historyCmd struct {
@@ -36,21 +35,11 @@ func (c *historyCmd) Run(s *session) error {
 		if len(rows) > 0 {
 			rows[0].ID = c.id(id.String())
 		}
-		switch {
-		case c.Quiet:
-			for _, r := range rows {
-				_, _ = fmt.Fprintln(s.out, r.ID)
-			}
-			return nil
-		case c.Format != "":
-			return printRows(s, c.Format, rows, historyRow{"IMAGE", "CREATED", "CREATED AT", "CREATED BY", "SIZE", "COMMENT"})
+		format := "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+		if c.Quiet {
+			format = "{{.ID}}"
 		}
-		w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
-		_, _ = fmt.Fprintln(w, "IMAGE\tCREATED\tCREATED BY\tSIZE\tCOMMENT")
-		for _, r := range rows {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.ID, r.CreatedSince, ui.Lines(r.CreatedBy), r.Size, ui.Lines(r.Comment))
-		}
-		return w.Flush()
+		return printRows(s, cmp.Or(c.Format, format), rows, historyRow{"IMAGE", "CREATED", "CREATED AT", "CREATED BY", "SIZE", "COMMENT"})
 	})
 }
 

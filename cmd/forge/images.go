@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/docker/go-units"
@@ -74,8 +74,7 @@ func shortID(id string) string {
 }
 
 func (c *imagesCmd) print(s *session, rows []imageRow) error {
-	switch {
-	case c.Quiet:
+	if c.Quiet {
 		seen := map[string]bool{}
 		for _, r := range rows {
 			if !seen[r.ID] {
@@ -84,20 +83,11 @@ func (c *imagesCmd) print(s *session, rows []imageRow) error {
 			}
 		}
 		return nil
-	case c.Format != "":
-		return printRows(s, c.Format, rows, imageRow{"REPOSITORY", "TAG", "IMAGE ID", "DIGEST", "CREATED", "CREATED AT", "SIZE"})
 	}
-	w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
-	digest := ""
+	format := "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
 	if c.Digests {
-		digest = "DIGEST\t"
+		format = "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
 	}
-	_, _ = fmt.Fprintln(w, "REPOSITORY\tTAG\t"+digest+"IMAGE ID\tCREATED\tSIZE")
-	for _, r := range rows {
-		if c.Digests {
-			digest = r.Digest + "\t"
-		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s%s\t%s\t%s\n", r.Repository, r.Tag, digest, r.ID, r.CreatedSince, r.Size)
-	}
-	return w.Flush()
+	headers := imageRow{"REPOSITORY", "TAG", "IMAGE ID", "DIGEST", "CREATED", "CREATED AT", "SIZE"}
+	return printRows(s, cmp.Or(c.Format, format), rows, headers)
 }
