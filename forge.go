@@ -45,14 +45,14 @@ type Snapshotter = snapshot.Kind
 
 // Options for Open; the zero value works.
 type Options struct {
-	Dir         string      // "" is DefaultDir()
+	Dir         string      // "" is defaultDir()
 	Snapshotter Snapshotter // "" probes
 	Command     string      // such as "build": what others are told who cannot prune what this one uses
 }
 
-// DefaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.
+// defaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.
 // Root of a user namespace is an ordinary user.
-func DefaultDir() (string, error) {
+func defaultDir() (string, error) {
 	if dir := os.Getenv("FORGE_ROOT"); dir != "" {
 		return filepath.Abs(dir)
 	}
@@ -77,7 +77,7 @@ func EnterUserNamespace() error { return runtime.EnterUserNamespace() }
 // Open opens the state directory, making it if there is none. A store of a version that is not known is refused.
 func Open(ctx context.Context, o Options) (_ *Home, err error) {
 	if o.Dir == "" {
-		if o.Dir, err = DefaultDir(); err != nil {
+		if o.Dir, err = defaultDir(); err != nil {
 			return nil, err
 		}
 	}

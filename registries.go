@@ -77,8 +77,8 @@ func Logout(ctx context.Context, host string) (bool, error) {
 // ServeOptions say how a registry is served. Addr is needed.
 type ServeOptions struct {
 	Addr              string // HOST:PORT
-	Dir               string // of its store; "" is registry in DefaultDir
-	Store             string // the state directory, whose registry/ is used if Dir is ""; "" is DefaultDir()
+	Dir               string // of its store; "" is registry in defaultDir
+	Store             string // the state directory, whose registry/ is used if Dir is ""; "" is defaultDir()
 	Htpasswd          string // file of user:bcrypt lines that may use it; "" lets everybody
 	CertFile, KeyFile string // PEM; "" serves http
 
@@ -91,7 +91,7 @@ func (o ServeOptions) dir() (_ string, err error) {
 		return o.Dir, nil
 	}
 	if o.Store == "" {
-		if o.Store, err = DefaultDir(); err != nil {
+		if o.Store, err = defaultDir(); err != nil {
 			return "", err
 		}
 	}
