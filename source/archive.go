@@ -315,7 +315,7 @@ func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
 func (u *unpacker) source(linkname string) (string, error) {
 	dir, base := filetree.Split(strings.TrimRight(linkname, "/"))
 	dir, err := filetree.Resolve(u.lstat, dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // else the file is missing, too
 		return "", fmt.Errorf("link to %q: %w", linkname, err)
 	}
 	return path.Join(u.to.Root, inTree(path.Join(dir, base))), nil
