@@ -49,9 +49,9 @@ func TestParseLimits(t *testing.T) {
 		in   LimitFlags
 		want string
 	}{
-		{LimitFlags{}, "{0 0 0 0 []}"},
-		{LimitFlags{Memory: "64m", CPUs: "0.5", ShmSize: "2m", Pids: 7}, "{67108864 500000000 7 2097152 []}"},
-		{LimitFlags{Memory: "0", CPUs: "0"}, "{0 0 0 0 []}"},
+		{LimitFlags{}, "{0 0 0 0 0  0 0 false 0 [] false}"},
+		{LimitFlags{Memory: "64m", CPUs: "0.5", ShmSize: "2m", Pids: 7}, "{67108864 0 0 500000000 0  7 2097152 false 0 [] false}"},
+		{LimitFlags{Memory: "0", CPUs: "0"}, "{0 0 0 0 0  0 0 false 0 [] false}"},
 		{LimitFlags{Memory: "5m"}, "minimum memory limit allowed is 6MB"},
 		{LimitFlags{CPUs: "NaN"}, "must be a number"},
 		{LimitFlags{CPUs: "-1"}, "must be a number"},

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,11 @@ type cgroupParent struct {
 	dir     map[string]string // by controller; of the unified hierarchy all the same
 }
 
+// controllers are those that are used, of either version; the first of version 1 have a directory for every container.
+func controllers() []string {
+	return []string{"pids", "devices", "memory", "cpu", "cpuset", "cpuacct", "freezer", "blkio", "io"}
+}
+
 // findCgroups finds where cgroups can be made by this process, or says why none can.
 func findCgroups() (*cgroupParent, error) {
 	var st unix.Statfs_t
@@ -49,7 +55,7 @@ func findCgroups() (*cgroupParent, error) {
 		return nil, err
 	}
 	p := &cgroupParent{dir: map[string]string{}}
-	for _, c := range []string{"pids", "devices", "memory", "cpu"} {
+	for _, c := range controllers() {
 		dir := filepath.Join(cgroupRoot, c, own[c])
 		if own[c] != "" && unix.Access(dir, unix.W_OK) == nil && unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP_SUPER_MAGIC {
 			p.dir[c] = dir
@@ -78,7 +84,7 @@ func findUnified() (*cgroupParent, error) {
 	}
 	p := &cgroupParent{unified: true, dir: map[string]string{"": parent}}
 	if !rootless {
-		for _, c := range []string{"pids", "memory", "cpu"} { // as far as possible
+		for _, c := range []string{"pids", "memory", "cpu", "cpuset", "io"} { // as far as possible
 			_ = os.WriteFile(parent+"/cgroup.subtree_control", []byte("+"+c), 0)
 		}
 	}
@@ -118,7 +124,7 @@ func Cgroups() string {
 		return "none: " + err.Error()
 	}
 	var names []string
-	for _, c := range []string{"pids", "memory", "cpu", "devices"} {
+	for _, c := range controllers() {
 		if p.dir[c] != "" {
 			names = append(names, c)
 		}
@@ -130,14 +136,11 @@ func Cgroups() string {
 	return version + ": " + strings.Join(append(names, "own group"), ", ")
 }
 
-// defaultPids is how many processes and threads a container may have.
-const defaultPids = 4096
-
 // newCgroup makes the container's cgroup. A limit that was asked for and cannot be had is an error where it is one in
 // docker, and else a warning in docker's words.
 func (s *setup) newCgroup() (g *cgroup, err error) {
 	parent, err := findCgroups()
-	settings := parent.settings(s.spec)
+	settings := s.settings(parent)
 	if err != nil {
 		for _, set := range settings {
 			if err := s.discard(set, "cgroups: "+err.Error()); err != nil {
@@ -166,46 +169,18 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 		}
 	}
 	for _, set := range settings {
-		if err := s.limit(g, parent, name, set); err != nil {
+		if err := s.limit(g, name, set); err != nil {
 			return g, err
 		}
 	}
-	return g, nil
-}
-
-// limit writes a setting.
-func (s *setup) limit(g *cgroup, parent *cgroupParent, name string, set setting) error {
-	if parent.dir[set.controller] == "" {
-		return s.discard(set, "this machine has no cgroup controller "+set.controller+" for it")
+	if s.spec.Limits.Account {
+		for _, c := range accounting() {
+			if parent.dir[c] != "" {
+				err = errors.Join(err, g.makeOnce(filepath.Join(parent.dir[c], name)))
+			}
+		}
 	}
-	dir := filepath.Join(parent.dir[set.controller], name)
-	err := g.makeOnce(parent, dir)
-	if err == nil {
-		err = writeLines(filepath.Join(dir, set.file), set.values)
-	}
-	switch {
-	case err != nil && (set.asked || g.guardsDevices && set.file == "devices.allow"):
-		return err
-	case err == nil && set.file == "devices.deny":
-		g.guardsDevices = true
-	}
-	return nil
-}
-
-// discard goes on without a limit where docker does.
-func (s *setup) discard(set setting, reason string) error {
-	if !set.asked {
-		return nil
-	}
-	switch set.controller {
-	case "memory":
-		s.warn("Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded: " + reason)
-	case "pids":
-		s.warn("Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded: " + reason)
-	default:
-		return errors.New("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted: " + reason)
-	}
-	return nil
+	return g, err
 }
 
 func (g *cgroup) make(dir string) error {
@@ -217,73 +192,26 @@ func (g *cgroup) make(dir string) error {
 }
 
 // makeOnce makes the directory of a controller, which the unified hierarchy has already.
-func (g *cgroup) makeOnce(parent *cgroupParent, dir string) error {
-	if parent.unified || len(g.dirs) > 0 && g.dirs[len(g.dirs)-1] == dir {
+func (g *cgroup) makeOnce(dir string) error {
+	if g.parent.unified || slices.Contains(g.dirs, dir) {
 		return nil
 	}
-	if err := g.make(dir); err != nil {
+	err := g.make(dir)
+	if errors.Is(err, os.ErrExist) { // two controllers may have one hierarchy, and two names for it
+		return nil
+	}
+	if err != nil {
 		return err
+	}
+	if dir == filepath.Join(g.parent.dir["cpuset"], filepath.Base(dir)) {
+		if err := inheritCpuset(dir); err != nil {
+			return err
+		}
 	}
 	// The process that joins has one thread, and joins itself. For that the kernel need not stop all forks of the machine
 	// (kernel/cgroup/cgroup.c, cgroup_procs_write_start), as it does for cgroup.procs: 12 ms.
 	g.join = append(g.join, dir+"/tasks")
 	return nil
-}
-
-// A setting is what to write to a file of a controller, line by line: the kernel takes one at a time.
-type setting struct {
-	controller, file string
-	asked            bool // by the caller: it wants to know if it could not be had
-	values           []string
-}
-
-func writeLines(file string, lines []string) error {
-	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: file, Err: err}
-	}
-	defer unix.Close(fd)
-	for _, line := range lines {
-		if _, err := unix.Pwrite(fd, []byte(line), 0); err != nil {
-			return &os.PathError{Op: "write", Path: file, Err: err}
-		}
-	}
-	return nil
-}
-
-// settings are in the order of the controllers. Where there are no cgroups, p is nil.
-func (p *cgroupParent) settings(spec *Spec) (list []setting) {
-	unified, l := p != nil && p.unified, &spec.Limits
-	one := func(controller, file string, asked bool, value string) {
-		list = append(list, setting{controller, file, asked, []string{value}})
-	}
-	pids := strconv.FormatInt(l.Pids, 10)
-	switch {
-	case l.Pids < 0:
-		pids = "max"
-	case l.Pids == 0:
-		pids = strconv.Itoa(defaultPids)
-	}
-	one("pids", "pids.max", l.Pids > 0, pids)
-	if l.Memory > 0 {
-		file := map[bool]string{true: "memory.max", false: "memory.limit_in_bytes"}[unified]
-		one("memory", file, true, strconv.FormatInt(l.Memory, 10))
-	}
-	if l.NanoCPUs > 0 {
-		const period = 100000 // microseconds
-		quota := strconv.FormatInt(max(l.NanoCPUs*period/1e9, 1000), 10)
-		if unified {
-			one("cpu", "cpu.max", true, quota+" "+strconv.Itoa(period))
-		} else {
-			one("cpu", "cpu.cfs_period_us", true, strconv.Itoa(period))
-			one("cpu", "cpu.cfs_quota_us", true, quota)
-		}
-	}
-	if !unified && !spec.Security.Privileged {
-		one("devices", "devices.deny", false, "a")
-		list = append(list, setting{"devices", "devices.allow", false, deviceRules(spec)})
-	}
-	return list
 }
 
 // directories are where the cgroup is, one a hierarchy.
@@ -328,29 +256,26 @@ func (g *cgroup) remove() {
 	}
 }
 
-// sweep removes the cgroups of callers that were killed. It looks into one hierarchy: a caller has one of the same name in each.
+// sweep removes the cgroups of callers that were killed. It looks into one hierarchy, where every caller has one.
 func (p *cgroupParent) sweep() {
 	if p == nil {
 		return
 	}
-	for _, dir := range p.dir {
-		f, err := os.Open(dir)
-		if err != nil {
-			return
+	list := append([]string{""}, controllers()...)
+	first := slices.IndexFunc(list, func(c string) bool { return p.dir[c] != "" })
+	names, _ := os.ReadDir(p.dir[list[first]])
+	for _, e := range names {
+		rest, ok := strings.CutPrefix(e.Name(), cgroupPrefix)
+		owner, _, _ := strings.Cut(rest, "-")
+		if pid, err := strconv.Atoi(owner); !ok || err != nil || unix.Kill(pid, 0) != unix.ESRCH {
+			continue
 		}
-		names, _ := f.Readdirnames(-1)
-		f.Close()
-		for _, name := range names {
-			rest, ok := strings.CutPrefix(name, cgroupPrefix)
-			owner, _, _ := strings.Cut(rest, "-")
-			if pid, err := strconv.Atoi(owner); !ok || err != nil || unix.Kill(pid, 0) != unix.ESRCH {
-				continue
-			}
-			for _, dir := range p.dir {
-				_ = unix.Rmdir(filepath.Join(dir, name)) // fails unless it is empty
-			}
+		if dir := p.dir["freezer"]; dir != "" { // what is frozen there does not die
+			_ = writeLines(filepath.Join(dir, e.Name(), freezerState), []string{thawed})
 		}
-		return
+		for _, dir := range p.dir {
+			_ = unix.Rmdir(filepath.Join(dir, e.Name())) // fails unless it is empty
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,10 +116,39 @@ func helperUnified() {
 	}
 	own, _ := os.ReadFile("/proc/" + itoa(p.Pid()) + "/cgroup")
 	fmt.Println("outside", strings.Contains(string(own), "0::/"+cgroupPrefix+itoa(os.Getpid())))
+	fmt.Println(manageUnified(p))
 	w.Close()
 	p.Wait()
 	left, _ := filepath.Glob(cgroupRoot + "/" + cgroupPrefix + itoa(os.Getpid()) + "*")
 	fmt.Println("left", left)
+}
+
+// manageUnified does to a running container what can be done without a controller.
+func manageUnified(p *Process) error {
+	ref, err := p.Ref()
+	if err != nil {
+		return err
+	}
+	target, err := Open(ref)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	err = target.Freeze(context.Background())
+	frozen, err2 := target.Frozen()
+	stats, err3 := target.Stats()
+	pids, err4 := target.Processes()
+	err = errors.Join(err, err2, err3, err4, target.Thaw())
+	thawed, err2 := target.Frozen()
+	fmt.Println("frozen", frozen, "thawed", !thawed, "counted", stats.CPU > 0, "own", slices.Contains(pids, ref.Pid))
+	fmt.Println("no controller:", target.Update(Limits{Memory: 8 << 20}))
+	s := Spec{Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "grep ^0: /proc/self/cgroup; (: </kmsg2) 2>/dev/null && echo kmsg; echo joined"}}
+	second, err2 := Join(context.Background(), target, s, Stdio{Out: os.Stdout, Err: os.Stdout})
+	if err = errors.Join(err, err2); err != nil {
+		return err
+	}
+	_, err = second.Wait()
+	return err
 }
 
 func TestUnifiedCgroup(t *testing.T) {
@@ -136,7 +166,7 @@ func TestUnifiedCgroup(t *testing.T) {
 	if strings.Contains(got, "kmsg") {
 		t.Errorf("a device that is no container's could be used:\n%s", got)
 	}
-	for _, want := range []string{"version 2: ", "3\nnull\n", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "left []", "exit status 0"} {
+	for _, want := range []string{"version 2: ", "3\nnull\n", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "frozen true thawed true counted true own true", "no controller: memory.max: ", "0::/\njoined\n<nil>\n", "left []", "exit status 0"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)
 		}

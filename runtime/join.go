@@ -12,7 +12,7 @@ import (
 )
 
 // Join runs a further process in a running container: in its namespaces and cgroups, with its root directory. Of the Spec
-// count Args, Env, Dir, User, Terminal, Security, Ulimits and Warn. Cancelling ctx kills the process; what it started
+// count Args, Env, Dir, User, Terminal, Security, Ulimits, OOMScoreAdj and Warn. Cancelling ctx kills the process; what it started
 // itself lives on, as long as the container. It returns once the command has been executed; a *SetupError or an *ExecError says
 // that it has not, and os.ErrProcessDone that the container has ended.
 func Join(ctx context.Context, t *Target, s Spec, io Stdio) (*Process, error) {
@@ -102,6 +102,7 @@ func (s *setup) planJoin(namespaces int) (tail int, err error) {
 	if err := s.joinCgroup(); err != nil {
 		return 0, err
 	}
+	s.oomScore()
 	s.step = "join namespaces"
 	s.call(unix.SYS_SETNS, num(s.pass(s.target.pidfd)), num(namespaces))
 	s.root = s.word()

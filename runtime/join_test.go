@@ -307,7 +307,7 @@ func TestManyJoins(t *testing.T) {
 	p, target := running(t, Spec{})
 	rounds := 1000
 	if testing.Short() {
-		rounds = 50
+		rounds = 20
 	}
 	count := func() (fds, children int) {
 		list, _ := os.ReadDir("/proc/self/fd")
@@ -422,7 +422,11 @@ func TestJoinIsNotSeen(t *testing.T) {
 		ls -l $p/exe $p/cwd $p/root $p/fd 2>/dev/null; grep -E '^(CapPrm|Seccomp|Uid):' $p/status 2>/dev/null; done; done >/tmp/seen`
 	_, target := running(t, Spec{Root: openDir(t, root), Args: []string{"sh", "-c", spy}, Security: Security{CapAdd: []string{"SYS_PTRACE"}}})
 	sec := Security{CapAdd: []string{"SYS_PTRACE"}}
-	for range 100 {
+	rounds := 100
+	if testing.Short() {
+		rounds = 10
+	}
+	for range rounds {
 		for _, command := range []string{"true", "/proc/self/exe", "script", "link"} {
 			var out bytes.Buffer
 			s := Spec{Args: []string{command, "-test.run=^$"}, Env: []string{"PATH=/bin"}, Security: sec}

@@ -68,19 +68,27 @@ func (p *Process) signal(sig os.Signal) error {
 	if p.pidfd == nil {
 		return os.ErrProcessDone
 	}
-	return sendSignal(p.pidfd, sig)
+	return sendSignal(p.pidfd, sig, p.cgroup.directories())
 }
 
-func sendSignal(pidfd *os.File, sig os.Signal) error {
+// sendSignal sends a signal to the first process of a container. Where it is frozen, in a cgroup of version 1, it could not
+// even die.
+func sendSignal(pidfd *os.File, sig os.Signal, cgroups []string) error {
 	n, ok := sig.(syscall.Signal)
 	if !ok {
 		return errors.New("unknown signal " + sig.String())
 	}
-	err := unix.PidfdSendSignal(int(pidfd.Fd()), n, nil, 0)
-	if err == unix.ESRCH {
+	switch err := unix.PidfdSendSignal(int(pidfd.Fd()), n, nil, 0); err {
+	case nil:
+		if n == unix.SIGKILL {
+			_ = thaw(cgroups) // they may be gone already
+		}
+		return nil
+	case unix.ESRCH:
 		return os.ErrProcessDone
+	default:
+		return os.NewSyscallError("pidfd_send_signal", err)
 	}
-	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
 // kill ends everything in the container.

@@ -34,6 +34,9 @@ func newSetup(ctx context.Context, s *Spec) (*setup, error) {
 	if err := s.check(); err != nil {
 		return nil, &SetupError{"command", err}
 	}
+	if err := s.Limits.check(); err != nil {
+		return nil, &SetupError{"limits", err}
+	}
 	if s.Args[0] == "" { // no directory of PATH has it, although each path that is tried would name the directory itself
 		return nil, &ExecError{"", unix.ENOENT}
 	}
@@ -127,6 +130,7 @@ func (s *setup) plan() (tail int, err error) {
 	if err := s.joinCgroup(); err != nil {
 		return 0, err
 	}
+	s.oomScore()
 	s.step = "cgroup namespace"
 	s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
 	s.step = "umask"

@@ -43,8 +43,8 @@ func Open(r Ref) (*Target, error) {
 // Close gives the target's descriptor back. It does nothing to the container.
 func (t *Target) Close() error { return t.pidfd.Close() }
 
-// Signal sends a signal to the container's first process, as [Process.Signal] does.
-func (t *Target) Signal(sig os.Signal) error { return sendSignal(t.pidfd, sig) }
+// Signal sends a signal to the container's first process, as [Process.Signal] does. Killing it ends its being frozen.
+func (t *Target) Signal(sig os.Signal) error { return sendSignal(t.pidfd, sig, t.Cgroups) }
 
 // gone reports whether the process has ended, or does within a time.
 func (t *Target) gone(within time.Duration) bool {

@@ -1,0 +1,91 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// The freezer of version 1: its file, and what it is told.
+const (
+	freezerState = "freezer.state"
+	frozen       = "FROZEN"
+	thawed       = "THAWED"
+)
+
+// Freeze stops every process of the container until [Target.Thaw], and waits until all have stopped. A container that has
+// no cgroup, or one of version 1 and no [Limits.Account], cannot be frozen. Cancelling ctx thaws what has been frozen.
+func (t *Target) Freeze(ctx context.Context) error {
+	file, stop := fileIn(t.Cgroups, "cgroup.freeze"), "1"
+	if file == "" {
+		file, stop = fileIn(t.Cgroups, freezerState), frozen
+	}
+	if file == "" {
+		return errors.New("a container can be frozen only in a cgroup of version 2, or in one of the freezer controller of version 1: this one has none")
+	}
+	for wait := time.Duration(0); ; wait = min(2*wait+100*time.Microsecond, 20*time.Millisecond) {
+		// Version 1 is told again and again: a process that is just being made escapes it once.
+		if err := writeLines(file, []string{stop}); err != nil {
+			return t.orDone(err)
+		}
+		if is, err := t.Frozen(); is || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), t.Thaw())
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Thaw lets a frozen container go on. It does nothing to one that is not frozen.
+func (t *Target) Thaw() error { return t.orDone(thaw(t.Cgroups)) }
+
+func thaw(cgroups []string) error {
+	if file := fileIn(cgroups, "cgroup.freeze"); file != "" {
+		return writeLines(file, []string{"0"})
+	}
+	if file := fileIn(cgroups, freezerState); file != "" {
+		return writeLines(file, []string{thawed})
+	}
+	return nil
+}
+
+// Frozen reports whether the container is frozen.
+func (t *Target) Frozen() (bool, error) {
+	for file, text := range map[string]string{"cgroup.events": "\nfrozen 1\n", freezerState: "\n" + frozen + "\n"} {
+		if path := fileIn(t.Cgroups, file); path != "" {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return false, t.orDone(err)
+			}
+			if bytes.Contains(append([]byte("\n"), b...), []byte(text)) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// fileIn is the path of a file of a cgroup: in the first of its directories that has one of that name, "" if none has.
+func fileIn(cgroups []string, name string) string {
+	for _, dir := range cgroups {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// orDone is an error of reading or writing in the cgroup: that of a container that has ended is gone.
+func (t *Target) orDone(err error) error {
+	if err != nil && t.gone(0) {
+		return os.ErrProcessDone
+	}
+	return err
+}
