@@ -63,6 +63,7 @@ func get(t testing.TB, s *Steps, k Key) (Entry, bool) {
 }
 
 func TestHash(t *testing.T) {
+	t.Parallel()
 	// A key is on disk, and in other machines' caches: it may not change unawares.
 	if got, want := keyOf(Field{"run", []string{"a", "b"}}, Field{"dir", nil}).String(), "6e6d2bf2f4a5d40a785695a4ca7a0b635db30ddfc9877b5d50ad922ba91883c3"; got != want {
 		t.Errorf("key = %s, want %s", got, want)
@@ -106,6 +107,7 @@ func TestHash(t *testing.T) {
 }
 
 func TestParseKey(t *testing.T) {
+	t.Parallel()
 	k := keyOf(Field{"a", nil})
 	if got, err := ParseKey(k.String()); err != nil || got != k {
 		t.Errorf("ParseKey(%s) = %s, %v", k, got, err)
@@ -118,6 +120,7 @@ func TestParseKey(t *testing.T) {
 }
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	f := Field{"run", []string{"make\x00<&>\xff"}} // what is no UTF-8 comes back changed, and is found all the same
 	k, e := keyOf(f), entry("RUN make", 5, Field{"run", []string{"make"}})
@@ -142,6 +145,7 @@ func TestStore(t *testing.T) {
 }
 
 func TestDamagedEntryIsAMiss(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -182,6 +186,7 @@ func TestDamagedEntryIsAMiss(t *testing.T) {
 }
 
 func TestConcurrentPut(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	k := keyOf(Field{"a", nil})
 	var wg sync.WaitGroup
@@ -208,6 +213,7 @@ func TestConcurrentPut(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	for _, test := range []struct {
 		name   string
@@ -252,6 +258,7 @@ func TestPrune(t *testing.T) {
 }
 
 func TestGetMarksUse(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	old := time.Now().Add(-48 * time.Hour)
 	used, unused := keyOf(Field{"used", nil}), keyOf(Field{"unused", nil})
@@ -267,6 +274,7 @@ func TestGetMarksUse(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	litter := filepath.Join(s.dir, ".tmp-123")
 	os.WriteFile(litter, nil, 0o600)
@@ -286,6 +294,7 @@ func TestSweep(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	field := func(name, value string) Field { return Field{name, []string{value}} }
 	ask := []Field{field("run", "make"), field("env", "A=1"), field("dir", "/")}
@@ -328,6 +337,7 @@ func TestNearest(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
+	t.Parallel()
 	const d1, d2 = "sha256:1111", "sha256:2222"
 	for _, test := range []struct {
 		name     string

@@ -40,6 +40,7 @@ func (m *memory) Nearest(_ context.Context, name string, _ []Field) (Entry, bool
 }
 
 func TestTiered(t *testing.T) {
+	t.Parallel()
 	near, far := open(t), &memory{entries: map[Key]Entry{}}
 	both := Tiered(near, far)
 	there, here, nowhere := keyOf(Field{"there", nil}), keyOf(Field{"here", nil}), keyOf(Field{"nowhere", nil})
@@ -80,6 +81,7 @@ func TestTiered(t *testing.T) {
 }
 
 func TestStoreTellsErrorsFromMisses(t *testing.T) {
+	t.Parallel()
 	s, err := OpenStore[string](filepath.Join(t.TempDir(), "trees"))
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,7 @@ func callersAgent(t *testing.T, a agent.Agent) string {
 }
 
 func TestSSHAgentSignsAndIsNotChanged(t *testing.T) {
+	t.Parallel()
 	key, path := testKey(t)
 	ring := agent.NewKeyring()
 	if err := ring.Add(agent.AddedKey{PrivateKey: key}); err != nil {

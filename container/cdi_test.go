@@ -8,6 +8,7 @@ import (
 )
 
 func TestCDI(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -49,6 +50,7 @@ func TestCDI(t *testing.T) {
 }
 
 func TestDevice(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	specs, _, err := readCDI(nil)
 	if err != nil || len(specs) > 0 {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestResolver(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"nameserver 192.0.2.1\n", "nameserver 192.0.2.1\n"},
 		{"# c\nsearch a b\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions edns0", "# c\nsearch a b\noptions edns0\nnameserver 192.0.2.1\n"},
@@ -25,6 +26,7 @@ func TestResolver(t *testing.T) {
 }
 
 func TestHosts(t *testing.T) {
+	t.Parallel()
 	ip := netip.MustParseAddr
 	bridged := Network{Network: runtime.Network{Mode: "default"}, Address: ip("10.1.2.3"), Gateway: ip("10.1.2.1")}
 	for _, test := range []struct {

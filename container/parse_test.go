@@ -21,6 +21,7 @@ func errOr(v any, err error) string {
 }
 
 func TestParseSize(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"0", "0"},
 		{"4096", "4096"},
@@ -45,6 +46,7 @@ func TestParseSize(t *testing.T) {
 }
 
 func TestParseLimits(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		in   LimitFlags
 		want string
@@ -67,6 +69,7 @@ func TestParseLimits(t *testing.T) {
 }
 
 func TestParseHost(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"a:1.2.3.4", "{a 1.2.3.4}"},
 		{"a=1.2.3.4", "{a 1.2.3.4}"},
@@ -87,6 +90,7 @@ func TestParseHost(t *testing.T) {
 }
 
 func TestParseMounts(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ flag, in, want string }{
 		{"v", "/a:/b", "&{/a /b false true}"},
 		{"v", "./a:/b:ro,z", "&{./a /b true true}"},
@@ -159,6 +163,7 @@ func TestParseEnv(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"", "PATH=" + runtime.DefaultPath + " HOME=/h"},
 		{"A=1 PATH=/bin A=2 B=1", "A=2 PATH=/bin B=1 HOME=/h"},
@@ -172,6 +177,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestParseDevice(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"/dev/fuse", "&{/dev/fuse /dev/fuse}"},
 		{"/dev/a:/dev/b", "&{/dev/a /dev/b}"},
@@ -196,6 +202,7 @@ func TestParseDevice(t *testing.T) {
 
 // TestNode: a device that the caller gives can be used, under any name, and others still cannot.
 func TestNode(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	node := filepath.Join(t.TempDir(), "tun")
 	snapshottest.Need(t, "devices", syscall.Mknod(node, syscall.S_IFCHR|0o666, 10<<8|200) == nil) // mostly not in use, but known
@@ -216,6 +223,7 @@ func TestNode(t *testing.T) {
 
 // TestCacheName: caches that begin otherwise are others.
 func TestCacheName(t *testing.T) {
+	t.Parallel()
 	mode, other := uint32(0o700), uint32(0o750)
 	seen := map[string]int{}
 	for i, m := range []Cache{
@@ -242,6 +250,7 @@ func TestCacheName(t *testing.T) {
 
 // TestMounts: outer mounts come first whatever the order, and mount points in them are made.
 func TestMounts(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	dir := func(name string) string {
 		d := filepath.Join(t.TempDir(), name)
@@ -280,6 +289,7 @@ func TestMounts(t *testing.T) {
 }
 
 func TestCommandError(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	for _, test := range []struct {
 		args string

@@ -119,6 +119,7 @@ func build1(t *testing.T, g *planner.Graph, o Options) *Image {
 }
 
 func TestBuildReusesWhatItDid(t *testing.T) {
+	t.Parallel()
 	w := &fakeWorker{}
 	o := testOptions(t, w)
 	first := build1(t, new(graphMaker).chain("a", "b", "c"), o)
@@ -138,6 +139,7 @@ func TestBuildReusesWhatItDid(t *testing.T) {
 }
 
 func TestBuildStopsWhereTheResultIsTheSame(t *testing.T) {
+	t.Parallel()
 	w := &fakeWorker{inputs: map[string]string{"a": "one"}, do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
 		return strings.TrimSuffix(command0(job.Op), "2"), nil // b2 makes what b makes
 	}}
@@ -157,6 +159,7 @@ func TestBuildStopsWhereTheResultIsTheSame(t *testing.T) {
 }
 
 func TestBuildLooksThroughEmptyLayers(t *testing.T) {
+	t.Parallel()
 	nothing := strings.Repeat("\x00", 1024)
 	w := &fakeWorker{do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
 		if name := command0(job.Op); strings.HasPrefix(name, "nothing") {
@@ -177,6 +180,7 @@ func TestBuildLooksThroughEmptyLayers(t *testing.T) {
 }
 
 func TestBuildNoCache(t *testing.T) {
+	t.Parallel()
 	w := &fakeWorker{}
 	o := testOptions(t, w)
 	build1(t, new(graphMaker).chain("a", "b"), o)
@@ -193,6 +197,7 @@ func TestBuildNoCache(t *testing.T) {
 }
 
 func TestBuildMissesLayersThatAreGone(t *testing.T) {
+	t.Parallel()
 	w := &fakeWorker{}
 	o := testOptions(t, w)
 	build1(t, new(graphMaker).chain("a", "b"), o)
@@ -232,6 +237,7 @@ func TestBuildRunsStagesTogether(t *testing.T) {
 }
 
 func TestBuildFailureEndsTheOthers(t *testing.T) {
+	t.Parallel()
 	var ended atomic.Bool
 	slowly := make(chan struct{})
 	w := &fakeWorker{do: func(ctx context.Context, job Job, log io.Writer) (string, error) {
@@ -272,6 +278,7 @@ func TestBuildFailureEndsTheOthers(t *testing.T) {
 }
 
 func TestBuildCancelled(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("ctrl-c")
 	w := &fakeWorker{do: func(ctx context.Context, job Job, _ io.Writer) (string, error) {
@@ -302,6 +309,7 @@ func TestBuildCancelled(t *testing.T) {
 
 // More layers than an image can have are refused before the first step is done.
 func TestBuildTooDeep(t *testing.T) {
+	t.Parallel()
 	base := &image.Image{}
 	for i := range 300 {
 		l := fakeLayer(fmt.Sprint(i))
@@ -323,6 +331,7 @@ func TestBuildTooDeep(t *testing.T) {
 }
 
 func TestBuildBase(t *testing.T) {
+	t.Parallel()
 	img := &image.Image{}
 	for _, name := range []string{"x", "y"} {
 		l := fakeLayer(name)
@@ -349,6 +358,7 @@ func TestBuildBase(t *testing.T) {
 // TestBuildResolvesFirst holds that what a step reads from outside is asked for at once, so that the build ends before what
 // comes before that step has been done in vain.
 func TestBuildResolvesFirst(t *testing.T) {
+	t.Parallel()
 	gone := errors.New("not found")
 	w := &fakeWorker{missing: map[string]error{"last": gone}, do: func(ctx context.Context, _ Job, _ io.Writer) (string, error) {
 		<-ctx.Done()
@@ -364,6 +374,7 @@ func TestBuildResolvesFirst(t *testing.T) {
 
 // TestBuildSlots holds that many commands that only wait do so side by side.
 func TestBuildSlots(t *testing.T) {
+	t.Parallel()
 	const n = 100
 	var all sync.WaitGroup
 	all.Add(n)
@@ -383,6 +394,7 @@ func TestBuildSlots(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	w := &fakeWorker{}
 	o := testOptions(t, w)
 	build1(t, new(graphMaker).chain("a", "b"), o)
@@ -397,6 +409,7 @@ func TestProbe(t *testing.T) {
 }
 
 func TestBuildExplains(t *testing.T) {
+	t.Parallel()
 	w := &fakeWorker{inputs: map[string]string{"a": "one"}}
 	o := testOptions(t, w)
 	o.Explain = true
@@ -465,6 +478,7 @@ func (c *farCache) Nearest(context.Context, string, []cache.Field) (cache.Entry,
 }
 
 func TestBuildFromAFarCache(t *testing.T) {
+	t.Parallel()
 	far := &farCache{entries: map[cache.Key]cache.Entry{}}
 	w := &fakeWorker{}
 	o := testOptions(t, w)

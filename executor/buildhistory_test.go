@@ -13,6 +13,7 @@ import (
 )
 
 func TestFinish(t *testing.T) {
+	t.Parallel()
 	at := func(sec int64) *time.Time { u := time.Unix(sec, 0).UTC(); return &u }
 	// A history is written as one letter an entry: L makes a layer, e does not.
 	history := func(s string) (h []ocispec.History) {

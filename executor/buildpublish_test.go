@@ -14,6 +14,7 @@ import (
 )
 
 func TestBuildRemembersOnlyWhatIsDurable(t *testing.T) {
+	t.Parallel()
 	w := &fakeWorker{}
 	o := testOptions(t, w)
 	g := new(graphMaker).chain("a", "b", "c")

@@ -10,6 +10,7 @@ import (
 )
 
 func TestLineWriter(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", maxLine)
 	for _, test := range []struct {
 		name  string
@@ -46,6 +47,7 @@ func TestLineWriter(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
+	t.Parallel()
 	var maker graphMaker
 	add := func(on *planner.Step, stage, platform, target string) *planner.Step {
 		s := maker.run("x", on)

@@ -27,6 +27,7 @@ func fieldsOf(t *testing.T, job Job, epoch *time.Time) (string, cache.Key) {
 
 // What a key holds is a promise: a field more makes everybody's cache useless once, a field less makes wrong images.
 func TestKeyFields(t *testing.T) {
+	t.Parallel()
 	mode := uint32(0o440)
 	yes := true
 	epoch := time.Unix(1700000000, 0)
@@ -117,6 +118,7 @@ below:
 }
 
 func TestKeyChanges(t *testing.T) {
+	t.Parallel()
 	run := func(change func(*planner.Run)) Job {
 		op := &planner.Run{
 			Args: []string{"make"}, Env: []string{"A=b"}, Dir: "/",

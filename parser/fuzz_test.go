@@ -59,8 +59,9 @@ func FuzzParseIgnore(f *testing.F) {
 			return
 		}
 		for _, p := range patterns {
+			whole := p // "/!./x" comes out as "!./x", which BuildKit takes for an exception, too
 			p = strings.TrimPrefix(p, "!")
-			if p == "" || path.Clean(p) != p {
+			if p == "" || path.Clean(p) != p && path.Clean(whole) != whole {
 				t.Errorf("%q: pattern %q is not clean", text, p)
 			}
 			if _, err := path.Match(p, "."); err != nil {

@@ -34,6 +34,7 @@ func addArchive(t *testing.T, base, do string, archive []byte) string {
 }
 
 func TestAddArchive(t *testing.T) {
+	t.Parallel()
 	long(t)
 	owned := sourcetest.File("f", "1")
 	owned.Uid, owned.Gid, owned.Mode = 5, 6, 0o4755
@@ -115,6 +116,7 @@ func TestAddArchive(t *testing.T) {
 
 // TestAddArchivePrograms unpacks what tar makes, in all compressions.
 func TestAddArchivePrograms(t *testing.T) {
+	t.Parallel()
 	long(t)
 	root := sourcetest.Write(t, "d/f =content; d/g =content; d/h =1 #1; d/i =1 #1; l ->d/f")
 	for flag, program := range map[string]string{"": "tar", "-z": "gzip", "-j": "bzip2", "-J": "xz", "--zstd": "zstd"} {
@@ -141,6 +143,7 @@ func TestAddArchivePrograms(t *testing.T) {
 }
 
 func TestAddArchiveTruncated(t *testing.T) {
+	t.Parallel()
 	whole := sourcetest.Tar(t, sourcetest.File("f", strings.Repeat("x", 5000)), sourcetest.File("g", "1"))
 	for _, n := range []int{600, 4000, 5632 + 512} {
 		if got := addArchive(t, "", "ADD a /", whole[:n]); !strings.HasPrefix(got, "error: ") {
@@ -154,6 +157,7 @@ func TestAddArchiveTruncated(t *testing.T) {
 
 // TestAddArchiveSparse reads the content of sparse files by their maps, and what comes after them.
 func TestAddArchiveSparse(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	f, err := os.Create(filepath.Join(root, "s"))
 	check(t, err)
@@ -176,6 +180,7 @@ func TestAddArchiveSparse(t *testing.T) {
 
 // TestAddArchiveFlat holds that memory does not grow with what an archive unpacks to.
 func TestAddArchiveFlat(t *testing.T) {
+	t.Parallel()
 	long(t)
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)

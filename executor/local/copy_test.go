@@ -16,6 +16,7 @@ import (
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/snapshottest"
 	"github.com/forge-build/forge/source"
 	"github.com/forge-build/forge/source/sourcetest"
 )
@@ -23,30 +24,17 @@ import (
 // testLocal is a worker with a store of its own and nothing in it.
 func testLocal(t testing.TB) *Worker {
 	t.Helper()
-	root := t.TempDir()
-	st, err := image.OpenStaging(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	layout, err := image.OpenLayout(root, st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := snapshot.Open(root, layout, snapshot.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers := &source.Layers{Snapshots: store}
-	w := &Worker{Layout: layout, Inputs: &source.Resolver{
+	k := snapshottest.Open(t, t.TempDir(), "")
+	layers := &source.Layers{Snapshots: k.Store}
+	w := &Worker{Layout: k.Layout, Inputs: &source.Resolver{
 		Contexts: map[string]filetree.Tree{}, Layers: layers,
-		Downloads: source.Downloads{Layout: layout, Known: must1(cache.OpenStore[source.Download](filepath.Join(root, "downloads")))(t)},
-		Digests:   must1(cache.OpenStore[string](filepath.Join(root, "trees")))(t),
+		Downloads: source.Downloads{Layout: k.Layout, Known: must1(cache.OpenStore[source.Download](filepath.Join(k.Root, "downloads")))(t)},
+		Digests:   must1(cache.OpenStore[string](filepath.Join(k.Root, "trees")))(t),
 	}}
 	t.Cleanup(func() {
 		if err := errors.Join(w.Close(), layers.Close()); err != nil {
 			t.Error(err)
 		}
-		_ = st.Close()
 	})
 	return w
 }
@@ -220,6 +208,7 @@ type copyTest struct {
 
 func (test copyTest) run(t *testing.T) {
 	t.Helper()
+	t.Parallel()
 	w := testLocal(t)
 	job := executor.Job{On: testLayers(t, w, test.base)}
 	if strings.Contains(test.do, "--from") {

@@ -36,6 +36,7 @@ func keyOf(t *testing.T, w *Worker, on []image.Layer, from, do string) cache.Key
 }
 
 func TestCopyKey(t *testing.T) {
+	t.Parallel()
 	var many, other strings.Builder
 	for i := range 200 {
 		fmt.Fprintf(&many, "; d/s%d/f%d =%d", i%20, i, i)
@@ -84,6 +85,7 @@ func TestCopyKey(t *testing.T) {
 
 // TestCopyKeyBelow holds that a key depends on what lies below, but for --link.
 func TestCopyKeyBelow(t *testing.T) {
+	t.Parallel()
 	w := testLocal(t)
 	one, two := testLayers(t, w, "x =1"), testLayers(t, w, "x =2")
 	for do, same := range map[string]bool{"COPY a /": false, "COPY --link a /": true, "COPY --link --chmod=600 a /": false} {
@@ -95,6 +97,7 @@ func TestCopyKeyBelow(t *testing.T) {
 
 // TestCopyKeyTime holds that times are not in a key and that an early mtime stays in the layer.
 func TestCopyKeyTime(t *testing.T) {
+	t.Parallel()
 	w := testLocal(t)
 	root := sourcetest.Write(t, "d/a =1")
 	var keys []cache.Key
@@ -127,6 +130,7 @@ func TestCopyKeyTime(t *testing.T) {
 
 // TestCopyKeyRemembered holds that what a stage holds is asked once, and that no file is read for it again.
 func TestCopyKeyRemembered(t *testing.T) {
+	t.Parallel()
 	w := testLocal(t)
 	stage := testLayers(t, w, "d/a =1; d/b =2")
 	job := executor.Job{Reads: [][]image.Layer{stage}, Op: testCopy(t, "COPY --from=x d /")}
@@ -149,6 +153,7 @@ func TestCopyKeyRemembered(t *testing.T) {
 
 // TestCopyExplain holds that fields name the files of a small source, and directories of a large one.
 func TestCopyExplain(t *testing.T) {
+	t.Parallel()
 	long(t)
 	fieldsOf := func(spec string) (names []string) {
 		w := testLocal(t)
@@ -183,6 +188,7 @@ func TestCopyExplain(t *testing.T) {
 
 // TestCopyHidden holds that a missing source which the ignore file hides is told to be so.
 func TestCopyHidden(t *testing.T) {
+	t.Parallel()
 	w := testLocal(t)
 	w.Inputs.Contexts[""] = testContext(t, "a =1; b =2", "a")
 	for name, want := range map[string]string{

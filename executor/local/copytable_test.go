@@ -4,6 +4,7 @@ import "testing"
 
 // TestCopy has a test for what docs/copy.md tells of COPY; what is BuildKit's and surprising is meant so.
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	const passwd = "etc/; etc/group =staff:x:50:; etc/passwd =app:x:1000:1001::/:"
 	for _, test := range []copyTest{
 		// Destinations.

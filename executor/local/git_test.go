@@ -17,6 +17,7 @@ import (
 )
 
 func TestAddGit(t *testing.T) {
+	t.Parallel()
 	long(t)
 	r := sourcetest.NewRepo(t)
 	r.Git("sub.git", "init", "-q", "-b", "main")
@@ -92,6 +93,7 @@ func TestAddGit(t *testing.T) {
 
 // TestAddGitKey holds that the key is the commit's.
 func TestAddGitKey(t *testing.T) {
+	t.Parallel()
 	long(t)
 	r := sourcetest.NewRepo(t)
 	r.Git("r.git", "init", "-q", "-b", "main")
@@ -120,6 +122,7 @@ func TestAddGitKey(t *testing.T) {
 
 // TestAddGitPinned holds that a step is done with the commit that described it.
 func TestAddGitPinned(t *testing.T) {
+	t.Parallel()
 	long(t)
 	r := sourcetest.NewRepo(t)
 	r.Git("r.git", "init", "-q", "-b", "main")

@@ -30,6 +30,7 @@ const (
 // TestJobElsewhere holds that a job is data: written as JSON and done by another process with another store, which is given
 // its layers and no context, it makes the same layer.
 func TestJobElsewhere(t *testing.T) {
+	t.Parallel()
 	if name := os.Getenv(jobVariable); name != "" {
 		doElsewhere(t, name)
 		return
@@ -137,6 +138,7 @@ func doElsewhere(t *testing.T, name string) {
 
 // TestJobChecksWhatItReads holds that a layer in the place of a context must hold what the job was resolved to.
 func TestJobChecksWhatItReads(t *testing.T) {
+	t.Parallel()
 	w := testLocal(t)
 	w.Inputs.Contexts[""] = testContext(t, "d/a =1")
 	job := executor.Job{Op: testCopy(t, "COPY d /")}
@@ -150,6 +152,7 @@ func TestJobChecksWhatItReads(t *testing.T) {
 
 // TestJobJSON holds which jobs cannot be written, and what cannot be read.
 func TestJobJSON(t *testing.T) {
+	t.Parallel()
 	for name, job := range map[string]executor.Job{
 		"a base":                 {Op: &planner.Base{}},
 		"text that is not UTF-8": {Op: &planner.Run{Args: []string{"echo", "\xff"}}},

@@ -53,6 +53,7 @@ func TestRunSurroundings(t *testing.T) {
 }
 
 func TestRunFails(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	for _, test := range []struct {
 		name string
@@ -89,6 +90,7 @@ func TestRunFails(t *testing.T) {
 }
 
 func TestRunLayers(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	for _, test := range []struct {
 		name string
@@ -115,6 +117,7 @@ func TestRunLayers(t *testing.T) {
 }
 
 func TestRunOnNothing(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	g, base := h.on()
 	_ = base
@@ -131,6 +134,7 @@ func TestRunOnNothing(t *testing.T) {
 }
 
 func TestRunReproducible(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	epoch := time.Unix(1700000000, 0)
 	h.epoch = &epoch
@@ -153,11 +157,13 @@ func TestRunReproducible(t *testing.T) {
 }
 
 func TestRunEndsWithItsCommand(t *testing.T) {
+	t.Parallel()
 	// What is left in the background would outlast the test's own time.
 	newRunHome(t).prints(sh("sleep 987655 & sleep 987655 & echo done"))
 }
 
 func TestRunCancelled(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	o := h.options()
@@ -181,6 +187,7 @@ func TestRunCancelled(t *testing.T) {
 }
 
 func TestRunWithoutSandbox(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	host := sh("readlink /proc/self/ns/net")
 	host.Network = "host"
@@ -196,6 +203,7 @@ func TestRunWithoutSandbox(t *testing.T) {
 }
 
 func TestMkdir(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	dir := func(path, user string) *planner.Mkdir { return &planner.Mkdir{Path: path, User: user} }
 	for _, test := range []struct {

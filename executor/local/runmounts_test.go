@@ -24,6 +24,7 @@ func input(read int) *planner.Input { return &planner.Input{Read: read} }
 func mainContext() *planner.Input { return &planner.Input{Read: -1} }
 
 func TestRunMountBindStage(t *testing.T) {
+	t.Parallel()
 	long(t)
 	h := newRunHome(t)
 	build := func(script string, mounts ...planner.Mount) (*executor.Image, string, error) {
@@ -81,6 +82,7 @@ func TestRunMountBindStage(t *testing.T) {
 }
 
 func TestRunMountBindIsKeyedByContent(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	build := func(content, other string) *executor.Image {
 		g, on := h.on()
@@ -102,6 +104,7 @@ func TestRunMountBindIsKeyedByContent(t *testing.T) {
 }
 
 func TestRunMountBindContext(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	h.context("", map[string]string{"src/a": "A\n", "src/secret": "S\n", "b": "B\n"}, "**/secret")
 	h.context("other", map[string]string{"o": "O\n"})
@@ -140,6 +143,7 @@ func TestRunMountBindContext(t *testing.T) {
 }
 
 func TestRunMountTmpfs(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	small := planner.Mount{Type: planner.Tmpfs, Target: "/t", Size: 1 << 20}
 	if got := h.prints(sh("grep ' /t ' /proc/mounts | cut -d' ' -f3; stat -c %a /t; dd if=/dev/zero of=/t/x bs=1M count=2 2>/dev/null || echo full", small)); got != "tmpfs\n1777\nfull" {
@@ -156,6 +160,7 @@ func TestRunMountTmpfs(t *testing.T) {
 }
 
 func TestRunMountCache(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	mode := uint32(0o700)
 	cache := planner.Mount{Type: planner.Cache, Target: "/c", ID: "one", Sharing: "shared"}
@@ -204,6 +209,7 @@ func TestRunMountCache(t *testing.T) {
 }
 
 func TestRunMountCacheSharing(t *testing.T) {
+	t.Parallel()
 	long(t)
 	h := newRunHome(t)
 	// Two steps leave marks. Those that share wait until they see both; the others look for a while and must not.
@@ -231,6 +237,7 @@ func TestRunMountCacheSharing(t *testing.T) {
 }
 
 func TestCacheSurvivesPrune(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	cache := planner.Mount{Type: planner.Cache, Target: "/c", ID: "one", Sharing: "shared"}
 	g, on := h.on()
@@ -346,6 +353,7 @@ func grepTree(t *testing.T, dir, text string) (found []string) {
 }
 
 func TestRunMountSSH(t *testing.T) {
+	t.Parallel()
 	h := newRunHome(t)
 	_, key, err := ed25519.GenerateKey(nil)
 	block := must1(ssh.MarshalPrivateKey(key, ""))(t)

@@ -98,6 +98,7 @@ func TestAddURL(t *testing.T) {
 
 // TestAddURLAgain holds that an unchanged URL is asked after and not fetched, and that a changed one changes the key.
 func TestAddURLAgain(t *testing.T) {
+	t.Parallel()
 	s := newTestServer(t, "one")
 	w := testLocal(t)
 	op := testCopy(t, "ADD "+s.URL+"/a /")
@@ -129,6 +130,7 @@ func TestAddURLAgain(t *testing.T) {
 
 // TestAddURLPinned holds that a step is done with the content that described it, or not at all.
 func TestAddURLPinned(t *testing.T) {
+	t.Parallel()
 	one, two := "one", "two"
 	s := newTestServer(t, one)
 	w := testLocal(t)
@@ -156,6 +158,7 @@ func TestAddURLPinned(t *testing.T) {
 
 // TestAddURLChecksumOffline holds that a checksum makes the key without a question to the server.
 func TestAddURLChecksumOffline(t *testing.T) {
+	t.Parallel()
 	w := testLocal(t)
 	op := testCopy(t, "ADD --checksum="+digest.FromString("x").String()+" http://127.0.0.1:1/a /")
 	_, err := describe(t.Context(), w, &executor.Job{Op: op})
@@ -165,6 +168,7 @@ func TestAddURLChecksumOffline(t *testing.T) {
 // TestAddURLSecrets holds that neither a token given as a user name, nor a password, nor a signature of the query shows in
 // errors or in what is remembered.
 func TestAddURLSecrets(t *testing.T) {
+	t.Parallel()
 	long(t)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if u, p, _ := r.BasicAuth(); u+p != "sesame" {
