@@ -71,8 +71,11 @@ func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, result
 	if len(manifests) == 1 {
 		return nil
 	}
-	index, err := h.Layout.WriteIndex(ctx, manifests, o.Annotations)
-	r.Descriptor = index
+	raw, index, err := image.NewIndex(manifests, o.Annotations)
+	if err != nil {
+		return err
+	}
+	r.Descriptor, err = h.Layout.Push(ctx, index, image.Bytes(raw))
 	return err
 }
 

@@ -191,7 +191,7 @@ func (h *Home) receive(ctx context.Context, from origin, d ocispec.Descriptor, p
 	if err != nil || name == (image.Reference{}) {
 		return got, err
 	}
-	return got, h.Layout.TagRemote(ctx, name, got, got.Digest)
+	return got, h.Layout.TagAll(ctx, image.Named{Reference: name, Descriptor: got, Remote: got.Digest})
 }
 
 // pushLayer takes a layer in one pass: its blob, its tar and the index that mounts the tar.

@@ -33,7 +33,7 @@ type HeldBlob struct {
 
 // DiskUsage measures the store, each byte once.
 func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
-	layout, err := h.Layout.DiskUsage(ctx)
+	blobs, count, err := h.Layout.DiskUsage(ctx)
 	if err != nil {
 		return u, err
 	}
@@ -45,19 +45,19 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	for _, d := range heldBy(records) {
 		cached[d.Digest] = true
 	}
-	images, layers := KindUsage{Name: "Images", Count: len(layout.Images)}, KindUsage{Name: "Build cache", Count: len(records)}
-	for _, b := range layout.Blobs {
-		blob := HeldBlob{Digest: b.Digest, Bytes: b.Size}
-		for _, i := range b.Images {
-			blob.HeldBy = append(blob.HeldBy, nameOrDigest(layout.Images[i].Named[0]))
+	images, layers := KindUsage{Name: "Images", Count: count}, KindUsage{Name: "Build cache", Count: len(records)}
+	for _, b := range blobs {
+		blob := HeldBlob{Digest: b.Digest, Bytes: b.Bytes}
+		for _, n := range b.Images {
+			blob.HeldBy = append(blob.HeldBy, nameOrDigest(n))
 		}
 		if cached[b.Digest] {
 			blob.HeldBy = append(blob.HeldBy, "cache")
 		}
 		if len(b.Images) > 0 {
-			images.Bytes += b.Size
+			images.Bytes += b.Bytes
 		} else {
-			layers.Bytes += b.Size
+			layers.Bytes += b.Bytes
 		}
 		u.Blobs = append(u.Blobs, blob)
 	}

@@ -84,7 +84,7 @@ func openTar(ctx context.Context, path string) (*os.File, error) {
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	w := &guarded{ctx: ctx, w: f, free: freeSpace, dir: os.TempDir()}
+	w := &output{ctx: ctx, w: f, free: freeSpace, dir: os.TempDir()}
 	if _, err := io.CopyBuffer(w, struct{ io.Reader }{content}, make([]byte, bufSize)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -214,7 +214,7 @@ func (a *Archive) layer(ctx context.Context, f archiveFile) (d ocispec.Descripto
 	if _, err := a.f.ReadAt(magic, f.offset); err != nil {
 		return d, nil, err
 	}
-	out := &counter{ctx: ctx, w: io.Discard, hash: sha256.New()}
+	out := &output{ctx: ctx, w: io.Discard, hash: sha256.New()}
 	r := io.NewSectionReader(a.f, f.offset, f.size)
 	if _, err := io.CopyBuffer(out, struct{ io.Reader }{r}, make([]byte, bufSize)); err != nil {
 		return d, nil, err
@@ -231,7 +231,7 @@ func (a *Archive) layer(ctx context.Context, f archiveFile) (d ocispec.Descripto
 
 // keep implements archiveContent.
 func (a *Archive) keep(_ context.Context, mediaType string, data []byte) (ocispec.Descriptor, error) {
-	d := Describe(mediaType, data)
+	d := describe(mediaType, data)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.made[d.Digest] = data

@@ -78,7 +78,7 @@ func (a *ArchiveWriter) Push(ctx context.Context, d ocispec.Descriptor, content 
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if a.broken = a.header(name, d.Size); a.broken == nil {
-		a.broken = copyAhead(&counter{ctx: ctx, w: a.w, hash: digest.SHA256.Hash()}, Verify(r, d))
+		a.broken = copyAhead(&output{ctx: ctx, w: a.w}, Verify(r, d))
 	}
 	a.has[name] = a.broken == nil
 	return d, a.broken

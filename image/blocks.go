@@ -1,10 +1,10 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
@@ -21,7 +21,7 @@ const (
 // A block is a piece of the input and what it is compressed to.
 type block struct {
 	in   []byte
-	out  bytes.Buffer
+	out  []byte
 	done chan struct{}
 }
 
@@ -45,22 +45,9 @@ func compressGzip(w io.Writer, r io.Reader, level int) error {
 	return err
 }
 
-// compressZstd writes a frame a block.
+// compressZstd cuts r into blocks, at least one, has as many encoders as there are cores compress each to a frame, and writes
+// what comes out in order.
 func compressZstd(ctx context.Context, w io.Writer, r io.Reader, level int) error {
-	return compressBlocks(ctx, w, r, zstdBlock, func() (func(*block) error, error) {
-		z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(1),
-			zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true))
-		return func(b *block) error {
-			b.out.Grow(len(b.in) / 2)
-			b.out.Write(z.EncodeAll(b.in, b.out.AvailableBuffer()))
-			return nil
-		}, err
-	})
-}
-
-// compressBlocks cuts r into blocks of size bytes, at least one, has as many encoders as there are cores compress them
-// and writes what comes out in order.
-func compressBlocks(ctx context.Context, w io.Writer, r io.Reader, size int, encoder func() (func(*block) error, error)) error {
 	workers := runtime.GOMAXPROCS(0)
 	free := make(chan *block, workers+2)
 	for range cap(free) {
@@ -71,22 +58,20 @@ func compressBlocks(ctx context.Context, w io.Writer, r io.Reader, size int, enc
 	g.Go(func() error {
 		defer close(work)
 		defer close(order)
-		return cut(ctx, r, size, free, func(b *block) {
+		return cut(ctx, r, free, func(b *block) {
 			work <- b
 			order <- b
 		})
 	})
 	for range workers {
 		g.Go(func() error {
-			encode, err := encoder()
+			z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(1),
+				zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true))
 			if err != nil {
 				return err
 			}
 			for b := range work {
-				b.out.Reset()
-				if err := encode(b); err != nil {
-					return err
-				}
+				b.out = z.EncodeAll(b.in, slices.Grow(b.out[:0], len(b.in)/2))
 				b.done <- struct{}{}
 			}
 			return nil
@@ -99,7 +84,7 @@ func compressBlocks(ctx context.Context, w io.Writer, r io.Reader, size int, enc
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			if _, err := w.Write(b.out.Bytes()); err != nil {
+			if _, err := w.Write(b.out); err != nil {
 				return err
 			}
 			free <- b
@@ -109,8 +94,8 @@ func compressBlocks(ctx context.Context, w io.Writer, r io.Reader, size int, enc
 	return g.Wait()
 }
 
-// cut reads r into free blocks of size bytes, the last of them shorter, and hands them on.
-func cut(ctx context.Context, r io.Reader, size int, free <-chan *block, next func(*block)) error {
+// cut reads r into free blocks, the last of them shorter, and hands them on.
+func cut(ctx context.Context, r io.Reader, free <-chan *block, next func(*block)) error {
 	for first := true; ; first = false {
 		var b *block
 		select {
@@ -118,14 +103,11 @@ func cut(ctx context.Context, r io.Reader, size int, free <-chan *block, next fu
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if cap(b.in) < size {
-			b.in = make([]byte, size)
+		if b.in == nil {
+			b.in = make([]byte, zstdBlock)
 		}
-		b.in = b.in[:size]
-		n, err := 0, error(nil)
-		for m := 0; n < size && err == nil; n += m { // io.ReadFull would hide why a block is not full
-			m, err = r.Read(b.in[n:])
-		}
+		b.in = b.in[:zstdBlock]
+		n, err := readFull(r, b.in)
 		if err != nil && err != io.EOF {
 			return err
 		}
@@ -136,4 +118,12 @@ func cut(ctx context.Context, r io.Reader, size int, free <-chan *block, next fu
 			return nil
 		}
 	}
+}
+
+// readFull reads until buf is full. Unlike io.ReadFull it returns the error as it was.
+func readFull(r io.Reader, buf []byte) (n int, err error) {
+	for m := 0; n < len(buf) && err == nil; n += m {
+		m, err = r.Read(buf[n:])
+	}
+	return n, err
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -117,11 +116,9 @@ type compressedRecord struct {
 	Sum    string             `json:"sum"` // of the record without it
 }
 
-// sum is a checksum: a digest with a wrong digit is as good a digest as any.
 func (r compressedRecord) sum() string {
 	r.Sum = ""
-	data, _ := json.Marshal(r) // of strings and numbers
-	return digest.FromBytes(data).Encoded()[:32]
+	return checksum(r)
 }
 
 // readCompressed reads a record and makes sure that it is what was written, and of the layer that its file is named for.
@@ -201,14 +198,14 @@ func (l *Layout) CompressTo(ctx context.Context, w io.Writer, layer Layer, c Com
 	if err != nil {
 		return d, err
 	}
-	out := &counter{ctx: ctx, w: w, hash: sha256.New()}
+	out := &output{ctx: ctx, w: w, hash: sha256.New()}
 	var f *StagedFile
 	if c.Keep && c.Algorithm != Uncompressed { // whose blob is the tar
 		if f, err = l.staging.Create(); err != nil {
 			return d, err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
-		out.w = io.MultiWriter(&guarded{ctx: ctx, w: f, free: l.free, dir: l.root}, w)
+		out.w, out.free, out.dir = io.MultiWriter(f, w), l.free, l.root
 	}
 	source := Verify(tar, ocispec.Descriptor{Digest: layer.DiffID, Size: info.Size()})
 	if err := c.compress(ctx, out, source); err != nil {
@@ -235,22 +232,4 @@ func (c Compression) compress(ctx context.Context, w io.Writer, r io.Reader) err
 		return compressZstd(ctx, w, r, c.Level)
 	}
 	return compressGzip(w, r, c.Level)
-}
-
-// A counter hashes and counts what goes to w, and stops when its context ends.
-type counter struct {
-	ctx  context.Context
-	w    io.Writer
-	hash hash.Hash
-	n    int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	n, err := c.w.Write(p)
-	c.hash.Write(p[:n])
-	c.n += int64(n)
-	return n, err
 }

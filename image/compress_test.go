@@ -130,7 +130,7 @@ func TestCompressRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			blob := bytes.Clone(out.Bytes())
-			r, err := Decompress(bufio.NewReader(&out))
+			r, err := decompress(bufio.NewReader(&out))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestCompressTo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := Describe(c.normal().mediaType(), out.Bytes()); d.Digest != want.Digest || d.Size != want.Size || d.MediaType != want.MediaType {
+		if want := describe(c.normal().mediaType(), out.Bytes()); d.Digest != want.Digest || d.Size != want.Size || d.MediaType != want.MediaType {
 			t.Errorf("%v: described as %v, want %v", c, d, want)
 		}
 		if got, ok := l.Compressed(layer, c); !ok || got.Digest != d.Digest {
@@ -295,7 +295,7 @@ func BenchmarkCompress(b *testing.B) {
 		b.Run(fmt.Sprint(c.Algorithm, c.Level), func(b *testing.B) {
 			b.SetBytes(int64(len(content)))
 			for b.Loop() {
-				n := &counter{ctx: b.Context(), w: io.Discard, hash: digest.SHA256.Hash()}
+				n := &output{ctx: b.Context(), w: io.Discard}
 				if err := c.compress(b.Context(), n, bytes.NewReader(content)); err != nil {
 					b.Fatal(err)
 				}

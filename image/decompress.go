@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -17,9 +16,9 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// Inflate tells by its first bytes whether r is gzip, zstd, bzip2 or xz, and returns a reader of what it holds; of
+// Inflate finds out by its first bytes whether r is gzip, zstd, bzip2 or xz, and returns a reader of what it holds; of
 // anything else the bytes as they are, with compressed false. Memory is bounded: dictionaries above 128 MiB are refused.
-// Besides [Decompress], which knows what layers may be, this is for archives that people add to images.
+// Besides decompress, which knows what layers may be, this is for archives that people add to images.
 func Inflate(r io.Reader) (content io.ReadCloser, compressed bool, err error) {
 	b := bufio.NewReaderSize(r, bufSize)
 	magic, err := b.Peek(6)
@@ -32,7 +31,7 @@ func Inflate(r io.Reader) (content io.ReadCloser, compressed bool, err error) {
 	case bytes.HasPrefix(magic, []byte(xzMagic)):
 		return io.NopCloser(&xzReader{r: &xzInput{r: b}}), true, nil
 	}
-	content, err = Decompress(b)
+	content, err = decompress(b)
 	if err != nil {
 		return nil, false, err
 	}
@@ -44,16 +43,10 @@ func isCompressed(magic []byte) bool {
 	return isLayerCompression(magic) || bytes.HasPrefix(magic, []byte("BZh")) || bytes.HasPrefix(magic, []byte(xzMagic))
 }
 
-// isLayerCompression reports whether [Decompress] inflates what begins so.
+// isLayerCompression reports whether decompress inflates what begins so.
 func isLayerCompression(magic []byte) bool {
 	return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) || bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
 		len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
-}
-
-// Guard returns a writer that stops when ctx ends or when the layout's file system is about to be full. It is for files
-// in [Layout.Staging] whose size an archive or a server decides.
-func (l *Layout) Guard(ctx context.Context, w io.Writer) io.Writer {
-	return &guarded{ctx: ctx, w: w, free: l.free, dir: l.root}
 }
 
 // The container of xz is read here, and only its LZMA2 data by a library, because the library takes as large a dictionary

@@ -12,8 +12,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// MaxBlobSize is the largest size that a descriptor may state, in bytes: what a JSON number can hold exactly.
-const MaxBlobSize = 1 << 53
+// maxBlobSize is the largest size that a descriptor may state, in bytes: what a JSON number can hold exactly.
+const maxBlobSize = 1 << 53
 
 const hexLen = 2 * sha256.Size
 
@@ -36,7 +36,7 @@ func CheckDescriptor(d ocispec.Descriptor) error {
 	if err := CheckDigest(d.Digest); err != nil {
 		return err
 	}
-	if d.Size < 0 || d.Size > MaxBlobSize {
+	if d.Size < 0 || d.Size > maxBlobSize {
 		return fmt.Errorf("%s: size %d is out of range", d.Digest, d.Size)
 	}
 	return nil

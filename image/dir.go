@@ -114,7 +114,7 @@ func (d *Dir) Push(ctx context.Context, desc ocispec.Descriptor, content Content
 		return desc, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	w := &guarded{ctx: ctx, w: f, free: freeSpace, dir: d.path}
+	w := &output{ctx: ctx, w: f, free: freeSpace, dir: d.path}
 	if _, err := io.CopyBuffer(w, Verify(r, desc), make([]byte, bufSize)); err != nil {
 		return desc, err
 	}

@@ -87,7 +87,7 @@ func ParseDocument(data []byte, mediaType string) (*Document, error) {
 		return nil, fmt.Errorf("schema version %d is not supported", in.SchemaVersion)
 	case said != "" && said != mediaType:
 		return nil, fmt.Errorf("says that it is %q and came as %q", clip(said), clip(mediaType))
-	case !IsManifest(mediaType) && !IsIndex(mediaType):
+	case !isManifest(mediaType) && !IsIndex(mediaType):
 		return nil, fmt.Errorf("%q is not the media type of a manifest or an index", clip(mediaType))
 	case in.Manifests.present && (in.Layers.present || in.Config != nil):
 		return nil, errors.New("has both layers and manifests")
@@ -164,15 +164,6 @@ func (doc *Document) Index() (ocispec.Index, error) {
 		return x, fmt.Errorf("%q is not the media type of an index", doc.MediaType)
 	}
 	return x, nil
-}
-
-// ParseManifest reads the manifest of an image; see [ParseDocument].
-func ParseManifest(data []byte, mediaType string) (ocispec.Manifest, error) {
-	doc, err := ParseDocument(data, mediaType)
-	if err != nil {
-		return ocispec.Manifest{}, err
-	}
-	return doc.Manifest()
 }
 
 // ParseIndex reads an index of manifests; see [ParseDocument].

@@ -32,7 +32,7 @@ func (l *Layout) EStargz(ctx context.Context, layer Layer, level int) (made Laye
 		return made, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	out := &counter{ctx: ctx, w: &guarded{ctx: ctx, w: f, free: l.free, dir: l.root}, hash: sha256.New()}
+	out := l.output(ctx, f)
 	w := estargz.NewWriterWithCompressor(out, fastGzip{estargz.NewGzipCompressor(), max(1, level)})
 	sum := sha256.New()
 	err = errors.Join(w.AppendTar(noPrefetch()), w.AppendTar(io.TeeReader(in, sum)))

@@ -164,11 +164,11 @@ func (c *checker) hash(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.CopyBuffer(&counter{ctx: ctx, w: io.Discard, hash: h}, struct{ io.Reader }{f}, make([]byte, bufSize)); err != nil {
+	out := &output{ctx: ctx, w: io.Discard, hash: sha256.New()}
+	if _, err := io.CopyBuffer(out, struct{ io.Reader }{f}, make([]byte, bufSize)); err != nil {
 		return err
 	}
-	if got := sumDigest(h); got != d {
+	if got := sumDigest(out.hash); got != d {
 		return fmt.Errorf("content has digest %s", got)
 	}
 	return nil

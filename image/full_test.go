@@ -56,7 +56,7 @@ func TestFullDisk(t *testing.T) {
 	archive := save(t, l, SaveOptions{}, "goes")
 	big := tarOf("file", strings.Repeat("y", 7<<20))
 	for name, do := range map[string]func() error{
-		"push": func() error { _, err := l.Push(t.Context(), Describe("", big), Bytes(big)); return err },
+		"push": func() error { _, err := l.Push(t.Context(), describe("", big), Bytes(big)); return err },
 		"load": func() error {
 			_, err := openLayout(t, root).Load(t.Context(), io.MultiReader(bytes.NewReader(archiveOf("blob", string(big), "more", string(big)))), nil)
 			return err
@@ -64,7 +64,7 @@ func TestFullDisk(t *testing.T) {
 		"import": func() error { _, err := l.Import(t.Context(), bytes.NewReader(big), Config{}, nil); return err },
 		"inflate": func() error {
 			blob := gzipped(big)
-			return l.PushLayer(t.Context(), Layer{Describe("", blob), digest.FromBytes(big)}, Incoming{Reader: bytes.NewReader(blob)}, nil)
+			return l.PushLayer(t.Context(), Layer{describe("", blob), digest.FromBytes(big)}, Incoming{Reader: bytes.NewReader(blob)}, nil)
 		},
 	} {
 		err := do()

@@ -3,7 +3,6 @@ package image
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +41,7 @@ func (l *Layout) importTar(ctx context.Context, r io.Reader, events event.Sink) 
 		return d, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	out := &counter{ctx: ctx, w: &guarded{ctx: ctx, w: f, free: l.free, dir: l.root}, hash: sha256.New()}
+	out := l.output(ctx, f)
 	pr, pw := io.Pipe()
 	checked := make(chan error, 1)
 	go func() {

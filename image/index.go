@@ -59,6 +59,18 @@ func (l *Layout) writeIndex() error {
 	return nil
 }
 
+// NewIndex makes an index of manifests, each of which names its platform, and its descriptor.
+func NewIndex(manifests []ocispec.Descriptor, annotations map[string]string) ([]byte, ocispec.Descriptor, error) {
+	if manifests == nil {
+		manifests = []ocispec.Descriptor{} // an empty list in JSON, not null
+	}
+	raw, err := json.Marshal(ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: manifests, Annotations: annotations,
+	})
+	return raw, describe(ocispec.MediaTypeImageIndex, raw), err
+}
+
 // indexOf lists images under their full names, or under a tag that has no repository.
 func indexOf(named []Named) ocispec.Index {
 	x := ocispec.Index{

@@ -12,9 +12,9 @@ import (
 // Sweep removes the staging directories of dead processes.
 func (s *Staging) Sweep() error { return flock.Sweep(s.ingest(), "", os.RemoveAll) }
 
-// Adopt stages the file for final that another living process has staged and not yet published. It tells whether the
+// adopt stages the file for final that another living process has staged and not yet published. It reports whether the
 // file is now there, staged or at its place.
-func (s *Staging) Adopt(final string) (bool, error) {
+func (s *Staging) adopt(final string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.files[final]; ok {

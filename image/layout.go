@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -188,11 +187,10 @@ func (l *Layout) Push(ctx context.Context, d ocispec.Descriptor, content Content
 	}
 	defer func() { err = errors.Join(err, f.Close()) }() // after Commit there is nothing left to discard
 
-	w := io.Writer(&guarded{ctx: ctx, w: f, free: l.free, dir: l.root})
 	if known {
-		_, err = io.CopyBuffer(w, Verify(r, d), make([]byte, bufSize))
+		_, err = io.CopyBuffer(l.Guard(ctx, f), Verify(r, d), make([]byte, bufSize))
 	} else {
-		out := &counter{ctx: ctx, w: w, hash: sha256.New()}
+		out := l.output(ctx, f)
 		_, err = io.CopyBuffer(out, struct{ io.Reader }{r}, make([]byte, bufSize))
 		d.Digest, d.Size = sumDigest(out.hash), out.n
 	}
@@ -226,7 +224,7 @@ func (l *Layout) PushManifest(ctx context.Context, r Reference, d ocispec.Descri
 
 // put stages bytes and describes them.
 func (l *Layout) put(mediaType string, data []byte) (ocispec.Descriptor, error) {
-	return l.Push(context.Background(), Describe(mediaType, data), Bytes(data))
+	return l.Push(context.Background(), describe(mediaType, data), Bytes(data))
 }
 
 // Publish makes everything staged durable.

@@ -54,7 +54,7 @@ func tarOf(files ...string) []byte {
 
 func push(t testing.TB, l *Layout, mediaType string, data []byte) ocispec.Descriptor {
 	t.Helper()
-	d := Describe(mediaType, data)
+	d := describe(mediaType, data)
 	if _, err := l.Push(t.Context(), d, Bytes(data)); err != nil {
 		t.Fatal(err)
 	}
@@ -140,14 +140,14 @@ func TestPushRefuses(t *testing.T) {
 		r    io.Reader
 		want string
 	}{
-		{"digest", Describe("", []byte("CONTENT")), bytes.NewReader(good), "content has digest " + digest.FromBytes(good).String()},
+		{"digest", describe("", []byte("CONTENT")), bytes.NewReader(good), "content has digest " + digest.FromBytes(good).String()},
 		{"short", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: 8}, bytes.NewReader(good), "ends after 7 of 8 bytes"},
 		{"long", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: 6}, bytes.NewReader(good), "is longer than its descriptor says"},
 		{"endless", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: 7}, endless{}, "is longer than its descriptor says"},
 		{"negative", ocispec.Descriptor{Digest: digest.FromBytes(good), Size: -1}, bytes.NewReader(good), "size -1 is out of range"},
 		{"path", ocispec.Descriptor{Digest: "sha256:../../../../etc/passwd", Size: 7}, bytes.NewReader(good), "64 lower case hexadecimal digits"},
 		{"algorithm", ocispec.Descriptor{Digest: digest.Digest("sha512:" + hexA + hexA), Size: 7}, bytes.NewReader(good), "only sha256 is supported"},
-		{"error", Describe("", good), io.MultiReader(strings.NewReader("con"), broken{}), "line is dead"},
+		{"error", describe("", good), io.MultiReader(strings.NewReader("con"), broken{}), "line is dead"},
 	} {
 		_, err := l.Push(t.Context(), test.d, Content{Open: func(context.Context, int64) (io.ReadCloser, error) { return io.NopCloser(test.r), nil }})
 		if err == nil || !strings.Contains(err.Error(), test.want) {

@@ -3,7 +3,6 @@ package image
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +33,7 @@ func (l *Layout) Load(ctx context.Context, r io.Reader, events event.Sink) ([]Na
 	if err := failpoint.At("image.load.before-name"); err != nil {
 		return nil, err
 	}
-	return images, l.TagAll(ctx, images)
+	return images, l.TagAll(ctx, images...)
 }
 
 // A loader stores the files of an archive as blobs of a layout.
@@ -101,13 +100,12 @@ func (ld *loader) store(ctx context.Context, name string, size int64, r io.Reade
 		return f, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	hash := sha256.New()
-	w := &guarded{ctx: ctx, w: out, free: ld.layout.free, dir: ld.layout.root}
-	if err := copyAhead(io.MultiWriter(hash, w, meter), content); err != nil {
+	w := ld.layout.output(ctx, out)
+	if err := copyAhead(io.MultiWriter(w, meter), content); err != nil {
 		return f, err
 	}
 	meter.Report(event.Copied)
-	f = archiveFile{size: size, blob: sumDigest(hash)}
+	f = archiveFile{size: size, blob: sumDigest(w.hash)}
 	if isBlob && f.blob != d {
 		return f, fmt.Errorf("content has digest %s", f.blob)
 	}
@@ -162,7 +160,7 @@ func (ld *loader) layer(_ context.Context, f archiveFile) (ocispec.Descriptor, [
 
 // keep implements archiveContent.
 func (ld *loader) keep(ctx context.Context, mediaType string, data []byte) (ocispec.Descriptor, error) {
-	d := Describe(mediaType, data)
+	d := describe(mediaType, data)
 	if here, err := ld.layout.Exists(ctx, d); here || err != nil {
 		return d, err
 	}

@@ -137,7 +137,11 @@ func TestImageDocuments(t *testing.T) {
 		{"chart", `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"` + digA + `","size":2}}`, "is not an image's"},
 		{"layer type", `{"schemaVersion":2,"config":` + config + `,"layers":[` + strings.Replace(layer, "layer.v1.tar", "layer.v1.tar+xz", 1) + `]}`, "unknown media type"},
 	} {
-		if _, err := ParseManifest([]byte(test.doc), ""); err == nil || !strings.Contains(err.Error(), test.want) {
+		doc, err := ParseDocument([]byte(test.doc), "")
+		if err == nil {
+			_, err = doc.Manifest()
+		}
+		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
 	}
@@ -148,7 +152,7 @@ func TestImageDocuments(t *testing.T) {
 		t.Errorf("count of layers: %v", err)
 	}
 	l := openLayout(t, t.TempDir())
-	big := Describe(manifest, bytes.Repeat([]byte(" "), MaxManifestSize+1))
+	big := describe(manifest, bytes.Repeat([]byte(" "), MaxManifestSize+1))
 	if _, err := l.Image(t.Context(), big, nil); err == nil || !strings.Contains(err.Error(), "has 4194305 bytes, more than") {
 		t.Errorf("large manifest: %v", err)
 	}

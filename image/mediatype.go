@@ -26,13 +26,13 @@ func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == mediaTypeDockerIndex
 }
 
-// IsManifest reports whether a media type is a manifest of an image or another artifact.
-func IsManifest(mediaType string) bool {
+// isManifest reports whether a media type is a manifest of an image or another artifact.
+func isManifest(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == mediaTypeDockerManifest
 }
 
 // IsDocument reports whether a media type is a manifest or an index.
-func IsDocument(mediaType string) bool { return IsManifest(mediaType) || IsIndex(mediaType) }
+func IsDocument(mediaType string) bool { return isManifest(mediaType) || IsIndex(mediaType) }
 
 // IsConfig reports whether a media type is an image's configuration.
 func IsConfig(mediaType string) bool {
@@ -65,7 +65,7 @@ func Noun(mediaType string) string {
 	switch {
 	case IsIndex(mediaType):
 		return "index"
-	case IsManifest(mediaType):
+	case isManifest(mediaType):
 		return "manifest"
 	case IsConfig(mediaType):
 		return "configuration"

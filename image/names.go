@@ -41,10 +41,14 @@ type record struct {
 	Sum        string             `json:"sum"` // of the record without it
 }
 
-// sum is a checksum: a name or digest with a wrong character is as good as any.
 func (r record) sum() string {
 	r.Sum = ""
-	data, _ := json.Marshal(r) // of strings and numbers
+	return checksum(r)
+}
+
+// checksum is of a record of strings and numbers: a name or a digest with a wrong character is as good as any.
+func checksum(record any) string {
+	data, _ := json.Marshal(record)
 	return digest.FromBytes(data).Encoded()[:32]
 }
 
@@ -56,15 +60,20 @@ func (l *Layout) stale() string { return filepath.Join(l.names(), staleName) }
 // recordPath is the file of a name: the full name with "+", which none can hold, for "/", or, should that be too long for
 // a file name, "+" and its hash. A file of an image without a name is "@" and its digest.
 func (l *Layout) recordPath(r Reference, d digest.Digest) string {
-	name := strings.ReplaceAll(r.String(), "/", "+")
-	if name == "" {
-		name = "@" + string(d)
+	if name := r.String(); name != "" {
+		return filepath.Join(l.names(), fileName(name))
 	}
+	return filepath.Join(l.names(), "@"+string(d))
+}
+
+// fileName makes a file name of one with slashes.
+func fileName(name string) string {
+	name = strings.ReplaceAll(name, "/", "+")
 	if len(name) > 255 {
 		sum := sha256.Sum256([]byte(name))
 		name = "+" + hex.EncodeToString(sum[:])
 	}
-	return filepath.Join(l.names(), name)
+	return name
 }
 
 func readRecord(path string) (Named, error) {
@@ -278,13 +287,7 @@ func hasPrefix(d digest.Digest, prefix string) bool {
 // Tag publishes, then names d. An image with no name is recorded with Tag(ctx, Reference{}, d). What had the name before
 // stays, nameless if it has no other. When Tag returns nil, the image is whole and it and its name survive a power cut.
 func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) error {
-	return l.TagRemote(ctx, r, d, "")
-}
-
-// TagRemote is Tag for an image that the name's repository has under the digest remote. "" leaves what is known of that,
-// as long as the name stays with the image.
-func (l *Layout) TagRemote(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {
-	return l.TagAll(ctx, []Named{{Reference: r, Descriptor: d, Remote: remote}})
+	return l.TagAll(ctx, Named{Reference: r, Descriptor: d})
 }
 
 // holders counts the records of an image.
@@ -307,7 +310,7 @@ func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, 
 	if err != nil {
 		return err
 	}
-	return l.TagRemote(ctx, r, d, remote)
+	return l.TagAll(ctx, Named{Reference: r, Descriptor: d, Remote: remote})
 }
 
 // Untag removes a name; the image stays, nameless, until pruned or removed by [Layout.Remove]. fs.ErrNotExist if there is

@@ -21,7 +21,7 @@ func SelectPlatform(x ocispec.Index, p *ocispec.Platform) (ocispec.Descriptor, e
 	match := platforms.Only(want)
 	best := -1
 	for i, d := range x.Manifests {
-		if !IsManifest(d.MediaType) && !IsIndex(d.MediaType) && d.MediaType != "" || isAttestation(d) {
+		if !isManifest(d.MediaType) && !IsIndex(d.MediaType) && d.MediaType != "" || isAttestation(d) {
 			continue
 		}
 		if d.Platform == nil { // an index of one image often does without
@@ -63,7 +63,7 @@ func (l *Layout) AnyImage(ctx context.Context, d ocispec.Descriptor) (*Image, er
 		return nil, err
 	}
 	for _, child := range doc.Manifests {
-		if !IsManifest(child.MediaType) || isAttestation(child) {
+		if !isManifest(child.MediaType) || isAttestation(child) {
 			continue
 		}
 		if here, childErr := l.Image(ctx, child, nil); !errors.Is(childErr, fs.ErrNotExist) {

@@ -176,7 +176,7 @@ func (l *Layout) removeNameless(images []Named) error {
 
 // keep adds something that is held by its descriptor, and may have gone.
 func (r *reach) keep(ctx context.Context, d ocispec.Descriptor) error {
-	if IsManifest(d.MediaType) || IsIndex(d.MediaType) {
+	if isManifest(d.MediaType) || IsIndex(d.MediaType) {
 		if err := r.from(ctx, d); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

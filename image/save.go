@@ -156,7 +156,7 @@ func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compressi
 // collectChild is collect for what an index names, of which only images are read: what else there is is passed on if it
 // is a small document.
 func (l *Layout) collectChild(ctx context.Context, d ocispec.Descriptor, c *Compression) (p parts, err error) {
-	if !IsManifest(d.MediaType) || isAttestation(d) {
+	if !isManifest(d.MediaType) || isAttestation(d) {
 		return parts{top: d, blobs: []ocispec.Descriptor{d}}, nil
 	}
 	doc, raw, err := ReadDocument(ctx, l, d)
@@ -199,10 +199,10 @@ func Repack(m ocispec.Manifest, layers []ocispec.Descriptor) ([]byte, ocispec.De
 		m.Layers[i].MediaType = ociLayerType(m.Layers[i].MediaType)
 	}
 	raw, err := json.Marshal(m)
-	return raw, Describe(m.MediaType, raw), err
+	return raw, describe(m.MediaType, raw), err
 }
 
-// Describe is the descriptor of data.
-func Describe(mediaType string, data []byte) ocispec.Descriptor {
+// describe is the descriptor of data.
+func describe(mediaType string, data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
 }

@@ -2,8 +2,10 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"syscall"
 )
@@ -11,37 +13,56 @@ import (
 // ErrFull means that going on would leave less free space than max(1 GiB, 5 %) of the file system.
 var ErrFull = errors.New("too little free space")
 
-// isFull tells whether there is no space left, on the disk or for us.
+// isFull reports whether there is no space left, on the disk or for us.
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 const checkEvery = 64 << 20 // bytes written between two looks at the free space
 
-// A guarded writer stops when its context ends or the file system is about to be full: what an archive unpacks to has
-// no other limit. The first look comes after checkEvery bytes, so small blobs never pay for one and a full disk still
-// takes a manifest.
-type guarded struct {
-	ctx   context.Context
-	w     io.Writer
-	free  func(dir string) (free, total uint64, err error)
+// An output counts and hashes what goes to w. It stops when its context ends or the file system is about to be full: what an
+// archive unpacks to has no other limit. The first look at the free space comes after checkEvery bytes, so small blobs never pay
+// for one and a full disk still takes a manifest.
+type output struct {
+	ctx  context.Context
+	w    io.Writer
+	hash hash.Hash // nil hashes nothing
+	n    int64     // bytes written
+
+	free  func(dir string) (free, total uint64, err error) // of the file system; nil does not look
 	dir   string
-	since int
+	since int // bytes since the last look
 }
 
-func (g *guarded) Write(p []byte) (int, error) {
-	if err := g.ctx.Err(); err != nil {
-		return 0, context.Cause(g.ctx)
+// output is an output to a file of the layout.
+func (l *Layout) output(ctx context.Context, w io.Writer) *output {
+	return &output{ctx: ctx, w: w, hash: sha256.New(), free: l.free, dir: l.root}
+}
+
+// Guard returns a writer that stops when ctx ends or when the layout's file system is about to be full. It is for files
+// in [Layout.Staging] whose size an archive or a server decides.
+func (l *Layout) Guard(ctx context.Context, w io.Writer) io.Writer {
+	return &output{ctx: ctx, w: w, free: l.free, dir: l.root}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.ctx.Err() != nil {
+		return 0, context.Cause(o.ctx)
 	}
-	if g.since += len(p); g.since >= checkEvery {
-		g.since = 0
-		free, total, err := g.free(g.dir)
+	if o.since += len(p); o.free != nil && o.since >= checkEvery {
+		o.since = 0
+		free, total, err := o.free(o.dir)
 		if err != nil {
 			return 0, err
 		}
 		if free < max(1<<30, total/20) {
-			return 0, fmt.Errorf("%s: %w: %d MiB of %d MiB", g.dir, ErrFull, free>>20, total>>20)
+			return 0, fmt.Errorf("%s: %w: %d MiB of %d MiB", o.dir, ErrFull, free>>20, total>>20)
 		}
 	}
-	return g.w.Write(p)
+	n, err := o.w.Write(p)
+	if o.hash != nil {
+		o.hash.Write(p[:n])
+	}
+	o.n += int64(n)
+	return n, err
 }
 
 func freeSpace(dir string) (free, total uint64, err error) {

@@ -2,8 +2,6 @@ package image
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -27,7 +24,7 @@ import (
 //
 // Its directory, ingest/<random> in the state directory, is made by the first Create and is held by a flock for the life
 // of the process. A process that dies leaves it to the next Sweep. Other processes see in it, under names that tell
-// their places, the files that are complete, and may [Staging.Adopt] them.
+// their places, the files that are complete, and may adopt them.
 type Staging struct {
 	root  string // state directory
 	lease lease
@@ -101,12 +98,7 @@ func (s *Staging) staged(dir, final string) (string, error) {
 	if err != nil || !filepath.IsLocal(rel) {
 		return "", fmt.Errorf("%s: is not in %s", final, s.root)
 	}
-	name := strings.ReplaceAll(rel, "/", "+")
-	if len(name) > 255 {
-		sum := sha256.Sum256([]byte(name))
-		name = "+" + hex.EncodeToString(sum[:])
-	}
-	return filepath.Join(dir, name), nil
+	return filepath.Join(dir, fileName(rel)), nil
 }
 
 // Lookup returns where the file that is to be at final is now: staged, or final itself if it exists, or an error that

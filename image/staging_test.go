@@ -182,10 +182,10 @@ func TestStagingOfAnotherProcess(t *testing.T) {
 	if err := s.Sweep(); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := s.Adopt(final); !ok || err != nil {
+	if ok, err := s.adopt(final); !ok || err != nil {
 		t.Errorf("Adopt of a living process's file = %v, %v", ok, err)
 	}
-	if ok, err := s.Adopt(filepath.Join(root, "nobody's")); ok || err != nil {
+	if ok, err := s.adopt(filepath.Join(root, "nobody's")); ok || err != nil {
 		t.Errorf("Adopt of nothing = %v, %v", ok, err)
 	}
 	stdin.Close()
@@ -194,7 +194,7 @@ func TestStagingOfAnotherProcess(t *testing.T) {
 
 	third := openStaging(t, root)
 	s.Close()
-	if ok, err := third.Adopt(final); ok || err != nil {
+	if ok, err := third.adopt(final); ok || err != nil {
 		t.Errorf("Adopt of a dead process's file = %v, %v", ok, err)
 	}
 	if err := third.Sweep(); err != nil {

@@ -14,8 +14,9 @@ import (
 	"github.com/forge-build/forge/internal/durable"
 )
 
-// TagAll is [Layout.TagRemote] for many images at once, in the time that a few take. Their IDs are found out here.
-func (l *Layout) TagAll(ctx context.Context, images []Named) error {
+// TagAll is [Layout.Tag] for many images at once, in the time that a few take. Their IDs are found out here. A Remote of "" leaves
+// what is known of that, as long as the name stays with the image.
+func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 	for _, n := range images {
 		if err := CheckDescriptor(n.Descriptor); err != nil {
 			return err

@@ -23,7 +23,7 @@ func TestTagAll(t *testing.T) {
 		Named{Reference: mustParse(t, "two"), Descriptor: c.Descriptor},
 		Named{Descriptor: c.Descriptor},
 	)
-	if err := l.TagAll(t.Context(), images); err != nil {
+	if err := l.TagAll(t.Context(), images...); err != nil {
 		t.Fatal(err)
 	}
 	l = openLayout(t, l.Root()) // as another process sees it
@@ -54,7 +54,7 @@ func TestTagAllRefuses(t *testing.T) {
 	a := writeImage(t, l, "a")
 	gone := a.Descriptor
 	gone.Digest = digA
-	if err := l.TagAll(t.Context(), []Named{{Reference: mustParse(t, "one"), Descriptor: a.Descriptor}, {Reference: mustParse(t, "two"), Descriptor: gone}}); err == nil {
+	if err := l.TagAll(t.Context(), Named{Reference: mustParse(t, "one"), Descriptor: a.Descriptor}, Named{Reference: mustParse(t, "two"), Descriptor: gone}); err == nil {
 		t.Error("an image was named that is not there")
 	}
 	if all, err := l.List(t.Context()); err != nil || len(all) != 0 {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +38,7 @@ func (l *Layout) OpenTar(ctx context.Context, layer Layer) (*os.File, error) {
 	if err := flock.Wait(ctx, blob, flock.Exclusive); err != nil {
 		return nil, err
 	}
-	if ok, err := l.staging.Adopt(l.BlobPath(layer.DiffID)); err != nil || ok {
+	if ok, err := l.staging.adopt(l.BlobPath(layer.DiffID)); err != nil || ok {
 		if err == nil {
 			f, err = l.OpenBlob(layer.DiffID)
 		}
@@ -77,7 +76,7 @@ func (l *Layout) PushLayer(ctx context.Context, layer Layer, in Incoming, tap io
 	defer func() { err = errors.Join(err, f.Close()) }()
 	r := in.Reader
 	if in.Adopt == nil {
-		r = io.TeeReader(Verify(r, layer.Blob), &guarded{ctx: ctx, w: f, free: l.free, dir: l.root})
+		r = io.TeeReader(Verify(r, layer.Blob), l.Guard(ctx, f))
 	}
 	if err := l.pushInflated(ctx, layer, r, tap); err != nil {
 		return err
@@ -105,15 +104,15 @@ func (l *Layout) inflate(ctx context.Context, layer Layer, blob *bufio.Reader, t
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	r, err := Decompress(blob)
+	r, err := decompress(blob)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	hash := sha256.New()
-	w := io.MultiWriter(hash, &guarded{ctx: ctx, w: f, free: l.free, dir: l.root})
+	out := l.output(ctx, f)
+	w := io.Writer(out)
 	if tap != nil {
-		w = io.MultiWriter(w, tap)
+		w = io.MultiWriter(out, tap)
 	}
 	if err := copyAhead(w, r); err != nil {
 		return err
@@ -124,14 +123,14 @@ func (l *Layout) inflate(ctx context.Context, layer Layer, blob *bufio.Reader, t
 	} else if n > 0 {
 		return fmt.Errorf("%d bytes follow the compressed tar", n)
 	}
-	if got := sumDigest(hash); got != layer.DiffID {
+	if got := sumDigest(out.hash); got != layer.DiffID {
 		return fmt.Errorf("tar has digest %s, not the diffID %s", got, layer.DiffID)
 	}
 	return f.Commit(l.BlobPath(layer.DiffID))
 }
 
-// Decompress tells by its first bytes whether r is gzip, zstd or neither, and returns a reader of what it holds.
-func Decompress(r *bufio.Reader) (io.ReadCloser, error) {
+// decompress finds out by its first bytes whether r is gzip, zstd or neither, and returns a reader of what it holds.
+func decompress(r *bufio.Reader) (io.ReadCloser, error) {
 	magic, err := r.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -165,10 +164,7 @@ func copyAhead(w io.Writer, r io.Reader) error {
 	go func() {
 		defer close(full)
 		for buf := range empty {
-			n, err := 0, error(nil)
-			for m := 0; n < len(buf) && err == nil; n += m { // io.ReadFull would hide why a buffer is not full
-				m, err = r.Read(buf[n:])
-			}
+			n, err := readFull(r, buf)
 			full <- chunk{buf, n, err}
 			if err != nil {
 				return

@@ -57,7 +57,7 @@ func TestOpenTar(t *testing.T) {
 		{"window", "window size exceeded", []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0x90, 1, 0, 0}}, // of 256 MiB,
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			layer := Layer{Describe("", test.blob), digest.FromBytes(content)}
+			layer := Layer{describe("", test.blob), digest.FromBytes(content)}
 			for _, way := range []string{"OpenTar", "PushLayer"} {
 				l := openLayout(t, t.TempDir())
 				var tap bytes.Buffer
@@ -186,7 +186,7 @@ func TestOpenTarCancelled(t *testing.T) {
 	if _, err := l.OpenTar(ctx, layer); !errors.Is(err, why) {
 		t.Errorf("OpenTar while another works = %v, want %v", err, why)
 	}
-	if _, err := l.OpenTar(t.Context(), Layer{Describe("", []byte("gone")), digest.FromString("gone")}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := l.OpenTar(t.Context(), Layer{describe("", []byte("gone")), digest.FromString("gone")}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("OpenTar of nothing: %v", err)
 	}
 }

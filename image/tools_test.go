@@ -123,7 +123,10 @@ func TestOthersReadSeveral(t *testing.T) {
 	}
 	tag(t, l, "user/app:v1", one)
 	tag(t, l, "user/app:v2", one)
-	x, err := l.WriteIndex(t.Context(), []ocispec.Descriptor{two.Descriptor}, nil)
+	raw, x, err := NewIndex([]ocispec.Descriptor{two.Descriptor}, nil)
+	if err == nil {
+		_, err = l.Push(t.Context(), x, Bytes(raw))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

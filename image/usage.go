@@ -4,59 +4,40 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// Usage says where the bytes of the layout are. Sizes are what blobs take of the disk.
-type Usage struct {
-	Images []ImageUsage
-	Blobs  []BlobUsage // sorted by digest
-	Total  int64
-	Loose  int64 // of blobs that no image holds: of the build cache, or litter
-}
-
-// ImageUsage is what an image takes.
-type ImageUsage struct {
-	Named  []Named // all records of it
-	Size   int64
-	Unique int64 // of blobs that no other image holds
-	Err    error // the image is damaged; what it holds could not all be told
-}
-
-// BlobUsage is what a blob takes.
+// A BlobUsage is what a blob takes of the disk.
 type BlobUsage struct {
 	Digest digest.Digest
-	Size   int64
-	Images []int // that hold it, as indexes into Usage.Images
+	Bytes  int64
+	Images []Named // that hold it, each by its first name; none if it is of the build cache, or litter
 }
 
-// DiskUsage measures the layout.
-func (l *Layout) DiskUsage(ctx context.Context) (u Usage, err error) {
+// DiskUsage measures the blobs, sorted by digest, and counts the images. What a damaged image holds may be told in part.
+func (l *Layout) DiskUsage(ctx context.Context) (blobs []BlobUsage, images int, err error) {
 	named, err := l.List(ctx)
 	if err != nil {
-		return u, err
+		return nil, 0, err
 	}
-	holders := map[digest.Digest][]int{}
-	index := map[digest.Digest]int{}
+	holders := map[digest.Digest][]Named{}
+	seen := map[digest.Digest]bool{}
 	for _, n := range named {
-		if i, ok := index[n.Descriptor.Digest]; ok {
-			u.Images[i].Named = append(u.Images[i].Named, n)
+		if seen[n.Descriptor.Digest] {
 			continue
 		}
-		i := len(u.Images)
-		index[n.Descriptor.Digest] = i
+		seen[n.Descriptor.Digest] = true
 		held := newReach(l)
-		u.Images = append(u.Images, ImageUsage{Named: []Named{n}, Err: held.from(ctx, n.Descriptor)})
+		_ = held.from(ctx, n.Descriptor) // what is damaged is for Fsck to say
 		for d := range held.blobs {
-			holders[d] = append(holders[d], i)
+			holders[d] = append(holders[d], n)
 		}
 	}
 	files, err := os.ReadDir(l.blobs())
 	if err != nil {
-		return u, err
+		return nil, 0, err
 	}
 	for _, f := range files {
 		info, err := os.Lstat(filepath.Join(l.blobs(), f.Name()))
@@ -68,22 +49,7 @@ func (l *Layout) DiskUsage(ctx context.Context) (u Usage, err error) {
 			size = st.Blocks * 512
 		}
 		d := digest.Digest("sha256:" + f.Name())
-		u.add(BlobUsage{d, size, holders[d]})
+		blobs = append(blobs, BlobUsage{d, size, holders[d]})
 	}
-	return u, nil
-}
-
-func (u *Usage) add(b BlobUsage) {
-	slices.Sort(b.Images)
-	u.Blobs = append(u.Blobs, b)
-	u.Total += b.Size
-	for _, i := range b.Images {
-		u.Images[i].Size += b.Size
-		if len(b.Images) == 1 {
-			u.Images[i].Unique += b.Size
-		}
-	}
-	if len(b.Images) == 0 {
-		u.Loose += b.Size
-	}
+	return blobs, len(seen), nil
 }

@@ -25,7 +25,7 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 		if err != nil {
 			return "", err
 		}
-		if !ok || isAttestation(child) || !IsManifest(child.MediaType) {
+		if !ok || isAttestation(child) || !isManifest(child.MediaType) {
 			continue
 		}
 		doc, _, err := ReadDocument(ctx, l, child)
@@ -48,23 +48,16 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 }
 
 func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, doc *Document) (digest.Digest, error) {
-	m, err := doc.Manifest()
-	if err != nil {
-		return "", fmt.Errorf("manifest %s: %w", d.Digest, err)
-	}
-	config, err := ReadSmall(ctx, l, m.Config)
+	img, err := readImage(ctx, l, d, doc)
 	if err != nil {
 		return "", err
 	}
-	if _, err := ParseConfig(config, m); err != nil {
-		return "", fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
-	}
-	for _, layer := range m.Layers {
+	for _, layer := range img.Manifest.Layers {
 		if ok, err := l.Has(layer); err != nil {
 			return "", err
 		} else if !ok {
 			return "", notFound("layer", layer.Digest)
 		}
 	}
-	return m.Config.Digest, nil
+	return img.ID(), nil
 }

@@ -323,11 +323,11 @@ func TestPrunePartial(t *testing.T) {
 
 func manifestOf(t *testing.T, src *registrytest.Memory, d ocispec.Descriptor) ocispec.Manifest {
 	t.Helper()
-	raw, err := image.ReadSmall(t.Context(), src, d)
+	doc, _, err := image.ReadDocument(t.Context(), src, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := image.ParseManifest(raw, d.MediaType)
+	m, err := doc.Manifest()
 	if err != nil {
 		t.Fatal(fmt.Errorf("%s: %w", d.Digest, err))
 	}
