@@ -1,0 +1,207 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
+	"github.com/forge-build/forge/runtime"
+)
+
+// A Run is how the last run of a container went, or goes. Its monitor writes it.
+type Run struct {
+	Boot     string      // ID of the boot in which it was started
+	Ref      runtime.Ref // the container's first process, for who joins it
+	Monitor  int         // process ID of the monitor
+	Started  time.Time   // zero if the container was never started
+	Finished time.Time   // of this run or, while that goes on, of the one before
+	ExitCode int
+	OOM      bool      // the kernel killed something in it for want of memory
+	Error    string    // why the last start failed
+	Restarts int       // by the restart policy, since the last start by a user
+	Retry    time.Time // when the restart policy starts it again; zero if it does not
+	Stopped  bool      // a user ended it: the restart policy rests
+	Paused   bool
+	Health   *Health
+	Networks map[string]Endpoint // by the network's name
+	Ports    []Port
+}
+
+// An Endpoint is a container's place in a network, while it runs.
+type Endpoint struct {
+	NetworkID string
+	Address   string // with the length of the prefix
+	Gateway   string
+	Address6  string
+	Gateway6  string
+	MAC       string
+	Aliases   []string
+}
+
+// A Port is published.
+type Port struct {
+	HostIP   string
+	Host     uint16
+	Port     uint16 // in the container
+	Protocol string // tcp or udp
+}
+
+// Health is what the health check has found.
+type Health struct {
+	Status        string // starting, healthy or unhealthy
+	FailingStreak int
+	Log           []HealthResult // the last five
+}
+
+// A HealthResult is what one run of a health check has found.
+type HealthResult struct {
+	Start, End time.Time
+	ExitCode   int
+	Output     string // at most 4096 bytes
+}
+
+// A Status is docker's word for what a container does.
+type Status string
+
+// The states of a container.
+const (
+	Created    Status = "created"
+	Running    Status = "running"
+	Paused     Status = "paused"
+	Restarting Status = "restarting"
+	Exited     Status = "exited"
+	Dead       Status = "dead" // its record cannot be read
+)
+
+// Alive reports whether the container runs, paused or not.
+func (s Status) Alive() bool { return s == Running || s == Paused }
+
+// Run reads how the last run of a container went, and what the container does now.
+func (s *Store[C]) Run(id string) (*Run, Status, error) {
+	for range 2 {
+		r, err := s.readRun(id)
+		if err != nil {
+			return nil, Dead, err
+		}
+		if !r.open() {
+			return r, r.status(), nil
+		}
+		if s.monitored(id) {
+			return r, r.status(), nil
+		}
+		// The monitor may have ended in good order between the two looks: then the second one sees that.
+	}
+	r, err := s.bury(id)
+	if err != nil {
+		return nil, Dead, err
+	}
+	return r, r.status(), nil
+}
+
+// open reports whether the run still needs a monitor.
+func (r *Run) open() bool { return r.Started.After(r.Finished) || !r.Retry.IsZero() }
+
+func (r *Run) status() Status {
+	switch {
+	case !r.Retry.IsZero():
+		return Restarting
+	case r.Started.After(r.Finished) && r.Paused:
+		return Paused
+	case r.Started.After(r.Finished):
+		return Running
+	case r.Started.IsZero():
+		return Created
+	}
+	return Exited
+}
+
+func (s *Store[C]) readRun(id string) (*Run, error) {
+	r := new(Run)
+	err := readJSON(filepath.Join(s.Dir(id), runFile), r)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(s.Dir(id)); err != nil {
+			return nil, err
+		}
+		return r, nil // it was never started
+	}
+	return r, err
+}
+
+func (s *Store[C]) monitored(id string) bool { return flock.Held(filepath.Join(s.Dir(id), aliveFile)) }
+
+// killed is the exit status of a container whose end nobody has seen: it was killed, with its monitor or with the machine.
+const killed = 137
+
+// bury writes down that a container has ended whose monitor is gone.
+func (s *Store[C]) bury(id string) (*Run, error) {
+	lock, err := flock.TryLock(filepath.Join(s.Dir(id), aliveFile), flock.Exclusive)
+	if errors.Is(err, flock.ErrHeld) { // by somebody who does the same, or a new monitor
+		return s.readRun(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	r, err := s.readRun(id)
+	if err != nil || !r.open() {
+		return r, err
+	}
+	r.end()
+	return r, s.WriteRun(id, r)
+}
+
+// end notes that the run has ended and nobody knows how.
+func (r *Run) end() {
+	r.Error = "its monitor was killed"
+	if r.Boot != BootID() {
+		r.Error = "the machine was started anew"
+	}
+	if r.Started.After(r.Finished) {
+		r.ExitCode, r.Finished = killed, time.Now().UTC()
+	}
+	r.Ref, r.Retry, r.Paused, r.Monitor, r.Networks, r.Ports = runtime.Ref{}, time.Time{}, false, 0, nil, nil
+}
+
+// WriteRun writes how a run goes. Only the monitor, or who holds the container's lock while there is none, may do so. The end
+// of a run is durable.
+func (s *Store[C]) WriteRun(id string, r *Run) error {
+	write := durable.ReplaceFile
+	if !r.open() {
+		write = durable.WriteFile
+	}
+	return writeJSON(filepath.Join(s.Dir(id), runFile), r, write)
+}
+
+// Monitor makes the calling process the monitor of a container, until the file is closed. The caller holds the container's
+// lock. It fails with an error that is flock.ErrHeld if the container has a monitor.
+func (s *Store[C]) Monitor(ctx context.Context, id string) (*os.File, error) {
+	path := filepath.Join(s.Dir(id), aliveFile)
+	for {
+		f, err := flock.TryLock(path, flock.Exclusive)
+		if !errors.Is(err, flock.ErrHeld) {
+			return f, err
+		}
+		// Somebody who asks whether there is a monitor holds it for a moment.
+		r, readErr := s.readRun(id)
+		if readErr != nil || r.open() {
+			return nil, errors.Join(err, readErr)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// BootID tells one run of the machine's kernel from another.
+func BootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
