@@ -1,0 +1,256 @@
+package monitor
+
+import (
+	"errors"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/forge-build/forge/container/logs"
+)
+
+// A fan hands what the container writes to its log and to all who are attached.
+type fan struct {
+	log *logs.Writer
+
+	mu   sync.Mutex // guards all below, and the order of what is written
+	subs map[*subscriber]bool
+}
+
+func newFan(log *logs.Writer) *fan { return &fan{log: log, subs: map[*subscriber]bool{}} }
+
+// writer takes what the container writes to stream 1 or 2.
+func (f *fan) writer(stream byte) io.Writer { return &fanWriter{f, stream} }
+
+type fanWriter struct {
+	fan    *fan
+	stream byte
+}
+
+// Write never fails: nobody who listens, and no disk, is in the way of the container.
+func (w *fanWriter) Write(p []byte) (int, error) {
+	w.fan.mu.Lock()
+	w.fan.log.Write(logs.Stream(w.stream), p, time.Now())
+	w.fan.log.Flush()
+	var wait []*subscriber
+	for s := range w.fan.subs {
+		if s.streams[w.stream] && !s.put(frame{w.stream, p}) {
+			wait = append(wait, s)
+		}
+	}
+	w.fan.mu.Unlock()
+	for _, s := range wait {
+		s.wait()
+	}
+	return len(p), nil
+}
+
+// end tells all who are attached that the container has ended, and waits until they have what it wrote.
+func (f *fan) end(code int) {
+	f.mu.Lock()
+	f.log.End(1, time.Now())
+	f.log.End(2, time.Now())
+	f.log.Flush()
+	subs := f.subs
+	f.subs = map[*subscriber]bool{}
+	for s := range subs {
+		s.finish(frame{streamEnd, []byte(strconv.Itoa(code))})
+	}
+	f.mu.Unlock()
+	for s := range subs {
+		s.drained(drainTime)
+	}
+}
+
+// abort lets go of all who are attached: the container was not started.
+func (f *fan) abort() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.subs {
+		s.finish(frame{})
+	}
+	f.subs = map[*subscriber]bool{}
+}
+
+// add attaches somebody.
+func (f *fan) add(s *subscriber) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.subs[s] = true
+}
+
+func (f *fan) remove(s *subscriber) {
+	f.mu.Lock()
+	delete(f.subs, s)
+	f.mu.Unlock()
+	s.finish(frame{})
+}
+
+const (
+	// maxQueue is how many bytes wait for somebody who is slower than the container.
+	maxQueue = 1 << 20
+	// patience is how long the container waits for somebody who takes nothing of that.
+	patience = time.Second
+	// drainTime is how long the monitor waits, when the container has ended, for somebody who does not take what it wrote.
+	drainTime = 10 * time.Second
+)
+
+// A subscriber is somebody who is attached. What is sent to it waits in a queue, of which a goroutine takes.
+type subscriber struct {
+	streams [3]bool // which of 1 and 2 it wants
+	patient bool    // the container waits for it, as it would for a pipe; who else is too slow is cut off
+	send    func(frame) error
+	cut     func() // lets a send end soon
+
+	mu     sync.Mutex // guards all below
+	change *sync.Cond
+	queue  []frame
+	bytes  int
+	closed bool          // nothing is taken any more
+	done   chan struct{} // closed when all is sent, or nothing can be
+}
+
+func newSubscriber(send func(frame) error) *subscriber {
+	s := &subscriber{send: send, done: make(chan struct{})}
+	s.change = sync.NewCond(&s.mu)
+	go s.run()
+	return s
+}
+
+// put queues a copy of a frame. It returns false if the queue is full, so that the container is to wait.
+func (s *subscriber) put(f frame) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return true
+	}
+	s.queue = append(s.queue, frame{f.stream, append([]byte(nil), f.data...)})
+	s.bytes += len(f.data)
+	s.change.Broadcast()
+	return s.bytes <= maxQueue
+}
+
+// wait waits until the queue is shorter. Who takes nothing at all for a while is cut off, unless it is to be waited for.
+func (s *subscriber) wait() {
+	if !s.patient {
+		timer := time.AfterFunc(patience, s.lose)
+		defer timer.Stop()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.bytes > maxQueue && !s.closed {
+		s.change.Wait()
+	}
+}
+
+// lose cuts off who is too slow.
+func (s *subscriber) lose() {
+	s.mu.Lock()
+	s.closed, s.queue, s.bytes = true, []frame{{streamLost, []byte("the reader was too slow, and was cut off; forge logs has what it missed")}}, 0
+	s.change.Broadcast()
+	s.mu.Unlock()
+	s.cut()
+}
+
+// finish lets nothing more into the queue, after a last frame.
+func (s *subscriber) finish(last frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	if last.stream != 0 {
+		s.queue = append(s.queue, last)
+	}
+	s.closed = true
+	s.change.Broadcast()
+}
+
+// drained waits until what is in the queue is sent.
+func (s *subscriber) drained(limit time.Duration) {
+	if s.patient {
+		<-s.done
+		return
+	}
+	select {
+	case <-s.done:
+	case <-time.After(limit):
+		s.cut()
+	}
+}
+
+var errClosed = errors.New("nobody is attached any more")
+
+// run sends what is in the queue.
+func (s *subscriber) run() {
+	defer close(s.done)
+	for {
+		s.mu.Lock()
+		for len(s.queue) == 0 && !s.closed {
+			s.change.Wait()
+		}
+		if len(s.queue) == 0 {
+			s.mu.Unlock()
+			return
+		}
+		f := s.queue[0]
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		err := s.send(f)
+		s.mu.Lock()
+		if s.bytes -= len(f.data); s.bytes < 0 { // lost meanwhile
+			s.bytes = 0
+		}
+		if err != nil {
+			s.closed, s.queue, s.bytes = true, nil, 0
+		}
+		s.change.Broadcast()
+		s.mu.Unlock()
+	}
+}
+
+// A stdin is the standard input of a run: all who are attached may write to it.
+type stdin struct {
+	r    *io.PipeReader
+	w    *io.PipeWriter
+	once sync.Once
+}
+
+func newStdin(open bool) *stdin {
+	if !open {
+		return &stdin{}
+	}
+	r, w := io.Pipe()
+	return &stdin{r: r, w: w}
+}
+
+func (s *stdin) reader() io.Reader {
+	if s.r == nil {
+		return nil
+	}
+	return s.r
+}
+
+// Write passes what somebody types on.
+func (s *stdin) Write(p []byte) (int, error) {
+	if s.w == nil {
+		return len(p), nil
+	}
+	return s.w.Write(p)
+}
+
+// eof ends the input.
+func (s *stdin) eof() {
+	if s.w != nil {
+		_ = s.w.Close()
+	}
+}
+
+// close ends the input, and whoever waits for it to be read.
+func (s *stdin) close() {
+	if s.r != nil {
+		_ = s.r.CloseWithError(errClosed)
+		_ = s.w.Close()
+	}
+}

@@ -1,0 +1,245 @@
+// Package monitor keeps a container company: it holds its standard streams, writes its log, serves those who attach to it,
+// ends and restarts it, checks its health and writes down what becomes of it. There is one monitor for each container, a
+// process of its own or part of a "forge run" that waits for the end. No other process is needed.
+//
+// Others reach it over a socket in the container's directory: see protocol.go.
+package monitor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/forge-build/forge/container/logs"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/runtime"
+)
+
+// A Process is the container's first process, as *runtime.Process is.
+type Process interface {
+	Ref() (runtime.Ref, error)
+	Signal(sig os.Signal) error
+	Resize(rows, cols uint16) error
+	Wait() (runtime.Exit, error)
+}
+
+// Config says how to keep a container.
+type Config struct {
+	// Start prepares and starts the container. What it fills in of the run is written down.
+	Start func(ctx context.Context, io runtime.Stdio, run *state.Run) (Process, error)
+	// Record writes how the run goes.
+	Record func(*state.Run) error
+	// Event tells that something has happened to the container, such as "die"; attributes come in pairs.
+	Event func(action string, attributes ...string)
+	// Pause stops all that runs in the container, or lets it go on.
+	Pause func(run *state.Run, pause bool) error
+	// Probe runs the health check once, within its time.
+	Probe func(ctx context.Context, run *state.Run) (exitCode int, output []byte, err error)
+	// Done takes down what is left when the container has ended and is not restarted, before those who are attached know.
+	Done func()
+
+	Log        *logs.Writer // nil keeps none
+	Policy     Policy
+	StopSignal syscall.Signal
+	Health     HealthCheck
+	Stdin      bool // keep the standard input open
+	StdinOnce  bool // until the first who attaches closes it
+	Terminal   bool
+}
+
+// A Monitor keeps one container. Its methods may be called concurrently.
+type Monitor struct {
+	config Config
+	fan    *fan
+
+	mu      sync.Mutex // guards all below
+	stdin   *stdin     // of the run that goes on, or of the next
+	run     *state.Run
+	process Process       // nil while none runs
+	ended   chan struct{} // closed when the run that goes on has ended and is written down
+	stop    chan struct{} // closed when a user wants no restart
+	stopped bool          // stop is closed
+	size    [2]uint16     // rows and columns of the terminal, of who attached last
+	conns   sync.WaitGroup
+}
+
+// New makes a monitor. run is how the last run of the container went.
+func New(c Config, run *state.Run) *Monitor {
+	return &Monitor{
+		config: c, run: run, fan: newFan(c.Log), stdin: newStdin(c.Stdin), ended: make(chan struct{}), stop: make(chan struct{}),
+	}
+}
+
+// Keep starts the container and keeps it until it has ended and is not restarted. started is called when the command of the
+// first run is executed; if it cannot be, Keep fails with what Start says. listener is closed at the end.
+func (m *Monitor) Keep(ctx context.Context, listener net.Listener, started func()) (runtime.Exit, error) {
+	go m.serve(listener)
+	defer func() {
+		_ = listener.Close()
+		m.conns.Wait()
+	}()
+	delay := firstDelay
+	for first := true; ; first = false {
+		began := time.Now()
+		exit, err := m.once(ctx, func() {
+			if first {
+				started()
+			}
+		})
+		if first && err != nil {
+			m.mu.Lock()
+			close(m.ended)
+			m.mu.Unlock()
+			m.fan.abort()
+			return exit, err
+		}
+		if time.Since(began) >= longRun {
+			delay = firstDelay
+		}
+		again := m.decide(exit, delay)
+		if !again {
+			m.config.Done()
+		}
+		m.fan.end(exit.Code)
+		if !again || !m.pauseBefore(ctx, delay) {
+			return exit, nil
+		}
+		delay = min(2*delay, lastDelay)
+	}
+}
+
+// once runs the container once, and writes down how that went.
+func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error) {
+	m.mu.Lock()
+	run := m.run
+	run.Error, run.ExitCode, run.OOM, run.Paused, run.Health = "", 0, false, false, nil
+	m.mu.Unlock()
+
+	stdio := runtime.Stdio{In: m.stdin.reader(), Out: m.fan.writer(1), Err: m.fan.writer(2)}
+	if m.config.Terminal {
+		stdio.Err = nil
+	}
+	process, err := m.config.Start(ctx, stdio, run)
+	m.mu.Lock()
+	if err != nil {
+		m.failed(run, err)
+		m.mu.Unlock()
+		return runtime.Exit{Code: run.ExitCode}, err
+	}
+	run.Boot, run.Monitor = state.BootID(), os.Getpid()
+	run.Ref, _ = process.Ref() // it may have ended by now
+	run.Started, run.Retry = time.Now().UTC(), time.Time{}
+	m.process = process
+	health := m.beginHealth()
+	err = m.config.Record(run)
+	if m.size != [2]uint16{} {
+		_ = process.Resize(m.size[0], m.size[1])
+	}
+	if m.stopped { // while it was about to be restarted
+		_ = process.Signal(syscall.SIGKILL)
+	}
+	m.mu.Unlock()
+	if err != nil {
+		_ = process.Signal(syscall.SIGKILL)
+		_, waitErr := process.Wait()
+		return runtime.Exit{}, errors.Join(err, waitErr)
+	}
+	m.config.Event("start")
+	started()
+	go m.watchHealth(health)
+	exit, err := process.Wait()
+	health.stop()
+	m.finished(exit, err)
+	return exit, nil
+}
+
+// failed notes that the container could not be started. The caller holds mu.
+func (m *Monitor) failed(run *state.Run, err error) {
+	run.Error, run.ExitCode, run.Retry = err.Error(), exitCode(err), time.Time{}
+	if run.Restarts > 0 {
+		run.Finished = time.Now().UTC()
+	}
+	run.Networks, run.Ports = nil, nil
+	_ = m.config.Record(run)
+	m.stdin.close()
+}
+
+// A StartError is why a command could not be started, with docker's exit status.
+type StartError interface {
+	error
+	ExitCode() int
+}
+
+// notStarted is the exit status of a container that could not be started for another reason than its command.
+const notStarted = 128
+
+func exitCode(err error) int {
+	if e, ok := errors.AsType[StartError](err); ok {
+		return e.ExitCode()
+	}
+	return notStarted
+}
+
+// finished writes down how a run ended, and tells those who wait. Whether it is followed by another is written with it.
+func (m *Monitor) finished(exit runtime.Exit, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stdin.close()
+	m.stdin = newStdin(m.config.Stdin) // of the next run
+	run := m.run
+	lasted := time.Since(run.Started)
+	run.Finished, run.ExitCode, run.OOM = time.Now().UTC(), exit.Code, exit.OOM
+	run.Ref, run.Paused, run.Networks, run.Ports = runtime.Ref{}, false, nil, nil
+	if err != nil {
+		run.Error = err.Error()
+	}
+	m.process = nil
+	if exit.OOM {
+		m.config.Event("oom")
+	}
+	m.config.Event("die", "exitCode", itoa(exit.Code), "execDuration", itoa(int(lasted.Seconds())))
+}
+
+// decide says whether the container is restarted, and writes that down with the end of the run.
+func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
+	m.mu.Lock()
+	again := !m.stopped && m.config.Policy.again(exit.Code, m.run.Restarts)
+	if again {
+		m.run.Retry = time.Now().Add(delay).UTC()
+	} else {
+		m.run.Monitor = 0
+	}
+	err := m.config.Record(m.run)
+	close(m.ended)
+	if again {
+		m.ended = make(chan struct{})
+	}
+	m.mu.Unlock()
+	return again && err == nil
+}
+
+// pauseBefore waits until it is time to restart the container. It returns false if a user stops it meanwhile.
+func (m *Monitor) pauseBefore(ctx context.Context, delay time.Duration) bool {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.run.Restarts++
+		return true
+	case <-m.stop:
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	m.run.Retry, m.run.Monitor = time.Time{}, 0
+	_ = m.config.Record(m.run)
+	close(m.ended)
+	m.mu.Unlock()
+	m.config.Done()
+	return false
+}

@@ -1,0 +1,349 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/forge-build/forge/container/logs"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/runtime"
+)
+
+// A fake is a process that does what the test says: run gets its streams, and a channel of the signals that it is sent.
+type fake struct {
+	signals chan os.Signal
+	done    chan struct{}
+	exit    runtime.Exit
+}
+
+func (f *fake) Ref() (runtime.Ref, error)   { return runtime.Ref{Pid: 1}, nil }
+func (f *fake) Resize(uint16, uint16) error { return nil }
+func (f *fake) Wait() (runtime.Exit, error) { <-f.done; return f.exit, nil }
+func (f *fake) Signal(sig os.Signal) error {
+	select {
+	case <-f.done:
+		return os.ErrProcessDone
+	case f.signals <- sig:
+		return nil
+	}
+}
+
+type kit struct {
+	*testing.T
+	Client
+	dir    string
+	config Config
+
+	mu     sync.Mutex
+	runs   []state.Run
+	events []string
+	exit   chan error
+}
+
+// start keeps a container whose process is run.
+func start(t *testing.T, config Config, run func(io runtime.Stdio, signals <-chan os.Signal) int) *kit {
+	dir := t.TempDir()
+	k := &kit{T: t, Client: Client{Dir: dir}, dir: dir, exit: make(chan error, 1)}
+	config.Start = func(_ context.Context, io runtime.Stdio, _ *state.Run) (Process, error) {
+		f := &fake{signals: make(chan os.Signal), done: make(chan struct{})}
+		go func() {
+			f.exit.Code = run(io, f.signals)
+			close(f.done)
+		}()
+		return f, nil
+	}
+	config.Record = func(r *state.Run) error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.runs = append(k.runs, *r)
+		return nil
+	}
+	config.Event = func(action string, _ ...string) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.events = append(k.events, action)
+	}
+	config.Pause = func(*state.Run, bool) error { return nil }
+	config.Done = func() {}
+	if config.StopSignal == 0 {
+		config.StopSignal = syscall.SIGTERM
+	}
+	listener, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	m := New(config, &state.Run{})
+	go func() {
+		_, err := m.Keep(context.Background(), listener, func() { close(started) })
+		k.exit <- err
+	}()
+	<-started
+	return k
+}
+
+// last is how the run went, as it was written down last.
+func (k *kit) last() state.Run {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.runs[len(k.runs)-1]
+}
+
+func (k *kit) ended() state.Run {
+	k.Helper()
+	if err := <-k.exit; err != nil {
+		k.Error(err)
+	}
+	return k.last()
+}
+
+func untilTerm(_ runtime.Stdio, signals <-chan os.Signal) int {
+	for sig := range signals {
+		if sig == syscall.SIGTERM {
+			return 3
+		}
+		if sig == syscall.SIGKILL {
+			return 137
+		}
+	}
+	return 0
+}
+
+// TestStop: a container that obeys ends with its own status, one that does not is killed, and who waits is told.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	k := start(t, Config{}, untilTerm)
+	waited := make(chan int)
+	go func() { code, _ := k.Wait(t.Context()); waited <- code }()
+	for {
+		if err := k.Signal(t.Context(), syscall.SIGHUP); err == nil {
+			break
+		}
+	}
+	if err := k.Stop(t.Context(), syscall.SIGTERM, 10); err != nil {
+		t.Fatal(err)
+	}
+	if run := k.ended(); run.ExitCode != 3 || !run.Stopped {
+		t.Errorf("ended: %+v", run)
+	}
+	if code := <-waited; code != 3 && code != 0 { // 0: the request came when all was over
+		t.Errorf("who waited was told %d", code)
+	}
+	if err := k.Stop(t.Context(), syscall.SIGTERM, 10); !errors.Is(err, ErrGone) {
+		t.Errorf("stopped again: %v", err)
+	}
+
+	k = start(t, Config{}, untilTerm)
+	if err := k.Stop(t.Context(), syscall.SIGHUP, 0); err != nil {
+		t.Fatal(err)
+	}
+	if run := k.ended(); run.ExitCode != 137 {
+		t.Errorf("killed: %+v", run)
+	}
+}
+
+// TestAttach: all who are attached get all that is written, in order, and the exit status after it; what one of them types
+// arrives; one that reads nothing is in nobody's way.
+func TestAttach(t *testing.T) {
+	t.Parallel()
+	go1 := make(chan struct{})
+	const lines = 3000 // of 1 KB: more than any queue
+	k := start(t, Config{Stdin: true, StdinOnce: true}, func(io2 runtime.Stdio, _ <-chan os.Signal) int {
+		typed, _ := io.ReadAll(io2.In)
+		<-go1
+		for range lines {
+			_, _ = io2.Out.Write(bytes.Repeat([]byte{'x'}, 1023))
+			_, _ = io2.Out.Write([]byte("\n"))
+		}
+		_, _ = io2.Err.Write(typed)
+		return 7
+	})
+	dead, err := k.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dead.Close()
+	if err := request(dead, verbAttach, 0, 1, 1, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 3 {
+		var out, errs bytes.Buffer
+		s := Streams{Out: &out, Err: &errs}
+		if i == 0 {
+			s.In = strings.NewReader("typed")
+		}
+		wg.Go(func() {
+			code, err := k.Attach(t.Context(), s)
+			if err != nil || code != 7 || out.Len() != lines<<10 || errs.String() != "typed" {
+				t.Errorf("attached %d: %v, status %d, %d bytes, %q", i, err, code, out.Len(), errs.String())
+			}
+		})
+	}
+	for { // until all are attached
+		k.mu.Lock()
+		n := len(slices.DeleteFunc(slices.Clone(k.events), func(e string) bool { return e != "attach" }))
+		k.mu.Unlock()
+		if n == 4 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(go1)
+	wg.Wait()
+	k.ended()
+}
+
+// TestFirst: who is attached from the beginning misses nothing, however slow, and can detach.
+func TestFirst(t *testing.T) {
+	t.Parallel()
+	m := New(Config{Event: func(string, ...string) {}}, &state.Run{})
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns [2]*net.UnixConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		c, err := net.FileConn(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		conns[i], _ = c.(*net.UnixConn)
+	}
+	got := make(chan int, 1)
+	slow := writerFunc(func(p []byte) (int, error) { time.Sleep(time.Microsecond); return len(p), nil })
+	count := 0
+	go func() {
+		_, _ = Attach(t.Context(), conns[0], Streams{Out: writerFunc(func(p []byte) (int, error) { count += len(p); return slow(p) })})
+		got <- count
+	}()
+	m.First(conns[1])
+	w := m.fan.writer(1)
+	for range 5000 {
+		_, _ = w.Write(make([]byte, 1<<10))
+	}
+	m.fan.end(0)
+	if n := <-got; n != 5000<<10 {
+		t.Errorf("got %d bytes of %d", n, 5000<<10)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestRestart: the policy restarts a container, counts, and rests when a user stops it.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	k := start(t, Config{Policy: Policy{Name: "on-failure", Max: 2}}, func(runtime.Stdio, <-chan os.Signal) int { return 1 })
+	if run := k.ended(); run.Restarts != 2 || run.ExitCode != 1 || !run.Retry.IsZero() {
+		t.Errorf("on-failure:2 ended: %+v", run)
+	}
+	k = start(t, Config{Policy: Policy{Name: "always"}}, func(runtime.Stdio, <-chan os.Signal) int { return 0 })
+	for k.last().Restarts < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := k.Stop(t.Context(), syscall.SIGTERM, 10); err != nil && !errors.Is(err, ErrGone) {
+		t.Fatal(err)
+	}
+	if run := k.ended(); !run.Stopped || !run.Retry.IsZero() {
+		t.Errorf("stopped while it was restarted: %+v", run)
+	}
+}
+
+func TestParsePolicy(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"": "", "no": "", "always": "", "unless-stopped": "", "on-failure": "", "on-failure:3": "",
+		"on-failure:-1": "cannot be negative", "on-failure:x": "must be an integer", "always:1": "can only be used with 'on-failure'",
+		":1": "no policy provided before colon", "sometimes": "unknown policy 'sometimes'",
+	} {
+		_, err := ParsePolicy(text)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("ParsePolicy(%q) = %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestParseSignal(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		"TERM": 15, "SIGTERM": 15, "sigkill": 9, "9": 9, "RTMIN": 34, "SIGRTMIN+3": 37, "RTMAX-1": 63, "64": 64,
+		"": 0, "0": 0, "65": 0, "SIGNOPE": 0, "RTMIN+99": 0, "RTMAX+1": 0, "-9": 0,
+	} {
+		got, err := ParseSignal(text)
+		if int(got) != want || (err == nil) != (want != 0) {
+			t.Errorf("ParseSignal(%q) = %d, %v, want %d", text, got, err, want)
+		}
+	}
+}
+
+// TestHealth: a container becomes healthy or unhealthy as its checks say.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	code := 0
+	probe := func(context.Context, *state.Run) (int, []byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return code, []byte("said"), nil
+	}
+	k := start(t, Config{
+		Health: HealthCheck{Interval: time.Millisecond, Timeout: time.Second, Retries: 2, StartInterval: time.Millisecond}, Probe: probe,
+	}, untilTerm)
+	until := func(want string) {
+		t.Helper()
+		for k.last().Health == nil || k.last().Health.Status != want {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	until("healthy")
+	mu.Lock()
+	code = 1
+	mu.Unlock()
+	until("unhealthy")
+	if h := k.last().Health; h.FailingStreak < 2 || len(h.Log) > 5 || h.Log[0].Output != "said" {
+		t.Errorf("health %+v", h)
+	}
+	mu.Lock()
+	code = 0
+	mu.Unlock()
+	until("healthy")
+	if err := k.Stop(t.Context(), syscall.SIGTERM, 10); err != nil {
+		t.Fatal(err)
+	}
+	k.ended()
+}
+
+// TestLog: the log has what was written, also without an end of the line.
+func TestLog(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	log, err := logs.Open(path, logs.Config{MaxFiles: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := start(t, Config{Log: log}, func(s runtime.Stdio, _ <-chan os.Signal) int {
+		_, _ = s.Out.Write([]byte("one\ntwo"))
+		return 0
+	})
+	k.ended()
+	log.Close()
+	var out bytes.Buffer
+	if err := logs.Read(t.Context(), path, logs.Options{Tail: -1}, &out, nil); err != nil || out.String() != "one\ntwo" {
+		t.Errorf("the log has %q, %v", out.String(), err)
+	}
+}

@@ -1,0 +1,307 @@
+package monitor
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/container/state"
+)
+
+// serve answers requests until the listener is closed.
+func (m *Monitor) serve(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // such as too many open files
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if u, ok := c.(*net.UnixConn); ok {
+			m.conns.Add(1)
+			go func() {
+				defer m.conns.Done()
+				m.handle(u, m.connect)
+			}()
+		}
+	}
+}
+
+// requestTime is how long who connects may take to say what it wants.
+const requestTime = 10 * time.Second
+
+// First serves an attach request that was made before the container starts, and returns when who made it is attached. The
+// container waits for that one, as for a pipe: nothing that it writes is lost.
+func (m *Monitor) First(c *net.UnixConn) {
+	m.conns.Add(1)
+	attached := make(chan struct{})
+	go func() {
+		defer m.conns.Done()
+		defer close(attached)
+		m.handle(c, func(s *subscriber) {
+			s.patient = true
+			m.connect(s)
+			attached <- struct{}{}
+		})
+	}()
+	<-attached
+}
+
+// handle answers one request, and closes the connection.
+func (m *Monitor) handle(c *net.UnixConn, connect func(*subscriber)) {
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(requestTime))
+	in := bufio.NewReaderSize(c, maxLine)
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	words := strings.Fields(string(line))
+	if len(words) == 0 {
+		return
+	}
+	text, err := m.answer(c, in, words, connect)
+	switch {
+	case err != nil:
+		fmt.Fprintf(c, "error %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+	case text != "":
+		fmt.Fprintf(c, "%s\n", text)
+	}
+}
+
+// answer does what is asked for. It returns "" if it has answered itself.
+func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, connect func(*subscriber)) (string, error) {
+	args, err := numbers(words[1:])
+	if err != nil {
+		return "", err
+	}
+	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2, verbResize: 2}[words[0]]
+	if len(args) != need {
+		return "", fmt.Errorf("%s takes %d numbers", words[0], need)
+	}
+	switch words[0] {
+	case verbAttach:
+		return "", m.attach(c, in, args, connect)
+	case verbSignal:
+		return "ok", m.signal(syscall.Signal(args[0]))
+	case verbStop:
+		return "ok", m.stopAll(syscall.Signal(args[0]), args[1])
+	case verbPause, verbUnpause:
+		return "ok", m.pause(words[0] == verbPause)
+	case verbResize:
+		return "ok", m.resize(args[0], args[1])
+	case verbWait:
+		return m.wait()
+	}
+	return "", fmt.Errorf("unknown request %q: the monitor is of another version of forge; restart the container", words[0])
+}
+
+func numbers(words []string) (list []int, err error) {
+	for _, w := range words {
+		n, err := strconv.Atoi(w)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+var errNotRunning = errors.New("container is not running")
+
+// attach connects somebody with the streams.
+func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect func(*subscriber)) error {
+	if _, err := io.WriteString(c, "ok\n"); err != nil {
+		return nil //nolint:nilerr // who asked is gone
+	}
+	s := newSubscriber(func(f frame) error { return writeFrame(c, f) })
+	s.cut = func() { _ = c.SetWriteDeadline(time.Now().Add(time.Second)) }
+	s.streams = [3]bool{1: which[1] == 1, 2: which[2] == 1}
+	if which[3] > 0 {
+		_ = m.resize(which[3], which[4])
+	}
+	connect(s)
+	go func() {
+		m.typed(in, which[0] == 1)
+		m.fan.remove(s) // who went away is not waited for
+	}()
+	<-s.done
+	m.fan.remove(s)
+	return nil
+}
+
+// typed passes on what somebody types, until the connection ends.
+func (m *Monitor) typed(in io.Reader, wanted bool) {
+	for {
+		stream, data, err := readHeader(in)
+		if err != nil {
+			return
+		}
+		switch {
+		case stream == streamEOF && wanted:
+			m.eof()
+		case wanted:
+			_, err = io.Copy(m.input(), data)
+		}
+		if _, skipErr := io.Copy(io.Discard, data); err != nil || skipErr != nil {
+			wanted = false // the run has ended; there may be nothing more to read
+		}
+	}
+}
+
+func (m *Monitor) connect(s *subscriber) {
+	m.fan.add(s)
+	m.config.Event("attach")
+}
+
+func (m *Monitor) input() io.Writer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stdin
+}
+
+// eof notes that somebody who could type has no more to say.
+func (m *Monitor) eof() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.config.StdinOnce {
+		m.stdin.eof()
+	}
+}
+
+// signal sends a signal. One that is meant to end the container ends its restarts, too.
+func (m *Monitor) signal(sig syscall.Signal) error {
+	m.mu.Lock()
+	process, ended := m.process, m.ended
+	if sig == unix.SIGKILL || sig == m.config.StopSignal {
+		m.noRestart()
+	}
+	m.mu.Unlock()
+	if process == nil {
+		return errNotRunning
+	}
+	m.config.Event("kill", "signal", itoa(int(sig)))
+	if sig == unix.SIGKILL {
+		_ = m.pause(false) // a frozen process of cgroup version 1 does not die
+	}
+	if err := process.Signal(sig); err != nil {
+		return err
+	}
+	if sig == unix.SIGKILL {
+		<-ended
+	}
+	return nil
+}
+
+// noRestart lets the restart policy rest. The caller holds mu.
+func (m *Monitor) noRestart() {
+	if !m.stopped {
+		m.stopped, m.run.Stopped = true, true
+		close(m.stop)
+	}
+}
+
+// stopAll ends the container, and its restarts.
+func (m *Monitor) stopAll(sig syscall.Signal, seconds int) error {
+	m.mu.Lock()
+	process, ended := m.process, m.ended
+	m.noRestart()
+	m.mu.Unlock()
+	if process == nil {
+		<-ended
+		return nil
+	}
+	m.config.Event("kill", "signal", itoa(int(sig)))
+	err := process.Signal(sig)
+	_ = m.pause(false)
+	if err == nil && !waitFor(ended, seconds) {
+		m.config.Event("kill", "signal", itoa(int(unix.SIGKILL)))
+		err = process.Signal(unix.SIGKILL)
+	}
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-ended
+	m.config.Event("stop")
+	return nil
+}
+
+// waitFor waits for so many seconds, or for ever if they are negative.
+func waitFor(ended chan struct{}, seconds int) bool {
+	if seconds < 0 {
+		<-ended
+		return true
+	}
+	timer := time.NewTimer(time.Duration(seconds) * time.Second)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+func (m *Monitor) pause(pause bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.process == nil:
+		return errNotRunning
+	case m.run.Paused == pause && pause:
+		return errors.New("container is already paused")
+	case m.run.Paused == pause:
+		return errors.New("container is not paused")
+	}
+	if err := m.config.Pause(m.run, pause); err != nil {
+		return err
+	}
+	m.run.Paused = pause
+	if err := m.config.Record(m.run); err != nil {
+		return err
+	}
+	m.config.Event(map[bool]string{true: "pause", false: "unpause"}[pause])
+	return nil
+}
+
+func (m *Monitor) resize(rows, cols int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.size = [2]uint16{uint16(rows), uint16(cols)}
+	if m.process == nil {
+		return nil // the next run has it from the beginning
+	}
+	return m.process.Resize(m.size[0], m.size[1])
+}
+
+// wait waits for the end of the run that goes on.
+func (m *Monitor) wait() (string, error) {
+	m.mu.Lock()
+	ended := m.ended
+	m.mu.Unlock()
+	<-ended
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return "ok " + itoa(m.run.ExitCode), nil
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// Run is how the run goes, for who is in the same process.
+func (m *Monitor) Run() state.Run {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return *m.run
+}
