@@ -99,6 +99,15 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 	if img, err := h.Layout.AnyImage(ctx, n.Descriptor); err == nil {
 		id = img.ID()
 	}
+	users, err := h.imageUsers()
+	if err != nil {
+		return nil, err
+	}
+	if user := users.of(n); user != nil && (len(names) < 2 || !byName(name, n)) {
+		if err := o.inUse(name, n, user); err != nil {
+			return nil, err
+		}
+	}
 	if byName(name, n) && len(names) > 1 {
 		return []Removal{{Untagged: n.Reference.Familiar()}}, h.Layout.Untag(ctx, n.Reference)
 	}

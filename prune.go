@@ -24,6 +24,7 @@ import (
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
+	"github.com/forge-build/forge/snapshot"
 )
 
 // PruneOptions say what to remove besides garbage, which always goes.
@@ -90,7 +91,7 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 	if err := h.collect(ctx, o, &r); err != nil {
 		return r, err
 	}
-	return r, h.pruneDerived(ctx, o, &r)
+	return r, errors.Join(h.pruneDerived(ctx, o, &r), h.containers().Sweep(snapshot.RemoveTree))
 }
 
 // collect moves away, under the store's lock, what is not reached, and deletes it when others can go on.
@@ -111,7 +112,11 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 	if err != nil {
 		return err
 	}
-	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Nameless: o.until == 0})
+	users, err := h.imageUsers()
+	if err != nil {
+		return err
+	}
+	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Roots: users.manifests(), Nameless: o.until == 0})
 	r.add(pruned)
 	if err != nil {
 		return err
@@ -166,8 +171,16 @@ func (h *Home) dropImages(ctx context.Context, r *PruneReport) error {
 	if err != nil {
 		return err
 	}
+	users, err := h.imageUsers()
+	if err != nil {
+		return err
+	}
 	var gone []digest.Digest
 	for _, n := range named {
+		if user := users.of(n); user != nil {
+			r.Left = append(r.Left, fmt.Sprintf("image %s: in use by container %s", nameOrDigest(n), user.Name))
+			continue
+		}
 		i := slices.IndexFunc(leases, func(l image.Lease) bool {
 			return slices.ContainsFunc(l.Held, func(d ocispec.Descriptor) bool { return d.Digest == n.Descriptor.Digest })
 		})

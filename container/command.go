@@ -15,20 +15,23 @@ import (
 // of a shell: 127 if the command was not found, 126 if it cannot be executed.
 type CommandError struct {
 	Code int
-	text string
-	err  *runtime.ExecError
+	Text string
+	err  error
 }
 
-func (e *CommandError) Error() string { return e.text }
+func (e *CommandError) Error() string { return e.Text }
 func (e *CommandError) Unwrap() error { return e.err }
 
-// commandError makes a CommandError of a *runtime.ExecError and leaves any other error as it is.
-func commandError(err error, platform string) error {
+// ExitCode is the exit status of a container whose command this is.
+func (e *CommandError) ExitCode() int { return e.Code }
+
+// Explain makes a *CommandError of a *runtime.ExecError and leaves any other error as it is.
+func Explain(err error, platform string) error {
 	e, ok := errors.AsType[*runtime.ExecError](err)
 	if !ok {
 		return err
 	}
-	failure := &CommandError{Code: 126, err: e, text: fmt.Sprintf("exec: %q: %v", e.Path, e.Err)}
+	failure := &CommandError{Code: 126, err: e, Text: fmt.Sprintf("exec: %q: %v", e.Path, e.Err)}
 	missing := errors.Is(e.Err, os.ErrNotExist)
 	if missing || errors.Is(e.Err, syscall.ENOTDIR) {
 		failure.Code = 127
@@ -36,9 +39,9 @@ func commandError(err error, platform string) error {
 	host := goruntime.GOOS + "/" + goruntime.GOARCH
 	switch {
 	case missing && !strings.Contains(e.Path, "/"):
-		failure.text = fmt.Sprintf("exec: %q: executable file not found in $PATH", e.Path)
+		failure.Text = fmt.Sprintf("exec: %q: executable file not found in $PATH", e.Path)
 	case errors.Is(e.Err, syscall.ENOEXEC) && platform != "" && !strings.HasPrefix(platform+"/", host+"/"):
-		failure.text += fmt.Sprintf(": this is %s, and no emulator for %s is registered with the kernel (binfmt_misc)", host, platform)
+		failure.Text += fmt.Sprintf(": this is %s, and no emulator for %s is registered with the kernel (binfmt_misc)", host, platform)
 	}
 	return failure
 }

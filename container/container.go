@@ -52,7 +52,7 @@ func (f *Factory) Close() error { return f.etc.close() }
 // Options say what to prepare. The zero value of all but Root, Files and Process.Args works.
 type Options struct {
 	Root     *snapshot.Draft // root file system; not closed
-	Files    filetree.Tree   // the same files, read without a mount; not closed
+	Files    filetree.Tree   // the same files, read without a mount; not closed; nil reads those of Root
 	Process  Process
 	Hostname string // "" is the machine's
 	Etc      EtcStyle
@@ -114,10 +114,15 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 	if c.spec.Root, err = o.Root.Mount(ctx); err != nil {
 		return err
 	}
-	if c.spec.User, err = LookupUser(o.Files, o.Process.User); err != nil {
+	if o.Files == nil {
+		c.spec.User, err = LookupUserIn(c.spec.Root, o.Process.User)
+	} else {
+		c.spec.User, err = LookupUser(o.Files, o.Process.User)
+	}
+	if err != nil {
 		return err
 	}
-	c.spec.Env = environment(o.Process.Env, c.spec.User.Home)
+	c.spec.Env = Environment(o.Process.Env, c.spec.User.Home)
 	if err := c.connect(ctx); err != nil {
 		return err
 	}
@@ -197,7 +202,7 @@ func (c *Container) addMounts(ctx context.Context, mounts []Mount) error {
 func (c *Container) Start(ctx context.Context, io runtime.Stdio) (*runtime.Process, error) {
 	p, err := runtime.Start(ctx, c.spec, io)
 	if err != nil {
-		return nil, commandError(err, c.options.Process.Platform)
+		return nil, Explain(err, c.options.Process.Platform)
 	}
 	for _, f := range c.started {
 		if err := f(); err != nil {

@@ -7,9 +7,9 @@ import (
 	"github.com/forge-build/forge/runtime"
 )
 
-// environment is what a process finds in its environment: the variables of env, in the order in which each was first
+// Environment is what a process finds in its environment: the variables of env, in the order in which each was first
 // defined and with the value that it was given last, and PATH and HOME if env has none.
-func environment(env []string, home string) []string {
+func Environment(env []string, home string) []string {
 	var set []string
 	for _, kv := range env {
 		name, value, ok := strings.Cut(kv, "=")

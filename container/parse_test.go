@@ -170,8 +170,8 @@ func TestEnvironment(t *testing.T) {
 		{"A=1 HOME=/x A", "HOME=/x PATH=" + runtime.DefaultPath},
 		{"AB=1 A", "AB=1 PATH=" + runtime.DefaultPath + " HOME=/h"},
 	} {
-		if got := strings.Join(environment(strings.Fields(test.in), "/h"), " "); got != test.want {
-			t.Errorf("environment(%q) = %s, want %s", test.in, got, test.want)
+		if got := strings.Join(Environment(strings.Fields(test.in), "/h"), " "); got != test.want {
+			t.Errorf("Environment(%q) = %s, want %s", test.in, got, test.want)
 		}
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -15,9 +18,18 @@ import (
 // LookupUser looks up USER in the files of a tree, without mounting it and without running anything of it. A nil tree has
 // no files. A name that is not found is a runtime.UnknownUserError.
 func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
+	return lookupUser(user, func(name string) (io.ReadCloser, error) { return openUserFile(files, name) })
+}
+
+// LookupUserIn is as LookupUser in the files below a directory, which may be changing.
+func LookupUserIn(root *os.File, user string) (runtime.User, error) {
+	return lookupUser(user, func(name string) (io.ReadCloser, error) { return openBelow(root, name) })
+}
+
+func lookupUser(user string, open func(name string) (io.ReadCloser, error)) (runtime.User, error) {
 	var readers [2]io.Reader
 	for i, name := range []string{"etc/passwd", "etc/group"} {
-		f, err := openUserFile(files, name)
+		f, err := open(name)
 		if err != nil {
 			return runtime.User{}, fmt.Errorf("/%s: %w", name, err)
 		}
@@ -32,6 +44,24 @@ func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
 		u.Groups = slices.Insert(u.Groups, 0, u.GID)
 	}
 	return u, err
+}
+
+// openBelow opens a regular file below a directory, as a process whose root that is would, or returns nil if there is none.
+func openBelow(root *os.File, name string) (io.ReadCloser, error) {
+	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, errors.New("is not a regular file"), f.Close())
+	}
+	return f, nil
 }
 
 // openUserFile opens a regular file, or returns nil if there is none. How much is read of it, runtime limits.

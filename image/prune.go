@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,8 +21,9 @@ import (
 
 // PruneOptions say what stays besides the images that have a name.
 type PruneOptions struct {
-	Keep     []ocispec.Descriptor // what cache entries and containers hold: blobs, or manifests with all they name
-	Nameless bool                 // images without a name go, unless Keep holds their manifests
+	Keep     []ocispec.Descriptor // what cache entries hold: blobs, or manifests with all they name
+	Roots    []ocispec.Descriptor // manifests that containers were made from
+	Nameless bool                 // images without a name go, unless Keep or Roots hold their manifests
 }
 
 // Pruned is what a Prune removed and what it left.
@@ -85,7 +87,7 @@ func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error
 // mark finds out what images and o.Keep reach. Images that go are noted.
 func (l *Layout) mark(ctx context.Context, live *reach, all []Named, leases []Lease, o PruneOptions, p *Pruned) error {
 	kept := map[digest.Digest]bool{}
-	for _, d := range o.Keep {
+	for _, d := range slices.Concat(o.Keep, o.Roots) {
 		kept[d.Digest] = true
 	}
 	for _, lease := range leases {
@@ -100,6 +102,11 @@ func (l *Layout) mark(ctx context.Context, live *reach, all []Named, leases []Le
 		}
 		if err := live.from(ctx, n.Descriptor); err != nil {
 			return fmt.Errorf("image %s is damaged: %w", n.displayName(), err)
+		}
+	}
+	for _, d := range o.Roots {
+		if err := live.keep(ctx, d); err != nil {
+			return err
 		}
 	}
 	for _, d := range o.Keep {

@@ -18,6 +18,8 @@ type DraftOptions struct {
 	// Dir keeps what is written there, for a container: the draft is not mounted volatile, Close leaves it, and the next
 	// Draft with the same Dir and layers goes on with it.
 	Dir string
+	// Volatile says that what is written in Dir need not survive a power cut.
+	Volatile bool
 	// Memory keeps what is written in memory, at most so many bytes; 0 keeps it on disk. It excludes Dir.
 	Memory int64
 }
@@ -104,6 +106,11 @@ func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base str
 	if err != nil {
 		return err
 	}
+	if o.Volatile && !fresh { // overlayfs refuses what it has marked as volatile, since it may be lost after a crash
+		if err := removeTree(work); err != nil {
+			return err
+		}
+	}
 	if err := unix.Mkdirat(parent, work, 0o700); err != nil && (fresh || !errors.Is(err, unix.EEXIST)) {
 		return &os.PathError{Op: "mkdir", Path: work, Err: err}
 	}
@@ -114,7 +121,7 @@ func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base str
 	defer unix.Close(workFD)
 	mount := overlayMount{
 		lowers: lowers, upper: int(d.upper.Fd()), work: workFD,
-		volatile: o.Dir == "", userns: d.store.rights().userns,
+		volatile: o.Dir == "" || o.Volatile, userns: d.store.rights().userns,
 	}
 	fd, err := d.store.stack(mount)
 	if err != nil {

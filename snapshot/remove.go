@@ -157,3 +157,7 @@ func (r *reaper) wait() error {
 	r.errs = nil
 	return err
 }
+
+// RemoveTree deletes a tree that may have been made by anybody, as what a container has written: no link is followed. A path
+// that is not there is no error.
+func RemoveTree(path string) error { return removeTree(path) }

@@ -36,6 +36,20 @@ func commands() []command {
 	return []command{
 		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
 		{"run", "Run a command in a new container.", &runCmd{}},
+		{"create", "Make a container.", &createCmd{}},
+		{"start", "Start containers.", &startCmd{}},
+		{"stop", "Stop containers.", &stopCmd{}},
+		{"restart", "Restart containers.", &restartCmd{}},
+		{"kill", "Send containers a signal.", &killCmd{}},
+		{"wait", "Wait until containers end, and print their exit statuses.", &waitCmd{}},
+		{"exec", "Run a command in a running container.", &execCmd{}},
+		{"logs", "Show what a container has written.", &logsCmd{}},
+		{"attach", "Attach to a running container.", &attachCmd{}},
+		{"pause", "Stop all processes of containers for a while.", &pauseCmd{}},
+		{"unpause", "Let the processes of paused containers go on.", &unpauseCmd{}},
+		{"rename", "Give a container another name.", &renameCmd{}},
+		{"rm", "Remove containers.", &rmCmd{}},
+		{"ps", "List containers.", &psCmd{}},
 		{"images", "List images.", &imagesCmd{}},
 		{"tag", "Give an image another name.", &tagCmd{}},
 		{"rmi", "Remove images.", &rmiCmd{}},
@@ -129,6 +143,9 @@ func (s *session) withHome(do func(*forge.Home) error) (err error) {
 }
 
 func main() {
+	if forge.IsMonitor() {
+		os.Exit(forge.Monitor())
+	}
 	os.Exit(run(os.Args[1:], enter(os.Args[1:])))
 }
 

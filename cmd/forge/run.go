@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 
@@ -16,10 +14,19 @@ import (
 )
 
 type runCmd struct {
-	Rm          bool   `help:"Remove the container when it ends."`
-	Interactive bool   `short:"i" help:"Pass standard input on."`
-	Detach      bool   `short:"d" hidden:""`
-	Name        string `hidden:""`
+	Detach     bool   `short:"d" help:"Run in the background, and print the container's ID."`
+	DetachKeys string `help:"Keys that end the attachment." placeholder:"KEYS"`
+	SigProxy   bool   `help:"Pass signals on." default:"true" negatable:""`
+	createFlags
+}
+
+type createCmd struct {
+	createFlags
+}
+
+// createFlags say what container to make.
+type createFlags struct {
+	lifeFlags
 	processFlags
 	surroundingFlags
 	securityFlags
@@ -30,6 +37,20 @@ type runCmd struct {
 	Pull     string `help:"always, missing or never." enum:"always,missing,never" default:"missing" placeholder:"WHEN"`
 
 	Command []string `arg:"" optional:"" passthrough:"" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
+}
+
+// lifeFlags are forge.LifeOptions as flags.
+type lifeFlags struct {
+	Name        string   `help:"Name of the container." placeholder:"NAME"`
+	Rm          bool     `help:"Remove the container when it ends."`
+	Interactive bool     `short:"i" help:"Pass standard input on."`
+	CIDFile     string   `name:"cidfile" help:"Write the container's ID to a file." placeholder:"FILE"`
+	Restart     string   `help:"no, always, unless-stopped or on-failure[:N]." placeholder:"POLICY"`
+	StopSignal  string   `help:"Signal that asks the container to end." placeholder:"SIGNAL"`
+	StopTimeout *int     `help:"Seconds until a container that is stopped is killed." placeholder:"SECONDS"`
+	Labels      []string `name:"label" short:"l" sep:"none" help:"Label." placeholder:"K[=V]"`
+	LogDriver   string   `help:"json-file, local or none." placeholder:"DRIVER"`
+	LogOpts     []string `name:"log-opt" sep:"none" help:"Option of the log." placeholder:"NAME=VALUE"`
 }
 
 type processFlags struct {
@@ -75,46 +96,98 @@ func (c *runCmd) Help() string {
 }
 
 func (c *runCmd) Run(s *session) error {
-	if len(c.Command) > 0 && c.Command[0] == "--" { // which ends the flags
-		c.Command = c.Command[1:]
+	o, err := c.options(s.ctx, "run")
+	if err != nil {
+		return &usageError{usageStatus, err}
 	}
+	if c.Detach {
+		o.StdinOnce = false
+	}
+	if !c.Detach && c.TTY && c.Interactive && !term.IsTerminal(int(s.in.Fd())) {
+		return errors.New("the input device is not a TTY")
+	}
+	show := ui.New("auto", s.err)
+	defer show.Close()
+	return runStatus(s.withHome(func(h *forge.Home) error {
+		if !c.Detach && c.Rm && !(c.TTY && c.Interactive) {
+			return c.here(s, h, o, show)
+		}
+		id, err := h.CreateContainer(s.ctx, o, show.Event)
+		if err != nil {
+			return err
+		}
+		if err := c.writeID(s.ctx, id); err != nil {
+			return err
+		}
+		if !c.Detach {
+			return c.attached(s, h, id, show)
+		}
+		if err := h.StartContainer(s.ctx, id, show.Event); err != nil {
+			return c.discard(s, h, id, err)
+		}
+		_, err = fmt.Fprintln(s.out, id)
+		return err
+	}))
+}
+
+// discard removes a container that could not be started and is not meant to stay.
+func (c *runCmd) discard(s *session, h *forge.Home, id string, err error) error {
+	if !c.Rm {
+		return err
+	}
+	return errors.Join(err, h.RemoveContainer(context.WithoutCancel(s.ctx), id, forge.RemoveContainerOptions{Force: true, Volumes: true}))
+}
+
+// here runs the container in this process: it is gone when this ends.
+func (c *runCmd) here(s *session, h *forge.Home, o forge.ContainerOptions, show ui.Display) error {
+	t := tty{session: s, home: h, terminal: c.TTY, proxy: c.SigProxy}
+	return t.attach(c.Interactive, func(streams forge.Streams) (int, error) {
+		return h.RunHere(s.ctx, o, streams, show.Event, func(id string) error {
+			t.ref = id
+			if t.proxy {
+				s.signals.forward(func(sig syscall.Signal) { _ = h.SignalContainer(s.ctx, id, sig) })
+			}
+			return c.writeID(s.ctx, id)
+		})
+	})
+}
+
+// attached starts a container in a process of its own and stays with it until it ends.
+func (c *runCmd) attached(s *session, h *forge.Home, id string, show ui.Display) error {
+	t := tty{session: s, home: h, ref: id, terminal: c.TTY, keys: c.DetachKeys, proxy: c.SigProxy}
+	err := t.attach(c.Interactive, func(streams forge.Streams) (int, error) {
+		return h.RunAttached(s.ctx, id, streams, show.Event)
+	})
 	switch {
-	case len(c.Command) == 0:
-		return &usageError{usageStatus, errors.New("run needs an image: forge run --rm [flags] IMAGE [COMMAND]")}
-	case strings.HasPrefix(c.Command[0], "-"): // kong takes it for the first word of the command
-		return &usageError{usageStatus, fmt.Errorf("unknown flag %s; see forge run --help", c.Command[0])}
+	case errors.Is(err, forge.ErrDetached):
+		return nil
+	case err != nil && s.ctx.Err() == nil:
+		if _, ended := errors.AsType[status](err); !ended {
+			return c.discard(s, h, id, err)
+		}
 	}
-	o, err := c.options(s.ctx)
+	return err
+}
+
+// Run makes a container and prints its ID.
+func (c *createCmd) Run(s *session) error {
+	o, err := c.options(s.ctx, "create")
 	if err != nil {
 		return &usageError{usageStatus, err}
 	}
 	show := ui.New("auto", s.err)
 	defer show.Close()
-	err = s.withHome(func(h *forge.Home) error {
-		restore, err := c.terminal(s)
+	return runStatus(s.withHome(func(h *forge.Home) error {
+		id, err := h.CreateContainer(s.ctx, o, show.Event)
 		if err != nil {
 			return err
 		}
-		defer restore()
-		stdio := forge.Stdio{Out: os.Stdout, Err: os.Stderr}
-		if c.Interactive {
-			stdio.In = s.in
-		}
-		running, err := h.Start(s.ctx, o, stdio, show.Event)
-		if err != nil {
+		if err := c.writeID(s.ctx, id); err != nil {
 			return err
 		}
-		s.signals.forward(running)
-		if c.TTY {
-			followSize(running)
-		}
-		code, err := running.Wait()
-		if err == nil && code != 0 {
-			return status(code)
-		}
+		_, err = fmt.Fprintln(s.out, id)
 		return err
-	})
-	return runStatus(err)
+	}))
 }
 
 // runStatus gives docker's exit statuses to what kept a command from running.
@@ -132,15 +205,26 @@ func runStatus(err error) error {
 	return &usageError{code, err}
 }
 
-// options turns flags into what Home.Start wants.
-func (c *runCmd) options(ctx context.Context) (o forge.RunOptions, err error) {
-	switch {
-	case c.Detach || c.Name != "":
-		return o, errors.New("containers that stay (-d, --name) are not there yet: run with --rm")
-	case !c.Rm:
-		return o, errors.New("containers that stay are not there yet: add --rm")
+// writeID writes the container's ID to the file that is to have it.
+func (c *createFlags) writeID(ctx context.Context, id string) error {
+	if c.CIDFile == "" {
+		return nil
 	}
-	o = forge.RunOptions{
+	return forge.WriteCIDFile(ctx, c.CIDFile, id)
+}
+
+// options turns flags into what is wanted of a container.
+func (c *createFlags) options(ctx context.Context, verb string) (o forge.ContainerOptions, err error) {
+	if len(c.Command) > 0 && c.Command[0] == "--" { // which ends the flags
+		c.Command = c.Command[1:]
+	}
+	switch {
+	case len(c.Command) == 0:
+		return o, fmt.Errorf("%s needs an image: forge %s [flags] IMAGE [COMMAND]", verb, verb)
+	case strings.HasPrefix(c.Command[0], "-"): // kong takes it for the first word of the command
+		return o, fmt.Errorf("unknown flag %s; see forge %s --help", c.Command[0], verb)
+	}
+	o.RunOptions = forge.RunOptions{
 		Image: c.Command[0], Platform: c.Platform, Pull: forge.PullPolicy(c.Pull), Insecure: c.Insecure,
 		ProcessOptions: forge.ProcessOptions{
 			Args: c.Command[1:], Env: c.Env, EnvFiles: c.EnvFile, Workdir: c.Workdir, User: c.User, TTY: c.TTY,
@@ -152,38 +236,14 @@ func (c *runCmd) options(ctx context.Context) (o forge.RunOptions, err error) {
 	if c.Entrypoint != nil {
 		o.Entrypoint = []string{*c.Entrypoint}
 	}
+	o.LifeOptions = forge.LifeOptions{
+		Name: c.Name, Interactive: c.Interactive, StdinOnce: c.Interactive, AutoRemove: c.Rm, Restart: c.Restart,
+		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Labels: c.Labels, LogDriver: c.LogDriver, LogOpts: c.LogOpts,
+	}
+	if c.CIDFile != "" {
+		if err := forge.CheckCIDFile(c.CIDFile); err != nil {
+			return o, err
+		}
+	}
 	return o, o.Check(ctx)
-}
-
-// terminal makes the caller's terminal, if the command gets it, pass everything on. What it returns puts it back.
-func (c *runCmd) terminal(s *session) (restore func(), err error) {
-	if !c.TTY || !c.Interactive {
-		return func() {}, nil
-	}
-	fd := int(s.in.Fd())
-	if !term.IsTerminal(fd) {
-		return nil, errors.New("the input device is not a terminal: leave out -t")
-	}
-	old, err := term.MakeRaw(fd)
-	if err != nil {
-		return nil, fmt.Errorf("terminal: %w", err)
-	}
-	return func() { _ = term.Restore(fd, old) }, nil
-}
-
-// followSize gives the process's terminal the size of the caller's, now and whenever it changes.
-func followSize(p *forge.Running) {
-	resize := func() {
-		if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
-			_ = p.Resize(uint16(rows), uint16(cols))
-		}
-	}
-	changed := make(chan os.Signal, 1)
-	signal.Notify(changed, syscall.SIGWINCH)
-	resize()
-	go func() { // ends with the program, as the process it serves does
-		for range changed {
-			resize()
-		}
-	}()
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forge": func() { os.Exit(run(os.Args[1:], enter(os.Args[1:]))) }})
+	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main})
 }
 
 // TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. Commands

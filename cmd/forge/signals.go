@@ -6,8 +6,6 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
-
-	"github.com/forge-build/forge"
 )
 
 // An interrupt is the signal that ended the program.
@@ -24,8 +22,8 @@ type signals struct {
 	cancel context.CancelCauseFunc
 	ch     chan os.Signal
 
-	mu         sync.Mutex // guards all below
-	foreground *forge.Running
+	mu         sync.Mutex           // guards all below
+	foreground func(syscall.Signal) // passes signals on; nil while this program has the foreground
 	count      int
 }
 
@@ -55,7 +53,7 @@ func (s *signals) handle(sig syscall.Signal) {
 	}
 	switch {
 	case s.foreground != nil && (!ending || s.count < maxIgnoredSignals):
-		_ = s.foreground.Signal(sig) // it may have ended by itself
+		s.foreground(sig)
 	case s.foreground == nil && s.count > 1 || s.count > maxIgnoredSignals:
 		os.Exit(128 + int(sig))
 	case ending:
@@ -63,10 +61,10 @@ func (s *signals) handle(sig syscall.Signal) {
 	}
 }
 
-// forward gives the foreground to a process of a container.
-func (s *signals) forward(p *forge.Running) {
+// forward gives the foreground to a container, to which pass passes signals on.
+func (s *signals) forward(pass func(syscall.Signal)) {
 	s.mu.Lock()
-	s.foreground = p
+	s.foreground = pass
 	s.mu.Unlock()
 	signal.Notify(s.ch, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT, syscall.SIGALRM)
 }

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
+)
+
+// each does something to each container that is named, prints the name as it was given when it is done, and goes on after an
+// error, as docker does.
+func each(s *session, refs []string, do func(h *forge.Home, ref string) error) error {
+	return s.withHome(func(h *forge.Home) error {
+		failed := false
+		for _, ref := range refs {
+			if err := do(h, ref); err != nil {
+				if s.ctx.Err() != nil {
+					return err
+				}
+				failed = true
+				_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
+				continue
+			}
+			if _, err := fmt.Fprintln(s.out, ref); err != nil {
+				return err
+			}
+		}
+		if failed {
+			return status(1)
+		}
+		return nil
+	})
+}
+
+type stopFlags struct {
+	Signal string `short:"s" help:"Signal that asks the container to end." placeholder:"SIGNAL"`
+	Time   *int   `short:"t" name:"timeout" aliases:"time" help:"Seconds until the container is killed; -1 is never." placeholder:"SECONDS"`
+}
+
+func (f stopFlags) options() forge.StopOptions {
+	return forge.StopOptions{Signal: f.Signal, Seconds: f.Time}
+}
+
+type stopCmd struct {
+	stopFlags
+	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *stopCmd) Run(s *session) error {
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.StopContainer(s.ctx, ref, c.options()) })
+}
+
+type restartCmd struct {
+	stopFlags
+	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *restartCmd) Run(s *session) error {
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.RestartContainer(s.ctx, ref, c.options()) })
+}
+
+type killCmd struct {
+	Signal     string   `short:"s" help:"Signal to send." placeholder:"SIGNAL" default:"KILL"`
+	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *killCmd) Run(s *session) error {
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.KillContainer(s.ctx, ref, c.Signal) })
+}
+
+type pauseCmd struct {
+	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *pauseCmd) Run(s *session) error {
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.PauseContainer(s.ctx, ref) })
+}
+
+type unpauseCmd struct {
+	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *unpauseCmd) Run(s *session) error {
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.UnpauseContainer(s.ctx, ref) })
+}
+
+type waitCmd struct {
+	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *waitCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		failed := false
+		for _, ref := range c.Containers {
+			code, err := h.WaitContainer(s.ctx, ref)
+			if err != nil {
+				if s.ctx.Err() != nil {
+					return err
+				}
+				failed = true
+				_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
+				continue
+			}
+			if _, err := fmt.Fprintln(s.out, code); err != nil {
+				return err
+			}
+		}
+		if failed {
+			return status(1)
+		}
+		return nil
+	})
+}
+
+type rmCmd struct {
+	Force      bool     `short:"f" help:"Kill containers that run; no error for what is not there."`
+	Volumes    bool     `short:"v" help:"Remove anonymous volumes, too."`
+	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *rmCmd) Run(s *session) error {
+	return each(s, c.Containers, func(h *forge.Home, ref string) error {
+		err := h.RemoveContainer(s.ctx, ref, forge.RemoveContainerOptions{Force: c.Force, Volumes: c.Volumes})
+		if _, missing := errors.AsType[*forge.NoContainerError](err); missing && c.Force {
+			_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
+			return nil
+		}
+		return err
+	})
+}
+
+type renameCmd struct {
+	Container string `arg:"" help:"Container." placeholder:"CONTAINER"`
+	Name      string `arg:"" help:"New name." placeholder:"NAME"`
+}
+
+func (c *renameCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error { return h.RenameContainer(s.ctx, c.Container, c.Name) })
+}
+
+type startCmd struct {
+	Attach      bool     `short:"a" help:"Show what the container writes, and exit with its status."`
+	Interactive bool     `short:"i" help:"Pass standard input on."`
+	DetachKeys  string   `help:"Keys that end the attachment." placeholder:"KEYS"`
+	Containers  []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
+}
+
+func (c *startCmd) Run(s *session) error {
+	if !c.Attach && !c.Interactive {
+		show := ui.New("auto", s.err)
+		defer show.Close()
+		return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.StartContainer(s.ctx, ref, show.Event) })
+	}
+	if len(c.Containers) != 1 {
+		return errors.New("you cannot start and attach multiple containers at once")
+	}
+	return s.withHome(func(h *forge.Home) error {
+		return c.attached(s, h)
+	})
+}
+
+func (c *startCmd) attached(s *session, h *forge.Home) error {
+	ref := c.Containers[0]
+	info, err := h.Container(ref)
+	if err != nil {
+		return err
+	}
+	t := tty{session: s, home: h, ref: info.ID, terminal: info.TTY, keys: c.DetachKeys}
+	return t.attach(c.Interactive && info.Interactive, func(streams forge.Streams) (int, error) {
+		return h.RunAttached(s.ctx, ref, streams, nil)
+	})
+}
+
+type attachCmd struct {
+	NoStdin    bool   `help:"Do not pass standard input on."`
+	SigProxy   bool   `help:"Pass signals on." default:"true" negatable:""`
+	DetachKeys string `help:"Keys that end the attachment." placeholder:"KEYS"`
+	Container  string `arg:"" help:"Container." placeholder:"CONTAINER"`
+}
+
+func (c *attachCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		info, err := h.Container(c.Container)
+		if err != nil {
+			return err
+		}
+		t := tty{session: s, home: h, ref: info.ID, terminal: info.TTY, keys: c.DetachKeys, proxy: c.SigProxy}
+		err = t.attach(!c.NoStdin && info.Interactive, func(streams forge.Streams) (int, error) {
+			return h.AttachContainer(s.ctx, c.Container, streams)
+		})
+		if errors.Is(err, forge.ErrDetached) {
+			return errors.New("read escape sequence")
+		}
+		return err
+	})
+}
+
+// A tty is the caller's terminal, or what is in its place, while a container is attached to it.
+type tty struct {
+	session  *session
+	home     *forge.Home
+	ref      string
+	terminal bool   // the container has one
+	keys     string // that end the attachment; "" is docker's
+	proxy    bool   // signals are the container's
+}
+
+// attach runs do with the caller's streams. It returns the container's exit status as an error.
+func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
+	streams := forge.Streams{Out: t.session.out, Err: t.session.err}
+	if t.terminal {
+		streams.Err = nil
+	}
+	if stdin {
+		streams.In = t.session.in
+		if t.terminal {
+			restore, err := t.raw()
+			if err != nil {
+				return err
+			}
+			defer restore()
+			if streams.In, err = forge.DetachReader(t.session.in, t.keys); err != nil {
+				return err
+			}
+		}
+	}
+	if t.terminal {
+		if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+			streams.Rows, streams.Cols = uint16(rows), uint16(cols)
+		}
+		defer followSize(func(rows, cols uint16) error { return t.home.ResizeContainer(t.session.ctx, t.ref, rows, cols) })()
+	}
+	if t.proxy && t.ref != "" {
+		t.session.signals.forward(func(sig syscall.Signal) { _ = t.home.SignalContainer(t.session.ctx, t.ref, sig) })
+	}
+	code, err := do(streams)
+	if err == nil && code != 0 {
+		return status(code)
+	}
+	return err
+}
+
+// raw makes the caller's terminal pass everything on. What it returns puts it back.
+func (t *tty) raw() (restore func(), err error) {
+	fd := int(t.session.in.Fd())
+	if !term.IsTerminal(fd) {
+		return nil, errors.New("the input device is not a TTY")
+	}
+	old, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, fmt.Errorf("terminal: %w", err)
+	}
+	return func() { _ = term.Restore(fd, old) }, nil
+}

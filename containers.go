@@ -1,0 +1,227 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// ContainerOptions say what container to create. They are plain data, as [RunOptions] are.
+type ContainerOptions struct {
+	RunOptions
+	LifeOptions
+}
+
+// LifeOptions say how a container is called and kept.
+type LifeOptions struct {
+	Name        string // "" is two words
+	Interactive bool   // keep the standard input open
+	StdinOnce   bool   // until the first who attaches closes it
+	AutoRemove  bool   // remove the container when it has ended
+	Restart     string // no, always, unless-stopped or on-failure[:N]
+	StopSignal  string // "" is the image's, or SIGTERM
+	StopTimeout *int   // seconds before SIGKILL; nil is 10, -1 is never
+	Labels      []string
+	LogDriver   string
+	LogOpts     []string
+}
+
+// A containerConfig is what is kept of a container.
+type containerConfig struct {
+	ContainerOptions
+	Command []string          // the whole command line
+	Labels  map[string]string // the image's, and its own
+}
+
+type (
+	containerStore  = state.Store[containerConfig]
+	containerRecord = state.Record[containerConfig]
+)
+
+// containers are the containers of the store.
+func (h *Home) containers() *containerStore {
+	return state.Open[containerConfig](filepath.Join(h.Dir, "containers"))
+}
+
+// CreateContainer makes a container, which does not run yet, and returns its ID. The options have been through Check.
+func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events event.Sink) (string, error) {
+	if err := o.LifeOptions.check(); err != nil {
+		return "", err
+	}
+	options, err := o.parse()
+	if err != nil {
+		return "", err
+	}
+	img, err := h.imageToRun(ctx, o.RunOptions, events)
+	if err != nil {
+		return "", err
+	}
+	r := &containerRecord{
+		ID: state.NewID(), Name: strings.TrimPrefix(o.Name, "/"), Created: time.Now().UTC(),
+		Image: o.Image, ImageID: img.ID(), Manifest: img.Descriptor,
+	}
+	if err := o.complete(&options, img, r.ID); err != nil {
+		return "", err
+	}
+	labels, err := o.labels(img)
+	if err != nil {
+		return "", err
+	}
+	r.Config = containerConfig{ContainerOptions: o, Command: options.Process.Args, Labels: labels}
+	if err := h.containers().Create(ctx, r, func() string { return words.Name(h.nameTaken) }); err != nil {
+		return "", err
+	}
+	return r.ID, nil
+}
+
+// nameTaken reports whether a container may have a name.
+func (h *Home) nameTaken(name string) bool {
+	_, err := h.containers().Find(name)
+	return err == nil
+}
+
+// labels are the image's and those of the options.
+func (o *LifeOptions) labels(img *image.Image) (map[string]string, error) {
+	all := map[string]string{}
+	for k, v := range img.Config.Config.Labels {
+		all[k] = v
+	}
+	for _, l := range o.Labels {
+		k, v, _ := strings.Cut(l, "=")
+		if k == "" {
+			return nil, fmt.Errorf("invalid label %q: the name is empty", l)
+		}
+		all[k] = v
+	}
+	return all, nil
+}
+
+// check refuses what contradicts itself.
+func (o *LifeOptions) check() error {
+	p, err := monitor.ParsePolicy(o.Restart)
+	if err != nil {
+		return err
+	}
+	if o.Name != "" {
+		if err := words.CheckName(strings.TrimPrefix(o.Name, "/")); err != nil {
+			return err
+		}
+	}
+	if o.AutoRemove && p.Name != "" && p.Name != "no" {
+		return errors.New("conflicting options: cannot specify both --restart and --rm")
+	}
+	if o.StopSignal != "" {
+		_, err = ParseSignal(o.StopSignal)
+	}
+	return err
+}
+
+// stopSignal is the signal that asks a container to end.
+func (o *LifeOptions) stopSignal(img *image.Image) string {
+	if o.StopSignal != "" {
+		return o.StopSignal
+	}
+	if s := img.Config.Config.StopSignal; s != "" {
+		return s
+	}
+	return "SIGTERM"
+}
+
+// findContainer returns the record of the container that a name, an ID or the beginning of one means.
+func (h *Home) findContainer(ref string) (*containerRecord, error) {
+	id, err := h.containers().Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	r, err := h.containers().Record(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &state.NotFoundError{Ref: ref}
+	}
+	return r, err
+}
+
+// containerImage is the image that a container was made from.
+func (h *Home) containerImage(ctx context.Context, r *containerRecord) (*image.Image, error) {
+	img, err := h.Layout.Image(ctx, r.Manifest, r.Manifest.Platform)
+	if err != nil {
+		return nil, fmt.Errorf("image of container %s: %w", r.Name, err)
+	}
+	return img, nil
+}
+
+// imageUsers are the containers that there are, which use the images that they were made from.
+type imageUsers []*containerRecord
+
+func (h *Home) imageUsers() (imageUsers, error) {
+	ids, err := h.containers().IDs()
+	if err != nil {
+		return nil, err
+	}
+	var users imageUsers
+	for _, id := range ids {
+		if r, err := h.containers().Record(id); err == nil {
+			users = append(users, r)
+		}
+	}
+	return users, nil
+}
+
+// of is a container that uses an image, nil if none does.
+func (u imageUsers) of(n image.Named) *containerRecord {
+	for _, r := range u {
+		ref, err := image.ParseReference(r.Image)
+		if r.Manifest.Digest == n.Descriptor.Digest || err == nil && ref == n.Reference {
+			return r
+		}
+	}
+	return nil
+}
+
+// manifests are what must stay in the store.
+func (u imageUsers) manifests() (list []ocispec.Descriptor) {
+	for _, r := range u {
+		list = append(list, r.Manifest)
+	}
+	return list
+}
+
+// inUse is docker's refusal to remove an image that a container uses; nil if it may be removed.
+func (o RemoveOptions) inUse(name string, n image.Named, user *containerRecord) error {
+	id := user.ImageID.Encoded()[:12]
+	switch {
+	case byName(name, n) && o.Force:
+		return nil
+	case byName(name, n):
+		return fmt.Errorf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
+			name, user.ID[:12], id)
+	}
+	return fmt.Errorf("conflict: unable to delete %s (cannot be forced) - image is being used by container %s", id, user.ID[:12])
+}
+
+// rootDir keeps what a container writes to its root file system.
+func (h *Home) rootDir(id string) string { return filepath.Join(h.containers().Dir(id), "root") }
+
+// draftOf opens the root file system of a container.
+func (h *Home) draftOf(ctx context.Context, r *containerRecord, img *image.Image) (*snapshot.Draft, error) {
+	store, err := h.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	return store.Draft(ctx, img.Layers(), snapshot.DraftOptions{Dir: h.rootDir(r.ID), Volatile: r.Config.AutoRemove})
+}
+
+// containerEvent tells who follows events that something has happened to a container. Attributes come in pairs.
+func (h *Home) containerEvent(r *containerRecord, action string, attributes ...string) {}

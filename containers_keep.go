@@ -1,0 +1,316 @@
+package forge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/internal/flock"
+)
+
+// A monitor process keeps one container that stays. It is this program, started as monitorName with the state directory and
+// the container's ID as arguments, and with these descriptors.
+const (
+	monitorName = "forge-monitor"
+	reportFD    = 3 // takes the reports of the start
+	firstFD     = 4 // with helperAttached: a connection of who is attached from the beginning
+
+	helperAttached = "attached" // the third argument
+	helperExec     = "exec"     // the same: it is a process in the container that is kept, the fourth says which
+)
+
+// A report is what a monitor process says while it starts: a line of JSON for each event and, at last, how the start went.
+type report struct {
+	Event   *event.Event `json:"event,omitempty"`
+	Started bool         `json:"started,omitempty"`
+	Error   string       `json:"error,omitempty"`
+	Code    int          `json:"code,omitempty"` // of a command that cannot be executed
+}
+
+// IsMonitor reports whether this process was started to keep a container: then it calls [Monitor], and nothing else.
+func IsMonitor() bool { return filepath.Base(os.Args[0]) == monitorName && len(os.Args) >= 3 }
+
+// Monitor is the whole of a monitor process. It returns the exit status of the process.
+func Monitor() int {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
+	reports := os.NewFile(reportFD, "reports")
+	syscall.CloseOnExec(reportFD)
+	var mu sync.Mutex
+	say := func(r report) {
+		mu.Lock()
+		defer mu.Unlock()
+		if reports == nil {
+			return
+		}
+		_ = json.NewEncoder(reports).Encode(r)
+		if r.Event == nil { // the last one
+			_ = reports.Close()
+			reports = nil
+		}
+	}
+	err := monitorContainer(os.Args[1:], say)
+	if err != nil {
+		r := report{Error: err.Error()}
+		if e, ok := errors.AsType[*CommandError](err); ok {
+			r.Code = e.Code
+		}
+		say(r)
+		return 1
+	}
+	return 0
+}
+
+func monitorContainer(args []string, say func(report)) (err error) {
+	ctx := context.Background()
+	h, err := Open(ctx, Options{Dir: args[0], Snapshotter: Snapshotter(os.Getenv("FORGE_SNAPSHOTTER")), Command: "run"})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	started := func() { say(report{Started: true}) }
+	if len(args) > 3 && args[2] == helperExec {
+		return h.keepExec(ctx, args[1], args[3], started)
+	}
+	var first *net.UnixConn
+	if len(args) > 2 {
+		syscall.CloseOnExec(firstFD)
+		f := os.NewFile(firstFD, "first")
+		c, err := net.FileConn(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		first, _ = c.(*net.UnixConn)
+	}
+	_, err = h.keep(ctx, args[1], first, keepReports{
+		events:  func(e event.Event) { say(report{Event: &e}) },
+		started: started,
+	})
+	return err
+}
+
+// keepReports tell how a container starts.
+type keepReports struct {
+	events  event.Sink
+	started func()
+}
+
+// keep starts a container and keeps it until it ends and is not restarted. The caller, or who started the caller, holds the
+// container's lock until it has started. first is who is attached from the beginning, or nil.
+func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports keepReports) (status int, err error) {
+	store := h.containers()
+	r, err := store.Record(id)
+	if err != nil {
+		return 0, err
+	}
+	run, was, err := store.Run(id)
+	if err != nil {
+		return 0, err
+	}
+	alive, err := store.Monitor(ctx, id)
+	if errors.Is(err, flock.ErrHeld) {
+		return 0, fmt.Errorf("container %s is %s", r.Name, was)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, alive.Close()) }()
+	listener, err := monitor.Listen(store.Dir(id))
+	if err != nil {
+		return 0, err
+	}
+	img, err := h.containerImage(ctx, r)
+	if err != nil {
+		return 0, errors.Join(err, listener.Close())
+	}
+	run.Restarts, run.Stopped = 0, false
+	k := &keeper{home: h, record: r, image: img, reports: reports}
+	config, err := k.config(ctx)
+	if err != nil {
+		return 0, errors.Join(err, listener.Close())
+	}
+	m := monitor.New(config, run)
+	if first != nil {
+		m.First(first)
+	}
+	defer k.close()
+	exit, err := m.Keep(ctx, listener, reports.started)
+	return exit.Code, err
+}
+
+// signalNumber is the signal of a name that was checked before.
+func signalNumber(name string) syscall.Signal {
+	sig, err := ParseSignal(name)
+	if err != nil {
+		return syscall.SIGTERM
+	}
+	return sig
+}
+
+// StartContainer starts a container in the background, and returns when its command is executed. It does nothing if the
+// container runs. An error of the command is a *CommandError. events may be nil.
+func (h *Home) StartContainer(ctx context.Context, ref string, events event.Sink) error {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	return h.spawn(ctx, r, nil, events)
+}
+
+// RunAttached starts a container and stays attached to it until it ends; it returns the exit status. If in fails with
+// ErrDetached, the container goes on and RunAttached returns that error.
+func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, events event.Sink) (status int, err error) {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return 0, err
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return 0, err
+	}
+	type result struct {
+		status int
+		err    error
+	}
+	done := make(chan result, 1)
+	attached, detach := context.WithCancel(ctx)
+	defer detach()
+	go func() {
+		status, err := monitor.Attach(attached, ours, streams)
+		done <- result{status, err}
+	}()
+	err = h.spawn(ctx, r, theirs, events)
+	// The end of the monitor is to be the end of the connection.
+	if err = errors.Join(err, theirs.Close()); err != nil {
+		detach()
+		<-done
+		return 0, err
+	}
+	d := <-done
+	return d.status, d.err
+}
+
+type (
+	// Streams are what is attached to a container; nil is not attached.
+	Streams = monitor.Streams
+	// A NoContainerError says that no container has a name or an ID.
+	NoContainerError = state.NotFoundError
+)
+
+// ErrDetached ends an attachment, but not the container.
+var ErrDetached = monitor.ErrDetached
+
+func socketPair() (*net.UnixConn, *os.File, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "attach")
+	c, err := net.FileConn(f)
+	theirs := os.NewFile(uintptr(fds[1]), "attach")
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	conn, _ := c.(*net.UnixConn)
+	return conn, theirs, nil
+}
+
+// spawn starts a monitor process for a container, and waits until that has started the container.
+func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, events event.Sink) (err error) {
+	store := h.containers()
+	lock, err := store.Lock(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	_, status, err := store.Run(r.ID)
+	if err != nil {
+		return err
+	}
+	switch status {
+	case state.Running:
+		return nil
+	case state.Paused:
+		return errors.New("cannot start a paused container, try unpause instead")
+	case state.Restarting:
+		if err := h.monitorOf(r).Stop(ctx, signalNumber("SIGTERM"), 0); err != nil && !errors.Is(err, monitor.ErrGone) {
+			return err
+		}
+	}
+	var arg []string
+	if first != nil {
+		arg = []string{helperAttached}
+	}
+	pid, reports, err := h.startHelper(first, r.ID, arg...)
+	if err != nil {
+		return fmt.Errorf("monitor of container %s: %w", r.Name, err)
+	}
+	defer reports.Close()
+	return follow(ctx, pid, reports, events)
+}
+
+// startHelper starts this program anew, in the background, to keep a container or a process in one.
+func (h *Home) startHelper(first *os.File, id string, args ...string) (pid int, reports *os.File, err error) {
+	reports, theirs, err := os.Pipe()
+	if err != nil {
+		return 0, nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, nil, errors.Join(err, theirs.Close(), reports.Close())
+	}
+	files := []uintptr{null.Fd(), null.Fd(), null.Fd(), theirs.Fd()}
+	if first != nil {
+		files = append(files, first.Fd())
+	}
+	env := append(os.Environ(), "FORGE_SNAPSHOTTER="+string(h.options.Snapshotter))
+	pid, err = syscall.ForkExec("/proc/self/exe", append([]string{monitorName, h.Dir, id}, args...), &syscall.ProcAttr{
+		Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	err = errors.Join(err, theirs.Close(), null.Close())
+	if err != nil {
+		return 0, nil, errors.Join(err, reports.Close())
+	}
+	return pid, reports, nil
+}
+
+// follow passes on what a monitor process reports until it has started its container.
+func follow(ctx context.Context, pid int, reports *os.File, events event.Sink) error {
+	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })()
+	lines := json.NewDecoder(reports)
+	for {
+		var r report
+		err := lines.Decode(&r)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return errors.New("the container's monitor ended before the container was started (process " + strconv.Itoa(pid) + ")")
+		case r.Event != nil:
+			events.Send(*r.Event)
+		case r.Started:
+			return nil
+		default:
+			_, _ = syscall.Wait4(pid, nil, 0, nil)
+			if r.Code != 0 {
+				return &CommandError{Code: r.Code, Text: r.Error}
+			}
+			return errors.New(r.Error)
+		}
+	}
+}
+
+// monitorOf talks to a container's monitor.
+func (h *Home) monitorOf(r *containerRecord) monitor.Client {
+	return monitor.Client{Dir: h.containers().Dir(r.ID)}
+}

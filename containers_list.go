@@ -1,0 +1,255 @@
+package forge
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
+)
+
+// A ContainerInfo is a container, as a list shows it.
+type ContainerInfo struct {
+	ID, Name string
+	Image    string // as it was named
+	ImageID  string
+	Command  []string
+	Created  time.Time
+	Status   state.Status
+	Run      state.Run
+	Labels   map[string]string
+	Written  int64 // bytes of its own files, if they were asked for
+
+	TTY, Interactive bool
+}
+
+// ListOptions say which containers are listed, newest first. The zero value with Last -1 lists those that run.
+type ListOptions struct {
+	All     bool
+	Last    int      // so many in any state; -1 is no bound
+	Size    bool     // how much each has written
+	Filters []string // KEY=VALUE, as docker's
+}
+
+// Container is the container that a name, an ID or the beginning of one means.
+func (h *Home) Container(ref string) (ContainerInfo, error) {
+	id, err := h.containers().Find(ref)
+	if err != nil {
+		return ContainerInfo{}, err
+	}
+	info, err := h.containerInfo(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, &state.NotFoundError{Ref: ref}
+	}
+	return info, err
+}
+
+// Containers lists containers, newest first. One whose record cannot be read is listed as dead.
+func (h *Home) Containers(ctx context.Context, o ListOptions) ([]ContainerInfo, error) {
+	filter, err := h.containerFilter(o.Filters)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := h.containers().IDs()
+	if err != nil {
+		return nil, err
+	}
+	any := o.All || o.Last >= 0 || filter.anyStatus
+	var list []ContainerInfo
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		info, err := h.containerInfo(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is gone
+		}
+		if err != nil {
+			info = ContainerInfo{ID: id, Status: state.Dead, Run: state.Run{Error: err.Error()}}
+		}
+		if (any || info.Status.Alive() || info.Status == state.Restarting) && filter.takes(&info) {
+			list = append(list, info)
+		}
+	}
+	slices.SortFunc(list, func(a, b ContainerInfo) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
+	if o.Last >= 0 {
+		list = list[:min(o.Last, len(list))]
+	}
+	return list, nil
+}
+
+func (h *Home) containerInfo(id string) (ContainerInfo, error) {
+	r, err := h.containers().Record(id)
+	if err != nil {
+		return ContainerInfo{}, err
+	}
+	run, status, err := h.containers().Run(id)
+	if err != nil {
+		return ContainerInfo{}, err
+	}
+	return ContainerInfo{
+		ID: id, Name: r.Name, Image: r.Image, ImageID: string(r.ImageID), Command: r.Config.Command,
+		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels,
+		TTY: r.Config.TTY, Interactive: r.Config.Interactive,
+	}, nil
+}
+
+// A ContainerView is a container in docker's words.
+type ContainerView struct {
+	ID, Image, Command, RunningFor, Status, Ports, Size, Labels, Mounts, Networks, LocalVolumes string
+}
+
+// commandWidth is how much of a command a list shows.
+const commandWidth = 20
+
+// View says in docker's words what a container is and does, now. Long texts are shortened, unless they are asked for whole.
+func (i *ContainerInfo) View(now time.Time, whole bool) ContainerView {
+	v := ContainerView{ID: i.ID, Image: i.Image, RunningFor: words.Ago(now, i.Created)}
+	if len(i.Command) > 0 {
+		v.Command = words.Command(i.Command[0], i.Command[1:])
+	}
+	if !whole {
+		v.ID, v.Command = i.ID[:12], words.Shorten(v.Command, commandWidth)
+	}
+	st := words.State{Status: string(i.Status), ExitCode: i.Run.ExitCode, Started: i.Run.Started, Finished: i.Run.Finished}
+	if i.Run.Health != nil {
+		st.Health = i.Run.Health.Status
+	}
+	v.Status = st.Line(now)
+	var ports []words.Port
+	for _, p := range i.Run.Ports {
+		ports = append(ports, words.Port(p))
+	}
+	v.Ports = words.Ports(ports)
+	v.Size = words.Size(i.Written, 0)
+	var labels []string
+	for _, k := range slices.Sorted(maps.Keys(i.Labels)) {
+		labels = append(labels, k+"="+i.Labels[k])
+	}
+	v.Labels = strings.Join(labels, ",")
+	v.Networks = strings.Join(slices.Sorted(maps.Keys(i.Run.Networks)), ",")
+	return v
+}
+
+// A containerFilter is docker's --filter of containers: values of one key are alternatives, keys restrict each other.
+type containerFilter struct {
+	values    map[string][]string
+	anyStatus bool // containers that do not run are meant, too
+	before    time.Time
+	since     time.Time
+}
+
+// containerFilter reads filters.
+func (h *Home) containerFilter(filters []string) (f containerFilter, err error) {
+	f.values = map[string][]string{}
+	for _, text := range filters {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return f, fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", text)
+		}
+		switch key {
+		case "id", "name", "label", "ancestor", "health", "volume", "network", "publish", "expose":
+		case "status":
+			f.anyStatus = true
+			if !slices.Contains([]string{"created", "restarting", "running", "removing", "paused", "exited", "dead"}, value) {
+				return f, fmt.Errorf("invalid filter 'status=%s'", value)
+			}
+		case "exited":
+			f.anyStatus = true
+			if _, err := strconv.Atoi(value); err != nil {
+				return f, fmt.Errorf("invalid filter 'exited=%s'", value)
+			}
+		case "before", "since":
+			r, err := h.findContainer(value)
+			if err != nil {
+				return f, err
+			}
+			f.anyStatus = true
+			*map[string]*time.Time{"before": &f.before, "since": &f.since}[key] = r.Created
+		default:
+			return f, fmt.Errorf("invalid filter '%s'", key)
+		}
+		f.values[key] = append(f.values[key], value)
+	}
+	return f, nil
+}
+
+// takes reports whether a container passes.
+func (f *containerFilter) takes(i *ContainerInfo) bool {
+	if !f.before.IsZero() && !i.Created.Before(f.before) || !f.since.IsZero() && !i.Created.After(f.since) {
+		return false
+	}
+	for key, values := range f.values {
+		match := func(value string) bool { return i.matches(key, value) }
+		if key == "label" && slices.ContainsFunc(values, func(v string) bool { return !match(v) }) {
+			return false // all labels must be there
+		}
+		if !slices.ContainsFunc(values, match) {
+			return false
+		}
+	}
+	return true
+}
+
+func (i *ContainerInfo) matches(key, value string) bool {
+	switch key {
+	case "id":
+		return strings.HasPrefix(i.ID, value)
+	case "name":
+		return matchName(value, i.Name)
+	case "label":
+		k, want, valued := strings.Cut(value, "=")
+		have, ok := i.Labels[k]
+		return ok && (!valued || have == want)
+	case "status":
+		return string(i.Status) == value
+	case "exited":
+		return i.Status == state.Exited && strconv.Itoa(i.Run.ExitCode) == value
+	case "ancestor":
+		_, hex, _ := strings.Cut(i.ImageID, ":")
+		return i.Image == value || strings.TrimSuffix(i.Image, ":latest") == value || i.ImageID == value ||
+			len(value) >= 4 && strings.HasPrefix(hex, value)
+	case "health":
+		return i.Run.Health != nil && i.Run.Health.Status == value || i.Run.Health == nil && value == "none"
+	case "network":
+		_, ok := i.Run.Networks[value]
+		return ok
+	case "publish":
+		return slices.ContainsFunc(i.Run.Ports, func(p state.Port) bool { return isPort(value, p.Host, p.Protocol) })
+	case "expose":
+		return slices.ContainsFunc(i.Run.Ports, func(p state.Port) bool { return isPort(value, p.Port, p.Protocol) })
+	}
+	return true // before and since are looked at elsewhere
+}
+
+// isPort reports whether "80", "80/udp" or "80-90" means a port.
+func isPort(text string, port uint16, protocol string) bool {
+	number, proto, ok := strings.Cut(text, "/")
+	if ok && proto != protocol {
+		return false
+	}
+	first, last, ranged := strings.Cut(number, "-")
+	if !ranged {
+		last = first
+	}
+	a, errA := strconv.Atoi(first)
+	b, errB := strconv.Atoi(last)
+	return errA == nil && errB == nil && a <= int(port) && int(port) <= b
+}
+
+// matchName reports whether docker's regular expression matches a name, which docker keeps with a slash before it.
+func matchName(pattern, name string) bool {
+	re, err := regexp.Compile(pattern)
+	return err == nil && (re.MatchString(name) || re.MatchString("/"+name))
+}

@@ -1,0 +1,123 @@
+package forge
+
+import (
+	"context"
+	"errors"
+
+	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/container/logs"
+	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
+	"github.com/forge-build/forge/runtime"
+)
+
+// A keeper does for a monitor what needs the rooms of the house: it prepares the container, writes its log, and takes it
+// down.
+type keeper struct {
+	home    *Home
+	record  *containerRecord
+	image   *image.Image
+	reports keepReports
+	log     *logs.Writer
+}
+
+// config says how the container is kept.
+func (k *keeper) config(ctx context.Context) (monitor.Config, error) {
+	o := &k.record.Config
+	policy, err := monitor.ParsePolicy(o.Restart)
+	if err != nil {
+		return monitor.Config{}, err
+	}
+	if k.log, err = k.openLog(); err != nil {
+		return monitor.Config{}, err
+	}
+	return monitor.Config{
+		Log:    k.log,
+		Start:  k.start,
+		Record: func(run *state.Run) error { return k.home.containers().WriteRun(k.record.ID, run) },
+		Event:  func(action string, attributes ...string) { k.home.containerEvent(k.record, action, attributes...) },
+		Pause:  func(run *state.Run, pause bool) error { return errors.New("pause is not there yet") },
+		Done:   func() { k.done(ctx) },
+
+		Policy:     policy,
+		StopSignal: signalNumber(o.stopSignal(k.image)),
+		Stdin:      o.Interactive,
+		StdinOnce:  o.StdinOnce,
+		Terminal:   o.TTY,
+	}, nil
+}
+
+// A keptProcess is the container's process, and what is to be given back when it has ended.
+type keptProcess struct {
+	*runtime.Process
+	open closers.Stack
+}
+
+// Wait waits for the end of the process and gives back all that the container was made of.
+func (p *keptProcess) Wait() (runtime.Exit, error) {
+	exit, err := p.Process.Wait()
+	return exit, errors.Join(err, p.open.Close())
+}
+
+// start prepares the container and starts it.
+func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_ monitor.Process, err error) {
+	h, o := k.home, &k.record.Config
+	options, err := o.parse()
+	if err != nil {
+		return nil, err
+	}
+	if err := o.complete(&options, k.image, k.record.ID); err != nil {
+		return nil, err
+	}
+	store, err := h.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	var open closers.Stack
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, open.Close())
+		}
+	}()
+	draft, err := h.draftOf(ctx, k.record, k.image)
+	if err != nil {
+		return nil, err
+	}
+	open.Push(draft.Close)
+	options.Root = draft
+	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: h.connector(o.DNS, k.reports.events)}
+	open.Push(factory.Close)
+	c, err := factory.Prepare(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	open.Push(c.Close)
+	k.reports.events.Send(event.Event{Kind: event.Started})
+	p, err := c.Start(ctx, io)
+	if err != nil {
+		return nil, err
+	}
+	return &keptProcess{p, open}, nil
+}
+
+// done removes the container that is to go when it has ended.
+func (k *keeper) done(ctx context.Context) {
+	if k.record.Config.AutoRemove {
+		_ = k.home.removeEnded(ctx, k.record) // what is left is removed by the next prune
+	}
+}
+
+// close ends the log.
+func (k *keeper) close() { k.log.Close() }
+
+// openLog opens the container's log to be written further.
+func (k *keeper) openLog() (*logs.Writer, error) {
+	c, err := k.home.logConfig(k.record, k.image)
+	if c == nil || err != nil {
+		return nil, err
+	}
+	return logs.Open(k.home.logPath(k.record.ID), *c)
+}

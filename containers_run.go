@@ -1,0 +1,58 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+
+	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/event"
+)
+
+// RunHere creates a container and runs it attached to streams, with this process as its monitor: it ends when this process
+// does. created is told the
+// container's ID before it is started. It returns the exit status.
+func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams, events event.Sink, created func(id string) error) (status int, err error) {
+	id, err := h.CreateContainer(ctx, o, events)
+	if err != nil {
+		return 0, err
+	}
+	if err := created(id); err != nil {
+		return 0, errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
+	}
+	lock, err := h.containers().Lock(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	ours, file, err := socketPair()
+	if err != nil {
+		return 0, errors.Join(err, lock.Close())
+	}
+	conn, err := net.FileConn(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return 0, errors.Join(err, lock.Close())
+	}
+	theirs, _ := conn.(*net.UnixConn)
+	done := make(chan error, 1)
+	attached, detach := context.WithCancel(ctx)
+	defer detach()
+	go func() {
+		_, err := monitor.Attach(attached, ours, streams)
+		done <- err
+	}()
+	status, err = h.keep(ctx, id, theirs, keepReports{
+		events:  events,
+		started: func() { _ = lock.Close() },
+	})
+	if err != nil { // it was not started, so that nobody tells who is attached
+		detach()
+		if closeErr := lock.Close(); !errors.Is(closeErr, os.ErrClosed) {
+			err = errors.Join(err, closeErr)
+		}
+		if o.AutoRemove {
+			err = errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
+		}
+	}
+	return status, errors.Join(err, <-done)
+}

@@ -1,0 +1,255 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// StopOptions say how to stop a container.
+type StopOptions struct {
+	Signal  string // "" is the container's
+	Seconds *int   // until SIGKILL; nil is what the container says, or 10; -1 is never
+}
+
+// defaultStopTimeout is docker's, in seconds.
+const defaultStopTimeout = 10
+
+// StopContainer ends a container: it is asked to by a signal, and killed if it does not end in time. Nothing is done if the
+// container does not run.
+func (h *Home) StopContainer(ctx context.Context, ref string, o StopOptions) error {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	img, err := h.containerImage(ctx, r)
+	if err != nil {
+		return err
+	}
+	name := o.Signal
+	if name == "" {
+		name = r.Config.stopSignal(img)
+	}
+	sig, err := ParseSignal(name)
+	if err != nil {
+		return err
+	}
+	seconds := defaultStopTimeout
+	for _, s := range []*int{r.Config.StopTimeout, o.Seconds} {
+		if s != nil {
+			seconds = *s
+		}
+	}
+	err = h.monitorOf(r).Stop(ctx, sig, seconds)
+	if errors.Is(err, monitor.ErrGone) {
+		return nil
+	}
+	return err
+}
+
+// RestartContainer stops a container, if it runs, and starts it.
+func (h *Home) RestartContainer(ctx context.Context, ref string, o StopOptions) error {
+	if err := h.StopContainer(ctx, ref, o); err != nil {
+		return err
+	}
+	return h.StartContainer(ctx, ref, nil)
+}
+
+// KillContainer sends a container's first process a signal; "" is SIGKILL. After SIGKILL it waits for the end.
+func (h *Home) KillContainer(ctx context.Context, ref, signal string) error {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	sig := syscall.SIGKILL
+	if signal != "" {
+		if sig, err = ParseSignal(signal); err != nil {
+			return err
+		}
+	}
+	err = h.monitorOf(r).Signal(ctx, sig)
+	if errors.Is(err, monitor.ErrGone) {
+		return words.Refusal("kill", ref, r.ID, string(state.Exited))
+	}
+	return err
+}
+
+// SignalContainer sends a container's first process a signal, unless it has ended.
+func (h *Home) SignalContainer(ctx context.Context, ref string, sig syscall.Signal) error {
+	return h.askMonitor(ref, func(c monitor.Client) error { return c.Signal(ctx, sig) })
+}
+
+// PauseContainer stops all processes of a container until UnpauseContainer.
+func (h *Home) PauseContainer(ctx context.Context, ref string) error {
+	return h.askMonitor(ref, func(c monitor.Client) error { return c.Pause(ctx) })
+}
+
+// UnpauseContainer lets the processes of a paused container go on.
+func (h *Home) UnpauseContainer(ctx context.Context, ref string) error {
+	return h.askMonitor(ref, func(c monitor.Client) error { return c.Unpause(ctx) })
+}
+
+// ResizeContainer sets the size of a container's terminal, in characters.
+func (h *Home) ResizeContainer(ctx context.Context, ref string, rows, cols uint16) error {
+	return h.askMonitor(ref, func(c monitor.Client) error { return c.Resize(ctx, rows, cols) })
+}
+
+// askMonitor asks the monitor of a container that must run.
+func (h *Home) askMonitor(ref string, ask func(monitor.Client) error) error {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	err = ask(h.monitorOf(r))
+	if errors.Is(err, monitor.ErrGone) {
+		return fmt.Errorf("container %s is not running", r.ID)
+	}
+	return err
+}
+
+// WaitContainer waits until a container does not run, and returns its exit status.
+func (h *Home) WaitContainer(ctx context.Context, ref string) (int, error) {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return 0, err
+	}
+	run, status, err := h.containers().Run(r.ID)
+	if err != nil {
+		return 0, err
+	}
+	if status != state.Running && status != state.Paused && status != state.Restarting {
+		return run.ExitCode, nil
+	}
+	code, err := h.monitorOf(r).Wait(ctx)
+	if !errors.Is(err, monitor.ErrGone) {
+		return code, err
+	}
+	run, _, err = h.containers().Run(r.ID)
+	if err != nil {
+		return 0, err
+	}
+	return run.ExitCode, nil
+}
+
+// AttachContainer connects streams with those of a running container until it ends, and returns the exit status; or until in
+// fails with ErrDetached, which it returns.
+func (h *Home) AttachContainer(ctx context.Context, ref string, s Streams) (int, error) {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return 0, err
+	}
+	_, status, err := h.containers().Run(r.ID)
+	if err != nil {
+		return 0, err
+	}
+	if err := words.Refusal("attach", ref, r.ID, string(status)); err != nil {
+		return 0, err
+	}
+	return h.monitorOf(r).Attach(ctx, s)
+}
+
+// RenameContainer gives a container another name.
+func (h *Home) RenameContainer(ctx context.Context, ref, name string) error {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	if err := words.CheckName(name); err != nil {
+		return err
+	}
+	if r.Name == name {
+		return fmt.Errorf("Renaming a container with the same name as its current name") //nolint:staticcheck // docker's text
+	}
+	if err := h.containers().Rename(ctx, r.ID, name); err != nil {
+		return err
+	}
+	h.containerEvent(r, "rename", "oldName", "/"+r.Name)
+	return nil
+}
+
+// RemoveContainerOptions say how to remove a container.
+type RemoveContainerOptions struct {
+	Force   bool // kill it, if it runs
+	Volumes bool // remove the volumes that were made for it and have no name
+}
+
+// RemoveContainer removes a container, which must not run unless it may be killed.
+func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContainerOptions) (err error) {
+	id, err := h.containers().Find(ref)
+	if err != nil {
+		return err
+	}
+	store := h.containers()
+	r, recordErr := store.Record(id)
+	if recordErr != nil { // damaged: what there is goes
+		r = &containerRecord{ID: id, Name: id[:12]}
+	}
+	if o.Force {
+		err := h.monitorOf(r).Signal(ctx, unix.SIGKILL)
+		if err != nil && !errors.Is(err, monitor.ErrGone) && !errors.Is(err, os.ErrProcessDone) {
+			_ = h.monitorOf(r).Stop(ctx, unix.SIGKILL, 0)
+		}
+	}
+	lock, err := store.Lock(ctx, id)
+	if err != nil {
+		return ifGone(err, o.Force)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if recordErr == nil {
+		if err := h.stopped(ctx, r, ref, o.Force); err != nil {
+			return err
+		}
+	}
+	if err := store.Remove(ctx, id, snapshot.RemoveTree); err != nil {
+		return err
+	}
+	h.containerEvent(r, "destroy")
+	return nil
+}
+
+// ifGone forgives that a container is gone that is to go.
+func ifGone(err error, force bool) error {
+	if _, gone := errors.AsType[*state.NotFoundError](err); gone && force {
+		return nil
+	}
+	return err
+}
+
+// stopped makes sure that a container does not run. The caller holds its lock.
+func (h *Home) stopped(ctx context.Context, r *containerRecord, ref string, force bool) error {
+	_, status, err := h.containers().Run(r.ID)
+	if err != nil {
+		return err
+	}
+	if status != state.Running && status != state.Paused && status != state.Restarting {
+		return nil
+	}
+	if !force {
+		return words.Refusal("rm", ref, r.ID, string(status))
+	}
+	if err := h.monitorOf(r).Stop(ctx, unix.SIGKILL, 0); err != nil && !errors.Is(err, monitor.ErrGone) {
+		return err
+	}
+	return nil
+}
+
+// removeEnded removes a container that has just ended, for its monitor.
+func (h *Home) removeEnded(ctx context.Context, r *containerRecord) error {
+	store := h.containers()
+	lock, err := store.Lock(ctx, r.ID)
+	if err != nil {
+		return ifGone(err, true)
+	}
+	err = store.Remove(ctx, r.ID, snapshot.RemoveTree)
+	h.containerEvent(r, "destroy")
+	return errors.Join(err, lock.Close())
+}
