@@ -173,7 +173,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	}
 	defer func() { err = errors.Join(err, worker.Close()) }()
 	src.images.reportFor(graphs[0])
-	results, err := executor.BuildAll(ctx, graphs, h.executorOptions(o, worker))
+	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker))
 	if err != nil {
 		return nil, err
 	}

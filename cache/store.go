@@ -118,30 +118,38 @@ func (s *Store[V]) Put(ctx context.Context, k Key, v V) (err error) {
 	return f.Replace()
 }
 
-// List reads all values, the least recently used first, and the damaged ones with them.
-func (s *Store[V]) List() ([]Record[V], error) {
+// each calls f for every file of a key, with what is known of it without reading.
+func (s *Store[V]) each(f func(k Key, info fs.FileInfo) error) error {
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	records := make([]Record[V], 0, len(files))
-	for _, f := range files {
-		k, err := ParseKey(f.Name())
+	for _, file := range files {
+		k, err := ParseKey(file.Name())
 		if err != nil {
 			continue
 		}
-		info, err := f.Info()
+		info, err := file.Info()
 		if err != nil {
 			continue // removed since
 		}
-		v, err := s.read(k)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		if err := f(k, info); err != nil {
+			return err
 		}
-		records = append(records, Record[V]{k, info.Size(), info.ModTime(), err != nil, v})
 	}
+	return nil
+}
+
+// List reads all values, the least recently used first, and the damaged ones with them.
+func (s *Store[V]) List() (records []Record[V], err error) {
+	err = s.each(func(k Key, info fs.FileInfo) error {
+		if v, err := s.read(k); !errors.Is(err, fs.ErrNotExist) {
+			records = append(records, Record[V]{k, info.Size(), info.ModTime(), err != nil, v})
+		}
+		return nil
+	})
 	slices.SortStableFunc(records, func(a, b Record[V]) int { return a.Used.Compare(b.Used) })
-	return records, nil
+	return records, err
 }
 
 // Remove forgets keys. It is no error if one is not there.
@@ -158,24 +166,13 @@ func (s *Store[V]) Remove(keys ...Key) error {
 func (s *Store[V]) Sweep() error { return durable.Sweep(s.dir) }
 
 // PruneUnused forgets what was last of use before a time, and returns how many values that were.
-func (s *Store[V]) PruneUnused(before time.Time) (int, error) {
-	files, err := os.ReadDir(s.dir)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for _, f := range files {
-		k, err := ParseKey(f.Name())
-		if err != nil {
-			continue
-		}
-		if info, err := f.Info(); err != nil || !info.ModTime().Before(before) {
-			continue
-		}
-		if err := s.Remove(k); err != nil {
-			return n, err
+func (s *Store[V]) PruneUnused(before time.Time) (n int, err error) {
+	err = s.each(func(k Key, info fs.FileInfo) error {
+		if !info.ModTime().Before(before) {
+			return nil
 		}
 		n++
-	}
-	return n, nil
+		return s.Remove(k)
+	})
+	return n, err
 }

@@ -54,7 +54,7 @@ func (m *Cache) kind() string   { return "cache" }
 func (m *Cache) target() string { return path.Clean(m.Target) }
 
 func (m *Cache) mount(_ context.Context, c *Container) error {
-	data := c.caches[m.name()].data
+	data := c.caches[m.name()]
 	return c.attach(m.target(), runtime.Mount{Source: data, ReadOnly: m.ReadOnly}, makeIn(data))
 }
 
@@ -72,9 +72,6 @@ func (m *Cache) name() string {
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
-
-// A cacheDir is the open directory of a Cache.
-type cacheDir struct{ data *os.File }
 
 // maxPrivate is how many directories a private cache may have, one a container that uses it at the same time.
 const maxPrivate = 1000
@@ -97,7 +94,7 @@ func (c *Container) lockCaches(ctx context.Context) error {
 		}
 		wanted[m.name()] = first
 	}
-	c.caches = make(map[string]*cacheDir)
+	c.caches = make(map[string]*os.File)
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		m := wanted[name]
 		cache, err := c.openCache(ctx, &m)
@@ -110,7 +107,7 @@ func (c *Container) lockCaches(ctx context.Context) error {
 }
 
 // openCache locks and opens a cache's directory, making it if it is new.
-func (c *Container) openCache(ctx context.Context, m *Cache) (*cacheDir, error) {
+func (c *Container) openCache(ctx context.Context, m *Cache) (*os.File, error) {
 	if c.factory.CacheDir == "" {
 		return nil, errors.New("there is no place for cache mounts")
 	}
@@ -132,7 +129,7 @@ func (c *Container) openCache(ctx context.Context, m *Cache) (*cacheDir, error) 
 }
 
 // lockCache waits for the lock of a directory.
-func (c *Container) lockCache(ctx context.Context, dir string, m *Cache) (*cacheDir, error) {
+func (c *Container) lockCache(ctx context.Context, dir string, m *Cache) (*os.File, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		cache, err := c.tryCache(ctx, dir, m)
 		if !errors.Is(err, flock.ErrHeld) {
@@ -147,7 +144,7 @@ func (c *Container) lockCache(ctx context.Context, dir string, m *Cache) (*cache
 }
 
 // tryCache fails with flock.ErrHeld if another has the lock.
-func (c *Container) tryCache(ctx context.Context, dir string, m *Cache) (*cacheDir, error) {
+func (c *Container) tryCache(ctx context.Context, dir string, m *Cache) (*os.File, error) {
 	mode := flock.Exclusive
 	if m.Sharing == "shared" || m.Sharing == "" {
 		mode = flock.Shared
@@ -175,20 +172,20 @@ func (c *Container) tryCache(ctx context.Context, dir string, m *Cache) (*cacheD
 		if first != mode {
 			// This gives the lock up for a moment, in which the directory may go.
 			if err = flock.Try(lock, mode); err != nil || !flock.Same(lock) {
-				if err = errors.Join(err, cache.data.Close(), lock.Close()); err != nil {
+				if err = errors.Join(err, cache.Close(), lock.Close()); err != nil {
 					return nil, err
 				}
 				continue
 			}
 		}
 		c.open.Push(lock.Close)
-		c.open.Push(cache.data.Close)
+		c.open.Push(cache.Close)
 		return cache, nil
 	}
 }
 
 // openCacheData opens what is mounted, in a directory whose lock is held.
-func openCacheData(ctx context.Context, dir string, m *Cache) (*cacheDir, error) {
+func openCacheData(ctx context.Context, dir string, m *Cache) (*os.File, error) {
 	data := filepath.Join(dir, "data")
 	if _, err := os.Lstat(data); err != nil {
 		if err := newCache(ctx, dir, m); err != nil {
@@ -199,11 +196,7 @@ func openCacheData(ctx context.Context, dir string, m *Cache) (*cacheDir, error)
 	if err := os.Chtimes(filepath.Join(dir, "lock"), now, now); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(data)
-	if err != nil {
-		return nil, err
-	}
-	return &cacheDir{data: f}, nil
+	return os.Open(data)
 }
 
 // newCache makes what a cache begins with, aside first, so that what is at its place is whole.

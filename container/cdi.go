@@ -77,9 +77,9 @@ func (m *Node) mount(_ context.Context, c *Container) error {
 	return c.attach(m.target(), runtime.Mount{Source: f, Devices: true}, nil)
 }
 
-// ParseDevice reads docker's --device: a path SRC[:DST[:rwm]], which becomes a Mount, or the name of a device of the Container
+// parseDevice reads docker's --device: a path SRC[:DST[:rwm]], which becomes a Mount, or the name of a device of the Container
 // Device Interface.
-func ParseDevice(s string) (Mount, *Device, error) {
+func parseDevice(s string) (Mount, *Device, error) {
 	if strings.Contains(s, "=") && !strings.HasPrefix(s, "/") {
 		return nil, &Device{Name: s, Required: true, Granted: true}, nil
 	}
@@ -101,7 +101,7 @@ func ParseDevice(s string) (Mount, *Device, error) {
 // ParseDevices reads several.
 func ParseDevices(list []string) (mounts []Mount, devices []Device, err error) {
 	for _, s := range list {
-		m, d, err := ParseDevice(s)
+		m, d, err := parseDevice(s)
 		switch {
 		case err != nil:
 			return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -89,11 +90,11 @@ type Container struct {
 	factory *Factory
 	options *Options
 	spec    runtime.Spec
-	agent   bool                 // SSH_AUTH_SOCK is that of an *Agent
-	targets []mountTarget        // where mount points inside of a mount are made
-	caches  map[string]*cacheDir // by name
-	started []func() error       // called once the process runs: what is mounted needs no name any more
-	open    closers.Stack        // what Close gives back
+	agent   bool                // SSH_AUTH_SOCK is that of an *Agent
+	targets []mountTarget       // where mount points inside of a mount are made
+	caches  map[string]*os.File // what is mounted of each cache, by name
+	started []func() error      // called once the process runs: what is mounted needs no name any more
+	open    closers.Stack       // what Close gives back
 }
 
 // Prepare gets a container all it needs. Close the Container, whether it was started or not.

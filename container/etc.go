@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -146,13 +147,9 @@ func (c *Container) hostGateway() netip.Addr {
 // etcFiles are files that containers share, by what they hold: those of the steps of a build are mostly the same. They
 // have names, in the staging directory, since the kernel mounts no file without one.
 type etcFiles struct {
-	mu    sync.Mutex // guards files
-	files map[string]etcFile
-}
-
-type etcFile struct {
-	staged *image.StagedFile
-	read   *os.File
+	mu    sync.Mutex // guards all
+	files map[string]*os.File
+	open  closers.Stack
 }
 
 // shared returns a file that holds text, for everyone to read. It is open until close.
@@ -160,21 +157,23 @@ func (e *etcFiles) shared(s *image.Staging, text string) (*os.File, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if f, ok := e.files[text]; ok {
-		return f.read, nil
+		return f, nil
 	}
 	staged, err := newEtcFile(s, text)
 	if err != nil {
 		return nil, err
 	}
-	read, err := os.Open(staged.Name())
+	e.open.Push(staged.Close)
+	f, err := os.Open(staged.Name())
 	if err != nil {
-		return nil, errors.Join(err, staged.Close())
+		return nil, err
 	}
+	e.open.Push(f.Close)
 	if e.files == nil {
-		e.files = make(map[string]etcFile)
+		e.files = make(map[string]*os.File)
 	}
-	e.files[text] = etcFile{staged, read}
-	return read, nil
+	e.files[text] = f
+	return f, nil
 }
 
 func newEtcFile(s *image.Staging, text string) (*image.StagedFile, error) {
@@ -192,12 +191,8 @@ func newEtcFile(s *image.Staging, text string) (*image.StagedFile, error) {
 func (e *etcFiles) close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var errs []error
-	for _, f := range e.files {
-		errs = append(errs, f.read.Close(), f.staged.Close())
-	}
 	e.files = nil
-	return errors.Join(errs...)
+	return e.open.Close()
 }
 
 // A resolver is what a resolv.conf says: name servers, and the lines about everything else.

@@ -97,8 +97,8 @@ func parseCPUs(s string) (nano int64, err error) {
 	return int64(n * 1e9), nil
 }
 
-// ParseHost reads docker's --add-host: NAME:IP or NAME=IP, where host-gateway may stand for the IP.
-func ParseHost(s string) (Host, error) {
+// parseHost reads docker's --add-host: NAME:IP or NAME=IP, where host-gateway may stand for the IP.
+func parseHost(s string) (Host, error) {
 	name, ip, ok := strings.Cut(s, "=")
 	if !ok {
 		name, ip, ok = strings.Cut(s, ":")
@@ -120,7 +120,7 @@ func ParseHost(s string) (Host, error) {
 func ParseHosts(list []string) ([]Host, error) {
 	var hosts []Host
 	for _, s := range list {
-		h, err := ParseHost(s)
+		h, err := parseHost(s)
 		if err != nil {
 			return nil, err
 		}

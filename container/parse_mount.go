@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ParseVolume reads docker's -v: SRC:DST[:OPTIONS].
-func ParseVolume(s string) (*Bind, error) {
+// parseVolume reads docker's -v: SRC:DST[:OPTIONS].
+func parseVolume(s string) (*Bind, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) < 2 || len(parts) > 3 {
 		return nil, fmt.Errorf("volume %q: must be SRC:DST[:ro|rw]; volumes without a source are not supported yet", s)
@@ -43,8 +43,8 @@ func checkTarget(target string) error {
 	return nil
 }
 
-// ParseTmpfs reads docker's --tmpfs: DST[:OPTIONS]. Its defaults are docker's: noexec, nosuid, nodev, mode 1777.
-func ParseTmpfs(s string) (*Tmpfs, error) {
+// parseTmpfs reads docker's --tmpfs: DST[:OPTIONS]. Its defaults are docker's: noexec, nosuid, nodev, mode 1777.
+func parseTmpfs(s string) (*Tmpfs, error) {
 	target, options, _ := strings.Cut(s, ":")
 	m := &Tmpfs{Target: target, NoExec: true}
 	if err := checkTarget(target); err != nil {
@@ -103,8 +103,8 @@ func parseID(key, s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// ParseMount reads docker's --mount: type=bind|tmpfs and fields, separated by commas.
-func ParseMount(s string) (Mount, error) {
+// parseMount reads docker's --mount: type=bind|tmpfs and fields, separated by commas.
+func parseMount(s string) (Mount, error) {
 	fields := map[string]string{}
 	readOnly := false
 	for field := range strings.SplitSeq(s, ",") {
@@ -172,7 +172,7 @@ func ParseMounts(volumes, mounts, tmpfs []string) (all []Mount, err error) {
 		return nil
 	}
 	for _, s := range volumes {
-		m, err := ParseVolume(s)
+		m, err := parseVolume(s)
 		if err == nil {
 			err = add(m)
 		}
@@ -181,7 +181,7 @@ func ParseMounts(volumes, mounts, tmpfs []string) (all []Mount, err error) {
 		}
 	}
 	for _, s := range mounts {
-		m, err := ParseMount(s)
+		m, err := parseMount(s)
 		if err == nil {
 			err = add(m)
 		}
@@ -190,7 +190,7 @@ func ParseMounts(volumes, mounts, tmpfs []string) (all []Mount, err error) {
 		}
 	}
 	for _, s := range tmpfs {
-		m, err := ParseTmpfs(s)
+		m, err := parseTmpfs(s)
 		if err == nil {
 			err = add(m)
 		}

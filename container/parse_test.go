@@ -83,8 +83,8 @@ func TestParseHost(t *testing.T) {
 		{"a:1.2.3", "is not an IP address"},
 		{"a:fe80::1%eth0", "is not an IP address"},
 	} {
-		if got := errOr(ParseHost(test.in)); !strings.Contains(got, test.want) {
-			t.Errorf("ParseHost(%q) = %s, want %s", test.in, got, test.want)
+		if got := errOr(parseHost(test.in)); !strings.Contains(got, test.want) {
+			t.Errorf("parseHost(%q) = %s, want %s", test.in, got, test.want)
 		}
 	}
 }
@@ -118,11 +118,11 @@ func TestParseMounts(t *testing.T) {
 		var got string
 		switch test.flag {
 		case "v":
-			got = errOr(ParseVolume(test.in))
+			got = errOr(parseVolume(test.in))
 		case "tmpfs":
-			got = errOr(ParseTmpfs(test.in))
+			got = errOr(parseTmpfs(test.in))
 		case "mount":
-			got = errOr(ParseMount(test.in))
+			got = errOr(parseMount(test.in))
 		}
 		if !strings.Contains(got, test.want) {
 			t.Errorf("-%s %s = %s, want %s", test.flag, test.in, got, test.want)
@@ -189,13 +189,13 @@ func TestParseDevice(t *testing.T) {
 		{"/dev/a:/", "must be SRC"},
 		{"vendor.com/gpu=all", "{vendor.com/gpu=all true true}"},
 	} {
-		m, d, err := ParseDevice(test.in)
+		m, d, err := parseDevice(test.in)
 		got := errOr(m, err)
 		if d != nil {
 			got = errOr(*d, err)
 		}
 		if !strings.Contains(got, test.want) {
-			t.Errorf("ParseDevice(%q) = %s, want %s", test.in, got, test.want)
+			t.Errorf("parseDevice(%q) = %s, want %s", test.in, got, test.want)
 		}
 	}
 }

@@ -79,19 +79,10 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// Build does the steps of a graph, each as soon as what it stands on and reads is known: from the cache if it can, by
-// the worker if it must. The first failure ends the others and is returned, a *StepError. What was done is remembered
-// in any case.
-func Build(ctx context.Context, g *planner.Graph, o Options) (*Image, error) {
-	results, err := BuildAll(ctx, []*planner.Graph{g}, o)
-	if err != nil {
-		return nil, err
-	}
-	return results[0], nil
-}
-
-// BuildAll does what Build does, for graphs that [planner.Join] has joined, and returns a result for each.
-func BuildAll(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image, err error) {
+// Build does the steps of graphs that [planner.Join] has joined, or of one, each as soon as what it stands on and reads is known:
+// from the cache if it can, by the worker if it must. It returns an image for each graph. The first failure ends the others
+// and is returned, a *StepError. What was done is remembered in any case.
+func Build(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image, err error) {
 	g := graphs[0] // all have the same steps
 	if err := checkDepth(g); err != nil {
 		return nil, err
@@ -304,7 +295,7 @@ func (b *build) cacheFails(err error) {
 func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, error) {
 	start := time.Now()
 	log := &lineWriter{emit: func(line string) { b.events.send(s, event.Event{Kind: event.Log, Text: line}) }}
-	result, err := b.options.Worker.Do(ctx, job, log)
+	layer, err := b.options.Worker.Do(ctx, job, log)
 	tail := log.close()
 	if err != nil {
 		failure := &StepError{Step: s, Err: err, Tail: tail}
@@ -314,7 +305,7 @@ func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, 
 		return cache.Entry{}, failure
 	}
 	now := time.Now()
-	return cache.Entry{Layer: result.Layer, Created: now.UTC().Truncate(time.Microsecond), Duration: now.Sub(start)}, nil
+	return cache.Entry{Layer: layer, Created: now.UTC().Truncate(time.Microsecond), Duration: now.Sub(start)}, nil
 }
 
 // result gathers what the steps made.

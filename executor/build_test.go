@@ -42,7 +42,7 @@ func (w *fakeWorker) Resolve(_ context.Context, op planner.Op, n int, _ []image.
 	return source.Input{}, w.missing[command0(op)]
 }
 
-func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (Result, error) {
+func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (image.Layer, error) {
 	name := command0(job.Op)
 	w.mu.Lock()
 	w.jobs = append(w.jobs, name)
@@ -51,10 +51,10 @@ func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (Result, er
 	if w.do != nil {
 		var err error
 		if content, err = w.do(ctx, job, log); err != nil {
-			return Result{}, err
+			return image.Layer{}, err
 		}
 	}
-	return Result{fakeLayer(content)}, nil
+	return fakeLayer(content), nil
 }
 
 func command0(op planner.Op) string {
@@ -111,7 +111,7 @@ func testOptions(t *testing.T, w *fakeWorker) Options {
 
 func build1(t *testing.T, g *planner.Graph, o Options) *Image {
 	t.Helper()
-	r, err := Build(t.Context(), g, o)
+	r, err := buildOne(t.Context(), g, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestBuildFailureEndsTheOthers(t *testing.T) {
 	o := testOptions(t, w)
 	var g graphMaker
 	slow, bad := g.run("slow", nil), g.run("bad", g.run("good", nil))
-	_, err := Build(t.Context(), g.graph(g.run("never", nil, slow, bad)), o)
+	_, err := buildOne(t.Context(), g.graph(g.run("never", nil, slow, bad)), o)
 	failure, ok := errors.AsType[*StepError](err)
 	if !ok {
 		t.Fatalf("error = %v, want a StepError", err)
@@ -294,7 +294,7 @@ func TestBuildCancelled(t *testing.T) {
 	o.Publish = func(ctx context.Context) error { published++; return ctx.Err() }
 	var failed bool
 	o.Events = func(e event.Event) { failed = failed || e.Kind == event.Failed }
-	if _, err := Build(ctx, new(graphMaker).chain("a", "b", "c"), o); !errors.Is(err, reason) {
+	if _, err := buildOne(ctx, new(graphMaker).chain("a", "b", "c"), o); !errors.Is(err, reason) {
 		t.Errorf("error = %v, want %v", err, reason)
 	}
 	if published != 1 || failed {
@@ -323,7 +323,7 @@ func TestBuildTooDeep(t *testing.T) {
 		for i := range steps {
 			last = g.run(fmt.Sprint(i), last)
 		}
-		_, err := Build(t.Context(), g.graph(last), testOptions(t, w))
+		_, err := buildOne(t.Context(), g.graph(last), testOptions(t, w))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want) || len(w.jobs) > 0) {
 			t.Errorf("%d steps: %v after %d jobs, want %s", steps, err, len(w.jobs), want)
 		}
@@ -365,7 +365,7 @@ func TestBuildResolvesFirst(t *testing.T) {
 		return "", ctx.Err()
 	}}
 	g := new(graphMaker).chain("first", "last")
-	_, err := Build(t.Context(), g, testOptions(t, w))
+	_, err := buildOne(t.Context(), g, testOptions(t, w))
 	failure, ok := errors.AsType[*StepError](err)
 	if !ok || failure.Step != g.Steps[1] || !errors.Is(err, gone) {
 		t.Errorf("%v, want that of the last step", err)
@@ -444,7 +444,7 @@ func BenchmarkBuildFromCache(b *testing.B) {
 	}
 	g := new(graphMaker).chain(names...)
 	for b.Loop() {
-		if _, err := Build(b.Context(), g, o); err != nil {
+		if _, err := buildOne(b.Context(), g, o); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -509,4 +509,13 @@ func TestBuildFromAFarCache(t *testing.T) {
 	if len(warnings) != 2 || !strings.Contains(warnings[0], "far is out of reach") { // it could not be asked, and not told
 		t.Errorf("warnings %q, want two", warnings)
 	}
+}
+
+// buildOne builds one graph.
+func buildOne(ctx context.Context, g *planner.Graph, o Options) (*Image, error) {
+	images, err := Build(ctx, []*planner.Graph{g}, o)
+	if err != nil {
+		return nil, err
+	}
+	return images[0], nil
 }

@@ -21,8 +21,8 @@ type publisher struct {
 	store   cache.Cache
 	cancel  context.CancelCauseFunc // ends the build, for a layer that cannot be kept
 
-	mu      sync.Mutex // guards pending
-	pending []finished
+	mu      sync.Mutex                  // guards pending
+	pending []cache.Record[cache.Entry] // of steps that are done and not yet remembered
 
 	once  sync.Once
 	wake  chan struct{}
@@ -32,12 +32,6 @@ type publisher struct {
 	// Written by run; read after close.
 	err          error // of publish
 	unremembered error // the first of the cache: it may forget, so the build goes on
-}
-
-// finished is a step that is done and not yet remembered.
-type finished struct {
-	key   cache.Key
-	entry cache.Entry
 }
 
 func newPublisher(o Options, cancel context.CancelCauseFunc) *publisher {
@@ -50,7 +44,7 @@ func newPublisher(o Options, cancel context.CancelCauseFunc) *publisher {
 // add has an answer published and remembered soon. The first one starts the goroutine: a build from the cache has none.
 func (p *publisher) add(key cache.Key, e cache.Entry) {
 	p.mu.Lock()
-	p.pending = append(p.pending, finished{key, e})
+	p.pending = append(p.pending, cache.Record[cache.Entry]{Key: key, Value: e})
 	p.mu.Unlock()
 	p.once.Do(func() { go p.run() })
 	select {
@@ -107,8 +101,8 @@ func (p *publisher) flush() {
 			p.cancel(p.err)
 			return
 		}
-		if err := p.store.Put(context.Background(), f.key, f.entry); err != nil && p.unremembered == nil {
-			p.unremembered = fmt.Errorf("remembering %s: %w", f.entry.Name, err)
+		if err := p.store.Put(context.Background(), f.Key, f.Value); err != nil && p.unremembered == nil {
+			p.unremembered = fmt.Errorf("remembering %s: %w", f.Value.Name, err)
 		}
 		if p.err = failpoint.At("executor.publish.after-put"); p.err != nil {
 			p.cancel(p.err)

@@ -53,7 +53,7 @@ func TestBuildRemembersOnlyWhatIsDurable(t *testing.T) {
 	full := errors.New("disk full")
 	o = testOptions(t, w)
 	o.Publish = func(context.Context) error { return full }
-	if _, err := Build(t.Context(), g, o); !errors.Is(err, full) || strings.Count(err.Error(), "disk full") != 1 {
+	if _, err := buildOne(t.Context(), g, o); !errors.Is(err, full) || strings.Count(err.Error(), "disk full") != 1 {
 		t.Errorf("error = %v, want %v, once", err, full)
 	}
 	if _, ok, _ := o.Cache.Get(context.Background(), key()); ok {

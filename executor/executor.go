@@ -18,20 +18,11 @@ import (
 // A Job is a Step whose inputs are known. It is plain data and complete in itself: any machine that can fetch its layers
 // can do it. It round-trips through JSON.
 type Job struct {
-	Op     planner.Op
-	On     []image.Layer   // the file system to change, lowest first
-	Reads  [][]image.Layer // file systems to read from
-	Inputs []source.Input  // what each source of a COPY, or each mount of a RUN, came to
-	Epoch  *time.Time      // SOURCE_DATE_EPOCH: no file of the layer is younger; nil is no limit
-}
-
-// jobJSON is a Job with its operation as text.
-type jobJSON struct {
-	Op     json.RawMessage `json:"op"`
-	On     []image.Layer   `json:"on,omitempty"`
-	Reads  [][]image.Layer `json:"reads,omitempty"`
-	Inputs []source.Input  `json:"inputs,omitempty"`
-	Epoch  *time.Time      `json:"epoch,omitempty"`
+	Op     planner.Op      `json:"-"`                // in JSON with its kind, see planner.MarshalOp
+	On     []image.Layer   `json:"on,omitempty"`     // the file system to change, lowest first
+	Reads  [][]image.Layer `json:"reads,omitempty"`  // file systems to read from
+	Inputs []source.Input  `json:"inputs,omitempty"` // what each source of a COPY, or each mount of a RUN, came to
+	Epoch  *time.Time      `json:"epoch,omitempty"`  // SOURCE_DATE_EPOCH: no file of the layer is younger; nil is no limit
 }
 
 // MarshalJSON implements [json.Marshaler].
@@ -40,32 +31,37 @@ func (j Job) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(jobJSON{op, j.On, j.Reads, j.Inputs, j.Epoch})
+	type fields Job
+	return json.Marshal(struct {
+		Op json.RawMessage `json:"op"`
+		fields
+	}{op, fields(j)})
 }
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (j *Job) UnmarshalJSON(text []byte) error {
-	var w jobJSON
-	if err := json.Unmarshal(text, &w); err != nil {
+	type fields Job
+	var op struct {
+		Op json.RawMessage `json:"op"`
+	}
+	if err := json.Unmarshal(text, &op); err != nil {
 		return err
 	}
-	op, err := planner.UnmarshalOp(w.Op)
-	if err != nil {
+	if err := json.Unmarshal(text, (*fields)(j)); err != nil {
+		return err
+	}
+	var err error
+	if j.Op, err = planner.UnmarshalOp(op.Op); err != nil {
 		return fmt.Errorf("job: %w", err)
 	}
-	*j = Job{op, w.On, w.Reads, w.Inputs, w.Epoch}
 	return nil
-}
-
-// A Result is what came of a job.
-type Result struct {
-	Layer image.Layer // staged, not yet durable
 }
 
 // A Worker does jobs. Package local does them on this machine.
 type Worker interface {
-	// Do does the job and writes what its command prints to log. What the job reads is what its Inputs say, or it fails.
-	Do(ctx context.Context, job Job, log io.Writer) (Result, error)
+	// Do does the job and writes what its command prints to log. What the job reads is what its Inputs say, or it fails. The
+	// layer is staged, not yet durable.
+	Do(ctx context.Context, job Job, log io.Writer) (image.Layer, error)
 }
 
 // An InputResolver says what operations read has come to; [source.Resolver] is one.

@@ -11,7 +11,6 @@ import (
 type capabilities struct {
 	bounding uint64 // what the container may have
 	own      uint64 // what this process has
-	last     int    // the last the kernel knows
 }
 
 // capabilityNames in the order of their numbers.
@@ -41,8 +40,6 @@ func containerCapabilities(sec *Security) (c capabilities, missing []string, err
 	if err := unix.Capget(&head, &data[0]); err != nil {
 		return c, nil, &SetupError{"capabilities", err}
 	}
-	// The kernel may know more than we do; they are dropped like any other.
-	c.last = 63
 	c.own = uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32
 
 	c.bounding = defaultCapabilities

@@ -11,14 +11,8 @@ import (
 type program struct {
 	ops  []*op
 	data []byte
-	fix  []fixup
-	step string // of the calls that are added next, for errors
-}
-
-// A fixup is a word of the data that holds an address, known only when all is laid out.
-type fixup struct {
-	at    uint64
-	value arg
+	fix  [][2]arg // words of the data, and the addresses that they hold once all is laid out
+	step string   // of the calls that are added next, for errors
 }
 
 // An op is a system call, or one of the three words the interpreter knows besides.
@@ -152,7 +146,7 @@ func (p *program) pointers(addrs []arg) arg {
 
 // put writes an address or number into the word at a place in the data.
 func (p *program) put(at, a arg) {
-	p.fix = append(p.fix, fixup{at.n, a})
+	p.fix = append(p.fix, [2]arg{at, a})
 }
 
 // skipIf leaves out ops, up to where the result lands, if two arguments are equal; jump always does.
@@ -200,7 +194,7 @@ func (p *program) image(base uint64, tail int) []byte {
 	}
 	b = append(b, p.data...)
 	for _, f := range p.fix {
-		order.PutUint64(b[dataAt+f.at:], value(f.value))
+		order.PutUint64(b[dataAt+f[0].n:], value(f[1]))
 	}
 	return b
 }

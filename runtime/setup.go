@@ -98,8 +98,8 @@ func (p *program) beneath(dir arg, path string, flags uint64) *op {
 	return p.call(unix.SYS_OPENAT2, dir, p.str(path), how, num(sizeofHow))
 }
 
-// An option of a file system: flag if it has no value.
-type option struct{ key, value string }
+// An option of a file system, key and value: a flag if it has no value.
+type option [2]string
 
 // newMount makes a detached mount of a new file system with the attributes, and returns its descriptor.
 func (p *program) newMount(fstype string, attrs uint64, options ...option) arg {
@@ -109,10 +109,10 @@ func (p *program) newMount(fstype string, attrs uint64, options ...option) arg {
 	p.call(unix.SYS_FSOPEN, name, num(unix.FSOPEN_CLOEXEC)).into(context)
 	p.call(unix.SYS_FSCONFIG, context, num(setString), p.str("source"), name) // what df shows; else it is "none"
 	for _, o := range options {
-		if o.value == "" {
-			p.call(unix.SYS_FSCONFIG, context, num(setFlag), p.str(o.key))
+		if o[1] == "" {
+			p.call(unix.SYS_FSCONFIG, context, num(setFlag), p.str(o[0]))
 		} else {
-			p.call(unix.SYS_FSCONFIG, context, num(setString), p.str(o.key), p.str(o.value))
+			p.call(unix.SYS_FSCONFIG, context, num(setString), p.str(o[0]), p.str(o[1]))
 		}
 	}
 	p.call(unix.SYS_FSCONFIG, context, num(create))
@@ -240,7 +240,7 @@ func (s *setup) source(m *Mount) (mount arg, kind os.FileMode, err error) {
 	if m.Source == nil {
 		options := tmpfsOptions(m.Tmpfs.Size, m.Tmpfs.Mode)
 		for _, id := range []option{{"uid", strconv.Itoa(int(m.Tmpfs.UID))}, {"gid", strconv.Itoa(int(m.Tmpfs.GID))}} {
-			if id.value != "0" {
+			if id[1] != "0" {
 				options = append(options, id)
 			}
 		}

@@ -190,11 +190,10 @@ func runCopy(t *testing.T, w *Worker, job executor.Job, op *planner.Copy) (got s
 	if err != nil {
 		return "error: " + err.Error(), layer, key
 	}
-	result, err := w.Do(ctx, job, io.Discard)
+	layer, err = w.Do(ctx, job, io.Discard)
 	if err != nil {
 		return "error: " + err.Error(), layer, h.Key()
 	}
-	layer = result.Layer
 	view, err := w.Inputs.Layers.Snapshots.View(ctx, append(job.On[:len(job.On):len(job.On)], layer))
 	check(t, err)
 	defer view.Close() //nolint:errcheck

@@ -85,8 +85,8 @@ func TestJobElsewhere(t *testing.T) {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			if got := string(must1(os.ReadFile(name + ".done"))(t)); got != want.Layer.DiffID.String() {
-				t.Errorf("here it makes %s, elsewhere %s", want.Layer.DiffID, got)
+			if got := string(must1(os.ReadFile(name + ".done"))(t)); got != want.DiffID.String() {
+				t.Errorf("here it makes %s, elsewhere %s", want.DiffID, got)
 			}
 		})
 	}
@@ -133,7 +133,7 @@ func doElsewhere(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err, log.String())
 	}
-	check(t, os.WriteFile(name+".done", []byte(result.Layer.DiffID), 0o600))
+	check(t, os.WriteFile(name+".done", []byte(result.DiffID), 0o600))
 }
 
 // TestJobChecksWhatItReads holds that a layer in the place of a context must hold what the job was resolved to.

@@ -148,7 +148,7 @@ func (h *home) do(ops ...planner.Op) (*executor.Image, string, error) {
 func (h *home) build(g *planner.Graph) (*executor.Image, string, error) {
 	h.t.Helper()
 	h.log = nil
-	r, err := executor.Build(h.t.Context(), g, h.options())
+	r, err := buildOne(h.t.Context(), g, h.options())
 	return r, strings.Join(h.log, "\n"), err
 }
 
@@ -206,4 +206,13 @@ func long(t testing.TB) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
+}
+
+// buildOne builds one graph.
+func buildOne(ctx context.Context, g *planner.Graph, o executor.Options) (*executor.Image, error) {
+	images, err := executor.Build(ctx, []*planner.Graph{g}, o)
+	if err != nil {
+		return nil, err
+	}
+	return images[0], nil
 }

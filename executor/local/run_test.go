@@ -174,7 +174,7 @@ func TestRunCancelled(t *testing.T) {
 	}
 	g, on := h.on()
 	mark := fmt.Sprint(time.Now().UnixNano() % 1e9) // seconds: long, and nobody else's
-	_, err := executor.Build(ctx, g.graph(g.add(sh("echo ready; sleep "+mark), on)), o)
+	_, err := buildOne(ctx, g.graph(g.add(sh("echo ready; sleep "+mark), on)), o)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error = %v, want %v", err, context.Canceled)
 	}

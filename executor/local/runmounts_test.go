@@ -258,7 +258,7 @@ func TestCacheSurvivesPrune(t *testing.T) {
 			t.Error("a cache that is in use could be locked by who would remove it")
 		}
 	}
-	if _, err := executor.Build(t.Context(), g.graph(s), o); err != nil {
+	if _, err := buildOne(t.Context(), g.graph(s), o); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(h.dir, "mounts")); err != nil {

@@ -34,19 +34,17 @@ type Worker struct {
 	work chan struct{} // holds a token for each job that works, and does not only wait for its command
 }
 
-// Do implements [executor.Worker]. The layer is staged, not yet durable.
-func (w *Worker) Do(ctx context.Context, job executor.Job, log io.Writer) (r executor.Result, err error) {
+// Do implements [executor.Worker].
+func (w *Worker) Do(ctx context.Context, job executor.Job, log io.Writer) (image.Layer, error) {
 	switch op := job.Op.(type) {
 	case *planner.Copy:
-		r.Layer, err = w.doCopy(ctx, job, op)
+		return w.doCopy(ctx, job, op)
 	case *planner.Run:
-		r.Layer, err = w.doRun(ctx, job, op, log)
+		return w.doRun(ctx, job, op, log)
 	case *planner.Mkdir:
-		r.Layer, err = w.doMkdir(ctx, job, op)
-	default:
-		err = fmt.Errorf("no such job: %T", job.Op)
+		return w.doMkdir(ctx, job, op)
 	}
-	return r, err
+	return image.Layer{}, fmt.Errorf("no such job: %T", job.Op)
 }
 
 // begin waits until the machine has room for one more job to work, and returns how to give that back. Jobs read and write
