@@ -25,7 +25,6 @@ type BuildOptions struct {
 	Labels    []string   // K=V
 	Platforms []string   // os/arch[/variant]; more than one make an index; none is this machine's
 	Epoch     *time.Time // SOURCE_DATE_EPOCH; nil leaves it to Args, where it may be "context", and to the build file
-	Squash    bool       // make one layer of all those above the base image
 	needTime  bool       // of the context: see EpochOfContext
 	StepOptions
 	LimitOptions // of each RUN
@@ -63,6 +62,7 @@ type ReuseOptions struct {
 type ResultOptions struct {
 	Tags        []string
 	Annotations map[string]string // of the manifest, and of the index of several
+	Squash      bool              // make one layer of all those above the base image
 	Outputs     []Output          // none keeps the image in the store
 
 	IIDFile, MetadataFile string // where the image's ID and what was made, as JSON, are written to; "" is nowhere
@@ -171,7 +171,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, worker.Close()) }()
+	defer func() { err = errors.Join(err, closeWorker(worker)) }()
 	src.images.reportFor(graphs[0])
 	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker))
 	if err != nil {

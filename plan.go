@@ -78,7 +78,7 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *plann
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, worker.Close()) }()
+	defer func() { err = errors.Join(err, closeWorker(worker)) }()
 	return executor.Probe(ctx, g, h.executorOptions(o, worker))
 }
 

@@ -13,16 +13,6 @@ import (
 type sources struct {
 	*source.Source
 	images *resolver
-	layers *source.Layers // opened by the steps; nil until there are any
-}
-
-// Close closes what was opened.
-func (s *sources) Close() error {
-	var err error
-	if s.layers != nil {
-		err = s.layers.Close()
-	}
-	return errors.Join(err, s.Source.Close())
 }
 
 // openSources opens what a build reads.

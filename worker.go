@@ -15,18 +15,17 @@ import (
 	"github.com/forge-build/forge/source"
 )
 
-// worker does the steps of a build on this machine.
+// worker does the steps of a build on this machine. It is to be closed by closeWorker.
 func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 	store, err := h.Snapshots()
 	if err != nil {
 		return nil, err
 	}
-	src.layers = &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers}
 	w := &local.Worker{
 		Layout: h.Layout,
 		Inputs: &source.Resolver{
 			Contexts:  src.Trees,
-			Layers:    src.layers,
+			Layers:    &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers},
 			Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads},
 			Digests:   h.digests,
 		},
@@ -40,6 +39,9 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 	}
 	return w, o.give(w)
 }
+
+// closeWorker closes a worker and the layers that its steps have read.
+func closeWorker(w *local.Worker) error { return errors.Join(w.Close(), w.Inputs.Layers.Close()) }
 
 // give lets a worker use what the options say.
 func (o *BuildOptions) give(w *local.Worker) error {

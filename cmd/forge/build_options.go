@@ -18,13 +18,13 @@ import (
 func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o := forge.BuildOptions{
 		SourceOptions: forge.SourceOptions{Context: c.Context, File: c.File, Stdin: s.in, Contexts: map[string]string{}},
-		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform, Squash: c.Squash,
+		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform,
 		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: forge.LimitOptions(c.limitFlags),
 		ReuseOptions: forge.ReuseOptions{
 			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain,
 		},
 		ResultOptions: forge.ResultOptions{
-			Tags: c.Tag, Annotations: map[string]string{}, IIDFile: c.IIDFile, MetadataFile: c.MetadataFile,
+			Tags: c.Tag, Annotations: map[string]string{}, Squash: c.Squash, IIDFile: c.IIDFile, MetadataFile: c.MetadataFile,
 		},
 	}
 	var errs []error
