@@ -11,6 +11,7 @@ import (
 )
 
 func TestEventIsData(t *testing.T) {
+	t.Parallel()
 	e := event.Event{
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Build: "b1", Kind: event.Blob,
 		Step:   &event.Step{Number: 3, Name: "FROM alpine", Stage: "base", Index: 1, Count: 2, Platform: "linux/arm64"},
@@ -36,6 +37,7 @@ func TestEventIsData(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
+	t.Parallel()
 	var got []event.Event // no lock: the queue calls the sink once at a time
 	q := event.NewQueue("b", func(e event.Event) { got = append(got, e) })
 	var senders sync.WaitGroup
@@ -70,6 +72,7 @@ func TestQueue(t *testing.T) {
 }
 
 func TestStamped(t *testing.T) {
+	t.Parallel()
 	var got []event.Event // no lock: the sink is called once at a time
 	sink := event.Stamped("run", func(e event.Event) { got = append(got, e) })
 	var senders sync.WaitGroup

@@ -61,6 +61,7 @@ func pulledImage(t testing.TB, l *Layout, content string) *Image {
 }
 
 func TestSaveAndLoad(t *testing.T) {
+	t.Parallel()
 	long(t)
 	l := openLayout(t, t.TempDir())
 	built, pulled := writeImage(t, l, "built"), pulledImage(t, l, "pulled")
@@ -115,6 +116,7 @@ func TestSaveAndLoad(t *testing.T) {
 }
 
 func TestSaveIndex(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	images := map[string]*Image{}
 	for _, p := range []string{"linux/amd64", "linux/arm64", "linux/s390x"} {
@@ -152,6 +154,7 @@ func TestSaveIndex(t *testing.T) {
 }
 
 func TestSaveNeedsWholeBlobs(t *testing.T) {
+	t.Parallel()
 	for _, o := range []SaveOptions{{}, {Format: DockerArchive}, {Compression: &Compression{}}} {
 		l := openLayout(t, t.TempDir())
 		img := writeImage(t, l, "content")
@@ -199,6 +202,7 @@ func configOf(diffIDs ...string) string {
 
 // TestLoadDocker loads what various versions of docker wrote.
 func TestLoadDocker(t *testing.T) {
+	t.Parallel()
 	layer := string(tarOf("file", "x"))
 	diffID := digest.FromString(layer).String()
 	one, two := configOf(diffID), configOf(diffID, diffID)
@@ -243,6 +247,7 @@ func TestLoadDocker(t *testing.T) {
 }
 
 func TestLoadRefuses(t *testing.T) {
+	t.Parallel()
 	layer := string(tarOf("file", "x"))
 	diffID := digest.FromString(layer).String()
 	manifest := `[{"Config":"c.json","RepoTags":["a"],"Layers":["l.tar"]}]`
@@ -296,6 +301,7 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 func TestImport(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	content := tarOf("bin/sh", "x")
 	c := Config{}

@@ -64,6 +64,7 @@ func TestCompressIsDeterministic(t *testing.T) {
 
 // TestCompressFormat fails when a new version of a compressor gives other bytes: then compressFormat has to change.
 func TestCompressFormat(t *testing.T) {
+	t.Parallel()
 	content := prose(5<<20 + 1)
 	for _, test := range []struct {
 		c    Compression
@@ -84,6 +85,7 @@ func TestCompressFormat(t *testing.T) {
 
 // TestCompressEnds fails where a compression that failed leaves a goroutine behind.
 func TestCompressEnds(t *testing.T) {
+	t.Parallel()
 	content := prose(3 << 20)
 	broken := errors.New("broken")
 	for _, a := range []Algorithm{Gzip, Zstd} {
@@ -121,6 +123,7 @@ func failAfter(n int, err error) io.Writer {
 }
 
 func TestCompressRoundTrip(t *testing.T) {
+	t.Parallel()
 	long(t)
 	for _, size := range []int{0, 1, 32 << 10, gzipBlock - 1, gzipBlock, gzipBlock + 1, 2*zstdBlock + 5} {
 		content := prose(size)
@@ -153,6 +156,7 @@ func TestCompressRoundTrip(t *testing.T) {
 }
 
 func TestCompressTo(t *testing.T) {
+	t.Parallel()
 	long(t)
 	content := tarOf("file", string(prose(2<<20)))
 	for _, c := range []Compression{{}, {Algorithm: Zstd}, {Algorithm: Uncompressed}, {Algorithm: Gzip, Level: 9, Keep: true}} {
@@ -200,6 +204,7 @@ func TestCompressTo(t *testing.T) {
 }
 
 func TestCompressedRecordTorn(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	d := push(t, l, ocispec.MediaTypeImageLayer, tarOf("a", "b"))
 	layer, c := Layer{d, d.Digest}, Compression{}.normal()
@@ -224,6 +229,7 @@ func TestCompressedRecordTorn(t *testing.T) {
 }
 
 func TestCompressToFails(t *testing.T) {
+	t.Parallel()
 	long(t)
 	content := tarOf("file", string(prose(3<<20)))
 	l := openLayout(t, t.TempDir())
@@ -268,6 +274,7 @@ type failing struct{ err error }
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 func TestParseCompression(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		algorithm string
 		level     int

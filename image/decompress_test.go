@@ -45,6 +45,7 @@ func xzOf(t testing.TB, content []byte, c xz.WriterConfig) []byte {
 }
 
 func TestInflate(t *testing.T) {
+	t.Parallel()
 	long(t)
 	content := []byte(strings.Repeat("all work and no play makes jack a dull boy\n", 1000))
 	var gz, zs bytes.Buffer
@@ -112,6 +113,7 @@ func inflateAll(b []byte) ([]byte, error) {
 }
 
 func TestInflatePrograms(t *testing.T) {
+	t.Parallel()
 	long(t)
 	content := []byte(strings.Repeat("0123456789abcdef", 100000))
 	for _, args := range [][]string{{"bzip2"}, {"xz"}, {"xz", "-T2", "--block-size=65536", "-C", "sha256"}, {"gzip"}, {"zstd"}} {
@@ -125,6 +127,7 @@ func TestInflatePrograms(t *testing.T) {
 }
 
 func TestInflateDictionary(t *testing.T) {
+	t.Parallel()
 	if _, err := xzDict([]byte{0, 0x21, 1, 37}); err == nil || !strings.Contains(err.Error(), "dictionary") {
 		t.Errorf("a dictionary of 1.5 GiB: %v", err)
 	}

@@ -17,7 +17,7 @@ const maxBlobSize = 1 << 53
 
 const hexLen = 2 * sha256.Size
 
-// CheckDigest tells what is wrong with d, if anything is. Only sha256 is known, in lower case, because a digest becomes
+// CheckDigest reports what is wrong with d, if anything is. Only sha256 is known, in lower case, because a digest becomes
 // a file name. It replaces [digest.Digest.Validate], which goes through regular expressions.
 func CheckDigest(d digest.Digest) error {
 	const prefix = "sha256:"
@@ -31,7 +31,7 @@ func CheckDigest(d digest.Digest) error {
 	return nil
 }
 
-// checkDescriptor tells whether d can be acted on: whatever it says may come from outside.
+// checkDescriptor reports whether d can be acted on: whatever it says may come from outside.
 func CheckDescriptor(d ocispec.Descriptor) error {
 	if err := CheckDigest(d.Digest); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 )
 
 func TestEStargz(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	l := openLayout(t, t.TempDir())
 	content := tarOf("etc/motd", "hello\n", "usr/big", string(bytes.Repeat([]byte("0123456789abcdef"), 1<<17)))
@@ -55,6 +56,7 @@ func TestEStargz(t *testing.T) {
 }
 
 func TestEStargzDamaged(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	content := tarOf("a", "hello\n")
 	d := push(t, l, ocispec.MediaTypeImageLayer, content)

@@ -147,7 +147,7 @@ func (c *checker) image(ctx context.Context, n Named) error {
 	return nil
 }
 
-// needed tells whether an image is not whole without a blob: it is without what an index names and was not pulled, and
+// needed reports whether an image is not whole without a blob: it is without what an index names and was not pulled, and
 // without a tar that can be inflated again.
 func (c *checker) needed(r *reach, d digest.Digest, n Named) bool {
 	if IsIndex(n.Descriptor.MediaType) && d != n.Descriptor.Digest {

@@ -47,6 +47,7 @@ func fill(t *testing.T, dir string) {
 }
 
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	long(t)
 	root := smallDisk(t, "8m")
 	l := openLayout(t, root)

@@ -74,6 +74,7 @@ func writeImage(t testing.TB, l *Layout, content string) *Image {
 }
 
 func TestLayoutImage(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	l := openLayout(t, root)
 	img := writeImage(t, l, "one")
@@ -117,6 +118,7 @@ func TestLayoutImage(t *testing.T) {
 }
 
 func TestLayoutVersion(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	openLayout(t, root)
 	header := filepath.Join(root, "images/oci-layout")
@@ -132,6 +134,7 @@ func TestLayoutVersion(t *testing.T) {
 }
 
 func TestPushRefuses(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	good := []byte("content")
 	for _, test := range []struct {
@@ -172,6 +175,7 @@ func (broken) Read([]byte) (int, error) { return 0, errors.New("line is dead") }
 
 // TestFetchDamaged: whoever reads a blob through Verify finds that it is damaged, shorter or longer than described.
 func TestFetchDamaged(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	d := push(t, l, "", []byte("content"))
 	if err := l.Publish(t.Context()); err != nil {
@@ -231,6 +235,7 @@ func BenchmarkList1000(b *testing.B) {
 // TestOpenLayoutHeader opens a layout whose header was damaged: it says nothing that is not known otherwise, so long as
 // it does not say that the layout is of another version.
 func TestOpenLayoutHeader(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ header, want string }{
 		{"", ""}, {`{"imageLayoutV`, ""}, {"\x00\x00", ""}, {`{"imageLayoutVersion":"9.0.0"}`, "image layout version \"9.0.0\" is not known"},
 	} {

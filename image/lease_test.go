@@ -19,6 +19,7 @@ import (
 // TestLease: what a process has written or asked for stays beside a prune by another one, which says whose it is; when the
 // process ends, it goes.
 func TestLease(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	other := openLayout(t, root)
 	old := push(t, other, ocispec.MediaTypeImageLayer, tarOf("old", "layer"))
@@ -70,6 +71,7 @@ func TestLease(t *testing.T) {
 
 // TestLeaseOfTheDead: a lease that nobody holds keeps nothing, whatever is in it, and is removed.
 func TestLeaseOfTheDead(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	d := push(t, l, ocispec.MediaTypeImageLayer, tarOf("x", "layer"))
 	if err := l.Publish(t.Context()); err != nil {
@@ -92,6 +94,7 @@ func TestLeaseOfTheDead(t *testing.T) {
 
 // TestLeaseWithoutSpace: who cannot write a lease holds the store's lock.
 func TestLeaseWithoutSpace(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	l.staging.lease.all = true
 	lock, err := flock.TryLock(l.path("lock"), flock.Shared)
@@ -109,6 +112,7 @@ func TestLeaseWithoutSpace(t *testing.T) {
 
 // TestLeaseWaits: while a prune decides, nothing is added, and who waits hears that he is to stop.
 func TestLeaseWaits(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	lock, err := flock.TryLock(l.path("lock"), flock.Exclusive)
 	if err != nil {
@@ -132,6 +136,7 @@ func TestLeaseWaits(t *testing.T) {
 // TestLeaseCrowd: writers that look whether a blob is here, and use it if it is, beside prunes. What a writer was told is
 // here is here.
 func TestLeaseCrowd(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	openLayout(t, root)
 	content := tarOf("x", "layer")

@@ -66,6 +66,7 @@ func prune(t *testing.T, l *Layout, o PruneOptions) (Pruned, error) {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	l := openLayout(t, root)
 	named, pulled := writeImage(t, l, "named"), pulledImage(t, l, "pulled")
@@ -142,6 +143,7 @@ func TestPrune(t *testing.T) {
 }
 
 func TestPruneDoesNotGuess(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	img := writeImage(t, l, "x")
 	tag(t, l, "app", img)
@@ -163,6 +165,7 @@ func TestPruneDoesNotGuess(t *testing.T) {
 }
 
 func TestDiskUsage(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	base := push(t, l, ocispec.MediaTypeImageLayer, tarOf("base", strings.Repeat("b", 100_000)))
 	var images []*Image
@@ -206,6 +209,7 @@ func TestDiskUsage(t *testing.T) {
 }
 
 func TestFsckAndRepair(t *testing.T) {
+	t.Parallel()
 	long(t)
 	flip := func(t *testing.T, path string) {
 		data := []byte(read(t, path))
@@ -319,6 +323,7 @@ func TestFsckAndRepair(t *testing.T) {
 }
 
 func TestRepairFetches(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	img := writeImage(t, l, "x")
 	tag(t, l, "app", img)
@@ -342,6 +347,7 @@ func TestRepairFetches(t *testing.T) {
 
 // TestFsckShallow finds what needs no hashing of layers.
 func TestFsckShallow(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	img := writeImage(t, l, strings.Repeat("x", MaxManifestSize))
 	tag(t, l, "app", img)
@@ -360,6 +366,7 @@ func TestFsckShallow(t *testing.T) {
 // TestRecordBeingWritten: the record of a compressed layer that another process writes, or that one was killed in writing,
 // is nothing that fsck has to tell of, and a prune beside its writer leaves it.
 func TestRecordBeingWritten(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	path := l.compressedPath(digest.FromString("layer"), Compression{Algorithm: Gzip, Level: 6})
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {

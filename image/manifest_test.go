@@ -32,6 +32,7 @@ func writeIndexOf(t testing.TB, l *Layout, images map[string]*Image) ocispec.Des
 }
 
 func TestPlatforms(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	images := map[string]*Image{}
 	for _, p := range []string{"linux/amd64", "linux/arm64", "linux/arm/v6", "linux/arm/v7", "linux/386", "windows/amd64"} {
@@ -76,6 +77,7 @@ func TestPlatforms(t *testing.T) {
 }
 
 func TestParseDocument(t *testing.T) {
+	t.Parallel()
 	const (
 		config = `{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digA + `","size":2}`
 		layer  = `{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"` + digA + `","size":2}`
@@ -129,6 +131,7 @@ func TestParseDocument(t *testing.T) {
 
 // TestImageDocuments holds what is more asked of an image than of another artifact.
 func TestImageDocuments(t *testing.T) {
+	t.Parallel()
 	config := `{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + digA + `","size":2}`
 	layer := `{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"` + digA + `","size":2}`
 	const manifest = ocispec.MediaTypeImageManifest

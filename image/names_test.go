@@ -66,6 +66,7 @@ func indexListing(t testing.TB, l *Layout) string {
 }
 
 func TestTagAndUntag(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	one, two := writeImage(t, l, "one"), writeImage(t, l, "two")
 	id1, id2 := one.ID().Encoded()[:8], two.ID().Encoded()[:8]
@@ -114,6 +115,7 @@ func TestTagAndUntag(t *testing.T) {
 }
 
 func TestTagLongName(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	name := "registry.example.com/" + strings.Repeat("a/", 120) + "a:" + strings.Repeat("t", 128)
 	img := writeImage(t, l, "x")
@@ -130,6 +132,7 @@ func TestTagLongName(t *testing.T) {
 }
 
 func TestTagNeedsTheWholeImage(t *testing.T) {
+	t.Parallel()
 	for _, part := range []string{"layer", "config", "manifest"} {
 		l := openLayout(t, t.TempDir())
 		img := writeImage(t, l, "x")
@@ -149,6 +152,7 @@ func TestTagNeedsTheWholeImage(t *testing.T) {
 }
 
 func TestResolveDigest(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	img := writeImage(t, l, "x")
 	tag(t, l, "ghcr.io/o/r:v1", img)
@@ -169,6 +173,7 @@ func TestResolveDigest(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	var images []*Image
 	for i := range 40 { // with 16 first digits, some IDs share theirs
@@ -202,6 +207,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestDamagedRecords(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	img := writeImage(t, l, "x")
 	tag(t, l, "good", img)
@@ -226,6 +232,7 @@ func TestDamagedRecords(t *testing.T) {
 }
 
 func TestStaleIndexIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	l := openLayout(t, root)
 	tag(t, l, "a", writeImage(t, l, "x"))
@@ -238,6 +245,7 @@ func TestStaleIndexIsMadeAnew(t *testing.T) {
 }
 
 func TestTagConcurrent(t *testing.T) {
+	t.Parallel()
 	long(t)
 	root := t.TempDir()
 	images := make([]*Image, 4)

@@ -19,6 +19,7 @@ const (
 )
 
 func TestParseReference(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"alpine", "docker.io/library/alpine:latest"},
 		{"alpine:3.20", "docker.io/library/alpine:3.20"},
@@ -82,6 +83,7 @@ func TestParseReference(t *testing.T) {
 }
 
 func TestFamiliar(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"alpine", "alpine:latest"},
 		{"docker.io/library/alpine:3", "alpine:3"},

@@ -52,6 +52,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestStagingPublish(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	s := openStaging(t, root)
 	a, b := filepath.Join(root, "x/y/a"), filepath.Join(root, "b")
@@ -92,6 +93,7 @@ func TestStagingPublish(t *testing.T) {
 }
 
 func TestStagingDiscards(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	s := openStaging(t, root)
 	f, err := s.Create()
@@ -120,6 +122,7 @@ func TestStagingDiscards(t *testing.T) {
 }
 
 func TestStagingConcurrent(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	s := openStaging(t, root)
 	var wg sync.WaitGroup
@@ -160,6 +163,7 @@ func TestStagingConcurrent(t *testing.T) {
 
 // TestStagingOfAnotherProcess runs itself as a process that stages a file and dies by SIGKILL or waits.
 func TestStagingOfAnotherProcess(t *testing.T) {
+	t.Parallel()
 	if root := os.Getenv("STAGING_ROOT"); root != "" {
 		s, _ := OpenStaging(root)
 		stage(t, s, filepath.Join(root, "theirs"), "theirs")
@@ -207,6 +211,7 @@ func TestStagingOfAnotherProcess(t *testing.T) {
 
 // TestStagingsBegin has many begin at once, each of which sweeps what it takes for dead.
 func TestStagingsBegin(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	var g errgroup.Group
 	for range 8 {
@@ -234,6 +239,7 @@ func TestStagingsBegin(t *testing.T) {
 
 // TestOwn holds that a state directory that is owned is nobody else's, and that what was written beside comes in as a blob.
 func TestOwn(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	st, err := OpenStaging(root)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 // TestTagAll names images together as one by one: a name that is taken moves, what had it stays without a name if it has
 // no other, and who gets a name is not listed without one.
 func TestTagAll(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	a, b, c := writeImage(t, l, "a"), writeImage(t, l, "b"), writeImage(t, l, "c")
 	tag(t, l, "one", a)
@@ -50,6 +51,7 @@ func TestTagAll(t *testing.T) {
 
 // TestTagAllRefuses: one image that is not whole, and none is named.
 func TestTagAllRefuses(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	a := writeImage(t, l, "a")
 	gone := a.Descriptor

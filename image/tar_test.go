@@ -40,6 +40,7 @@ func zstded(data []byte, o ...zstd.EOption) []byte {
 }
 
 func TestOpenTar(t *testing.T) {
+	t.Parallel()
 	content := tarOf("file", strings.Repeat("some content ", 100_000))
 	gz := gzipped(content)
 	for _, test := range []struct {
@@ -96,6 +97,7 @@ func TestOpenTar(t *testing.T) {
 }
 
 func TestPushLayerRefusesWrongBlob(t *testing.T) {
+	t.Parallel()
 	content := tarOf("file", "x")
 	blob := gzipped(content)
 	for _, d := range []ocispec.Descriptor{
@@ -115,6 +117,7 @@ func TestPushLayerRefusesWrongBlob(t *testing.T) {
 }
 
 func TestOpenTarFullDisk(t *testing.T) {
+	t.Parallel()
 	long(t)
 	l := openLayout(t, t.TempDir())
 	l.free = func(string) (uint64, uint64, error) { return 900 << 20, 10 << 30, nil }
@@ -130,6 +133,7 @@ func TestOpenTarFullDisk(t *testing.T) {
 }
 
 func TestOpenTarOnce(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	content := tarOf("file", strings.Repeat("x", 1<<20))
 	blob := gzipped(content)
@@ -169,6 +173,7 @@ func TestOpenTarOnce(t *testing.T) {
 }
 
 func TestOpenTarCancelled(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	content := tarOf("file", "x")
 	layer := Layer{push(t, l, "", gzipped(content)), digest.FromBytes(content)}

@@ -35,6 +35,7 @@ func run(t *testing.T, program string, args ...string) string {
 }
 
 func TestOthersReadTheLayout(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	l := openLayout(t, root)
 	img := writeImage(t, l, "hello")
@@ -62,6 +63,7 @@ func TestOthersReadTheLayout(t *testing.T) {
 func rootTar() []byte { return tarOf("etc/hostname", "x\n", "hello", "hello\n") }
 
 func TestOthersReadArchives(t *testing.T) {
+	t.Parallel()
 	long(t)
 	l := openLayout(t, t.TempDir())
 	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{}, nil)
@@ -112,6 +114,7 @@ func TestOthersReadArchives(t *testing.T) {
 
 // TestOthersReadSeveral saves two images, one of them under two names and as a part of an index, in one archive.
 func TestOthersReadSeveral(t *testing.T) {
+	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	one, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{}, nil)
 	if err != nil {
@@ -177,6 +180,7 @@ func podmanIn(t *testing.T) func(args ...string) string {
 }
 
 func TestReadArchivesOfOthers(t *testing.T) {
+	t.Parallel()
 	long(t)
 	l := openLayout(t, t.TempDir())
 	img, err := l.Import(t.Context(), bytes.NewReader(rootTar()), Config{}, nil)

@@ -29,8 +29,10 @@ func (c *copier) download(ctx context.Context, blobs []*blobCopy) error {
 			}
 		}
 		g, gctx := errgroup.WithContext(ctx)
-		for _, m := range mine {
-			g.Go(func() error { return c.downloadClaimed(gctx, m.blob, m.claim) })
+		for _, b := range blobs {
+			if cl := mine[b]; cl != nil {
+				g.Go(func() error { return c.downloadClaimed(gctx, b, cl) })
+			}
 		}
 		if err := g.Wait(); err != nil {
 			return err
@@ -40,17 +42,14 @@ func (c *copier) download(ctx context.Context, blobs []*blobCopy) error {
 	return nil
 }
 
-type claimedBlob struct {
-	blob  *blobCopy
-	claim *claim
-}
-
-func (c *copier) claimAll(blobs []*blobCopy) (mine []claimedBlob, busy []*blobCopy, err error) {
+// claimAll claims what nobody else has claimed.
+func (c *copier) claimAll(blobs []*blobCopy) (mine map[*blobCopy]*claim, busy []*blobCopy, err error) {
+	mine = map[*blobCopy]*claim{}
 	for _, b := range blobs {
 		cl, err := c.opts.Partial.claim(b.d.Digest)
 		if err != nil {
-			for _, m := range mine {
-				err = errors.Join(err, m.claim.release())
+			for _, claimed := range mine {
+				err = errors.Join(err, claimed.release())
 			}
 			return nil, nil, err
 		}
@@ -58,7 +57,7 @@ func (c *copier) claimAll(blobs []*blobCopy) (mine []claimedBlob, busy []*blobCo
 			busy = append(busy, b)
 			continue
 		}
-		mine = append(mine, claimedBlob{b, cl})
+		mine[b] = cl
 	}
 	return mine, busy, nil
 }

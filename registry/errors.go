@@ -85,7 +85,7 @@ func (e *ResponseError) Is(target error) bool {
 	return false
 }
 
-// hasCode tells whether err is a registry's answer with one of the protocol's codes.
+// hasCode reports whether err is a registry's answer with one of the protocol's codes.
 func hasCode(err error, codes ...string) bool {
 	var re *ResponseError
 	if !errors.As(err, &re) {
@@ -99,7 +99,7 @@ func hasCode(err error, codes ...string) bool {
 	return false
 }
 
-// hasStatus tells whether err is a registry's answer with one of the statuses of HTTP.
+// hasStatus reports whether err is a registry's answer with one of the statuses of HTTP.
 func hasStatus(err error, statuses ...int) bool {
 	var re *ResponseError
 	if !errors.As(err, &re) {

@@ -180,7 +180,7 @@ func (o *origin) detectScheme(ctx context.Context) error {
 	if rec := (tls.RecordHeaderError{}); !errors.As(err, &rec) && !errors.Is(err, http.ErrSchemeMismatch) {
 		return err
 	}
-	if o.client.Zone() != web.Loopback && !o.insecure {
+	if !o.client.IsLocal() && !o.insecure {
 		return errPlain
 	}
 	o.scheme = "http"

@@ -17,18 +17,13 @@ import (
 
 // A registryRule is a [[registry]] table of registries.conf, version 2 (containers-registries.conf(5)).
 type registryRule struct {
-	Prefix   string       `toml:"prefix"`
-	Location string       `toml:"location"`
-	Insecure bool         `toml:"insecure"`
-	Blocked  bool         `toml:"blocked"`
-	Mirrors  []mirrorRule `toml:"mirror"`
-	ByDigest bool         `toml:"mirror-by-digest-only"`
-}
-
-type mirrorRule struct {
-	Location string `toml:"location"`
-	Insecure bool   `toml:"insecure"`
-	Use      string `toml:"pull-from-mirror"` // all, digest-only or tag-only; "" is all
+	Prefix   string         `toml:"prefix"`
+	Location string         `toml:"location"`
+	Insecure bool           `toml:"insecure"`
+	Blocked  bool           `toml:"blocked"`
+	Mirrors  []registryRule `toml:"mirror"` // of which location, insecure and pull-from-mirror count
+	ByDigest bool           `toml:"mirror-by-digest-only"`
+	Use      string         `toml:"pull-from-mirror"` // of a mirror: all, digest-only or tag-only; "" is all
 }
 
 type registriesFile struct {
@@ -104,7 +99,11 @@ func (c *Config) addRule(r registryRule) error {
 	if r.Location == "" && !wild {
 		r.Location = r.Prefix
 	}
-	for _, s := range append([]string{r.Prefix, r.Location}, mirrorLocations(r.Mirrors)...) {
+	locations := []string{r.Prefix, r.Location}
+	for _, m := range r.Mirrors {
+		locations = append(locations, m.Location)
+	}
+	for _, s := range locations {
 		s = strings.TrimPrefix(s, "*.")
 		if s == "" && !wild || strings.Contains(s, "://") || strings.HasSuffix(s, "/") || strings.ContainsAny(s, "*@ ") {
 			return fmt.Errorf("registry %q: %q is no location (want host[:port][/path])", r.Prefix, s)
@@ -118,14 +117,6 @@ func (c *Config) addRule(r registryRule) error {
 	c.registries = slices.DeleteFunc(c.registries, func(old registryRule) bool { return old.Prefix == r.Prefix })
 	c.registries = append(c.registries, r)
 	return nil
-}
-
-func mirrorLocations(mirrors []mirrorRule) []string {
-	var all []string
-	for _, m := range mirrors {
-		all = append(all, m.Location)
-	}
-	return all
 }
 
 // covers is how much of name the rule's prefix matches: 0 is not at all.

@@ -68,7 +68,7 @@ func New(host string, o Options) *Client {
 			return conn, err
 		}
 		if ap, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-			c.zone.Store(int32(ZoneOf(ap.Addr())))
+			c.zone.Store(int32(zoneOf(ap.Addr())))
 		}
 		return conn, nil
 	})
@@ -129,8 +129,11 @@ func proxyAddress(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// Zone returns where the named server was last dialled; Unknown before that, and if it is reached through a proxy.
-func (c *Client) Zone() Zone { return Zone(c.zone.Load()) }
+// IsLocal reports whether the named server, when it was last dialled, was on this machine.
+func (c *Client) IsLocal() bool { return c.lastZone() == loopback }
+
+// lastZone is where the named server was last dialled; unknown before that, and if it is reached through a proxy.
+func (c *Client) lastZone() zone { return zone(c.zone.Load()) }
 
 // Close closes connections that are idle. The client stays usable.
 func (c *Client) Close() error {
@@ -145,11 +148,11 @@ func (c *Client) checkDial(address string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", ErrRefused, address)
 	}
-	return c.checkZone(ZoneOf(ap.Addr()), ap.Addr().String())
+	return c.checkZone(zoneOf(ap.Addr()), ap.Addr().String())
 }
 
-func (c *Client) checkZone(z Zone, name string) error {
-	if c.Zone().MayName(z) {
+func (c *Client) checkZone(z zone, name string) error {
+	if c.lastZone().mayName(z) {
 		return nil
 	}
 	return fmt.Errorf("%s sends forge to the %s address %s, which is %w", c.host, z, name, ErrRefused)
@@ -165,7 +168,7 @@ func (c *Client) Allow(from, to *url.URL) error {
 	case to.Scheme == "http" && from.Scheme == "https" && c.opts.Downgrade != DowngradeAllowed:
 		return fmt.Errorf("%s sends forge from https to http: %w", c.host, ErrRefused)
 	}
-	if z := zoneOfHost(to.Host); z > Public && !c.IsHome(to) {
+	if z := zoneOfHost(to.Host); z > public && !c.IsHome(to) {
 		return c.checkZone(z, HostOnly(to.Host)) // a proxy would not know whom it dials for
 	}
 	return nil

@@ -148,6 +148,7 @@ func TestBodies(t *testing.T) {
 }
 
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	var seen atomic.Pointer[string]
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got := r.Header.Get("Authorization")
@@ -195,6 +196,7 @@ func TestFollow(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer s.Close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,6 +208,7 @@ func TestCancel(t *testing.T) {
 
 // TestSentBody holds that an error of the source is told as it is, and not tried again.
 func TestSentBody(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer s.Close()
 	u, err := url.Parse(s.URL)

@@ -6,6 +6,7 @@ import (
 )
 
 func TestRedact(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"http://user:pass@host/a@b", "http://xxxxx@host/a@b"},
 		{"https://token@host", "https://xxxxx@host"},
@@ -37,6 +38,7 @@ func TestRedact(t *testing.T) {
 }
 
 func TestRedactText(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ in, want string }{
 		{"fatal: unable to access 'http://ali:sesame@h/x.git/': no", "fatal: unable to access 'http://xxxxx@h/x.git/': no"},
 		{"fatal: 'https://tok@h/x' and (https://tok@h/y), url=https://a:b@c/d?token=t", "fatal: 'https://xxxxx@h/x' and (https://xxxxx@h/y), url=https://xxxxx@c/d?token=xxxxx"},
@@ -50,6 +52,7 @@ func TestRedactText(t *testing.T) {
 }
 
 func TestWithoutLogin(t *testing.T) {
+	t.Parallel()
 	for in, want := range map[string]string{
 		"https://token@host/x?a=b#c": "https://host/x?a=b#c", "https://u:p/w@host/x": "https://host/x", "ssh://git@host/x": "ssh://host/x",
 		"https://host/a@b": "https://host/a@b", "git@host:x": "git@host:x", "": "",

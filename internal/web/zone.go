@@ -7,46 +7,46 @@ import (
 	"strings"
 )
 
-// A Zone is the part of the network that an address is in. Zones are ordered from far to near: what a nearer one holds
+// A zone is the part of the network that an address is in. Zones are ordered from far to near: what a nearer one holds
 // trusts this machine more.
-type Zone int32
+type zone int32
 
 // The zones.
 const (
-	Unknown   Zone = iota // not dialled yet, or reached through a proxy
-	Public                // globally reachable
-	Private               // RFC 1918, RFC 4193, RFC 6598 (carrier-grade NAT), broadcast, reserved and documentation ranges
-	LinkLocal             // RFC 3927, RFC 4291; metadata services of clouds; multicast
-	Loopback              // this machine
+	unknown   zone = iota // not dialled yet, or reached through a proxy
+	public                // globally reachable
+	private               // RFC 1918, RFC 4193, RFC 6598 (carrier-grade NAT), broadcast, reserved and documentation ranges
+	linkLocal             // RFC 3927, RFC 4291; metadata services of clouds; multicast
+	loopback              // this machine
 )
 
-func (z Zone) String() string {
+func (z zone) String() string {
 	return [...]string{"unknown", "public", "private", "link-local", "loopback"}[z]
 }
 
 // ErrRefused is the root of all refusals to speak to an address.
 var ErrRefused = errors.New("refused")
 
-// MayName reports whether a server in zone z may send a client on to an address in zone to: to public addresses, and to
+// mayName reports whether a server in zone z may send a client on to an address in zone to: to public addresses, and to
 // those of its own zone.
-func (z Zone) MayName(to Zone) bool { return to == Public || to == z && z != Unknown }
+func (z zone) mayName(to zone) bool { return to == public || to == z && z != unknown }
 
-// ZoneOf returns the zone of an address. An IPv6 address that carries an IPv4 address, for a translator or a tunnel, is in
+// zoneOf returns the zone of an address. An IPv6 address that carries an IPv4 address, for a translator or a tunnel, is in
 // that one's zone.
-func ZoneOf(a netip.Addr) Zone {
+func zoneOf(a netip.Addr) zone {
 	a = a.Unmap().WithZone("") // a prefix contains no address with a scope
 	if v4, ok := embedded(a); ok {
-		return ZoneOf(v4)
+		return zoneOf(v4)
 	}
 	switch {
 	case a.IsLoopback(), a.IsUnspecified(), within(a, "0.0.0.0/8"):
-		return Loopback
+		return loopback
 	case a.IsLinkLocalUnicast(), a.IsMulticast():
-		return LinkLocal
+		return linkLocal
 	case a.IsPrivate(), !a.IsValid(), within(a, notGlobal):
-		return Private
+		return private
 	}
-	return Public
+	return public
 }
 
 // notGlobal are the ranges of the IANA special-purpose address registries (RFC 6890) that are not globally reachable and
@@ -87,15 +87,15 @@ func embedded(a netip.Addr) (netip.Addr, bool) {
 	return a, false
 }
 
-// zoneOfHost returns the zone of a host that is an address or "localhost"; Unknown of any other name.
-func zoneOfHost(host string) Zone {
+// zoneOfHost returns the zone of a host that is an address or "localhost"; unknown of any other name.
+func zoneOfHost(host string) zone {
 	if IsLoopbackName(host) {
-		return Loopback
+		return loopback
 	}
 	if a, err := netip.ParseAddr(HostOnly(host)); err == nil {
-		return ZoneOf(a)
+		return zoneOf(a)
 	}
-	return Unknown
+	return unknown
 }
 
 // IsLoopbackName reports whether host[:port] is by its name on this machine. What the name resolves to is not looked at.

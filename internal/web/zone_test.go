@@ -10,63 +10,64 @@ import (
 
 // TestMayName holds where a server may send a client: "home -> address" is judged by the address that is dialled.
 func TestMayName(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		home, to string
-		zone     Zone
+		zone     zone
 		ok       bool
 	}{
-		{"93.184.216.34", "93.184.216.35", Public, true},
-		{"93.184.216.34", "2606:4700::1111", Public, true},
-		{"93.184.216.34", "64:ff9b::5db8:d822", Public, true},
-		{"93.184.216.34", "2002:5db8:d822::1", Public, true},
-		{"93.184.216.34", "127.0.0.1", Loopback, false},
-		{"93.184.216.34", "127.1.2.3", Loopback, false},
-		{"93.184.216.34", "0.0.0.0", Loopback, false},
-		{"93.184.216.34", "0.1.2.3", Loopback, false},
-		{"93.184.216.34", "::1", Loopback, false},
-		{"93.184.216.34", "::", Loopback, false},
-		{"93.184.216.34", "::ffff:127.0.0.1", Loopback, false},
-		{"93.184.216.34", "::127.0.0.1", Loopback, false},
-		{"93.184.216.34", "::ffff:0:127.0.0.1", Loopback, false},
-		{"93.184.216.34", "169.254.169.254", LinkLocal, false},
-		{"93.184.216.34", "fe80::1", LinkLocal, false},
-		{"93.184.216.34", "fe80::1%eth0", LinkLocal, false},
-		{"93.184.216.34", "224.0.0.1", LinkLocal, false},
-		{"93.184.216.34", "ff02::1", LinkLocal, false},
-		{"93.184.216.34", "64:ff9b::a9fe:a9fe", LinkLocal, false},
-		{"93.184.216.34", "64:ff9b::a9fe:a9fe%eth0", LinkLocal, false},
-		{"93.184.216.34", "2002:a9fe:a9fe::1", LinkLocal, false},
-		{"93.184.216.34", "2001:0:4136:e378:8000:63bf:5601:5601", LinkLocal, false},
-		{"93.184.216.34", "2606:4700::5efe:a9fe:a9fe", LinkLocal, false},
-		{"93.184.216.34", "2606:4700::200:5efe:a9fe:a9fe", LinkLocal, false},
-		{"93.184.216.34", "10.1.2.3", Private, false},
-		{"93.184.216.34", "172.16.0.1", Private, false},
-		{"93.184.216.34", "192.168.1.1", Private, false},
-		{"93.184.216.34", "::ffff:192.168.1.1", Private, false},
-		{"93.184.216.34", "fd00::1", Private, false},
-		{"93.184.216.34", "fec0::1", Private, false},
-		{"93.184.216.34", "100.100.100.200", Private, false},
-		{"93.184.216.34", "192.0.0.192", Private, false},
-		{"93.184.216.34", "198.18.0.1", Private, false},
-		{"93.184.216.34", "203.0.113.1", Private, false},
-		{"93.184.216.34", "240.0.0.1", Private, false},
-		{"93.184.216.34", "255.255.255.255", Private, false},
-		{"93.184.216.34", "64:ff9b:1::a9fe:a9fe", Private, false},
-		{"93.184.216.34", "64:ff9b::a00:1", Private, false},
-		{"93.184.216.34", "2001:db8::1", Private, false},
-		{"10.1.2.3", "10.1.2.4", Private, true},
-		{"10.1.2.3", "100.64.0.1", Private, true},
-		{"10.1.2.3", "93.184.216.34", Public, true},
-		{"10.1.2.3", "127.0.0.1", Loopback, false},
-		{"10.1.2.3", "169.254.169.254", LinkLocal, false},
-		{"127.0.0.1", "127.0.0.2", Loopback, true},
-		{"127.0.0.1", "10.1.2.3", Private, false},
-		{"127.0.0.1", "169.254.169.254", LinkLocal, false},
+		{"93.184.216.34", "93.184.216.35", public, true},
+		{"93.184.216.34", "2606:4700::1111", public, true},
+		{"93.184.216.34", "64:ff9b::5db8:d822", public, true},
+		{"93.184.216.34", "2002:5db8:d822::1", public, true},
+		{"93.184.216.34", "127.0.0.1", loopback, false},
+		{"93.184.216.34", "127.1.2.3", loopback, false},
+		{"93.184.216.34", "0.0.0.0", loopback, false},
+		{"93.184.216.34", "0.1.2.3", loopback, false},
+		{"93.184.216.34", "::1", loopback, false},
+		{"93.184.216.34", "::", loopback, false},
+		{"93.184.216.34", "::ffff:127.0.0.1", loopback, false},
+		{"93.184.216.34", "::127.0.0.1", loopback, false},
+		{"93.184.216.34", "::ffff:0:127.0.0.1", loopback, false},
+		{"93.184.216.34", "169.254.169.254", linkLocal, false},
+		{"93.184.216.34", "fe80::1", linkLocal, false},
+		{"93.184.216.34", "fe80::1%eth0", linkLocal, false},
+		{"93.184.216.34", "224.0.0.1", linkLocal, false},
+		{"93.184.216.34", "ff02::1", linkLocal, false},
+		{"93.184.216.34", "64:ff9b::a9fe:a9fe", linkLocal, false},
+		{"93.184.216.34", "64:ff9b::a9fe:a9fe%eth0", linkLocal, false},
+		{"93.184.216.34", "2002:a9fe:a9fe::1", linkLocal, false},
+		{"93.184.216.34", "2001:0:4136:e378:8000:63bf:5601:5601", linkLocal, false},
+		{"93.184.216.34", "2606:4700::5efe:a9fe:a9fe", linkLocal, false},
+		{"93.184.216.34", "2606:4700::200:5efe:a9fe:a9fe", linkLocal, false},
+		{"93.184.216.34", "10.1.2.3", private, false},
+		{"93.184.216.34", "172.16.0.1", private, false},
+		{"93.184.216.34", "192.168.1.1", private, false},
+		{"93.184.216.34", "::ffff:192.168.1.1", private, false},
+		{"93.184.216.34", "fd00::1", private, false},
+		{"93.184.216.34", "fec0::1", private, false},
+		{"93.184.216.34", "100.100.100.200", private, false},
+		{"93.184.216.34", "192.0.0.192", private, false},
+		{"93.184.216.34", "198.18.0.1", private, false},
+		{"93.184.216.34", "203.0.113.1", private, false},
+		{"93.184.216.34", "240.0.0.1", private, false},
+		{"93.184.216.34", "255.255.255.255", private, false},
+		{"93.184.216.34", "64:ff9b:1::a9fe:a9fe", private, false},
+		{"93.184.216.34", "64:ff9b::a00:1", private, false},
+		{"93.184.216.34", "2001:db8::1", private, false},
+		{"10.1.2.3", "10.1.2.4", private, true},
+		{"10.1.2.3", "100.64.0.1", private, true},
+		{"10.1.2.3", "93.184.216.34", public, true},
+		{"10.1.2.3", "127.0.0.1", loopback, false},
+		{"10.1.2.3", "169.254.169.254", linkLocal, false},
+		{"127.0.0.1", "127.0.0.2", loopback, true},
+		{"127.0.0.1", "10.1.2.3", private, false},
+		{"127.0.0.1", "169.254.169.254", linkLocal, false},
 	} {
 		c := New("h", Options{})
-		c.zone.Store(int32(ZoneOf(netip.MustParseAddr(test.home))))
+		c.zone.Store(int32(zoneOf(netip.MustParseAddr(test.home))))
 		to := netip.MustParseAddr(test.to)
-		if z := ZoneOf(to); z != test.zone {
+		if z := zoneOf(to); z != test.zone {
 			t.Errorf("%s is %s, want %s", to, z, test.zone)
 		}
 		err := c.checkDial(netip.AddrPortFrom(to, 80).String())
@@ -74,13 +75,14 @@ func TestMayName(t *testing.T) {
 			t.Errorf("%s -> %s: %v, want ok %v", test.home, test.to, err, test.ok)
 		}
 	}
-	if Unknown.MayName(Unknown) || Unknown.MayName(Loopback) || !Unknown.MayName(Public) {
+	if unknown.mayName(unknown) || unknown.mayName(loopback) || !unknown.mayName(public) {
 		t.Error("a server behind a proxy may name public addresses only")
 	}
 }
 
 // TestAllow holds what is refused before anything is dialled.
 func TestAllow(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ from, to, want string }{
 		{"https://h/a", "https://other/b", ""},
 		{"https://h/a", "/b", ""},
@@ -95,7 +97,7 @@ func TestAllow(t *testing.T) {
 		{"https://h/a", "https://169.254.169.254/a", "link-local address"},
 	} {
 		c := New("h", Options{})
-		c.zone.Store(int32(Public))
+		c.zone.Store(int32(public))
 		from, err := url.Parse(test.from)
 		if err != nil {
 			t.Fatal(err)
@@ -116,6 +118,7 @@ func TestAllow(t *testing.T) {
 }
 
 func TestIsLoopbackName(t *testing.T) {
+	t.Parallel()
 	for host, want := range map[string]bool{
 		"localhost": true, "localhost:5000": true, "a.localhost:1": true, "127.0.0.1:5000": true, "127.9.9.9": true, "[::1]:5000": true, "[::1]": true,
 		"localhost.example.com": false, "10.0.0.1:5000": false, "example.com": false, "": false,

@@ -44,7 +44,7 @@ func (m *Memory) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) 
 	return image.Bytes(raw).Open(ctx, offset)
 }
 
-// Exists tells whether a blob is here.
+// Exists reports whether a blob is here.
 func (m *Memory) Exists(_ context.Context, d ocispec.Descriptor) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

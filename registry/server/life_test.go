@@ -30,6 +30,7 @@ import (
 
 // TestUploadOutlivesTheServer begins an upload, starts the server anew and goes on.
 func TestUploadOutlivesTheServer(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	content := []byte(strings.Repeat("abcdefgh", 2000))
 	d := digest.FromBytes(content)
@@ -69,6 +70,7 @@ func TestUploadOutlivesTheServer(t *testing.T) {
 
 // TestBrokenUploadKeepsWhatCame breaks the connection amid a body and goes on over another one.
 func TestBrokenUploadKeepsWhatCame(t *testing.T) {
+	t.Parallel()
 	s, err := server.New(server.Options{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +130,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 
 // TestSweep starts on what crashes have left.
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	c := start(t, server.Options{Root: root})
 	kept := c.image("a/b", "v1", "layer", nil, "")
@@ -163,6 +166,7 @@ func TestSweep(t *testing.T) {
 }
 
 func TestOneServerAtATime(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	start(t, server.Options{Root: root})
 	if _, err := server.New(server.Options{Root: root}); err == nil || !strings.Contains(err.Error(), "another process") {
@@ -171,6 +175,7 @@ func TestOneServerAtATime(t *testing.T) {
 }
 
 func TestHtpasswd(t *testing.T) {
+	t.Parallel()
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -223,6 +228,7 @@ func TestHtpasswd(t *testing.T) {
 }
 
 func TestServeTLSUntilTheContextEnds(t *testing.T) {
+	t.Parallel()
 	cert, key := certificate(t)
 	s, err := server.New(server.Options{Root: t.TempDir(), CertFile: cert, KeyFile: key})
 	if err != nil {

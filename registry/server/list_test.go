@@ -18,6 +18,7 @@ import (
 )
 
 func TestTags(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	c.image("app", "", "x", nil, "")
 	for _, tag := range []string{"test0", "test1", "Test2", "_x.y"} {
@@ -53,6 +54,7 @@ func TestTags(t *testing.T) {
 }
 
 func TestReferrers(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	// The subject comes after what is about it, as the specification allows.
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("later"), Size: 5}
@@ -95,6 +97,7 @@ func TestReferrers(t *testing.T) {
 // TestReferrersAreBounded holds that annotations have a limit when they are written, that an answer has one, and that records
 // of earlier versions, which had none, are answered.
 func TestReferrersAreBounded(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long")
 	}
@@ -163,6 +166,7 @@ func TestReferrersAreBounded(t *testing.T) {
 }
 
 func TestCatalog(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	for _, repo := range []string{"b", "a/b/c", "a"} {
 		c.image(repo, "v1", "x", nil, "")

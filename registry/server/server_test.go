@@ -161,6 +161,7 @@ func (c client) image(repo, tag, layer string, subject *ocispec.Descriptor, arti
 }
 
 func TestPull(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	c.do("GET", "/v2/", nil).want(t, 200).header(t, "Docker-Distribution-API-Version", "registry/2.0")
 	d := c.image("team/app", "v1", "a layer", nil, "")
@@ -193,6 +194,7 @@ func TestPull(t *testing.T) {
 }
 
 func TestUnknown(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	c.image("app", "v1", "x", nil, "")
 	none := digest.FromString("none").String()
@@ -234,6 +236,7 @@ func TestUnknown(t *testing.T) {
 }
 
 func TestUploads(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	content := []byte(strings.Repeat("0123456789", 1000))
 	d := digest.FromBytes(content)
@@ -278,6 +281,7 @@ func TestUploads(t *testing.T) {
 }
 
 func TestMount(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	d := c.push("from/here", []byte("shared"))
 	none := digest.FromString("none").String()
@@ -293,6 +297,7 @@ func TestMount(t *testing.T) {
 }
 
 func TestContentIsGoneWithItsLastRepository(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	c := start(t, server.Options{Root: root})
 	d := c.push("a", []byte("content"))
@@ -311,6 +316,7 @@ func TestContentIsGoneWithItsLastRepository(t *testing.T) {
 }
 
 func TestManifestsAreChecked(t *testing.T) {
+	t.Parallel()
 	c := start(t, server.Options{})
 	d := c.image("app", "v1", "x", nil, "")
 	none := digest.FromString("none")

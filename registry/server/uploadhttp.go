@@ -41,58 +41,55 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, t target) e
 	if dgst == "" {
 		return u.state(w, http.StatusAccepted)
 	}
-	return s.finish(w, r, u, dgst)
+	return u.hold(w, r, func() error { return s.finish(w, r, u, dgst) })
 }
 
 func (s *Server) statusUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	u, err := s.find(t.repo, t.what)
-	if err != nil {
-		return err
-	}
-	release, err := u.take(w, r)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return u.state(w, http.StatusNoContent)
+	return s.withUpload(w, r, t, func(u *session) error { return u.state(w, http.StatusNoContent) })
 }
 
 func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	u, err := s.find(t.repo, t.what)
-	if err != nil {
-		return err
-	}
-	release, err := u.take(w, r)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := u.append(r); err != nil {
-		u.stateHeader(w) // so that the client can go on from here
-		return err
-	}
-	return u.state(w, http.StatusAccepted)
+	return s.withUpload(w, r, t, func(u *session) error {
+		if err := u.append(r); err != nil {
+			u.stateHeader(w) // so that the client can go on from here
+			return err
+		}
+		return u.state(w, http.StatusAccepted)
+	})
 }
 
 func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	dgst := r.URL.Query().Get("digest")
+	return s.withUpload(w, r, t, func(u *session) error {
+		if err := checkDigest(dgst); err != nil {
+			return err
+		}
+		return s.finish(w, r, u, dgst)
+	})
+}
+
+func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	return s.withUpload(w, r, t, func(u *session) error {
+		s.forget(u)
+		if err := os.Remove(u.path); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	})
+}
+
+// withUpload does something with the upload that a request names, while no other request does.
+func (s *Server) withUpload(w http.ResponseWriter, r *http.Request, t target, do func(*session) error) error {
 	u, err := s.find(t.repo, t.what)
 	if err != nil {
 		return err
 	}
-	dgst := r.URL.Query().Get("digest")
-	if err := checkDigest(dgst); err != nil {
-		return err
-	}
-	return s.finish(w, r, u, dgst)
+	return u.hold(w, r, func() error { return do(u) })
 }
 
-// finish takes the last part of an upload and makes a blob of all parts.
+// finish takes the last part of an upload that is held, and makes a blob of all parts.
 func (s *Server) finish(w http.ResponseWriter, r *http.Request, u *session, dgst string) error {
-	release, err := u.take(w, r)
-	if err != nil {
-		return err
-	}
-	defer release()
 	if err := u.append(r); err != nil {
 		u.stateHeader(w)
 		return err
@@ -113,22 +110,4 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, u *session, dgst
 	}
 	s.forget(u)
 	return created(w, u.repo, dgst)
-}
-
-func (s *Server) cancelUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	u, err := s.find(t.repo, t.what)
-	if err != nil {
-		return err
-	}
-	release, err := u.take(w, r)
-	if err != nil {
-		return err
-	}
-	defer release()
-	s.forget(u)
-	if err := os.Remove(u.path); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
 }

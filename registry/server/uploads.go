@@ -106,8 +106,8 @@ func (s *Server) forget(u *session) {
 	delete(s.uploads.open, u.id)
 }
 
-// take waits for the session to be free, after telling who has it to stop. release gives it back.
-func (u *session) take(w http.ResponseWriter, r *http.Request) (release func(), err error) {
+// hold does something with the session when it is free, after telling who has it to stop.
+func (u *session) hold(w http.ResponseWriter, r *http.Request, do func() error) error {
 	u.mu.Lock()
 	if u.stop != nil {
 		u.stop()
@@ -116,21 +116,21 @@ func (u *session) take(w http.ResponseWriter, r *http.Request) (release func(), 
 	select {
 	case <-u.turn:
 	case <-r.Context().Done():
-		return nil, r.Context().Err()
+		return r.Context().Err()
 	}
+	defer func() { u.turn <- struct{}{} }()
 	if u.gone {
-		u.turn <- struct{}{}
-		return nil, errUploadUnknown.with(u.id)
+		return errUploadUnknown.with(u.id)
 	}
+	u.setStop(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+	defer u.setStop(nil)
+	return do()
+}
+
+func (u *session) setStop(stop func()) {
 	u.mu.Lock()
-	u.stop = func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) }
-	u.mu.Unlock()
-	return func() {
-		u.mu.Lock()
-		u.stop = nil
-		u.mu.Unlock()
-		u.turn <- struct{}{}
-	}, nil
+	defer u.mu.Unlock()
+	u.stop = stop
 }
 
 // append writes a request's body behind what has arrived. What comes before the connection breaks is kept.

@@ -10,6 +10,7 @@ import (
 
 // TestRefusalsCostTheSame holds that the work of a refusal tells neither who is known nor whose hash is costly.
 func TestRefusalsCostTheSame(t *testing.T) {
+	t.Parallel()
 	const most = 9
 	for cost := bcrypt.MinCost; cost <= most; cost++ {
 		hash := noHash(cost)
@@ -29,6 +30,7 @@ func TestRefusalsCostTheSame(t *testing.T) {
 // TestLoginsAreBounded holds that no more comparisons run than there are slots, that some requests wait, and that the others
 // are told to come back.
 func TestLoginsAreBounded(t *testing.T) {
+	t.Parallel()
 	u := &users{slots: make(chan struct{}, 1), queue: make(chan struct{}, 1)}
 	release, err := u.slot(t.Context())
 	if err != nil {
