@@ -20,21 +20,27 @@ type file struct {
 	inode uint64    // of the file as it was written; a compressed one has it in its header
 	last  time.Time // when it was written last, as far as is known: no record is newer
 	zip   *gzip.Reader
+	head  []byte // of a compressed file: how it begins
 	lines lines
 }
 
-// same reports whether two files are one, of which one may have been compressed since the other one was opened. An inode
-// alone says nothing about a compressed file: it belongs to another file as soon as the original is removed.
+// same reports whether two files are one, of which one may have been compressed since the other one was opened. The inode
+// of a compressed file belongs to another file as soon as the original is removed: so their beginnings are compared, too,
+// in which the time of a record stands.
 func (f *file) same(g *file) bool {
 	if f.inode != g.inode || f.zip == nil && g.zip == nil {
 		return f.inode == g.inode
 	}
-	for _, one := range []*file{f, g} {
-		if info, err := one.Stat(); err == nil && one.zip == nil {
-			one.last = info.ModTime()
-		}
+	if f.zip == nil {
+		f, g = g, f
 	}
-	return f.last.Equal(g.last)
+	other := g.head
+	if g.zip == nil {
+		other = make([]byte, len(f.head))
+		n, _ := g.ReadAt(other, 0)
+		other = other[:n]
+	}
+	return len(f.head) > 0 && bytes.Equal(f.head, other)
 }
 
 // openFile opens the n-th file of a log, compressed or not.
@@ -62,6 +68,7 @@ func openCompressed(path string) (*file, error) {
 	if err != nil { // a header that was cut off: nothing can be read from it
 		return nil, errors.Join(fs.ErrNotExist, f.Close())
 	}
+	c := &file{File: f, zip: z, lines: lines{from: z}}
 	var h header
 	if json.Unmarshal(z.Extra, &h) != nil || h.LastTime.IsZero() {
 		info, err := f.Stat()
@@ -70,7 +77,13 @@ func openCompressed(path string) (*file, error) {
 		}
 		h.LastTime = info.ModTime()
 	}
-	return &file{File: f, inode: h.Inode, last: h.LastTime, zip: z, lines: lines{from: z}}, nil
+	c.inode, c.last, c.head = h.Inode, h.LastTime, make([]byte, 512)
+	n, _ := io.ReadFull(z, c.head) // less if it is short or cut off
+	c.head = c.head[:n]
+	if err := c.again(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return c, nil
 }
 
 // again makes ready to read the file from its beginning once more.
@@ -89,32 +102,69 @@ func (f *file) again() error {
 // openNewer opens the files of a log that are newer than one of them, of which it reports whether it is still there; nil
 // asks for all. They come from the newest to the oldest.
 //
-// Files may be rotated meanwhile. They only move from lower to higher places, as this function does, so it misses none;
-// one that it meets twice is left out.
+// Files may be rotated meanwhile. When that has moved the newest one, it begins again. In a storm of rotations it stops
+// after some attempts at the files that it could open: the others are about to be dropped.
 func openNewer(path string, than *file) (files []*file, there bool, err error) {
+	for range 100 {
+		if err := closeAll(files); err != nil {
+			return nil, false, err
+		}
+		var moved bool
+		files, there, moved, err = openStill(path, than)
+		switch {
+		case moved:
+		case err != nil:
+			return nil, false, errors.Join(err, closeAll(files))
+		default:
+			return files, there, nil
+		}
+	}
+	return files, false, nil
+}
+
+// openStill is one attempt of openNewer. It ends when the newest file has moved. Before that, all others can have moved one
+// place on: so a file may be met twice in a row, and a place may be empty.
+func openStill(path string, than *file) (files []*file, there, moved bool, err error) {
+	newest := uint64(0) // inode of the newest file, which is open: so no other file can get it
 	for n, last := 0, -1; ; n++ {
 		if n > last {
 			if last = highest(path); n > last {
-				return files, than == nil, nil
+				return files, than == nil, inodeAt(path) != newest, nil
 			}
 		}
 		f, err := openFile(path, n)
+		if err == nil && n == 0 {
+			newest = f.inode
+		}
+		if moved := inodeAt(path) != newest; moved || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if f != nil {
+				err = f.Close()
+			}
+			return files, false, moved, err
+		}
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case f == nil:
 			continue
-		case err != nil:
-			return nil, false, errors.Join(err, closeAll(files))
 		case than != nil && than.same(f):
-			return files, true, f.Close()
+			return files, true, false, f.Close()
 		case len(files) > 0 && files[len(files)-1].same(f):
 			err = f.Close()
 		default:
 			files = append(files, f)
 		}
 		if err != nil {
-			return nil, false, errors.Join(err, closeAll(files))
+			return files, false, false, err
 		}
 	}
+}
+
+// inodeAt is the inode of what a path names; 0 if that is nothing.
+func inodeAt(path string) uint64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return inode(info)
 }
 
 // highest is the highest place that a file of the log has; -1 if there is none.
@@ -211,13 +261,7 @@ func (f *file) stopHere() error {
 }
 
 // current reports whether the file is the one that is written to.
-func (f *file) current(path string) (bool, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && f.zip == nil && inode(info) == f.inode, err
-}
+func (f *file) current(path string) bool { return f.zip == nil && inodeAt(path) == f.inode }
 
 // emptied reports whether somebody has cut off what was read of the file already; it is then read from its beginning.
 func (f *file) emptied() (bool, error) {

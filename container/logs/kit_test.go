@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +70,7 @@ func (b brackets) Write(p []byte) (int, error) {
 // A follower is a Read that follows, in the background.
 type follower struct {
 	t     testing.TB
+	calls atomic.Int64 // of Write, begun
 	mu    sync.Mutex
 	text  strings.Builder
 	stop  chan struct{}
@@ -76,6 +79,7 @@ type follower struct {
 }
 
 func (f *follower) Write(p []byte) (int, error) {
+	f.calls.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.text.Write(p)
@@ -98,9 +102,15 @@ func follow(t testing.TB, path string, o logs.Options) *follower {
 // sees waits until the follower has shown a text.
 func (f *follower) sees(want string) {
 	f.t.Helper()
-	for begin := time.Now(); !strings.Contains(f.String(), want); time.Sleep(time.Millisecond) {
-		if time.Since(begin) > 20*time.Second {
-			f.t.Fatalf("%q is not shown, but\n%.2000s", want, f.String())
+	until(f.t, fmt.Sprintf("%q is shown", want), func() bool { return strings.Contains(f.String(), want) })
+}
+
+// until waits for something.
+func until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for begin := time.Now(); !done(); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatalf("never: %s", what)
 		}
 	}
 }

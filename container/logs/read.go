@@ -68,6 +68,7 @@ type reader struct {
 	decoder decoder
 	out     output
 	damaged int
+	rotated bool // more than one file was seen: a log of one file is never found again after a rotation
 }
 
 func (r *reader) notice(text string) {
@@ -197,9 +198,7 @@ func (r *reader) newer() (bool, error) {
 	var last *file
 	if len(r.files) > 0 {
 		last = r.files[0]
-		if current, err := last.current(r.path); err != nil {
-			return false, err
-		} else if current {
+		if last.current(r.path) {
 			return last.emptied()
 		}
 	}
@@ -207,7 +206,8 @@ func (r *reader) newer() (bool, error) {
 	if err != nil || len(files) == 0 {
 		return false, err
 	}
-	if !there && len(files) > 1 { // a log of one file is never found again after a rotation
+	r.rotated = r.rotated || highest(r.path) > 0
+	if !there && r.rotated {
 		r.notice("records may have been rotated away before they could be shown")
 	}
 	slices.Reverse(files)
