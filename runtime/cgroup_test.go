@@ -142,7 +142,7 @@ func manageUnified(p *Process) error {
 	thawed, err2 := target.Frozen()
 	fmt.Println("frozen", frozen, "thawed", !thawed, "counted", stats.CPU > 0, "own", slices.Contains(pids, ref.Pid))
 	fmt.Println("no controller:", target.Update(Limits{Memory: 8 << 20}))
-	s := Spec{Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "grep ^0: /proc/self/cgroup; (: </kmsg2) 2>/dev/null && echo kmsg; echo joined"}}
+	s := Spec{Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "(: </kmsg2) 2>/dev/null && echo kmsg; echo $(grep ^0: /proc/self/cgroup) joined"}}
 	second, err2 := Join(context.Background(), target, s, Stdio{Out: os.Stdout, Err: os.Stdout})
 	if err = errors.Join(err, err2); err != nil {
 		return err
@@ -166,7 +166,7 @@ func TestUnifiedCgroup(t *testing.T) {
 	if strings.Contains(got, "kmsg") {
 		t.Errorf("a device that is no container's could be used:\n%s", got)
 	}
-	for _, want := range []string{"version 2: ", "3\nnull\n", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "frozen true thawed true counted true own true", "no controller: memory.max: ", "0::/\njoined\n<nil>\n", "left []", "exit status 0"} {
+	for _, want := range []string{"version 2: ", "3\nnull\n", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "frozen true thawed true counted true own true", "no controller: memory.max: ", "0::/ joined\n", "<nil>\n", "left []", "exit status 0"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)
 		}

@@ -55,6 +55,8 @@ args:
 	JEQ  expect
 	CMPQ AX, $0x10002
 	JEQ  store
+	CMPQ AX, $0x10003
+	JEQ  or
 	SYSCALL
 	CMPQ AX, $-4095
 	JCC  errno
@@ -115,6 +117,11 @@ expect:
 store:
 	MOVQ SI, (DI)
 	JMP  done
+
+// set the bits of SI in the word at DI.
+or:
+	ORQ SI, (DI)
+	JMP done
 
 	QUAD $0x6567726f66646e65
 	QUAD $0x6567726f66646e65

@@ -47,6 +47,8 @@ args:
 	BEQ  expect
 	CMP  $2, R9
 	BEQ  store
+	CMP  $3, R9
+	BEQ  or
 	SVC
 	CMN  $4095, R0
 	BHS  errno
@@ -104,6 +106,13 @@ expect:
 // write R1 to the word at R0.
 store:
 	MOVD R1, (R0)
+	B    done
+
+// set the bits of R1 in the word at R0.
+or:
+	MOVD (R0), R2
+	ORR  R1, R2
+	MOVD R2, (R0)
 	B    done
 
 	DWORD $0x6567726f66646e65

@@ -135,7 +135,7 @@ func (s *setup) planJoin(namespaces int) (tail int, err error) {
 	// Whoever kills the supervisor kills the process; else it would be nobody's.
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL)).allow(anyError)
 	s.session()
-	s.exec()
+	s.execCommand()
 	return tail, nil
 }
 

@@ -101,22 +101,36 @@ func (p *Process) kill() {
 	_ = unix.Kill(p.supervisor, unix.SIGKILL)
 }
 
-// started waits until the command has been executed, or has not.
-func (p *Process) started(s *setup, io Stdio) error {
-	for {
+// started waits until the command has been executed, or has not. Where process 1 is not the command, it reports, too, before or
+// after the supervisor does.
+func (p *Process) started(s *setup, io Stdio) (command error) {
+	reports := 1
+	if s.init != nil {
+		reports = 2
+	}
+	for reports > 0 {
 		msg, f, err := p.receive()
 		switch {
 		case err != nil:
 			return &SetupError{"supervisor", err}
 		case len(msg) == 1 && f != nil: // the master of the pty
 			p.attachTerminal(f, io)
-		case len(msg) >= 16:
+		case f != nil:
 			p.mu.Lock()
 			p.pidfd = f
 			p.mu.Unlock()
-			return s.outcome(msg)
+			if err := s.outcome(msg); err != nil {
+				return err
+			}
+			reports--
+		case s.init == nil || len(msg) < 16+8*maxExecs: // the end of process 1
+			return &SetupError{"init", errors.New("it was killed")}
+		default:
+			command = s.init.outcome(msg)
+			reports--
 		}
 	}
+	return command
 }
 
 // outcome reads the supervisor's report of the set-up: which op failed, with what, and the results of execve.

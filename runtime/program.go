@@ -15,7 +15,7 @@ type program struct {
 	step string   // of the calls that are added next, for errors
 }
 
-// An op is a system call, or one of the three words the interpreter knows besides.
+// An op is a system call, or one of the four words the interpreter knows besides.
 type op struct {
 	nr   uintptr
 	args [6]arg
@@ -47,6 +47,7 @@ const (
 	opEqual  = 0x10000 + iota // skip if args 0 and 1 are equal
 	opExpect                  // fail with args[3] unless args[0]&args[1] == args[2]
 	opStore                   // write args[1] to the word at args[0]
+	opOr                      // set the bits of args[1] in the word at args[0]
 )
 
 // Where things are in the image of a program: a header of words that say what to do on failure and what failed, the

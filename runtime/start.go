@@ -167,8 +167,13 @@ func (s *setup) plan() (tail int, err error) {
 	s.signals()
 	s.step = "close descriptors"
 	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
+	if s.spec.Init { // it reports whether it could execute the command
+		s.call(unix.SYS_FCNTL, num(sockFD), num(unix.F_SETFD), num(0))
+		s.confine(caps, filter, flags)
+		return tail, s.execInit()
+	}
 	s.confine(caps, filter, flags)
-	s.exec()
+	s.execCommand()
 	return tail, nil
 }
 
@@ -290,8 +295,8 @@ const maxExecs = 64
 // DefaultPath is where commands are looked for if Env has no PATH: docker's default.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// exec executes the command: each place it may be at is tried, as execvp does.
-func (s *setup) exec() {
+// execCommand executes the command: each place it may be at is tried, as execvp does.
+func (s *setup) execCommand() {
 	s.step = "exec"
 	paths := []string{s.spec.Args[0]}
 	if !strings.Contains(paths[0], "/") {
