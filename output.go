@@ -196,7 +196,7 @@ func checkDest(dest string) error {
 // openInput opens a file that the user has named; "-" is stdin.
 func openInput(ctx context.Context, path string, stdin io.Reader) (io.ReadCloser, error) {
 	if path == "-" {
-		return io.NopCloser(stdin), nil
+		return io.NopCloser(durable.Patient(ctx, stdin)), nil
 	}
 	return durable.Input(ctx, path)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/closers"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -123,6 +124,9 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if c.spec.Security.Seccomp, err = seccompProfile(ctx, o.Security.Seccomp); err != nil {
+		return err
+	}
 	c.spec.Env = Environment(o.Process.Env, c.spec.User.Home)
 	if err := c.connect(ctx); err != nil {
 		return err
@@ -134,6 +138,22 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	return c.mountDevices()
+}
+
+// maxProfile is how large a seccomp profile may be, in bytes.
+const maxProfile = 4 << 20
+
+// seccompProfile reads the profile that --security-opt seccomp= names, unless it is one of docker's words.
+func seccompProfile(ctx context.Context, name string) (string, error) {
+	switch name {
+	case "", "unconfined", "builtin", "default":
+		return name, nil
+	}
+	text, err := durable.ReadInput(ctx, name, maxProfile)
+	if err != nil {
+		return "", fmt.Errorf("seccomp profile: %w", err)
+	}
+	return string(text), nil
 }
 
 // connect gets the container its network.

@@ -70,7 +70,7 @@ type Limits struct {
 type Security struct {
 	Privileged      bool     // all capabilities, no seccomp, no masks, the host's devices
 	CapAdd, CapDrop []string // with or without CAP_, any case; ALL
-	Seccomp         string   // "" default, "unconfined" or a file's path (Docker's JSON)
+	Seccomp         string   // "" default, "unconfined" or a profile (Docker's JSON)
 	NoNewPrivileges bool
 	ReadOnlyRoot    bool
 }

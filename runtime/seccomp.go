@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,16 +103,12 @@ func seccompProfile(sec *Security) (*seccomp.Seccomp, error) {
 	case sec.Seccomp == "", sec.Seccomp == "builtin", sec.Seccomp == "default":
 		return seccomp.DefaultProfile(), nil
 	}
-	b, err := os.ReadFile(sec.Seccomp)
-	if err != nil {
+	var p seccomp.Seccomp
+	if err := json.Unmarshal([]byte(sec.Seccomp), &p); err != nil {
 		return nil, err
 	}
-	var p seccomp.Seccomp
-	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, fmt.Errorf("%s: %w", sec.Seccomp, err)
-	}
 	if p.DefaultAction == "" {
-		return nil, fmt.Errorf("%s: no defaultAction", sec.Seccomp)
+		return nil, errors.New("no defaultAction")
 	}
 	return &p, nil
 }

@@ -108,7 +108,7 @@ func TestErrors(t *testing.T) {
 		{"no mount point", Spec{Args: []string{"true"}, Mounts: []Mount{{Target: "/no"}}}, "*runtime.SetupError mount point /no: no such file or directory"},
 		{"relative mount point", Spec{Args: []string{"true"}, Mounts: []Mount{{Target: "mnt"}}}, "*runtime.SetupError mount mnt: invalid argument"},
 		{"capability", Spec{Args: []string{"true"}, Security: Security{CapAdd: []string{"SYS_ADMN"}}}, `*runtime.SetupError capabilities: there is no capability "SYS_ADMN"`},
-		{"profile", Spec{Args: []string{"true"}, Security: Security{Seccomp: "/no/such.json"}}, "*runtime.SetupError seccomp profile: open /no/such.json: no such file or directory"},
+		{"profile", Spec{Args: []string{"true"}, Security: Security{Seccomp: "{}"}}, "*runtime.SetupError seccomp profile: no defaultAction"},
 		{"ulimit", Spec{Args: []string{"true"}, Limits: Limits{Ulimits: []Ulimit{{Name: "nofiles"}}}}, `*runtime.SetupError resource limits: ulimit nofiles: no such limit`},
 	} {
 		test.spec.Root = openDir(t, root)

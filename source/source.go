@@ -18,6 +18,7 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/closers"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -67,6 +68,9 @@ func (s *Source) Time(ctx context.Context) (*time.Time, error) {
 func Open(ctx context.Context, spec Spec) (_ *Source, err error) {
 	if spec.Context == "-" && spec.File == "-" {
 		return nil, errors.New("the context and the build file cannot both be standard input")
+	}
+	if spec.Stdin != nil {
+		spec.Stdin = durable.Patient(ctx, spec.Stdin)
 	}
 	s := &Source{spec: spec, Trees: map[string]filetree.Tree{}, Named: map[string]planner.Context{}}
 	defer func() {

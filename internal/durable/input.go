@@ -19,7 +19,7 @@ func Input(ctx context.Context, path string) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &patientReader{ctx, f}, nil
+		return patientFile{Patient(ctx, f), f}, nil
 	}
 	st, err := os.Stat(path)
 	if err != nil {
@@ -46,7 +46,7 @@ func Input(ctx context.Context, path string) (io.ReadCloser, error) {
 		if r.err != nil {
 			return nil, r.err
 		}
-		return &patientReader{ctx, r.f}, nil
+		return patientFile{Patient(ctx, r.f), r.f}, nil
 	case <-ctx.Done():
 		go func() { // should somebody open the other end after all
 			if r := <-opened; r.f != nil {
@@ -71,10 +71,12 @@ func ReadInput(ctx context.Context, path string, limit int64) (_ []byte, err err
 	return data, err
 }
 
-// A patientReader waits for whoever writes, until its context ends.
+// Patient reads from r, such as standard input, and waits for whoever writes until ctx ends.
+func Patient(ctx context.Context, r io.Reader) io.Reader { return &patientReader{ctx, r} }
+
 type patientReader struct {
 	ctx context.Context
-	f   *os.File
+	r   io.Reader
 }
 
 func (r *patientReader) Read(p []byte) (int, error) {
@@ -88,7 +90,7 @@ func (r *patientReader) Read(p []byte) (int, error) {
 	done := make(chan result, 1)
 	buf := make([]byte, min(len(p), 64<<10))
 	go func() {
-		n, err := r.f.Read(buf)
+		n, err := r.r.Read(buf)
 		done <- result{n, err}
 	}()
 	select {
@@ -99,7 +101,11 @@ func (r *patientReader) Read(p []byte) (int, error) {
 	}
 }
 
-func (r *patientReader) Close() error { return r.f.Close() }
+// A patientFile is a pipe or a device.
+type patientFile struct {
+	io.Reader
+	io.Closer
+}
 
 // OpenRegular opens a file for reading that was found, as in a directory that another program has written. If it is no
 // regular file it is an error, and nothing waits for the other end of a pipe.
