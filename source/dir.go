@@ -28,6 +28,7 @@ type Dir struct {
 	top    *dirNode // what is in it
 	ignore []string // patterns, in order; nil hides nothing
 	stats  *statCache
+	now    func() time.Time        // tells whether a file is old enough to be remembered
 	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
 
 	buffers sync.Pool // of *[hashBuffer]byte
@@ -82,7 +83,7 @@ func OpenDir(dir string, ignore []string, statsFile string) (*Dir, error) {
 		_ = unix.Close(root)
 		return nil, &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	d := &Dir{path: dir, root: root, ignore: ignore, stats: openStatCache(statsFile)}
+	d := &Dir{path: dir, root: root, ignore: ignore, stats: openStatCache(statsFile), now: time.Now}
 	d.top = &dirNode{path: "."}
 	setStat(&d.self, &st, d.stats)
 	d.self.name = "."

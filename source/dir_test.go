@@ -278,8 +278,6 @@ func TestDirDigestsAreRemembered(t *testing.T) {
 	root := makeDir(t, "a=one", "b=two", "sub/c=three")
 	index := filepath.Join(t.TempDir(), "contexts", "index")
 	old := time.Now().Add(-time.Hour)
-	settle := func() { time.Sleep(30 * time.Millisecond) }
-	settle()
 	count := func(d *Dir) (known int) {
 		must(t, d.Load(context.Background(), "."))
 		for _, name := range []string{"a", "b", "sub/c"} {
@@ -294,45 +292,49 @@ func TestDirDigestsAreRemembered(t *testing.T) {
 		}
 		return known
 	}
-	pass := func(what string, want int) {
+	const later, atOnce = time.Hour, 10 * time.Millisecond // after the last change
+	pass := func(what string, after time.Duration, want int) {
 		t.Helper()
 		d, err := OpenDir(root, nil, index)
 		must(t, err)
 		if got := count(d); got != want {
 			t.Errorf("%s: %d digests known, want %d", what, got, want)
 		}
+		f, _, err := d.find("", "b")
+		must(t, err)
+		d.now = func() time.Time { return time.Unix(0, f.ctime).Add(after) }
 		must(t, filetree.Hash(context.Background(), d, []string{"a", "b", "sub/c"}))
 		if got := count(d); got != 3 {
 			t.Errorf("%s: %d digests known after hashing, want 3", what, got)
 		}
 		must(t, d.Close())
 	}
-	pass("nothing is remembered yet", 0)
-	pass("unchanged", 3)
+	pass("nothing is remembered yet", later, 0)
+	pass("unchanged", later, 3)
 	must(t, os.Rename(filepath.Join(root, "a"), filepath.Join(root, "a2")))
 	must(t, os.Rename(filepath.Join(root, "a2"), filepath.Join(root, "a")))
-	settle()
-	pass("ctime changed by renaming", 2)
+	pass("ctime changed by renaming", later, 2)
 
 	// Same size and same mtime, other content: only ctime tells.
 	must(t, os.Chtimes(filepath.Join(root, "b"), old, old))
-	settle()
-	pass("touched", 2)
-	must(t, os.WriteFile(filepath.Join(root, "b"), []byte("TWO"), 0o644))
-	must(t, os.Chtimes(filepath.Join(root, "b"), old, old))
-	pass("rewritten with the old mtime", 2)
-	pass("too young to have been remembered", 2)
-	settle()
-	pass("still not remembered, but now it will be", 2)
-	pass("settled", 3)
+	pass("touched", later, 2)
+	for range 3 { // a clock that had not ticked would give the ctime that is remembered
+		time.Sleep(10 * time.Millisecond)
+		must(t, os.WriteFile(filepath.Join(root, "b"), []byte("TWO"), 0o644))
+		must(t, os.Chtimes(filepath.Join(root, "b"), old, old))
+	}
+	pass("rewritten with the old mtime", atOnce, 2)
+	pass("too young to have been remembered", atOnce, 2)
+	pass("still not remembered, but now it will be", later, 2)
+	pass("settled", later, 3)
 }
 
 func TestStatCacheDamage(t *testing.T) {
 	root := makeDir(t, "a=one", "b=two")
 	index := filepath.Join(t.TempDir(), "index")
-	time.Sleep(30 * time.Millisecond)
 	d, err := OpenDir(root, nil, index)
 	must(t, err)
+	d.now = func() time.Time { return time.Now().Add(time.Hour) }
 	must(t, filetree.Hash(context.Background(), d, []string{"a", "b"}))
 	must(t, d.Close())
 	good, err := os.ReadFile(index)

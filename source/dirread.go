@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -177,7 +176,7 @@ const hashBuffer = 128 << 10
 
 // hash reads f and remembers its digest.
 func (d *Dir) hash(f *dirFile, n *dirNode, buf []byte) (sum filetree.Sum, err error) {
-	begun := time.Now()
+	begun := d.now()
 	r, err := d.openFile(f, n)
 	if err != nil {
 		return sum, err
