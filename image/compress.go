@@ -167,8 +167,8 @@ func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Desc
 	return f.Replace()
 }
 
-// Compress makes sure that the layer's compressed form is in the store and describes it.
-func (l *Layout) Compress(ctx context.Context, layer Layer, c Compression) (ocispec.Descriptor, error) {
+// compress makes sure that the layer's compressed form is in the store and describes it.
+func (l *Layout) compress(ctx context.Context, layer Layer, c Compression) (ocispec.Descriptor, error) {
 	if d, ok := l.Compressed(layer, c); ok {
 		if here, err := l.Exists(ctx, d); here || err != nil {
 			return d, err

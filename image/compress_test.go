@@ -185,7 +185,7 @@ func TestCompressTo(t *testing.T) {
 		if ok, _ := l.Exists(t.Context(), d); ok != (c.Keep || c.Algorithm == Uncompressed) {
 			t.Errorf("%v: blob is stored: %v", c, ok)
 		}
-		again, err := l.Compress(t.Context(), layer, c)
+		again, err := l.compress(t.Context(), layer, c)
 		if err != nil || again.Digest != d.Digest {
 			t.Errorf("%v: Compress = %v, %v, want %v", c, again, err, d)
 		}
@@ -208,7 +208,7 @@ func TestCompressedRecordTorn(t *testing.T) {
 	l := openLayout(t, t.TempDir())
 	d := push(t, l, ocispec.MediaTypeImageLayer, tarOf("a", "b"))
 	layer, c := Layer{d, d.Digest}, Compression{}.normal()
-	want, err := l.Compress(t.Context(), layer, c)
+	want, err := l.compress(t.Context(), layer, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestCompressedRecordTorn(t *testing.T) {
 			t.Errorf("record %q is believed: %v", content, d)
 		}
 	}
-	if got, err := l.Compress(t.Context(), layer, c); err != nil || got.Digest != want.Digest {
+	if got, err := l.compress(t.Context(), layer, c); err != nil || got.Digest != want.Digest {
 		t.Errorf("Compress = %v, %v", got, err)
 	}
 	if read(t, path) != whole {

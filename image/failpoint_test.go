@@ -101,7 +101,7 @@ func TestFailPointsOfLoad(t *testing.T) {
 			if _, err := l.Load(t.Context(), bytes.NewReader(archive), nil); err != nil {
 				return err
 			}
-			_, err := l.Compress(t.Context(), img.Layers()[0], Compression{})
+			_, err := l.compress(t.Context(), img.Layers()[0], Compression{})
 			return err
 		}
 		t.Setenv("FORGE_FAILPOINT", point+":error")

@@ -88,11 +88,11 @@ func TestPrune(t *testing.T) {
 	}
 	f.Close()
 	// The compressed form of what stays, stays; of what goes, goes.
-	kept, err := l.Compress(t.Context(), named.Layers()[0], Compression{})
+	kept, err := l.compress(t.Context(), named.Layers()[0], Compression{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost, err := l.Compress(t.Context(), gone.Layers()[0], Compression{})
+	lost, err := l.compress(t.Context(), gone.Layers()[0], Compression{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -176,7 +176,7 @@ func (l *Layout) collectManifest(ctx context.Context, d ocispec.Descriptor, doc 
 		layers = make([]ocispec.Descriptor, len(layers))
 		changed := false
 		for i, layer := range img.Layers() {
-			if layers[i], err = l.Compress(ctx, layer, *c); err != nil {
+			if layers[i], err = l.compress(ctx, layer, *c); err != nil {
 				return p, err
 			}
 			changed = changed || layers[i].Digest != layer.Blob.Digest

@@ -17,18 +17,19 @@ import (
 
 // Options say how registries are spoken to. The zero value is right for people.
 type Options struct {
-	Config     *Config     // nil is what the environment and the usual files say, read when first needed
 	Credential *Credential // of the registry that is connected to first, instead of the configured one; of no other
 	Insecure   bool        // allow http, and TLS without verification
 	UserAgent  string      // "" is forge
 	Limits     web.Limits  // zero fields have the defaults
 	Events     event.Sink  // takes a note of what went wrong before each new try, from any goroutine; may be nil
+
+	config *config // nil is what the environment and the usual files say, read when first needed
 }
 
 // A Client holds what repositories share: connections, tokens, configuration. Safe for concurrent use.
 type Client struct {
 	opts   Options
-	config func() (*Config, error)
+	config func() (*config, error)
 
 	mu      sync.Mutex // guards what is below
 	origins map[string]*origin
@@ -42,9 +43,9 @@ func NewClient(opts Options) *Client {
 		opts.UserAgent = "forge"
 	}
 	c := &Client{opts: opts, origins: map[string]*origin{}}
-	c.config = sync.OnceValues(func() (*Config, error) {
-		if opts.Config != nil {
-			return opts.Config, nil
+	c.config = sync.OnceValues(func() (*config, error) {
+		if opts.config != nil {
+			return opts.config, nil
 		}
 		return readConfig(os.Getenv)
 	})
@@ -88,7 +89,7 @@ func (c *Client) Connect(ref image.Reference) (*Repository, error) {
 }
 
 // origin returns what is known of the registry at p, of which there is one for all repositories.
-func (c *Client) origin(conf *Config, p place) (*origin, error) {
+func (c *Client) origin(conf *config, p place) (*origin, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	insecure := p.insecure || c.opts.Insecure

@@ -12,9 +12,9 @@ import (
 	"sync"
 )
 
-// Config is what files and the environment say of registries: where they are, which to trust, who we are to them. Safe for
+// A config is what files and the environment say of registries: where they are, which to trust, who we are to them. Safe for
 // concurrent use.
-type Config struct {
+type config struct {
 	env        func(string) string
 	registries []registryRule
 	search     []string
@@ -24,8 +24,8 @@ type Config struct {
 
 // readConfig reads registries.conf, as environment variables and the home directory have it. Files
 // with credentials and certificates are read when they are needed.
-func readConfig(env func(string) string) (*Config, error) {
-	c := &Config{env: env, certDirs: []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}}
+func readConfig(env func(string) string) (*config, error) {
+	c := &config{env: env, certDirs: []string{"/etc/containers/certs.d", "/etc/docker/certs.d"}}
 	if home := userConfig(env); home != "" {
 		c.certDirs = append([]string{filepath.Join(home, "containers/certs.d")}, c.certDirs...)
 	}
@@ -71,7 +71,7 @@ func readSmall(path string) ([]byte, error) {
 
 // tls makes the TLS configuration for a registry of what its certs.d directories hold: *.crt are authorities to trust,
 // NAME.cert and NAME.key a client's certificate.
-func (c *Config) tls(host string) (*tls.Config, error) {
+func (c *config) tls(host string) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if strings.ContainsAny(host, `/\`) || strings.HasPrefix(host, ".") {
 		return conf, nil

@@ -33,7 +33,7 @@ func env(vars map[string]string) func(string) string {
 	return func(name string) string { return vars[name] }
 }
 
-func confOf(t *testing.T, text string) (*Config, error) {
+func confOf(t *testing.T, text string) (*config, error) {
 	t.Helper()
 	dir := files(t, map[string]string{"registries.conf": text})
 	return readConfig(env(map[string]string{
@@ -297,7 +297,7 @@ case "$1" in store) cat > "$LOG";; erase) cat >> "$LOG";; get) echo '{"Username"
 	if log, err := os.ReadFile(filepath.Join(dir, "log")); err != nil || string(log) != `{"ServerURL":"h.io","Username":"u","Secret":"p:q"}` {
 		t.Errorf("helper was told %s, %v", log, err)
 	}
-	client := NewClient(Options{Config: c})
+	client := NewClient(Options{config: c})
 	for domain, want := range map[string]bool{"docker.io": true, "b.io:5000": true, "h.io": true, "none.io": false} {
 		if had, err := client.Logout(t.Context(), domain); err != nil || had != want {
 			t.Errorf("Logout(%s) = %t, %v; want %t", domain, had, err, want)

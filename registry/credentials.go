@@ -31,7 +31,7 @@ type authEntry struct {
 }
 
 // readAuthFiles reads what there is, in the order in which it is asked.
-func (c *Config) readAuthFiles() ([]*authFile, error) {
+func (c *config) readAuthFiles() ([]*authFile, error) {
 	var files []*authFile
 	if text := c.env("DOCKER_AUTH_CONFIG"); text != "" {
 		f, err := parseAuthFile("DOCKER_AUTH_CONFIG", []byte(text))
@@ -89,7 +89,7 @@ func parseAuthFile(path string, raw []byte) (*authFile, error) {
 
 // credential finds what a registry knows us by, the empty Credential if nothing is said. repo is a repository of it: podman
 // keeps credentials for parts of a registry, too.
-func (c *Config) credential(ctx context.Context, registry, repo string) (Credential, error) {
+func (c *config) credential(ctx context.Context, registry, repo string) (Credential, error) {
 	files, err := c.auths()
 	if err != nil {
 		return Credential{}, err

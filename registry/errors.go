@@ -14,9 +14,9 @@ import (
 	"github.com/forge-build/forge/internal/web"
 )
 
-// A ResponseError is a registry's refusal. It is fs.ErrNotExist for what is not there and fs.ErrPermission for what the
+// A responseError is a registry's refusal. It is fs.ErrNotExist for what is not there and fs.ErrPermission for what the
 // credentials, or the lack of them, do not allow.
-type ResponseError struct {
+type responseError struct {
 	Name    string // what was asked for: docker.io/library/alpine:latest, or a blob of it
 	Status  int    // of HTTP
 	Code    string // of the distribution protocol, such as MANIFEST_UNKNOWN; "" if none was given
@@ -24,7 +24,7 @@ type ResponseError struct {
 	Hint    string // what the caller may try; "" if nothing
 }
 
-func (e *ResponseError) Error() string {
+func (e *responseError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s (HTTP %d", e.Name, e.cause(), e.Status)
 	if e.Code != "" {
@@ -40,25 +40,25 @@ func (e *ResponseError) Error() string {
 	return b.String()
 }
 
-// A RequestError means that a registry did not answer.
-type RequestError struct {
-	Name string // what was asked for, as in a [ResponseError]
+// A requestError means that a registry did not answer.
+type requestError struct {
+	Name string // what was asked for, as in a [responseError]
 	Err  error
 	hint string // with what separates it from the cause; may be empty
 }
 
-func (e *RequestError) Error() string { return e.Name + ": " + e.Err.Error() + e.hint }
+func (e *requestError) Error() string { return e.Name + ": " + e.Err.Error() + e.hint }
 
-func (e *RequestError) Unwrap() error { return e.Err }
+func (e *requestError) Unwrap() error { return e.Err }
 
 // NamesImage reports whether an error says which image, or which blob of an image, it is about.
 func NamesImage(err error) bool {
-	_, answered := errors.AsType[*ResponseError](err)
-	_, asked := errors.AsType[*RequestError](err)
+	_, answered := errors.AsType[*responseError](err)
+	_, asked := errors.AsType[*requestError](err)
 	return answered || asked
 }
 
-func (e *ResponseError) cause() string {
+func (e *responseError) cause() string {
 	switch {
 	case e.Status == http.StatusNotFound:
 		return "not found"
@@ -75,7 +75,7 @@ func (e *ResponseError) cause() string {
 }
 
 // Is makes errors.Is work with the errors of io/fs.
-func (e *ResponseError) Is(target error) bool {
+func (e *responseError) Is(target error) bool {
 	switch target {
 	case fs.ErrNotExist:
 		return e.Status == http.StatusNotFound
@@ -87,7 +87,7 @@ func (e *ResponseError) Is(target error) bool {
 
 // hasCode reports whether err is a registry's answer with one of the protocol's codes.
 func hasCode(err error, codes ...string) bool {
-	var re *ResponseError
+	var re *responseError
 	if !errors.As(err, &re) {
 		return false
 	}
@@ -101,7 +101,7 @@ func hasCode(err error, codes ...string) bool {
 
 // hasStatus reports whether err is a registry's answer with one of the statuses of HTTP.
 func hasStatus(err error, statuses ...int) bool {
-	var re *ResponseError
+	var re *responseError
 	if !errors.As(err, &re) {
 		return false
 	}
@@ -116,9 +116,9 @@ func hasStatus(err error, statuses ...int) bool {
 // maxErrorBody is as much of a refusal's body as is read.
 const maxErrorBody = 64 << 10
 
-// responseError reads the refusal that resp is. The body is the caller's to close.
-func responseError(name, login string, resp *http.Response) *ResponseError {
-	e := &ResponseError{Name: name, Status: resp.StatusCode}
+// refusal reads the refusal that resp is. The body is the caller's to close.
+func refusal(name, login string, resp *http.Response) *responseError {
+	e := &responseError{Name: name, Status: resp.StatusCode}
 	var body struct {
 		Errors []struct {
 			Code    string

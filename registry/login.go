@@ -24,7 +24,7 @@ func (c *Client) Login(ctx context.Context, domain string, cred Credential) (fil
 	}
 	// A client of its own: what was remembered of this registry is about other credentials.
 	opts := c.opts
-	opts.Config, opts.Credential = conf, &cred
+	opts.config, opts.Credential = conf, &cred
 	fresh := NewClient(opts)
 	defer fresh.Close()
 	o, err := fresh.origin(conf, place{domain: domain, insecure: conf.insecure(domain)})
@@ -33,7 +33,7 @@ func (c *Client) Login(ctx context.Context, domain string, cred Credential) (fil
 	}
 	identity, err := o.auth.verify(ctx, cred)
 	if err != nil {
-		var re *ResponseError
+		var re *responseError
 		if errors.As(err, &re) && re.Is(fs.ErrPermission) {
 			re.Hint = "check the user name and the password"
 		}
@@ -84,7 +84,7 @@ func (f *authFile) helperFor(domain string) string {
 	return f.CredsStore
 }
 
-func (c *Config) keep(ctx context.Context, domain string, cred Credential) (file string, err error) {
+func (c *config) keep(ctx context.Context, domain string, cred Credential) (file string, err error) {
 	err = c.edit(ctx, func(f *authFile, auths map[string]json.RawMessage) error {
 		key := serverKey(domain)
 		entry := authEntry{IdentityToken: cred.IdentityToken}
@@ -106,7 +106,7 @@ func (c *Config) keep(ctx context.Context, domain string, cred Credential) (file
 
 // edit changes the auths of docker's config.json and keeps whatever else is in it. Two edits at once happen one after the
 // other; the file is always whole.
-func (c *Config) edit(ctx context.Context, change func(*authFile, map[string]json.RawMessage) error) error {
+func (c *config) edit(ctx context.Context, change func(*authFile, map[string]json.RawMessage) error) error {
 	path := dockerConfigPath(c.env)
 	if path == "" {
 		return errors.New("no place for credentials: neither DOCKER_CONFIG nor HOME is set")

@@ -22,7 +22,7 @@ type origin struct {
 	insecure bool
 	limits   web.Limits
 	events   event.Sink // takes a note before each new try
-	conf     *Config
+	conf     *config
 	auth     *authorizer
 	client   *web.Client
 
@@ -102,10 +102,10 @@ func (o *origin) once(ctx context.Context, req *request, b *web.Budget) (*http.R
 	}
 	if err == nil {
 		defer resp.Body.Close()
-		return nil, web.Refused(responseError(req.name, o.name, resp), resp)
+		return nil, web.Refused(refusal(req.name, o.name, resp), resp)
 	}
 	if !answered(err) { // not of a token service either, which says enough
-		err = &RequestError{Name: req.name, Err: err, hint: hintFor(err, o.host)}
+		err = &requestError{Name: req.name, Err: err, hint: hintFor(err, o.host)}
 	}
 	return nil, err
 }

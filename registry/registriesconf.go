@@ -32,7 +32,7 @@ type registriesFile struct {
 }
 
 // readRegistries reads the main file and what is beside it; a later file's rule for a prefix replaces an earlier one's.
-func (c *Config) readRegistries() error {
+func (c *config) readRegistries() error {
 	files, err := registriesFiles(c.env)
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func registriesFiles(env func(string) string) ([]string, error) {
 	return files, nil
 }
 
-func (c *Config) addRule(r registryRule) error {
+func (c *config) addRule(r registryRule) error {
 	wild := strings.HasPrefix(r.Prefix, "*.")
 	if r.Prefix == "" {
 		r.Prefix = r.Location
@@ -139,7 +139,7 @@ func (r *registryRule) covers(name string) int {
 }
 
 // rule finds the rule with the longest prefix of name.
-func (c *Config) rule(name string) (found *registryRule, covered int) {
+func (c *config) rule(name string) (found *registryRule, covered int) {
 	length := 0
 	for i := range c.registries {
 		r := &c.registries[i]
@@ -150,7 +150,7 @@ func (c *Config) rule(name string) (found *registryRule, covered int) {
 	return found, covered
 }
 
-func (c *Config) insecure(domain string) bool {
+func (c *config) insecure(domain string) bool {
 	r, _ := c.rule(domain)
 	return r != nil && r.Insecure
 }
@@ -165,7 +165,7 @@ type place struct {
 }
 
 // places lists where ref's repository is: its mirrors, then its registry.
-func (c *Config) places(ref image.Reference) ([]place, error) {
+func (c *config) places(ref image.Reference) ([]place, error) {
 	name := ref.Domain + "/" + ref.Path
 	full := name
 	if ref.Tag != "" {
@@ -206,7 +206,7 @@ func at(location, rest string) place {
 
 // candidates lists the full names that a name as people type it may stand for: one, unless registries.conf says where to
 // search for names without a registry.
-func (c *Config) candidates(name string) ([]image.Reference, error) {
+func (c *config) candidates(name string) ([]image.Reference, error) {
 	first, _, slash := strings.Cut(name, "/")
 	qualified := slash && (strings.ContainsAny(first, ".:") || first == "localhost")
 	if qualified || len(c.search) == 0 {

@@ -111,7 +111,7 @@ func (r *Repository) remember(d digest.Digest, raw []byte) {
 }
 
 func answered(err error) bool {
-	var re *ResponseError
+	var re *responseError
 	return errors.As(err, &re)
 }
 

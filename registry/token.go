@@ -142,7 +142,7 @@ func (a *authorizer) fetch(ctx context.Context, req *web.Request) (*tokenAnswer,
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		re := responseError("token service "+u.Host, o.name, resp)
+		re := refusal("token service "+u.Host, o.name, resp)
 		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 			re.Hint = "log in again: forge login " + o.name
 		}
@@ -182,7 +182,7 @@ func (a *authorizer) verify(ctx context.Context, cred Credential) (identity stri
 		return "", err
 	}
 	answer, err := a.exchange(ctx, cred, nil, identityToken)
-	var re *ResponseError
+	var re *responseError
 	if errors.As(err, &re) {
 		return "", nil // it does not give any
 	}
