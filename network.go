@@ -23,6 +23,11 @@ func (h *Home) networkDir() string {
 	return machineNetwork
 }
 
+// Networks are those that containers can be connected to.
+func (h *Home) Networks() *network.Store {
+	return network.Open(filepath.Join(h.Dir, "networks"), h.networkDir())
+}
+
 // connector makes the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if
 // it can be made and else loopback only. events takes a warning that says why, once for each Home.
 func (h *Home) connector(dns []string, events event.Sink) func(context.Context, string) (container.Network, error) {
@@ -42,11 +47,13 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 		}
 		c := container.Network{
 			Network: runtime.Network{Mode: "default", Namespace: n.Namespace}, DNS: dns,
-			Address: n.Address.Addr(), Gateway: n.Gateway,
 			Close: func() error { h.giveNetwork(n); return nil },
 		}
+		for _, e := range n.Endpoints() {
+			c.Address, c.Gateway = e.Address.Addr(), e.Gateway
+		}
 		if servers := container.LoopbackServers(); len(dns) == 0 && len(servers) > 0 {
-			addr, err := n.Relay(servers)
+			addr, err := n.NameServer(servers)
 			if err != nil {
 				return c, errors.Join(fmt.Errorf("name server: %w", err), c.Close())
 			}
@@ -67,7 +74,7 @@ func (h *Home) takeNetwork(ctx context.Context) (*network.Sandbox, error) {
 		return n, nil
 	}
 	h.mu.Unlock()
-	return network.Prepare(ctx, h.networkDir())
+	return h.Networks().Prepare(ctx, network.Options{Networks: []network.Attachment{{Network: network.DefaultName}}})
 }
 
 // giveNetwork leaves a network to the next container, or to Close.

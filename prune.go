@@ -23,7 +23,6 @@ import (
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
-	"github.com/forge-build/forge/runtime/network"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -277,7 +276,7 @@ func (h *Home) pruneDerived(ctx context.Context, o PruneOptions, r *PruneReport)
 	}
 	partial, partialErr := h.partial().Prune()
 	r.Bytes += partial
-	errs := []error{partialErr, store.Sweep(), network.Sweep(ctx, h.networkDir())}
+	errs := []error{partialErr, store.Sweep(), h.Networks().Sweep(ctx)}
 	for _, dir := range []string{"", "contexts", "compressed", "snapshots"} {
 		errs = append(errs, durable.Sweep(filepath.Join(h.Dir, dir)))
 	}

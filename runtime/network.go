@@ -154,13 +154,24 @@ func NewNetworkNamespace() (*os.File, error) {
 func InNetworkNamespace(namespace *os.File, f func() error) error {
 	done := make(chan error)
 	go func() {
-		// The thread ends with the goroutine that keeps it locked.
+		// A thread that cannot get back to its namespace ends with the goroutine, which keeps it locked. The first thread of a
+		// process does not end, and would keep the namespace.
 		goruntime.LockOSThread()
+		back, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
+		defer back.Close()
 		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- os.NewSyscallError("setns", err)
 			return
 		}
-		done <- f()
+		err = f()
+		if unix.Setns(int(back.Fd()), unix.CLONE_NEWNET) == nil {
+			goruntime.UnlockOSThread()
+		}
+		done <- err
 	}()
 	return <-done
 }

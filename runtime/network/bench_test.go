@@ -12,7 +12,7 @@ func BenchmarkPrepare(b *testing.B) {
 	}
 	dir := b.TempDir()
 	for b.Loop() {
-		n, err := Prepare(context.Background(), dir)
+		n, err := Open(dir, dir).Prepare(context.Background(), byDefault)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -27,13 +27,13 @@ func BenchmarkPrepareSecond(b *testing.B) {
 		b.Skip("run in a network namespace")
 	}
 	dir := b.TempDir()
-	first, err := Prepare(context.Background(), dir)
+	first, err := Open(dir, dir).Prepare(context.Background(), byDefault)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer first.Close()
 	for b.Loop() {
-		n, err := Prepare(context.Background(), dir)
+		n, err := Open(dir, dir).Prepare(context.Background(), byDefault)
 		if err != nil {
 			b.Fatal(err)
 		}

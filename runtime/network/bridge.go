@@ -2,165 +2,247 @@ package network
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 )
 
-// bridgeName is the interface all containers of root are attached to.
+// bridgeName is the bridge of the default network.
 const bridgeName = "forge0"
 
-// subnets are tried in turn until one is free: 10.209.N.0/24.
-func subnet(n int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 209, byte(n), 0}), 24)
+// bridge is the name of a network's interface on this machine.
+func (n *Network) bridge() string {
+	if n.Name == DefaultName {
+		return bridgeName
+	}
+	return "fg-" + short(n.ID)
 }
 
-// bridged makes a pair of interfaces from the bridge into a new namespace. The namespace is made meanwhile.
-func bridged(ctx context.Context, dir string) (n *Sandbox, err error) {
-	type made struct {
-		file *os.File
-		err  error
-	}
-	namespace := make(chan made, 1)
-	go func() {
-		f, err := runtime.NewNetworkNamespace()
-		namespace <- made{f, err}
-	}()
-	release, gateway, address, err := joinBridge(ctx, dir)
-	m := <-namespace
-	if err = errors.Join(err, m.err, ctx.Err()); err == nil {
-		n = &Sandbox{Namespace: m.file, Address: address, Gateway: gateway.Addr(), release: release}
-		err = n.attach()
-	}
-	if err != nil {
-		if m.file != nil {
-			m.file.Close()
-		}
-		if release != nil {
-			err = errors.Join(err, release())
-		}
-		return nil, err
-	}
-	return n, nil
-}
-
-// joinBridge makes sure of the bridge and reserves an address.
-func joinBridge(ctx context.Context, dir string) (release func() error, gateway, address netip.Prefix, err error) {
-	lock, err := flock.Lock(ctx, filepath.Join(dir, "lock"), flock.Exclusive)
-	if err != nil {
-		return nil, gateway, address, err
-	}
-	defer lock.Close()
-	if err := mayForward(); err != nil {
-		return nil, gateway, address, err
-	}
-	used, err := sweepAddresses(dir)
-	if err != nil {
-		return nil, gateway, address, err
-	}
-	if gateway, err = ensureBridge(); err == nil {
-		address, release, err = reserve(dir, gateway)
-	}
-	if err != nil && used == 0 {
-		err = errors.Join(err, removeBridge())
-	}
-	return release, gateway, address, err
-}
+// short is an ID as people see it.
+func short(id string) string { return id[:min(12, len(id))] }
 
 // mayForward makes the kernel forward packets. It is asked first, before anything of the host is touched. The setting
 // stays: others may have come to rely on it.
-func mayForward() error {
-	const file = "/proc/sys/net/ipv4/ip_forward"
+func mayForward() error { return setSysctl("/proc/sys/net/ipv4/ip_forward") }
+
+// mayRouteLocal lets packets with 127.0.0.1 as their source out by the bridge. The rules say who may not use that.
+func mayRouteLocal(bridge string) error {
+	return setSysctl("/proc/sys/net/ipv4/conf/" + bridge + "/route_localnet")
+}
+
+func setSysctl(file string) error {
 	if b, err := os.ReadFile(file); err == nil && bytes.HasPrefix(b, []byte("1")) {
 		return nil
 	}
 	return os.WriteFile(file, []byte("1"), 0)
 }
 
-// ensureBridge makes the bridge and the rule, unless they are there, and returns the bridge's address. They stay when
-// the last container has ended: taking them down takes the kernel longer than most containers run. Sweep does it.
-func ensureBridge() (gateway netip.Prefix, err error) {
-	if a, ok := interfaceAddress(bridgeName); ok {
-		if gateway = netip.PrefixFrom(a, 24); !subnet(int(a.As4()[2])).Contains(a) {
-			return gateway, fmt.Errorf("interface %s is somebody else's: it has the address %s", bridgeName, a)
-		}
-		if masquerades() {
-			return gateway, nil
-		}
-		return gateway, masquerade(gateway.Masked(), bridgeName)
+// defaultBridge is the default network as it is now: with a subnet if the bridge is there.
+func defaultBridge() (*Network, error) {
+	n := predefined(DefaultName)
+	a, ok := interfaceAddress(bridgeName)
+	if !ok {
+		return n, nil
 	}
-	free, err := freeSubnet()
-	if err != nil {
-		return gateway, err
+	n.Gateway, n.Subnet = a, netip.PrefixFrom(a, 24).Masked()
+	if b := a.As4(); b[0] != 10 || b[1] != defaultSecond {
+		return nil, fmt.Errorf("interface %s is somebody else's: it has the address %s", bridgeName, a)
 	}
-	gateway = netip.PrefixFrom(free.Addr().Next(), free.Bits())
-	c, err := dial(unix.NETLINK_ROUTE)
-	if err != nil {
-		return gateway, err
-	}
-	defer c.close()
-	if err := masquerade(free, bridgeName); err != nil {
-		return gateway, err
-	}
-	if err := c.do(addBridge(bridgeName)); err != nil && !errors.Is(err, unix.EEXIST) {
-		return gateway, err
-	}
-	index, err := interfaceIndex(bridgeName)
-	if err != nil {
-		return gateway, err
-	}
-	return gateway, c.do(linkUp(index), addAddress(index, gateway))
+	return n, nil
 }
 
-// removeBridge removes the bridge and the rule.
-func removeBridge() error {
+// ensureBridge makes the bridge of a network, unless it is there, and reports whether it was. It stays when the last
+// container has ended: taking it down takes the kernel longer than most containers run. Sweep does it.
+func ensureBridge(n *Network) (was bool, err error) {
+	if n.Subnet.IsValid() {
+		if a, ok := interfaceAddress(n.bridge()); ok {
+			if a != n.Gateway {
+				return true, fmt.Errorf("interface %s is somebody else's: it has the address %s", n.bridge(), a)
+			}
+			return true, nil
+		}
+	}
+	host, err := hostRoutes()
+	if err != nil {
+		return false, err
+	}
+	if !n.Subnet.IsValid() {
+		if n.Subnet, err = freeSubnet(defaultSecond, defaultSecond, host); err != nil {
+			return false, err
+		}
+		n.Gateway = n.Subnet.Addr().Next()
+	} else if r, ok := overlapping(n.Subnet, host); ok {
+		return false, fmt.Errorf("subnet %s: this machine has a route to %s", n.Subnet, r)
+	}
+	return false, makeBridge(n)
+}
+
+func makeBridge(n *Network) error {
 	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	err = c.do(deleteLink(bridgeName))
-	if errors.Is(err, unix.ENODEV) {
-		err = nil
+	if err := c.do(addBridge(n.bridge(), defaultMTU())); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
 	}
-	return errors.Join(err, stopMasquerade())
+	index, err := interfaceIndex(n.bridge())
+	if err != nil {
+		return err
+	}
+	return c.do(linkUp(index), addAddress(index, netip.PrefixFrom(n.Gateway, n.Subnet.Bits())))
 }
 
-// freeSubnet is one that no route of the host leads to.
-func freeSubnet() (netip.Prefix, error) {
-	b, err := os.ReadFile("/proc/thread-self/net/route")
+func removeBridge(name string) error {
+	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
-		return netip.Prefix{}, err
+		return err
 	}
-next:
-	for n := range 256 {
-		s := subnet(n)
-		for _, r := range routes(string(b)) {
-			if r.Bits() > 0 && r.Overlaps(s) {
-				continue next
-			}
+	defer c.close()
+	if err := c.do(deleteLink(name)); !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return nil
+}
+
+// plug makes the pair of interfaces between a network's bridge and a namespace, and sets up the one inside, as the way to
+// everywhere or not.
+func (l *lease) plug(namespace *os.File, way bool) error {
+	e := l.Endpoint
+	bridge, err := interfaceIndex(l.network.bridge())
+	if err != nil {
+		return err
+	}
+	mtu, err := interfaceMTU(l.network.bridge())
+	if err != nil {
+		return err
+	}
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	// The name is a new one even where the address is not: the interface of the last who had it may still be on its
+	// way out, with its namespace, which the kernel takes apart in its own time.
+	name := fmt.Sprintf("fg%x%04x", e.Address.Addr().AsSlice(), rand.Uint32()&0xffff)
+	if err := c.do(addPair(name, bridge, mtu, peer{e.Interface, e.MAC, namespace})); err != nil {
+		return err
+	}
+	l.outer = name
+	if len(l.Bindings) > 0 {
+		if err := l.reachItself(); err != nil {
+			return err
 		}
-		return s, nil
 	}
-	return netip.Prefix{}, errors.New("every subnet of 10.209.0.0/16 is in use")
+	return inNamespace(namespace, func(c *conn) error {
+		index, err := interfaceIndex(e.Interface)
+		if err != nil {
+			return err
+		}
+		requests := []*request{addAddress(index, e.Address), linkUp(index)}
+		if way {
+			requests = append(requests, setDefaultRoute(l.Gateway))
+		}
+		return c.do(requests...)
+	})
+}
+
+// reachItself lets the container reach ports of this machine that lead to it.
+func (l *lease) reachItself() error {
+	index, err := interfaceIndex(l.outer)
+	if err != nil {
+		return err
+	}
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.do(hairpin(index))
+}
+
+// unplug removes the interface of an endpoint that leaves a running container.
+func unplug(e Endpoint, namespace *os.File) error {
+	return inNamespace(namespace, func(c *conn) error { return c.do(deleteLink(e.Interface)) })
+}
+
+// route makes gateway the way to everywhere in a namespace, in the place of another one.
+func route(gateway netip.Addr, namespace *os.File) error {
+	return inNamespace(namespace, func(c *conn) error { return c.do(setDefaultRoute(gateway)) })
+}
+
+// inNamespace calls f with a netlink socket of a namespace.
+func inNamespace(namespace *os.File, f func(*conn) error) error {
+	return runtime.InNetworkNamespace(namespace, func() error {
+		c, err := dial(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		return f(c)
+	})
+}
+
+// Networks have subnets of 256 addresses below 10.N.0.0. Those that are created take from other N than the default one, which
+// has no record that they could avoid.
+const (
+	defaultSecond                         = 209
+	createdSecondFirst, createdSecondLast = 210, 223
+)
+
+// freeSubnet is one of 10.first.0.0 to 10.last.255.255 that overlaps none of those that are used.
+func freeSubnet(first, last int, used []netip.Prefix) (netip.Prefix, error) {
+	for i := first << 8; i < (last+1)<<8; i++ {
+		s := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
+		if _, taken := overlapping(s, used); !taken {
+			return s, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("every subnet of 10.%d.0.0 to 10.%d.255.255 is in use", first, last)
+}
+
+// overlapping is the first of some prefixes, other than 0.0.0.0/0, that shares an address with s.
+func overlapping(s netip.Prefix, used []netip.Prefix) (netip.Prefix, bool) {
+	for _, u := range used {
+		if u.Bits() > 0 && u.Overlaps(s) {
+			return u, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// routeTable is the kernel's text of where packets go, in this thread's namespace.
+func routeTable() (string, error) {
+	b, err := os.ReadFile("/proc/thread-self/net/route")
+	return string(b), err
+}
+
+// hostRoutes are the subnets that this machine reaches, and those of its own addresses.
+func hostRoutes() ([]netip.Prefix, error) {
+	text, err := routeTable()
+	list := routes(text)
+	addrs, addrsErr := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			list = append(list, p.Masked())
+		}
+	}
+	return list, errors.Join(err, addrsErr)
 }
 
 // routes reads the destinations of /proc/net/route.
 func routes(text string) (list []netip.Prefix) {
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) < 8 {
 			continue
@@ -183,98 +265,18 @@ func routes(text string) (list []netip.Prefix) {
 	return list
 }
 
-// sweepAddresses removes reservations of the dead and counts the others. Who has one holds a lock on its file.
-func sweepAddresses(dir string) (used int, err error) {
-	entries, err := os.ReadDir(dir)
+// defaultMTU is the size of packets that the way to everywhere takes: a tunnel takes less than a cable, and what is too big
+// for it may be lost without a word. It is 0 if there is no way.
+func defaultMTU() int {
+	text, err := routeTable()
 	if err != nil {
-		return 0, err
+		return 0
 	}
-	for _, e := range entries {
-		if _, err := netip.ParseAddr(e.Name()); err != nil {
-			continue
-		}
-		path := filepath.Join(dir, e.Name())
-		if flock.Held(path) {
-			used++
-			continue
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return used, err
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" {
+			mtu, _ := interfaceMTU(f[0])
+			return mtu
 		}
 	}
-	return used, nil
-}
-
-// reserve takes a free address of the subnet.
-func reserve(dir string, gateway netip.Prefix) (address netip.Prefix, release func() error, err error) {
-	last := gateway.Masked().Addr().As4()
-	last[3] = 255
-	for a := gateway.Addr().Next(); a != netip.AddrFrom4(last); a = a.Next() {
-		f, err := os.OpenFile(filepath.Join(dir, a.String()), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err != nil {
-			return address, nil, err
-		}
-		if err := flock.Try(f, flock.Exclusive); err != nil {
-			return address, nil, errors.Join(err, f.Close())
-		}
-		return netip.PrefixFrom(a, gateway.Bits()), func() error {
-			// Gone before it is unlocked: so nobody can take it for one of the dead.
-			return errors.Join(os.Remove(f.Name()), f.Close())
-		}, nil
-	}
-	return address, nil, fmt.Errorf("every address of %s is in use", gateway.Masked())
-}
-
-// Sweep removes the bridge and what killed processes left, unless a living one uses the network.
-func Sweep(ctx context.Context, dir string) error {
-	if rootless, _ := runtime.Rootless(); rootless {
-		return nil
-	}
-	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
-		return nil // never used
-	}
-	lock, err := flock.Lock(ctx, filepath.Join(dir, "lock"), flock.Exclusive)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	used, err := sweepAddresses(dir)
-	if err != nil || used > 0 {
-		return err
-	}
-	return removeBridge()
-}
-
-// attach makes the pair of interfaces and sets up the one inside.
-func (n *Sandbox) attach() error {
-	bridge, err := interfaceIndex(bridgeName)
-	if err != nil {
-		return err
-	}
-	c, err := dial(unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	// The name is a new one even where the address is not: the interface of the last who had it may still be on its
-	// way out, with its namespace, which the kernel takes apart in its own time.
-	name := fmt.Sprintf("fg%x%04x", n.Address.Addr().AsSlice(), rand.Uint32()&0xffff)
-	if err := c.do(addPair(name, bridge, "eth0", n.Namespace)); err != nil {
-		return err
-	}
-	return runtime.InNetworkNamespace(n.Namespace, func() error {
-		inside, err := dial(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer inside.close()
-		index, err := interfaceIndex("eth0")
-		if err != nil {
-			return err
-		}
-		return inside.do(addAddress(index, n.Address), linkUp(index), addDefaultRoute(n.Gateway))
-	})
+	return 0
 }

@@ -3,11 +3,12 @@ package network
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+const ack = unix.NLM_F_ACK
 
 // A request is a netlink message being written: what the kernel's structs look like, attribute by attribute.
 type request struct {
@@ -127,98 +128,4 @@ func (c *conn) do(requests ...*request) error {
 		}
 	}
 	return first
-}
-
-const ack = unix.NLM_F_ACK
-
-// linkHeader is a struct ifinfomsg.
-func linkHeader(index int, flags, change uint32) []byte {
-	b := make([]byte, unix.SizeofIfInfomsg)
-	binary.NativeEndian.PutUint32(b[4:], uint32(index))
-	binary.NativeEndian.PutUint32(b[8:], flags)
-	binary.NativeEndian.PutUint32(b[12:], change)
-	return b
-}
-
-// addBridge makes a bridge. Its hardware address is fixed: otherwise it is one of its ports', and changes under the
-// others when that container ends.
-func addBridge(name string) *request {
-	hardware := []byte{2, 'f', 0, 0, 0, 0} // 2 is for addresses that no maker of cards gives
-	copy(hardware[2:], name)
-	r := newRequest("make bridge "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, unix.IFF_UP, unix.IFF_UP)...)
-	r.str(unix.IFLA_IFNAME, name).attr(unix.IFLA_ADDRESS, hardware)
-	return r.nest(unix.IFLA_LINKINFO, func() { r.str(unix.IFLA_INFO_KIND, "bridge") })
-}
-
-// addPair makes a pair of interfaces: name, attached to the bridge, and peer in the namespace.
-func addPair(name string, bridge int, peer string, namespace *os.File) *request {
-	const vethInfoPeer = 1
-	r := newRequest("make interface "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, unix.IFF_UP, unix.IFF_UP)...)
-	r.str(unix.IFLA_IFNAME, name).uint32(unix.IFLA_MASTER, uint32(bridge))
-	return r.nest(unix.IFLA_LINKINFO, func() {
-		r.str(unix.IFLA_INFO_KIND, "veth")
-		r.nest(unix.IFLA_INFO_DATA, func() {
-			r.nest(vethInfoPeer, func() {
-				r.buf = append(r.buf, linkHeader(0, 0, 0)...)
-				r.str(unix.IFLA_IFNAME, peer).uint32(unix.IFLA_NET_NS_FD, uint32(namespace.Fd()))
-			})
-		})
-	})
-}
-
-func linkUp(index int) *request {
-	return newRequest("bring up the interface", unix.RTM_NEWLINK, ack, linkHeader(index, unix.IFF_UP, unix.IFF_UP)...)
-}
-
-func deleteLink(name string) *request {
-	return newRequest("remove interface "+name, unix.RTM_DELLINK, ack, linkHeader(0, 0, 0)...).str(unix.IFLA_IFNAME, name)
-}
-
-// addAddress gives an interface an address.
-func addAddress(index int, a netip.Prefix) *request {
-	header := binary.NativeEndian.AppendUint32([]byte{unix.AF_INET, byte(a.Bits()), 0, 0}, uint32(index))
-	return newRequest("address "+a.String(), unix.RTM_NEWADDR, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, header...).
-		attr(unix.IFA_LOCAL, a.Addr().AsSlice()).attr(unix.IFA_ADDRESS, a.Addr().AsSlice())
-}
-
-// addDefaultRoute makes gateway the way to everywhere.
-func addDefaultRoute(gateway netip.Addr) *request {
-	header := []byte{unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
-	return newRequest("default route", unix.RTM_NEWROUTE, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, header...).
-		attr(unix.RTA_GATEWAY, gateway.AsSlice())
-}
-
-// interfaceIndex is the number of an interface.
-func interfaceIndex(name string) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(fd)
-	ifreq, err := unix.NewIfreq(name)
-	if err != nil {
-		return 0, err
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifreq); err != nil {
-		return 0, fmt.Errorf("interface %s: %w", name, err)
-	}
-	return int(ifreq.Uint32()), nil
-}
-
-// interfaceAddress is the IPv4 address of an interface, and false if it has none.
-func interfaceAddress(name string) (netip.Addr, bool) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	defer unix.Close(fd)
-	ifreq, err := unix.NewIfreq(name)
-	if err != nil || unix.IoctlIfreq(fd, unix.SIOCGIFADDR, ifreq) != nil {
-		return netip.Addr{}, false
-	}
-	b, err := ifreq.Inet4Addr()
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	return netip.AddrFromSlice(b)
 }

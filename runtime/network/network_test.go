@@ -27,7 +27,11 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "die":
 		// Takes a network and is killed.
-		if _, err := Prepare(context.Background(), os.Args[1]); err != nil {
+		o := byDefault
+		if len(os.Args) > 2 {
+			o.Ports, _ = ParsePorts(os.Args[2])
+		}
+		if _, err := Open(os.Args[1]+".records", os.Args[1]).Prepare(context.Background(), o); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -38,6 +42,9 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run()) // as another process in a network namespace of its own
 }
+
+// byDefault is what a container gets that asks for nothing.
+var byDefault = Options{Networks: []Attachment{{Network: DefaultName}}}
 
 // inside runs the test again as a process that is root of a network namespace made for it, so that nothing of the host's
 // is touched.
@@ -69,8 +76,10 @@ func inside(t *testing.T) bool {
 	return false
 }
 
-// outside is a network beyond the host, in which a server tells callers the address it sees.
-func outside(t *testing.T) (server netip.AddrPort) {
+func mustAddr(text string) netip.Addr { return netip.MustParseAddr(text) }
+
+// neighbour is a namespace beside the host, which is 198.51.100.2 to it.
+func neighbour(t *testing.T) *os.File {
 	t.Helper()
 	space, err := runtime.NewNetworkNamespace()
 	if err != nil {
@@ -83,7 +92,7 @@ func outside(t *testing.T) (server netip.AddrPort) {
 	}
 	defer c.close()
 	// The host's side of the pair needs no bridge: it is made a slave of none.
-	if err := c.do(addBridge("uplink")); err != nil {
+	if err := c.do(addBridge("uplink", 0)); err != nil {
 		t.Skip("no bridges: ", err)
 	}
 	uplink, err := interfaceIndex("uplink")
@@ -92,7 +101,7 @@ func outside(t *testing.T) (server netip.AddrPort) {
 	}
 	err = errors.Join(
 		c.do(addAddress(uplink, netip.MustParsePrefix("198.51.100.2/24")), linkUp(uplink)),
-		c.do(addPair("uplink0", uplink, "eth0", space)),
+		c.do(addPair("uplink0", uplink, 1500, peer{name: "eth0", namespace: space})),
 		runtime.InNetworkNamespace(space, func() error {
 			c, err := dial(unix.NETLINK_ROUTE)
 			if err != nil {
@@ -108,6 +117,13 @@ func outside(t *testing.T) (server netip.AddrPort) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return space
+}
+
+// outside is a network beyond the host, in which a server tells callers the address it sees.
+func outside(t *testing.T) (server netip.AddrPort) {
+	t.Helper()
+	space := neighbour(t)
 	var l net.Listener
 	if err := runtime.InNetworkNamespace(space, func() (err error) {
 		l, err = net.Listen("tcp", "198.51.100.1:0")
@@ -129,8 +145,8 @@ func outside(t *testing.T) (server netip.AddrPort) {
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
-// ask tells what address the server sees when it is called from a namespace.
-func ask(space *os.File, server netip.AddrPort) (seen string, err error) {
+// call tells what address the server sees when it is called from a namespace.
+func call(space *os.File, server netip.AddrPort) (seen string, err error) {
 	err = runtime.InNetworkNamespace(space, func() error {
 		conn, err := net.DialTimeout("tcp", server.String(), 5*time.Second)
 		if err != nil {
@@ -146,7 +162,7 @@ func ask(space *os.File, server netip.AddrPort) (seen string, err error) {
 
 func prepare(t *testing.T, dir string) *Sandbox {
 	t.Helper()
-	n, err := Prepare(context.Background(), dir)
+	n, err := Open(dir+".records", dir).Prepare(t.Context(), byDefault)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
 		t.Skip(err)
 	}
@@ -154,6 +170,13 @@ func prepare(t *testing.T, dir string) *Sandbox {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// settled waits until the kernel has done what it does in its own time.
+func settled(t *testing.T, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(40 * time.Second); !done() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	}
 }
 
 func exists(name string) bool {
@@ -168,30 +191,30 @@ func TestBridge(t *testing.T) {
 	server := outside(t)
 	dir := filepath.Join(t.TempDir(), "network")
 	a, b := prepare(t, dir), prepare(t, dir)
-	if a.Address == b.Address || a.Gateway != b.Gateway {
+	if a, b := a.Endpoints()[0], b.Endpoints()[0]; a.Address == b.Address || a.Gateway != b.Gateway {
 		t.Errorf("addresses %v and %v", a.Address, b.Address)
 	}
 	for _, n := range []*Sandbox{a, b} {
-		if seen, err := ask(n.Namespace, server); err != nil || seen != "198.51.100.2" {
+		if seen, err := call(n.Namespace, server); err != nil || seen != "198.51.100.2" {
 			t.Errorf("seen from outside as %q, %v", seen, err)
 		}
 	}
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
-	if seen, err := ask(b.Namespace, server); err != nil || seen != "198.51.100.2" {
+	if seen, err := call(b.Namespace, server); err != nil || seen != "198.51.100.2" {
 		t.Errorf("after another ended, seen from outside as %q, %v", seen, err)
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if !masquerades() || !exists(bridgeName) {
+	if !tableThere() || !exists(bridgeName) {
 		t.Error("the bridge does not wait for the next")
 	}
-	if err := Sweep(t.Context(), dir); err != nil {
+	if err := Open(dir+".records", dir).Sweep(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if exists(bridgeName) || masquerades() {
+	if exists(bridgeName) || tableThere() {
 		t.Error("the bridge is left")
 	}
 	left, _ := os.ReadDir(dir)
@@ -267,17 +290,17 @@ func TestKilled(t *testing.T) {
 		t.Fatal("there is nothing to sweep")
 	}
 	n := prepare(t, dir)
-	if got := n.Address.String(); !strings.HasSuffix(got, ".2/24") {
-		t.Errorf("address %s, want that of the dead", got)
+	if files, _ := filepath.Glob(filepath.Join(dir, "*", "10.*")); len(files) != 1 {
+		t.Errorf("addresses in use: %v, want one", files)
 	}
-	if err := Sweep(t.Context(), dir); err != nil || !exists(bridgeName) {
+	if err := Open(dir+".records", dir).Sweep(t.Context()); err != nil || !exists(bridgeName) {
 		t.Errorf("sweep took the bridge of the living: %v", err)
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
 	for range 2 {
-		if err := Sweep(t.Context(), dir); err != nil || exists(bridgeName) {
+		if err := Open(dir+".records", dir).Sweep(t.Context()); err != nil || exists(bridgeName) {
 			t.Errorf("sweep left the bridge: %v", err)
 		}
 	}
@@ -291,12 +314,12 @@ func TestRuleFlushed(t *testing.T) {
 	server := outside(t)
 	dir := filepath.Join(t.TempDir(), "network")
 	prepare(t, dir).Close()
-	if err := stopMasquerade(); err != nil || masquerades() {
+	if err := transact(deleteTable()); err != nil || tableThere() {
 		t.Fatal(err)
 	}
 	n := prepare(t, dir)
 	defer n.Close()
-	if seen, err := ask(n.Namespace, server); err != nil || seen != "198.51.100.2" {
+	if seen, err := call(n.Namespace, server); err != nil || seen != "198.51.100.2" {
 		t.Errorf("seen from outside as %q, %v", seen, err)
 	}
 }
@@ -311,7 +334,7 @@ func TestSubnetInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	if err := c.do(addBridge("other")); err != nil {
+	if err := c.do(addBridge("other", 0)); err != nil {
 		t.Skip(err)
 	}
 	index, err := interfaceIndex("other")
@@ -323,7 +346,7 @@ func TestSubnetInUse(t *testing.T) {
 	}
 	n := prepare(t, filepath.Join(t.TempDir(), "network"))
 	defer n.Close()
-	if got := n.Address.Masked().String(); got != "10.209.2.0/24" {
+	if got := n.Endpoints()[0].Address.Masked().String(); got != "10.209.2.0/24" {
 		t.Errorf("subnet %s, want the first that is free", got)
 	}
 }

@@ -20,9 +20,26 @@ import (
 
 // userMode connects a new namespace to the host by pasta, which needs no privilege: it is a process that copies
 // between a tap device inside and sockets outside. Nothing inside can reach the host's loopback addresses, and nothing
-// outside gets in.
-func userMode(ctx context.Context, dir string) (*Sandbox, error) {
+// outside gets in but by published ports.
+func (s *Store) userMode(ctx context.Context, o Options) (b *Sandbox, err error) {
+	for _, a := range o.Networks {
+		if n, err := s.Find(a.Network); err != nil {
+			return nil, err
+		} else if n.Name != DefaultName {
+			return nil, userNetworks()
+		}
+		if a.Address.IsValid() || len(a.Aliases) > 0 {
+			return nil, userNetworks()
+		}
+	}
 	pasta, err := findPasta()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(string(s.account), 0o700); err != nil {
+		return nil, err
+	}
+	list, err := freePorts(o.Ports)
 	if err != nil {
 		return nil, err
 	}
@@ -30,16 +47,47 @@ func userMode(ctx context.Context, dir string) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop, err := startPasta(ctx, pasta, dir, namespace)
+	b = &Sandbox{Namespace: namespace, store: s, container: o.Container, name: o.Name, ports: &publication{list: list}}
+	if b.pasta, err = startPasta(ctx, pasta, string(s.account), namespace, list); err != nil {
+		return nil, errors.Join(err, namespace.Close())
+	}
+	n := predefined(DefaultName)
+	l := &lease{network: n, Endpoint: Endpoint{
+		Network: n.Name, NetworkID: n.ID, Container: o.Container, Name: o.Name, Interface: "eth0", Bindings: list,
+	}}
+	if l.Address, err = ownAddress(namespace); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	b.leases = []*lease{l}
+	return b, nil
+}
+
+// freePorts finds numbers for ports. They are pasta's to take: somebody else may be faster, and then pasta fails.
+func freePorts(ports []Port) ([]Binding, error) {
+	p, err := reserve(ports)
 	if err != nil {
-		namespace.Close()
 		return nil, err
 	}
-	n := &Sandbox{Namespace: namespace, release: stop}
-	if n.Address, err = ownAddress(namespace); err != nil {
-		return nil, errors.Join(err, n.Close())
+	return p.list, p.close()
+}
+
+// portOptions are pasta's for ports.
+func portOptions(list []Binding) []string {
+	options := map[string][]string{}
+	for _, b := range list {
+		options[b.Protocol] = append(options[b.Protocol], fmt.Sprintf("%s/%d:%d", b.Address, b.Port, b.Container))
 	}
-	return n, nil
+	var args []string
+	for _, protocol := range []string{"tcp", "udp"} {
+		specs := options[protocol]
+		if len(specs) == 0 {
+			specs = []string{"none"}
+		}
+		for _, s := range specs {
+			args = append(args, "--"+protocol+"-ports", s)
+		}
+	}
+	return args
 }
 
 func findPasta() (string, error) {
@@ -67,7 +115,7 @@ func ownAddress(namespace *os.File) (address netip.Prefix, err error) {
 }
 
 // startPasta returns once the interface is there, with the function that ends pasta.
-func startPasta(ctx context.Context, pasta, dir string, namespace *os.File) (stop func() error, err error) {
+func startPasta(ctx context.Context, pasta, dir string, namespace *os.File, ports []Binding) (stop func() error, err error) {
 	work, err := os.MkdirTemp(dir, "pasta-")
 	if err != nil {
 		return nil, err
@@ -79,10 +127,11 @@ func startPasta(ctx context.Context, pasta, dir string, namespace *os.File) (sto
 	}
 	defer log.Close()
 	pid := filepath.Join(work, "pid")
-	cmd := exec.Command(pasta, "--foreground", "--config-net", "--quiet", "--pid", pid,
-		"--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none", "--no-map-gw",
+	args := append([]string{"--foreground", "--config-net", "--quiet", "--pid", pid}, portOptions(ports)...)
+	cmd := exec.Command(pasta, append(
+		args, "--tcp-ns", "none", "--udp-ns", "none", "--no-map-gw",
 		// It closes all it inherits but stdio, and drops the privilege to look at files of ours.
-		"--no-netns-quit", "--netns", "/proc/self/fd/0")
+		"--no-netns-quit", "--netns", "/proc/self/fd/0")...)
 	cmd.Stdin, cmd.Stderr = namespace, log
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

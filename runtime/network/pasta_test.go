@@ -24,7 +24,7 @@ func helperPasta() {
 	err := runtime.EnterUserNamespace()
 	var n *Sandbox
 	if err == nil {
-		n, err = Prepare(context.Background(), os.Args[1])
+		n, err = Open(os.Args[1], os.Args[1]).Prepare(context.Background(), byDefault)
 	}
 	if err != nil {
 		fmt.Println("unusable:", err)
@@ -34,7 +34,7 @@ func helperPasta() {
 		fmt.Println("ready")
 		time.Sleep(time.Hour)
 	}
-	seen, err := ask(n.Namespace, netip.MustParseAddrPort(os.Args[2]))
+	seen, err := call(n.Namespace, netip.MustParseAddrPort(os.Args[2]))
 	if err := errors.Join(err, n.Close()); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -66,7 +66,7 @@ func TestPasta(t *testing.T) {
 	}
 	defer c.close()
 	// pasta takes addresses and routes from the interface that has the default route.
-	if err := c.do(addDefaultRoute(netip.MustParseAddr("198.51.100.1"))); err != nil {
+	if err := c.do(setDefaultRoute(netip.MustParseAddr("198.51.100.1"))); err != nil {
 		t.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "forge-network-test")

@@ -2,11 +2,18 @@ package network
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
+
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network/dns"
 )
 
 // An Attachment asks for a container to be connected to a network.
@@ -26,8 +33,8 @@ type Endpoint struct {
 	Name      string           `json:"name,omitempty"`    // of the container
 	Aliases   []string         `json:"aliases,omitempty"` // other names in this network
 	Interface string           `json:"interface"`         // in the container: "eth0", "eth1"
-	Address   netip.Prefix     `json:"address"`
-	Gateway   netip.Addr       `json:"gateway"`
+	Address   netip.Prefix     `json:"address"`           // not valid if the container has none (pasta, without a way out)
+	Gateway   netip.Addr       `json:"gateway"`           // where it reaches this machine; not valid if it cannot (pasta)
 	MAC       net.HardwareAddr `json:"mac"`
 	Bindings  []Binding        `json:"bindings,omitempty"` // ports of this machine that lead to this address
 }
@@ -44,61 +51,384 @@ type Options struct {
 // to it, and its name server. All of it belongs to the process that made it, and ends with that process or with Close, but
 // for elements of firewall rules, which the next process that makes or closes one takes away. Safe for concurrent use.
 type Sandbox struct {
-	Namespace *os.File     // for runtime.Network, with Mode "default"
-	Address   netip.Prefix // of the container
-	Gateway   netip.Addr   // where the container reaches this machine; not valid if it cannot (pasta)
+	Namespace *os.File // for runtime.Network, with Mode "default"
 
-	release func() error
-	relay   *relay
+	store     *Store
+	container string
+	pasta     func() error // ends it
+	ports     *publication
+	names     *dns.Server
+
+	mu     sync.Mutex // guards what follows
+	name   string
+	leases []*lease
+
+	upstream []netip.AddrPort // of names
 }
 
-// Prepare makes the network of a container. If a port of this machine is taken it fails with a *PortError.
+// Prepare makes the network of a container. If a port of this machine is taken it fails with a *PortError. The error says
+// why containers have none but a loopback interface here.
 func (s *Store) Prepare(ctx context.Context, o Options) (*Sandbox, error) {
-	return nil, errors.ErrUnsupported
+	if rootless, _ := runtime.Rootless(); rootless {
+		return s.userMode(ctx, o)
+	}
+	type made struct {
+		file *os.File
+		err  error
+	}
+	namespace := make(chan made, 1) // meanwhile: it takes the kernel longer than all else
+	go func() {
+		f, err := runtime.NewNetworkNamespace()
+		namespace <- made{f, err}
+	}()
+	b := &Sandbox{store: s, container: o.Container, name: o.Name}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.join(ctx, o.Networks, o.Ports)
+	m := <-namespace
+	b.Namespace = m.file
+	if err = errors.Join(err, m.err, ctx.Err()); err == nil {
+		err = b.plug(b.leases)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+// join takes addresses and ports, and makes sure of bridges and rules.
+func (b *Sandbox) join(ctx context.Context, wanted []Attachment, ports []Port) (err error) {
+	lock, err := b.store.account.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := mayForward(); err != nil {
+		return err
+	}
+	u, err := b.store.account.usage(true)
+	if err != nil {
+		return err
+	}
+	var change []*request
+	var made []*Network
+	defer func() {
+		for _, n := range made {
+			if err != nil { // nothing of the host is touched in vain
+				err = errors.Join(err, b.store.account.drop(u, n))
+			}
+		}
+	}()
+	for _, a := range wanted {
+		n, more, err := b.lease(u, a)
+		if n != nil {
+			made = append(made, n)
+		}
+		if err != nil {
+			return err
+		}
+		change = append(change, more...)
+	}
+	if len(ports) > 0 {
+		if b.ports, err = reserve(ports); err != nil {
+			return err
+		}
+	}
+	more, err := b.bind(u)
+	if err != nil {
+		return err
+	}
+	return u.apply(append(change, more...))
+}
+
+// lease takes an address for an attachment and makes sure of the bridge. If it had to be made, its network is returned; change
+// enters a network into the firewall's sets.
+func (b *Sandbox) lease(u *usage, a Attachment) (made *Network, change []*request, err error) {
+	n, err := b.store.Find(a.Network)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n.Driver != "bridge" {
+		return nil, nil, fmt.Errorf("container cannot be connected to network %s beside others", n.Name)
+	}
+	if slices.ContainsFunc(b.leases, func(l *lease) bool { return l.NetworkID == n.ID }) {
+		return nil, nil, fmt.Errorf("endpoint with name %s already exists in network %s", b.name, n.Name)
+	}
+	was, err := ensureBridge(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !was {
+		made = n
+	}
+	if !was || !slices.ContainsFunc(u.networks, func(o *Network) bool { return o.ID == n.ID }) {
+		if err := b.store.account.enter(n); err != nil {
+			return made, nil, err
+		}
+		u.networks = append(slices.DeleteFunc(u.networks, func(o *Network) bool { return o.ID == n.ID }), n)
+		change = networkElements(addElements, n)
+	}
+	e, err := b.endpoint(u, n, a)
+	if err != nil {
+		return made, nil, err
+	}
+	l := &lease{Endpoint: e, network: n}
+	if err := l.save(b.store.account); err != nil {
+		return made, nil, err
+	}
+	u.endpoints = append(u.endpoints, e)
+	b.leases = append(b.leases, l)
+	return made, change, nil
+}
+
+// endpoint makes up what connects the container to a network.
+func (b *Sandbox) endpoint(u *usage, n *Network, a Attachment) (e Endpoint, err error) {
+	if n.Predefined() && a.Address.IsValid() {
+		return e, errors.New("user specified IP address is supported on user defined networks only")
+	}
+	if n.Predefined() && len(a.Aliases) > 0 {
+		return e, errors.New("network-scoped alias is supported only for containers in user defined networks")
+	}
+	address, err := b.store.account.address(u, n, a.Address)
+	if err != nil {
+		return e, err
+	}
+	id := make([]byte, 32)
+	rand.Read(id)
+	e = Endpoint{
+		ID: hex.EncodeToString(id), Network: n.Name, NetworkID: n.ID, Container: b.container, Name: b.name, Aliases: a.Aliases,
+		Interface: b.freeInterface(), Address: netip.PrefixFrom(address, n.Subnet.Bits()), Gateway: n.Gateway, MAC: a.MAC,
+	}
+	if len(e.MAC) == 0 {
+		// Made of the address, so that what others remember of its last owner holds for the next. 2 is for addresses that no
+		// maker of cards gives.
+		e.MAC = append(net.HardwareAddr{2, 0x42}, address.AsSlice()...)
+	}
+	return e, nil
+}
+
+// freeInterface is the first name that no interface of the container has.
+func (b *Sandbox) freeInterface() string {
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("eth%d", i)
+		if !slices.ContainsFunc(b.leases, func(l *lease) bool { return l.Interface == name }) {
+			return name
+		}
+	}
+}
+
+// way is the endpoint that leads out, and that published ports lead to; nil if there is none.
+func (b *Sandbox) way() *lease {
+	for _, l := range b.leases {
+		if !l.network.Internal {
+			return l
+		}
+	}
+	return nil
+}
+
+// bind lets the container's ports lead to the endpoint that is the way out, and no other.
+func (b *Sandbox) bind(u *usage) (change []*request, err error) {
+	if b.ports == nil {
+		return nil, nil
+	}
+	way := b.way()
+	b.ports.lead(way)
+	for _, l := range b.leases {
+		var bindings []Binding
+		if l == way {
+			bindings = b.ports.bindings()
+		}
+		if slices.Equal(l.Bindings, bindings) {
+			continue
+		}
+		change = append(change, bindingElements(deleteElements, l.Endpoint)...)
+		l.Bindings = bindings
+		change = append(change, bindingElements(addElements, l.Endpoint)...)
+		if err := errors.Join(l.save(b.store.account), mayRouteLocal(l.network.bridge())); err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(u.endpoints, func(e Endpoint) bool { return e.ID == l.ID })
+		u.endpoints[i] = l.Endpoint
+	}
+	return change, nil
+}
+
+// plug makes interfaces, and the default route.
+func (b *Sandbox) plug(leases []*lease) error {
+	way := b.way()
+	for _, l := range leases {
+		if err := l.plug(b.Namespace, l == way); err != nil {
+			return err
+		}
+	}
+	b.askServers()
+	return nil
 }
 
 // Endpoints returns what connects the container, in the order of the interfaces.
-func (b *Sandbox) Endpoints() []Endpoint { return nil }
+func (b *Sandbox) Endpoints() []Endpoint {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var list []Endpoint
+	for _, l := range b.leases {
+		list = append(list, l.Endpoint)
+	}
+	return list
+}
 
 // Bindings returns the ports of this machine that lead to the container.
-func (b *Sandbox) Bindings() []Binding { return nil }
+func (b *Sandbox) Bindings() []Binding { return b.ports.bindings() }
 
 // Connect connects the container to one more network, while it runs.
-func (b *Sandbox) Connect(ctx context.Context, a Attachment) (Endpoint, error) {
-	return Endpoint{}, errors.ErrUnsupported
+func (b *Sandbox) Connect(ctx context.Context, a Attachment) (e Endpoint, err error) {
+	if err := userNetworks(); err != nil {
+		return e, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := len(b.leases)
+	err = b.join(ctx, []Attachment{a}, nil)
+	if err == nil {
+		err = b.plug(b.leases[before:])
+	}
+	if err == nil {
+		return b.leases[before].Endpoint, nil
+	}
+	if len(b.leases) > before {
+		err = errors.Join(err, b.part(context.WithoutCancel(ctx), before))
+	}
+	return e, err
 }
 
 // Disconnect takes the container off a network, while it runs.
 func (b *Sandbox) Disconnect(ctx context.Context, nameOrID string) error {
-	return errors.ErrUnsupported
+	if err := userNetworks(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, err := b.store.Find(nameOrID)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(b.leases, func(l *lease) bool { return l.NetworkID == n.ID })
+	if i < 0 {
+		return fmt.Errorf("container %s is not connected to network %s", b.container, n.Name)
+	}
+	l := b.leases[i]
+	if err := unplug(l.Endpoint, b.Namespace); err != nil {
+		return err
+	}
+	if err := b.part(ctx, i); err != nil {
+		return err
+	}
+	b.askServers()
+	way := b.way()
+	if way == nil {
+		return nil
+	}
+	if len(way.Bindings) > 0 {
+		if err := way.reachItself(); err != nil {
+			return err
+		}
+	}
+	return route(way.Gateway, b.Namespace)
+}
+
+// part gives up the endpoint of a number. Ports that led to it lead to the next way out.
+func (b *Sandbox) part(ctx context.Context, i int) error {
+	lock, err := b.store.account.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	l := b.leases[i]
+	b.leases = slices.Delete(b.leases, i, i+1)
+	change := bindingElements(deleteElements, l.Endpoint)
+	if err := l.release(b.store.account); err != nil {
+		return err
+	}
+	u, err := b.store.account.usage(true)
+	if err != nil {
+		return err
+	}
+	more, err := b.bind(u)
+	if change = append(change, more...); err != nil || len(change) == 0 {
+		return err
+	}
+	return u.apply(change)
 }
 
 // Rename gives the container another name in all its networks.
-func (b *Sandbox) Rename(ctx context.Context, name string) error { return errors.ErrUnsupported }
-
-// NameServer starts a name server for the container and returns its address, for resolv.conf. It knows the names of other
-// containers in the same networks that were created, and asks servers of this machine for all others; it does so from this
-// machine's network, so that they may be on its loopback interface. It lasts until Close. A second call changes the servers.
-func (b *Sandbox) NameServer(servers []netip.AddrPort) (netip.Addr, error) {
-	return netip.Addr{}, errors.ErrUnsupported
+func (b *Sandbox) Rename(ctx context.Context, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lock, err := b.store.account.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	b.name = name
+	var errs []error
+	for _, l := range b.leases {
+		if l.Name = name; b.pasta == nil {
+			errs = append(errs, l.save(b.store.account))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Close gives back all that the container's network took.
 func (b *Sandbox) Close() error {
-	return errors.Join(b.relay.close(), b.Namespace.Close(), b.release())
-}
-
-// A PortError says that a port of this machine is taken.
-type PortError struct {
-	Binding Binding
-	Err     error // why, if it is not in use by somebody else
-}
-
-func (e *PortError) Error() string {
-	if e.Err != nil {
-		return fmt.Sprintf("Bind for %s failed: %v", e.Binding.host(), e.Err)
+	b.mu.Lock()
+	names := b.names
+	b.names = nil
+	b.mu.Unlock()
+	var err error
+	if names != nil {
+		err = names.Close() // which waits for those that ask for endpoints
 	}
-	return fmt.Sprintf("Bind for %s failed: port is already allocated", e.Binding.host())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Join(err, b.close())
 }
 
-func (e *PortError) Unwrap() error { return e.Err }
+func (b *Sandbox) close() error {
+	var errs []error
+	if b.Namespace != nil {
+		errs = append(errs, b.Namespace.Close())
+	}
+	if b.pasta != nil {
+		return errors.Join(append(errs, b.pasta())...)
+	}
+	return errors.Join(append(errs, b.leave(), b.ports.close())...)
+}
+
+// leave gives addresses back, and takes ports out of the firewall's sets.
+func (b *Sandbox) leave() error {
+	var change []*request
+	for _, l := range b.leases {
+		change = append(change, bindingElements(deleteElements, l.Endpoint)...)
+	}
+	if len(change) > 0 { // else there is nothing that needs the lock
+		lock, err := b.store.account.lock(context.Background())
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
+	var errs []error
+	for _, l := range b.leases {
+		errs = append(errs, l.release(b.store.account))
+	}
+	b.leases = nil
+	if len(change) > 0 {
+		u, err := b.store.account.usage(true)
+		if err == nil {
+			err = u.apply(change)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,246 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
+)
+
+// A network with a bridge on this machine has a directory in the account. The other files there are endpoints, named by their
+// addresses, each locked by the process that it belongs to.
+const (
+	networkFile = "network" // what the network is
+	lastFile    = "last"    // the address that was given last
+)
+
+// An account is a directory that says what of this machine's networks is in use. It does not survive a boot and need not.
+type account string
+
+// lock makes the account and takes its lock, under which everything in it and all rules of the firewall are changed.
+func (a account) lock(ctx context.Context) (*os.File, error) {
+	if err := os.MkdirAll(string(a), 0o700); err != nil {
+		return nil, err
+	}
+	return flock.Lock(ctx, filepath.Join(string(a), "lock"), flock.Exclusive)
+}
+
+func (a account) dir(network string) string { return filepath.Join(string(a), network) }
+
+// usage is what an account holds.
+type usage struct {
+	networks  []*Network
+	endpoints []Endpoint // of living processes
+	stale     bool       // the firewall has ports of dead ones
+}
+
+// usage reads the account. With sweep, under the lock, it removes what dead processes left there.
+func (a account) usage(sweep bool) (*usage, error) {
+	u := &usage{}
+	dirs, err := os.ReadDir(string(a))
+	if errors.Is(err, fs.ErrNotExist) {
+		return u, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		files, err := os.ReadDir(a.dir(d.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if err := a.read(u, d.Name(), f.Name(), sweep); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return u, nil
+}
+
+// read reads one file of a network's directory into u. With sweep it removes the file if its owner is dead.
+func (a account) read(u *usage, network, name string, sweep bool) error {
+	path := filepath.Join(a.dir(network), name)
+	if name == networkFile {
+		n := &Network{}
+		if err := readJSON(path, n); err != nil {
+			return err
+		}
+		u.networks = append(u.networks, n)
+		return nil
+	}
+	_, err := netip.ParseAddr(name)
+	endpoint := err == nil
+	if !endpoint && !(sweep && durable.Temporary(name)) {
+		return nil
+	}
+	var e Endpoint
+	readErr := readJSON(path, &e)
+	switch {
+	case !flock.Held(path) && !sweep:
+	case !flock.Held(path):
+		u.stale = u.stale || len(e.Bindings) > 0
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	case errors.Is(readErr, fs.ErrNotExist): // closed meanwhile, which takes no lock
+	case endpoint && readErr != nil:
+		return readErr
+	case endpoint:
+		u.endpoints = append(u.endpoints, e)
+	}
+	return nil
+}
+
+// address is the one that is wanted, or one that is free: the next after that of the last time. One that was just given back
+// may be in use for a moment still, by an interface whose namespace the kernel takes apart in its own time.
+func (a account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, error) {
+	used := map[netip.Addr]bool{n.Gateway: true}
+	for _, e := range u.of(n) {
+		used[e.Address.Addr()] = true
+	}
+	if wanted.IsValid() {
+		if !host(n.Subnet, wanted) {
+			return wanted, fmt.Errorf("no configured subnet or ip-range contain the IP address %s", wanted)
+		}
+		if used[wanted] {
+			return wanted, fmt.Errorf("Address already in use: %s", wanted) //nolint:staticcheck // these are docker's words
+		}
+		return wanted, nil
+	}
+	lastFile := filepath.Join(a.dir(n.ID), lastFile)
+	text, _ := os.ReadFile(lastFile)
+	next, err := netip.ParseAddr(string(text))
+	if err != nil || !host(n.Subnet, next) {
+		next = n.Subnet.Addr()
+	}
+	for range 1 << (32 - n.Subnet.Bits()) {
+		if next = next.Next(); !n.Subnet.Contains(next) {
+			next = n.Subnet.Addr()
+		}
+		if host(n.Subnet, next) && !used[next] {
+			return next, os.WriteFile(lastFile, []byte(next.String()), 0o600)
+		}
+	}
+	return next, fmt.Errorf("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
+}
+
+// of are the endpoints of a network, by address.
+func (u *usage) of(n *Network) (list []Endpoint) {
+	for _, e := range u.endpoints {
+		if e.NetworkID == n.ID {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b Endpoint) int { return a.Address.Addr().Compare(b.Address.Addr()) })
+	return list
+}
+
+// A lease is an endpoint that belongs to this process.
+type lease struct {
+	Endpoint
+	network *Network
+	outer   string   // its interface on this machine
+	file    *os.File // locked
+}
+
+// save writes the endpoint anew, so that readers see it as it was or as it is.
+func (l *lease) save(a account) error {
+	text, err := json.Marshal(l.Endpoint)
+	if err != nil {
+		return err
+	}
+	dir := a.dir(l.NetworkID)
+	f, err := os.CreateTemp(dir, durable.Prefix)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, l.Address.Addr().String())
+	_, err = f.Write(text)
+	if err = errors.Join(err, flock.Try(f, flock.Exclusive)); err == nil {
+		err = durable.Move(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()), f.Close())
+	}
+	if l.file != nil {
+		err = l.file.Close()
+	}
+	l.file = f
+	return err
+}
+
+// release gives the address back.
+func (l *lease) release(a account) error {
+	// Gone before it is unlocked: so nobody can take it for one of the dead.
+	err := os.Remove(filepath.Join(a.dir(l.NetworkID), l.Address.Addr().String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, l.file.Close())
+}
+
+// enter notes that a network has a bridge and its elements in the firewall's sets.
+func (a account) enter(n *Network) error {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.dir(n.ID), 0o700); err != nil {
+		return err
+	}
+	return durable.ReplaceFile(filepath.Join(a.dir(n.ID), networkFile), text, 0o600)
+}
+
+// drop removes the bridge of a network that nobody uses, and its elements in the firewall's sets.
+func (a account) drop(u *usage, n *Network) error {
+	i := slices.IndexFunc(u.networks, func(o *Network) bool { return o.ID == n.ID })
+	if i < 0 {
+		return removeBridge(n.bridge()) // not entered, and seldom there
+	}
+	u.networks = slices.Delete(u.networks, i, i+1)
+	change := networkElements(deleteElements, n)
+	if len(u.networks) == 0 {
+		change = []*request{addTable(), deleteTable()} // added so that there is one to delete
+	}
+	return errors.Join(removeBridge(n.bridge()), os.RemoveAll(a.dir(n.ID)), u.apply(change))
+}
+
+// apply changes the firewall, or where that does not do makes all of it anew: if somebody has taken the table away, or dead
+// processes have left ports in it. What is in use is as it will be after the change.
+func (u *usage) apply(change []*request) error {
+	if !u.stale && (len(change) == 0 && tableThere() || len(change) > 0 && transact(change...) == nil) {
+		return nil
+	}
+	return rebuild(u)
+}
+
+// rebuild makes the whole table anew.
+func rebuild(u *usage) error {
+	// It is added so that there is one to delete, in one transaction with the new one: no packet finds none.
+	err := transact(append([]*request{addTable(), deleteTable()}, ruleset(u)...)...)
+	u.stale = u.stale && err != nil
+	return err
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		return fmt.Errorf("network: %s: %w", path, err)
+	}
+	return nil
+}

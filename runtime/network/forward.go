@@ -1,0 +1,215 @@
+package network
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	udpIdle     = 90 * time.Second // after which an answer is no longer waited for
+	udpPeers    = 1024             // of one port at once; those beyond get no answer
+	udpMessage  = 65535            // bytes
+)
+
+// A forwarder copies between sockets of this machine and a container. Its close waits until all of it has ended.
+type forwarder struct {
+	target atomic.Pointer[netip.Addr] // where to; nil or not valid is nowhere
+	work   sync.WaitGroup
+
+	buffers sync.Pool
+
+	mu      sync.Mutex // guards what follows
+	sockets []io.Closer
+	conns   map[io.Closer]struct{} // nil once closed
+	closed  bool
+}
+
+// to is a port of the container, and false if there is nothing to connect to.
+func (f *forwarder) to(port uint16) (netip.AddrPort, bool) {
+	a := f.target.Load()
+	if a == nil || !a.IsValid() {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(*a, port), true
+}
+
+// hold has a connection closed with the forwarder, and reports whether that is still open.
+func (f *forwarder) hold(c io.Closer) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		c.Close()
+		return false
+	}
+	if f.conns == nil {
+		f.conns = map[io.Closer]struct{}{}
+	}
+	f.conns[c] = struct{}{}
+	return true
+}
+
+// free closes a connection.
+func (f *forwarder) free(c io.Closer) {
+	c.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.conns, c)
+}
+
+// drop closes the sockets from a number on.
+func (f *forwarder) drop(from int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.sockets[from:] {
+		s.Close()
+	}
+	f.sockets = f.sockets[:from]
+}
+
+func (f *forwarder) close() error {
+	f.drop(0)
+	f.mu.Lock()
+	f.closed = true
+	for c := range f.conns {
+		c.Close()
+	}
+	f.mu.Unlock()
+	f.work.Wait()
+	return nil
+}
+
+func (f *forwarder) add(c io.Closer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sockets = append(f.sockets, c)
+}
+
+func (f *forwarder) serveTCP(l *net.TCPListener, port uint16) {
+	f.add(l)
+	f.work.Go(func() {
+		for {
+			conn, err := l.AcceptTCP()
+			if ne, ok := err.(net.Error); ok && ne.Temporary() { //nolint:errorlint,staticcheck // too many open files: it says so itself
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			if err != nil {
+				return // closed
+			}
+			f.work.Go(func() { f.relay(conn, port) })
+		}
+	})
+}
+
+// relay copies both ways until both have ended. The kernel moves the bytes: io.Copy between TCP sockets is splice(2).
+func (f *forwarder) relay(conn *net.TCPConn, port uint16) {
+	if !f.hold(conn) {
+		return
+	}
+	defer f.free(conn)
+	to, ok := f.to(port)
+	if !ok {
+		return
+	}
+	c, err := net.DialTimeout("tcp4", to.String(), dialTimeout)
+	if err != nil || !f.hold(c) {
+		return
+	}
+	defer f.free(c)
+	up := c.(*net.TCPConn)
+	var copies sync.WaitGroup
+	copies.Go(func() { _, _ = io.Copy(up, conn); up.CloseWrite() })
+	_, _ = io.Copy(conn, up)
+	conn.CloseWrite()
+	copies.Wait()
+}
+
+// serveUDP gives each peer a socket of its own to the container, for the answers.
+func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
+	f.add(conn)
+	f.work.Go(func() {
+		var mu sync.Mutex // guards peers
+		peers := map[netip.AddrPort]*net.UDPConn{}
+		f.messages(conn, func(message []byte, from netip.AddrPort) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			up := peers[from]
+			if up == nil {
+				if len(peers) >= udpPeers {
+					return true
+				}
+				if up = f.dialUDP(port); up == nil {
+					return true
+				}
+				peers[from] = up
+				f.work.Go(func() {
+					f.answer(conn, up, from)
+					mu.Lock()
+					defer mu.Unlock()
+					delete(peers, from)
+				})
+			}
+			_ = up.SetReadDeadline(time.Now().Add(udpIdle))
+			_, _ = up.Write(message)
+			return true
+		})
+	})
+}
+
+// dialUDP makes a socket to the container, and nil if it cannot be reached.
+func (f *forwarder) dialUDP(port uint16) *net.UDPConn {
+	to, ok := f.to(port)
+	if !ok {
+		return nil
+	}
+	up, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil || !f.hold(up) {
+		return nil
+	}
+	return up
+}
+
+// answer sends what comes from the container to a peer, until nothing has come or gone for a while.
+func (f *forwarder) answer(conn, up *net.UDPConn, peer netip.AddrPort) {
+	defer f.free(up)
+	f.messages(up, func(message []byte, _ netip.AddrPort) bool {
+		_ = up.SetReadDeadline(time.Now().Add(udpIdle))
+		_, err := conn.WriteToUDPAddrPort(message, peer)
+		return err == nil
+	})
+}
+
+// messages calls each with what a socket gets, until each returns false or the socket is closed. It takes memory for a message
+// only while there is one.
+func (f *forwarder) messages(conn *net.UDPConn, each func(message []byte, from netip.AddrPort) bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		if raw.Read(func(fd uintptr) bool {
+			_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			return err != unix.EAGAIN
+		}) != nil {
+			return
+		}
+		buf, _ := f.buffers.Get().(*[]byte)
+		if buf == nil {
+			buf = new(make([]byte, udpMessage))
+		}
+		n, from, err := conn.ReadFromUDPAddrPort(*buf)
+		goOn := err == nil && each((*buf)[:n], from)
+		f.buffers.Put(buf)
+		if !goOn && !errors.Is(err, unix.ECONNREFUSED) { // of the container, which does not listen yet
+			return
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package network
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// linkHeader is a struct ifinfomsg.
+func linkHeader(index int, flags, change uint32) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(b[4:], uint32(index))
+	binary.NativeEndian.PutUint32(b[8:], flags)
+	binary.NativeEndian.PutUint32(b[12:], change)
+	return b
+}
+
+// addBridge makes a bridge. Its hardware address is fixed: otherwise it is one of its ports', and changes under the
+// others when that container ends.
+func addBridge(name string, mtu int) *request {
+	hash := fnv.New32a()
+	hash.Write([]byte(name))
+	hardware := hash.Sum([]byte{2, 'f'}) // 2 is for addresses that no maker of cards gives
+	r := newRequest("make bridge "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, unix.IFF_UP, unix.IFF_UP)...)
+	r.str(unix.IFLA_IFNAME, name).attr(unix.IFLA_ADDRESS, hardware)
+	if mtu > 0 {
+		r.uint32(unix.IFLA_MTU, uint32(mtu))
+	}
+	return r.nest(unix.IFLA_LINKINFO, func() { r.str(unix.IFLA_INFO_KIND, "bridge") })
+}
+
+// A peer is the end of a pair of interfaces that is in a namespace.
+type peer struct {
+	name      string
+	mac       net.HardwareAddr
+	namespace *os.File
+}
+
+// addPair makes a pair of interfaces: name, attached to the bridge, and a peer.
+func addPair(name string, bridge, mtu int, p peer) *request {
+	const vethInfoPeer = 1
+	r := newRequest("make interface "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, unix.IFF_UP, unix.IFF_UP)...)
+	r.str(unix.IFLA_IFNAME, name).uint32(unix.IFLA_MASTER, uint32(bridge)).uint32(unix.IFLA_MTU, uint32(mtu))
+	return r.nest(unix.IFLA_LINKINFO, func() {
+		r.str(unix.IFLA_INFO_KIND, "veth")
+		r.nest(unix.IFLA_INFO_DATA, func() {
+			r.nest(vethInfoPeer, func() {
+				r.buf = append(r.buf, linkHeader(0, 0, 0)...)
+				r.str(unix.IFLA_IFNAME, p.name).uint32(unix.IFLA_MTU, uint32(mtu)).uint32(unix.IFLA_NET_NS_FD, uint32(p.namespace.Fd()))
+				if len(p.mac) > 0 {
+					r.attr(unix.IFLA_ADDRESS, p.mac)
+				}
+			})
+		})
+	})
+}
+
+// hairpin lets a bridge send packets back to the port that they came from.
+func hairpin(index int) *request {
+	header := linkHeader(index, 0, 0)
+	header[0] = unix.AF_BRIDGE
+	r := newRequest("hairpin of a bridge's port", unix.RTM_SETLINK, ack, header...)
+	return r.nest(unix.IFLA_PROTINFO, func() { r.attr(unix.IFLA_BRPORT_MODE, []byte{1}) })
+}
+
+func linkUp(index int) *request {
+	return newRequest("bring up the interface", unix.RTM_NEWLINK, ack, linkHeader(index, unix.IFF_UP, unix.IFF_UP)...)
+}
+
+func deleteLink(name string) *request {
+	return newRequest("remove interface "+name, unix.RTM_DELLINK, ack, linkHeader(0, 0, 0)...).str(unix.IFLA_IFNAME, name)
+}
+
+// addAddress gives an interface an address.
+func addAddress(index int, a netip.Prefix) *request {
+	header := binary.NativeEndian.AppendUint32([]byte{unix.AF_INET, byte(a.Bits()), 0, 0}, uint32(index))
+	return newRequest("address "+a.String(), unix.RTM_NEWADDR, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, header...).
+		attr(unix.IFA_LOCAL, a.Addr().AsSlice()).attr(unix.IFA_ADDRESS, a.Addr().AsSlice())
+}
+
+// setDefaultRoute makes gateway the way to everywhere, in the place of another one.
+func setDefaultRoute(gateway netip.Addr) *request {
+	header := []byte{unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
+	return newRequest("default route", unix.RTM_NEWROUTE, ack|unix.NLM_F_CREATE|unix.NLM_F_REPLACE, header...).
+		attr(unix.RTA_GATEWAY, gateway.AsSlice())
+}
+
+// interfaceIndex is the number of an interface.
+func interfaceIndex(name string) (int, error) {
+	ifreq, err := ask(name, unix.SIOCGIFINDEX)
+	if err != nil {
+		return 0, err
+	}
+	return int(ifreq.Uint32()), nil
+}
+
+// interfaceMTU is the size of the biggest packet that an interface takes, in bytes.
+func interfaceMTU(name string) (int, error) {
+	ifreq, err := ask(name, unix.SIOCGIFMTU)
+	if err != nil {
+		return 0, err
+	}
+	return int(ifreq.Uint32()), nil
+}
+
+// interfaceAddress is the IPv4 address of an interface, and false if it has none.
+func interfaceAddress(name string) (netip.Addr, bool) {
+	ifreq, err := ask(name, unix.SIOCGIFADDR)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	b, err := ifreq.Inet4Addr()
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFromSlice(b)
+}
+
+// ask asks the kernel about an interface.
+func ask(name string, question uint) (*unix.Ifreq, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	ifreq, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.IoctlIfreq(fd, question, ifreq); err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return ifreq, nil
+}
