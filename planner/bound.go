@@ -13,6 +13,8 @@ const (
 	// maxExpanded is the most that all instructions of a build file may expand to, in bytes. The configuration of an image,
 	// which they end up in, has 4 MiB.
 	maxExpanded = 16 << 20
+
+	wordChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 )
 
 // bound refuses a word that could expand beyond all measure, as "ENV A=$A$A" a few dozen times would.
@@ -36,7 +38,7 @@ func (v *variables) bound(word string) error {
 				i++
 			}
 			name := word[i+1:]
-			name = name[:len(name)-len(strings.TrimLeft(name, wordChars+"_"))]
+			name = name[:len(name)-len(strings.TrimLeft(name, wordChars))]
 			longest = max(longest, len(v.values[name]))
 			i += len(name)
 			if brace {

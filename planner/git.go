@@ -3,10 +3,10 @@ package planner
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"path"
-	"strconv"
 	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 
 	"github.com/forge-build/forge/internal/web"
 )
@@ -28,15 +28,18 @@ type GitRef struct {
 // false; if it is one and wrong, there is an error, too. The flags of an ADD give checksum and keep, "" and nil if they do not;
 // the address may say the same, and nothing else.
 func ParseGit(s, checksum string, keep *bool) (ref *GitRef, ok bool, err error) {
+	if strings.HasPrefix(s, "github.com/") {
+		return nil, false, nil
+	}
 	a, ok, err := parseGitAddress(s)
 	if !ok || err != nil {
 		return nil, ok, err
 	}
 	if keep != nil {
-		if a.keepGitDir != nil && *a.keepGitDir != *keep {
+		if a.KeepGitDir != nil && *a.KeepGitDir != *keep {
 			return nil, true, errors.New("inconsistent keep-git-dir configuration")
 		}
-		a.keepGitDir = keep
+		a.KeepGitDir = keep
 	}
 	if checksum != "" {
 		if a.Checksum != "" && a.Checksum != checksum {
@@ -44,78 +47,40 @@ func ParseGit(s, checksum string, keep *bool) (ref *GitRef, ok bool, err error) 
 		}
 		a.Checksum = checksum
 	}
-	ref, err = a.ref()
+	ref, err = gitRef(a)
 	return ref, true, err
 }
 
 // ParseGitContext reads what people name by a build context as a repository: all that [ParseGit] reads, and github.com/…. If
 // the address does not say whether .git is to be kept, keepGitDir does.
 func ParseGitContext(s string, keepGitDir *bool) (ref *GitRef, ok bool, err error) {
-	var a *gitAddress
-	if name, rest := cutBefore(s, "?#"); strings.HasPrefix(name, "github.com/") {
-		ok = true
-		a, err = newGitAddress("https://"+name, rest)
-	} else {
-		a, ok, err = parseGitAddress(s)
-	}
+	a, ok, err := parseGitAddress(s)
 	if !ok || err != nil {
 		return nil, ok, err
 	}
-	if a.keepGitDir == nil {
-		a.keepGitDir = keepGitDir
+	if a.IndistinguishableFromLocal { // github.com/…
+		a.Remote = "https://" + a.Remote
 	}
-	ref, err = a.ref()
+	if a.KeepGitDir == nil {
+		a.KeepGitDir = keepGitDir
+	}
+	ref, err = gitRef(a)
 	return ref, true, err
 }
 
-// A gitAddress is a GitRef of which is known what was said.
-type gitAddress struct {
-	GitRef
-	keepGitDir *bool
-}
-
-func parseGitAddress(s string) (a *gitAddress, ok bool, err error) {
-	if strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") {
+// parseGitAddress has BuildKit read an address. What cannot be read as an address at all is no repository.
+func parseGitAddress(s string) (a *dfgitutil.GitRef, ok bool, err error) {
+	a, ok, err = dfgitutil.ParseGitRef(s)
+	if !ok {
 		return nil, false, nil
 	}
-	remote, rest := cutBefore(s, "?#")
-	scheme, after, found := strings.Cut(remote, "://")
-	switch scheme = strings.ToLower(scheme); {
-	case !found:
-		if !isSCP(remote) {
-			return nil, false, nil
-		}
-	case scheme == "ssh", scheme == "git", (scheme == "http" || scheme == "https") && strings.HasSuffix(remote, ".git"):
-		remote = scheme + "://" + after
-	default:
-		return nil, false, nil
-	}
-	a, err = newGitAddress(remote, rest)
-	return a, true, err
-}
-
-// newGitAddress reads what follows the remote: "?query#ref:dir".
-func newGitAddress(remote, rest string) (*gitAddress, error) {
-	a := &gitAddress{GitRef: GitRef{Remote: remote, Submodules: true}}
-	query, fragment, _ := strings.Cut(rest, "#")
-	err := checkRemote(remote)
-	if err == nil && strings.Contains(remote, "://") {
-		fragment, err = url.PathUnescape(fragment)
-	}
-	if commit, dir, _ := strings.Cut(fragment, ":"); fragment != "" {
-		a.Ref, a.Dir = commit, strings.TrimPrefix(path.Join("/", dir), "/")
-	}
-	var values url.Values
-	if err == nil {
-		values, err = url.ParseQuery(strings.TrimPrefix(query, "?"))
-	}
-	if err == nil {
-		err = a.query(values)
+	if err == nil && !a.IndistinguishableFromLocal {
+		err = checkRemote(a.Remote)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", web.Redact(remote+rest), err)
+		return nil, true, fmt.Errorf("%s: %w", web.Redact(s), err)
 	}
-	return a, nil
+	return a, true, nil
 }
 
 // checkRemote refuses what git, or ssh for it, could take for a flag.
@@ -134,92 +99,13 @@ func checkRemote(remote string) error {
 	return nil
 }
 
-// cutBefore cuts s before the first of some characters.
-func cutBefore(s, chars string) (before, rest string) {
-	if i := strings.IndexAny(s, chars); i >= 0 {
-		return s[:i], s[i:]
+// gitRef checks what was put together: a ref must not be anything else to git.
+func gitRef(a *dfgitutil.GitRef) (*GitRef, error) {
+	r := &GitRef{
+		Remote: a.Remote, Ref: a.Ref, Dir: strings.TrimPrefix(path.Join("/", a.SubDir), "/"), Checksum: a.Checksum,
+		KeepGitDir: a.KeepGitDir != nil && *a.KeepGitDir, Submodules: a.Submodules == nil || *a.Submodules,
+		CommitTime: a.MTime == "commit", FetchByCommit: a.FetchByCommit,
 	}
-	return s, ""
-}
-
-// isSCP reports whether an address is user@host:path, as git and BuildKit read it.
-func isSCP(s string) bool {
-	user, rest, found := strings.Cut(s, "@")
-	host, _, colon := strings.Cut(rest, ":")
-	return found && colon && user != "" && host != "" && strings.Trim(user, wordChars+"-_") == "" &&
-		strings.Trim(host, wordChars+"-.") == "" && !strings.Contains(s, "\n")
-}
-
-const wordChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-
-// query reads what follows "?".
-func (a *gitAddress) query(values url.Values) error {
-	var tag, branch string
-	for key, list := range values {
-		if len(list) > 1 {
-			return fmt.Errorf("query %q has multiple values", key)
-		}
-		value := list[0]
-		if flag := a.flag(key); flag != nil {
-			on, err := strconv.ParseBool(value)
-			if err != nil && value != "" {
-				return fmt.Errorf("invalid %s value: %q", key, value)
-			}
-			flag(on || value == "")
-			continue
-		}
-		if value == "" {
-			return fmt.Errorf("query %q has no value", key)
-		}
-		var err error
-		switch key {
-		case "ref":
-			err = setOnce(&a.Ref, value, "ref")
-		case "tag":
-			tag = "refs/tags/" + strings.TrimPrefix(value, "refs/tags/")
-		case "branch":
-			branch = "refs/heads/" + strings.TrimPrefix(value, "refs/heads/")
-		case "subdir":
-			err = setOnce(&a.Dir, strings.TrimPrefix(path.Join("/", value), "/"), "subdir")
-		case "checksum", "commit":
-			a.Checksum = value
-		case "mtime":
-			if a.CommitTime = value == "commit"; !a.CommitTime && value != "checkout" {
-				err = fmt.Errorf("invalid mtime value: %q (must be \"checkout\" or \"commit\")", value)
-			}
-		default:
-			err = fmt.Errorf("unexpected query %q", key)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if tag != "" && branch != "" {
-		return errors.New("branch conflicts with tag")
-	}
-	if name := tag + branch; name != "" {
-		return setOnce(&a.Ref, name, "ref")
-	}
-	return nil
-}
-
-// flag is how to set a query's flag; nil if it is none.
-func (a *gitAddress) flag(key string) func(on bool) {
-	switch key {
-	case "keep-git-dir":
-		return func(on bool) { a.keepGitDir = &on }
-	case "submodules":
-		return func(on bool) { a.Submodules = on }
-	case "fetch-by-commit":
-		return func(on bool) { a.FetchByCommit = on }
-	}
-	return nil
-}
-
-// ref checks what was put together: a ref must not be anything else to git.
-func (a *gitAddress) ref() (*GitRef, error) {
-	r := a.GitRef
-	r.KeepGitDir = a.keepGitDir != nil && *a.keepGitDir
 	var err error
 	switch {
 	case strings.HasPrefix(r.Ref, "-") || strings.ContainsAny(r.Ref, " \t\n\x00~^:?*[\\") || strings.Contains(r.Ref, ".."):
@@ -235,19 +121,10 @@ func (a *gitAddress) ref() (*GitRef, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", web.Redact(r.Remote), err)
 	}
-	return &r, nil
+	return r, nil
 }
 
 // IsCommit reports whether s is the whole hash of a commit.
 func IsCommit(s string) bool {
 	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == ""
-}
-
-// setOnce sets what may be said twice but not differently.
-func setOnce(to *string, value, what string) error {
-	if *to != "" && *to != value {
-		return fmt.Errorf("%s conflicts: %q vs %q", what, *to, value)
-	}
-	*to = value
-	return nil
 }
