@@ -166,7 +166,7 @@ func TestUnifiedCgroup(t *testing.T) {
 	if strings.Contains(got, "kmsg") {
 		t.Errorf("a device that is no container's could be used:\n%s", got)
 	}
-	for _, want := range []string{"version 2: ", "3\nnull\n", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "frozen true thawed true counted true own true", "no controller: memory.max: ", "0::/ joined\n", "<nil>\n", "left []", "exit status 0"} {
+	for _, want := range []string{"version 2: ", "\n3\n", "\nnull\n", "0::/\n", " /sys/fs/cgroup ro,nosuid,nodev,noexec", "outside true", "frozen true thawed true counted true own true", "no controller: memory.max: ", "0::/ joined\n", "<nil>\n", "left []", "exit status 0"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)
 		}
