@@ -37,6 +37,18 @@ type LifeOptions struct {
 	Labels      []string
 	LogDriver   string
 	LogOpts     []string
+	HealthOptions
+}
+
+// HealthOptions say how a container is asked whether it is well, over what the image says.
+type HealthOptions struct {
+	HealthCmd           string // of a shell; "" is the image's
+	HealthInterval      time.Duration
+	HealthTimeout       time.Duration
+	HealthStartPeriod   time.Duration
+	HealthStartInterval time.Duration
+	HealthRetries       int
+	NoHealthcheck       bool
 }
 
 // A containerConfig is what is kept of a container.
@@ -84,6 +96,7 @@ func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events e
 	if err := h.containers().Create(ctx, r, func() string { return words.Name(h.nameTaken) }); err != nil {
 		return "", err
 	}
+	h.containerEvent(r, "create")
 	return r.ID, nil
 }
 
@@ -222,6 +235,3 @@ func (h *Home) draftOf(ctx context.Context, r *containerRecord, img *image.Image
 	}
 	return store.Draft(ctx, img.Layers(), snapshot.DraftOptions{Dir: h.rootDir(r.ID), Volatile: r.Config.AutoRemove})
 }
-
-// containerEvent tells who follows events that something has happened to a container. Attributes come in pairs.
-func (h *Home) containerEvent(r *containerRecord, action string, attributes ...string) {}

@@ -113,14 +113,17 @@ type ContainerView struct {
 // commandWidth is how much of a command a list shows.
 const commandWidth = 20
 
-// View says in docker's words what a container is and does, now. Long texts are shortened, unless they are asked for whole.
-func (i *ContainerInfo) View(now time.Time, whole bool) ContainerView {
+// Short is the view with its long texts shortened.
+func (v ContainerView) Short() ContainerView {
+	v.ID, v.Command = v.ID[:12], words.Shorten(v.Command, commandWidth)
+	return v
+}
+
+// View says in docker's words what a container is and does, now.
+func (i *ContainerInfo) View(now time.Time) ContainerView {
 	v := ContainerView{ID: i.ID, Image: i.Image, RunningFor: words.Ago(now, i.Created)}
 	if len(i.Command) > 0 {
 		v.Command = words.Command(i.Command[0], i.Command[1:])
-	}
-	if !whole {
-		v.ID, v.Command = i.ID[:12], words.Shorten(v.Command, commandWidth)
 	}
 	st := words.State{Status: string(i.Status), ExitCode: i.Run.ExitCode, Started: i.Run.Started, Finished: i.Run.Finished}
 	if i.Run.Health != nil {

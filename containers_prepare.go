@@ -39,7 +39,12 @@ func (k *keeper) config(ctx context.Context) (monitor.Config, error) {
 		Start:  k.start,
 		Record: func(run *state.Run) error { return k.home.containers().WriteRun(k.record.ID, run) },
 		Event:  func(action string, attributes ...string) { k.home.containerEvent(k.record, action, attributes...) },
-		Pause:  func(run *state.Run, pause bool) error { return errors.New("pause is not there yet") },
+		Freeze: func(ref runtime.Ref) error {
+			return onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
+		},
+		Thaw:   func(ref runtime.Ref) error { return onTarget(ref, (*runtime.Target).Thaw) },
+		Probe:  k.probe,
+		Health: healthCheck(o, k.image),
 		Done:   func() { k.done(ctx) },
 
 		Policy:     policy,
@@ -48,6 +53,15 @@ func (k *keeper) config(ctx context.Context) (monitor.Config, error) {
 		StdinOnce:  o.StdinOnce,
 		Terminal:   o.TTY,
 	}, nil
+}
+
+// onTarget does something to a running container.
+func onTarget(ref runtime.Ref, do func(*runtime.Target) error) error {
+	t, err := runtime.Open(ref)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(t), t.Close())
 }
 
 // A keptProcess is the container's process, and what is to be given back when it has ended.
@@ -90,6 +104,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	options.Root = draft
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: h.connector(o.DNS, k.reports.events)}
 	open.Push(factory.Close)
+	options.Limits.Account = true
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {
 		return nil, err

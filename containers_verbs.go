@@ -201,11 +201,11 @@ func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContaine
 	}
 	lock, err := store.Lock(ctx, id)
 	if err != nil {
-		return ifGone(err, o.Force)
+		return o.forgive(err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if recordErr == nil {
-		if err := h.stopped(ctx, r, ref, o.Force); err != nil {
+		if err := h.stopped(ctx, r, ref, o); err != nil {
 			return err
 		}
 	}
@@ -216,16 +216,16 @@ func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContaine
 	return nil
 }
 
-// ifGone forgives that a container is gone that is to go.
-func ifGone(err error, force bool) error {
-	if _, gone := errors.AsType[*state.NotFoundError](err); gone && force {
+// forgive forgives that a container is gone that is to go at any price.
+func (o RemoveContainerOptions) forgive(err error) error {
+	if _, gone := errors.AsType[*state.NotFoundError](err); gone && o.Force {
 		return nil
 	}
 	return err
 }
 
 // stopped makes sure that a container does not run. The caller holds its lock.
-func (h *Home) stopped(ctx context.Context, r *containerRecord, ref string, force bool) error {
+func (h *Home) stopped(ctx context.Context, r *containerRecord, ref string, o RemoveContainerOptions) error {
 	_, status, err := h.containers().Run(r.ID)
 	if err != nil {
 		return err
@@ -233,7 +233,7 @@ func (h *Home) stopped(ctx context.Context, r *containerRecord, ref string, forc
 	if status != state.Running && status != state.Paused && status != state.Restarting {
 		return nil
 	}
-	if !force {
+	if !o.Force {
 		return words.Refusal("rm", ref, r.ID, string(status))
 	}
 	if err := h.monitorOf(r).Stop(ctx, unix.SIGKILL, 0); err != nil && !errors.Is(err, monitor.ErrGone) {
@@ -247,7 +247,7 @@ func (h *Home) removeEnded(ctx context.Context, r *containerRecord) error {
 	store := h.containers()
 	lock, err := store.Lock(ctx, r.ID)
 	if err != nil {
-		return ifGone(err, true)
+		return RemoveContainerOptions{Force: true}.forgive(err)
 	}
 	err = store.Remove(ctx, r.ID, snapshot.RemoveTree)
 	h.containerEvent(r, "destroy")

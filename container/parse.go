@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -44,9 +45,25 @@ func tooLarge(s string) bool {
 
 // LimitFlags are the flags that limit a container, as they are written; "" is not given.
 type LimitFlags struct {
-	Memory, CPUs, ShmSize string
-	Pids                  int64
-	Ulimits               []string
+	Memory, MemorySwap, MemoryReservation, CPUs, ShmSize string
+
+	CPUShares      int64
+	CpusetCPUs     string
+	Pids           int64
+	Ulimits        []string
+	OOMKillDisable bool
+	OOMScoreAdj    int
+}
+
+// Over is f with what other leaves as it is: what is zero in f.
+func (f LimitFlags) Over(other LimitFlags) LimitFlags {
+	return LimitFlags{
+		Memory: cmp.Or(f.Memory, other.Memory), MemorySwap: cmp.Or(f.MemorySwap, other.MemorySwap),
+		MemoryReservation: cmp.Or(f.MemoryReservation, other.MemoryReservation), CPUs: cmp.Or(f.CPUs, other.CPUs),
+		ShmSize: cmp.Or(f.ShmSize, other.ShmSize), CPUShares: cmp.Or(f.CPUShares, other.CPUShares),
+		CpusetCPUs: cmp.Or(f.CpusetCPUs, other.CpusetCPUs), Pids: cmp.Or(f.Pids, other.Pids), Ulimits: other.Ulimits,
+		OOMKillDisable: f.OOMKillDisable || other.OOMKillDisable, OOMScoreAdj: cmp.Or(f.OOMScoreAdj, other.OOMScoreAdj),
+	}
 }
 
 // minMemory is docker's least limit of memory, in bytes.
@@ -54,11 +71,20 @@ const minMemory = 6 << 20
 
 // ParseLimits reads what limits a container. The words of its errors are docker's where docker has some.
 func ParseLimits(f LimitFlags) (l runtime.Limits, err error) {
-	l.Pids = f.Pids
+	l.Pids, l.CPUShares, l.CPUs = f.Pids, f.CPUShares, f.CpusetCPUs
+	l.OOMKillDisable, l.OOMScoreAdj = f.OOMKillDisable, f.OOMScoreAdj
+	if f.MemorySwap == "-1" {
+		l.MemorySwap, f.MemorySwap = -1, ""
+	}
 	for _, size := range []struct {
 		flag, text string
 		to         *int64
-	}{{"--memory", f.Memory, &l.Memory}, {"--shm-size", f.ShmSize, &l.ShmSize}} {
+	}{
+		{"--memory", f.Memory, &l.Memory},
+		{"--shm-size", f.ShmSize, &l.ShmSize},
+		{"--memory-swap", f.MemorySwap, &l.MemorySwap},
+		{"--memory-reservation", f.MemoryReservation, &l.MemoryReservation},
+	} {
 		if size.text == "" {
 			continue
 		}

@@ -88,10 +88,7 @@ type ignoredLimitFlags struct {
 	CgroupParent string   `hidden:""`
 	CPUPeriod    string   `name:"cpu-period" hidden:""`
 	CPUQuota     string   `name:"cpu-quota" hidden:""`
-	CPUShares    string   `name:"cpu-shares" short:"c" hidden:""`
-	CpusetCPUs   string   `name:"cpuset-cpus" hidden:""`
 	CpusetMems   string   `name:"cpuset-mems" hidden:""`
-	MemorySwap   string   `hidden:""`
 	SecurityOpt  []string `sep:"none" hidden:""`
 }
 

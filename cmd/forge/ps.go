@@ -70,7 +70,10 @@ func (c *psCmd) print(s *session, list []forge.ContainerInfo) error {
 }
 
 func (c *psCmd) row(i *forge.ContainerInfo) psRow {
-	v := i.View(time.Now(), c.NoTrunc)
+	v := i.View(time.Now())
+	if !c.NoTrunc {
+		v = v.Short()
+	}
 	return psRow{
 		ID: v.ID, Image: v.Image, Command: fmt.Sprintf("%q", v.Command), CreatedAt: i.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		RunningFor: v.RunningFor, State: string(i.Status), Status: v.Status, Ports: v.Ports, Names: i.Name, Size: v.Size,

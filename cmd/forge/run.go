@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -27,6 +28,7 @@ type createCmd struct {
 // createFlags say what container to make.
 type createFlags struct {
 	lifeFlags
+	healthFlags
 	processFlags
 	surroundingFlags
 	securityFlags
@@ -51,6 +53,17 @@ type lifeFlags struct {
 	Labels      []string `name:"label" short:"l" sep:"none" help:"Label." placeholder:"K[=V]"`
 	LogDriver   string   `help:"json-file, local or none." placeholder:"DRIVER"`
 	LogOpts     []string `name:"log-opt" sep:"none" help:"Option of the log." placeholder:"NAME=VALUE"`
+}
+
+// healthFlags are forge.HealthOptions as flags.
+type healthFlags struct {
+	HealthCmd           string        `help:"Command that says whether the container is well." placeholder:"COMMAND"`
+	HealthInterval      time.Duration `help:"Time between two checks." placeholder:"TIME"`
+	HealthTimeout       time.Duration `help:"Longest time of a check." placeholder:"TIME"`
+	HealthStartPeriod   time.Duration `help:"Time in which failures do not count." placeholder:"TIME"`
+	HealthStartInterval time.Duration `help:"Time between two checks in that." placeholder:"TIME"`
+	HealthRetries       int           `help:"Failures in a row that make it unhealthy." placeholder:"N"`
+	NoHealthcheck       bool          `help:"Ask never, whatever the image says."`
 }
 
 type processFlags struct {
@@ -83,11 +96,17 @@ type securityFlags struct {
 }
 
 type limitFlags struct {
-	Memory  string   `short:"m" help:"Memory." placeholder:"BYTES"`
-	CPUs    string   `name:"cpus" help:"Processors." placeholder:"N"`
-	ShmSize string   `help:"Size of /dev/shm." placeholder:"BYTES"`
-	Pids    int64    `name:"pids-limit" help:"Processes." placeholder:"N"`
-	Ulimits []string `name:"ulimit" sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
+	Memory            string   `short:"m" help:"Memory." placeholder:"BYTES"`
+	MemorySwap        string   `help:"Memory and swap together; -1 is no limit." placeholder:"BYTES"`
+	MemoryReservation string   `help:"Memory that is left where it is short." placeholder:"BYTES"`
+	CPUs              string   `name:"cpus" help:"Processors." placeholder:"N"`
+	ShmSize           string   `help:"Size of /dev/shm." placeholder:"BYTES"`
+	CPUShares         int64    `name:"cpu-shares" short:"c" help:"Share of the processors, against others." placeholder:"N"`
+	CpusetCPUs        string   `name:"cpuset-cpus" help:"Which processors." placeholder:"LIST"`
+	Pids              int64    `name:"pids-limit" help:"Processes." placeholder:"N"`
+	Ulimits           []string `name:"ulimit" sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
+	OOMKillDisable    bool     `name:"oom-kill-disable" help:"Do not kill where memory is short."`
+	OOMScoreAdj       int      `name:"oom-score-adj" help:"How willing the kernel is to kill it, -1000 to 1000." placeholder:"N"`
 }
 
 // Help is shown below the usage.
@@ -239,6 +258,7 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 	o.LifeOptions = forge.LifeOptions{
 		Name: c.Name, Interactive: c.Interactive, StdinOnce: c.Interactive, AutoRemove: c.Rm, Restart: c.Restart,
 		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Labels: c.Labels, LogDriver: c.LogDriver, LogOpts: c.LogOpts,
+		HealthOptions: forge.HealthOptions(c.healthFlags),
 	}
 	if c.CIDFile != "" {
 		if err := forge.CheckCIDFile(c.CIDFile); err != nil {

@@ -98,8 +98,9 @@ func answered(r *bufio.Reader) (string, error) {
 		return "", ErrGone // the monitor ended before it answered
 	}
 	line = strings.TrimSuffix(line, "\n")
-	if text, ok := strings.CutPrefix(line, "error "); ok {
-		return "", errors.New(text)
+	if quoted, ok := strings.CutPrefix(line, "error "); ok {
+		text, err := strconv.Unquote(quoted)
+		return "", errors.Join(err, errors.New(text))
 	}
 	return strings.TrimPrefix(strings.TrimPrefix(line, "ok"), " "), nil
 }
@@ -170,7 +171,7 @@ func (c Client) Attach(ctx context.Context, s Streams) (int, error) {
 func Attach(ctx context.Context, conn *net.UnixConn, s Streams) (int, error) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := request(conn, verbAttach, flag(s.In != nil), flag(s.Out != nil), flag(s.Err != nil), int(s.Rows), int(s.Cols)); err != nil {
+	if err := request(conn, verbAttach, append(s.which(), int(s.Rows), int(s.Cols))...); err != nil {
 		return 0, err
 	}
 	in := bufio.NewReaderSize(conn, 64<<10)
@@ -201,11 +202,15 @@ func Attach(ctx context.Context, conn *net.UnixConn, s Streams) (int, error) {
 	return code, err
 }
 
-func flag(on bool) int {
-	if on {
-		return 1
+// which streams are attached: 1 for each that is.
+func (s *Streams) which() []int {
+	which := []int{0, 0, 0}
+	for i, is := range []bool{s.In != nil, s.Out != nil, s.Err != nil} {
+		if is {
+			which[i] = 1
+		}
 	}
-	return 0
+	return which
 }
 
 // A frameWriter sends what is typed.

@@ -217,10 +217,8 @@ type stdin struct {
 	once sync.Once
 }
 
-func newStdin(open bool) *stdin {
-	if !open {
-		return &stdin{}
-	}
+// newStdin makes the standard input of a run; that of one that has none is the zero stdin.
+func newStdin() *stdin {
 	r, w := io.Pipe()
 	return &stdin{r: r, w: w}
 }

@@ -108,7 +108,7 @@ func (m *Monitor) watchHealth(c *checks) {
 		if c.ctx.Err() != nil {
 			return
 		}
-		m.judge(result, time.Since(began) < h.StartPeriod)
+		m.judge(result, time.Since(began))
 	}
 }
 
@@ -138,8 +138,8 @@ func (m *Monitor) probe(ctx context.Context, run *state.Run) state.HealthResult 
 	return r
 }
 
-// judge counts a result. young says that the container may still be starting, when failures do not count.
-func (m *Monitor) judge(r state.HealthResult, young bool) {
+// judge counts a result. While the container is as young as it may be to start, failures do not count.
+func (m *Monitor) judge(r state.HealthResult, age time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := *m.run.Health // the one before may be read elsewhere
@@ -147,7 +147,7 @@ func (m *Monitor) judge(r state.HealthResult, young bool) {
 	switch {
 	case r.ExitCode == 0:
 		h.Status, h.FailingStreak = healthy, 0
-	case young && h.Status == starting:
+	case age < m.config.Health.StartPeriod && h.Status == starting:
 	default:
 		h.FailingStreak++
 		if h.FailingStreak >= m.config.Health.Retries {

@@ -35,8 +35,8 @@ type Config struct {
 	Record func(*state.Run) error
 	// Event tells that something has happened to the container, such as "die"; attributes come in pairs.
 	Event func(action string, attributes ...string)
-	// Pause stops all that runs in the container, or lets it go on.
-	Pause func(run *state.Run, pause bool) error
+	// Freeze stops all that runs in the container, Thaw lets it go on.
+	Freeze, Thaw func(runtime.Ref) error
 	// Probe runs the health check once, within its time.
 	Probe func(ctx context.Context, run *state.Run) (exitCode int, output []byte, err error)
 	// Done takes down what is left when the container has ended and is not restarted, before those who are attached know.
@@ -69,8 +69,16 @@ type Monitor struct {
 
 // New makes a monitor. run is how the last run of the container went.
 func New(c Config, run *state.Run) *Monitor {
-	return &Monitor{
-		config: c, run: run, fan: newFan(c.Log), stdin: newStdin(c.Stdin), ended: make(chan struct{}), stop: make(chan struct{}),
+	m := &Monitor{config: c, run: run, fan: newFan(c.Log), ended: make(chan struct{}), stop: make(chan struct{})}
+	m.openStdin()
+	return m
+}
+
+// openStdin makes the standard input of the next run. The caller holds mu, or is alone.
+func (m *Monitor) openStdin() {
+	m.stdin = &stdin{}
+	if m.config.Stdin {
+		m.stdin = newStdin()
 	}
 }
 
@@ -189,7 +197,7 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stdin.close()
-	m.stdin = newStdin(m.config.Stdin) // of the next run
+	m.openStdin()
 	run := m.run
 	lasted := time.Since(run.Started)
 	run.Finished, run.ExitCode, run.OOM = time.Now().UTC(), exit.Code, exit.OOM

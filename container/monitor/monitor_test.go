@@ -74,7 +74,8 @@ func start(t *testing.T, config Config, run func(io runtime.Stdio, signals <-cha
 		defer k.mu.Unlock()
 		k.events = append(k.events, action)
 	}
-	config.Pause = func(*state.Run, bool) error { return nil }
+	config.Freeze = func(runtime.Ref) error { return nil }
+	config.Thaw = config.Freeze
 	config.Done = func() {}
 	if config.StopSignal == 0 {
 		config.StopSignal = syscall.SIGTERM

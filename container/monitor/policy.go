@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/forge-build/forge/container/state"
 )
 
 // A Policy says when a container is restarted.
@@ -61,15 +63,16 @@ func (p Policy) again(code, restarts int) bool {
 	return false
 }
 
-// AtBoot reports whether a container is started after the machine was, which docker's engine does when it starts.
-func (p Policy) AtBoot(code, restarts int, stopped bool) bool {
+// AtBoot reports whether a container is started after the machine was, given how its last run went, which docker's engine does
+// when it starts.
+func (p Policy) AtBoot(r *state.Run) bool {
 	switch p.Name {
 	case "always":
 		return true
 	case "unless-stopped":
-		return !stopped
+		return !r.Stopped
 	case "on-failure":
-		return !stopped && p.again(code, restarts)
+		return !r.Stopped && p.again(r.ExitCode, r.Restarts)
 	}
 	return false
 }

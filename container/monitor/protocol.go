@@ -6,7 +6,7 @@ import (
 )
 
 // The protocol. Whoever connects sends one line: a verb and its arguments, separated by spaces. The answer is a line "ok" with
-// what is asked for, or "error" and a text. Each connection serves one request.
+// what is asked for, or "error" and a text in quotes. Each connection serves one request.
 //
 //	attach IN OUT ERR ROWS COLS
 //	                    ok; then frames come, the last of them with the exit status, and frames that are sent go to the

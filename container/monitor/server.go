@@ -75,7 +75,7 @@ func (m *Monitor) handle(c *net.UnixConn, connect func(*subscriber)) {
 	text, err := m.answer(c, in, words, connect)
 	switch {
 	case err != nil:
-		fmt.Fprintf(c, "error %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+		fmt.Fprintf(c, "error %q\n", err)
 	case text != "":
 		fmt.Fprintf(c, "%s\n", text)
 	}
@@ -98,8 +98,10 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 		return "ok", m.signal(syscall.Signal(args[0]))
 	case verbStop:
 		return "ok", m.stopAll(syscall.Signal(args[0]), args[1])
-	case verbPause, verbUnpause:
-		return "ok", m.pause(words[0] == verbPause)
+	case verbPause:
+		return "ok", m.pause()
+	case verbUnpause:
+		return "ok", m.unpause()
 	case verbResize:
 		return "ok", m.resize(args[0], args[1])
 	case verbWait:
@@ -133,8 +135,10 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 		_ = m.resize(which[3], which[4])
 	}
 	connect(s)
+	wanted := which[0] == 1
 	go func() {
-		m.typed(in, which[0] == 1)
+		for m.typed(in, &wanted) {
+		}
 		m.fan.remove(s) // who went away is not waited for
 	}()
 	<-s.done
@@ -142,23 +146,22 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	return nil
 }
 
-// typed passes on what somebody types, until the connection ends.
-func (m *Monitor) typed(in io.Reader, wanted bool) {
-	for {
-		stream, data, err := readHeader(in)
-		if err != nil {
-			return
-		}
-		switch {
-		case stream == streamEOF && wanted:
-			m.eof()
-		case wanted:
-			_, err = io.Copy(m.input(), data)
-		}
-		if _, skipErr := io.Copy(io.Discard, data); err != nil || skipErr != nil {
-			wanted = false // the run has ended; there may be nothing more to read
+// typed passes on a frame of what somebody types, as long as it is wanted. It returns false when the connection has ended.
+func (m *Monitor) typed(in io.Reader, wanted *bool) bool {
+	stream, data, err := readHeader(in)
+	if err != nil {
+		return false
+	}
+	switch {
+	case stream == streamEOF && *wanted:
+		m.eof()
+	case *wanted:
+		if _, err := io.Copy(m.input(), data); err != nil {
+			*wanted = false // the run has ended; there may be nothing more to read
 		}
 	}
+	_, err = io.Copy(io.Discard, data)
+	return err == nil
 }
 
 func (m *Monitor) connect(s *subscriber) {
@@ -194,7 +197,7 @@ func (m *Monitor) signal(sig syscall.Signal) error {
 	}
 	m.config.Event("kill", "signal", itoa(int(sig)))
 	if sig == unix.SIGKILL {
-		_ = m.pause(false) // a frozen process of cgroup version 1 does not die
+		_ = m.unpause() // a frozen process of cgroup version 1 does not die
 	}
 	if err := process.Signal(sig); err != nil {
 		return err
@@ -225,7 +228,7 @@ func (m *Monitor) stopAll(sig syscall.Signal, seconds int) error {
 	}
 	m.config.Event("kill", "signal", itoa(int(sig)))
 	err := process.Signal(sig)
-	_ = m.pause(false)
+	_ = m.unpause()
 	if err == nil && !waitFor(ended, seconds) {
 		m.config.Event("kill", "signal", itoa(int(unix.SIGKILL)))
 		err = process.Signal(unix.SIGKILL)
@@ -254,26 +257,40 @@ func waitFor(ended chan struct{}, seconds int) bool {
 	}
 }
 
-func (m *Monitor) pause(pause bool) error {
+// pause stops all processes of the container.
+func (m *Monitor) pause() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.process == nil:
 		return errNotRunning
-	case m.run.Paused == pause && pause:
+	case m.run.Paused:
 		return errors.New("container is already paused")
-	case m.run.Paused == pause:
+	}
+	if err := m.config.Freeze(m.run.Ref); err != nil {
+		return err
+	}
+	m.run.Paused = true
+	m.config.Event("pause")
+	return m.config.Record(m.run)
+}
+
+// unpause lets them go on.
+func (m *Monitor) unpause() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.process == nil:
+		return errNotRunning
+	case !m.run.Paused:
 		return errors.New("container is not paused")
 	}
-	if err := m.config.Pause(m.run, pause); err != nil {
+	if err := m.config.Thaw(m.run.Ref); err != nil {
 		return err
 	}
-	m.run.Paused = pause
-	if err := m.config.Record(m.run); err != nil {
-		return err
-	}
-	m.config.Event(map[bool]string{true: "pause", false: "unpause"}[pause])
-	return nil
+	m.run.Paused = false
+	m.config.Event("unpause")
+	return m.config.Record(m.run)
 }
 
 func (m *Monitor) resize(rows, cols int) error {
