@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,4 +72,15 @@ func TestNamelessEntry(t *testing.T) {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
 	}
+}
+
+// TestFile holds the tree of one file to the suite of all trees.
+func TestFile(t *testing.T) {
+	e := filetree.Entry{Name: "f", Mode: 0o640, Size: 4, ModTime: sourcetest.Time}
+	sourcetest.TestTree(t, NewFile(e, func() (filetree.File, error) {
+		return struct {
+			*strings.Reader
+			io.Closer
+		}{strings.NewReader("text"), io.NopCloser(nil)}, nil
+	}), "f =text 640")
 }

@@ -365,6 +365,15 @@ func TestStatCacheDamage(t *testing.T) {
 func FuzzStatCache(f *testing.F) {
 	f.Add([]byte(statsMagic))
 	f.Add(append([]byte(statsMagic), make([]byte, 200)...))
+	file := filepath.Join(f.TempDir(), "index")
+	if err := writeStats(file, make([]byte, statsRecord)); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < statsHeader+8 {
 			return

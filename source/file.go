@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -44,13 +45,21 @@ func (t *File) Lstat(name string) (filetree.Entry, error) {
 	case name == t.entry.Name:
 		return t.entry, nil
 	}
-	return filetree.Entry{}, &fs.PathError{Op: "lstat", Path: name, Err: fs.ErrNotExist}
+	return filetree.Entry{}, t.missing("lstat", name)
+}
+
+// missing says that there is no such file, or no such directory.
+func (t *File) missing(op, name string) error {
+	if name == t.entry.Name || strings.HasPrefix(name, t.entry.Name+"/") {
+		return &fs.PathError{Op: op, Path: name, Err: syscall.ENOTDIR}
+	}
+	return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 }
 
 // List implements [filetree.Tree].
 func (t *File) List(name string, fn func(e *filetree.Entry, sum *filetree.Sum) error) error {
 	if name != "." {
-		return &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+		return t.missing("readdir", name)
 	}
 	if t.entry.Name == "" {
 		return nil
@@ -68,7 +77,7 @@ func (t *File) Load(context.Context, string) error { return nil }
 // Open implements [filetree.Tree].
 func (t *File) Open(name string) (filetree.File, error) {
 	if name != t.entry.Name {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		return nil, t.missing("open", name)
 	}
 	return t.open()
 }

@@ -54,6 +54,7 @@ func TestOpenContext(t *testing.T) {
 		{"git", repos.URL + "r.git", "", "a", "a =1; d/; d/b =2", "1", ""},
 		{"git with directory", repos.URL + "r.git#main:d", "", "b", "b =2", "2", ""},
 		{"no ref", repos.URL + "r.git#x", "", "", "", "", `there is no ref "x"`},
+		{"directory", sourcetest.Write(t, "d/; d/x =2 600; f =1 #1; h =1 #1; l ->/d; p |"), "", "f", "d/; d/x =2 600; f =1 #1; h =1 #1; l ->/d; p |", "1", ""},
 		{"no such directory", "./none", "", "", "", "", "no such file"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -68,8 +69,9 @@ func TestOpenContext(t *testing.T) {
 				}
 				return
 			}
-			if got := sourcetest.Print(t, s.Trees[""]); got != test.tree || string(s.Text) != test.text {
-				t.Errorf("tree %s, build file %.100q; want %s, %.100q", got, s.Text, test.tree, test.text)
+			sourcetest.TestTree(t, s.Trees[""], test.tree)
+			if string(s.Text) != test.text {
+				t.Errorf("build file %.100q, want %.100q", s.Text, test.text)
 			}
 			must(t, s.Close())
 		})
