@@ -54,6 +54,8 @@ func commands() []command {
 		{"rename", "Give a container another name.", &renameCmd{}},
 		{"rm", "Remove containers.", &rmCmd{}},
 		{"ps", "List containers.", &psCmd{}},
+		{"container-prune", "Remove all stopped containers; also container prune.", &containerPruneCmd{}},
+		{"image-prune", "Remove images that nothing uses; also image prune.", &imagePruneCmd{}},
 		{"images", "List images.", &imagesCmd{}},
 		{"tag", "Give an image another name.", &tagCmd{}},
 		{"rmi", "Remove images.", &rmiCmd{}},
@@ -178,6 +180,10 @@ func run(args []string, confined error) int {
 
 	if len(args) > 0 && args[0] == "help" {
 		args = append(slices.Clone(args[1:]), "--help")
+	}
+	args, err := withoutNoun(args)
+	if err != nil {
+		return report(os.Stderr, &usageError{usageStatus, err})
 	}
 	var c cli
 	parser, err := grammar(&c, args)
