@@ -23,7 +23,9 @@ type Spec struct {
 	Limits   Limits
 	Security Security
 	Network  Network
-	Init     bool // process 1 is one that reaps, hands on signals, and ends as the command does
+	Shared   Namespaces        // those that are not its own
+	Sysctls  map[string]string // by name, "net.core.somaxconn": those of its own namespaces
+	Init     bool              // process 1 is one that reaps, hands on signals, and ends as the command does
 
 	// Warn is told, before the process runs, what is not as the caller asked for. It may be nil.
 	Warn func(text string)
