@@ -155,10 +155,7 @@ func (s *setup) plan() (tail int, err error) {
 	s.stdin()
 	s.pivot()
 	s.enterDir()
-	if h := s.spec.Hostname; h != "" && s.spec.Shared.UTS.own() {
-		s.step = "hostname " + h
-		s.call(unix.SYS_SETHOSTNAME, s.str(h), num(len(h)))
-	}
+	s.hostname()
 	if err := s.limits(caps); err != nil {
 		return 0, err
 	}
@@ -183,6 +180,14 @@ func (s *setup) plan() (tail int, err error) {
 	s.confine(caps, filter, flags)
 	s.execCommand()
 	return tail, nil
+}
+
+// hostname sets the name of the container, unless that is another's.
+func (s *setup) hostname() {
+	if h := s.spec.Hostname; h != "" && s.spec.Shared.UTS.own() {
+		s.step = "hostname " + h
+		s.call(unix.SYS_SETHOSTNAME, s.str(h), num(len(h)))
+	}
 }
 
 // confinement is what the process may do: its capabilities and its seccomp filter.
