@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -104,8 +105,7 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 	if mode == "bridge" { // docker's name for the default
 		mode = "default"
 	}
-	c.Network, err = container.ParseNetwork(mode)
-	check(err)
+	c.Network = cmp.Or(mode, "default") // whether there is one of that name is asked when the container is created
 	c.Hosts, err = container.ParseHosts(o.AddHosts)
 	check(err)
 	_, err = parsePlatform(o.Platform)

@@ -66,6 +66,7 @@ func commands() []command {
 		{"import", "Make an image of a root file system's tar.", &importCmd{}},
 		{"pull", "Copy an image from a registry into the store.", &pullCmd{}},
 		{"push", "Copy an image from the store to its registry.", &pushCmd{}},
+		{"network", "Look after networks.", &networkCmd{}},
 		{"login", "Log in to a registry.", &loginCmd{}},
 		{"logout", "Log out of a registry.", &logoutCmd{}},
 		{"copy", "Copy an image between registries, layouts and archives, without the store.", &copyCmd{}},

@@ -15,6 +15,7 @@ import (
 //	stop N SECONDS      sends a signal and, after so many seconds (-1 is never), SIGKILL. The answer comes when it has ended.
 //	pause, unpause      the answer comes when it is done.
 //	resize ROWS COLS    of the terminal.
+//	call NAME ARGUMENT  the argument in base64: what the owner of the monitor has made of the name.
 //	wait                "ok CODE" when the run that goes on has ended.
 //
 // A frame is docker's of an attached stream: a byte that says which, three zero bytes, four bytes of length, most significant
@@ -60,6 +61,7 @@ const (
 	verbUnpause = "unpause"
 	verbResize  = "resize"
 	verbWait    = "wait"
+	verbCall    = "call"
 )
 
 // maxLine is the length of a request, and of an answer.
