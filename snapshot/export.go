@@ -109,3 +109,17 @@ func ExportDir(ctx context.Context, tree Tree, path string) (err error) {
 	}
 	return nil
 }
+
+// CopyDir copies a directory of a tree into an open directory, which is empty: what is in it, links among them kept, and its
+// own owner, mode and attributes. Owners that this user namespace does not have become root, and devices are left out where they
+// cannot be made.
+func (s *Store) CopyDir(ctx context.Context, tree Tree, name string, dir *os.File) error {
+	e, err := tree.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if e.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return &os.PathError{Op: "copy", Path: name, Err: unix.ENOTDIR}
+	}
+	return newUnpacker(ctx, int(dir.Fd()), s.rights()).unpack(unpackTree(tree, name, e))
+}

@@ -181,3 +181,50 @@ func TestPlain(t *testing.T) {
 
 // rootless leaves out the root, whose mode is the caller's.
 func rootless(lines []string) []string { return lines[1:] }
+
+// TestCopyDir: a directory of an image is copied with all that is said of it and of what is in it, and nothing else.
+func TestCopyDir(t *testing.T) {
+	k := snapshottest.Open(t, t.TempDir(), "")
+	draft, err := k.Store.Draft(t.Context(), nil, snapshot.DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer draft.Close()
+	top, err := draft.Mount(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := snapshottest.NewRoot(t, snapshottest.Path(top))
+	r.File("data/a", "a")
+	r.Link("data/a", "data/b")
+	r.Symlink("../../etc", "data/up")
+	r.Xattr("data/a", "user.of", "file")
+	r.Chown("data/a", 7, 8)
+	r.Chmod("data/a", 0o4755)
+	r.File("beside", "not copied")
+	r.Xattr("data", "user.of", "directory")
+	r.Chown("data", 9, 10)
+	r.Chmod("data", 0o1701)
+	layer, err := draft.Commit(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := k.Store.View(t.Context(), []image.Layer{layer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	path := t.TempDir()
+	dir, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := k.Store.CopyDir(t.Context(), view, "data", dir); err != nil {
+		t.Fatal(err)
+	}
+	snapshottest.Compare(t, "copy", snapshottest.ListDir(t, path), snapshottest.ListDir(t, snapshottest.Path(top)+"/data"))
+	if err := k.Store.CopyDir(t.Context(), view, "beside", dir); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("copy of a file: %v", err)
+	}
+}

@@ -172,6 +172,15 @@ func Rename(from, to string) error {
 // survive a power cut.
 func Move(from, to string) error { return os.Rename(from, to) }
 
+// MoveNew is Move, but fails with an error that is fs.ErrExist if there is something at to.
+func MoveNew(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
 // SyncDir makes the names in a directory durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
