@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -200,15 +201,6 @@ func sumOf(d digest.Digest) (sum [32]byte, err error) {
 	if err := image.CheckDigest(d); err != nil {
 		return sum, err
 	}
-	for i := range sum {
-		sum[i] = unhex(d.Encoded()[2*i])<<4 | unhex(d.Encoded()[2*i+1])
-	}
-	return sum, nil
-}
-
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c - 'a' + 10
+	_, err = hex.Decode(sum[:], []byte(d.Encoded()))
+	return sum, err
 }

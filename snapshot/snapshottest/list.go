@@ -61,7 +61,7 @@ func (l *listing) tree(tree snapshot.Tree, path string, e snapshot.Entry) error 
 		return err
 	}
 	for _, kid := range kids {
-		if err := l.tree(tree, join(path, kid.Name), kid); err != nil {
+		if err := l.tree(tree, filetree.Join(path, kid.Name), kid); err != nil {
 			return err
 		}
 	}
@@ -111,7 +111,7 @@ func (l *listing) dir(root, path string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if err := l.dir(root, join(path, name)); err != nil {
+		if err := l.dir(root, filetree.Join(path, name)); err != nil {
 			return err
 		}
 	}
@@ -199,13 +199,6 @@ func digestOf(r io.ReadCloser) (string, error) {
 	h := sha256.New()
 	_, err := io.Copy(h, r)
 	return fmt.Sprintf("%x", h.Sum(nil)[:6]), errors.Join(err, r.Close())
-}
-
-func join(dir, name string) string {
-	if dir == "." {
-		return name
-	}
-	return dir + "/" + name
 }
 
 // Compare fails the test with the lines that two listings do not share.
