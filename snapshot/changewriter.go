@@ -9,9 +9,16 @@ import (
 // A changeWriter writes what changes in a tree as a layer: each change after the directories that lead to it, as they are,
 // since in a stack of directories the topmost says whose they are.
 type changeWriter struct {
-	layer *layerWriter
+	layer changeSink
 	way   []*wayDir // directories on the way to where the caller is
-	bufs  [2][]byte // see buf
+	bufs  [2][]byte // of same
+}
+
+// A changeSink takes changes, as a *layerWriter does.
+type changeSink interface {
+	Add(path string, e Entry, open func() (io.ReadCloser, error)) error
+	Link(path, target string) error
+	Whiteout(path string) error
 }
 
 // A wayDir is a directory that is written before the first change in it, or because it is one.
@@ -49,21 +56,16 @@ func (w *changeWriter) whiteout(path string) error {
 	return w.layer.Whiteout(path)
 }
 
-const bufSize = 128 << 10
-
-// buf is one of two buffers for whoever needs one for a moment.
-func (w *changeWriter) buf(i int) []byte {
-	if w.bufs[i] == nil {
-		w.bufs[i] = make([]byte, bufSize)
-	}
-	return w.bufs[i]
-}
-
 // same reports whether two readers, which it closes, give the same size bytes.
 func (w *changeWriter) same(a, b io.ReadCloser, size int64) (same bool, err error) {
 	defer func() { err = errors.Join(err, a.Close(), b.Close()) }()
+	for i := range w.bufs {
+		if w.bufs[i] == nil {
+			w.bufs[i] = make([]byte, 128<<10)
+		}
+	}
 	for left := size; left > 0; {
-		x, y := w.buf(0)[:min(left, bufSize)], w.buf(1)[:min(left, bufSize)]
+		x, y := w.bufs[0][:min(left, 128<<10)], w.bufs[1][:min(left, 128<<10)]
 		n, errA := io.ReadFull(a, x)
 		m, errB := io.ReadFull(b, y)
 		for _, err := range []error{errA, errB} {

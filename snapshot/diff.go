@@ -25,7 +25,11 @@ type differ struct {
 	below  *View
 	epoch  *time.Time
 	rights rights
-	known  map[uint64]copied // of a whole copy, else nil: the files as they were copied, by inode
+	whole  bool              // the directory is a copy: what it has not is deleted
+	known  map[uint64]copied // of a copy: the files as they were copied, by inode
+	live   bool              // a process may be writing: what is gone when it is looked at is left out
+	listed bool              // contents are of no interest
+	made   *madeMountpoints  // that are not in the layer; nil if there are none
 
 	lost    noted // files whose POSIX ACLs are not in the layer: no builder writes them, no runtime would restore them
 	scratch scratchFile
@@ -34,6 +38,7 @@ type differ struct {
 
 	links map[uint64]string
 	held  []*heldDir // directories that contents are still to be read from
+	buf   []byte
 }
 
 // A diffDir is a directory being compared.
@@ -42,11 +47,9 @@ type diffDir struct {
 	open    *heldDir
 	below   *Entry // directory that lies below, or nil
 	opaque  bool   // it hides what lies below
+	made    bool   // it is a mount point, which is in the layer only if something is in it
 	touched bool   // it was changed here
 }
-
-// whole reports whether the directory is a copy: what it has not is deleted.
-func (f *differ) whole() bool { return f.known != nil }
 
 // close gives back the directories whose contents were not read because something failed. The writer must be closed.
 func (f *differ) close() {
@@ -60,7 +63,7 @@ func (f *differ) close() {
 
 // diff writes the changes in the directory to the layer.
 func (f *differ) diff(root int) error {
-	f.links = make(map[uint64]string)
+	f.links, f.buf = make(map[uint64]string), make([]byte, 64<<10)
 	fd, err := unix.Openat(root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -75,7 +78,7 @@ func (f *differ) diff(root int) error {
 		return err
 	}
 	f.scratch.dir = fd
-	d := &diffDir{wayDir: &wayDir{path: ".", whole: f.whole()}, open: newHeldDir(fd), below: &below}
+	d := &diffDir{wayDir: &wayDir{path: ".", whole: f.whole}, open: newHeldDir(fd), below: &below}
 	defer d.open.release()
 	if d.entry, _, err = f.describe(fd, ".", ".", &st, &below); err != nil {
 		return err
@@ -92,14 +95,14 @@ func (f *differ) dir(d *diffDir) error {
 	}
 	f.enter(d.wayDir)
 	defer f.leave()
-	if d.below == nil || !sameEntry(&d.entry, d.below) {
+	if d.below == nil && !d.made || d.below != nil && !sameEntry(&d.entry, d.below) {
 		if err := f.flush(); err != nil {
 			return err
 		}
 	} else if d.path == "." {
 		d.done = true // a root that has not changed in itself stays as it is below
 	}
-	names, err := readNames(d.open.fd, f.buf(0))
+	names, err := readNames(d.open.fd, f.buf)
 	if err != nil {
 		return at(d.path, err)
 	}
@@ -139,7 +142,7 @@ func at(path string, err error) error {
 // whiteoutMissing hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
 // not been deleted.
 func (f *differ) whiteoutMissing(d *diffDir, below *Entry) error {
-	if f.whole() && isDevice(below.Mode) && f.rights.userns {
+	if f.whole && isDevice(below.Mode) && f.rights.userns {
 		return nil
 	}
 	return errors.Join(f.whiteout(filetree.Join(d.path, below.Name)), f.markRemoved(d, below.Name))
@@ -150,7 +153,14 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	path := filetree.Join(d.path, name)
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.open.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if f.live && errors.Is(err, unix.ENOENT) {
+			return f.vanished(d, below)
+		}
 		return err
+	}
+	made := below == nil && f.made.is(path, &st)
+	if made && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
 	}
 	if t := st.Mode & unix.S_IFMT; t == unix.S_IFSOCK || t == unix.S_IFCHR && st.Rdev == 0 {
 		return f.special(d, name, t, below)
@@ -164,9 +174,12 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 			below = nil
 		}
 		way := &wayDir{path: path, entry: e, whole: d.whole || opaque}
-		return f.subdir(d, &diffDir{wayDir: way, below: below, opaque: opaque})
+		return f.subdir(d, &diffDir{wayDir: way, below: below, opaque: opaque, made: made})
 	}
 	same, err := f.unchanged(d, path, &e, below, &st)
+	if f.live && errors.Is(err, unix.ENOENT) {
+		return f.vanished(d, below)
+	}
 	if err != nil {
 		return err
 	}
@@ -176,11 +189,19 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	return errors.Join(f.add(d, path, e, &st), f.restoreFileTime(d, &e))
 }
 
+// vanished is called for what is gone since its name was read.
+func (f *differ) vanished(d *diffDir, below *Entry) error {
+	if below == nil || !d.whole {
+		return nil
+	}
+	return f.whiteoutMissing(d, below)
+}
+
 // special is called for what is not in a layer: a whiteout, or a socket, which means nothing once its process is gone.
 func (f *differ) special(d *diffDir, name string, kind uint32, below *Entry) error {
 	path := filetree.Join(d.path, name)
 	switch {
-	case f.whole() && kind != unix.S_IFSOCK:
+	case f.whole && kind != unix.S_IFSOCK:
 		return fmt.Errorf("%s: a device 0:0 means in a layer that a file is removed", path)
 	case below == nil:
 		return f.dropFromUpper(d, name)
@@ -213,6 +234,9 @@ func (f *differ) lstat(path string) (*Entry, error) {
 // subdir compares a directory of d, which it opens.
 func (f *differ) subdir(d, sub *diffDir) error {
 	fd, err := unix.Openat(d.open.fd, sub.entry.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if f.live && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) {
+		return f.vanished(d, sub.below)
+	}
 	if err != nil {
 		return err
 	}
@@ -232,6 +256,7 @@ func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *En
 	if e, err = readEntry(dir, name, st); err != nil {
 		return e, false, err
 	}
+	f.made.hide(path, &e)
 	if below != nil {
 		f.rights.ids.restore(&e, below)
 		if e.ModTime, err = f.scratch.restore(e.ModTime, below.ModTime); err != nil {
@@ -247,7 +272,7 @@ func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *En
 	mark := f.rights.overlayPrefix() + "opaque"
 	e.Xattrs, err = readXattrs(dir, name, func(x string) bool {
 		f.notice(path, x)
-		return filetree.KeepXattr(x) || x == mark && !f.whole()
+		return filetree.KeepXattr(x) || x == mark && !f.whole
 	})
 	if value, ok := e.Xattrs[mark]; ok {
 		opaque = value == "y"
@@ -312,7 +337,7 @@ func (f *differ) add(d *diffDir, path string, e Entry, st *unix.Stat_t) error {
 		}
 		f.links[inode] = path
 	}
-	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 || f.listed {
 		return f.layer.Add(path, e, nil)
 	}
 	// Read later: the directory must stay open until then.

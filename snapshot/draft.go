@@ -30,12 +30,14 @@ type Draft struct {
 	store *Store
 	below *View
 	dir   string   // what Close deletes; "" if there is nothing
+	kept  string   // what Close leaves; "" if there is nothing
 	upper *os.File // what has been written: overlayfs's upper directory, or a whole copy
+	whole bool     // upper is a whole copy
 	adopt bool     // upper may become the unpacked tree of the layer
 	root  *os.File // detached mount
 	own   *os.File // the same, for Mountpoint
 	made  []mountpoint
-	known map[uint64]copied // upper is a whole copy if not nil: the files as they were copied, by inode
+	known map[uint64]copied // of a copy: the files as they were copied, by inode
 	lost  noted             // POSIX ACLs, by Commit
 }
 
@@ -49,7 +51,7 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 	if err != nil {
 		return nil, err
 	}
-	d := &Draft{store: s, below: below}
+	d := &Draft{store: s, below: below, kept: o.Dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -194,20 +196,23 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	if err := d.clearMountpoints(); err != nil {
 		return image.Layer{}, err
 	}
-	w := d.store.newLayerWriter(ctx)
-	f := differ{
-		ctx: ctx, changeWriter: changeWriter{layer: w}, below: d.below, epoch: epoch,
-		rights: d.store.rights(), known: d.known, tidy: d.adopt,
-	}
-	defer f.close()
-	var layer image.Layer
-	err := f.diff(int(d.upper.Fd()))
+	f := differ{ctx: ctx, below: d.below, epoch: epoch, rights: d.store.rights(), whole: d.whole, known: d.known, tidy: d.adopt}
+	layer, err := d.store.commitDiff(&f, d.upper)
 	d.lost = f.lost
-	if err == nil {
-		layer, err = w.Commit(ctx)
-	}
 	if err == nil && d.adopt && !f.inexact {
 		err = d.leaveUpper(ctx, layer)
+	}
+	return layer, err
+}
+
+// commitDiff writes what the differ finds in a directory as a layer.
+func (s *Store) commitDiff(f *differ, upper *os.File) (layer image.Layer, err error) {
+	w := s.newLayerWriter(f.ctx)
+	f.layer = w
+	defer f.close()
+	err = f.diff(int(upper.Fd()))
+	if err == nil {
+		layer, err = w.Commit(f.ctx)
 	}
 	return layer, errors.Join(err, w.Close())
 }

@@ -29,6 +29,15 @@ func (m mountpoint) close() error { return closeFD(m.parent) }
 // the parent put back, by Commit; unless somebody has put something there. It fails if path is a directory and kind is none,
 // or the other way round.
 func (d *Draft) Mountpoint(p string, kind fs.FileMode) (string, error) {
+	n := len(d.made)
+	resolved, err := d.mountpoint(p, kind)
+	if err == nil && d.kept != "" {
+		err = noteMountpoints(d.kept, d.made[n:])
+	}
+	return resolved, err
+}
+
+func (d *Draft) mountpoint(p string, kind fs.FileMode) (string, error) {
 	if err := d.openOwn(); err != nil {
 		return "", err
 	}
@@ -57,7 +66,7 @@ func (d *Draft) Mountpoint(p string, kind fs.FileMode) (string, error) {
 // MakeDir is Mountpoint for a directory that stays.
 func (d *Draft) MakeDir(p string) error {
 	n := len(d.made)
-	_, err := d.Mountpoint(p, fs.ModeDir)
+	_, err := d.mountpoint(p, fs.ModeDir)
 	for _, m := range d.made[n:] {
 		err = errors.Join(err, m.close())
 	}

@@ -34,6 +34,8 @@ var lives = []struct {
 	{"mount-points-in-use", mountPointsInUse},
 	{"mount-points-through-links", mountPointsThroughLinks},
 	{"kept-draft", keptDraft},
+	{"kept-draft-in-use", keptDraftInUse},
+	{"kept-draft-written", keptDraftWritten},
 	{"draft-in-memory", draftInMemory},
 	{"beside-each-other", besideEachOther},
 	{"nothing-left", nothingLeft},
