@@ -3,7 +3,6 @@ package monitor
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -130,15 +129,36 @@ func (c Client) Unpause(ctx context.Context) error {
 	return err
 }
 
+// Hold pauses the container, unless it is paused already, until what it returns is called or this process ends, whatever ends
+// it.
+func (c Client) Hold(ctx context.Context) (release func() error, err error) {
+	conn, err := c.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	in := bufio.NewReader(conn)
+	if err = request(conn, verbHold); err == nil {
+		_, err = answered(in)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return func() error {
+		err := conn.CloseWrite()
+		if err == nil {
+			_, err = answered(in)
+		}
+		if errors.Is(err, ErrGone) { // the container has ended
+			err = nil
+		}
+		return errors.Join(err, conn.Close())
+	}, nil
+}
+
 // Resize sets the size of the container's terminal.
 func (c Client) Resize(ctx context.Context, rows, cols uint16) error {
 	_, err := c.ask(ctx, verbResize, int(rows), int(cols))
-	return err
-}
-
-// Call has the owner of the monitor do something that has a name.
-func (c Client) Call(ctx context.Context, name string, arg []byte) error {
-	_, err := c.ask(ctx, verbCall+" "+name+" "+base64.StdEncoding.EncodeToString(arg))
 	return err
 }
 

@@ -39,8 +39,6 @@ type Config struct {
 	Freeze, Thaw func(runtime.Ref) error
 	// Probe runs the health check once, within its time.
 	Probe func(ctx context.Context, run *state.Run) (exitCode int, output []byte, err error)
-	// Call does something for somebody who asks for it by name while the container runs; it may change the run.
-	Call func(run *state.Run, name string, arg []byte) error
 	// Done takes down what is left when the container has ended and is not restarted, before those who are attached know.
 	Done func()
 
@@ -67,6 +65,8 @@ type Monitor struct {
 	stopped bool          // stop is closed
 	size    [2]uint16     // rows and columns of the terminal, of who attached last
 	conns   sync.WaitGroup
+
+	holds holds
 }
 
 // New makes a monitor. run is how the last run of the container went.

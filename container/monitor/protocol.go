@@ -14,8 +14,9 @@ import (
 //	signal N            sends a signal. After SIGKILL the answer comes when the container has ended.
 //	stop N SECONDS      sends a signal and, after so many seconds (-1 is never), SIGKILL. The answer comes when it has ended.
 //	pause, unpause      the answer comes when it is done.
+//	hold                pauses the container, unless it is paused, and answers "ok"; when who asked closes his half of the
+//	                    connection, or is gone, lets it go on and answers "ok" again.
 //	resize ROWS COLS    of the terminal.
-//	call NAME ARGUMENT  the argument in base64: what the owner of the monitor has made of the name.
 //	wait                "ok CODE" when the run that goes on has ended.
 //
 // A frame is docker's of an attached stream: a byte that says which, three zero bytes, four bytes of length, most significant
@@ -59,9 +60,9 @@ const (
 	verbStop    = "stop"
 	verbPause   = "pause"
 	verbUnpause = "unpause"
+	verbHold    = "hold"
 	verbResize  = "resize"
 	verbWait    = "wait"
-	verbCall    = "call"
 )
 
 // maxLine is the length of a request, and of an answer.

@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"bufio"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -84,9 +83,6 @@ func (m *Monitor) handle(c *net.UnixConn, connect func(*subscriber)) {
 
 // answer does what is asked for. It returns "" if it has answered itself.
 func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, connect func(*subscriber)) (string, error) {
-	if words[0] == verbCall && len(words) == 3 {
-		return "ok", m.call(words[1], words[2])
-	}
 	args, err := numbers(words[1:])
 	if err != nil {
 		return "", err
@@ -106,6 +102,8 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 		return "ok", m.pause()
 	case verbUnpause:
 		return "ok", m.unpause()
+	case verbHold:
+		return m.hold(c, in)
 	case verbResize:
 		return "ok", m.resize(args[0], args[1])
 	case verbWait:
@@ -125,7 +123,11 @@ func numbers(words []string) (list []int, err error) {
 	return list, nil
 }
 
-var errNotRunning = errors.New("container is not running")
+var (
+	errNotRunning = errors.New("container is not running")
+	errPaused     = errors.New("container is already paused")
+	errNotPaused  = errors.New("container is not paused")
+)
 
 // attach connects somebody with the streams.
 func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect func(*subscriber)) error {
@@ -269,7 +271,7 @@ func (m *Monitor) pause() error {
 	case m.process == nil:
 		return errNotRunning
 	case m.run.Paused:
-		return errors.New("container is already paused")
+		return errPaused
 	}
 	if err := m.config.Freeze(m.run.Ref); err != nil {
 		return err
@@ -287,30 +289,13 @@ func (m *Monitor) unpause() error {
 	case m.process == nil:
 		return errNotRunning
 	case !m.run.Paused:
-		return errors.New("container is not paused")
+		return errNotPaused
 	}
 	if err := m.config.Thaw(m.run.Ref); err != nil {
 		return err
 	}
 	m.run.Paused = false
 	m.config.Event("unpause")
-	return m.config.Record(m.run)
-}
-
-// call does what the owner of the monitor knows how to do.
-func (m *Monitor) call(name, quoted string) error {
-	arg, err := base64.StdEncoding.DecodeString(quoted)
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.process == nil {
-		return errNotRunning
-	}
-	if err := m.config.Call(m.run, name, arg); err != nil {
-		return err
-	}
 	return m.config.Record(m.run)
 }
 
