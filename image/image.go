@@ -15,6 +15,9 @@ import (
 // A Config is an image's configuration: OCI's, with the fields that Docker adds (Healthcheck, OnBuild, Shell).
 type Config = dockerspec.DockerOCIImage
 
+// A Healthcheck says how a container is asked whether it is well.
+type Healthcheck = dockerspec.HealthcheckConfig
+
 // A Layer is one set of file system changes: a tarball.
 type Layer struct {
 	Blob   ocispec.Descriptor // as stored: the tar itself, or a compressed form of it

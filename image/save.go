@@ -74,7 +74,7 @@ func (l *Layout) saveOne(ctx context.Context, a *ArchiveWriter, n Named, o SaveO
 		}
 	}
 	for _, m := range parts.manifests {
-		if err := a.PushManifest(ctx, Reference{}, m, m.Data); err != nil {
+		if err := a.PushManifest(ctx, Reference{}, m.d, m.raw); err != nil {
 			return err
 		}
 	}
@@ -110,13 +110,12 @@ func (n Named) displayName() string {
 type parts struct {
 	top       ocispec.Descriptor
 	blobs     []ocispec.Descriptor // layers and configurations
-	manifests []ocispec.Descriptor // with their bytes as Data, each after what it names
+	manifests []rawManifest        // each after what it names
 }
 
-// withData is d with its bytes.
-func withData(d ocispec.Descriptor, raw []byte) ocispec.Descriptor {
-	d.Data = raw
-	return d
+type rawManifest struct {
+	d   ocispec.Descriptor
+	raw []byte
 }
 
 // collect reads all documents of an image and, if c is not nil, replaces its layers by their compressed forms.
@@ -150,7 +149,7 @@ func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compressi
 		}
 	}
 	p.top = d
-	p.manifests = append(p.manifests, withData(d, raw))
+	p.manifests = append(p.manifests, rawManifest{d, raw})
 	return p, nil
 }
 
@@ -188,7 +187,7 @@ func (l *Layout) collectManifest(ctx context.Context, d ocispec.Descriptor, doc 
 			}
 		}
 	}
-	return parts{d, append(slices.Clone(layers), img.Manifest.Config), []ocispec.Descriptor{withData(d, raw)}}, nil
+	return parts{d, append(slices.Clone(layers), img.Manifest.Config), []rawManifest{{d, raw}}}, nil
 }
 
 // Repack is an OCI manifest like m with the same layers in other forms, and its descriptor.

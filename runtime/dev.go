@@ -62,11 +62,11 @@ func (s *setup) mountDev() error {
 	s.attachNew(s.devpts, "pts")
 
 	s.step = "mount /dev/shm"
-	shm, err := s.sharedMemory()
-	if err != nil {
-		return err
+	shm := s.spec.Limits.ShmSize
+	if shm == 0 {
+		shm = defaultShm
 	}
-	s.attachNew(shm, "shm")
+	s.attachNew(s.newMount("tmpfs", noSuidExec, tmpfsOptions(shm, 0)...), "shm")
 
 	s.step = "mount /dev/mqueue"
 	s.attachNew(s.newMount("mqueue", noSuidExec), "mqueue")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -304,23 +303,20 @@ func Rootless() (rootless bool, why string) {
 
 // mapped reports whether the map of a user namespace has a number.
 func mapped(file string, number uint32) bool {
-	id := uint64(number)
-	return slices.ContainsFunc(idRanges(file), func(r [2]uint64) bool { return r[0] <= id && id < r[1] })
-}
-
-// idRanges are the numbers that the map of a user namespace has: each the first, and the one after the last.
-func idRanges(file string) (ranges [][2]uint64) {
 	m, _ := os.ReadFile(file)
-	for line := range bytes.Lines(m) {
+	id := uint64(number)
+	for _, line := range bytes.Split(m, []byte("\n")) {
 		f := bytes.Fields(line)
 		if len(f) != 3 {
 			continue
 		}
 		first, _ := strconv.ParseUint(string(f[0]), 10, 32)
 		count, _ := strconv.ParseUint(string(f[2]), 10, 33)
-		ranges = append(ranges, [2]uint64{first, first + count})
+		if id >= first && id < first+count {
+			return true
+		}
 	}
-	return ranges
+	return false
 }
 
 // setgroupsAllowed reports whether supplementary groups may be set. A namespace of one id has them as they were.

@@ -5,14 +5,11 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/forge-build/forge/runtime"
 )
 
 const (
@@ -25,7 +22,6 @@ const (
 // A forwarder copies between sockets of this machine and a container. Its close waits until all of it has ended.
 type forwarder struct {
 	target atomic.Pointer[netip.Addr] // where to; nil or not valid is nowhere
-	space  *os.File                   // from where; nil is this machine
 	work   sync.WaitGroup
 
 	buffers sync.Pool
@@ -36,25 +32,13 @@ type forwarder struct {
 	closed  bool
 }
 
-// connect connects to a port of the container.
-func (f *forwarder) connect(kind string, port uint16) (conn net.Conn, err error) {
+// to is a port of the container, and false if there is nothing to connect to.
+func (f *forwarder) to(port uint16) (netip.AddrPort, bool) {
 	a := f.target.Load()
 	if a == nil || !a.IsValid() {
-		return nil, errors.New("there is no way to the container")
+		return netip.AddrPort{}, false
 	}
-	dial := func() (err error) {
-		conn, err = net.DialTimeout(kind, netip.AddrPortFrom(*a, port).String(), dialTimeout)
-		return err
-	}
-	if f.space == nil {
-		err = dial()
-	} else {
-		err = runtime.InNetworkNamespace(f.space, dial)
-	}
-	if err == nil && !f.hold(conn) {
-		err = net.ErrClosed
-	}
-	return conn, err
+	return netip.AddrPortFrom(*a, port), true
 }
 
 // hold has a connection closed with the forwarder, and reports whether that is still open.
@@ -131,8 +115,12 @@ func (f *forwarder) relay(conn *net.TCPConn, port uint16) {
 		return
 	}
 	defer f.free(conn)
-	c, err := f.connect("tcp4", port)
-	if err != nil {
+	to, ok := f.to(port)
+	if !ok {
+		return
+	}
+	c, err := net.DialTimeout("tcp4", to.String(), dialTimeout)
+	if err != nil || !f.hold(c) {
 		return
 	}
 	defer f.free(c)
@@ -158,11 +146,9 @@ func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
 				if len(peers) >= udpPeers {
 					return true
 				}
-				c, err := f.connect("udp4", port)
-				if err != nil {
+				if up = f.dialUDP(port); up == nil {
 					return true
 				}
-				up = c.(*net.UDPConn)
 				peers[from] = up
 				f.work.Go(func() {
 					f.answer(conn, up, from)
@@ -176,6 +162,19 @@ func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
 			return true
 		})
 	})
+}
+
+// dialUDP makes a socket to the container, and nil if it cannot be reached.
+func (f *forwarder) dialUDP(port uint16) *net.UDPConn {
+	to, ok := f.to(port)
+	if !ok {
+		return nil
+	}
+	up, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil || !f.hold(up) {
+		return nil
+	}
+	return up
 }
 
 // answer sends what comes from the container to a peer, until nothing has come or gone for a while.
