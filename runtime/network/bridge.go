@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -139,11 +140,18 @@ func (l *lease) plug(namespace *os.File, way bool) error {
 		return err
 	}
 	l.outer = name
-	if len(l.Bindings) > 0 {
-		if err := l.reachItself(); err != nil {
-			return err
-		}
+	if err := l.setUp(namespace, way); err != nil || len(l.Bindings) == 0 {
+		return err
 	}
+	return l.open()
+}
+
+// upTimeout is for an interface to come up. It takes 0.2 ms, and longer while the kernel takes networks apart.
+const upTimeout = 200 * time.Millisecond
+
+// setUp sets up the interface inside.
+func (l *lease) setUp(namespace *os.File, way bool) error {
+	e := l.Endpoint
 	return inNamespace(namespace, func(c *conn) error {
 		index, err := interfaceIndex(e.Interface)
 		if err != nil {
@@ -157,8 +165,8 @@ func (l *lease) plug(namespace *os.File, way bool) error {
 	})
 }
 
-// reachItself lets the container reach ports of this machine that lead to it.
-func (l *lease) reachItself() error {
+// open has the container reached at once, also by itself at ports of this machine that lead to it.
+func (l *lease) open() error {
 	index, err := interfaceIndex(l.outer)
 	if err != nil {
 		return err
@@ -168,6 +176,14 @@ func (l *lease) reachItself() error {
 		return err
 	}
 	defer c.close()
+	// Who asks where the container is before it can answer asks again after a second.
+	for end := time.Now().Add(upTimeout); time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
+		if up, err := c.isUp(index); err != nil {
+			return err
+		} else if up {
+			break
+		}
+	}
 	return c.do(hairpin(index))
 }
 

@@ -90,6 +90,18 @@ func setDefaultRoute(gateway netip.Addr) *request {
 		attr(unix.RTA_GATEWAY, gateway.AsSlice())
 }
 
+// isUp reports whether an interface sends and receives. The kernel sees to it a moment after it was told to.
+func (c *conn) isUp(index int) (up bool, err error) {
+	const operational = 6 // RFC 2863
+	err = c.dump(newRequest("state of an interface", unix.RTM_GETLINK, ack, linkHeader(index, 0, 0)...), func(message []byte) {
+		if len(message) > unix.SizeofIfInfomsg {
+			state := attributes(message[unix.SizeofIfInfomsg:])[unix.IFLA_OPERSTATE]
+			up = len(state) > 0 && state[0] == operational
+		}
+	})
+	return up, err
+}
+
 // interfaceIndex is the number of an interface.
 func interfaceIndex(name string) (int, error) {
 	ifreq, err := ask(name, unix.SIOCGIFINDEX)

@@ -8,7 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const ack = unix.NLM_F_ACK
+const (
+	ack          = unix.NLM_F_ACK
+	attrTypeMask = 0x3fff // of an attribute's type; the rest are flags
+)
 
 // A request is a netlink message being written: what the kernel's structs look like, attribute by attribute.
 type request struct {
@@ -128,4 +131,57 @@ func (c *conn) do(requests ...*request) error {
 		}
 	}
 	return first
+}
+
+// attributes reads those of a message, by type.
+func attributes(b []byte) map[uint16][]byte {
+	m := map[uint16][]byte{}
+	for len(b) >= unix.SizeofNlAttr {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofNlAttr || size > len(b) {
+			break
+		}
+		m[binary.NativeEndian.Uint16(b[2:])&attrTypeMask] = b[unix.SizeofNlAttr:size]
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return m
+}
+
+// dump sends a request that is answered by messages and a last one, and calls each with what follows their headers.
+func (c *conn) dump(r *request, each func(message []byte)) error {
+	binary.NativeEndian.PutUint32(r.buf, uint32(len(r.buf)))
+	if err := unix.Sendto(c.fd, r.buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("%s: %w", r.what, err)
+	}
+	for answer := make([]byte, 1<<16); ; {
+		n, _, err := unix.Recvfrom(c.fd, answer, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.what, err)
+		}
+		for b := answer[:n]; len(b) >= unix.SizeofNlMsghdr; {
+			size := int(binary.NativeEndian.Uint32(b))
+			if size < unix.SizeofNlMsghdr || size > len(b) {
+				return fmt.Errorf("%s: netlink message of %d bytes", r.what, size)
+			}
+			body := b[unix.SizeofNlMsghdr:size]
+			switch binary.NativeEndian.Uint16(b[4:]) {
+			case unix.NLMSG_DONE:
+				return nil
+			case unix.NLMSG_ERROR:
+				if len(body) < 4 {
+					return fmt.Errorf("%s: short error", r.what)
+				}
+				if errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body))); errno != 0 {
+					return fmt.Errorf("%s: %w", r.what, errno)
+				}
+				return nil
+			default:
+				each(body)
+			}
+			b = b[min(len(b), (size+3)&^3):]
+		}
+	}
 }

@@ -337,3 +337,41 @@ func TestManyPorts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFaithfulPeer: who goes on sending to a UDP port from the same socket reaches the container that has it now.
+func TestFaithfulPeer(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	space := neighbour(t)
+	s := here(t)
+	var conns []net.Conn
+	dial := func() error {
+		conn, err := net.Dial("udp", "198.51.100.2:5353")
+		conns = append(conns, conn)
+		return err
+	}
+	if err := errors.Join(dial(), runtime.InNetworkNamespace(space, dial)); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"a", "b"} {
+		b := run(t, s, Options{Networks: byDefault.Networks, Ports: ports(t, "5353:53/udp")})
+		serve(t, b.Namespace, "udp", ":53", name)
+		for j, conn := range conns {
+			buf := make([]byte, 1)
+			for range 50 { // an interface that is just made may lose a packet
+				conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+				conn.Write([]byte("x"))
+				if _, err := conn.Read(buf); err == nil {
+					break
+				}
+			}
+			if string(buf) != name {
+				t.Errorf("round %d, peer %d: answered by %q, want %q", i, j, buf, name)
+			}
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -138,7 +138,15 @@ func (b *Sandbox) join(ctx context.Context, wanted []Attachment, ports []Port) (
 	if err != nil {
 		return err
 	}
-	return u.apply(append(change, more...))
+	return b.apply(u, append(change, more...))
+}
+
+// apply changes the firewall, and lets peers of ports that lead elsewhere now follow.
+func (b *Sandbox) apply(u *usage, change []*request) error {
+	if err := u.apply(change); err != nil {
+		return err
+	}
+	return forgetPeers(b.ports.bindings())
 }
 
 // lease takes an address for an attachment and makes sure of the bridge. If it had to be made, its network is returned; change
@@ -279,105 +287,6 @@ func (b *Sandbox) Endpoints() []Endpoint {
 
 // Bindings returns the ports of this machine that lead to the container.
 func (b *Sandbox) Bindings() []Binding { return b.ports.bindings() }
-
-// Connect connects the container to one more network, while it runs.
-func (b *Sandbox) Connect(ctx context.Context, a Attachment) (e Endpoint, err error) {
-	if err := userNetworks(); err != nil {
-		return e, err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	before := len(b.leases)
-	err = b.join(ctx, []Attachment{a}, nil)
-	if err == nil {
-		err = b.plug(b.leases[before:])
-	}
-	if err == nil {
-		return b.leases[before].Endpoint, nil
-	}
-	if len(b.leases) > before {
-		err = errors.Join(err, b.part(context.WithoutCancel(ctx), before))
-	}
-	return e, err
-}
-
-// Disconnect takes the container off a network, while it runs.
-func (b *Sandbox) Disconnect(ctx context.Context, nameOrID string) error {
-	if err := userNetworks(); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n, err := b.store.Find(nameOrID)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(b.leases, func(l *lease) bool { return l.NetworkID == n.ID })
-	if i < 0 {
-		return fmt.Errorf("container %s is not connected to network %s", b.container, n.Name)
-	}
-	l := b.leases[i]
-	if err := unplug(l.Endpoint, b.Namespace); err != nil {
-		return err
-	}
-	if err := b.part(ctx, i); err != nil {
-		return err
-	}
-	b.askServers()
-	way := b.way()
-	if way == nil {
-		return nil
-	}
-	if len(way.Bindings) > 0 {
-		if err := way.reachItself(); err != nil {
-			return err
-		}
-	}
-	return route(way.Gateway, b.Namespace)
-}
-
-// part gives up the endpoint of a number. Ports that led to it lead to the next way out.
-func (b *Sandbox) part(ctx context.Context, i int) error {
-	lock, err := b.store.account.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	l := b.leases[i]
-	b.leases = slices.Delete(b.leases, i, i+1)
-	change := bindingElements(deleteElements, l.Endpoint)
-	if err := l.release(b.store.account); err != nil {
-		return err
-	}
-	u, err := b.store.account.usage(true)
-	if err != nil {
-		return err
-	}
-	more, err := b.bind(u)
-	if change = append(change, more...); err != nil || len(change) == 0 {
-		return err
-	}
-	return u.apply(change)
-}
-
-// Rename gives the container another name in all its networks.
-func (b *Sandbox) Rename(ctx context.Context, name string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	lock, err := b.store.account.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	b.name = name
-	var errs []error
-	for _, l := range b.leases {
-		if l.Name = name; b.pasta == nil {
-			errs = append(errs, l.save(b.store.account))
-		}
-	}
-	return errors.Join(errs...)
-}
 
 // Close gives back all that the container's network took.
 func (b *Sandbox) Close() error {
