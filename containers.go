@@ -38,6 +38,8 @@ type LifeOptions struct {
 	LogDriver   string
 	LogOpts     []string
 	HealthOptions
+	PortOptions
+	EndpointOptions
 }
 
 // HealthOptions say how a container is asked whether it is well, over what the image says.
@@ -56,6 +58,8 @@ type containerConfig struct {
 	ContainerOptions
 	Command []string          // the whole command line
 	Labels  map[string]string // the image's, and its own
+
+	Networks []attachment // those that it is connected to whenever it runs
 }
 
 type (
@@ -93,6 +97,12 @@ func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events e
 		return "", err
 	}
 	r.Config = containerConfig{ContainerOptions: o, Command: options.Process.Args, Labels: labels}
+	if r.Config.Networks, err = h.attachments(&o); err != nil {
+		return "", err
+	}
+	if _, err := o.ports(img); err != nil {
+		return "", err
+	}
 	if err := h.containers().Create(ctx, r, func() string { return words.Name(h.nameTaken) }); err != nil {
 		return "", err
 	}

@@ -38,7 +38,7 @@ func (h *Home) CommitContainer(ctx context.Context, ref string, o CommitOptions)
 	if o.Running {
 		how = asItIs
 	}
-	err = h.withWritten(ctx, ref, how, func(w *written) error {
+	err = h.withWritten(ctx, ref, how, func(w *writtenFiles) error {
 		config, err := w.config(ctx, o)
 		if err != nil {
 			return err
@@ -64,7 +64,7 @@ func (h *Home) CommitContainer(ctx context.Context, ref string, o CommitOptions)
 }
 
 // config is the configuration of the image: the container's, over that of the image that it was made from, and the changes.
-func (w *written) config(ctx context.Context, o CommitOptions) (image.Config, error) {
+func (w *writtenFiles) config(ctx context.Context, o CommitOptions) (image.Config, error) {
 	base := *w.image
 	w.record.Config.over(&base.Config)
 	text := "FROM base\n" + strings.Join(o.Changes, "\n") + "\n"

@@ -34,6 +34,15 @@ func (h *Home) containerEvent(r *containerRecord, action string, attributes ...s
 	_ = h.journal().Record(context.Background(), journal.Of(journal.Container, action, r.ID, r.Config.Labels, about))
 }
 
+// networkEvent tells that something has happened to a network.
+func (h *Home) networkEvent(name, id, action, container string) {
+	about := map[string]string{"name": name, "type": "bridge"}
+	if container != "" {
+		about["container"] = container
+	}
+	_ = h.journal().Record(context.Background(), journal.Of(journal.Network, action, id, about))
+}
+
 // ParseEventQuery reads docker's flags of events; "" is no bound.
 func ParseEventQuery(since, until string, filters []string) (q EventQuery, err error) {
 	for _, t := range []struct {

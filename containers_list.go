@@ -76,6 +76,11 @@ func (h *Home) Containers(ctx context.Context, o ListOptions) ([]ContainerInfo, 
 		if err != nil {
 			info = ContainerInfo{ID: id, Status: state.Dead, Run: state.Run{Error: err.Error()}}
 		}
+		if o.Size {
+			if info.Written, err = written(h.rootDir(id)); err != nil {
+				return nil, err
+			}
+		}
 		if (any || info.Status.Alive() || info.Status == state.Restarting) && filter.takes(&info) {
 			list = append(list, info)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
 )
 
 // A keeper does for a monitor what needs the rooms of the house: it prepares the container, writes its log, and takes it
@@ -22,6 +23,7 @@ type keeper struct {
 	image   *image.Image
 	reports keepReports
 	log     *logs.Writer
+	sandbox *network.Sandbox // of the run that goes on; nil if the container has no network of its own
 }
 
 // config says how the container is kept.
@@ -44,6 +46,7 @@ func (k *keeper) config(ctx context.Context) (monitor.Config, error) {
 		},
 		Thaw:   func(ref runtime.Ref) error { return onTarget(ref, (*runtime.Target).Thaw) },
 		Probe:  k.probe,
+		Call:   func(run *state.Run, name string, arg []byte) error { return k.call(ctx, run, name, arg) },
 		Health: healthCheck(o, k.image),
 		Done:   func() { k.done(ctx) },
 
@@ -102,7 +105,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	}
 	open.Push(draft.Close)
 	options.Root = draft
-	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: h.connector(o.DNS, k.reports.events)}
+	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
 	options.Limits.Account = true
 	c, err := factory.Prepare(ctx, options)
@@ -110,6 +113,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 		return nil, err
 	}
 	open.Push(c.Close)
+	k.connected(run)
 	k.reports.events.Send(event.Event{Kind: event.Started})
 	p, err := c.Start(ctx, io)
 	if err != nil {

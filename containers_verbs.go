@@ -172,6 +172,9 @@ func (h *Home) RenameContainer(ctx context.Context, ref, name string) error {
 	if err := h.containers().Rename(ctx, r.ID, name); err != nil {
 		return err
 	}
+	if err := h.callMonitor(ctx, r, callRename, attachment{Network: name}); err != nil {
+		return err
+	}
 	h.containerEvent(r, "rename", "oldName", "/"+r.Name)
 	return nil
 }

@@ -17,7 +17,7 @@ type FileChange = snapshot.Change
 // ContainerDiff lists what a container, running or not, has changed in its root file system. What is in its volumes and other
 // mounts is not in the list.
 func (h *Home) ContainerDiff(ctx context.Context, ref string) (list []FileChange, err error) {
-	err = h.withWritten(ctx, ref, asItIs, func(w *written) (err error) {
+	err = h.withWritten(ctx, ref, asItIs, func(w *writtenFiles) (err error) {
 		list, err = w.files.Diff(ctx)
 		return err
 	})
@@ -27,7 +27,7 @@ func (h *Home) ContainerDiff(ctx context.Context, ref string) (list []FileChange
 // ExportContainer writes the root file system of a container, without its volumes and other mounts, as a tar to a file, which is
 // there whole or not at all; "-" is stdout. A container that runs is paused while what it has written is read, if it can be.
 func (h *Home) ExportContainer(ctx context.Context, ref, file string, stdout io.Writer) error {
-	return h.withWritten(ctx, ref, pausedIfPossible, func(w *written) error {
+	return h.withWritten(ctx, ref, pausedIfPossible, func(w *writtenFiles) error {
 		layers, err := w.commit(ctx)
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ const (
 )
 
 // written is what a container has written, open to be read.
-type written struct {
+type writtenFiles struct {
 	record  *containerRecord
 	image   *image.Image
 	files   *snapshot.Kept
@@ -66,7 +66,7 @@ type written struct {
 }
 
 // withWritten opens what a container has written for do.
-func (h *Home) withWritten(ctx context.Context, ref string, how reading, do func(*written) error) (err error) {
+func (h *Home) withWritten(ctx context.Context, ref string, how reading, do func(*writtenFiles) error) (err error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (h *Home) withWritten(ctx context.Context, ref string, how reading, do func
 	if err != nil {
 		return err
 	}
-	w := &written{record: r, image: img}
+	w := &writtenFiles{record: r, image: img}
 	if w.release, err = h.still(ctx, r, how); err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (h *Home) withWritten(ctx context.Context, ref string, how reading, do func
 }
 
 // commit makes layers of the image's and of what was written.
-func (w *written) commit(ctx context.Context) ([]image.Layer, error) {
+func (w *writtenFiles) commit(ctx context.Context) ([]image.Layer, error) {
 	layers := w.image.Layers()
 	layer, changed, err := w.files.Commit(ctx)
 	if err != nil {

@@ -74,6 +74,12 @@ func defaultDir() (string, error) {
 // the process stays what it is.
 func EnterUserNamespace() error { return runtime.EnterUserNamespace() }
 
+// Rootless reports whether this is an ordinary user's process.
+func Rootless() bool {
+	rootless, _ := runtime.Rootless()
+	return rootless
+}
+
 // Open opens the state directory, making it if there is none. A store of a version that is not known is refused.
 func Open(ctx context.Context, o Options) (_ *Home, err error) {
 	if o.Dir == "" {

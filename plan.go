@@ -3,6 +3,8 @@ package forge
 import (
 	"context"
 	"errors"
+	"maps"
+	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -30,9 +32,17 @@ func (o *BuildOptions) parse(src *sources) (*parser.File, error) {
 
 // planner is the part of the options that the planner needs.
 func (o *BuildOptions) planner(src *sources, platform ocispec.Platform) planner.Options {
+	args := o.Args
+	if o.Epoch != nil {
+		args = maps.Clone(args)
+		if args == nil {
+			args = map[string]string{}
+		}
+		args["SOURCE_DATE_EPOCH"] = strconv.FormatInt(o.Epoch.Unix(), 10)
+	}
 	return planner.Options{
 		Target:        o.Target,
-		BuildArgs:     o.Args,
+		BuildArgs:     args,
 		Labels:        o.Labels,
 		Platform:      platform,
 		BuildPlatform: thisPlatform(),
@@ -40,7 +50,6 @@ func (o *BuildOptions) planner(src *sources, platform ocispec.Platform) planner.
 		Contexts:      src.Named,
 		Ignore:        src.Ignore,
 		NoCacheFilter: o.NoCacheFilter,
-		Epoch:         o.Epoch,
 		ContextTime:   o.contextTime(src),
 		Network:       o.Network,
 		Allow:         o.Allow,

@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -51,7 +52,7 @@ type SurroundingOptions struct {
 type SecurityOptions struct {
 	Privileged      bool
 	CapAdd, CapDrop []string
-	SecurityOpts    []string // seccomp=unconfined|FILE, no-new-privileges
+	SecurityOpts    []string // seccomp=unconfined|FILE, after Check with the profile itself, as in docker's API; no-new-privileges
 	ReadOnly        bool     // the root file system
 }
 
@@ -59,7 +60,7 @@ type SecurityOptions struct {
 type LimitOptions = container.LimitFlags
 
 // Check refuses what cannot be run, in docker's words, and makes the options independent of this process: paths of this
-// machine become absolute, files of variables are read, variables without a value take that of this process, and docker's
+// machine become absolute, a seccomp profile and files of variables are read, variables without a value take that of this process, and docker's
 // config.json adds proxies. It is for whoever takes the options from people, once.
 func (o *RunOptions) Check(ctx context.Context) error {
 	env, err := container.ParseEnv(ctx, o.EnvFiles, o.Env)
@@ -75,7 +76,17 @@ func (o *RunOptions) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return o.makeAbsolute(c.Security)
+	if c.Security.Seccomp, err = container.SeccompProfile(ctx, c.Security.Seccomp); err != nil {
+		return err
+	}
+	o.SecurityOpts = nil
+	if c.Security.Seccomp != "" {
+		o.SecurityOpts = append(o.SecurityOpts, "seccomp="+c.Security.Seccomp)
+	}
+	if c.Security.NoNewPrivileges {
+		o.SecurityOpts = append(o.SecurityOpts, "no-new-privileges")
+	}
+	return o.makeAbsolute()
 }
 
 // parse reads what the options say of the container without knowing the image.
@@ -94,8 +105,7 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 	if mode == "bridge" { // docker's name for the default
 		mode = "default"
 	}
-	c.Network, err = container.ParseNetwork(mode)
-	check(err)
+	c.Network = cmp.Or(mode, "default") // whether there is one of that name is asked when the container is created
 	c.Hosts, err = container.ParseHosts(o.AddHosts)
 	check(err)
 	_, err = parsePlatform(o.Platform)
@@ -112,7 +122,7 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 }
 
 // makeAbsolute makes the paths of this machine mean the same in any directory.
-func (o *RunOptions) makeAbsolute(sec runtime.Security) error {
+func (o *RunOptions) makeAbsolute() error {
 	var errs []error
 	absolute := func(path string) string {
 		abs, err := filepath.Abs(path)
@@ -133,17 +143,6 @@ func (o *RunOptions) makeAbsolute(sec runtime.Security) error {
 			}
 		}
 		o.Mounts[i] = strings.Join(fields, ",")
-	}
-	o.SecurityOpts = nil
-	switch sec.Seccomp {
-	case "":
-	case "unconfined":
-		o.SecurityOpts = append(o.SecurityOpts, "seccomp=unconfined")
-	default:
-		o.SecurityOpts = append(o.SecurityOpts, "seccomp="+absolute(sec.Seccomp))
-	}
-	if sec.NoNewPrivileges {
-		o.SecurityOpts = append(o.SecurityOpts, "no-new-privileges")
 	}
 	return errors.Join(errs...)
 }

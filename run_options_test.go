@@ -17,6 +17,7 @@ func TestRunOptionsAreData(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", dir)
 	t.Setenv("HERE", "1")
 	write(t, "env", "A=1\nHERE\n")
+	write(t, "profile.json", `{"defaultAction": "SCMP_ACT_ALLOW"}`)
 	write(t, "config.json", `{"proxies":{"default":{"httpProxy":"http://proxy:1"}}}`)
 	o := RunOptions{
 		Image: "bb", Platform: "linux/arm64", Pull: PullNever, Insecure: true,
@@ -45,6 +46,9 @@ func TestRunOptionsAreData(t *testing.T) {
 	}
 	if got, want := strings.Join(o.Env, " "), "HTTP_PROXY=http://proxy:1 http_proxy=http://proxy:1 A=1 HERE=1 HERE=1 GONE"; got != want {
 		t.Errorf("variables %s, want %s", got, want)
+	}
+	if got, want := strings.Join(o.SecurityOpts, " "), `seccomp={"defaultAction": "SCMP_ACT_ALLOW"} no-new-privileges`; got != want {
+		t.Errorf("security options %s, want %s", got, want)
 	}
 	before, err := o.parse()
 	if err != nil {
@@ -85,6 +89,7 @@ func TestRunOptionsCheck(t *testing.T) {
 		{RunOptions{SurroundingOptions: SurroundingOptions{Volumes: []string{"/a:/b"}, Tmpfs: []string{"/b"}}}, "duplicate mount point: /b"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{Devices: []string{"x"}}}, "must be SRC"},
 		{RunOptions{SecurityOptions: SecurityOptions{SecurityOpts: []string{"x"}}}, `--security-opt "x"`},
+		{RunOptions{SecurityOptions: SecurityOptions{SecurityOpts: []string{"seccomp=/nosuch"}}}, "seccomp profile: stat /nosuch: no such file"},
 		{RunOptions{LimitOptions: LimitOptions{Memory: "1m"}}, "minimum memory limit allowed is 6MB"},
 	} {
 		if err := test.o.Check(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -107,7 +107,7 @@ func command(args []string) string {
 	return clip(strings.Join(args, " "))
 }
 
-// isOpaque tells values that tell people nothing.
+// isOpaque reports whether a value says nothing to people.
 func isOpaque(v string) bool { return strings.HasPrefix(v, "sha256:") || v == "" }
 
 func clip(s string) string {

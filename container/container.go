@@ -124,9 +124,6 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if c.spec.Security.Seccomp, err = seccompProfile(ctx, o.Security.Seccomp); err != nil {
-		return err
-	}
 	c.spec.Env = Environment(o.Process.Env, c.spec.User.Home)
 	if err := c.connect(ctx); err != nil {
 		return err
@@ -143,8 +140,8 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 // maxProfile is how large a seccomp profile may be, in bytes.
 const maxProfile = 4 << 20
 
-// seccompProfile reads the profile that --security-opt seccomp= names, unless it is one of docker's words.
-func seccompProfile(ctx context.Context, name string) (string, error) {
+// SeccompProfile reads the profile that --security-opt seccomp= names, unless it is one of docker's words.
+func SeccompProfile(ctx context.Context, name string) (string, error) {
 	switch name {
 	case "", "unconfined", "builtin", "default":
 		return name, nil

@@ -272,6 +272,23 @@ func LoopbackServers() (list []netip.AddrPort) {
 	return list
 }
 
+// NameServers are the servers that a name server of a container asks: those that are given or, without any, this machine's.
+func NameServers(given []string) (list []netip.AddrPort, err error) {
+	if len(given) == 0 {
+		_, r, err := machineResolver()
+		if err != nil {
+			return nil, err
+		}
+		given = r.servers
+	}
+	for _, s := range given {
+		if addr, err := netip.ParseAddr(s); err == nil { // others were refused, or are not for us to ask
+			list = append(list, netip.AddrPortFrom(addr, 53))
+		}
+	}
+	return list, nil
+}
+
 // resolvConf is the text of /etc/resolv.conf: the machine's, with name servers that can be reached from the container.
 func resolvConf(network Network) (string, error) {
 	text, r, err := machineResolver()

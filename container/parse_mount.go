@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // parseVolume reads docker's -v: SRC:DST[:OPTIONS].
-func parseVolume(s string) (*Bind, error) {
+func parseVolume(s string) (Mount, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) < 2 || len(parts) > 3 {
 		return nil, fmt.Errorf("volume %q: must be SRC:DST[:ro|rw]; volumes without a source are not supported yet", s)
@@ -44,7 +45,7 @@ func checkTarget(target string) error {
 }
 
 // parseTmpfs reads docker's --tmpfs: DST[:OPTIONS]. Its defaults are docker's: noexec, nosuid, nodev, mode 1777.
-func parseTmpfs(s string) (*Tmpfs, error) {
+func parseTmpfs(s string) (Mount, error) {
 	target, options, _ := strings.Cut(s, ":")
 	m := &Tmpfs{Target: target, NoExec: true}
 	if err := checkTarget(target); err != nil {
@@ -162,40 +163,19 @@ func parseMount(s string) (Mount, error) {
 
 // ParseMounts reads the values of -v, --mount and --tmpfs. No two may have one destination.
 func ParseMounts(volumes, mounts, tmpfs []string) (all []Mount, err error) {
-	add := func(m Mount) error {
-		for _, other := range all {
-			if other.target() == m.target() {
-				return fmt.Errorf("duplicate mount point: %s", m.target())
+	for _, flag := range []struct {
+		values []string
+		parse  func(string) (Mount, error)
+	}{{volumes, parseVolume}, {mounts, parseMount}, {tmpfs, parseTmpfs}} {
+		for _, s := range flag.values {
+			m, err := flag.parse(s)
+			if err != nil {
+				return nil, err
 			}
-		}
-		all = append(all, m)
-		return nil
-	}
-	for _, s := range volumes {
-		m, err := parseVolume(s)
-		if err == nil {
-			err = add(m)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	for _, s := range mounts {
-		m, err := parseMount(s)
-		if err == nil {
-			err = add(m)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	for _, s := range tmpfs {
-		m, err := parseTmpfs(s)
-		if err == nil {
-			err = add(m)
-		}
-		if err != nil {
-			return nil, err
+			if slices.ContainsFunc(all, func(other Mount) bool { return other.target() == m.target() }) {
+				return nil, fmt.Errorf("duplicate mount point: %s", m.target())
+			}
+			all = append(all, m)
 		}
 	}
 	return all, nil

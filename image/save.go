@@ -74,7 +74,7 @@ func (l *Layout) saveOne(ctx context.Context, a *ArchiveWriter, n Named, o SaveO
 		}
 	}
 	for _, m := range parts.manifests {
-		if err := a.PushManifest(ctx, Reference{}, m.d, m.raw); err != nil {
+		if err := a.PushManifest(ctx, Reference{}, m, m.Data); err != nil {
 			return err
 		}
 	}
@@ -110,12 +110,13 @@ func (n Named) displayName() string {
 type parts struct {
 	top       ocispec.Descriptor
 	blobs     []ocispec.Descriptor // layers and configurations
-	manifests []rawManifest        // each after what it names
+	manifests []ocispec.Descriptor // with their bytes as Data, each after what it names
 }
 
-type rawManifest struct {
-	d   ocispec.Descriptor
-	raw []byte
+// withData is d with its bytes.
+func withData(d ocispec.Descriptor, raw []byte) ocispec.Descriptor {
+	d.Data = raw
+	return d
 }
 
 // collect reads all documents of an image and, if c is not nil, replaces its layers by their compressed forms.
@@ -149,7 +150,7 @@ func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compressi
 		}
 	}
 	p.top = d
-	p.manifests = append(p.manifests, rawManifest{d, raw})
+	p.manifests = append(p.manifests, withData(d, raw))
 	return p, nil
 }
 
@@ -187,7 +188,7 @@ func (l *Layout) collectManifest(ctx context.Context, d ocispec.Descriptor, doc 
 			}
 		}
 	}
-	return parts{d, append(slices.Clone(layers), img.Manifest.Config), []rawManifest{{d, raw}}}, nil
+	return parts{d, append(slices.Clone(layers), img.Manifest.Config), []ocispec.Descriptor{withData(d, raw)}}, nil
 }
 
 // Repack is an OCI manifest like m with the same layers in other forms, and its descriptor.

@@ -61,11 +61,8 @@ func (p *planner) setGlobals(ctx context.Context) error {
 	}
 	_, given := p.opt.BuildArgs[epochName]
 	declared, _ := p.global.vars.Get(epochName)
-	if given || p.opt.Epoch != nil {
+	if given {
 		p.opt.BuildArgs = maps.Clone(p.opt.BuildArgs)
-		if p.opt.BuildArgs == nil {
-			p.opt.BuildArgs = map[string]string{}
-		}
 		if epoch == nil { // the same as not given
 			delete(p.opt.BuildArgs, epochName)
 		} else {
@@ -78,7 +75,6 @@ func (p *planner) setGlobals(ctx context.Context) error {
 	case epoch != nil && declared != "":
 		p.global.vars.set(epochName, strconv.FormatInt(epoch.Unix(), 10))
 	}
-	p.opt.Epoch = epoch
 	return nil
 }
 
@@ -115,9 +111,6 @@ func (p *planner) readGlobals(vars *variables, given map[string]string, args map
 
 // epoch is the time that the build gives to everything, if it is asked to.
 func (p *planner) epoch(ctx context.Context) (*time.Time, error) {
-	if p.opt.Epoch != nil {
-		return p.opt.Epoch, nil
-	}
 	value, given := p.opt.BuildArgs[epochName]
 	at := p.file.Stages[0].Span
 	if !given {

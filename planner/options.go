@@ -22,8 +22,7 @@ type Options struct {
 	Contexts      map[string]Context
 	Ignore        []string // patterns of the main context's ignore file, for the lint rule about them
 
-	NoCacheFilter []string   // names of stages to build as if nothing were in the cache
-	Epoch         *time.Time // SOURCE_DATE_EPOCH, nil leaves it to BuildArgs and the file
+	NoCacheFilter []string // names of stages to build as if nothing were in the cache
 
 	// ContextTime is asked for what SOURCE_DATE_EPOCH=context means. If it is nil, or gives nil, the variable is not set.
 	ContextTime func(ctx context.Context) (*time.Time, error)

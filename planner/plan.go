@@ -62,7 +62,7 @@ func Plan(ctx context.Context, f *parser.File, opt Options) (*Graph, error) {
 	p, target, err := plan(ctx, f, opt, targetOnly)
 	g := &Graph{Warnings: p.allWarnings()}
 	if err == nil {
-		err = p.fill(g, target)
+		err = p.fill(ctx, g, target)
 	}
 	return g, err
 }
@@ -176,11 +176,15 @@ func (p *planner) findTarget() (*stage, error) {
 }
 
 // fill makes g, which has the warnings, the plan for a stage that has been planned.
-func (p *planner) fill(g *Graph, target *stage) error {
+func (p *planner) fill(ctx context.Context, g *Graph, target *stage) error {
 	if err := p.file.Violation(g.Warnings); err != nil {
 		return err
 	}
-	g.Target, g.Epoch = target.decl.Name, p.opt.Epoch
+	epoch, err := p.epoch(ctx)
+	if err != nil {
+		return err
+	}
+	g.Target, g.Epoch = target.decl.Name, epoch
 	g.Result = p.standOn(target)
 	g.Steps = p.steps.needed(g.Result)
 	g.Config = cloneConfig(target.state.config)

@@ -228,20 +228,20 @@ func TestEpoch(t *testing.T) {
 	for _, test := range []struct {
 		text string
 		args map[string]string
-		at   *time.Time
 		want string // Graph.Epoch and what a stage sees
 	}{
-		{"FROM scratch\n", nil, nil, "<nil> -"},
-		{"FROM scratch\nARG SOURCE_DATE_EPOCH=7\n", nil, nil, "<nil> 7"},
-		{"ARG SOURCE_DATE_EPOCH=7\nFROM scratch\n", nil, nil, "7 -"},
-		{"ARG SOURCE_DATE_EPOCH=7\nFROM scratch\nARG SOURCE_DATE_EPOCH\n", nil, nil, "7 7"},
-		{"FROM scratch\nARG SOURCE_DATE_EPOCH\n", map[string]string{"SOURCE_DATE_EPOCH": "8"}, nil, "8 8"},
-		{"ARG SOURCE_DATE_EPOCH=7\nFROM scratch\nARG SOURCE_DATE_EPOCH\n", map[string]string{"SOURCE_DATE_EPOCH": "008"}, nil, "8 8"},
-		{"FROM scratch\nARG SOURCE_DATE_EPOCH\n", map[string]string{"SOURCE_DATE_EPOCH": ""}, nil, "<nil> -"},
-		{"FROM scratch\nARG SOURCE_DATE_EPOCH\n", nil, new(time.Unix(9, 0)), "9 9"},
+		{"FROM scratch\n", nil, "<nil> -"},
+		{"FROM scratch\nARG SOURCE_DATE_EPOCH=7\n", nil, "<nil> 7"},
+		{"ARG SOURCE_DATE_EPOCH=7\nFROM scratch\n", nil, "7 -"},
+		{"ARG SOURCE_DATE_EPOCH=7\nFROM scratch\nARG SOURCE_DATE_EPOCH\n", nil, "7 7"},
+		{"FROM scratch\nARG SOURCE_DATE_EPOCH\n", map[string]string{"SOURCE_DATE_EPOCH": "8"}, "8 8"},
+		{"ARG SOURCE_DATE_EPOCH=7\nFROM scratch\nARG SOURCE_DATE_EPOCH\n", map[string]string{"SOURCE_DATE_EPOCH": "008"}, "8 8"},
+		{"FROM scratch\nARG SOURCE_DATE_EPOCH\n", map[string]string{"SOURCE_DATE_EPOCH": ""}, "<nil> -"},
+		{"FROM scratch\nARG SOURCE_DATE_EPOCH\n", map[string]string{"SOURCE_DATE_EPOCH": "context"}, "9 9"},
+		{"ARG SOURCE_DATE_EPOCH=context\nFROM scratch\nARG SOURCE_DATE_EPOCH\n", nil, "9 9"},
 	} {
 		g, err := Plan(t.Context(), parse(t, test.text+"LABEL e=${SOURCE_DATE_EPOCH:--}\n"),
-			Options{BuildArgs: test.args, Epoch: test.at})
+			Options{BuildArgs: test.args, ContextTime: func(context.Context) (*time.Time, error) { return new(time.Unix(9, 0)), nil }})
 		if err != nil {
 			t.Fatal(err)
 		}

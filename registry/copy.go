@@ -156,11 +156,13 @@ func (c *copier) copyAll(ctx context.Context, root *node) (ocispec.Descriptor, e
 	return d, c.publish(ctx)
 }
 
-func (c *copier) pushManifest(ctx context.Context, name image.Reference, m manifestCopy) error {
-	if err := c.dst.PushManifest(ctx, name, m.d, m.raw); err != nil {
-		return fmt.Errorf("%s: %w", image.Noun(m.d.MediaType), err)
+func (c *copier) pushManifest(ctx context.Context, name image.Reference, m ocispec.Descriptor) error {
+	raw := m.Data
+	m.Data = nil
+	if err := c.dst.PushManifest(ctx, name, m, raw); err != nil {
+		return fmt.Errorf("%s: %w", image.Noun(m.MediaType), err)
 	}
-	c.report(m.d, event.Copied, m.d.Size)
+	c.report(m, event.Copied, m.Size)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,12 +21,6 @@ type node struct {
 	doc      *image.Document
 	children []*node     // of an index: those that are copied
 	layers   []*blobCopy // of a manifest
-}
-
-// A manifestCopy is a manifest or an index as the destination gets it.
-type manifestCopy struct {
-	d   ocispec.Descriptor
-	raw []byte
 }
 
 // walk finds all that d needs.
@@ -186,23 +181,20 @@ func (c *copier) configBytes(ctx context.Context, d ocispec.Descriptor) ([]byte,
 	return raw, c.publish(ctx)
 }
 
-// manifests lists what the destination gets for n, after its blobs: all manifests, each once and after what it names, and
-// last the one that stands for n.
-func (c *copier) manifests(n *node) (ocispec.Descriptor, []manifestCopy, error) {
-	var all []manifestCopy
-	d, err := c.finish(n, func(m manifestCopy) {
-		for _, other := range all {
-			if other.d.Digest == m.d.Digest {
-				return
-			}
+// manifests lists what the destination gets for n, after its blobs: all manifests with their bytes as Data, each once and after
+// what it names, and last the one that stands for n.
+func (c *copier) manifests(n *node) (ocispec.Descriptor, []ocispec.Descriptor, error) {
+	var all []ocispec.Descriptor
+	d, err := c.finish(n, func(m ocispec.Descriptor) {
+		if !slices.ContainsFunc(all, func(other ocispec.Descriptor) bool { return other.Digest == m.Digest }) {
+			all = append(all, m)
 		}
-		all = append(all, m)
 	})
 	return d, all, err
 }
 
 // finish makes the manifest that stands for n.
-func (c *copier) finish(n *node, add func(manifestCopy)) (ocispec.Descriptor, error) {
+func (c *copier) finish(n *node, add func(ocispec.Descriptor)) (ocispec.Descriptor, error) {
 	remade := func() ([]byte, ocispec.Descriptor, error) { return c.reindex(n, add) }
 	if !n.doc.IsIndex() {
 		remade = n.repack
@@ -211,7 +203,7 @@ func (c *copier) finish(n *node, add func(manifestCopy)) (ocispec.Descriptor, er
 	if err != nil || raw == nil {
 		return d, err
 	}
-	add(manifestCopy{ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform}, raw})
+	add(ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: d.Platform, Data: raw})
 	return d, nil
 }
 
@@ -237,7 +229,7 @@ func (n *node) repack() ([]byte, ocispec.Descriptor, error) {
 }
 
 // reindex is the index of the images that were copied. It is nil if one of them stands for it.
-func (c *copier) reindex(n *node, add func(manifestCopy)) ([]byte, ocispec.Descriptor, error) {
+func (c *copier) reindex(n *node, add func(ocispec.Descriptor)) ([]byte, ocispec.Descriptor, error) {
 	same := len(n.children) == len(n.doc.Manifests)
 	var parts []ocispec.Descriptor
 	for _, child := range n.children {

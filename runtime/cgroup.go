@@ -270,8 +270,8 @@ func (p *cgroupParent) sweep() {
 		if pid, err := strconv.Atoi(owner); !ok || err != nil || unix.Kill(pid, 0) != unix.ESRCH {
 			continue
 		}
-		if dir := p.dir["freezer"]; dir != "" { // what is frozen there does not die
-			_ = writeLines(filepath.Join(dir, e.Name(), freezerState), []string{thawed})
+		if dir := p.dir["freezer"]; dir != "" {
+			thawKilled(filepath.Join(dir, e.Name()))
 		}
 		for _, dir := range p.dir {
 			_ = unix.Rmdir(filepath.Join(dir, e.Name())) // fails unless it is empty

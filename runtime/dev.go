@@ -62,11 +62,11 @@ func (s *setup) mountDev() error {
 	s.attachNew(s.devpts, "pts")
 
 	s.step = "mount /dev/shm"
-	shm := s.spec.Limits.ShmSize
-	if shm == 0 {
-		shm = defaultShm
+	shm, err := s.sharedMemory()
+	if err != nil {
+		return err
 	}
-	s.attachNew(s.newMount("tmpfs", noSuidExec, tmpfsOptions(shm, 0)...), "shm")
+	s.attachNew(shm, "shm")
 
 	s.step = "mount /dev/mqueue"
 	s.attachNew(s.newMount("mqueue", noSuidExec), "mqueue")

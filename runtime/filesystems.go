@@ -49,6 +49,10 @@ func (s *setup) mountProc() {
 	s.call(unix.SYS_FSTATFS, proc, buf)
 	s.call(opExpect, buf.ref(), num(^uint64(0)), num(unix.PROC_SUPER_MAGIC), num(unix.ENOTSUP))
 	s.attach(proc, target)
+	if len(s.spec.Sysctls) > 0 {
+		s.sysctl = s.word()
+		s.beneath(proc, "sys", unix.O_DIRECTORY).into(s.sysctl)
+	}
 	if s.spec.Security.Privileged {
 		return
 	}

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The freezer of version 1: its file, and what it is told.
@@ -53,6 +56,23 @@ func thaw(cgroups []string) error {
 		return writeLines(file, []string{thawed})
 	}
 	return nil
+}
+
+// thawKilled lets processes die that were killed in a freezer of version 1.
+func thawKilled(dir string) {
+	for _, pid := range members([]string{dir}) {
+		killed := false
+		eachFields("/proc/"+strconv.Itoa(pid)+"/status", func(f []string) {
+			if f[0] == "SigPnd:" && len(f) > 1 {
+				set, _ := strconv.ParseUint(f[1], 16, 64)
+				killed = set&(1<<(unix.SIGKILL-1)) != 0
+			}
+		})
+		if killed {
+			_ = thaw([]string{dir})
+			return
+		}
+	}
 }
 
 // Frozen reports whether the container is frozen.

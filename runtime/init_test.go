@@ -25,7 +25,7 @@ func TestInit(t *testing.T) {
 		{name: "signalled", script: "kill -TERM $$; sleep 5", exit: Exit{Code: 143}},
 		{name: "reaps", script: "for i in 1 2 3; do (sleep 0 & ); done; sleep 0.1; grep -l '^State:.Z' /proc/[0-9]*/status; echo end", want: "end\n"},
 		{name: "process group", script: "cut -d' ' -f5,6 /proc/$$/stat", want: "2 1\n"},
-		{name: "descriptors", script: "ls /proc/self/fd; ls -l /proc/1/fd | grep -c socket; true", want: "0\n1\n2\n3\n0\n"},
+		{name: "descriptors", script: "sleep 0.1; ls /proc/self/fd; ls -l /proc/1/fd | grep -c socket; true", want: "0\n1\n2\n3\n0\n"},
 		{name: "rights", script: "grep -E '^(CapEff|CapBnd|Seccomp|NoNewPrivs):' /proc/1/status | tr -d '\\t'", want: "CapEff:00000000a80425fb\nCapBnd:00000000a80425fb\nNoNewPrivs:0\nSeccomp:2\n"},
 		{name: "rights of a user", script: "grep -E '^(CapEff|Uid):' /proc/1/status | tr -d '\\t'", want: "Uid:5555\nCapEff:0000000000000000\n", spec: Spec{User: User{UID: 5}}},
 		{name: "signal mask", script: "grep SigBlk /proc/self/status | tr -d '\\t'", want: "SigBlk:0000000000000000\n"},

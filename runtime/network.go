@@ -4,7 +4,6 @@ import (
 	"os"
 	goruntime "runtime"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,22 +52,12 @@ func unprivilegedNetwork() {
 	_ = os.WriteFile(dir+"ip_unprivileged_port_start", []byte("0"), 0)
 	if err := os.WriteFile(dir+"ping_group_range", []byte("0 2147483647"), 0); err != nil {
 		// A user namespace takes only the groups that it has.
-		_ = os.WriteFile(dir+"ping_group_range", []byte("0 "+strconv.Itoa(lastMapped("/proc/self/gid_map"))), 0)
-	}
-}
-
-// lastMapped is the greatest number of the map of a user namespace.
-func lastMapped(file string) int {
-	b, _ := os.ReadFile(file)
-	last := 0
-	for _, line := range strings.Split(string(b), "\n") {
-		if f := strings.Fields(line); len(f) == 3 {
-			first, _ := strconv.Atoi(f[0])
-			count, _ := strconv.Atoi(f[2])
-			last = max(last, first+count-1)
+		last := uint64(0)
+		for _, r := range idRanges("/proc/self/gid_map") {
+			last = max(last, r[1]-1)
 		}
+		_ = os.WriteFile(dir+"ping_group_range", []byte("0 "+strconv.FormatUint(last, 10)), 0)
 	}
-	return last
 }
 
 // loopbackUp brings up the interface lo of the thread's network namespace.

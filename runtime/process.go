@@ -15,16 +15,17 @@ import (
 
 // A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
 type Process struct {
-	sock    *os.File // to the supervisor; closing it kills the container
-	ctx     context.Context
-	stop    func() bool    // ends the watch over ctx
-	running bool           // Start returns it
-	copied  bool           // something of its stdio is copied here
-	copies  sync.WaitGroup // of output
-	pipes   []*os.File     // our ends
-	console *os.File       // master of the pty
-	cgroup  *cgroup
-	grace   time.Duration // how long Wait reads what others write; 0 if nobody can be left
+	sock     *os.File // to the supervisor; closing it kills the container
+	ctx      context.Context
+	stop     func() bool    // ends the watch over ctx
+	running  bool           // Start returns it
+	copied   bool           // something of its stdio is copied here
+	copies   sync.WaitGroup // of output
+	pipes    []*os.File     // our ends
+	console  *os.File       // master of the pty
+	cgroup   *cgroup
+	killRest bool          // what its end leaves in its cgroup
+	grace    time.Duration // how long Wait reads what others write; 0 if nobody can be left
 
 	once sync.Once
 	exit Exit
@@ -229,6 +230,9 @@ func (p *Process) reap() (e Exit) {
 	p.pidfd = nil
 	p.mu.Unlock()
 	e.OOM = p.cgroup.oom()
+	if p.killRest {
+		killAll(p.cgroup.directories())
+	}
 	p.cgroup.remove()
 	p.cgroup = nil
 	return e

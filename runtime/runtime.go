@@ -12,18 +12,21 @@ import (
 
 // A Spec is what to run and in what surroundings. Zero values are the safe defaults of docs/security.md.
 type Spec struct {
-	Root     *os.File // root directory: a detached mount or a directory descriptor; not closed
-	Args     []string // Args[0] is looked up in Env's PATH inside the root
-	Env      []string
-	Dir      string  // working directory inside, "" is "/"; made by nobody
-	User     User    // numeric, see LookupUser
-	Terminal bool    // a pty is made; Stdio.In/Out are wired to it
-	Mounts   []Mount // after the defaults, in order; mount points exist, but those below /dev are made
-	Hostname string  // "" is the host's
-	Limits   Limits
-	Security Security
-	Network  Network
-	Init     bool // process 1 is one that reaps, hands on signals, and ends as the command does
+	Root       *os.File // root directory: a detached mount or a directory descriptor; not closed
+	Args       []string // Args[0] is looked up in Env's PATH inside the root
+	Env        []string
+	Dir        string  // working directory inside, "" is "/"; made by nobody
+	User       User    // numeric, see LookupUser
+	Terminal   bool    // a pty is made; Stdio.In/Out are wired to it
+	Rows, Cols uint16  // of the terminal when the process begins; 0 is what the kernel has: none
+	Mounts     []Mount // after the defaults, in order; mount points exist, but those below /dev are made
+	Hostname   string  // "" is the host's
+	Limits     Limits
+	Security   Security
+	Network    Network
+	Shared     Namespaces        // those that are not its own
+	Sysctls    map[string]string // by name, "net.core.somaxconn": those of its own namespaces
+	Init       bool              // process 1 is one that reaps, hands on signals, and ends as the command does
 
 	// Warn is told, before the process runs, what is not as the caller asked for. It may be nil.
 	Warn func(text string)

@@ -34,6 +34,12 @@ const (
 	privateSyscalls = 6
 )
 
+// A syscallNumber is what a system call is called on each architecture that a process here can use; -1 is not at all.
+type syscallNumber struct {
+	name           string
+	native, compat int16
+}
+
 // callRules are what to do with the calls of one architecture, by number. Most are decided without looking at their
 // arguments, the others have rules, in the order of the profile.
 type callRules struct {

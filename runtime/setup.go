@@ -34,6 +34,8 @@ type mounted struct {
 	dev    arg // /dev
 	devpts arg // /dev/pts
 	slave  arg // of the terminal
+	sysctl arg // /proc/sys, not read-only
+	shm    arg // another container's /dev/shm
 	empty  arg // an empty directory to make masks from
 }
 

@@ -55,7 +55,7 @@ func (s *setup) start(ctx context.Context, io Stdio, plan func() (tail int, err 
 		if p.cgroup, err = s.newCgroup(); err != nil {
 			return nil, &SetupError{"limits", err}
 		}
-		s.cgroup = p.cgroup
+		s.cgroup, p.killRest = p.cgroup, s.sharesPID()
 	} else {
 		p.grace = outputGrace
 	}
@@ -126,13 +126,15 @@ func (s *setup) plan() (tail int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := s.enterPID(); err != nil {
+		return 0, err
+	}
 	tail = s.supervisor()
 	if err := s.joinCgroup(); err != nil {
 		return 0, err
 	}
 	s.oomScore()
-	s.step = "cgroup namespace"
-	s.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	s.enterNamespaces()
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0))
 	if err := s.mountRoot(); err != nil {
@@ -143,6 +145,9 @@ func (s *setup) plan() (tail int, err error) {
 	}
 	s.mountProc()
 	s.enterNetwork()
+	if err := s.sysctls(); err != nil {
+		return 0, err
+	}
 	s.mountSys()
 	if err := s.mounts(); err != nil {
 		return 0, err
@@ -150,10 +155,7 @@ func (s *setup) plan() (tail int, err error) {
 	s.stdin()
 	s.pivot()
 	s.enterDir()
-	if h := s.spec.Hostname; h != "" {
-		s.step = "hostname " + h
-		s.call(unix.SYS_SETHOSTNAME, s.str(h), num(len(h)))
-	}
+	s.hostname()
 	if err := s.limits(caps); err != nil {
 		return 0, err
 	}
@@ -164,6 +166,9 @@ func (s *setup) plan() (tail int, err error) {
 	}
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0o022))
+	if s.sharesPID() {
+		s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))
+	}
 	s.signals()
 	s.step = "close descriptors"
 	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
@@ -175,6 +180,14 @@ func (s *setup) plan() (tail int, err error) {
 	s.confine(caps, filter, flags)
 	s.execCommand()
 	return tail, nil
+}
+
+// hostname sets the name of the container, unless that is another's.
+func (s *setup) hostname() {
+	if h := s.spec.Hostname; h != "" && s.spec.Shared.UTS.own() {
+		s.step = "hostname " + h
+		s.call(unix.SYS_SETHOSTNAME, s.str(h), num(len(h)))
+	}
 }
 
 // confinement is what the process may do: its capabilities and its seccomp filter.
@@ -222,8 +235,7 @@ func (s *setup) supervisor() (tail int) {
 	s.step = "clone"
 	// Until there is a pidfd, any descriptor but the socket stands for it.
 	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
-	args := s.cloneArgs(unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD |
-		unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	args := s.cloneArgs(unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | s.newNamespaces())
 	s.put(args.plus(8), poll) // the pidfd goes where poll looks for it
 	s.call(unix.SYS_CLONE3, args, num(88)).into(pid)
 	child := s.skipIf(pid, num(0))
@@ -252,7 +264,13 @@ func (s *setup) supervisor() (tail int) {
 	// It waits, although the process has ended: where it is traced (strace -f), the tracer learns of it first.
 	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
 	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
+	reported := s.jump()
 	s.endSkip(abandoned)
+	if s.sharesPID() { // its namespace does not end with the supervisor
+		s.call(unix.SYS_PIDFD_SEND_SIGNAL, num(sockFD+1), num(unix.SIGKILL), num(0), num(0)).allow(anyError)
+		s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
+	}
+	s.endSkip(reported)
 	s.call(unix.SYS_EXIT_GROUP, num(0))
 
 	failed := len(s.ops)
@@ -338,7 +356,7 @@ func (s *setup) launch(p *Process, tail int) error {
 	defer file.Close()
 	s.files[interpreterFD] = file.Fd()
 	sys := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
-	if s.target != nil { // the helper could not enter a pid namespace that is not below its own
+	if s.target != nil || s.sharesPID() { // a pid namespace that is not below its own could not be entered
 		sys = &syscall.SysProcAttr{Setsid: true} // what is typed to interrupt the caller is not for the supervisor
 	}
 	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-supervise"}, &syscall.ProcAttr{Files: s.files, Sys: sys})

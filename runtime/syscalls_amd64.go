@@ -1,13 +1,6 @@
 package runtime
 
-// A syscallNumber is what a system call is called on each architecture that a process here can use; -1 is not at all.
-type syscallNumber struct {
-	name   string
-	native int16 // x86-64
-	compat int16 // i386
-}
-
-// syscallNumbers is sorted by name. The numbers are the kernel's (arch/x86/entry/syscalls).
+// syscallNumbers is sorted by name. native is x86-64, compat i386. The numbers are the kernel's (arch/x86/entry/syscalls).
 func syscallNumbers() []syscallNumber {
 	return []syscallNumber{
 		{"_llseek", -1, 140}, {"_newselect", -1, 142}, {"_sysctl", 156, 149}, {"accept", 43, -1}, {"accept4", 288, 364},

@@ -1,13 +1,6 @@
 package runtime
 
-// A syscallNumber is what a system call is called on each architecture that a process here can use; -1 is not at all.
-type syscallNumber struct {
-	name   string
-	native int16 // AArch64
-	compat int16 // ARM, EABI; from maxSyscall on, counted from privateBase
-}
-
-// syscallNumbers is sorted by name. The numbers are the kernel's (scripts/syscall.tbl and arch/arm/tools/syscall.tbl).
+// syscallNumbers is sorted by name. native is AArch64, compat ARM (EABI), from maxSyscall on counted from privateBase. The numbers are the kernel's (scripts/syscall.tbl and arch/arm/tools/syscall.tbl).
 func syscallNumbers() []syscallNumber {
 	return []syscallNumber{
 		{"_llseek", -1, 140}, {"_newselect", -1, 142}, {"_sysctl", -1, 149}, {"accept", 202, 285},

@@ -26,6 +26,9 @@ func (s *setup) pty() {
 	s.slave = s.word()
 	s.call(unix.SYS_OPENAT2, s.devpts, s.str("ptmx"), how, num(sizeofHow)).into(master)
 	s.call(unix.SYS_IOCTL, master, num(unix.TIOCSPTLCK), s.words(0))
+	if size := uint64(s.spec.Rows) | uint64(s.spec.Cols)<<16; size != 0 {
+		s.call(unix.SYS_IOCTL, master, num(unix.TIOCSWINSZ), s.words(size))
+	}
 	s.call(unix.SYS_IOCTL, master, num(unix.TIOCGPTPEER), num(flags)).into(s.slave)
 	s.call(unix.SYS_FCHOWN, s.slave, num(s.spec.User.UID), num(^uint32(0)))
 	s.call(unix.SYS_FCHMOD, s.slave, num(0o620))

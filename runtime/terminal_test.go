@@ -13,15 +13,12 @@ func TestTerminal(t *testing.T) {
 	r, w := io.Pipe()
 	var out bytes.Buffer
 	s := Spec{
-		Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Terminal: true, User: User{UID: 7, GID: 8},
+		Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Terminal: true, Rows: 33, Cols: 77, User: User{UID: 7, GID: 8},
 		Args: []string{"sh", "-c", `read -r line; echo "got $line"; tty; stty size; ls -ln /dev/console /dev/pts/0 | cut -c1-40; echo $(ls -l /proc/self/fd/2); exec 3</dev/tty && echo ctty; kill -WINCH $$`},
 	}
 	p, err := Start(context.Background(), s, Stdio{In: r, Out: &out})
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := p.Resize(33, 77); err != nil {
-		t.Error(err)
 	}
 	if _, err := w.Write([]byte("hello\n")); err != nil {
 		t.Fatal(err)

@@ -116,6 +116,39 @@ func lookupGroup(u *User, name string, group io.Reader) error {
 	return err
 }
 
+// AddGroups adds supplementary groups, each by its name in the image's group file, which may be nil, or by its number.
+func (u *User) AddGroups(names []string, group io.Reader) error {
+	ids := map[string]uint32{}
+	err := eachLine(group, "group", func(f []string) bool {
+		if len(f) > 2 && slices.Contains(names, f[0]) {
+			id, ok := entryID(f[2])
+			if _, known := ids[f[0]]; ok && !known {
+				ids[f[0]] = id
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		id, numeric, err := parseID(name)
+		if err == nil && !numeric {
+			found := false
+			if id, found = ids[name]; !found {
+				err = UnknownUserError("there is no such group in the image's group file")
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("group %q: %w", name, err)
+		}
+		if !slices.Contains(u.Groups, id) {
+			u.Groups = append(u.Groups, id)
+		}
+	}
+	return nil
+}
+
 // lookupGroups adds the groups that list a login name as a member.
 func lookupGroups(u *User, login string, group io.Reader) error {
 	return eachLine(group, "group", func(f []string) bool {

@@ -130,3 +130,27 @@ func FuzzLookupUser(f *testing.F) {
 		}
 	})
 }
+
+func TestAddGroups(t *testing.T) {
+	const group = "wheel:x:10:\nvideo:x:44:root\nwheel:x:11:\n"
+	for _, test := range []struct {
+		names []string
+		want  string
+	}{
+		{nil, "[7]"},
+		{[]string{"video", "wheel", "7", "99"}, "[7 44 10 99]"},
+		{[]string{"nobody"}, `group "nobody": there is no such group in the image's group file`},
+		{[]string{"-1"}, `group "-1": -1 is not a number from 0 to 2147483647`},
+	} {
+		u := User{Groups: []uint32{7}}
+		got := ""
+		if err := u.AddGroups(test.names, strings.NewReader(group)); err != nil {
+			got = err.Error()
+		} else {
+			got = fmt.Sprint(u.Groups)
+		}
+		if got != test.want {
+			t.Errorf("%q: %s, want %s", test.names, got, test.want)
+		}
+	}
+}

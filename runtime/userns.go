@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -303,20 +304,23 @@ func Rootless() (rootless bool, why string) {
 
 // mapped reports whether the map of a user namespace has a number.
 func mapped(file string, number uint32) bool {
-	m, _ := os.ReadFile(file)
 	id := uint64(number)
-	for _, line := range bytes.Split(m, []byte("\n")) {
+	return slices.ContainsFunc(idRanges(file), func(r [2]uint64) bool { return r[0] <= id && id < r[1] })
+}
+
+// idRanges are the numbers that the map of a user namespace has: each the first, and the one after the last.
+func idRanges(file string) (ranges [][2]uint64) {
+	m, _ := os.ReadFile(file)
+	for line := range bytes.Lines(m) {
 		f := bytes.Fields(line)
 		if len(f) != 3 {
 			continue
 		}
 		first, _ := strconv.ParseUint(string(f[0]), 10, 32)
 		count, _ := strconv.ParseUint(string(f[2]), 10, 33)
-		if id >= first && id < first+count {
-			return true
-		}
+		ranges = append(ranges, [2]uint64{first, first + count})
 	}
-	return false
+	return ranges
 }
 
 // setgroupsAllowed reports whether supplementary groups may be set. A namespace of one id has them as they were.

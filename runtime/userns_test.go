@@ -213,3 +213,61 @@ func TestRootless(t *testing.T) {
 		t.Errorf("with subordinate ids, got:\n%s\nwant:\n%s", got, want)
 	}
 }
+
+// helperJoin runs a script in a container that is running already, in a user namespace. Root directory and script are its
+// arguments.
+func helperJoin() {
+	if err := EnterUserNamespace(); err != nil {
+		panic(err)
+	}
+	root, err := os.Open(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	user, err := LookupUser(os.Getenv("SPEC_USER"), nil, nil)
+	if err != nil {
+		panic(err)
+	}
+	s := Spec{Root: root, Args: []string{"sleep", "1000"}, Env: []string{"PATH=/bin"}, User: user, Network: Network{Mode: os.Getenv("SPEC_NETWORK")}}
+	p, err := Start(context.Background(), s, Stdio{})
+	if err != nil {
+		panic(err)
+	}
+	ref, err := p.Ref()
+	if err != nil {
+		panic(err)
+	}
+	target, err := Open(ref)
+	if err != nil {
+		panic(err)
+	}
+	s.Args = []string{"sh", "-c", os.Args[2]}
+	second, err := Join(context.Background(), target, s, Stdio{Out: os.Stdout, Err: os.Stdout})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(4)
+	}
+	exit, err := second.Wait()
+	if err != nil {
+		panic(err)
+	}
+	os.Exit(exit.Code)
+}
+
+func TestJoinRootless(t *testing.T) {
+	long(t)
+	root := sharedRootfs(t)
+	const script = "id; cut -d' ' -f1 /proc/1/comm; grep -c 00000000a80425fb /proc/self/status; ls /sys/class/net; exit 5"
+	for network, want := range map[string]string{"": "uid=0 gid=0\nsleep\n3\nlo\nexit status 5", "host": "uid=0 gid=0\nsleep\n3\n"} {
+		cmd := helper(t, "join", 65534, root, script)
+		cmd.Env = append(cmd.Env, "SPEC_NETWORK="+network)
+		if got := output(cmd); !strings.HasPrefix(got, want) {
+			t.Errorf("network %q, got:\n%s\nwant:\n%s", network, got, want)
+		}
+	}
+	cmd := subordinate(t, "join", root, "id; stat -c %u /proc/1/ /proc/self/; echo x >/dev/stdout")
+	cmd.Env = append(cmd.Env, "SPEC_USER=5:6")
+	if got, want := output(cmd), "uid=5 gid=6\n5\n5\nx\nexit status 0"; got != want {
+		t.Errorf("with subordinate ids, got:\n%s\nwant:\n%s", got, want)
+	}
+}

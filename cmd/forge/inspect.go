@@ -17,12 +17,13 @@ import (
 )
 
 type inspectCmd struct {
-	Names    []string `arg:"" help:"Names, IDs or digests of images."`
+	Names    []string `arg:"" help:"Containers, or names, IDs or digests of images."`
 	Format   string   `short:"f" help:"A Go template instead of JSON." placeholder:"TEMPLATE"`
 	Platform string   `help:"Which image of an index." placeholder:"OS/ARCH"`
 	Remote   bool     `help:"Ask the registry instead of the store."`
 	Insecure bool     `help:"With --remote, allow http, and TLS without verification."`
-	Type     string   `help:"Only image." enum:"image," default:"" hidden:""`
+	Type     string   `help:"Only container or image." enum:"container,image," default:"" placeholder:"KIND"`
+	Size     bool     `short:"s" help:"How much containers have written."`
 }
 
 // An inspected is an image as docker's `inspect` shows it.
@@ -52,23 +53,42 @@ func (c *inspectCmd) Run(s *session) error {
 		return c.remote(s)
 	}
 	return s.withHome(func(h *forge.Home) error {
-		list := []inspected{}
+		list := []any{}
 		var errs []error
 		for _, name := range c.Names {
-			i, err := h.Inspect(s.ctx, name, c.Platform)
+			v, err := c.find(s, h, name)
 			if err != nil {
 				errs = append(errs, err)
 				continue // the others are shown, as docker does
 			}
-			list = append(list, inspectedOf(i))
+			list = append(list, v)
 		}
 		return errors.Join(append(errs, c.print(s, list))...)
 	})
 }
 
+// find finds what a name means: a container before an image.
+func (c *inspectCmd) find(s *session, h *forge.Home, name string) (any, error) {
+	if c.Type != "image" {
+		v, err := h.InspectContainer(s.ctx, name)
+		_, missing := errors.AsType[*forge.NoContainerError](err)
+		switch {
+		case err == nil:
+			return v, nil
+		case !missing || c.Type == "container":
+			return nil, err
+		}
+	}
+	i, err := h.Inspect(s.ctx, name, c.Platform)
+	if err != nil {
+		return nil, err
+	}
+	return inspectedOf(i), nil
+}
+
 // remote asks registries.
 func (c *inspectCmd) remote(s *session) error {
-	list := []inspected{}
+	list := []any{}
 	for _, name := range c.Names {
 		i, err := forge.InspectRemote(s.ctx, name, c.Platform, forge.RemoteOptions{Insecure: c.Insecure})
 		if err != nil {
@@ -99,7 +119,7 @@ func inspectedOf(i forge.Inspection) inspected {
 	return v
 }
 
-func (c *inspectCmd) print(s *session, list []inspected) error {
+func (c *inspectCmd) print(s *session, list []any) error {
 	if c.Format == "" || c.Format == "json" {
 		enc := json.NewEncoder(s.out)
 		enc.SetEscapeHTML(false)
@@ -119,7 +139,7 @@ func (c *inspectCmd) print(s *session, list []inspected) error {
 }
 
 // executeInspect lets a template use the names of fields, and, as docker does, else those of the JSON.
-func executeInspect(w io.Writer, t *template.Template, v inspected) error {
+func executeInspect(w io.Writer, t *template.Template, v any) error {
 	var b bytes.Buffer
 	err := t.Execute(&b, v)
 	if err != nil {

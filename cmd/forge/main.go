@@ -57,6 +57,8 @@ func commands() []command {
 		{"commit", "Make an image of a container.", &commitCmd{}},
 		{"export", "Write a container's file system as a tar.", &exportCmd{}},
 		{"ps", "List containers.", &psCmd{}},
+		{"container-prune", "Remove all stopped containers; also container prune.", &containerPruneCmd{}},
+		{"image-prune", "Remove images that nothing uses; also image prune.", &imagePruneCmd{}},
 		{"images", "List images.", &imagesCmd{}},
 		{"tag", "Give an image another name.", &tagCmd{}},
 		{"rmi", "Remove images.", &rmiCmd{}},
@@ -67,6 +69,7 @@ func commands() []command {
 		{"import", "Make an image of a root file system's tar.", &importCmd{}},
 		{"pull", "Copy an image from a registry into the store.", &pullCmd{}},
 		{"push", "Copy an image from the store to its registry.", &pushCmd{}},
+		{"network", "Look after networks.", &networkCmd{}},
 		{"login", "Log in to a registry.", &loginCmd{}},
 		{"logout", "Log out of a registry.", &logoutCmd{}},
 		{"copy", "Copy an image between registries, layouts and archives, without the store.", &copyCmd{}},
@@ -181,6 +184,10 @@ func run(args []string, confined error) int {
 
 	if len(args) > 0 && args[0] == "help" {
 		args = append(slices.Clone(args[1:]), "--help")
+	}
+	args, err := withoutNoun(args)
+	if err != nil {
+		return report(os.Stderr, &usageError{usageStatus, err})
 	}
 	var c cli
 	parser, err := grammar(&c, args)

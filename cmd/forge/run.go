@@ -29,6 +29,8 @@ type createCmd struct {
 type createFlags struct {
 	lifeFlags
 	healthFlags
+	portFlags
+	endpointFlags
 	processFlags
 	surroundingFlags
 	securityFlags
@@ -55,6 +57,19 @@ type lifeFlags struct {
 	LogOpts     []string `name:"log-opt" sep:"none" help:"Option of the log." placeholder:"NAME=VALUE"`
 }
 
+// portFlags are forge.PortOptions as flags, endpointFlags are forge.EndpointOptions.
+type portFlags struct {
+	Publish    []string `short:"p" sep:"none" help:"Port of this machine that leads to one of the container." placeholder:"[[IP:]PORT:]PORT"`
+	PublishAll bool     `short:"P" help:"Publish all exposed ports, at any ports."`
+	Expose     []string `sep:"none" help:"Port that the container serves." placeholder:"PORT"`
+}
+
+type endpointFlags struct {
+	NetworkAliases []string `name:"network-alias" sep:"none" help:"Another name in the network." placeholder:"NAME"`
+	IP             string   `name:"ip" help:"Address in the network." placeholder:"IP"`
+	MACAddress     string   `name:"mac-address" help:"Hardware address in the network." placeholder:"MAC"`
+}
+
 // healthFlags are forge.HealthOptions as flags.
 type healthFlags struct {
 	HealthCmd           string        `help:"Command that says whether the container is well." placeholder:"COMMAND"`
@@ -77,7 +92,7 @@ type processFlags struct {
 
 // surroundingFlags are forge.SurroundingOptions as flags, and so on for those below.
 type surroundingFlags struct {
-	Network  string   `help:"default, none or host." aliases:"net" default:"default" placeholder:"MODE"`
+	Network  string   `help:"default, none, host, container:NAME or a network that was created." aliases:"net" default:"default" placeholder:"MODE"`
 	Hostname string   `short:"h" help:"Host name." placeholder:"NAME"`
 	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
 	DNS      []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
@@ -258,7 +273,8 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 	o.LifeOptions = forge.LifeOptions{
 		Name: c.Name, Interactive: c.Interactive, StdinOnce: c.Interactive, AutoRemove: c.Rm, Restart: c.Restart,
 		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Labels: c.Labels, LogDriver: c.LogDriver, LogOpts: c.LogOpts,
-		HealthOptions: forge.HealthOptions(c.healthFlags),
+		HealthOptions: forge.HealthOptions(c.healthFlags), PortOptions: forge.PortOptions(c.portFlags),
+		EndpointOptions: forge.EndpointOptions(c.endpointFlags),
 	}
 	if c.CIDFile != "" {
 		if err := forge.CheckCIDFile(c.CIDFile); err != nil {

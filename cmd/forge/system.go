@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/docker/go-units"
-	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/event"
@@ -21,6 +19,8 @@ type systemCmd struct {
 	Prune pruneCmd `cmd:"" help:"Remove what nothing needs."`
 	DF    dfCmd    `cmd:"" name:"df" help:"Show what takes how much room."`
 	Info  infoCmd  `cmd:"" help:"The same as forge info."`
+	Boot  bootCmd  `cmd:"" help:"Start the containers that are to run after the machine was started."`
+	Unit  unitCmd  `cmd:"" help:"Print a unit for systemd: for system boot, or for a container."`
 }
 
 type fsckCmd struct {
@@ -58,6 +58,8 @@ type pruneCmd struct {
 	Filter  []string `help:"until=DURATION: only what was not used since." placeholder:"KEY=VALUE"`
 	MaxSize string   `help:"Keep this much of the cache, the most recently used." placeholder:"BYTES"`
 	Volumes bool     `hidden:""`
+
+	imagesOnly bool
 }
 
 func (c *pruneCmd) Run(s *session) error {
@@ -65,12 +67,27 @@ func (c *pruneCmd) Run(s *session) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
-	if ok, err := c.confirmed(s); err != nil || !ok {
+	what := "images without a name, cache entries without a layer, and garbage"
+	if c.All {
+		what = "all images that no container uses, and the whole cache"
+	}
+	if !c.imagesOnly {
+		what = "all stopped containers, " + what
+	}
+	if ok, err := confirmed(s, c.Force, what); err != nil || !ok {
 		return err
 	}
 	o.Events = func(e event.Event) { _, _ = fmt.Fprintln(s.err, "forge:", e.Text) }
 	return s.withHome(func(h *forge.Home) error {
+		gone, bytes, err := c.containers(s, h)
+		if err != nil {
+			return err
+		}
+		for _, id := range gone {
+			_, _ = fmt.Fprintln(s.out, "Deleted: container", id)
+		}
 		r, err := h.Prune(s.ctx, o)
+		r.Bytes += bytes
 		for _, line := range r.Removed {
 			_, _ = fmt.Fprintln(s.out, "Deleted:", line)
 		}
@@ -82,23 +99,16 @@ func (c *pruneCmd) Run(s *session) error {
 	})
 }
 
-func (c *pruneCmd) confirmed(s *session) (bool, error) {
-	if c.Force {
-		return true, nil
+// containers removes the containers that do not run.
+func (c *pruneCmd) containers(s *session, h *forge.Home) ([]string, int64, error) {
+	if c.imagesOnly {
+		return nil, 0, nil
 	}
-	if !term.IsTerminal(int(s.in.Fd())) {
-		return false, errors.New("prune: standard input is not a terminal: say -f")
+	var filters []string
+	if slices.ContainsFunc(c.Filter, func(f string) bool { return strings.HasPrefix(f, "until=") }) {
+		filters = c.Filter
 	}
-	what := "images without a name, cache entries without a layer, and garbage"
-	if c.All {
-		what = "all images and the whole cache"
-	}
-	_, _ = fmt.Fprintf(s.err, "This removes %s. Go on? [y/N] ", what)
-	line, err := bufio.NewReader(s.in).ReadString('\n')
-	if err != nil {
-		return false, err
-	}
-	return strings.EqualFold(strings.TrimSpace(line), "y"), nil
+	return h.PruneContainers(s.ctx, filters)
 }
 
 type dfCmd struct {

@@ -3,6 +3,7 @@ package monitor
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -159,6 +160,12 @@ func (c Client) Hold(ctx context.Context) (release func() error, err error) {
 // Resize sets the size of the container's terminal.
 func (c Client) Resize(ctx context.Context, rows, cols uint16) error {
 	_, err := c.ask(ctx, verbResize, int(rows), int(cols))
+	return err
+}
+
+// Call has the owner of the monitor do something that has a name.
+func (c Client) Call(ctx context.Context, name string, arg []byte) error {
+	_, err := c.ask(ctx, verbCall+" "+name+" "+base64.StdEncoding.EncodeToString(arg))
 	return err
 }
 

@@ -39,6 +39,8 @@ type Config struct {
 	Freeze, Thaw func(runtime.Ref) error
 	// Probe runs the health check once, within its time.
 	Probe func(ctx context.Context, run *state.Run) (exitCode int, output []byte, err error)
+	// Call does something for somebody who asks for it by name while the container runs; it may change the run.
+	Call func(run *state.Run, name string, arg []byte) error
 	// Done takes down what is left when the container has ended and is not restarted, before those who are attached know.
 	Done func()
 

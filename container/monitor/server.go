@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bufio"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -83,6 +84,9 @@ func (m *Monitor) handle(c *net.UnixConn, connect func(*subscriber)) {
 
 // answer does what is asked for. It returns "" if it has answered itself.
 func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, connect func(*subscriber)) (string, error) {
+	if words[0] == verbCall && len(words) == 3 {
+		return "ok", m.call(words[1], words[2])
+	}
 	args, err := numbers(words[1:])
 	if err != nil {
 		return "", err
@@ -296,6 +300,23 @@ func (m *Monitor) unpause() error {
 	}
 	m.run.Paused = false
 	m.config.Event("unpause")
+	return m.config.Record(m.run)
+}
+
+// call does what the owner of the monitor knows how to do.
+func (m *Monitor) call(name, quoted string) error {
+	arg, err := base64.StdEncoding.DecodeString(quoted)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == nil {
+		return errNotRunning
+	}
+	if err := m.config.Call(m.run, name, arg); err != nil {
+		return err
+	}
 	return m.config.Record(m.run)
 }
 

@@ -5,11 +5,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/runtime"
 )
 
 const (
@@ -22,6 +25,7 @@ const (
 // A forwarder copies between sockets of this machine and a container. Its close waits until all of it has ended.
 type forwarder struct {
 	target atomic.Pointer[netip.Addr] // where to; nil or not valid is nowhere
+	space  *os.File                   // from where; nil is this machine
 	work   sync.WaitGroup
 
 	buffers sync.Pool
@@ -32,13 +36,25 @@ type forwarder struct {
 	closed  bool
 }
 
-// to is a port of the container, and false if there is nothing to connect to.
-func (f *forwarder) to(port uint16) (netip.AddrPort, bool) {
+// connect connects to a port of the container.
+func (f *forwarder) connect(kind string, port uint16) (conn net.Conn, err error) {
 	a := f.target.Load()
 	if a == nil || !a.IsValid() {
-		return netip.AddrPort{}, false
+		return nil, errors.New("there is no way to the container")
 	}
-	return netip.AddrPortFrom(*a, port), true
+	dial := func() (err error) {
+		conn, err = net.DialTimeout(kind, netip.AddrPortFrom(*a, port).String(), dialTimeout)
+		return err
+	}
+	if f.space == nil {
+		err = dial()
+	} else {
+		err = runtime.InNetworkNamespace(f.space, dial)
+	}
+	if err == nil && !f.hold(conn) {
+		err = net.ErrClosed
+	}
+	return conn, err
 }
 
 // hold has a connection closed with the forwarder, and reports whether that is still open.
@@ -115,12 +131,8 @@ func (f *forwarder) relay(conn *net.TCPConn, port uint16) {
 		return
 	}
 	defer f.free(conn)
-	to, ok := f.to(port)
-	if !ok {
-		return
-	}
-	c, err := net.DialTimeout("tcp4", to.String(), dialTimeout)
-	if err != nil || !f.hold(c) {
+	c, err := f.connect("tcp4", port)
+	if err != nil {
 		return
 	}
 	defer f.free(c)
@@ -146,9 +158,11 @@ func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
 				if len(peers) >= udpPeers {
 					return true
 				}
-				if up = f.dialUDP(port); up == nil {
+				c, err := f.connect("udp4", port)
+				if err != nil {
 					return true
 				}
+				up = c.(*net.UDPConn)
 				peers[from] = up
 				f.work.Go(func() {
 					f.answer(conn, up, from)
@@ -162,19 +176,6 @@ func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
 			return true
 		})
 	})
-}
-
-// dialUDP makes a socket to the container, and nil if it cannot be reached.
-func (f *forwarder) dialUDP(port uint16) *net.UDPConn {
-	to, ok := f.to(port)
-	if !ok {
-		return nil
-	}
-	up, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
-	if err != nil || !f.hold(up) {
-		return nil
-	}
-	return up
 }
 
 // answer sends what comes from the container to a peer, until nothing has come or gone for a while.

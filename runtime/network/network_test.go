@@ -60,6 +60,7 @@ func inside(t *testing.T) bool {
 		}
 		t.Skip("not root")
 	}
+	t.Parallel() // each has a machine of its own
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), "NETWORK_TEST_HELPER=inside")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}

@@ -20,7 +20,8 @@ import (
 
 // userMode connects a new namespace to the host by pasta, which needs no privilege: it is a process that copies
 // between a tap device inside and sockets outside. Nothing inside can reach the host's loopback addresses, and nothing
-// outside gets in but by published ports.
+// outside gets in but by published ports, whose sockets are this process's: pasta's own are not reached at [::1] or at the
+// machine's own address, which is the container's too, and would have to be found free before.
 func (s *Store) userMode(ctx context.Context, o Options) (b *Sandbox, err error) {
 	for _, a := range o.Networks {
 		if n, err := s.Find(a.Network); err != nil {
@@ -39,55 +40,38 @@ func (s *Store) userMode(ctx context.Context, o Options) (b *Sandbox, err error)
 	if err := os.MkdirAll(string(s.account), 0o700); err != nil {
 		return nil, err
 	}
-	list, err := freePorts(o.Ports)
-	if err != nil {
+	b = &Sandbox{store: s, container: o.Container, name: o.Name}
+	b.pasta = func() error { return nil }
+	if b.ports, err = reserve(o.Ports); err != nil {
 		return nil, err
 	}
-	namespace, err := runtime.NewNetworkNamespace()
+	if b.Namespace, err = runtime.NewNetworkNamespace(); err == nil {
+		var stop func() error
+		if stop, err = startPasta(ctx, pasta, string(s.account), b.Namespace); err == nil {
+			b.pasta = stop
+			err = b.userEndpoint()
+		}
+	}
 	if err != nil {
-		return nil, err
-	}
-	b = &Sandbox{Namespace: namespace, store: s, container: o.Container, name: o.Name, ports: &publication{list: list}}
-	if b.pasta, err = startPasta(ctx, pasta, string(s.account), namespace, list); err != nil {
-		return nil, errors.Join(err, namespace.Close())
-	}
-	n := predefined(DefaultName)
-	l := &lease{network: n, Endpoint: Endpoint{
-		Network: n.Name, NetworkID: n.ID, Container: o.Container, Name: o.Name, Interface: "eth0", Bindings: list,
-	}}
-	if l.Address, err = ownAddress(namespace); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	b.leases = []*lease{l}
 	return b, nil
 }
 
-// freePorts finds numbers for ports. They are pasta's to take: somebody else may be faster, and then pasta fails.
-func freePorts(ports []Port) ([]Binding, error) {
-	p, err := reserve(ports)
+// userEndpoint describes what pasta has made.
+func (b *Sandbox) userEndpoint() error {
+	address, err := ownAddress(b.Namespace)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return p.list, p.close()
-}
-
-// portOptions are pasta's for ports.
-func portOptions(list []Binding) []string {
-	options := map[string][]string{}
-	for _, b := range list {
-		options[b.Protocol] = append(options[b.Protocol], fmt.Sprintf("%s/%d:%d", b.Address, b.Port, b.Container))
-	}
-	var args []string
-	for _, protocol := range []string{"tcp", "udp"} {
-		specs := options[protocol]
-		if len(specs) == 0 {
-			specs = []string{"none"}
-		}
-		for _, s := range specs {
-			args = append(args, "--"+protocol+"-ports", s)
-		}
-	}
-	return args
+	n := predefined(DefaultName)
+	b.leases = []*lease{{network: n, Endpoint: Endpoint{
+		Network: n.Name, NetworkID: n.ID, Container: b.container, Name: b.name, Interface: "eth0", Address: address,
+		Bindings: b.ports.bindings(),
+	}}}
+	b.ports.from(b.Namespace)
+	b.ports.lead(b.leases[0])
+	return nil
 }
 
 func findPasta() (string, error) {
@@ -115,7 +99,7 @@ func ownAddress(namespace *os.File) (address netip.Prefix, err error) {
 }
 
 // startPasta returns once the interface is there, with the function that ends pasta.
-func startPasta(ctx context.Context, pasta, dir string, namespace *os.File, ports []Binding) (stop func() error, err error) {
+func startPasta(ctx context.Context, pasta, dir string, namespace *os.File) (stop func() error, err error) {
 	work, err := os.MkdirTemp(dir, "pasta-")
 	if err != nil {
 		return nil, err
@@ -127,11 +111,10 @@ func startPasta(ctx context.Context, pasta, dir string, namespace *os.File, port
 	}
 	defer log.Close()
 	pid := filepath.Join(work, "pid")
-	args := append([]string{"--foreground", "--config-net", "--quiet", "--pid", pid}, portOptions(ports)...)
-	cmd := exec.Command(pasta, append(
-		args, "--tcp-ns", "none", "--udp-ns", "none", "--no-map-gw",
+	cmd := exec.Command(pasta, "--foreground", "--config-net", "--quiet", "--pid", pid,
+		"--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none", "--no-map-gw",
 		// It closes all it inherits but stdio, and drops the privilege to look at files of ours.
-		"--no-netns-quit", "--netns", "/proc/self/fd/0")...)
+		"--no-netns-quit", "--netns", "/proc/self/fd/0")
 	cmd.Stdin, cmd.Stderr = namespace, log
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -1,10 +1,12 @@
 package network
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -19,13 +21,18 @@ import (
 	"github.com/forge-build/forge/runtime"
 )
 
-// helperPasta calls the server that is its argument from a network made by an ordinary user.
+// helperPasta calls the server that is its argument from a network made by an ordinary user, or tells what it cannot have.
 func helperPasta() {
-	err := runtime.EnterUserNamespace()
-	var n *Sandbox
-	if err == nil {
-		n, err = Open(os.Args[1], os.Args[1]).Prepare(context.Background(), byDefault)
+	if err := runtime.EnterUserNamespace(); err != nil {
+		fmt.Println("unusable:", err)
+		os.Exit(2)
 	}
+	s := Open(os.Args[1], os.Args[1])
+	o := byDefault
+	if len(os.Args) > 3 && os.Args[3] != "die" {
+		helperPorts(s, os.Args[3:])
+	}
+	n, err := s.Prepare(context.Background(), o)
 	if err != nil {
 		fmt.Println("unusable:", err)
 		os.Exit(2)
@@ -44,6 +51,52 @@ func helperPasta() {
 	os.Exit(0)
 }
 
+// helperPorts publishes ports, answers at port 80 until its input ends, and tells the errors of what follows.
+func helperPorts(s *Store, values []string) {
+	prepare := func(o Options, value string) *Sandbox {
+		var err error
+		if o.Ports, err = ParsePorts(value); err == nil {
+			var b *Sandbox
+			if b, err = s.Prepare(context.Background(), o); err == nil {
+				return b
+			}
+		}
+		fmt.Println(err)
+		return nil
+	}
+	b := prepare(byDefault, values[0])
+	if b == nil {
+		os.Exit(2)
+	}
+	err := runtime.InNetworkNamespace(b.Namespace, func() error {
+		l, err := net.Listen("tcp", ":80")
+		if err == nil {
+			go func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					fmt.Fprint(conn, "rootless ")
+					conn.Close()
+				}
+			}()
+		}
+		return err
+	})
+	fmt.Println(b.Bindings(), err)
+	for _, v := range values[1:] {
+		prepare(byDefault, v)
+	}
+	_, err = s.Create(context.Background(), Config{Name: "n"})
+	fmt.Println(err)
+	_, err = b.Connect(context.Background(), byDefault.Networks[0])
+	fmt.Println(err)
+	io.Copy(io.Discard, os.Stdin)
+	fmt.Println(b.Close())
+	os.Exit(0)
+}
+
 func TestPasta(t *testing.T) {
 	if !inside(t) {
 		return
@@ -59,6 +112,7 @@ func TestPasta(t *testing.T) {
 		unix.Mount(tun, "/dev/net/tun", "", unix.MS_BIND, "")); err != nil {
 		t.Skip(err)
 	}
+	here(t) // with a loopback interface
 	server := outside(t)
 	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -97,6 +151,42 @@ func TestPasta(t *testing.T) {
 	if got, want := string(out), "198.51.100.2 []\n"; err != nil || got != want {
 		t.Errorf("%v: %s, want %s", err, got, want)
 	}
+
+	t.Run("ports", func(t *testing.T) {
+		cmd := command("8080:80", "127.0.0.1:8080:80", "80:80")
+		in, err := cmd.StdinPipe()
+		var out io.ReadCloser
+		if err == nil {
+			out, err = cmd.StdoutPipe()
+		}
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cmd.Wait()
+		defer in.Close()
+		lines := bufio.NewScanner(out)
+		for _, want := range []string{
+			"[0.0.0.0:8080->80/tcp [::]:8080->80/tcp] <nil>",
+			"Bind for 127.0.0.1:8080 failed: port is already allocated",
+			"Bind for 0.0.0.0:80 failed: permission denied: the lowest port of an ordinary user is in /proc/sys/net/ipv4/ip_unprivileged_port_start",
+			"networks that are created need root (user namespace with one id: /etc/subuid has no range for user 65534): run as root, or use the default network, host or none",
+			"networks that are created need root (user namespace with one id: /etc/subuid has no range for user 65534): run as root, or use the default network, host or none",
+		} {
+			if lines.Scan(); lines.Text() != want {
+				t.Errorf("%q, want %q", lines.Text(), want)
+			}
+		}
+		for _, at := range []string{"127.0.0.1:8080", "198.51.100.2:8080", "[::1]:8080"} {
+			wantReach(t, "by pasta", nil, "tcp", at, "rootless")
+		}
+		in.Close()
+		if lines.Scan(); lines.Text() != "<nil>" {
+			t.Errorf("close: %s", lines.Text())
+		}
+	})
 
 	// Killed, it takes pasta with it.
 	cmd = command("die")

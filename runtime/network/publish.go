@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 )
 
@@ -145,9 +146,16 @@ func (p *publication) lead(l *lease) {
 	var a netip.Addr
 	if l != nil {
 		a = l.Address.Addr()
+		if !a.IsValid() { // no way out
+			a = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
 	}
 	p.target.Store(&a)
 }
+
+// from has the container reached from inside its namespace, for there is no way to it from this machine. It is called before
+// lead.
+func (p *publication) from(namespace *os.File) { p.space = namespace }
 
 func (p *publication) close() error {
 	if p == nil {

@@ -305,13 +305,17 @@ func (b *Sandbox) Close() error {
 
 func (b *Sandbox) close() error {
 	var errs []error
+	if b.pasta == nil {
+		errs = append(errs, b.leave()) // before the ports are anybody's
+	}
+	errs = append(errs, b.ports.close())
 	if b.Namespace != nil {
 		errs = append(errs, b.Namespace.Close())
 	}
 	if b.pasta != nil {
-		return errors.Join(append(errs, b.pasta())...)
+		errs = append(errs, b.pasta())
 	}
-	return errors.Join(append(errs, b.leave(), b.ports.close())...)
+	return errors.Join(errs...)
 }
 
 // leave gives addresses back, and takes ports out of the firewall's sets.

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/forge-build/forge"
+)
+
+type networkCmd struct {
+	Create     networkCreateCmd     `cmd:"" help:"Create a network."`
+	Ls         networkLsCmd         `cmd:"" aliases:"list" help:"List networks."`
+	Inspect    networkInspectCmd    `cmd:"" help:"Show everything about networks, as JSON."`
+	Rm         networkRmCmd         `cmd:"" aliases:"remove" help:"Remove networks."`
+	Prune      networkPruneCmd      `cmd:"" help:"Remove networks that no container uses."`
+	Connect    networkConnectCmd    `cmd:"" help:"Connect a container to a network."`
+	Disconnect networkDisconnectCmd `cmd:"" help:"Take a container off a network."`
+	Reload     networkReloadCmd     `cmd:"" help:"Apply the rules of the firewall anew."`
+}
+
+type networkCreateCmd struct {
+	Driver     string   `short:"d" help:"bridge." default:"bridge" enum:"bridge" placeholder:"DRIVER"`
+	Subnet     string   `help:"Addresses of the network." placeholder:"CIDR"`
+	Gateway    string   `help:"Address of this machine in it." placeholder:"IP"`
+	Internal   bool     `help:"Without a way out."`
+	Attachable bool     `hidden:""`
+	Labels     []string `name:"label" sep:"none" help:"Label." placeholder:"K[=V]"`
+	Options    []string `name:"opt" short:"o" sep:"none" help:"Option of the driver." placeholder:"K=V"`
+	Name       string   `arg:"" help:"Name." placeholder:"NAME"`
+}
+
+func (c *networkCreateCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		id, err := h.CreateNetwork(s.ctx, forge.NetworkOptions{
+			Name: c.Name, Subnet: c.Subnet, Gateway: c.Gateway, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
+		})
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(s.out, id)
+		return err
+	})
+}
+
+type networkLsCmd struct {
+	Quiet   bool     `short:"q" help:"Only IDs."`
+	NoTrunc bool     `help:"Whole IDs."`
+	Filter  []string `short:"f" sep:"none" help:"driver, id, label, name, type=custom|builtin or dangling." placeholder:"KEY=VALUE"`
+	Format  string   `help:"A Go template, or json." placeholder:"TEMPLATE"`
+}
+
+// A networkRow is what a template of `forge network ls --format` sees, under docker's names.
+type networkRow struct {
+	ID, Name, Driver, Scope, CreatedAt, Internal, Labels string
+}
+
+func (c *networkLsCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		list, err := h.ListNetworks(c.Filter)
+		if err != nil {
+			return err
+		}
+		var rows []networkRow
+		for _, n := range list {
+			r := networkRow{
+				ID: n.ID, Name: n.Name, Driver: n.Driver, Scope: "local", CreatedAt: n.Created.String(),
+				Internal: fmt.Sprint(n.Internal), Labels: joinLabels(n.Labels),
+			}
+			if !c.NoTrunc {
+				r.ID = r.ID[:min(12, len(r.ID))]
+			}
+			rows = append(rows, r)
+		}
+		format := c.Format
+		switch {
+		case c.Quiet && format == "":
+			format = "{{.ID}}"
+		case format == "" || format == "table":
+			format = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
+		}
+		return printRows(s, format, rows, networkRow{"NETWORK ID", "NAME", "DRIVER", "SCOPE", "CREATED AT", "INTERNAL", "LABELS"})
+	})
+}
+
+type networkInspectCmd struct {
+	Format  string   `short:"f" help:"A Go template instead of JSON." placeholder:"TEMPLATE"`
+	Verbose bool     `short:"v" hidden:""`
+	Names   []string `arg:"" help:"Names or IDs." placeholder:"NETWORK"`
+}
+
+func (c *networkInspectCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		list := []any{}
+		var errs []error
+		for _, name := range c.Names {
+			n, err := h.InspectNetwork(name)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			list = append(list, n)
+		}
+		show := inspectCmd{Format: c.Format}
+		return errors.Join(append(errs, show.print(s, list))...)
+	})
+}
+
+type networkRmCmd struct {
+	Force bool     `short:"f" help:"No error for what is not there."`
+	Names []string `arg:"" help:"Names or IDs." placeholder:"NETWORK"`
+}
+
+func (c *networkRmCmd) Run(s *session) error {
+	return each(s, c.Names, func(h *forge.Home, name string) error {
+		err := h.RemoveNetwork(s.ctx, name)
+		if _, missing := errors.AsType[*forge.NoNetworkError](err); missing && c.Force {
+			return nil
+		}
+		return err
+	})
+}
+
+type networkPruneCmd struct {
+	Force  bool     `short:"f" help:"Do not ask."`
+	Filter []string `sep:"none" help:"until=TIME, label=K[=V] or label!=K[=V]." placeholder:"KEY=VALUE"`
+}
+
+func (c *networkPruneCmd) Run(s *session) error {
+	if ok, err := confirmed(s, c.Force, "all networks that no container uses"); err != nil || !ok {
+		return err
+	}
+	return s.withHome(func(h *forge.Home) error {
+		removed, err := h.PruneNetworks(s.ctx, c.Filter)
+		if len(removed) > 0 {
+			_, _ = fmt.Fprintf(s.out, "Deleted Networks:\n%s\n\n", strings.Join(removed, "\n"))
+		}
+		return err
+	})
+}
+
+type networkConnectCmd struct {
+	Alias     []string `sep:"none" help:"Another name in the network." placeholder:"NAME"`
+	IP        string   `name:"ip" help:"Address in the network." placeholder:"IP"`
+	Network   string   `arg:"" help:"Network." placeholder:"NETWORK"`
+	Container string   `arg:"" help:"Container." placeholder:"CONTAINER"`
+}
+
+func (c *networkConnectCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		return h.ConnectContainer(s.ctx, c.Network, c.Container, forge.EndpointOptions{NetworkAliases: c.Alias, IP: c.IP})
+	})
+}
+
+type networkDisconnectCmd struct {
+	Force     bool   `short:"f" hidden:""`
+	Network   string `arg:"" help:"Network." placeholder:"NETWORK"`
+	Container string `arg:"" help:"Container." placeholder:"CONTAINER"`
+}
+
+func (c *networkDisconnectCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error { return h.DisconnectContainer(s.ctx, c.Network, c.Container) })
+}
+
+type networkReloadCmd struct{}
+
+func (c *networkReloadCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error { return h.Networks().Reload(s.ctx) })
+}
+
+func joinLabels(labels map[string]string) string {
+	b, err := json.Marshal(labels)
+	if err != nil || len(labels) == 0 {
+		return ""
+	}
+	return string(b)
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+	"golang.org/x/term"
+
+	"github.com/forge-build/forge"
+)
+
+// nouns are docker's other names of commands: `container ls` is `ps`. What a noun's verb becomes is a command with flags.
+func nouns() map[string]map[string][]string {
+	same := func(verbs ...string) map[string][]string {
+		m := map[string][]string{}
+		for _, v := range verbs {
+			m[v] = []string{v}
+		}
+		return m
+	}
+	container := same("attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename",
+		"restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait")
+	image := same("build", "history", "import", "load", "pull", "push", "save", "tag")
+	for _, ls := range []string{"ls", "list", "ps"} {
+		container[ls] = []string{"ps"}
+	}
+	for _, ls := range []string{"ls", "list"} {
+		image[ls] = []string{"images"}
+	}
+	container["remove"] = []string{"rm"}
+	container["inspect"], image["inspect"] = []string{"inspect", "--type", "container"}, []string{"inspect", "--type", "image"}
+	container["prune"], image["prune"] = []string{"container-prune"}, []string{"image-prune"}
+	image["rm"], image["remove"] = []string{"rmi"}, []string{"rmi"}
+	return map[string]map[string][]string{"container": container, "image": image, "system": {"events": {"events"}}}
+}
+
+// withoutNoun replaces docker's noun and verb by the command that they mean. It fails for a noun without one of its verbs.
+func withoutNoun(args []string) ([]string, error) {
+	if len(args) == 0 || args[0] != "container" && args[0] != "image" && args[0] != "system" {
+		return args, nil
+	}
+	verbs := nouns()[args[0]]
+	if len(args) > 1 {
+		if command, ok := verbs[args[1]]; ok {
+			return slices.Concat(command, args[2:]), nil
+		}
+	}
+	if args[0] == "system" {
+		return args, nil // it has commands of its own
+	}
+	return nil, fmt.Errorf("%s needs one of these: %s", args[0], strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))
+}
+
+type containerPruneCmd struct {
+	Force  bool     `short:"f" help:"Do not ask."`
+	Filter []string `sep:"none" help:"until=TIME, label=K[=V] or label!=K[=V]." placeholder:"KEY=VALUE"`
+}
+
+func (c *containerPruneCmd) Run(s *session) error {
+	if ok, err := confirmed(s, c.Force, "all stopped containers"); err != nil || !ok {
+		return err
+	}
+	return s.withHome(func(h *forge.Home) error {
+		removed, bytes, err := h.PruneContainers(s.ctx, c.Filter)
+		if len(removed) > 0 {
+			_, _ = fmt.Fprintf(s.out, "Deleted Containers:\n%s\n\n", strings.Join(removed, "\n"))
+		}
+		_, _ = fmt.Fprintln(s.out, "Total reclaimed space:", units.HumanSize(float64(bytes)))
+		return err
+	})
+}
+
+type imagePruneCmd struct {
+	All    bool     `short:"a" help:"Images that have a name but no container, too."`
+	Force  bool     `short:"f" help:"Do not ask."`
+	Filter []string `sep:"none" help:"until=DURATION." placeholder:"KEY=VALUE"`
+}
+
+func (c *imagePruneCmd) Run(s *session) error {
+	prune := pruneCmd{All: c.All, Force: c.Force, Filter: c.Filter, imagesOnly: true}
+	return prune.Run(s)
+}
+
+// confirmed asks whether to remove something, unless force is given.
+func confirmed(s *session, force bool, what string) (bool, error) {
+	if force {
+		return true, nil
+	}
+	if !term.IsTerminal(int(s.in.Fd())) {
+		return false, errors.New("prune: standard input is not a terminal: say -f")
+	}
+	_, _ = fmt.Fprintf(s.err, "This removes %s. Go on? [y/N] ", what)
+	line, err := bufio.NewReader(s.in).ReadString('\n')
+	if err != nil {
+		return false, err
+	}
+	return strings.EqualFold(strings.TrimSpace(line), "y"), nil
+}
+
+type bootCmd struct{}
+
+// Run starts what is to run after the machine was started.
+func (c *bootCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		started, err := h.Boot(s.ctx)
+		for _, id := range started {
+			_, _ = fmt.Fprintln(s.out, id)
+		}
+		return err
+	})
+}
+
+type unitCmd struct {
+	Container string `arg:"" optional:"" help:"Container to write a unit for; without one, the unit starts all that the restart policies say." placeholder:"CONTAINER"`
+}
+
+// Run prints a unit for systemd.
+func (c *unitCmd) Run(s *session) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	what := "Description=Containers of forge that are to run\n"
+	service := "Type=oneshot\nRemainAfterExit=yes\nExecStart=" + self + " system boot\n"
+	if c.Container != "" {
+		err := s.withHome(func(h *forge.Home) error {
+			info, err := h.Container(c.Container)
+			what = "Description=Container " + info.Name + "\n"
+			service = fmt.Sprintf("Type=oneshot\nRemainAfterExit=yes\nExecStart=%s start %s\nExecStop=%s stop %s\n", self, info.Name, self, info.Name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	target := "multi-user.target"
+	if forge.Rootless() {
+		target = "default.target"
+	}
+	_, err = fmt.Fprintf(s.out, `[Unit]
+%sWants=network-online.target
+After=network-online.target local-fs.target
+
+[Service]
+%sKillMode=process
+Delegate=yes
+
+[Install]
+WantedBy=%s
+`, what, service, target)
+	return err
+}

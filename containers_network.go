@@ -1,0 +1,357 @@
+package forge
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
+)
+
+// PortOptions say at which ports of this machine a container can be reached.
+type PortOptions struct {
+	Publish    []string // [[IP:][HOST:]]CONTAINER[/tcp|/udp], also ranges
+	PublishAll bool     // every exposed port, at any port that is free
+	Expose     []string // CONTAINER[/tcp|/udp], also ranges, besides those of the image
+}
+
+// EndpointOptions say what a container is in the network that it is created with.
+type EndpointOptions struct {
+	NetworkAliases []string
+	IP             string
+	MACAddress     string
+}
+
+// An attachment is a network that a container is connected to whenever it runs, and what it is there.
+type attachment struct {
+	Network string
+	EndpointOptions
+}
+
+// inContainer begins the name of a network that is that of another container.
+const inContainer = "container:"
+
+// ownNetwork reports whether a container has a network of its own: no other container's, not this machine's, and not none.
+func ownNetwork(mode string) bool {
+	return mode != "none" && mode != "host" && !strings.HasPrefix(mode, inContainer)
+}
+
+// attachments are what a container is created with: the network that was asked for.
+func (h *Home) attachments(o *ContainerOptions) ([]attachment, error) {
+	mode := cmp.Or(o.Network, "default")
+	if mode == "default" {
+		mode = network.DefaultName
+	}
+	created := ownNetwork(mode) && mode != network.DefaultName
+	switch {
+	case !created && len(o.NetworkAliases) > 0:
+		return nil, errors.New("network-scoped aliases are only supported for user-defined networks")
+	case !created && o.IP != "":
+		return nil, errors.New("user specified IP address is supported on user defined networks only")
+	case len(o.Publish) > 0 && !ownNetwork(mode) && mode != "host":
+		return nil, errors.New("conflicting options: port publishing and the container type network mode")
+	case strings.HasPrefix(mode, inContainer):
+		_, err := h.findContainer(strings.TrimPrefix(mode, inContainer))
+		return nil, err
+	case !ownNetwork(mode):
+		return nil, nil
+	}
+	n, err := h.Networks().Find(mode)
+	if err != nil {
+		return nil, err
+	}
+	a := attachment{n.Name, o.EndpointOptions}
+	_, err = a.request()
+	return []attachment{a}, err
+}
+
+// request is the attachment as the room of networks wants it.
+func (a attachment) request() (r network.Attachment, err error) {
+	r = network.Attachment{Network: a.Network, Aliases: a.NetworkAliases}
+	if a.IP != "" {
+		if r.Address, err = netip.ParseAddr(a.IP); err != nil {
+			return r, fmt.Errorf("invalid IP address: %s", a.IP)
+		}
+	}
+	if a.MACAddress != "" {
+		if r.MAC, err = net.ParseMAC(a.MACAddress); err != nil {
+			return r, fmt.Errorf("%s is not a valid mac address", a.MACAddress)
+		}
+	}
+	return r, nil
+}
+
+// ports are those that are published.
+func (o *PortOptions) ports(img *image.Image) (list []network.Port, err error) {
+	for _, text := range o.Publish {
+		ports, err := network.ParsePorts(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, ports...)
+	}
+	if !o.PublishAll {
+		return list, nil
+	}
+	exposed, err := o.exposed(img)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range exposed {
+		if !slices.ContainsFunc(list, func(l network.Port) bool { return l.Container == p.Container && l.Protocol == p.Protocol }) {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// exposed are the ports that the image and the options expose.
+func (o *PortOptions) exposed(img *image.Image) (list []network.Port, err error) {
+	for _, text := range slices.Concat(slices.Sorted(maps.Keys(img.Config.Config.ExposedPorts)), o.Expose) {
+		ports, err := network.ParsePorts(text)
+		if err != nil {
+			return nil, fmt.Errorf("expose: %w", err)
+		}
+		list = append(list, ports...)
+	}
+	return list, nil
+}
+
+// connect makes the network of the container.
+func (k *keeper) connect(ctx context.Context, mode string) (container.Network, error) {
+	o := &k.record.Config
+	if other, ok := strings.CutPrefix(mode, inContainer); ok {
+		return k.home.sharedNetwork(other)
+	}
+	if !ownNetwork(mode) {
+		return k.home.connector(o.DNS, k.reports.events)(ctx, mode)
+	}
+	options := network.Options{Container: k.record.ID, Name: k.record.Name}
+	for _, a := range o.Networks {
+		r, err := a.request()
+		if err != nil {
+			return container.Network{}, err
+		}
+		options.Networks = append(options.Networks, r)
+	}
+	var err error
+	if options.Ports, err = o.ports(k.image); err != nil {
+		return container.Network{}, err
+	}
+	sandbox, err := k.home.Networks().Prepare(ctx, options)
+	plain := len(options.Ports) == 0 && len(o.Networks) == 1 && o.Networks[0].Network == network.DefaultName
+	switch {
+	case err != nil && plain && ctx.Err() == nil:
+		k.reports.events.Send(event.Event{Kind: event.Warning, Text: "the container has no network but loopback: " + err.Error()})
+		return container.Network{Network: runtime.Network{Mode: "none"}, DNS: o.DNS, Missing: err}, nil
+	case err != nil:
+		return container.Network{}, err
+	}
+	k.sandbox = sandbox
+	c := container.Network{Network: runtime.Network{Mode: "default", Namespace: sandbox.Namespace}, DNS: o.DNS}
+	c.Close = func() error {
+		k.disconnected()
+		return sandbox.Close()
+	}
+	for _, e := range sandbox.Endpoints() {
+		if !c.Address.IsValid() {
+			c.Address, c.Gateway = e.Address.Addr(), e.Gateway
+		}
+		k.home.networkEvent(e.Network, e.NetworkID, "connect", k.record.ID)
+	}
+	if c.DNS, err = k.nameServers(sandbox); err != nil {
+		return c, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// nameServers are what the container asks for names: a server of ours where it can be reached by a name, or where this
+// machine's servers cannot be reached from it.
+func (k *keeper) nameServers(sandbox *network.Sandbox) ([]string, error) {
+	o := &k.record.Config
+	named := slices.ContainsFunc(o.Networks, func(a attachment) bool { return a.Network != network.DefaultName })
+	loopback := container.LoopbackServers()
+	if !named && (len(o.DNS) > 0 || len(loopback) == 0) {
+		return o.DNS, nil
+	}
+	servers := loopback
+	if named {
+		var err error
+		if servers, err = container.NameServers(o.DNS); err != nil {
+			return nil, err
+		}
+	}
+	addr, err := sandbox.NameServer(servers)
+	if err != nil {
+		return nil, fmt.Errorf("name server: %w", err)
+	}
+	return []string{addr.String()}, nil
+}
+
+// disconnected tells that the container has left its networks.
+func (k *keeper) disconnected() {
+	for _, e := range k.sandbox.Endpoints() {
+		k.home.networkEvent(e.Network, e.NetworkID, "disconnect", k.record.ID)
+	}
+	k.sandbox = nil
+}
+
+// sharedNetwork is the network of another container.
+func (h *Home) sharedNetwork(ref string) (container.Network, error) {
+	var c container.Network
+	err := h.running("exec", ref, func(r *containerRecord, t *runtime.Target) error {
+		f, err := os.Open("/proc/" + strconv.Itoa(t.Pid) + "/ns/net")
+		if err != nil {
+			return os.ErrProcessDone
+		}
+		c = container.Network{Network: runtime.Network{Mode: "default", Namespace: f}, DNS: r.Config.DNS, Close: f.Close}
+		return nil
+	})
+	if err != nil {
+		return c, fmt.Errorf("cannot join network of a non running container: %w", err)
+	}
+	return c, nil
+}
+
+// connected notes in the run how the container is connected.
+func (k *keeper) connected(run *state.Run) {
+	run.Networks, run.Ports = nil, nil
+	if k.sandbox == nil {
+		return
+	}
+	run.Networks = map[string]state.Endpoint{}
+	for _, e := range k.sandbox.Endpoints() {
+		s := state.Endpoint{NetworkID: e.NetworkID, MAC: e.MAC.String(), Aliases: e.Aliases}
+		if e.Address.IsValid() {
+			s.Address = e.Address.String()
+		}
+		if e.Gateway.IsValid() {
+			s.Gateway = e.Gateway.String()
+		}
+		run.Networks[e.Network] = s
+	}
+	for _, b := range k.sandbox.Bindings() {
+		run.Ports = append(run.Ports, state.Port{HostIP: b.Address.String(), Host: b.Port, Port: b.Container, Protocol: b.Protocol})
+	}
+}
+
+// Requests of others to the monitor of a container, about its networks.
+const (
+	callConnect    = "connect"
+	callDisconnect = "disconnect"
+	callRename     = "rename"
+)
+
+// call does what somebody asks the monitor for while the container runs.
+func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []byte) (err error) {
+	if k.sandbox == nil {
+		return errors.New("the container has no network of its own")
+	}
+	var a attachment
+	if err := json.Unmarshal(arg, &a); err != nil {
+		return err
+	}
+	switch name {
+	case callConnect:
+		r, err := a.request()
+		if err != nil {
+			return err
+		}
+		if _, err := k.sandbox.Connect(ctx, r); err != nil {
+			return err
+		}
+		if _, err := k.sandbox.NameServer(container.LoopbackServers()); err != nil {
+			return err
+		}
+	case callDisconnect:
+		err = k.sandbox.Disconnect(ctx, a.Network)
+	case callRename:
+		k.record.Name = a.Network
+		err = k.sandbox.Rename(ctx, a.Network)
+	default:
+		return fmt.Errorf("unknown request %s", name)
+	}
+	k.connected(run)
+	return err
+}
+
+// callMonitor has the monitor of a container do something, if the container runs.
+func (h *Home) callMonitor(ctx context.Context, r *containerRecord, name string, a attachment) error {
+	arg, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	err = h.monitorOf(r).Call(ctx, name, arg)
+	if errors.Is(err, monitor.ErrGone) {
+		return nil
+	}
+	return err
+}
+
+// ConnectContainer connects a container to one more network, now if it runs, and whenever it does.
+func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o EndpointOptions) error {
+	n, err := h.Networks().Find(nameOrID)
+	if err != nil {
+		return err
+	}
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	a := attachment{n.Name, o}
+	switch _, err := a.request(); {
+	case err != nil:
+		return err
+	case !ownNetwork(cmp.Or(r.Config.Network, "default")):
+		return fmt.Errorf("container %s has no network of its own (--network %s): it cannot be connected to another", r.Name, r.Config.Network)
+	case slices.ContainsFunc(r.Config.Networks, func(a attachment) bool { return a.Network == n.Name }):
+		return fmt.Errorf("endpoint with name %s already exists in network %s", r.Name, n.Name)
+	}
+	if err := h.callMonitor(ctx, r, callConnect, a); err != nil {
+		return err
+	}
+	h.networkEvent(n.Name, n.ID, "connect", r.ID)
+	return h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
+		r.Config.Networks = append(r.Config.Networks, a)
+		return nil
+	})
+}
+
+// DisconnectContainer takes a container off a network.
+func (h *Home) DisconnectContainer(ctx context.Context, nameOrID, ref string) error {
+	n, err := h.Networks().Find(nameOrID)
+	if err != nil {
+		return err
+	}
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	is := func(a attachment) bool { return a.Network == n.Name }
+	if !slices.ContainsFunc(r.Config.Networks, is) {
+		return fmt.Errorf("container %s is not connected to network %s", r.Name, n.Name)
+	}
+	if err := h.callMonitor(ctx, r, callDisconnect, attachment{Network: n.Name}); err != nil {
+		return err
+	}
+	h.networkEvent(n.Name, n.ID, "disconnect", r.ID)
+	return h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
+		r.Config.Networks = slices.DeleteFunc(r.Config.Networks, is)
+		return nil
+	})
+}

@@ -1,0 +1,132 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
+)
+
+// PruneContainers removes the containers that do not run, as far as docker's filters until=TIME, label=K[=V] and label!=K[=V]
+// let it. It returns the IDs of those, and how many bytes they had written.
+func (h *Home) PruneContainers(ctx context.Context, filters []string) (removed []string, bytes int64, err error) {
+	takes, err := pruneFilter(filters, time.Now())
+	if err != nil {
+		return nil, 0, err
+	}
+	list, err := h.Containers(ctx, ListOptions{All: true, Last: -1})
+	if err != nil {
+		return nil, 0, err
+	}
+	var errs []error
+	for _, i := range list {
+		if i.Status.Alive() || i.Status == state.Restarting || !takes(&i) {
+			continue
+		}
+		size, err := written(h.rootDir(i.ID))
+		if err == nil {
+			err = h.RemoveContainer(ctx, i.ID, RemoveContainerOptions{})
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("container %s: %w", i.ID[:12], err))
+			continue
+		}
+		removed = append(removed, i.ID)
+		bytes += size
+	}
+	return removed, bytes, errors.Join(errs...)
+}
+
+// pruneFilter reads filters of docker's prunes.
+func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, error) {
+	var until time.Time
+	labels := containerFilter{values: map[string][]string{}}
+	var without []string
+	for _, f := range filters {
+		key, value, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", f)
+		}
+		switch key {
+		case "until":
+			var err error
+			if until, err = words.ParseTime(value, now); err != nil {
+				return nil, err
+			}
+		case "label":
+			labels.values["label"] = append(labels.values["label"], value)
+		case "label!":
+			without = append(without, value)
+		default:
+			return nil, fmt.Errorf("invalid filter '%s'", key)
+		}
+	}
+	return func(i *ContainerInfo) bool {
+		has := func(label string) bool { return i.matches("label", label) }
+		return (until.IsZero() || i.Created.Before(until)) && labels.takes(i) && !slices.ContainsFunc(without, has)
+	}, nil
+}
+
+// written is how many bytes the files in a directory take.
+func written(dir string) (bytes int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return ignoreMissing(err)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return ignoreMissing(err)
+		}
+		bytes += info.Size()
+		return nil
+	})
+	return bytes, err
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Boot starts the containers whose restart policies say so after the machine was started, and removes those that were to go when
+// they ended. It may be called at any time: what runs is left alone. It returns the IDs of what it started.
+func (h *Home) Boot(ctx context.Context) (started []string, err error) {
+	list, err := h.Containers(ctx, ListOptions{All: true, Last: -1})
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, i := range slices.Backward(list) {
+		if i.Status != state.Exited {
+			continue
+		}
+		r, err := h.findContainer(i.ID)
+		if err != nil {
+			continue // it is gone
+		}
+		policy, err := monitor.ParsePolicy(r.Config.Restart)
+		switch {
+		case err != nil:
+		case r.Config.AutoRemove:
+			err = h.RemoveContainer(ctx, i.ID, RemoveContainerOptions{Force: true, Volumes: true})
+		case policy.AtBoot(&i.Run):
+			if err = h.spawn(ctx, r, nil, nil); err == nil {
+				started = append(started, i.ID)
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("container %s: %w", r.Name, err))
+		}
+	}
+	return started, errors.Join(errs...)
+}

@@ -1,0 +1,181 @@
+package forge
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/runtime/network"
+)
+
+// A NoNetworkError says that no network has a name or an ID.
+type NoNetworkError = network.NotFoundError
+
+// NetworkOptions say what network to create; only the name is needed.
+type NetworkOptions struct {
+	Name     string
+	Subnet   string // "" is one that is free
+	Gateway  string // "" is the first address of the subnet
+	Internal bool   // without a way out
+	Labels   []string
+	Options  []string // K=V
+}
+
+// CreateNetwork makes a network and returns its ID.
+func (h *Home) CreateNetwork(ctx context.Context, o NetworkOptions) (string, error) {
+	c := network.Config{Name: o.Name, Internal: o.Internal, Labels: pairs(o.Labels), Options: pairs(o.Options)}
+	var err error
+	if o.Subnet != "" {
+		if c.Subnet, err = netip.ParsePrefix(o.Subnet); err != nil {
+			return "", fmt.Errorf("invalid subnet %s: it should be such as 10.1.0.0/24", o.Subnet)
+		}
+	}
+	if o.Gateway != "" {
+		if c.Gateway, err = netip.ParseAddr(o.Gateway); err != nil {
+			return "", fmt.Errorf("invalid gateway %s", o.Gateway)
+		}
+	}
+	n, err := h.Networks().Create(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	h.networkEvent(n.Name, n.ID, "create", "")
+	return n.ID, nil
+}
+
+// pairs reads K=V.
+func pairs(list []string) map[string]string {
+	m := map[string]string{}
+	for _, kv := range list {
+		k, v, _ := strings.Cut(kv, "=")
+		m[k] = v
+	}
+	return m
+}
+
+// ListNetworks lists networks by name, as far as docker's filters driver, id, label, name, type and dangling let them.
+func (h *Home) ListNetworks(filters []string) ([]*network.Network, error) {
+	list, err := h.Networks().List()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range filters {
+		key, value, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", f)
+		}
+		var takes func(n *network.Network) bool
+		switch key {
+		case "driver":
+			takes = func(n *network.Network) bool { return n.Driver == value }
+		case "id":
+			takes = func(n *network.Network) bool { return strings.HasPrefix(n.ID, value) }
+		case "name":
+			takes = func(n *network.Network) bool { return strings.Contains(n.Name, value) }
+		case "label":
+			k, want, valued := strings.Cut(value, "=")
+			takes = func(n *network.Network) bool { have, ok := n.Labels[k]; return ok && (!valued || have == want) }
+		case "type":
+			takes = func(n *network.Network) bool { return n.Predefined() == (value == "builtin") }
+		case "dangling":
+			takes = func(n *network.Network) bool {
+				users, err := h.Networks().Endpoints(n)
+				return err == nil && (len(users) == 0 && !n.Predefined()) == (value == "true" || value == "1")
+			}
+		default:
+			return nil, fmt.Errorf("invalid filter '%s'", key)
+		}
+		list = slices.DeleteFunc(list, func(n *network.Network) bool { return !takes(n) })
+	}
+	return list, nil
+}
+
+// A NetworkInspection is a network as docker's API shows it.
+type NetworkInspection struct {
+	Name       string
+	ID         string `json:"Id"`
+	Created    time.Time
+	Scope      string
+	Driver     string
+	EnableIPv4 bool
+	EnableIPv6 bool
+	IPAM       NetworkAddresses
+	Internal   bool
+	Attachable bool
+	Ingress    bool
+	Containers map[string]NetworkMember
+	Options    map[string]string
+	Labels     map[string]string
+}
+
+// NetworkAddresses say which addresses a network has.
+type NetworkAddresses struct {
+	Driver string
+	Config []NetworkSubnet
+}
+
+// A NetworkSubnet is a range of addresses.
+type NetworkSubnet struct{ Subnet, Gateway string }
+
+// A NetworkMember is a container that is connected to a network.
+type NetworkMember struct{ Name, EndpointID, MacAddress, IPv4Address, IPv6Address string }
+
+// InspectNetwork shows everything about a network.
+func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
+	n, err := h.Networks().Find(nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	i := &NetworkInspection{
+		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, Internal: n.Internal,
+		IPAM: NetworkAddresses{Driver: "default", Config: []NetworkSubnet{}}, Containers: map[string]NetworkMember{},
+		Options: n.Options, Labels: n.Labels,
+	}
+	if n.Subnet.IsValid() {
+		i.IPAM.Config = append(i.IPAM.Config, NetworkSubnet{n.Subnet.String(), n.Gateway.String()})
+	}
+	members, err := h.Networks().Endpoints(n)
+	for _, e := range members {
+		if e.Container != "" {
+			i.Containers[e.Container] = NetworkMember{Name: e.Name, EndpointID: e.ID, MacAddress: e.MAC.String(), IPv4Address: e.Address.String()}
+		}
+	}
+	return i, err
+}
+
+// RemoveNetwork removes a network that no container is connected to.
+func (h *Home) RemoveNetwork(ctx context.Context, nameOrID string) error {
+	n, err := h.Networks().Remove(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	h.networkEvent(n.Name, n.ID, "destroy", "")
+	return nil
+}
+
+// PruneNetworks removes the networks that no container, running or not, is to be connected to, as far as docker's filters let
+// it, and returns their names.
+func (h *Home) PruneNetworks(ctx context.Context, filters []string) ([]string, error) {
+	takes, err := pruneFilter(filters, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	users, err := h.imageUsers()
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, r := range users {
+		for _, a := range r.Config.Networks {
+			_, status, err := h.containers().Run(r.ID)
+			used[a.Network] = used[a.Network] || err == nil && status != state.Exited && status != state.Created
+		}
+	}
+	return h.Networks().Prune(ctx, func(n *network.Network) bool {
+		return !used[n.Name] && takes(&ContainerInfo{Created: n.Created, Labels: n.Labels})
+	})
+}
