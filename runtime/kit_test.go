@@ -34,6 +34,7 @@ func helpers() map[string]func() {
 		"unified":     helperUnified,
 		"handover":    helperHandover,
 		"join":        helperJoin,
+		"other":       helperOther,
 	}
 }
 

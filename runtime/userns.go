@@ -256,12 +256,16 @@ func enterProgram(self string, maps []*idMap, sock, helper int) (p *program, tai
 	again(env)
 
 	tail = len(p.ops)
-	// The error number, which fits in a byte, becomes the value of the variable.
-	variable := p.bytes(append([]byte(usernsError+"="), make([]byte, 8)...))
-	errno := arg{n: headerErr, part: inHeader, content: true}
-	p.call(opStore, variable.plus(len(usernsError)+1), errno)
-	again(append(env, variable))
+	again(append(env, p.reason()))
 	return p, tail
+}
+
+// reason makes the variable by which the program that is executed again learns of a failure: its value is the error number,
+// which fits in a byte.
+func (p *program) reason() arg {
+	variable := p.bytes(append([]byte(usernsError+"="), make([]byte, 8)...))
+	p.call(opStore, variable.plus(len(usernsError)+1), arg{n: headerErr, part: inHeader, content: true})
+	return variable
 }
 
 // writeFile writes a small file in one go.

@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -241,6 +243,15 @@ func helperJoin() {
 	if err != nil {
 		panic(err)
 	}
+	if os.Getenv("SPEC_REF") != "" { // another process is to join it
+		text, err := json.Marshal(ref)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(string(text))
+		p.Wait()
+		return
+	}
 	s.Args = []string{"sh", "-c", os.Args[2]}
 	second, err := Join(context.Background(), target, s, Stdio{Out: os.Stdout, Err: os.Stdout})
 	if err != nil {
@@ -252,6 +263,57 @@ func helperJoin() {
 		panic(err)
 	}
 	os.Exit(exit.Code)
+}
+
+// helperOther reaches a container that another process of the same user has started, and runs a script in it. Its
+// arguments are the record and the script.
+func helperOther() {
+	var ref Ref
+	if err := json.Unmarshal([]byte(os.Args[1]), &ref); err != nil {
+		panic(err)
+	}
+	target, err := Open(ref)
+	if err == nil {
+		err = target.EnterUserNamespace()
+	}
+	if err := errors.Join(err, EnterUserNamespace()); err != nil {
+		panic(err)
+	}
+	s := Spec{Args: []string{"sh", "-c", os.Args[2]}, Env: []string{"PATH=/bin"}, User: User{UID: 5, GID: 6}}
+	p, err := Join(context.Background(), target, s, Stdio{Out: os.Stdout, Err: os.Stdout})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(4)
+	}
+	exit, err := p.Wait()
+	fmt.Println("kill", target.Signal(os.Kill), err)
+	os.Exit(exit.Code)
+}
+
+// A process of the same user that did not start the container enters its user namespace first, and can then do all.
+func TestEnterUserNamespaceOfContainer(t *testing.T) {
+	long(t)
+	cmd := subordinate(t, "join", sharedRootfs(t), "")
+	cmd.Env = append(cmd.Env, "SPEC_USER=5:6", "SPEC_REF=yes")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	ref, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := output(helper(t, "other", 65534, ref, "id; cut -d' ' -f1 /proc/1/comm; exit 5"))
+	if want := "uid=5 gid=6\nsleep\nkill <nil> <nil>\nexit status 5"; got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
 }
 
 func TestJoinRootless(t *testing.T) {
