@@ -87,7 +87,7 @@ func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o E
 		return nil, os.ErrProcessDone
 	}
 	defer root.Close()
-	if spec.User, err = container.LookupUserIn(root, cmp.Or(o.User, r.Config.User, img.Config.Config.User)); err != nil {
+	if spec.User, err = container.LookupUserIn(root, cmp.Or(o.User, r.Config.User, img.Config.Config.User), r.Config.GroupAdd); err != nil {
 		return nil, err
 	}
 	spec.Env = container.Environment(spec.Env, spec.User.Home)

@@ -105,6 +105,9 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	}
 	open.Push(draft.Close)
 	options.Root = draft
+	if err := h.share(&o.NamespaceOptions, &options, &open); err != nil {
+		return nil, err
+	}
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
 	options.Limits.Account = true

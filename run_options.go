@@ -22,6 +22,7 @@ type RunOptions struct {
 	ProcessOptions
 	SurroundingOptions
 	SecurityOptions
+	NamespaceOptions
 	LimitOptions
 }
 
@@ -101,6 +102,7 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 		container.ParseSecurityOpts(o.SecurityOpts, &c.Security),
 	}
 	check := func(err error) { errs = append(errs, err) }
+	check(o.NamespaceOptions.check())
 	mode := o.Network
 	if mode == "bridge" { // docker's name for the default
 		mode = "default"

@@ -64,6 +64,8 @@ type Options struct {
 	Devices  []Device
 	Limits   runtime.Limits
 	Security runtime.Security
+	Shared   runtime.Namespaces // those that are not the container's own
+	Sysctls  map[string]string
 }
 
 // A Process is what a container runs.
@@ -74,6 +76,8 @@ type Process struct {
 	User     string   // USER of a build file: name or number, with an optional group; "" is root
 	Platform string   // os/arch[/variant] of the files, for the words of a failure; "" is this machine's
 	Terminal bool
+	Groups   []string // more groups of the user, by name or number; only without Files
+	Init     bool     // process 1 is one that reaps
 }
 
 // A Mount is put at a path of a container: a *Bind, *Node, *Layers, *Tmpfs, *Cache, *SecretMount,
@@ -111,13 +115,13 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 	o := c.options
 	c.spec = runtime.Spec{
 		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Hostname: o.Hostname,
-		Limits: o.Limits, Security: o.Security, Warn: c.factory.warn,
+		Limits: o.Limits, Security: o.Security, Warn: c.factory.warn, Shared: o.Shared, Sysctls: o.Sysctls, Init: o.Process.Init,
 	}
 	if c.spec.Root, err = o.Root.Mount(ctx); err != nil {
 		return err
 	}
 	if o.Files == nil {
-		c.spec.User, err = LookupUserIn(c.spec.Root, o.Process.User)
+		c.spec.User, err = LookupUserIn(c.spec.Root, o.Process.User, o.Process.Groups)
 	} else {
 		c.spec.User, err = LookupUser(o.Files, o.Process.User)
 	}

@@ -21,9 +21,21 @@ func LookupUser(files filetree.Tree, user string) (runtime.User, error) {
 	return lookupUser(user, func(name string) (io.ReadCloser, error) { return openUserFile(files, name) })
 }
 
-// LookupUserIn is as LookupUser in the files below a directory, which may be changing.
-func LookupUserIn(root *os.File, user string) (runtime.User, error) {
-	return lookupUser(user, func(name string) (io.ReadCloser, error) { return openBelow(root, name) })
+// LookupUserIn is as LookupUser in the files below a directory, which may be changing. The user gets more groups, each by its
+// name or number.
+func LookupUserIn(root *os.File, user string, groups []string) (runtime.User, error) {
+	u, err := lookupUser(user, func(name string) (io.ReadCloser, error) { return openBelow(root, name) })
+	if err != nil || len(groups) == 0 {
+		return u, err
+	}
+	f, err := openBelow(root, "etc/group")
+	if err != nil {
+		return u, fmt.Errorf("/etc/group: %w", err)
+	}
+	if f == nil {
+		return u, u.AddGroups(groups, nil)
+	}
+	return u, errors.Join(u.AddGroups(groups, f), f.Close())
 }
 
 func lookupUser(user string, open func(name string) (io.ReadCloser, error)) (runtime.User, error) {

@@ -34,6 +34,7 @@ type createFlags struct {
 	processFlags
 	surroundingFlags
 	securityFlags
+	namespaceFlags
 	limitFlags
 
 	Insecure bool   `help:"Allow http, and TLS without verification."`
@@ -108,6 +109,17 @@ type securityFlags struct {
 	CapDrop      []string `help:"Drop a capability, or ALL." placeholder:"CAP"`
 	SecurityOpts []string `name:"security-opt" sep:"none" help:"seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
 	ReadOnly     bool     `help:"Make the root file system read-only."`
+}
+
+type namespaceFlags struct {
+	IPC      string   `name:"ipc" help:"private, shareable, host or container:NAME." placeholder:"MODE"`
+	PID      string   `name:"pid" help:"host or container:NAME." placeholder:"MODE"`
+	UTS      string   `name:"uts" help:"host." placeholder:"MODE"`
+	Cgroupns string   `help:"private or host." placeholder:"MODE"`
+	Userns   string   `help:"host." placeholder:"MODE"`
+	Sysctls  []string `name:"sysctl" sep:"none" help:"Setting of the kernel for the container." placeholder:"NAME=VALUE"`
+	GroupAdd []string `sep:"none" help:"Another group of the user." placeholder:"GROUP"`
+	Init     bool     `help:"Let process 1 be one that reaps and passes signals on."`
 }
 
 type limitFlags struct {
@@ -265,6 +277,7 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 		},
 		SurroundingOptions: forge.SurroundingOptions(c.surroundingFlags),
 		SecurityOptions:    forge.SecurityOptions(c.securityFlags),
+		NamespaceOptions:   forge.NamespaceOptions(c.namespaceFlags),
 		LimitOptions:       forge.LimitOptions(c.limitFlags),
 	}
 	if c.Entrypoint != nil {
