@@ -275,7 +275,11 @@ func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []by
 		if _, err := k.sandbox.Connect(ctx, r); err != nil {
 			return err
 		}
-		if _, err := k.sandbox.NameServer(container.LoopbackServers()); err != nil {
+		servers, err := container.NameServers(k.record.Config.DNS)
+		if err != nil {
+			return err
+		}
+		if _, err := k.sandbox.NameServer(servers); err != nil {
 			return err
 		}
 	case callDisconnect:

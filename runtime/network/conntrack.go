@@ -62,11 +62,10 @@ func forgetPeers(list []Binding) error {
 
 // translatedUDP returns the addresses and ports of a connection if it is one by UDP to one of the ports that was sent elsewhere.
 func translatedUDP(message []byte, ports []uint16) (tuple []byte) {
-	const header = 4 // struct nfgenmsg
-	if len(message) < header {
+	if len(message) < nfHeader {
 		return nil
 	}
-	attrs := attributes(message[header:])
+	attrs := attributes(message[nfHeader:])
 	status, tuple := attrs[ctaStatus], attrs[ctaTupleOrig]
 	proto := attributes(attributes(tuple)[ctaTupleProto])
 	number, port := proto[ctaProtoNum], proto[ctaProtoDstPort]

@@ -9,7 +9,13 @@
 // container's interfaces go with its namespace; bridges and rules stay for the next one until Sweep.
 package network
 
-import "github.com/forge-build/forge/runtime"
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/runtime"
+)
 
 // Describe says in words what the default network is here, and why if it is nothing.
 func Describe() string {
@@ -20,5 +26,28 @@ func Describe() string {
 		}
 		return "user mode: " + path
 	}
-	return "bridge " + bridgeName + " with address translation"
+	said := "bridge " + bridgeName + " with address translation"
+	if dropsForwarded() {
+		said += "; this machine's firewall drops what is forwarded unless a rule of its own accepts it: where containers do not get " +
+			"out, iptables -I FORWARD -i " + bridgeName + " -j ACCEPT and -o " + bridgeName + ", or the same in DOCKER-USER if there is one"
+	}
+	return said
+}
+
+// dropsForwarded reports whether the chain FORWARD of iptables drops what none of its rules accepts, as docker and ufw have it.
+// Our rules cannot accept for others: all chains have to.
+func dropsForwarded() (drops bool) {
+	c, err := dial(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return false
+	}
+	defer c.close()
+	r := newRequest("nftables chain FORWARD", unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN, ack, nfProtoIPv4, 0, 0, 0)
+	err = c.dump(r.str(unix.NFTA_CHAIN_TABLE, "filter").str(unix.NFTA_CHAIN_NAME, "FORWARD"), func(message []byte) {
+		if len(message) > nfHeader {
+			policy := attributes(message[nfHeader:])[unix.NFTA_CHAIN_POLICY]
+			drops = len(policy) == 4 && binary.BigEndian.Uint32(policy) == verdictDrop
+		}
+	})
+	return drops && err == nil
 }

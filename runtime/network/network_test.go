@@ -352,6 +352,29 @@ func TestSubnetInUse(t *testing.T) {
 	}
 }
 
+// A firewall that drops what is forwarded is told.
+func TestDescribe(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	if got := Describe(); got != "bridge forge0 with address translation" {
+		t.Error(got)
+	}
+	message := func(typ int, table uint16) *request {
+		return newRequest("of others", unix.NFNL_SUBSYS_NFTABLES<<8|uint16(typ), ack|unix.NLM_F_CREATE, nfProtoIPv4, 0, 0, 0).str(table, "filter")
+	}
+	chain := message(unix.NFT_MSG_NEWCHAIN, unix.NFTA_CHAIN_TABLE).str(unix.NFTA_CHAIN_NAME, "FORWARD")
+	chain.nest(unix.NFTA_CHAIN_HOOK, func() {
+		chain.big(unix.NFTA_HOOK_HOOKNUM, hookForward).big(unix.NFTA_HOOK_PRIORITY, 0)
+	}).str(unix.NFTA_CHAIN_TYPE, "filter").big(unix.NFTA_CHAIN_POLICY, verdictDrop)
+	if err := transact(message(unix.NFT_MSG_NEWTABLE, unix.NFTA_TABLE_NAME), chain); err != nil {
+		t.Fatal(err)
+	}
+	if got := Describe(); !strings.Contains(got, "firewall drops what is forwarded") {
+		t.Error(got)
+	}
+}
+
 func TestRoutes(t *testing.T) {
 	const text = `Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
 eth0	00000000	010200C0	0003	0	0	0	00000000	0	0	0

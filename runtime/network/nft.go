@@ -9,6 +9,7 @@ import (
 // Numbers of nftables that golang.org/x/sys/unix does not have, or has not as they are used here.
 const (
 	nfProtoIPv4 = 2
+	nfHeader    = 4 // bytes: struct nfgenmsg
 
 	hookPrerouting  = 0
 	hookForward     = 2

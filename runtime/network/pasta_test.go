@@ -169,7 +169,7 @@ func TestPasta(t *testing.T) {
 		defer in.Close()
 		lines := bufio.NewScanner(out)
 		for _, want := range []string{
-			"[0.0.0.0:8080->80/tcp [::]:8080->80/tcp] <nil>",
+			"[{0.0.0.0 8080 80 tcp} {:: 8080 80 tcp}] <nil>",
 			"Bind for 127.0.0.1:8080 failed: port is already allocated",
 			"Bind for 0.0.0.0:80 failed: permission denied: the lowest port of an ordinary user is in /proc/sys/net/ipv4/ip_unprivileged_port_start",
 			"networks that are created need root (user namespace with one id: /etc/subuid has no range for user 65534): run as root, or use the default network, host or none",

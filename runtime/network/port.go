@@ -3,7 +3,6 @@ package network
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -142,14 +141,4 @@ func shortForm(value string) (string, error) {
 		container = host + ":" + container
 	}
 	return container + "/" + protocol, nil
-}
-
-// host is the end of a binding at this machine.
-func (b Binding) host() string {
-	return net.JoinHostPort(b.Address.String(), strconv.Itoa(int(b.Port)))
-}
-
-// String writes a binding as lists of containers show it: "0.0.0.0:8080->80/tcp".
-func (b Binding) String() string {
-	return fmt.Sprintf("%s->%d/%s", b.host(), b.Container, b.Protocol)
 }

@@ -281,7 +281,7 @@ func TestPortTaken(t *testing.T) {
 		t.Errorf("endpoints %v, %v", u.endpoints, err)
 	}
 	b := run(t, s, Options{Networks: byDefault.Networks, Ports: ports(t, "8080-8082:80", "80", "8080:80/udp")})
-	if got := fmt.Sprint(b.Bindings()[:2]); got != "[0.0.0.0:8081->80/tcp [::]:8081->80/tcp]" {
+	if got := fmt.Sprint(b.Bindings()[:2]); got != "[{0.0.0.0 8081 80 tcp} {:: 8081 80 tcp}]" {
 		t.Errorf("of a range: %s", got)
 	}
 	if free := b.Bindings()[2:4]; free[0].Port == 0 || free[0].Port != free[1].Port {

@@ -110,7 +110,7 @@ func TestNetworks(t *testing.T) {
 		t.Fatalf("connect: %v, %v", e, err)
 	}
 	wantReach(t, "by the default network", nil, "tcp", "127.0.0.1:8080", "one")
-	if got := fmt.Sprint(one.Endpoints()[1].Bindings); got != "[0.0.0.0:8080->80/tcp [::]:8080->80/tcp]" {
+	if got := fmt.Sprint(one.Endpoints()[1].Bindings); got != "[{0.0.0.0 8080 80 tcp} {:: 8080 80 tcp}]" {
 		t.Errorf("bindings %s", got)
 	}
 }
