@@ -54,7 +54,13 @@ func (h *Home) Save(ctx context.Context, names []string, o SaveOptions) (err err
 	}
 	defer queue(&o.Events)()
 	save.Events = o.Events
-	return writeTo(ctx, o.File, o.Stdout, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, save) })
+	err = writeTo(ctx, o.File, o.Stdout, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, save) })
+	for _, n := range images {
+		if err == nil {
+			h.imageEvent("save", n.Descriptor.Digest.String(), nameOrDigest(n))
+		}
+	}
+	return err
 }
 
 // Load reads an archive of images, "-" being stdin, and returns what it names: familiar names, or IDs of images without one. sink,
@@ -68,6 +74,7 @@ func (h *Home) Load(ctx context.Context, file string, stdin io.Reader, sink even
 	defer queue(&sink)()
 	loaded, err := h.Layout.Load(ctx, in, sink)
 	for _, n := range loaded {
+		h.imageEvent("load", n.Descriptor.Digest.String(), nameOrDigest(n))
 		names = append(names, nameOrDigest(n))
 	}
 	return names, err

@@ -34,6 +34,15 @@ func (h *Home) containerEvent(r *containerRecord, action string, attributes ...s
 	_ = h.journal().Record(context.Background(), journal.Of(journal.Container, action, r.ID, r.Config.Labels, about))
 }
 
+// imageEvent tells that something has happened to an image: what it was called, or its ID, and its name.
+func (h *Home) imageEvent(action, id, name string) {
+	about := map[string]string{}
+	if name != "" {
+		about["name"] = name
+	}
+	_ = h.journal().Record(context.Background(), journal.Of(journal.Image, action, id, about))
+}
+
 // networkEvent tells that something has happened to a network.
 func (h *Home) networkEvent(name, id, action, container string) {
 	about := map[string]string{"name": name, "type": "bridge"}

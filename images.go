@@ -63,7 +63,11 @@ func (h *Home) Tag(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return notFound(src, err)
 	}
-	return h.Layout.Tag(ctx, ref, n.Descriptor)
+	if err := h.Layout.Tag(ctx, ref, n.Descriptor); err != nil {
+		return err
+	}
+	h.imageEvent("tag", n.Descriptor.Digest.String(), ref.Familiar())
+	return nil
 }
 
 // RemoveOptions say what may be removed.
@@ -108,10 +112,11 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 			return nil, err
 		}
 	}
-	if byName(name, n) && len(names) > 1 {
-		return []Removal{{Untagged: n.Reference.Familiar()}}, h.Layout.Untag(ctx, n.Reference)
-	}
-	if len(names) > 1 && !o.Force {
+	stays := byName(name, n) && len(names) > 1 // under its other names
+	switch {
+	case stays:
+		names = []image.Reference{n.Reference}
+	case len(names) > 1 && !o.Force:
 		return nil, fmt.Errorf("image %s has %d names: remove them one by one, or all with --force", name, len(names))
 	}
 	var done []Removal
@@ -119,11 +124,16 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 		if err := h.Layout.Untag(ctx, ref); err != nil {
 			return done, err
 		}
+		h.imageEvent("untag", id.String(), ref.Familiar())
 		done = append(done, Removal{Untagged: ref.Familiar()})
+	}
+	if stays {
+		return done, nil
 	}
 	if err := h.Layout.Remove(ctx, n.Descriptor.Digest); err != nil {
 		return done, err
 	}
+	h.imageEvent("delete", id.String(), "")
 	return append(done, Removal{Deleted: id}), nil
 }
 

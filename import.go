@@ -55,7 +55,11 @@ func (h *Home) Import(ctx context.Context, o ImportOptions) (_ *image.Image, err
 	if err := h.index(ctx, img); err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	return img, h.Layout.Tag(ctx, ref, img.Descriptor)
+	if err := h.Layout.Tag(ctx, ref, img.Descriptor); err != nil {
+		return nil, err
+	}
+	h.imageEvent("import", img.ID().String(), o.Name)
+	return img, nil
 }
 
 // index reads an image's layers as a file system, so that one that cannot be read is refused before it has a name.

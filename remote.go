@@ -69,6 +69,7 @@ func (h *Home) Pull(ctx context.Context, name string, o PullOptions) ([]PullResu
 	if err != nil {
 		return nil, wrapTransfer("pull", repo.Reference(), err)
 	}
+	h.imageEvent("pull", p.Name.Familiar(), p.Name.Familiar())
 	return []PullResult{p}, nil
 }
 
@@ -179,6 +180,7 @@ func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []i
 		if n.Descriptor, err = h.pushTo(ctx, client, n.Descriptor, n.Reference, c); err != nil {
 			return pushed, err
 		}
+		h.imageEvent("push", n.Reference.Familiar(), n.Reference.Familiar())
 		pushed = append(pushed, n)
 	}
 	return pushed, nil
