@@ -82,7 +82,6 @@ func TestRunOptionsCheck(t *testing.T) {
 		{RunOptions{Platform: "a/b/c/d"}, `platform "a/b/c/d"`},
 		{RunOptions{ProcessOptions: ProcessOptions{Workdir: "w"}}, `the working directory "w" is invalid, it needs to be an absolute path`},
 		{RunOptions{ProcessOptions: ProcessOptions{EnvFiles: []string{"/nosuch"}}}, "/nosuch: no such file or directory"},
-		{RunOptions{SurroundingOptions: SurroundingOptions{Network: "x"}}, "--network x: must be"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{DNS: []string{"x"}}}, "--dns x: must be an IP address"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{Hostname: "a b"}}, `--hostname "a b": must be`},
 		{RunOptions{SurroundingOptions: SurroundingOptions{AddHosts: []string{"a"}}}, `--add-host "a": must be HOST:IP`},
