@@ -3,11 +3,14 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
@@ -152,8 +155,36 @@ func (s *Store[C]) bury(id string) (*Run, error) {
 	if err != nil || !r.open() {
 		return r, err
 	}
+	r.kill()
 	r.end()
-	return r, s.WriteRun(id, r)
+	_ = s.WriteRun(id, r) // on a disk that is full, whoever looks next finds out the same
+	return r, nil
+}
+
+// Begin notes that the container has been started, now.
+func (r *Run) Begin() {
+	r.Started = time.Now().UTC()
+	if !r.Started.After(r.Finished) { // the clock was set back
+		r.Finished = r.Started.Add(-1)
+	}
+}
+
+// End notes that the run has ended, now.
+func (r *Run) End() {
+	r.Finished = time.Now().UTC()
+	if !r.Finished.After(r.Started) { // the clock was set back
+		r.Finished = r.Started.Add(1)
+	}
+}
+
+// kill ends what a monitor that was killed may have left in a freezer, where nothing dies of itself.
+func (r *Run) kill() {
+	if r.Boot != BootID() {
+		return
+	}
+	if t, err := runtime.Open(r.Ref); err == nil {
+		_ = errors.Join(t.Signal(unix.SIGKILL), t.Close()) // it may be gone by now
+	}
 }
 
 // end notes that the run has ended and nobody knows how.
@@ -163,7 +194,8 @@ func (r *Run) end() {
 		r.Error = "the machine was started anew"
 	}
 	if r.Started.After(r.Finished) {
-		r.ExitCode, r.Finished = killed, time.Now().UTC()
+		r.ExitCode = killed
+		r.End()
 	}
 	r.Ref, r.Retry, r.Paused, r.Monitor, r.Networks, r.Ports = runtime.Ref{}, time.Time{}, false, 0, nil, nil
 }
@@ -178,11 +210,14 @@ func (s *Store[C]) WriteRun(id string, r *Run) error {
 	return writeJSON(filepath.Join(s.Dir(id), runFile), r, write)
 }
 
+// monitorTime is how long the monitor of a run that has ended may take to take it down.
+const monitorTime = 20 * time.Second
+
 // Monitor makes the calling process the monitor of a container, until the file is closed. The caller holds the container's
 // lock. It fails with an error that is flock.ErrHeld if the container has a monitor.
 func (s *Store[C]) Monitor(ctx context.Context, id string) (*os.File, error) {
 	path := filepath.Join(s.Dir(id), aliveFile)
-	for {
+	for began := time.Now(); ; {
 		f, err := flock.TryLock(path, flock.Exclusive)
 		if !errors.Is(err, flock.ErrHeld) {
 			return f, err
@@ -191,6 +226,9 @@ func (s *Store[C]) Monitor(ctx context.Context, id string) (*os.File, error) {
 		r, readErr := s.readRun(id)
 		if readErr != nil || r.open() {
 			return nil, errors.Join(err, readErr)
+		}
+		if time.Since(began) > monitorTime {
+			return nil, fmt.Errorf("the monitor of the last run has not ended in %s: %w", monitorTime, err)
 		}
 		select {
 		case <-ctx.Done():

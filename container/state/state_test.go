@@ -172,6 +172,43 @@ func TestDerived(t *testing.T) {
 	}
 }
 
+// TestClockSetBack: a run that began before the clock was set back, or ended after that, is what it is.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	s := Open[string](filepath.Join(t.TempDir(), "containers"))
+	r := create(t, s, "")
+	later := time.Now().Add(time.Hour).UTC()
+	run := &Run{Boot: BootID(), Started: later, Finished: later.Add(time.Minute)}
+	want := func(want Status) {
+		t.Helper()
+		if err := s.WriteRun(r.ID, run); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := s.Run(r.ID); err != nil || got != want {
+			t.Errorf("status %s, %v, want %s", got, err, want)
+		}
+	}
+	alive, err := s.Monitor(t.Context(), r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Begin()
+	want(Running)
+	run.Started = later
+	run.End()
+	want(Exited)
+	run.Started = later.Add(time.Hour)
+	if err := s.WriteRun(r.ID, run); err != nil {
+		t.Fatal(err)
+	}
+	alive.Close() // killed
+	for range 2 {
+		if run, got, err := s.Run(r.ID); err != nil || got != Exited || run.ExitCode != killed {
+			t.Errorf("killed: %s, %+v, %v", got, run, err)
+		}
+	}
+}
+
 // TestMonitor: a container has one monitor, and who asks for its state keeps nobody from becoming it.
 func TestMonitor(t *testing.T) {
 	t.Parallel()
