@@ -24,7 +24,8 @@ import (
 const (
 	monitorName = "forge-monitor"
 	reportFD    = 3 // takes the reports of the start
-	firstFD     = 4 // with helperAttached: a connection of who is attached from the beginning
+	lockFD      = 4 // the container's lock, until it has started; so it is held even if who asked for the start is killed
+	firstFD     = 5 // with helperAttached: a connection of who is attached from the beginning
 
 	helperAttached = "attached" // the third argument
 	helperExec     = "exec"     // the same: it is a process in the container that is kept, the fourth says which
@@ -78,10 +79,11 @@ func monitorContainer(args []string, say func(report)) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	started := func() { say(report{Started: true}) }
 	if len(args) > 3 && args[2] == helperExec {
-		return h.keepExec(ctx, args[1], args[3], started)
+		return h.keepExec(ctx, args[1], args[3], func() { say(report{Started: true}) })
 	}
+	syscall.CloseOnExec(lockFD)
+	lock := os.NewFile(lockFD, "lock")
 	var first *net.UnixConn
 	if len(args) > 2 {
 		syscall.CloseOnExec(firstFD)
@@ -93,8 +95,11 @@ func monitorContainer(args []string, say func(report)) (err error) {
 		first, _ = c.(*net.UnixConn)
 	}
 	_, err = h.keep(ctx, args[1], first, keepReports{
-		events:  func(e event.Event) { say(report{Event: &e}) },
-		started: started,
+		events: func(e event.Event) { say(report{Event: &e}) },
+		started: func() {
+			_ = lock.Close()
+			say(report{Started: true})
+		},
 	})
 	return err
 }
@@ -119,12 +124,16 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 	}
 	alive, err := store.Monitor(ctx, id)
 	if errors.Is(err, flock.ErrHeld) {
-		return 0, fmt.Errorf("container %s is %s", r.Name, was)
+		return 0, fmt.Errorf("container %s is %s: %w", r.Name, was, err)
 	}
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, alive.Close()) }()
+	defer func() {
+		if closeErr := alive.Close(); !errors.Is(closeErr, os.ErrClosed) {
+			err = errors.Join(err, closeErr)
+		}
+	}()
 	listener, err := monitor.Listen(store.Dir(id))
 	if err != nil {
 		return 0, err
@@ -143,8 +152,11 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 	if first != nil {
 		m.First(first)
 	}
-	defer k.close()
 	exit, err := m.Keep(ctx, listener, reports.started)
+	k.close()
+	// From now on the container can be started anew, however long somebody takes to read what it wrote.
+	err = errors.Join(err, alive.Close())
+	m.Drain()
 	return exit.Code, err
 }
 
@@ -247,11 +259,11 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 			return err
 		}
 	}
-	var arg []string
+	files, arg := []*os.File{lock}, []string(nil)
 	if first != nil {
-		arg = []string{helperAttached}
+		files, arg = append(files, first), []string{helperAttached}
 	}
-	pid, reports, err := h.startHelper(first, r.ID, arg...)
+	pid, reports, err := h.startHelper(files, r.ID, arg...)
 	if err != nil {
 		return fmt.Errorf("monitor of container %s: %w", r.Name, err)
 	}
@@ -259,8 +271,9 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 	return follow(ctx, pid, reports, events)
 }
 
-// startHelper starts this program anew, in the background, to keep a container or a process in one.
-func (h *Home) startHelper(first *os.File, id string, args ...string) (pid int, reports *os.File, err error) {
+// startHelper starts this program anew, in the background, to keep a container or a process in one. The helper gets the files
+// from lockFD on.
+func (h *Home) startHelper(files []*os.File, id string, args ...string) (pid int, reports *os.File, err error) {
 	reports, theirs, err := os.Pipe()
 	if err != nil {
 		return 0, nil, err
@@ -269,13 +282,13 @@ func (h *Home) startHelper(first *os.File, id string, args ...string) (pid int, 
 	if err != nil {
 		return 0, nil, errors.Join(err, theirs.Close(), reports.Close())
 	}
-	files := []uintptr{null.Fd(), null.Fd(), null.Fd(), theirs.Fd()}
-	if first != nil {
-		files = append(files, first.Fd())
+	fds := []uintptr{null.Fd(), null.Fd(), null.Fd(), theirs.Fd()}
+	for _, f := range files {
+		fds = append(fds, f.Fd())
 	}
 	env := append(os.Environ(), "FORGE_SNAPSHOTTER="+string(h.options.Snapshotter))
 	pid, err = syscall.ForkExec("/proc/self/exe", append([]string{monitorName, h.Dir, id}, args...), &syscall.ProcAttr{
-		Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+		Dir: "/", Env: env, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	err = errors.Join(err, theirs.Close(), null.Close())
 	if err != nil {

@@ -109,7 +109,7 @@ func BenchmarkSteps(b *testing.B) {
 func timedStart(b *testing.B, s Spec) (names []string, times []int64) {
 	set := &setup{spec: &s, netns: newNetns()}
 	defer set.close()
-	p := &Process{ctx: context.Background(), stop: func() bool { return true }}
+	p := &Process{gone: make(chan struct{}), ctx: context.Background(), stop: func() bool { return true }}
 	r, w, err := os.Pipe()
 	if err != nil {
 		b.Fatal(err)

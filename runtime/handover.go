@@ -92,7 +92,7 @@ func (p *Process) Handover() (Handover, error) {
 // Adopt makes a Process of what [Process.Handover] returned in the program before execve(2). [Process.Wait] waits for it
 // and removes its cgroup; nothing else ends it.
 func Adopt(h Handover) *Process {
-	p := &Process{ctx: context.Background(), stop: func() bool { return true }, running: true}
+	p := &Process{gone: make(chan struct{}), ctx: context.Background(), stop: func() bool { return true }, running: true}
 	file := func(fd int, name string) *os.File {
 		unix.CloseOnExec(fd)
 		return os.NewFile(uintptr(fd), name)

@@ -28,6 +28,7 @@ type Process struct {
 	grace    time.Duration // how long Wait reads what others write; 0 if nobody can be left
 
 	once sync.Once
+	gone chan struct{} // closed when all processes are
 	exit Exit
 	guarded
 }
@@ -194,6 +195,7 @@ func received(control []byte) *os.File {
 func (p *Process) Wait() (Exit, error) {
 	p.once.Do(func() {
 		p.exit = p.reap()
+		close(p.gone)
 		if p.grace > 0 {
 			for _, f := range p.pipes {
 				_ = f.SetReadDeadline(time.Now().Add(p.grace))
@@ -204,6 +206,9 @@ func (p *Process) Wait() (Exit, error) {
 	})
 	return p.exit, p.err
 }
+
+// Gone is closed, while Wait waits, when everything in the container is gone: only what was written before is still copied.
+func (p *Process) Gone() <-chan struct{} { return p.gone }
 
 // reap waits for the supervisor, which ends when everything else has.
 func (p *Process) reap() (e Exit) {

@@ -45,7 +45,7 @@ func newSetup(ctx context.Context, s *Spec) (*setup, error) {
 
 // start writes the program by plan and has it carried out.
 func (s *setup) start(ctx context.Context, io Stdio, plan func() (tail int, err error)) (*Process, error) {
-	p := &Process{}
+	p := &Process{gone: make(chan struct{})}
 	defer p.closeOnError()
 	if err := s.plumb(p, io); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ type fan struct {
 
 	mu   sync.Mutex // guards all below, and the order of what is written
 	subs map[*subscriber]bool
+	last *frame // for who comes when all is over; nil before
 }
 
 func newFan(log *logs.Writer) *fan { return &fan{log: log, subs: map[*subscriber]bool{}} }
@@ -46,29 +47,49 @@ func (w *fanWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// end tells all who are attached that the container has ended, and waits until they have what it wrote.
+// hurry lets nobody who is attached keep what is left in the container's pipes from being read: nothing else can come.
+func (f *fan) hurry() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.subs {
+		s.hurry()
+	}
+}
+
+// end tells all who are attached that the container has ended. They get what it wrote before.
 func (f *fan) end(code int) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.log.End(1, time.Now())
 	f.log.End(2, time.Now())
 	f.log.Flush()
-	subs := f.subs
-	f.subs = map[*subscriber]bool{}
-	for s := range subs {
-		s.finish(frame{streamEnd, []byte(strconv.Itoa(code))})
-	}
-	f.mu.Unlock()
-	for s := range subs {
-		s.drained(drainTime)
-	}
+	f.finish(endFrame(code))
+}
+
+// close is end for who has come since, and who comes now: there is no other run.
+func (f *fan) close(code int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := endFrame(code)
+	f.finish(last)
+	f.last = &last
 }
 
 // abort lets go of all who are attached: the container was not started.
 func (f *fan) abort() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.finish(frame{})
+	f.last = &frame{}
+}
+
+// finish sends all who are attached a last frame. The caller holds mu.
+func (f *fan) finish(last frame) {
 	for s := range f.subs {
-		s.finish(frame{})
+		s.finish(last)
+		if !s.patient {
+			time.AfterFunc(drainTime, s.cut)
+		}
 	}
 	f.subs = map[*subscriber]bool{}
 }
@@ -77,8 +98,14 @@ func (f *fan) abort() {
 func (f *fan) add(s *subscriber) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.last != nil {
+		s.finish(*f.last)
+		return
+	}
 	f.subs[s] = true
 }
+
+func endFrame(code int) frame { return frame{streamEnd, []byte(strconv.Itoa(code))} }
 
 func (f *fan) remove(s *subscriber) {
 	f.mu.Lock()
@@ -92,7 +119,8 @@ const (
 	maxQueue = 1 << 20
 	// patience is how long the container waits for somebody who takes nothing of that.
 	patience = time.Second
-	// drainTime is how long the monitor waits, when the container has ended, for somebody who does not take what it wrote.
+	// drainTime is how long somebody may take, when the container has ended, to get what it wrote. Who was there from the
+	// beginning may take longer.
 	drainTime = 10 * time.Second
 )
 
@@ -107,6 +135,7 @@ type subscriber struct {
 	change *sync.Cond
 	queue  []frame
 	bytes  int
+	hasty  bool          // nobody waits for it any more
 	closed bool          // nothing is taken any more
 	done   chan struct{} // closed when all is sent, or nothing can be
 }
@@ -139,9 +168,17 @@ func (s *subscriber) wait() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.bytes > maxQueue && !s.closed {
+	for s.bytes > maxQueue && !s.closed && !s.hasty {
 		s.change.Wait()
 	}
+}
+
+// hurry ends the waiting, now and in future.
+func (s *subscriber) hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hasty = true
+	s.change.Broadcast()
 }
 
 // lose cuts off who is too slow.
@@ -165,19 +202,6 @@ func (s *subscriber) finish(last frame) {
 	}
 	s.closed = true
 	s.change.Broadcast()
-}
-
-// drained waits until what is in the queue is sent.
-func (s *subscriber) drained(limit time.Duration) {
-	if s.patient {
-		<-s.done
-		return
-	}
-	select {
-	case <-s.done:
-	case <-time.After(limit):
-		s.cut()
-	}
 }
 
 var errClosed = errors.New("nobody is attached any more")

@@ -24,6 +24,8 @@ type Process interface {
 	Ref() (runtime.Ref, error)
 	Signal(sig os.Signal) error
 	Resize(rows, cols uint16) error
+	// Gone is closed when all that could write is gone, so that only what is in the pipes is still to come.
+	Gone() <-chan struct{}
 	Wait() (runtime.Exit, error)
 }
 
@@ -87,13 +89,26 @@ func (m *Monitor) openStdin() {
 }
 
 // Keep starts the container and keeps it until it has ended and is not restarted. started is called when the command of the
-// first run is executed; if it cannot be, Keep fails with what Start says. listener is closed at the end.
+// first run is executed; if it cannot be, Keep fails with what Start says. listener is closed at the end. Those who are
+// connected may still be told what became of it: see [Monitor.Drain].
 func (m *Monitor) Keep(ctx context.Context, listener net.Listener, started func()) (runtime.Exit, error) {
 	go m.serve(listener)
-	defer func() {
-		_ = listener.Close()
-		m.conns.Wait()
-	}()
+	exit, err := m.runs(ctx, started)
+	if err != nil {
+		m.fan.abort()
+	} else {
+		m.fan.close(exit.Code)
+	}
+	_ = listener.Close()
+	return exit, err
+}
+
+// Drain waits until all who are connected have what they asked for. One who was there from the beginning and takes nothing is
+// waited for as long as it lives: by then the container is another monitor's to start.
+func (m *Monitor) Drain() { m.conns.Wait() }
+
+// runs is Keep without those who are connected.
+func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error) {
 	delay := firstDelay
 	for first := true; ; first = false {
 		began := time.Now()
@@ -106,7 +121,6 @@ func (m *Monitor) Keep(ctx context.Context, listener net.Listener, started func(
 			m.mu.Lock()
 			close(m.ended)
 			m.mu.Unlock()
-			m.fan.abort()
 			return exit, err
 		}
 		if time.Since(began) >= longRun {
@@ -144,7 +158,8 @@ func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error
 	}
 	run.Boot, run.Monitor = state.BootID(), os.Getpid()
 	run.Ref, _ = process.Ref() // it may have ended by now
-	run.Started, run.Retry = time.Now().UTC(), time.Time{}
+	run.Begin()
+	run.Retry = time.Time{}
 	m.process = process
 	health := m.beginHealth()
 	err = m.config.Record(run)
@@ -163,6 +178,10 @@ func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error
 	m.config.Event("start")
 	started()
 	go m.watchHealth(health)
+	go func() {
+		<-process.Gone()
+		m.fan.hurry()
+	}()
 	exit, err := process.Wait()
 	health.stop()
 	m.finished(exit, err)
@@ -173,7 +192,7 @@ func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error
 func (m *Monitor) failed(run *state.Run, err error) {
 	run.Error, run.ExitCode, run.Retry = err.Error(), exitCode(err), time.Time{}
 	if run.Restarts > 0 {
-		run.Finished = time.Now().UTC()
+		run.End()
 	}
 	run.Networks, run.Ports = nil, nil
 	_ = m.config.Record(run)
@@ -204,7 +223,8 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 	m.openStdin()
 	run := m.run
 	lasted := time.Since(run.Started)
-	run.Finished, run.ExitCode, run.OOM = time.Now().UTC(), exit.Code, exit.OOM
+	run.End()
+	run.ExitCode, run.OOM = exit.Code, exit.OOM
 	run.Ref, run.Paused, run.Networks, run.Ports = runtime.Ref{}, false, nil, nil
 	if err != nil {
 		run.Error = err.Error()

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -24,12 +25,21 @@ import (
 type fake struct {
 	signals chan os.Signal
 	done    chan struct{}
+	copies  *sync.WaitGroup
 	exit    runtime.Exit
 }
 
 func (f *fake) Ref() (runtime.Ref, error)   { return runtime.Ref{Pid: 1}, nil }
 func (f *fake) Resize(uint16, uint16) error { return nil }
-func (f *fake) Wait() (runtime.Exit, error) { <-f.done; return f.exit, nil }
+func (f *fake) Gone() <-chan struct{}       { return f.done }
+func (f *fake) Wait() (runtime.Exit, error) {
+	<-f.done
+	if f.copies != nil {
+		f.copies.Wait()
+	}
+	return f.exit, nil
+}
+
 func (f *fake) Signal(sig os.Signal) error {
 	select {
 	case <-f.done:
@@ -53,10 +63,15 @@ type kit struct {
 
 // start keeps a container whose process is run.
 func start(t *testing.T, config Config, run func(io runtime.Stdio, signals <-chan os.Signal) int) *kit {
+	return startWith(t, config, nil, nil, run)
+}
+
+// startWith is start with somebody who is attached from the beginning, and with what is still copied when the process is gone.
+func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.WaitGroup, run func(io runtime.Stdio, signals <-chan os.Signal) int) *kit {
 	dir := t.TempDir()
 	k := &kit{T: t, Client: Client{Dir: dir}, dir: dir, exit: make(chan error, 1)}
 	config.Start = func(_ context.Context, io runtime.Stdio, _ *state.Run) (Process, error) {
-		f := &fake{signals: make(chan os.Signal), done: make(chan struct{})}
+		f := &fake{signals: make(chan os.Signal), done: make(chan struct{}), copies: copies}
 		go func() {
 			f.exit.Code = run(io, f.signals)
 			close(f.done)
@@ -86,6 +101,9 @@ func start(t *testing.T, config Config, run func(io runtime.Stdio, signals <-cha
 	}
 	started := make(chan struct{})
 	m := New(config, &state.Run{})
+	if first != nil {
+		m.First(first)
+	}
 	go func() {
 		_, err := m.Keep(context.Background(), listener, func() { close(started) })
 		k.exit <- err
@@ -206,10 +224,9 @@ func TestAttach(t *testing.T) {
 	k.ended()
 }
 
-// TestFirst: who is attached from the beginning misses nothing, however slow, and can detach.
-func TestFirst(t *testing.T) {
-	t.Parallel()
-	m := New(Config{Event: func(string, ...string) {}}, &state.Run{})
+// connPair is a connection, and its other end.
+func connPair(t *testing.T) (ours, theirs *net.UnixConn) {
+	t.Helper()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -224,14 +241,22 @@ func TestFirst(t *testing.T) {
 		f.Close()
 		conns[i], _ = c.(*net.UnixConn)
 	}
+	return conns[0], conns[1]
+}
+
+// TestFirst: who is attached from the beginning misses nothing, however slow, and can detach.
+func TestFirst(t *testing.T) {
+	t.Parallel()
+	m := New(Config{Event: func(string, ...string) {}}, &state.Run{})
+	ours, theirs := connPair(t)
 	got := make(chan int, 1)
 	slow := writerFunc(func(p []byte) (int, error) { time.Sleep(time.Microsecond); return len(p), nil })
 	count := 0
 	go func() {
-		_, _ = Attach(t.Context(), conns[0], Streams{Out: writerFunc(func(p []byte) (int, error) { count += len(p); return slow(p) })})
+		_, _ = Attach(t.Context(), ours, Streams{Out: writerFunc(func(p []byte) (int, error) { count += len(p); return slow(p) })})
 		got <- count
 	}()
-	m.First(conns[1])
+	m.First(theirs)
 	w := m.fan.writer(1)
 	for range 5000 {
 		_, _ = w.Write(make([]byte, 1<<10))
@@ -239,6 +264,47 @@ func TestFirst(t *testing.T) {
 	m.fan.end(0)
 	if n := <-got; n != 5000<<10 {
 		t.Errorf("got %d bytes of %d", n, 5000<<10)
+	}
+}
+
+// TestFirstStuck: who is attached from the beginning and takes nothing delays the container, but not its end; and gets all at last.
+func TestFirstStuck(t *testing.T) {
+	t.Parallel()
+	const bytes = 4 << 20
+	ours, theirs := connPair(t)
+	if err := request(ours, verbAttach, 0, 1, 1, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	var copies sync.WaitGroup
+	written := make(chan int, bytes>>10)
+	k := startWith(t, Config{}, theirs, &copies, func(s runtime.Stdio, signals <-chan os.Signal) int {
+		copies.Go(func() {
+			for range bytes >> 10 {
+				n, _ := s.Out.Write(make([]byte, 1<<10))
+				written <- n
+			}
+		})
+		return untilTerm(s, signals)
+	})
+	for range 1 << 10 { // as much as may wait
+		<-written
+	}
+	if err := k.Stop(t.Context(), syscall.SIGTERM, 10); err != nil {
+		t.Fatal(err)
+	}
+	if run := k.ended(); run.ExitCode != 3 {
+		t.Errorf("ended: %+v", run)
+	}
+	if _, err := k.Attach(t.Context(), Streams{Out: io.Discard}); !errors.Is(err, ErrGone) {
+		t.Errorf("attached to what has ended: %v", err)
+	}
+	in := bufio.NewReader(ours)
+	if _, err := answered(in); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if code, err := readFrames(in, Streams{Out: &out}); err != nil || code != 3 || out.Len() != bytes {
+		t.Errorf("read at last: status %d, %v, %d bytes", code, err, out.Len())
 	}
 }
 
