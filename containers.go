@@ -11,6 +11,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
@@ -59,7 +60,8 @@ type containerConfig struct {
 	Command []string          // the whole command line
 	Labels  map[string]string // the image's, and its own
 
-	Networks []attachment // those that it is connected to whenever it runs
+	Networks    []attachment           // those that it is connected to whenever it runs
+	MountPoints []container.MountPoint // of the flags, of other containers and of the image
 }
 
 type (
@@ -103,7 +105,15 @@ func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events e
 	if _, err := o.ports(img); err != nil {
 		return "", err
 	}
+	mounts, err := h.planMounts(ctx, &o, img)
+	if err != nil {
+		return "", err
+	}
+	r.Config.MountPoints = mounts.points
 	if err := h.containers().Create(ctx, r, func() string { return words.Name(h.nameTaken) }); err != nil {
+		return "", errors.Join(err, mounts.discard())
+	}
+	if err := mounts.close(); err != nil {
 		return "", err
 	}
 	h.containerEvent(r, "create")

@@ -29,6 +29,8 @@ type ContainerInfo struct {
 	Labels   map[string]string
 	Written  int64 // bytes of its own files, if they were asked for
 
+	Mounts []MountView
+
 	TTY, Interactive bool
 }
 
@@ -105,7 +107,7 @@ func (h *Home) containerInfo(id string) (ContainerInfo, error) {
 	}
 	return ContainerInfo{
 		ID: id, Name: r.Name, Image: r.Image, ImageID: string(r.ImageID), Command: r.Config.Command,
-		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels,
+		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels, Mounts: h.mountViews(r),
 		TTY: r.Config.TTY, Interactive: r.Config.Interactive,
 	}, nil
 }
@@ -115,12 +117,20 @@ type ContainerView struct {
 	ID, Image, Command, RunningFor, Status, Ports, Size, Labels, Mounts, Networks, LocalVolumes string
 }
 
-// commandWidth is how much of a command a list shows.
-const commandWidth = 20
+// How much a list shows of a command, and of the name of a mount.
+const (
+	commandWidth = 20
+	mountWidth   = 15
+)
 
 // Short is the view with its long texts shortened.
 func (v ContainerView) Short() ContainerView {
 	v.ID, v.Command = v.ID[:12], words.Shorten(v.Command, commandWidth)
+	mounts := strings.Split(v.Mounts, ",")
+	for i, m := range mounts {
+		mounts[i] = words.Shorten(m, mountWidth)
+	}
+	v.Mounts = strings.Join(mounts, ",")
 	return v
 }
 
@@ -146,6 +156,14 @@ func (i *ContainerInfo) View(now time.Time) ContainerView {
 		labels = append(labels, k+"="+i.Labels[k])
 	}
 	v.Labels = strings.Join(labels, ",")
+	var mounts []string
+	volumes := 0
+	for _, m := range i.Mounts {
+		if mounts = append(mounts, cmp.Or(m.Name, m.Source)); m.Type == "volume" {
+			volumes++
+		}
+	}
+	v.Mounts, v.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(volumes)
 	v.Networks = strings.Join(slices.Sorted(maps.Keys(i.Run.Networks)), ",")
 	return v
 }
@@ -230,6 +248,8 @@ func (i *ContainerInfo) matches(key, value string) bool {
 			len(value) >= 4 && strings.HasPrefix(hex, value)
 	case "health":
 		return i.Run.Health != nil && i.Run.Health.Status == value || i.Run.Health == nil && value == "none"
+	case "volume":
+		return slices.ContainsFunc(i.Mounts, func(m MountView) bool { return value == cmp.Or(m.Name, m.Source) || value == m.Destination })
 	case "network":
 		_, ok := i.Run.Networks[value]
 		return ok

@@ -108,6 +108,11 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	if err := h.share(&o.NamespaceOptions, &options, &open); err != nil {
 		return nil, err
 	}
+	mounts, err := h.openMounts(ctx, k.record, &open)
+	if err != nil {
+		return nil, err
+	}
+	options.Mounts = append(mounts, options.Mounts...)
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
 	options.Limits.Account = true

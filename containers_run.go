@@ -47,12 +47,14 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 	})
 	if err != nil { // it was not started, so that nobody tells who is attached
 		detach()
+		<-done
 		if closeErr := lock.Close(); !errors.Is(closeErr, os.ErrClosed) {
 			err = errors.Join(err, closeErr)
 		}
 		if o.AutoRemove {
 			err = errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
 		}
+		return status, err
 	}
-	return status, errors.Join(err, <-done)
+	return status, <-done
 }

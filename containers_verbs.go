@@ -216,6 +216,9 @@ func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContaine
 		return err
 	}
 	h.containerEvent(r, "destroy")
+	if o.Volumes {
+		return h.dropVolumes(ctx, r)
+	}
 	return nil
 }
 
@@ -254,5 +257,5 @@ func (h *Home) removeEnded(ctx context.Context, r *containerRecord) error {
 	}
 	err = store.Remove(ctx, r.ID, snapshot.RemoveTree)
 	h.containerEvent(r, "destroy")
-	return errors.Join(err, lock.Close())
+	return errors.Join(err, lock.Close(), h.dropVolumes(ctx, r))
 }

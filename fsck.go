@@ -63,11 +63,12 @@ func (h *Home) Fsck(ctx context.Context, o FsckOptions) (r FsckReport, err error
 		}
 	}
 	contexts, contextsErr := h.checkContexts(o)
+	volumes, volumesErr := h.checkVolumes(o)
 	entries, err := h.checkCache(o)
-	if err = errors.Join(contextsErr, err); err != nil {
+	if err = errors.Join(contextsErr, volumesErr, err); err != nil {
 		return r, err
 	}
-	r.Problems = slices.Concat(r.Problems, contexts, entries)
+	r.Problems = slices.Concat(r.Problems, contexts, volumes, entries)
 	if o.Repair {
 		if r.Dropped, err = h.repair(ctx, problems); err != nil {
 			return r, err

@@ -30,6 +30,7 @@ import (
 type PruneOptions struct {
 	All     bool     // all images, and the whole cache
 	Filters []string // docker's until=DURATION or until=TIME: only what was not used since
+	Volumes bool     // volumes without a name that no container uses, too
 	MaxSize string   // of the cache's layers, such as 10g: the most recently used stay; "" keeps all that has a layer
 
 	Events event.Sink // is told, from another goroutine, when Prune has to wait
@@ -90,7 +91,17 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 	if err := h.collect(ctx, o, &r); err != nil {
 		return r, err
 	}
-	return r, errors.Join(h.pruneDerived(ctx, o, &r), h.containers().Sweep(snapshot.RemoveTree))
+	if o.Volumes {
+		names, bytes, err := h.PruneVolumes(ctx, PruneVolumesOptions{})
+		for _, name := range names {
+			r.Removed = append(r.Removed, "volume "+name)
+		}
+		r.Bytes += bytes
+		if err != nil {
+			return r, err
+		}
+	}
+	return r, errors.Join(h.pruneDerived(ctx, o, &r), h.containers().Sweep(snapshot.RemoveTree), h.volumes().Sweep())
 }
 
 // collect moves away, under the store's lock, what is not reached, and deletes it when others can go on.

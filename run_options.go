@@ -3,6 +3,7 @@ package forge
 import (
 	"cmp"
 	"context"
+	"encoding/csv"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -43,10 +44,12 @@ type SurroundingOptions struct {
 	Hostname string // "" is the container's ID, or this machine's name if the network is the host's
 	AddHosts []string
 	DNS      []string
-	Volumes  []string // SRC:DST[:ro]
-	Mounts   []string // type=bind|tmpfs,FIELD=VALUE
+	Volumes  []string // [PATH|NAME:]DST[:OPTIONS]
+	Mounts   []string // type=bind|volume|tmpfs,FIELD=VALUE
 	Tmpfs    []string // DST[:OPTIONS]
 	Devices  []string // SRC[:DST], or the name of a CDI device
+
+	VolumesFrom []string // CONTAINER[:ro]
 }
 
 // SecurityOptions loosen or tighten the defences.
@@ -90,7 +93,7 @@ func (o *RunOptions) Check(ctx context.Context) error {
 	return o.makeAbsolute()
 }
 
-// parse reads what the options say of the container without knowing the image.
+// parse reads what the options say of the container without knowing the image. The mounts are the devices; see wantedMounts.
 func (o *RunOptions) parse() (c container.Options, err error) {
 	c = container.Options{
 		Process:  container.Process{Dir: o.Workdir, User: o.User, Terminal: o.TTY},
@@ -112,12 +115,14 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 	check(err)
 	_, err = parsePlatform(o.Platform)
 	check(err)
-	c.Mounts, err = container.ParseMounts(o.Volumes, o.Mounts, o.Tmpfs)
+	_, err = container.ParseMounts(o.Volumes, o.Mounts, o.Tmpfs)
 	check(err)
-	var nodes []container.Mount
-	nodes, c.Devices, err = container.ParseDevices(o.Devices)
+	for _, from := range o.VolumesFrom {
+		_, _, err = container.ParseVolumesFrom(from)
+		check(err)
+	}
+	c.Mounts, c.Devices, err = container.ParseDevices(o.Devices)
 	check(err)
-	c.Mounts = append(c.Mounts, nodes...)
 	c.Limits, err = container.ParseLimits(o.LimitOptions)
 	check(err)
 	return c, errors.Join(errs...)
@@ -137,14 +142,18 @@ func (o *RunOptions) makeAbsolute() error {
 		}
 	}
 	for i, mount := range o.Mounts {
-		fields := strings.Split(mount, ",")
+		fields, err := container.MountFields(mount)
 		for j, field := range fields {
 			key, source, _ := strings.Cut(field, "=")
-			if key = strings.ToLower(key); key == "src" || key == "source" {
+			if key = strings.ToLower(key); (key == "src" || key == "source") && strings.HasPrefix(source, ".") {
 				fields[j] = key + "=" + absolute(source)
 			}
 		}
-		o.Mounts[i] = strings.Join(fields, ",")
+		var line strings.Builder
+		w := csv.NewWriter(&line)
+		errs = append(errs, err, w.Write(fields))
+		w.Flush()
+		o.Mounts[i] = strings.TrimSuffix(line.String(), "\n")
 	}
 	return errors.Join(errs...)
 }

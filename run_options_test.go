@@ -26,7 +26,7 @@ func TestRunOptionsAreData(t *testing.T) {
 		},
 		SurroundingOptions: SurroundingOptions{
 			Network: "bridge", Hostname: "h", AddHosts: []string{"a:1.2.3.4"}, DNS: []string{"1.2.3.4"},
-			Volumes: []string{"./data:/data:ro", "/abs:/abs"}, Mounts: []string{"type=bind,src=data,dst=/b", "type=tmpfs,dst=/t"},
+			Volumes: []string{"./data:/data:ro", "/abs:/abs"}, Mounts: []string{"type=bind,\"src=./data\",dst=/b", "type=tmpfs,dst=/t"},
 			Tmpfs: []string{"/run:size=1m"}, Devices: []string{"/dev/null:/dev/n"},
 		},
 		SecurityOptions: SecurityOptions{

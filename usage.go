@@ -62,7 +62,11 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 		u.Blobs = append(u.Blobs, blob)
 	}
 	images.Reclaimable, layers.Reclaimable = images.Bytes, layers.Bytes
-	u.Kinds = []KindUsage{images, layers}
+	volumes, err := h.volumeUsage()
+	if err != nil {
+		return u, err
+	}
+	u.Kinds = []KindUsage{images, layers, volumes}
 	for _, d := range []struct{ name, dir string }{
 		{"Indexes and unpacked layers", "snapshots"},
 		{"Cache mounts", "mounts"},

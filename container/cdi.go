@@ -90,7 +90,7 @@ func parseDevice(s string) (Mount, *Device, error) {
 		parts = parts[1:]
 	}
 	switch {
-	case !path.IsAbs(n.Source) || checkTarget(n.Target) != nil || len(parts) > 2:
+	case !path.IsAbs(n.Source) || checkTarget(&n.Target) != nil || len(parts) > 2:
 		return nil, nil, fmt.Errorf("--device %q: must be SRC[:DST[:rwm]] or the name of a CDI device", s)
 	case len(parts) == 2 && parts[1] != "rwm" && parts[1] != "rw":
 		return nil, nil, fmt.Errorf("--device %q: permissions %q: must be rwm", s, parts[1])

@@ -85,23 +85,29 @@ func (c *Container) attach(target string, m runtime.Mount, inside makeTarget) er
 
 // A Bind mounts a directory or file of this machine.
 type Bind struct {
-	Source   string // path
-	Target   string // absolute
-	ReadOnly bool
-	Create   bool // make a directory if there is no source, as docker's -v does
+	Source      string   // path
+	File        *os.File // instead of Source, if it is not nil; not closed
+	Target      string   // absolute
+	ReadOnly    bool
+	Create      bool   // make a directory if there is no source, as docker's -v does
+	Propagation string // docker's word; "" is rprivate
 }
 
-func (m *Bind) kind() string   { return "bind" }
+func (m *Bind) kind() string {
+	if m.File != nil {
+		return "volume"
+	}
+	return "bind"
+}
+
 func (m *Bind) target() string { return path.Clean(m.Target) }
 
 func (m *Bind) mount(_ context.Context, c *Container) error {
-	f, err := c.openPath(m.Source)
-	if errors.Is(err, os.ErrNotExist) && m.Create {
-		if err := os.MkdirAll(m.Source, 0o755); err != nil {
-			return err
-		}
-		f, err = c.openPath(m.Source)
+	f, err := m.open(c)
+	if err != nil {
+		return err
 	}
+	flag, err := propagation(f, m.Propagation)
 	if err != nil {
 		return err
 	}
@@ -109,7 +115,22 @@ func (m *Bind) mount(_ context.Context, c *Container) error {
 	if m.ReadOnly {
 		inside = findIn(f)
 	}
-	return c.attach(m.target(), runtime.Mount{Source: f, ReadOnly: m.ReadOnly}, inside)
+	return c.attach(m.target(), runtime.Mount{Source: f, ReadOnly: m.ReadOnly, Propagation: flag}, inside)
+}
+
+// open opens what is to be bound.
+func (m *Bind) open(c *Container) (*os.File, error) {
+	if m.File != nil {
+		return m.File, nil
+	}
+	f, err := c.openPath(m.Source)
+	if errors.Is(err, os.ErrNotExist) && m.Create {
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return nil, err
+		}
+		return c.openPath(m.Source)
+	}
+	return f, err
 }
 
 // openPath opens a file only to be mounted: nothing happens to a device, a FIFO does not wait, and what cannot be read,

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"path"
@@ -10,51 +11,128 @@ import (
 	"strings"
 )
 
-// parseVolume reads docker's -v: SRC:DST[:OPTIONS].
-func parseVolume(s string) (Mount, error) {
+// parseVolume reads docker's -v: [SOURCE:]TARGET[:OPTIONS], in docker's words. A source that is a path, absolute or with a
+// point before it, is a directory or file of this machine; another one is a volume's name.
+func parseVolume(s string) (MountPoint, error) {
 	parts := strings.Split(s, ":")
-	if len(parts) < 2 || len(parts) > 3 {
-		return nil, fmt.Errorf("volume %q: must be SRC:DST[:ro|rw]; volumes without a source are not supported yet", s)
+	p := MountPoint{Type: "volume", Target: parts[len(parts)-1]}
+	switch {
+	case parts[0] == "" || len(parts) > 3, len(parts) == 2 && validMode(parts[1]):
+		return p, fmt.Errorf("invalid volume specification: '%s'", s)
+	case len(parts) == 3:
+		p.Target, p.Mode = parts[1], parts[2]
 	}
-	v := &Bind{Source: parts[0], Target: parts[1], Create: true}
-	if !filepath.IsAbs(v.Source) && !strings.HasPrefix(v.Source, ".") {
-		return nil, fmt.Errorf("volume %q: the source must be a path, absolute or with ./; volumes with a name are not supported yet", s)
+	if len(parts) > 1 {
+		p.Name = parts[0]
 	}
-	if err := checkTarget(v.Target); err != nil {
-		return nil, fmt.Errorf("volume %q: %w", s, err)
+	if p.Name != "" && (filepath.IsAbs(p.Name) || p.Name[0] == '.') {
+		p.Type, p.Name, p.Source, p.Create = "bind", "", p.Name, true
 	}
-	if len(parts) == 3 {
-		for option := range strings.SplitSeq(parts[2], ",") {
-			switch option {
-			case "ro":
-				v.ReadOnly = true
-			case "rw", "z", "Z", "rprivate", "private", "cached", "delegated", "consistent":
-			default:
-				return nil, fmt.Errorf("volume %q: no such option: %q", s, option)
-			}
-		}
+	if err := checkTarget(&p.Target); err != nil {
+		return p, fmt.Errorf("invalid volume specification: '%s': invalid mount config for type %q: %w", s, p.Type, err)
 	}
-	return v, nil
+	if len(parts) == 3 && !validMode(p.Mode) || !p.setMode() {
+		return p, fmt.Errorf("invalid mode: %s", p.Mode)
+	}
+	return p, nil
 }
 
-func checkTarget(target string) error {
-	if !path.IsAbs(target) || path.Clean(target) == "/" {
-		return errors.New("the destination must be an absolute path below /")
+// setMode takes over what the options of -v say. It reports whether the mount can have them.
+func (p *MountPoint) setMode() bool {
+	for option := range strings.SplitSeq(p.Mode, ",") {
+		switch modeKind(option) {
+		case "access":
+			p.ReadOnly = option == "ro"
+		case "copy":
+			p.NoCopy = true
+		case "propagation":
+			p.Propagation = option
+		}
 	}
+	if p.Type == "bind" {
+		return !p.NoCopy
+	}
+	return p.Propagation == ""
+}
+
+// modeKind is what an option of -v is about, of which each mount may have one; "" if there is no such option.
+func modeKind(option string) string {
+	switch option {
+	case "ro", "rw":
+		return "access"
+	case "z", "Z":
+		return "label"
+	case "nocopy":
+		return "copy"
+	case "consistent", "cached", "delegated", "default":
+		return "consistency"
+	case "private", "rprivate", "shared", "rshared", "slave", "rslave":
+		return "propagation"
+	}
+	return ""
+}
+
+// validMode reports whether the words are options of -v, of each kind one.
+func validMode(mode string) bool {
+	var seen []string
+	for option := range strings.SplitSeq(mode, ",") {
+		kind := modeKind(option)
+		if kind == "" || slices.Contains(seen, kind) {
+			return false
+		}
+		seen = append(seen, kind)
+	}
+	return true
+}
+
+// ParseVolumesFrom reads docker's --volumes-from: CONTAINER[:OPTIONS].
+func ParseVolumesFrom(s string) (container string, readOnly bool, err error) {
+	container, mode, ok := strings.Cut(s, ":")
+	if container == "" {
+		return "", false, fmt.Errorf("invalid volume specification: '%s'", s)
+	}
+	p := MountPoint{Type: "volume", Mode: mode}
+	if ok && !validMode(mode) || !p.setMode() || p.NoCopy {
+		return "", false, fmt.Errorf("invalid mode: %s", mode)
+	}
+	return container, p.ReadOnly, nil
+}
+
+// checkTarget makes a path in a container clean, or refuses it.
+func checkTarget(target *string) error {
+	switch {
+	case *target == "":
+		return errors.New("field Target must not be empty")
+	case !path.IsAbs(*target):
+		return fmt.Errorf("invalid mount path: '%s' mount path must be absolute", *target)
+	case path.Clean(*target) == "/":
+		return errors.New("invalid specification: destination can't be '/'")
+	}
+	*target = path.Clean(*target)
 	return nil
 }
 
-// parseTmpfs reads docker's --tmpfs: DST[:OPTIONS]. Its defaults are docker's: noexec, nosuid, nodev, mode 1777.
-func parseTmpfs(s string) (Mount, error) {
-	target, options, _ := strings.Cut(s, ":")
-	m := &Tmpfs{Target: target, NoExec: true}
-	if err := checkTarget(target); err != nil {
-		return nil, fmt.Errorf("tmpfs %q: %w", s, err)
+// parseTmpfs reads docker's --tmpfs: DST[:OPTIONS].
+func parseTmpfs(s string) (p MountPoint, err error) {
+	p.Type = "tmpfs"
+	p.Target, p.Memory, _ = strings.Cut(s, ":")
+	err = checkTarget(&p.Target)
+	if err == nil {
+		_, err = p.tmpfs()
 	}
-	for option := range strings.SplitSeq(options, ",") {
+	if err != nil {
+		return p, fmt.Errorf("tmpfs %q: %w", s, err)
+	}
+	return p, nil
+}
+
+// tmpfs is the mount that the options say. Their defaults are docker's: noexec, nosuid, nodev, mode 1777.
+func (p *MountPoint) tmpfs() (*Tmpfs, error) {
+	m := &Tmpfs{Target: p.Target, ReadOnly: p.ReadOnly, NoExec: true}
+	for option := range strings.SplitSeq(p.Memory, ",") {
 		key, value, _ := strings.Cut(option, "=")
 		if err := m.set(key, value); err != nil {
-			return nil, fmt.Errorf("tmpfs %q: %w", s, err)
+			return nil, err
 		}
 	}
 	return m, nil
@@ -104,78 +182,158 @@ func parseID(key, s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// parseMount reads docker's --mount: type=bind|tmpfs and fields, separated by commas.
-func parseMount(s string) (Mount, error) {
-	fields := map[string]string{}
-	readOnly := false
-	for field := range strings.SplitSeq(s, ",") {
-		key, value, ok := strings.Cut(field, "=")
-		switch key = strings.ToLower(key); key {
-		case "src":
-			key = "source"
-		case "dst", "destination":
-			key = "target"
-		case "readonly", "ro":
-			readOnly = !ok || value == "true" || value == "1"
-			if !readOnly && value != "false" && value != "0" {
-				return nil, fmt.Errorf("mount %q: %s %q: must be true or false", s, key, value)
-			}
-			continue
-		}
-		if !ok {
-			return nil, fmt.Errorf("mount %q: %q must be a key=value pair", s, field)
-		}
-		fields[key] = value
+// MountFields splits the value of a --mount, which is a line of CSV.
+func MountFields(s string) ([]string, error) {
+	if s == "" {
+		return nil, errors.New("value is empty")
 	}
-	kind, source, target := fields["type"], fields["source"], fields["target"]
-	for _, known := range []string{"type", "source", "target"} {
-		delete(fields, known)
-	}
-	err := checkTarget(target)
-	var m Mount
-	switch kind {
-	case "bind":
-		m = &Bind{Source: source, Target: target, ReadOnly: readOnly}
-		if source == "" {
-			err = errors.New("a bind mount needs a source")
+	return csv.NewReader(strings.NewReader(s)).Read()
+}
+
+// parseMount reads docker's --mount: type=volume|bind|tmpfs and other fields, in docker's words.
+func parseMount(s string) (MountPoint, error) {
+	p := MountPoint{Type: "volume"}
+	fields, err := MountFields(s)
+	for _, field := range fields {
+		if err == nil {
+			err = p.setField(field)
 		}
-		delete(fields, "bind-propagation") // is private, as everything in a container
-	case "tmpfs":
-		t := &Tmpfs{Target: target, ReadOnly: readOnly, NoExec: true}
-		m = t
-		for _, key := range []string{"tmpfs-size", "tmpfs-mode"} {
-			if value, ok := fields[key]; ok {
-				err = errors.Join(err, t.set(strings.TrimPrefix(key, "tmpfs-"), value))
-				delete(fields, key)
-			}
-		}
-	default:
-		err = fmt.Errorf("type %q: must be bind or tmpfs; volumes with a name are not supported yet", kind)
 	}
-	for key := range fields {
-		err = errors.Join(err, fmt.Errorf("unexpected key %q", key))
+	if err == nil {
+		err = p.checkFields()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("mount %q: %w", s, err)
+		return p, fmt.Errorf("invalid argument %q for \"--mount\" flag: %w", s, err)
 	}
-	return m, nil
+	if err := p.check(); err != nil {
+		return p, fmt.Errorf("invalid mount config for type %q: %w", p.Type, err)
+	}
+	return p, nil
+}
+
+// setField sets what a field of --mount says. The source of a volume, which is its name, is p.Source, too.
+func (p *MountPoint) setField(field string) (err error) {
+	key, value, ok := strings.Cut(field, "=")
+	key = strings.ToLower(key)
+	if !ok {
+		if !slices.Contains([]string{"readonly", "ro", "volume-nocopy"}, key) {
+			return fmt.Errorf("invalid field '%s' must be a key=value pair", field)
+		}
+		value = "true"
+	}
+	switch key {
+	case "type":
+		p.Type = strings.ToLower(value)
+	case "source", "src":
+		p.Source = value
+	case "target", "dst", "destination":
+		p.Target = value
+	case "readonly", "ro":
+		p.ReadOnly, err = strconv.ParseBool(value)
+	case "consistency":
+	case "bind-propagation":
+		p.Propagation = strings.ToLower(value)
+	case "volume-nocopy":
+		p.NoCopy, err = strconv.ParseBool(value)
+	case "volume-subpath":
+		p.Subpath = value
+	case "volume-label":
+		setWord(&p.Labels, value)
+	case "volume-opt":
+		setWord(&p.Options, value)
+	case "volume-driver":
+		if value != "local" {
+			return fmt.Errorf("error looking up volume plugin %s: plugin %q not found", value, value)
+		}
+	case "tmpfs-size", "tmpfs-mode":
+		err = p.setTmpfs(strings.TrimPrefix(key, "tmpfs-") + "=" + value)
+	default:
+		return fmt.Errorf("unexpected key '%s' in '%s'", key, field)
+	}
+	if err != nil {
+		return fmt.Errorf("invalid value for %s: %s", key, value)
+	}
+	return nil
+}
+
+// setTmpfs adds an option of a tmpfs.
+func (p *MountPoint) setTmpfs(option string) error {
+	p.Memory = strings.TrimPrefix(p.Memory+","+option, ",")
+	_, err := p.tmpfs()
+	return err
+}
+
+// setWord adds K=V to a map.
+func setWord(m *map[string]string, word string) {
+	if *m == nil {
+		*m = map[string]string{}
+	}
+	k, v, _ := strings.Cut(word, "=")
+	(*m)[k] = v
+}
+
+// checkFields refuses fields that do not go together.
+func (p *MountPoint) checkFields() error {
+	v := &p.VolumeOptions
+	for _, kind := range []struct {
+		name  string
+		given bool
+	}{
+		{"volume", v.NoCopy || v.Subpath != "" || v.Labels != nil || v.Options != nil},
+		{"bind", p.Propagation != ""},
+		{"tmpfs", p.Memory != ""},
+	} {
+		if kind.given && p.Type != kind.name {
+			return fmt.Errorf("cannot mix '%s-*' options with mount type '%s'", kind.name, p.Type)
+		}
+	}
+	if p.Target == "" {
+		return errors.New("target is required")
+	}
+	return nil
+}
+
+// check refuses what cannot be mounted, and makes a volume's source its name.
+func (p *MountPoint) check() error {
+	err := checkTarget(&p.Target)
+	switch {
+	case err != nil:
+		return err
+	case p.Type == "bind" && p.Source == "":
+		return errors.New("field Source must not be empty")
+	case p.Type == "bind" && !filepath.IsAbs(p.Source) && p.Source[0] != '.':
+		return fmt.Errorf("invalid mount path: '%s' mount path must be absolute", p.Source)
+	case p.Propagation != "" && modeKind(p.Propagation) != "propagation":
+		return fmt.Errorf("invalid propagation mode: %s", p.Propagation)
+	case p.Type == "volume" && p.Subpath != "" && p.Source == "":
+		return errors.New("must not set Subpath when using anonymous volumes")
+	case p.Subpath != "" && !filepath.IsLocal(p.Subpath):
+		return fmt.Errorf("subpath %q must be a relative path within the volume", p.Subpath)
+	case p.Type == "volume":
+		p.Name, p.Source = p.Source, ""
+	case p.Type == "tmpfs" && p.Source != "":
+		return errors.New("field Source must not be specified")
+	case p.Type != "bind" && p.Type != "tmpfs":
+		return errors.New("mount type unknown: must be bind, volume or tmpfs")
+	}
+	return nil
 }
 
 // ParseMounts reads the values of -v, --mount and --tmpfs. No two may have one destination.
-func ParseMounts(volumes, mounts, tmpfs []string) (all []Mount, err error) {
+func ParseMounts(volumes, mounts, tmpfs []string) (all []MountPoint, err error) {
 	for _, flag := range []struct {
 		values []string
-		parse  func(string) (Mount, error)
+		parse  func(string) (MountPoint, error)
 	}{{volumes, parseVolume}, {mounts, parseMount}, {tmpfs, parseTmpfs}} {
 		for _, s := range flag.values {
-			m, err := flag.parse(s)
+			p, err := flag.parse(s)
 			if err != nil {
 				return nil, err
 			}
-			if slices.ContainsFunc(all, func(other Mount) bool { return other.target() == m.target() }) {
-				return nil, fmt.Errorf("duplicate mount point: %s", m.target())
+			if slices.ContainsFunc(all, func(other MountPoint) bool { return other.Target == p.Target }) {
+				return nil, fmt.Errorf("duplicate mount point: %s", p.Target)
 			}
-			all = append(all, m)
+			all = append(all, p)
 		}
 	}
 	return all, nil

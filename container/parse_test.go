@@ -1,6 +1,8 @@
 package container
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,46 +93,96 @@ func TestParseHost(t *testing.T) {
 
 func TestParseMounts(t *testing.T) {
 	t.Parallel()
+	tmpfs := func(s string) (any, error) {
+		p, err := parseTmpfs(s)
+		if err != nil {
+			return nil, err
+		}
+		return p.tmpfs()
+	}
 	for _, test := range []struct{ flag, in, want string }{
-		{"v", "/a:/b", "&{/a /b false true}"},
-		{"v", "./a:/b:ro,z", "&{./a /b true true}"},
-		{"v", "a:/b", "volumes with a name are not supported yet"},
-		{"v", "/a", "must be SRC:DST"},
-		{"v", "/a:b", "must be an absolute path below /"},
-		{"v", "/a:/", "must be an absolute path below /"},
-		{"v", "/a:/b:nosuch", `no such option: "nosuch"`},
-		{"tmpfs", "/t", "&{/t false true false false {0 0 0 0}}"},
-		{"tmpfs", "/t:ro,exec,suid,dev,size=1k,mode=700,uid=1,gid=2", "&{/t true false true true {1024 448 1 2}}"},
+		{"v", "/a:/b", `{"Type":"bind","Source":"/a","Target":"/b","Create":true}`},
+		{"v", "./a:/b/:ro,z", `{"Type":"bind","Source":"./a","Target":"/b","ReadOnly":true,"Mode":"ro,z","Create":true}`},
+		{"v", "/a:/b:rslave", `{"Type":"bind","Source":"/a","Target":"/b","Mode":"rslave","Propagation":"rslave","Create":true}`},
+		{"v", "a:/b", `{"Type":"volume","Name":"a","Target":"/b"}`},
+		{"v", "a:/b:nocopy,ro,Z", `{"Type":"volume","Name":"a","Target":"/b","ReadOnly":true,"Mode":"nocopy,ro,Z","NoCopy":true}`},
+		{"v", "~/a:/b", `{"Type":"volume","Name":"~/a","Target":"/b"}`},
+		{"v", "/a", `{"Type":"volume","Target":"/a"}`},
+		{"v", "/a:b", "invalid volume specification: '/a:b': invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute"},
+		{"v", "a", "invalid mount path: 'a' mount path must be absolute"},
+		{"v", "/a:/", "invalid specification: destination can't be '/'"},
+		{"v", "/a:ro", "invalid volume specification: '/a:ro'"},
+		{"v", ":/b", "invalid volume specification: ':/b'"},
+		{"v", "", "invalid volume specification: ''"},
+		{"v", "/a:/b:ro:z", "invalid volume specification: '/a:/b:ro:z'"},
+		{"v", "/a:/b:nosuch", "invalid mode: nosuch"},
+		{"v", "/a:/b:", "invalid mode: "},
+		{"v", "/a:/b:ro,rw", "invalid mode: ro,rw"},
+		{"v", "/a:/b:nocopy", "invalid mode: nocopy"},
+		{"v", "a:/b:rslave", "invalid mode: rslave"},
+		{"tmpfs", "/t", `{"Target":"/t","ReadOnly":false,"NoExec":true,"Setuid":false,"Devices":false,"Options":{"Size":0,"Mode":0,"UID":0,"GID":0}}`},
+		{"tmpfs", "/t:ro,exec,suid,dev,size=1k,mode=700,uid=1,gid=2", `{"Target":"/t","ReadOnly":true,"NoExec":false,"Setuid":true,"Devices":true,"Options":{"Size":1024,"Mode":448,"UID":1,"GID":2}}`},
 		{"tmpfs", "/t:size=9999999999g", "must be a size"},
 		{"tmpfs", "/t:mode=9", "must be octal"},
 		{"tmpfs", "/t:uid=-1", "must be a number"},
-		{"tmpfs", "t", "must be an absolute path below /"},
-		{"mount", "type=bind,source=/a,target=/b", "&{/a /b false false}"},
-		{"mount", "type=bind,src=/a,dst=/b,readonly", "&{/a /b true false}"},
-		{"mount", "type=bind,src=/a,destination=/b,ro=false", "&{/a /b false false}"},
-		{"mount", "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770", "&{/t false true false false {1048576 1016 0 0}}"},
-		{"mount", "type=volume,source=a,target=/b", "volumes with a name are not supported yet"},
-		{"mount", "type=bind,target=/b", "needs a source"},
-		{"mount", "type=bind,source=/a,target=/b,nosuch=1", `unexpected key "nosuch"`},
-		{"mount", "type=bind,source=/a,target=/b,readonly=maybe", "must be true or false"},
-		{"mount", "type=bind,source", "must be a key=value pair"},
+		{"tmpfs", "t", "mount path must be absolute"},
+		{"mount", "type=bind,source=/a,target=/b", `{"Type":"bind","Source":"/a","Target":"/b"}`},
+		{"mount", "type=bind,src=/a,dst=/b,readonly", `{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}`},
+		{"mount", "type=bind,\"src=/a,b\",destination=/b,ro=false,bind-propagation=Shared", `{"Type":"bind","Source":"/a,b","Target":"/b","Propagation":"shared"}`},
+		{"mount", "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770", `{"Type":"tmpfs","Target":"/t","Memory":"size=1m,mode=1770"}`},
+		{"mount", "type=volume,source=aa,target=/b", `{"Type":"volume","Name":"aa","Target":"/b"}`},
+		{"mount", "target=/b", `{"Type":"volume","Target":"/b"}`},
+		{"mount", "src=aa,dst=/b,volume-nocopy,volume-subpath=x/y,volume-label=k=v,volume-driver=local", `{"Type":"volume","Name":"aa","Target":"/b","NoCopy":true,"Subpath":"x/y","Labels":{"k":"v"}}`},
+		{"mount", "", `invalid argument "" for "--mount" flag: value is empty`},
+		{"mount", "source=/a", "target is required"},
+		{"mount", "type=bind,target=/b", `invalid mount config for type "bind": field Source must not be empty`},
+		{"mount", "type=bind,source=a,target=/b", "invalid mount path: 'a' mount path must be absolute"},
+		{"mount", "type=tmpfs,source=/a,target=/b", "field Source must not be specified"},
+		{"mount", "type=npipe,source=/a,target=/b", `invalid mount config for type "npipe": mount type unknown`},
+		{"mount", "type=bind,source=/a,target=/b,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"},
+		{"mount", "type=volume,source=/a,target=/b,bind-propagation=slave", "cannot mix 'bind-*' options with mount type 'volume'"},
+		{"mount", "type=bind,source=/a,target=/b,tmpfs-size=1", "cannot mix 'tmpfs-*' options with mount type 'bind'"},
+		{"mount", "type=bind,source=/a,target=/b,bind-propagation=up", "invalid propagation mode: up"},
+		{"mount", "type=bind,source=/a,target=/b,nosuch=1", "unexpected key 'nosuch' in 'nosuch=1'"},
+		{"mount", "type=bind,source=/a,target=/b,readonly=maybe", "invalid value for readonly: maybe"},
+		{"mount", "type=tmpfs,target=/b,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"},
+		{"mount", "type=bind,source", "invalid field 'source' must be a key=value pair"},
+		{"mount", "dst=/b,volume-subpath=x", "must not set Subpath when using anonymous volumes"},
+		{"mount", "src=aa,dst=/b,volume-subpath=../x", "must be a relative path within the volume"},
+		{"mount", "src=aa,dst=/b,volume-driver=nfs", `plugin "nfs" not found`},
+		{"from", "web", "web false"},
+		{"from", "web:ro", "web true"},
+		{"from", "web:rw,z", "web false"},
+		{"from", ":ro", "invalid volume specification: ':ro'"},
+		{"from", "web:", "invalid mode: "},
+		{"from", "web:nocopy", "invalid mode: nocopy"},
+		{"from", "web:slave", "invalid mode: slave"},
 	} {
 		var got string
 		switch test.flag {
 		case "v":
-			got = errOr(parseVolume(test.in))
+			got = asJSON(parseVolume(test.in))
 		case "tmpfs":
-			got = errOr(parseTmpfs(test.in))
+			got = asJSON(tmpfs(test.in))
 		case "mount":
-			got = errOr(parseMount(test.in))
+			got = asJSON(parseMount(test.in))
+		case "from":
+			name, readOnly, err := ParseVolumesFrom(test.in)
+			got = errOr(fmt.Sprint(name, " ", readOnly), err)
 		}
-		if !strings.Contains(got, test.want) {
+		if got != test.want && (strings.HasPrefix(test.want, "{") || !strings.Contains(got, test.want)) {
 			t.Errorf("-%s %s = %s, want %s", test.flag, test.in, got, test.want)
 		}
 	}
 	if _, err := ParseMounts([]string{"/a:/x"}, nil, []string{"/y/../x"}); err == nil || err.Error() != "duplicate mount point: /x" {
 		t.Errorf("two mounts at one place: %v", err)
 	}
+}
+
+// asJSON is what a value is as JSON, or the text of an error.
+func asJSON(v any, err error) string {
+	b, jsonErr := json.Marshal(v)
+	return errOr(string(b), errors.Join(err, jsonErr))
 }
 
 func TestParseEnv(t *testing.T) {

@@ -41,6 +41,8 @@ type Mount struct {
 	Setuid   bool // tmpfs: honour setuid and setgid bits; what is bound honours them as it does elsewhere
 	Devices  bool // honour device nodes; what is bound does also where a devices cgroup guards, or with Privileged
 	Tmpfs    Tmpfs
+
+	Propagation uint64 // of what is bound: unix.MS_SHARED, MS_SLAVE or MS_PRIVATE; 0 is private
 }
 
 // A Tmpfs is a file system in memory.

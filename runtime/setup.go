@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"os"
 	"strconv"
 	"strings"
@@ -253,7 +254,7 @@ func (s *setup) source(m *Mount) (mount arg, kind os.FileMode, err error) {
 	if err != nil {
 		return arg{}, 0, err
 	}
-	f, err := cloneMount(m.Source, &unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE})
+	f, err := cloneMount(m.Source, &unix.MountAttr{Attr_set: attrs, Propagation: cmp.Or(m.Propagation, unix.MS_PRIVATE)})
 	if err != nil {
 		return arg{}, 0, err
 	}

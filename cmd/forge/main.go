@@ -74,6 +74,7 @@ func commands() []command {
 		{"logout", "Log out of a registry.", &logoutCmd{}},
 		{"copy", "Copy an image between registries, layouts and archives, without the store.", &copyCmd{}},
 		{"registry", "Serve a registry.", &registryCmd{}},
+		{"volume", "Look after volumes.", &volumeCmd{}},
 		{"system", "Look after the store.", &systemCmd{}},
 		{"info", "Show how forge works on this machine, and why.", &infoCmd{}},
 		{"version", "Show the version.", &versionCmd{}},

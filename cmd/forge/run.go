@@ -97,10 +97,12 @@ type surroundingFlags struct {
 	Hostname string   `short:"h" help:"Host name." placeholder:"NAME"`
 	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
 	DNS      []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
-	Volumes  []string `name:"volume" short:"v" sep:"none" help:"Directory or file of this machine to put into the container." placeholder:"SRC:DST[:ro]"`
-	Mounts   []string `name:"mount" sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|tmpfs,FIELD=VALUE"`
+	Volumes  []string `name:"volume" short:"v" sep:"none" help:"Directory or file of this machine, or volume, to put into the container." placeholder:"[SRC:]DST[:ro]"`
+	Mounts   []string `name:"mount" sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|volume|tmpfs,FIELD=VALUE"`
 	Tmpfs    []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
 	Devices  []string `name:"device" sep:"none" help:"Device of this machine, or the name of a CDI device." placeholder:"SRC[:DST]"`
+
+	VolumesFrom []string `sep:"none" help:"Volumes and directories of another container." placeholder:"CONTAINER[:ro]"`
 }
 
 type securityFlags struct {

@@ -57,13 +57,13 @@ type pruneCmd struct {
 	Force   bool     `short:"f" help:"Do not ask."`
 	Filter  []string `help:"until=DURATION: only what was not used since." placeholder:"KEY=VALUE"`
 	MaxSize string   `help:"Keep this much of the cache, the most recently used." placeholder:"BYTES"`
-	Volumes bool     `hidden:""`
+	Volumes bool     `help:"Volumes without a name that no container uses, too."`
 
 	imagesOnly bool
 }
 
 func (c *pruneCmd) Run(s *session) error {
-	o := forge.PruneOptions{All: c.All, Filters: c.Filter, MaxSize: c.MaxSize}
+	o := forge.PruneOptions{All: c.All, Filters: c.Filter, MaxSize: c.MaxSize, Volumes: c.Volumes}
 	if err := o.Check(); err != nil {
 		return err
 	}
@@ -73,6 +73,9 @@ func (c *pruneCmd) Run(s *session) error {
 	}
 	if !c.imagesOnly {
 		what = "all stopped containers, " + what
+	}
+	if c.Volumes {
+		what += ", and volumes without a name that no container uses"
 	}
 	if ok, err := confirmed(s, c.Force, what); err != nil || !ok {
 		return err

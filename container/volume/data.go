@@ -52,8 +52,12 @@ func openDir(path string, flags int) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|flags, 0)
 }
 
+// ErrNothing is what a copy returns that there is nothing for.
+var ErrNothing = errors.New("there is nothing to copy")
+
 // Fill gives a volume that is empty the files that copyTo writes into a directory, and that directory's owner, mode and
-// attributes. One that is not empty, or is a directory of this machine, is left as it is. The caller holds the volume's lock.
+// attributes. One that is not empty, or is a directory of this machine, is left as it is, and any if copyTo returns ErrNothing. The
+// caller holds the volume's lock.
 func (s *Store) Fill(name string, copyTo func(dir *os.File) error) (err error) {
 	if r, err := s.Record(name); err != nil || r.Options["device"] != "" {
 		return err
@@ -77,7 +81,11 @@ func (s *Store) Fill(name string, copyTo func(dir *os.File) error) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(copyTo(dir), dir.Close()); err != nil {
+	err = errors.Join(copyTo(dir), dir.Close())
+	if errors.Is(err, ErrNothing) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("volume %s: %w", name, err)
 	}
 	if err := failpoint.At("volume.fill.copied"); err != nil {

@@ -24,6 +24,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/forge-build/forge/internal/durable"
@@ -45,8 +46,8 @@ func Open(dir string, remove func(path string) error) *Store { return &Store{dir
 type Record struct {
 	Name    string
 	Created time.Time
-	Labels  map[string]string
-	Options map[string]string // of docker's driver local: type, o and device
+	Labels  map[string]string `json:",omitempty"`
+	Options map[string]string `json:",omitempty"` // of docker's driver local: type, o and device
 }
 
 // Names in a volume's directory.
@@ -263,4 +264,26 @@ func (s *Store) Remove(name string) error {
 // Sweep deletes what processes that were killed have left: volumes half made and half deleted.
 func (s *Store) Sweep() error {
 	return errors.Join(flock.Sweep(s.dir, newPrefix, s.remove), flock.Sweep(s.dir, trashPrefix, s.remove))
+}
+
+// Check tells what is wrong with a volume; nil if nothing is.
+func (s *Store) Check(name string) error {
+	if _, err := s.Record(name); err != nil {
+		return err
+	}
+	info, err := os.Lstat(s.DataPath(name))
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: s.DataPath(name), Err: syscall.ENOTDIR}
+	}
+	return err
+}
+
+// Repair makes what a volume lacks. What is there stays, but for a record that cannot be read.
+func (s *Store) Repair(name string) error {
+	dir := filepath.Join(s.dir, name)
+	err := os.MkdirAll(s.DataPath(name), 0o755)
+	if _, recordErr := s.Record(name); recordErr != nil {
+		err = errors.Join(err, writeRecord(dir, &Record{Name: name, Created: time.Now().UTC()}))
+	}
+	return err
 }

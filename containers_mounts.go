@@ -1,0 +1,264 @@
+package forge
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/container/volume"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
+)
+
+// A mountPlan is what a container that is being made will mount. Its volumes are locked until it is closed, so that nobody
+// removes them before the container is known to use them.
+type mountPlan struct {
+	home   *Home
+	points []container.MountPoint
+	made   []string // volumes that were made for this container alone
+	locks  closers.Stack
+}
+
+func (p *mountPlan) close() error { return p.locks.Close() }
+
+// discard takes back what was made for a container that is not.
+func (p *mountPlan) discard() error {
+	var errs []error
+	for _, name := range p.made {
+		errs = append(errs, p.home.volumes().Remove(name))
+		p.home.volumeEvent(name, "destroy")
+	}
+	return errors.Join(append(errs, p.close())...)
+}
+
+// planMounts finds out what a container mounts, makes the volumes that there are not, and fills those that are empty.
+func (h *Home) planMounts(ctx context.Context, o *ContainerOptions, img *image.Image) (_ *mountPlan, err error) {
+	points, err := h.wantedMounts(o, img)
+	if err != nil {
+		return nil, err
+	}
+	p := &mountPlan{home: h, points: points}
+	if err := p.acquire(ctx); err != nil {
+		return nil, errors.Join(err, p.discard())
+	}
+	if err := p.fill(ctx, img, o.AutoRemove); err != nil {
+		return nil, errors.Join(err, p.discard())
+	}
+	return p, nil
+}
+
+// wantedMounts are the mounts of the flags, of other containers and of the image. The former go before the latter.
+func (h *Home) wantedMounts(o *ContainerOptions, img *image.Image) ([]container.MountPoint, error) {
+	points, err := container.ParseMounts(o.Volumes, o.Mounts, o.Tmpfs)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range points {
+		if p.Type != "bind" || p.Create {
+			continue
+		}
+		if _, err := os.Stat(p.Source); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", p.Source)
+		}
+	}
+	add := func(p container.MountPoint) {
+		if !slices.ContainsFunc(points, func(other container.MountPoint) bool { return other.Target == p.Target }) {
+			points = append(points, p)
+		}
+	}
+	for _, from := range slices.Backward(o.VolumesFrom) { // of two with one target the last counts
+		ref, readOnly, err := container.ParseVolumesFrom(from)
+		if err != nil {
+			return nil, err
+		}
+		r, err := h.findContainer(ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range r.Config.MountPoints {
+			p.ReadOnly, p.NoCopy = p.ReadOnly || readOnly, true
+			add(p)
+		}
+	}
+	for _, target := range slices.Sorted(maps.Keys(img.Config.Config.Volumes)) {
+		if target = path.Join("/", target); target == "/" {
+			return nil, fmt.Errorf("image %s: invalid volume: destination can't be '/'", o.Image)
+		}
+		add(container.MountPoint{Type: "volume", Target: target})
+	}
+	return points, nil
+}
+
+// acquire makes and locks the volumes, in the order of their names, so that two containers never wait for each other.
+func (p *mountPlan) acquire(ctx context.Context) error {
+	var volumes []*container.MountPoint
+	for i := range p.points {
+		m := &p.points[i]
+		if m.Type != "volume" {
+			continue
+		}
+		if m.Name == "" {
+			m.Name, m.Anonymous = newID(), true
+			m.Labels = maps.Clone(m.Labels)
+			if m.Labels == nil {
+				m.Labels = map[string]string{}
+			}
+			m.Labels[volume.AnonymousLabel] = ""
+		}
+		volumes = append(volumes, m)
+	}
+	slices.SortStableFunc(volumes, func(a, b *container.MountPoint) int { return cmp.Compare(a.Name, b.Name) })
+	for i, m := range volumes {
+		if i > 0 && m.Name == volumes[i-1].Name {
+			continue
+		}
+		lock, made, err := p.home.volumes().Acquire(ctx, volume.Record{Name: m.Name, Labels: m.Labels, Options: m.Options})
+		if err != nil {
+			return err
+		}
+		p.locks.Push(lock.Close)
+		if made {
+			p.home.volumeEvent(m.Name, "create")
+		}
+		if made && m.Anonymous {
+			p.made = append(p.made, m.Name)
+		}
+	}
+	return nil
+}
+
+// fill gives the volumes that are empty what the image has at their places.
+func (p *mountPlan) fill(ctx context.Context, img *image.Image, volatile bool) (err error) {
+	var view *snapshot.View
+	defer func() {
+		if view != nil {
+			err = errors.Join(err, view.Close())
+		}
+	}()
+	for i := range p.points {
+		m := &p.points[i]
+		if m.Type != "volume" || m.NoCopy || m.Subpath != "" {
+			continue
+		}
+		err := p.home.volumes().Fill(m.Name, func(dir *os.File) error {
+			if view == nil {
+				if view, err = p.home.view(ctx, img.Layers()); err != nil {
+					return err
+				}
+			}
+			if err := p.home.copyUp(ctx, view, m.Target, dir); err != nil || volatile && m.Anonymous {
+				return err
+			}
+			return durable.SyncFS(dir)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyUp copies what an image has at a path into the directory of a new volume.
+func (h *Home) copyUp(ctx context.Context, view *snapshot.View, target string, dir *os.File) error {
+	store, err := h.Snapshots()
+	if err != nil {
+		return err
+	}
+	from, err := filetree.Resolve(view.Lstat, strings.TrimPrefix(target, "/"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return volume.ErrNothing
+	}
+	if err != nil {
+		return err
+	}
+	if err := store.CopyDir(ctx, view, from, dir); errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("cannot mount volume over existing file, file exists %s", target)
+	} else if err != nil {
+		return fmt.Errorf("copy of %s of the image: %w", target, err)
+	}
+	return nil
+}
+
+// openMounts opens what a container mounts. What is opened is given back by open.
+func (h *Home) openMounts(ctx context.Context, r *containerRecord, open *closers.Stack) (mounts []container.Mount, err error) {
+	for i := range r.Config.MountPoints {
+		p := &r.Config.MountPoints[i]
+		var data *os.File
+		if p.Type == "volume" {
+			if data, err = h.volumes().OpenData(ctx, p.Name, p.Subpath); err != nil {
+				return nil, err
+			}
+			open.Push(data.Close)
+			about := []string{"container", r.ID, "destination", p.Target, "driver", volumeDriver, "propagation", "", "read/write", fmt.Sprint(!p.ReadOnly)}
+			h.volumeEvent(p.Name, "mount", about...)
+			open.Push(func() error { h.volumeEvent(p.Name, "unmount", "container", r.ID, "driver", volumeDriver); return nil })
+		}
+		m, err := p.Mount(data)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts, nil
+}
+
+// dropVolumes removes the volumes that were made for a container that is gone, but for those that others have got from it.
+func (h *Home) dropVolumes(ctx context.Context, r *containerRecord) error {
+	var errs []error
+	for _, p := range r.Config.MountPoints {
+		if p.Type != "volume" || !p.Anonymous {
+			continue
+		}
+		err := h.RemoveVolume(ctx, p.Name, true)
+		if _, used := errors.AsType[*VolumeInUseError](err); !used {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A MountView is a mount of a container in the words of docker's inspect.
+type MountView struct {
+	Type        string
+	Name        string `json:",omitempty"`
+	Source      string
+	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
+	RW          bool
+	Propagation string
+}
+
+// mountViews are the mounts of a container as docker's inspect shows them, which leaves out those of --tmpfs.
+func (h *Home) mountViews(r *containerRecord) []MountView {
+	views := []MountView{}
+	for _, p := range r.Config.MountPoints {
+		v := MountView{Type: p.Type, Name: p.Name, Source: p.Source, Destination: p.Target, Mode: p.Mode, RW: !p.ReadOnly}
+		switch p.Type {
+		case "tmpfs":
+			flag := func(s string) bool { target, _, _ := strings.Cut(s, ":"); return path.Clean(target) == p.Target }
+			if slices.ContainsFunc(r.Config.Tmpfs, flag) {
+				continue
+			}
+		case "bind":
+			v.Propagation = cmp.Or(p.Propagation, "rprivate")
+		case "volume":
+			v.Source, v.Driver = h.volumes().DataPath(p.Name), volumeDriver
+			v.Mode = cmp.Or(p.Mode, "z") // as docker has it, with SELinux or without
+		}
+		views = append(views, v)
+	}
+	return views
+}
