@@ -38,6 +38,7 @@ func (a account) dir(network string) string { return filepath.Join(string(a), ne
 // usage is what an account holds.
 type usage struct {
 	networks  []*Network
+	fresh     []*Network // of these, those whose elements are to be added
 	endpoints []Endpoint // of living processes
 	stale     bool       // the firewall has ports of dead ones
 }
@@ -136,6 +137,11 @@ func (a account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, e
 	return next, fmt.Errorf("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
 }
 
+// without forgets an endpoint that is about to be released.
+func (u *usage) without(e Endpoint) {
+	u.endpoints = slices.DeleteFunc(u.endpoints, func(o Endpoint) bool { return o.ID == e.ID })
+}
+
 // of are the endpoints of a network, by address.
 func (u *usage) of(n *Network) (list []Endpoint) {
 	for _, e := range u.endpoints {
@@ -191,13 +197,10 @@ func (l *lease) release(a account) error {
 	return errors.Join(err, l.file.Close())
 }
 
-// enter notes that a network has a bridge and its elements in the firewall's sets.
+// enter notes that a network has a bridge and its elements in the firewall's sets: who dies before that leaves it to the next.
 func (a account) enter(n *Network) error {
 	text, err := json.Marshal(n)
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(a.dir(n.ID), 0o700); err != nil {
 		return err
 	}
 	return durable.ReplaceFile(filepath.Join(a.dir(n.ID), networkFile), text, 0o600)

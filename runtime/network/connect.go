@@ -70,21 +70,19 @@ func (b *Sandbox) part(ctx context.Context, i int) error {
 		return err
 	}
 	defer lock.Close()
-	l := b.leases[i]
-	b.leases = slices.Delete(b.leases, i, i+1)
-	change := bindingElements(deleteElements, l.Endpoint)
-	if err := l.release(b.store.account); err != nil {
-		return err
-	}
 	u, err := b.store.account.usage(true)
 	if err != nil {
 		return err
 	}
+	l := b.leases[i]
+	b.leases = slices.Delete(b.leases, i, i+1)
+	u.without(l.Endpoint)
+	change := bindingElements(deleteElements, l.Endpoint)
 	more, err := b.bind(u)
-	if change = append(change, more...); err != nil || len(change) == 0 {
-		return err
+	if change = append(change, more...); err == nil && len(change) > 0 {
+		err = b.apply(u, change)
 	}
-	return b.apply(u, change)
+	return errors.Join(err, l.release(b.store.account))
 }
 
 // Rename gives the container another name in all its networks.

@@ -146,6 +146,11 @@ func (b *Sandbox) apply(u *usage, change []*request) error {
 	if err := u.apply(change); err != nil {
 		return err
 	}
+	for _, n := range u.fresh {
+		if err := b.store.account.enter(n); err != nil {
+			return err
+		}
+	}
 	return forgetPeers(b.ports.bindings())
 }
 
@@ -170,9 +175,10 @@ func (b *Sandbox) lease(u *usage, a Attachment) (made *Network, change []*reques
 		made = n
 	}
 	if !was || !slices.ContainsFunc(u.networks, func(o *Network) bool { return o.ID == n.ID }) {
-		if err := b.store.account.enter(n); err != nil {
+		if err := os.MkdirAll(b.store.account.dir(n.ID), 0o700); err != nil {
 			return made, nil, err
 		}
+		u.fresh = append(u.fresh, n)
 		u.networks = append(slices.DeleteFunc(u.networks, func(o *Network) bool { return o.ID == n.ID }), n)
 		change = networkElements(addElements, n)
 	}
@@ -318,30 +324,32 @@ func (b *Sandbox) close() error {
 	return errors.Join(errs...)
 }
 
-// leave gives addresses back, and takes ports out of the firewall's sets.
+// leave gives addresses back, and before that takes ports out of the firewall's sets: who dies in between leaves a file that
+// says which.
 func (b *Sandbox) leave() error {
 	var change []*request
 	for _, l := range b.leases {
 		change = append(change, bindingElements(deleteElements, l.Endpoint)...)
 	}
+	var errs []error
 	if len(change) > 0 { // else there is nothing that needs the lock
 		lock, err := b.store.account.lock(context.Background())
 		if err != nil {
 			return err
 		}
 		defer lock.Close()
-	}
-	var errs []error
-	for _, l := range b.leases {
-		errs = append(errs, l.release(b.store.account))
-	}
-	b.leases = nil
-	if len(change) > 0 {
 		u, err := b.store.account.usage(true)
 		if err == nil {
+			for _, l := range b.leases {
+				u.without(l.Endpoint)
+			}
 			err = u.apply(change)
 		}
 		errs = append(errs, err)
 	}
+	for _, l := range b.leases {
+		errs = append(errs, l.release(b.store.account))
+	}
+	b.leases = nil
 	return errors.Join(errs...)
 }

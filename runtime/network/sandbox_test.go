@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -353,5 +354,35 @@ func TestCrowd(t *testing.T) {
 	work.Wait()
 	if u, err := s.account.usage(false); err != nil || len(u.endpoints) > 0 {
 		t.Errorf("left: %v, %v", u.endpoints, err)
+	}
+}
+
+// TestKilledBeforeRules: who dies after the bridge was made, and before there are rules for it, leaves them to the next.
+func TestKilledBeforeRules(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	server := outside(t)
+	s := here(t)
+	run(t, s, Options{Networks: byDefault.Networks}) // so that there is a table
+	create(t, s, Config{Name: "n"})
+	lock, err := s.account.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := s.account.usage(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := &Sandbox{store: s}
+	if _, _, err := dead.lease(u, Attachment{Network: "n"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(dead.leases[0].file.Close(), lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b := run(t, s, Options{Networks: []Attachment{{Network: "n"}}})
+	if seen, err := call(b.Namespace, server); err != nil || seen != "198.51.100.2" {
+		t.Errorf("seen from outside as %q, %v", seen, err)
 	}
 }
