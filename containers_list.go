@@ -281,3 +281,21 @@ func matchName(pattern, name string) bool {
 	re, err := regexp.Compile(pattern)
 	return err == nil && (re.MatchString(name) || re.MatchString("/"+name))
 }
+
+// ContainerPorts lists the addresses of this machine at which a container's ports are published, or one of them, such as "80" or
+// "53/udp", in docker's words.
+func (h *Home) ContainerPorts(ref, port string) ([]string, error) {
+	info, err := h.Container(ref)
+	if err != nil {
+		return nil, err
+	}
+	var ports []words.Port
+	for _, p := range info.Run.Ports {
+		ports = append(ports, words.Port(p))
+	}
+	lines, err := words.Published(ports, port)
+	if err == nil && port != "" && len(lines) == 0 {
+		err = fmt.Errorf("No public port '%s' published for %s", port, ref) //nolint:staticcheck // docker's words
+	}
+	return lines, err
+}

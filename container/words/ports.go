@@ -2,6 +2,7 @@ package words
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -73,4 +74,27 @@ func comparePorts(a, b Port) int {
 	x, _ := netip.ParseAddr(a.HostIP)
 	y, _ := netip.ParseAddr(b.HostIP)
 	return cmp.Or(cmp.Compare(a.Port, b.Port), x.Compare(y), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Protocol, b.Protocol))
+}
+
+// Published is what port shows of one port of a container, "80" or "80/udp", or of all if asked is "": a line for each address of
+// the host that it is published at.
+func Published(ports []Port, asked string) (lines []string, err error) {
+	number, protocol, _ := strings.Cut(asked, "/")
+	if asked != "" {
+		if _, err := strconv.ParseUint(number, 10, 16); err != nil {
+			return nil, fmt.Errorf("invalid port (%s)", number)
+		}
+	}
+	for _, p := range slices.SortedFunc(slices.Values(ports), comparePorts) {
+		at := net.JoinHostPort(p.HostIP, strconv.Itoa(int(p.Host)))
+		this := strconv.Itoa(int(p.Port)) + "/" + p.Protocol
+		switch {
+		case p.HostIP == "":
+		case asked == "":
+			lines = append(lines, this+" -> "+at)
+		case this == number+"/"+cmp.Or(protocol, "tcp"):
+			lines = append(lines, at)
+		}
+	}
+	return lines, nil
 }

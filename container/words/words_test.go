@@ -243,3 +243,25 @@ func TestDetacher(t *testing.T) {
 		}
 	}
 }
+
+func TestPublished(t *testing.T) {
+	ports := []words.Port{
+		{"::", 8080, 80, "tcp"}, {"0.0.0.0", 8080, 80, "tcp"}, {"127.0.0.1", 53, 53, "udp"}, {"", 0, 443, "tcp"}, {"0.0.0.0", 9, 8, "tcp"},
+	}
+	for asked, want := range map[string]string{
+		"":       "8/tcp -> 0.0.0.0:9|53/udp -> 127.0.0.1:53|80/tcp -> 0.0.0.0:8080|80/tcp -> [::]:8080",
+		"80":     "0.0.0.0:8080|[::]:8080",
+		"80/tcp": "0.0.0.0:8080|[::]:8080",
+		"80/udp": "", "443": "", "53": "", "53/udp": "127.0.0.1:53",
+		"x/tcp": "invalid port (x)", "70000": "invalid port (70000)",
+	} {
+		lines, err := words.Published(ports, asked)
+		got := strings.Join(lines, "|")
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("Published(%q) = %q, want %q", asked, got, want)
+		}
+	}
+}
