@@ -19,19 +19,25 @@ const maxTarEntries = 10_000_000
 // a platform it is this machine's. The layer holds the tar's bytes as they are. Nothing is durable before Publish. events, which
 // may be nil, takes the events of the layer.
 func (l *Layout) Import(ctx context.Context, r io.Reader, c Config, events event.Sink) (*Image, error) {
-	content, _, err := Inflate(r)
-	if err != nil {
-		return nil, err
-	}
-	defer content.Close()
-	d, err := l.importTar(ctx, content, events)
+	layer, err := l.TarLayer(ctx, r, events)
 	if err != nil {
 		return nil, err
 	}
 	if c.OS == "" && c.Architecture == "" {
 		c.Platform = platforms.DefaultSpec()
 	}
-	return l.Write(ctx, c, []Layer{{d, d.Digest}}, nil)
+	return l.Write(ctx, c, []Layer{layer}, nil)
+}
+
+// TarLayer stages a tar, compressed or not, as a layer. It has to have entries.
+func (l *Layout) TarLayer(ctx context.Context, r io.Reader, events event.Sink) (Layer, error) {
+	content, _, err := Inflate(r)
+	if err != nil {
+		return Layer{}, err
+	}
+	defer content.Close()
+	d, err := l.importTar(ctx, content, events)
+	return Layer{d, d.Digest}, err
 }
 
 // importTar stages what r holds, which has to be a tar.

@@ -21,6 +21,7 @@ type unpacker struct {
 	// merge writes into a directory that has other things in it, which belong to the caller, as does what is written: owners
 	// are not set, and attributes that the file system cannot hold are left out.
 	merge bool
+	place *PlaceOptions // as merge, but see [Place]
 
 	links map[uint64]string // inode → the name it was written under
 	known map[uint64]copied // of a draft, else nil: gets all regular files, by their new inode
@@ -39,6 +40,7 @@ type unpackEntry struct {
 	Entry
 	whiteout bool
 	opaque   bool                            // the directory hides what lies below
+	implied  bool                            // the directory is only the way to something: one that is there stays as it is
 	list     func() ([]unpackEntry, error)   // of a directory
 	write    func(dst int, buf []byte) error // of a regular file with a size: writes the content
 }
@@ -50,6 +52,12 @@ func newUnpacker(ctx context.Context, root int, r rights) *unpacker {
 		links: make(map[uint64]string), buf: make([]byte, 256<<10),
 	}
 }
+
+// others reports whether there may be things in the directory that belong to others.
+func (u *unpacker) others() bool { return u.merge || u.place != nil }
+
+// owners reports whether files get the owners that the tree says.
+func (u *unpacker) owners() bool { return !u.merge && (u.place == nil || u.place.Owners) }
 
 // unpack writes what list gives and then sets the metadata of the root directory.
 func (u *unpacker) unpack(root unpackEntry) error {
@@ -80,7 +88,7 @@ func (u *unpacker) fill(fd int, path string, dir *unpackEntry) error {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	if path == "." && u.merge {
+	if path == "." && u.others() || dir.implied && u.place != nil {
 		return nil
 	}
 	if err := u.setMetadata(fd, dir.Entry); err != nil {
@@ -102,8 +110,9 @@ func (u *unpacker) entry(dir int, path string, e *unpackEntry) error {
 
 func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
 	err := unix.Mkdirat(parent, e.Name, 0o700)
-	if u.merge && errors.Is(err, unix.EEXIST) {
-		err = u.replaceByDir(parent, e.Name)
+	e.implied = e.implied && err != nil
+	if u.others() && errors.Is(err, unix.EEXIST) {
+		err = u.replaceByDir(parent, path, e.Name)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -120,13 +129,16 @@ func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
 }
 
 // replaceByDir makes a directory where there is something, unless that is a directory itself. A link to one is none.
-func (u *unpacker) replaceByDir(parent int, name string) error {
+func (u *unpacker) replaceByDir(parent int, path, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return nil
+	}
+	if u.place != nil {
+		return u.place.conflict("non-directory", "directory", path)
 	}
 	if err := unix.Unlinkat(parent, name, 0); err != nil {
 		return err
@@ -136,8 +148,8 @@ func (u *unpacker) replaceByDir(parent int, name string) error {
 
 // file writes anything but a directory.
 func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
-	if u.merge {
-		if err := clearName(dir, e.Name); err != nil {
+	if u.others() {
+		if err := u.clearName(dir, path, e); err != nil {
 			return err
 		}
 	}
@@ -158,7 +170,7 @@ func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
 		return u.symlink(dir, e)
 	}
 	err := unix.Mknodat(dir, e.Name, e.Mode, int(e.Rdev))
-	if errors.Is(err, unix.EPERM) && isDevice(e.Mode) && (u.rights.userns || u.merge) {
+	if errors.Is(err, unix.EPERM) && isDevice(e.Mode) && (u.rights.userns || u.others()) {
 		return nil // not ours to make, and it could not be opened
 	}
 	if err != nil {
@@ -172,8 +184,15 @@ func (u *unpacker) file(dir int, path string, e *unpackEntry) error {
 }
 
 // clearName makes room for a file in a directory of the caller's.
-func clearName(dir int, name string) error {
+func (u *unpacker) clearName(dir int, path string, e *unpackEntry) error {
+	if u.place != nil && e.whiteout {
+		return fmt.Errorf("a name that begins with %s says in a layer that a file is removed", filetree.WhiteoutPrefix)
+	}
+	name := e.Name
 	err := unix.Unlinkat(dir, name, 0)
+	if u.place != nil && errors.Is(err, unix.EISDIR) {
+		return u.place.conflict("directory", "non-directory", path)
+	}
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) {
 		return removeAt(dir, name)
 	}
@@ -227,7 +246,7 @@ func (u *unpacker) symlink(dir int, e *unpackEntry) error {
 	if err := unix.Symlinkat(e.Link, dir, e.Name); err != nil {
 		return err
 	}
-	if !u.merge {
+	if u.owners() {
 		uid, gid := u.rights.ids.owner(&e.Entry)
 		if err := unix.Fchownat(dir, e.Name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
@@ -239,7 +258,7 @@ func (u *unpacker) symlink(dir int, e *unpackEntry) error {
 // setMetadata gives an open file or directory all that e says of it.
 func (u *unpacker) setMetadata(fd int, e Entry) error {
 	// Chown first: the kernel drops setuid and setgid bits and capabilities when the owner of a file changes.
-	if !u.merge {
+	if u.owners() {
 		uid, gid := u.rights.ids.owner(&e)
 		if err := unix.Fchown(fd, uid, gid); err != nil {
 			return fmt.Errorf("chown: %w", err)
@@ -247,7 +266,7 @@ func (u *unpacker) setMetadata(fd int, e Entry) error {
 	}
 	for name, value := range e.Xattrs {
 		err := unix.Fsetxattr(fd, name, []byte(value), 0)
-		if err != nil && !(u.merge && (errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM))) {
+		if err != nil && !(u.others() && (errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM))) {
 			return fmt.Errorf("attribute %s: %w", name, err)
 		}
 	}
@@ -275,7 +294,7 @@ func (u *unpacker) setSpecial(fd int, e Entry) error {
 	if st.Mode&unix.S_IFMT != e.Mode&unix.S_IFMT {
 		return errors.New("was replaced while it was written")
 	}
-	if !u.merge {
+	if u.owners() {
 		uid, gid := u.rights.ids.owner(&e)
 		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 			return err

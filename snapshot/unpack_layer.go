@@ -13,7 +13,22 @@ import (
 )
 
 // unpackLayer unpacks one layer as overlayfs wants it: whiteouts are devices 0:0, opaque directories have an attribute.
-func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string) (err error) {
+func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string) error {
+	return s.withIndex(ctx, layer, func(e unpackEntry) (err error) {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			return err
+		}
+		root, err := openDirectory(path)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, root.Close()) }()
+		return newUnpacker(ctx, int(root.Fd()), s.rights()).unpack(e)
+	})
+}
+
+// withIndex opens a layer as the source of an unpacker.
+func (s *Store) withIndex(ctx context.Context, layer image.Layer, do func(root unpackEntry) error) (err error) {
 	x, err := s.index(ctx, layer)
 	if err != nil {
 		return err
@@ -24,14 +39,6 @@ func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string)
 		return err
 	}
 	defer func() { err = errors.Join(err, tar.Close()) }()
-	if err := os.Mkdir(path, 0o700); err != nil {
-		return err
-	}
-	root, err := openDirectory(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, root.Close()) }()
 	i, err := x.Root()
 	if err != nil {
 		return err
@@ -40,7 +47,7 @@ func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string)
 	if err != nil {
 		return err
 	}
-	return newUnpacker(ctx, int(root.Fd()), s.rights()).unpack(e)
+	return do(e)
 }
 
 // unpackIndex makes an index the source of an unpacker.
@@ -56,7 +63,7 @@ func unpackIndex(x *erofs.Metadata, tar *os.File, name string, i *erofs.Inode) (
 	}
 	switch {
 	case i.IsDir():
-		e.opaque = i.Opaque()
+		e.opaque, e.implied = i.Opaque(), i.Implied()
 		e.list = func() ([]unpackEntry, error) { return listIndex(x, tar, i) }
 	case e.Mode&unix.S_IFMT == unix.S_IFREG && e.Size > 0:
 		extents, err := x.Extents(i)
