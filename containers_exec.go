@@ -7,7 +7,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
@@ -82,9 +81,9 @@ func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o E
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.Open("/proc/" + strconv.Itoa(t.Pid) + "/root")
+	root, err := t.Root()
 	if err != nil {
-		return nil, os.ErrProcessDone
+		return nil, err
 	}
 	defer root.Close()
 	if spec.User, err = container.LookupUserIn(root, cmp.Or(o.User, r.Config.User, img.Config.Config.User), r.Config.GroupAdd); err != nil {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -80,6 +81,19 @@ func (t *Target) EnterUserNamespace() error {
 	}
 	err = syscall.Exec("/proc/self/fd/"+strconv.Itoa(int(file.Fd())), []string{"forge"}, nil)
 	return fmt.Errorf("user namespace: %w", err)
+}
+
+// Root opens the container's root directory, with all that is mounted in it, only to open what is in it. It is os.ErrProcessDone
+// that the container has ended.
+func (t *Target) Root() (*os.File, error) {
+	f, err := os.OpenFile("/proc/"+strconv.Itoa(t.Pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if t.gone(0) { // the number may be another's
+		if err == nil {
+			err = f.Close()
+		}
+		return nil, errors.Join(os.ErrProcessDone, err)
+	}
+	return f, err
 }
 
 // Signal sends a signal to the container's first process, as [Process.Signal] does. Killing it ends its being frozen.

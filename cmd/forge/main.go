@@ -53,6 +53,8 @@ func commands() []command {
 		{"events", "Show what happens to containers, images, networks and volumes.", &eventsCmd{}},
 		{"rename", "Give a container another name.", &renameCmd{}},
 		{"rm", "Remove containers.", &rmCmd{}},
+		{"cp", "Copy files between a container and this machine.", &cpCmd{}},
+		{"port", "List the ports of a container that are published.", &portCmd{}},
 		{"diff", "List what a container has changed in its file system.", &diffCmd{}},
 		{"commit", "Make an image of a container.", &commitCmd{}},
 		{"export", "Write a container's file system as a tar.", &exportCmd{}},
