@@ -53,6 +53,11 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("XDG_RUNTIME_DIR", e.WorkDir)
 	e.Setenv("SOURCE_DATE_EPOCH", "")
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		return err
+	}
+	e.Setenv("EXAMPLES", examples)
 	registries := filepath.Join(e.WorkDir, "registries.conf") // not the machine's; a story may bring its own
 	e.Setenv("CONTAINERS_REGISTRIES_CONF", registries)
 	e.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(e.WorkDir, "registries.conf.d"))

@@ -1,0 +1,3 @@
+#!/bin/sh -e
+# rollback.sh: releases the version that was served before. Done again, it goes forward again.
+exec "$(dirname "$0")/release.sh" "$(forge exec proxy cat /route/before)"
