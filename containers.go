@@ -17,6 +17,7 @@ import (
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -36,6 +37,8 @@ type LifeOptions struct {
 	StopSignal  string // "" is the image's, or SIGTERM
 	StopTimeout *int   // seconds before SIGKILL; nil is 10, -1 is never
 	Labels      []string
+	LabelFiles  []string // of labels, one a line; before Labels
+	Annotations []string
 	LogDriver   string
 	LogOpts     []string
 	HealthOptions
@@ -73,6 +76,27 @@ type (
 func (h *Home) containers() *containerStore {
 	return state.Open[containerConfig](filepath.Join(h.Dir, "containers"))
 }
+
+// Check refuses what cannot be created, and makes the options independent of this process, as [RunOptions.Check] does.
+func (o *ContainerOptions) Check(ctx context.Context) error {
+	var labels []string
+	for _, file := range o.LabelFiles {
+		text, err := durable.ReadInput(ctx, file, maxLabelFile)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				labels = append(labels, line)
+			}
+		}
+	}
+	o.Labels, o.LabelFiles = append(labels, o.Labels...), nil
+	return errors.Join(o.RunOptions.Check(ctx), o.LifeOptions.check())
+}
+
+// maxLabelFile is how much of a file of labels is read, in bytes.
+const maxLabelFile = 1 << 20
 
 // CreateContainer makes a container, which does not run yet, and returns its ID. The options have been through Check.
 func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events event.Sink) (string, error) {

@@ -134,6 +134,12 @@ func (o *PortOptions) exposed(img *image.Image) (list []network.Port, err error)
 
 // connect makes the network of the container.
 func (k *keeper) connect(ctx context.Context, mode string) (container.Network, error) {
+	c, err := k.network(ctx, mode)
+	c.Search, c.Options = k.record.Config.Search, k.record.Config.Resolver
+	return c, err
+}
+
+func (k *keeper) network(ctx context.Context, mode string) (container.Network, error) {
 	o := &k.record.Config
 	if other, ok := strings.CutPrefix(mode, inContainer); ok {
 		return k.home.sharedNetwork(other)

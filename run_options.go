@@ -44,6 +44,8 @@ type SurroundingOptions struct {
 	Hostname string // "" is the container's ID, or this machine's name if the network is the host's
 	AddHosts []string
 	DNS      []string
+	Search   []string // domains that names are searched in; "." is none
+	Resolver []string // options of resolv.conf(5)
 	Volumes  []string // [PATH|NAME:]DST[:OPTIONS]
 	Mounts   []string // type=bind|volume|tmpfs,FIELD=VALUE
 	Tmpfs    []string // DST[:OPTIONS]

@@ -292,13 +292,35 @@ func NameServers(given []string) (list []netip.AddrPort, err error) {
 // resolvConf is the text of /etc/resolv.conf: the machine's, with name servers that can be reached from the container.
 func resolvConf(network Network) (string, error) {
 	text, r, err := machineResolver()
+	r.others = network.others(r.others)
 	switch {
 	case err != nil:
 		return "", err
 	case len(network.DNS) > 0:
 		return r.text(network.DNS), nil
-	case network.Mode == "host":
+	case network.Mode == "host" && len(network.Search) == 0 && len(network.Options) == 0:
 		return text, nil
+	case network.Mode == "host":
+		return r.text(r.servers), nil
 	}
 	return r.text(r.reachable()), nil
+}
+
+// others are the lines of a resolv.conf but those of name servers, with what the network says in the place of the machine's.
+func (n *Network) others(lines string) string {
+	var b strings.Builder
+	for line := range strings.Lines(lines) {
+		word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if len(n.Search) > 0 && (word == "search" || word == "domain") || len(n.Options) > 0 && word == "options" {
+			continue
+		}
+		b.WriteString(line)
+	}
+	if len(n.Search) > 0 && n.Search[0] != "." {
+		b.WriteString("search " + strings.Join(n.Search, " ") + "\n")
+	}
+	if len(n.Options) > 0 {
+		b.WriteString("options " + strings.Join(n.Options, " ") + "\n")
+	}
+	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
@@ -14,7 +15,8 @@ import (
 
 // buildCmd holds docker's flags under docker's names.
 type buildCmd struct {
-	Context string `arg:"" optional:"" help:"Directory, URL of a tar or repository, or - for standard input." placeholder:"CONTEXT"`
+	Context string   `arg:"" optional:"" help:"Directory, URL of a tar or repository, or - for standard input." placeholder:"CONTEXT"`
+	Args    []string `arg:"" optional:"" help:"With --run, arguments of the container." placeholder:"ARGS"`
 	sourceFlags
 	stepFlags
 	limitFlags
@@ -24,6 +26,7 @@ type buildCmd struct {
 	Format string `help:"Of --plan: text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
 	Check  bool   `help:"Only look for mistakes."`
 	Call   string `help:"Ask about the build: build, check, outline or targets." default:"build" placeholder:"QUESTION"`
+	Start  bool   `name:"run" help:"Run what was built, as run --rm does; arguments follow the context, behind --."`
 	Verify bool   `help:"Build twice from nothing and list the files that differ."`
 
 	ignoredFlags
@@ -106,6 +109,9 @@ func (c *buildCmd) Run(s *session, parsed *kong.Context) error {
 	if c.Context == "" {
 		return &usageError{1, errors.New("build needs a context: forge build [flags] DIRECTORY|URL|-")}
 	}
+	if len(c.Args) > 0 && !c.Start {
+		return &usageError{1, fmt.Errorf("build takes one context, and %q besides: arguments of the result need --run", c.Args[0])}
+	}
 	o, err := c.options(s)
 	if err != nil {
 		return err
@@ -141,10 +147,22 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 		return err
 	}
 	show.Close(outcome(r)...)
+	if c.Start {
+		return c.start(s, h, r)
+	}
 	if c.Quiet || c.Progress == "quiet" {
 		_, _ = fmt.Fprintln(s.out, r.ID())
 	}
 	return nil
+}
+
+// start runs what was built, with what follows the context as its arguments, as run --rm does.
+func (c *buildCmd) start(s *session, h *forge.Home, r *forge.BuildResult) error {
+	run := runCmd{SigProxy: true}
+	run.Rm, run.Pull = true, "never"
+	run.Interactive, run.TTY = term.IsTerminal(int(s.in.Fd())), term.IsTerminal(int(s.in.Fd()))
+	run.Command = append([]string{r.ID().String()}, c.Args...)
+	return run.run(s, h)
 }
 
 // outcome is what a build made, in words.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/term"
@@ -205,9 +206,10 @@ type tty struct {
 	session  *session
 	home     *forge.Home
 	ref      string
-	terminal bool   // the container has one
-	keys     string // that end the attachment; "" is docker's
-	proxy    bool   // signals are the container's
+	terminal bool     // the container has one
+	keys     string   // that end the attachment; "" is docker's
+	proxy    bool     // signals are the container's
+	only     []string // streams that are attached, in letters of any case; empty is all
 }
 
 // attach runs do with the caller's streams. It returns the container's exit status as an error.
@@ -229,6 +231,9 @@ func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
 			}
 		}
 	}
+	if err := t.restrict(&streams); err != nil {
+		return err
+	}
 	if t.terminal {
 		if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
 			streams.Rows, streams.Cols = uint16(rows), uint16(cols)
@@ -243,6 +248,31 @@ func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
 		return status(code)
 	}
 	return err
+}
+
+// restrict leaves only the streams that were asked for.
+func (t *tty) restrict(streams *forge.Streams) error {
+	if len(t.only) == 0 {
+		return nil
+	}
+	wanted := map[string]bool{}
+	for _, name := range t.only {
+		name = strings.ToLower(name)
+		if name != "stdin" && name != "stdout" && name != "stderr" {
+			return errors.New("invalid argument: valid streams are STDIN, STDOUT and STDERR")
+		}
+		wanted[name] = true
+	}
+	if !wanted["stdin"] {
+		streams.In = nil
+	}
+	if !wanted["stdout"] {
+		streams.Out = nil
+	}
+	if !wanted["stderr"] {
+		streams.Err = nil
+	}
+	return nil
 }
 
 // raw makes the caller's terminal pass everything on. What it returns puts it back.

@@ -15,9 +15,10 @@ import (
 )
 
 type runCmd struct {
-	Detach     bool   `short:"d" help:"Run in the background, and print the container's ID."`
-	DetachKeys string `help:"Keys that end the attachment." placeholder:"KEYS"`
-	SigProxy   bool   `help:"Pass signals on." default:"true" negatable:""`
+	Detach     bool     `short:"d" help:"Run in the background, and print the container's ID."`
+	Attach     []string `short:"a" sep:"none" help:"Which of stdin, stdout and stderr to attach to." placeholder:"STREAM"`
+	DetachKeys string   `help:"Keys that end the attachment." placeholder:"KEYS"`
+	SigProxy   bool     `help:"Pass signals on." default:"true" negatable:""`
 	createFlags
 }
 
@@ -54,6 +55,10 @@ type lifeFlags struct {
 	StopSignal  string   `help:"Signal that asks the container to end." placeholder:"SIGNAL"`
 	StopTimeout *int     `help:"Seconds until a container that is stopped is killed." placeholder:"SECONDS"`
 	Labels      []string `name:"label" short:"l" sep:"none" help:"Label." placeholder:"K[=V]"`
+	LabelFiles  []string `name:"label-file" sep:"none" help:"File of labels, one a line." placeholder:"FILE"`
+	Annotations []string `name:"annotation" sep:"none" help:"Annotation: kept, and shown by inspect." placeholder:"K=V"`
+	Quiet       bool     `short:"q" help:"Do not show how the image is pulled."`
+	Runtime     string   `hidden:""`
 	LogDriver   string   `help:"json-file, local or none." placeholder:"DRIVER"`
 	LogOpts     []string `name:"log-opt" sep:"none" help:"Option of the log." placeholder:"NAME=VALUE"`
 }
@@ -97,6 +102,8 @@ type surroundingFlags struct {
 	Hostname string   `short:"h" help:"Host name." placeholder:"NAME"`
 	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
 	DNS      []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
+	Search   []string `name:"dns-search" sep:"none" help:"Domain that names are searched in." placeholder:"DOMAIN"`
+	Resolver []string `name:"dns-option" aliases:"dns-opt" sep:"none" help:"Option of resolv.conf." placeholder:"OPTION"`
 	Volumes  []string `name:"volume" short:"v" sep:"none" help:"Directory or file of this machine, or volume, to put into the container." placeholder:"[SRC:]DST[:ro]"`
 	Mounts   []string `name:"mount" sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|volume|tmpfs,FIELD=VALUE"`
 	Tmpfs    []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
@@ -144,38 +151,42 @@ func (c *runCmd) Help() string {
 }
 
 func (c *runCmd) Run(s *session) error {
+	return runStatus(s.withHome(func(h *forge.Home) error { return c.run(s, h) }))
+}
+
+// run runs a container.
+func (c *runCmd) run(s *session, h *forge.Home) error {
 	o, err := c.options(s.ctx, "run")
 	if err != nil {
-		return &usageError{usageStatus, err}
-	}
-	if c.Detach {
-		o.StdinOnce = false
-	}
-	if !c.Detach && c.TTY && c.Interactive && !term.IsTerminal(int(s.in.Fd())) {
-		return errors.New("the input device is not a TTY")
-	}
-	show := ui.New("auto", s.err)
-	defer show.Close()
-	return runStatus(s.withHome(func(h *forge.Home) error {
-		if !c.Detach && c.Rm && !(c.TTY && c.Interactive) {
-			return c.here(s, h, o, show)
-		}
-		id, err := h.CreateContainer(s.ctx, o, show.Event)
-		if err != nil {
-			return err
-		}
-		if err := c.writeID(s.ctx, id); err != nil {
-			return err
-		}
-		if !c.Detach {
-			return c.attached(s, h, id, show)
-		}
-		if err := h.StartContainer(s.ctx, id, show.Event); err != nil {
-			return c.discard(s, h, id, err)
-		}
-		_, err = fmt.Fprintln(s.out, id)
 		return err
-	}))
+	}
+	switch {
+	case c.Detach && len(c.Attach) > 0:
+		return errors.New("conflicting options: cannot specify both --attach and --detach")
+	case !c.Detach && c.TTY && c.Interactive && !term.IsTerminal(int(s.in.Fd())):
+		return &usageError{1, errors.New("the input device is not a TTY")}
+	}
+	o.StdinOnce = c.Interactive && !c.Detach
+	show := c.progress(s)
+	defer show.Close()
+	if !c.Detach && c.Rm && !(c.TTY && c.Interactive) {
+		return c.here(s, h, o, show)
+	}
+	id, err := h.CreateContainer(s.ctx, o, show.Event)
+	if err != nil {
+		return err
+	}
+	if err := c.writeID(s.ctx, id); err != nil {
+		return err
+	}
+	if !c.Detach {
+		return c.attached(s, h, id, show)
+	}
+	if err := h.StartContainer(s.ctx, id, show.Event); err != nil {
+		return c.discard(s, h, id, err)
+	}
+	_, err = fmt.Fprintln(s.out, id)
+	return err
 }
 
 // discard removes a container that could not be started and is not meant to stay.
@@ -188,7 +199,7 @@ func (c *runCmd) discard(s *session, h *forge.Home, id string, err error) error 
 
 // here runs the container in this process: it is gone when this ends.
 func (c *runCmd) here(s *session, h *forge.Home, o forge.ContainerOptions, show ui.Display) error {
-	t := tty{session: s, home: h, terminal: c.TTY, proxy: c.SigProxy}
+	t := tty{session: s, home: h, terminal: c.TTY, proxy: c.SigProxy, only: c.Attach}
 	return t.attach(c.Interactive, func(streams forge.Streams) (int, error) {
 		return h.RunHere(s.ctx, o, streams, show.Event, func(id string) error {
 			t.ref = id
@@ -202,7 +213,7 @@ func (c *runCmd) here(s *session, h *forge.Home, o forge.ContainerOptions, show 
 
 // attached starts a container in a process of its own and stays with it until it ends.
 func (c *runCmd) attached(s *session, h *forge.Home, id string, show ui.Display) error {
-	t := tty{session: s, home: h, ref: id, terminal: c.TTY, keys: c.DetachKeys, proxy: c.SigProxy}
+	t := tty{session: s, home: h, ref: id, terminal: c.TTY, keys: c.DetachKeys, proxy: c.SigProxy, only: c.Attach}
 	err := t.attach(c.Interactive, func(streams forge.Streams) (int, error) {
 		return h.RunAttached(s.ctx, id, streams, show.Event)
 	})
@@ -223,7 +234,7 @@ func (c *createCmd) Run(s *session) error {
 	if err != nil {
 		return &usageError{usageStatus, err}
 	}
-	show := ui.New("auto", s.err)
+	show := c.progress(s)
 	defer show.Close()
 	return runStatus(s.withHome(func(h *forge.Home) error {
 		id, err := h.CreateContainer(s.ctx, o, show.Event)
@@ -246,11 +257,22 @@ func runStatus(err error) error {
 	if _, ok := errors.AsType[status](err); ok {
 		return err
 	}
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return err
+	}
 	code := usageStatus
 	if e, ok := errors.AsType[*forge.CommandError](err); ok {
 		code = e.Code
 	}
 	return &usageError{code, err}
+}
+
+// progress shows how the image is pulled.
+func (c *createFlags) progress(s *session) ui.Display {
+	if c.Quiet {
+		return ui.New("quiet", s.err)
+	}
+	return ui.New("auto", s.err)
 }
 
 // writeID writes the container's ID to the file that is to have it.
@@ -290,6 +312,10 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 		StopSignal: c.StopSignal, StopTimeout: c.StopTimeout, Labels: c.Labels, LogDriver: c.LogDriver, LogOpts: c.LogOpts,
 		HealthOptions: forge.HealthOptions(c.healthFlags), PortOptions: forge.PortOptions(c.portFlags),
 		EndpointOptions: forge.EndpointOptions(c.endpointFlags),
+	}
+	o.LabelFiles, o.Annotations = c.LabelFiles, c.Annotations
+	if c.Runtime != "" && c.Runtime != "forge" {
+		return o, fmt.Errorf("unknown or invalid runtime name: %s: forge runs containers itself", c.Runtime)
 	}
 	if c.CIDFile != "" {
 		if err := forge.CheckCIDFile(c.CIDFile); err != nil {
