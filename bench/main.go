@@ -77,14 +77,14 @@ func measure(forge string, runs int, only string) error {
 	}
 	fmt.Printf("%-34s %-26s %10s %10s %8s %9s\n", "case", "command", "median", "min", "ratio", "peak RSS")
 	var errs []error
-	for _, c := range cases() {
+	for _, c := range append(cases(), containerCases()...) {
 		if strings.Contains(c.name, only) {
 			if err := b.run(c); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.endContainers())...)
 }
 
 // run measures the contestants of a case in turn, A B C A B C …, so that a machine that slows down slows all of them.
