@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/forge-build/forge"
 )
 
 func TestMain(m *testing.M) {
@@ -50,6 +53,7 @@ func TestScript(t *testing.T) {
 
 func setupScript(e *testscript.Env) error {
 	e.Setenv("FORGE_ROOT", filepath.Join(e.WorkDir, ".forge"))
+	e.Defer(func() { endContainers(filepath.Join(e.WorkDir, ".forge")) })
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("XDG_RUNTIME_DIR", e.WorkDir)
 	e.Setenv("SOURCE_DATE_EPOCH", "")
@@ -71,6 +75,23 @@ func setupScript(e *testscript.Env) error {
 		}
 	}
 	return nil
+}
+
+// endContainers removes what a story that failed has left running.
+func endContainers(dir string) {
+	if _, err := os.Stat(filepath.Join(dir, "containers")); err != nil {
+		return
+	}
+	ctx := context.Background()
+	h, err := forge.Open(ctx, forge.Options{Dir: dir})
+	if err != nil {
+		return
+	}
+	defer h.Close()
+	list, _ := h.Containers(ctx, forge.ListOptions{All: true, Last: -1})
+	for _, c := range list {
+		_ = h.RemoveContainer(ctx, c.ID, forge.RemoveContainerOptions{Force: true, Volumes: true})
+	}
 }
 
 // condition tells what this machine can do. FORGE_TEST_MUST names what it has to be able to do.
