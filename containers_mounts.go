@@ -93,12 +93,27 @@ func (h *Home) wantedMounts(o *ContainerOptions, img *image.Image) ([]container.
 		}
 	}
 	for _, target := range slices.Sorted(maps.Keys(img.Config.Config.Volumes)) {
-		if target = path.Join("/", target); target == "/" {
-			return nil, fmt.Errorf("image %s: invalid volume: destination can't be '/'", o.Image)
-		}
-		add(container.MountPoint{Type: "volume", Target: target})
+		add(container.MountPoint{Type: "volume", Target: path.Join("/", target)})
 	}
-	return points, nil
+	return points, checkVolumePlaces(points)
+}
+
+// checkVolumePlaces refuses volumes, which an image may ask for, in the place of what every container has.
+func checkVolumePlaces(points []container.MountPoint) error {
+	for _, p := range points {
+		if p.Type != "volume" {
+			continue
+		}
+		if p.Target == "/" {
+			return errors.New("invalid volume specification: '/': invalid specification: destination can't be '/'")
+		}
+		for _, dir := range []string{"/proc", "/sys"} {
+			if p.Target == dir || strings.HasPrefix(p.Target, dir+"/") {
+				return fmt.Errorf("volume at %s: cannot be mounted because it is inside %s", p.Target, dir)
+			}
+		}
+	}
+	return nil
 }
 
 // acquire makes and locks the volumes, in the order of their names, so that two containers never wait for each other.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -189,4 +190,46 @@ func TestConcurrentPrune(t *testing.T) {
 	t.Logf("%d prunes", prunes)
 	k.sound("prunes beside builds")
 	k.tidy("prunes beside builds")
+}
+
+// TestConcurrentVolumes: of many containers that use a new volume at once one fills it, and each finds it whole. Who removes it
+// meanwhile removes it before or after, but never under a container.
+func TestConcurrentVolumes(t *testing.T) {
+	k := newKit(t)
+	k.base()
+	k.context("app", "FROM base\nRUN mkdir /data && for i in $(seq 200); do echo $i >/data/$i; done\n")
+	k.must("build", "-q", "-t", "app", "app")
+	var all [][]string
+	for range 20 {
+		all = append(all, []string{"run", "--rm", "-v", "data:/data", "-v", "/data2", "app", "sh", "-c", "cat /data/* | wc -l"})
+	}
+	for _, a := range k.together(all) {
+		if got := a.out.String(); got != "200\n" {
+			t.Errorf("a container found %q files, want 200", got)
+		}
+	}
+	if got := k.must("volume", "ls", "-q"); got != "data\n" {
+		t.Errorf("volumes: %s", got)
+	}
+	var attempts []*attempt
+	for i := range 16 {
+		args := all[0]
+		if i%2 == 1 {
+			args = []string{"volume", "rm", "-f", "data"}
+		}
+		attempts = append(attempts, k.start(k.command(args...)))
+	}
+	for _, a := range attempts {
+		err := a.Wait()
+		text := a.err.String()
+		switch {
+		case a.Args[1] == "volume" && err != nil && !strings.Contains(text, "volume is in use"), a.Args[1] == "run" && err != nil:
+			t.Errorf("forge %s: %v: %s", a, err, text)
+		case a.Args[1] == "run" && a.out.String() != "200\n":
+			t.Errorf("forge %s: found %q files while the volume was removed, want 200", a, a.out.String())
+		}
+		k.inspect(a)
+	}
+	k.must("volume", "rm", "-f", "data")
+	k.tidy("crowd of volumes")
 }

@@ -47,6 +47,12 @@ var failPoints = map[string]string{
 	"snapshot.prune.before-remove":     "prune",
 	"snapshot.settle.before-rename":    "unpack",
 	"snapshot.unpack.before-rename":    "unpack",
+	"state.create.named":               "run",
+	"state.remove.moved":               "run",
+	"volume.create.made":               "run",
+	"volume.fill.copied":               "run",
+	"volume.fill.moving":               "run",
+	"volume.remove.moved":              "run",
 }
 
 // TestFailPointsListed holds the list and the source together.
@@ -115,6 +121,7 @@ func TestKillAtFailPoints(t *testing.T) {
 		{"save", "full", []string{"save", "-o", "again.tar", "app"}},
 		{"tag", "full", []string{"tag", "base", "app"}},
 		{"rmi", "full", []string{"rmi", "-f", "app"}},
+		{"run", "full", []string{"run", "--rm", "-v", "data:/bin", "-v", "/etc", "base", "true"}},
 		{"prune", "full", []string{"system", "prune", "-a", "-f"}},
 	}
 	hits := map[string][]string{}
@@ -175,6 +182,10 @@ func (k *kit) again(name string, args []string) {
 	case "build", "unpack", "load", "save", "tag":
 		if !slices.Contains(images, "app:latest") {
 			k.t.Errorf("%s: images = %v", name, images)
+		}
+	case "run":
+		if got, want := k.must("run", "--rm", "-v", "data:/x", "base", "ls", "/x"), k.must("run", "--rm", "base", "ls", "/bin"); got != want {
+			k.t.Errorf("the volume has %s, the image %s", got, want)
 		}
 	case "prune":
 		if len(images) > 0 {

@@ -154,6 +154,34 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestFullDiskVolume: a volume for which there is no room is empty, and the next container that uses it fills it.
+func TestFullDiskVolume(t *testing.T) {
+	k := newKit(t)
+	d := k.newDisk("tmpfs", 32)
+	k.base()
+	k.context("app", "FROM base\nCOPY rubbish /data/\n")
+	k.write("app/rubbish", string(rubbish(4<<20)))
+	k.must("build", "-q", "-t", "app", "app")
+	k.must("run", "--rm", "app", "true") // unpacks it where nothing else can be done
+	k.must("system", "prune", "-f")
+	d.fill(1 << 20)
+	k.full(d, []string{"run", "--rm", "-v", "data:/data", "-v", "/etc", "app", "true"})
+	if got := k.must("volume", "ls", "-q"); got != "data\n" {
+		t.Errorf("volumes: %s", got)
+	}
+	if got := k.must("run", "--rm", "-v", "data:/data:nocopy", "base", "ls", "-A", "/data"); got != "" {
+		t.Errorf("the volume has %s", got)
+	}
+	d.empty()
+	if got := k.must("run", "--rm", "-v", "data:/data", "app", "cmp", "/data/rubbish", "/data/rubbish"); got != "" {
+		t.Error(got)
+	}
+	d.fill(0)
+	k.must("volume", "rm", "data")
+	d.empty()
+	k.tidy("full disk")
+}
+
 // full runs what cannot succeed.
 func (k *kit) full(d *disk, args []string) {
 	k.t.Helper()

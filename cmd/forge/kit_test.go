@@ -241,7 +241,7 @@ func (k *kit) litter(when string) {
 			k.t.Errorf("after %s: left in the store: %s", when, left)
 		}
 	}
-	for _, pattern := range []string{".*", "*/.tmp-*", "*/.new-*", "*/.index-*", "*/.stale"} {
+	for _, pattern := range []string{".*", "*/.tmp-*", "*/.new-*", "*/.gone-*", "volumes/*/new", "volumes/*/ready", "*/.index-*", "*/.stale"} {
 		if left, _ := filepath.Glob(filepath.Join(k.root, pattern)); len(left) > 0 {
 			k.t.Errorf("after %s: left in the store: %s", when, left)
 		}
