@@ -11,7 +11,7 @@ import (
 type changeWriter struct {
 	layer changeSink
 	way   []*wayDir // directories on the way to where the caller is
-	bufs  [2][]byte // of same
+	bufs  [2][]byte // see buf
 }
 
 // A changeSink takes changes, as a *layerWriter does.
@@ -56,16 +56,21 @@ func (w *changeWriter) whiteout(path string) error {
 	return w.layer.Whiteout(path)
 }
 
+const bufSize = 128 << 10
+
+// buf is one of two buffers for whoever needs one for a moment.
+func (w *changeWriter) buf(i int) []byte {
+	if w.bufs[i] == nil {
+		w.bufs[i] = make([]byte, bufSize)
+	}
+	return w.bufs[i]
+}
+
 // same reports whether two readers, which it closes, give the same size bytes.
 func (w *changeWriter) same(a, b io.ReadCloser, size int64) (same bool, err error) {
 	defer func() { err = errors.Join(err, a.Close(), b.Close()) }()
-	for i := range w.bufs {
-		if w.bufs[i] == nil {
-			w.bufs[i] = make([]byte, 128<<10)
-		}
-	}
 	for left := size; left > 0; {
-		x, y := w.bufs[0][:min(left, 128<<10)], w.bufs[1][:min(left, 128<<10)]
+		x, y := w.buf(0)[:min(left, bufSize)], w.buf(1)[:min(left, bufSize)]
 		n, errA := io.ReadFull(a, x)
 		m, errB := io.ReadFull(b, y)
 		for _, err := range []error{errA, errB} {

@@ -25,8 +25,7 @@ type differ struct {
 	below  *View
 	epoch  *time.Time
 	rights rights
-	whole  bool              // the directory is a copy: what it has not is deleted
-	known  map[uint64]copied // of a copy: the files as they were copied, by inode
+	known  map[uint64]copied // of a whole copy, else nil: the files as they were copied, by inode
 	live   bool              // a process may be writing: what is gone when it is looked at is left out
 	listed bool              // contents are of no interest
 	made   *madeMountpoints  // that are not in the layer; nil if there are none
@@ -38,7 +37,6 @@ type differ struct {
 
 	links map[uint64]string
 	held  []*heldDir // directories that contents are still to be read from
-	buf   []byte
 }
 
 // A diffDir is a directory being compared.
@@ -50,6 +48,9 @@ type diffDir struct {
 	made    bool   // it is a mount point, which is in the layer only if something is in it
 	touched bool   // it was changed here
 }
+
+// whole reports whether the directory is a copy: what it has not is deleted.
+func (f *differ) whole() bool { return f.known != nil }
 
 // close gives back the directories whose contents were not read because something failed. The writer must be closed.
 func (f *differ) close() {
@@ -63,7 +64,7 @@ func (f *differ) close() {
 
 // diff writes the changes in the directory to the layer.
 func (f *differ) diff(root int) error {
-	f.links, f.buf = make(map[uint64]string), make([]byte, 64<<10)
+	f.links = make(map[uint64]string)
 	fd, err := unix.Openat(root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func (f *differ) diff(root int) error {
 		return err
 	}
 	f.scratch.dir = fd
-	d := &diffDir{wayDir: &wayDir{path: ".", whole: f.whole}, open: newHeldDir(fd), below: &below}
+	d := &diffDir{wayDir: &wayDir{path: ".", whole: f.whole()}, open: newHeldDir(fd), below: &below}
 	defer d.open.release()
 	if d.entry, _, err = f.describe(fd, ".", ".", &st, &below); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (f *differ) dir(d *diffDir) error {
 	} else if d.path == "." {
 		d.done = true // a root that has not changed in itself stays as it is below
 	}
-	names, err := readNames(d.open.fd, f.buf)
+	names, err := readNames(d.open.fd, f.buf(0))
 	if err != nil {
 		return at(d.path, err)
 	}
@@ -142,7 +143,7 @@ func at(path string, err error) error {
 // whiteoutMissing hides what lies below and is not in a directory that shows all there is. A device that could not be made here has
 // not been deleted.
 func (f *differ) whiteoutMissing(d *diffDir, below *Entry) error {
-	if f.whole && isDevice(below.Mode) && f.rights.userns {
+	if f.whole() && isDevice(below.Mode) && f.rights.userns {
 		return nil
 	}
 	return errors.Join(f.whiteout(filetree.Join(d.path, below.Name)), f.markRemoved(d, below.Name))
@@ -201,7 +202,7 @@ func (f *differ) vanished(d *diffDir, below *Entry) error {
 func (f *differ) special(d *diffDir, name string, kind uint32, below *Entry) error {
 	path := filetree.Join(d.path, name)
 	switch {
-	case f.whole && kind != unix.S_IFSOCK:
+	case f.whole() && kind != unix.S_IFSOCK:
 		return fmt.Errorf("%s: a device 0:0 means in a layer that a file is removed", path)
 	case below == nil:
 		return f.dropFromUpper(d, name)
@@ -272,7 +273,7 @@ func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *En
 	mark := f.rights.overlayPrefix() + "opaque"
 	e.Xattrs, err = readXattrs(dir, name, func(x string) bool {
 		f.notice(path, x)
-		return filetree.KeepXattr(x) || x == mark && !f.whole
+		return filetree.KeepXattr(x) || x == mark && !f.whole()
 	})
 	if value, ok := e.Xattrs[mark]; ok {
 		opaque = value == "y"

@@ -32,12 +32,11 @@ type Draft struct {
 	dir   string   // what Close deletes; "" if there is nothing
 	kept  string   // what Close leaves; "" if there is nothing
 	upper *os.File // what has been written: overlayfs's upper directory, or a whole copy
-	whole bool     // upper is a whole copy
 	adopt bool     // upper may become the unpacked tree of the layer
 	root  *os.File // detached mount
 	own   *os.File // the same, for Mountpoint
 	made  []mountpoint
-	known map[uint64]copied // of a copy: the files as they were copied, by inode
+	known map[uint64]copied // upper is a whole copy if not nil: the files as they were copied, by inode
 	lost  noted             // POSIX ACLs, by Commit
 }
 
@@ -196,7 +195,7 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	if err := d.clearMountpoints(); err != nil {
 		return image.Layer{}, err
 	}
-	f := differ{ctx: ctx, below: d.below, epoch: epoch, rights: d.store.rights(), whole: d.whole, known: d.known, tidy: d.adopt}
+	f := differ{ctx: ctx, below: d.below, epoch: epoch, rights: d.store.rights(), known: d.known, tidy: d.adopt}
 	layer, err := d.store.commitDiff(&f, d.upper)
 	d.lost = f.lost
 	if err == nil && d.adopt && !f.inexact {

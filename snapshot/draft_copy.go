@@ -14,7 +14,7 @@ import (
 
 // mountCopy makes a draft of a whole copy of what lies below, in base/root or in memory.
 func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) error {
-	d.whole = true
+	d.known = make(map[uint64]copied)
 	if o.Memory > 0 {
 		return d.copyToMemory(ctx, o.Memory)
 	}
@@ -27,7 +27,6 @@ func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) erro
 		if err := removeTree(aside); err != nil {
 			return err
 		}
-		d.known = make(map[uint64]copied)
 		if fd, err = d.store.copyTree(ctx, d.below, aside, d.known); err != nil {
 			return err
 		}
@@ -60,7 +59,6 @@ func (d *Draft) copyToMemory(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	d.known = make(map[uint64]copied)
 	u := newUnpacker(ctx, fd, d.store.rights())
 	u.known = d.known
 	return u.unpack(unpackTree(d.below, ".", root))

@@ -22,8 +22,8 @@ import (
 type Kept struct {
 	store *Store
 	below *View
-	upper *os.File // nil: nothing was written
-	whole bool
+	upper *os.File          // nil: nothing was written
+	known map[uint64]copied // of a whole copy, else nil; empty, as another process has copied it
 	made  *madeMountpoints
 }
 
@@ -42,7 +42,7 @@ func (s *Store) OpenKept(ctx context.Context, layers []image.Layer, dir string) 
 	k.upper, err = openDirectory(filepath.Join(dir, "upper"))
 	if errors.Is(err, fs.ErrNotExist) {
 		k.upper, err = openDirectory(filepath.Join(dir, "root"))
-		k.whole = true
+		k.known = map[uint64]copied{}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return k, nil
@@ -64,7 +64,7 @@ func (k *Kept) Close() error {
 }
 
 func (k *Kept) differ(ctx context.Context) *differ {
-	return &differ{ctx: ctx, below: k.below, rights: k.store.rights(), whole: k.whole, live: true, made: k.made}
+	return &differ{ctx: ctx, below: k.below, rights: k.store.rights(), known: k.known, live: true, made: k.made}
 }
 
 // Commit writes what changed as a layer, as [Draft.Commit] does; changed is false, and there is no layer, if nothing did. A
