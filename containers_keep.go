@@ -17,6 +17,7 @@ import (
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/internal/flock"
+	"github.com/forge-build/forge/runtime"
 )
 
 // A monitor process keeps one container that stays. It is this program, started as monitorName with the state directory and
@@ -44,7 +45,8 @@ func IsMonitor() bool { return filepath.Base(os.Args[0]) == monitorName && len(o
 
 // Monitor is the whole of a monitor process. It returns the exit status of the process.
 func Monitor() int {
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
+	// Not SIGPIPE, which does not end it and would be ignored by the programs that it starts, too.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
 	reports := os.NewFile(reportFD, "reports")
 	syscall.CloseOnExec(reportFD)
 	var mu sync.Mutex
@@ -74,6 +76,11 @@ func Monitor() int {
 
 func monitorContainer(args []string, say func(report)) (err error) {
 	ctx := context.Background()
+	if Rootless() {
+		if err := runtime.BecomeMember(filepath.Join(args[0], membersFile)); err != nil {
+			return err
+		}
+	}
 	h, err := Open(ctx, Options{Dir: args[0], Snapshotter: Snapshotter(os.Getenv("FORGE_SNAPSHOTTER")), Command: "run"})
 	if err != nil {
 		return err

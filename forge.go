@@ -50,13 +50,26 @@ type Options struct {
 	Command     string      // such as "build": what others are told who cannot prune what this one uses
 }
 
+// stateDir is the absolute path of a state directory.
+func stateDir(dir string) (_ string, err error) {
+	if dir == "" {
+		if dir, err = defaultDir(); err != nil {
+			return "", err
+		}
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", fmt.Errorf("store: %w", err)
+	}
+	return dir, nil
+}
+
 // defaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.
 // Root of a user namespace is an ordinary user.
 func defaultDir() (string, error) {
 	if dir := os.Getenv("FORGE_ROOT"); dir != "" {
-		return filepath.Abs(dir)
+		return dir, nil
 	}
-	if rootless, _ := runtime.Rootless(); !rootless {
+	if !Rootless() && os.Geteuid() == 0 {
 		return "/var/lib/forge", nil
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -70,9 +83,24 @@ func defaultDir() (string, error) {
 }
 
 // EnterUserNamespace makes an ordinary user's process root of a user namespace, where it can mount layers and start
-// containers. The process executes its program again for that, so it is called before anything else happens. An error says why
-// the process stays what it is.
-func EnterUserNamespace() error { return runtime.EnterUserNamespace() }
+// containers: of one that it shares with the other processes that use the state directory dir ("" is defaultDir()). The process executes
+// its program again for that, so it is called before anything else happens. An error says why the process stays what it is.
+func EnterUserNamespace(dir string) error {
+	members := ""
+	if os.Geteuid() != 0 {
+		dir, err := stateDir(dir)
+		if err == nil {
+			err = prepareDir(dir)
+		}
+		if err == nil { // else Open says what is wrong
+			members = filepath.Join(dir, membersFile)
+		}
+	}
+	return runtime.EnterUserNamespace(members)
+}
+
+// membersFile is locked by the processes of an ordinary user, which share a user namespace.
+const membersFile = "userns"
 
 // Rootless reports whether this is an ordinary user's process.
 func Rootless() bool {
@@ -82,13 +110,8 @@ func Rootless() bool {
 
 // Open opens the state directory, making it if there is none. A store of a version that is not known is refused.
 func Open(ctx context.Context, o Options) (_ *Home, err error) {
-	if o.Dir == "" {
-		if o.Dir, err = defaultDir(); err != nil {
-			return nil, err
-		}
-	}
-	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+	if o.Dir, err = stateDir(o.Dir); err != nil {
+		return nil, err
 	}
 	if err := prepareDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("store: %w", err)

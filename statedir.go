@@ -75,7 +75,7 @@ func stateOf(dir string) (dirState, error) {
 			return ours, nil
 		case name == "registry" && isRegistry(filepath.Join(dir, name)):
 			state = max(state, ours)
-		case name == "lost+found" || name == "lock" || durable.Temporary(name):
+		case name == "lost+found" || name == "lock" || name == membersFile || durable.Temporary(name):
 			// of a file system, or of a process that was killed while it made the store
 		default:
 			state = foreign

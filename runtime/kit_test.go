@@ -35,6 +35,7 @@ func helpers() map[string]func() {
 		"handover":    helperHandover,
 		"join":        helperJoin,
 		"other":       helperOther,
+		"member":      helperMember,
 	}
 }
 

@@ -3,10 +3,8 @@ package runtime
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,43 +43,6 @@ func Open(r Ref) (*Target, error) {
 
 // Close gives the target's descriptor back. It does nothing to the container.
 func (t *Target) Close() error { return t.pidfd.Close() }
-
-// EnterUserNamespace makes this process root of the container's user namespace, as the function of that name does of a new
-// one, if it is an ordinary user's: one that is in a namespace of its own already can do nothing to the container. Where it
-// is denied, [EnterUserNamespace] of the program that is executed again says why.
-func (t *Target) EnterUserNamespace() error {
-	if os.Geteuid() == 0 {
-		return nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("user namespace: %w", err)
-	}
-	p, pidfd := &program{}, num(t.pidfd.Fd())
-	args, env := p.pointers(p.strs(os.Args)), p.strs(os.Environ())
-	again := func(env []arg) {
-		p.call(unix.SYS_CLOSE, pidfd).allow(anyError)
-		p.call(unix.SYS_EXECVE, p.str(self), args, p.pointers(env)).allow(anyError)
-		p.call(unix.SYS_EXIT_GROUP, num(126))
-	}
-	p.call(unix.SYS_SETNS, pidfd, num(unix.CLONE_NEWUSER))
-	p.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWNS))
-	p.privateMounts()
-	again(env)
-	tail := len(p.ops)
-	again(append(env, p.reason()))
-
-	file, err := p.executable(tail)
-	if err != nil {
-		return fmt.Errorf("user namespace: %w", err)
-	}
-	defer file.Close()
-	if _, err := unix.FcntlInt(t.pidfd.Fd(), unix.F_SETFD, 0); err != nil {
-		return fmt.Errorf("user namespace: %w", err)
-	}
-	err = syscall.Exec("/proc/self/fd/"+strconv.Itoa(int(file.Fd())), []string{"forge"}, nil)
-	return fmt.Errorf("user namespace: %w", err)
-}
 
 // Root opens the container's root directory, with all that is mounted in it, only to open what is in it. It is os.ErrProcessDone
 // that the container has ended.

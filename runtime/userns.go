@@ -21,8 +21,12 @@ const usernsError = "FORGE_USERNS_ERROR"
 // layers. The process executes the interpreter, which is single-threaded as the kernel demands, enters the namespaces and
 // executes the program again: the process id, the terminal, signals and exit code stay what they are. It returns only
 // if there is nothing to do (nil) or it could not be done (why), and is to be called before anything else happens.
-func EnterUserNamespace() error {
+//
+// members is a file, which is made if there is none. While any process lives that has entered a namespace with it, others enter
+// the same user namespace. If it is "" the namespace is this process's own.
+func EnterUserNamespace(members string) error {
 	if os.Geteuid() == 0 {
+		keepMembership()
 		return nil
 	}
 	if reason, ok := os.LookupEnv(usernsError); ok {
@@ -39,13 +43,32 @@ func EnterUserNamespace() error {
 	if _, err := os.Stat(self); err != nil {
 		return fmt.Errorf("user namespace: %w", err)
 	}
-	if err := usernsRestricted(); err != nil {
-		return fmt.Errorf("user namespace: %w", err)
-	}
-	if err := enter(self); err != nil {
+	if err := enterAny(self, members); err != nil {
 		return fmt.Errorf("user namespace: %w", err)
 	}
 	return nil
+}
+
+// enterAny enters the namespace of the members, or a new one. It returns only if it cannot.
+func enterAny(self, members string) error {
+	fd := -1
+	if _, alone := os.LookupEnv(usernsAlone); !alone && members != "" {
+		// Where the file cannot be had or locked, as on some file systems of a network, the namespace is not shared.
+		if f, err := openMembers(members); err == nil {
+			pidfd, err := chooseNamespace(f)
+			if pidfd != nil {
+				return joinMember(self, f, pidfd)
+			}
+			if err == nil {
+				fd = f
+			}
+		}
+	}
+	os.Unsetenv(usernsAlone)
+	if err := usernsRestricted(); err != nil {
+		return err
+	}
+	return enter(self, fd)
 }
 
 // userNamespaceReason says what an error of unshare means here.
@@ -165,8 +188,9 @@ func (m *idMap) mapArgs(pid int) []string {
 	return args
 }
 
-// enter executes the interpreter. It returns only if it cannot.
-func enter(self string) error {
+// enter executes the interpreter, to make a namespace. It returns only if it cannot. members is the descriptor of their file, or
+// -1.
+func enter(self string, members int) error {
 	maps := idMaps()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -181,17 +205,12 @@ func enter(self string) error {
 		return err
 	}
 	theirs.Close()
-	program, tail = enterProgram(self, maps, int(ours.Fd()), helper)
-	file, err := program.executable(tail)
-	if err != nil {
-		return err
+	program, tail = enterProgram(self, maps, int(ours.Fd()), helper, members)
+	keep := []int{int(ours.Fd())}
+	if members >= 0 {
+		keep = append(keep, members)
 	}
-	defer file.Close()
-	if _, err := unix.FcntlInt(ours.Fd(), unix.F_SETFD, 0); err != nil {
-		return err
-	}
-	err = syscall.Exec("/proc/self/fd/"+strconv.Itoa(int(file.Fd())), []string{"forge"}, nil)
-	return os.NewSyscallError("execve", err)
+	return program.become(tail, keep...)
 }
 
 // mapHelper is the program of a child that stays in the caller's namespace, where newuidmap and newgidmap work. Told
@@ -231,14 +250,11 @@ func mapHelper(maps []*idMap) (p *program, tail int) {
 
 // enterProgram enters the namespaces, has the ids mapped, or maps the one that needs no help, and executes the program
 // again; with the reason in its environment if that failed.
-func enterProgram(self string, maps []*idMap, sock, helper int) (p *program, tail int) {
+func enterProgram(self string, maps []*idMap, sock, helper, members int) (p *program, tail int) {
 	p = &program{}
-	args, env := p.pointers(p.strs(os.Args)), p.strs(os.Environ())
-	again := func(env []arg) {
+	helperDone := func() {
 		p.call(unix.SYS_CLOSE, num(sock)).allow(anyError)
 		p.call(unix.SYS_WAIT4, num(helper), num(0), num(0), num(0)).allow(anyError)
-		p.call(unix.SYS_EXECVE, p.str(self), args, p.pointers(env)).allow(anyError)
-		p.call(unix.SYS_EXIT_GROUP, num(126))
 	}
 	p.call(unix.SYS_UNSHARE, num(unix.CLONE_NEWUSER|unix.CLONE_NEWNS))
 	results := p.words(1, 1)
@@ -253,10 +269,19 @@ func enterProgram(self string, maps []*idMap, sock, helper int) (p *program, tai
 		p.endSkip(mapped)
 	}
 	p.privateMounts()
-	again(env)
+	helperDone()
+	env := os.Environ()
+	if members >= 0 {
+		p.becomeMember(members)
+		env = membersEnv(members)
+	}
+	p.execAgain(self, p.strs(env))
 
 	tail = len(p.ops)
-	again(append(env, p.reason()))
+	failed := append(p.strs(os.Environ()), p.reason())
+	helperDone()
+	p.call(unix.SYS_CLOSE, num(members)).allow(anyError)
+	p.execAgain(self, failed)
 	return p, tail
 }
 

@@ -23,7 +23,7 @@ func helperUserns() {
 	if before == "" {
 		os.Setenv("PID", itoa(os.Getpid()))
 	}
-	if err := EnterUserNamespace(); err != nil {
+	if err := EnterUserNamespace(os.Getenv("MEMBERS")); err != nil {
 		_, marked := os.LookupEnv(usernsError)
 		fmt.Println("error", err, marked)
 		os.Exit(3)
@@ -90,7 +90,7 @@ func output(cmd *exec.Cmd) string {
 
 func TestEnterUserNamespace(t *testing.T) {
 	need(t, "root", os.Geteuid() == 0, "not root")
-	if err := EnterUserNamespace(); err != nil {
+	if err := EnterUserNamespace(os.Getenv("MEMBERS")); err != nil {
 		t.Error("root:", err)
 	}
 	if rootless, why := Rootless(); rootless || why != "" {
@@ -148,7 +148,7 @@ func TestNoUserNamespace(t *testing.T) {
 
 // helperRun runs a script in a container: root directory and script are its arguments.
 func helperRun() {
-	if err := EnterUserNamespace(); err != nil {
+	if err := EnterUserNamespace(os.Getenv("MEMBERS")); err != nil {
 		fmt.Println("error", err)
 		os.Exit(3)
 	}
@@ -219,7 +219,7 @@ func TestRootless(t *testing.T) {
 // helperJoin runs a script in a container that is running already, in a user namespace. Root directory and script are its
 // arguments.
 func helperJoin() {
-	if err := EnterUserNamespace(); err != nil {
+	if err := EnterUserNamespace(os.Getenv("MEMBERS")); err != nil {
 		panic(err)
 	}
 	root, err := os.Open(os.Args[1])
@@ -272,11 +272,9 @@ func helperOther() {
 	if err := json.Unmarshal([]byte(os.Args[1]), &ref); err != nil {
 		panic(err)
 	}
+	enterErr := EnterUserNamespace(os.Getenv("MEMBERS"))
 	target, err := Open(ref)
-	if err == nil {
-		err = target.EnterUserNamespace()
-	}
-	if err := errors.Join(err, EnterUserNamespace()); err != nil {
+	if err := errors.Join(enterErr, err); err != nil {
 		panic(err)
 	}
 	s := Spec{Args: []string{"sh", "-c", os.Args[2]}, Env: []string{"PATH=/bin"}, User: User{UID: 5, GID: 6}}
@@ -290,11 +288,12 @@ func helperOther() {
 	os.Exit(exit.Code)
 }
 
-// A process of the same user that did not start the container enters its user namespace first, and can then do all.
+// A process of the same user that did not start the container is in its user namespace, and can do all to it.
 func TestEnterUserNamespaceOfContainer(t *testing.T) {
 	long(t)
 	cmd := subordinate(t, "join", sharedRootfs(t), "")
-	cmd.Env = append(cmd.Env, "SPEC_USER=5:6", "SPEC_REF=yes")
+	members := "MEMBERS=" + membersFile(t)
+	cmd.Env = append(cmd.Env, "SPEC_USER=5:6", "SPEC_REF=yes", members)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +309,9 @@ func TestEnterUserNamespaceOfContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := output(helper(t, "other", 65534, ref, "id; cut -d' ' -f1 /proc/1/comm; exit 5"))
+	other := helper(t, "other", 65534, ref, "id; cut -d' ' -f1 /proc/1/comm; exit 5")
+	other.Env = append(other.Env, members)
+	got := output(other)
 	if want := "uid=5 gid=6\nsleep\nkill <nil> <nil>\nexit status 5"; got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}

@@ -159,32 +159,24 @@ func main() {
 	if forge.IsMonitor() {
 		os.Exit(forge.Monitor())
 	}
-	os.Exit(run(os.Args[1:], enter(os.Args[1:])))
+	os.Exit(run(os.Args[1:]))
 }
 
-// enter makes an ordinary user root of a user namespace, where the command touches layers. What keeps it from that
+// enter makes an ordinary user root of a user namespace, where the command touches layers or containers. What keeps it from that
 // matters only to what needs it: a build without RUN does not.
-func enter(args []string) error {
-	for _, arg := range args {
-		switch arg {
-		case "version", "login", "logout", "copy", "registry", "help", "--help", "--version":
-			return nil
-		}
-		if !strings.HasPrefix(arg, "-") {
-			break
-		}
+func enter(command, store string) error {
+	switch name, _, _ := strings.Cut(command, " "); name {
+	case "version", "login", "logout", "copy", "registry":
+		return nil
 	}
-	return forge.EnterUserNamespace()
+	return forge.EnterUserNamespace(store)
 }
 
 // usageStatus is what docker exits with when it, and not a command in a container, is at fault.
 const usageStatus = 125
 
-// run runs a command line. confined is why this process is not root of a user namespace, if it should be.
-func run(args []string, confined error) int {
-	ctx, signals := newSignals(context.Background())
-	defer signals.stop()
-
+// run runs a command line.
+func run(args []string) int {
 	if len(args) > 0 && args[0] == "help" {
 		args = append(slices.Clone(args[1:]), "--help")
 	}
@@ -202,6 +194,10 @@ func run(args []string, confined error) int {
 		_, _ = fmt.Fprintf(os.Stderr, "forge: %v\nsee forge --help\n", err)
 		return usageStatus
 	}
+	// It executes this program again: all of this is done for a second time, and nothing else has been done before.
+	confined := enter(parsed.Command(), c.Store)
+	ctx, signals := newSignals(context.Background())
+	defer signals.stop()
 	s := &session{
 		ctx:     ctx,
 		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter, Command: commandName(parsed.Command())},

@@ -20,11 +20,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main})
+	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main, "user": beUser})
 }
 
 // TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. Commands
-// of ours: `base NAME` makes an image of the distribution's static busybox; those of script_servers_test.go start servers.
+// of ours: `base NAME` makes an image of the distribution's static busybox, and `base NAME user one` does so as an ordinary user;
+// those of script_servers_test.go start servers.
 func TestScript(t *testing.T) {
 	dir, files := "../../testdata/script", []string(nil)
 	if testing.Short() {
@@ -104,6 +105,9 @@ func condition(t *testing.T, cond string) (bool, error) {
 		ok = os.Geteuid() == 0 || userNamespaces()
 	case "ids":
 		ok = os.Geteuid() == 0 || userNamespaces() && subordinateIDs()
+	case "subids": // as root, a user is given them
+		_, err := exec.LookPath("newuidmap")
+		ok = err == nil && (os.Geteuid() == 0 || subordinateIDs())
 	case "busybox":
 		ok = staticBusybox() != ""
 	case "skopeo", "umoci", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3", "mkfs.ext4", "strace":
@@ -141,16 +145,17 @@ func subordinateIDs() bool {
 	return false
 }
 
-// baseImage imports an image with busybox in it: base NAME.
+// baseImage imports an image with busybox in it: base NAME [PROGRAM…], the program being one that executes forge.
 func baseImage(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: base NAME")
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: base NAME [PROGRAM…]")
 	}
 	file := ts.MkAbs(".base.tar")
 	content, err := busyboxTar()
 	ts.Check(err)
 	ts.Check(os.WriteFile(file, content, 0o600))
-	ts.Check(ts.Exec("forge", "import", "--change", "ENV PATH="+basePath, "--change", `CMD ["sh"]`, file, args[0]))
+	command := append(slices.Clone(args[1:]), "forge", "import", "--change", "ENV PATH="+basePath, "--change", `CMD ["sh"]`, file, args[0])
+	ts.Check(ts.Exec(command[0], command[1:]...))
 }
 
 // exitStatus runs a program, which has to exit with a status: status N PROGRAM [ARG…].

@@ -23,7 +23,7 @@ import (
 
 // helperPasta calls the server that is its argument from a network made by an ordinary user, or tells what it cannot have.
 func helperPasta() {
-	if err := runtime.EnterUserNamespace(); err != nil {
+	if err := runtime.EnterUserNamespace(""); err != nil {
 		fmt.Println("unusable:", err)
 		os.Exit(2)
 	}
