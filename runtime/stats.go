@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bufio"
+	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,7 +13,8 @@ import (
 	"time"
 )
 
-// Stats are what a container uses, as far as its cgroups count it: what none of them counts is zero.
+// Stats are what a container uses, as far as its cgroups count it: what none of them counts is zero. If it has none, they are
+// the sums of what its processes use that run now.
 type Stats struct {
 	CPU, CPUUser, CPUSystem time.Duration // since it began
 	Machine                 time.Duration // what all processors of the machine have had to give meanwhile and before
@@ -47,6 +49,9 @@ func (t *Target) Stats() (Stats, error) {
 	}
 	t.memory(&s)
 	s.Pids, s.PidsLimit = number(fileIn(t.Cgroups, "pids.current")), number(fileIn(t.Cgroups, "pids.max"))
+	if len(t.Cgroups) == 0 {
+		t.addProcesses(&s)
+	}
 	t.devices(&s)
 	t.network(&s)
 	if t.gone(0) { // then what was read may be of another, or of none
@@ -69,6 +74,29 @@ func (t *Target) memory(s *Stats) {
 	if own := number(fileIn(t.Cgroups, limit)); own > 0 {
 		s.MemoryLimit = min(s.MemoryLimit, own)
 	}
+}
+
+// addProcesses adds what each process uses, and those used that it has waited for.
+func (t *Target) addProcesses(s *Stats) {
+	s.MemoryLimit, s.PidsLimit = table("/proc/meminfo")["MemTotal:"]<<10, -1
+	for _, pid := range t.inNamespace() {
+		dir := "/proc/" + strconv.Itoa(pid)
+		b, _ := os.ReadFile(dir + "/stat")
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // state, and the fields from number 4 on
+		if len(f) < 18 {
+			continue // it has ended
+		}
+		n := make([]int64, len(f))
+		for i := range f {
+			n[i], _ = strconv.ParseInt(f[i], 10, 64)
+		}
+		s.CPUUser += ticks(n[11] + n[13])
+		s.CPUSystem += ticks(n[12] + n[14])
+		s.Pids += n[17]
+		status := table(dir + "/status")
+		s.Memory += (status["RssAnon:"] + status["RssShmem:"]) << 10
+	}
+	s.CPU = s.CPUUser + s.CPUSystem
 }
 
 // devices adds up what was read from and written to block devices.

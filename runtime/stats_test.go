@@ -120,6 +120,15 @@ func TestStats(t *testing.T) {
 	if first.Received != 0 || first.Processors < 1 || first.Machine <= 0 {
 		t.Errorf("%+v", first)
 	}
+	// Without cgroups the processes are added up. What was written to /dev/shm belongs to none of them.
+	cgroups := target.Cgroups
+	target.Cgroups = nil
+	var sum Stats
+	await(t, "no time passes without cgroups", func() bool { sum, err = target.Stats(); return err != nil || sum.CPU > 0 })
+	if err != nil || sum.Memory <= 0 || sum.Memory > 8<<20 || sum.MemoryLimit <= 64<<20 || sum.Pids != 2 || sum.PidsLimit != -1 {
+		t.Errorf("without cgroups: %+v, %v", sum, err)
+	}
+	target.Cgroups = cgroups
 	pids, err := target.Processes()
 	if err != nil || len(pids) != 2 || pids[0] != target.Pid && pids[1] != target.Pid {
 		t.Errorf("processes %v of %d, %v", pids, target.Pid, err)
