@@ -265,12 +265,19 @@ const (
 
 // call does what somebody asks the monitor for while the container runs.
 func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []byte) (err error) {
-	if k.sandbox == nil {
-		return errors.New("the container has no network of its own")
-	}
 	var a attachment
 	if err := json.Unmarshal(arg, &a); err != nil {
 		return err
+	}
+	if name == callRename {
+		k.record.Name = a.Network
+	}
+	switch {
+	case k.sandbox != nil:
+	case name == callRename:
+		return nil
+	default:
+		return errors.New("the container has no network of its own")
 	}
 	switch name {
 	case callConnect:
@@ -291,7 +298,6 @@ func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []by
 	case callDisconnect:
 		err = k.sandbox.Disconnect(ctx, a.Network)
 	case callRename:
-		k.record.Name = a.Network
 		err = k.sandbox.Rename(ctx, a.Network)
 	default:
 		return fmt.Errorf("unknown request %s", name)
