@@ -224,6 +224,7 @@ func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInsp
 	if c.HostConfig, err = inspectHostConfig(r); err != nil {
 		return nil, err
 	}
+	c.Mounts = h.inspectMounts(r)
 	c.NetworkSettings = inspectNetworks(run)
 	return c, nil
 }
@@ -253,10 +254,11 @@ func inspectConfig(r *containerRecord, img *image.Image) (InspectedConfig, error
 	if err := o.complete(&options, img, r.ID); err != nil {
 		return InspectedConfig{}, err
 	}
+	_, volumes := o.volumeFlags(base.Volumes)
 	c := InspectedConfig{
 		Hostname: options.Hostname, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: true, AttachStderr: true,
 		ExposedPorts: base.ExposedPorts, Tty: o.TTY, OpenStdin: o.Interactive, StdinOnce: o.StdinOnce, Image: r.Image,
-		Volumes: base.Volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
+		Volumes: volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
 		StopSignal: o.stopSignal(img), StopTimeout: o.StopTimeout, Shell: base.Shell,
 	}
 	c.Env = slices.DeleteFunc(container.Environment(options.Process.Env, "/"), func(kv string) bool {
@@ -287,8 +289,9 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 		return InspectedHostConfig{}, err
 	}
 	name, count, _ := strings.Cut(o.Restart, ":")
+	binds, _ := o.volumeFlags(nil)
 	h := InspectedHostConfig{
-		Binds: o.Volumes, NetworkMode: o.Network, AutoRemove: o.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, DNS: o.DNS,
+		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: o.Network, AutoRemove: o.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, DNS: o.DNS,
 		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts,
 		ShmSize: limits.ShmSize, CPUShares: limits.CPUShares, Memory: limits.Memory, MemorySwap: limits.MemorySwap,
 		MemoryReservation: limits.MemoryReservation, NanoCPUs: limits.NanoCPUs, CpusetCpus: limits.CPUs, PidsLimit: limits.Pids,

@@ -29,7 +29,7 @@ type ContainerInfo struct {
 	Labels   map[string]string
 	Written  int64 // bytes of its own files, if they were asked for
 
-	Mounts []MountView
+	Mounts []InspectedMount
 
 	TTY, Interactive bool
 }
@@ -107,7 +107,7 @@ func (h *Home) containerInfo(id string) (ContainerInfo, error) {
 	}
 	return ContainerInfo{
 		ID: id, Name: r.Name, Image: r.Image, ImageID: string(r.ImageID), Command: r.Config.Command,
-		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels, Mounts: h.mountViews(r),
+		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels, Mounts: h.inspectMounts(r),
 		TTY: r.Config.TTY, Interactive: r.Config.Interactive,
 	}, nil
 }
@@ -249,7 +249,7 @@ func (i *ContainerInfo) matches(key, value string) bool {
 	case "health":
 		return i.Run.Health != nil && i.Run.Health.Status == value || i.Run.Health == nil && value == "none"
 	case "volume":
-		return slices.ContainsFunc(i.Mounts, func(m MountView) bool { return value == cmp.Or(m.Name, m.Source) || value == m.Destination })
+		return slices.ContainsFunc(i.Mounts, func(m InspectedMount) bool { return value == cmp.Or(m.Name, m.Source) || value == m.Destination })
 	case "network":
 		_, ok := i.Run.Networks[value]
 		return ok

@@ -244,23 +244,11 @@ func (h *Home) dropVolumes(ctx context.Context, r *containerRecord) error {
 	return errors.Join(errs...)
 }
 
-// A MountView is a mount of a container in the words of docker's inspect.
-type MountView struct {
-	Type        string
-	Name        string `json:",omitempty"`
-	Source      string
-	Destination string
-	Driver      string `json:",omitempty"`
-	Mode        string
-	RW          bool
-	Propagation string
-}
-
-// mountViews are the mounts of a container as docker's inspect shows them, which leaves out those of --tmpfs.
-func (h *Home) mountViews(r *containerRecord) []MountView {
-	views := []MountView{}
+// inspectMounts are the mounts of a container as docker's inspect shows them, which leaves out those of --tmpfs.
+func (h *Home) inspectMounts(r *containerRecord) []InspectedMount {
+	views := []InspectedMount{}
 	for _, p := range r.Config.MountPoints {
-		v := MountView{Type: p.Type, Name: p.Name, Source: p.Source, Destination: p.Target, Mode: p.Mode, RW: !p.ReadOnly}
+		v := InspectedMount{Type: p.Type, Name: p.Name, Source: p.Source, Destination: p.Target, Mode: p.Mode, RW: !p.ReadOnly}
 		switch p.Type {
 		case "tmpfs":
 			flag := func(s string) bool { target, _, _ := strings.Cut(s, ":"); return path.Clean(target) == p.Target }
@@ -271,9 +259,24 @@ func (h *Home) mountViews(r *containerRecord) []MountView {
 			v.Propagation = cmp.Or(p.Propagation, "rprivate")
 		case "volume":
 			v.Source, v.Driver = h.volumes().DataPath(p.Name), volumeDriver
-			v.Mode = cmp.Or(p.Mode, "z") // as docker has it, with SELinux or without
 		}
 		views = append(views, v)
 	}
 	return views
+}
+
+// volumeFlags are the values of -v that name a source, and the places of those that do not.
+func (o *ContainerOptions) volumeFlags(image map[string]struct{}) (binds []string, places map[string]struct{}) {
+	places = maps.Clone(image)
+	for _, v := range o.Volumes {
+		if strings.Contains(v, ":") {
+			binds = append(binds, v)
+			continue
+		}
+		if places == nil {
+			places = map[string]struct{}{}
+		}
+		places[v] = struct{}{}
+	}
+	return binds, places
 }

@@ -17,12 +17,12 @@ import (
 )
 
 type inspectCmd struct {
-	Names    []string `arg:"" help:"Containers, or names, IDs or digests of images."`
+	Names    []string `arg:"" help:"Containers, images, networks or volumes."`
 	Format   string   `short:"f" help:"A Go template instead of JSON." placeholder:"TEMPLATE"`
 	Platform string   `help:"Which image of an index." placeholder:"OS/ARCH"`
 	Remote   bool     `help:"Ask the registry instead of the store."`
 	Insecure bool     `help:"With --remote, allow http, and TLS without verification."`
-	Type     string   `help:"Only container or image." enum:"container,image," default:"" placeholder:"KIND"`
+	Type     string   `help:"Only container, image, network or volume." enum:"container,image,network,volume," default:"" placeholder:"KIND"`
 	Size     bool     `short:"s" help:"How much containers have written."`
 }
 
@@ -67,9 +67,14 @@ func (c *inspectCmd) Run(s *session) error {
 	})
 }
 
-// find finds what a name means: a container before an image.
+// find finds what a name means: a container before an image, that before a network, and that before a volume.
 func (c *inspectCmd) find(s *session, h *forge.Home, name string) (any, error) {
-	if c.Type != "image" {
+	switch c.Type {
+	case "network":
+		return h.InspectNetwork(name)
+	case "volume":
+		return h.Volume(name)
+	case "", "container":
 		v, err := h.InspectContainer(s.ctx, name)
 		_, missing := errors.AsType[*forge.NoContainerError](err)
 		switch {
@@ -80,10 +85,16 @@ func (c *inspectCmd) find(s *session, h *forge.Home, name string) (any, error) {
 		}
 	}
 	i, err := h.Inspect(s.ctx, name, c.Platform)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		return inspectedOf(i), nil
 	}
-	return inspectedOf(i), nil
+	if n, networkErr := h.InspectNetwork(name); networkErr == nil && c.Type == "" {
+		return n, nil
+	}
+	if v, volumeErr := h.Volume(name); volumeErr == nil && c.Type == "" {
+		return v, nil
+	}
+	return nil, err
 }
 
 // remote asks registries.

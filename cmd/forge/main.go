@@ -64,7 +64,7 @@ func commands() []command {
 		{"images", "List images.", &imagesCmd{}},
 		{"tag", "Give an image another name.", &tagCmd{}},
 		{"rmi", "Remove images.", &rmiCmd{}},
-		{"inspect", "Show everything about images, as JSON.", &inspectCmd{}},
+		{"inspect", "Show everything about containers, images, networks and volumes, as JSON.", &inspectCmd{}},
 		{"history", "Show how an image was made.", &historyCmd{}},
 		{"save", "Write images to an archive.", &saveCmd{}},
 		{"load", "Read images from an archive.", &loadCmd{}},

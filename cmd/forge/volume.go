@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -93,7 +92,7 @@ type volumeInspectCmd struct {
 
 func (c *volumeInspectCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		found := []forge.VolumeInfo{}
+		list := []any{}
 		var errs []error
 		for _, name := range c.Names {
 			v, err := h.Volume(name)
@@ -101,20 +100,11 @@ func (c *volumeInspectCmd) Run(s *session) error {
 				errs = append(errs, err)
 				continue // the others are shown, as docker does
 			}
-			found = append(found, v)
+			list = append(list, v)
 		}
-		return errors.Join(append(errs, c.print(s, found))...)
+		show := inspectCmd{Format: c.Format}
+		return errors.Join(append(errs, show.print(s, list))...)
 	})
-}
-
-func (c *volumeInspectCmd) print(s *session, found []forge.VolumeInfo) error {
-	if c.Format != "" {
-		return printRows(s, c.Format, found, forge.VolumeInfo{})
-	}
-	enc := json.NewEncoder(s.out)
-	enc.SetIndent("", "    ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(found)
 }
 
 type volumeRMCmd struct {
