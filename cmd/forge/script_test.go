@@ -110,7 +110,7 @@ func condition(t *testing.T, cond string) (bool, error) {
 		ok = err == nil && (os.Geteuid() == 0 || subordinateIDs())
 	case "busybox":
 		ok = staticBusybox() != ""
-	case "skopeo", "umoci", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3", "mkfs.ext4", "strace":
+	case "skopeo", "umoci", "pasta", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3", "mkfs.ext4", "strace":
 		_, err := exec.LookPath(cond)
 		ok = err == nil
 	default:
