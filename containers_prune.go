@@ -75,6 +75,19 @@ func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, er
 	}, nil
 }
 
+// containerUsage is how much containers have written. What those that do not run have is there for the taking.
+func (h *Home) containerUsage(ctx context.Context) (k KindUsage, err error) {
+	list, err := h.Containers(ctx, ListOptions{All: true, Last: -1, Size: true})
+	k.Name, k.Count = "Containers", len(list)
+	for _, i := range list {
+		k.Bytes += i.Written
+		if !i.Status.Alive() && i.Status != state.Restarting {
+			k.Reclaimable += i.Written
+		}
+	}
+	return k, err
+}
+
 // written is how many bytes the files in a directory take.
 func written(dir string) (bytes int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

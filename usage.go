@@ -66,7 +66,11 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	if err != nil {
 		return u, err
 	}
-	u.Kinds = []KindUsage{images, layers, volumes}
+	containers, err := h.containerUsage(ctx)
+	if err != nil {
+		return u, err
+	}
+	u.Kinds = []KindUsage{images, containers, layers, volumes}
 	for _, d := range []struct{ name, dir string }{
 		{"Indexes and unpacked layers", "snapshots"},
 		{"Cache mounts", "mounts"},
