@@ -111,10 +111,11 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	return err
 }
 
-// keepReports tell how a container starts.
+// keepReports tell how a container starts, and how it is kept.
 type keepReports struct {
 	events  event.Sink
 	started func()
+	account bool // in each cgroup controller, which costs milliseconds with version 1: for pause, stats and update
 }
 
 // keep starts a container and keeps it until it ends and is not restarted. The caller, or who started the caller, holds the
@@ -164,6 +165,9 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 	// From now on the container can be started anew, however long somebody takes to read what it wrote.
 	err = errors.Join(err, alive.Close())
 	m.Drain()
+	if !r.Config.AutoRemove { // last: all who wait have been told before
+		err = errors.Join(err, store.Sync(id))
+	}
 	return exit.Code, err
 }
 

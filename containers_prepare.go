@@ -115,7 +115,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	options.Mounts = append(mounts, options.Mounts...)
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
-	options.Limits.Account = true
+	options.Limits.Account = k.reports.account
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {
 		return nil, err

@@ -200,14 +200,25 @@ func (r *Run) end() {
 	r.Ref, r.Retry, r.Paused, r.Monitor, r.Networks, r.Ports = runtime.Ref{}, time.Time{}, false, 0, nil, nil
 }
 
-// WriteRun writes how a run goes. Only the monitor, or who holds the container's lock while there is none, may do so. The end
-// of a run is durable.
+// WriteRun writes how a run goes. Only the monitor, or who holds the container's lock while there is none, may do so. What is
+// written survives the end of any process, but a power cut only after Sync.
 func (s *Store[C]) WriteRun(id string, r *Run) error {
-	write := durable.ReplaceFile
-	if !r.open() {
-		write = durable.WriteFile
+	return writeJSON(filepath.Join(s.Dir(id), runFile), r, durable.ReplaceFile)
+}
+
+// Sync makes durable what was written of a run.
+func (s *Store[C]) Sync(id string) error {
+	f, err := os.Open(filepath.Join(s.Dir(id), runFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the container is gone
 	}
-	return writeJSON(filepath.Join(s.Dir(id), runFile), r, write)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return durable.SyncDir(s.Dir(id))
 }
 
 // monitorTime is how long the monitor of a run that has ended may take to take it down.
