@@ -188,7 +188,7 @@ func (h *Home) withSource(ctx context.Context, ref, src string, follow bool, do 
 		}
 		s := &copySource{
 			Part: snapshot.Part{Tree: c.tree, Path: at, Name: path.Base(path.Join("/", src))},
-			dir:  isDirectory(e.Mode), contents: wantsContents(src) || at == ".",
+			dir:  isDirectory(e.Mode), contents: wantsContents(src) || at == "." && c.entered == nil,
 		}
 		if assertsDir(src) && !s.dir {
 			return fmt.Errorf("%s: not a directory", src)

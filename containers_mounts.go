@@ -229,6 +229,21 @@ func (h *Home) openMounts(ctx context.Context, r *containerRecord, open *closers
 	return mounts, nil
 }
 
+// openMountDir opens the directory of a volume or bind mount of a container that does not run.
+func (h *Home) openMountDir(ctx context.Context, p *container.MountPoint) (*os.File, error) {
+	if p.Type == "bind" {
+		return os.OpenFile(p.Source, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	}
+	f, err := h.volumes().OpenData(ctx, p.Name, p.Subpath)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.IsDir() {
+		return nil, errors.Join(cmp.Or(err, error(syscall.ENOTDIR)), f.Close())
+	}
+	return f, nil
+}
+
 // dropVolumes removes the volumes that were made for a container that is gone, but for those that others have got from it.
 func (h *Home) dropVolumes(ctx context.Context, r *containerRecord) error {
 	var errs []error

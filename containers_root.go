@@ -13,6 +13,7 @@ import (
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -24,8 +25,13 @@ type containerRoot struct {
 	ref     string // the container as the user has named it
 	dir     *os.File
 	tree    *snapshot.Live
-	mounts  []string // that are not there, because the container does not run
 	stopped bool
+
+	// Of one that does not run:
+	mounts   []string // that are not there
+	open     func(*container.MountPoint) (*os.File, error)
+	entered  *container.MountPoint // whose directory takes the place of the root; nil if it is the root
+	readOnly error                 // why nothing can be written
 }
 
 // withRoot opens the root directory of a container for do. One that does not run is not started meanwhile.
@@ -85,6 +91,21 @@ func (h *Home) withStoppedRoot(ctx context.Context, c *containerRoot, do func(*c
 		return err
 	}
 	c.mounts, c.stopped = container.Targets(options.Mounts), true
+	for _, p := range c.record.Config.MountPoints {
+		c.mounts = append(c.mounts, p.Target)
+	}
+	var open closers.Stack
+	defer func() { err = errors.Join(err, open.Close()) }()
+	c.open = func(p *container.MountPoint) (*os.File, error) {
+		f, err := h.openMountDir(ctx, p)
+		if err == nil {
+			open.Push(f.Close)
+		}
+		return f, err
+	}
+	if c.record.Config.ReadOnly {
+		c.readOnly = errReadOnlyRoot
+	}
 	draft, err := h.draftOf(ctx, c.record, img)
 	if err != nil {
 		return err
@@ -100,7 +121,10 @@ func (h *Home) withStoppedRoot(ctx context.Context, c *containerRoot, do func(*c
 // find follows links of a path in the container, but for one of the last name, unless the path ends in "/" or "/.", or it is
 // to be followed. A path of which only the last name is missing is found; the error names its directory.
 func (c *containerRoot) find(name string, follow bool) (at string, err error) {
-	clean := strings.TrimPrefix(path.Join("/", name), "/")
+	clean, err := c.enter(path.Join("/", name))
+	if err != nil {
+		return "", err
+	}
 	dir, base := path.Split(clean)
 	if follow || base == "" || assertsDir(name) {
 		dir, base = clean, ""
@@ -114,12 +138,43 @@ func (c *containerRoot) find(name string, follow bool) (at string, err error) {
 		return "", c.notFound(path.Dir(path.Join("/", name)), err)
 	}
 	at = path.Join(at, base)
+	if c.entered != nil {
+		return at, nil
+	}
 	for _, m := range c.mounts {
 		if m == "/"+at || strings.HasPrefix("/"+at, m+"/") {
 			return "", fmt.Errorf("%s is in the mount at %s, which is there only while container %s runs: start it", name, m, c.ref)
 		}
 	}
 	return at, nil
+}
+
+// enter makes a volume or directory that a container which does not run would have mounted, and in which a clean path lies, the
+// root directory, and returns the path in that, or else in the root.
+func (c *containerRoot) enter(name string) (string, error) {
+	var in *container.MountPoint
+	for i := range c.record.Config.MountPoints {
+		p := &c.record.Config.MountPoints[i]
+		inside := name == p.Target || strings.HasPrefix(name, p.Target+"/")
+		if c.stopped && inside && p.Type != "tmpfs" && (in == nil || len(p.Target) > len(in.Target)) {
+			in = p
+		}
+	}
+	if in == nil {
+		return strings.TrimPrefix(name, "/"), nil
+	}
+	dir, err := c.open(in)
+	if errors.Is(err, unix.ENOTDIR) { // a file is not gone into
+		return strings.TrimPrefix(name, "/"), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	c.entered, c.dir, c.tree, c.readOnly = in, dir, snapshot.OpenLive(dir), nil
+	if in.ReadOnly {
+		c.readOnly = errReadOnlyMount
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(name, in.Target), "/"), nil
 }
 
 // notFound is docker's error for a path that is not there.
@@ -143,14 +198,14 @@ func (c *containerRoot) writable(at, name string) (*os.File, error) {
 	return dir, nil
 }
 
-var errReadOnlyRoot = errors.New("container rootfs is marked read-only")
+var (
+	errReadOnlyRoot  = errors.New("container rootfs is marked read-only")
+	errReadOnlyMount = errors.New("mounted volume is marked read-only")
+)
 
 func (c *containerRoot) checkWritable(dir *os.File) error {
 	if c.stopped {
-		if c.record.Config.ReadOnly {
-			return errReadOnlyRoot
-		}
-		return nil
+		return c.readOnly
 	}
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
@@ -168,7 +223,7 @@ func (c *containerRoot) checkWritable(dir *os.File) error {
 	if here.Mnt_id == root.Mnt_id {
 		return errReadOnlyRoot
 	}
-	return errors.New("mounted volume is marked read-only")
+	return errReadOnlyMount
 }
 
 // assertsDir reports whether a path says by its end that it is a directory.
