@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -125,15 +124,7 @@ func (c *containerConfig) over(i *image.Config) {
 	if o.StopSignal != "" {
 		config.StopSignal = o.StopSignal
 	}
-	config.Volumes = maps.Clone(config.Volumes)
-	for _, v := range o.Volumes {
-		if strings.HasPrefix(v, "/") && !strings.Contains(v, ":") { // an anonymous volume
-			if config.Volumes == nil {
-				config.Volumes = map[string]struct{}{}
-			}
-			config.Volumes[v] = struct{}{}
-		}
-	}
+	_, config.Volumes = o.volumeFlags(config.Volumes)
 	config.Healthcheck = c.healthConfig(config.Healthcheck)
 }
 

@@ -53,7 +53,7 @@ func (h *Home) planMounts(ctx context.Context, o *ContainerOptions, img *image.I
 	if err := p.acquire(ctx); err != nil {
 		return nil, errors.Join(err, p.discard())
 	}
-	if err := p.fill(ctx, img, o.AutoRemove); err != nil {
+	if err := p.fill(ctx, img, &o.LifeOptions); err != nil {
 		return nil, errors.Join(err, p.discard())
 	}
 	return p, nil
@@ -155,7 +155,7 @@ func (p *mountPlan) acquire(ctx context.Context) error {
 }
 
 // fill gives the volumes that are empty what the image has at their places.
-func (p *mountPlan) fill(ctx context.Context, img *image.Image, volatile bool) (err error) {
+func (p *mountPlan) fill(ctx context.Context, img *image.Image, o *LifeOptions) (err error) {
 	var view *snapshot.View
 	defer func() {
 		if view != nil {
@@ -173,7 +173,7 @@ func (p *mountPlan) fill(ctx context.Context, img *image.Image, volatile bool) (
 					return err
 				}
 			}
-			if err := p.home.copyUp(ctx, view, m.Target, dir); err != nil || volatile && m.Anonymous {
+			if err := p.home.copyUp(ctx, view, m.Target, dir); err != nil || o.AutoRemove && m.Anonymous {
 				return err
 			}
 			return durable.SyncFS(dir)
@@ -251,8 +251,10 @@ func (h *Home) dropVolumes(ctx context.Context, r *containerRecord) error {
 		if p.Type != "volume" || !p.Anonymous {
 			continue
 		}
-		err := h.RemoveVolume(ctx, p.Name, true)
-		if _, used := errors.AsType[*VolumeInUseError](err); !used {
+		err := h.RemoveVolume(ctx, p.Name)
+		_, used := errors.AsType[*VolumeInUseError](err)
+		_, gone := errors.AsType[*NoVolumeError](err)
+		if !used && !gone {
 			errs = append(errs, err)
 		}
 	}

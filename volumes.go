@@ -158,12 +158,9 @@ func (h *Home) volumeUsers() (map[string][]string, error) {
 }
 
 // RemoveVolume deletes a volume and all that is in it. It fails with a *VolumeInUseError if a container has it, whether that
-// runs or not, and with a *NoVolumeError if there is none, unless that is to be forgiven.
-func (h *Home) RemoveVolume(ctx context.Context, name string, force bool) error {
+// runs or not, and with a *NoVolumeError if there is none.
+func (h *Home) RemoveVolume(ctx context.Context, name string) error {
 	lock, err := h.volumes().Lock(ctx, name)
-	if _, missing := errors.AsType[*NoVolumeError](err); missing && force {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -213,7 +210,7 @@ func (h *Home) PruneVolumes(ctx context.Context, o PruneVolumesOptions) (removed
 		if ctx.Err() != nil {
 			return removed, bytes, context.Cause(ctx)
 		}
-		n, err := h.pruneVolume(name, o.All, f)
+		n, err := h.pruneVolume(name, o, f)
 		if err != nil {
 			return removed, bytes, err
 		}
@@ -225,7 +222,7 @@ func (h *Home) PruneVolumes(ctx context.Context, o PruneVolumesOptions) (removed
 }
 
 // pruneVolume removes a volume that is to go, and returns how many bytes it had; -1 if it stays.
-func (h *Home) pruneVolume(name string, all bool, f volumeFilter) (int64, error) {
+func (h *Home) pruneVolume(name string, o PruneVolumesOptions, f volumeFilter) (int64, error) {
 	lock, err := h.volumes().TryLock(name)
 	_, gone := errors.AsType[*NoVolumeError](err)
 	if gone || errors.Is(err, flock.ErrHeld) {
@@ -239,7 +236,7 @@ func (h *Home) pruneVolume(name string, all bool, f volumeFilter) (int64, error)
 	users, err := h.volumeUsers()
 	if err == nil && users[name] == nil {
 		r, recordErr := h.volumes().Record(name)
-		if recordErr == nil && (all || r.Anonymous()) && f.takes(&VolumeInfo{Name: name, Labels: r.Labels}, nil) {
+		if recordErr == nil && (o.All || r.Anonymous()) && f.takes(&VolumeInfo{Name: name, Labels: r.Labels}, nil) {
 			var k KindUsage
 			k, err = treeUsage(h.volumes().DataPath(name))
 			bytes = k.Bytes

@@ -113,7 +113,13 @@ type volumeRMCmd struct {
 }
 
 func (c *volumeRMCmd) Run(s *session) error {
-	return each(s, c.Names, func(h *forge.Home, name string) error { return h.RemoveVolume(s.ctx, name, c.Force) })
+	return each(s, c.Names, func(h *forge.Home, name string) error {
+		err := h.RemoveVolume(s.ctx, name)
+		if _, missing := errors.AsType[*forge.NoVolumeError](err); missing && c.Force {
+			return nil
+		}
+		return err
+	})
 }
 
 type volumePruneCmd struct {
