@@ -54,6 +54,9 @@ func (s *state) apply(e event.Event) (*step, *blob) {
 			s.platforms = append(s.platforms, name)
 		}
 	case event.Started:
+		if e.Step == nil { // the command of a run
+			break
+		}
 		of = &step{Step: e.Step, began: e.Time}
 		s.running = append(s.running, of)
 	case event.Log:

@@ -36,6 +36,7 @@ func events() []event.Event {
 		{Kind: event.Warning, Step: run, Text: "careful"},
 		{Kind: event.Note, Text: "trying again"},
 		{Kind: event.Failed, Step: run, Error: "Dockerfile:4: RUN make: exit code 2", Text: "cc a.c\nno"},
+		{Kind: event.Started},
 	}
 	for i := range all {
 		all[i].Time = time.Unix(int64(i), 0)
@@ -119,6 +120,7 @@ func TestView(t *testing.T) {
 			" => WARNING [linux/amd64 stage-0 2/2] RUN make[2J: careful", "trying again", " => [linux/amd64 stage-0 2/2] RUN make[2J              ERROR",
 			"------", " > [linux/amd64 stage-0 2/2] RUN make[2J:", "cc a.c", "no", "------", "--",
 		},
+		18: {"--"},
 	}
 	var v view
 	for i, e := range events() {
