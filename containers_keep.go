@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -12,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
@@ -298,6 +301,9 @@ func (h *Home) startHelper(files []*os.File, id string, args ...string) (pid int
 		fds = append(fds, f.Fd())
 	}
 	env := append(os.Environ(), "FORGE_SNAPSHOTTER="+string(h.options.Snapshotter))
+	// What a caller has left open, such as a script its lock, is not to stay open as long as the container runs. Linux before
+	// 5.11 cannot do that.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	pid, err = syscall.ForkExec("/proc/self/exe", append([]string{monitorName, h.Dir, id}, args...), &syscall.ProcAttr{
 		Dir: "/", Env: env, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
