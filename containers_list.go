@@ -29,7 +29,8 @@ type ContainerInfo struct {
 	Labels   map[string]string
 	Written  int64 // bytes of its own files, if they were asked for
 
-	Mounts []InspectedMount
+	Mounts   []InspectedMount
+	Networks []string // that it is connected to whenever it runs
 
 	TTY, Interactive bool
 }
@@ -105,9 +106,13 @@ func (h *Home) containerInfo(id string) (ContainerInfo, error) {
 	if err != nil {
 		return ContainerInfo{}, err
 	}
+	var networks []string
+	for _, a := range r.Config.Networks {
+		networks = append(networks, a.Network)
+	}
 	return ContainerInfo{
 		ID: id, Name: r.Name, Image: r.Image, ImageID: string(r.ImageID), Command: r.Config.Command,
-		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels, Mounts: h.inspectMounts(r),
+		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels, Mounts: h.inspectMounts(r), Networks: networks,
 		TTY: r.Config.TTY, Interactive: r.Config.Interactive,
 	}, nil
 }
@@ -164,7 +169,7 @@ func (i *ContainerInfo) View(now time.Time) ContainerView {
 		}
 	}
 	v.Mounts, v.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(volumes)
-	v.Networks = strings.Join(slices.Sorted(maps.Keys(i.Run.Networks)), ",")
+	v.Networks = strings.Join(slices.Sorted(slices.Values(i.Networks)), ",")
 	return v
 }
 
@@ -251,8 +256,7 @@ func (i *ContainerInfo) matches(key, value string) bool {
 	case "volume":
 		return slices.ContainsFunc(i.Mounts, func(m InspectedMount) bool { return value == cmp.Or(m.Name, m.Source) || value == m.Destination })
 	case "network":
-		_, ok := i.Run.Networks[value]
-		return ok
+		return slices.Contains(i.Networks, value)
 	case "publish":
 		return slices.ContainsFunc(i.Run.Ports, func(p state.Port) bool { return isPort(value, p.Host, p.Protocol) })
 	case "expose":

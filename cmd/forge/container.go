@@ -172,9 +172,13 @@ func (c *startCmd) attached(s *session, h *forge.Home) error {
 		return err
 	}
 	t := tty{session: s, home: h, ref: info.ID, terminal: info.TTY, keys: c.DetachKeys}
-	return t.attach(c.Interactive && info.Interactive, func(streams forge.Streams) (int, error) {
+	err = t.attach(c.Interactive && info.Interactive, func(streams forge.Streams) (int, error) {
 		return h.RunAttached(s.ctx, ref, streams, nil)
 	})
+	if errors.Is(err, forge.ErrDetached) {
+		return nil
+	}
+	return err
 }
 
 type attachCmd struct {
@@ -190,7 +194,7 @@ func (c *attachCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		t := tty{session: s, home: h, ref: info.ID, terminal: info.TTY, keys: c.DetachKeys, proxy: c.SigProxy}
+		t := tty{session: s, home: h, ref: info.ID, terminal: info.TTY, keys: c.DetachKeys, proxy: c.SigProxy && !info.TTY}
 		err = t.attach(!c.NoStdin && info.Interactive, func(streams forge.Streams) (int, error) {
 			return h.AttachContainer(s.ctx, c.Container, streams)
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"text/template"
@@ -93,6 +94,9 @@ func (c *inspectCmd) find(s *session, h *forge.Home, name string) (any, error) {
 	}
 	if v, volumeErr := h.Volume(name); volumeErr == nil && c.Type == "" {
 		return v, nil
+	}
+	if _, missing := errors.AsType[*forge.NotFoundError](err); missing && c.Type == "" {
+		return nil, fmt.Errorf("no such object: %s", name)
 	}
 	return nil, err
 }
