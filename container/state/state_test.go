@@ -53,6 +53,30 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestLeftNames: a name that a killed process has left with a container is not the container's.
+func TestLeftNames(t *testing.T) {
+	t.Parallel()
+	s := Open[string](filepath.Join(t.TempDir(), "containers"))
+	a, b := create(t, s, "web"), create(t, s, "db")
+	for _, left := range []string{"site", "shop"} { // of a rename that was killed before or after the record was written
+		if err := os.Symlink(a.ID, filepath.Join(s.namesDir(), left)); err != nil {
+			t.Fatal(err)
+		}
+		if id, err := s.Find(left); err == nil {
+			t.Errorf("%s means %s", left, id)
+		}
+	}
+	if err := s.Rename(t.Context(), a.ID, "site"); err != nil {
+		t.Errorf("the same rename again: %v", err)
+	}
+	if err := s.Rename(t.Context(), b.ID, "shop"); err != nil {
+		t.Errorf("a name that was left: %v", err)
+	}
+	if id, err := s.Find("site"); err != nil || id != a.ID {
+		t.Errorf("site means %s, %v", id, err)
+	}
+}
+
 func TestFind(t *testing.T) {
 	t.Parallel()
 	s := Open[string](filepath.Join(t.TempDir(), "containers"))

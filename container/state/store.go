@@ -130,22 +130,38 @@ func (s *Store[C]) chooseName(r *Record[C], names func() string) error {
 	}
 }
 
-// free makes sure that nobody has a name. One of a container that was never finished, or is gone, is given up.
-func (s *Store[C]) free(name string) error {
-	link := filepath.Join(s.namesDir(), name)
-	id, err := os.Readlink(link)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// owner returns the ID of the container that has a name, "" if none has. The record of a container says what it is called: a
+// name that leads to it without that was left by a process that was killed.
+func (s *Store[C]) owner(name string) (string, error) {
+	id, err := os.Readlink(filepath.Join(s.namesDir(), name))
+	if err == nil {
+		var r *Record[C]
+		if r, err = s.Record(id); err == nil && r.Name != name {
+			id = ""
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // damaged
+			err = nil
+		}
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return id, err
+}
+
+// free makes sure that nobody has a name, and that there is no file of it.
+func (s *Store[C]) free(name string) error {
+	id, err := s.owner(name)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(s.Dir(id)); err == nil {
+	if id != "" {
 		return &NameTakenError{name, id}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	}
+	if err := os.Remove(filepath.Join(s.namesDir(), name)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.Remove(link)
+	return nil
 }
 
 func (s *Store[C]) lockNames(ctx context.Context) (*os.File, error) {
@@ -169,10 +185,16 @@ func (s *Store[C]) Rename(ctx context.Context, id, name string) (err error) {
 	if err := os.Symlink(id, filepath.Join(s.namesDir(), name)); err != nil {
 		return err
 	}
+	if err := failpoint.At("state.rename.named"); err != nil {
+		return err
+	}
 	old := r.Name
 	r.Name = name
 	if err := writeJSON(filepath.Join(s.Dir(id), recordFile), r, durable.ReplaceFile); err != nil {
 		return errors.Join(err, os.Remove(filepath.Join(s.namesDir(), name)))
+	}
+	if err := failpoint.At("state.rename.renamed"); err != nil {
+		return err
 	}
 	return s.dropName(old, id)
 }
@@ -248,10 +270,8 @@ func (s *Store[C]) Find(ref string) (string, error) {
 	}
 	name := strings.TrimPrefix(ref, "/")
 	if name != "" && !strings.Contains(name, "/") && name != "." && name != ".." {
-		if id, err := os.Readlink(filepath.Join(s.namesDir(), name)); err == nil {
-			if _, err := os.Lstat(s.Dir(id)); err == nil {
-				return id, nil
-			}
+		if id, err := s.owner(name); id != "" || err != nil {
+			return id, err
 		}
 	}
 	if !isHex(ref) {
