@@ -28,12 +28,15 @@ func (h *Home) PruneContainers(ctx context.Context, filters []string) (removed [
 	}
 	var errs []error
 	for _, i := range list {
-		if i.Status.Alive() || i.Status == state.Restarting || !takes(&i) {
+		if h.inUse(i.ID) || !takes(&i) {
 			continue
 		}
 		size, err := written(h.rootDir(i.ID))
 		if err == nil {
 			err = h.RemoveContainer(ctx, i.ID, RemoveContainerOptions{})
+		}
+		if err != nil && h.inUse(i.ID) {
+			continue // it has been started, or removed, meanwhile
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("container %s: %w", i.ID[:12], err))
@@ -43,6 +46,21 @@ func (h *Home) PruneContainers(ctx context.Context, filters []string) (removed [
 		bytes += size
 	}
 	return removed, bytes, errors.Join(errs...)
+}
+
+// startTime is how long a container may take from being created to being started by the same command.
+const startTime = time.Minute
+
+// inUse reports whether a container runs, or is about to: one that goes when it ends is started by who has created it. One that is
+// gone is in use, too.
+func (h *Home) inUse(id string) bool {
+	i, err := h.Container(id)
+	if _, gone := errors.AsType[*state.NotFoundError](err); gone {
+		return true
+	}
+	r, recordErr := h.containers().Record(id)
+	starts := recordErr == nil && i.Status == state.Created && r.Config.AutoRemove && time.Since(r.Created) < startTime
+	return err == nil && (i.Status.Alive() || i.Status == state.Restarting || starts)
 }
 
 // pruneFilter reads filters of docker's prunes.
