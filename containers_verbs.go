@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -197,10 +198,7 @@ func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContaine
 		r = &containerRecord{ID: id, Name: id[:12]}
 	}
 	if o.Force {
-		err := h.monitorOf(r).Signal(ctx, unix.SIGKILL)
-		if err != nil && !errors.Is(err, monitor.ErrGone) && !errors.Is(err, os.ErrProcessDone) {
-			_ = h.monitorOf(r).Stop(ctx, unix.SIGKILL, 0)
-		}
+		h.forceEnd(ctx, r)
 	}
 	lock, err := store.Lock(ctx, id)
 	if err != nil {
@@ -220,6 +218,23 @@ func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContaine
 		return h.dropVolumes(ctx, r)
 	}
 	return nil
+}
+
+// answerTime is how long a monitor may take to end its container.
+const answerTime = 10 * time.Second
+
+// forceEnd kills a container, with its monitor if that does not answer.
+func (h *Home) forceEnd(ctx context.Context, r *containerRecord) {
+	limited, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err := h.monitorOf(r).Signal(limited, unix.SIGKILL)
+	if err != nil && !errors.Is(err, monitor.ErrGone) && !errors.Is(err, os.ErrProcessDone) {
+		err = h.monitorOf(r).Stop(limited, unix.SIGKILL, 0)
+	}
+	if limited.Err() == nil || ctx.Err() != nil || err == nil {
+		return
+	}
+	_ = h.containers().KillMonitor(ctx, r.ID) // the state says whether it has worked
 }
 
 // forgive forgives that a container is gone that is to go at any price.

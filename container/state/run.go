@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -247,6 +248,36 @@ func (s *Store[C]) Monitor(ctx context.Context, id string) (*os.File, error) {
 		case <-time.After(time.Millisecond):
 		}
 	}
+}
+
+// KillMonitor kills the monitor of a container, and with it the container, and waits until it is gone.
+func (s *Store[C]) KillMonitor(ctx context.Context, id string) error {
+	r, err := s.readRun(id)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.Dir(id), aliveFile)
+	if r.Monitor <= 1 || !opens(r.Monitor, path) { // the number may be another's in this pid namespace
+		return fmt.Errorf("the monitor is not process %d", r.Monitor)
+	}
+	if err := unix.Kill(r.Monitor, unix.SIGKILL); err != nil {
+		return err
+	}
+	alive, err := flock.Lock(ctx, path, flock.Exclusive)
+	if err != nil {
+		return err
+	}
+	return alive.Close()
+}
+
+// opens reports whether a process has a file open.
+func opens(pid int, path string) bool {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	want, err := os.Stat(path)
+	return err == nil && slices.ContainsFunc(links, func(l string) bool {
+		got, err := os.Stat(l)
+		return err == nil && os.SameFile(got, want)
+	})
 }
 
 // BootID tells one run of the machine's kernel from another.
