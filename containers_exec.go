@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
@@ -44,7 +47,7 @@ func (e *Exec) Resize(rows, cols uint16) error { return e.process.Resize(rows, c
 
 // Exec starts a process in a running container. It ends with the container, or with this process. A command that cannot be
 // executed is a *CommandError. events takes warnings; it may be nil.
-func (h *Home) Exec(ctx context.Context, ref string, o ExecOptions, io Stdio, events event.Sink) (*Exec, error) {
+func (h *Home) Exec(ctx context.Context, ref string, o ExecOptions, stdio Stdio, events event.Sink) (*Exec, error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return nil, err
@@ -56,7 +59,7 @@ func (h *Home) Exec(ctx context.Context, ref string, o ExecOptions, io Stdio, ev
 	if err := words.Refusal("exec", ref, r.ID, string(status)); err != nil {
 		return nil, err
 	}
-	p, err := h.join(ctx, r, run, o, io, events)
+	p, err := h.join(ctx, r, run, o, stdio, events)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil, words.Refusal("exec", ref, r.ID, string(state.Exited))
 	}
@@ -67,7 +70,7 @@ func (h *Home) Exec(ctx context.Context, ref string, o ExecOptions, io Stdio, ev
 }
 
 // join starts a process in the container of a run.
-func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o ExecOptions, io Stdio, events event.Sink) (*runtime.Process, error) {
+func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o ExecOptions, stdio Stdio, events event.Sink) (*runtime.Process, error) {
 	img, err := h.containerImage(ctx, r)
 	if err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o E
 	}
 	spec.Env = container.Environment(spec.Env, spec.User.Home)
 	spec.Warn = func(text string) { events.Send(event.Event{Kind: event.Warning, Text: text}) }
-	p, err := runtime.Join(ctx, t, spec, io)
+	p, err := runtime.Join(ctx, t, spec, stdio)
 	return p, container.Explain(err, "")
 }
 
@@ -135,22 +138,45 @@ func (h *Home) ExecDetached(ctx context.Context, ref string, o ExecOptions) erro
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(o)
+	// What is the caller's is read here: the process that holds it has another working directory.
+	if o.Env, err = container.ParseEnv(ctx, o.EnvFiles, o.Env); err != nil {
+		return err
+	}
+	o.EnvFiles = nil
+	options, err := optionsFile(o)
 	if err != nil {
 		return err
 	}
-	pid, reports, err := h.startHelper(nil, r.ID, helperExec, string(text))
-	if err != nil {
+	pid, reports, err := h.startHelper([]*os.File{options}, r.ID, helperExec)
+	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}
 	defer reports.Close()
 	return follow(ctx, pid, reports, nil)
 }
 
+// optionsFile is a file in memory that says what to execute: an argument could be 128 KB long at most.
+func optionsFile(o ExecOptions) (*os.File, error) {
+	fd, err := unix.MemfdCreate("exec", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "exec")
+	err = json.NewEncoder(f).Encode(o)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // keepExec is the whole of the process that holds a detached one.
-func (h *Home) keepExec(ctx context.Context, id, options string, started func()) error {
+func (h *Home) keepExec(ctx context.Context, id string, options *os.File, started func()) error {
 	var o ExecOptions
-	if err := json.Unmarshal([]byte(options), &o); err != nil {
+	err := json.NewDecoder(options).Decode(&o)
+	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}
 	e, err := h.Exec(ctx, id, o, Stdio{}, nil)

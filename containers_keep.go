@@ -32,7 +32,7 @@ const (
 	firstFD     = 5 // with helperAttached: a connection of who is attached from the beginning
 
 	helperAttached = "attached" // the third argument
-	helperExec     = "exec"     // the same: it is a process in the container that is kept, the fourth says which
+	helperExec     = "exec"     // the same: it is a process in the container that is kept; lockFD says which
 )
 
 // A report is what a monitor process says while it starts: a line of JSON for each event and, at last, how the start went.
@@ -89,11 +89,11 @@ func monitorContainer(args []string, say func(report)) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	if len(args) > 3 && args[2] == helperExec {
-		return h.keepExec(ctx, args[1], args[3], func() { say(report{Started: true}) })
-	}
 	syscall.CloseOnExec(lockFD)
-	lock := os.NewFile(lockFD, "lock")
+	given := os.NewFile(lockFD, "given")
+	if len(args) > 2 && args[2] == helperExec {
+		return h.keepExec(ctx, args[1], given, func() { say(report{Started: true}) })
+	}
 	var first *net.UnixConn
 	if len(args) > 2 {
 		syscall.CloseOnExec(firstFD)
@@ -107,7 +107,7 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	_, err = h.keep(ctx, args[1], first, keepReports{
 		events: func(e event.Event) { say(report{Event: &e}) },
 		started: func() {
-			_ = lock.Close()
+			_ = given.Close()
 			say(report{Started: true})
 		},
 	})
@@ -154,7 +154,8 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 		return 0, errors.Join(err, listener.Close())
 	}
 	run.Restarts, run.Stopped = 0, false
-	k := &keeper{home: h, record: r, image: img, reports: reports}
+	k := &keeper{home: h, image: img, reports: reports}
+	k.becomes(r)
 	config, err := k.config(ctx)
 	if err != nil {
 		return 0, errors.Join(err, listener.Close())

@@ -270,13 +270,14 @@ func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []by
 		return err
 	}
 	if name == callRename {
-		k.record.Name = a.Network
+		r := *k.record
+		r.Name = a.Network
+		k.becomes(&r)
 	}
 	switch {
-	case k.sandbox != nil:
-	case name == callRename:
+	case k.sandbox == nil && name == callRename:
 		return nil
-	default:
+	case k.sandbox == nil:
 		return errors.New("the container has no network of its own")
 	}
 	switch name {
@@ -335,17 +336,28 @@ func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o End
 		return err
 	case !ownNetwork(cmp.Or(r.Config.Network, "default")):
 		return fmt.Errorf("container %s has no network of its own (--network %s): it cannot be connected to another", r.Name, r.Config.Network)
-	case slices.ContainsFunc(r.Config.Networks, func(a attachment) bool { return a.Network == n.Name }):
-		return fmt.Errorf("endpoint with name %s already exists in network %s", r.Name, n.Name)
 	}
-	if err := h.callMonitor(ctx, r, callConnect, a); err != nil {
-		return err
-	}
-	h.networkEvent(n.Name, n.ID, "connect", r.ID)
-	return h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
+	// It is written down first: then it is connected at the next start even if this process is killed, and of several who
+	// connect it one does.
+	is := func(a attachment) bool { return a.Network == n.Name }
+	err = h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
+		if slices.ContainsFunc(r.Config.Networks, is) {
+			return fmt.Errorf("endpoint with name %s already exists in network %s", r.Name, n.Name)
+		}
 		r.Config.Networks = append(r.Config.Networks, a)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if err := h.callMonitor(ctx, r, callConnect, a); err != nil {
+		return errors.Join(err, h.containers().Change(context.WithoutCancel(ctx), r.ID, func(r *containerRecord) error {
+			r.Config.Networks = slices.DeleteFunc(r.Config.Networks, is)
+			return nil
+		}))
+	}
+	h.networkEvent(n.Name, n.ID, "connect", r.ID)
+	return nil
 }
 
 // DisconnectContainer takes a container off a network.

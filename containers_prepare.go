@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/logs"
@@ -19,11 +20,18 @@ import (
 // down.
 type keeper struct {
 	home    *Home
-	record  *containerRecord
+	record  *containerRecord                // changes while the container does not run, or under the monitor's lock
+	shown   atomic.Pointer[containerRecord] // the same, for events
 	image   *image.Image
 	reports keepReports
 	log     *logs.Writer
 	sandbox *network.Sandbox // of the run that goes on; nil if the container has no network of its own
+}
+
+// becomes takes what the container is called and connected to from now on.
+func (k *keeper) becomes(r *containerRecord) {
+	k.record = r
+	k.shown.Store(r)
 }
 
 // config says how the container is kept.
@@ -40,7 +48,9 @@ func (k *keeper) config(ctx context.Context) (monitor.Config, error) {
 		Log:    k.log,
 		Start:  k.start,
 		Record: func(run *state.Run) error { return k.home.containers().WriteRun(k.record.ID, run) },
-		Event:  func(action string, attributes ...string) { k.home.containerEvent(k.record, action, attributes...) },
+		Event: func(action string, attributes ...string) {
+			k.home.containerEvent(k.shown.Load(), action, attributes...)
+		},
 		Freeze: func(ref runtime.Ref) error {
 			return onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
 		},
@@ -81,7 +91,13 @@ func (p *keptProcess) Wait() (runtime.Exit, error) {
 
 // start prepares the container and starts it.
 func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_ monitor.Process, err error) {
-	h, o := k.home, &k.record.Config
+	h := k.home
+	r, err := h.containers().Record(k.record.ID) // it may have another name and other networks by now
+	if err != nil {
+		return nil, err
+	}
+	k.becomes(r)
+	o := &k.record.Config
 	options, err := o.parse()
 	if err != nil {
 		return nil, err
