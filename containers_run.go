@@ -34,12 +34,13 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		return 0, errors.Join(err, lock.Close())
 	}
 	theirs, _ := conn.(*net.UnixConn)
-	done := make(chan error, 1)
+	done := make(chan struct{})
+	var attachErr error
 	attached, detach := context.WithCancel(ctx)
 	defer detach()
 	go func() {
-		_, err := monitor.Attach(attached, ours, streams)
-		done <- err
+		defer close(done)
+		_, attachErr = monitor.Attach(attached, ours, streams)
 	}()
 	status, err = h.keep(ctx, id, theirs, keepReports{
 		events:  events,
@@ -56,5 +57,6 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		}
 		return status, err
 	}
-	return status, <-done
+	<-done
+	return status, attachErr
 }

@@ -63,7 +63,7 @@ func (f *File) convertError(err error, node *bk.Node) *Error {
 	word := strings.ToUpper(node.Value)
 	if flag, ok := unknownFlag(word, node.Flags); ok {
 		e.Err = &reworded{fmt.Sprintf("%s has no flag %s", word, flag), err}
-		e.Suggest(flag, flagNames(word))
+		return e.Suggest(flag, flagNames(word))
 	} else if unknown, ok := errors.AsType[*instructions.UnknownInstructionError](err); ok {
 		e.Err = unknown // without BuildKit's suggestion, which is any of those equally near
 		fold := strings.ToLower
@@ -75,7 +75,7 @@ func (f *File) convertError(err error, node *bk.Node) *Error {
 			names = append(names, fold(name))
 		}
 		slices.SortStableFunc(names, func(a, b string) int { return likeness(b, word) - likeness(a, word) })
-		e.Suggest(fold(word), names)
+		return e.Suggest(fold(word), names)
 	}
 	return e
 }

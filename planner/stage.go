@@ -161,7 +161,7 @@ func (p *planner) setStagePlatform(s *stage, lint *linter.Linter) error {
 	suggested := func(err error) error {
 		e := p.file.ErrorAt(s.decl.Span, err)
 		for _, name := range sortedKeys(word.Unmatched) {
-			e.Suggest(name, p.global.vars.Keys())
+			e = e.Suggest(name, p.global.vars.Keys())
 		}
 		return e
 	}

@@ -139,7 +139,8 @@ func manageUnified(p *Process) error {
 	stats, err3 := target.Stats()
 	pids, err4 := target.Processes()
 	err = errors.Join(err, err2, err3, err4, target.Thaw())
-	thawed, err2 := target.Frozen()
+	thawed, err5 := target.Frozen()
+	err = errors.Join(err, err5)
 	fmt.Println("frozen", frozen, "thawed", !thawed, "counted", stats.CPU > 0, "own", slices.Contains(pids, ref.Pid))
 	fmt.Println("no controller:", target.Update(Limits{Memory: 8 << 20}))
 	s := Spec{Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "(: </kmsg2) 2>/dev/null && echo kmsg; echo $(grep ^0: /proc/self/cgroup) joined"}}

@@ -236,9 +236,8 @@ func (s *subscriber) run() {
 
 // A stdin is the standard input of a run: all who are attached may write to it.
 type stdin struct {
-	r    *io.PipeReader
-	w    *io.PipeWriter
-	once sync.Once
+	r *io.PipeReader
+	w *io.PipeWriter
 }
 
 // newStdin makes the standard input of a run; that of one that has none is the zero stdin.

@@ -52,8 +52,7 @@ func (f *fake) Signal(sig os.Signal) error {
 type kit struct {
 	*testing.T
 	Client
-	dir    string
-	config Config
+	dir string
 
 	mu     sync.Mutex
 	runs   []state.Run

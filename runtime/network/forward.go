@@ -138,9 +138,9 @@ func (f *forwarder) relay(conn *net.TCPConn, port uint16) {
 	defer f.free(c)
 	up := c.(*net.TCPConn)
 	var copies sync.WaitGroup
-	copies.Go(func() { _, _ = io.Copy(up, conn); up.CloseWrite() })
+	copies.Go(func() { _, _ = io.Copy(up, conn); _ = up.CloseWrite() })
 	_, _ = io.Copy(conn, up)
-	conn.CloseWrite()
+	_ = conn.CloseWrite()
 	copies.Wait()
 }
 
