@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime/network"
 )
 
 // CommitOptions say what image to make of a container.
@@ -65,7 +67,9 @@ func (h *Home) CommitContainer(ctx context.Context, ref string, o CommitOptions)
 // config is the configuration of the image: the container's, over that of the image that it was made from, and the changes.
 func (w *writtenFiles) config(ctx context.Context, o CommitOptions) (image.Config, error) {
 	base := *w.image
-	w.record.Config.over(&base.Config)
+	if err := w.record.Config.over(&base.Config); err != nil {
+		return image.Config{}, err
+	}
 	text := "FROM base\n" + strings.Join(o.Changes, "\n") + "\n"
 	file, err := parser.Parse("--change", []byte(text), parser.Options{})
 	if err != nil {
@@ -102,7 +106,7 @@ func (r oneImage) Resolve(context.Context, string, *ocispec.Platform) (*image.Im
 
 // over puts what a container was created as over the configuration of its image, as docker does. What docker does not keep
 // of a container, such as its mounts and its terminal, is left out, and so are the image's triggers.
-func (c *containerConfig) over(i *image.Config) {
+func (c *containerConfig) over(i *image.Config) error {
 	o, config := &c.ContainerOptions, &i.Config
 	config.OnBuild = nil
 	config.Env = c.mergedEnv(config.Env)
@@ -125,7 +129,30 @@ func (c *containerConfig) over(i *image.Config) {
 		config.StopSignal = o.StopSignal
 	}
 	_, config.Volumes = o.volumeFlags(config.Volumes)
+	var err error
+	if config.ExposedPorts, err = o.exposedBy(config.ExposedPorts); err != nil {
+		return err
+	}
 	config.Healthcheck = c.healthConfig(config.Healthcheck)
+	return nil
+}
+
+// exposedBy are the ports that an image exposes, and those that the options publish or expose.
+func (o *PortOptions) exposedBy(below map[string]struct{}) (map[string]struct{}, error) {
+	all := maps.Clone(below)
+	for _, text := range slices.Concat(o.Publish, o.Expose) {
+		ports, err := network.ParsePorts(text)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range ports {
+			if all == nil {
+				all = map[string]struct{}{}
+			}
+			all[fmt.Sprintf("%d/%s", p.Container, p.Protocol)] = struct{}{}
+		}
+	}
+	return all, nil
 }
 
 // mergedEnv is the container's variables and, behind them, those of the image that it has not set.

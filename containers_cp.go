@@ -34,7 +34,7 @@ type copySource struct {
 
 // A copyTarget is where a copy goes.
 type copyTarget struct {
-	at         string // links followed
+	filePlace  // links followed
 	exists     bool
 	dir        bool // it is a directory
 	assertsDir bool // it is said to be one
@@ -78,19 +78,18 @@ func (h *Home) CopyTo(ctx context.Context, src, ref, dst string, o FileCopyOptio
 	defer func() { err = errors.Join(err, opened.Close()) }()
 	s.Root = !o.Owners
 	err = h.withRoot(ctx, ref, func(c *containerRoot) (err error) {
-		t, err := c.target(dst)
+		t, err := c.target(ctx, dst)
 		if err != nil {
 			return err
 		}
-		at, err := s.to(t)
+		if t.at, err = s.to(t); err != nil {
+			return err
+		}
+		dir, err := c.writable(t.filePlace, dst)
 		if err != nil {
 			return err
 		}
-		dir, err := c.writable(at, dst)
-		if err != nil {
-			return err
-		}
-		err = snapshot.Place(ctx, &s, dir, snapshot.PlaceOptions{At: path.Join("/", at), Owners: true})
+		err = snapshot.Place(ctx, &s, dir, snapshot.PlaceOptions{At: t.shown(), Owners: true})
 		if err = errors.Join(err, dir.Close()); err != nil {
 			return err
 		}
@@ -103,14 +102,14 @@ func (h *Home) CopyTo(ctx context.Context, src, ref, dst string, o FileCopyOptio
 // CopyTarTo unpacks a tar, compressed or not, into a directory of a container, and returns how many bytes it has.
 func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string) (size int64, err error) {
 	err = h.withRoot(ctx, ref, func(c *containerRoot) (err error) {
-		t, err := c.target(dst)
+		t, err := c.target(ctx, dst)
 		if err != nil {
 			return err
 		}
 		if !t.dir {
 			return fmt.Errorf("destination %q must be a directory", ref+":"+dst)
 		}
-		dir, err := c.writable(t.at, dst)
+		dir, err := c.writable(t.filePlace, dst)
 		if err != nil {
 			return err
 		}
@@ -124,7 +123,7 @@ func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string) (siz
 			return err
 		}
 		size = layer.Blob.Size
-		if err := store.PlaceLayer(ctx, layer, dir, snapshot.PlaceOptions{At: path.Join("/", t.at), Owners: true}); err != nil {
+		if err := store.PlaceLayer(ctx, layer, dir, snapshot.PlaceOptions{At: t.shown(), Owners: true}); err != nil {
 			return err
 		}
 		h.containerEvent(c.record, "extract-to-dir")
@@ -178,17 +177,17 @@ func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o 
 // withSource opens a file or directory of a container for do.
 func (h *Home) withSource(ctx context.Context, ref, src string, follow bool, do func(*copySource) error) error {
 	return h.withRoot(ctx, ref, func(c *containerRoot) error {
-		at, err := c.find(src, follow)
+		p, err := c.find(ctx, src, follow, src)
 		if err != nil {
-			return c.notFound(src, err)
+			return err
 		}
-		e, err := c.tree.Lstat(at)
+		e, err := p.tree.Lstat(p.at)
 		if err != nil {
 			return c.notFound(src, err)
 		}
 		s := &copySource{
-			Part: snapshot.Part{Tree: c.tree, Path: at, Name: path.Base(path.Join("/", src))},
-			dir:  isDirectory(e.Mode), contents: wantsContents(src) || at == "." && c.entered == nil,
+			Part: snapshot.Part{Tree: p.tree, Path: p.at, Name: path.Base(path.Join("/", src))},
+			dir:  isDirectory(e.Mode), contents: wantsContents(src) || path.Join("/", src) == "/",
 		}
 		if assertsDir(src) && !s.dir {
 			return fmt.Errorf("%s: not a directory", src)
@@ -202,12 +201,12 @@ func (h *Home) withSource(ctx context.Context, ref, src string, follow bool, do 
 }
 
 // target looks where in the container a copy goes.
-func (c *containerRoot) target(dst string) (t copyTarget, err error) {
+func (c *containerRoot) target(ctx context.Context, dst string) (t copyTarget, err error) {
 	t.assertsDir = assertsDir(dst)
-	if t.at, err = c.find(dst, true); err != nil {
+	if t.filePlace, err = c.find(ctx, dst, true, path.Dir(path.Join("/", dst))); err != nil {
 		return t, err
 	}
-	e, err := c.tree.Lstat(t.at)
+	e, err := t.tree.Lstat(t.at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
 	}

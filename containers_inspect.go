@@ -246,7 +246,11 @@ func inspectState(run *state.Run, status state.Status) InspectedState {
 
 // inspectConfig is the image's configuration under the container's.
 func inspectConfig(r *containerRecord, img *image.Image) (InspectedConfig, error) {
-	o, base := &r.Config, &img.Config.Config
+	o, merged := &r.Config, img.Config
+	if err := o.over(&merged); err != nil {
+		return InspectedConfig{}, err
+	}
+	base := &merged.Config
 	options, err := o.parse()
 	if err != nil {
 		return InspectedConfig{}, err
@@ -254,24 +258,15 @@ func inspectConfig(r *containerRecord, img *image.Image) (InspectedConfig, error
 	if err := o.complete(&options, img, r.ID); err != nil {
 		return InspectedConfig{}, err
 	}
-	_, volumes := o.volumeFlags(base.Volumes)
 	c := InspectedConfig{
 		Hostname: options.Hostname, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: true, AttachStderr: true,
 		ExposedPorts: base.ExposedPorts, Tty: o.TTY, OpenStdin: o.Interactive, StdinOnce: o.StdinOnce, Image: r.Image,
-		Volumes: volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
+		Volumes: base.Volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
 		StopSignal: o.stopSignal(img), StopTimeout: o.StopTimeout, Shell: base.Shell,
 	}
 	c.Env = slices.DeleteFunc(container.Environment(options.Process.Env, "/"), func(kv string) bool {
 		return strings.HasPrefix(kv, "HOSTNAME=") || kv == "HOME=/" || kv == "TERM=xterm"
 	})
-	switch {
-	case len(o.Entrypoint) == 1 && o.Entrypoint[0] == "":
-		c.Entrypoint, c.Cmd = nil, o.Args
-	case len(o.Entrypoint) > 0:
-		c.Entrypoint, c.Cmd = o.Entrypoint, o.Args
-	case len(o.Args) > 0:
-		c.Cmd = o.Args
-	}
 	if test := healthCommand(o, img); test != nil {
 		h := healthCheck(o, img)
 		c.Healthcheck = &InspectedHealthcheck{

@@ -19,19 +19,22 @@ import (
 )
 
 // A containerRoot is the root directory of a container, open to be read and written: of one that runs what its processes see,
-// mounts included, else what it has written on top of its image.
+// mounts included, else what it has written on top of its image, and its volumes and binds beside that.
 type containerRoot struct {
-	record  *containerRecord
-	ref     string // the container as the user has named it
-	dir     *os.File
-	tree    *snapshot.Live
-	stopped bool
+	record *containerRecord
+	ref    string // the container as the user has named it
+	dir    *os.File
+	tree   *snapshot.Live
 
-	// Of one that does not run:
-	mounts   []string // that are not there
-	open     func(*container.MountPoint) (*os.File, error)
-	entered  *container.MountPoint // whose directory takes the place of the root; nil if it is the root
-	readOnly error                 // why nothing can be written
+	stopped *Home         // opens what is mounted in a container that does not run; nil if it runs
+	mounts  closers.Stack // of those
+}
+
+// A filePlace is where a file of a container is, or would be.
+type filePlace struct {
+	tree  *snapshot.Live
+	at    string
+	mount *container.MountPoint // of a container that does not run: what the file is in, if not in the root
 }
 
 // withRoot opens the root directory of a container for do. One that does not run is not started meanwhile.
@@ -86,26 +89,8 @@ func (h *Home) withStoppedRoot(ctx context.Context, c *containerRoot, do func(*c
 	if err != nil {
 		return err
 	}
-	options, err := c.record.Config.parse()
-	if err != nil {
-		return err
-	}
-	c.mounts, c.stopped = container.Targets(options.Mounts), true
-	for _, p := range c.record.Config.MountPoints {
-		c.mounts = append(c.mounts, p.Target)
-	}
-	var open closers.Stack
-	defer func() { err = errors.Join(err, open.Close()) }()
-	c.open = func(p *container.MountPoint) (*os.File, error) {
-		f, err := h.openMountDir(ctx, p)
-		if err == nil {
-			open.Push(f.Close)
-		}
-		return f, err
-	}
-	if c.record.Config.ReadOnly {
-		c.readOnly = errReadOnlyRoot
-	}
+	c.stopped = h
+	defer func() { err = errors.Join(err, c.mounts.Close()) }()
 	draft, err := h.draftOf(ctx, c.record, img)
 	if err != nil {
 		return err
@@ -119,62 +104,72 @@ func (h *Home) withStoppedRoot(ctx context.Context, c *containerRoot, do func(*c
 }
 
 // find follows links of a path in the container, but for one of the last name, unless the path ends in "/" or "/.", or it is
-// to be followed. A path of which only the last name is missing is found; the error names its directory.
-func (c *containerRoot) find(name string, follow bool) (at string, err error) {
-	clean, err := c.enter(path.Join("/", name))
-	if err != nil {
-		return "", err
-	}
+// to be followed. A path of which only the last name is missing is found; else the error says that missing is.
+func (c *containerRoot) find(ctx context.Context, name string, follow bool, missing string) (filePlace, error) {
+	clean := strings.TrimPrefix(path.Join("/", name), "/")
 	dir, base := path.Split(clean)
 	if follow || base == "" || assertsDir(name) {
 		dir, base = clean, ""
 	}
-	if at, err = c.tree.Resolve(dir); errors.Is(err, fs.ErrNotExist) && base == "" {
-		if _, parentErr := c.tree.Lstat(path.Dir(at)); parentErr == nil {
+	p := filePlace{tree: c.tree}
+	at, err := p.tree.Resolve(dir)
+	if m := c.mountOf(path.Join("/", at, base)); m != nil {
+		if p.tree, err = c.openMount(ctx, m); err != nil {
+			return p, err
+		}
+		p.mount = m
+		inside := strings.TrimPrefix(strings.TrimPrefix(path.Join("/", at), m.Target), "/")
+		if path.Join("/", at, base) == m.Target { // the mount itself
+			inside, base = "", ""
+		}
+		at, err = p.tree.Resolve(inside)
+	}
+	if errors.Is(err, fs.ErrNotExist) && base == "" {
+		if _, parentErr := p.tree.Lstat(path.Dir(at)); parentErr == nil {
 			err = nil
 		}
 	}
+	p.at = path.Join(at, base)
 	if err != nil {
-		return "", c.notFound(path.Dir(path.Join("/", name)), err)
+		return p, c.notFound(missing, err)
 	}
-	at = path.Join(at, base)
-	if c.entered != nil {
-		return at, nil
-	}
-	for _, m := range c.mounts {
-		if m == "/"+at || strings.HasPrefix("/"+at, m+"/") {
-			return "", fmt.Errorf("%s is in the mount at %s, which is there only while container %s runs: start it", name, m, c.ref)
-		}
-	}
-	return at, nil
+	return p, nil
 }
 
-// enter makes a volume or directory that a container which does not run would have mounted, and in which a clean path lies, the
-// root directory, and returns the path in that, or else in the root.
-func (c *containerRoot) enter(name string) (string, error) {
-	var in *container.MountPoint
-	for i := range c.record.Config.MountPoints {
-		p := &c.record.Config.MountPoints[i]
-		inside := name == p.Target || strings.HasPrefix(name, p.Target+"/")
-		if c.stopped && inside && p.Type != "tmpfs" && (in == nil || len(p.Target) > len(in.Target)) {
-			in = p
+// shown is the path in the container.
+func (p *filePlace) shown() string {
+	if p.mount != nil {
+		return path.Join(p.mount.Target, p.at)
+	}
+	return path.Join("/", p.at)
+}
+
+// mountOf is what a path is in of what is mounted in a container that does not run; nil if it is in the root.
+func (c *containerRoot) mountOf(name string) (found *container.MountPoint) {
+	if c.stopped == nil {
+		return nil
+	}
+	points := c.record.Config.MountPoints
+	for i := range points {
+		target := points[i].Target
+		if (name == target || strings.HasPrefix(name, target+"/")) && (found == nil || len(target) > len(found.Target)) {
+			found = &points[i]
 		}
 	}
-	if in == nil {
-		return strings.TrimPrefix(name, "/"), nil
+	return found
+}
+
+// openMount opens what is mounted in a container that does not run.
+func (c *containerRoot) openMount(ctx context.Context, m *container.MountPoint) (*snapshot.Live, error) {
+	if m.Type == "tmpfs" {
+		return nil, fmt.Errorf("%s is there only while container %s runs: start it", m.Target, c.ref)
 	}
-	dir, err := c.open(in)
-	if errors.Is(err, unix.ENOTDIR) { // a file is not gone into
-		return strings.TrimPrefix(name, "/"), nil
-	}
+	dir, err := c.stopped.openMountDir(ctx, m)
 	if err != nil {
-		return "", err
+		return nil, fmt.Errorf("mount at %s of container %s: %w", m.Target, c.ref, err)
 	}
-	c.entered, c.dir, c.tree, c.readOnly = in, dir, snapshot.OpenLive(dir), nil
-	if in.ReadOnly {
-		c.readOnly = errReadOnlyMount
-	}
-	return strings.TrimPrefix(strings.TrimPrefix(name, in.Target), "/"), nil
+	c.mounts.Push(dir.Close)
+	return snapshot.OpenLive(dir), nil
 }
 
 // notFound is docker's error for a path that is not there.
@@ -186,12 +181,12 @@ func (c *containerRoot) notFound(name string, err error) error {
 }
 
 // writable opens a directory in which something is to be written; name is what the user has called it.
-func (c *containerRoot) writable(at, name string) (*os.File, error) {
-	dir, err := c.tree.Dir(at)
+func (c *containerRoot) writable(p filePlace, name string) (*os.File, error) {
+	dir, err := p.tree.Dir(p.at)
 	if err != nil {
 		return nil, c.notFound(name, err)
 	}
-	err = c.checkWritable(dir)
+	err = c.checkWritable(dir, p.mount)
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -199,13 +194,18 @@ func (c *containerRoot) writable(at, name string) (*os.File, error) {
 }
 
 var (
-	errReadOnlyRoot  = errors.New("container rootfs is marked read-only")
-	errReadOnlyMount = errors.New("mounted volume is marked read-only")
+	errReadOnlyRoot   = errors.New("container rootfs is marked read-only")
+	errReadOnlyVolume = errors.New("mounted volume is marked read-only")
 )
 
-func (c *containerRoot) checkWritable(dir *os.File) error {
-	if c.stopped {
-		return c.readOnly
+func (c *containerRoot) checkWritable(dir *os.File, mount *container.MountPoint) error {
+	switch {
+	case mount != nil && mount.ReadOnly:
+		return errReadOnlyVolume
+	case mount == nil && c.stopped != nil && c.record.Config.ReadOnly:
+		return errReadOnlyRoot
+	case c.stopped != nil:
+		return nil
 	}
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
@@ -223,7 +223,7 @@ func (c *containerRoot) checkWritable(dir *os.File) error {
 	if here.Mnt_id == root.Mnt_id {
 		return errReadOnlyRoot
 	}
-	return errReadOnlyMount
+	return errReadOnlyVolume
 }
 
 // assertsDir reports whether a path says by its end that it is a directory.

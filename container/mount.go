@@ -24,14 +24,6 @@ type mountTarget struct {
 // A makeTarget makes a mount point, a directory or a file, at a path in what is mounted, unless there is one.
 type makeTarget func(rel string, kind os.FileMode) error
 
-// Targets are the paths in a container at which mounts are.
-func Targets(mounts []Mount) (paths []string) {
-	for _, m := range mounts {
-		paths = append(paths, m.target())
-	}
-	return paths
-}
-
 // within reports whether name is dir or below it.
 func within(name, dir string) bool {
 	return name == dir || dir == "/" || strings.HasPrefix(name, dir) && name[len(dir)] == '/'
