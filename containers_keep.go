@@ -110,6 +110,7 @@ func monitorContainer(args []string, say func(report)) (err error) {
 			_ = given.Close()
 			say(report{Started: true})
 		},
+		account: true,
 	})
 	return err
 }
