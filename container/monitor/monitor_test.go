@@ -307,6 +307,30 @@ func TestFirstStuck(t *testing.T) {
 	}
 }
 
+// TestSignalGone: a signal to a process whose end is not written down yet is none too many.
+func TestSignalGone(t *testing.T) {
+	t.Parallel()
+	var copies sync.WaitGroup
+	copies.Add(1) // the end is not seen before
+	quit := make(chan struct{})
+	k := startWith(t, Config{}, nil, &copies, func(runtime.Stdio, <-chan os.Signal) int {
+		<-quit
+		return 0
+	})
+	close(quit)
+	if err := k.Signal(t.Context(), syscall.SIGHUP); err != nil {
+		t.Errorf("signal: %v", err)
+	}
+	killed := make(chan error)
+	go func() { killed <- k.Signal(t.Context(), syscall.SIGKILL) }()
+	time.Sleep(10 * time.Millisecond)
+	copies.Done()
+	if err := <-killed; err != nil && !errors.Is(err, ErrGone) {
+		t.Errorf("kill: %v", err)
+	}
+	k.ended()
+}
+
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

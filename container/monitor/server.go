@@ -209,13 +209,14 @@ func (m *Monitor) signal(sig syscall.Signal) error {
 	if sig == unix.SIGKILL {
 		_ = m.unpause() // a frozen process of cgroup version 1 does not die
 	}
-	if err := process.Signal(sig); err != nil {
-		return err
+	err := process.Signal(sig)
+	if errors.Is(err, os.ErrProcessDone) { // its end is not written down yet
+		err = nil
 	}
-	if sig == unix.SIGKILL {
+	if err == nil && sig == unix.SIGKILL {
 		<-ended
 	}
-	return nil
+	return err
 }
 
 // noRestart lets the restart policy rest. The caller holds mu.
