@@ -65,7 +65,7 @@ func (t *Target) namespaces() (flags int, err error) {
 		}
 	}
 	if flags&unix.CLONE_NEWUSER != 0 {
-		return 0, &SetupError{"user namespace", errors.New("the container is in another than this process, which is to enter that first")}
+		return 0, &SetupError{"user namespace", errOtherNamespace}
 	}
 	return flags, nil
 }

@@ -230,6 +230,9 @@ func (t *Target) Update(l Limits) error {
 			if !set.asked {
 				continue
 			}
+			if len(t.Cgroups) == 0 {
+				return errors.New("limits cannot be changed: the container is in no cgroup (of this machine's: " + Cgroups() + ")")
+			}
 			return fmt.Errorf("%s: the container's cgroups have no such file", set.file)
 		}
 		err := writeLines(path, set.values)

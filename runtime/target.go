@@ -3,6 +3,7 @@ package runtime
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"strconv"
 	"time"
@@ -18,7 +19,11 @@ type Target struct {
 	pidfd *os.File
 }
 
-// Open finds the container that a record names. It is os.ErrProcessDone that it has ended.
+// errOtherNamespace is why nothing can be done to a container.
+var errOtherNamespace = errors.New("the container is in another user namespace than this process: restart the container, which brings it into the one that all have now")
+
+// Open finds the container that a record names. It is os.ErrProcessDone that it has ended. A container in a user namespace that
+// this process has no rights in is an error.
 func Open(r Ref) (*Target, error) {
 	fd, err := unix.PidfdOpen(r.Pid, 0)
 	if err == unix.ESRCH || err == unix.EINVAL {
@@ -31,7 +36,10 @@ func Open(r Ref) (*Target, error) {
 	// The number cannot be another's while the descriptor is that of a living process: what is read by number is looked
 	// at first, and the descriptor then.
 	started, err := startTime(r.Pid)
-	if err == nil && (started != r.Started || t.gone(0)) {
+	if _, linkErr := os.Readlink("/proc/" + strconv.Itoa(r.Pid) + "/ns/user"); err == nil && errors.Is(linkErr, fs.ErrPermission) {
+		err = errOtherNamespace
+	}
+	if (err == nil || err == errOtherNamespace) && (started != r.Started || t.gone(0)) {
 		err = os.ErrProcessDone
 	}
 	if err != nil {

@@ -275,7 +275,8 @@ func helperOther() {
 	enterErr := EnterUserNamespace(os.Getenv("MEMBERS"))
 	target, err := Open(ref)
 	if err := errors.Join(enterErr, err); err != nil {
-		panic(err)
+		fmt.Println(err)
+		os.Exit(4)
 	}
 	s := Spec{Args: []string{"sh", "-c", os.Args[2]}, Env: []string{"PATH=/bin"}, User: User{UID: 5, GID: 6}}
 	p, err := Join(context.Background(), target, s, Stdio{Out: os.Stdout, Err: os.Stdout})
@@ -308,6 +309,9 @@ func TestEnterUserNamespaceOfContainer(t *testing.T) {
 	ref, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got, want := output(helper(t, "other", 65534, ref, "")), "the container is in another user namespace than this process"; !strings.HasPrefix(got, want) {
+		t.Errorf("from another namespace: %s, want %s", got, want)
 	}
 	other := helper(t, "other", 65534, ref, "id; cut -d' ' -f1 /proc/1/comm; exit 5")
 	other.Env = append(other.Env, members)
