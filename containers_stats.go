@@ -99,24 +99,29 @@ func (h *Home) UpdateContainer(ctx context.Context, ref string, l LimitOptions, 
 	if err != nil {
 		return err
 	}
-	var merged LimitOptions
 	err = h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
-		o := &r.Config.LimitOptions
-		merged = l.Over(*o)
+		r.Config.LimitOptions = l.Over(r.Config.LimitOptions)
 		if restart != "" {
 			r.Config.Restart = restart
 		}
 		if err := r.Config.LifeOptions.check(); err != nil {
 			return err
 		}
-		*o = merged
-		_, err := r.Config.parse()
-		return err
+		if _, err := r.Config.parse(); err != nil {
+			return err
+		}
+		return h.updateRunning(r.ID, l)
 	})
 	if err != nil {
 		return err
 	}
-	run, status, err := h.containers().Run(r.ID)
+	h.containerEvent(r, "update")
+	return nil
+}
+
+// updateRunning changes the limits of a container's run, if there is one.
+func (h *Home) updateRunning(id string, l LimitOptions) error {
+	run, status, err := h.containers().Run(id)
 	if err != nil || !status.Alive() {
 		return err
 	}
@@ -126,8 +131,7 @@ func (h *Home) UpdateContainer(ctx context.Context, ref string, l LimitOptions, 
 	}
 	err = onTarget(run.Ref, func(t *runtime.Target) error { return t.Update(limits) })
 	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
+		return nil
 	}
-	h.containerEvent(r, "update")
 	return err
 }
