@@ -180,6 +180,9 @@ func (o *LifeOptions) check() error {
 	if o.AutoRemove && p.Name != "" && p.Name != "no" {
 		return errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
+	if h := o.HealthOptions; o.NoHealthcheck && h != (HealthOptions{NoHealthcheck: true}) {
+		return errors.New("--no-healthcheck conflicts with --health-* options")
+	}
 	if o.StopSignal != "" {
 		_, err = ParseSignal(o.StopSignal)
 	}

@@ -28,6 +28,7 @@ type ContainerInfo struct {
 	Run      state.Run
 	Labels   map[string]string
 	Written  int64 // bytes of its own files, if they were asked for
+	Virtual  int64 // the same, with those of its image
 
 	Mounts   []InspectedMount
 	Networks []string // that it is connected to whenever it runs
@@ -80,7 +81,7 @@ func (h *Home) Containers(ctx context.Context, o ListOptions) ([]ContainerInfo, 
 			info = ContainerInfo{ID: id, Status: state.Dead, Run: state.Run{Error: err.Error()}}
 		}
 		if o.Size {
-			if info.Written, err = written(h.rootDir(id)); err != nil {
+			if err := h.measure(ctx, &info); err != nil {
 				return nil, err
 			}
 		}
@@ -95,6 +96,20 @@ func (h *Home) Containers(ctx context.Context, o ListOptions) ([]ContainerInfo, 
 		list = list[:min(o.Last, len(list))]
 	}
 	return list, nil
+}
+
+// measure finds out how much a container takes.
+func (h *Home) measure(ctx context.Context, i *ContainerInfo) (err error) {
+	if i.Written, err = written(h.rootDir(i.ID)); err != nil {
+		return err
+	}
+	i.Virtual = i.Written
+	if r, err := h.containers().Record(i.ID); err == nil {
+		if img, err := h.containerImage(ctx, r); err == nil { // it may be damaged, or removed by force
+			i.Virtual += h.imageSize(img)
+		}
+	}
+	return nil
 }
 
 func (h *Home) containerInfo(id string) (ContainerInfo, error) {
@@ -155,7 +170,7 @@ func (i *ContainerInfo) View(now time.Time) ContainerView {
 		ports = append(ports, words.Port(p))
 	}
 	v.Ports = words.Ports(ports)
-	v.Size = words.Size(i.Written, 0)
+	v.Size = words.Size(i.Written, i.Virtual)
 	var labels []string
 	for _, k := range slices.Sorted(maps.Keys(i.Labels)) {
 		labels = append(labels, k+"="+i.Labels[k])

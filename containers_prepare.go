@@ -35,12 +35,8 @@ func (k *keeper) becomes(r *containerRecord) {
 }
 
 // config says how the container is kept.
-func (k *keeper) config(ctx context.Context) (monitor.Config, error) {
+func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 	o := &k.record.Config
-	policy, err := monitor.ParsePolicy(o.Restart)
-	if err != nil {
-		return monitor.Config{}, err
-	}
 	if k.log, err = k.openLog(); err != nil {
 		return monitor.Config{}, err
 	}
@@ -60,12 +56,22 @@ func (k *keeper) config(ctx context.Context) (monitor.Config, error) {
 		Health: healthCheck(o, k.image),
 		Done:   func() { k.done(ctx) },
 
-		Policy:     policy,
+		Policy:     k.policy,
 		StopSignal: signalNumber(o.stopSignal(k.image)),
 		Stdin:      o.Interactive,
 		StdinOnce:  o.StdinOnce,
 		Terminal:   o.TTY,
 	}, nil
+}
+
+// policy is the container's restart policy, which a user may have changed since it was started.
+func (k *keeper) policy() monitor.Policy {
+	r := k.shown.Load()
+	if now, err := k.home.containers().Record(r.ID); err == nil {
+		r = now
+	}
+	p, _ := monitor.ParsePolicy(r.Config.Restart) // was checked when it was written
+	return p
 }
 
 // onTarget does something to a running container.

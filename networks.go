@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -133,8 +134,10 @@ func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
 	i := &NetworkInspection{
 		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, Internal: n.Internal,
 		IPAM: NetworkAddresses{Driver: "default", Config: []NetworkSubnet{}}, Containers: map[string]NetworkMember{},
-		Options: n.Options, Labels: n.Labels,
+		Options: map[string]string{}, Labels: map[string]string{},
 	}
+	maps.Copy(i.Options, n.Options)
+	maps.Copy(i.Labels, n.Labels)
 	if n.Subnet.IsValid() {
 		i.IPAM.Config = append(i.IPAM.Config, NetworkSubnet{n.Subnet.String(), n.Gateway.String()})
 	}

@@ -45,9 +45,10 @@ type Config struct {
 	Call func(run *state.Run, name string, arg []byte) error
 	// Done takes down what is left when the container has ended and is not restarted, before those who are attached know.
 	Done func()
+	// Policy says when it is restarted, as things are when a run has ended; nil restarts nothing.
+	Policy func() Policy
 
 	Log        *logs.Writer // nil keeps none
-	Policy     Policy
 	StopSignal syscall.Signal
 	Health     HealthCheck
 	Stdin      bool // keep the standard input open
@@ -239,7 +240,7 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 // decide says whether the container is restarted, and writes that down with the end of the run.
 func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
 	m.mu.Lock()
-	again := !m.stopped && m.config.Policy.again(exit.Code, m.run.Restarts)
+	again := !m.stopped && m.config.Policy != nil && m.config.Policy().again(exit.Code, m.run.Restarts)
 	if again {
 		m.run.Retry = time.Now().Add(delay).UTC()
 	} else {

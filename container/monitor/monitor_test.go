@@ -338,11 +338,11 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // TestRestart: the policy restarts a container, counts, and rests when a user stops it.
 func TestRestart(t *testing.T) {
 	t.Parallel()
-	k := start(t, Config{Policy: Policy{Name: "on-failure", Max: 2}}, func(runtime.Stdio, <-chan os.Signal) int { return 1 })
+	k := start(t, Config{Policy: func() Policy { return Policy{Name: "on-failure", Max: 2} }}, func(runtime.Stdio, <-chan os.Signal) int { return 1 })
 	if run := k.ended(); run.Restarts != 2 || run.ExitCode != 1 || !run.Retry.IsZero() {
 		t.Errorf("on-failure:2 ended: %+v", run)
 	}
-	k = start(t, Config{Policy: Policy{Name: "always"}}, func(runtime.Stdio, <-chan os.Signal) int { return 0 })
+	k = start(t, Config{Policy: func() Policy { return Policy{Name: "always"} }}, func(runtime.Stdio, <-chan os.Signal) int { return 0 })
 	for k.last().Restarts < 1 {
 		time.Sleep(time.Millisecond)
 	}
