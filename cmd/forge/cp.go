@@ -41,7 +41,7 @@ func (c *cpCmd) Run(s *session) error {
 	case from == "" && to == "":
 		return errors.New("must specify at least one container source")
 	}
-	show := ui.New("auto", s.err)
+	show := ui.New("plain", s.err)
 	defer show.Close()
 	o := forge.FileCopyOptions{Owners: c.Archive, Follow: c.FollowLink, Events: show.Event}
 	return s.withHome(func(h *forge.Home) (err error) {
