@@ -195,12 +195,13 @@ func (h *Home) receive(ctx context.Context, from origin, d ocispec.Descriptor, p
 }
 
 // pushLayer takes a layer in one pass: its blob, its tar and the index that mounts the tar.
-func (h *Home) pushLayer(ctx context.Context, l image.Layer, in image.Incoming) error {
+func (h *Home) pushLayer(ctx context.Context, l image.Layer, in image.Incoming) (err error) {
 	snapshots, err := h.Snapshots()
 	if err != nil {
 		return err
 	}
 	indexer := snapshots.Indexer()
+	defer func() { err = errors.Join(err, indexer.Close()) }()
 	if err := h.Layout.PushLayer(ctx, l, in, indexer); err != nil {
 		return err
 	}

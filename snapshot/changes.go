@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,15 +12,18 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// Changes is a set of changes to a tree, to be written as a layer with neither mount nor privilege. It costs some 130
-// bytes a file; contents are opened when they are written. Not safe for concurrent use.
+// Changes is a set of changes to a tree, to be written as a layer with neither mount nor privilege. Contents are opened when
+// they are written. Close it when it was committed. Not safe for concurrent use.
 type Changes struct {
 	below *View
+	spill *filetree.Spill
 	names filetree.Names // Flags is a changeState, with hidesBelow or without; File is one of files
 	files []changedFile  // the first is of whatever is not put
 
-	links  map[linkKey]int32  // files that may get further names
-	linked map[int32]struct{} // files that have
+	opens    []func() (io.ReadCloser, error)
+	archives []Archive
+	links    map[linkKey]int32 // files that may get further names
+	linked   bool              // some have
 
 	lastDir string // the directory that was found last
 	lastID  int32
@@ -33,18 +35,7 @@ type linkKey struct {
 	inode uint64
 }
 
-// A changedFile is a file that is put. There may be millions.
-type changedFile struct {
-	sec, size int64 // size is of a device its number
-	open      func() (io.ReadCloser, error)
-	xattrs    map[string]string
-	mode      uint32
-	uid, gid  uint32
-	nsec      uint32
-	link      uint32 // where in the names the target is
-}
-
-var errTooLong = fmt.Errorf("names and links take more than %d MiB", erofs.MaxMeta>>20)
+var errTooLong = fmt.Errorf("names, links and attributes take more than %d MiB", erofs.MaxMeta>>20)
 
 type changeState = uint8
 
@@ -56,23 +47,20 @@ const (
 	hidesBelow changeState = 1 << 7 // what lies below this directory is not seen
 )
 
-// Content opens a regular file's content. Files that have the same Group and the same Inode are hard links of each other; what
-// the first says of them counts.
-type Content struct {
-	Open  func() (io.ReadCloser, error)
-	Group string // "" has no hard links
-}
-
-// NewChanges begins changes on top of below (nil: nothing lies below), which must stay open.
-func NewChanges(below *View) *Changes {
+// NewChanges begins changes on top of below (nil: nothing lies below), which must stay open. Many of them are kept in files of
+// the store.
+func (s *Store) NewChanges(below *View) *Changes {
 	if below == nil {
 		below = new(View)
 	}
+	spill := s.spill()
 	return &Changes{
-		below: below, names: filetree.NewNames(), files: make([]changedFile, 1),
-		links: make(map[linkKey]int32), linked: make(map[int32]struct{}),
+		below: below, spill: spill, names: filetree.NewNames(spill), files: make([]changedFile, 1), links: make(map[linkKey]int32),
 	}
 }
+
+// Close gives back what the changes are kept in.
+func (c *Changes) Close() error { return c.spill.Close() }
 
 // Put sets path (resolved, clean, relative) to e with the content that content.Open gives; Open is nil for anything but
 // regular files and runs, beside others, while the changes are committed. The directory of path must be there. Later
@@ -81,8 +69,11 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 	if err := checkName(path); err != nil {
 		return err
 	}
-	f := changedFile{mode: e.Mode, uid: e.UID, gid: e.GID, size: e.Size, xattrs: e.Xattrs, open: content.Open}
+	f := changedFile{mode: e.Mode, uid: e.UID, gid: e.GID, size: e.Size}
 	f.sec, f.nsec = e.UnixTime()
+	if err := c.keepXattrs(&f, e.Xattrs); err != nil {
+		return pathError("put", path, err)
+	}
 	t := e.Mode & unix.S_IFMT
 	switch {
 	case t == unix.S_IFCHR || t == unix.S_IFBLK:
@@ -91,23 +82,22 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 		if c.names.Size()+len(e.Link) > erofs.MaxMeta {
 			return pathError("put", path, errTooLong)
 		}
-		f.link, f.size = c.names.Keep(e.Link), int64(len(e.Link))
-	case t == unix.S_IFREG && e.Size > 0 && content.Open == nil:
+		f.at, f.size = int64(c.names.Keep(e.Link)), int64(len(e.Link))
+	case t == unix.S_IFREG && e.Size > 0 && content.Open == nil && content.Archive == nil:
 		return pathError("put", path, errors.New("a file of some size needs a content"))
 	case t != unix.S_IFDIR && path == ".":
 		return pathError("put", path, errors.New("the root can only be a directory"))
 	}
 	if content.Group == "" || t == unix.S_IFDIR {
-		c.files = append(c.files, f)
-		return c.set(path, int32(len(c.files)-1), put)
+		return c.set(path, c.addFile(f, content), put)
 	}
 	key := linkKey{content.Group, e.Inode}
 	file, ok := c.links[key]
 	if !ok {
-		file = int32(len(c.files))
-		c.files, c.links[key] = append(c.files, f), file
+		file = c.addFile(f, content)
+		c.links[key] = file
 	} else {
-		c.linked[file] = struct{}{}
+		c.addLink(file)
 	}
 	return c.set(path, file, put)
 }
@@ -132,7 +122,7 @@ func (c *Changes) Link(path, target string) error {
 	if c.files[file].mode&unix.S_IFMT != unix.S_IFREG {
 		return pathError("link", target, unix.EPERM)
 	}
-	c.linked[file] = struct{}{}
+	c.addLink(file)
 	return c.set(path, file, put)
 }
 
@@ -238,26 +228,6 @@ func (c *Changes) dir(path string) (int32, error) {
 	return id, nil
 }
 
-// entry makes an Entry of a name that is put. Its Inode is of no file below.
-func (c *Changes) entry(id int32) Entry {
-	f := c.fileOf(id)
-	e := Entry{
-		Name: c.names.Base(id), Mode: f.mode, UID: f.uid, GID: f.gid, ModTime: time.Unix(f.sec, int64(f.nsec)), Nlink: 1,
-		Inode: ^uint64(c.names.List[id].File), Xattrs: f.xattrs,
-	}
-	switch f.mode & unix.S_IFMT {
-	case unix.S_IFCHR, unix.S_IFBLK:
-		e.Rdev = uint64(f.size)
-	case unix.S_IFLNK:
-		e.Link, e.Size = c.names.Text(f.link, int(f.size)), f.size
-	case unix.S_IFDIR:
-		e.Nlink = 2
-	default:
-		e.Size = f.size
-	}
-	return e
-}
-
 // find returns the name at path, or -1 if what lies below counts.
 func (c *Changes) find(path string) (int32, error) {
 	id, made := int32(0), c.isOpaque(0)
@@ -291,7 +261,11 @@ func (c *Changes) Lookup(path string) (Entry, error) {
 		return Entry{}, pathError("lstat", path, err)
 	}
 	if id >= 0 {
-		return c.entry(id), nil
+		e := c.entry(id)
+		if e.Link = strings.Clone(e.Link); id > 0 {
+			_, e.Name = filetree.Split(path)
+		}
+		return e, nil
 	}
 	e, err := c.below.Lstat(path)
 	if errors.Is(err, unix.ENOTDIR) {
@@ -323,7 +297,7 @@ func (c *Changes) Open(path string) (io.ReadCloser, error) {
 	case f.size == 0:
 		return io.NopCloser(strings.NewReader("")), nil
 	default:
-		return f.open()
+		return c.openFile(c.names.List[id].File)
 	}
 }
 
@@ -332,5 +306,13 @@ func (c *Changes) pathOf(id int32) string {
 	if id == 0 {
 		return "."
 	}
-	return filetree.Join(c.pathOf(c.names.List[id].Parent), c.names.Base(id))
+	return c.join(c.pathOf(c.names.List[id].Parent), id)
+}
+
+// join is the path of a name in a directory. It can be used after Close.
+func (c *Changes) join(dir string, id int32) string {
+	if dir == "." {
+		return strings.Clone(c.names.Base(id))
+	}
+	return dir + "/" + c.names.Base(id)
 }

@@ -3,8 +3,8 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -36,39 +36,38 @@ type committer struct {
 	ctx   context.Context
 	epoch *time.Time
 
-	kids    filetree.Children
-	several map[int32]*changeLinks // by file
+	kids filetree.Children
+	next []int32 // by name: the next one of its file, 0 ends; nil if no file has several
 }
 
-// changeLinks are the names of one file.
-type changeLinks struct {
-	members []int32
-	judged  bool
-	same    bool   // all of them are one file below, too, and unchanged
-	written string // path
-}
+// Flags of a changedFile.
+const (
+	hasLinks    = 1 << iota // had further names
+	isJudged                // isUnchanged is known
+	isUnchanged             // all its names are one file below, too, that is the same
+)
 
-// findLinks finds files that have several names.
+// findLinks finds the names of files that may have several: the first of each, and from it the next.
 func (k *committer) findLinks() {
-	if len(k.linked) == 0 {
+	if !k.linked {
 		return
 	}
-	k.several = make(map[int32]*changeLinks)
-	for id, n := range k.names.List {
-		_, linked := k.linked[n.File]
-		if !linked || k.stateOf(int32(id)) != put || !k.names.Reachable(int32(id)) {
+	for i := range k.files {
+		f := &k.files[i]
+		f.first, f.written, f.flags = 0, 0, f.flags&hasLinks
+	}
+	k.next = filetree.Zeros[int32](k.spill, len(k.names.List))
+	for id := int32(len(k.next) - 1); id > 0; id-- {
+		if !k.names.Reachable(id) || k.stateOf(id) != put || k.fileOf(id).flags&hasLinks == 0 {
 			continue
 		}
-		if k.several[n.File] == nil {
-			k.several[n.File] = &changeLinks{}
-		}
-		k.several[n.File].members = append(k.several[n.File].members, int32(id))
+		f := k.fileOf(id)
+		k.next[id], f.first = f.first, id
 	}
-	maps.DeleteFunc(k.several, func(_ int32, l *changeLinks) bool { return len(l.members) == 1 })
 }
 
-// linksOf are the names of the file at a name, nil if it is the only one.
-func (k *committer) linksOf(id int32) *changeLinks { return k.several[k.names.List[id].File] }
+// isLinked reports whether a file has several names.
+func (k *committer) isLinked(f *changedFile) bool { return f.first != 0 && k.next[f.first] != 0 }
 
 // root writes everything.
 func (k *committer) root() error {
@@ -118,7 +117,7 @@ func (k *committer) dir(id int32, d *wayDir, below *Entry) error {
 		if kid == nil {
 			return k.whiteout(filetree.Join(d.path, under.Name))
 		}
-		at := filetree.Join(d.path, k.names.Base(*kid))
+		at := k.join(d.path, *kid)
 		if under == nil && below != nil && !d.whole {
 			e, err := k.below.Lstat(at)
 			if err == nil {
@@ -171,27 +170,33 @@ func (k *committer) add(id int32, path string) error {
 	if err := k.flush(); err != nil {
 		return err
 	}
-	if l := k.linksOf(id); l != nil {
-		if l.written != "" {
-			return k.layer.Link(path, l.written)
+	f := k.fileOf(id)
+	if k.isLinked(f) {
+		if f.written != 0 {
+			return k.layer.Link(path, k.pathOf(f.written))
 		}
-		l.written = path
+		f.written = id
 	}
-	return k.layer.Add(path, k.clamp(k.entry(id)), k.fileOf(id).open)
+	var open func() (io.ReadCloser, error)
+	if f.mode&unix.S_IFMT == unix.S_IFREG {
+		file := k.names.List[id].File
+		open = func() (io.ReadCloser, error) { return k.openFile(file) }
+	}
+	return k.layer.Add(path, k.clamp(k.entry(id)), open)
 }
 
 // unchanged reports whether a file is as it is below, content and all.
 func (k *committer) unchanged(id int32, path string, below *Entry) (bool, error) {
-	l := k.linksOf(id)
-	if l == nil {
+	f := k.fileOf(id)
+	if !k.isLinked(f) {
 		return k.sameFile(id, path, below)
 	}
-	if l.judged {
-		return l.same, nil
+	if f.flags&isJudged != 0 {
+		return f.flags&isUnchanged != 0, nil
 	}
-	l.judged = true
+	f.flags |= isJudged
 	inode := uint64(0)
-	for i, member := range l.members {
+	for member := f.first; member != 0; member = k.next[member] {
 		path := k.pathOf(member)
 		below, err := k.below.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
@@ -200,14 +205,16 @@ func (k *committer) unchanged(id int32, path string, below *Entry) (bool, error)
 		if err != nil {
 			return false, err
 		}
-		if i > 0 && below.Inode != inode {
+		if member != f.first && below.Inode != inode {
 			return false, nil
 		}
 		inode = below.Inode
 	}
-	var err error
-	l.same, err = k.sameFile(id, path, below)
-	return l.same, err
+	same, err := k.sameFile(id, path, below)
+	if same {
+		f.flags |= isUnchanged
+	}
+	return same, err
 }
 
 // sameFile compares a file with what lies below: first what costs nothing.
@@ -222,12 +229,7 @@ func (k *committer) sameFile(id int32, path string, below *Entry) (bool, error) 
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return true, nil
 	}
-	return k.sameContent(k.fileOf(id), path)
-}
-
-// sameContent compares a file with the one of the same size below.
-func (k *committer) sameContent(f *changedFile, path string) (bool, error) {
-	a, err := f.open()
+	a, err := k.openFile(k.names.List[id].File)
 	if err != nil {
 		return false, err
 	}
@@ -235,5 +237,5 @@ func (k *committer) sameContent(f *changedFile, path string) (bool, error) {
 	if err != nil {
 		return false, errors.Join(err, a.Close())
 	}
-	return k.same(a, b, f.size)
+	return k.same(a, b, e.Size)
 }

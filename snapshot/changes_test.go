@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +94,7 @@ func TestChanges(t *testing.T) {
 			s := openStore(t)
 			below := commitOps(t, s, base...)
 			view := viewOf(t, s, below)
-			c := NewChanges(view)
+			c := s.NewChanges(view)
 			apply(t, c, test.ops...)
 			layer, err := s.Commit(context.Background(), c, nil)
 			if err != nil {
@@ -124,7 +123,7 @@ func TestChanges(t *testing.T) {
 
 func TestChangesErrors(t *testing.T) {
 	s := openStore(t)
-	c := NewChanges(viewOf(t, s, commitOps(t, s, "a/", "f=1")))
+	c := s.NewChanges(viewOf(t, s, commitOps(t, s, "a/", "f=1")))
 	file := mode(unix.S_IFREG, 0o644)
 	for _, test := range []struct {
 		what string
@@ -147,7 +146,7 @@ func TestChangesErrors(t *testing.T) {
 	short := mode(unix.S_IFREG, 0o644)
 	short.Size = 10
 	for size, content := range map[int64]string{10: "short", 1 << 20: "shorter than a stream"} {
-		c := NewChanges(nil)
+		c := s.NewChanges(nil)
 		short.Size = size
 		if err := c.Put("n", short, textOf(content)); err != nil {
 			t.Fatal(err)
@@ -157,7 +156,7 @@ func TestChangesErrors(t *testing.T) {
 		}
 	}
 	boom := errors.New("boom")
-	c = NewChanges(nil)
+	c = s.NewChanges(nil)
 	for i := range 3000 {
 		big := mode(unix.S_IFREG, 0o644)
 		big.Size = 3000
@@ -199,7 +198,7 @@ func TestChangesLinks(t *testing.T) {
 		}
 		return layer
 	}
-	c := NewChanges(nil)
+	c := s.NewChanges(nil)
 	put(c, "b", 7, "one")
 	put(c, "a", 7, "one")
 	put(c, "c", 8, "two")
@@ -226,7 +225,7 @@ func TestChangesLinks(t *testing.T) {
 		}, "d"},
 		{"another inode", func(c *Changes) { put(c, "a", 1, "one"); put(c, "b", 2, "one") }, ""},
 	} {
-		c := NewChanges(view)
+		c := s.NewChanges(view)
 		test.put(c)
 		if got := changed(t, s, commit(c)); got != test.want {
 			t.Errorf("%s: layer has %s, want %s", test.name, got, test.want)
@@ -236,7 +235,7 @@ func TestChangesLinks(t *testing.T) {
 
 func TestChangesEpoch(t *testing.T) {
 	s := openStore(t)
-	c := NewChanges(nil)
+	c := s.NewChanges(nil)
 	for name, sec := range map[string]int64{"early": 5, "late": 500} {
 		e := mode(unix.S_IFDIR, 0o755)
 		e.ModTime = time.Unix(sec, 9)
@@ -255,33 +254,4 @@ func TestChangesEpoch(t *testing.T) {
 			t.Errorf("%s is of %v, want %v (%v)", name, e.ModTime, want, err)
 		}
 	}
-}
-
-func TestChangesMemory(t *testing.T) {
-	const n = 50000
-	c := NewChanges(nil)
-	open := textOf("x").Open
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for i := range n {
-		e := mode(unix.S_IFREG, 0o644)
-		e.Size = 1
-		if i%100 == 0 {
-			if err := c.Put(fmt.Sprintf("d%d", i/100), mode(unix.S_IFDIR, 0o755), Content{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := c.Put(fmt.Sprintf("d%d/some-file-%d", i/100, i), e, Content{Open: open, Group: "g"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if each := int64(after.HeapAlloc-before.HeapAlloc) / n; each > 250 {
-		t.Errorf("%d bytes a file, want at most 250", each)
-	} else {
-		t.Logf("%d bytes a file", each)
-	}
-	runtime.KeepAlive(c)
 }

@@ -208,7 +208,7 @@ func TestBigFileMounted(t *testing.T) {
 	if err := tar.Truncate(offset + size + 1024); err != nil {
 		t.Fatal(err)
 	}
-	b := erofs.NewBuilder()
+	b := erofs.NewBuilder(nil)
 	if err := b.Add("big", &Entry{Mode: unix.S_IFREG | 0o644, Size: size}, offset); err != nil {
 		t.Fatal(err)
 	}

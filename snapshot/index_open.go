@@ -39,7 +39,8 @@ func (s *Store) makeIndex(ctx context.Context, layer image.Layer) (err error) {
 	if err != nil {
 		return err
 	}
-	x := newIndexer()
+	x := s.Indexer()
+	defer func() { err = errors.Join(err, x.Close()) }()
 	if err = x.readHeaders(ctx, tar, info.Size()); err == nil {
 		err = x.finish()
 	}

@@ -25,6 +25,7 @@ import (
 // Write and Finish return.
 type Indexer struct {
 	store  *Store
+	spill  *filetree.Spill
 	index  *erofs.Builder
 	parser *layertar.Parser
 	pos    int64
@@ -32,16 +33,16 @@ type Indexer struct {
 	err    error
 }
 
-// Indexer begins the index of a layer.
+// Indexer begins the index of a layer. Close it.
 func (s *Store) Indexer() *Indexer {
-	x := newIndexer()
+	x := newIndexer(s.spill())
 	x.store = s
 	return x
 }
 
 // newIndexer begins an index that is not staged.
-func newIndexer() *Indexer {
-	x := &Indexer{index: erofs.NewBuilder()}
+func newIndexer(spill *filetree.Spill) *Indexer {
+	x := &Indexer{spill: spill, index: erofs.NewBuilder(spill)}
 	x.index.FollowLinks = true
 	x.parser = layertar.NewParser(x.add)
 	return x
@@ -130,6 +131,9 @@ func (x *Indexer) Finish(diffID digest.Digest) error {
 	}
 	return nil
 }
+
+// Close gives back what the index was made in.
+func (x *Indexer) Close() error { return x.spill.Close() }
 
 // add enters one entry.
 func (x *Indexer) add(t *layertar.Header) error {

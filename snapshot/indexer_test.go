@@ -22,7 +22,7 @@ import (
 
 // viewOfTar reads a tar in memory.
 func viewOfTar(data []byte) (*View, error) {
-	x := newIndexer()
+	x := newIndexer(nil)
 	if err := x.readHeaders(context.Background(), bytes.NewReader(data), int64(len(data))); err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func TestIndexerWhiteouts(t *testing.T) {
 
 func TestIndexerLimits(t *testing.T) {
 	for kind, size := range map[byte]int64{'x': 1<<20 + 1, 'g': 1 << 40, 'L': 4098, 'K': 5000} {
-		_, err := newIndexer().Write(rawHeader("x", kind, min(size, 1<<33-1)))
+		_, err := newIndexer(nil).Write(rawHeader("x", kind, min(size, 1<<33-1)))
 		if want := fmt.Sprintf("header of type %c with", kind); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -266,7 +266,7 @@ func randomTar(r *rand.Rand) []byte {
 // checkTar indexes a tar in both ways and compares with what archive/tar reads and a simple model unpacks.
 func checkTar(t *testing.T, data []byte) {
 	view, err := viewOfTar(data)
-	x := newIndexer()
+	x := newIndexer(nil)
 	for rest := data; len(rest) > 0; {
 		n := 1 + int(rest[0])*5
 		n = min(n, len(rest))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -24,13 +25,15 @@ import (
 // that comes with a later call, Commit at the latest. Not safe for concurrent use.
 type layerWriter struct {
 	store *Store
+	spill *filetree.Spill
 	index *erofs.Builder
 	tar   *layertar.Writer
 }
 
 // newLayerWriter begins a layer of s. The context ends its work.
 func (s *Store) newLayerWriter(ctx context.Context) *layerWriter {
-	return &layerWriter{store: s, index: erofs.NewBuilder(), tar: layertar.NewWriter(ctx, s.layout.Staging())}
+	spill := s.spill()
+	return &layerWriter{store: s, spill: spill, index: erofs.NewBuilder(spill), tar: layertar.NewWriter(ctx, s.layout.Staging())}
 }
 
 // Add writes the entry at path (clean, relative, "." the root). open is called once, later, and only for regular files
@@ -156,4 +159,16 @@ func (s *Store) writeIndex(b *erofs.Builder, tarSize int64, sum [sha256.Size]byt
 }
 
 // Close discards what was not committed.
-func (w *layerWriter) Close() error { return w.tar.Close() }
+func (w *layerWriter) Close() error { return errors.Join(w.tar.Close(), w.spill.Close()) }
+
+// spill keeps lists of what may be millions of files in files of the store. They have no name, so that nothing is left of them
+// however this process ends.
+func (s *Store) spill() *filetree.Spill {
+	return filetree.NewSpill(func() (*os.File, error) {
+		f, err := s.layout.Staging().Create()
+		if err != nil {
+			return nil, err
+		}
+		return f.File, os.Remove(f.Name())
+	})
+}

@@ -35,7 +35,7 @@ func BenchmarkCommitSmallFiles(b *testing.B) {
 	b.SetBytes(n * size)
 	k := int64(0)
 	for b.Loop() {
-		c := NewChanges(nil)
+		c := s.NewChanges(nil)
 		k++
 		for i := range n {
 			if i%500 == 0 {
@@ -69,7 +69,7 @@ func BenchmarkCommitLargeFile(b *testing.B) {
 	b.SetBytes(size)
 	k := int64(0)
 	for b.Loop() {
-		c := NewChanges(nil)
+		c := s.NewChanges(nil)
 		e := mode(unix.S_IFREG, 0o644)
 		k++
 		e.Size, e.ModTime = size, e.ModTime.Add(time.Duration(k))
@@ -84,7 +84,7 @@ func BenchmarkCommitLargeFile(b *testing.B) {
 
 // indexOf builds an index of n files of a real tree's shape.
 func indexOf(b *testing.B, n int) *erofs.Builder {
-	x := erofs.NewBuilder()
+	x := erofs.NewBuilder(nil)
 	off := int64(0)
 	for i := range n {
 		e := mode(unix.S_IFREG, 0o644)

@@ -50,7 +50,7 @@ func (f flatTree) String() string {
 // randomChanges makes random changes to below, to the model as well, and commits them.
 func randomChanges(t *testing.T, r *rand.Rand, s *Store, below *View, tree flatTree) image.Layer {
 	t.Helper()
-	c := NewChanges(below)
+	c := s.NewChanges(below)
 	names := []string{"a", "b", "c", ".d"}
 	for range 1 + r.IntN(12) {
 		path := names[r.IntN(len(names))]
@@ -190,7 +190,7 @@ func readIndex(x *erofs.Metadata) {
 }
 
 func TestIndexSize(t *testing.T) {
-	b := erofs.NewBuilder()
+	b := erofs.NewBuilder(nil)
 	if err := b.Add("file", &Entry{Mode: unix.S_IFREG, Size: 5}, 512); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ const indexHead = 1536
 
 // FuzzIndex damages an index: what is read is wrong then, but nothing worse happens.
 func FuzzIndex(f *testing.F) {
-	b := erofs.NewBuilder()
+	b := erofs.NewBuilder(nil)
 	for i, file := range everyKind() {
 		e := file.Entry
 		e.Size = int64(len(file.content))

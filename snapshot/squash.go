@@ -27,7 +27,8 @@ func (s *Store) Squash(ctx context.Context, below, above []image.Layer, epoch *t
 	if err != nil {
 		return layer, err
 	}
-	changes := NewChanges(before)
+	changes := s.NewChanges(before)
+	defer func() { err = errors.Join(err, changes.Close()) }()
 	put := func(path string, e *Entry, _ *filetree.Sum) error {
 		content := Content{Open: func() (io.ReadCloser, error) { return after.Open(path) }}
 		if e.Nlink > 1 {

@@ -115,7 +115,7 @@ func TestFarTimes(t *testing.T) {
 	}
 	for _, kind := range []snapshot.Kind{snapshot.EROFS, snapshot.Overlay, snapshot.Copy} {
 		k := snapshottest.Open(t, t.TempDir(), kind)
-		changes := snapshot.NewChanges(nil)
+		changes := k.Store.NewChanges(nil)
 		for i, at := range times {
 			for _, name := range []string{"kept", "mode"} {
 				e := snapshot.Entry{Mode: unix.S_IFREG | 0o644, ModTime: at}

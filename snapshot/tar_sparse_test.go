@@ -200,7 +200,7 @@ func TestSparseRefused(t *testing.T) {
 		{2048, 512, []filetree.Extent{{Size: 10, At: 0}}, "do not begin at multiples of 512"},
 		{1 << 40, 512, []filetree.Extent{{Size: 512, At: 512}}, "too sparse"},
 	} {
-		if err := erofs.NewBuilder().AddSparse("s", &Entry{Mode: unix.S_IFREG, Size: test.size}, test.data, test.pieces); err == nil || !strings.Contains(err.Error(), test.want) {
+		if err := erofs.NewBuilder(nil).AddSparse("s", &Entry{Mode: unix.S_IFREG, Size: test.size}, test.data, test.pieces); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v: %v, want %s", test, err, test.want)
 		}
 	}

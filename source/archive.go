@@ -107,12 +107,12 @@ type Owner struct{ UID, GID uint32 }
 
 // Unpack puts what is in the archive into changes. Contents are read when the changes are committed.
 func (a *Archive) Unpack(ctx context.Context, to Unpacking) error {
-	u := unpacker{to}
+	u := unpacker{to, a}
 	return a.each(ctx, u.add)
 }
 
-// each calls fn for every entry, with a function that opens its content. A tar that ends before its entries do fails.
-func (a *Archive) each(ctx context.Context, fn func(h *tar.Header, open func() (io.ReadCloser, error)) error) error {
+// each calls fn for every entry, with where it begins. A tar that ends before its entries do fails.
+func (a *Archive) each(ctx context.Context, fn func(h *tar.Header, at int64) error) error {
 	start := int64(0)
 	section := io.NewSectionReader(a.r, 0, a.size)
 	tr := tar.NewReader(section)
@@ -130,8 +130,7 @@ func (a *Archive) each(ctx context.Context, fn func(h *tar.Header, open func() (
 		if n == maxArchiveEntries {
 			return fmt.Errorf("more than %d entries", maxArchiveEntries)
 		}
-		at := start
-		if err := fn(h, func() (io.ReadCloser, error) { return a.open(at) }); err != nil {
+		if err := fn(h, start); err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
 		if start, err = a.after(section, tr, h); err != nil {
@@ -160,9 +159,9 @@ func (a *Archive) after(section *io.SectionReader, tr *tar.Reader, h *tar.Header
 	return (at + 511) &^ 511, nil
 }
 
-// open reads the content of the entry whose headers begin at a place. The headers are read again: only that way the map
+// OpenAt opens the content of the entry whose headers begin at a place. The headers are read again: only that way the map
 // of a sparse file is heeded.
-func (a *Archive) open(at int64) (io.ReadCloser, error) {
+func (a *Archive) OpenAt(at int64) (io.ReadCloser, error) {
 	tr := tar.NewReader(bufio.NewReaderSize(io.NewSectionReader(a.r, at, a.size-at), 64<<10))
 	if _, err := tr.Next(); err != nil {
 		return nil, err
@@ -183,10 +182,13 @@ func isSparse(h *tar.Header) bool {
 }
 
 // An unpacker puts the entries of one archive into changes.
-type unpacker struct{ to Unpacking }
+type unpacker struct {
+	to   Unpacking
+	from *Archive
+}
 
 // add puts one entry.
-func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error {
+func (u *unpacker) add(h *tar.Header, at int64) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
@@ -241,7 +243,7 @@ func (u *unpacker) add(h *tar.Header, open func() (io.ReadCloser, error)) error 
 	e.Name = path.Base(target)
 	var content snapshot.Content
 	if e.Mode&syscall.S_IFMT == syscall.S_IFREG && e.Size > 0 {
-		content.Open = open
+		content.Archive, content.At = u.from, at
 	}
 	return u.to.Changes.Put(target, e, content)
 }

@@ -22,7 +22,7 @@ func FuzzArchive(f *testing.F) {
 	f.Add(sourcetest.Tar(f, sourcetest.File("../../f", "1"), sourcetest.Link("l", "../.."), sourcetest.Hard("h", "../f")))
 	store, _ := testStore(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := snapshot.NewChanges(nil)
+		c := store.NewChanges(nil)
 		must(t, c.Put("out", filetree.Entry{Mode: syscall.S_IFREG | 0o644}, snapshot.Content{}))
 		must(t, c.Put("t", filetree.Entry{Mode: syscall.S_IFDIR | 0o755}, snapshot.Content{}))
 		a := &Archive{r: bytes.NewReader(b), size: int64(len(b))}
@@ -58,7 +58,8 @@ func TestNamelessEntry(t *testing.T) {
 		{"root as a file", sourcetest.Link("/", "x"), "the root can only be a directory"},
 	} {
 		b := sourcetest.Tar(t, test.in, sourcetest.File("f", "1"))
-		c := snapshot.NewChanges(nil)
+		store, _ := testStore(t)
+		c := store.NewChanges(nil)
 		must(t, c.Put("t", filetree.Entry{Mode: syscall.S_IFDIR | 0o755}, snapshot.Content{}))
 		err := (&Archive{r: bytes.NewReader(b), size: int64(len(b))}).Unpack(t.Context(), Unpacking{Changes: c, Root: "t"})
 		e, _ := c.Lookup("t")

@@ -19,7 +19,7 @@ import (
 // Pack makes a layer of what the n'th input of an operation selects of a build context: each file at its own path, with the
 // links that lead to it. A worker that has not the context does the same with the layer. Owners are those of the context,
 // and what its ignore file hides is not there. Nothing in it is younger than epoch, unless that is nil.
-func (r *Resolver) Pack(ctx context.Context, op planner.Op, n int, epoch *time.Time) (image.Layer, error) {
+func (r *Resolver) Pack(ctx context.Context, op planner.Op, n int, epoch *time.Time) (_ image.Layer, err error) {
 	in, selections := r.selected(op, n)
 	if in == nil || in.Read >= 0 {
 		return image.Layer{}, errors.New("only what is read of a build context is made a layer")
@@ -28,7 +28,9 @@ func (r *Resolver) Pack(ctx context.Context, op planner.Op, n int, epoch *time.T
 	if err != nil {
 		return image.Layer{}, err
 	}
-	p := &packer{recorder: recorder{Tree: tree, links: map[string]filetree.Entry{}}, changes: snapshot.NewChanges(nil)}
+	changes := r.Layers.Snapshots.NewChanges(nil)
+	defer func() { err = errors.Join(err, changes.Close()) }()
+	p := &packer{recorder: recorder{Tree: tree, links: map[string]filetree.Entry{}}, changes: changes}
 	found, err := selections(ctx, &p.recorder)
 	if err != nil {
 		return image.Layer{}, err

@@ -15,7 +15,6 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
-	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -154,7 +153,8 @@ func (s *Source) unpackContext(ctx context.Context, r io.Reader) (_ filetree.Tre
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	changes := snapshot.NewChanges(nil)
+	changes := store.NewChanges(nil)
+	defer func() { err = errors.Join(err, changes.Close()) }()
 	if err := a.Unpack(ctx, Unpacking{Changes: changes, Root: "."}); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,9 @@ func (w *Worker) doCopy(ctx context.Context, job executor.Job, op *planner.Copy)
 			return image.Layer{}, err
 		}
 	}
-	c := &copier{changes: snapshot.NewChanges(below)}
+	c := &copier{changes: w.Inputs.Layers.Snapshots.NewChanges(below)}
+	c.open.Push(c.changes.Close)
+	defer func() { err = errors.Join(err, c.open.Close()) }()
 	if below != nil {
 		c.below = below
 	}
@@ -41,7 +43,6 @@ func (w *Worker) doCopy(ctx context.Context, job executor.Job, op *planner.Copy)
 		}
 		c.owner = &o
 	}
-	defer func() { err = errors.Join(err, c.open.Close()) }()
 	for n := range op.Sources {
 		if err := w.copySource(ctx, job, op, n, c); err != nil {
 			return image.Layer{}, err

@@ -46,7 +46,7 @@ func testLayers(t *testing.T, w *Worker, spec string) []image.Layer {
 		return nil
 	}
 	files := sourcetest.ParseTree(t, spec)
-	c := snapshot.NewChanges(nil)
+	c := w.Inputs.Layers.Snapshots.NewChanges(nil)
 	for _, name := range sourcetest.Names(files) {
 		f := files[name]
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {

@@ -33,7 +33,8 @@ func (w *Worker) doMkdir(ctx context.Context, job executor.Job, op *planner.Mkdi
 	if err != nil {
 		return image.Layer{}, err
 	}
-	changes := snapshot.NewChanges(view)
+	changes := w.Inputs.Layers.Snapshots.NewChanges(view)
+	defer func() { err = errors.Join(err, changes.Close()) }()
 	resolved, err := filetree.Resolve(changes.Lookup, strings.TrimPrefix(op.Path, "/"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)

@@ -31,12 +31,11 @@ type Builder struct {
 	FollowLinks bool
 
 	filetree.Names
+	spill  *filetree.Spill
 	inodes []indexInode
-	sparse map[int32]sparseMap // by inode
-	xattrs []string            // sets of attributes, as entries of EROFS; the first is none
-	sets   map[string]int32    // which is which
-	meta   int                 // bytes of names, links and attributes
-	limit  int                 // of them
+	chunks []uint32 // of sparse files, see sparseMap
+	meta   int      // bytes of names, links and attributes
+	limit  int      // of them
 
 	whiteout int32 // inode of all whiteouts, 0 before the first one
 
@@ -48,11 +47,11 @@ type Builder struct {
 type indexInode struct {
 	sec      int64
 	size     int64
-	offset   int64 // of a regular file's data in the tar
+	offset   int64 // of a regular file's data in the tar; of a sparse one's map in the chunks
 	uid, gid uint32
 	nsec     uint32
 	extra    uint32 // of a device its number, as encodeDev; of a symbolic link where its target is in the names
-	xattrs   int32  // which set
+	xattrs   uint32 // where in the names they are, 0 if there are none
 	mode     uint16
 	flags    uint8
 }
@@ -67,14 +66,13 @@ func (b *Builder) link(i *indexInode) string {
 	return b.Text(i.extra, int(i.size))
 }
 
-// NewBuilder begins an empty layer.
-func NewBuilder() *Builder {
+// NewBuilder begins an empty layer. What it keeps of each file is in spill, which the caller closes afterwards.
+func NewBuilder(spill *filetree.Spill) *Builder {
 	root := indexInode{mode: unix.S_IFDIR | 0o755, flags: flagImplied}
 	return &Builder{
-		Names:  filetree.NewNames(),
+		Names:  filetree.NewNames(spill),
+		spill:  spill,
 		inodes: []indexInode{root},
-		xattrs: []string{""},
-		sets:   map[string]int32{"": 0},
 		limit:  MaxMeta,
 	}
 }
@@ -109,20 +107,19 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 	if !filetree.HasXattrs(e.Mode) {
 		return i, nil
 	}
-	xattrs, err := encodeXattrs(e.Xattrs)
-	if err != nil {
+	xattrs, err := EncodeXattrs(e.Xattrs)
+	if err != nil || xattrs == "" {
 		return i, err
 	}
-	set, ok := b.sets[xattrs]
-	if !ok {
-		if err := b.charge(len(xattrs)); err != nil {
-			return i, err
-		}
-		set = int32(len(b.xattrs))
-		b.xattrs, b.sets[xattrs] = append(b.xattrs, xattrs), set
-	}
-	i.xattrs = set
-	return i, nil
+	before := b.Size()
+	i.xattrs = b.KeepSet(xattrs)
+	return i, b.charge(b.Size() - before)
+}
+
+// addInode keeps an inode and returns its number.
+func (b *Builder) addInode(i indexInode) int32 {
+	b.inodes = append(filetree.Grow(b.spill, b.inodes, 1), i)
+	return int32(len(b.inodes) - 1)
 }
 
 // charge counts memory that the layer asked for.
@@ -167,8 +164,7 @@ func (b *Builder) put(dir int32, base string, i indexInode) error {
 	if len(b.inodes) >= math.MaxInt32 {
 		return filetree.ErrTooMany
 	}
-	b.inodes = append(b.inodes, i)
-	_, err := b.enter(dir, base, int32(len(b.inodes)-1))
+	_, err := b.enter(dir, base, b.addInode(i))
 	return err
 }
 
@@ -248,8 +244,7 @@ func (b *Builder) Hide(path string) error {
 		return nil
 	}
 	if b.whiteout == 0 {
-		b.whiteout = int32(len(b.inodes))
-		b.inodes = append(b.inodes, indexInode{mode: unix.S_IFCHR})
+		b.whiteout = b.addInode(indexInode{mode: unix.S_IFCHR})
 	}
 	_, err = b.enter(dir, base, b.whiteout)
 	return err

@@ -15,7 +15,7 @@ import (
 
 // What an archive has an index keep is limited, however small the archive.
 func TestBuilderLimit(t *testing.T) {
-	b := NewBuilder()
+	b := NewBuilder(nil)
 	b.limit = 1 << 20
 	value := strings.Repeat("v", 60000)
 	var err error
@@ -30,7 +30,7 @@ func TestBuilderLimit(t *testing.T) {
 
 // A change of any bit of an index is found when it is opened.
 func TestSeal(t *testing.T) {
-	b := NewBuilder()
+	b := NewBuilder(nil)
 	for i := range 40 {
 		e := filetree.Entry{Mode: unix.S_IFREG | 0o644, Size: 3, Xattrs: map[string]string{"user.x": "1"}}
 		if err := b.Add(fmt.Sprintf("dir/%d", i), &e, 512); err != nil {

@@ -62,6 +62,8 @@ const (
 	flagOpaque
 	// flagImplies marks the root if a directory below it is implied, so that most layers need not be searched.
 	flagImplies
+	// flagSparse marks a file with holes. It is not in the index, which shows them.
+	flagSparse
 )
 
 // direntType is the file type that a directory entry of EROFS repeats.
@@ -91,8 +93,8 @@ var xattrPrefixes = []struct {
 	index  byte
 }{{"user.", 1}, {"trusted.", 4}, {"security.", 6}}
 
-// encodeXattrs renders the attributes to keep as entries of EROFS, sorted by name; "" if there are none.
-func encodeXattrs(xattrs map[string]string) (string, error) {
+// EncodeXattrs renders the attributes to keep as entries of EROFS, sorted by name; "" if there are none.
+func EncodeXattrs(xattrs map[string]string) (string, error) {
 	if len(xattrs) == 0 {
 		return "", nil
 	}
@@ -137,8 +139,8 @@ func appendXattr(b []byte, name, value string) ([]byte, error) {
 
 var errXattrs = errors.New("extended attributes reach out of their inode")
 
-// decodeXattrs reads entries of EROFS, handing on full names.
-func decodeXattrs(b []byte, yield func(name, value string)) error {
+// DecodeXattrs reads entries of EROFS, handing on full names.
+func DecodeXattrs(b []byte, yield func(name, value string)) error {
 	for len(b) > 0 {
 		if len(b) < 4 {
 			return errXattrs

@@ -196,7 +196,7 @@ func (x *Metadata) xattrs(i *Inode) (map[string]string, error) {
 		return nil, nil
 	}
 	var m map[string]string
-	err := decodeXattrs(x.data[at+xattrHead:i.body], func(name, value string) {
+	err := DecodeXattrs(x.data[at+xattrHead:i.body], func(name, value string) {
 		if filetree.KeepXattr(name) {
 			if m == nil {
 				m = make(map[string]string)

@@ -10,7 +10,8 @@ import (
 // maxSparseChunks are of one file, 4 bytes each while the index is made.
 const maxSparseChunks = 4 << 20
 
-// A sparseMap says where the chunks of a sparse file are: 1<<bits blocks each, from a block of the tar or hole.
+// A sparseMap says where the chunks of a sparse file are: 1<<bits blocks each, from a block of the tar or hole. A Builder keeps
+// it in its chunks: bits, the number of chunks, and these.
 type sparseMap struct {
 	bits   uint8
 	chunks []uint32
@@ -30,11 +31,18 @@ func (b *Builder) AddSparse(path string, e *filetree.Entry, offset int64, pieces
 	if err := b.Add(path, e, 0); err != nil {
 		return err
 	}
-	if b.sparse == nil {
-		b.sparse = make(map[int32]sparseMap)
-	}
-	b.sparse[int32(len(b.inodes)-1)] = m
+	i := &b.inodes[len(b.inodes)-1]
+	i.flags |= flagSparse
+	i.offset = int64(len(b.chunks))
+	b.chunks = append(filetree.Grow(b.spill, b.chunks, 2+len(m.chunks)), uint32(m.bits), uint32(len(m.chunks)))
+	b.chunks = append(b.chunks, m.chunks...)
 	return nil
+}
+
+// sparseMap is the map of a sparse file.
+func (b *Builder) sparseMap(i *indexInode) sparseMap {
+	at := b.chunks[i.offset:]
+	return sparseMap{bits: uint8(at[0]), chunks: at[2 : 2+at[1]]}
 }
 
 // newSparseMap lays a sparse file out in chunks as big as its pieces allow.

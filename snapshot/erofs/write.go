@@ -57,7 +57,7 @@ type encoder struct {
 	kids  filetree.Children
 	order []int32 // names, each that of another inode, as they are laid out
 	byIno []placed
-	dirs  []dirEntry // reused
+	dirs  []int32 // reused: see entries
 }
 
 // A placed inode has its place in the index.
@@ -70,8 +70,8 @@ type placed struct {
 
 // place gives every inode its place, breadth first, so that the files of a directory lie together.
 func (e *encoder) place() error {
-	e.byIno = make([]placed, len(e.inodes))
-	e.order = append(make([]int32, 0, len(e.inodes)), 0)
+	e.byIno = filetree.Zeros[placed](e.spill, len(e.inodes))
+	e.order = append(filetree.Grow(e.spill, []int32(nil), len(e.inodes)), 0)
 	e.byIno[0].nlink = 2
 	for i := 0; i < len(e.order); i++ {
 		dir := e.order[i]
@@ -129,10 +129,10 @@ func (e *encoder) file(name int32) *indexInode { return &e.inodes[e.List[name].F
 // xattrsOf returns all attributes of a file, overlayfs's too.
 func (e *encoder) xattrsOf(i *indexInode) string {
 	if i.flags&flagOpaque == 0 {
-		return e.xattrs[i.xattrs]
+		return e.SetText(i.xattrs)
 	}
 	opaque, _ := appendXattr(nil, "trusted.overlay.opaque", "y") // its prefix is known and it is short
-	return string(opaque) + e.xattrs[i.xattrs]
+	return string(opaque) + e.SetText(i.xattrs)
 }
 
 // headSize is the size of an inode with its attributes and chunk indexes.
@@ -143,7 +143,7 @@ func (e *encoder) headSize(name int32) int64 {
 		size += xattrHead + int64(x)
 	}
 	if i.fileType() == unix.S_IFREG && i.size > 0 {
-		_, n := e.chunks(name)
+		_, n := e.cut(name)
 		size = align(size, chunkSize) + chunkSize*n
 	}
 	return size
@@ -153,7 +153,7 @@ func (e *encoder) headSize(name int32) int64 {
 func (e *encoder) contentSize(name int32) int64 {
 	switch i := e.file(name); i.mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		return dirSize(e.entries(name))
+		return e.dirSize(name)
 	case unix.S_IFLNK:
 		return i.size
 	}
@@ -169,12 +169,14 @@ func (e *encoder) tail(name int32, head int64) int64 {
 	return tail
 }
 
-// chunks returns how a regular file is cut: into how many chunks of 1<<chunkBits blocks.
-func (e *encoder) chunks(name int32) (chunkBits uint8, n int64) {
-	if s, ok := e.sparse[e.List[name].File]; ok {
+// cut returns how a regular file is cut: into how many chunks of 1<<chunkBits blocks.
+func (e *encoder) cut(name int32) (chunkBits uint8, n int64) {
+	i := e.file(name)
+	if i.flags&flagSparse != 0 {
+		s := e.sparseMap(i)
 		return s.bits, int64(len(s.chunks))
 	}
-	blocks := uint64(e.file(name).size+blockSize-1) >> blockBits
+	blocks := uint64(i.size+blockSize-1) >> blockBits
 	chunkBits = uint8(min(bits.Len64(blocks-1), chunkBitsMask))
 	return chunkBits, int64((blocks-1)>>chunkBits + 1)
 }
@@ -182,9 +184,14 @@ func (e *encoder) chunks(name int32) (chunkBits uint8, n int64) {
 // writeChunks writes where the chunks of a regular file are.
 func (e *encoder) writeChunks(name int32) {
 	e.pad(align(e.pos, chunkSize))
-	s, isSparse := e.sparse[e.List[name].File]
-	chunkBits, n := e.chunks(name)
-	block := uint32(e.file(name).offset >> blockBits)
+	i := e.file(name)
+	var s sparseMap
+	isSparse := i.flags&flagSparse != 0
+	if isSparse {
+		s = e.sparseMap(i)
+	}
+	chunkBits, n := e.cut(name)
+	block := uint32(i.offset >> blockBits)
 	for k := range n {
 		at := block + uint32(k<<chunkBits)
 		if isSparse {
@@ -213,7 +220,7 @@ func (e *encoder) writeInode(name int32) {
 	case unix.S_IFREG:
 		if size > 0 {
 			layout = chunkBased
-			chunkBits, _ := e.chunks(name)
+			chunkBits, _ := e.cut(name)
 			le.PutUint32(b[16:], uint32(chunkBits)|chunkFormat)
 		}
 	case unix.S_IFDIR, unix.S_IFLNK:
@@ -236,7 +243,7 @@ func (e *encoder) writeInode(name int32) {
 	le.PutUint64(b[32:], uint64(i.sec))
 	le.PutUint32(b[40:], i.nsec)
 	le.PutUint32(b[44:], p.nlink)
-	b[offInodeFlags] = i.flags
+	b[offInodeFlags] = i.flags &^ flagSparse
 	e.write(b[:])
 
 	if xattrs != "" {
@@ -266,7 +273,7 @@ func (e *encoder) writeContent(name int32, from, to int64) {
 		e.writeString(e.link(e.file(name))[from:to])
 		return
 	}
-	e.writeDir(e.entries(name), from, to)
+	e.writeDir(name, from, to)
 }
 
 func (e *encoder) write(b []byte) {

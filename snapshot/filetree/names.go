@@ -1,8 +1,8 @@
 package filetree
 
 import (
+	"encoding/binary"
 	"hash/maphash"
-	"slices"
 	"unsafe"
 )
 
@@ -24,11 +24,15 @@ type Names struct {
 	table []int32 // open addressing, with linear probing: numbers of names; 0 is free, as the root is found otherwise
 	used  int
 	seed  maphash.Seed
+	spill *Spill
+
+	recent      map[string]uint32 // of KeepSet
+	recentBytes int
 }
 
-// NewNames are those of an empty root.
-func NewNames() Names {
-	return Names{List: []Name{{}}, table: make([]int32, 64), seed: maphash.MakeSeed()}
+// NewNames are those of an empty root, kept in spill when they are many.
+func NewNames(spill *Spill) Names {
+	return Names{List: []Name{{}}, text: make([]byte, 1), table: make([]int32, 64), seed: maphash.MakeSeed(), spill: spill}
 }
 
 // Base is the name of that number, "" of the root.
@@ -45,11 +49,35 @@ func (n *Names) Text(at uint32, length int) string {
 	return unsafe.String(&n.text[at], length)
 }
 
-// Keep keeps bytes and returns where they are. The caller sees to it that there are less than 4 GiB.
+// Keep keeps bytes and returns where they are, which is never 0. The caller sees to it that there are less than 4 GiB.
 func (n *Names) Keep(s string) uint32 {
 	at := uint32(len(n.text))
-	n.text = append(n.text, s...)
+	n.text = append(Grow(n.spill, n.text, len(s)), s...)
 	return at
+}
+
+// KeepSet is Keep for what many files have the same of, which SetText returns. What was kept lately is not kept again.
+func (n *Names) KeepSet(s string) uint32 {
+	const most = 1 << 20 // bytes that are remembered
+	at, ok := n.recent[s]
+	if ok {
+		return at
+	}
+	if n.recentBytes += len(s) + 64; n.recentBytes > most || n.recent == nil {
+		n.recent, n.recentBytes = map[string]uint32{}, len(s)+64
+	}
+	at = uint32(len(n.text))
+	n.text = append(binary.LittleEndian.AppendUint32(Grow(n.spill, n.text, 4+len(s)), uint32(len(s))), s...)
+	n.recent[s] = at
+	return at
+}
+
+// SetText returns bytes that KeepSet has kept; "" at 0.
+func (n *Names) SetText(at uint32) string {
+	if at == 0 {
+		return ""
+	}
+	return n.Text(at+4, int(binary.LittleEndian.Uint32(n.text[at:])))
 }
 
 // Size is how many bytes are kept.
@@ -85,16 +113,17 @@ func (n *Names) Add(dir int32, base string, file int32) int32 {
 		e.text = n.Keep(base)
 		n.used++
 	}
-	n.List = append(n.List, e)
+	n.List = append(Grow(n.spill, n.List, 1), e)
 	n.table[slot] = id
 	if n.used*4 > len(n.table)*3 {
 		old := n.table
-		n.table = make([]int32, 2*len(old))
+		n.table = Zeros[int32](n.spill, 2*len(old))
 		for _, id := range old {
 			if id != 0 {
 				n.table[n.slot(n.List[id].Parent, n.Base(id))] = id
 			}
 		}
+		Free(n.spill, old)
 	}
 	return id
 }
@@ -112,20 +141,21 @@ func (n *Names) Reachable(id int32) bool {
 
 // Children are the names of each directory that were not replaced, in no order.
 func (n *Names) Children() Children {
-	first := make([]int32, len(n.List)+1)
+	first := Zeros[int32](n.spill, len(n.List)+2)
 	for _, e := range n.List[1:] {
 		if e.File >= 0 {
-			first[e.Parent+1]++
+			first[e.Parent+2]++
 		}
 	}
-	for i := 1; i < len(first); i++ {
+	for i := 2; i < len(first); i++ {
 		first[i] += first[i-1]
 	}
-	kids, next := make([]int32, first[len(n.List)]), slices.Clone(first)
+	// first[dir+1] is where the next name of dir goes: in the end where those of dir+1 begin.
+	kids := Zeros[int32](n.spill, int(first[len(first)-1]))
 	for i, e := range n.List[1:] {
 		if e.File >= 0 {
-			kids[next[e.Parent]] = int32(i + 1)
-			next[e.Parent]++
+			kids[first[e.Parent+1]] = int32(i + 1)
+			first[e.Parent+1]++
 		}
 	}
 	return Children{kids, first}

@@ -20,7 +20,7 @@ func Busybox(t testing.TB, k *Kit) image.Layer {
 	Need(t, "root", os.Geteuid() == 0)
 	box, err := os.ReadFile("/bin/busybox")
 	Need(t, "busybox", err == nil)
-	c := snapshot.NewChanges(nil)
+	c := k.Store.NewChanges(nil)
 	put := func(name string, mode uint32, content string) {
 		e := snapshot.Entry{Name: path.Base(name), Mode: mode, ModTime: time.Unix(1600000000, 0)}
 		var open snapshot.Content
