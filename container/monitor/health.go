@@ -99,16 +99,26 @@ func (m *Monitor) watchHealth(c *checks) {
 			return
 		}
 		m.mu.Lock()
-		skip, run := m.run.Paused || m.process == nil, *m.run
+		process, run := m.process, *m.run
 		m.mu.Unlock()
-		if skip {
+		if run.Paused || process == nil {
 			continue
 		}
 		result := m.probe(c.ctx, &run)
-		if c.ctx.Err() != nil {
+		if c.ctx.Err() != nil || result.ExitCode != 0 && ends(process) {
 			return
 		}
 		m.judge(result, time.Since(began))
+	}
+}
+
+// ends reports whether a container is about to be gone. What was killed with it says nothing of its health.
+func ends(process Process) bool {
+	select {
+	case <-process.Gone():
+		return true
+	case <-time.After(100 * time.Millisecond):
+		return false
 	}
 }
 

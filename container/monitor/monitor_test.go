@@ -418,6 +418,30 @@ func TestHealth(t *testing.T) {
 	k.ended()
 }
 
+// TestHealthAtEnd: a check that is killed with the container says nothing of it.
+func TestHealthAtEnd(t *testing.T) {
+	t.Parallel()
+	killed := make(chan struct{})
+	var once sync.Once
+	k := start(t, Config{
+		Health: HealthCheck{Interval: time.Millisecond, Timeout: time.Second, Retries: 1},
+		Probe: func(context.Context, *state.Run) (int, []byte, error) {
+			once.Do(func() { close(killed) })
+			return 137, nil, nil
+		},
+	}, func(runtime.Stdio, <-chan os.Signal) int {
+		<-killed
+		time.Sleep(10 * time.Millisecond)
+		return 137
+	})
+	k.ended()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if slices.Contains(k.events, "health_status: unhealthy") {
+		t.Errorf("events %q", k.events)
+	}
+}
+
 // TestLog: the log has what was written, also without an end of the line.
 func TestLog(t *testing.T) {
 	t.Parallel()
