@@ -19,6 +19,7 @@ import (
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
 )
@@ -105,12 +106,12 @@ func monitorContainer(args []string, say func(report)) (err error) {
 		first, _ = c.(*net.UnixConn)
 	}
 	_, err = h.keep(ctx, args[1], first, keepReports{
-		events: func(e event.Event) { say(report{Event: &e}) },
+		account: true,
+		events:  func(e event.Event) { say(report{Event: &e}) },
 		started: func() {
 			_ = given.Close()
 			say(report{Started: true})
 		},
-		account: true,
 	})
 	return err
 }
@@ -146,9 +147,15 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 			err = errors.Join(err, closeErr)
 		}
 	}()
+	if err := failpoint.At("keep.monitor"); err != nil {
+		return 0, err
+	}
 	listener, err := monitor.Listen(store.Dir(id))
 	if err != nil {
 		return 0, err
+	}
+	if err := failpoint.At("keep.listening"); err != nil {
+		return 0, errors.Join(err, listener.Close())
 	}
 	img, err := h.containerImage(ctx, r)
 	if err != nil {
@@ -275,6 +282,9 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 			return err
 		}
 	}
+	if err := failpoint.At("spawn.locked"); err != nil {
+		return err
+	}
 	files, arg := []*os.File{lock}, []string(nil)
 	if first != nil {
 		files, arg = append(files, first), []string{helperAttached}
@@ -284,6 +294,9 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 		return fmt.Errorf("monitor of container %s: %w", r.Name, err)
 	}
 	defer reports.Close()
+	if err := failpoint.At("spawn.forked"); err != nil {
+		return err
+	}
 	return follow(ctx, pid, reports, events)
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
 )
@@ -348,6 +349,9 @@ func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o End
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := failpoint.At("connect.recorded"); err != nil {
 		return err
 	}
 	if err := h.callMonitor(ctx, r, callConnect, a); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/closers"
+	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
 )
@@ -41,9 +42,11 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 		return monitor.Config{}, err
 	}
 	return monitor.Config{
-		Log:    k.log,
-		Start:  k.start,
-		Record: func(run *state.Run) error { return k.home.containers().WriteRun(k.record.ID, run) },
+		Log:   k.log,
+		Start: k.start,
+		Record: func(run *state.Run) error {
+			return errors.Join(k.home.containers().WriteRun(k.record.ID, run), failpoint.At("keep.recorded"))
+		},
 		Event: func(action string, attributes ...string) {
 			k.home.containerEvent(k.shown.Load(), action, attributes...)
 		},
@@ -143,17 +146,22 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 		return nil, err
 	}
 	open.Push(c.Close)
+	if err := failpoint.At("keep.prepared"); err != nil {
+		return nil, err
+	}
 	k.connected(run)
 	k.reports.events.Send(event.Event{Kind: event.Started})
 	p, err := c.Start(ctx, io)
 	if err != nil {
 		return nil, err
 	}
+	_ = failpoint.At("keep.started")
 	return &keptProcess{p, open}, nil
 }
 
 // done removes the container that is to go when it has ended.
 func (k *keeper) done(ctx context.Context) {
+	_ = failpoint.At("keep.ended")
 	if k.record.Config.AutoRemove {
 		_ = k.home.removeEnded(ctx, k.record) // what is left is removed by the next prune
 	}
