@@ -277,6 +277,10 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 		return nil
 	case state.Paused:
 		return errors.New("cannot start a paused container, try unpause instead")
+	case state.Exited:
+		if r.Config.AutoRemove { // its monitor waits for the lock to do that
+			return errors.New("container is marked for removal and cannot be started")
+		}
 	case state.Restarting:
 		if err := h.monitorOf(r).Stop(ctx, signalNumber("SIGTERM"), 0); err != nil && !errors.Is(err, monitor.ErrGone) {
 			return err
