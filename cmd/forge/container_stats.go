@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,9 @@ type updateCmd struct {
 }
 
 func (c *updateCmd) Run(s *session) error {
+	if c.Restart == "" && reflect.ValueOf(c.limitFlags).IsZero() {
+		return errors.New("you must provide one or more flags when using this command")
+	}
 	return each(s, c.Containers, func(h *forge.Home, ref string) error {
 		return h.UpdateContainer(s.ctx, ref, forge.LimitOptions(c.limitFlags), c.Restart)
 	})

@@ -1,3 +1,4 @@
 #!/bin/sh -e
 # rollback.sh: releases the version that was served before. Done again, it goes forward again.
-exec "$(dirname "$0")/release.sh" "$(forge exec proxy cat /route/before)"
+before=$(forge exec proxy cat /route/before)
+exec "$(dirname "$0")/release.sh" "$before"
