@@ -67,6 +67,12 @@ type memberProcess struct {
 func startMember(t *testing.T, args ...string) *memberProcess {
 	t.Helper()
 	m := &memberProcess{Cmd: helper(t, "member", 65534, args...)}
+	m.start(t)
+	return m
+}
+
+func (m *memberProcess) start(t *testing.T) {
+	t.Helper()
 	in, err := m.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +92,6 @@ func startMember(t *testing.T, args ...string) *memberProcess {
 		t.Fatalf("member: %q, %v", line, err)
 	}
 	m.user, m.mount = fields[0], fields[1]
-	return m
 }
 
 func (m *memberProcess) end() {
@@ -132,10 +137,14 @@ func TestShareUserNamespaceCrowd(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	var wg sync.WaitGroup
+	var members []*memberProcess
+	for range 12 { // written before any is started, which would keep the file open for a moment
+		members = append(members, &memberProcess{Cmd: helper(t, "member", 65534, file)})
+	}
 	began := time.Now()
-	for range 12 {
+	for _, m := range members {
 		wg.Go(func() {
-			m := startMember(t, file)
+			m.start(t)
 			mu.Lock()
 			seen[m.user] = true
 			mu.Unlock()
@@ -144,5 +153,20 @@ func TestShareUserNamespaceCrowd(t *testing.T) {
 	wg.Wait()
 	if len(seen) != 1 || time.Since(began) > chooseTime {
 		t.Errorf("%d namespaces in %v: %v", len(seen), time.Since(began), seen)
+	}
+}
+
+// TestShareUserNamespaceNot: who cannot enter the namespace of a member has one of its own.
+func TestShareUserNamespaceNot(t *testing.T) {
+	long(t)
+	need(t, "root", os.Geteuid() == 0, "not root")
+	file := membersFile(t)
+	first := startMember(t, file)
+	first.end()
+	if err := BecomeMember(file); err != nil { // root, in no namespace that a user can enter
+		t.Fatal(err)
+	}
+	if other := startMember(t, file); other.user == first.user {
+		t.Error("the namespace is that of a process that has ended")
 	}
 }
