@@ -74,7 +74,7 @@ func (e *encoder) writeDir(dir int32, from, to int64) {
 	for at := int64(0); at < to; at += blockSize {
 		n, used := e.dirBlockLen(list)
 		if at >= from {
-			var b [blockSize]byte
+			b := e.clean(blockSize)
 			nameAt := n * direntSize
 			for i, id := range list[:n] {
 				file := id

@@ -58,6 +58,8 @@ type encoder struct {
 	order []int32 // names, each that of another inode, as they are laid out
 	byIno []placed
 	dirs  []int32 // reused: see entries
+
+	zeros, scratch [blockSize]byte // what is written would be allocated each time
 }
 
 // A placed inode has its place in the index.
@@ -197,11 +199,11 @@ func (e *encoder) writeChunks(name int32) {
 		if isSparse {
 			at = s.chunks[k]
 		}
-		var c [chunkSize]byte
+		c := e.clean(chunkSize)
 		if binary.LittleEndian.PutUint32(c[4:], at); at != hole {
 			binary.LittleEndian.PutUint16(c[2:], 1)
 		}
-		e.write(c[:])
+		e.write(c)
 	}
 }
 
@@ -212,7 +214,7 @@ func (e *encoder) writeInode(name int32) {
 	tail := e.tail(name, head)
 	xattrs := e.xattrsOf(i)
 
-	var b [inodeSize]byte
+	b := e.clean(inodeSize)
 	le := binary.LittleEndian
 	layout := uint16(flatPlain)
 	size := i.size
@@ -244,10 +246,10 @@ func (e *encoder) writeInode(name int32) {
 	le.PutUint32(b[40:], i.nsec)
 	le.PutUint32(b[44:], p.nlink)
 	b[offInodeFlags] = i.flags &^ flagSparse
-	e.write(b[:])
+	e.write(b)
 
 	if xattrs != "" {
-		e.write(make([]byte, xattrHead))
+		e.write(e.zeros[:xattrHead])
 		e.writeString(xattrs)
 	}
 	if layout == chunkBased {
@@ -286,11 +288,16 @@ func (e *encoder) writeString(s string) {
 	e.pos += int64(n)
 }
 
+// clean returns n bytes to be written, zero so far and good until it is called again.
+func (e *encoder) clean(n int) []byte {
+	clear(e.scratch[:n])
+	return e.scratch[:n]
+}
+
 // pad writes zeros up to an offset.
 func (e *encoder) pad(to int64) {
-	var zeros [blockSize]byte
 	for e.pos < to {
-		e.write(zeros[:min(to-e.pos, blockSize)])
+		e.write(e.zeros[:min(to-e.pos, blockSize)])
 	}
 }
 
