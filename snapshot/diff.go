@@ -104,7 +104,7 @@ func (f *differ) dir(d *diffDir) error {
 		d.done = true // a root that has not changed in itself stays as it is below
 	}
 	names, err := readNames(d.open.fd, f.buf(0))
-	if err != nil {
+	if err != nil && !f.gone(err) {
 		return at(d.path, err)
 	}
 	var hidden []Entry // what lies below and must be here to stay
@@ -153,10 +153,11 @@ func (f *differ) whiteoutMissing(d *diffDir, below *Entry) error {
 func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	path := filetree.Join(d.path, name)
 	var st unix.Stat_t
-	if err := unix.Fstatat(d.open.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if f.live && errors.Is(err, unix.ENOENT) {
-			return f.vanished(d, below)
-		}
+	err := unix.Fstatat(d.open.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if f.gone(err) {
+		return f.vanished(d, below)
+	}
+	if err != nil {
 		return err
 	}
 	made := below == nil && f.made.is(path, &st)
@@ -167,6 +168,9 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 		return f.special(d, name, t, below)
 	}
 	e, opaque, err := f.describe(d.open.fd, name, path, &st, below)
+	if f.gone(err) {
+		return f.vanished(d, below)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,7 +182,7 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 		return f.subdir(d, &diffDir{wayDir: way, below: below, opaque: opaque, made: made})
 	}
 	same, err := f.unchanged(d, path, &e, below, &st)
-	if f.live && errors.Is(err, unix.ENOENT) {
+	if f.gone(err) {
 		return f.vanished(d, below)
 	}
 	if err != nil {
@@ -189,6 +193,9 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	}
 	return errors.Join(f.add(d, path, e, &st), f.restoreFileTime(d, &e))
 }
+
+// gone reports whether an error means that what was there has been removed meanwhile.
+func (f *differ) gone(err error) bool { return f.live && errors.Is(err, unix.ENOENT) }
 
 // vanished is called for what is gone since its name was read.
 func (f *differ) vanished(d *diffDir, below *Entry) error {
@@ -235,7 +242,7 @@ func (f *differ) lstat(path string) (*Entry, error) {
 // subdir compares a directory of d, which it opens.
 func (f *differ) subdir(d, sub *diffDir) error {
 	fd, err := unix.Openat(d.open.fd, sub.entry.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if f.live && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) {
+	if f.gone(err) || f.live && errors.Is(err, unix.ENOTDIR) {
 		return f.vanished(d, sub.below)
 	}
 	if err != nil {

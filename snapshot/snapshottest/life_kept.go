@@ -94,7 +94,7 @@ func keptDraftWritten(t *testing.T, kind snapshot.Kind) {
 			}
 		}
 	}()
-	for range 50 {
+	for range 200 {
 		keptChanges(t, k, layers, dir)
 	}
 	close(stop)
