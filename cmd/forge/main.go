@@ -191,8 +191,7 @@ func run(args []string) int {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		_, _ = fmt.Fprintf(os.Stderr, "forge: %v\nsee forge --help\n", err)
-		return usageStatus
+		return reportUsage(os.Stderr, err)
 	}
 	// It executes this program again: all of this is done for a second time, and nothing else has been done before.
 	confined := enter(parsed.Command(), c.Store)
@@ -213,6 +212,16 @@ func run(args []string) int {
 		err = cause
 	}
 	return report(os.Stderr, err)
+}
+
+// reportUsage prints what is wrong with a command line and returns the exit status, which is docker's 1 where an argument is missing.
+func reportUsage(w io.Writer, err error) int {
+	text, code := err.Error(), usageStatus
+	if missing, ok := strings.CutPrefix(text, "expected \"<"); ok {
+		text, code = "an argument is missing: <"+strings.TrimSuffix(missing, "\""), 1
+	}
+	_, _ = fmt.Fprintf(w, "forge: %s\nsee forge --help\n", text)
+	return code
 }
 
 // commandName is a command without its arguments, such as "system prune".
