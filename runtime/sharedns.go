@@ -65,25 +65,24 @@ func keepMembership() {
 // chooseNamespace finds a process whose user namespace this one is to enter; nil if it is to make one. Until it has, nobody else
 // makes one.
 func chooseNamespace(fd int) (pidfd *os.File, err error) {
-	deadline := time.Now().Add(chooseTime)
-	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} { // the second waits for those who are entering
-		for err = setLock(fd, kind, chooseByte); errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES); err = setLock(fd, kind, chooseByte) {
-			if time.Now().After(deadline) {
+	for end := time.Now().Add(chooseTime); ; time.Sleep(time.Millisecond) {
+		// The second waits for all who are entering, the first only for who makes one.
+		for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} {
+			err := setLock(fd, kind, chooseByte)
+			if err != nil {
+				if busy := errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES); !busy || time.Now().After(end) {
+					return nil, err
+				}
+				continue
+			}
+			if pidfd, err = member(fd); pidfd != nil || err != nil || kind == unix.F_WRLCK {
+				return pidfd, err
+			}
+			if err := setLock(fd, unix.F_UNLCK, chooseByte); err != nil {
 				return nil, err
 			}
-			time.Sleep(time.Millisecond)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if pidfd, err = member(fd); pidfd != nil || err != nil {
-			return pidfd, err
-		}
-		if err := setLock(fd, unix.F_UNLCK, chooseByte); kind == unix.F_RDLCK && err != nil {
-			return nil, err
 		}
 	}
-	return nil, setLock(fd, unix.F_WRLCK, chooseByte)
 }
 
 // member opens a process that is in the namespace.

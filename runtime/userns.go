@@ -51,16 +51,17 @@ func EnterUserNamespace(members string) error {
 
 // enterAny enters the namespace of the members, or a new one. It returns only if it cannot.
 func enterAny(self, members string) error {
-	fd := -1
+	shared := -1
 	if _, alone := os.LookupEnv(usernsAlone); !alone && members != "" {
 		// Where the file cannot be had or locked, as on some file systems of a network, the namespace is not shared.
-		if f, err := openMembers(members); err == nil {
-			pidfd, err := chooseNamespace(f)
+		if fd, err := openMembers(members); err == nil {
+			defer unix.Close(fd) // others wait as long as it is open
+			pidfd, err := chooseNamespace(fd)
 			if pidfd != nil {
-				return joinMember(self, f, pidfd)
+				return joinMember(self, fd, pidfd)
 			}
 			if err == nil {
-				fd = f
+				shared = fd
 			}
 		}
 	}
@@ -68,7 +69,7 @@ func enterAny(self, members string) error {
 	if err := usernsRestricted(); err != nil {
 		return err
 	}
-	return enter(self, fd)
+	return enter(self, shared)
 }
 
 // userNamespaceReason says what an error of unshare means here.
