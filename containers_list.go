@@ -156,7 +156,10 @@ func (v ContainerView) Short() ContainerView {
 
 // View says in docker's words what a container is and does, now.
 func (i *ContainerInfo) View(now time.Time) ContainerView {
-	v := ContainerView{ID: i.ID, Image: i.Image, RunningFor: words.Ago(now, i.Created)}
+	v := ContainerView{ID: i.ID, Image: i.Image}
+	if !i.Created.IsZero() { // the record can be read
+		v.RunningFor = words.Ago(now, i.Created)
+	}
 	if len(i.Command) > 0 {
 		v.Command = words.Command(i.Command[0], i.Command[1:])
 	}
