@@ -129,7 +129,7 @@ func TestShareUserNamespace(t *testing.T) {
 	}
 }
 
-// TestShareUserNamespaceCrowd: of many that come at once one makes the namespace.
+// TestShareUserNamespaceCrowd: of many that come at once, and of which some go at once, one makes the namespace of those that stay.
 func TestShareUserNamespaceCrowd(t *testing.T) {
 	long(t)
 	need(t, "root", os.Geteuid() == 0, "not root")
@@ -138,10 +138,19 @@ func TestShareUserNamespaceCrowd(t *testing.T) {
 	seen := map[string]bool{}
 	var wg sync.WaitGroup
 	var members []*memberProcess
+	var short []*exec.Cmd
 	for range 12 { // written before any is started, which would keep the file open for a moment
 		members = append(members, &memberProcess{Cmd: helper(t, "member", 65534, file)})
+		short = append(short, helper(t, "member", 65534, file))
 	}
 	began := time.Now()
+	for _, cmd := range short {
+		wg.Go(func() {
+			if out, err := cmd.Output(); err != nil {
+				t.Errorf("%s, %v", out, err)
+			}
+		})
+	}
 	for _, m := range members {
 		wg.Go(func() {
 			m.start(t)
