@@ -134,7 +134,7 @@ func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events e
 		return "", err
 	}
 	r.Config.MountPoints = mounts.points
-	if err := h.containers().Create(ctx, r, func() string { return words.Name(h.nameTaken) }); err != nil {
+	if err := h.placeContainer(ctx, r); err != nil {
 		return "", errors.Join(err, mounts.discard())
 	}
 	if err := mounts.close(); err != nil {
@@ -142,6 +142,28 @@ func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events e
 	}
 	h.containerEvent(r, "create")
 	return r.ID, nil
+}
+
+// placeContainer writes the record of a new container. One of its name that was to go when it ended, and whose monitor was killed
+// before it could see to that, goes now.
+func (h *Home) placeContainer(ctx context.Context, r *containerRecord) error {
+	place := func() error {
+		return h.containers().Create(ctx, r, func() string { return words.Name(h.nameTaken) })
+	}
+	err := place()
+	taken, ok := errors.AsType[*state.NameTakenError](err)
+	if !ok {
+		return err
+	}
+	left, leftErr := h.containers().Record(taken.ID)
+	_, status, runErr := h.containers().Run(taken.ID)
+	if leftErr != nil || runErr != nil || !left.Config.AutoRemove || status != state.Exited {
+		return err
+	}
+	if err := h.RemoveContainer(ctx, taken.ID, RemoveContainerOptions{Force: true, Volumes: true}); err != nil {
+		return err
+	}
+	return place()
 }
 
 // nameTaken reports whether a container may have a name.
