@@ -54,7 +54,12 @@ func TestScript(t *testing.T) {
 
 func setupScript(e *testscript.Env) error {
 	e.Setenv("FORGE_ROOT", filepath.Join(e.WorkDir, ".forge"))
-	e.Defer(func() { endContainers(filepath.Join(e.WorkDir, ".forge")) })
+	e.Defer(func() {
+		stores, _ := filepath.Glob(filepath.Join(e.WorkDir, ".forge*"))
+		for _, dir := range stores {
+			endContainers(dir)
+		}
+	})
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("XDG_RUNTIME_DIR", e.WorkDir)
 	e.Setenv("SOURCE_DATE_EPOCH", "")
@@ -84,6 +89,9 @@ func endContainers(dir string) {
 		return
 	}
 	ctx := context.Background()
+	if err := os.Chown(dir, os.Geteuid(), -1); err != nil { // it may be that of a story's ordinary user
+		return
+	}
 	h, err := forge.Open(ctx, forge.Options{Dir: dir})
 	if err != nil {
 		return
