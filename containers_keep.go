@@ -135,6 +135,9 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 	if err != nil {
 		return 0, err
 	}
+	if was == state.Exited && r.Config.AutoRemove { // its monitor waits for the lock to do that
+		return 0, errors.New("container is marked for removal and cannot be started")
+	}
 	alive, err := store.Monitor(ctx, id)
 	if errors.Is(err, flock.ErrHeld) {
 		return 0, fmt.Errorf("container %s is %s: %w", r.Name, was, err)
@@ -277,10 +280,6 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 		return nil
 	case state.Paused:
 		return errors.New("cannot start a paused container, try unpause instead")
-	case state.Exited:
-		if r.Config.AutoRemove { // its monitor waits for the lock to do that
-			return errors.New("container is marked for removal and cannot be started")
-		}
 	case state.Restarting:
 		if err := h.monitorOf(r).Stop(ctx, signalNumber("SIGTERM"), 0); err != nil && !errors.Is(err, monitor.ErrGone) {
 			return err
