@@ -302,6 +302,27 @@ func TestJoinRace(t *testing.T) {
 	}
 }
 
+// TestRootOfEnding: the root of a container that ends is there, or the container has ended; nothing between.
+func TestRootOfEnding(t *testing.T) {
+	for range 20 {
+		p, target := running(t, Spec{})
+		if err := p.Signal(os.Kill); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			root, err := target.Root()
+			if err != nil {
+				if !errors.Is(err, os.ErrProcessDone) {
+					t.Errorf("root of a container that ends: %v", err)
+				}
+				break
+			}
+			root.Close()
+		}
+		_, _ = p.Wait()
+	}
+}
+
 // Many leave nothing.
 func TestManyJoins(t *testing.T) {
 	p, target := running(t, Spec{})

@@ -56,7 +56,7 @@ func (t *Target) Close() error { return t.pidfd.Close() }
 // that the container has ended.
 func (t *Target) Root() (*os.File, error) {
 	f, err := os.OpenFile("/proc/"+strconv.Itoa(t.Pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if t.gone(0) { // the number may be another's
+	if t.gone(0) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) { // the number may be another's, or it is ending
 		if err == nil {
 			err = f.Close()
 		}
