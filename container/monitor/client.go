@@ -52,6 +52,9 @@ type Client struct{ Dir string }
 
 func (c Client) dial() (*net.UnixConn, error) {
 	d, err := os.Open(c.Dir)
+	if errors.Is(err, os.ErrNotExist) { // the container has been removed
+		return nil, ErrGone
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,11 @@ func TestStop(t *testing.T) {
 		t.Errorf("stopped again: %v", err)
 	}
 
+	removed := Client{Dir: filepath.Join(k.dir, "removed")}
+	if err := removed.Stop(t.Context(), syscall.SIGTERM, 10); !errors.Is(err, ErrGone) {
+		t.Errorf("stopped what is removed: %v", err)
+	}
+
 	k = start(t, Config{}, untilTerm)
 	if err := k.Stop(t.Context(), syscall.SIGHUP, 0); err != nil {
 		t.Fatal(err)
