@@ -16,7 +16,7 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// cgroupPrefix is followed by the caller's process id and a random number.
+// cgroupPrefix is followed by the caller's process id, when it began, as a number behind "s", and a random number.
 const cgroupPrefix = "forge-"
 
 // A cgroup is a container's own: one directory in the unified hierarchy, or one in each of version 1's that has a
@@ -156,7 +156,11 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 			g = nil
 		}
 	}()
-	name := cgroupPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(rand.Uint64(), 36)
+	began, err := startTime(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("%s%d-s%d-%s", cgroupPrefix, os.Getpid(), began, strconv.FormatUint(rand.Uint64(), 36))
 	if parent.unified {
 		if err := g.make(filepath.Join(parent.dir[""], name)); err != nil {
 			return g, err
@@ -262,21 +266,44 @@ func (p *cgroupParent) sweep() {
 		return
 	}
 	list := append([]string{""}, controllers()...)
-	first := slices.IndexFunc(list, func(c string) bool { return p.dir[c] != "" })
-	names, _ := os.ReadDir(p.dir[list[first]])
+	first := p.dir[list[slices.IndexFunc(list, func(c string) bool { return p.dir[c] != "" })]]
+	names, _ := os.ReadDir(first)
 	for _, e := range names {
 		rest, ok := strings.CutPrefix(e.Name(), cgroupPrefix)
-		owner, _, _ := strings.Cut(rest, "-")
-		if pid, err := strconv.Atoi(owner); !ok || err != nil || unix.Kill(pid, 0) != unix.ESRCH {
+		if !ok || !ofTheDead(rest) {
 			continue
 		}
 		if dir := p.dir["freezer"]; dir != "" {
 			thawKilled(filepath.Join(dir, e.Name()))
 		}
+		// The one by which it is found goes last: what is busy for a moment longer is for the next sweep.
+		busy := false
 		for _, dir := range p.dir {
-			_ = unix.Rmdir(filepath.Join(dir, e.Name())) // fails unless it is empty
+			busy = busy || dir != first && unix.Rmdir(filepath.Join(dir, e.Name())) == unix.EBUSY
+		}
+		if !busy {
+			_ = unix.Rmdir(filepath.Join(first, e.Name())) // fails unless it is empty
 		}
 	}
+}
+
+// ofTheDead reports whether the caller that a cgroup is named after is gone, even if its number is another's now.
+func ofTheDead(name string) bool {
+	owner, rest, _ := strings.Cut(name, "-")
+	pid, err := strconv.Atoi(owner)
+	if err != nil {
+		return false
+	}
+	if unix.Kill(pid, 0) == unix.ESRCH {
+		return true
+	}
+	word, _, _ := strings.Cut(rest, "-")
+	began, err := strconv.ParseUint(strings.TrimPrefix(word, "s"), 10, 64)
+	if err != nil || !strings.HasPrefix(word, "s") {
+		return false
+	}
+	now, err := startTime(pid)
+	return err == nil && now != began
 }
 
 // joinCgroup puts the process into the cgroups it was not cloned into. It writes 0, for itself: nobody has to know its

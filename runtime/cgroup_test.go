@@ -173,3 +173,19 @@ func TestUnifiedCgroup(t *testing.T) {
 		}
 	}
 }
+
+// TestOfTheDead: a number that is another process's now does not keep what the dead one has left.
+func TestOfTheDead(t *testing.T) {
+	began, err := startTime(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		fmt.Sprintf("%d-s%d-x", os.Getpid(), began): false, fmt.Sprintf("%d-s%d-x", os.Getpid(), began+1): true,
+		fmt.Sprintf("%d-abc", os.Getpid()): false, "2147483647-s1-x": true, "2147483647-x": true, "x": false, "": false,
+	} {
+		if got := ofTheDead(name); got != want {
+			t.Errorf("ofTheDead(%q) = %t, want %t", name, got, want)
+		}
+	}
+}
