@@ -116,7 +116,7 @@ func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 		return err
 	}
 	defer queue(&o.Events)()
-	srv, err := server.New(server.Options{
+	srv, err := server.New(ctx, server.Options{
 		Root: o.Dir, Htpasswd: o.Htpasswd, CertFile: o.CertFile, KeyFile: o.KeyFile,
 		Events: o.Events,
 	})

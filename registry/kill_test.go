@@ -71,7 +71,7 @@ func TestHelperServe(t *testing.T) {
 	if root == "" {
 		t.Skip("is a part of other tests")
 	}
-	s, err := server.New(server.Options{Root: root})
+	s, err := server.New(context.Background(), server.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func Open(r Ref) (*Target, error) {
 	if _, linkErr := os.Readlink("/proc/" + strconv.Itoa(r.Pid) + "/ns/user"); err == nil && errors.Is(linkErr, fs.ErrPermission) {
 		err = errOtherNamespace
 	}
-	if (err == nil || err == errOtherNamespace) && (started != r.Started || t.gone(0)) {
+	if (err == nil || errors.Is(err, errOtherNamespace)) && (started != r.Started || t.gone(0)) {
 		err = os.ErrProcessDone
 	}
 	if err != nil {

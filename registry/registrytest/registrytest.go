@@ -2,6 +2,7 @@
 package registrytest
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -71,7 +72,7 @@ func NewAuth(t testing.TB, htpasswd string) *Registry {
 func newRegistry(t testing.TB, opts server.Options) *Registry {
 	t.Helper()
 	opts.Root = t.TempDir()
-	s, err := server.New(opts)
+	s, err := server.New(context.Background(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"io/fs"
 	"net/http/httptest"
 	"net/url"
@@ -22,7 +23,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("DELETE", "/v2/a/manifests/..%2f..%2fx", "", []byte(nil))
 	outside := f.TempDir()
 	root := filepath.Join(outside, "in")
-	s, err := server.New(server.Options{Root: root})
+	s, err := server.New(context.Background(), server.Options{Root: root})
 	if err != nil {
 		f.Fatal(err)
 	}

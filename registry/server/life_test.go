@@ -36,7 +36,7 @@ func TestUploadOutlivesTheServer(t *testing.T) {
 	d := digest.FromBytes(content)
 	var path string
 	for i, status := range []int{202, 202, 201} {
-		s, err := server.New(server.Options{Root: root})
+		s, err := server.New(context.Background(), server.Options{Root: root})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestUploadOutlivesTheServer(t *testing.T) {
 // TestBrokenUploadKeepsWhatCame breaks the connection amid a body and goes on over another one.
 func TestBrokenUploadKeepsWhatCame(t *testing.T) {
 	t.Parallel()
-	s, err := server.New(server.Options{Root: t.TempDir()})
+	s, err := server.New(context.Background(), server.Options{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestOneServerAtATime(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	start(t, server.Options{Root: root})
-	if _, err := server.New(server.Options{Root: root}); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, err := server.New(context.Background(), server.Options{Root: root}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("second server: %v, want a refusal", err)
 	}
 }
@@ -221,7 +221,7 @@ func TestHtpasswd(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := server.New(server.Options{Root: t.TempDir(), Htpasswd: file}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := server.New(context.Background(), server.Options{Root: t.TempDir(), Htpasswd: file}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("htpasswd %q: %v, want an error with %q", text, err, want)
 		}
 	}
@@ -230,7 +230,7 @@ func TestHtpasswd(t *testing.T) {
 func TestServeTLSUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
 	cert, key := certificate(t)
-	s, err := server.New(server.Options{Root: t.TempDir(), CertFile: cert, KeyFile: key})
+	s, err := server.New(context.Background(), server.Options{Root: t.TempDir(), CertFile: cert, KeyFile: key})
 	if err != nil {
 		t.Fatal(err)
 	}

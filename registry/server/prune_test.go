@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,7 +101,7 @@ func TestNotAStateDirectory(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "version"), []byte("forge store 2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := server.New(server.Options{Root: root}); err == nil || !strings.Contains(err.Error(), "a directory of its own") {
+	if _, err := server.New(context.Background(), server.Options{Root: root}); err == nil || !strings.Contains(err.Error(), "a directory of its own") {
 		t.Errorf("server in a state directory: %v", err)
 	}
 }

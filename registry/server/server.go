@@ -7,6 +7,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // Options say what to serve and to whom.
@@ -34,29 +36,56 @@ type Server struct {
 	store   *store
 	users   *users
 	uploads uploads
+	tls     *tls.Config // nil without TLS
 }
 
-// New opens the store. Close gives it back.
-func New(opts Options) (*Server, error) {
+// New opens the store. Close gives it back. A file of the options may be a pipe; ctx ends the wait for it.
+func New(ctx context.Context, opts Options) (*Server, error) {
 	if (opts.CertFile == "") != (opts.KeyFile == "") {
 		return nil, errors.New("registry: TLS needs a certificate and a key")
 	}
 	s := &Server{opts: opts}
 	if opts.Htpasswd != "" {
 		var err error
-		if s.users, err = readUsers(opts.Htpasswd); err != nil {
+		if s.users, err = readUsers(ctx, opts.Htpasswd); err != nil {
 			return nil, err
 		}
 	}
 	var err error
+	if s.tls, err = readTLS(ctx, opts.CertFile, opts.KeyFile); err != nil {
+		return nil, err
+	}
 	if s.store, err = openStore(opts.Root); err != nil {
 		return nil, err
 	}
-	if _, err := s.store.sweep(context.Background()); err != nil {
+	if _, err := s.store.sweep(context.WithoutCancel(ctx)); err != nil {
 		return nil, errors.Join(err, s.store.close())
 	}
 	s.uploads.open = map[string]*session{}
 	return s, nil
+}
+
+// maxKeyFile is how much of a file of users, certificates or a key is read, in bytes.
+const maxKeyFile = 16 << 20
+
+// readTLS reads a certificate and its key; no names are no TLS.
+func readTLS(ctx context.Context, certFile, keyFile string) (*tls.Config, error) {
+	if certFile == "" {
+		return nil, nil
+	}
+	cert, err := durable.ReadInput(ctx, certFile, maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := durable.ReadInput(ctx, keyFile, maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %s and %s: %w", certFile, keyFile, err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // Close gives the directory back.
@@ -66,7 +95,8 @@ func (s *Server) Close() error { return s.store.close() }
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	hs := &http.Server{
 		Handler: s, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: log.New(io.Discard, "", 0), // it would print what strangers send
+		TLSConfig: s.tls,
+		ErrorLog:  log.New(io.Discard, "", 0), // it would print what strangers send
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -79,8 +109,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		stopped <- err
 	})
 	var err error
-	if s.opts.CertFile != "" {
-		err = hs.ServeTLS(l, s.opts.CertFile, s.opts.KeyFile)
+	if s.tls != nil {
+		err = hs.ServeTLS(l, "", "")
 	} else {
 		err = hs.Serve(l)
 	}

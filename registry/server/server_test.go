@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,7 +41,7 @@ func startUntil(t *testing.T, opts server.Options) (c client, stop func()) {
 	if opts.Root == "" {
 		opts.Root = t.TempDir()
 	}
-	s, err := server.New(opts)
+	s, err := server.New(context.Background(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,12 +7,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // users are who may use the registry; nil is everybody.
@@ -31,8 +32,8 @@ type users struct {
 const maxQueue = 64
 
 // readUsers reads a file of htpasswd -B.
-func readUsers(path string) (*users, error) {
-	raw, err := os.ReadFile(path)
+func readUsers(ctx context.Context, path string) (*users, error) {
+	raw, err := durable.ReadInput(ctx, path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
