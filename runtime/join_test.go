@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,6 +70,8 @@ func join(t testing.TB, target *Target, s Spec, script string) (string, Exit) {
 
 // What a process is like that joins: as the container's own, but for what was asked for.
 func TestJoin(t *testing.T) {
+	signal.Ignore(unix.SIGUSR2, syscall.Signal(40)) // what the caller ignores is not the container's
+	t.Cleanup(func() { signal.Reset(unix.SIGUSR2, syscall.Signal(40)) })
 	p, target := running(t, Spec{Hostname: "box", Limits: Limits{Memory: 64 << 20}})
 	status := func(field string) string { return "grep ^" + field + ": /proc/self/status | tr -d '\\t'" }
 	for _, test := range []struct {
