@@ -25,7 +25,7 @@ demo: build ## build an image, run it, build it again from the cache
 	scripts/demo.sh bin/forge
 
 test-short: ## what to run before each commit: seconds
-	$(GO) test -short -p 4 ./... # packages wait for the disk, and so do not take a processor each
+	$(GO) test -short -p 4 -ldflags=-w ./... # packages wait for the disk, and so do not take a processor each; no debug data to link
 
 test: ## all tests; as root, it installs what they need
 	scripts/deps.sh test

@@ -100,48 +100,57 @@ const maxLabelFile = 1 << 20
 
 // CreateContainer makes a container, which does not run yet, and returns its ID. The options have been through Check.
 func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events event.Sink) (string, error) {
-	if err := o.LifeOptions.check(); err != nil {
+	r, _, err := h.create(ctx, o, events)
+	if err != nil {
 		return "", err
+	}
+	return r.ID, nil
+}
+
+// create is CreateContainer, and returns the container's record and image.
+func (h *Home) create(ctx context.Context, o ContainerOptions, events event.Sink) (*containerRecord, *image.Image, error) {
+	if err := o.LifeOptions.check(); err != nil {
+		return nil, nil, err
 	}
 	options, err := o.parse()
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	img, err := h.imageToRun(ctx, o.RunOptions, events)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	r := &containerRecord{
 		ID: state.NewID(), Name: strings.TrimPrefix(o.Name, "/"), Created: time.Now().UTC(),
 		Image: o.Image, ImageID: img.ID(), Manifest: img.Descriptor,
 	}
 	if err := o.complete(&options, img, r.ID); err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	labels, err := o.labels(img)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	r.Config = containerConfig{ContainerOptions: o, Command: options.Process.Args, Labels: labels}
 	if r.Config.Networks, err = h.attachments(&o); err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	if _, err := o.ports(img); err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	mounts, err := h.planMounts(ctx, &o, img)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	r.Config.MountPoints = mounts.points
 	if err := h.placeContainer(ctx, r); err != nil {
-		return "", errors.Join(err, mounts.discard())
+		return nil, nil, errors.Join(err, mounts.discard())
 	}
 	if err := mounts.close(); err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	h.containerEvent(r, "create")
-	return r.ID, nil
+	return r, img, nil
 }
 
 // placeContainer writes the record of a new container. One of its name that was to go when it ended, and whose monitor was killed

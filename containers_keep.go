@@ -19,6 +19,7 @@ import (
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
@@ -120,7 +121,8 @@ func monitorContainer(args []string, say func(report)) (err error) {
 type keepReports struct {
 	events  event.Sink
 	started func()
-	account bool // in each cgroup controller, which costs milliseconds with version 1: for pause, stats and update
+	image   *image.Image // the container's, if the caller has it
+	account bool         // in each cgroup controller, which costs milliseconds with version 1: for pause, stats and update
 }
 
 // keep starts a container and keeps it until it ends and is not restarted. The caller, or who started the caller, holds the
@@ -160,9 +162,11 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 	if err := failpoint.At("keep.listening"); err != nil {
 		return 0, errors.Join(err, listener.Close())
 	}
-	img, err := h.containerImage(ctx, r)
-	if err != nil {
-		return 0, errors.Join(err, listener.Close())
+	img := reports.image
+	if img == nil {
+		if img, err = h.containerImage(ctx, r); err != nil {
+			return 0, errors.Join(err, listener.Close())
+		}
 	}
 	run.Restarts, run.Stopped = 0, false
 	k := &keeper{home: h, image: img, reports: reports}

@@ -101,11 +101,13 @@ func (p *keptProcess) Wait() (runtime.Exit, error) {
 // start prepares the container and starts it.
 func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_ monitor.Process, err error) {
 	h := k.home
-	r, err := h.containers().Record(k.record.ID) // it may have another name and other networks by now
-	if err != nil {
-		return nil, err
+	if run.Restarts > 0 {
+		r, err := h.containers().Record(k.record.ID) // it may have another name and other networks by now
+		if err != nil {
+			return nil, err
+		}
+		k.becomes(r)
 	}
-	k.becomes(r)
 	o := &k.record.Config
 	options, err := o.parse()
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 )
 
 // RunHere creates a container and runs it attached to streams, with this process as its monitor: it ends when this process
-// does. created is told the
-// container's ID before it is started. It returns the exit status.
+// does. created is told the container's ID before it is started. It returns the exit status.
 func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams, events event.Sink, created func(id string) error) (status int, err error) {
-	id, err := h.CreateContainer(ctx, o, events)
+	r, img, err := h.create(ctx, o, events)
 	if err != nil {
 		return 0, err
 	}
+	id := r.ID
 	if err := created(id); err != nil {
 		return 0, errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
 	}
@@ -43,7 +43,7 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		_, attachErr = monitor.Attach(attached, ours, streams)
 	}()
 	status, err = h.keep(ctx, id, theirs, keepReports{
-		events:  events,
+		image: img, events: events,
 		started: func() { _ = lock.Close() },
 	})
 	if err != nil { // it was not started, so that nobody tells who is attached

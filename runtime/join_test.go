@@ -209,6 +209,7 @@ func TestJoinTerminal(t *testing.T) {
 
 // Input is copied, output is whole, and what outlives the process does not hold its caller up.
 func TestJoinStdio(t *testing.T) {
+	long(t)
 	_, target := running(t, Spec{})
 	in := strings.Repeat("0123456789abcdef", 1<<16)
 	var out, stderr bytes.Buffer
@@ -228,6 +229,7 @@ func TestJoinStdio(t *testing.T) {
 
 // It ends with its caller's wish, the caller, the container, and only itself.
 func TestJoinEnds(t *testing.T) {
+	long(t)
 	p, target := running(t, Spec{})
 	mark := longTime()
 	s := Spec{Env: []string{"PATH=/bin"}, Args: []string{"sh", "-c", "trap '' TERM INT HUP; while :; do sleep $0; done", mark}}
@@ -308,6 +310,7 @@ func TestJoinRace(t *testing.T) {
 
 // TestRootOfEnding: the root of a container that ends is there, or the container has ended; nothing between.
 func TestRootOfEnding(t *testing.T) {
+	long(t)
 	for range 20 {
 		p, target := running(t, Spec{})
 		if err := p.Signal(os.Kill); err != nil {

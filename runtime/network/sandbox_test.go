@@ -221,6 +221,9 @@ func countElements(t *testing.T) (n int) {
 
 // TestLeaks: many rounds leave nothing.
 func TestLeaks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	if !inside(t) {
 		return
 	}
@@ -359,6 +362,9 @@ func TestCrowd(t *testing.T) {
 
 // TestKilledBeforeRules: who dies after the bridge was made, and before there are rules for it, leaves them to the next.
 func TestKilledBeforeRules(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
 	if !inside(t) {
 		return
 	}
