@@ -26,6 +26,7 @@ type kit struct {
 	holder int    // process whose namespaces commands enter
 	pids   []int  // of all commands there were
 	env    []string
+	others map[string]bool // cgroups that were there before
 }
 
 // needs skips the test, or fails it if FORGE_TEST_MUST demands it, unless all is here.
@@ -49,6 +50,10 @@ func newKit(t *testing.T) *kit {
 	t.Parallel()
 	needs(t, "root", "busybox")
 	k := &kit{t: t, dir: t.TempDir(), nonce: fmt.Sprintf("86%d.%d", os.Getpid(), time.Now().UnixNano()%1e9)}
+	k.others = map[string]bool{}
+	for path := range allCgroups() {
+		k.others[path] = true
+	}
 	k.root = filepath.Join(k.dir, "store")
 	k.env = append(os.Environ(), "HOME="+k.dir, "FORGE_FAILPOINT=", "SOURCE_DATE_EPOCH=")
 	k.hold()
@@ -292,19 +297,31 @@ func (k *kit) network() (left []string) {
 	return left
 }
 
+// cgroups are those of this kit's processes; who had the same numbers before may have left some.
 func (k *kit) cgroups() (left []string) {
+	for path, pid := range allCgroups() {
+		if slices.Contains(k.pids, pid) && !k.others[path] {
+			left = append(left, "cgroup "+path)
+		}
+	}
+	return left
+}
+
+// allCgroups are the cgroups of containers on this machine, and the process that made each.
+func allCgroups() map[string]int {
+	all := map[string]int{}
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return nil //nolint:nilerr // gone meanwhile
 		}
 		rest, ok := strings.CutPrefix(d.Name(), "forge-")
 		pid, _, _ := strings.Cut(rest, "-")
-		if n, err := strconv.Atoi(pid); ok && err == nil && slices.Contains(k.pids, n) {
-			left = append(left, "cgroup "+path)
+		if n, err := strconv.Atoi(pid); ok && err == nil {
+			all[path] = n
 		}
 		return nil
 	})
-	return left
+	return all
 }
 
 // snapshot copies the store, so that a test can begin with it again and again.
