@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -27,6 +28,7 @@ func beUser() {
 		fmt.Fprintln(os.Stderr, "usage: user one|many PROGRAM [ARG…]")
 		os.Exit(2)
 	}
+	runtime.LockOSThread() // which has the mounts of its own
 	var err error
 	if os.Geteuid() == 0 {
 		err = becomeUser(os.Getenv("WORK"), os.Args[1])
@@ -58,8 +60,10 @@ func becomeUser(work, ids string) error {
 	}
 	if ids == "many" {
 		ranges := filepath.Join(work, ".ids")
-		if err := os.WriteFile(ranges, []byte(userRanges), 0o644); err != nil {
-			return err
+		if old, _ := os.ReadFile(ranges); string(old) != userRanges { // others have it mounted, and may be reading it
+			if err := os.WriteFile(ranges, []byte(userRanges), 0o644); err != nil {
+				return err
+			}
 		}
 		for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
 			if err := unix.Mount(ranges, file, "", unix.MS_BIND, ""); err != nil {
