@@ -36,13 +36,20 @@ func prepareDir(dir string) error {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s belongs to user %d and this is user %d: set FORGE_ROOT to a directory of your own", dir, st.Uid, os.Geteuid())
 	}
+	loose := info.Mode().Perm()&0o022 != 0
 	state, err := stateOf(dir)
+	if err == nil && loose && state == empty { // what somebody puts there before nobody else may is seen by a second look
+		if err = os.Chmod(dir, 0o700); err == nil {
+			state, err = stateOf(dir)
+		}
+		loose = state != empty
+	}
 	switch {
 	case err != nil:
 		return err
 	case state == foreign:
 		return fmt.Errorf("%s is not empty and no store of forge: set FORGE_ROOT to an empty directory, or to one that does not exist", dir)
-	case state == ours && info.Mode().Perm()&0o022 != 0:
+	case state == ours && loose:
 		return fmt.Errorf("others may write to %s (mode %04o), and may have done so: look at what is in it, then chmod 700 it, or remove it",
 			dir, info.Mode().Perm())
 	case info.Mode().Perm() != 0o700:
