@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -90,6 +91,7 @@ func grammar(c *cli, args []string) (*kong.Kong, error) {
 		kong.Name("forge"), kong.NoDefaultHelp(),
 		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),
 	}
 	all := commands()
 	asked := slices.IndexFunc(all, func(c command) bool { return len(args) > 0 && c.name == args[0] })
@@ -99,6 +101,16 @@ func grammar(c *cli, args []string) (*kong.Kong, error) {
 		}
 	}
 	return kong.New(c, options...)
+}
+
+// keepBytes takes a string as it was given. Kong would pass it through JSON, in which bytes that are no UTF-8 are lost.
+func keepBytes(ctx *kong.DecodeContext, target reflect.Value) error {
+	t, err := ctx.Scan.PopValue("string")
+	if err != nil {
+		return err
+	}
+	target.SetString(t.String())
+	return nil
 }
 
 // limitMemory has few collections while little is in use, and many before more memory is touched than the work needs:
