@@ -32,7 +32,6 @@ func helpers() map[string]func() {
 		"hang":        helperHang,
 		"mounts":      helperMounts,
 		"unified":     helperUnified,
-		"handover":    helperHandover,
 		"join":        helperJoin,
 		"other":       helperOther,
 		"member":      helperMember,

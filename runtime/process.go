@@ -19,7 +19,6 @@ type Process struct {
 	ctx      context.Context
 	stop     func() bool    // ends the watch over ctx
 	running  bool           // Start returns it
-	copied   bool           // something of its stdio is copied here
 	copies   sync.WaitGroup // of output
 	pipes    []*os.File     // our ends
 	console  *os.File       // master of the pty

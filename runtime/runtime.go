@@ -89,8 +89,7 @@ type Network struct {
 }
 
 // Stdio of the process. Nil is /dev/null. A pipe of the process's user is given to it as it is. Anything else is
-// copied, through a pipe that belongs to that user. Where there is a terminal and no Stdio, nothing is copied: the caller
-// reads and writes [Process.Console].
+// copied, through a pipe that belongs to that user.
 type Stdio struct {
 	In       io.Reader
 	Out, Err io.Writer

@@ -73,7 +73,6 @@ func (s *setup) input(p *Process, in io.Reader) error {
 		return err
 	}
 	s.use(0, s.own(r))
-	p.copied = true
 	p.pipes = append(p.pipes, w)
 	if err := s.give(r); err != nil {
 		return err
@@ -97,7 +96,6 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 		return err
 	}
 	s.use(n, s.own(w))
-	p.copied = true
 	p.pipes = append(p.pipes, r)
 	if err := s.give(w); err != nil {
 		return err

@@ -57,13 +57,9 @@ func (s *setup) sendWith(data arg, n int, control arg) *op {
 	return s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL))
 }
 
-// attachTerminal copies between the caller's stdio and the master, if there is any stdio.
+// attachTerminal copies between the caller's stdio and the master.
 func (p *Process) attachTerminal(master *os.File, stdio Stdio) {
 	p.console = master
-	if stdio == (Stdio{}) {
-		return
-	}
-	p.copied = true
 	if stdio.In != nil {
 		go func() { _, _ = io.Copy(master, stdio.In) }()
 	}

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/forge-build/forge/container/state"
 )
 
 // serve answers requests until the listener is closed.
@@ -343,10 +341,3 @@ func (m *Monitor) wait() (string, error) {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-// Run is how the run goes, for who is in the same process.
-func (m *Monitor) Run() state.Run {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return *m.run
-}

@@ -11,18 +11,6 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Exit statuses of run, start and exec, and of containers.
-const (
-	EngineFailed  = 125 // of a command: flags, images, networks; the container was not started
-	NotExecutable = 126 // the command of a container is a directory or may not be executed
-	NotFound      = 127 // there is no such command
-	StartFailed   = 128 // of a container, when its start failed for another reason
-	Killed        = 137 // of a container that SIGKILL ended
-)
-
-// Signalled is the exit status of a process that a signal has ended.
-func Signalled(signal int) int { return 128 + signal }
-
 // A State is what a container does, as far as ps shows it.
 type State struct {
 	Status            string // created, running, paused, restarting, removing, exited or dead

@@ -160,14 +160,6 @@ func write(path string, data []byte, perm fs.FileMode, place func(*File) error) 
 	return place(f)
 }
 
-// Rename renames a file or directory and makes its new name durable. What it holds is synced by the caller.
-func Rename(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(to))
-}
-
 // Move renames a file or directory. It is for callers that rename many and then call [SyncDir], and for what need not
 // survive a power cut.
 func Move(from, to string) error { return os.Rename(from, to) }
