@@ -203,9 +203,9 @@ type containerFilter struct {
 func (h *Home) containerFilter(filters []string) (f containerFilter, err error) {
 	f.values = map[string][]string{}
 	for _, text := range filters {
-		key, value, ok := strings.Cut(text, "=")
-		if !ok {
-			return f, fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", text)
+		key, value, err := cutFilter(text)
+		if err != nil {
+			return f, err
 		}
 		switch key {
 		case "id", "name", "label", "ancestor", "health", "volume", "network", "publish", "expose":
@@ -258,9 +258,7 @@ func (i *ContainerInfo) matches(key, value string) bool {
 	case "name":
 		return matchName(value, i.Name)
 	case "label":
-		k, want, valued := strings.Cut(value, "=")
-		have, ok := i.Labels[k]
-		return ok && (!valued || have == want)
+		return hasLabel(i.Labels, value)
 	case "status":
 		return string(i.Status) == value
 	case "exited":

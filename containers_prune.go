@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/forge-build/forge/container/monitor"
@@ -69,13 +68,12 @@ func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, er
 	labels := containerFilter{values: map[string][]string{}}
 	var without []string
 	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", f)
+		key, value, err := cutFilter(f)
+		if err != nil {
+			return nil, err
 		}
 		switch key {
 		case "until":
-			var err error
 			if until, err = words.ParseTime(value, now); err != nil {
 				return nil, err
 			}
@@ -88,7 +86,7 @@ func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, er
 		}
 	}
 	return func(i *ContainerInfo) bool {
-		has := func(label string) bool { return i.matches("label", label) }
+		has := func(label string) bool { return hasLabel(i.Labels, label) }
 		return (until.IsZero() || i.Created.Before(until)) && labels.takes(i) && !slices.ContainsFunc(without, has)
 	}, nil
 }

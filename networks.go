@@ -65,9 +65,9 @@ func (h *Home) ListNetworks(filters []string) ([]*network.Network, error) {
 		return nil, err
 	}
 	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", f)
+		key, value, err := cutFilter(f)
+		if err != nil {
+			return nil, err
 		}
 		var takes func(n *network.Network) bool
 		switch key {
@@ -78,8 +78,7 @@ func (h *Home) ListNetworks(filters []string) ([]*network.Network, error) {
 		case "name":
 			takes = func(n *network.Network) bool { return strings.Contains(n.Name, value) }
 		case "label":
-			k, want, valued := strings.Cut(value, "=")
-			takes = func(n *network.Network) bool { have, ok := n.Labels[k]; return ok && (!valued || have == want) }
+			takes = func(n *network.Network) bool { return hasLabel(n.Labels, value) }
 		case "type":
 			takes = func(n *network.Network) bool { return n.Predefined() == (value == "builtin") }
 		case "dangling":

@@ -254,9 +254,9 @@ type volumeFilter struct{ values map[string][]string }
 func parseVolumeFilter(filters []string, keys ...string) (f volumeFilter, err error) {
 	f.values = map[string][]string{}
 	for _, text := range filters {
-		key, value, ok := strings.Cut(text, "=")
-		if !ok {
-			return f, fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", text)
+		key, value, err := cutFilter(text)
+		if err != nil {
+			return f, err
 		}
 		if !slices.Contains(keys, key) {
 			return f, fmt.Errorf("invalid filter '%s'", key)
@@ -286,9 +286,7 @@ func (f *volumeFilter) takes(v *VolumeInfo, users []string) bool {
 func (v *VolumeInfo) matches(key, value string, users []string) bool {
 	switch key {
 	case "label", "label!":
-		k, want, valued := strings.Cut(value, "=")
-		have, ok := v.Labels[k]
-		return (ok && (!valued || have == want)) == (key == "label")
+		return hasLabel(v.Labels, value) == (key == "label")
 	case "name":
 		re, err := regexp.Compile(value)
 		return strings.Contains(v.Name, value) || err == nil && re.MatchString(v.Name)

@@ -16,10 +16,16 @@ import (
 // each does something to each container that is named, prints the name as it was given when it is done, and goes on after an
 // error, as docker does.
 func each(s *session, refs []string, do func(h *forge.Home, ref string) error) error {
+	return eachSays(s, refs, func(h *forge.Home, ref string) (any, error) { return ref, do(h, ref) })
+}
+
+// eachSays is each, and prints what do returns.
+func eachSays(s *session, refs []string, do func(h *forge.Home, ref string) (any, error)) error {
 	return s.withHome(func(h *forge.Home) error {
 		failed := false
 		for _, ref := range refs {
-			if err := do(h, ref); err != nil {
+			said, err := do(h, ref)
+			if err != nil {
 				if s.ctx.Err() != nil {
 					return err
 				}
@@ -27,7 +33,7 @@ func each(s *session, refs []string, do func(h *forge.Home, ref string) error) e
 				_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
 				continue
 			}
-			if _, err := fmt.Fprintln(s.out, ref); err != nil {
+			if _, err := fmt.Fprintln(s.out, said); err != nil {
 				return err
 			}
 		}
@@ -95,27 +101,7 @@ type waitCmd struct {
 }
 
 func (c *waitCmd) Run(s *session) error {
-	return s.withHome(func(h *forge.Home) error {
-		failed := false
-		for _, ref := range c.Containers {
-			code, err := h.WaitContainer(s.ctx, ref)
-			if err != nil {
-				if s.ctx.Err() != nil {
-					return err
-				}
-				failed = true
-				_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
-				continue
-			}
-			if _, err := fmt.Fprintln(s.out, code); err != nil {
-				return err
-			}
-		}
-		if failed {
-			return status(1)
-		}
-		return nil
-	})
+	return eachSays(s, c.Containers, func(h *forge.Home, ref string) (any, error) { return h.WaitContainer(s.ctx, ref) })
 }
 
 type rmCmd struct {
@@ -225,7 +211,7 @@ func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
 	if stdin {
 		streams.In = t.session.in
 		if t.terminal {
-			restore, err := t.raw()
+			restore, err := rawTerminal(t.session.in)
 			if err != nil {
 				return err
 			}
@@ -277,17 +263,4 @@ func (t *tty) restrict(streams *forge.Streams) error {
 		streams.Err = nil
 	}
 	return nil
-}
-
-// raw makes the caller's terminal pass everything on. What it returns puts it back.
-func (t *tty) raw() (restore func(), err error) {
-	fd := int(t.session.in.Fd())
-	if !term.IsTerminal(fd) {
-		return nil, errors.New("the input device is not a TTY")
-	}
-	old, err := term.MakeRaw(fd)
-	if err != nil {
-		return nil, fmt.Errorf("terminal: %w", err)
-	}
-	return func() { _ = term.Restore(fd, old) }, nil
 }

@@ -3,10 +3,7 @@ package main
 import (
 	"errors"
 	"os"
-	"os/signal"
 	"syscall"
-
-	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
@@ -49,16 +46,12 @@ func (c *execCmd) attached(s *session, h *forge.Home, o forge.ExecOptions) error
 	if c.Interactive {
 		stdio.In = s.in
 	}
-	fd := int(s.in.Fd())
 	if c.TTY && c.Interactive {
-		if !term.IsTerminal(fd) {
-			return &usageError{1, errors.New("the input device is not a TTY")}
-		}
-		old, err := term.MakeRaw(fd)
+		restore, err := rawTerminal(s.in)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = term.Restore(fd, old) }()
+		defer restore()
 	}
 	p, err := h.Exec(s.ctx, c.Command[0], o, stdio, show.Event)
 	if err != nil {
@@ -81,25 +74,4 @@ func execStatus(err error) error {
 		return &usageError{e.Code, err}
 	}
 	return err
-}
-
-// followSize tells the size of the caller's terminal, now and whenever it changes, until what it returns is called.
-func followSize(tell func(rows, cols uint16) error) (stop func()) {
-	resize := func() {
-		if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
-			_ = tell(uint16(rows), uint16(cols)) // what has ended needs none
-		}
-	}
-	changed := make(chan os.Signal, 1)
-	signal.Notify(changed, syscall.SIGWINCH)
-	resize()
-	go func() {
-		for range changed {
-			resize()
-		}
-	}()
-	return func() {
-		signal.Stop(changed)
-		close(changed)
-	}
 }

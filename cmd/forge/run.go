@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
 )
@@ -163,8 +161,10 @@ func (c *runCmd) run(s *session, h *forge.Home) error {
 	switch {
 	case c.Detach && len(c.Attach) > 0:
 		return errors.New("conflicting options: cannot specify both --attach and --detach")
-	case !c.Detach && c.TTY && c.Interactive && !term.IsTerminal(int(s.in.Fd())):
-		return &usageError{1, errors.New("the input device is not a TTY")}
+	case !c.Detach && c.TTY && c.Interactive:
+		if err := needTerminal(s.in); err != nil {
+			return err
+		}
 	}
 	o.StdinOnce = c.Interactive && !c.Detach
 	show := c.progress(s)
