@@ -336,6 +336,41 @@ func TestSignalGone(t *testing.T) {
 	k.ended()
 }
 
+// TestBackpressure: the container waits for who was there from the beginning and does not read; a queue is all that is kept.
+func TestBackpressure(t *testing.T) {
+	t.Parallel()
+	read := make(chan struct{})
+	s := newSubscriber(func(frame) error { <-read; return nil })
+	s.patient, s.streams[1] = true, true
+	f := newFan(nil)
+	f.add(s)
+	const chunks = 40
+	written := make(chan int, chunks+1)
+	go func() {
+		for i := range chunks {
+			_, _ = f.writer(1).Write(make([]byte, maxQueue/10))
+			written <- i
+		}
+		close(written)
+	}()
+	waiting := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.bytes
+	}
+	for waiting() <= maxQueue && len(written) < chunks {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond) // one that does not wait has written all by then
+	if n := waiting(); n > 2*maxQueue || len(written) == chunks {
+		t.Errorf("%d bytes of %d chunks wait for the reader, and %d may", n, len(written), maxQueue)
+	}
+	close(read)
+	for range written { // all is written once there is a reader
+	}
+	f.end(0)
+}
+
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
@@ -346,6 +381,10 @@ func TestRestart(t *testing.T) {
 	k := start(t, Config{Policy: func() Policy { return Policy{Name: "on-failure", Max: 2} }}, func(runtime.Stdio, <-chan os.Signal) int { return 1 })
 	if run := k.ended(); run.Restarts != 2 || run.ExitCode != 1 || !run.Retry.IsZero() {
 		t.Errorf("on-failure:2 ended: %+v", run)
+	}
+	k = start(t, Config{Policy: func() Policy { return Policy{Name: "on-failure"} }}, func(runtime.Stdio, <-chan os.Signal) int { return 0 })
+	if run := k.ended(); run.Restarts != 0 {
+		t.Errorf("on-failure, without a failure: restarted %d times", run.Restarts)
 	}
 	k = start(t, Config{Policy: func() Policy { return Policy{Name: "always"} }}, func(runtime.Stdio, <-chan os.Signal) int { return 0 })
 	for k.last().Restarts < 1 {
