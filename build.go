@@ -173,7 +173,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	}
 	defer func() { err = errors.Join(err, closeWorker(worker)) }()
 	src.images.reportFor(graphs[0])
-	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker))
+	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker, src.images))
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +191,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 			return nil, err
 		}
 	}
+	src.images.reportUnneeded()
 	return results, nil
 }
 

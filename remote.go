@@ -237,7 +237,7 @@ func (h *Home) pushTo(ctx context.Context, client *registry.Client, d ocispec.De
 
 // wrapTransfer says in which transfer an error came about, unless it names the image itself.
 func wrapTransfer(verb string, ref image.Reference, err error) error {
-	if registry.NamesImage(err) {
+	if err == nil || registry.NamesImage(err) {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w", verb, ref.Familiar(), err)

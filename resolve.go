@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 )
 
@@ -35,7 +34,7 @@ type resolver struct {
 
 	mu       sync.Mutex // guards all below
 	deferred []*deferredImage
-	steps    map[digest.Digest]*event.Step // by the digest of the image's manifest
+	steps    map[digest.Digest]baseStep // by the digest of the image's manifest
 }
 
 // Resolve finds the image that name stands for, for platform p; see planner.Resolver. A name means what it means in the

@@ -141,40 +141,73 @@ func (r *resolver) fetch(ctx context.Context, d *deferredImage) error {
 		return nil
 	}
 	r.mu.Lock()
-	step := r.steps[d.image.Descriptor.Digest] // nil if it is none
+	step := r.steps[d.image.Descriptor.Digest] // zero if it is none
 	r.mu.Unlock()
 	events := event.Sink(func(e event.Event) {
-		e.Step = step
+		e.Step = step.Step
 		r.remote.Events.Send(e)
 	})
+	if step.Step == nil {
+		_, err := r.home.receive(ctx, d.from, d.root, d.platform, d.name, events)
+		d.fetched = err == nil
+		return wrapTransfer("pull", d.name, err)
+	}
+	events.Send(event.Event{Kind: event.Started})
 	start := time.Now()
-	if step != nil {
-		events.Send(event.Event{Kind: event.Started})
-	}
 	_, err := r.home.receive(ctx, d.from, d.root, d.platform, d.name, events)
-	if err != nil {
-		err = wrapTransfer("pull", d.name, err)
-		if step != nil && ctx.Err() == nil {
-			events.Send(event.Event{Kind: event.Failed, Error: err.Error()})
-		}
-		return err
+	took := time.Since(start)
+	switch err = wrapTransfer("pull", d.name, err); {
+	case err == nil:
+		d.fetched = true
+		events.Send(event.Event{Kind: event.Done, Duration: took})
+	case ctx.Err() != nil:
+		events.Send(event.Event{Kind: event.Canceled, Duration: took})
+	default:
+		failed := event.Event{Kind: event.Failed, Error: err.Error()}
+		failed.Failure = &event.Failure{Excerpt: step.excerpt}
+		events.Send(failed)
 	}
-	if step != nil {
-		events.Send(event.Event{Kind: event.Done, Duration: time.Since(start)})
-	}
-	d.fetched = true
-	return nil
+	return err
+}
+
+// A baseStep is the step of a FROM, and what the build file says there.
+type baseStep struct {
+	*event.Step
+	excerpt string
 }
 
 // reportFor makes the images that are fetched from now on steps of a graph: those of its FROMs.
 func (r *resolver) reportFor(g *planner.Graph) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.steps = map[digest.Digest]*event.Step{}
+	r.steps = map[digest.Digest]baseStep{}
+	if len(r.deferred) == 0 {
+		return
+	}
 	for i, s := range executor.Steps(g) {
 		if base, ok := g.Steps[i].Op.(*planner.Base); ok {
-			r.steps[base.Image.Descriptor.Digest] = s
+			r.steps[base.Image.Descriptor.Digest] = baseStep{s, g.Quote(g.Steps[i])}
 		}
+	}
+}
+
+// Here reports whether the layers of an image need not be fetched; see executor.Bases.
+func (r *resolver) Here(img *image.Image) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !slices.ContainsFunc(r.deferred, func(d *deferredImage) bool { return d.image.Descriptor.Digest == img.Descriptor.Digest })
+}
+
+// reportUnneeded says of images that no step needed that they have not come.
+func (r *resolver) reportUnneeded() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.deferred {
+		d.mu.Lock()
+		if step, ok := r.steps[d.image.Descriptor.Digest]; ok && !d.fetched {
+			r.remote.Events.Send(event.Event{Kind: event.Cached, Step: step.Step})
+		}
+		d.mu.Unlock()
 	}
 }
 

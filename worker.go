@@ -64,7 +64,7 @@ func (o *BuildOptions) give(w *local.Worker) error {
 }
 
 // executorOptions is how the steps of a build are done.
-func (h *Home) executorOptions(o BuildOptions, worker *local.Worker) executor.Options {
+func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases executor.Bases) executor.Options {
 	return executor.Options{
 		Worker:  worker,
 		Inputs:  worker.Inputs,
@@ -75,6 +75,7 @@ func (h *Home) executorOptions(o BuildOptions, worker *local.Worker) executor.Op
 		Events:  o.Events,
 		Explain: o.Explain,
 		Have:    h.haveLayer,
+		Bases:   bases,
 		Compare: h.changedFiles,
 	}
 }

@@ -10,20 +10,25 @@ import "time"
 // A Kind says what an [Event] is about, and which of its fields have a meaning.
 type Kind string
 
-// Kinds of events. A step is first Planned. Then it is Cached, or it is Started and later Done or Failed; a build that is
-// cancelled leaves steps without an end.
+// Kinds of events. A build begins with Begun and ends with Ended; it has neither while its sources are opened and its graph is
+// planned. A step is first Planned. Then it is Cached, or it is Started and later Done, Failed or Canceled. A step that is only
+// Planned when the build ends was not reached.
 const (
-	Planned Kind = "planned" // Step is part of the build; Source is where its instruction stands. Comes before any step begins
-	Cached  Kind = "cached"  // Step is answered from the cache; Duration is what it took when it was done
-	Started Kind = "started" // Step begins; without a Step, the command of a run is about to
-	Explain Kind = "explain" // Text is a sentence: why Step is not answered from the cache
-	Log     Kind = "log"     // Text is a line that the command of Step printed, without the end of the line
-	Done    Kind = "done"    // Step ends; Duration is what it took
-	Failed  Kind = "failed"  // Step ends; Error is why, and Text is the last lines that its command printed
-	Blob    Kind = "blob"    // Blob is copied: Bytes of Total so far. Step is the step that needs it, if there is one
-	Lint    Kind = "lint"    // Text is what a lint rule found at Source, after the rule's name and a colon
-	Note    Kind = "note"    // Text is a sentence about the whole
-	Warning Kind = "warning" // Text is a sentence about Step, or about the whole
+	Begun    Kind = "begun"    // the build begins; Begin says what it is asked for
+	Planned  Kind = "planned"  // Step is part of the build; Source is where its instruction stands. Comes before any step begins
+	Cached   Kind = "cached"   // Step is answered from the cache, or a base is in the store; Duration is what it took when it was done
+	Started  Kind = "started"  // Step begins; without a Step, the command of a run is about to
+	Explain  Kind = "explain"  // Text is a sentence: why Step is not answered from the cache
+	Log      Kind = "log"      // Text is a line that the command of Step printed, without the end of the line
+	Progress Kind = "progress" // Text is how a line stands that the command of Step is still writing; the next Log or Progress of Step replaces it
+	Done     Kind = "done"     // Step ends; Duration is what it took
+	Failed   Kind = "failed"   // Step ends; Error is why, Text the last lines that its command printed, and Failure says more
+	Canceled Kind = "canceled" // Step ends because the build does; Duration is how long it was at work
+	Blob     Kind = "blob"     // Blob is copied: Bytes of Total so far. Step is the step that needs it, if there is one
+	Lint     Kind = "lint"     // Text is what a lint rule found at Source, after the rule's name and a colon
+	Note     Kind = "note"     // Text is a sentence about the whole
+	Warning  Kind = "warning"  // Text is a sentence about Step, or about the whole
+	Ended    Kind = "ended"    // the build ends: Error is why it failed, Duration what it took, Text the ID of what it made
 )
 
 // An Event is one thing that happened. Fields that have no meaning for its kind are zero, and left out of its JSON.
@@ -39,17 +44,56 @@ type Event struct {
 	Total    int64         `json:"total,omitempty"`    // in bytes; -1 if it is not known
 	Duration time.Duration `json:"duration,omitempty"` // in nanoseconds
 	Error    string        `json:"error,omitempty"`
+	Detail
 }
+
+// A Detail is what only events of one kind have. What it points to is not written to after it was sent.
+type Detail struct {
+	Begin   *BuildInfo `json:"begin,omitempty"`   // Begun
+	Failure *Failure   `json:"failure,omitempty"` // Failed
+}
+
+// A BuildInfo says what a build is asked for. It holds no values of arguments and secrets.
+type BuildInfo struct {
+	Names     []string `json:"names,omitempty"` // that the image is to get
+	Context   string   `json:"context"`         // as the caller gave it, without passwords
+	File      string   `json:"file,omitempty"`  // of the build, if it is not the context's own
+	Target    string   `json:"target,omitempty"`
+	Platforms []string `json:"platforms,omitempty"`
+	Dir       string   `json:"dir,omitempty"` // in which the caller stood
+}
+
+// A Failure says more of a step that failed.
+type Failure struct {
+	ExitCode int    `json:"exitCode,omitempty"` // of the step's command; 0 if it was not a command that failed
+	Excerpt  string `json:"excerpt,omitempty"`  // lines of the build file, those of the step marked
+}
+
+// A StepKind says what a step does.
+type StepKind string
+
+// Kinds of steps. Those of a build file come first, and then one for each output of the build.
+const (
+	Base   StepKind = "base" // brings the layers of an image that a FROM or --from names
+	Run    StepKind = "run"
+	Copy   StepKind = "copy" // also ADD
+	Mkdir  StepKind = "mkdir"
+	Export StepKind = "export" // keeps what was built: as an image of the store, as an archive, as files
+	Push   StepKind = "push"   // sends it to a registry
+)
 
 // A Step is the identity of a step in a build.
 type Step struct {
-	Number   int    `json:"number"` // from 1; no two steps of a build have one number, also if they are for different platforms
-	Name     string `json:"name"`   // such as "RUN make install"
-	Stage    string `json:"stage,omitempty"`
-	Index    int    `json:"index,omitempty"`    // from 1, among the steps of its stage and platforms
-	Count    int    `json:"count,omitempty"`    // of the steps of its stage and platforms
-	Platform string `json:"platform,omitempty"` // os/arch[/variant] of its stage
-	Target   string `json:"target,omitempty"`   // platform of the image, if the stage has another
+	Number   int      `json:"number"` // from 1, in the order of the plan; no two steps of a build have one number, also if they are for different platforms
+	Kind     StepKind `json:"kind"`
+	Name     string   `json:"name"`               // such as "RUN make install"
+	Stage    string   `json:"stage,omitempty"`    // the stage's name; stage-0, stage-1, … for one without
+	Index    int      `json:"index,omitempty"`    // from 1, among the steps of its stage and platforms
+	Count    int      `json:"count,omitempty"`    // of the steps of its stage and platforms
+	Digest   string   `json:"digest,omitempty"`   // of a base's manifest
+	Needs    []int    `json:"needs,omitempty"`    // numbers of the steps that it stands on or reads
+	Platform string   `json:"platform,omitempty"` // os/arch[/variant] of its stage
+	Target   string   `json:"target,omitempty"`   // platform of the image, if the stage has another
 }
 
 // A Source is a place in a build file.

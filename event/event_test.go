@@ -17,6 +17,7 @@ func TestEventIsData(t *testing.T) {
 		Step:   &event.Step{Number: 3, Name: "FROM alpine", Stage: "base", Index: 1, Count: 2, Platform: "linux/arm64"},
 		Blob:   &event.BlobInfo{Digest: "sha256:1", MediaType: "layer", State: event.Copying},
 		Source: event.Source{File: "Dockerfile", Line: 7}, Text: "a\nb", Bytes: 5, Total: -1, Duration: time.Second, Error: "x",
+		Detail: event.Detail{Failure: &event.Failure{ExitCode: 7, Excerpt: "1 | >>> FROM"}, Begin: &event.BuildInfo{Names: []string{"app:1"}, Context: "."}},
 	}
 	for i := range reflect.TypeFor[event.Event]().NumField() {
 		if f := reflect.TypeFor[event.Event]().Field(i); reflect.ValueOf(e).Field(i).IsZero() {

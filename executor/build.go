@@ -30,8 +30,16 @@ type Options struct {
 
 	// Have reports whether a remembered layer is still here. Nil means that all are.
 	Have func(ctx context.Context, layer image.Layer) (bool, error)
+	// Bases brings the images that steps begin with or read. Nil means that all are here.
+	Bases Bases
 	// Compare names the files that differ between two layers, for Explain. Nil compares nothing.
 	Compare func(ctx context.Context, before, after image.Layer) ([]string, error)
+}
+
+// Bases are images whose layers may still be elsewhere. It reports the coming of an image as its step.
+type Bases interface {
+	Here(img *image.Image) bool                                  // its layers need not be fetched
+	FetchLayers(ctx context.Context, layers []image.Layer) error // brings the images that layers belong to
 }
 
 // defaultSlots bounds the memory that running commands take, not their work: most of them wait, for a disk or a network.
@@ -94,6 +102,7 @@ func Build(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image,
 	defer cancel(nil)
 
 	b := &build{
+		graph:     g,
 		options:   o,
 		slots:     make(chan struct{}, o.Slots),
 		resolving: make(chan struct{}, resolvers),
@@ -130,6 +139,7 @@ func Build(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image,
 
 // A build is one call of Build.
 type build struct {
+	graph     *planner.Graph
 	options   Options
 	slots     chan struct{} // holds a token for each step at work
 	resolving chan struct{} // holds a token for each step whose inputs from outside are being resolved
@@ -144,27 +154,29 @@ type node struct {
 	known    chan struct{}
 	layers   []image.Layer
 	created  time.Time
-	answered bool // by the cache
+	answered bool      // by the cache
+	began    time.Time // when the worker got the step; zero if it has not
 }
 
 // step waits for what s needs and makes it known.
 func (b *build) step(ctx context.Context, s *planner.Step) error {
 	n := &b.nodes[s.Index]
 	if base, ok := s.Op.(*planner.Base); ok {
-		n.layers = base.Image.Layers()
+		if n.layers = base.Image.Layers(); b.options.Bases == nil || b.options.Bases.Here(base.Image) {
+			b.events.send(s, event.Event{Kind: event.Cached})
+		}
 		close(n.known)
 		return nil
 	}
 	entry, answered, err := b.reach(ctx, s)
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err() // the build ended before the step; what the step says of that is noise
+		if ctx.Err() != nil { // the build ended before the step; what the step says of that is noise
+			if !n.began.IsZero() {
+				b.events.send(s, event.Event{Kind: event.Canceled, Duration: time.Since(n.began)})
+			}
+			return ctx.Err()
 		}
-		failed := event.Event{Kind: event.Failed, Error: err.Error()}
-		if failure, ok := errors.AsType[*StepError](err); ok {
-			failed.Text = string(failure.Tail)
-		}
-		b.events.send(s, failed)
+		b.fail(s, err)
 		return err
 	}
 	n.layers = b.stackOf(s, entry.Layer)
@@ -174,10 +186,23 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 	return nil
 }
 
+// fail reports why s could not be done. An image that could not be fetched has been reported as its own step.
+func (b *build) fail(s *planner.Step, err error) {
+	failure, ok := errors.AsType[*StepError](err)
+	if !ok || failure.Step != s {
+		return
+	}
+	failed := event.Event{Kind: event.Failed, Error: err.Error(), Text: string(failure.Tail)}
+	failed.Failure = &event.Failure{ExitCode: failure.ExitCode, Excerpt: b.graph.Quote(s)}
+	b.events.send(s, failed)
+}
+
 // reach waits for the job of s and for a slot, and returns its layer.
 func (b *build) reach(ctx context.Context, s *planner.Step) (e cache.Entry, answered bool, err error) {
 	job, err := b.job(ctx, s)
-	if err != nil {
+	if failure := (*StepError)(nil); err != nil && errors.As(err, &failure) {
+		return e, false, err
+	} else if err != nil {
 		return e, false, &StepError{Step: s, Err: err}
 	}
 	select {
@@ -231,6 +256,9 @@ func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
 		if err != nil {
 			return Job{}, err
 		}
+		if err := b.fetch(ctx, r); err != nil {
+			return Job{}, err
+		}
 		job.Reads = append(job.Reads, read)
 	}
 	if len(job.Reads) > 0 {
@@ -257,6 +285,12 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 			return e, true, nil
 		}
 	}
+	if c, ok := job.Op.(*planner.Copy); !ok || !c.Independent() {
+		if err := b.fetch(ctx, s.On); err != nil {
+			return e, false, err
+		}
+	}
+	b.nodes[s.Index].began = time.Now()
 	b.events.send(s, event.Event{Kind: event.Started})
 	why := b.explain(ctx, s, h)
 	e, err = b.do(ctx, s, job)
@@ -268,6 +302,25 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 	b.publisher.add(key, e)
 	b.events.send(s, event.Event{Kind: event.Done, Duration: e.Duration})
 	return e, false, nil
+}
+
+// fetch brings the image that a file system begins with, unless it is nil. The time that takes is the base's, and not that of the
+// step which waits for it; and so is the error.
+func (b *build) fetch(ctx context.Context, s *planner.Step) error {
+	for s != nil && s.On != nil {
+		s = s.On
+	}
+	if s == nil || b.options.Bases == nil {
+		return nil
+	}
+	base, ok := s.Op.(*planner.Base)
+	if !ok {
+		return nil
+	}
+	if err := b.options.Bases.FetchLayers(ctx, base.Image.Layers()); err != nil {
+		return &StepError{Step: s, Err: err}
+	}
+	return nil
 }
 
 // lookup asks the cache. An entry names a layer and does not own it: without the layer it is no answer.

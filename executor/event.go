@@ -15,9 +15,20 @@ func Steps(g *planner.Graph) []*event.Step {
 	of := func(s *planner.Step) place { return place{s.Stage, s.Platform, s.Target} }
 	steps, count := make([]*event.Step, len(g.Steps)), map[place]int{}
 	for i, s := range g.Steps {
-		steps[i] = &event.Step{Number: i + 1, Name: s.Name, Stage: s.Stage, Index: 1, Platform: s.Platform, Target: s.Target}
-		if s.On != nil && s.On.Stage == s.Stage { // also if that is shared with another platform, and names it
-			steps[i].Index = steps[s.On.Index].Index + 1
+		steps[i] = &event.Step{
+			Number: s.Number(), Kind: event.StepKind(s.Kind()), Name: s.Name, Stage: s.Stage, Index: 1, Platform: s.Platform, Target: s.Target,
+		}
+		if base, ok := s.Op.(*planner.Base); ok {
+			steps[i].Digest = base.Image.Descriptor.Digest.String()
+		}
+		if s.On != nil {
+			steps[i].Needs = append(steps[i].Needs, s.On.Number())
+			if s.On.Stage == s.Stage { // also if that is shared with another platform, and names it
+				steps[i].Index = steps[s.On.Index].Index + 1
+			}
+		}
+		for _, r := range s.Reads {
+			steps[i].Needs = append(steps[i].Needs, r.Number())
 		}
 		count[of(s)] = max(count[of(s)], steps[i].Index)
 	}

@@ -29,6 +29,8 @@ type Graph struct {
 	Target   string           // name of the stage that was asked for, or of the last one; may be empty
 	Platform ocispec.Platform // of the image
 	Epoch    *time.Time       // SOURCE_DATE_EPOCH as the command line or a global ARG gives it, or nil
+
+	file *parser.File // nil if the graph was not planned
 }
 
 // A Step makes one file system out of others by adding exactly one layer (a Base adds its image's). Nothing writes to
@@ -39,7 +41,7 @@ type Step struct {
 	On      *Step   // the file system to change; nil begins with an empty one
 	Reads   []*Step // file systems to read from: COPY --from, RUN --mount=from
 	Name    string  // for people: "RUN make install"
-	Stage   string  // for people: the name or the number of the stage it was first met in
+	Stage   string  // for people: the name of the stage it was first met in; stage-0, stage-1, … for one without
 	NoCache bool    // do it even if it is in the cache (--no-cache-filter)
 
 	Platform string // for people: os/arch[/variant] of that stage

@@ -60,7 +60,7 @@ const (
 // beside an error has only the warnings that came before it.
 func Plan(ctx context.Context, f *parser.File, opt Options) (*Graph, error) {
 	p, target, err := plan(ctx, f, opt, targetOnly)
-	g := &Graph{Warnings: p.allWarnings()}
+	g := &Graph{Warnings: p.allWarnings(), file: f}
 	if err == nil {
 		err = p.fill(ctx, g, target)
 	}

@@ -27,7 +27,8 @@ type Document struct {
 // A DocumentStep is a step of a [Document].
 type DocumentStep struct {
 	Index    int           `json:"index"`
-	Kind     string        `json:"kind"` // base, run, copy or mkdir
+	Number   int           `json:"number"` // index and 1: what names it to people, and in events
+	Kind     string        `json:"kind"`   // base, run, copy or mkdir
 	Name     string        `json:"name"`
 	Stage    string        `json:"stage"`
 	Source   string        `json:"source"` // file:line
@@ -49,7 +50,7 @@ func (g *Graph) Document(cached func(*Step) string) *Document {
 	}
 	for _, s := range g.Steps {
 		ds := DocumentStep{
-			Index: s.Index, Kind: s.Kind(), Name: s.Name, Stage: s.Stage, Source: s.Span.String(),
+			Index: s.Index, Number: s.Number(), Kind: s.Kind(), Name: s.Name, Stage: s.Stage, Source: s.Span.String(),
 			Contexts: s.Contexts(), NoCache: s.NoCache, Op: s.Op,
 		}
 		if s.On != nil {
@@ -104,7 +105,7 @@ func (d *Document) JSON(w io.Writer) error { return writeJSON(w, d) }
 func Print(w io.Writer, g *Graph, cached func(*Step) string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range g.Steps { // a tabwriter keeps errors for Flush
-		line := []string{strconv.Itoa(s.Index), clip(s.Name), s.inputs(), s.Stage, s.Span.String()}
+		line := []string{s.ref(), clip(s.Name), s.inputs(), s.Stage, s.Span.String()}
 		if cached != nil {
 			line = append(line, cached(s))
 		}
@@ -115,11 +116,17 @@ func Print(w io.Writer, g *Graph, cached func(*Step) string) error {
 	}
 	result := "the empty file system"
 	if g.Result != nil {
-		result = strconv.Itoa(g.Result.Index)
+		result = g.Result.ref()
 	}
 	_, err := fmt.Fprintf(w, "result: %s, %s\n", result, platforms.Format(g.Platform))
 	return err
 }
+
+// Number is what names the step to people, wherever they meet it: from 1, in the order of the graph.
+func (s *Step) Number() int { return s.Index + 1 }
+
+// ref is the number as it is written.
+func (s *Step) ref() string { return "#" + strconv.Itoa(s.Number()) }
 
 // Kind is the step's operation in a word: base, run, copy or mkdir.
 func (s *Step) Kind() string {
@@ -155,16 +162,26 @@ func (s *Step) Contexts() []string {
 	return slices.Compact(names)
 }
 
-// inputs says what the step stands on and reads: "on 1, reads 2 3, context".
+// Quote is the lines of the build file that a step comes from, marked, with some around them.
+func (g *Graph) Quote(s *Step) string {
+	if g.file == nil || g.file.Name != s.Span.File {
+		return ""
+	}
+	var b strings.Builder
+	_ = g.file.Quote(&b, s.Span) // a Builder has no errors
+	return web.RedactText(b.String())
+}
+
+// inputs says what the step stands on and reads: "on #1, reads #2 #3, context".
 func (s *Step) inputs() string {
 	var parts []string
 	if s.On != nil {
-		parts = append(parts, "on "+strconv.Itoa(s.On.Index))
+		parts = append(parts, "on "+s.On.ref())
 	}
 	if len(s.Reads) > 0 {
 		text := "reads"
 		for _, r := range s.Reads {
-			text += " " + strconv.Itoa(r.Index)
+			text += " " + r.ref()
 		}
 		parts = append(parts, text)
 	}

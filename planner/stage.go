@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -104,7 +103,7 @@ func (p *planner) declare(i int) error {
 	decl := p.file.Stages[i]
 	s := &stage{decl: decl, label: decl.Name, state: stageState{outline: p.global.outline.clone()}}
 	if s.label == "" {
-		s.label = strconv.Itoa(i)
+		s.label = fmt.Sprintf("stage-%d", i)
 	}
 	lint := p.rules.lint.WithMergedConfigFromComments(decl.Comments)
 	word, err := p.global.vars.expand(p.lex, decl.BaseName)

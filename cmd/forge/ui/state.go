@@ -107,19 +107,11 @@ func (s *state) label(of *event.Step) string {
 	if of.Count == 0 {
 		return oneLine(of.Name)
 	}
-	where := stageName(of.Stage)
+	where := of.Stage
 	if len(s.platforms) > 1 {
 		where = platformsOf(of) + " " + where
 	}
 	return fmt.Sprintf("[%s %d/%d] %s", where, of.Index, of.Count, oneLine(of.Name))
-}
-
-// stageName is a stage's name; one without is called by its number.
-func stageName(s string) string {
-	if strings.Trim(s, "0123456789") == "" {
-		return "stage-" + s
-	}
-	return s
 }
 
 // lintLines are what lint rules found, in whole lines.

@@ -12,8 +12,8 @@ import (
 
 // events are those of a build for two platforms that pulls its base; each is a second after the one before.
 func events() []event.Event {
-	base := &event.Step{Number: 1, Name: "FROM alpine", Stage: "0", Index: 1, Count: 2, Platform: "linux/amd64"}
-	run := &event.Step{Number: 2, Name: "RUN make\x1b[2J", Stage: "0", Index: 2, Count: 2, Platform: "linux/amd64"}
+	base := &event.Step{Number: 1, Name: "FROM alpine", Stage: "stage-0", Index: 1, Count: 2, Platform: "linux/amd64"}
+	run := &event.Step{Number: 2, Name: "RUN make\x1b[2J", Stage: "stage-0", Index: 2, Count: 2, Platform: "linux/amd64"}
 	arm := &event.Step{Number: 3, Name: "COPY a /", Stage: "b", Index: 1, Count: 1, Platform: "linux/amd64", Target: "linux/arm64"}
 	layer := func(s event.State, n int64) event.Event {
 		return event.Event{
