@@ -55,7 +55,8 @@ type ReuseOptions struct {
 	NoCache       bool     // do every step
 	NoCacheFilter []string // do the steps of these stages
 	Pull          PullPolicy
-	Explain       bool // say why a step is not reused
+	Explain       bool // say why a step is not reused, and which cache has answered
+	CacheOptions
 }
 
 // ResultOptions say what becomes of the image.

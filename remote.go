@@ -225,7 +225,7 @@ func (h *Home) pushTo(ctx context.Context, client *registry.Client, d ocispec.De
 			return d, wrapTransfer("push", ref, err)
 		}
 	}
-	repo = repo.Writable()
+	repo = repo.Writable().Whole()
 	repo.MountFrom(h.elsewhere(ctx, ref, o.Forms.Compression))
 	o.Name, o.Index = ref, registry.HeldImages
 	pushed, err := registry.Copy(ctx, repo, h.Layout, d, o)

@@ -156,7 +156,7 @@ func (p place) write(ctx context.Context, client *registry.Client, in origin, ro
 	if err != nil {
 		return root, err
 	}
-	repo = repo.Writable()
+	repo = repo.Writable().Whole()
 	if in.repo != nil {
 		repo.MountFrom(repo.MountsOf(in.repo))
 	}

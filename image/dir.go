@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,8 +100,11 @@ func (d *Dir) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) {
 	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size, err
 }
 
-// Push writes a blob, whose digest and size have to be known.
+// Push writes a blob; see [Store].
 func (d *Dir) Push(ctx context.Context, desc ocispec.Descriptor, content Content) (_ ocispec.Descriptor, err error) {
+	if desc.Digest == "" {
+		return d.pushUnknown(ctx, content)
+	}
 	if err := CheckDescriptor(desc); err != nil {
 		return desc, err
 	}
@@ -119,6 +123,45 @@ func (d *Dir) Push(ctx context.Context, desc ocispec.Descriptor, content Content
 		return desc, err
 	}
 	return desc, f.Commit()
+}
+
+// pushUnknown writes a blob whose digest is known when it has been written: aside, and then under that.
+func (d *Dir) pushUnknown(ctx context.Context, content Content) (desc ocispec.Descriptor, err error) {
+	aside, err := os.CreateTemp(d.path, ".blob-")
+	if err != nil {
+		return desc, err
+	}
+	defer func() { err = errors.Join(err, aside.Close()) }()
+	if err := os.Remove(aside.Name()); err != nil {
+		return desc, err
+	}
+	r, err := content.Open(ctx, 0)
+	if err != nil {
+		return desc, err
+	}
+	w := &output{ctx: ctx, w: aside, hash: sha256.New(), free: freeSpace, dir: d.path}
+	_, err = io.CopyBuffer(w, struct{ io.Reader }{r}, make([]byte, bufSize))
+	if err = errors.Join(err, r.Close()); err != nil {
+		return desc, err
+	}
+	if content.Describe != nil {
+		desc = content.Describe()
+	}
+	desc.Digest, desc.Size = sumDigest(w.hash), w.n
+	return d.Push(ctx, desc, Content{Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		return io.NopCloser(io.NewSectionReader(aside, offset, desc.Size-offset)), nil
+	}})
+}
+
+// Tags lists the names of the index that are not digests.
+func (d *Dir) Tags(context.Context) (tags []string, err error) {
+	x, err := d.index()
+	for _, m := range x.Manifests {
+		if name := m.Annotations[ocispec.AnnotationRefName]; name != "" {
+			tags = append(tags, name)
+		}
+	}
+	return tags, err
 }
 
 // PushManifest writes a manifest or an index and, unless r is the zero Reference, tags it.

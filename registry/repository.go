@@ -25,6 +25,7 @@ type Repository struct {
 	ref    image.Reference
 	ends   []*endpoint                // mirrors first, the registry last
 	mounts func(digest.Digest) string // see MountFrom; may be nil
+	whole  bool                       // see Whole
 
 	mu    sync.Mutex               // guards what is below
 	read  map[digest.Digest][]byte // manifests
@@ -37,7 +38,13 @@ type Repository struct {
 func (r *Repository) Writable() *Repository {
 	e := *r.home()
 	e.write = true
-	return &Repository{client: r.client, ref: r.ref, ends: []*endpoint{&e}, mounts: r.mounts}
+	return &Repository{client: r.client, ref: r.ref, ends: []*endpoint{&e}, mounts: r.mounts, whole: r.whole}
+}
+
+// Whole is the repository for those who want to see what a name stands for: Resolve reads the manifest, in one request, and a Fetch of it
+// then asks for nothing.
+func (r *Repository) Whole() *Repository {
+	return &Repository{client: r.client, ref: r.ref, ends: r.ends, mounts: r.mounts, whole: true}
 }
 
 // Name is the repository's name as people say it: docker.io/library/alpine.
@@ -76,7 +83,7 @@ func manifestRef(ref image.Reference) (string, error) {
 }
 
 func (r *Repository) resolveAt(ctx context.Context, e *endpoint, ref image.Reference, what string) (ocispec.Descriptor, error) {
-	if e.write { // whoever asks wants to see the manifest
+	if r.whole {
 		return r.getAndRemember(ctx, e, ref, what)
 	}
 	resp, err := e.origin.do(ctx, r.manifestRequest(http.MethodHead, e, ref.String(), what))

@@ -18,6 +18,7 @@ type buildCmd struct {
 	Context string   `arg:"" optional:"" help:"Directory, URL of a tar or repository, or - for standard input." placeholder:"CONTEXT"`
 	Args    []string `arg:"" optional:"" help:"With --run, arguments of the container." placeholder:"ARGS"`
 	sourceFlags
+	cacheFlags
 	stepFlags
 	limitFlags
 	resultFlags
@@ -77,8 +78,6 @@ type ignoredFlags struct {
 	Rm         bool     `hidden:""`
 	Compress   bool     `hidden:""`
 	Builder    string   `hidden:""`
-	CacheFrom  []string `sep:"none" hidden:""`
-	CacheTo    []string `sep:"none" hidden:""`
 	Provenance string   `hidden:""`
 	Sbom       string   `hidden:""`
 	Attest     []string `sep:"none" hidden:""`

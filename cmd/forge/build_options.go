@@ -61,7 +61,9 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		}
 		errs = append(errs, checkText("--label", label))
 	}
-	errs = append(errs, c.outputs(s, &o), c.epoch(&o))
+	var err error
+	o.CacheOptions, err = c.cacheFlags.options()
+	errs = append(errs, err, c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
 		return o, &usageError{1, err}
 	}

@@ -1,0 +1,53 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/forge-build/forge/cache/remote"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+)
+
+// openPlace opens what a specification names. A place that is to be written is made if it is not there; one that is only read, and is
+// not there, is an error that is fs.ErrNotExist.
+func openPlace(ctx context.Context, client *registry.Client, c CacheSpec) (*remote.Place, error) {
+	switch c.Type {
+	case "registry":
+		return repositoryPlace(client, c.Attrs["ref"])
+	case "local":
+		return directoryPlace(c)
+	}
+	return nil, fmt.Errorf("cache of type %s: %w", c.Type, errors.ErrUnsupported)
+}
+
+// repositoryPlace is the repository of a name.
+func repositoryPlace(client *registry.Client, name string) (*remote.Place, error) {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := client.Connect(ref)
+	if err != nil {
+		return nil, err
+	}
+	return &remote.Place{
+		Name: repo.Name(), Read: repo.Whole(), Write: repo.Writable(),
+		Repository: image.Reference{Domain: ref.Domain, Path: ref.Path}, Tags: repo,
+	}, nil
+}
+
+// directoryPlace is an OCI layout: dest= is written to, src= is read.
+func directoryPlace(c CacheSpec) (*remote.Place, error) {
+	if dest := c.Attrs["dest"]; dest != "" {
+		dir, err := image.CreateDir(dest)
+		return &remote.Place{Name: "local:" + dest, Read: dir, Write: dir, Tags: dir}, err
+	}
+	dir, err := image.OpenDir(c.Attrs["src"])
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", c.Attrs["src"], fs.ErrNotExist)
+	}
+	return &remote.Place{Name: "local:" + c.Attrs["src"], Read: dir, Tags: dir}, err
+}
