@@ -45,6 +45,9 @@ func parsePlatforms(list []string) ([]ocispec.Platform, error) {
 	return all, nil
 }
 
+// BuildPlatform is what this machine builds for, as os/arch[/variant].
+func BuildPlatform() string { return platforms.Format(thisPlatform()) }
+
 // thisPlatform is the platform of this machine as images name it: without the micro-architecture.
 func thisPlatform() ocispec.Platform {
 	p := platforms.DefaultSpec()

@@ -28,16 +28,29 @@ import (
 
 // PruneOptions say what to remove besides garbage, which always goes.
 type PruneOptions struct {
-	All     bool     // all images, and the whole cache
-	Filters []string // docker's until=DURATION or until=TIME: only what was not used since
-	Volumes bool     // volumes without a name that no container uses, too
-	MaxSize string   // of the cache's layers, such as 10g: the most recently used stay; "" keeps all that has a layer
+	Only    PruneKind // what goes; "" is everything
+	All     bool      // all images, and the whole cache
+	Filters []string  // docker's until=DURATION or until=TIME: only what was not used since
+	Volumes bool      // volumes without a name that no container uses, too
+	MaxSize string    // of the cache's layers, such as 10g: the most recently used stay; "" keeps all that has a layer
 
 	Events event.Sink // is told, from another goroutine, when Prune has to wait
 
 	until   time.Duration // 0 is no bound
 	maxSize int64         // bytes; negative is no bound
 }
+
+// A PruneKind is a kind of what a prune removes.
+type PruneKind string
+
+// What a prune can be for.
+const (
+	PruneImages PruneKind = "images"
+	PruneCache  PruneKind = "cache" // what no image needs; with All, cache mounts and what is known of contexts, too
+)
+
+// takes reports whether what is of a kind goes.
+func (o *PruneOptions) takes(kind PruneKind) bool { return o.Only == "" || o.Only == kind }
 
 // Check reads the options and refuses mistakes. It is for whoever has to ask before a Prune.
 func (o *PruneOptions) Check() error {
@@ -80,7 +93,7 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 	if err := o.Check(); err != nil {
 		return r, err
 	}
-	if o.All && o.until == 0 {
+	if o.All && o.until == 0 && o.takes(PruneImages) {
 		if err := h.dropImages(ctx, &r); err != nil {
 			return r, err
 		}
@@ -126,7 +139,7 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 	if err != nil {
 		return err
 	}
-	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Roots: users.manifests(), Nameless: o.until == 0})
+	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Roots: users.manifests(), Nameless: o.until == 0 && o.takes(PruneImages)})
 	r.add(pruned)
 	if err != nil {
 		return err
@@ -209,6 +222,9 @@ func (h *Home) dropImages(ctx context.Context, r *PruneReport) error {
 
 // pruneCache forgets entries: those that the options say.
 func (h *Home) pruneCache(o PruneOptions, r *PruneReport) error {
+	if !o.takes(PruneCache) {
+		return h.Cache.Sweep()
+	}
 	if err := errors.Join(h.Cache.Sweep(), h.pruneMemos(o)); err != nil {
 		return err
 	}
@@ -219,7 +235,7 @@ func (h *Home) pruneCache(o PruneOptions, r *PruneReport) error {
 		policy.MaxSize = max(0, o.maxSize)
 	case o.maxSize > 0:
 		policy.MaxSize = o.maxSize
-	case !o.All && o.maxSize < 0:
+	case !o.All && o.Only == "" && o.maxSize < 0:
 		return nil
 	}
 	gone, err := h.Cache.Prune(policy)
@@ -292,7 +308,7 @@ func (h *Home) pruneDerived(ctx context.Context, o PruneOptions, r *PruneReport)
 		errs = append(errs, durable.Sweep(filepath.Join(h.Dir, dir)))
 	}
 	runtime.Sweep()
-	if o.All {
+	if o.All && o.takes(PruneCache) {
 		inUse, err := h.dropCacheMounts(math.MaxInt64)
 		for _, id := range inUse {
 			r.Left = append(r.Left, fmt.Sprintf("cache mount %s: in use", id))

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -86,6 +88,40 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 		u.Kinds = append(u.Kinds, k)
 	}
 	return u, nil
+}
+
+// CacheUsage is what the build cache has of one layer.
+type CacheUsage struct {
+	ID          string // of the entry, hexadecimal
+	Description string // the step's name
+	Bytes       int64  // that the disk holds of the layer
+	Shared      bool   // an image, or a running process, has the layer, too
+	Created     time.Time
+	Used        time.Time
+}
+
+// BuildCache lists the entries of the build cache, the least recently used first.
+func (h *Home) BuildCache(ctx context.Context) (list []CacheUsage, err error) {
+	records, err := h.Cache.List()
+	if err != nil {
+		return nil, err
+	}
+	reached, err := h.Layout.Reached(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		layer := r.Value.Layer
+		u := CacheUsage{
+			ID: r.Key.String(), Description: r.Value.Name, Created: r.Value.Created, Used: r.Used,
+			Shared: reached[layer.DiffID] || reached[layer.Blob.Digest],
+		}
+		if info, err := os.Lstat(h.Layout.BlobPath(layer.Blob.Digest)); err == nil {
+			u.Bytes = info.Size()
+		}
+		list = append(list, u)
+	}
+	return list, nil
 }
 
 // treeUsage measures what lies under a directory; its direct children are what is counted.

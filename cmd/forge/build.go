@@ -106,10 +106,10 @@ func ignored(parsed *kong.Context) (names []string) {
 
 func (c *buildCmd) Run(s *session, parsed *kong.Context) error {
 	if c.Context == "" {
-		return &usageError{1, errors.New("build needs a context: forge build [flags] DIRECTORY|URL|-")}
+		return badUsage(errors.New("build needs a context: forge build [flags] DIRECTORY|URL|-"))
 	}
 	if len(c.Args) > 0 && !c.Start {
-		return &usageError{1, fmt.Errorf("build takes one context, and %q besides: arguments of the result need --run", c.Args[0])}
+		return badUsage(fmt.Errorf("build takes one context, and %q besides: arguments of the result need --run", c.Args[0]))
 	}
 	o, err := c.options(s)
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *buildCmd) Run(s *session, parsed *kong.Context) error {
 		case question == "outline" || question == "targets":
 			return c.call(s, h, o)
 		case c.Call != "build" && c.Call != "":
-			return &usageError{1, fmt.Errorf("--call=%s: must be build, check, outline or targets", c.Call)}
+			return badUsage(fmt.Errorf("--call=%s: must be build, check, outline or targets", c.Call))
 		case c.Plan:
 			return c.plan(s, h, o)
 		case c.Verify:

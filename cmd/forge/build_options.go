@@ -65,7 +65,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o.CacheOptions, err = c.cacheFlags.options()
 	errs = append(errs, err, c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
-		return o, &usageError{1, err}
+		return o, badUsage(err)
 	}
 	return o, nil
 }

@@ -25,7 +25,7 @@ type execCmd struct {
 
 func (c *execCmd) Run(s *session) error {
 	if len(c.Command) < 2 {
-		return &usageError{1, errors.New("exec needs a container and a command: forge exec [flags] CONTAINER COMMAND")}
+		return badUsage(errors.New("exec needs a container and a command: forge exec [flags] CONTAINER COMMAND"))
 	}
 	o := forge.ExecOptions{
 		Args: c.Command[1:], Env: c.Env, EnvFiles: c.EnvFile, Workdir: c.Workdir, User: c.User, TTY: c.TTY, Privileged: c.Privileged,
@@ -71,7 +71,7 @@ func (c *execCmd) attached(s *session, h *forge.Home, o forge.ExecOptions) error
 // execStatus gives docker's exit statuses to what kept a command from running.
 func execStatus(err error) error {
 	if e, ok := errors.AsType[*forge.CommandError](err); ok {
-		return &usageError{e.Code, err}
+		return &failure{e.Code, err}
 	}
 	return err
 }

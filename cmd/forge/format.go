@@ -23,6 +23,14 @@ func parseTemplate(format string) (*template.Template, error) {
 	}).Parse(format + "\n")
 }
 
+// tableOr is the format that was asked for; without one, or for docker's word table, the command's own.
+func tableOr(format, table string) string {
+	if format == "" || format == "table" {
+		return table
+	}
+	return format
+}
+
 // printRows prints each row by a Go template, after "table " as a table under headers, or, with "json", as a line of JSON.
 func printRows[R any](s *session, format string, rows []R, headers R) error {
 	if format == "json" || format == "{{json .}}" {

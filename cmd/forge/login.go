@@ -23,7 +23,7 @@ type loginCmd struct {
 func (c *loginCmd) Run(s *session) error {
 	user, password, err := c.credential(s)
 	if err != nil {
-		return &usageError{1, err}
+		return err
 	}
 	file, err := forge.Login(s.ctx, c.Server, user, password, forge.RemoteOptions{Insecure: c.Insecure})
 	if err != nil {

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -14,48 +12,6 @@ import (
 
 	"github.com/forge-build/forge"
 )
-
-// nouns are docker's other names of commands: `container ls` is `ps`. What a noun's verb becomes is a command with flags.
-func nouns() map[string]map[string][]string {
-	same := func(verbs ...string) map[string][]string {
-		m := map[string][]string{}
-		for _, v := range verbs {
-			m[v] = []string{v}
-		}
-		return m
-	}
-	container := same("attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename",
-		"restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait")
-	image := same("build", "history", "import", "load", "pull", "push", "save", "tag")
-	for _, ls := range []string{"ls", "list", "ps"} {
-		container[ls] = []string{"ps"}
-	}
-	for _, ls := range []string{"ls", "list"} {
-		image[ls] = []string{"images"}
-	}
-	container["remove"] = []string{"rm"}
-	container["inspect"], image["inspect"] = []string{"inspect", "--type", "container"}, []string{"inspect", "--type", "image"}
-	container["prune"], image["prune"] = []string{"container-prune"}, []string{"image-prune"}
-	image["rm"], image["remove"] = []string{"rmi"}, []string{"rmi"}
-	return map[string]map[string][]string{"container": container, "image": image, "system": {"events": {"events"}}}
-}
-
-// withoutNoun replaces docker's noun and verb by the command that they mean. It fails for a noun without one of its verbs.
-func withoutNoun(args []string) ([]string, error) {
-	if len(args) == 0 || args[0] != "container" && args[0] != "image" && args[0] != "system" {
-		return args, nil
-	}
-	verbs := nouns()[args[0]]
-	if len(args) > 1 {
-		if command, ok := verbs[args[1]]; ok {
-			return slices.Concat(command, args[2:]), nil
-		}
-	}
-	if args[0] == "system" {
-		return args, nil // it has commands of its own
-	}
-	return nil, fmt.Errorf("%s needs one of these: %s", args[0], strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))
-}
 
 type containerPruneCmd struct {
 	Force  bool     `short:"f" help:"Do not ask."`
@@ -83,7 +39,7 @@ type imagePruneCmd struct {
 }
 
 func (c *imagePruneCmd) Run(s *session) error {
-	prune := pruneCmd{All: c.All, Force: c.Force, Filter: c.Filter, imagesOnly: true}
+	prune := pruneCmd{All: c.All, Force: c.Force, Filter: c.Filter, only: forge.PruneImages}
 	return prune.Run(s)
 }
 

@@ -156,7 +156,7 @@ func (c *runCmd) Run(s *session) error {
 func (c *runCmd) run(s *session, h *forge.Home) error {
 	o, err := c.options(s.ctx, "run")
 	if err != nil {
-		return err
+		return wrongFlags(err)
 	}
 	switch {
 	case c.Detach && len(c.Attach) > 0:
@@ -232,7 +232,7 @@ func (c *runCmd) attached(s *session, h *forge.Home, id string, show ui.Display)
 func (c *createCmd) Run(s *session) error {
 	o, err := c.options(s.ctx, "create")
 	if err != nil {
-		return &usageError{usageStatus, err}
+		return wrongFlags(err)
 	}
 	show := c.progress(s)
 	defer show.Close()
@@ -249,6 +249,14 @@ func (c *createCmd) Run(s *session) error {
 	}))
 }
 
+// wrongFlags gives docker's exit status to a mistake in the flags of a container.
+func wrongFlags(err error) error {
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return err
+	}
+	return &usageError{status: usageStatus, err: err}
+}
+
 // runStatus gives docker's exit statuses to what kept a command from running.
 func runStatus(err error) error {
 	if err == nil {
@@ -260,11 +268,14 @@ func runStatus(err error) error {
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return err
 	}
+	if _, ok := errors.AsType[*failure](err); ok {
+		return err
+	}
 	code := usageStatus
 	if e, ok := errors.AsType[*forge.CommandError](err); ok {
 		code = e.Code
 	}
-	return &usageError{code, err}
+	return &failure{code, err}
 }
 
 // progress shows how the image is pulled.
@@ -290,9 +301,9 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 	}
 	switch {
 	case len(c.Command) == 0:
-		return o, fmt.Errorf("%s needs an image: forge %s [flags] IMAGE [COMMAND]", verb, verb)
+		return o, badUsage(fmt.Errorf("%s needs an image: forge %s [flags] IMAGE [COMMAND]", verb, verb))
 	case strings.HasPrefix(c.Command[0], "-"): // kong takes it for the first word of the command
-		return o, fmt.Errorf("unknown flag %s; see forge %s --help", c.Command[0], verb)
+		return o, fmt.Errorf("unknown flag: %s", c.Command[0])
 	}
 	o.RunOptions = forge.RunOptions{
 		Image: c.Command[0], Platform: c.Platform, Pull: forge.PullPolicy(c.Pull), Insecure: c.Insecure,

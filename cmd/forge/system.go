@@ -59,25 +59,15 @@ type pruneCmd struct {
 	MaxSize string   `help:"Keep this much of the cache, the most recently used." placeholder:"BYTES"`
 	Volumes bool     `help:"Volumes without a name that no container uses, too."`
 
-	imagesOnly bool
+	only forge.PruneKind
 }
 
 func (c *pruneCmd) Run(s *session) error {
-	o := forge.PruneOptions{All: c.All, Filters: c.Filter, MaxSize: c.MaxSize, Volumes: c.Volumes}
+	o := forge.PruneOptions{Only: c.only, All: c.All, Filters: c.Filter, MaxSize: c.MaxSize, Volumes: c.Volumes}
 	if err := o.Check(); err != nil {
 		return err
 	}
-	what := "images without a name, cache entries without a layer, and garbage"
-	if c.All {
-		what = "all images that no container uses, and the whole cache"
-	}
-	if !c.imagesOnly {
-		what = "all stopped containers, " + what
-	}
-	if c.Volumes {
-		what += ", and volumes without a name that no container uses"
-	}
-	if ok, err := confirmed(s, c.Force, what); err != nil || !ok {
+	if ok, err := confirmed(s, c.Force, c.what()); err != nil || !ok {
 		return err
 	}
 	o.Events = func(e event.Event) { _, _ = fmt.Fprintln(s.err, "forge:", e.Text) }
@@ -102,9 +92,32 @@ func (c *pruneCmd) Run(s *session) error {
 	})
 }
 
+// what says in words what goes.
+func (c *pruneCmd) what() string {
+	var what string
+	switch {
+	case c.only == forge.PruneCache && c.All:
+		return "the whole build cache, and cache mounts"
+	case c.only == forge.PruneCache:
+		return "the build cache"
+	case c.only == forge.PruneImages && c.All:
+		return "all images that no container uses"
+	case c.only == forge.PruneImages:
+		return "images without a name"
+	case c.All:
+		what = "all stopped containers, all images that no container uses, and the whole cache"
+	default:
+		what = "all stopped containers, images without a name, cache entries without a layer, and garbage"
+	}
+	if c.Volumes {
+		what += ", and volumes without a name that no container uses"
+	}
+	return what
+}
+
 // containers removes the containers that do not run.
 func (c *pruneCmd) containers(s *session, h *forge.Home) ([]string, int64, error) {
-	if c.imagesOnly {
+	if c.only != "" {
 		return nil, 0, nil
 	}
 	var filters []string

@@ -13,7 +13,7 @@ import (
 // needTerminal fails, in docker's words, unless the caller's input is a terminal.
 func needTerminal(in *os.File) error {
 	if !term.IsTerminal(int(in.Fd())) {
-		return &usageError{1, errors.New("the input device is not a TTY")}
+		return &failure{1, errors.New("the input device is not a TTY")}
 	}
 	return nil
 }

@@ -18,9 +18,14 @@ func (c *versionCmd) Run(s *session) error {
 }
 
 func versionLine() string {
+	return fmt.Sprintf("forge %s %s %s/%s", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// versionText is the version alone.
+func versionText() string {
 	v := version
 	if info, ok := debug.ReadBuildInfo(); v == "" && ok && info.Main.Version != "(devel)" {
 		v = info.Main.Version
 	}
-	return fmt.Sprintf("forge %s %s %s/%s", cmp.Or(v, "dev"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return cmp.Or(v, "dev")
 }

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/forge-build/forge"
+)
+
+// cli is what goes before every command.
+type cli struct {
+	Help        helpFlag          `help:"Show help."`
+	ShowVersion versionFlag       `name:"version" hidden:"" help:"Show the version."`
+	Store       string            `help:"State directory." placeholder:"DIR" env:"FORGE_ROOT"`
+	Snapshotter forge.Snapshotter `help:"How layers are stacked: erofs, overlay or copy. Probed if not given." placeholder:"KIND" env:"FORGE_SNAPSHOTTER" enum:",erofs,overlay,copy" default:""`
+}
+
+// A command is a word of the command line; each is a file of its own.
+type command struct {
+	name, help string
+	flags      any // a kong struct with a method Run(*session) error
+}
+
+// commands are all there are, in the order of the help.
+func commands() []command {
+	return []command{
+		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
+		{"run", "Run a command in a new container.", &runCmd{}},
+		{"create", "Make a container.", &createCmd{}},
+		{"start", "Start containers.", &startCmd{}},
+		{"stop", "Stop containers.", &stopCmd{}},
+		{"restart", "Restart containers.", &restartCmd{}},
+		{"kill", "Send containers a signal.", &killCmd{}},
+		{"wait", "Wait until containers end, and print their exit statuses.", &waitCmd{}},
+		{"exec", "Run a command in a running container.", &execCmd{}},
+		{"logs", "Show what a container has written.", &logsCmd{}},
+		{"attach", "Attach to a running container.", &attachCmd{}},
+		{"pause", "Stop all processes of containers for a while.", &pauseCmd{}},
+		{"unpause", "Let the processes of paused containers go on.", &unpauseCmd{}},
+		{"top", "List the processes of a running container.", &topCmd{}},
+		{"stats", "Show what containers use.", &statsCmd{}},
+		{"update", "Change the limits of containers.", &updateCmd{}},
+		{"events", "Show what happens to containers, images, networks and volumes.", &eventsCmd{}},
+		{"rename", "Give a container another name.", &renameCmd{}},
+		{"rm", "Remove containers.", &rmCmd{}},
+		{"cp", "Copy files between a container and this machine.", &cpCmd{}},
+		{"port", "List the ports of a container that are published.", &portCmd{}},
+		{"diff", "List what a container has changed in its file system.", &diffCmd{}},
+		{"commit", "Make an image of a container.", &commitCmd{}},
+		{"export", "Write a container's file system as a tar.", &exportCmd{}},
+		{"ps", "List containers.", &psCmd{}},
+		{"container-prune", "Remove all stopped containers; also container prune.", &containerPruneCmd{}},
+		{"image-prune", "Remove images that nothing uses; also image prune.", &imagePruneCmd{}},
+		{"images", "List images.", &imagesCmd{}},
+		{"tag", "Give an image another name.", &tagCmd{}},
+		{"rmi", "Remove images.", &rmiCmd{}},
+		{"inspect", "Show everything about containers, images, networks and volumes, as JSON.", &inspectCmd{}},
+		{"history", "Show how an image was made.", &historyCmd{}},
+		{"save", "Write images to an archive.", &saveCmd{}},
+		{"load", "Read images from an archive.", &loadCmd{}},
+		{"import", "Make an image of a root file system's tar.", &importCmd{}},
+		{"pull", "Copy an image from a registry into the store.", &pullCmd{}},
+		{"push", "Copy an image from the store to its registry.", &pushCmd{}},
+		{"network", "Look after networks.", &networkCmd{}},
+		{"login", "Log in to a registry.", &loginCmd{}},
+		{"logout", "Log out of a registry.", &logoutCmd{}},
+		{"copy", "Copy an image between registries, layouts and archives, without the store.", &copyCmd{}},
+		{"registry", "Serve a registry.", &registryCmd{}},
+		{"volume", "Look after volumes.", &volumeCmd{}},
+		{"system", "Look after the store.", &systemCmd{}},
+		{"buildx", "Look after the builder and its cache, under buildx's names.", &buildxCmd{}},
+		{"context", "Say where forge works, under docker's names.", &contextCmd{}},
+		{"info", "Show how forge works on this machine, and why.", &infoCmd{}},
+		{"version", "Show the version.", &versionCmd{}},
+	}
+}
+
+// grammar is the parser of a command line. It knows only the command that is asked for: to learn the flags of all takes longer
+// than many a command.
+func grammar(c *cli, args []string) (*kong.Kong, error) {
+	options := []kong.Option{
+		kong.Name("forge"), kong.NoDefaultHelp(),
+		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),
+	}
+	asked := ""
+	if at := commandAt(args); at < len(args) {
+		asked = args[at]
+	}
+	for _, c := range commands() {
+		if asked == "" || c.name == asked {
+			options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags))
+		}
+	}
+	k, err := kong.New(c, options...)
+	if err == nil {
+		shortFlags(k, asked)
+	}
+	return k, err
+}
+
+// shortFlags gives --help and --version one letter where no command has another use for it: -h is a container's host name, -v a
+// volume.
+func shortFlags(k *kong.Kong, asked string) {
+	for _, f := range k.Model.Flags {
+		switch {
+		case f.Name == "help" && asked != "run" && asked != "create":
+			f.Short = 'h'
+		case f.Name == "version" && asked == "":
+			f.Short = 'v'
+		}
+	}
+}
+
+// commandAt is where the command stands among arguments, behind the flags that go before every command; len(args) if there is none.
+func commandAt(args []string) int {
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--store" || args[i] == "--snapshotter":
+			i++ // its value
+		case !strings.HasPrefix(args[i], "-"):
+			return i
+		}
+	}
+	return len(args)
+}
+
+// keepBytes takes a string as it was given. Kong would pass it through JSON, in which bytes that are no UTF-8 are lost.
+func keepBytes(ctx *kong.DecodeContext, target reflect.Value) error {
+	t, err := ctx.Scan.PopValue("string")
+	if err != nil {
+		return err
+	}
+	target.SetString(t.String())
+	return nil
+}
+
+// helpFlag is kong's help without its -h: see shortFlags.
+type helpFlag bool
+
+// BeforeReset prints the usage as soon as the flag is met.
+func (helpFlag) BeforeReset(ctx *kong.Context) error {
+	if err := ctx.PrintUsage(false); err != nil {
+		return err
+	}
+	ctx.Exit(0)
+	return nil
+}
+
+// versionFlag is forge version for those who ask with a flag.
+type versionFlag bool
+
+// BeforeReset prints the version as soon as the flag is met.
+func (versionFlag) BeforeReset(ctx *kong.Context) error {
+	_, err := fmt.Fprintln(ctx.Stdout, versionLine())
+	ctx.Exit(0)
+	return err
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// usageStatus is what docker exits with when it, and not a command in a container, is at fault.
+const usageStatus = 125
+
+// A usageError is a mistake on the command line.
+type usageError struct {
+	status  int
+	err     error
+	command string // whose help says how it is right, such as "forge system prune"; "" is the one that was asked for
+}
+
+func (u *usageError) Error() string { return u.err.Error() }
+
+func (u *usageError) Unwrap() error { return u.err }
+
+// badUsage is a mistake that a command itself has found.
+func badUsage(err error) error { return &usageError{status: 1, err: err} }
+
+// A failure is an error with an exit status of its own.
+type failure struct {
+	status int
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+
+func (f *failure) Unwrap() error { return f.err }
+
+// explainUsage says what is wrong with a command line, in docker's words and with docker's exit status.
+func explainUsage(err error) error {
+	e, ok := errors.AsType[*kong.ParseError](err)
+	if !ok {
+		return err
+	}
+	node := e.Context.Selected()
+	if node == nil {
+		node = e.Context.Model.Node
+	}
+	command := wordsOf(node)
+	if e.Context.Error == nil { // all words were understood
+		if n := required(node); n > given(e.Context) {
+			return &usageError{1, fmt.Errorf("%s requires %s", command, arguments(n, node)), command}
+		}
+		return &usageError{usageStatus, e.Unwrap(), command}
+	}
+	word := ""
+	if rest := e.Context.Path[len(e.Context.Path)-1].Remainder(); len(rest) > 0 {
+		word = rest[0]
+	}
+	switch {
+	case strings.HasPrefix(word, "-"):
+		if name, _, _ := strings.Cut(word, "="); !knows(e.Context, name) {
+			return &usageError{usageStatus, unknownFlag(e.Context, name), command}
+		}
+		return &usageError{usageStatus, e.Unwrap(), command}
+	case len(node.Children) > 0:
+		var known []string
+		for _, child := range node.Children {
+			known = append(known, child.Name)
+		}
+		return unknownCommand(command, word, known)
+	case len(node.Positional) == 0:
+		return &usageError{1, fmt.Errorf("%s accepts no arguments, and %q is one", command, word), command}
+	}
+	n := len(node.Positional)
+	return &usageError{1, fmt.Errorf("%s takes at most %d %s, and %q is one more", command, n, plural(n, "argument"), word), command}
+}
+
+// wordsOf is a command as it is typed, without the other names that its nouns have.
+func wordsOf(node *kong.Node) string {
+	if node.Parent == nil {
+		return node.Name
+	}
+	return wordsOf(node.Parent) + " " + node.Name
+}
+
+// required is how many arguments a command needs.
+func required(node *kong.Node) (n int) {
+	for _, arg := range node.Positional {
+		if arg.Required {
+			n++
+		}
+	}
+	return n
+}
+
+// given is how many kinds of arguments there are on the command line.
+func given(ctx *kong.Context) (n int) {
+	for _, p := range ctx.Path {
+		if p.Positional != nil {
+			n = p.Positional.Position + 1
+		}
+	}
+	return n
+}
+
+// arguments says how many are needed, and what they are.
+func arguments(n int, node *kong.Node) string {
+	var names []string
+	least := ""
+	for _, arg := range node.Positional {
+		names = append(names, arg.Summary())
+		if arg.IsCumulative() || !arg.Required {
+			least = "at least "
+		}
+	}
+	return fmt.Sprintf("%s%d %s: %s", least, n, plural(n, "argument"), strings.Join(names, " "))
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+// knows reports whether a command has a flag of this name; of letters that stand together, the first.
+func knows(ctx *kong.Context, name string) bool {
+	for _, f := range ctx.Flags() {
+		if "--"+f.Name == name || strings.HasPrefix(name, "--no-") && f.Tag.Negatable != "" && name[len("--no-"):] == f.Name {
+			return true
+		}
+		for _, alias := range f.Aliases {
+			if "--"+alias == name {
+				return true
+			}
+		}
+		if !strings.HasPrefix(name, "--") && f.Short != 0 && strings.HasPrefix(name, "-"+string(f.Short)) {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownFlag says that there is no such flag, and which one may be meant.
+func unknownFlag(ctx *kong.Context, name string) error {
+	err := fmt.Errorf("unknown flag: %s", name)
+	var known []string
+	for _, f := range ctx.Flags() {
+		if !f.Hidden {
+			known = append(known, "--"+f.Name)
+		}
+	}
+	if near := nearest(name, known); near != "" {
+		err = fmt.Errorf("%w; did you mean %s?", err, near)
+	}
+	return err
+}
