@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event"
@@ -27,23 +31,22 @@ type ExecOptions struct {
 	Workdir    string // "" is the container's
 	User       string // "" is the container's
 	TTY        bool
+	Stdin      bool // of one that is kept: it reads what who is attached types
 	Privileged bool
 }
 
 // An Exec is a process that was started in a running container. It is to be waited for. Its methods may be called concurrently.
-type Exec struct{ process *runtime.Process }
-
-// Wait waits for the end of the process and returns its exit status.
-func (e *Exec) Wait() (int, error) {
-	exit, err := e.process.Wait()
-	return exit.Code, err
+type Exec struct {
+	*runtime.Process
+	event func(action string, attributes ...string)
 }
 
-// Signal sends the process a signal.
-func (e *Exec) Signal(sig os.Signal) error { return e.process.Signal(sig) }
-
-// Resize sets the size of the process's terminal, in characters.
-func (e *Exec) Resize(rows, cols uint16) error { return e.process.Resize(rows, cols) }
+// Wait waits for the end of the process.
+func (e *Exec) Wait() (runtime.Exit, error) {
+	exit, err := e.Process.Wait()
+	e.event("exec_die", "exitCode", strconv.Itoa(exit.Code))
+	return exit, err
+}
 
 // Exec starts a process in a running container. It ends with the container, or with this process. A command that cannot be
 // executed is a *CommandError. events takes warnings; it may be nil.
@@ -59,18 +62,15 @@ func (h *Home) Exec(ctx context.Context, ref string, o ExecOptions, stdio Stdio,
 	if err := words.Refusal("exec", ref, r.ID, string(status)); err != nil {
 		return nil, err
 	}
-	p, err := h.join(ctx, r, run, o, stdio, events)
+	e, err := h.join(ctx, r, run, o, stdio, events)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil, words.Refusal("exec", ref, r.ID, string(state.Exited))
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &Exec{p}, nil
+	return e, err
 }
 
 // join starts a process in the container of a run.
-func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o ExecOptions, stdio Stdio, events event.Sink) (*runtime.Process, error) {
+func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o ExecOptions, stdio Stdio, events event.Sink) (*Exec, error) {
 	img, err := h.containerImage(ctx, r)
 	if err != nil {
 		return nil, err
@@ -94,8 +94,16 @@ func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o E
 	}
 	spec.Env = container.Environment(spec.Env, spec.User.Home)
 	spec.Warn = func(text string) { events.Send(event.Event{Kind: event.Warning, Text: text}) }
-	p, err := runtime.Join(ctx, t, spec, stdio)
-	return p, container.Explain(err, "")
+	id, command := newID(), o.Args[0]+" "+strings.Join(o.Args[1:], " ")
+	e := &Exec{event: func(action string, attributes ...string) {
+		h.containerEvent(r, action, append(attributes, "execID", id)...)
+	}}
+	e.event("exec_create: " + command)
+	e.event("exec_start: " + command)
+	if e.Process, err = runtime.Join(ctx, t, spec, stdio); err != nil {
+		return nil, container.Explain(err, "")
+	}
+	return e, nil
 }
 
 // execSpec is what the process gets of what the container has, and of the options.
@@ -134,11 +142,23 @@ func execSpec(ctx context.Context, r *containerRecord, o ExecOptions, img *image
 
 // ExecDetached starts a process in a running container and leaves it to itself. It ends with the container.
 func (h *Home) ExecDetached(ctx context.Context, ref string, o ExecOptions) error {
+	return h.startExec(ctx, ref, o, nil, nil)
+}
+
+// ExecAttached starts a process in a running container, in a process that keeps it, and stays attached to it until it ends; it
+// returns the exit status. If in fails with ErrDetached, the process goes on and ExecAttached returns that error; if this process
+// ends otherwise, so does that one.
+func (h *Home) ExecAttached(ctx context.Context, ref string, o ExecOptions, streams Streams, events event.Sink) (int, error) {
+	return attachFirst(ctx, streams, func(first *os.File) error { return h.startExec(ctx, ref, o, first, events) })
+}
+
+// startExec starts the process that keeps one in a container, and waits until that has started.
+func (h *Home) startExec(ctx context.Context, ref string, o ExecOptions, first *os.File, events event.Sink) error {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
 	}
-	// What is the caller's is read here: the process that holds it has another working directory.
+	// What is the caller's is read here: the process that keeps it has another working directory.
 	if o.Env, err = container.ParseEnv(ctx, o.EnvFiles, o.Env); err != nil {
 		return err
 	}
@@ -147,12 +167,16 @@ func (h *Home) ExecDetached(ctx context.Context, ref string, o ExecOptions) erro
 	if err != nil {
 		return err
 	}
-	pid, reports, err := h.startHelper([]*os.File{options}, r.ID, helperExec)
+	files, args := []*os.File{options}, []string{helperExec}
+	if first != nil {
+		files, args = append(files, first), append(args, helperAttached)
+	}
+	pid, reports, err := h.startHelper(files, r.ID, args...)
 	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}
 	defer reports.Close()
-	return follow(ctx, pid, reports, nil)
+	return follow(ctx, pid, reports, events)
 }
 
 // optionsFile is a file in memory that says what to execute: an argument could be 128 KB long at most.
@@ -172,18 +196,34 @@ func optionsFile(o ExecOptions) (*os.File, error) {
 	return f, nil
 }
 
-// keepExec is the whole of the process that holds a detached one.
-func (h *Home) keepExec(ctx context.Context, id string, options *os.File, started func()) error {
+// keepExec is the whole of the process that keeps one in a container. first is who is attached from the beginning, or nil.
+func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first *net.UnixConn, reports keepReports) error {
 	var o ExecOptions
 	err := json.NewDecoder(options).Decode(&o)
 	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}
-	e, err := h.Exec(ctx, id, o, Stdio{}, nil)
-	if err != nil {
-		return err
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	nothing := func(string, ...string) {}
+	m := monitor.New(monitor.Config{
+		Start: func(ctx context.Context, io runtime.Stdio, _ *state.Run) (monitor.Process, error) {
+			return h.Exec(ctx, id, o, io, reports.events)
+		},
+		Record: func(*state.Run) error { return nil },
+		Event:  nothing,
+		Done:   func() {},
+		Left: func(detached bool) {
+			if !detached {
+				end()
+			}
+		},
+		Stdin: o.Stdin, StdinOnce: true, Terminal: o.TTY,
+	}, &state.Run{})
+	if first != nil {
+		m.First(first)
 	}
-	started()
-	_, err = e.Wait()
+	_, err = m.Keep(ctx, nil, reports.started)
+	m.Drain()
 	return err
 }

@@ -33,8 +33,8 @@ const (
 	lockFD      = 4 // the container's lock, until it has started; so it is held even if who asked for the start is killed
 	firstFD     = 5 // with helperAttached: a connection of who is attached from the beginning
 
-	helperAttached = "attached" // the third argument
-	helperExec     = "exec"     // the same: it is a process in the container that is kept; lockFD says which
+	helperExec     = "exec"     // the third argument: it is a process in the container that is kept; lockFD says which
+	helperAttached = "attached" // the last one
 )
 
 // A report is what a monitor process says while it starts: a line of JSON for each event and, at last, how the start went.
@@ -93,11 +93,8 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	defer func() { err = errors.Join(err, h.Close()) }()
 	syscall.CloseOnExec(lockFD)
 	given := os.NewFile(lockFD, "given")
-	if len(args) > 2 && args[2] == helperExec {
-		return h.keepExec(ctx, args[1], given, func() { say(report{Started: true}) })
-	}
 	var first *net.UnixConn
-	if len(args) > 2 {
+	if args[len(args)-1] == helperAttached {
 		syscall.CloseOnExec(firstFD)
 		f := os.NewFile(firstFD, "first")
 		c, err := net.FileConn(f)
@@ -106,14 +103,18 @@ func monitorContainer(args []string, say func(report)) (err error) {
 		}
 		first, _ = c.(*net.UnixConn)
 	}
-	_, err = h.keep(ctx, args[1], first, keepReports{
+	reports := keepReports{
 		account: true,
 		events:  func(e event.Event) { say(report{Event: &e}) },
 		started: func() {
 			_ = given.Close()
 			say(report{Started: true})
 		},
-	})
+	}
+	if len(args) > 2 && args[2] == helperExec {
+		return h.keepExec(ctx, args[1], given, first, reports)
+	}
+	_, err = h.keep(ctx, args[1], first, reports)
 	return err
 }
 
@@ -216,6 +217,11 @@ func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, eve
 	if err != nil {
 		return 0, err
 	}
+	return attachFirst(ctx, streams, func(first *os.File) error { return h.spawn(ctx, r, first, events) })
+}
+
+// attachFirst has something started, to which streams are attached from the beginning, and stays attached until it ends.
+func attachFirst(ctx context.Context, streams Streams, start func(first *os.File) error) (int, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return 0, err
@@ -231,7 +237,7 @@ func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, eve
 		status, err := monitor.Attach(attached, ours, streams)
 		done <- result{status, err}
 	}()
-	err = h.spawn(ctx, r, theirs, events)
+	err = start(theirs)
 	// The end of the monitor is to be the end of the connection.
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		detach()
@@ -245,6 +251,8 @@ func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, eve
 type (
 	// Streams are what is attached to a container; nil is not attached.
 	Streams = monitor.Streams
+	// A TerminalSize is that of a terminal, in characters.
+	TerminalSize = monitor.Size
 	// A NoContainerError says that no container has a name or an ID.
 	NoContainerError = state.NotFoundError
 )

@@ -50,6 +50,11 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 		Event: func(action string, attributes ...string) {
 			k.home.containerEvent(k.shown.Load(), action, attributes...)
 		},
+		Left: func(detached bool) {
+			if detached {
+				k.home.containerEvent(k.shown.Load(), "detach")
+			}
+		},
 		Freeze: func(ref runtime.Ref) error {
 			return onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
 		},

@@ -99,11 +99,6 @@ func (h *Home) UnpauseContainer(ctx context.Context, ref string) error {
 	return h.askMonitor(ref, func(c monitor.Client) error { return c.Unpause(ctx) })
 }
 
-// ResizeContainer sets the size of a container's terminal, in characters.
-func (h *Home) ResizeContainer(ctx context.Context, ref string, rows, cols uint16) error {
-	return h.askMonitor(ref, func(c monitor.Client) error { return c.Resize(ctx, rows, cols) })
-}
-
 // askMonitor asks the monitor of a container that must run.
 func (h *Home) askMonitor(ref string, ask func(monitor.Client) error) error {
 	r, err := h.findContainer(ref)

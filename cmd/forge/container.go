@@ -3,11 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
-
-	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
@@ -184,11 +181,16 @@ func (c *attachCmd) Run(s *session) error {
 		err = t.attach(!c.NoStdin && info.Interactive, func(streams forge.Streams) (int, error) {
 			return h.AttachContainer(s.ctx, c.Container, streams)
 		})
-		if errors.Is(err, forge.ErrDetached) {
-			return errors.New("read escape sequence")
-		}
-		return err
+		return escaped(err)
 	})
+}
+
+// escaped gives docker's text to the end of an attachment by keys.
+func escaped(err error) error {
+	if errors.Is(err, forge.ErrDetached) {
+		return errors.New("read escape sequence")
+	}
+	return err
 }
 
 // A tty is the caller's terminal, or what is in its place, while a container is attached to it.
@@ -225,10 +227,10 @@ func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
 		return err
 	}
 	if t.terminal {
-		if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
-			streams.Rows, streams.Cols = uint16(rows), uint16(cols)
-		}
-		defer followSize(func(rows, cols uint16) error { return t.home.ResizeContainer(t.session.ctx, t.ref, rows, cols) })()
+		streams.Size = terminalSize()
+		sizes, stop := followSize()
+		defer stop()
+		streams.Sizes = sizes
 	}
 	if t.proxy && t.ref != "" {
 		t.session.signals.forward(func(sig syscall.Signal) { _ = t.home.SignalContainer(t.session.ctx, t.ref, sig) })

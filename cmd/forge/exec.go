@@ -31,14 +31,17 @@ func (c *execCmd) Run(s *session) error {
 		Args: c.Command[1:], Env: c.Env, EnvFiles: c.EnvFile, Workdir: c.Workdir, User: c.User, TTY: c.TTY, Privileged: c.Privileged,
 	}
 	return execStatus(s.withHome(func(h *forge.Home) error {
-		if c.Detach {
+		switch {
+		case c.Detach:
 			return h.ExecDetached(s.ctx, c.Command[0], o)
+		case c.TTY:
+			return c.terminal(s, h, o)
 		}
 		return c.attached(s, h, o)
 	}))
 }
 
-// attached runs the command with the caller's streams.
+// attached runs the command with the caller's streams, in this process.
 func (c *execCmd) attached(s *session, h *forge.Home, o forge.ExecOptions) error {
 	show := ui.New("auto", s.err)
 	defer show.Close()
@@ -46,26 +49,28 @@ func (c *execCmd) attached(s *session, h *forge.Home, o forge.ExecOptions) error
 	if c.Interactive {
 		stdio.In = s.in
 	}
-	if c.TTY && c.Interactive {
-		restore, err := rawTerminal(s.in)
-		if err != nil {
-			return err
-		}
-		defer restore()
-	}
 	p, err := h.Exec(s.ctx, c.Command[0], o, stdio, show.Event)
 	if err != nil {
 		return err
 	}
 	s.signals.forward(func(sig syscall.Signal) { _ = p.Signal(sig) })
-	if c.TTY {
-		defer followSize(p.Resize)()
-	}
-	code, err := p.Wait()
-	if err == nil && code != 0 {
-		return status(code)
+	exit, err := p.Wait()
+	if err == nil && exit.Code != 0 {
+		return status(exit.Code)
 	}
 	return err
+}
+
+// terminal runs the command with the caller's terminal, from which it can be detached.
+func (c *execCmd) terminal(s *session, h *forge.Home, o forge.ExecOptions) error {
+	show := ui.New("auto", s.err)
+	defer show.Close()
+	o.Stdin = c.Interactive
+	t := tty{session: s, home: h, terminal: true, keys: c.DetachKeys}
+	err := t.attach(c.Interactive, func(streams forge.Streams) (int, error) {
+		return h.ExecAttached(s.ctx, c.Command[0], o, streams, show.Event)
+	})
+	return escaped(err)
 }
 
 // execStatus gives docker's exit statuses to what kept a command from running.

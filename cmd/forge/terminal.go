@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"github.com/forge-build/forge"
 )
 
 // needTerminal fails, in docker's words, unless the caller's input is a terminal.
@@ -31,23 +33,33 @@ func rawTerminal(in *os.File) (restore func(), err error) {
 	return func() { _ = term.Restore(fd, old) }, nil
 }
 
-// followSize tells the size of the caller's terminal, now and whenever it changes, until what it returns is called.
-func followSize(tell func(rows, cols uint16) error) (stop func()) {
-	resize := func() {
-		if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
-			_ = tell(uint16(rows), uint16(cols)) // what has ended needs none
-		}
+// terminalSize is the size of the caller's terminal; zero if there is none.
+func terminalSize() (size forge.TerminalSize) {
+	if cols, rows, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
+		size.Rows, size.Cols = uint16(rows), uint16(cols)
 	}
-	changed := make(chan os.Signal, 1)
+	return size
+}
+
+// followSize tells the sizes that the caller's terminal gets, until stop is called.
+func followSize() (sizes <-chan forge.TerminalSize, stop func()) {
+	changed, told, stopped := make(chan os.Signal, 1), make(chan forge.TerminalSize), make(chan struct{})
 	signal.Notify(changed, syscall.SIGWINCH)
-	resize()
 	go func() {
-		for range changed {
-			resize()
+		for {
+			select {
+			case <-stopped:
+				return
+			case <-changed:
+			}
+			select {
+			case <-stopped:
+			case told <- terminalSize():
+			}
 		}
 	}()
-	return func() {
+	return told, func() {
 		signal.Stop(changed)
-		close(changed)
+		close(stopped)
 	}
 }

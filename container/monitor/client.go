@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -160,12 +161,6 @@ func (c Client) Hold(ctx context.Context) (release func() error, err error) {
 	}, nil
 }
 
-// Resize sets the size of the container's terminal.
-func (c Client) Resize(ctx context.Context, rows, cols uint16) error {
-	_, err := c.ask(ctx, verbResize, int(rows), int(cols))
-	return err
-}
-
 // Call has the owner of the monitor do something that has a name.
 func (c Client) Call(ctx context.Context, name string, arg []byte) error {
 	_, err := c.ask(ctx, verbCall+" "+name+" "+base64.StdEncoding.EncodeToString(arg))
@@ -183,12 +178,16 @@ func (c Client) Wait(ctx context.Context) (int, error) {
 
 // Streams say what to attach: nil is not attached.
 type Streams struct {
-	In         io.Reader
-	Out, Err   io.Writer
-	Rows, Cols uint16 // of the terminal, if the container has one; 0 is not known
+	In       io.Reader
+	Out, Err io.Writer
+	Size     Size        // of the terminal, if the container has one; zero is not known
+	Sizes    <-chan Size // that it has later; may be nil
 }
 
-// ErrDetached means that In ended with ErrDetach: the container goes on without who was attached.
+// A Size is that of a terminal, in characters.
+type Size struct{ Rows, Cols uint16 }
+
+// ErrDetached is what In fails with to leave: the container goes on without who was attached.
 var ErrDetached = errors.New("detached")
 
 // ErrLost means that the monitor ended while somebody was attached.
@@ -208,7 +207,7 @@ func (c Client) Attach(ctx context.Context, s Streams) (int, error) {
 func Attach(ctx context.Context, conn *net.UnixConn, s Streams) (int, error) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := request(conn, verbAttach, append(s.which(), int(s.Rows), int(s.Cols))...); err != nil {
+	if err := request(conn, verbAttach, append(s.which(), int(s.Size.Rows), int(s.Size.Cols))...); err != nil {
 		return 0, err
 	}
 	in := bufio.NewReaderSize(conn, 64<<10)
@@ -221,12 +220,16 @@ func Attach(ctx context.Context, conn *net.UnixConn, s Streams) (int, error) {
 			_, err := io.Copy(frameWriter{conn}, s.In)
 			if errors.Is(err, ErrDetached) {
 				close(detached)
+				_ = writeFrame(conn, frame{stream: streamLeft})
 				conn.Close()
 				return
 			}
 			_ = writeFrame(conn, frame{stream: streamEOF})
 		}()
 	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go s.passSizes(conn, ended)
 	code, err := readFrames(in, s)
 	select {
 	case <-detached:
@@ -237,6 +240,21 @@ func Attach(ctx context.Context, conn *net.UnixConn, s Streams) (int, error) {
 		return 0, context.Cause(ctx)
 	}
 	return code, err
+}
+
+// passSizes tells the sizes that the terminal gets.
+func (s *Streams) passSizes(w io.Writer, ended chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case size := <-s.Sizes:
+			b := binary.BigEndian.AppendUint16(nil, size.Rows)
+			if writeFrame(w, frame{streamSize, binary.BigEndian.AppendUint16(b, size.Cols)}) != nil {
+				return
+			}
+		}
+	}
 }
 
 // which streams are attached: 1 for each that is.

@@ -45,6 +45,8 @@ type Config struct {
 	Call func(run *state.Run, name string, arg []byte) error
 	// Done takes down what is left when the container has ended and is not restarted, before those who are attached know.
 	Done func()
+	// Left tells that somebody who was attached is gone, and whether he wanted the container to go on; nil is not told.
+	Left func(detached bool)
 	// Policy says when it is restarted, as things are when a run has ended; nil restarts nothing.
 	Policy func() Policy
 
@@ -68,7 +70,7 @@ type Monitor struct {
 	ended   chan struct{} // closed when the run that goes on has ended and is written down
 	stop    chan struct{} // closed when a user wants no restart
 	stopped bool          // stop is closed
-	size    [2]uint16     // rows and columns of the terminal, of who attached last
+	size    Size          // of the terminal, of who attached last
 	conns   sync.WaitGroup
 
 	holds holds
@@ -90,17 +92,19 @@ func (m *Monitor) openStdin() {
 }
 
 // Keep starts the container and keeps it until it has ended and is not restarted. started is called when the command of the
-// first run is executed; if it cannot be, Keep fails with what Start says. listener is closed at the end. Those who are
+// first run is executed; if it cannot be, Keep fails with what Start says. listener is closed at the end; it may be nil. Those who are
 // connected may still be told what became of it: see [Monitor.Drain].
 func (m *Monitor) Keep(ctx context.Context, listener net.Listener, started func()) (runtime.Exit, error) {
-	go m.serve(listener)
+	if listener != nil {
+		go m.serve(listener)
+		defer listener.Close()
+	}
 	exit, err := m.runs(ctx, started)
 	if err != nil {
 		m.fan.abort()
 	} else {
 		m.fan.close(exit.Code)
 	}
-	_ = listener.Close()
 	return exit, err
 }
 
@@ -164,8 +168,8 @@ func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error
 	m.process = process
 	health := m.beginHealth()
 	err = m.config.Record(run)
-	if m.size != [2]uint16{} {
-		_ = process.Resize(m.size[0], m.size[1])
+	if m.size != (Size{}) {
+		_ = process.Resize(m.size.Rows, m.size.Cols)
 	}
 	if m.stopped { // while it was about to be restarted
 		_ = process.Signal(syscall.SIGKILL)

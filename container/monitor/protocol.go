@@ -16,7 +16,6 @@ import (
 //	pause, unpause      the answer comes when it is done.
 //	hold                pauses the container, unless it is paused, and answers "ok"; when who asked closes his half of the
 //	                    connection, or is gone, lets it go on and answers "ok" again.
-//	resize ROWS COLS    of the terminal.
 //	call NAME ARGUMENT  the argument in base64: what the owner of the monitor has made of the name.
 //	wait                "ok CODE" when the run that goes on has ended.
 //
@@ -30,6 +29,8 @@ const (
 	streamEnd  = 3 // the last one: the exit status, in digits
 	streamLost = 4 // the last one: why there is nothing more
 	streamEOF  = 5 // the standard input has ended
+	streamSize = 6 // to the terminal: rows and columns, two bytes each
+	streamLeft = 7 // who is attached leaves, and wants the container to go on
 )
 
 // A frame is a piece of a stream.
@@ -62,7 +63,6 @@ const (
 	verbPause   = "pause"
 	verbUnpause = "unpause"
 	verbHold    = "hold"
-	verbResize  = "resize"
 	verbWait    = "wait"
 	verbCall    = "call"
 )

@@ -3,6 +3,7 @@ package monitor
 import (
 	"bufio"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -89,7 +90,7 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 	if err != nil {
 		return "", err
 	}
-	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2, verbResize: 2}[words[0]]
+	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2}[words[0]]
 	if len(args) != need {
 		return "", fmt.Errorf("%s takes %d numbers", words[0], need)
 	}
@@ -106,8 +107,6 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 		return "ok", m.unpause()
 	case verbHold:
 		return m.hold(c, in)
-	case verbResize:
-		return "ok", m.resize(args[0], args[1])
 	case verbWait:
 		return m.wait()
 	}
@@ -140,32 +139,50 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	s.cut = func() { _ = c.SetWriteDeadline(time.Now().Add(time.Second)) }
 	s.streams = [3]bool{1: which[1] == 1, 2: which[2] == 1}
 	if which[3] > 0 {
-		_ = m.resize(which[3], which[4])
+		m.resize(uint16(which[3]), uint16(which[4]))
 	}
 	connect(s)
-	wanted := which[0] == 1
+	t := typist{monitor: m, wanted: which[0] == 1}
 	go func() {
-		for m.typed(in, &wanted) {
+		for t.typed(in) {
 		}
 		m.fan.remove(s) // who went away is not waited for
+		if m.config.Left != nil {
+			m.config.Left(t.left)
+		}
 	}()
 	<-s.done
 	m.fan.remove(s)
 	return nil
 }
 
-// typed passes on a frame of what somebody types, as long as it is wanted. It returns false when the connection has ended.
-func (m *Monitor) typed(in io.Reader, wanted *bool) bool {
+// A typist is somebody who is attached, and may type.
+type typist struct {
+	monitor *Monitor
+	wanted  bool // what he types
+	left    bool // he has said so
+}
+
+// typed does what a frame says. It returns false when the connection has ended.
+func (t *typist) typed(in io.Reader) bool {
 	stream, data, err := readHeader(in)
 	if err != nil {
 		return false
 	}
+	m := t.monitor
 	switch {
-	case stream == streamEOF && *wanted:
+	case stream == streamLeft:
+		t.left = true
+	case stream == streamSize:
+		var b [4]byte
+		if _, err := io.ReadFull(data, b[:]); err == nil {
+			m.resize(binary.BigEndian.Uint16(b[:]), binary.BigEndian.Uint16(b[2:]))
+		}
+	case stream == streamEOF && t.wanted:
 		m.eof()
-	case *wanted:
+	case stream == streamIn && t.wanted:
 		if _, err := io.Copy(m.input(), data); err != nil {
-			*wanted = false // the run has ended; there may be nothing more to read
+			t.wanted = false // the run has ended; there may be nothing more to read
 		}
 	}
 	_, err = io.Copy(io.Discard, data)
@@ -319,14 +336,14 @@ func (m *Monitor) call(name, quoted string) error {
 	return m.config.Record(m.run)
 }
 
-func (m *Monitor) resize(rows, cols int) error {
+// resize sets the size of the terminal. What does not run has it from the beginning of the next run.
+func (m *Monitor) resize(rows, cols uint16) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.size = [2]uint16{uint16(rows), uint16(cols)}
-	if m.process == nil {
-		return nil // the next run has it from the beginning
+	m.size = Size{rows, cols}
+	if m.process != nil {
+		_ = m.process.Resize(rows, cols) // it may have none
 	}
-	return m.process.Resize(m.size[0], m.size[1])
 }
 
 // wait waits for the end of the run that goes on.
