@@ -81,8 +81,8 @@ func (h *Home) Load(ctx context.Context, file string, stdin io.Reader, sink even
 }
 
 // outputArchive writes what was built as an archive.
-func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Reference, r *BuildResult) error {
-	o := image.SaveOptions{Format: image.OCIArchive}
+func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Reference, r *BuildResult, events event.Sink) error {
+	o := image.SaveOptions{Format: image.OCIArchive, Events: events}
 	if out.Type == "docker" && len(r.Images) > 1 {
 		return errors.New("a docker archive holds one platform: use type=oci, or one --platform")
 	}

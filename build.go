@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/event/builds"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -72,15 +76,20 @@ type ResultOptions struct {
 // A BuildResult is what a build made.
 type BuildResult struct {
 	Descriptor ocispec.Descriptor // of the manifest, or of the index of several platforms
-	Pushed     ocispec.Descriptor // what the registry knows it as; zero if it was not pushed
+	Pushed     []image.Named      // as what registries know it, in the order in which it was pushed
 	Images     []*image.Image     // one a platform
 	Tags       []image.Reference
+
+	Size         int64 // bytes of the images' layers without compression
+	Reused, Done int   // steps that were answered from the cache, and that ran
+	Duration     time.Duration
 }
 
 // Build makes the image that a build file describes and does with it what the outputs say. Nothing is tagged unless all
 // of it succeeded; what was done of a failed build stays in the cache.
-func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err error) {
-	defer queue(&o.Events)()
+func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err error) {
+	start := time.Now()
+	defer h.report(&o, start, &r, &err)()
 	limit, err := maxSize()
 	if err != nil {
 		return nil, err
@@ -102,15 +111,56 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (_ *BuildResult, err e
 	if err != nil {
 		return nil, err
 	}
-	results, err := h.execute(ctx, o, src, graphs)
+	outputs, err := o.outputSteps(tags, len(graphs[0].Steps))
 	if err != nil {
 		return nil, err
 	}
-	r := &BuildResult{Tags: tags}
-	if err := h.output(ctx, o, r, results); err != nil {
+	results, err := h.execute(ctx, o, src, graphs, outputs)
+	if err != nil {
+		return nil, err
+	}
+	r = &BuildResult{Tags: tags, Reused: results[0].Reused, Done: results[0].Done}
+	if err := h.output(ctx, o, r, results, outputs); err != nil {
 		return r, err
 	}
+	for _, img := range r.Images {
+		r.Size += h.imageSize(img)
+	}
+	r.Duration = time.Since(start)
 	return r, o.writeFiles(ctx, r)
+}
+
+// Builds are the last builds of this store, with all that they reported.
+func (h *Home) Builds() builds.Store { return builds.Open(filepath.Join(h.Dir, "builds")) }
+
+// report has the events of a build kept and puts a queue before their sink, and says how the build begins. What it returns says how
+// it ended.
+func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *error) (end func()) {
+	show, kept := o.Events, h.Builds().Begin()
+	o.Events = func(e event.Event) {
+		show.Send(e)
+		kept.Event(e)
+	}
+	closed := queue(&o.Events)
+	begin := event.Event{Kind: event.Begun, Time: start}
+	begin.Begin = &event.BuildInfo{
+		Names: o.Tags, Context: web.Redact(o.Context), File: o.File, Target: o.Target, Platforms: o.Platforms,
+	}
+	begin.Begin.Dir, _ = os.Getwd() // for people: without it they see no less
+	o.Events.Send(begin)
+	return func() {
+		e := event.Event{Kind: event.Ended, Duration: time.Since(start)}
+		if *err != nil {
+			e.Error = (*err).Error()
+		} else {
+			e.Text = (*r).ID().String()
+		}
+		o.Events.Send(e)
+		closed()
+		if unkept := kept.Close(); unkept != nil {
+			show.Send(event.Event{Time: time.Now(), Kind: event.Warning, Text: "the events of this build are not kept: " + unkept.Error()})
+		}
+	}
 }
 
 // check refuses what can be refused before anything is opened.
@@ -162,7 +212,7 @@ func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*pl
 }
 
 // execute does the steps of the graphs of all platforms, side by side.
-func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph) (_ []*executor.Image, err error) {
+func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph, outputs []outputStep) (_ []*executor.Image, err error) {
 	if o.Epoch == nil {
 		if o.Epoch, err = commonEpoch(graphs); err != nil {
 			return nil, err
@@ -174,6 +224,9 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	}
 	defer func() { err = errors.Join(err, closeWorker(worker)) }()
 	src.images.reportFor(graphs[0])
+	for _, s := range outputs {
+		o.Events.Send(event.Event{Kind: event.Planned, Step: s.Step})
+	}
 	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker, src.images))
 	if err != nil {
 		return nil, err

@@ -1,13 +1,11 @@
 package forge
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -24,32 +22,6 @@ import (
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/snapshot"
 )
-
-// output does with the results of a build what was asked for. Names come last.
-func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Image) error {
-	outputs := o.Outputs
-	if len(outputs) == 0 {
-		outputs = []Output{{Type: "image"}}
-	}
-	o.Annotations = maps.Clone(o.Annotations)
-	for _, out := range outputs {
-		for key, value := range out.annotations {
-			if o.Annotations == nil {
-				o.Annotations = map[string]string{}
-			}
-			o.Annotations[key] = value
-		}
-	}
-	if err := h.write(ctx, o, r, results); err != nil {
-		return err
-	}
-	for _, out := range outputs {
-		if err := h.outputOne(ctx, o, out, r); err != nil {
-			return fmt.Errorf("output %s: %w", out.Type, err)
-		}
-	}
-	return nil
-}
 
 // write makes images of the results: one, or an index of several.
 func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Image) error {
@@ -79,37 +51,6 @@ func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, result
 	return err
 }
 
-func (h *Home) outputOne(ctx context.Context, o BuildOptions, out Output, r *BuildResult) error {
-	tags := r.Tags
-	if names := out.Attrs["name"]; names != "" {
-		var err error
-		if tags, err = parseTags(strings.Split(names, ",")); err != nil {
-			return err
-		}
-	}
-	switch out.Type {
-	case "cacheonly":
-		return nil
-	case "image", "registry", "docker":
-		if out.Type == "docker" && out.Dest != "" {
-			return h.outputArchive(ctx, out, tags, r)
-		}
-		if out.Type != "registry" {
-			if err := h.tagAll(ctx, r.Descriptor, tags); err != nil {
-				return err
-			}
-		}
-		if out.Type == "registry" || out.Attrs["push"] == "true" {
-			return h.outputRegistry(ctx, o, out, tags, r)
-		}
-		return nil
-	case "oci":
-		return h.outputArchive(ctx, out, tags, r)
-	default:
-		return h.outputFiles(ctx, o, out, r)
-	}
-}
-
 // tagAll publishes an image under its names, or without one.
 func (h *Home) tagAll(ctx context.Context, d ocispec.Descriptor, tags []image.Reference) error {
 	if len(tags) == 0 {
@@ -125,7 +66,7 @@ func (h *Home) tagAll(ctx context.Context, d ocispec.Descriptor, tags []image.Re
 
 // outputFiles writes the file systems themselves: as a tar, or into a directory. Several platforms each have a
 // directory of their own in it.
-func (h *Home) outputFiles(ctx context.Context, o BuildOptions, out Output, r *BuildResult) error {
+func (h *Home) outputFiles(ctx context.Context, out Output, r *BuildResult, events event.Sink) error {
 	if out.Type == "tar" && len(r.Images) > 1 {
 		return errors.New("a tar holds one platform: use type=local, or one --platform")
 	}
@@ -134,7 +75,7 @@ func (h *Home) outputFiles(ctx context.Context, o BuildOptions, out Output, r *B
 		if len(r.Images) > 1 {
 			dir = filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
 		}
-		if err := h.outputTree(ctx, out, dir, img, o.Events); err != nil {
+		if err := h.outputTree(ctx, out, dir, img, events); err != nil {
 			return err
 		}
 	}
@@ -162,7 +103,14 @@ func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *imag
 		}
 		return err
 	}
-	return writeTo(ctx, out.Dest, out.Out, func(w io.Writer) error { return snapshot.Export(ctx, view, w) })
+	return writeTo(ctx, out.Dest, out.Out, func(w io.Writer) error {
+		meter := image.Meter{Blob: ocispec.Descriptor{Digest: digest.Digest("file:" + filepath.Base(out.Dest)), Size: -1}, Events: events}
+		if err := snapshot.Export(ctx, view, io.MultiWriter(w, &meter)); err != nil {
+			return err
+		}
+		meter.Report(event.Copied)
+		return nil
+	})
 }
 
 // writeTo has write write to a destination: a file, which appears whole or not at all, or whatever else [durable.Output] writes
@@ -220,7 +168,15 @@ func (r *BuildResult) ID() digest.Digest {
 	if len(r.Images) == 1 {
 		return r.Images[0].ID()
 	}
-	return cmp.Or(r.Pushed.Digest, r.Descriptor.Digest)
+	return r.shown().Digest
+}
+
+// shown is what others will ask for: what a registry knows the result as, if it was pushed.
+func (r *BuildResult) shown() ocispec.Descriptor {
+	if n := len(r.Pushed); n > 0 {
+		return r.Pushed[n-1].Descriptor
+	}
+	return r.Descriptor
 }
 
 // writeFiles writes what was made to the files that were asked for.
@@ -245,10 +201,7 @@ func (o *ResultOptions) writeFiles(ctx context.Context, r *BuildResult) error {
 
 // metadata is what --metadata-file holds, under BuildKit's names.
 func (r *BuildResult) metadata() map[string]any {
-	d := r.Descriptor
-	if r.Pushed.Digest != "" {
-		d = r.Pushed // what others will ask for
-	}
+	d := r.shown()
 	m := map[string]any{"containerimage.digest": d.Digest, "containerimage.descriptor": d}
 	if len(r.Images) == 1 {
 		m["containerimage.config.digest"] = r.Images[0].ID()

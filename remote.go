@@ -267,11 +267,8 @@ func (h *Home) estargz(ctx context.Context, d ocispec.Descriptor, level int) (oc
 	return made.Descriptor, h.Layout.Publish(ctx)
 }
 
-// outputRegistry pushes what was built.
-func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, tags []image.Reference, r *BuildResult) error {
-	if len(tags) == 0 {
-		return errors.New("needs a name to push to: -t NAME, or name=NAME")
-	}
+// outputRegistry pushes what was built under one of its names.
+func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, ref image.Reference, r *BuildResult) error {
 	if err := h.Layout.Publish(ctx); err != nil {
 		return err
 	}
@@ -286,11 +283,10 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, t
 	o.Insecure = o.Insecure || out.Attrs["registry.insecure"] == "true"
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
-	for _, ref := range tags {
-		r.Pushed, err = h.pushTo(ctx, client, r.Descriptor, ref, registry.CopyOptions{Events: o.Events, Forms: forms})
-		if err != nil {
-			return err
-		}
+	pushed, err := h.pushTo(ctx, client, r.Descriptor, ref, registry.CopyOptions{Events: o.Events, Forms: forms})
+	if err != nil {
+		return err
 	}
+	r.Pushed = append(r.Pushed, image.Named{Reference: ref, Descriptor: pushed})
 	return nil
 }

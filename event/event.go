@@ -51,6 +51,15 @@ type Event struct {
 type Detail struct {
 	Begin   *BuildInfo `json:"begin,omitempty"`   // Begun
 	Failure *Failure   `json:"failure,omitempty"` // Failed
+	Totals  *Totals    `json:"totals,omitempty"`  // Ended, in the events of a build that are kept
+}
+
+// Totals say how the steps of a build went.
+type Totals struct {
+	Steps    int  `json:"steps"` // that were planned
+	Cached   int  `json:"cached"`
+	Done     int  `json:"done"`
+	Canceled bool `json:"canceled,omitempty"` // a step was
 }
 
 // A BuildInfo says what a build is asked for. It holds no values of arguments and secrets.

@@ -347,7 +347,7 @@ func (b *build) cacheFails(err error) {
 // do has the worker do the job.
 func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, error) {
 	start := time.Now()
-	log := &lineWriter{emit: func(line string) { b.events.send(s, event.Event{Kind: event.Log, Text: line}) }}
+	log := &lineWriter{emit: func(kind event.Kind, line string) { b.events.send(s, event.Event{Kind: kind, Text: line}) }}
 	layer, err := b.options.Worker.Do(ctx, job, log)
 	tail := log.close()
 	if err != nil {

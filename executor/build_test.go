@@ -262,7 +262,7 @@ func TestBuildFailureEndsTheOthers(t *testing.T) {
 	if !ok {
 		t.Fatalf("error = %v, want a StepError", err)
 	}
-	if failure.Step != bad || failure.ExitCode != 3 || string(failure.Tail) != "one\ntwo\nlast words" {
+	if failure.Step != bad || failure.ExitCode != 3 || string(failure.Tail) != "one\nlast words" {
 		t.Errorf("failure = %v, exit code %d, tail %q", failure.Step.Name, failure.ExitCode, failure.Tail)
 	}
 	if got, want := err.Error(), "Dockerfile:3: RUN bad: exit code 3"; got != want {

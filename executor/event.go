@@ -78,16 +78,20 @@ const (
 	maxLine   = 64 << 10 // bytes of one Log event; what is longer comes in pieces
 	tailLines = 20       // lines that a StepError keeps
 	tailBytes = 16 << 10 // and how long they may be together
+
+	progressEvery = 100 * time.Millisecond // between two events of a line that is written over and over
 )
 
-// A lineWriter turns what a command prints into events. A carriage return ends a line too, so that progress bars show
-// as they move; with a line feed after it it ends one line, not two. Safe for concurrent use.
+// A lineWriter turns what a command prints into events. What follows a carriage return takes the place of what stands in the line, as
+// on a terminal: of a progress bar the last state that says something is the line, and the others are at most Progress. Safe for
+// concurrent use.
 type lineWriter struct {
-	emit func(line string)
+	emit func(kind event.Kind, line string)
 
 	mu    sync.Mutex // guards all below
 	line  []byte     // begun, not ended
-	cr    bool       // the last byte was a carriage return
+	state []byte     // what stood in the line before a carriage return, if that said something
+	said  time.Time  // when the last Progress was emitted
 	tail  [][]byte   // the last lines
 	bytes int        // in tail
 }
@@ -98,21 +102,18 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	n := len(p)
 	for len(p) > 0 {
-		if w.cr {
-			w.cr = false
-			if p[0] == '\n' {
-				p = p[1:]
-				continue
-			}
-		}
 		end := bytes.IndexAny(p, "\r\n")
 		if end < 0 {
 			w.add(p)
+			w.progress(w.line)
 			break
 		}
 		w.add(p[:end])
-		w.flush()
-		w.cr = p[end] == '\r'
+		if p[end] == '\n' {
+			w.flush()
+		} else {
+			w.overwrite()
+		}
 		p = p[end+1:]
 	}
 	return n, nil
@@ -128,22 +129,45 @@ func (w *lineWriter) add(p []byte) {
 	w.line = append(w.line, p...)
 }
 
+// overwrite goes back to the beginning of the line.
+func (w *lineWriter) overwrite() {
+	if len(bytes.TrimSpace(w.line)) == 0 {
+		w.line = w.line[:0]
+		return
+	}
+	w.state, w.line = w.line, w.state[:0]
+	w.progress(w.state)
+}
+
+// progress says how the line stands, unless it has just done so.
+func (w *lineWriter) progress(line []byte) {
+	if now := time.Now(); len(line) > 0 && now.Sub(w.said) >= progressEvery {
+		w.said = now
+		w.emit(event.Progress, string(line))
+	}
+}
+
+// flush ends the line.
 func (w *lineWriter) flush() {
-	w.emit(string(w.line))
-	w.tail = append(w.tail, append([]byte(nil), w.line[:min(len(w.line), tailBytes)]...))
+	line := w.line
+	if len(bytes.TrimSpace(line)) == 0 && len(w.state) > 0 {
+		line = w.state
+	}
+	w.emit(event.Log, string(line))
+	w.tail = append(w.tail, append([]byte(nil), line[:min(len(line), tailBytes)]...))
 	w.bytes += len(w.tail[len(w.tail)-1])
 	for len(w.tail) > tailLines || w.bytes > tailBytes && len(w.tail) > 1 {
 		w.bytes -= len(w.tail[0])
 		w.tail = w.tail[1:]
 	}
-	w.line = w.line[:0]
+	w.line, w.state = w.line[:0], w.state[:0]
 }
 
 // close emits a line that has no end and returns the last lines.
 func (w *lineWriter) close() []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.line) > 0 {
+	if len(w.line)+len(w.state) > 0 {
 		w.flush()
 	}
 	return bytes.Join(w.tail, []byte("\n"))

@@ -50,7 +50,7 @@ func (s *state) apply(e event.Event) (*step, *blob) {
 	}
 	switch e.Kind {
 	case event.Planned:
-		if name := platformsOf(e.Step); !slices.Contains(s.platforms, name) {
+		if name := platformsOf(e.Step); name != "" && !slices.Contains(s.platforms, name) {
 			s.platforms = append(s.platforms, name)
 		}
 	case event.Started:

@@ -1,0 +1,144 @@
+package forge
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+)
+
+// An outputStep is what a build does with its result, as a step of the build: there is one for each output, and one for each name
+// that is pushed.
+type outputStep struct {
+	*event.Step
+	out  Output
+	tags []image.Reference
+}
+
+// outputSteps are the steps that follow those of the graph, of which there are so many.
+func (o *BuildOptions) outputSteps(tags []image.Reference, before int) ([]outputStep, error) {
+	outputs := o.Outputs
+	if len(outputs) == 0 {
+		outputs = []Output{{Type: "image"}}
+	}
+	var steps []outputStep
+	add := func(kind event.StepKind, name string, out Output, tags ...image.Reference) {
+		steps = append(steps, outputStep{&event.Step{Number: before + len(steps) + 1, Kind: kind, Name: name}, out, tags})
+	}
+	for _, out := range outputs {
+		tags := tags
+		if names := out.Attrs["name"]; names != "" {
+			var err error
+			if tags, err = parseTags(strings.Split(names, ",")); err != nil {
+				return nil, fmt.Errorf("output %s: %w", out.Type, err)
+			}
+		}
+		switch {
+		case out.Type == "cacheonly":
+			continue
+		case out.Type == "oci" || out.Type == "docker" && out.Dest != "":
+			add(event.Export, fmt.Sprintf("export %s archive %s", out.Type, out.destName()), out, tags...)
+			continue
+		case out.Type == "tar":
+			add(event.Export, "export tar "+out.destName(), out)
+			continue
+		case out.Type == "local":
+			add(event.Export, "export files to "+out.Dest, out)
+			continue
+		case out.Type != "registry":
+			add(event.Export, strings.TrimSpace("export image "+familiarNames(tags)), out, tags...)
+		}
+		if out.Type != "registry" && out.Attrs["push"] != "true" {
+			continue
+		}
+		if len(tags) == 0 {
+			return nil, fmt.Errorf("output %s: needs a name to push to: -t NAME, or name=NAME", out.Type)
+		}
+		for _, ref := range tags {
+			add(event.Push, "push "+ref.Familiar(), out, ref)
+		}
+	}
+	return steps, nil
+}
+
+// destName names the file that an output goes to.
+func (o *Output) destName() string {
+	if o.Dest == "-" {
+		return "to standard output"
+	}
+	return filepath.Base(o.Dest)
+}
+
+func familiarNames(refs []image.Reference) string {
+	names := make([]string, len(refs))
+	for i, ref := range refs {
+		names[i] = ref.Familiar()
+	}
+	return strings.Join(names, ", ")
+}
+
+// output does with the results of a build what was asked for. Names come last.
+func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Image, steps []outputStep) error {
+	o.Annotations = maps.Clone(o.Annotations)
+	for _, s := range steps {
+		for key, value := range s.out.annotations {
+			if o.Annotations == nil {
+				o.Annotations = map[string]string{}
+			}
+			o.Annotations[key] = value
+		}
+	}
+	if err := h.write(ctx, o, r, results); err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if err := h.outputOne(ctx, o, s, r); err != nil {
+			return fmt.Errorf("output %s: %w", s.out.Type, err)
+		}
+	}
+	return nil
+}
+
+// outputOne does a step, and reports it.
+func (h *Home) outputOne(ctx context.Context, o BuildOptions, s outputStep, r *BuildResult) error {
+	all := o.Events
+	o.Events = func(e event.Event) {
+		e.Step = s.Step
+		all.Send(e)
+	}
+	if all == nil {
+		o.Events = nil
+	}
+	o.Events.Send(event.Event{Kind: event.Started})
+	start := time.Now()
+	err := h.outputTo(ctx, o, s, r)
+	took := time.Since(start)
+	switch {
+	case err == nil:
+		o.Events.Send(event.Event{Kind: event.Done, Duration: took})
+	case ctx.Err() != nil:
+		o.Events.Send(event.Event{Kind: event.Canceled, Duration: took})
+	default:
+		o.Events.Send(event.Event{Kind: event.Failed, Duration: took, Error: err.Error()})
+	}
+	return err
+}
+
+func (h *Home) outputTo(ctx context.Context, o BuildOptions, s outputStep, r *BuildResult) error {
+	switch {
+	case s.Kind == event.Push:
+		return h.outputRegistry(ctx, o, s.out, s.tags[0], r)
+	case s.out.Type == "oci" || s.out.Type == "docker" && s.out.Dest != "":
+		return h.outputArchive(ctx, s.out, s.tags, r, o.Events)
+	case s.out.Type == "image" || s.out.Type == "docker":
+		return h.tagAll(ctx, r.Descriptor, s.tags)
+	default:
+		return h.outputFiles(ctx, s.out, r, o.Events)
+	}
+}
