@@ -19,6 +19,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime"
 )
 
 // BuildOptions say what to build of what, and what to do with it. The zero value of all but Context works.
@@ -52,6 +53,8 @@ type StepOptions struct {
 	Allow    []string // entitlements
 	Network  string   // "default", "none" or "host"; "" is "default"
 	AddHosts []string // HOST:IP
+
+	SecurityOpts []string // seccomp=unconfined|FILE or no-new-privileges; Build reads the file
 }
 
 // ReuseOptions say what of earlier builds and pulls is used again.
@@ -100,6 +103,13 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 		return nil, err
 	}
 	if o.Args, err = withProxies(o.Args); err != nil {
+		return nil, err
+	}
+	var security runtime.Security
+	if err := container.ParseSecurityOpts(o.SecurityOpts, &security); err != nil {
+		return nil, err
+	}
+	if o.SecurityOpts, err = withProfile(ctx, security); err != nil {
 		return nil, err
 	}
 	src, err := h.openSources(ctx, o)

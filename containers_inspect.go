@@ -135,7 +135,10 @@ type InspectedHostConfig struct {
 	MemorySwap        int64
 	MemoryReservation int64
 	NanoCPUs          int64  `json:"NanoCpus"`
+	CPUPeriod         int64  `json:"CpuPeriod"`
+	CPUQuota          int64  `json:"CpuQuota"`
 	CpusetCpus        string //nolint:staticcheck // docker's name
+	CpusetMems        string
 	PidsLimit         int64
 	OomKillDisable    bool
 	OomScoreAdj       int
@@ -289,7 +292,8 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: o.Network, AutoRemove: o.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, DNS: o.DNS,
 		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts,
 		ShmSize: limits.ShmSize, CPUShares: limits.CPUShares, Memory: limits.Memory, MemorySwap: limits.MemorySwap,
-		MemoryReservation: limits.MemoryReservation, NanoCPUs: limits.NanoCPUs, CpusetCpus: limits.CPUs, PidsLimit: limits.Pids,
+		MemoryReservation: limits.MemoryReservation, NanoCPUs: limits.NanoCPUs, CpusetCpus: limits.CPUs, CpusetMems: limits.Mems,
+		CPUPeriod: limits.CPUPeriod, CPUQuota: limits.CPUQuota, PidsLimit: limits.Pids,
 		OomKillDisable: limits.OOMKillDisable, OomScoreAdj: limits.OOMScoreAdj, Runtime: "forge",
 		LogConfig:     InspectedLog{Type: "json-file", Config: map[string]string{}},
 		PortBindings:  map[string][]InspectedBinding{},

@@ -65,6 +65,9 @@ type SecurityOptions struct {
 // LimitOptions limit a container. The zero value does not.
 type LimitOptions = container.LimitFlags
 
+// CPUOptions are those of the processors.
+type CPUOptions = container.CPUFlags
+
 // Check refuses what cannot be run, in docker's words, and makes the options independent of this process: paths of this
 // machine become absolute, a seccomp profile and files of variables are read, variables without a value take that of this process, and docker's
 // config.json adds proxies. It is for whoever takes the options from people, once.
@@ -82,17 +85,24 @@ func (o *RunOptions) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Security.Seccomp, err = container.SeccompProfile(ctx, c.Security.Seccomp); err != nil {
+	if o.SecurityOpts, err = withProfile(ctx, c.Security); err != nil {
 		return err
 	}
-	o.SecurityOpts = nil
-	if c.Security.Seccomp != "" {
-		o.SecurityOpts = append(o.SecurityOpts, "seccomp="+c.Security.Seccomp)
-	}
-	if c.Security.NoNewPrivileges {
-		o.SecurityOpts = append(o.SecurityOpts, "no-new-privileges")
-	}
 	return o.makeAbsolute()
+}
+
+// withProfile are the options of --security-opt with the seccomp profile itself in the place of its file.
+func withProfile(ctx context.Context, sec runtime.Security) (opts []string, err error) {
+	if sec.Seccomp, err = container.SeccompProfile(ctx, sec.Seccomp); err != nil {
+		return nil, err
+	}
+	if sec.Seccomp != "" {
+		opts = append(opts, "seccomp="+sec.Seccomp)
+	}
+	if sec.NoNewPrivileges {
+		opts = append(opts, "no-new-privileges")
+	}
+	return opts, nil
 }
 
 // parse reads what the options say of the container without knowing the image. The mounts are the devices; see wantedMounts.

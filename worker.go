@@ -50,6 +50,7 @@ func (o *BuildOptions) give(w *local.Worker) error {
 	errs := []error{w.Allow.Check(), err}
 	w.Limits, err = container.ParseLimits(o.LimitOptions)
 	errs = append(errs, err)
+	errs = append(errs, container.ParseSecurityOpts(o.SecurityOpts, &w.Security))
 	w.Hosts, err = container.ParseHosts(o.AddHosts)
 	errs = append(errs, err)
 	for _, spec := range o.Secrets {

@@ -2,6 +2,7 @@ package container
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -45,23 +46,35 @@ func tooLarge(s string) bool {
 
 // LimitFlags are the flags that limit a container, as they are written; "" is not given.
 type LimitFlags struct {
-	Memory, MemorySwap, MemoryReservation, CPUs, ShmSize string
+	CPUFlags
 
-	CPUShares      int64
-	CpusetCPUs     string
+	Memory, MemorySwap, MemoryReservation, ShmSize string
+
 	Pids           int64
 	Ulimits        []string
 	OOMKillDisable bool
 	OOMScoreAdj    int
 }
 
+// CPUFlags are those of the processors.
+type CPUFlags struct {
+	CPUs                   string // a number, perhaps with a fraction
+	CPUPeriod, CPUQuota    int64  // microseconds
+	CPUShares              int64
+	CpusetCPUs, CpusetMems string
+}
+
 // Over is f with what other leaves as it is: what is zero in f.
 func (f LimitFlags) Over(other LimitFlags) LimitFlags {
 	return LimitFlags{
 		Memory: cmp.Or(f.Memory, other.Memory), MemorySwap: cmp.Or(f.MemorySwap, other.MemorySwap),
-		MemoryReservation: cmp.Or(f.MemoryReservation, other.MemoryReservation), CPUs: cmp.Or(f.CPUs, other.CPUs),
-		ShmSize: cmp.Or(f.ShmSize, other.ShmSize), CPUShares: cmp.Or(f.CPUShares, other.CPUShares),
-		CpusetCPUs: cmp.Or(f.CpusetCPUs, other.CpusetCPUs), Pids: cmp.Or(f.Pids, other.Pids), Ulimits: other.Ulimits,
+		MemoryReservation: cmp.Or(f.MemoryReservation, other.MemoryReservation),
+		ShmSize:           cmp.Or(f.ShmSize, other.ShmSize), Pids: cmp.Or(f.Pids, other.Pids), Ulimits: other.Ulimits,
+		CPUFlags: CPUFlags{
+			CPUs: cmp.Or(f.CPUs, other.CPUs), CPUPeriod: cmp.Or(f.CPUPeriod, other.CPUPeriod), CPUQuota: cmp.Or(f.CPUQuota, other.CPUQuota),
+			CPUShares: cmp.Or(f.CPUShares, other.CPUShares), CpusetCPUs: cmp.Or(f.CpusetCPUs, other.CpusetCPUs),
+			CpusetMems: cmp.Or(f.CpusetMems, other.CpusetMems),
+		},
 		OOMKillDisable: f.OOMKillDisable || other.OOMKillDisable, OOMScoreAdj: cmp.Or(f.OOMScoreAdj, other.OOMScoreAdj),
 	}
 }
@@ -71,7 +84,7 @@ const minMemory = 6 << 20
 
 // ParseLimits reads what limits a container. The words of its errors are docker's where docker has some.
 func ParseLimits(f LimitFlags) (l runtime.Limits, err error) {
-	l.Pids, l.CPUShares, l.CPUs = f.Pids, f.CPUShares, f.CpusetCPUs
+	l.Pids = f.Pids
 	l.OOMKillDisable, l.OOMScoreAdj = f.OOMKillDisable, f.OOMScoreAdj
 	if f.MemorySwap == "-1" {
 		l.MemorySwap, f.MemorySwap = -1, ""
@@ -95,7 +108,7 @@ func ParseLimits(f LimitFlags) (l runtime.Limits, err error) {
 	if l.Memory != 0 && l.Memory < minMemory {
 		return l, fmt.Errorf("--memory %s: minimum memory limit allowed is 6MB", f.Memory)
 	}
-	if l.NanoCPUs, err = parseCPUs(f.CPUs); err != nil {
+	if l.CPULimits, err = f.CPUFlags.parse(); err != nil {
 		return l, err
 	}
 	for _, text := range f.Ulimits {
@@ -106,6 +119,25 @@ func ParseLimits(f LimitFlags) (l runtime.Limits, err error) {
 		l.Ulimits = append(l.Ulimits, u)
 	}
 	return l, nil
+}
+
+// parse reads the flags of the processors.
+func (f *CPUFlags) parse() (l runtime.CPULimits, err error) {
+	l = runtime.CPULimits{CPUPeriod: f.CPUPeriod, CPUQuota: max(f.CPUQuota, 0), CPUShares: f.CPUShares, CPUs: f.CpusetCPUs, Mems: f.CpusetMems}
+	if l.NanoCPUs, err = parseCPUs(f.CPUs); err != nil {
+		return l, err
+	}
+	switch {
+	case l.NanoCPUs > 0 && f.CPUPeriod > 0:
+		err = errors.New("conflicting options: Nano CPUs and CPU Period cannot both be set")
+	case l.NanoCPUs > 0 && f.CPUQuota > 0:
+		err = errors.New("conflicting options: Nano CPUs and CPU Quota cannot both be set")
+	case f.CPUPeriod != 0 && (f.CPUPeriod < 1000 || f.CPUPeriod > 1000000):
+		err = errors.New("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case f.CPUQuota > 0 && f.CPUQuota < 1000:
+		err = errors.New("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	}
+	return l, err
 }
 
 // parseCPUs reads a number of processors; 0 is no limit.

@@ -53,14 +53,19 @@ func TestParseLimits(t *testing.T) {
 		in   LimitFlags
 		want string
 	}{
-		{LimitFlags{}, "{0 0 0 0 0  0 0 false 0 [] false}"},
-		{LimitFlags{Memory: "64m", CPUs: "0.5", ShmSize: "2m", Pids: 7}, "{67108864 0 0 500000000 0  7 2097152 false 0 [] false}"},
-		{LimitFlags{Memory: "0", CPUs: "0"}, "{0 0 0 0 0  0 0 false 0 [] false}"},
+		{LimitFlags{}, "{0 0 0 {0 0 0 0  } 0 0 false 0 [] false}"},
+		{LimitFlags{Memory: "64m", ShmSize: "2m", Pids: 7, CPUFlags: CPUFlags{CPUs: "0.5"}}, "{67108864 0 0 {500000000 0 0 0  } 7 2097152 false 0 [] false}"},
+		{LimitFlags{Memory: "0", CPUFlags: CPUFlags{CPUs: "0"}}, "{0 0 0 {0 0 0 0  } 0 0 false 0 [] false}"},
 		{LimitFlags{Memory: "5m"}, "minimum memory limit allowed is 6MB"},
-		{LimitFlags{CPUs: "NaN"}, "must be a number"},
-		{LimitFlags{CPUs: "-1"}, "must be a number"},
-		{LimitFlags{CPUs: "1e9"}, "range of CPUs is from 0.01"},
-		{LimitFlags{CPUs: "0.001"}, "range of CPUs is from 0.01"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUs: "NaN"}}, "must be a number"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUs: "-1"}}, "must be a number"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUs: "1e9"}}, "range of CPUs is from 0.01"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUs: "0.001"}}, "range of CPUs is from 0.01"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUPeriod: 50000, CPUQuota: 20000, CPUShares: 3, CpusetCPUs: "0-1", CpusetMems: "0"}}, "{0 50000 20000 3 0-1 0}"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUs: "1", CPUQuota: 20000}}, "Nano CPUs and CPU Quota cannot both be set"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUs: "1", CPUPeriod: 20000}}, "Nano CPUs and CPU Period cannot both be set"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUPeriod: 999}}, "CPU cfs period can not be less than 1ms"},
+		{LimitFlags{CPUFlags: CPUFlags{CPUQuota: 999}}, "CPU cfs quota can not be less than 1ms"},
 		{LimitFlags{Ulimits: []string{"nofile=1:2"}}, "[{nofile 1 2}]"},
 		{LimitFlags{Ulimits: []string{"nosuch=1"}}, "--ulimit nosuch=1: invalid ulimit type"},
 	} {

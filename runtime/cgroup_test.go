@@ -22,7 +22,7 @@ func TestCgroup(t *testing.T) {
 	}
 	s := Spec{
 		Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", "100"},
-		Limits: Limits{Memory: 32 << 20, NanoCPUs: 5e8},
+		Limits: Limits{Memory: 32 << 20, CPULimits: CPULimits{NanoCPUs: 5e8}},
 	}
 	p, err := Start(context.Background(), s, Stdio{})
 	if err != nil {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -74,7 +75,21 @@ const (
 const cpuPeriod = 100000
 
 // quota is the time of processors in a period, in microseconds.
-func (l *Limits) quota() string { return strconv.FormatInt(max(l.NanoCPUs*cpuPeriod/1e9, 1000), 10) }
+func (l *Limits) quota() string {
+	if l.NanoCPUs > 0 {
+		return strconv.FormatInt(max(l.NanoCPUs*cpuPeriod/1e9, 1000), 10)
+	}
+	return strconv.FormatInt(l.CPUQuota, 10)
+}
+
+// quotaAndPeriod are quota and period as version 2 has them, in one file.
+func (l *Limits) quotaAndPeriod() string {
+	quota := "max"
+	if l.NanoCPUs > 0 || l.CPUQuota > 0 {
+		quota = l.quota()
+	}
+	return quota + " " + strconv.FormatInt(cmp.Or(l.CPUPeriod, cpuPeriod), 10)
+}
 
 // settings are the limits that were asked for, in the order of their controllers.
 func (l *Limits) settings(unified bool) (list []setting) {
@@ -97,9 +112,11 @@ func (l *Limits) settings(unified bool) (list []setting) {
 		{l.Memory > 0, l.MemorySwap != 0, "memory", lackSwap, [2]string{"memory.memsw.limit_in_bytes", "memory.swap.max"}, [2]string{number(both), swap}},
 		{l.MemoryReservation > 0, true, "memory", lackReservation, [2]string{"memory.soft_limit_in_bytes", "memory.low"}, [2]string{number(l.MemoryReservation), number(l.MemoryReservation)}},
 		{l.OOMKillDisable, true, "memory", lackOOMDisable, [2]string{"memory.oom_control", "memory.oom_control"}, [2]string{"1", "1"}}, // version 2 has none
-		{l.NanoCPUs > 0, true, "cpu", "", [2]string{"cpu.cfs_quota_us", "cpu.max"}, [2]string{l.quota(), l.quota() + " " + number(cpuPeriod)}},
+		{l.CPUPeriod > 0, true, "cpu", "", [2]string{"cpu.cfs_period_us", "cpu.max"}, [2]string{number(l.CPUPeriod), l.quotaAndPeriod()}},
+		{l.NanoCPUs > 0 || l.CPUQuota > 0, true, "cpu", "", [2]string{"cpu.cfs_quota_us", "cpu.max"}, [2]string{l.quota(), l.quotaAndPeriod()}},
 		{l.CPUShares > 0, true, "cpu", lackShares, [2]string{"cpu.shares", "cpu.weight"}, [2]string{number(l.CPUShares), strconv.Itoa(cpuWeight(l.CPUShares))}},
 		{l.CPUs != "", true, "cpuset", lackCpuset, [2]string{"cpuset.cpus", "cpuset.cpus"}, [2]string{l.CPUs, l.CPUs}},
+		{l.Mems != "", true, "cpuset", lackCpuset, [2]string{"cpuset.mems", "cpuset.mems"}, [2]string{l.Mems, l.Mems}},
 	} {
 		version := map[bool]int{false: 0, true: 1}[unified]
 		if row.on {
@@ -147,9 +164,12 @@ func (s *setup) limit(g *cgroup, name string, set setting) error {
 // explain says in docker's words what the kernel has against a value.
 func (set *setting) explain(dir string, err error) error {
 	if set.controller == "cpuset" && !errors.Is(err, fs.ErrPermission) {
-		available, _ := os.ReadFile(filepath.Join(filepath.Dir(dir), "cpuset.cpus"))
+		available, _ := os.ReadFile(filepath.Join(filepath.Dir(dir), set.file))
 		if len(available) == 0 {
-			available, _ = os.ReadFile(filepath.Join(filepath.Dir(dir), "cpuset.cpus.effective"))
+			available, _ = os.ReadFile(filepath.Join(filepath.Dir(dir), set.file+".effective"))
+		}
+		if set.file == "cpuset.mems" {
+			return fmt.Errorf("requested memory nodes are not available - requested %s, available: %s", set.values[0], strings.TrimSpace(string(available)))
 		}
 		return fmt.Errorf("requested CPUs are not available - requested %s, available: %s", set.values[0], strings.TrimSpace(string(available)))
 	}

@@ -54,21 +54,29 @@ type Tmpfs struct {
 
 // Limits on what the container may use; zero is no limit, but for Pids (4096) and ShmSize (64 MiB).
 type Limits struct {
-	Memory            int64  // bytes
-	MemorySwap        int64  // bytes of memory and swap together, -1 is no limit; 0 is twice the memory
-	MemoryReservation int64  // bytes it is left with where memory is short
-	NanoCPUs          int64  // processors, times 1e9
-	CPUShares         int64  // weight against others, 1024 is usual
-	CPUs              string // those it may use, such as "0-2,5"
-	Pids              int64  // processes and threads; -1 is no limit
-	ShmSize           int64  // bytes of /dev/shm
-	OOMKillDisable    bool   // where memory is short, wait: cgroups of version 1 only
-	OOMScoreAdj       int    // -1000 to 1000: how willing the kernel is to kill it
-	Ulimits           []Ulimit
+	Memory            int64 // bytes
+	MemorySwap        int64 // bytes of memory and swap together, -1 is no limit; 0 is twice the memory
+	MemoryReservation int64 // bytes it is left with where memory is short
+	CPULimits
+	Pids           int64 // processes and threads; -1 is no limit
+	ShmSize        int64 // bytes of /dev/shm
+	OOMKillDisable bool  // where memory is short, wait: cgroups of version 1 only
+	OOMScoreAdj    int   // -1000 to 1000: how willing the kernel is to kill it
+	Ulimits        []Ulimit
 
 	// Account has the container counted by every cgroup controller, limits or not: for [Target.Stats], [Target.Freeze] and
 	// [Target.Update], which take it with cgroups of version 1.
 	Account bool
+}
+
+// CPULimits say how much of the processors it gets, and of which.
+type CPULimits struct {
+	NanoCPUs  int64  // processors, times 1e9
+	CPUPeriod int64  // over what CPUQuota is counted, in microseconds; 0 is the kernel's default
+	CPUQuota  int64  // time of processors in a period, in microseconds; instead of NanoCPUs
+	CPUShares int64  // weight against others, 1024 is usual
+	CPUs      string // those it may use, such as "0-2,5"
+	Mems      string // nodes whose memory it may use
 }
 
 // Security loosens or tightens the defaults.

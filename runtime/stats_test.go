@@ -155,7 +155,7 @@ func TestUpdate(t *testing.T) {
 		return ""
 	}
 	for _, l := range []Limits{
-		{Memory: 256 << 20, MemorySwap: 300 << 20, NanoCPUs: 5e8, Pids: 77, CPUShares: 512},
+		{Memory: 256 << 20, MemorySwap: 300 << 20, Pids: 77, CPULimits: CPULimits{NanoCPUs: 5e8, CPUShares: 512}},
 		{Memory: 16 << 20, MemorySwap: 17 << 20},
 		{Memory: 64 << 20},
 	} {
@@ -185,10 +185,12 @@ func TestMoreLimits(t *testing.T) {
 	parent, err := findCgroups()
 	need(t, "cgroups", err == nil && !parent.unified && parent.dir["cpuset"] != "" && parent.dir["memory"] != "", Cgroups())
 	_, target := running(t, Spec{Limits: Limits{
-		Memory: 32 << 20, MemorySwap: -1, MemoryReservation: 8 << 20, CPUShares: 300, CPUs: "0", OOMKillDisable: true, OOMScoreAdj: 321,
+		Memory: 32 << 20, MemorySwap: -1, MemoryReservation: 8 << 20, OOMKillDisable: true, OOMScoreAdj: 321,
+		CPULimits: CPULimits{CPUShares: 300, CPUs: "0", Mems: "0", CPUPeriod: 50000, CPUQuota: 20000},
 	}})
 	for file, want := range map[string]string{
 		"memory.limit_in_bytes": itoa(32 << 20), "memory.soft_limit_in_bytes": itoa(8 << 20), "cpu.shares": "300", "cpuset.cpus": "0",
+		"cpuset.mems": "0", "cpu.cfs_period_us": "50000", "cpu.cfs_quota_us": "20000",
 	} {
 		if b, err := os.ReadFile(fileIn(target.Cgroups, file)); strings.TrimSpace(string(b)) != want {
 			t.Errorf("%s is %s, %v, want %s", file, b, err, want)
@@ -213,7 +215,8 @@ func TestMoreLimits(t *testing.T) {
 		{Limits{MemorySwap: 1 << 30}, "limits: you should always set the Memory limit when using Memoryswap limit, see usage"},
 		{Limits{Memory: 2 << 30, MemorySwap: 1 << 30}, "limits: minimum memoryswap limit should be larger than memory limit, see usage"},
 		{Limits{Memory: 1 << 30, MemoryReservation: 2 << 30}, "limits: minimum memory limit can not be less than memory reservation limit, see usage"},
-		{Limits{CPUs: "99"}, "limits: requested CPUs are not available - requested 99, available: "},
+		{Limits{CPULimits: CPULimits{Mems: "99"}}, "limits: requested memory nodes are not available - requested 99, available: "},
+		{Limits{CPULimits: CPULimits{CPUs: "99"}}, "limits: requested CPUs are not available - requested 99, available: "},
 		{Limits{OOMScoreAdj: 1001}, "limits: invalid value 1001, range for oom score adj is [-1000, 1000]"},
 	} {
 		_, err := Start(context.Background(), Spec{Root: openDir(t, t.TempDir()), Args: []string{"x"}, Limits: test.limits}, Stdio{})

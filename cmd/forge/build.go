@@ -31,7 +31,7 @@ type buildCmd struct {
 	Verify bool   `help:"Build twice from nothing and list the files that differ."`
 
 	ignoredFlags
-	ignoredLimitFlags
+	dockerFlags
 }
 
 // sourceFlags say what to build, and what of earlier builds to use.
@@ -55,6 +55,8 @@ type stepFlags struct {
 	Allow    []string `help:"Grant network.host, security.insecure or device." placeholder:"ENTITLEMENT"`
 	Network  string   `help:"Network of RUN: default, none or host." default:"default" placeholder:"MODE"`
 	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts of RUN." placeholder:"HOST:IP"`
+
+	SecurityOpts []string `name:"security-opt" sep:"none" help:"Of RUN: seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
 }
 
 // resultFlags say what to make of the image, and what to tell.
@@ -72,32 +74,41 @@ type resultFlags struct {
 	Progress     string   `help:"How to show progress: auto, plain, tty, rawjson or quiet." enum:"auto,plain,tty,rawjson,quiet" default:"auto" env:"BUILDKIT_PROGRESS" placeholder:"HOW"`
 }
 
-// ignoredFlags, and those below, are docker's flags that ask for what forge has no part in. They are accepted with a warning.
+// ignoredFlags are docker's flags that ask for what forge has no part in. They are accepted with a warning.
 type ignoredFlags struct {
-	ForceRm    bool     `hidden:""`
-	Rm         bool     `hidden:""`
-	Compress   bool     `hidden:""`
-	Builder    string   `hidden:""`
 	Provenance string   `hidden:""`
 	Sbom       string   `hidden:""`
 	Attest     []string `sep:"none" hidden:""`
 
-	DisableContentTrust bool `hidden:"" negatable:""`
+	Isolation string `hidden:""`
 }
 
-type ignoredLimitFlags struct {
-	Isolation    string   `hidden:""`
-	CgroupParent string   `hidden:""`
-	CPUPeriod    string   `name:"cpu-period" hidden:""`
-	CPUQuota     string   `name:"cpu-quota" hidden:""`
-	CpusetMems   string   `name:"cpuset-mems" hidden:""`
-	SecurityOpt  []string `sep:"none" hidden:""`
+// dockerFlags are those that ask for what is so anyway, or for what forge cannot give.
+type dockerFlags struct {
+	ForceRm      bool   `hidden:""`
+	Rm           bool   `hidden:""`
+	Compress     bool   `hidden:""`
+	Builder      string `hidden:""`
+	CgroupParent string `hidden:""`
+
+	DisableContentTrust bool `hidden:"" default:"true" negatable:""`
 }
 
-// ignored names the flags that were given and mean nothing to forge. That containers are removed (--rm) is so anyway.
+// check refuses what would not be done. That the containers of steps are removed, and a context is not sent anywhere, is so anyway.
+func (f *dockerFlags) check() error {
+	switch {
+	case f.CgroupParent != "":
+		return fmt.Errorf("--cgroup-parent %s: the cgroups of RUN are below that of forge itself: start forge in the one that is meant, such as with systemd-run --scope --slice", f.CgroupParent)
+	case !f.DisableContentTrust:
+		return errors.New("--disable-content-trust=false: forge does not check signatures of docker content trust: name base images by digest")
+	}
+	return checkBuilder(f.Builder)
+}
+
+// ignored names the flags that were given and mean nothing to forge.
 func ignored(parsed *kong.Context) (names []string) {
 	for _, p := range parsed.Path {
-		if p.Flag != nil && p.Flag.Hidden && p.Flag.Name != "rm" && !slices.Contains(names, p.Flag.Name) {
+		if p.Flag != nil && p.Flag.Hidden && slices.Contains([]string{"isolation", "provenance", "sbom", "attest"}, p.Flag.Name) && !slices.Contains(names, p.Flag.Name) {
 			names = append(names, p.Flag.Name)
 		}
 	}

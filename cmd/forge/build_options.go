@@ -19,7 +19,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o := forge.BuildOptions{
 		SourceOptions: forge.SourceOptions{Context: c.Context, File: c.File, Stdin: s.in, Contexts: map[string]string{}},
 		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform,
-		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: forge.LimitOptions(c.limitFlags),
+		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: c.limitFlags.options(),
 		ReuseOptions: forge.ReuseOptions{
 			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain,
 		},
@@ -63,7 +63,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	}
 	var err error
 	o.CacheOptions, err = c.cacheFlags.options()
-	errs = append(errs, err, c.outputs(s, &o), c.epoch(&o))
+	errs = append(errs, c.dockerFlags.check(), err, c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
 		return o, badUsage(err)
 	}

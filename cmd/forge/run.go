@@ -130,17 +130,35 @@ type namespaceFlags struct {
 }
 
 type limitFlags struct {
+	cpuFlags
+
 	Memory            string   `short:"m" help:"Memory." placeholder:"BYTES"`
 	MemorySwap        string   `help:"Memory and swap together; -1 is no limit." placeholder:"BYTES"`
 	MemoryReservation string   `help:"Memory that is left where it is short." placeholder:"BYTES"`
-	CPUs              string   `name:"cpus" help:"Processors." placeholder:"N"`
 	ShmSize           string   `help:"Size of /dev/shm." placeholder:"BYTES"`
-	CPUShares         int64    `name:"cpu-shares" short:"c" help:"Share of the processors, against others." placeholder:"N"`
-	CpusetCPUs        string   `name:"cpuset-cpus" help:"Which processors." placeholder:"LIST"`
 	Pids              int64    `name:"pids-limit" help:"Processes." placeholder:"N"`
 	Ulimits           []string `name:"ulimit" sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
 	OOMKillDisable    bool     `name:"oom-kill-disable" help:"Do not kill where memory is short."`
 	OOMScoreAdj       int      `name:"oom-score-adj" help:"How willing the kernel is to kill it, -1000 to 1000." placeholder:"N"`
+}
+
+// cpuFlags are forge.CPUOptions as flags.
+type cpuFlags struct {
+	CPUs       string `name:"cpus" help:"Processors." placeholder:"N"`
+	CPUPeriod  int64  `name:"cpu-period" help:"Over how long --cpu-quota is counted, in microseconds." placeholder:"N"`
+	CPUQuota   int64  `name:"cpu-quota" help:"Time of processors in a period, in microseconds." placeholder:"N"`
+	CPUShares  int64  `name:"cpu-shares" short:"c" help:"Share of the processors, against others." placeholder:"N"`
+	CpusetCPUs string `name:"cpuset-cpus" help:"Which processors." placeholder:"LIST"`
+	CpusetMems string `name:"cpuset-mems" help:"Which nodes of memory." placeholder:"LIST"`
+}
+
+// options are the flags as forge takes them.
+func (f *limitFlags) options() forge.LimitOptions {
+	return forge.LimitOptions{
+		CPUFlags: forge.CPUOptions(f.cpuFlags),
+		Memory:   f.Memory, MemorySwap: f.MemorySwap, MemoryReservation: f.MemoryReservation, ShmSize: f.ShmSize,
+		Pids: f.Pids, Ulimits: f.Ulimits, OOMKillDisable: f.OOMKillDisable, OOMScoreAdj: f.OOMScoreAdj,
+	}
 }
 
 // Help is shown below the usage.
@@ -313,7 +331,7 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 		SurroundingOptions: forge.SurroundingOptions(c.surroundingFlags),
 		SecurityOptions:    forge.SecurityOptions(c.securityFlags),
 		NamespaceOptions:   forge.NamespaceOptions(c.namespaceFlags),
-		LimitOptions:       forge.LimitOptions(c.limitFlags),
+		LimitOptions:       c.limitFlags.options(),
 	}
 	if c.Entrypoint != nil {
 		o.Entrypoint = []string{*c.Entrypoint}

@@ -88,13 +88,15 @@ func runCommand(ctx context.Context, c *container.Container, log io.Writer) erro
 
 // runOptions says what the command needs.
 func (w *Worker) runOptions(ctx context.Context, job executor.Job, op *planner.Run) (o container.Options, err error) {
+	security := w.Security
+	security.Privileged = op.Insecure
 	o = container.Options{
 		Process:  container.Process{Args: op.Args, Env: runEnv(op), Dir: op.Dir, User: op.User, Platform: op.Platform},
 		Hostname: cmp.Or(op.Hostname, hostname),
 		Hosts:    w.Hosts,
 		Network:  cmp.Or(op.Network, "default"),
 		Limits:   w.Limits,
-		Security: runtime.Security{Privileged: op.Insecure},
+		Security: security,
 	}
 	for _, d := range op.Devices {
 		o.Devices = append(o.Devices, container.Device{Name: d.Name, Required: d.Required, Granted: w.Allow.Device(d.Name)})

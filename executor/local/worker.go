@@ -24,10 +24,11 @@ type Worker struct {
 	Layout *image.Layout
 	Inputs *source.Resolver // the contexts, layers and downloads that jobs read
 
-	// What RUN may use. Limits and Hosts hold for all of them.
+	// What RUN may use. Limits, Security and Hosts hold for all of them.
 	Containers *container.Factory
 	Allow      planner.Entitlements
 	Limits     runtime.Limits
+	Security   runtime.Security // loosened for a RUN that is insecure
 	Hosts      []container.Host
 
 	once sync.Once
