@@ -106,7 +106,7 @@ func (p *keptProcess) Wait() (runtime.Exit, error) {
 // start prepares the container and starts it.
 func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_ monitor.Process, err error) {
 	h := k.home
-	if run.Restarts > 0 {
+	if !run.Started.IsZero() {
 		r, err := h.containers().Record(k.record.ID) // it may have another name and other networks by now
 		if err != nil {
 			return nil, err

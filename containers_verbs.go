@@ -32,6 +32,17 @@ func (h *Home) StopContainer(ctx context.Context, ref string, o StopOptions) err
 	if err != nil {
 		return err
 	}
+	err = h.end(ctx, r, o, monitor.Client.Stop)
+	if errors.Is(err, monitor.ErrGone) {
+		return nil
+	}
+	return err
+}
+
+// end has a container's monitor end it in some way, with the signal and the time of the options or, if they say nothing, its own.
+func (h *Home) end(ctx context.Context, r *containerRecord, o StopOptions,
+	how func(c monitor.Client, ctx context.Context, sig syscall.Signal, seconds int) error,
+) error {
 	img, err := h.containerImage(ctx, r)
 	if err != nil {
 		return err
@@ -50,19 +61,25 @@ func (h *Home) StopContainer(ctx context.Context, ref string, o StopOptions) err
 			seconds = *s
 		}
 	}
-	err = h.monitorOf(r).Stop(ctx, sig, seconds)
-	if errors.Is(err, monitor.ErrGone) {
-		return nil
-	}
-	return err
+	return how(h.monitorOf(r), ctx, sig, seconds)
 }
 
-// RestartContainer stops a container, if it runs, and starts it.
+// RestartContainer stops a container, if it runs, and starts it. One that runs is restarted by its monitor, so that it is not
+// taken for one that has ended.
 func (h *Home) RestartContainer(ctx context.Context, ref string, o StopOptions) error {
-	if err := h.StopContainer(ctx, ref, o); err != nil {
+	r, err := h.findContainer(ref)
+	if err != nil {
 		return err
 	}
-	return h.StartContainer(ctx, ref, nil)
+	err = h.end(ctx, r, o, monitor.Client.Restart)
+	if !errors.Is(err, monitor.ErrGone) {
+		return err
+	}
+	if err := h.spawn(ctx, r, nil, nil); err != nil {
+		return err
+	}
+	h.containerEvent(r, "restart")
+	return nil
 }
 
 // KillContainer sends a container's first process a signal; "" is SIGKILL. After SIGKILL it waits for the end.

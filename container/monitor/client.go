@@ -122,6 +122,13 @@ func (c Client) Stop(ctx context.Context, sig syscall.Signal, seconds int) error
 	return err
 }
 
+// Restart ends the run of the container, as Stop does, and begins another. It waits for that one's start, and fails with ErrGone
+// if the container has just ended otherwise.
+func (c Client) Restart(ctx context.Context, sig syscall.Signal, seconds int) error {
+	_, err := c.ask(ctx, verbRestart, int(sig), seconds)
+	return err
+}
+
 // Pause stops all processes of the container.
 func (c Client) Pause(ctx context.Context) error {
 	_, err := c.ask(ctx, verbPause)

@@ -73,12 +73,14 @@ type Monitor struct {
 	size    Size          // of the terminal, of who attached last
 	conns   sync.WaitGroup
 
-	holds holds
+	holds    holds
+	restarts restarts
 }
 
 // New makes a monitor. run is how the last run of the container went.
 func New(c Config, run *state.Run) *Monitor {
 	m := &Monitor{config: c, run: run, fan: newFan(c.Log), ended: make(chan struct{}), stop: make(chan struct{})}
+	m.restarts.wake = make(chan struct{}, 1)
 	m.openStdin()
 	return m
 }
@@ -121,9 +123,14 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 			if first {
 				started()
 			}
+			m.restarted(nil)
 		})
+		if err != nil {
+			m.restarted(err)
+		}
 		if first && err != nil {
 			m.mu.Lock()
+			m.restarts.over = true
 			close(m.ended)
 			m.mu.Unlock()
 			return exit, err
@@ -137,6 +144,7 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 		}
 		m.fan.end(exit.Code)
 		if !again || !m.pauseBefore(ctx, delay) {
+			m.restarted(ErrGone)
 			return exit, nil
 		}
 		delay = min(2*delay, lastDelay)
@@ -244,19 +252,24 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 // decide says whether the container is restarted, and writes that down with the end of the run.
 func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
 	m.mu.Lock()
-	again := !m.stopped && m.config.Policy != nil && m.config.Policy().again(exit.Code, m.run.Restarts)
+	asked := m.asked()
+	again := !m.stopped && (asked || m.config.Policy != nil && m.config.Policy().again(exit.Code, m.run.Restarts))
+	if asked {
+		delay = 0
+	}
 	if again {
 		m.run.Retry = time.Now().Add(delay).UTC()
 	} else {
 		m.run.Monitor = 0
 	}
-	err := m.config.Record(m.run)
+	again = m.config.Record(m.run) == nil && again
+	m.restarts.over = !again
 	close(m.ended)
 	if again {
 		m.ended = make(chan struct{})
 	}
 	m.mu.Unlock()
-	return again && err == nil
+	return again
 }
 
 // pauseBefore waits until it is time to restart the container. It returns false if a user stops it meanwhile.
@@ -264,6 +277,11 @@ func (m *Monitor) pauseBefore(ctx context.Context, delay time.Duration) bool {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
+	case <-m.restarts.wake:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.run.Restarts, m.run.Stopped = 0, false
+		return true
 	case <-timer.C:
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -273,6 +291,7 @@ func (m *Monitor) pauseBefore(ctx context.Context, delay time.Duration) bool {
 	case <-ctx.Done():
 	}
 	m.mu.Lock()
+	m.restarts.over = true
 	m.run.Retry, m.run.Monitor = time.Time{}, 0
 	_ = m.config.Record(m.run)
 	close(m.ended)

@@ -13,6 +13,7 @@ import (
 //	                    container's standard input, if IN is 1. The size is the terminal's, or 0.
 //	signal N            sends a signal. After SIGKILL the answer comes when the container has ended.
 //	stop N SECONDS      sends a signal and, after so many seconds (-1 is never), SIGKILL. The answer comes when it has ended.
+//	restart N SECONDS   ends the run as stop does, and begins another at once: the answer comes when that has started.
 //	pause, unpause      the answer comes when it is done.
 //	hold                pauses the container, unless it is paused, and answers "ok"; when who asked closes his half of the
 //	                    connection, or is gone, lets it go on and answers "ok" again.
@@ -60,6 +61,7 @@ const (
 	verbAttach  = "attach"
 	verbSignal  = "signal"
 	verbStop    = "stop"
+	verbRestart = "restart"
 	verbPause   = "pause"
 	verbUnpause = "unpause"
 	verbHold    = "hold"

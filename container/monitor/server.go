@@ -90,7 +90,7 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 	if err != nil {
 		return "", err
 	}
-	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2}[words[0]]
+	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2, verbRestart: 2}[words[0]]
 	if len(args) != need {
 		return "", fmt.Errorf("%s takes %d numbers", words[0], need)
 	}
@@ -101,6 +101,8 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 		return "ok", m.signal(syscall.Signal(args[0]))
 	case verbStop:
 		return "ok", m.stopAll(syscall.Signal(args[0]), args[1])
+	case verbRestart:
+		return m.restart(syscall.Signal(args[0]), args[1])
 	case verbPause:
 		return "ok", m.pause()
 	case verbUnpause:
@@ -245,8 +247,15 @@ func (m *Monitor) noRestart() {
 // stopAll ends the container, and its restarts.
 func (m *Monitor) stopAll(sig syscall.Signal, seconds int) error {
 	m.mu.Lock()
-	process, ended := m.process, m.ended
 	m.noRestart()
+	m.mu.Unlock()
+	return m.end(sig, seconds)
+}
+
+// end ends the run that goes on.
+func (m *Monitor) end(sig syscall.Signal, seconds int) error {
+	m.mu.Lock()
+	process, ended := m.process, m.ended
 	m.mu.Unlock()
 	if process == nil {
 		<-ended

@@ -1,0 +1,70 @@
+package monitor
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/forge-build/forge/runtime"
+)
+
+// TestRestartByUser: a run that a user ends to begin another is followed by one, without a restart policy; what waits for the
+// time of its next run does not wait longer; and the count begins anew.
+func TestRestartByUser(t *testing.T) {
+	t.Parallel()
+	k := start(t, Config{}, untilTerm)
+	results := make(chan error, 3)
+	for range cap(results) { // together they get one run or several
+		go func() { results <- k.Restart(t.Context(), syscall.SIGTERM, 10) }()
+	}
+	for range cap(results) {
+		if err := <-results; err != nil {
+			t.Errorf("restart: %v", err)
+		}
+	}
+	if err := k.Restart(t.Context(), syscall.SIGHUP, 0); err != nil {
+		t.Errorf("restart of what does not obey: %v", err)
+	}
+	if run := k.last(); !run.Started.After(run.Finished) || run.Restarts != 0 || run.Stopped || run.ExitCode != 0 {
+		t.Errorf("after the restart: %+v", run)
+	}
+	if err := k.Stop(t.Context(), syscall.SIGTERM, 10); err != nil {
+		t.Fatal(err)
+	}
+	k.ended()
+	k.mu.Lock()
+	if end := k.events[len(k.events)-4:]; !slices.Contains(k.events, "restart") || !slices.Equal(end, []string{"restart", "kill", "die", "stop"}) {
+		t.Errorf("events: %q", k.events)
+	}
+	k.mu.Unlock()
+	if err := k.Restart(t.Context(), syscall.SIGTERM, 10); !errors.Is(err, ErrGone) {
+		t.Errorf("restart of what has ended: %v", err)
+	}
+
+	var runs atomic.Int32
+	often := make(chan struct{})
+	k = start(t, Config{Policy: func() Policy { return Policy{Name: "always"} }}, func(io runtime.Stdio, signals <-chan os.Signal) int {
+		if runs.Add(1) <= 4 {
+			return 1
+		}
+		close(often)
+		return untilTerm(io, signals)
+	})
+	for runs.Load() < 4 { // from here on the policy waits for the better part of a second
+		_, _ = k.Wait(t.Context())
+	}
+	if err := k.Restart(t.Context(), syscall.SIGTERM, 10); err != nil {
+		t.Errorf("restart of what is about to be restarted: %v", err)
+	}
+	<-often
+	if run := k.last(); run.Restarts != 0 || !run.Retry.IsZero() {
+		t.Errorf("restarted before its time: %+v", run)
+	}
+	if err := k.Stop(t.Context(), syscall.SIGTERM, 10); err != nil {
+		t.Error(err)
+	}
+	k.ended()
+}
