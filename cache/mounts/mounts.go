@@ -1,0 +1,85 @@
+// Package mounts keeps the directories of cache mounts where other machines find them: in a registry, an OCI layout, or whatever
+// else is an [image.Store].
+//
+// A directory becomes a tar ([snapshot.Export]), the tar becomes chunks ([chunk]), and chunks that are not there yet become one
+// more pack: a blob of zstd frames, back to back. A table, the configuration of a manifest, says which chunks make the tar, and
+// where in which pack each lies. Manifests have tags that are made of what the mount is, so that there is nothing to list.
+//
+// Nothing that comes from a store is believed: each chunk is held to its SHA-256, each length to a limit before memory is taken
+// for it, and the tar is unpacked as an enemy's.
+package mounts
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/forge-build/forge/cache/remote"
+	"github.com/forge-build/forge/image"
+)
+
+// A Shelf is where the mounts of a build are kept: a place, and the scopes in it.
+type Shelf struct {
+	Place   *remote.Place
+	Staging *image.Staging // keeps packs on disk while they come and go
+
+	// Read are the scopes that mounts are looked for in, the first first. Write is the only one that is written to.
+	Read  []string
+	Write string
+}
+
+// A Mount is what a directory is kept as: mounts that differ in anything are not each other's.
+type Mount struct {
+	ID       string // expanded
+	Platform string // os/arch[/variant]
+	Access   string // what owner and mode the mount asks for, and what it begins with
+	Lock     string // digest of the files that decide what is in it, "" if nobody said which; see [Shelf.Find]
+}
+
+// tag is the name of the newest directory of a mount in a scope.
+func (m Mount) tag(scope string) string {
+	h := sha256.New()
+	for _, part := range []string{scope, m.ID, m.Platform, m.Access} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return "forge-mount-v1-" + hex.EncodeToString(h.Sum(nil)[:10])
+}
+
+// exact is the name of the directory that was left with the very same lock files; "" without any.
+func (m Mount) exact(scope string) string {
+	if m.Lock == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(m.Lock))
+	return m.tag(scope) + "-" + hex.EncodeToString(sum[:8])
+}
+
+// Find finds what is kept of a mount: what was left with the same lock files in any of the scopes, else the newest of the first
+// scope that has one. It is an error that is fs.ErrNotExist if there is none.
+func (s *Shelf) Find(ctx context.Context, m Mount) (*Version, error) {
+	var tags []string
+	for _, scope := range s.Read {
+		if exact := m.exact(scope); exact != "" {
+			tags = append(tags, exact)
+		}
+	}
+	for _, scope := range s.Read {
+		tags = append(tags, m.tag(scope))
+	}
+	for _, tag := range tags {
+		v, err := s.read(ctx, tag)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return v, err
+		}
+	}
+	return nil, fmt.Errorf("cache mount %s: %w", m.ID, fs.ErrNotExist)
+}
+
+func (s *Shelf) tagged(tag string) image.Reference {
+	ref := s.Place.Repository
+	ref.Tag, ref.Digest = tag, ""
+	return ref
+}

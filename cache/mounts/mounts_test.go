@@ -1,0 +1,427 @@
+package mounts
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/cache/remote"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// A counted store counts bytes that are fetched.
+type counted struct {
+	image.Store
+	fetched atomic.Int64
+}
+
+func (c *counted) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	r, err := c.Store.Fetch(ctx, d, offset)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(r, (*counter)(&c.fetched)), r}, nil
+}
+
+type counter atomic.Int64
+
+func (c *counter) Write(b []byte) (int, error) {
+	(*atomic.Int64)(c).Add(int64(len(b)))
+	return len(b), nil
+}
+
+func newShelf(t testing.TB) (*Shelf, *counted, string) {
+	t.Helper()
+	root := t.TempDir()
+	dir, err := image.CreateDir(filepath.Join(root, "layout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	staging, err := image.OpenStaging(filepath.Join(root, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if left, _ := filepath.Glob(filepath.Join(root, "state/ingest/*/*")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		if err := staging.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	store := &counted{Store: dir}
+	return &Shelf{Place: &remote.Place{Read: store, Write: store}, Staging: staging, Read: []string{"topic", "main"}, Write: "topic"}, store, filepath.Join(root, "layout")
+}
+
+func noise(seed byte, n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(b)
+	return b
+}
+
+func write(t testing.TB, dir, name string, data []byte) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t testing.TB, dir string) *os.File {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func save(t testing.TB, p *Shelf, m Mount, dir string) *Saved {
+	t.Helper()
+	saved, err := p.Save(t.Context(), m, open(t, dir), 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved
+}
+
+// restored is a new directory with what is kept of a mount.
+func restored(t testing.TB, p *Shelf, m Mount) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	v, err := p.Find(t.Context(), m)
+	if err != nil {
+		return dir, err
+	}
+	return dir, p.Restore(t.Context(), v, open(t, dir))
+}
+
+func checkSame(t testing.TB, a, b string) {
+	t.Helper()
+	differences, err := snapshot.Compare(t.Context(), snapshot.OpenLive(open(t, a)), snapshot.OpenLive(open(t, b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range differences {
+		if d.Path != "." {
+			t.Error(d)
+		}
+	}
+}
+
+var cargo = Mount{ID: "cargo", Platform: "linux/amd64"}
+
+// TestSave holds that a directory comes back as it was, that a change costs about its own size, and nothing costs nothing.
+func TestSave(t *testing.T) {
+	p, _, _ := newShelf(t)
+	dir := t.TempDir()
+	for i := range 60 {
+		write(t, dir, fmt.Sprintf("registry/%02d/crate", i), noise(byte(i), 1<<20))
+	}
+	first := save(t, p, cargo, dir)
+	if first.Sent < 60<<20 || first.Sent > 61<<20 {
+		t.Errorf("the first time %d bytes were sent", first.Sent)
+	}
+	back, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSame(t, dir, back)
+	if again := save(t, p, cargo, back); again.Sent != 0 {
+		t.Errorf("what was restored and not changed sent %d bytes", again.Sent)
+	}
+	write(t, back, "registry/30a/crate", noise(100, 1<<20))
+	if changed := save(t, p, cargo, back); changed.Sent < 1<<20 || changed.Sent > 4<<20 {
+		t.Errorf("a new file of 1 MiB sent %d bytes", changed.Sent)
+	}
+	third, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSame(t, back, third)
+}
+
+// TestFind holds which version a mount gets.
+func TestFind(t *testing.T) {
+	p, _, _ := newShelf(t)
+	dir := t.TempDir()
+	put := func(scope, lock, content string) {
+		t.Helper()
+		write(t, dir, "content", []byte(content))
+		m := cargo
+		p.Write, m.Lock = scope, lock
+		save(t, p, m, dir)
+	}
+	get := func(m Mount) string {
+		t.Helper()
+		back, err := restored(t, p, m)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "none"
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(back, "content"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	want := func(m Mount, want string) {
+		t.Helper()
+		if got := get(m); got != want {
+			t.Errorf("%+v gets %s, want %s", m, got, want)
+		}
+	}
+	locked := func(lock string) Mount { m := cargo; m.Lock = lock; return m }
+	want(cargo, "none")
+	put("main", "A", "main A")
+	want(cargo, "main A")
+	put("main", "B", "main B")
+	want(cargo, "main B")
+	want(locked("A"), "main A")
+	want(locked("C"), "main B")
+	put("topic", "C", "topic C")
+	want(cargo, "topic C")
+	want(locked("A"), "main A")
+	want(locked("D"), "topic C")
+	put("foreign", "A", "foreign")
+	want(locked("A"), "main A")
+	for _, other := range []Mount{
+		{ID: "cargo2", Platform: "linux/amd64"}, {ID: "cargo", Platform: "linux/arm64"}, {ID: "cargo", Platform: "linux/amd64", Access: "1:1"},
+	} {
+		want(other, "none")
+	}
+}
+
+// TestPacks holds that many small changes do not become many packs, that what is dead is left behind, and that all is readable then.
+func TestPacks(t *testing.T) {
+	p, store, _ := newShelf(t)
+	dir := t.TempDir()
+	for i := range 40 {
+		write(t, dir, fmt.Sprintf("%02d", i%7), noise(byte(i), 300<<10))
+		save(t, p, cargo, dir)
+	}
+	v, err := p.Find(t.Context(), cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.packs) > 3*mergeAt {
+		t.Errorf("%d packs", len(v.packs))
+	}
+	stored := int64(0)
+	for _, d := range v.packs {
+		stored += d.Size
+	}
+	if stored > 2*v.Size()+1<<20 {
+		t.Errorf("%d bytes of packs for %d", stored, v.Size())
+	}
+	store.fetched.Store(0)
+	back, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := store.fetched.Load(); n > v.Size()*6/5+1<<20 {
+		t.Errorf("%d bytes were fetched for %d", n, v.Size())
+	}
+	checkSame(t, dir, back)
+}
+
+// TestLost holds that packs which the place has lost are stored again, and that a directory cannot be restored without them.
+func TestLost(t *testing.T) {
+	p, _, layout := newShelf(t)
+	dir := t.TempDir()
+	write(t, dir, "file", noise(1, 3<<20))
+	save(t, p, cargo, dir)
+	v, err := p.Find(t.Context(), cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(layout, "blobs/sha256", v.packs[0].Digest.Encoded())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := restored(t, p, cargo); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("restored without its pack: %v", err)
+	}
+	if again := save(t, p, cargo, dir); again.Sent < 3<<20 {
+		t.Errorf("%d bytes were sent", again.Sent)
+	}
+	back, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSame(t, dir, back)
+}
+
+// TestLimit holds that old and big files are left out first, are said, and stay where they are.
+func TestLimit(t *testing.T) {
+	p, _, _ := newShelf(t)
+	dir := t.TempDir()
+	now := time.Now()
+	for name, age := range map[string]time.Duration{"new/big": 0, "old/small": 100 * time.Hour, "old/big": 100 * time.Hour} {
+		size := 100 << 10
+		if strings.HasSuffix(name, "big") {
+			size = 3 << 20
+		}
+		write(t, dir, name, noise(1, size))
+		if err := os.Chtimes(filepath.Join(dir, name), now.Add(-age), now.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saved, err := p.Save(t.Context(), cargo, open(t, dir), 4<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(saved.Left, "old/big") || !strings.Contains(saved.Left, "1 old and big") || saved.Size > 4<<20 {
+		t.Errorf("left out: %q, size %d", saved.Left, saved.Size)
+	}
+	back, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	_ = filepath.WalkDir(back, func(path string, d fs.DirEntry, _ error) error {
+		if !d.IsDir() {
+			names = append(names, strings.TrimPrefix(path, back+"/"))
+		}
+		return nil
+	})
+	if !slices.Equal(names, []string{"new/big", "old/small"}) {
+		t.Errorf("restored %v", names)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "old/big")); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Save(t.Context(), cargo, open(t, dir), 100); err == nil || !strings.Contains(err.Error(), "even without its files") {
+		t.Errorf("a limit that nothing keeps: %v", err)
+	}
+}
+
+// TestForged holds that what a place gives is checked: chunks of other content, tables that lie, and packs that are not theirs.
+func TestForged(t *testing.T) {
+	good := func() *table {
+		content := noise(3, 1000)
+		return &table{
+			size:   1000,
+			packs:  []pack{{digest: digest.FromBytes(content), size: 1000, live: 1000}},
+			chunks: []piece{{sum: sum{1}, offset: 0, length: 1000, size: 1000}},
+		}
+	}
+	for name, spoil := range map[string]func(t *table){
+		"pack out of range":   func(t *table) { t.chunks[0].pack = 1 },
+		"behind the pack":     func(t *table) { t.chunks[0].offset = 1 },
+		"no length":           func(t *table) { t.chunks[0].length = 0 },
+		"no size":             func(t *table) { t.chunks[0].size = 0 },
+		"big chunk":           func(t *table) { t.chunks[0].size, t.size = 1<<30, 1<<30 },
+		"frame beyond reason": func(t *table) { t.chunks[0].size, t.size = 1, 1 },
+		"other sum":           func(t *table) { t.size++ },
+		"many packs": func(t *table) {
+			for range maxPacks {
+				t.packs = append(t.packs, t.packs[0])
+			}
+		},
+	} {
+		table := good()
+		spoil(table)
+		raw, err := table.marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseTable(raw); err == nil {
+			t.Errorf("%s: was taken", name)
+		}
+	}
+	raw, err := good().marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseTable(raw); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+}
+
+// TestWrongPack holds that a pack with other bytes is a mismatch, and nothing of the wrong chunk is written.
+func TestWrongPack(t *testing.T) {
+	p, _, layout := newShelf(t)
+	dir := t.TempDir()
+	write(t, dir, "file", bytes.Repeat([]byte("secret"), 500_000))
+	save(t, p, cargo, dir)
+	v, err := p.Find(t.Context(), cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(layout, "blobs/sha256", v.packs[0].Digest.Encoded())
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := image.NewFrameWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := w.Append(nil, bytes.Repeat([]byte("forged"), int(v.table.chunks[0].size)/6))
+	copy(raw, append(forged, make([]byte, max(len(raw)-len(forged), 0))...))
+	if err := os.WriteFile(path, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	back, err := restored(t, p, cargo)
+	if err == nil {
+		t.Error("a wrong pack was restored")
+	}
+	if b, err := os.ReadFile(filepath.Join(back, "file")); err == nil && bytes.Contains(b, []byte("forged")) {
+		t.Error("the forged bytes were written")
+	}
+}
+
+// FuzzTable holds that no table breaks its reader, and that what is read is written as it was.
+func FuzzTable(f *testing.F) {
+	w, err := image.NewFrameWriter()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte("FMT1"))
+	f.Add(append(binary.LittleEndian.AppendUint32([]byte("FMT1"), 1<<31), make([]byte, 24)...))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		table, err := parseTable(w.Append(nil, raw))
+		if err != nil {
+			return
+		}
+		v := &Version{table: table}
+		for i := range table.packs {
+			v.packs = append(v.packs, table.packs[i].descriptor())
+		}
+		covered := v.runs()
+		for _, c := range table.chunks {
+			if !slices.ContainsFunc(covered, func(r *run) bool { return r.pack == c.pack && r.from <= c.offset && c.offset+c.length <= r.to }) {
+				t.Fatalf("chunk at %d of pack %d is not fetched", c.offset, c.pack)
+			}
+		}
+		again, err := table.marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseTable(again); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

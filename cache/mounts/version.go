@@ -1,0 +1,111 @@
+package mounts
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+)
+
+// The types of what is stored.
+const (
+	ArtifactType = "application/vnd.forge.mount.v1"
+	tableType    = "application/vnd.forge.mount.table.v1+zstd"
+	packType     = "application/vnd.forge.pack.v1"
+)
+
+// Annotations of a manifest, for people and for who prunes.
+const (
+	annotationID    = "dev.forge.mount.id"
+	annotationScope = "dev.forge.cache.scope"
+)
+
+// A Version is one directory as it is kept.
+type Version struct {
+	Written time.Time // zero if nobody said
+	Scope   string    // that it was written to
+
+	tag   string
+	packs []ocispec.Descriptor
+	table *table
+}
+
+// Size is the size of the directory's tar in bytes.
+func (v *Version) Size() int64 { return v.table.size }
+
+// read reads a version by its tag.
+func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
+	d, err := s.Place.Read.Resolve(ctx, s.tagged(tag))
+	if err != nil {
+		return nil, err
+	}
+	doc, _, err := image.ReadDocument(ctx, s.Place.Read, d)
+	if err != nil {
+		return nil, err
+	}
+	if doc.IsIndex() || doc.ArtifactType != ArtifactType || doc.Config.MediaType != tableType {
+		return nil, fmt.Errorf("%s: is not a cache mount of forge", tag)
+	}
+	raw, err := image.ReadSmall(ctx, s.Place.Read, doc.Config)
+	if err != nil {
+		return nil, err
+	}
+	t, err := parseTable(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: table: %w", tag, err)
+	}
+	if len(t.packs) != len(doc.Layers) {
+		return nil, fmt.Errorf("%s: the table has %d packs, the manifest %d", tag, len(t.packs), len(doc.Layers))
+	}
+	for i, d := range doc.Layers {
+		if d.Digest != t.packs[i].digest || d.Size != t.packs[i].size {
+			return nil, fmt.Errorf("%s: pack %d is not the same in table and manifest", tag, i)
+		}
+	}
+	v := &Version{Scope: doc.Annotations[annotationScope], tag: tag, packs: doc.Layers, table: t}
+	if when, err := time.Parse(time.RFC3339, doc.Annotations[ocispec.AnnotationCreated]); err == nil {
+		v.Written = when
+	}
+	return v, nil
+}
+
+// write stores a version, whose packs are stored, under the names of a mount.
+func (s *Shelf) write(ctx context.Context, m Mount, t *table) error {
+	raw, err := t.marshal()
+	if err != nil {
+		return err
+	}
+	config := ocispec.Descriptor{MediaType: tableType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	if _, err := s.Place.Write.Push(ctx, config, image.Bytes(raw)); err != nil {
+		return err
+	}
+	manifest := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType,
+		Config: config, Layers: []ocispec.Descriptor{},
+		Annotations: map[string]string{
+			annotationID: m.ID, annotationScope: s.Write, ocispec.AnnotationCreated: time.Now().UTC().Format(time.RFC3339),
+		},
+	}
+	for _, pack := range t.packs {
+		manifest.Layers = append(manifest.Layers, pack.descriptor())
+	}
+	doc, err := json.Marshal(manifest)
+	if err != nil {
+		return err
+	}
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(doc), Size: int64(len(doc))}
+	var errs []error
+	for _, tag := range []string{m.exact(s.Write), m.tag(s.Write)} {
+		if tag != "" {
+			errs = append(errs, s.Place.Write.PushManifest(ctx, s.tagged(tag), d, doc))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,190 @@
+package snapshot
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
+)
+
+// maxDepth is how many directories an imported file may be in: each is open while what is in it is written.
+const maxDepth = 256
+
+// Import writes into an open directory, which is empty and nobody else's, the tree that a tar of [Export] holds, while it comes.
+// The tar may be forged: nothing is written outside of the directory, entries have to come in Export's order, devices are refused,
+// and what gives power over the machine is taken from files ([Plain] says what). The directory itself stays as it is.
+func Import(ctx context.Context, r io.Reader, dir *os.File) (err error) {
+	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	u := newUnpacker(ctx, fd, readRights())
+	u.place = &PlaceOptions{At: dir.Name(), Owners: true}
+	x := &importer{unpacker: u, r: bufio.NewReaderSize(r, 64<<10), open: []importDir{{fd: fd, path: "."}}}
+	defer func() {
+		for len(x.open) > 0 {
+			err = errors.Join(err, x.leave(err))
+		}
+	}()
+	p := layertar.NewParser(x.add)
+	block := make([]byte, layertar.Block)
+	for p.Need > 0 {
+		if err := x.skip(p.Off - x.at); err != nil {
+			return err
+		}
+		if p.Need > len(block) {
+			block = make([]byte, p.Need) // the parser bounds it
+		}
+		n, err := io.ReadFull(x.r, block[:p.Need])
+		x.at += int64(n)
+		if n == 0 && err == io.EOF {
+			return p.Finish(x.at)
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.Take(block[:p.Need]); err != nil {
+			return err
+		}
+	}
+	_, err = io.Copy(io.Discard, x.r)
+	return err
+}
+
+// An importer writes the entries of a tar as they come.
+type importer struct {
+	*unpacker
+	r       *bufio.Reader
+	at      int64       // in the tar
+	open    []importDir // the directories that the last entry is in, the root first
+	entries int
+}
+
+// An importDir is a directory that more may come for.
+type importDir struct {
+	fd   int
+	path string
+	e    Entry
+}
+
+func (x *importer) skip(n int64) error {
+	if n < 0 {
+		return errors.New("tar: the parser goes back")
+	}
+	m, err := io.CopyN(io.Discard, x.r, n)
+	x.at += m
+	return noEOF(err)
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// leave gives the last directory its metadata, which what is written into it would change, unless err tells that all failed.
+func (x *importer) leave(err error) error {
+	d := x.open[len(x.open)-1]
+	x.open = x.open[:len(x.open)-1]
+	if err == nil && len(x.open) > 0 {
+		if err = x.setMetadata(d.fd, d.e); err != nil {
+			err = fmt.Errorf("%s: %w", d.path, err)
+		}
+		return errors.Join(err, closeFD(d.fd))
+	}
+	return closeFD(d.fd)
+}
+
+// add writes one entry.
+func (x *importer) add(t *layertar.Header) error {
+	if x.entries++; x.entries > filetree.MaxEntries {
+		return filetree.ErrTooMany
+	}
+	if err := x.ctx.Err(); err != nil {
+		return err
+	}
+	path, err := layertar.CleanPath(t.Path)
+	if err != nil {
+		return err
+	}
+	parent, base := filetree.Split(path)
+	for len(x.open) > 1 && x.open[len(x.open)-1].path != parent {
+		if err := x.leave(nil); err != nil {
+			return err
+		}
+	}
+	dir := x.open[len(x.open)-1]
+	if path == "." || dir.path != parent || len(x.open) > maxDepth {
+		return fmt.Errorf("%w: it is not in the directory that came before it", layertar.ErrTar)
+	}
+	e := unpackEntry{Entry: t.Entry}
+	e.Name = base
+	switch t.Kind {
+	case layertar.Directory:
+		return x.enter(dir.fd, path, e.Entry)
+	case layertar.HardLink:
+		return x.hardLink(dir.fd, base, t.Target)
+	case layertar.Symlink:
+		e.Mode, e.Link = e.Mode|unix.S_IFLNK, t.Target
+	case layertar.FIFO:
+		e.Mode |= unix.S_IFIFO
+	case layertar.Regular:
+		if t.Sparse != nil || t.Size > 0 && t.Offset != x.at {
+			return fmt.Errorf("%w: a file in pieces", layertar.ErrTar)
+		}
+		e.Mode = e.Mode&^(unix.S_ISUID|unix.S_ISGID) | unix.S_IFREG
+		delete(e.Xattrs, capability) // the parser made the map for this entry
+		e.write = func(dst int, buf []byte) error { return x.content(dst, e.Size, buf) }
+	default:
+		return fmt.Errorf("%w: an entry of type %q has no place here", layertar.ErrTar, t.Kind)
+	}
+	return x.file(dir.fd, path, &e)
+}
+
+// enter makes a directory, which what comes next may be in.
+func (x *importer) enter(parent int, path string, e Entry) error {
+	_, base := filetree.Split(path)
+	if err := unix.Mkdirat(parent, base, 0o700); err != nil {
+		return err
+	}
+	fd, err := unix.Openat(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	delete(e.Xattrs, capability)
+	e.Mode |= unix.S_IFDIR
+	x.open = append(x.open, importDir{fd, path, e})
+	return nil
+}
+
+func (x *importer) hardLink(dir int, base, target string) error {
+	first, err := layertar.CleanPath(target)
+	if err != nil {
+		return err
+	}
+	return x.link(first, dir, base)
+}
+
+// content writes what a file holds, leaving holes where blocks are zero.
+func (x *importer) content(dst int, size int64, buf []byte) error {
+	for at := int64(0); at < size; {
+		n, err := io.ReadFull(x.r, buf[:min(size-at, int64(len(buf)))])
+		x.at += int64(n)
+		if err != nil {
+			return noEOF(err)
+		}
+		if err := writeSparse(dst, buf[:n], at); err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	return nil
+}
