@@ -109,8 +109,10 @@ func TestImportForged(t *testing.T) {
 		{"up", []tar.Header{{Name: "../../x", Typeflag: tar.TypeReg}}, ""}, // the root cannot be left: it is x
 		{"through a link", []tar.Header{{Name: "l", Linkname: "..", Typeflag: tar.TypeSymlink}, {Name: "l/x", Typeflag: tar.TypeReg}}, "not in the directory"},
 		{"link for directory", []tar.Header{
-			{Name: "d/", Typeflag: tar.TypeDir}, {Name: "e", Typeflag: tar.TypeReg},
-			{Name: "d", Linkname: "..", Typeflag: tar.TypeSymlink}, {Name: "d/x", Typeflag: tar.TypeReg},
+			{Name: "d/", Typeflag: tar.TypeDir},
+			{Name: "e", Typeflag: tar.TypeReg},
+			{Name: "d", Linkname: "..", Typeflag: tar.TypeSymlink},
+			{Name: "d/x", Typeflag: tar.TypeReg},
 		}, "cannot overwrite"},
 		{"hard link up", []tar.Header{{Name: "h", Linkname: "../../outside", Typeflag: tar.TypeLink}}, "no such file"},
 		{"hard link through a link", []tar.Header{
