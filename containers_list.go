@@ -125,6 +125,9 @@ func (h *Home) containerInfo(id string) (ContainerInfo, error) {
 	for _, a := range r.Config.Networks {
 		networks = append(networks, a.Network)
 	}
+	if mode := r.Config.Network; len(networks) == 0 && (mode == "none" || mode == "host") {
+		networks = []string{mode}
+	}
 	return ContainerInfo{
 		ID: id, Name: r.Name, Image: r.Image, ImageID: string(r.ImageID), Command: r.Config.Command,
 		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels, Mounts: h.inspectMounts(r), Networks: networks,

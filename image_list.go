@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,10 +16,9 @@ import (
 	"github.com/forge-build/forge/image"
 )
 
-// ImagesOptions say which images to list. The zero value lists those that have a name.
+// ImagesOptions say which images to list. The zero value lists all.
 type ImagesOptions struct {
 	Name    string   // only this repository, or this name
-	All     bool     // images without a name, too
 	Filters []string // docker's: dangling=true|false, label=K[=V], reference=PATTERN, before=IMAGE or since=IMAGE
 }
 
@@ -30,12 +30,14 @@ type ImageInfo struct {
 	Created         time.Time
 	Size            int64 // bytes of its layers without compression
 	Labels          map[string]string
+
+	descriptor ocispec.Descriptor // of the manifest or the index
 }
 
 // name is the familiar name, "" if there is none.
 func (i ImageInfo) name() string { return strings.TrimSuffix(i.Repository+":"+i.Tag, ":") }
 
-// Images lists images, by name. Records that cannot be read are left out and reported together with the rest.
+// Images lists images, the newest first, and by name those of one age. Records that cannot be read are left out and reported together with the rest.
 func (h *Home) Images(ctx context.Context, o ImagesOptions) (infos []ImageInfo, err error) {
 	wanted, err := h.imageFilter(ctx, o)
 	if err != nil {
@@ -63,6 +65,7 @@ func (h *Home) Images(ctx context.Context, o ImagesOptions) (infos []ImageInfo, 
 			infos = append(infos, info)
 		}
 	}
+	slices.SortStableFunc(infos, func(a, b ImageInfo) int { return b.Created.Compare(a.Created) }) // the list is by name
 	return infos, errors.Join(errs...)
 }
 
@@ -71,7 +74,7 @@ func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, 
 	if err != nil {
 		return ImageInfo{}, err
 	}
-	info := ImageInfo{ID: img.ID(), Labels: img.Config.Config.Labels, Size: h.imageSize(img)}
+	info := ImageInfo{descriptor: d, ID: img.ID(), Labels: img.Config.Config.Labels, Size: h.imageSize(img)}
 	if img.Config.Created != nil {
 		info.Created = *img.Config.Created
 	}
@@ -81,7 +84,7 @@ func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, 
 // names reports whether an image of this name is to be listed; the zero value is none.
 func (o ImagesOptions) names(name image.Reference) bool {
 	if o.Name == "" {
-		return name != image.Reference{} || o.All
+		return true
 	}
 	ref, err := image.ParseReference(o.Name)
 	if err != nil || name == (image.Reference{}) || ref.Domain != name.Domain || ref.Path != name.Path {

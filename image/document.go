@@ -125,6 +125,16 @@ func (in *documentJSON) mediaType() string {
 // IsIndex reports whether the document is an index.
 func (doc *Document) IsIndex() bool { return IsIndex(doc.MediaType) }
 
+// Images are those that an index names, here or not: without attestations.
+func (doc *Document) Images() (list []ocispec.Descriptor) {
+	for _, d := range doc.Manifests {
+		if isManifest(d.MediaType) && !isAttestation(d) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
 // Children are the descriptors of all that a copy of the document needs: the manifests of an index, else the configuration
 // and then the layers.
 func (doc *Document) Children() []ocispec.Descriptor {

@@ -62,10 +62,7 @@ func (l *Layout) AnyImage(ctx context.Context, d ocispec.Descriptor) (*Image, er
 	if docErr != nil {
 		return nil, err
 	}
-	for _, child := range doc.Manifests {
-		if !isManifest(child.MediaType) || isAttestation(child) {
-			continue
-		}
+	for _, child := range doc.Images() {
 		if here, childErr := l.Image(ctx, child, nil); !errors.Is(childErr, fs.ErrNotExist) {
 			return here, childErr
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"text/template"
+	"unicode"
 
 	"github.com/forge-build/forge/cmd/forge/ui"
 )
@@ -16,6 +17,13 @@ func parseTemplate(format string) (*template.Template, error) {
 	format = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
 	return template.New("format").Funcs(template.FuncMap{
 		"json": asJSON, "join": strings.Join, "split": strings.Split, "lower": strings.ToLower, "upper": strings.ToUpper,
+		"title": title,
+		"pad": func(s string, before, after int) string {
+			if s == "" {
+				return s
+			}
+			return strings.Repeat(" ", max(before, 0)) + s + strings.Repeat(" ", max(after, 0))
+		},
 		"truncate": func(s string, n int) string {
 			r := []rune(s)
 			return string(r[:min(max(n, 0), len(r))])
@@ -34,13 +42,7 @@ func tableOr(format, table string) string {
 // printRows prints each row by a Go template, after "table " as a table under headers, or, with "json", as a line of JSON.
 func printRows[R any](s *session, format string, rows []R, headers R) error {
 	if format == "json" || format == "{{json .}}" {
-		enc := json.NewEncoder(s.out)
-		for _, r := range rows {
-			if err := enc.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printJSON(s, rows)
 	}
 	format, table := strings.CutPrefix(format, "table ")
 	t, err := parseTemplate(strings.TrimLeft(format, " "))
@@ -60,9 +62,40 @@ func printRows[R any](s *session, format string, rows []R, headers R) error {
 		_, err := text.WriteTo(s.out)
 		return err
 	}
-	w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+	w := tabwriter.NewWriter(s.out, 10, 1, 3, ' ', 0) // docker's widths
 	_, _ = io.WriteString(w, ui.Lines(text.String()))
 	return w.Flush()
+}
+
+// printJSON prints each row as a line of JSON, its fields in the order of their names, as docker does.
+func printJSON[R any](s *session, rows []R) error {
+	enc := json.NewEncoder(s.out)
+	for _, r := range rows {
+		b, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(b, &fields); err != nil {
+			return err
+		}
+		if err := enc.Encode(fields); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// title is a text with each word's first letter in upper case.
+func title(s string) string {
+	last := ' '
+	return strings.Map(func(r rune) rune {
+		first := unicode.IsSpace(last)
+		if last = r; first {
+			return unicode.ToTitle(r)
+		}
+		return r
+	}, s)
 }
 
 func asJSON(v any) (string, error) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -39,7 +38,7 @@ func (c *historyCmd) Run(s *session) error {
 		if c.Quiet {
 			format = "{{.ID}}"
 		}
-		return printRows(s, cmp.Or(c.Format, format), rows, historyRow{"IMAGE", "CREATED", "CREATED AT", "CREATED BY", "SIZE", "COMMENT"})
+		return printRows(s, tableOr(c.Format, format), rows, historyRow{"IMAGE", "CREATED", "CREATED AT", "CREATED BY", "SIZE", "COMMENT"})
 	})
 }
 

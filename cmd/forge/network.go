@@ -1,9 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/forge-build/forge"
@@ -53,8 +54,13 @@ type networkLsCmd struct {
 
 // A networkRow is what a template of `forge network ls --format` sees, under docker's names.
 type networkRow struct {
-	ID, Name, Driver, Scope, CreatedAt, Internal, Labels string
+	ID, Name, Driver, Scope, CreatedAt, Internal, IPv4, IPv6, Labels string
+
+	labels map[string]string
 }
+
+// Label is the value of a label.
+func (r networkRow) Label(name string) string { return r.labels[name] }
 
 func (c *networkLsCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
@@ -66,7 +72,8 @@ func (c *networkLsCmd) Run(s *session) error {
 		for _, n := range list {
 			r := networkRow{
 				ID: n.ID, Name: n.Name, Driver: n.Driver, Scope: "local", CreatedAt: n.Created.String(),
-				Internal: fmt.Sprint(n.Internal), Labels: joinLabels(n.Labels),
+				Internal: fmt.Sprint(n.Internal), Labels: joinLabels(n.Labels), labels: n.Labels,
+				IPv4: fmt.Sprint(n.Driver == "bridge"), IPv6: "false",
 			}
 			if !c.NoTrunc {
 				r.ID = r.ID[:min(12, len(r.ID))]
@@ -80,7 +87,10 @@ func (c *networkLsCmd) Run(s *session) error {
 		case format == "" || format == "table":
 			format = "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
 		}
-		return printRows(s, format, rows, networkRow{"NETWORK ID", "NAME", "DRIVER", "SCOPE", "CREATED AT", "INTERNAL", "LABELS"})
+		return printRows(s, format, rows, networkRow{
+			ID: "NETWORK ID", Name: "NAME", Driver: "DRIVER", Scope: "SCOPE", CreatedAt: "CREATED AT", Internal: "INTERNAL",
+			IPv4: "IPV4", IPv6: "IPV6", Labels: "LABELS",
+		})
 	})
 }
 
@@ -169,10 +179,11 @@ func (c *networkReloadCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error { return h.Networks().Reload(s.ctx) })
 }
 
+// joinLabels are labels as docker lists them.
 func joinLabels(labels map[string]string) string {
-	b, err := json.Marshal(labels)
-	if err != nil || len(labels) == 0 {
-		return ""
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, k+"="+labels[k])
 	}
-	return string(b)
+	return strings.Join(list, ",")
 }

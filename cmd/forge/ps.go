@@ -23,6 +23,8 @@ type psCmd struct {
 type psRow struct {
 	ID, Image, Command, CreatedAt, RunningFor, State, Status, Ports, Names, Size, Labels, Mounts, Networks, LocalVolumes string
 
+	Platform any // docker's null
+
 	labels map[string]string
 }
 
@@ -65,7 +67,7 @@ func (c *psCmd) print(s *session, list []forge.ContainerInfo) error {
 	return printRows(s, format, rows, psRow{
 		ID: "CONTAINER ID", Image: "IMAGE", Command: "COMMAND", CreatedAt: "CREATED AT", RunningFor: "CREATED", State: "STATE",
 		Status: "STATUS", Ports: "PORTS", Names: "NAMES", Size: "SIZE", Labels: "LABELS", Mounts: "MOUNTS", Networks: "NETWORKS",
-		LocalVolumes: "LOCAL VOLUMES",
+		LocalVolumes: "LOCAL VOLUMES", Platform: "PLATFORM",
 	})
 }
 

@@ -5,11 +5,12 @@ import (
 	"fmt"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 type rmiCmd struct {
 	Images []string `arg:"" help:"Names, IDs or digests."`
-	Force  bool     `short:"f" help:"All names of an image, if given by ID."`
+	Force  bool     `short:"f" help:"All names of an image, if given by ID; no error for what is not there."`
 }
 
 func (c *rmiCmd) Run(s *session) error {
@@ -23,6 +24,10 @@ func (c *rmiCmd) Run(s *session) error {
 				} else {
 					_, _ = fmt.Fprintln(s.out, "Untagged:", r.Untagged)
 				}
+			}
+			if _, missing := errors.AsType[*forge.NotFoundError](err); missing && c.Force {
+				_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
+				continue
 			}
 			errs = append(errs, err)
 		}

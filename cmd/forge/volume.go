@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -62,12 +60,8 @@ func (c *volumeLSCmd) Run(s *session) error {
 		}
 		rows := make([]volumeRow, 0, len(list))
 		for _, v := range list {
-			var labels []string
-			for _, k := range slices.Sorted(maps.Keys(v.Labels)) {
-				labels = append(labels, k+"="+v.Labels[k])
-			}
 			rows = append(rows, volumeRow{
-				Availability: "N/A", Driver: v.Driver, Group: "N/A", Labels: strings.Join(labels, ","), Links: "N/A",
+				Availability: "N/A", Driver: v.Driver, Group: "N/A", Labels: joinLabels(v.Labels), Links: "N/A",
 				Mountpoint: v.Mountpoint, Name: v.Name, Scope: v.Scope, Size: "N/A", Status: "N/A", labels: v.Labels,
 			})
 		}
