@@ -3,7 +3,6 @@ package forge
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,11 +14,9 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge/container"
-	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
 )
@@ -170,28 +167,43 @@ func (k *keeper) network(ctx context.Context, mode string) (container.Network, e
 		return container.Network{}, err
 	}
 	k.sandbox = sandbox
-	c := container.Network{Network: runtime.Network{Mode: "default", Namespace: sandbox.Namespace}, DNS: o.DNS}
+	for _, e := range sandbox.Endpoints() {
+		k.home.networkEvent(e.Network, e.NetworkID, "connect", k.record.ID)
+	}
+	c, err := k.connection()
 	c.Close = func() error {
 		k.disconnected()
 		return sandbox.Close()
 	}
-	for _, e := range sandbox.Endpoints() {
-		if !c.Address.IsValid() {
-			c.Address, c.Gateway = e.Address.Addr(), e.Gateway
-		}
-		k.home.networkEvent(e.Network, e.NetworkID, "connect", k.record.ID)
-	}
-	if c.DNS, err = k.nameServers(sandbox); err != nil {
+	if err != nil {
 		return c, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
 
+// connection is what the sandbox is connected to, for the container.
+func (k *keeper) connection() (c container.Network, err error) {
+	o := &k.record.Config
+	c = container.Network{
+		Network: runtime.Network{Mode: "default", Namespace: k.sandbox.Namespace}, Search: o.Search, Options: o.Resolver,
+	}
+	for _, e := range k.sandbox.Endpoints() {
+		if !c.Gateway.IsValid() {
+			c.Gateway = e.Gateway
+		}
+		if e.Address.IsValid() {
+			c.Addresses = append(c.Addresses, e.Address.Addr())
+		}
+	}
+	c.DNS, err = k.nameServers()
+	return c, err
+}
+
 // nameServers are what the container asks for names: a server of ours where it can be reached by a name, or where this
 // machine's servers cannot be reached from it.
-func (k *keeper) nameServers(sandbox *network.Sandbox) ([]string, error) {
+func (k *keeper) nameServers() ([]string, error) {
 	o := &k.record.Config
-	named := slices.ContainsFunc(o.Networks, func(a attachment) bool { return a.Network != network.DefaultName })
+	named := slices.ContainsFunc(k.sandbox.Endpoints(), func(e network.Endpoint) bool { return e.Network != network.DefaultName })
 	loopback := container.LoopbackServers()
 	if !named && (len(o.DNS) > 0 || len(loopback) == 0) {
 		return o.DNS, nil
@@ -203,7 +215,7 @@ func (k *keeper) nameServers(sandbox *network.Sandbox) ([]string, error) {
 			return nil, err
 		}
 	}
-	addr, err := sandbox.NameServer(servers)
+	addr, err := k.sandbox.NameServer(servers)
 	if err != nil {
 		return nil, fmt.Errorf("name server: %w", err)
 	}
@@ -255,135 +267,4 @@ func (k *keeper) connected(run *state.Run) {
 	for _, b := range k.sandbox.Bindings() {
 		run.Ports = append(run.Ports, state.Port{HostIP: b.Address.String(), Host: b.Port, Port: b.Container, Protocol: b.Protocol})
 	}
-}
-
-// Requests of others to the monitor of a container, about its networks.
-const (
-	callConnect    = "connect"
-	callDisconnect = "disconnect"
-	callRename     = "rename"
-)
-
-// call does what somebody asks the monitor for while the container runs.
-func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []byte) (err error) {
-	var a attachment
-	if err := json.Unmarshal(arg, &a); err != nil {
-		return err
-	}
-	if name == callRename {
-		r := *k.record
-		r.Name = a.Network
-		k.becomes(&r)
-	}
-	switch {
-	case k.sandbox == nil && name == callRename:
-		return nil
-	case k.sandbox == nil:
-		return errors.New("the container has no network of its own")
-	}
-	switch name {
-	case callConnect:
-		r, err := a.request()
-		if err != nil {
-			return err
-		}
-		if _, err := k.sandbox.Connect(ctx, r); err != nil {
-			return err
-		}
-		servers, err := container.NameServers(k.record.Config.DNS)
-		if err != nil {
-			return err
-		}
-		if _, err := k.sandbox.NameServer(servers); err != nil {
-			return err
-		}
-	case callDisconnect:
-		err = k.sandbox.Disconnect(ctx, a.Network)
-	case callRename:
-		err = k.sandbox.Rename(ctx, a.Network)
-	default:
-		return fmt.Errorf("unknown request %s", name)
-	}
-	k.connected(run)
-	return err
-}
-
-// callMonitor has the monitor of a container do something, if the container runs.
-func (h *Home) callMonitor(ctx context.Context, r *containerRecord, name string, a attachment) error {
-	arg, err := json.Marshal(a)
-	if err != nil {
-		return err
-	}
-	err = h.monitorOf(r).Call(ctx, name, arg)
-	if errors.Is(err, monitor.ErrGone) {
-		return nil
-	}
-	return err
-}
-
-// ConnectContainer connects a container to one more network, now if it runs, and whenever it does.
-func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o EndpointOptions) error {
-	n, err := h.Networks().Find(nameOrID)
-	if err != nil {
-		return err
-	}
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return err
-	}
-	a := attachment{n.Name, o}
-	switch _, err := a.request(); {
-	case err != nil:
-		return err
-	case !ownNetwork(cmp.Or(r.Config.Network, "default")):
-		return fmt.Errorf("container %s has no network of its own (--network %s): it cannot be connected to another", r.Name, r.Config.Network)
-	}
-	// It is written down first: then it is connected at the next start even if this process is killed, and of several who
-	// connect it one does.
-	is := func(a attachment) bool { return a.Network == n.Name }
-	err = h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
-		if slices.ContainsFunc(r.Config.Networks, is) {
-			return fmt.Errorf("endpoint with name %s already exists in network %s", r.Name, n.Name)
-		}
-		r.Config.Networks = append(r.Config.Networks, a)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if err := failpoint.At("connect.recorded"); err != nil {
-		return err
-	}
-	if err := h.callMonitor(ctx, r, callConnect, a); err != nil {
-		return errors.Join(err, h.containers().Change(context.WithoutCancel(ctx), r.ID, func(r *containerRecord) error {
-			r.Config.Networks = slices.DeleteFunc(r.Config.Networks, is)
-			return nil
-		}))
-	}
-	h.networkEvent(n.Name, n.ID, "connect", r.ID)
-	return nil
-}
-
-// DisconnectContainer takes a container off a network.
-func (h *Home) DisconnectContainer(ctx context.Context, nameOrID, ref string) error {
-	n, err := h.Networks().Find(nameOrID)
-	if err != nil {
-		return err
-	}
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return err
-	}
-	is := func(a attachment) bool { return a.Network == n.Name }
-	if !slices.ContainsFunc(r.Config.Networks, is) {
-		return fmt.Errorf("container %s is not connected to network %s", r.Name, n.Name)
-	}
-	if err := h.callMonitor(ctx, r, callDisconnect, attachment{Network: n.Name}); err != nil {
-		return err
-	}
-	h.networkEvent(n.Name, n.ID, "disconnect", r.ID)
-	return h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
-		r.Config.Networks = slices.DeleteFunc(r.Config.Networks, is)
-		return nil
-	})
 }

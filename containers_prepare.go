@@ -26,7 +26,10 @@ type keeper struct {
 	image   *image.Image
 	reports keepReports
 	log     *logs.Writer
-	sandbox *network.Sandbox // of the run that goes on; nil if the container has no network of its own
+
+	// Of the run that goes on.
+	container *container.Container
+	sandbox   *network.Sandbox // nil if the container has no network of its own
 }
 
 // becomes takes what the container is called and connected to from now on.
@@ -153,6 +156,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 		return nil, err
 	}
 	open.Push(c.Close)
+	k.container = c
 	if err := failpoint.At("keep.prepared"); err != nil {
 		return nil, err
 	}

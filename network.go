@@ -50,7 +50,7 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 			Close: func() error { h.giveNetwork(n); return nil },
 		}
 		for _, e := range n.Endpoints() {
-			c.Address, c.Gateway = e.Address.Addr(), e.Gateway
+			c.Addresses, c.Gateway = append(c.Addresses, e.Address.Addr()), e.Gateway
 		}
 		if servers := container.LoopbackServers(); len(dns) == 0 && len(servers) > 0 {
 			addr, err := n.NameServer(servers)

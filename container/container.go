@@ -99,6 +99,7 @@ type Container struct {
 	targets []mountTarget       // where mount points inside of a mount are made
 	caches  map[string]*os.File // what is mounted of each cache, by name
 	started []func() error      // called once the process runs: what is mounted needs no name any more
+	etc     []*etcFile          // what changes with the network
 	open    closers.Stack       // what Close gives back
 }
 

@@ -32,6 +32,13 @@ type Host struct {
 	IP   netip.Addr // not valid is docker's host-gateway: the address at which a container reaches this machine
 }
 
+// The files of /etc that are ours.
+const (
+	resolvPath   = "/etc/resolv.conf"
+	hostsPath    = "/etc/hosts"
+	hostnamePath = "/etc/hostname"
+)
+
 // An etcMount is a small file of ours.
 type etcMount struct {
 	path, text string
@@ -54,6 +61,9 @@ func (m *etcMount) mount(_ context.Context, c *Container) error {
 		return err
 	}
 	c.open.Push(f.Close)
+	if m.path != hostnamePath {
+		c.etc = append(c.etc, &etcFile{path: m.path, text: m.text, file: f.File})
+	}
 	return c.attach(m.path, runtime.Mount{Source: f.File}, nil)
 }
 
@@ -68,7 +78,7 @@ func (c *Container) etcMounts() ([]Mount, error) {
 		return nil, err
 	}
 	style := c.options.Etc
-	files := []*etcMount{{"/etc/resolv.conf", resolv, style}, {"/etc/hosts", hosts, style}}
+	files := []*etcMount{{resolvPath, resolv, style}, {hostsPath, hosts, style}}
 	if style == EtcOfRun {
 		name := c.options.Hostname
 		if name == "" {
@@ -76,7 +86,7 @@ func (c *Container) etcMounts() ([]Mount, error) {
 				return nil, err
 			}
 		}
-		files = append(files, &etcMount{"/etc/hostname", name + "\n", style})
+		files = append(files, &etcMount{hostnamePath, name + "\n", style})
 	}
 	var mounts []Mount
 	for _, f := range files {
@@ -115,7 +125,7 @@ func (c *Container) hosts() (string, error) {
 		}
 	default:
 		local := "localhost"
-		if !c.Network.Address.IsValid() {
+		if len(c.Network.Addresses) == 0 {
 			local += " " + own // which has no other address
 		}
 		b.WriteString("127.0.0.1\t" + local + "\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
@@ -130,8 +140,10 @@ func (c *Container) hosts() (string, error) {
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", ip, h.Name)
 	}
-	if c.options.Etc == EtcOfRun && c.Network.Address.IsValid() {
-		fmt.Fprintf(&b, "%s\t%s\n", c.Network.Address, own)
+	if c.options.Etc == EtcOfRun {
+		for _, a := range c.Network.Addresses {
+			fmt.Fprintf(&b, "%s\t%s\n", a, own)
+		}
 	}
 	return b.String(), nil
 }
@@ -297,6 +309,10 @@ func resolvConf(network Network) (string, error) {
 	case err != nil:
 		return "", err
 	case len(network.DNS) > 0:
+		// To a name server of ours a name without a dot is a whole one, which docker says by this option.
+		if first, err := netip.ParseAddr(network.DNS[0]); err == nil && first.IsLoopback() && !strings.Contains(r.others, "ndots:") {
+			r.others += "options ndots:0\n"
+		}
 		return r.text(network.DNS), nil
 	case network.Mode == "host" && len(network.Search) == 0 && len(network.Options) == 0:
 		return text, nil

@@ -1,0 +1,85 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+// An etcFile is a file of ours that a container has, and may write to.
+type etcFile struct {
+	path, text string // text is what we have written last
+	file       *os.File
+}
+
+// maxEtc is how much of what a container has made of a file is read, in bytes.
+const maxEtc = 1 << 20
+
+// SetNetwork says what the container is connected to from now on, while it runs. Its hosts get the addresses that are new and
+// lose those that are gone; its resolv.conf is written anew, unless the container has changed it.
+func (c *Container) SetNetwork(n Network) error {
+	c.Network = n
+	var errs []error
+	for _, f := range c.etc {
+		make := c.hosts
+		if f.path == resolvPath {
+			make = func() (string, error) { return resolvConf(n) }
+		}
+		text, err := make()
+		if err == nil {
+			err = f.change(text)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s of the container: %w", f.path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// change gives the file another text. The container may write to it at any time, and keeps what it has written itself.
+func (f *etcFile) change(text string) error {
+	if text == f.text {
+		return nil
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f.file, 0, maxEtc))
+	if err != nil {
+		return err
+	}
+	now, old := string(b), f.text
+	f.text = text
+	switch {
+	case now == old:
+	case f.path == resolvPath || len(b) == maxEtc:
+		return nil
+	default:
+		text = merge(now, old, text)
+	}
+	// In place: it is mounted, and a file that takes its name would not be. Who reads meanwhile sees the beginning.
+	if _, err := f.file.WriteAt([]byte(text), 0); err != nil {
+		return err
+	}
+	return f.file.Truncate(int64(len(text)))
+}
+
+// merge takes from now the lines that are in old and not in wanted, and adds those that are in wanted and not in old.
+func merge(now, old, wanted string) string {
+	before, after := strings.SplitAfter(old, "\n"), strings.SplitAfter(wanted, "\n")
+	var b strings.Builder
+	for line := range strings.Lines(now) {
+		if !slices.Contains(before, line) || slices.Contains(after, line) {
+			b.WriteString(line)
+		}
+	}
+	if b.Len() > 0 && !strings.HasSuffix(b.String(), "\n") {
+		b.WriteByte('\n')
+	}
+	for _, line := range after {
+		if !slices.Contains(before, line) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
