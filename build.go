@@ -17,6 +17,7 @@ import (
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
@@ -36,6 +37,7 @@ type BuildOptions struct {
 	ReuseOptions
 	ResultOptions
 	RemoteOptions
+	BreakOptions
 }
 
 // SourceOptions say what a build reads.
@@ -62,7 +64,8 @@ type ReuseOptions struct {
 	NoCache       bool     // do every step
 	NoCacheFilter []string // do the steps of these stages
 	Pull          PullPolicy
-	Explain       bool // say why a step is not reused, and which cache has answered
+	Explain       bool      // say why a step is not reused, and which cache has answered
+	Since         time.Time // what was done after it is used all the same; zero is nothing
 	CacheOptions
 }
 
@@ -86,6 +89,8 @@ type BuildResult struct {
 	Size         int64 // bytes of the images' layers without compression
 	Reused, Done int   // steps that were answered from the cache, and that ran
 	Duration     time.Duration
+
+	Stopped *Stopped // where the build stopped, if BreakOptions asked for that: there is no image then. To be closed
 }
 
 // Build makes the image that a build file describes and does with it what the outputs say. Nothing is tagged unless all
@@ -112,11 +117,13 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 	if o.SecurityOpts, err = withProfile(ctx, security); err != nil {
 		return nil, err
 	}
+	var open closers.Stack
+	defer func() { err = errors.Join(err, open.Close()) }()
 	src, err := h.openSources(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	open.Push(src.Close)
 	graphs, err := h.planAll(ctx, o, src)
 	if err != nil {
 		return nil, err
@@ -125,11 +132,16 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 	if err != nil {
 		return nil, err
 	}
-	results, err := h.execute(ctx, o, src, graphs, outputs)
+	r = &BuildResult{Tags: tags}
+	results, err := h.execute(ctx, o, src, graphs, outputs, r)
+	if r.Stopped != nil {
+		r.Stopped.open, open = append(open, r.Stopped.open...), nil
+		return r, err
+	}
 	if err != nil {
 		return nil, err
 	}
-	r = &BuildResult{Tags: tags, Reused: results[0].Reused, Done: results[0].Done}
+	r.Reused, r.Done = results[0].Reused, results[0].Done
 	if err := h.output(ctx, o, r, results, outputs); err != nil {
 		return r, err
 	}
@@ -162,6 +174,8 @@ func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *er
 		e := event.Event{Kind: event.Ended, Duration: time.Since(start)}
 		if *err != nil {
 			e.Error = (*err).Error()
+		} else if stopped := (*r).Stopped; stopped != nil {
+			e.Error = fmt.Sprintf("stopped %s step %d", stopped.Place, stopped.Step.Number)
 		} else {
 			e.Text = (*r).ID().String()
 		}
@@ -221,8 +235,8 @@ func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*pl
 	return planner.Join(graphs), nil
 }
 
-// execute does the steps of the graphs of all platforms, side by side.
-func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph, outputs []outputStep) (_ []*executor.Image, err error) {
+// execute does the steps of the graphs of all platforms, side by side. If they stop where somebody is to look around, r says where.
+func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph, outputs []outputStep, r *BuildResult) (_ []*executor.Image, err error) {
 	if o.Epoch == nil {
 		if o.Epoch, err = commonEpoch(graphs); err != nil {
 			return nil, err
@@ -232,13 +246,22 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, closeWorker(worker)) }()
+	defer func() {
+		if r.Stopped == nil {
+			err = errors.Join(err, closeWorker(worker))
+		}
+	}()
 	src.images.reportFor(graphs[0])
+	if o.At != "" {
+		r.Stopped, err = h.stopAt(ctx, o, graphs[0], worker, src.images)
+		return nil, err
+	}
 	for _, s := range outputs {
 		o.Events.Send(event.Event{Kind: event.Planned, Step: s.Step})
 	}
 	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker, src.images))
 	if err != nil {
+		r.Stopped = o.stopped(graphs[0], worker, err)
 		return nil, err
 	}
 	for i, result := range results {

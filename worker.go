@@ -36,6 +36,7 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 			Events:    o.Events,
 			Connect:   h.connector(nil, o.Events),
 		},
+		KeepFailed: o.stops(),
 	}
 	return w, o.give(w)
 }
@@ -71,7 +72,7 @@ func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases execu
 		Inputs:  worker.Inputs,
 		Cache:   h.Cache,
 		Publish: h.Layout.Publish,
-		NoCache: o.NoCache,
+		Again:   executor.Again{NoCache: o.NoCache, Since: o.Since},
 		Epoch:   o.Epoch,
 		Events:  o.Events,
 		Explain: o.Explain,

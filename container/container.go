@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/forge-build/forge/event"
@@ -88,7 +89,7 @@ type Mount interface {
 	mount(ctx context.Context, c *Container) error
 }
 
-// A Container is prepared and can be started once. One goroutine at a time may call its methods.
+// A Container is prepared and can be started, and again when its process has ended. One goroutine at a time may call its methods.
 type Container struct {
 	Network Network // what it is connected to
 
@@ -100,6 +101,7 @@ type Container struct {
 	caches  map[string]*os.File // what is mounted of each cache, by name
 	started []func() error      // called once the process runs: what is mounted needs no name any more
 	etc     []*etcFile          // what changes with the network
+	renew   []func() error      // called before another process is started: what is mounted needs a name again
 	open    closers.Stack       // what Close gives back
 }
 
@@ -220,10 +222,64 @@ func (c *Container) addMounts(ctx context.Context, mounts []Mount) error {
 	return nil
 }
 
+// Mount adds mounts to those that the next process gets.
+func (c *Container) Mount(ctx context.Context, mounts ...Mount) error {
+	c.options.Mounts = append(slices.Clone(c.options.Mounts), mounts...)
+	return c.addMounts(ctx, mounts)
+}
+
+// A Terminal is one that a process gets.
+type Terminal struct {
+	Name       string // TERM
+	Rows, Cols uint16
+}
+
+// StartTerminal starts another process in the Container, with a terminal, in the place of the command that it was prepared for. Nothing may be running in
+// it. It fails as Start does.
+func (c *Container) StartTerminal(ctx context.Context, args []string, t Terminal, io runtime.Stdio) (*runtime.Process, error) {
+	for _, f := range c.renew {
+		if err := f(); err != nil {
+			return nil, err
+		}
+	}
+	spec := c.spec
+	spec.Args, spec.Terminal, spec.Rows, spec.Cols = args, true, t.Rows, t.Cols
+	spec.Env = append(slices.Clone(spec.Env), "TERM="+t.Name)
+	return c.start(ctx, spec, io)
+}
+
+// Find is the path in the container of the first of some programs that is in a directory of its PATH, as the root file system is now; "" if there is
+// none of them.
+func (c *Container) Find(programs ...string) string {
+	tree := snapshot.OpenLive(c.spec.Root)
+	list := runtime.DefaultPath
+	for _, kv := range c.spec.Env {
+		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
+			list = value
+		}
+	}
+	for _, name := range programs {
+		for dir := range strings.SplitSeq(list, ":") {
+			at, err := tree.Resolve(strings.TrimPrefix(path.Join("/", dir, name), "/"))
+			if err != nil {
+				continue
+			}
+			if e, err := tree.Lstat(at); err == nil && e.Mode&syscall.S_IFMT == syscall.S_IFREG && e.Mode&0o111 != 0 {
+				return path.Join("/", dir, name) // a program may do what it is called
+			}
+		}
+	}
+	return ""
+}
+
 // Start starts the process. It fails with a *CommandError if the command cannot be executed, and with a
 // *runtime.SetupError if its surroundings cannot be made.
 func (c *Container) Start(ctx context.Context, io runtime.Stdio) (*runtime.Process, error) {
-	p, err := runtime.Start(ctx, c.spec, io)
+	return c.start(ctx, c.spec, io)
+}
+
+func (c *Container) start(ctx context.Context, spec runtime.Spec, io runtime.Stdio) (*runtime.Process, error) {
+	p, err := runtime.Start(ctx, spec, io)
 	if err != nil {
 		return nil, Explain(err, c.options.Process.Platform)
 	}

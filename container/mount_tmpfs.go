@@ -18,15 +18,17 @@ type Tmpfs struct {
 	NoExec   bool
 	Setuid   bool // honour setuid and setgid bits
 	Devices  bool // honour device nodes
+	Lasting  bool // what one process of the Container writes is there for the next
 	Options  runtime.Tmpfs
 }
 
 func (m *Tmpfs) kind() string   { return "tmpfs" }
 func (m *Tmpfs) target() string { return path.Clean(m.Target) }
 
-// mount mounts the file system. One with other mounts in it has to have their mount points, and is a draft in memory.
+// mount mounts the file system. One with other mounts in it has to have their mount points, and one that lasts is not the process's:
+// they are drafts in memory.
 func (m *Tmpfs) mount(ctx context.Context, c *Container) error {
-	outer := slices.ContainsFunc(c.options.Mounts, func(o Mount) bool {
+	outer := m.Lasting || slices.ContainsFunc(c.options.Mounts, func(o Mount) bool {
 		return o.target() != m.target() && within(o.target(), m.target())
 	}) || c.options.Etc == EtcOfRun && within("/etc", m.target())
 	if !outer {

@@ -91,6 +91,11 @@ func (m *SecretMount) mount(ctx context.Context, c *Container) error {
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", m.ID, err)
 	}
+	at := len(c.spec.Mounts)
+	c.renew = append(c.renew, func() (err error) {
+		c.spec.Mounts[at].Source, err = c.memoryFile(value, m.Access)
+		return err
+	})
 	return c.attach(m.target(), runtime.Mount{Source: f, ReadOnly: true, NoExec: true}, nil)
 }
 

@@ -23,10 +23,10 @@ type Options struct {
 	Cache   cache.Cache
 	Publish func(ctx context.Context) error // makes the layers that Worker made durable
 	Slots   int                             // how many jobs a worker has at once; 0 is 128: it limits its own work
-	NoCache bool                            // do every step, and remember what came of it
 	Epoch   *time.Time                      // SOURCE_DATE_EPOCH: when all of the image was made
 	Events  event.Sink                      // takes what happens, one event at a time; may be nil
 	Explain bool                            // say why a step is not reused
+	Again
 
 	// Have reports whether a remembered layer is still here. Nil means that all are.
 	Have func(ctx context.Context, layer image.Layer) (bool, error)
@@ -34,6 +34,12 @@ type Options struct {
 	Bases Bases
 	// Compare names the files that differ between two layers, for Explain. Nil compares nothing.
 	Compare func(ctx context.Context, before, after image.Layer) ([]string, error)
+}
+
+// Again says what is done although it is remembered.
+type Again struct {
+	NoCache bool      // every step; what comes of it is remembered
+	Since   time.Time // but not a step that was done after it; zero is none
 }
 
 // Bases are images whose layers may still be elsewhere. It reports the coming of an image as its step.
@@ -60,6 +66,7 @@ type StepError struct {
 	Err      error
 	ExitCode int    // of the step's command; 0 if it was not a command that failed
 	Tail     []byte // the last lines that it printed
+	Job      *Job   // what could not be done; nil if what it needs was not known yet
 }
 
 func (e *StepError) Error() string {
@@ -90,8 +97,21 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // Build does the steps of graphs that [planner.Join] has joined, or of one, each as soon as what it stands on and reads is known:
 // from the cache if it can, by the worker if it must. It returns an image for each graph. The first failure ends the others
 // and is returned, a *StepError. What was done is remembered in any case.
-func Build(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image, err error) {
+func Build(ctx context.Context, graphs []*planner.Graph, o Options) ([]*Image, error) {
 	g := graphs[0] // all have the same steps
+	b, err := run(ctx, g, g.Steps, o)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]*Image, len(graphs))
+	for i, g := range graphs {
+		results[i] = b.result(g)
+	}
+	return results, nil
+}
+
+// run does some steps of a graph; what they need is among them.
+func run(ctx context.Context, g *planner.Graph, some []*planner.Step, o Options) (_ *build, err error) {
 	if err := checkDepth(g); err != nil {
 		return nil, err
 	}
@@ -116,7 +136,7 @@ func Build(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image,
 	}
 
 	steps, stepsCtx := errgroup.WithContext(ctx)
-	for _, s := range g.Steps {
+	for _, s := range some {
 		steps.Go(func() error { return b.step(stepsCtx, s) })
 	}
 	err = steps.Wait()
@@ -127,14 +147,7 @@ func Build(ctx context.Context, graphs []*planner.Graph, o Options) (_ []*Image,
 		err = errors.Join(err, unkept)
 	}
 	b.events.warn(b.publisher.unremembered)
-	if err != nil {
-		return nil, err
-	}
-	results := make([]*Image, len(graphs))
-	for i, g := range graphs {
-		results[i] = b.result(g)
-	}
-	return results, nil
+	return b, err
 }
 
 // A build is one call of Build.
@@ -275,12 +288,13 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 		return e, false, &StepError{Step: s, Err: err}
 	}
 	key := h.Key()
-	if !b.options.NoCache && !s.NoCache {
+	again := b.options.NoCache || s.NoCache
+	if since := b.options.Since; !again || !since.IsZero() {
 		e, ok, err := b.lookup(ctx, key)
 		if err != nil {
 			return e, false, &StepError{Step: s, Err: err}
 		}
-		if ok {
+		if ok && (!again || e.Created.After(since)) {
 			b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration})
 			return e, true, nil
 		}
@@ -351,7 +365,7 @@ func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, 
 	layer, err := b.options.Worker.Do(ctx, job, log)
 	tail := log.close()
 	if err != nil {
-		failure := &StepError{Step: s, Err: err, Tail: tail}
+		failure := &StepError{Step: s, Err: err, Tail: tail, Job: &job}
 		if exit := (*ExitError)(nil); errors.As(err, &exit) {
 			failure.ExitCode = exit.Code
 		}

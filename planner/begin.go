@@ -87,7 +87,7 @@ func (p *planner) beginWithImage(s *stage) {
 		return // the empty file system
 	}
 	s.state.fs.step = p.addStep(s, Step{
-		Op: &Base{Ref: ref, Image: s.image}, Name: "FROM " + ref, Span: s.decl.Span,
+		Op: &Base{Ref: ref, Image: s.image}, Name: "FROM " + ref, Span: s.decl.Span, Around: p.around(s, slices.Clone(s.state.config.Config.Env)),
 	})
 }
 
@@ -119,7 +119,7 @@ func (p *planner) copyContext(s *stage) {
 			Sources: []Source{{Path: "/"}},
 			Dest:    "/",
 		},
-		Name: "FROM " + name, Span: s.decl.Span,
+		Name: "FROM " + name, Span: s.decl.Span, Around: p.around(s, slices.Clone(s.state.config.Config.Env)),
 	})}
 	s.state.config.History = append(s.state.config.History, ocispec.History{CreatedBy: "local source for " + name, Comment: layerComment})
 }

@@ -43,6 +43,8 @@ type Step struct {
 	Name    string  // for people: "RUN make install"
 	Stage   string  // for people: the name of the stage it was first met in; stage-0, stage-1, … for one without
 	NoCache bool    // do it even if it is in the cache (--no-cache-filter)
+	Around  *Run    // what a RUN in its place is given, without a command; the Op itself if that is one. nil if no
+	// instruction made the step
 
 	Platform string // for people: os/arch[/variant] of that stage
 	Target   string // for people: the platform of the image, if the stage has another

@@ -1,11 +1,13 @@
 package planner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -164,10 +166,27 @@ func (w *walker) remember(createdBy string) {
 // do adds a step, on top of what the stage has, and its history.
 func (w *walker) do(op Op, reads []*Step, name, createdBy string) {
 	w.state.fs.step = w.p.addStep(w.stage, Step{
-		Op: op, On: w.state.fs.step, Reads: reads, Name: name, Span: w.at, NoCache: w.p.noCache(w.stage),
+		Op: op, On: w.state.fs.step, Reads: reads, Name: name, Span: w.at, NoCache: w.p.noCache(w.stage), Around: w.around(op),
 	})
 	w.state.config.History = append(w.state.config.History, ocispec.History{CreatedBy: createdBy, Comment: historyComment})
 	w.p.expandedBytes += len(name) + len(createdBy)
+}
+
+// around is what a RUN in the place of op is given.
+func (w *walker) around(op Op) *Run {
+	if run, ok := op.(*Run); ok {
+		return run
+	}
+	return w.p.around(w.stage, w.state.vars.list())
+}
+
+// around is what a RUN of a stage is given, besides its command.
+func (p *planner) around(s *stage, env []string) *Run {
+	return &Run{
+		Env: env, Proxy: p.proxy, Dir: s.workingDir(), User: s.state.config.Config.User,
+		Network: cmp.Or(p.opt.Network, instructions.NetworkDefault), Platform: platforms.Format(*s.platform),
+		Hostname: p.opt.BuildArgs["BUILDKIT_SANDBOX_HOSTNAME"],
+	}
 }
 
 // nameOf is an instruction for people: in one line, its name in capitals, with the values of variables.

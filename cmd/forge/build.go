@@ -22,6 +22,7 @@ type buildCmd struct {
 	stepFlags
 	limitFlags
 	resultFlags
+	shellFlags
 
 	Plan   bool   `help:"Show the steps and which are cached, and do nothing."`
 	Format string `help:"Of --plan: text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
@@ -149,14 +150,18 @@ func (c *buildCmd) Run(s *session, parsed *kong.Context) error {
 
 // build builds, and says what came of it the way that was asked for.
 func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error {
-	show := c.progress(s)
-	o.Events = show.Event
-	r, err := h.Build(s.ctx, o)
+	build := c.once
+	ask, err := c.wanted(s, c)
 	if err != nil {
-		show.Close()
 		return err
 	}
-	show.Close(outcome(r)...)
+	if ask {
+		build = c.buildByHand
+	}
+	r, err := build(s, h, o)
+	if err != nil {
+		return err
+	}
 	if c.Start {
 		return c.start(s, h, r)
 	}
@@ -164,6 +169,19 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 		_, _ = fmt.Fprintln(s.out, r.ID())
 	}
 	return nil
+}
+
+// once builds, and shows how.
+func (c *buildCmd) once(s *session, h *forge.Home, o forge.BuildOptions) (*forge.BuildResult, error) {
+	show := c.progress(s)
+	o.Events = show.Event
+	r, err := h.Build(s.ctx, o)
+	if err != nil || r.Stopped != nil {
+		show.Close()
+		return r, err
+	}
+	show.Close(outcome(r)...)
+	return r, nil
 }
 
 // start runs what was built, with what follows the context as its arguments, as run --rm does.

@@ -15,7 +15,6 @@ import (
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
-	"github.com/forge-build/forge/snapshot"
 )
 
 // hostname is what a RUN calls its machine unless it is told. It is BuildKit's, so that what a command makes of it comes
@@ -23,29 +22,23 @@ import (
 const hostname = "buildkitsandbox"
 
 // doRun prepares a draft, runs the command in it and commits what it wrote.
-func (w *Worker) doRun(ctx context.Context, job executor.Job, op *planner.Run, log io.Writer) (layer image.Layer, err error) {
-	if err := w.Inputs.Layers.Ensure(ctx, job.On); err != nil {
-		return layer, err
-	}
-	draft, err := w.Inputs.Layers.Snapshots.Draft(ctx, job.On, snapshot.DraftOptions{})
+func (w *Worker) doRun(ctx context.Context, job executor.Job, log io.Writer) (layer image.Layer, err error) {
+	s, err := w.Stand(ctx, job)
 	if err != nil {
 		return layer, err
 	}
-	defer func() { err = errors.Join(err, draft.Close()) }()
-
-	options, err := w.runOptions(ctx, job, op)
-	if err != nil {
-		return layer, err
-	}
-	options.Root = draft
-	c, err := w.Containers.Prepare(ctx, options)
-	if err != nil {
-		return layer, err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	kept := false
+	defer func() {
+		if !kept {
+			err = errors.Join(err, s.Close())
+		}
+	}()
 	// The command's work is its own, and it may only wait: for a network, or for the cache mount that another holds. So
 	// nothing is begun before it has ended.
-	if err := runCommand(ctx, c, log); err != nil {
+	if err := runCommand(ctx, s.container, log); err != nil {
+		if _, ran := errors.AsType[*executor.ExitError](err); ran {
+			kept = w.keep(job, s)
+		}
 		return layer, err
 	}
 	end, err := w.begin(ctx)
@@ -56,8 +49,8 @@ func (w *Worker) doRun(ctx context.Context, job executor.Job, op *planner.Run, l
 	if err := failpoint.At("local.run.before-commit"); err != nil {
 		return layer, err
 	}
-	layer, err = draft.Commit(ctx, job.Epoch)
-	if text := draft.Dropped(); err == nil && text != "" {
+	layer, err = s.draft.Commit(ctx, job.Epoch)
+	if text := s.draft.Dropped(); err == nil && text != "" {
 		_, err = fmt.Fprintln(log, "forge:", text)
 	}
 	return layer, err

@@ -47,7 +47,7 @@ func (w *Worker) runMount(ctx context.Context, job executor.Job, n int, m planne
 			ID: m.ID, Target: m.Target, Sharing: m.Sharing, ReadOnly: m.ReadOnly, Access: access, Seed: seed,
 		}, err
 	case planner.Tmpfs:
-		return &container.Tmpfs{Target: m.Target, Options: runtime.Tmpfs{Size: m.Size}}, nil
+		return &container.Tmpfs{Target: m.Target, Options: runtime.Tmpfs{Size: m.Size}, Lasting: w.KeepFailed}, nil
 	case planner.Secret:
 		return &container.SecretMount{ID: m.ID, Target: m.Target, Env: m.Env, Required: m.Required, Access: access}, nil
 	case planner.SSH:

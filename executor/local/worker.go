@@ -31,8 +31,13 @@ type Worker struct {
 	Security   runtime.Security // loosened for a RUN that is insecure
 	Hosts      []container.Host
 
+	KeepFailed bool // keep containers whose commands fail, for Failed
+
 	once sync.Once
 	work chan struct{} // holds a token for each job that works, and does not only wait for its command
+
+	mu     sync.Mutex            // guards failed
+	failed map[planner.Op]*Stand // by their jobs' Op
 }
 
 // Do implements [executor.Worker].
@@ -41,7 +46,7 @@ func (w *Worker) Do(ctx context.Context, job executor.Job, log io.Writer) (image
 	case *planner.Copy:
 		return w.doCopy(ctx, job, op)
 	case *planner.Run:
-		return w.doRun(ctx, job, op, log)
+		return w.doRun(ctx, job, log)
 	case *planner.Mkdir:
 		return w.doMkdir(ctx, job, op)
 	}
@@ -82,10 +87,13 @@ func (w *Worker) tree(ctx context.Context, job executor.Job, n int, in planner.I
 	return nil, fmt.Errorf("there is no build context %q", in.Context)
 }
 
-// Close closes Containers. What Inputs has opened is its owner's to close.
-func (w *Worker) Close() error {
-	if w.Containers == nil {
-		return nil
+// Close closes Containers, and what Failed would still return. What Inputs has opened is its owner's to close.
+func (w *Worker) Close() (err error) {
+	for _, s := range w.failed {
+		err = errors.Join(err, s.Close())
 	}
-	return w.Containers.Close()
+	if w.Containers == nil {
+		return err
+	}
+	return errors.Join(err, w.Containers.Close())
 }

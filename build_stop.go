@@ -1,0 +1,231 @@
+package forge
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/executor/local"
+	"github.com/forge-build/forge/internal/closers"
+	"github.com/forge-build/forge/parser"
+	"github.com/forge-build/forge/planner"
+)
+
+// BreakOptions say where a build stops, so that somebody can look around there.
+type BreakOptions struct {
+	BreakOnFailure bool   // where a step fails
+	At             string // at a step, see findStop; "" is none. It includes BreakOnFailure
+}
+
+// stops reports whether there is anything to stop for.
+func (o *BreakOptions) stops() bool { return o.BreakOnFailure || o.At != "" }
+
+// A Terminal is one that a shell gets: its name (TERM) and size.
+type Terminal = container.Terminal
+
+// A Stopped is where a build has stopped. Nothing that happens there gets into the cache or an image. Close it before the Home. One
+// goroutine at a time may call its methods.
+type Stopped struct {
+	Step  *event.Step
+	Place string // "before", "after", or "" where it failed
+	File  string // the build file, "" if it is no file of this machine
+
+	job    *executor.Job // of a RUN; nil if there is nothing to stand in
+	stand  *local.Stand  // opened when it is needed
+	worker *local.Worker
+	open   closers.Stack
+}
+
+// Close gives back what the build has left open.
+func (s *Stopped) Close() error { return s.open.Close() }
+
+// enter opens the container, unless it is open.
+func (s *Stopped) enter(ctx context.Context) (err error) {
+	if s.stand != nil {
+		return nil
+	}
+	if s.job == nil {
+		return fmt.Errorf("step %d has not begun: what it reads is missing; --shell-at before:%[1]d stands where it would begin", s.Step.Number)
+	}
+	if s.stand, err = s.worker.Stand(ctx, *s.job); err != nil {
+		return err
+	}
+	s.open.Push(s.stand.Close)
+	return nil
+}
+
+// Shell starts a shell where the build has stopped, in what the step has: file system, mounts, secrets, environment, user, network, limits,
+// directory. It can be called again when that has ended, and finds what the one before has left.
+func (s *Stopped) Shell(ctx context.Context, t Terminal, stdio Stdio) (*Exec, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	toolbox, err := busybox()
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.stand.Shell(ctx, t, toolbox, stdio)
+	if err != nil {
+		return nil, err
+	}
+	return &Exec{Process: p, event: func(string, ...string) {}}, nil
+}
+
+// stopped is where an error has stopped the build, nil if it is not of a step, or nobody wants to look.
+func (o *BuildOptions) stopped(g *planner.Graph, worker *local.Worker, err error) *Stopped {
+	failure, ok := errors.AsType[*executor.StepError](err)
+	if !ok || !o.stops() {
+		return nil
+	}
+	s := newStopped(g, failure.Step, worker)
+	if failure.Job == nil || failure.Step.Around == nil {
+		return s
+	}
+	job := *failure.Job
+	if s.stand = worker.Failed(job); s.stand != nil {
+		s.open.Push(s.stand.Close)
+	}
+	if failure.Step.Op != failure.Step.Around { // of a COPY: what a RUN in its place would have
+		job = executor.Job{Op: failure.Step.Around, On: job.On, Epoch: job.Epoch}
+	}
+	s.job = &job
+	return s
+}
+
+func newStopped(g *planner.Graph, step *planner.Step, worker *local.Worker) *Stopped {
+	s := &Stopped{Step: executor.Steps(g)[step.Index], worker: worker}
+	s.open.Push(func() error { return closeWorker(worker) })
+	if info, err := os.Stat(step.Span.File); err == nil && info.Mode().IsRegular() {
+		s.File = step.Span.File
+	}
+	return s
+}
+
+// stopAt does the steps up to the one that the options name. If one of them fails, that is where the build has stopped.
+func (h *Home) stopAt(ctx context.Context, o BuildOptions, g *planner.Graph, worker *local.Worker, bases executor.Bases) (*Stopped, error) {
+	place, err := findStop(g, o.At)
+	if err != nil {
+		return nil, err
+	}
+	job, err := executor.Reach(ctx, g, place, h.executorOptions(o, worker, bases))
+	if err != nil {
+		return o.stopped(g, worker, err), err
+	}
+	s := newStopped(g, place.Step, worker)
+	s.Place, s.job = "before", &job
+	if place.After {
+		s.Place = "after"
+	}
+	if err := s.enter(ctx); err != nil {
+		return s, fmt.Errorf("%s: %s: %w", place.Step.Span, place.Step.Name, err)
+	}
+	return s, nil
+}
+
+// findStop finds the step that a user names: [before:|after:]STEP, where STEP is its number, the name of a stage (its last step) or
+// [FILE]:LINE of the build file. Without a word it is before a step, and after a stage.
+func findStop(g *planner.Graph, at string) (p executor.Place, err error) {
+	name, word := at, ""
+	for _, w := range []string{"before", "after"} {
+		if rest, ok := strings.CutPrefix(at, w+":"); ok {
+			name, word = rest, w
+		}
+	}
+	found, after := stepsNamed(g, name)
+	p.After = word == "after" || word == "" && after
+	switch len(found) {
+	case 0:
+		return p, fmt.Errorf("--shell-at %s: no step of this build is that; forge build --plan lists them", at)
+	case 1:
+		p.Step = found[0]
+	default:
+		return p, fmt.Errorf("--shell-at %s: steps %s are that: name one by its number", at, numbers(found))
+	}
+	if p.Step.Around == nil {
+		return p, fmt.Errorf("--shell-at %s: there is nothing in %s", at, p.Step.Name)
+	}
+	if _, ok := p.Step.Op.(*planner.Base); ok && !p.After {
+		return p, fmt.Errorf("--shell-at %s: there is nothing before %s; say after:%s", at, p.Step.Name, name)
+	}
+	return p, nil
+}
+
+// stepsNamed are the steps that have a name, one for each platform. It reports whether that is a stage's.
+func stepsNamed(g *planner.Graph, name string) (found []*planner.Step, stage bool) {
+	if n, err := strconv.Atoi(name); err == nil {
+		if n < 1 || n > len(g.Steps) {
+			return nil, false
+		}
+		return g.Steps[n-1 : n], false
+	}
+	if i := strings.LastIndexByte(name, ':'); i >= 0 {
+		line, err := strconv.Atoi(name[i+1:])
+		for _, s := range g.Steps {
+			in := s.Span.Start <= line && line <= s.Span.End && sameFile(s.Span, name[:i])
+			if err == nil && in {
+				found = append(found, s)
+			}
+		}
+		return found, false
+	}
+	last := map[string]*planner.Step{} // by platform
+	for _, s := range g.Steps {
+		if strings.EqualFold(s.Stage, name) {
+			last[s.Platform+s.Target] = s
+		}
+	}
+	for _, s := range last {
+		found = append(found, s)
+	}
+	slices.SortFunc(found, func(a, b *planner.Step) int { return a.Index - b.Index })
+	return found, true
+}
+
+// sameFile reports whether a name, which may be left out or be only the last part, is that of a span's file.
+func sameFile(span parser.Span, name string) bool {
+	return name == "" || name == span.File || name == filepath.Base(span.File)
+}
+
+func numbers(steps []*planner.Step) string {
+	var list []string
+	for _, s := range steps {
+		list = append(list, "#"+strconv.Itoa(s.Number()))
+	}
+	return strings.Join(list, ", ")
+}
+
+// busybox is a busybox of this machine that runs in any container: FORGE_BUSYBOX, or that of PATH if it is linked statically. It is "" if
+// there is none.
+func busybox() (string, error) {
+	if path := os.Getenv("FORGE_BUSYBOX"); path != "" {
+		if !isStatic(path) {
+			return "", fmt.Errorf("FORGE_BUSYBOX: %s is not a program of this machine that is linked statically", path)
+		}
+		return path, nil
+	}
+	path, err := exec.LookPath("busybox")
+	if err != nil || !isStatic(path) {
+		return "", nil //nolint:nilerr // the image may have a shell
+	}
+	return path, nil
+}
+
+// isStatic reports whether a program needs no other file: it names no interpreter.
+func isStatic(path string) bool {
+	f, err := elf.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return f.Type != elf.ET_REL && !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
+}
