@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"slices"
 
 	"github.com/forge-build/forge/planner"
 )
@@ -58,4 +59,43 @@ func Reach(ctx context.Context, g *planner.Graph, p Place, o Options) (Job, erro
 		job.On = nonEmpty(b.nodes[on.Index].layers)
 	}
 	return job, nil
+}
+
+// Probe reports which steps of a graph the cache could answer, by Step.Index. It does nothing, so that a step which stands
+// on or reads one that would have to be done counts as not known. A Base is known.
+func Probe(ctx context.Context, g *planner.Graph, o Options) ([]bool, error) {
+	b := &build{
+		options: o, resolving: make(chan struct{}, resolvers), nodes: make([]node, len(g.Steps)),
+		events: &reporter{steps: Steps(g), sink: o.Events},
+	}
+	for i := range b.nodes {
+		b.nodes[i].known = make(chan struct{})
+		close(b.nodes[i].known)
+	}
+	known := make([]bool, len(g.Steps))
+	unknown := func(s *planner.Step) bool { return s != nil && !known[s.Index] }
+	for _, s := range g.Steps {
+		if base, ok := s.Op.(*planner.Base); ok {
+			known[s.Index], b.nodes[s.Index].layers = true, base.Image.Layers()
+			continue
+		}
+		if o.NoCache || s.NoCache || unknown(s.On) || slices.ContainsFunc(s.Reads, unknown) {
+			continue
+		}
+		job, err := b.job(ctx, s)
+		if err != nil {
+			return nil, &StepError{Step: s, Err: err}
+		}
+		h, err := job.Key()
+		if err != nil {
+			return nil, &StepError{Step: s, Err: err}
+		}
+		e, ok, err := b.lookup(ctx, h.Key())
+		if err != nil {
+			return nil, &StepError{Step: s, Err: err}
+		}
+		known[s.Index] = ok
+		b.nodes[s.Index].layers = b.stackOf(s, e.Layer)
+	}
+	return known, nil
 }
