@@ -225,8 +225,8 @@ func (a *byHand) shell(at *forge.Stopped) {
 	}
 }
 
-// title is a step's name in one line.
-func title(name string) string {
+// stepTitle is a step's name in one line.
+func stepTitle(name string) string {
 	const most = 100
 	name = strings.Join(strings.Fields(ui.Lines(name)), " ")
 	if r := []rune(name); len(r) > most {
@@ -242,7 +242,7 @@ func (a *byHand) inShell(at *forge.Stopped) error {
 	}
 	defer tty.Close()
 	where := map[string]string{"": "as it failed", "before": "before it", "after": "after it"}[at.Place]
-	_, _ = fmt.Fprintf(tty, "Step %d, %s: %s\nNothing that you do here is kept. Leave with exit.\n", at.Step.Number, where, title(at.Step.Name))
+	_, _ = fmt.Fprintf(tty, "Step %d, %s: %s\nNothing that you do here is kept. Leave with exit.\n", at.Step.Number, where, stepTitle(at.Step.Name))
 	size := terminalSize()
 	terminal := forge.Terminal{Name: cmp.Or(os.Getenv("TERM"), "xterm"), Rows: size.Rows, Cols: size.Cols}
 	p, err := at.Shell(a.session.ctx, terminal, forge.Stdio{In: tty, Out: tty})
