@@ -76,6 +76,7 @@ type ResultOptions struct {
 	Squash      bool              // make one layer of all those above the base image
 	Outputs     []Output          // none keeps the image in the store
 
+	Attest                AttestOptions
 	IIDFile, MetadataFile string // where the image's ID and what was made, as JSON, are written to; "" is nowhere
 }
 
@@ -142,7 +143,7 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 		return nil, err
 	}
 	r.Reused, r.Done = results[0].Reused, results[0].Done
-	if err := h.output(ctx, o, r, results, outputs); err != nil {
+	if err := h.output(ctx, o, r, finished{start, src, graphs, results}, outputs); err != nil {
 		return r, err
 	}
 	for _, img := range r.Images {
@@ -195,6 +196,9 @@ func (o *BuildOptions) check() error {
 	for _, out := range o.Outputs {
 		if out.Type == "local" {
 			continue
+		}
+		if o.Attest.any() && out.Dest != "" {
+			return fmt.Errorf("output %s: --sbom and --provenance go with an image that is kept or pushed, or with type=local; an archive has no place for them", out.Type)
 		}
 		if err := checkDest(out.Dest); err != nil {
 			return fmt.Errorf("output %s: %w", out.Type, err)

@@ -73,13 +73,18 @@ func (h *Home) outputFiles(ctx context.Context, out Output, r *BuildResult, even
 	for _, img := range r.Images {
 		dir := out.Dest
 		if len(r.Images) > 1 {
-			dir = filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
+			dir = platformDir(dir, img)
 		}
 		if err := h.outputTree(ctx, out, dir, img, events); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// platformDir is where the files of one of several platforms go.
+func platformDir(dir string, img *image.Image) string {
+	return filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
 }
 
 func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *image.Image, events event.Sink) (err error) {

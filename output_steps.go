@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/event"
-	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 )
 
@@ -84,7 +83,7 @@ func familiarNames(refs []image.Reference) string {
 }
 
 // output does with the results of a build what was asked for. Names come last.
-func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Image, steps []outputStep) error {
+func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, f finished, steps []outputStep) error {
 	o.Annotations = maps.Clone(o.Annotations)
 	for _, s := range steps {
 		for key, value := range s.out.annotations {
@@ -94,7 +93,10 @@ func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, resul
 			o.Annotations[key] = value
 		}
 	}
-	if err := h.write(ctx, o, r, results); err != nil {
+	if err := h.write(ctx, o, r, f.results); err != nil {
+		return err
+	}
+	if err := h.attest(ctx, o, r, f); err != nil {
 		return err
 	}
 	for _, s := range steps {
@@ -139,6 +141,9 @@ func (h *Home) outputTo(ctx context.Context, o BuildOptions, s outputStep, r *Bu
 	case s.out.Type == "image" || s.out.Type == "docker":
 		return h.tagAll(ctx, r.Descriptor, s.tags)
 	default:
-		return h.outputFiles(ctx, s.out, r, o.Events)
+		if err := h.outputFiles(ctx, s.out, r, o.Events); err != nil || s.out.Type != "local" {
+			return err
+		}
+		return h.outputAttestations(ctx, s.out.Dest, r)
 	}
 }

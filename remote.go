@@ -232,6 +232,9 @@ func (h *Home) pushTo(ctx context.Context, client *registry.Client, d ocispec.De
 	if err != nil {
 		return d, wrapTransfer("push", ref, err)
 	}
+	if err := h.pushReferrers(ctx, repo, ref, local, pushed); err != nil {
+		return d, wrapTransfer("push", ref, err)
+	}
 	return pushed, h.Layout.Pushed(ctx, ref, local, pushed.Digest)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source"
 )
 
 // Options of [Build]. Worker, Inputs, Cache and Publish are needed.
@@ -53,11 +54,12 @@ const defaultSlots = 128
 
 // An Image is what came of a graph: all of an image but its name.
 type Image struct {
-	Layers  []image.Layer // of the image, lowest first
-	Config  image.Config  // the graph's, with the times that were not known before; without RootFS
-	Created []time.Time   // by Step.Index: when the step's layer was made; zero for a Base
-	Reused  int           // steps whose layers were known
-	Done    int           // steps that were done
+	Layers  []image.Layer    // of the image, lowest first
+	Config  image.Config     // the graph's, with the times that were not known before; without RootFS
+	Created []time.Time      // by Step.Index: when the step's layer was made; zero for a Base
+	Inputs  [][]source.Input // by Step.Index: what it read, see Job
+	Reused  int              // steps whose layers were known
+	Done    int              // steps that were done
 }
 
 // A StepError means that a step could not be done.
@@ -167,6 +169,7 @@ type node struct {
 	known    chan struct{}
 	layers   []image.Layer
 	created  time.Time
+	inputs   []source.Input
 	answered bool      // by the cache
 	began    time.Time // when the worker got the step; zero if it has not
 }
@@ -218,6 +221,7 @@ func (b *build) reach(ctx context.Context, s *planner.Step) (e cache.Entry, answ
 	} else if err != nil {
 		return e, false, &StepError{Step: s, Err: err}
 	}
+	b.nodes[s.Index].inputs = job.Inputs
 	select {
 	case b.slots <- struct{}{}:
 		defer func() { <-b.slots }()
@@ -377,13 +381,13 @@ func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, 
 
 // result gathers what the steps made.
 func (b *build) result(g *planner.Graph) *Image {
-	r := &Image{Config: g.Config, Created: make([]time.Time, len(g.Steps))}
+	r := &Image{Config: g.Config, Created: make([]time.Time, len(g.Steps)), Inputs: make([][]source.Input, len(g.Steps))}
 	for _, s := range g.Steps {
 		n := &b.nodes[s.Index]
 		if _, ok := s.Op.(*planner.Base); ok {
 			continue
 		}
-		r.Created[s.Index] = n.created
+		r.Created[s.Index], r.Inputs[s.Index] = n.created, n.inputs
 		if n.answered {
 			r.Reused++
 		} else {

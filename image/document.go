@@ -186,12 +186,17 @@ func ParseIndex(data []byte, mediaType string) (ocispec.Index, error) {
 }
 
 // ReadSmall fetches the whole of a manifest, an index or a configuration.
-func ReadSmall(ctx context.Context, src Fetcher, d ocispec.Descriptor) (_ []byte, err error) {
+func ReadSmall(ctx context.Context, src Fetcher, d ocispec.Descriptor) ([]byte, error) {
+	return ReadBlob(ctx, src, d, MaxManifestSize)
+}
+
+// ReadBlob fetches the whole of a blob, of at most so many bytes, and verifies it.
+func ReadBlob(ctx context.Context, src Fetcher, d ocispec.Descriptor, most int64) (_ []byte, err error) {
 	if err := CheckDescriptor(d); err != nil {
 		return nil, err
 	}
-	if d.Size > MaxManifestSize {
-		return nil, fmt.Errorf("%s: has %d bytes, more than the %d that a document may have", d.Digest, d.Size, MaxManifestSize)
+	if d.Size > most {
+		return nil, fmt.Errorf("%s: has %d bytes, more than the %d that a document may have", d.Digest, d.Size, most)
 	}
 	r, err := src.Fetch(ctx, d, 0)
 	if err != nil {

@@ -72,7 +72,7 @@ func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error
 			return p, err
 		}
 	}
-	if err := l.pruneCompressed(live); err != nil {
+	if err := errors.Join(l.pruneReferrers(live), l.pruneCompressed(live)); err != nil {
 		return p, err
 	}
 	if err := l.pruneBlobs(ctx, live, &p); err != nil {

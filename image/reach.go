@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A reach is the set of blobs that can be reached from some descriptors: by an index's manifests, a manifest's
-// configuration and layers, and a configuration's diffIDs. Blobs that are not here are part of it as well.
+// A reach is the set of blobs that can be reached from some descriptors: by an index's manifests, what is attached to a
+// manifest, its configuration and layers, and a configuration's diffIDs. Blobs that are not here are part of it as well.
 type reach struct {
 	layout *Layout
 	blobs  map[digest.Digest]bool
@@ -47,7 +48,11 @@ func (r *reach) walk(ctx context.Context, d ocispec.Descriptor, depth int) error
 		return err
 	}
 	r.blobs[d.Digest] = true
-	for _, child := range doc.Manifests {
+	about, err := r.layout.Referrers(d.Digest)
+	if err != nil {
+		return err
+	}
+	for _, child := range slices.Concat(doc.Manifests, about) {
 		if err := r.walk(ctx, child, depth+1); err != nil {
 			return err
 		}

@@ -2,14 +2,10 @@ package registry
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -98,41 +94,3 @@ func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw 
 	}
 	return nil
 }
-
-// listReferrer enters a manifest with a subject in the list that clients keep where the registry keeps none (OCI
-// distribution spec, "Referrers Tag Schema").
-func (r *Repository) listReferrer(ctx context.Context, d ocispec.Descriptor, raw []byte) error {
-	m, err := image.ParseDocument(raw, d.MediaType)
-	if err != nil || m.Subject == nil {
-		return nil //nolint:nilerr // the registry has taken it
-	}
-	if err := image.CheckDigest(m.Subject.Digest); err != nil {
-		return err
-	}
-	list, err := r.referrers(ctx, m.Subject.Digest)
-	if err != nil || slices.ContainsFunc(list, func(have ocispec.Descriptor) bool { return have.Digest == d.Digest }) {
-		return err
-	}
-	d.ArtifactType, d.Annotations = cmp.Or(m.ArtifactType, m.Config.MediaType), m.Annotations
-	out, index, err := image.NewIndex(append(list, d), nil)
-	if err != nil {
-		return err
-	}
-	return r.putManifest(ctx, index, out, referrersTag(m.Subject.Digest))
-}
-
-// referrers reads that list.
-func (r *Repository) referrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
-	tag := referrersTag(d)
-	_, raw, err := r.getManifest(ctx, r.home(), r.Name()+":"+tag, tag)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	index, err := image.ParseIndex(raw, ocispec.MediaTypeImageIndex)
-	return index.Manifests, err
-}
-
-func referrersTag(d digest.Digest) string { return strings.ReplaceAll(d.String(), ":", "-") }

@@ -24,6 +24,7 @@ type remoteContext struct {
 	tree      filetree.Tree
 	buildFile []byte // if what was given is no context but a build file; tree is empty then
 	made      func(context.Context) (*time.Time, error)
+	commit    *Commit // nil if it is no repository
 }
 
 // IsRemote reports whether people mean a repository or a URL by a context, and not a directory. As docker has it, http(s)
@@ -40,7 +41,7 @@ func (s *Source) openRemote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Trees[""], s.made = c.tree, c.made
+	s.Trees[""], s.made, s.Commit = c.tree, c.made, c.commit
 	switch {
 	case c.buildFile != nil:
 		s.Name, s.Text = s.spec.Context, c.buildFile
@@ -186,7 +187,7 @@ func (s *Source) checkout(ctx context.Context, g *Git, c *remoteContext) error {
 		return err
 	}
 	s.closers.Push(tree.Close)
-	c.tree = tree
+	c.tree, c.commit = tree, &at
 	c.made = func(ctx context.Context) (*time.Time, error) {
 		t, err := g.timeOf(ctx, dir, at.ID)
 		return &t, err

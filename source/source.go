@@ -48,6 +48,7 @@ type Source struct {
 	Ignore []string                   // patterns that hide files of the main context
 	Trees  map[string]filetree.Tree   // contexts by name; "" is the main one
 	Named  map[string]planner.Context // what the names of contexts stand for
+	Commit *Commit                    // that the main context is; nil if it is no repository
 
 	spec    Spec
 	made    func(context.Context) (*time.Time, error) // when the main context was; nil for a directory

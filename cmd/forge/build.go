@@ -72,15 +72,14 @@ type resultFlags struct {
 	Quiet        bool     `short:"q" help:"Print only the image's ID."`
 	IIDFile      string   `name:"iidfile" help:"Write the image's ID to a file." placeholder:"FILE"`
 	MetadataFile string   `help:"Write what was made to a file, as JSON." placeholder:"FILE"`
+	SBOM         boolFlag `name:"sbom" help:"Attach a list of the packages in the image, as SPDX." placeholder:"true|false"`
+	Provenance   boolFlag `help:"Attach where the image came from, as SLSA: true, false, mode=min or mode=max." placeholder:"mode=min|max"`
+	Attest       []string `sep:"none" help:"The same in docker's words: type=sbom or type=provenance[,mode=max]." placeholder:"type=TYPE"`
 	Progress     string   `help:"How to show progress: auto, plain, tty, rawjson or quiet." enum:"auto,plain,tty,rawjson,quiet" default:"auto" env:"BUILDKIT_PROGRESS" placeholder:"HOW"`
 }
 
 // ignoredFlags are docker's flags that ask for what forge has no part in. They are accepted with a warning.
 type ignoredFlags struct {
-	Provenance string   `hidden:""`
-	Sbom       string   `hidden:""`
-	Attest     []string `sep:"none" hidden:""`
-
 	Isolation string `hidden:""`
 }
 
@@ -109,7 +108,7 @@ func (f *dockerFlags) check() error {
 // ignored names the flags that were given and mean nothing to forge.
 func ignored(parsed *kong.Context) (names []string) {
 	for _, p := range parsed.Path {
-		if p.Flag != nil && p.Flag.Hidden && slices.Contains([]string{"isolation", "provenance", "sbom", "attest"}, p.Flag.Name) && !slices.Contains(names, p.Flag.Name) {
+		if p.Flag != nil && p.Flag.Hidden && slices.Contains([]string{"isolation"}, p.Flag.Name) && !slices.Contains(names, p.Flag.Name) {
 			names = append(names, p.Flag.Name)
 		}
 	}

@@ -63,6 +63,9 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	}
 	var err error
 	o.CacheOptions, err = c.cacheFlags.options()
+	errs = append(errs, err)
+	o.Attest, err = forge.ParseAttest(string(c.SBOM), string(c.Provenance), c.Attest)
+	o.Attest.Tool = versionText()
 	errs = append(errs, c.dockerFlags.check(), err, c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
 		return o, badUsage(err)
@@ -94,6 +97,21 @@ func (p *pullFlag) Decode(ctx *kong.DecodeContext) error {
 
 // IsBool tells kong that the value may be left out.
 func (p *pullFlag) IsBool() bool { return true }
+
+// A boolFlag is a flag that may stand alone, which is "true", or have a value.
+type boolFlag string
+
+// Decode implements kong.MapperValue.
+func (f *boolFlag) Decode(ctx *kong.DecodeContext) error {
+	*f = "true"
+	if ctx.Scan.Peek().Type == kong.FlagValueToken {
+		*f = boolFlag(fmt.Sprint(ctx.Scan.Pop().Value))
+	}
+	return nil
+}
+
+// IsBool tells kong that the value may be left out.
+func (f *boolFlag) IsBool() bool { return true }
 
 // annotationKey drops docker's prefix that says what is annotated: here it is the manifest, or the index of several.
 func annotationKey(key string) string {

@@ -22,6 +22,8 @@ type inspectCmd struct {
 	Format   string   `short:"f" help:"A Go template instead of JSON." placeholder:"TEMPLATE"`
 	Platform string   `help:"Which image of an index." placeholder:"OS/ARCH"`
 	Remote   bool     `help:"Ask the registry instead of the store."`
+	SBOM     bool     `name:"sbom" xor:"about" help:"The list of the packages in an image that was attached to it, as SPDX."`
+	Prove    bool     `name:"provenance" xor:"about" help:"Where an image came from, as was attached to it, as SLSA."`
 	Insecure bool     `help:"With --remote, allow http, and TLS without verification."`
 	Type     string   `help:"Only container, image, network or volume." enum:"container,image,network,volume," default:"" placeholder:"KIND"`
 	Size     bool     `short:"s" help:"How much containers have written."`
@@ -50,6 +52,9 @@ type inspected struct {
 func (v inspected) Id() string { return v.ID } //nolint:staticcheck // docker's name
 
 func (c *inspectCmd) Run(s *session) error {
+	if c.SBOM || c.Prove {
+		return c.attestations(s)
+	}
 	if c.Remote {
 		return c.remote(s)
 	}

@@ -1,0 +1,196 @@
+package forge
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/attest"
+	"github.com/forge-build/forge/attest/sbom"
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source"
+)
+
+// finished is what a build has come to before its images are written.
+type finished struct {
+	began   time.Time
+	src     *sources
+	graphs  []*planner.Graph
+	results []*executor.Image // one a graph
+}
+
+// attest writes down what is known of the images of r, and attaches it to them.
+func (h *Home) attest(ctx context.Context, o BuildOptions, r *BuildResult, f finished) error {
+	for i, img := range r.Images {
+		subject := attest.NewSubject(firstTag(r.Tags), img.Config.Platform, img.Descriptor.Digest)
+		if o.Attest.SBOM {
+			if err := f.src.images.FetchLayers(ctx, img.Layers()); err != nil {
+				return err
+			}
+			text, err := h.sbom(ctx, img, subject.Name, o.Attest.Tool)
+			if err == nil {
+				err = h.attach(ctx, img.Descriptor, attest.NewStatement(sbom.PredicateType, text, subject))
+			}
+			if err != nil {
+				return fmt.Errorf("--sbom: %w", err)
+			}
+		}
+		if o.Attest.Provenance != "" {
+			text, err := provenance(o, f, i).Provenance()
+			if err == nil {
+				err = h.attach(ctx, img.Descriptor, attest.NewStatement(attest.SLSA, text, subject))
+			}
+			if err != nil {
+				return fmt.Errorf("--provenance: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func firstTag(tags []image.Reference) image.Reference {
+	if len(tags) == 0 {
+		return image.Reference{}
+	}
+	return tags[0]
+}
+
+// sbom lists the packages in an image as SPDX. The same image has the same list.
+func (h *Home) sbom(ctx context.Context, img *image.Image, name, tool string) (text []byte, err error) {
+	view, err := h.view(ctx, img.Layers())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
+	packages, err := sbom.Scan(ctx, view)
+	if err != nil {
+		return nil, err
+	}
+	about := sbom.About{
+		Name: name, Namespace: "https://github.com/forge-build/forge/spdx/" + img.ID().Encoded(), Created: time.Unix(0, 0), Tool: "forge-" + tool,
+	}
+	if img.Config.Created != nil {
+		about.Created = *img.Config.Created
+	}
+	return sbom.SPDX(about, packages)
+}
+
+// attach keeps a statement about an image beside it.
+func (h *Home) attach(ctx context.Context, subject ocispec.Descriptor, s attest.Statement) error {
+	manifest, d, statement, blob, err := s.Artifact(subject)
+	if err != nil {
+		return err
+	}
+	for _, b := range []struct {
+		d    ocispec.Descriptor
+		data []byte
+	}{{ocispec.DescriptorEmptyJSON, ocispec.DescriptorEmptyJSON.Data}, {blob, statement}} {
+		if _, err := h.Layout.Push(ctx, b.d, image.Bytes(b.data)); err != nil {
+			return err
+		}
+	}
+	return h.Layout.Attach(ctx, d, manifest)
+}
+
+// provenance is what there is to tell of the i'th image of a build.
+func provenance(o BuildOptions, f finished, i int) attest.Build {
+	g := f.graphs[i]
+	b := attest.Build{
+		ID: newID(), Builder: o.Attest.BuilderID, Version: o.Attest.Tool, Began: f.began, Ended: time.Now(), File: f.src.Name,
+		Platform: platforms.Format(thisPlatform()),
+		Request: map[string]any{
+			"target": g.Target, "platform": platforms.Format(g.Platform), "network": o.Network, "noCache": o.NoCache,
+			"secrets": identities(o.Secrets), "ssh": identities(o.SSH),
+		},
+	}
+	switch commit := f.src.Commit; {
+	case commit != nil:
+		b.Source = attest.GitMaterial(web.Redact(o.Context), commit.ID)
+	case source.IsRemote(o.Context):
+		b.Source.URI = web.Redact(o.Context)
+	}
+	b.Materials = materials(g, f.results[i])
+	if o.Attest.Provenance == "max" {
+		args := map[string]string{}
+		for name, value := range o.Args {
+			if !strings.HasSuffix(strings.ToLower(name), "_proxy") { // may hold a password, and changes nothing
+				args[name] = value
+			}
+		}
+		b.Request["args"], b.Request["labels"] = args, o.Labels
+		b.Internal = map[string]any{
+			"buildFile": base64.StdEncoding.EncodeToString(f.src.Text), "steps": stepsOf(g), "layers": diffIDs(f.results[i].Layers),
+		}
+	}
+	return b
+}
+
+// identities are the names of secrets and of keys, without where they come from.
+func identities(specs []string) []string {
+	ids := []string{}
+	for _, spec := range specs {
+		id := spec
+		for field := range strings.SplitSeq(spec, ",") {
+			if value, ok := strings.CutPrefix(field, "id="); ok {
+				id = value
+			}
+		}
+		id, _, _ = strings.Cut(id, "=")
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// materials are what the steps of a graph have read from outside, each once.
+func materials(g *planner.Graph, result *executor.Image) (all []attest.Material) {
+	seen := map[string]bool{}
+	add := func(m attest.Material) {
+		key := fmt.Sprint(m)
+		if !seen[key] {
+			all = append(all, m)
+		}
+		seen[key] = true
+	}
+	for _, s := range g.Steps {
+		switch op := s.Op.(type) {
+		case *planner.Base:
+			add(attest.ImageMaterial(op.Ref, op.Image.Config.Platform, op.Image.Descriptor.Digest))
+		case *planner.Copy:
+			for n, in := range result.Inputs[s.Index] {
+				switch {
+				case in.Commit != nil:
+					add(attest.GitMaterial(web.Redact(op.Sources[n].Git.Remote), in.Commit.ID))
+				case in.Download != nil:
+					add(attest.FileMaterial(web.Redact(op.Sources[n].URL), in.Download.Digest))
+				}
+			}
+		case *planner.Run, *planner.Mkdir:
+		}
+	}
+	return all
+}
+
+func stepsOf(g *planner.Graph) (steps []map[string]any) {
+	for _, s := range executor.Steps(g) {
+		steps = append(steps, map[string]any{"number": s.Number, "stage": s.Stage, "name": s.Name, "needs": s.Needs})
+	}
+	return steps
+}
+
+func diffIDs(layers []image.Layer) []digest.Digest {
+	ids := make([]digest.Digest, len(layers))
+	for i, l := range layers {
+		ids[i] = l.DiffID
+	}
+	return ids
+}

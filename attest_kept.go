@@ -1,0 +1,250 @@
+package forge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/forge-build/forge/attest"
+	"github.com/forge-build/forge/attest/sbom"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// pushReferrers sends what is attached to an image after it. The registry knows the image by another digest if its layers were
+// compressed on the way, and the statements that are sent are about that one.
+func (h *Home) pushReferrers(ctx context.Context, repo *registry.Repository, ref image.Reference, local, pushed ocispec.Descriptor) error {
+	pairs, err := h.counterparts(ctx, repo, local, pushed)
+	if err != nil {
+		return err
+	}
+	for _, pair := range pairs {
+		about, err := h.Layout.Referrers(pair.local.Digest)
+		if err != nil {
+			return err
+		}
+		for _, d := range about {
+			s, err := readStatement(ctx, h.Layout, d)
+			if err != nil {
+				return err
+			}
+			s.Subject = []attest.Subject{attest.NewSubject(ref, pair.platform, pair.pushed.Digest)}
+			manifest, d, statement, blob, err := s.Artifact(pair.pushed)
+			if err != nil {
+				return err
+			}
+			empty := ocispec.DescriptorEmptyJSON
+			if _, err := repo.Push(ctx, empty, image.Bytes(empty.Data)); err != nil {
+				return err
+			}
+			if _, err := repo.Push(ctx, blob, image.Bytes(statement)); err != nil {
+				return err
+			}
+			if err := repo.PushManifest(ctx, image.Reference{}, d, manifest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// A counterpart is the manifest of an image here, and what it became in a registry.
+type counterpart struct {
+	local, pushed ocispec.Descriptor
+	platform      ocispec.Platform
+}
+
+// counterparts pairs the images of an index with those of the index that was pushed, by their platforms.
+func (h *Home) counterparts(ctx context.Context, repo *registry.Repository, local, pushed ocispec.Descriptor) ([]counterpart, error) {
+	if !image.IsIndex(local.MediaType) {
+		about, err := h.Layout.Referrers(local.Digest)
+		if err != nil || len(about) == 0 {
+			return nil, err
+		}
+		img, err := h.Layout.Image(ctx, local, nil)
+		if err != nil {
+			return nil, err
+		}
+		return []counterpart{{local, pushed, img.Config.Platform}}, nil
+	}
+	doc, _, err := image.ReadDocument(ctx, h.Layout, local)
+	if err != nil {
+		return nil, err
+	}
+	var pairs []counterpart
+	for _, d := range doc.Manifests {
+		about, err := h.Layout.Referrers(d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if len(about) == 0 || d.Platform == nil {
+			continue
+		}
+		there, err := image.Read(ctx, repo, pushed, d.Platform)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // only some platforms were pushed
+		}
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, counterpart{d, there.Descriptor, *d.Platform})
+	}
+	return pairs, nil
+}
+
+// maxStatement bounds a statement, in bytes: a list of a hundred thousand packages.
+const maxStatement = 64 << 20
+
+// readStatement reads the statement that an artifact holds.
+func readStatement(ctx context.Context, src image.Fetcher, d ocispec.Descriptor) (s attest.Statement, err error) {
+	doc, _, err := image.ReadDocument(ctx, src, d)
+	if err != nil {
+		return s, err
+	}
+	for _, layer := range doc.Layers {
+		if layer.MediaType != attest.MediaType {
+			continue
+		}
+		raw, err := image.ReadBlob(ctx, src, layer, maxStatement)
+		if err != nil {
+			return s, err
+		}
+		if s, err = attest.ParseStatement(raw); err != nil {
+			return s, fmt.Errorf("%s: %w", layer.Digest, err)
+		}
+		return s, nil
+	}
+	return s, fmt.Errorf("%s: holds no statement", d.Digest)
+}
+
+// Kinds of attestations.
+const (
+	AttestationSBOM       = "sbom"
+	AttestationProvenance = "provenance"
+)
+
+// Attestations returns the predicates of a kind that are attached to an image of the store, for platform (os/arch[/variant]; "" is
+// any that the store has).
+func (h *Home) Attestations(ctx context.Context, name, platform, kind string) ([]json.RawMessage, error) {
+	i, err := h.Inspect(ctx, name, platform)
+	if err != nil {
+		return nil, err
+	}
+	about, err := h.Layout.Referrers(i.Image.Descriptor.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return predicates(ctx, h.Layout, about, kind, fmt.Sprintf("%s: has no %s here: build it with --%s, or ask its registry with --remote", name, kind, kind))
+}
+
+// RemoteAttestations returns the predicates of a kind that a registry has about an image: as referrers of it or, as BuildKit puts
+// them, in an index beside it.
+func RemoteAttestations(ctx context.Context, name, platform, kind string, o RemoteOptions) ([]json.RawMessage, error) {
+	want, err := parsePlatform(platform)
+	if err != nil {
+		return nil, err
+	}
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	repo, d, err := client.Search(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if want == nil {
+		p := thisPlatform()
+		want = &p
+	}
+	img, err := image.Read(ctx, repo, d, want)
+	if err != nil {
+		return nil, err
+	}
+	about, err := repo.Referrers(ctx, img.Descriptor.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if image.IsIndex(d.MediaType) {
+		doc, _, err := image.ReadDocument(ctx, repo, d)
+		if err != nil {
+			return nil, err
+		}
+		for _, child := range doc.Manifests {
+			if child.Annotations["vnd.docker.reference.digest"] == img.Descriptor.Digest.String() {
+				about = append(about, child)
+			}
+		}
+	}
+	return predicates(ctx, repo, about, kind, fmt.Sprintf("%s: its registry has no %s of it", name, kind))
+}
+
+// predicates reads what artifacts say that is of a kind.
+func predicates(ctx context.Context, src image.Fetcher, about []ocispec.Descriptor, kind, missing string) (all []json.RawMessage, err error) {
+	want := map[string]string{AttestationSBOM: "https://spdx.dev/Document", AttestationProvenance: "https://slsa.dev/provenance/"}[kind]
+	for _, d := range about {
+		doc, _, err := image.ReadDocument(ctx, src, d)
+		if err != nil {
+			return nil, err
+		}
+		for _, layer := range doc.Layers {
+			if layer.MediaType != attest.MediaType || !strings.HasPrefix(layer.Annotations[image.PredicateAnnotation], want) {
+				continue
+			}
+			raw, err := image.ReadBlob(ctx, src, layer, maxStatement)
+			if err != nil {
+				return nil, err
+			}
+			s, err := attest.ParseStatement(raw)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", layer.Digest, err)
+			}
+			all = append(all, s.Predicate)
+		}
+	}
+	if len(all) == 0 {
+		return nil, &missingAttestation{missing}
+	}
+	return all, nil
+}
+
+// A missingAttestation is the error for an image of which nothing is known.
+type missingAttestation struct{ text string }
+
+func (e *missingAttestation) Error() string { return e.text }
+
+// outputAttestations writes the statements about images that were written to a directory into it, under the names that BuildKit
+// gives them.
+func (h *Home) outputAttestations(ctx context.Context, dest string, r *BuildResult) error {
+	for _, img := range r.Images {
+		dir := dest
+		if len(r.Images) > 1 {
+			dir = platformDir(dest, img)
+		}
+		about, err := h.Layout.Referrers(img.Descriptor.Digest)
+		if err != nil {
+			return err
+		}
+		for _, d := range about {
+			s, err := readStatement(ctx, h.Layout, d)
+			if err != nil {
+				return err
+			}
+			name := "provenance.json"
+			if s.PredicateType == sbom.PredicateType {
+				name = "sbom.spdx.json"
+			}
+			text, err := json.MarshalIndent(s, "", "  ")
+			if err != nil {
+				return err
+			}
+			if err := durable.WriteFile(filepath.Join(dir, name), append(text, '\n'), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
