@@ -142,7 +142,7 @@ func (h *Home) create(ctx context.Context, o ContainerOptions, events event.Sink
 	if err != nil {
 		return nil, nil, err
 	}
-	r.Config.MountPoints = mounts.points
+	r.Config.MountPoints, r.Volumes = mounts.points, mounts.volumes()
 	if err := h.placeContainer(ctx, r); err != nil {
 		return nil, nil, errors.Join(err, mounts.discard())
 	}

@@ -33,6 +33,16 @@ type mountPlan struct {
 
 func (p *mountPlan) close() error { return p.locks.Close() }
 
+// volumes are the names of the volumes.
+func (p *mountPlan) volumes() (names []string) {
+	for _, m := range p.points {
+		if m.Type == "volume" && !slices.Contains(names, m.Name) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // discard takes back what was made for a container that is not.
 func (p *mountPlan) discard() error {
 	var errs []error

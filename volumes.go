@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -141,17 +140,12 @@ func (h *Home) volumeUsers() (map[string][]string, error) {
 	slices.Sort(ids)
 	users := map[string][]string{}
 	for _, id := range ids {
-		r, err := h.containers().Record(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it is gone
-		}
+		names, err := h.containers().Volumes(id)
 		if err != nil {
 			return nil, fmt.Errorf("nobody knows which volumes container %s uses, which forge rm %[1]s would end: %w", id[:12], err)
 		}
-		for _, p := range r.Config.MountPoints {
-			if p.Type == "volume" && !slices.Contains(users[p.Name], id) {
-				users[p.Name] = append(users[p.Name], id)
-			}
+		for _, name := range names {
+			users[name] = append(users[name], id)
 		}
 	}
 	return users, nil

@@ -42,15 +42,17 @@ type Record[C any] struct {
 	Image    string             // as the caller named it
 	ImageID  digest.Digest      // digest of the image's configuration
 	Manifest ocispec.Descriptor // what must stay in the store while the container does
+	Volumes  []string           `json:"-"` // names of those it uses: Create keeps them in a file of their own, see [Store.Volumes]
 	Config   C
 }
 
 // Names of files in a container's directory.
 const (
-	recordFile = "config.json"
-	runFile    = "run.json"
-	lockFile   = "lock"  // held by whoever changes the container, for moments
-	aliveFile  = "alive" // held by its monitor, while it runs or is about to be restarted
+	recordFile  = "config.json"
+	volumesFile = "volumes" // names of volumes, one a line; there is none if the container uses none
+	runFile     = "run.json"
+	lockFile    = "lock"  // held by whoever changes the container, for moments
+	aliveFile   = "alive" // held by its monitor, while it runs or is about to be restarted
 )
 
 // NewID makes the ID of a container.
@@ -101,6 +103,12 @@ func (s *Store[C]) Create(ctx context.Context, r *Record[C], names func() string
 	}
 	if err := writeJSON(filepath.Join(temp.Name(), recordFile), r, durable.ReplaceFile); err != nil {
 		return err
+	}
+	if len(r.Volumes) > 0 {
+		text := strings.Join(r.Volumes, "\n") + "\n"
+		if err := durable.ReplaceFile(filepath.Join(temp.Name(), volumesFile), []byte(text), 0o600); err != nil {
+			return err
+		}
 	}
 	if err := os.Symlink(r.ID, filepath.Join(s.namesDir(), r.Name)); err != nil {
 		return err
@@ -232,6 +240,20 @@ func (s *Store[C]) Record(id string) (*Record[C], error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// Volumes are the names of the volumes that a container uses, also of one whose record is damaged.
+func (s *Store[C]) Volumes(id string) ([]string, error) {
+	path := filepath.Join(s.Dir(id), volumesFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	text, whole := strings.CutSuffix(string(b), "\n")
+	if err == nil && (!whole || text == "") {
+		err = fmt.Errorf("%s is damaged", path)
+	}
+	return strings.Split(text, "\n"), err
 }
 
 // IDs lists the containers, in no order.
