@@ -97,7 +97,9 @@ func (h *Home) containerUsage(ctx context.Context) (k KindUsage, err error) {
 	k.Name, k.Count = "Containers", len(list)
 	for _, i := range list {
 		k.Bytes += i.Written
-		if !i.Status.Alive() && i.Status != state.Restarting {
+		if i.Status.Alive() || i.Status == state.Restarting {
+			k.Active++
+		} else {
 			k.Reclaimable += i.Written
 		}
 	}

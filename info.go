@@ -3,11 +3,14 @@ package forge
 import (
 	"context"
 	"os"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/docker/go-units"
 
+	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
 )
@@ -22,14 +25,16 @@ func (h *Home) Info(ctx context.Context) ([]InfoRow, error) {
 		return nil, err
 	}
 	kind, why := store.Kind()
-	rootless, rootlessWhy := runtime.Rootless()
-	if !rootless {
-		rootlessWhy = "root of this machine"
-	}
+	rootless, rootlessWhy := runtime.Privileges()
 	named, err := h.Layout.List(ctx)
 	if err != nil {
 		return nil, err
 	}
+	known, err := registry.Describe()
+	if err != nil {
+		return nil, err
+	}
+	memory := runtime.MemoryTotal()
 	return []InfoRow{
 		{"store", h.Dir, strings.TrimSpace(storeVersion)},
 		{"images", strconv.Itoa(len(named)), "names"},
@@ -37,12 +42,25 @@ func (h *Home) Info(ctx context.Context) ([]InfoRow, error) {
 		{"rootless", strconv.FormatBool(rootless), rootlessWhy},
 		{"cgroups", "", runtime.Cgroups()},
 		{"network", "", network.Describe()},
-		{"kernel", kernelRelease(), ""},
+		{"kernel", KernelRelease(), ""},
 		{"platform", platforms.Format(thisPlatform()), ""},
+		{"processors", strconv.Itoa(goruntime.NumCPU()), "that this process may use"},
+		{"memory", units.BytesSize(float64(memory)), ""},
+		{"configuration", strings.Join(known.Files, ", "), unlessNone(known.Files, "read for registries, logins and proxies")},
+		{"mirrors", strings.Join(known.Mirrors, ", "), unlessNone(known.Mirrors, "of registries.conf")},
 	}, nil
 }
 
-func kernelRelease() string {
+// unlessNone is what is said of a list that is not empty.
+func unlessNone(list []string, why string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return why
+}
+
+// KernelRelease is the version of the running kernel, as uname -r has it.
+func KernelRelease() string {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
 		return "unknown: " + err.Error()

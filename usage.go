@@ -22,6 +22,7 @@ type Usage struct {
 type KindUsage struct {
 	Name        string
 	Count       int
+	Active      int // that are in use: images of containers, containers that run, volumes of containers
 	Bytes       int64
 	Reclaimable int64 // what prune -a would give back of it
 }
@@ -47,23 +48,35 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	for _, d := range heldBy(records) {
 		cached[d.Digest] = true
 	}
-	images, layers := KindUsage{Name: "Images", Count: count}, KindUsage{Name: "Build cache", Count: len(records)}
+	users, err := h.imageUsers()
+	if err != nil {
+		return u, err
+	}
+	active := map[digest.Digest]bool{}
+	images, layers := KindUsage{Name: "Images", Count: count}, KindUsage{Name: "Build Cache", Count: len(records)}
 	for _, b := range blobs {
+		used := false
 		blob := HeldBlob{Digest: b.Digest, Bytes: b.Bytes}
 		for _, n := range b.Images {
 			blob.HeldBy = append(blob.HeldBy, nameOrDigest(n))
+			if users.of(n) != nil {
+				used, active[n.Descriptor.Digest] = true, true
+			}
 		}
 		if cached[b.Digest] {
 			blob.HeldBy = append(blob.HeldBy, "cache")
 		}
-		if len(b.Images) > 0 {
+		switch {
+		case used:
 			images.Bytes += b.Bytes
-		} else {
+		case len(b.Images) > 0:
+			images.Bytes, images.Reclaimable = images.Bytes+b.Bytes, images.Reclaimable+b.Bytes
+		default:
 			layers.Bytes += b.Bytes
 		}
 		u.Blobs = append(u.Blobs, blob)
 	}
-	images.Reclaimable, layers.Reclaimable = images.Bytes, layers.Bytes
+	images.Active, layers.Reclaimable = len(active), layers.Bytes
 	volumes, err := h.volumeUsage()
 	if err != nil {
 		return u, err
@@ -72,7 +85,7 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	if err != nil {
 		return u, err
 	}
-	u.Kinds = []KindUsage{images, containers, layers, volumes}
+	u.Kinds = []KindUsage{images, containers, volumes, layers}
 	for _, d := range []struct{ name, dir string }{
 		{"Indexes and unpacked layers", "snapshots"},
 		{"Cache mounts", "mounts"},

@@ -307,8 +307,11 @@ func (h *Home) volumeUsage() (KindUsage, error) {
 			return k, err
 		}
 		k.Count, k.Bytes = k.Count+1, k.Bytes+one.Bytes
-		if usersErr == nil && users[name] == nil {
+		switch {
+		case usersErr == nil && users[name] == nil:
 			k.Reclaimable += one.Bytes
+		case usersErr == nil:
+			k.Active++
 		}
 	}
 	return k, nil

@@ -40,17 +40,7 @@ func (c *config) readAuthFiles() ([]*authFile, error) {
 		}
 		files = append(files, f)
 	}
-	paths := []string{c.env("REGISTRY_AUTH_FILE"), dockerConfigPath(c.env)}
-	if dir := c.env("XDG_RUNTIME_DIR"); dir != "" {
-		paths = append(paths, filepath.Join(dir, "containers/auth.json"))
-	}
-	if dir := userConfig(c.env); dir != "" {
-		paths = append(paths, filepath.Join(dir, "containers/auth.json"))
-	}
-	for _, path := range paths {
-		if path == "" {
-			continue
-		}
+	for _, path := range authPaths(c.env) {
 		raw, err := readSmall(path)
 		if err != nil {
 			return nil, err
@@ -65,6 +55,17 @@ func (c *config) readAuthFiles() ([]*authFile, error) {
 		files = append(files, f)
 	}
 	return files, nil
+}
+
+// authPaths are where files of credentials may be, in the order in which they are asked.
+func authPaths(env func(string) string) []string {
+	paths := []string{env("REGISTRY_AUTH_FILE"), dockerConfigPath(env)}
+	for _, dir := range []string{env("XDG_RUNTIME_DIR"), userConfig(env)} {
+		if dir != "" {
+			paths = append(paths, filepath.Join(dir, "containers/auth.json"))
+		}
+	}
+	return slices.DeleteFunc(paths, func(p string) bool { return p == "" })
 }
 
 // dockerConfigPath is where docker login writes, or "" for somebody without a home.

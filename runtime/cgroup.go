@@ -136,6 +136,27 @@ func Cgroups() string {
 	return version + ": " + strings.Join(append(names, "own group"), ", ")
 }
 
+// CgroupVersion is 1 or 2, as docker says it; "" where there are no cgroups.
+func CgroupVersion() string {
+	p, err := findCgroups()
+	switch {
+	case err != nil:
+		return ""
+	case p.unified:
+		return "2"
+	}
+	return "1"
+}
+
+// MemoryTotal is how much memory this machine has, in bytes.
+func MemoryTotal() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	return int64(info.Totalram) * int64(info.Unit)
+}
+
 // newCgroup makes the container's cgroup. A limit that was asked for and cannot be had is an error where it is one in
 // docker, and else a warning in docker's words.
 func (s *setup) newCgroup() (g *cgroup, err error) {

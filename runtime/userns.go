@@ -308,6 +308,23 @@ func inUserNamespace() bool {
 	return err == nil && strings.Join(strings.Fields(string(m)), " ") != "0 0 4294967295"
 }
 
+// Privileges say who this process is to the kernel, for people: root, root without what containers need, root of a user namespace,
+// or none of these.
+func Privileges() (rootless bool, why string) {
+	if uid := os.Geteuid(); uid != 0 {
+		return true, fmt.Sprintf("user %d without a user namespace: builds without RUN work, containers do not", uid)
+	}
+	if rootless, why := Rootless(); rootless {
+		return true, why
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		return false, "root without the capability SYS_ADMIN: builds without RUN work, containers do not"
+	}
+	return false, "root of this machine"
+}
+
 // Rootless reports whether this process is root of a user namespace only, and what that is like.
 func Rootless() (rootless bool, why string) {
 	if !inUserNamespace() {

@@ -29,6 +29,7 @@ type session struct {
 	ctx      context.Context
 	options  forge.Options
 	signals  *signals
+	confined error // why an ordinary user has no user namespace; nil if there is one, or none is needed
 	in       *os.File
 	out, err io.Writer
 }
@@ -92,8 +93,8 @@ func run(args []string) int {
 	s := &session{
 		ctx:     ctx,
 		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter, Command: commandName(parsed.Command())},
-		signals: signals,
-		in:      os.Stdin, out: os.Stdout, err: os.Stderr,
+		signals: signals, confined: confined,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 	}
 	limitMemory(parsed.Command())
 	err = parsed.Run(s)

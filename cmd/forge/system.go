@@ -129,7 +129,7 @@ func (c *pruneCmd) containers(s *session, h *forge.Home) ([]string, int64, error
 
 type dfCmd struct {
 	Verbose bool   `short:"v" help:"Every blob, and who holds it."`
-	Format  string `help:"text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
+	Format  string `help:"A Go template, or json." placeholder:"TEMPLATE"`
 }
 
 func (c *dfCmd) Run(s *session) error {
@@ -138,23 +138,32 @@ func (c *dfCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		if c.Format == "json" {
+		if c.Verbose && c.Format == "json" {
 			return json.NewEncoder(s.out).Encode(usage)
 		}
-		w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
-		_, _ = fmt.Fprintln(w, "TYPE\tTOTAL\tSIZE\tRECLAIMABLE")
+		var rows []dfRow
 		for _, k := range usage.Kinds {
-			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", k.Name, k.Count, size(k.Bytes), size(k.Reclaimable))
-		}
-		if c.Verbose {
-			_, _ = fmt.Fprintln(w, "\nBLOB\tSIZE\tUNIQUE\tHELD BY")
-			for _, b := range usage.Blobs {
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", shortID(b.Digest.String()), size(b.Bytes),
-					strconv.FormatBool(len(b.HeldBy) <= 1), strings.Join(b.HeldBy, " "))
+			row := dfRow{Type: k.Name, TotalCount: strconv.Itoa(k.Count), Active: strconv.Itoa(k.Active), Size: size(k.Bytes), Reclaimable: size(k.Reclaimable)}
+			if k.Bytes > 0 {
+				row.Reclaimable += fmt.Sprintf(" (%d%%)", k.Reclaimable*100/k.Bytes)
 			}
+			rows = append(rows, row)
+		}
+		table := "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
+		if err := printRows(s, tableOr(c.Format, table), rows, dfRow{"TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"}); err != nil || !c.Verbose {
+			return err
+		}
+		w := tabwriter.NewWriter(s.out, 0, 8, 3, ' ', 0)
+		_, _ = fmt.Fprintln(w, "\nBLOB\tSIZE\tUNIQUE\tHELD BY")
+		for _, b := range usage.Blobs {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", shortID(b.Digest.String()), size(b.Bytes),
+				strconv.FormatBool(len(b.HeldBy) <= 1), strings.Join(b.HeldBy, " "))
 		}
 		return w.Flush()
 	})
 }
+
+// A dfRow is what a template of `forge system df --format` sees, under docker's names.
+type dfRow struct{ Type, TotalCount, Active, Size, Reclaimable string }
 
 func size(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
