@@ -67,6 +67,7 @@ type ReuseOptions struct {
 	Explain       bool      // say why a step is not reused, and which cache has answered
 	Since         time.Time // what was done after it is used all the same; zero is nothing
 	CacheOptions
+	Mounts MountOptions
 }
 
 // ResultOptions say what becomes of the image.
@@ -255,6 +256,9 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 			err = errors.Join(err, closeWorker(worker))
 		}
 	}()
+	if keeper := h.mountKeeper(ctx, o, src.Source); keeper != nil {
+		worker.Containers.Caches = keeper
+	}
 	src.images.reportFor(graphs[0])
 	if o.At != "" {
 		r.Stopped, err = h.stopAt(ctx, o, graphs[0], worker, src.images)

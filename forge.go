@@ -38,6 +38,7 @@ type Home struct {
 	mu        sync.Mutex // guards all below
 	snapshots *snapshot.Store
 	networks  []*network.Sandbox // not in use; see takeNetwork
+	keeper    *mountKeeper       // of the last build; see KeepMounts
 }
 
 // A Snapshotter is a way to stack layers: erofs, overlay or copy.

@@ -41,6 +41,29 @@ type Cache struct {
 	ReadOnly bool
 	Access   Access // of the directory; the default mode is 0755, or the seed's
 	Seed     *Seed
+	Platform string // of the container, for a [CacheKeeper]; directories here are all platforms'
+}
+
+// A CacheKeeper keeps caches in other places than this machine. Safe for concurrent use.
+type CacheKeeper interface {
+	// Fill writes what is kept of a cache into an open directory, which is new and empty. It reports false, and leaves the directory
+	// empty or not, where nothing is kept or can be had.
+	Fill(ctx context.Context, m *Cache, dir *os.File) bool
+
+	// Used is told that a command has succeeded that could write to a cache, whose directory (see [Cache]) is dir.
+	Used(ctx context.Context, m *Cache, dir string)
+}
+
+// Identity is what a cache is known by beside its ID: owner, mode and what it begins with; "" if none was said.
+func (m *Cache) Identity() string {
+	if m.Access == (Access{}) && m.Seed == nil {
+		return ""
+	}
+	seed := ""
+	if m.Seed != nil {
+		seed = m.Seed.Digest
+	}
+	return fmt.Sprintf("%d:%d %o %s", m.Access.UID, m.Access.GID, m.Access.mode(0o755), seed)
 }
 
 // A Seed is a directory whose files a new cache begins with.
@@ -62,13 +85,8 @@ func (m *Cache) mount(_ context.Context, c *Container) error {
 func (m *Cache) name() string {
 	h := sha256.New()
 	io.WriteString(h, m.ID)
-	if m.Access != (Access{}) || m.Seed != nil {
-		seed := ""
-		if m.Seed != nil {
-			seed = m.Seed.Digest
-		}
-		// No ID that the parser lets through has a zero byte.
-		fmt.Fprintf(h, "\x00%d:%d %o %s", m.Access.UID, m.Access.GID, m.Access.mode(0o755), seed)
+	if id := m.Identity(); id != "" {
+		io.WriteString(h, "\x00"+id) // no ID that the parser lets through has a zero byte
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -165,7 +183,7 @@ func (c *Container) tryCache(ctx context.Context, dir string, m *Cache) (*os.Fil
 		if err != nil {
 			return nil, err
 		}
-		cache, err := openCacheData(ctx, dir, m)
+		cache, err := c.openCacheData(ctx, dir, m)
 		if err != nil {
 			return nil, errors.Join(err, lock.Close())
 		}
@@ -185,10 +203,10 @@ func (c *Container) tryCache(ctx context.Context, dir string, m *Cache) (*os.Fil
 }
 
 // openCacheData opens what is mounted, in a directory whose lock is held.
-func openCacheData(ctx context.Context, dir string, m *Cache) (*os.File, error) {
+func (c *Container) openCacheData(ctx context.Context, dir string, m *Cache) (*os.File, error) {
 	data := filepath.Join(dir, "data")
 	if _, err := os.Lstat(data); err != nil {
-		if err := newCache(ctx, dir, m); err != nil {
+		if err := c.newCache(ctx, dir, m); err != nil {
 			return nil, err
 		}
 	}
@@ -200,19 +218,17 @@ func openCacheData(ctx context.Context, dir string, m *Cache) (*os.File, error) 
 }
 
 // newCache makes what a cache begins with, aside first, so that what is at its place is whole.
-func newCache(ctx context.Context, dir string, m *Cache) (err error) {
+func (c *Container) newCache(ctx context.Context, dir string, m *Cache) (err error) {
 	aside := filepath.Join(dir, "new")
-	if err := os.RemoveAll(aside); err != nil { // of one that died
-		return err
-	}
 	if err := os.WriteFile(filepath.Join(dir, "id"), []byte(m.ID), 0o600); err != nil {
 		return err
 	}
-	if err := os.Mkdir(aside, 0o755); err != nil {
+	filled, err := c.fillCache(ctx, aside, m)
+	if err != nil {
 		return err
 	}
 	mode := os.FileMode(0o755)
-	if m.Seed != nil {
+	if m.Seed != nil && !filled {
 		if mode, err = m.Seed.copyTo(ctx, aside); err != nil {
 			return fmt.Errorf("source %s: %w", m.Seed.Path, err)
 		}
@@ -222,6 +238,40 @@ func newCache(ctx context.Context, dir string, m *Cache) (err error) {
 		return err
 	}
 	return durable.Move(aside, filepath.Join(dir, "data"))
+}
+
+// fillCache makes an empty directory, or one with what is kept of the cache elsewhere.
+func (c *Container) fillCache(ctx context.Context, dir string, m *Cache) (filled bool, err error) {
+	empty := func() error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) }
+	if err := empty(); err != nil || c.factory.Caches == nil { // what was there is of one that died
+		return false, err
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	filled = c.factory.Caches.Fill(ctx, m, f)
+	if err = f.Close(); err == nil && !filled {
+		err = empty()
+	}
+	return filled, err
+}
+
+// UsedCaches tells the factory's keeper that the container's command has succeeded. One that had a private cache to itself while others
+// had the first is not kept: there is one of each cache elsewhere.
+func (c *Container) UsedCaches(ctx context.Context) {
+	if c.factory.Caches == nil {
+		return
+	}
+	for _, m := range c.options.Mounts {
+		m, ok := m.(*Cache)
+		if !ok || m.ReadOnly {
+			continue
+		}
+		if dir := filepath.Dir(c.caches[m.name()].Name()); filepath.Base(dir) == m.name() {
+			c.factory.Caches.Used(ctx, m, dir)
+		}
+	}
 }
 
 // copyTo copies what the seed holds into dir and returns its mode.

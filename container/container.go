@@ -30,6 +30,7 @@ type Factory struct {
 	Snapshots *snapshot.Store
 	Staging   *image.Staging // keeps /etc files and sockets while they are in use
 	CacheDir  string         // where *Cache mounts keep their directories; "" refuses them
+	Caches    CacheKeeper    // keeps them elsewhere, too; may be nil
 	Secrets   []Secret
 	SSH       []SSHSource
 

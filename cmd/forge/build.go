@@ -161,11 +161,12 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 	if err != nil {
 		return err
 	}
+	if !c.Start && (c.Quiet || c.Progress == "quiet") {
+		_, _ = fmt.Fprintln(s.out, r.ID())
+	}
+	h.KeepMounts(s.ctx, c.afterwards(s))
 	if c.Start {
 		return c.start(s, h, r)
-	}
-	if c.Quiet || c.Progress == "quiet" {
-		_, _ = fmt.Fprintln(s.out, r.ID())
 	}
 	return nil
 }

@@ -66,6 +66,8 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	errs = append(errs, err)
 	o.Attest, err = forge.ParseAttest(string(c.SBOM), string(c.Provenance), c.Attest)
 	o.Attest.Tool = versionText()
+	errs = append(errs, err)
+	o.Mounts, err = c.mounts()
 	errs = append(errs, c.dockerFlags.check(), err, c.outputs(s, &o), c.epoch(&o))
 	if err := errors.Join(errs...); err != nil {
 		return o, badUsage(err)

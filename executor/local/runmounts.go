@@ -27,7 +27,7 @@ func (w *Worker) runMounts(ctx context.Context, job executor.Job, op *planner.Ru
 		mounts = append(mounts, scripts)
 	}
 	for n, m := range op.Mounts {
-		mount, err := w.runMount(ctx, job, n, m)
+		mount, err := w.runMount(ctx, job, n, op.Platform, m)
 		if err != nil {
 			return nil, fmt.Errorf("--mount=type=%s,target=%s: %w", m.Type, m.Target, err)
 		}
@@ -36,7 +36,7 @@ func (w *Worker) runMounts(ctx context.Context, job executor.Job, op *planner.Ru
 	return mounts, nil
 }
 
-func (w *Worker) runMount(ctx context.Context, job executor.Job, n int, m planner.Mount) (container.Mount, error) {
+func (w *Worker) runMount(ctx context.Context, job executor.Job, n int, platform string, m planner.Mount) (container.Mount, error) {
 	access := container.Access(m.Access)
 	switch m.Type {
 	case planner.Bind:
@@ -44,7 +44,7 @@ func (w *Worker) runMount(ctx context.Context, job executor.Job, n int, m planne
 	case planner.Cache:
 		seed, err := w.cacheSeed(ctx, job, n, m)
 		return &container.Cache{
-			ID: m.ID, Target: m.Target, Sharing: m.Sharing, ReadOnly: m.ReadOnly, Access: access, Seed: seed,
+			ID: m.ID, Target: m.Target, Sharing: m.Sharing, ReadOnly: m.ReadOnly, Access: access, Seed: seed, Platform: platform,
 		}, err
 	case planner.Tmpfs:
 		return &container.Tmpfs{Target: m.Target, Options: runtime.Tmpfs{Size: m.Size}, Lasting: w.KeepFailed}, nil

@@ -1,0 +1,285 @@
+package forge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/forge-build/forge/cache/mounts"
+	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/internal/ci"
+	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
+	"github.com/forge-build/forge/source"
+)
+
+// MountOptions say how the directories of cache mounts are kept where the steps' results are. Nothing is kept unless a place for those
+// was named.
+type MountOptions struct {
+	Keys  []string      // patterns of files in the context: a mount that was left with the same ones is preferred to the newest
+	Limit int64         // bytes of one directory that are kept; 0 is 2 GB, negative keeps none and fetches none
+	Time  time.Duration // that all may take to be kept, after the build; 0 is a minute
+}
+
+const (
+	mountLimit = 2_000_000_000
+	mountTime  = time.Minute
+)
+
+// A mountKeeper fetches cache mounts during a build, and keeps them after it. Nothing that fails in it is the build's: it is told.
+type mountKeeper struct {
+	home    *Home
+	options BuildOptions
+	src     *source.Source
+
+	open func() ([]*mounts.Shelf, error) // where to look, the one to write to first; once
+	lock func() string                   // the digest of the files that the mounts depend on; once
+
+	mu   sync.Mutex // guards used
+	used map[string]usedMount
+}
+
+// A usedMount is the directory of a mount that a step has used.
+type usedMount struct {
+	mount mounts.Mount
+	dir   string
+}
+
+// mountKeeper is what fetches and keeps the cache mounts of a build, nil for one that keeps no cache elsewhere.
+func (h *Home) mountKeeper(ctx context.Context, o BuildOptions, src *source.Source) *mountKeeper {
+	named := o.Cache != "" && o.Cache != "none" || len(o.From) > 0 || len(o.To) > 0
+	if !named || o.Mounts.Limit < 0 {
+		return nil
+	}
+	k := &mountKeeper{home: h, options: o, src: src, used: map[string]usedMount{}}
+	k.open = sync.OnceValues(func() ([]*mounts.Shelf, error) { return h.shelves(ctx, o) })
+	k.lock = sync.OnceValue(func() string { return k.digestKeys(ctx) })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.keeper = k
+	return k
+}
+
+// shelves are the places of a build's caches, as places of mounts. Those that cannot be opened are an error beside the others.
+func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.Shelf, err error) {
+	client := o.client()
+	write, read := ci.Detect(os.Getenv).Scopes(o.Scope)
+	var errs []error
+	specs := append(append([]CacheSpec{}, o.To...), o.From...)
+	if o.Cache != "" && o.Cache != "none" {
+		repo, scope := splitScope(o.Cache)
+		if scope != "" {
+			write, read = ci.Detect(os.Getenv).Scopes(scope)
+		}
+		specs = append([]CacheSpec{{Type: "registry", Attrs: map[string]string{"ref": repo}}}, specs...)
+	}
+	for i, spec := range specs {
+		if spec.Type == "inline" {
+			continue
+		}
+		place, err := openPlace(ctx, client, spec)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+			continue
+		}
+		if i >= len(specs)-len(o.From) {
+			reads := *place
+			reads.Write = nil
+			place = &reads
+		}
+		shelves = append(shelves, &mounts.Shelf{Place: place, Staging: h.staging, Read: read, Write: write})
+	}
+	return shelves, errors.Join(errs...)
+}
+
+// splitScope splits REPOSITORY[:SCOPE].
+func splitScope(s string) (repository, scope string) {
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, '/') {
+		return s[:i], s[i+1:]
+	}
+	return s, ""
+}
+
+// warn tells what went wrong with a mount, which is not the build's fault.
+func (k *mountKeeper) warn(m mounts.Mount, what string, err error) {
+	k.options.Events.Send(event.Event{
+		Time: time.Now(), Kind: event.Warning, Text: fmt.Sprintf("cache mount %s: %s: %v", m.ID, what, err),
+	})
+}
+
+func (k *mountKeeper) note(m mounts.Mount, text string) {
+	k.options.Events.Send(event.Event{Time: time.Now(), Kind: event.Note, Text: "cache mount " + m.ID + ": " + text})
+}
+
+// mount is what a cache is known by elsewhere.
+func (k *mountKeeper) mount(m *container.Cache) mounts.Mount {
+	return mounts.Mount{ID: m.ID, Platform: m.Platform, Access: m.Identity(), Lock: k.lock()}
+}
+
+// Fill implements [container.CacheKeeper].
+func (k *mountKeeper) Fill(ctx context.Context, c *container.Cache, dir *os.File) bool {
+	m := k.mount(c)
+	shelves, err := k.open()
+	if err != nil {
+		k.warn(m, "begins empty", err)
+	}
+	for _, shelf := range shelves {
+		if k.fillFrom(ctx, shelf, m, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *mountKeeper) fillFrom(ctx context.Context, shelf *mounts.Shelf, m mounts.Mount, dir *os.File) bool {
+	start := time.Now()
+	v, err := shelf.Find(ctx, m)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if err == nil && v.Size() > k.limit() {
+		err = fmt.Errorf("it has %s, more than the limit of %s (--cache-mount-size)", units.HumanSize(float64(v.Size())), units.HumanSize(float64(k.limit())))
+	}
+	if err == nil {
+		err = shelf.Restore(ctx, v, dir)
+	}
+	if err != nil {
+		k.warn(m, "not fetched from "+shelf.Place.Name, err)
+		return false
+	}
+	k.note(m, fmt.Sprintf("%s from %s (%s) in %s", units.HumanSize(float64(v.Size())), shelf.Place.Name, v.Scope, time.Since(start).Round(time.Second/10)))
+	if sum, err := mounts.Fingerprint(ctx, dir); err == nil {
+		k.remember(filepath.Dir(dir.Name()), shelf, m, sum)
+	}
+	return true
+}
+
+func (k *mountKeeper) limit() int64 {
+	if k.options.Mounts.Limit > 0 {
+		return k.options.Mounts.Limit
+	}
+	return mountLimit
+}
+
+// Used implements [container.CacheKeeper].
+func (k *mountKeeper) Used(_ context.Context, c *container.Cache, dir string) {
+	m := k.mount(c)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.used[dir+" "+m.Platform] = usedMount{m, dir}
+}
+
+// digestKeys is the digest of the files of the context that the keys name.
+func (k *mountKeeper) digestKeys(ctx context.Context) string {
+	tree, ok := k.src.Trees[""]
+	if !ok || len(k.options.Mounts.Keys) == 0 {
+		return ""
+	}
+	sum, err := source.DigestNamed(ctx, tree, k.options.Mounts.Keys)
+	if err != nil {
+		k.options.Events.Send(event.Event{Time: time.Now(), Kind: event.Warning, Text: "--cache-mount-key: " + err.Error()})
+	}
+	return sum
+}
+
+// KeepMounts keeps what a build has left in its cache mounts, so far as it can in the time that the build's options give. It is to be
+// called once, after people have been told of the build; what it does it tells events. Without it nothing is kept.
+func (h *Home) KeepMounts(ctx context.Context, events event.Sink) {
+	h.mu.Lock()
+	k := h.keeper
+	h.keeper = nil
+	h.mu.Unlock()
+	if k == nil || len(k.used) == 0 {
+		return
+	}
+	k.options.Events = events
+	shelves, _ := k.open() // Fill has told
+	var shelf *mounts.Shelf
+	for _, s := range shelves {
+		if s.Place.Write != nil {
+			shelf = s
+			break
+		}
+	}
+	if shelf == nil {
+		return
+	}
+	limit := k.options.Mounts.Time
+	if limit <= 0 {
+		limit = mountTime
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done in %s (--cache-mount-time)", limit))
+	defer cancel()
+	for _, u := range k.used {
+		if err := k.keep(ctx, shelf, u); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			k.warn(u.mount, "not kept in "+shelf.Place.Name, err)
+		}
+	}
+}
+
+// keep keeps one directory, unless it is as it was when it was last fetched or kept, or in use.
+func (k *mountKeeper) keep(ctx context.Context, shelf *mounts.Shelf, u usedMount) (err error) {
+	lock, err := flock.TryLock(filepath.Join(u.dir, "lock"), flock.Shared)
+	if errors.Is(err, flock.ErrHeld) || errors.Is(err, fs.ErrNotExist) {
+		return nil // the build that has it keeps it; or it was pruned
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	dir, err := os.Open(filepath.Join(u.dir, "data"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	sum, err := mounts.Fingerprint(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if raw, err := os.ReadFile(filepath.Join(u.dir, keptFile)); err == nil && string(raw) == keptAs(shelf, u.mount, sum) {
+		return nil
+	}
+	saved, err := shelf.Save(ctx, u.mount, dir, k.limit())
+	if err != nil {
+		return err
+	}
+	if saved.Left != "" {
+		k.options.Events.Send(event.Event{
+			Time: time.Now(), Kind: event.Warning, Text: "cache mount " + u.mount.ID + ": not kept: " + saved.Left,
+		})
+	}
+	k.note(u.mount, fmt.Sprintf("kept in %s (%s): %s of %s sent", shelf.Place.Name, shelf.Write,
+		units.HumanSize(float64(saved.Sent)), units.HumanSize(float64(saved.Size))))
+	k.remember(u.dir, shelf, u.mount, sum)
+	return nil
+}
+
+// keptFile, beside the data of a cache mount, says as what and where it was last fetched or kept.
+const keptFile = "kept"
+
+// keptAs is the content of that file.
+func keptAs(shelf *mounts.Shelf, m mounts.Mount, fingerprint string) string {
+	raw, _ := json.Marshal(struct{ Place, Scope, Platform, Lock, Files string }{
+		shelf.Place.Name, shelf.Write, m.Platform, m.Lock, fingerprint,
+	})
+	return string(raw)
+}
+
+func (k *mountKeeper) remember(dir string, shelf *mounts.Shelf, m mounts.Mount, sum string) {
+	_ = durable.WriteFile(filepath.Join(dir, keptFile), []byte(keptAs(shelf, m, sum)), 0o600) // else it is looked at once more
+}
