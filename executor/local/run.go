@@ -41,7 +41,7 @@ func (w *Worker) doRun(ctx context.Context, job executor.Job, log io.Writer) (la
 		}
 		return layer, err
 	}
-	c.UsedCaches(ctx)
+	s.container.UsedCaches(ctx)
 	end, err := w.begin(ctx)
 	if err != nil {
 		return layer, err
