@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"text/template"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -59,7 +55,7 @@ func (c *inspectCmd) Run(s *session) error {
 		return c.remote(s)
 	}
 	return s.withHome(func(h *forge.Home) error {
-		list := []any{}
+		var list []object
 		var errs []error
 		for _, name := range c.Names {
 			v, err := c.find(s, h, name)
@@ -74,47 +70,50 @@ func (c *inspectCmd) Run(s *session) error {
 }
 
 // find finds what a name means: a container before an image, that before a network, and that before a volume.
-func (c *inspectCmd) find(s *session, h *forge.Home, name string) (any, error) {
+func (c *inspectCmd) find(s *session, h *forge.Home, name string) (o object, err error) {
 	switch c.Type {
 	case "network":
-		return h.InspectNetwork(name)
+		o.docker = dockerNetwork
+		o.value, err = h.InspectNetwork(name)
+		return o, err
 	case "volume":
-		return h.Volume(name)
+		o.value, err = h.Volume(name)
+		return o, err
 	case "", "container":
 		v, err := h.InspectContainer(s.ctx, name)
 		_, missing := errors.AsType[*forge.NoContainerError](err)
 		switch {
 		case err == nil:
-			return v, nil
+			return object{v, dockerContainer}, nil
 		case !missing || c.Type == "container":
-			return nil, err
+			return o, err
 		}
 	}
 	i, err := h.Inspect(s.ctx, name, c.Platform)
 	if err == nil {
-		return inspectedOf(i), nil
+		return object{inspectedOf(i), dockerImage}, nil
 	}
 	if n, networkErr := h.InspectNetwork(name); networkErr == nil && c.Type == "" {
-		return n, nil
+		return object{n, dockerNetwork}, nil
 	}
 	if v, volumeErr := h.Volume(name); volumeErr == nil && c.Type == "" {
-		return v, nil
+		return object{v, ""}, nil
 	}
 	if _, missing := errors.AsType[*forge.NotFoundError](err); missing && c.Type == "" {
-		return nil, fmt.Errorf("no such object: %s", name)
+		return o, fmt.Errorf("no such object: %s", name)
 	}
-	return nil, err
+	return o, err
 }
 
 // remote asks registries.
 func (c *inspectCmd) remote(s *session) error {
-	list := []any{}
+	var list []object
 	for _, name := range c.Names {
 		i, err := forge.InspectRemote(s.ctx, name, c.Platform, forge.RemoteOptions{Insecure: c.Insecure})
 		if err != nil {
 			return err
 		}
-		list = append(list, inspectedOf(i))
+		list = append(list, object{inspectedOf(i), dockerImage})
 	}
 	return c.print(s, list)
 }
@@ -137,45 +136,4 @@ func inspectedOf(i forge.Inspection) inspected {
 		}
 	}
 	return v
-}
-
-func (c *inspectCmd) print(s *session, list []any) error {
-	if c.Format == "" || c.Format == "json" {
-		enc := json.NewEncoder(s.out)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "    ")
-		return enc.Encode(list)
-	}
-	t, err := parseTemplate(c.Format)
-	if err != nil {
-		return err
-	}
-	for _, v := range list {
-		if err := executeInspect(s.out, t, v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// executeInspect lets a template use the names of fields, and, as docker does, else those of the JSON.
-func executeInspect(w io.Writer, t *template.Template, v any) error {
-	var b bytes.Buffer
-	err := t.Execute(&b, v)
-	if err != nil {
-		raw, jsonErr := json.Marshal(v)
-		if jsonErr != nil {
-			return jsonErr
-		}
-		var fields map[string]any
-		if jsonErr := json.Unmarshal(raw, &fields); jsonErr != nil {
-			return jsonErr
-		}
-		b.Reset()
-		if t.Option("missingkey=error").Execute(&b, fields) != nil {
-			return err
-		}
-	}
-	_, err = b.WriteTo(w)
-	return err
 }

@@ -102,7 +102,7 @@ type networkInspectCmd struct {
 
 func (c *networkInspectCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		list := []any{}
+		var list []object
 		var errs []error
 		for _, name := range c.Names {
 			n, err := h.InspectNetwork(name)
@@ -110,7 +110,7 @@ func (c *networkInspectCmd) Run(s *session) error {
 				errs = append(errs, err)
 				continue
 			}
-			list = append(list, n)
+			list = append(list, object{n, dockerNetwork})
 		}
 		show := inspectCmd{Format: c.Format}
 		return errors.Join(append(errs, show.print(s, list))...)
