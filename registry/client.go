@@ -134,8 +134,11 @@ func (c *Client) given(p place) *Credential {
 const dockerHub = "registry-1.docker.io"
 
 func apiHost(domain string) string {
-	if domain == "docker.io" || domain == "index.docker.io" {
+	switch domain {
+	case "docker.io", "index.docker.io":
 		return dockerHub
+	case hubSearch:
+		return "index.docker.io"
 	}
 	return domain
 }

@@ -20,34 +20,55 @@ const (
 func (r *Repository) Tags(ctx context.Context) (tags []string, err error) {
 	err = r.try(ctx, byTag, func(e *endpoint) error {
 		tags = nil
-		next, seen := fmt.Sprintf("/v2/%s/tags/list?n=%d", e.path, pageSize), map[string]bool{}
-		for next != "" {
-			if seen[next] || len(seen) >= maxPages {
-				return fmt.Errorf("%s: registry's list has no end", r.Name())
-			}
-			seen[next] = true
-			header, raw, err := r.page(ctx, e, next)
-			if err != nil {
-				return err
-			}
+		l := listing{e.origin, e.pull(), r.Name(), fmt.Sprintf("/v2/%s/tags/list?n=%d", e.path, pageSize)}
+		return l.each(ctx, func(raw []byte) (bool, error) {
 			var page struct{ Tags []string }
-			if err = json.Unmarshal(raw, &page); err == nil {
-				tags = append(tags, page.Tags...)
-				next, err = nextPage(next, header)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.Name(), err)
-			}
-		}
-		return nil
+			err := json.Unmarshal(raw, &page)
+			tags = append(tags, page.Tags...)
+			return true, err
+		})
 	})
 	return tags, err
 }
 
+// A listing is a list that an origin gives in pages.
+type listing struct {
+	origin *origin
+	access access
+	name   string // of what is listed, in messages
+	first  string // path and query of the first page
+}
+
+// each calls take for each page until that says that it has enough.
+func (l listing) each(ctx context.Context, take func(raw []byte) (more bool, err error)) error {
+	seen := map[string]bool{}
+	for next := l.first; next != ""; {
+		if seen[next] || len(seen) >= maxPages {
+			return fmt.Errorf("%s: registry's list has no end", l.name)
+		}
+		seen[next] = true
+		header, raw, err := l.page(ctx, next)
+		if err != nil {
+			return err
+		}
+		more, err := take(raw)
+		if err == nil && !more {
+			return nil
+		}
+		if err == nil {
+			next, err = nextPage(next, header)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+	}
+	return nil
+}
+
 // page gets a part of a list, of at most 4 MiB.
-func (r *Repository) page(ctx context.Context, e *endpoint, path string) (http.Header, []byte, error) {
-	resp, err := e.origin.do(ctx, &request{
-		method: http.MethodGet, path: path, access: e.pull(), name: r.Name(), want: []int{http.StatusOK},
+func (l listing) page(ctx context.Context, path string) (http.Header, []byte, error) {
+	resp, err := l.origin.do(ctx, &request{
+		method: http.MethodGet, path: path, access: l.access, name: l.name, want: []int{http.StatusOK},
 	})
 	if err != nil {
 		return nil, nil, err
@@ -58,7 +79,7 @@ func (r *Repository) page(ctx context.Context, e *endpoint, path string) (http.H
 		err = errors.New("list is longer than 4 MiB")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", r.Name(), err)
+		return nil, nil, fmt.Errorf("%s: %w", l.name, err)
 	}
 	return resp.Header, raw, nil
 }

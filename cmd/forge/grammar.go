@@ -64,6 +64,7 @@ func commands() []command {
 		{"import", "Make an image of a root file system's tar.", &importCmd{}},
 		{"pull", "Copy an image from a registry into the store.", &pullCmd{}},
 		{"push", "Copy an image from the store to its registry.", &pushCmd{}},
+		{"search", "Look for images on Docker Hub, or on another registry.", &searchCmd{}},
 		{"network", "Look after networks.", &networkCmd{}},
 		{"login", "Log in to a registry.", &loginCmd{}},
 		{"logout", "Log out of a registry.", &logoutCmd{}},
