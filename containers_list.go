@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/snapshot"
 )
 
 // A ContainerInfo is a container, as a list shows it.
@@ -100,7 +101,7 @@ func (h *Home) Containers(ctx context.Context, o ListOptions) ([]ContainerInfo, 
 
 // measure finds out how much a container takes.
 func (h *Home) measure(ctx context.Context, i *ContainerInfo) (err error) {
-	if i.Written, err = written(h.rootDir(i.ID)); err != nil {
+	if i.Written, err = snapshot.Written(h.rootDir(i.ID)); err != nil {
 		return err
 	}
 	i.Virtual = i.Written

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/snapshot"
 )
 
 // PruneContainers removes the containers that do not run, as far as docker's filters until=TIME, label=K[=V] and label!=K[=V]
@@ -30,7 +29,7 @@ func (h *Home) PruneContainers(ctx context.Context, filters []string) (removed [
 		if h.inUse(i.ID) || !takes(&i) {
 			continue
 		}
-		size, err := written(h.rootDir(i.ID))
+		size, err := snapshot.Written(h.rootDir(i.ID))
 		if err == nil {
 			err = h.RemoveContainer(ctx, i.ID, RemoveContainerOptions{})
 		}
@@ -104,29 +103,6 @@ func (h *Home) containerUsage(ctx context.Context) (k KindUsage, err error) {
 		}
 	}
 	return k, err
-}
-
-// written is how many bytes the files in a directory take.
-func written(dir string) (bytes int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return ignoreMissing(err)
-		}
-		info, err := d.Info()
-		if err != nil {
-			return ignoreMissing(err)
-		}
-		bytes += info.Size()
-		return nil
-	})
-	return bytes, err
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // Boot starts the containers whose restart policies say so after the machine was started, and removes those that were to go when

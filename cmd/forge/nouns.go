@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -82,33 +83,54 @@ func (c *unitCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	what := "Description=Containers of forge that are to run\n"
-	service := "Type=oneshot\nRemainAfterExit=yes\nExecStart=" + self + " system boot\n"
-	if c.Container != "" {
-		err := s.withHome(func(h *forge.Home) error {
-			info, err := h.Container(c.Container)
-			what = "Description=Container " + info.Name + "\n"
-			service = fmt.Sprintf("Type=oneshot\nRemainAfterExit=yes\nExecStart=%s start %s\nExecStop=%s stop %s\n", self, info.Name, self, info.Name)
-			return err
-		})
-		if err != nil {
-			return err
+	return s.withHome(func(h *forge.Home) error {
+		// Always by name: the environment of a service is another one.
+		forgeWords := []string{self, "--store", h.Dir}
+		if s.options.Snapshotter != "" {
+			forgeWords = append(forgeWords, "--snapshotter", string(s.options.Snapshotter))
 		}
-	}
-	target := "multi-user.target"
-	if forge.Rootless() {
-		target = "default.target"
-	}
-	_, err = fmt.Fprintf(s.out, `[Unit]
-%sWants=network-online.target
+		line := func(words ...string) string { return execLine(slices.Concat(forgeWords, words)) }
+		what, start, stop := "Containers of forge that are to run", line("system", "boot"), ""
+		if c.Container != "" {
+			info, err := h.Container(c.Container)
+			if err != nil {
+				return err
+			}
+			what, start, stop = "Container "+info.Name, line("start", info.Name), "ExecStop="+line("stop", info.Name)+"\n"
+		}
+		target := "multi-user.target"
+		if forge.Rootless() {
+			target = "default.target"
+		}
+		_, err = fmt.Fprintf(s.out, `[Unit]
+Description=%s
+Wants=network-online.target
 After=network-online.target local-fs.target
 
 [Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=%s
 %sKillMode=process
 Delegate=yes
 
 [Install]
 WantedBy=%s
-`, what, service, target)
-	return err
+`, what, start, stop, target)
+		return err
+	})
+}
+
+// execLine is a command line as a unit wants it, which has specifiers, variables and quotes of its own (systemd.service(5)).
+func execLine(words []string) string {
+	escape := strings.NewReplacer("\\", "\\\\", `"`, `\"`, "%", "%%", "$", "$$")
+	var quoted []string
+	for _, w := range words {
+		e := escape.Replace(w)
+		if e != w || strings.ContainsAny(w, " \t'") {
+			e = `"` + e + `"`
+		}
+		quoted = append(quoted, e)
+	}
+	return strings.Join(quoted, " ")
 }
