@@ -47,6 +47,9 @@ func (h *Home) Save(ctx context.Context, names []string, o SaveOptions) (err err
 		if err != nil {
 			return notFound(name, err)
 		}
+		if n, err = h.whole(ctx, n, save.Platform, RemoteOptions{Events: o.Events}); err != nil {
+			return err
+		}
 		if !byName(name, n) {
 			n.Reference = image.Reference{} // what was asked for by ID is saved without a name
 		}

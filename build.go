@@ -11,6 +11,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/event/builds"
@@ -93,6 +94,8 @@ type BuildResult struct {
 	Duration     time.Duration
 
 	Stopped *Stopped // where the build stopped, if BreakOptions asked for that: there is no image then. To be closed
+
+	images *resolver // where layers are that are not in the store
 }
 
 // Build makes the image that a build file describes and does with it what the outputs say. Nothing is tagged unless all
@@ -121,30 +124,31 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 	}
 	var open closers.Stack
 	defer func() { err = errors.Join(err, open.Close()) }()
+	o.shared = o.client()
+	open.Push(o.shared.Close)
+	far, err := h.openFar(ctx, o, tags)
+	if err != nil {
+		return nil, err
+	}
+	if far != nil {
+		open.Push(far.Close)
+	}
 	src, err := h.openSources(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	open.Push(src.Close)
+	src.images.far = far
 	graphs, err := h.planAll(ctx, o, src)
 	if err != nil {
 		return nil, err
 	}
-	outputs, err := o.outputSteps(tags, len(graphs[0].Steps))
-	if err != nil {
-		return nil, err
-	}
-	r = &BuildResult{Tags: tags}
-	results, err := h.execute(ctx, o, src, graphs, outputs, r)
-	if r.Stopped != nil {
+	r, err = h.make(ctx, o, src, graphs, tags, start)
+	if r != nil && r.Stopped != nil {
 		r.Stopped.open, open = append(open, r.Stopped.open...), nil
 		return r, err
 	}
 	if err != nil {
-		return nil, err
-	}
-	r.Reused, r.Done = results[0].Reused, results[0].Done
-	if err := h.output(ctx, o, r, finished{start, src, graphs, results}, outputs); err != nil {
 		return r, err
 	}
 	for _, img := range r.Images {
@@ -152,6 +156,36 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 	}
 	r.Duration = time.Since(start)
 	return r, o.writeFiles(ctx, r)
+}
+
+// make does the steps of graphs, what the outputs say, and keeps what came of it for other machines. A layer that another machine has
+// left and that is gone since is made here: all is asked again, and what is done already is answered from the cache.
+func (h *Home) make(ctx context.Context, o BuildOptions, src *sources, graphs []*planner.Graph, tags []image.Reference, start time.Time) (*BuildResult, error) {
+	outputs, err := o.outputSteps(tags, len(graphs[0].Steps))
+	if err != nil {
+		return nil, err
+	}
+	for {
+		r := &BuildResult{Tags: tags, images: src.images}
+		results, err := h.execute(ctx, o, src, graphs, outputs, r)
+		if err == nil && r.Stopped == nil {
+			r.Reused, r.Done = results[0].Reused, results[0].Done
+			err = h.output(ctx, o, r, finished{start, src, graphs, results}, outputs)
+		}
+		if lost, ok := errors.AsType[*remote.LostError](err); ok && ctx.Err() == nil {
+			src.images.far.Forget(lost)
+			continue
+		}
+		switch {
+		case r.Stopped != nil:
+			return r, err
+		case results == nil:
+			return nil, err
+		case err == nil:
+			h.saveFar(ctx, o, r, results)
+		}
+		return r, err
+	}
 }
 
 // Builds are the last builds of this store, with all that they reported.
@@ -269,10 +303,17 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	}
 	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker, src.images))
 	if err != nil {
-		r.Stopped = o.stopped(graphs[0], worker, err)
+		if _, lost := errors.AsType[*remote.LostError](err); !lost {
+			r.Stopped = o.stopped(graphs[0], worker, err)
+		}
 		return nil, err
 	}
 	for i, result := range results {
+		if !o.pushedOnly() || o.Squash { // what is kept is whole
+			if err := src.images.FetchLayers(ctx, result.Layers); err != nil {
+				return nil, err
+			}
+		}
 		if o.Squash {
 			if err := h.squash(ctx, o, graphs[i], result); err != nil {
 				return nil, err
@@ -281,9 +322,6 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 		if n := len(result.Layers); n > image.MaxDockerLayers {
 			o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf(
 				"the image has %d layers, and docker loads or pulls at most %d; --squash makes one of those that this build adds", n, image.MaxDockerLayers)})
-		}
-		if err := src.images.FetchLayers(ctx, result.Layers); err != nil { // what is listed is whole
-			return nil, err
 		}
 	}
 	src.images.reportUnneeded()

@@ -112,7 +112,7 @@ func newStopped(g *planner.Graph, step *planner.Step, worker *local.Worker) *Sto
 }
 
 // stopAt does the steps up to the one that the options name. If one of them fails, that is where the build has stopped.
-func (h *Home) stopAt(ctx context.Context, o BuildOptions, g *planner.Graph, worker *local.Worker, bases executor.Bases) (*Stopped, error) {
+func (h *Home) stopAt(ctx context.Context, o BuildOptions, g *planner.Graph, worker *local.Worker, bases *resolver) (*Stopped, error) {
 	place, err := findStop(g, o.At)
 	if err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func (h *Home) CommitContainer(ctx context.Context, ref string, o CommitOptions)
 		if img, err = h.Layout.Write(ctx, config, layers, nil); err != nil {
 			return err
 		}
-		if err := h.tagAll(ctx, img.Descriptor, tags); err != nil {
+		if err := h.tagAll(ctx, &BuildResult{Descriptor: img.Descriptor}, tags); err != nil {
 			return err
 		}
 		h.containerEvent(w.record, "commit", "comment", o.Message, "imageID", string(img.ID()), "imageRef", o.Name)

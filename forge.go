@@ -29,6 +29,7 @@ type Home struct {
 
 	digests   *cache.Store[string]          // of trees of layers
 	downloads *cache.Store[source.Download] // what servers said of versions
+	remotes   *cache.Store[[]byte]          // tables of far caches
 
 	staging *image.Staging
 	options Options
@@ -141,13 +142,16 @@ func Open(ctx context.Context, o Options) (_ *Home, err error) {
 
 // openCache opens what is remembered: answers about steps, and beside them digests of trees and versions of downloads.
 func (h *Home) openCache(dir string) (err error) {
-	if h.Cache, err = cache.OpenSteps(dir); err != nil {
+	if h.Cache, err = cache.OpenSteps(dir, h.Layout); err != nil {
 		return err
 	}
 	if h.digests, err = cache.OpenStore[string](filepath.Join(dir, "trees")); err != nil {
 		return err
 	}
-	h.downloads, err = cache.OpenStore[source.Download](filepath.Join(dir, "downloads"))
+	if h.downloads, err = cache.OpenStore[source.Download](filepath.Join(dir, "downloads")); err != nil {
+		return err
+	}
+	h.remotes, err = cache.OpenStore[[]byte](filepath.Join(dir, "remote"))
 	return err
 }
 

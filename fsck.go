@@ -96,7 +96,8 @@ func (h *Home) checkCache(o FsckOptions) ([]string, error) {
 	problems, err := checkStore(&h.Cache.Store, "cache", o)
 	trees, treesErr := checkStore(h.digests, "cache/trees", o)
 	downloads, downloadsErr := checkStore(h.downloads, "cache/downloads", o)
-	return slices.Concat(problems, trees, downloads), errors.Join(err, treesErr, downloadsErr)
+	remotes, remotesErr := checkStore(h.remotes, "cache/remote", o)
+	return slices.Concat(problems, trees, downloads, remotes), errors.Join(err, treesErr, downloadsErr, remotesErr)
 }
 
 func checkStore[V any](s *cache.Store[V], dir string, o FsckOptions) (problems []string, err error) {

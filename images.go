@@ -63,6 +63,9 @@ func (h *Home) Tag(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return notFound(src, err)
 	}
+	if n, err = h.whole(ctx, n, nil, RemoteOptions{}); err != nil {
+		return err
+	}
 	if err := h.Layout.Tag(ctx, ref, n.Descriptor); err != nil {
 		return err
 	}

@@ -52,16 +52,41 @@ func (h *Home) write(ctx context.Context, o BuildOptions, r *BuildResult, result
 }
 
 // tagAll publishes an image under its names, or without one.
-func (h *Home) tagAll(ctx context.Context, d ocispec.Descriptor, tags []image.Reference) error {
+func (h *Home) tagAll(ctx context.Context, r *BuildResult, tags []image.Reference) error {
 	if len(tags) == 0 {
-		return h.Layout.Tag(ctx, image.Reference{}, d)
+		return h.Layout.Tag(ctx, image.Reference{}, r.Descriptor)
 	}
 	for _, ref := range tags {
-		if err := h.Layout.Tag(ctx, ref, d); err != nil {
+		n := image.Named{Reference: ref, Descriptor: r.Descriptor}
+		for _, pushed := range r.Pushed {
+			if pushed.Reference == ref {
+				n.Remote = pushed.Descriptor.Digest
+			}
+		}
+		if n.Remote != "" {
+			whole, err := h.haveAll(ctx, r.Images)
+			if err != nil {
+				return err
+			}
+			n.Away = !whole
+		}
+		if err := h.Layout.TagAll(ctx, n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// haveAll reports whether all layers of images are in the store.
+func (h *Home) haveAll(ctx context.Context, images []*image.Image) (bool, error) {
+	for _, img := range images {
+		for _, l := range img.Layers() {
+			if here, err := h.Layout.HaveLayer(ctx, l); !here || err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
 }
 
 // outputFiles writes the file systems themselves: as a tar, or into a directory. Several platforms each have a

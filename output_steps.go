@@ -50,20 +50,32 @@ func (o *BuildOptions) outputSteps(tags []image.Reference, before int) ([]output
 		case out.Type == "local":
 			add(event.Export, "export files to "+out.Dest, out)
 			continue
-		case out.Type != "registry":
-			add(event.Export, strings.TrimSpace("export image "+familiarNames(tags)), out, tags...)
 		}
-		if out.Type != "registry" && out.Attrs["push"] != "true" {
-			continue
-		}
-		if len(tags) == 0 {
+		if pushes := out.Type == "registry" || out.Attrs["push"] == "true"; pushes && len(tags) == 0 {
 			return nil, fmt.Errorf("output %s: needs a name to push to: -t NAME, or name=NAME", out.Type)
+		} else if pushes {
+			for _, ref := range tags {
+				add(event.Push, "push "+ref.Familiar(), out, ref)
+			}
 		}
-		for _, ref := range tags {
-			add(event.Push, "push "+ref.Familiar(), out, ref)
+		if out.Type != "registry" { // after the push: layers that are not here may be there alone
+			add(event.Export, strings.TrimSpace("export image "+familiarNames(tags)), out, tags...)
 		}
 	}
 	return steps, nil
+}
+
+// pushedOnly reports whether the image is for registries and for nothing else: layers that another machine has left there need not come
+// here. The image is listed here all the same; who runs it pulls it.
+func (o *BuildOptions) pushedOnly() bool {
+	for _, out := range o.Outputs {
+		switch {
+		case out.Type == "registry", out.Type == "cacheonly", out.Type == "image" && out.Attrs["push"] == "true":
+		default:
+			return false
+		}
+	}
+	return len(o.Outputs) > 0
 }
 
 // destName names the file that an output goes to.
@@ -139,7 +151,7 @@ func (h *Home) outputTo(ctx context.Context, o BuildOptions, s outputStep, r *Bu
 	case s.out.Type == "oci" || s.out.Type == "docker" && s.out.Dest != "":
 		return h.outputArchive(ctx, s.out, s.tags, r, o.Events)
 	case s.out.Type == "image" || s.out.Type == "docker":
-		return h.tagAll(ctx, r.Descriptor, s.tags)
+		return h.tagAll(ctx, r, s.tags)
 	default:
 		if err := h.outputFiles(ctx, s.out, r, o.Events); err != nil || s.out.Type != "local" {
 			return err

@@ -258,7 +258,8 @@ func (h *Home) pruneMemos(o PruneOptions) error {
 	before := time.Now().Add(-age)
 	_, err := h.digests.PruneUnused(before)
 	_, downErr := h.downloads.PruneUnused(before)
-	return errors.Join(err, downErr, h.digests.Sweep(), h.downloads.Sweep())
+	_, farErr := h.remotes.PruneUnused(before)
+	return errors.Join(err, downErr, farErr, h.digests.Sweep(), h.downloads.Sweep(), h.remotes.Sweep())
 }
 
 // forgetGone forgets entries whose layer is gone.

@@ -20,6 +20,8 @@ import (
 type RemoteOptions struct {
 	Insecure bool       // allow http, and TLS without verification
 	Events   event.Sink // takes what happens, one event at a time; may be nil
+
+	shared *registry.Client // of all that one build asks registries; nil makes one each time
 }
 
 // queue puts a queue before a sink: what sends to it need not wait for who shows it. The queue is to be closed.
@@ -31,6 +33,9 @@ func queue(sink *event.Sink) (closed func()) {
 
 // client speaks to registries.
 func (o RemoteOptions) client() *registry.Client {
+	if o.shared != nil {
+		return o.shared
+	}
 	return registry.NewClient(registry.Options{Insecure: o.Insecure, Events: o.Events})
 }
 
@@ -177,7 +182,11 @@ func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []i
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	for _, n := range images {
-		if n.Descriptor, err = h.pushTo(ctx, client, n.Descriptor, n.Reference, c); err != nil {
+		from := &resolver{home: h}
+		if err := from.knowAway(ctx, client, n); err != nil {
+			return pushed, err
+		}
+		if n.Descriptor, err = h.pushTo(ctx, client, from, n.Descriptor, n.Reference, c); err != nil {
 			return pushed, err
 		}
 		h.imageEvent("push", n.Reference.Familiar(), n.Reference.Familiar())
@@ -189,11 +198,12 @@ func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []i
 // imagesToPush finds the image called ref or, if all tags are asked for, those of its repository.
 func (h *Home) imagesToPush(ctx context.Context, ref image.Reference, o PushOptions) ([]image.Named, error) {
 	if !o.AllTags {
-		d, err := h.Layout.Resolve(ctx, ref)
+		n, err := h.Layout.Lookup(ctx, ref)
 		if err != nil {
 			return nil, notFound(ref.Familiar(), err)
 		}
-		return []image.Named{{Reference: ref, Descriptor: d}}, nil
+		n.Reference = ref
+		return []image.Named{n}, nil
 	}
 	all, err := h.Layout.List(ctx)
 	if err != nil {
@@ -214,7 +224,8 @@ func (h *Home) forms(o CompressionOptions) (*registry.Forms, error) {
 	return &registry.Forms{Source: h.Layout, Compression: c, Recompress: o.Recompress}, err
 }
 
-func (h *Home) pushTo(ctx context.Context, client *registry.Client, d ocispec.Descriptor, ref image.Reference, o registry.CopyOptions) (ocispec.Descriptor, error) {
+// pushTo sends an image. Layers that are not in the store are taken over by the registry, if it has them, or come from where images says.
+func (h *Home) pushTo(ctx context.Context, client *registry.Client, images *resolver, d ocispec.Descriptor, ref image.Reference, o registry.CopyOptions) (ocispec.Descriptor, error) {
 	repo, err := client.Connect(ref)
 	if err != nil {
 		return d, err
@@ -226,14 +237,26 @@ func (h *Home) pushTo(ctx context.Context, client *registry.Client, d ocispec.De
 		}
 	}
 	repo = repo.Writable().Whole()
-	repo.MountFrom(h.elsewhere(ctx, ref, o.Forms.Compression))
+	elsewhere := h.elsewhere(ctx, ref, o.Forms.Compression)
+	repo.MountFrom(func(d digest.Digest) string {
+		if path := images.repositoryOf(ref.Domain, d); path != "" {
+			return path
+		}
+		return elsewhere(d)
+	})
+	if images.far != nil {
+		o.There = images.far.Held(ref)
+	}
 	o.Name, o.Index = ref, registry.HeldImages
-	pushed, err := registry.Copy(ctx, repo, h.Layout, d, o)
+	pushed, err := registry.Copy(ctx, repo, images, d, o)
 	if err != nil {
 		return d, wrapTransfer("push", ref, err)
 	}
 	if err := h.pushReferrers(ctx, repo, ref, local, pushed); err != nil {
 		return d, wrapTransfer("push", ref, err)
+	}
+	if doc, _, err := image.ReadDocument(ctx, repo, pushed); err == nil { // of which nothing has to be asked
+		images.pushed = append(images.pushed, pushedBlobs{ref, doc.Children()})
 	}
 	return pushed, h.Layout.Pushed(ctx, ref, local, pushed.Digest)
 }
@@ -283,10 +306,21 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, r
 	if err != nil {
 		return err
 	}
-	o.Insecure = o.Insecure || out.Attrs["registry.insecure"] == "true"
+	if !o.Insecure && out.Attrs["registry.insecure"] == "true" {
+		o.Insecure, o.shared = true, nil
+	}
+	if compression.Recompress || forms.Compression.Algorithm == image.EStargz {
+		for _, img := range r.Images {
+			if err := r.images.FetchLayers(ctx, img.Layers()); err != nil {
+				return err
+			}
+		}
+	}
 	client := o.client()
-	defer client.Close() //nolint:errcheck // of idle connections
-	pushed, err := h.pushTo(ctx, client, r.Descriptor, ref, registry.CopyOptions{Events: o.Events, Forms: forms})
+	if o.shared == nil {
+		defer client.Close() //nolint:errcheck // of idle connections
+	}
+	pushed, err := h.pushTo(ctx, client, r.images, r.Descriptor, ref, registry.CopyOptions{Events: o.Events, Forms: forms})
 	if err != nil {
 		return err
 	}

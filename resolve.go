@@ -31,6 +31,9 @@ type resolver struct {
 	home   *Home
 	pull   PullPolicy
 	remote RemoteOptions
+	far    *farCache     // nil if there is none
+	pushed []pushedBlobs // in the order in which they were pushed
+	away   []origin      // of layers that an image which is pushed has there alone
 
 	mu       sync.Mutex // guards all below
 	deferred []*deferredImage
@@ -55,7 +58,7 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 	if r.pull == PullAlways {
 		return r.fromRegistry(ctx, name, *p)
 	}
-	d, only, err := r.lookUp(ctx, name, ref)
+	n, only, err := r.lookUp(ctx, name, ref)
 	if errors.Is(err, fs.ErrNotExist) {
 		if r.pull == PullNever {
 			return nil, &NotFoundError{Name: ref.Familiar(), Hint: "pulling is off"}
@@ -65,8 +68,10 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	img, err := r.home.Layout.Image(ctx, d, p)
+	img, err := r.home.Layout.Image(ctx, n.Descriptor, p)
 	switch {
+	case err == nil && (only || runsOn(img, *p)) && n.Away:
+		return r.fromAway(ctx, n, img, *p)
 	case err == nil && (only || runsOn(img, *p)):
 		return img, nil
 	case err == nil:
@@ -74,18 +79,18 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", ref.Familiar(), err)
 	}
-	return r.fromIndex(ctx, ref, d, *p)
+	return r.fromIndex(ctx, ref, n.Descriptor, *p)
 }
 
 // lookUp finds what a name stands for in the store: a name, or an ID as docker lets a FROM use. only reports whether no
 // registry can have another image for it.
-func (r *resolver) lookUp(ctx context.Context, name string, ref image.Reference) (d ocispec.Descriptor, only bool, err error) {
-	n, err := r.home.Layout.Lookup(ctx, ref)
+func (r *resolver) lookUp(ctx context.Context, name string, ref image.Reference) (n image.Named, only bool, err error) {
+	n, err = r.home.Layout.Lookup(ctx, ref)
 	if errors.Is(err, fs.ErrNotExist) && isID(name) {
 		n, err = r.home.Layout.Take(ctx, name)
-		return n.Descriptor, true, err
+		return n, true, err
 	}
-	return n.Descriptor, ref.Digest != "" || n.Remote == "", err
+	return n, ref.Digest != "" || n.Remote == "", err
 }
 
 // runsOn reports whether an image is for a platform, or says nothing of its own.

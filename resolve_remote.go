@@ -110,7 +110,8 @@ func (r *resolver) deferLayers(d *deferredImage) {
 	r.deferred = append(r.deferred, d)
 }
 
-// FetchLayers brings the images that layers belong to into the store, unless they are there.
+// FetchLayers brings the images that layers belong to into the store, unless they are there, and the layers that a far cache has answered
+// with.
 func (r *resolver) FetchLayers(ctx context.Context, layers []image.Layer) error {
 	r.mu.Lock()
 	all := slices.Clone(r.deferred)
@@ -123,7 +124,7 @@ func (r *resolver) FetchLayers(ctx context.Context, layers []image.Layer) error 
 			return err
 		}
 	}
-	return nil
+	return r.fetchFar(ctx, layers)
 }
 
 // holds reports whether one of the layers is the image's.
@@ -219,7 +220,7 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) 
 	if err != nil {
 		return nil, err
 	}
-	img, err := h.localToRun(ctx, o, p)
+	img, err := h.localToRun(ctx, o, p, events)
 	missing, ok := errors.AsType[*NotFoundError](err)
 	if o.Pull != PullAlways && !ok {
 		if err == nil && p == nil && !runsOn(img, thisPlatform()) {
@@ -239,7 +240,7 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) 
 	if o.Pull != PullAlways {
 		note(fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
 	}
-	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: RemoteOptions{o.Insecure, events}, Platform: o.Platform})
+	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: RemoteOptions{Insecure: o.Insecure, Events: events}, Platform: o.Platform})
 	if err != nil {
 		return nil, err
 	}
@@ -248,10 +249,13 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) 
 
 // localToRun finds an image in the store. It is a *NotFoundError if there is none for the platform that was asked for or, of an
 // index that names one for this machine, not that one.
-func (h *Home) localToRun(ctx context.Context, o RunOptions, p *ocispec.Platform) (*image.Image, error) {
+func (h *Home) localToRun(ctx context.Context, o RunOptions, p *ocispec.Platform, events event.Sink) (*image.Image, error) {
 	n, err := h.Layout.Find(ctx, o.Image)
 	if err != nil {
 		return nil, notFound(o.Image, err)
+	}
+	if n, err = h.whole(ctx, n, p, RemoteOptions{Insecure: o.Insecure, Events: events}); err != nil {
+		return nil, err
 	}
 	img, err := h.Layout.Image(ctx, n.Descriptor, p)
 	_, foreign := errors.AsType[*image.PlatformError](err)

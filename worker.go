@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
+	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
@@ -21,13 +21,17 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	var digests source.Memory = h.digests
+	if far := src.images.far; far != nil {
+		digests = &remote.Values{Far: far.Cache, Near: h.digests}
+	}
 	w := &local.Worker{
 		Layout: h.Layout,
 		Inputs: &source.Resolver{
 			Contexts:  src.Trees,
 			Layers:    &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers},
 			Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads},
-			Digests:   h.digests,
+			Digests:   digests,
 		},
 		Containers: &container.Factory{
 			Snapshots: store,
@@ -66,25 +70,32 @@ func (o *BuildOptions) give(w *local.Worker) error {
 }
 
 // executorOptions is how the steps of a build are done.
-func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases executor.Bases) executor.Options {
+func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *resolver) executor.Options {
+	var answers cache.Cache = h.Cache
+	if bases.far != nil {
+		answers = bases.far
+	}
 	return executor.Options{
 		Worker:  worker,
 		Inputs:  worker.Inputs,
-		Cache:   h.Cache,
+		Cache:   answers,
 		Publish: h.Layout.Publish,
 		Again:   executor.Again{NoCache: o.NoCache, Since: o.Since},
 		Epoch:   o.Epoch,
 		Events:  o.Events,
 		Explain: o.Explain,
-		Have:    h.haveLayer,
+		Audit:   o.Audit,
 		Bases:   bases,
-		Compare: h.changedFiles,
+		Compare: bases.changedFiles,
 	}
 }
 
 // changedFiles names the files that differ between two layers, but for their times. A layer that is gone is an error.
-func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) ([]string, error) {
-	differences, err := h.compareLayers(ctx, before, after)
+func (r *resolver) changedFiles(ctx context.Context, before, after image.Layer) ([]string, error) {
+	if err := r.FetchLayers(ctx, []image.Layer{before}); err != nil {
+		return nil, err
+	}
+	differences, err := r.home.compareLayers(ctx, before, after)
 	var names []string
 	for _, d := range differences {
 		if !slices.Equal(d.What, []string{"mtime"}) {
@@ -92,12 +103,4 @@ func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) ([]s
 		}
 	}
 	return names, err
-}
-
-// haveLayer reports whether a layer that the cache remembers is still in the store.
-func (h *Home) haveLayer(ctx context.Context, l image.Layer) (bool, error) {
-	if err := h.Layout.Hold(ctx, l.Blob, ocispec.Descriptor{Digest: l.DiffID}); err != nil {
-		return false, err
-	}
-	return h.Layout.Has(l.Blob)
 }

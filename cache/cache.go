@@ -1,13 +1,12 @@
 // Package cache remembers which layer a fully described step produced, and why a question is new.
 //
-// A [Cache] is asked by keys of contents, so that it never has to be told that something changed. [Steps] is the one on disk;
-// [Tiered] puts a near one before a far one. What is remembered of trees and of downloads is not an answer about a step, and is
-// in a [Store] of its own.
+// A [Cache] is asked by keys of contents, so that it never has to be told that something changed. [Steps] is the one on disk; package
+// remote puts it before those of other places. What is remembered of trees and of downloads is not an answer about a step, and is in a
+// [Store] of its own.
 package cache
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/forge-build/forge/image"
@@ -24,6 +23,9 @@ type Cache interface {
 	// Nearest finds the entry that is most like a question which has no answer: the one with the same name that has the most of
 	// the fields, or, if none has the name, one of the same instruction.
 	Nearest(ctx context.Context, name string, fields []Field) (Entry, bool, error)
+	// Absent says in sentences for people what Nearest cannot: why there is no answer to a key, of a step called name, where others would
+	// have left it. None is said where there is nothing to add.
+	Absent(k Key, name string) []string
 }
 
 // An Entry is the remembered answer to a key. It names a layer and does not own it: without the layer it is no answer.
@@ -33,39 +35,5 @@ type Entry struct {
 	Duration time.Duration `json:"duration"`
 	Name     string        `json:"name"` // the step's, for people and for Nearest
 	Fields   []Field       `json:"fields"`
-}
-
-// Tiered asks near first, and far for what near does not know. What far answers, near remembers; both are told what is new. One
-// that fails does not keep the other from being asked: an answer is an answer, and else both errors are returned.
-func Tiered(near, far Cache) Cache { return &tiered{near, far} }
-
-type tiered struct{ near, far Cache }
-
-func (t *tiered) Get(ctx context.Context, k Key) (Entry, bool, error) {
-	e, ok, err := t.near.Get(ctx, k)
-	if ok {
-		return e, true, nil
-	}
-	e, ok, farErr := t.far.Get(ctx, k)
-	if !ok {
-		return Entry{}, false, errors.Join(err, farErr)
-	}
-	_ = t.near.Put(ctx, k, e) // else it is asked for again
-	return e, true, nil
-}
-
-func (t *tiered) Put(ctx context.Context, k Key, e Entry) error {
-	return errors.Join(t.near.Put(ctx, k, e), t.far.Put(ctx, k, e))
-}
-
-func (t *tiered) Nearest(ctx context.Context, name string, fields []Field) (Entry, bool, error) {
-	e, ok, err := t.near.Nearest(ctx, name, fields)
-	if ok {
-		return e, true, nil
-	}
-	e, ok, farErr := t.far.Nearest(ctx, name, fields)
-	if !ok {
-		return Entry{}, false, errors.Join(err, farErr)
-	}
-	return e, true, nil
+	Place    string        `json:"-"` // that has answered; "" is this machine
 }

@@ -20,7 +20,7 @@ import (
 
 func open(t testing.TB) *Steps {
 	t.Helper()
-	s, err := OpenSteps(filepath.Join(t.TempDir(), "a/cache"))
+	s, err := OpenSteps(filepath.Join(t.TempDir(), "a/cache"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestConcurrentPut(t *testing.T) {
 	k := keyOf(Field{"a", nil})
 	var wg sync.WaitGroup
 	for g := range 4 {
-		s, err := OpenSteps(dir) // each stands for a process
+		s, err := OpenSteps(dir, nil) // each stands for a process
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,33 +2,58 @@ package cache
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/forge-build/forge/image"
 )
 
 // Steps is a directory of answers about steps: a [Cache] on disk.
 type Steps struct {
 	Store[Entry]
+	layers Holder // nil has all
 
 	mu  sync.Mutex
 	all []Record[Entry] // for Nearest; nil until it is first asked
 }
 
-// OpenSteps opens or makes the answers in dir.
-func OpenSteps(dir string) (*Steps, error) {
+// A Holder knows which layers are here; *image.Layout is one.
+type Holder interface {
+	// HaveLayer reports whether a layer is here. If it is, it stays as long as this process.
+	HaveLayer(ctx context.Context, l image.Layer) (bool, error)
+}
+
+// OpenSteps opens or makes the answers in dir. Layers knows which of the layers that they name are still here; nil has all.
+func OpenSteps(dir string, layers Holder) (*Steps, error) {
 	s, err := OpenStore[Entry](dir)
 	if err != nil {
 		return nil, err
 	}
-	return &Steps{Store: *s}, nil
+	return &Steps{Store: *s, layers: layers}, nil
 }
 
-// Get finds the entry of a key and marks it as used. One that is damaged or names no layer is as if it were not there.
+// Get finds the entry of a key and marks it as used. One that is damaged, or whose layer is gone, is as if it were not there.
 func (s *Steps) Get(ctx context.Context, k Key) (Entry, bool, error) {
 	e, ok, err := s.Store.Get(ctx, k)
-	return e, ok && e.Layer.DiffID != "", err
+	if err != nil || !ok || e.Layer.DiffID == "" || s.layers == nil {
+		return e, ok && e.Layer.DiffID != "", err
+	}
+	here, err := s.layers.HaveLayer(ctx, e.Layer)
+	return e, here, err
+}
+
+// Fresh reports whether nothing is remembered at all, as on a machine that has built nothing yet.
+func (s *Steps) Fresh() bool {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return true
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(16) // more than there are stores of other things beside the entries
+	return !slices.ContainsFunc(names, func(name string) bool { _, err := ParseKey(name); return err == nil })
 }
 
 // Put remembers an entry, in the place of what was remembered for the key.
@@ -81,6 +106,9 @@ func (s *Steps) Nearest(ctx context.Context, name string, fields []Field) (Entry
 	}
 	return *best, true, nil
 }
+
+// Absent says nothing: what is here, Nearest finds.
+func (s *Steps) Absent(Key, string) []string { return nil }
 
 // score is how near an entry is: a name counts for more than all fields together.
 func score(e *Entry, name string, fields []Field) (points int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -26,14 +27,13 @@ type Options struct {
 	Slots   int                             // how many jobs a worker has at once; 0 is 128: it limits its own work
 	Epoch   *time.Time                      // SOURCE_DATE_EPOCH: when all of the image was made
 	Events  event.Sink                      // takes what happens, one event at a time; may be nil
-	Explain bool                            // say why a step is not reused
+	Explain bool                            // say why a step is not reused, and which cache has answered
+	Audit   float64                         // this part of the steps that the cache answers, 0 to 1, is done all the same, and compared
 	Again
 
-	// Have reports whether a remembered layer is still here. Nil means that all are.
-	Have func(ctx context.Context, layer image.Layer) (bool, error)
 	// Bases brings the images that steps begin with or read. Nil means that all are here.
 	Bases Bases
-	// Compare names the files that differ between two layers, for Explain. Nil compares nothing.
+	// Compare names the files that differ between two layers, for Explain and Audit. Nil compares nothing.
 	Compare func(ctx context.Context, before, after image.Layer) ([]string, error)
 }
 
@@ -273,9 +273,6 @@ func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
 		if err != nil {
 			return Job{}, err
 		}
-		if err := b.fetch(ctx, r); err != nil {
-			return Job{}, err
-		}
 		job.Reads = append(job.Reads, read)
 	}
 	if len(job.Reads) > 0 {
@@ -298,15 +295,17 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 		if err != nil {
 			return e, false, &StepError{Step: s, Err: err}
 		}
-		if ok && (!again || e.Created.After(since)) {
-			b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration})
+		ok = ok && (!again || e.Created.After(since))
+		if ok && rand.Float64() < b.options.Audit {
+			return b.audit(ctx, s, job, h, e)
+		}
+		if ok {
+			b.answered(s, e)
 			return e, true, nil
 		}
 	}
-	if c, ok := job.Op.(*planner.Copy); !ok || !c.Independent() {
-		if err := b.fetch(ctx, s.On); err != nil {
-			return e, false, err
-		}
+	if err := b.prepare(ctx, s, job); err != nil {
+		return e, false, err
 	}
 	b.nodes[s.Index].began = time.Now()
 	b.events.send(s, event.Event{Kind: event.Started})
@@ -320,6 +319,21 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 	b.publisher.add(key, e)
 	b.events.send(s, event.Event{Kind: event.Done, Duration: e.Duration})
 	return e, false, nil
+}
+
+// prepare brings the images that a step which has to be done begins with or reads.
+func (b *build) prepare(ctx context.Context, s *planner.Step, job Job) error {
+	if c, ok := job.Op.(*planner.Copy); !ok || !c.Independent() {
+		if err := b.fetch(ctx, s.On); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.Reads {
+		if err := b.fetch(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fetch brings the image that a file system begins with, unless it is nil. The time that takes is the base's, and not that of the
@@ -341,7 +355,7 @@ func (b *build) fetch(ctx context.Context, s *planner.Step) error {
 	return nil
 }
 
-// lookup asks the cache. An entry names a layer and does not own it: without the layer it is no answer.
+// lookup asks the cache.
 func (b *build) lookup(ctx context.Context, key cache.Key) (cache.Entry, bool, error) {
 	e, ok, err := b.options.Cache.Get(ctx, key)
 	if err != nil {
@@ -350,11 +364,7 @@ func (b *build) lookup(ctx context.Context, key cache.Key) (cache.Entry, bool, e
 		}
 		b.cacheFails(err)
 	}
-	if !ok || e.Layer.DiffID == "" || b.options.Have == nil {
-		return e, ok && e.Layer.DiffID != "", nil
-	}
-	here, err := b.options.Have(ctx, e.Layer)
-	return e, here, err
+	return e, ok, nil
 }
 
 // cacheFails warns, once, of a cache that cannot be asked. The build goes on without it.

@@ -102,7 +102,7 @@ func (g *graphMaker) graph(result *planner.Step) *planner.Graph {
 
 func testOptions(t *testing.T, w *fakeWorker) Options {
 	t.Helper()
-	store, err := cache.OpenSteps(t.TempDir())
+	store, err := cache.OpenSteps(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,12 +196,28 @@ func TestBuildNoCache(t *testing.T) {
 	}
 }
 
+// allBut has all layers but one.
+type allBut digest.Digest
+
+func (gone allBut) HaveLayer(_ context.Context, l image.Layer) (bool, error) {
+	return string(l.DiffID) != string(gone), nil
+}
+
 func TestBuildMissesLayersThatAreGone(t *testing.T) {
 	t.Parallel()
 	w := &fakeWorker{}
 	o := testOptions(t, w)
-	build1(t, new(graphMaker).chain("a", "b"), o)
-	o.Have = func(_ context.Context, l image.Layer) (bool, error) { return l.DiffID != fakeLayer("a").DiffID, nil }
+	dir := t.TempDir()
+	for _, gone := range []allBut{"", allBut(fakeLayer("a").DiffID)} {
+		store, err := cache.OpenSteps(dir, gone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Cache = store
+		if gone == "" {
+			build1(t, new(graphMaker).chain("a", "b"), o)
+		}
+	}
 	w.jobs = nil
 	build1(t, new(graphMaker).chain("a", "b"), o)
 	if want := []string{"a"}; !slices.Equal(w.jobs, want) {
@@ -433,7 +449,7 @@ func TestBuildExplains(t *testing.T) {
 }
 
 func BenchmarkBuildFromCache(b *testing.B) {
-	store, err := cache.OpenSteps(b.TempDir())
+	store, err := cache.OpenSteps(b.TempDir(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -450,53 +466,22 @@ func BenchmarkBuildFromCache(b *testing.B) {
 	}
 }
 
-// farCache is a cache in another place: it can be asked and told, and can fail.
-type farCache struct {
-	mu      sync.Mutex // guards entries
-	entries map[cache.Key]cache.Entry
-	err     error
+// unreachable is a cache that can be neither asked nor told.
+type unreachable struct{ cache.Cache }
+
+var errUnreachable = errors.New("the cache is out of reach")
+
+func (unreachable) Get(context.Context, cache.Key) (cache.Entry, bool, error) {
+	return cache.Entry{}, false, errUnreachable
 }
 
-func (c *farCache) Get(_ context.Context, k cache.Key) (cache.Entry, bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e, ok := c.entries[k]
-	return e, ok && c.err == nil, c.err
-}
+func (unreachable) Put(context.Context, cache.Key, cache.Entry) error { return errUnreachable }
 
-func (c *farCache) Put(_ context.Context, k cache.Key, e cache.Entry) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err == nil {
-		c.entries[k] = e
-	}
-	return c.err
-}
-
-func (c *farCache) Nearest(context.Context, string, []cache.Field) (cache.Entry, bool, error) {
-	return cache.Entry{}, false, c.err
-}
-
-func TestBuildFromAFarCache(t *testing.T) {
+// TestBuildWithoutItsCache holds that a cache which cannot be reached costs a warning and the work.
+func TestBuildWithoutItsCache(t *testing.T) {
 	t.Parallel()
-	far := &farCache{entries: map[cache.Key]cache.Entry{}}
-	w := &fakeWorker{}
-	o := testOptions(t, w)
-	near := o.Cache
-	o.Cache = cache.Tiered(near, far)
-	build1(t, new(graphMaker).chain("a", "b"), o)
-
-	o = testOptions(t, w) // another machine, which knows nothing
-	o.Cache = cache.Tiered(o.Cache, far)
-	w.jobs = nil
-	if r := build1(t, new(graphMaker).chain("a", "b", "c"), o); r.Reused != 2 || !slices.Equal(w.jobs, []string{"c"}) {
-		t.Errorf("reused %d steps and did %v, want 2 and only c", r.Reused, w.jobs)
-	}
-
-	// One that cannot be reached costs a warning and the work.
-	far.err = errors.New("far is out of reach")
-	o = testOptions(t, w)
-	o.Cache = cache.Tiered(o.Cache, far)
+	o := testOptions(t, &fakeWorker{})
+	o.Cache = unreachable{o.Cache}
 	var warnings []string
 	o.Events = func(e event.Event) {
 		if e.Kind == event.Warning {
@@ -506,8 +491,38 @@ func TestBuildFromAFarCache(t *testing.T) {
 	if r := build1(t, new(graphMaker).chain("a", "b"), o); r.Done != 2 {
 		t.Errorf("did %d steps, want 2", r.Done)
 	}
-	if len(warnings) != 2 || !strings.Contains(warnings[0], "far is out of reach") { // it could not be asked, and not told
+	if len(warnings) != 2 || !strings.Contains(warnings[0], errUnreachable.Error()) { // it could not be asked, and not told
 		t.Errorf("warnings %q, want two", warnings)
+	}
+}
+
+// TestBuildAudits does again what a cache has answered, and believes itself where that is not the same.
+func TestBuildAudits(t *testing.T) {
+	t.Parallel()
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	first := build1(t, new(graphMaker).chain("a", "b"), o)
+	o.Audit = 1
+	w.jobs = nil
+	if r := build1(t, new(graphMaker).chain("a", "b"), o); r.Reused != 2 || len(w.jobs) != 2 || image.ChainID(r.Layers) != image.ChainID(first.Layers) {
+		t.Errorf("of what is right %d steps are reused and %v were done, want 2 and all", r.Reused, w.jobs)
+	}
+	w.do = func(_ context.Context, job Job, _ io.Writer) (string, error) { return command0(job.Op) + "!", nil }
+	var warnings []string
+	o.Events = func(e event.Event) {
+		if e.Kind == event.Warning {
+			warnings = append(warnings, e.Text)
+		}
+	}
+	// One that differs only in its times is reused all the same.
+	o.Compare = func(context.Context, image.Layer, image.Layer) ([]string, error) { return nil, nil }
+	if r := build1(t, new(graphMaker).chain("a", "b"), o); r.Reused != 2 || image.ChainID(r.Layers) != image.ChainID(first.Layers) || len(warnings) > 0 {
+		t.Errorf("of what is alike %d steps are reused with warnings %q, want 2 and none", r.Reused, warnings)
+	}
+	o.Compare = func(context.Context, image.Layer, image.Layer) ([]string, error) { return []string{"/bin/sh"}, nil }
+	r := build1(t, new(graphMaker).chain("a", "b"), o)
+	if r.Done != 2 || image.ChainID(r.Layers) == image.ChainID(first.Layers) || len(warnings) != 1 || !strings.Contains(warnings[0], "/bin/sh") {
+		t.Errorf("of what is wrong %d steps are done with warnings %q, want 2 and one of /bin/sh", r.Done, warnings)
 	}
 }
 

@@ -1,9 +1,11 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/event"
@@ -29,9 +31,11 @@ func (b *build) explain(ctx context.Context, s *planner.Step, h *cache.Hash) *ex
 	}
 	w := &explanation{build: b, step: s}
 	w.before, w.found = b.nearest(ctx, s.Name, h.Fields())
-	switch {
-	case b.options.NoCache || s.NoCache:
+	if b.options.NoCache || s.NoCache {
 		w.say("the cache was told not to answer")
+		return w
+	}
+	switch {
 	case !w.found:
 		w.say("nothing like it was done before")
 	default:
@@ -43,7 +47,62 @@ func (b *build) explain(ctx context.Context, s *planner.Step, h *cache.Hash) *ex
 			w.say("it was done before, but its layer is gone")
 		}
 	}
+	for _, reason := range b.options.Cache.Absent(h.Key(), s.Name) {
+		w.say(reason)
+	}
 	return w
+}
+
+// answered reports that a step need not be done, and which cache says so if it is not this machine's.
+func (b *build) answered(s *planner.Step, e cache.Entry) {
+	if b.options.Explain && e.Place != "" {
+		b.events.send(s, event.Event{Kind: event.Explain, Text: "answered by cache " + e.Place})
+	}
+	b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration})
+}
+
+// audit does a step that the cache answers with known, and compares. Files that differ in more than their times are told, and then what was
+// made here is believed: the command gives something else each time, or somebody has written an answer that it never gave.
+func (b *build) audit(ctx context.Context, s *planner.Step, job Job, h *cache.Hash, known cache.Entry) (cache.Entry, bool, error) {
+	if err := b.prepare(ctx, s, job); err != nil {
+		return known, false, err
+	}
+	b.nodes[s.Index].began = time.Now()
+	b.events.send(s, event.Event{Kind: event.Started})
+	made, err := b.do(ctx, s, job)
+	if err != nil {
+		return known, false, err
+	}
+	var names []string
+	if known.Layer.DiffID != made.Layer.DiffID && b.options.Compare != nil {
+		names, err = b.options.Compare(ctx, known.Layer, made.Layer)
+	}
+	from := cmp.Or(known.Place, "of this machine")
+	switch {
+	case ctx.Err() != nil:
+		return known, false, ctx.Err()
+	case err != nil:
+		b.events.send(s, event.Event{Kind: event.Warning, Text: fmt.Sprintf("cache %s: its answer could not be compared: %v", from, err)})
+	case len(names) > 0:
+		b.events.send(s, event.Event{Kind: event.Warning, Text: fmt.Sprintf(
+			"cache %s: its answer is not what the step makes now: %s", from, someOf(names))})
+	default: // what stands on it need not be done again
+		b.events.send(s, event.Event{Kind: event.Done, Duration: made.Duration})
+		return known, true, nil
+	}
+	made.Name, made.Fields = s.Name, h.Fields()
+	b.publisher.add(h.Key(), made)
+	b.events.send(s, event.Event{Kind: event.Done, Duration: made.Duration})
+	return made, false, nil
+}
+
+// someOf lists the first of many names.
+func someOf(names []string) string {
+	text := strings.Join(names[:min(len(names), maxNames)], ", ")
+	if more := len(names) - maxNames; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // nearest asks the cache for the nearest earlier answer.
@@ -76,9 +135,5 @@ func (w *explanation) files(ctx context.Context, job Job, layer image.Layer) {
 	if err != nil || len(names) == 0 {
 		return // the earlier layer is gone, or differs only in what is not a file
 	}
-	text := strings.Join(names[:min(len(names), maxNames)], ", ")
-	if more := len(names) - maxNames; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	w.say("changed: " + text)
+	w.say("changed: " + someOf(names))
 }

@@ -145,6 +145,14 @@ func (l *Layout) blobSize(d digest.Digest) (int64, error) {
 	return info.Size(), nil
 }
 
+// HaveLayer reports whether a layer is here, as it is described. If it is, it stays: see [Layout.Hold].
+func (l *Layout) HaveLayer(ctx context.Context, layer Layer) (bool, error) {
+	if err := l.Hold(ctx, layer.Blob, ocispec.Descriptor{Digest: layer.DiffID}); err != nil {
+		return false, err
+	}
+	return l.Has(layer.Blob)
+}
+
 // TarSize is the size of a layer without compression, in bytes, or that of its blob if the tar is not here.
 func (l *Layout) TarSize(layer Layer) int64 {
 	if size, err := l.blobSize(layer.DiffID); err == nil {

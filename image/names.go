@@ -29,6 +29,7 @@ type Named struct {
 	Descriptor ocispec.Descriptor // of the manifest or index
 	ID         digest.Digest      // of the configuration; of an index, that of [Layout.AnyImage] when it was named
 	Remote     digest.Digest      // under which the name's repository has the image, "" if it was neither pulled nor pushed
+	Away       bool               // layers may be there alone, and not here
 }
 
 // A record is the content of a file in names/. A file whose name begins with "@" is of an image without a name, whatever
@@ -38,6 +39,7 @@ type record struct {
 	ID         digest.Digest      `json:"id,omitempty"`
 	Descriptor ocispec.Descriptor `json:"descriptor"`
 	Remote     digest.Digest      `json:"remote,omitempty"`
+	Away       bool               `json:"away,omitempty"`
 	Sum        string             `json:"sum"` // of the record without it
 }
 
@@ -129,7 +131,7 @@ func parseRecord(file string, data []byte) (n Named, err error) {
 			return n, err
 		}
 	}
-	n.Descriptor, n.ID, n.Remote = r.Descriptor, r.ID, r.Remote
+	n.Descriptor, n.ID, n.Remote, n.Away = r.Descriptor, r.ID, r.Remote, r.Away
 	return n, CheckDescriptor(n.Descriptor)
 }
 
@@ -310,7 +312,7 @@ func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, 
 	if err != nil {
 		return err
 	}
-	return l.TagAll(ctx, Named{Reference: r, Descriptor: d, Remote: remote})
+	return l.TagAll(ctx, Named{Reference: r, Descriptor: d, Remote: remote, Away: n.Away})
 }
 
 // Untag removes a name; the image stays, nameless, until pruned or removed by [Layout.Remove]. fs.ErrNotExist if there is

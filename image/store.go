@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -37,6 +38,13 @@ type Store interface {
 	// name (the zero Reference) it is found by its digest.
 	PushManifest(ctx context.Context, r Reference, d ocispec.Descriptor, raw []byte) error
 }
+
+// Why a store takes a manifest not.
+var (
+	ErrIncomplete = errors.New("names what is not there")
+	ErrImmutable  = errors.New("the name cannot be given to something else")
+	ErrRefused    = errors.New("nothing of this kind is taken")
+)
 
 // Content is what a blob is to hold.
 type Content struct {

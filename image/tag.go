@@ -31,7 +31,7 @@ func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 	for _, n := range images {
 		d := n.Descriptor
 		if _, ok := ids[d.Digest]; !ok {
-			id, err := l.whole(ctx, d)
+			id, err := l.identify(ctx, n)
 			if err != nil {
 				return fmt.Errorf("image %s: %w", n.displayName(), err)
 			}
@@ -58,7 +58,7 @@ func same(path string, n Named) bool {
 	old, err := readRecord(path)
 	return err == nil && old.ID == n.ID && old.Descriptor.Digest == n.Descriptor.Digest &&
 		old.Descriptor.Size == n.Descriptor.Size && old.Descriptor.MediaType == n.Descriptor.MediaType &&
-		(n.Remote == "" || old.Remote == n.Remote)
+		old.Away == n.Away && (n.Remote == "" || old.Remote == n.Remote)
 }
 
 // tag writes the records of images. The caller holds the lock of names/.
@@ -116,7 +116,7 @@ func (c *tagging) add(n Named) {
 		c.holders[d]++
 	case old.Descriptor.Digest != d:
 		if c.holders[old.Descriptor.Digest] == 1 {
-			c.nameless = append(c.nameless, Named{Descriptor: old.Descriptor, ID: old.ID})
+			c.nameless = append(c.nameless, Named{Descriptor: old.Descriptor, ID: old.ID, Away: old.Away})
 		} else {
 			c.holders[old.Descriptor.Digest]--
 		}
@@ -135,7 +135,7 @@ const fewRecords = 4
 // writeRecords writes records durably, in their order if they are few.
 func (l *Layout) writeRecords(ctx context.Context, records []Named) error {
 	for _, n := range records {
-		r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor, Remote: n.Remote}
+		r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor, Remote: n.Remote, Away: n.Away}
 		r.Sum = r.sum()
 		data, err := json.Marshal(r)
 		if err != nil {

@@ -9,6 +9,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// identify returns the ID of an image, and makes sure that all parts of it are here, but for layers that are away.
+func (l *Layout) identify(ctx context.Context, n Named) (digest.Digest, error) {
+	if !n.Away {
+		return l.whole(ctx, n.Descriptor)
+	}
+	img, err := l.AnyImage(ctx, n.Descriptor)
+	if err != nil {
+		return "", err
+	}
+	return img.ID(), nil
+}
+
 // whole makes sure that all parts of an image are here, sizes right, and returns its ID. Of an index, at least one of
 // its images has to be here, and those that are have to be whole.
 func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest, error) {

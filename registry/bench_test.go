@@ -138,7 +138,7 @@ func pushBench(b *testing.B, l *image.Layout, img *image.Image, ref image.Refere
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := registry.Copy(b.Context(), repo.Writable(), l, img.Descriptor, pushOptions(l, ref, compression(b, algorithm))); err != nil {
+	if _, err := registry.Copy(b.Context(), repo.Writable().Whole(), l, img.Descriptor, pushOptions(l, ref, compression(b, algorithm))); err != nil {
 		b.Fatal(err)
 	}
 }

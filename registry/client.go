@@ -160,6 +160,7 @@ func (c *Client) Search(ctx context.Context, name string) (*Repository, ocispec.
 		repo, err := c.Connect(ref)
 		if err == nil {
 			var d ocispec.Descriptor
+			repo = repo.Whole() // whoever asks for a name reads what it stands for
 			if d, err = repo.Resolve(ctx, ref); err == nil {
 				return repo, d, nil
 			}

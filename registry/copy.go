@@ -23,6 +23,7 @@ type CopyOptions struct {
 	Partial     *Partial           // where downloads wait to be whole; nil keeps nothing of them
 	Concurrency int                // blobs on their way at once; 0 is 3
 	Events      event.Sink         // takes the events of blobs, one at a time; may be nil
+	There       []digest.Digest    // blobs that the destination is known to have; if it refuses the manifest, it is asked all the same
 
 	// PushLayer, unless it is nil, stores the layers of images, instead of the destination's Push.
 	PushLayer func(ctx context.Context, l image.Layer, in image.Incoming) error
@@ -53,14 +54,7 @@ const maxManifests = 64 << 20
 // there, which is not d where Platforms or Forms change something. What dst has is not copied. If anything fails, the name
 // is not given.
 func Copy(ctx context.Context, dst image.Store, src image.Fetcher, d ocispec.Descriptor, opts CopyOptions) (ocispec.Descriptor, error) {
-	if opts.Concurrency <= 0 {
-		opts.Concurrency = 3
-	}
-	opts.Events = event.Stamped("", opts.Events)
-	c := &copier{
-		dst: dst, src: src, opts: opts, slots: make(chan struct{}, opts.Concurrency), makers: opts.Forms.makers(),
-		noted: map[digest.Digest]*blobCopy{},
-	}
+	c := newCopier(dst, src, opts)
 	if err := c.lookAtName(ctx); err != nil {
 		return d, err
 	}
@@ -78,6 +72,38 @@ func Copy(ctx context.Context, dst image.Store, src image.Fetcher, d ocispec.Des
 		return d, err
 	}
 	return pushed, nil
+}
+
+// CopyLayers copies layers from src to dst, and nothing that names them, and returns them in the forms that dst has, in their order.
+func CopyLayers(ctx context.Context, dst image.Store, src image.Fetcher, layers []image.Layer, opts CopyOptions) ([]ocispec.Descriptor, error) {
+	c := newCopier(dst, src, opts)
+	copies := make([]*blobCopy, len(layers))
+	for i, l := range layers {
+		copies[i] = c.note(l.Blob, l.DiffID)
+	}
+	if err := c.copyBlobs(ctx); err != nil {
+		return nil, err
+	}
+	forms := make([]ocispec.Descriptor, len(layers))
+	for i, b := range copies {
+		forms[i] = b.to
+	}
+	return forms, c.publish(ctx)
+}
+
+func newCopier(dst image.Store, src image.Fetcher, opts CopyOptions) *copier {
+	if opts.Concurrency <= 0 {
+		opts.Concurrency = 3
+	}
+	opts.Events = event.Stamped("", opts.Events)
+	c := &copier{
+		dst: dst, src: src, opts: opts, slots: make(chan struct{}, opts.Concurrency), makers: opts.Forms.makers(),
+		noted: map[digest.Digest]*blobCopy{}, there: map[digest.Digest]bool{},
+	}
+	for _, d := range opts.There {
+		c.there[d] = true
+	}
+	return c
 }
 
 // A copier is one Copy.
@@ -123,7 +149,7 @@ func (c *copier) lookAtName(ctx context.Context) error {
 	if err != nil || doc.IsIndex() {
 		return nil
 	}
-	c.prior, c.there = d.Digest, map[digest.Digest]bool{}
+	c.prior = d.Digest
 	for _, child := range doc.Children() {
 		c.there[child.Digest] = true
 	}

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 )
 
@@ -74,9 +76,21 @@ func (e *responseError) cause() string {
 	return "the registry refuses"
 }
 
-// Is makes errors.Is work with the errors of io/fs.
+// Is makes errors.Is work with the errors of io/fs, and with those of stores that refuse a manifest.
 func (e *responseError) Is(target error) bool {
+	incomplete := slices.Contains([]string{"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}, e.Code)
+	// ECR has a code for it, Harbor and Quay have statuses.
+	immutable := e.Code == "TAG_INVALID" || e.Status == http.StatusConflict || e.Status == http.StatusPreconditionFailed
 	switch target {
+	case image.ErrIncomplete:
+		return incomplete
+	case image.ErrImmutable:
+		return immutable
+	case image.ErrRefused:
+		return !incomplete && !immutable && slices.Contains([]int{
+			http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType,
+			http.StatusUnprocessableEntity,
+		}, e.Status)
 	case fs.ErrNotExist:
 		return e.Status == http.StatusNotFound
 	case fs.ErrPermission:

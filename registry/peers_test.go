@@ -93,7 +93,7 @@ func TestDockerSchema2(t *testing.T) {
 		t.Fatal(err)
 	}
 	on := registrytest.Ref(t, host+"/on:1")
-	if got, err := registry.Copy(t.Context(), connect(t, on, registry.Options{}).Writable(), l, d, pushOptions(l, on, image.Compression{})); err != nil || got.Digest != d.Digest {
+	if got, err := registry.Copy(t.Context(), connect(t, on, registry.Options{}).Writable().Whole(), l, d, pushOptions(l, on, image.Compression{})); err != nil || got.Digest != d.Digest {
 		t.Errorf("pushed on as %s, %v; want %s", got.Digest, err, d.Digest)
 	}
 }

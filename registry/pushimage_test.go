@@ -51,7 +51,7 @@ func push(t testing.TB, l *image.Layout, img *image.Image, ref image.Reference, 
 	if len(events) > 0 {
 		opts.Events = events[0]
 	}
-	d, err := registry.Copy(t.Context(), repo.Writable(), l, img.Descriptor, opts)
+	d, err := registry.Copy(t.Context(), repo.Writable().Whole(), l, img.Descriptor, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestPushKeepsWhatWasPulled(t *testing.T) {
 	}
 	r.Reset()
 	mounted, to := 0, r.Ref(t, "my/app:1")
-	repo := connect(t, to, registry.Options{}).Writable()
+	repo := connect(t, to, registry.Options{}).Writable().Whole()
 	repo.MountFrom(func(d digest.Digest) string {
 		if d == img.Manifest.Config.Digest {
 			return ""
@@ -278,7 +278,7 @@ func TestPushIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	ref := r.Ref(t, "multi:1")
-	repo := connect(t, ref, registry.Options{}).Writable()
+	repo := connect(t, ref, registry.Options{}).Writable().Whole()
 	if got, err := registry.Copy(t.Context(), repo, l, index, pushOptions(l, ref, image.Compression{})); err != nil || got.Digest != index.Digest {
 		t.Errorf("Push of an index = %s, %v", got.Digest, err)
 	}
@@ -288,7 +288,7 @@ func TestPushIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := r.Ref(t, "half:1")
-	if _, err := registry.Copy(t.Context(), connect(t, other, registry.Options{}).Writable(), half, index, pushOptions(half, other, image.Compression{})); err != nil {
+	if _, err := registry.Copy(t.Context(), connect(t, other, registry.Options{}).Writable().Whole(), half, index, pushOptions(half, other, image.Compression{})); err != nil {
 		t.Fatal(err)
 	}
 	if d, _ := inspect(t, other, &arm); d.Digest != b.Digest {
@@ -316,7 +316,7 @@ func TestPushDeniedAndDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, algorithm := range []string{"gzip", "none"} {
-		repo := connect(t, ref, registry.Options{}).Writable()
+		repo := connect(t, ref, registry.Options{}).Writable().Whole()
 		_, err := registry.Copy(t.Context(), repo, l, img.Descriptor, pushOptions(l, ref, compression(t, algorithm)))
 		if err == nil || !strings.Contains(err.Error(), img.Manifest.Layers[0].Digest.String()) {
 			t.Errorf("%s: push of a damaged layer: %v, want an error that names it", algorithm, err)
@@ -326,7 +326,7 @@ func TestPushDeniedAndDamaged(t *testing.T) {
 		t.Errorf("damaged layer was sent %d times", n)
 	}
 	r.Fault(fault{Do: registrytest.Status(403)})
-	_, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{}).Writable(), l, img.Descriptor, pushOptions(l, ref, image.Compression{}))
+	_, err := registry.Copy(t.Context(), connect(t, ref, registry.Options{}).Writable().Whole(), l, img.Descriptor, pushOptions(l, ref, image.Compression{}))
 	if err == nil || !contains(err.Error(), ref.String(), "denied", "forge login "+r.Host()) {
 		t.Errorf("denied push: %v", err)
 	}

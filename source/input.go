@@ -29,7 +29,13 @@ type Resolver struct {
 	Contexts  map[string]filetree.Tree // "" is the main one
 	Layers    *Layers
 	Downloads Downloads
-	Digests   *cache.Store[string] // of files of layers, by what was selected of which; nil remembers nothing
+	Digests   Memory // of files of layers, by what was selected of which; nil remembers nothing
+}
+
+// A Memory keeps values under keys; a *[cache.Store] is one.
+type Memory interface {
+	Get(ctx context.Context, k cache.Key) (value string, ok bool, err error)
+	Put(ctx context.Context, k cache.Key, value string) error
 }
 
 // Resolve resolves the n'th input of an operation. Layers are the file system that it is read from, if that is a step's. A

@@ -149,9 +149,10 @@ func (c *buildCmd) outputs(s *session, o *forge.BuildOptions) error {
 			return errors.New("--push: needs a name to push to: -t NAME")
 		}
 		if len(o.Outputs) == 0 {
-			o.Outputs = append(o.Outputs, forge.Output{Type: "image"})
+			o.Outputs = append(o.Outputs, forge.Output{Type: "image", Attrs: map[string]string{"push": "true"}})
+		} else {
+			o.Outputs = append(o.Outputs, forge.Output{Type: "registry"})
 		}
-		o.Outputs = append(o.Outputs, forge.Output{Type: "registry"})
 	}
 	return nil
 }

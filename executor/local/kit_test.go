@@ -43,7 +43,7 @@ func newHome(t testing.TB) *home {
 	t.Helper()
 	k := snapshottest.Open(t, t.TempDir(), snapshot.Kind(os.Getenv("FORGE_SNAPSHOTTER")))
 	layers := &source.Layers{Snapshots: k.Store}
-	h := &home{t: t, dir: k.Root, kit: k, layout: k.Layout, cache: must1(cache.OpenSteps(filepath.Join(k.Root, "cache")))(t)}
+	h := &home{t: t, dir: k.Root, kit: k, layout: k.Layout, cache: must1(cache.OpenSteps(filepath.Join(k.Root, "cache"), k.Layout))(t)}
 	h.worker = &Worker{
 		Layout:     h.layout,
 		Inputs:     &source.Resolver{Layers: layers, Downloads: source.Downloads{Layout: h.layout}},
@@ -90,7 +90,6 @@ func oneID(t testing.TB) bool {
 func (h *home) options() executor.Options {
 	return executor.Options{
 		Worker: h.worker, Inputs: h.worker.Inputs, Cache: h.cache, Publish: h.layout.Publish, Epoch: h.epoch,
-		Have: func(ctx context.Context, l image.Layer) (bool, error) { return h.layout.Exists(ctx, l.Blob) },
 		Events: func(e event.Event) {
 			if e.Kind == event.Log {
 				h.mu.Lock()

@@ -1,0 +1,331 @@
+package forge
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/forge-build/forge/cache/remote"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/ci"
+	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/registry"
+)
+
+// A farCache is what a build shares with other machines.
+type farCache struct {
+	*remote.Cache
+	client  *registry.Client
+	targets []farTarget
+	end     func() // waits for what was asked ahead
+}
+
+// A farTarget is a place that the build leaves what it has done in.
+type farTarget struct {
+	*remote.Target
+	compression CompressionOptions
+}
+
+// cacheLimits are those of registries that only a cache is kept in: shorter than others, since there is always a way without it.
+func cacheLimits() web.Limits {
+	return web.Limits{Headers: 10 * time.Second, Idle: 20 * time.Second, GiveUp: 20 * time.Second, Tries: 3}
+}
+
+// openFar opens what a build shares with other machines; nil if it shares nothing. A machine that has built nothing yet asks at once,
+// while the build file is read.
+func (h *Home) openFar(ctx context.Context, o BuildOptions, tags []image.Reference) (*farCache, error) {
+	s := farSettings{
+		options: o, client: registry.NewClient(registry.Options{Insecure: o.Insecure, Limits: cacheLimits()}),
+		job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{},
+	}
+	if err := s.keys(); err != nil {
+		return nil, err
+	}
+	if err := s.choose(ctx, o.pushed(tags)); err != nil {
+		return nil, err
+	}
+	if len(s.remote.Read)+len(s.targets) == 0 {
+		return nil, nil
+	}
+	s.remote.Near, s.remote.Memory, s.remote.Events = h.Cache, h.remotes, o.Events
+	for _, t := range s.targets {
+		s.remote.Write = append(s.remote.Write, t.Target)
+	}
+	far := &farCache{Cache: remote.New(s.remote), client: s.client, targets: s.targets, end: func() {}}
+	if h.Cache.Fresh() && !o.NoCache {
+		far.end = far.Prefetch(ctx)
+	}
+	return far, nil
+}
+
+// Close waits for what was asked ahead, and closes connections.
+func (f *farCache) Close() error {
+	f.end()
+	return f.client.Close()
+}
+
+// jobOf is the CI system's job or, for people, the branch that is checked out where the context is.
+func jobOf(getenv func(string) string, dir string) ci.Job {
+	job := ci.Detect(getenv)
+	if job.Provider != "" {
+		return job
+	}
+	job.Branch, job.Default = checkedOut(dir)
+	return job
+}
+
+// checkedOut reads which branch of the repository around a directory is checked out, and which is the origin's default; "" is not known.
+func checkedOut(dir string) (branch, origin string) {
+	dir, err := filepath.Abs(dir)
+	for ; err == nil; dir = filepath.Dir(dir) {
+		git := filepath.Join(dir, ".git")
+		if text, err := readShort(git); err == nil { // a worktree's
+			to, ok := strings.CutPrefix(strings.TrimSpace(text), "gitdir: ")
+			if !ok {
+				return "", ""
+			}
+			git = to
+		}
+		if head, err := readShort(filepath.Join(git, "HEAD")); err == nil {
+			branch, _ = strings.CutPrefix(strings.TrimSpace(head), "ref: refs/heads/")
+			if strings.ContainsAny(branch, " \n") || branch == strings.TrimSpace(head) {
+				branch = "" // a commit
+			}
+			text, _ := readShort(filepath.Join(git, "refs/remotes/origin/HEAD"))
+			origin, _ = strings.CutPrefix(strings.TrimSpace(text), "ref: refs/remotes/origin/")
+			return branch, origin
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	return "", ""
+}
+
+// readShort reads a file of at most 4 KiB.
+func readShort(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > 4<<10 {
+		return "", fmt.Errorf("%s: %w", path, fs.ErrInvalid)
+	}
+	text, err := os.ReadFile(path)
+	return string(text), err
+}
+
+// pushed are the names that the image is pushed under, and with which compression.
+func (o *BuildOptions) pushed(tags []image.Reference) (pushes []farPush) {
+	steps, err := o.outputSteps(tags, 0)
+	if err != nil {
+		return nil // which is told later
+	}
+	for _, s := range steps {
+		if s.Kind != event.Push {
+			continue
+		}
+		c, _ := s.out.compression()
+		pushes = append(pushes, farPush{s.tags[0], c})
+	}
+	return pushes
+}
+
+// A farPush is a name that the image is pushed under, and in which form.
+type farPush struct {
+	ref         image.Reference
+	compression CompressionOptions
+}
+
+// farSettings gathers what the options say.
+type farSettings struct {
+	options BuildOptions
+	client  *registry.Client
+	job     ci.Job
+	places  map[string]*remote.Place // that are open, by what names them
+	remote  remote.Options
+	targets []farTarget
+}
+
+// keys reads the keys that sign, and those that are believed.
+func (s *farSettings) keys() error {
+	if file := s.options.Key; file != "" {
+		text, err := readShort(file)
+		if err == nil {
+			s.remote.Key, err = remote.ReadSigner([]byte(text))
+		}
+		if err != nil {
+			return fmt.Errorf("--cache-key %s: %w", file, err)
+		}
+	}
+	if file := s.options.Trust; file != "" {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			s.remote.Trust, err = remote.ReadTrust(text)
+		}
+		if err != nil {
+			return fmt.Errorf("--cache-trust %s: %w", file, err)
+		}
+		s.remote.Trust.With(s.remote.Key)
+	}
+	return nil
+}
+
+// choose finds the scopes that are read and written.
+func (s *farSettings) choose(ctx context.Context, pushes []farPush) error {
+	o := s.options
+	to := o.To
+	if o.Args["BUILDKIT_INLINE_CACHE"] == "1" {
+		to = append(to, CacheSpec{Type: "inline", Attrs: map[string]string{}})
+	}
+	switch {
+	case o.Cache == "none":
+	case o.Cache != "":
+		var c CompressionOptions
+		if len(pushes) > 0 {
+			c = pushes[0].compression
+		}
+		if err := s.repository(ctx, o.Cache, c); err != nil {
+			return fmt.Errorf("--cache %s: %w", o.Cache, err)
+		}
+	case len(o.From)+len(to) == 0 && len(pushes) > 0:
+		ref := pushes[0].ref
+		if err := s.repository(ctx, ref.Domain+"/"+ref.Path, pushes[0].compression); err != nil {
+			return err
+		}
+	}
+	for _, spec := range o.From {
+		if err := s.from(ctx, spec); err != nil {
+			return fmt.Errorf("--cache-from: %w", err)
+		}
+	}
+	for _, spec := range to {
+		if err := s.to(ctx, spec, pushes); err != nil {
+			return fmt.Errorf("--cache-to: %w", err)
+		}
+	}
+	return nil
+}
+
+// repository reads and writes the branch's scopes of a repository: NAME[:SCOPE].
+func (s *farSettings) repository(ctx context.Context, name string, c CompressionOptions) error {
+	asked := s.options.Scope
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name, asked = name[:i], cmp.Or(asked, name[i+1:])
+	}
+	place, err := s.open(ctx, CacheSpec{Type: "registry", Attrs: map[string]string{"ref": name}})
+	if err != nil {
+		return err
+	}
+	write, read := s.job.Scopes(asked)
+	for _, scope := range read {
+		s.remote.Read = append(s.remote.Read, scopeOf(place, scope))
+	}
+	s.targets = append(s.targets, farTarget{&remote.Target{Scope: scopeOf(place, write)}, c})
+	return nil
+}
+
+func scopeOf(place *remote.Place, name string) *remote.Scope {
+	return &remote.Scope{Place: place, Name: name, Tags: []string{remote.ScopeTag(name)}}
+}
+
+// open opens a place, once.
+func (s *farSettings) open(ctx context.Context, spec CacheSpec) (*remote.Place, error) {
+	key := fmt.Sprint(spec)
+	if p := s.places[key]; p != nil {
+		return p, nil
+	}
+	client := s.client
+	if spec.is("registry.insecure") && !s.options.Insecure {
+		client = registry.NewClient(registry.Options{Insecure: true, Limits: cacheLimits()})
+	}
+	p, err := openPlace(ctx, client, spec)
+	if err == nil {
+		s.places[key] = p
+	}
+	return p, err
+}
+
+// named are the scopes of a place that a specification of docker's names: for some kinds several.
+func named(place *remote.Place, spec CacheSpec) (scopes []*remote.Scope) {
+	var names []string
+	switch spec.Type {
+	case "registry":
+		ref, _ := image.ParseReference(spec.Attrs["ref"])
+		names = []string{ref.Tag}
+	case "local":
+		names = []string{cmp.Or(spec.Attrs["tag"], "latest")}
+	case "s3":
+		names = strings.Split(cmp.Or(spec.Attrs["name"], "buildkit"), ";")
+	case "gha":
+		names = []string{cmp.Or(spec.Attrs["scope"], "buildkit")}
+	}
+	for _, name := range names {
+		scopes = append(scopes, &remote.Scope{Place: place, Name: name, Tags: []string{name, beside(name)}})
+	}
+	return scopes
+}
+
+// beside is the tag that a cache gets where its name holds something else: an image, or another builder's cache.
+func beside(tag string) string {
+	const suffix = "-forge"
+	if len(tag)+len(suffix) <= 128 {
+		return tag + suffix
+	}
+	return remote.ScopeTag(tag)
+}
+
+func (s *farSettings) from(ctx context.Context, spec CacheSpec) error {
+	if spec.Type == "inline" {
+		return errors.New("type inline is for --cache-to; to read it, give the image's name")
+	}
+	place, err := s.open(ctx, spec)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.options.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("cache %v; the build goes on without it", err)})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.remote.Read = append(s.remote.Read, named(place, spec)...)
+	return nil
+}
+
+func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) error {
+	c, err := spec.compression()
+	if err != nil {
+		return err
+	}
+	min := spec.Attrs["mode"] != "max"
+	if spec.Type != "inline" {
+		place, err := s.open(ctx, spec)
+		if err != nil {
+			return err
+		}
+		for _, scope := range named(place, spec) {
+			s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: min}, c})
+		}
+		return nil
+	}
+	if len(pushes) == 0 {
+		s.options.Events.Send(event.Event{
+			Kind: event.Warning, Text: "an inline cache lies beside the image in its registry, and this build pushes none: nothing is kept",
+		})
+	}
+	for _, push := range pushes {
+		place, err := s.open(ctx, CacheSpec{Type: "registry", Attrs: map[string]string{"ref": push.ref.String()}})
+		if err != nil {
+			return err
+		}
+		scope := &remote.Scope{Place: place, Name: push.ref.Tag, Tags: []string{beside(push.ref.Tag)}}
+		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: true}, push.compression})
+	}
+	return nil
+}
