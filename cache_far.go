@@ -216,10 +216,8 @@ func (s *farSettings) choose(ctx context.Context, pushes []farPush) error {
 
 // repository reads and writes the branch's scopes of a repository: NAME[:SCOPE].
 func (s *farSettings) repository(ctx context.Context, name string, c CompressionOptions) error {
-	asked := s.options.Scope
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name, asked = name[:i], cmp.Or(asked, name[i+1:])
-	}
+	name, asked := splitScope(name)
+	asked = cmp.Or(s.options.Scope, asked)
 	place, err := s.open(ctx, CacheSpec{Type: "registry", Attrs: map[string]string{"ref": name}})
 	if err != nil {
 		return err
@@ -287,15 +285,21 @@ func (s *farSettings) from(ctx context.Context, spec CacheSpec) error {
 		return errors.New("type inline is for --cache-to; to read it, give the image's name")
 	}
 	place, err := s.open(ctx, spec)
-	if errors.Is(err, fs.ErrNotExist) {
-		s.options.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("cache %v; the build goes on without it", err)})
-		return nil
-	}
 	if err != nil {
-		return err
+		s.without(spec, err)
+		return nil
 	}
 	s.remote.Read = append(s.remote.Read, named(place, spec)...)
 	return nil
+}
+
+// without tells of a place that cannot be opened. One that is not there yet is no fault.
+func (s *farSettings) without(spec CacheSpec, err error) {
+	kind := event.Warning
+	if errors.Is(err, fs.ErrNotExist) {
+		kind = event.Note
+	}
+	s.options.Events.Send(event.Event{Kind: kind, Text: fmt.Sprintf("cache of type %s: %v; the build goes on without it", spec.Type, err)})
 }
 
 func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) error {
@@ -307,7 +311,8 @@ func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) 
 	if spec.Type != "inline" {
 		place, err := s.open(ctx, spec)
 		if err != nil {
-			return err
+			s.without(spec, err)
+			return nil
 		}
 		for _, scope := range named(place, spec) {
 			s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: min}, c})
