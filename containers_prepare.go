@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/forge-build/forge/container"
@@ -59,7 +60,11 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 			}
 		},
 		Freeze: func(ref runtime.Ref) error {
-			return onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
+			err := onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
+			if errors.Is(err, runtime.ErrNoFreezer) && !k.reports.account {
+				err = fmt.Errorf("%w; run it with -d, or without --rm: then it is given one", err)
+			}
+			return err
 		},
 		Thaw:   func(ref runtime.Ref) error { return onTarget(ref, (*runtime.Target).Thaw) },
 		Probe:  k.probe,

@@ -19,6 +19,9 @@ const (
 	thawed       = "THAWED"
 )
 
+// ErrNoFreezer means that a container is in no cgroup that could freeze it.
+var ErrNoFreezer = errors.New("a container can be frozen only in a cgroup of version 2, or in one of the freezer controller of version 1: this one has none")
+
 // Freeze stops every process of the container until [Target.Thaw], and waits until all have stopped. A container that has
 // no cgroup, or one of version 1 and no [Limits.Account], cannot be frozen. Cancelling ctx thaws what has been frozen.
 func (t *Target) Freeze(ctx context.Context) error {
@@ -27,7 +30,7 @@ func (t *Target) Freeze(ctx context.Context) error {
 		file, stop = fileIn(t.Cgroups, freezerState), frozen
 	}
 	if file == "" {
-		return errors.New("a container can be frozen only in a cgroup of version 2, or in one of the freezer controller of version 1: this one has none")
+		return ErrNoFreezer
 	}
 	for wait := time.Duration(0); ; wait = min(2*wait+100*time.Microsecond, 20*time.Millisecond) {
 		// Version 1 is told again and again: a process that is just being made escapes it once.

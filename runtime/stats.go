@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Stats are what a container uses, as far as its cgroups count it: what none of them counts is zero. If it has none, they are
-// the sums of what its processes use that run now.
+// Stats are what a container uses. Processor time, memory and processes that none of its cgroups counts are the sums of what its
+// processes use that run now; what else none of them counts is zero.
 type Stats struct {
 	CPU, CPUUser, CPUSystem time.Duration // since it began
 	Machine                 time.Duration // what all processors of the machine have had to give meanwhile and before
@@ -38,19 +38,21 @@ func (s *Stats) Percent(before *Stats) float64 {
 // Stats reads what the container uses.
 func (t *Target) Stats() (Stats, error) {
 	s := Stats{Processors: runtime.NumCPU(), Machine: machineTime()}
-	if path := fileIn(t.Cgroups, "cpuacct.usage"); path != "" {
-		s.CPU = time.Duration(number(path))
-		split := table(filepath.Join(filepath.Dir(path), "cpuacct.stat"))
-		s.CPUUser, s.CPUSystem = ticks(split["user"]), ticks(split["system"])
-	} else if use := table(fileIn(t.Cgroups, "cpu.stat")); use["usage_usec"] > 0 {
-		s.CPU = time.Duration(use["usage_usec"]) * time.Microsecond
-		s.CPUUser = time.Duration(use["user_usec"]) * time.Microsecond
-		s.CPUSystem = time.Duration(use["system_usec"]) * time.Microsecond
+	cpu, memory, pids := t.processors(&s), t.memory(&s), fileIn(t.Cgroups, "pids.current")
+	if pids != "" {
+		s.Pids, s.PidsLimit = number(pids), number(fileIn(t.Cgroups, "pids.max"))
 	}
-	t.memory(&s)
-	s.Pids, s.PidsLimit = number(fileIn(t.Cgroups, "pids.current")), number(fileIn(t.Cgroups, "pids.max"))
-	if len(t.Cgroups) == 0 {
-		t.addProcesses(&s)
+	if !cpu || !memory || pids == "" {
+		sum := t.processes()
+		if !cpu {
+			s.CPU, s.CPUUser, s.CPUSystem = sum.CPU, sum.CPUUser, sum.CPUSystem
+		}
+		if !memory {
+			s.Memory, s.MemoryLimit = sum.Memory, sum.MemoryLimit
+		}
+		if pids == "" {
+			s.Pids, s.PidsLimit = sum.Pids, sum.PidsLimit
+		}
 	}
 	t.devices(&s)
 	t.network(&s)
@@ -60,24 +62,42 @@ func (t *Target) Stats() (Stats, error) {
 	return s, nil
 }
 
-func (t *Target) memory(s *Stats) {
+// processors reads the processor time, and reports whether a cgroup counts it.
+func (t *Target) processors(s *Stats) bool {
+	if path := fileIn(t.Cgroups, "cpuacct.usage"); path != "" {
+		s.CPU = time.Duration(number(path))
+		split := table(filepath.Join(filepath.Dir(path), "cpuacct.stat"))
+		s.CPUUser, s.CPUSystem = ticks(split["user"]), ticks(split["system"])
+		return true
+	}
+	use := table(fileIn(t.Cgroups, "cpu.stat"))
+	s.CPU = time.Duration(use["usage_usec"]) * time.Microsecond
+	s.CPUUser = time.Duration(use["user_usec"]) * time.Microsecond
+	s.CPUSystem = time.Duration(use["system_usec"]) * time.Microsecond
+	_, counted := use["usage_usec"] // version 1 has a file of that name without it
+	return counted
+}
+
+// memory reads the memory, and reports whether a cgroup counts it.
+func (t *Target) memory(s *Stats) bool {
 	stat, inactive, limit := table(fileIn(t.Cgroups, "memory.stat")), "inactive_file", "memory.max"
 	if usage := fileIn(t.Cgroups, "memory.current"); usage != "" {
 		s.Memory = number(usage)
 	} else if usage := fileIn(t.Cgroups, "memory.usage_in_bytes"); usage != "" {
 		s.Memory, inactive, limit = number(usage), "total_inactive_file", "memory.limit_in_bytes"
 	} else {
-		return
+		return false
 	}
 	s.Memory = max(s.Memory-stat[inactive], 0)
 	s.MemoryLimit = table("/proc/meminfo")["MemTotal:"] << 10
 	if own := number(fileIn(t.Cgroups, limit)); own > 0 {
 		s.MemoryLimit = min(s.MemoryLimit, own)
 	}
+	return true
 }
 
-// addProcesses adds what each process uses, and those used that it has waited for.
-func (t *Target) addProcesses(s *Stats) {
+// processes adds up what each process uses, and those used that it has waited for.
+func (t *Target) processes() (s Stats) {
 	s.MemoryLimit, s.PidsLimit = table("/proc/meminfo")["MemTotal:"]<<10, -1
 	for _, pid := range t.inNamespace() {
 		dir := "/proc/" + strconv.Itoa(pid)
@@ -97,6 +117,7 @@ func (t *Target) addProcesses(s *Stats) {
 		s.Memory += (status["RssAnon:"] + status["RssShmem:"]) << 10
 	}
 	s.CPU = s.CPUUser + s.CPUSystem
+	return s
 }
 
 // devices adds up what was read from and written to block devices.

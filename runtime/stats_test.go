@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,13 @@ func TestStats(t *testing.T) {
 	await(t, "no time passes without cgroups", func() bool { sum, err = target.Stats(); return err != nil || sum.CPU > 0 })
 	if err != nil || sum.Memory <= 0 || sum.Memory > 8<<20 || sum.MemoryLimit <= 64<<20 || sum.Pids != 2 || sum.PidsLimit != -1 {
 		t.Errorf("without cgroups: %+v, %v", sum, err)
+	}
+	// So is what those that there are do not count.
+	target.Cgroups = slices.DeleteFunc(slices.Clone(cgroups), func(dir string) bool {
+		return fileIn([]string{dir}, "pids.current") == "" || fileIn([]string{dir}, "memory.stat") != ""
+	})
+	if sum, err = target.Stats(); err != nil || sum.CPU <= 0 || sum.Memory <= 0 || sum.PidsLimit != 50 && len(target.Cgroups) > 0 {
+		t.Errorf("with %q only: %+v, %v", target.Cgroups, sum, err)
 	}
 	target.Cgroups = cgroups
 	pids, err := target.Processes()
