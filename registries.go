@@ -81,6 +81,7 @@ type ServeOptions struct {
 	Store             string // the state directory, whose registry/ is used if Dir is ""; "" is defaultDir()
 	Htpasswd          string // file of user:bcrypt lines that may use it; "" lets everybody
 	CertFile, KeyFile string // PEM; "" serves http
+	Pages             bool   // show it to people as well, below /ui/
 
 	Events event.Sink // takes a note for each request, one at a time; may be nil
 }
@@ -118,7 +119,7 @@ func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 	defer queue(&o.Events)()
 	srv, err := server.New(ctx, server.Options{
 		Root: o.Dir, Htpasswd: o.Htpasswd, CertFile: o.CertFile, KeyFile: o.KeyFile,
-		Events: o.Events,
+		Pages: o.Pages, Events: o.Events,
 	})
 	if err != nil {
 		return err

@@ -33,12 +33,13 @@ type serveCmd struct {
 	Htpasswd string `help:"File of user:bcrypt lines that may use it." placeholder:"FILE"`
 	TLSCert  string `name:"tls-cert" help:"Certificate, PEM." placeholder:"FILE"`
 	TLSKey   string `name:"tls-key" help:"Key of the certificate, PEM." placeholder:"FILE"`
+	UI       bool   `name:"ui" help:"Show the registry to people as well, in a browser: /ui/."`
 	Quiet    bool   `short:"q" help:"Do not log requests."`
 }
 
 func (c *serveCmd) Run(s *session) error {
 	return forge.ServeRegistry(s.ctx, forge.ServeOptions{
-		Addr: c.Addr, Dir: c.Dir, Store: s.options.Dir, Htpasswd: c.Htpasswd, CertFile: c.TLSCert, KeyFile: c.TLSKey,
+		Addr: c.Addr, Dir: c.Dir, Store: s.options.Dir, Htpasswd: c.Htpasswd, CertFile: c.TLSCert, KeyFile: c.TLSKey, Pages: c.UI,
 		Events: func(e event.Event) {
 			switch {
 			case e.Kind == event.Started:

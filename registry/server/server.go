@@ -19,6 +19,7 @@ import (
 
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/registry/server/pages"
 )
 
 // Options say what to serve and to whom.
@@ -27,6 +28,7 @@ type Options struct {
 	Htpasswd string     // file of user:bcrypt lines that may use the registry; "" is everybody
 	CertFile string     // of TLS, PEM; "" is http
 	KeyFile  string     // of TLS, PEM
+	Pages    bool       // show it to people as well, below /ui/
 	Events   event.Sink // takes a note, from any goroutine, of each request that was answered; may be nil
 }
 
@@ -36,7 +38,8 @@ type Server struct {
 	store   *store
 	users   *users
 	uploads uploads
-	tls     *tls.Config // nil without TLS
+	pages   *pages.Handler // nil without
+	tls     *tls.Config    // nil without TLS
 }
 
 // New opens the store. Close gives it back. A file of the options may be a pipe; ctx ends the wait for it.
@@ -62,6 +65,11 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		return nil, errors.Join(err, s.store.close())
 	}
 	s.uploads.open = map[string]*session{}
+	if opts.Pages {
+		if s.pages, err = pages.New(shown{s.store}); err != nil {
+			return nil, errors.Join(err, s.store.close())
+		}
+	}
 	return s, nil
 }
 
@@ -205,6 +213,10 @@ func parsePath(path string) (t target, ok bool) {
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 	path, ok := strings.CutPrefix(r.URL.Path, "/v2")
+	if !ok && s.pages != nil {
+		s.pages.ServeHTTP(w, r)
+		return nil
+	}
 	if !ok {
 		return errNotFound
 	}
