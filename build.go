@@ -271,6 +271,9 @@ func (h *Home) planAll(ctx context.Context, o BuildOptions, src *sources) ([]*pl
 			return nil, err
 		}
 	}
+	if unused := graphs[0].Unused; len(unused) > 0 {
+		o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("one or more build-args %v were not consumed: no ARG declares them", unused)})
+	}
 	return planner.Join(graphs), nil
 }
 

@@ -2,8 +2,10 @@ package forge
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
@@ -53,6 +55,45 @@ func (f *Findings) Print(w io.Writer) error {
 		}
 	}
 	return f.file.PrintWarnings(w, f.Warnings)
+}
+
+// JSON writes them as BuildKit's lint subrequest does.
+func (f *Findings) JSON(w io.Writer) error {
+	type position struct {
+		Line int `json:"line,omitempty"`
+	}
+	type lines struct {
+		Start position `json:"start"`
+		End   position `json:"end"`
+	}
+	type location struct {
+		SourceIndex int     `json:"sourceIndex,omitempty"`
+		Ranges      []lines `json:"ranges,omitempty"`
+	}
+	type warning struct {
+		RuleName    string   `json:"ruleName"`
+		Description string   `json:"description,omitempty"`
+		URL         string   `json:"url,omitempty"`
+		Detail      string   `json:"detail,omitempty"`
+		Location    location `json:"location"`
+	}
+	type text struct {
+		Filename string `json:"filename,omitempty"`
+		Language string `json:"language,omitempty"`
+		Data     []byte `json:"data,omitempty"`
+	}
+	all := struct {
+		Warnings []warning `json:"warnings"`
+		Sources  []text    `json:"sources"`
+	}{Warnings: []warning{}}
+	all.Sources = append(all.Sources, text{f.file.Name, "Dockerfile", []byte(strings.Join(f.file.Lines, "\n"))})
+	for _, found := range f.Warnings {
+		at := []lines{{position{found.Span.Start}, position{found.Span.End}}}
+		all.Warnings = append(all.Warnings, warning{found.Rule, found.Description, found.URL, found.Detail, location{0, at}})
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(all)
 }
 
 // Check looks for mistakes in the build file and builds nothing. It returns what it found also if there is an error.

@@ -25,6 +25,7 @@ type Graph struct {
 	Result   *Step        // whose file system becomes the image's; nil is the empty file system
 	Config   image.Config // all of the image but its layers and the times
 	Warnings []parser.Warning
+	Unused   []string // build arguments that nothing declares
 
 	Target   string           // name of the stage that was asked for, or of the last one; may be empty
 	Platform ocispec.Platform // of the image

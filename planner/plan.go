@@ -89,6 +89,7 @@ func plan(ctx context.Context, f *parser.File, opt Options, which stageChoice) (
 		return p, nil, err
 	}
 	p.checkDefaultBases()
+	p.lintGlobals()
 	if err := p.setGlobals(ctx); err != nil {
 		return p, nil, err
 	}
@@ -184,7 +185,7 @@ func (p *planner) fill(ctx context.Context, g *Graph, target *stage) error {
 	if err != nil {
 		return err
 	}
-	g.Target, g.Epoch = target.decl.Name, epoch
+	g.Target, g.Epoch, g.Unused = target.decl.Name, epoch, p.unusedArgs()
 	g.Result = p.standOn(target)
 	g.Steps = p.steps.needed(g.Result)
 	g.Config = cloneConfig(target.state.config)

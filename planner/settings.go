@@ -75,6 +75,7 @@ func (w *walker) declareArgs(t *instructions.ArgCommand) error {
 	var texts []string
 	for _, a := range t.Args {
 		w.lintSecret("ARG", a.Key, t.Location())
+		w.p.lintShadow(w.lint, a, t.Location())
 		info := argument{Parameter: Parameter{Name: a.Key, Description: a.DocComment, Location: Location(w.at)}}
 		global := false
 		if given, ok := w.p.opt.BuildArgs[a.Key]; ok {

@@ -133,6 +133,9 @@ func (p *planner) declare(i int) error {
 			used := s.state.outline.used
 			s.state.outline = s.parent.state.outline.clone()
 			s.state.outline.use(used)
+			if decl.Platform != "" {
+				s.lintIgnoredPlatform(lint)
+			}
 		} else if s.base != scratch {
 			s.context = p.context(s.base, platform)
 		}

@@ -50,6 +50,7 @@ func (s *Source) openDirectory(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("build file: %w", err)
 	}
+	s.local = local
 	if s.Ignore, err = readIgnore(ctx, dir, local); err != nil {
 		return err
 	}
@@ -75,9 +76,22 @@ func (s *Source) openTree(name, dir string, ignore []string) error {
 	return nil
 }
 
-// readIgnore reads the ignore file of a directory: the one beside the build file, if there is one, else its .dockerignore.
-// buildFile is "" where the build file is not a file of this machine.
+// readIgnore reads the patterns of a directory's ignore file.
 func readIgnore(ctx context.Context, dir, buildFile string) ([]string, error) {
+	name, text, err := findIgnore(ctx, dir, buildFile)
+	if err != nil || name == "" {
+		return nil, err
+	}
+	patterns, err := parser.ParseIgnore(text)
+	if e, ok := errors.AsType[*parser.Error](err); ok {
+		e.Span.File = name
+	}
+	return patterns, err
+}
+
+// findIgnore finds the ignore file of a directory: the one beside the build file, if there is one, else its .dockerignore.
+// buildFile is "" where the build file is not a file of this machine; the name is "" where there is no ignore file.
+func findIgnore(ctx context.Context, dir, buildFile string) (name string, text []byte, err error) {
 	names := []string{filepath.Join(dir, ".dockerignore")}
 	if buildFile != "" {
 		names = append([]string{buildFile + ".dockerignore"}, names...)
@@ -87,16 +101,9 @@ func readIgnore(ctx context.Context, dir, buildFile string) ([]string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return nil, err
-		}
-		patterns, err := parser.ParseIgnore(text)
-		if e, ok := errors.AsType[*parser.Error](err); ok {
-			e.Span.File = name
-		}
-		return patterns, err
+		return name, text, err
 	}
-	return nil, nil
+	return "", nil, nil
 }
 
 // FindBuildFile is where the build file of a directory is: as file says, seen from here or from the directory; else

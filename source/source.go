@@ -51,6 +51,7 @@ type Source struct {
 	Commit *Commit                    // that the main context is; nil if it is no repository
 
 	spec    Spec
+	local   string                                    // the build file, if it is a file of this machine
 	made    func(context.Context) (*time.Time, error) // when the main context was; nil for a directory
 	closers closers.Stack
 }

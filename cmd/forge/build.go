@@ -27,7 +27,7 @@ type buildCmd struct {
 	Plan   bool   `help:"Show the steps and which are cached, and do nothing."`
 	Format string `help:"Of --plan: text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
 	Check  bool   `help:"Only look for mistakes."`
-	Call   string `help:"Ask about the build: build, check, outline or targets." default:"build" placeholder:"QUESTION"`
+	Call   string `help:"Ask about the build: build, check, outline, targets or context." default:"build" placeholder:"QUESTION"`
 	Start  bool   `name:"run" help:"Run what was built, as run --rm does; arguments follow the context, behind --."`
 	Verify bool   `help:"Build twice from nothing and list the files that differ."`
 
@@ -131,10 +131,10 @@ func (c *buildCmd) Run(s *session, parsed *kong.Context) error {
 		switch {
 		case c.Check || question == "check" || question == "lint":
 			return c.check(s, h, o)
-		case question == "outline" || question == "targets":
+		case question == "outline" || question == "targets" || question == "context":
 			return c.call(s, h, o)
 		case c.Call != "build" && c.Call != "":
-			return badUsage(fmt.Errorf("--call=%s: must be build, check, outline or targets", c.Call))
+			return badUsage(fmt.Errorf("--call=%s: must be build, check, outline, targets or context", c.Call))
 		case c.Plan:
 			return c.plan(s, h, o)
 		case c.Verify:

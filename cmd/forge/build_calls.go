@@ -12,7 +12,11 @@ import (
 func (c *buildCmd) check(s *session, h *forge.Home, o forge.BuildOptions) error {
 	found, err := h.Check(s.ctx, o)
 	if err == nil || len(found.Warnings) > 0 {
-		if err := found.Print(s.out); err != nil {
+		show := found.Print
+		if c.asJSON() {
+			show = found.JSON
+		}
+		if err := show(s.out); err != nil {
 			return err
 		}
 	}
@@ -28,23 +32,31 @@ type answer interface {
 	JSON(w io.Writer) error
 }
 
-// call answers --call outline and --call targets, as text or, with ",format=json", as JSON.
+// call answers --call outline, targets and context, as text or, with ",format=json", as JSON.
 func (c *buildCmd) call(s *session, h *forge.Home, o forge.BuildOptions) error {
-	question, rest, _ := strings.Cut(c.Call, ",")
+	question, _, _ := strings.Cut(c.Call, ",")
 	var a answer
 	var err error
-	if question == "targets" {
+	switch question {
+	case "targets":
 		a, err = h.Targets(s.ctx, o)
-	} else {
+	case "context":
+		a, err = h.ListContext(s.ctx, o)
+	default:
 		a, err = h.Outline(s.ctx, o)
 	}
 	if err != nil {
 		return err
 	}
-	if strings.Contains(rest, "format=json") || c.Format == "json" {
+	if c.asJSON() {
 		return a.JSON(s.out)
 	}
 	return a.Text(s.out)
+}
+
+// asJSON reports whether an answer is to be JSON.
+func (c *buildCmd) asJSON() bool {
+	return strings.Contains(c.Call, ",format=json") || c.Format == "json"
 }
 
 // plan prints the graphs and what the cache knows of them.
