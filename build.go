@@ -199,7 +199,9 @@ func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *er
 		show.Send(e)
 		kept.Event(e)
 	}
-	closed := queue(&o.Events)
+	id := newID()[:12]
+	q := event.NewQueue(id, o.Events)
+	o.Events = q.Sink()
 	begin := event.Event{Kind: event.Begun, Time: start}
 	begin.Begin = &event.BuildInfo{
 		Names: o.Tags, Context: web.Redact(o.Context), File: o.File, Target: o.Target, Platforms: o.Platforms,
@@ -209,6 +211,7 @@ func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *er
 	return func() {
 		e := event.Event{Kind: event.Ended, Duration: time.Since(start)}
 		if *err != nil {
+			*err = failedStep(id, *err)
 			e.Error = (*err).Error()
 		} else if stopped := (*r).Stopped; stopped != nil {
 			e.Error = fmt.Sprintf("stopped %s step %d", stopped.Place, stopped.Step.Number)
@@ -216,7 +219,7 @@ func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *er
 			e.Text = (*r).ID().String()
 		}
 		o.Events.Send(e)
-		closed()
+		q.Close()
 		if unkept := kept.Close(); unkept != nil {
 			show.Send(event.Event{Time: time.Now(), Kind: event.Warning, Text: "the events of this build are not kept: " + unkept.Error()})
 		}

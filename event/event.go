@@ -56,9 +56,10 @@ type Detail struct {
 
 // Totals say how the steps of a build went.
 type Totals struct {
-	Steps    int  `json:"steps"` // that were planned
-	Cached   int  `json:"cached"`
+	Steps    int  `json:"steps"`  // that were planned
+	Cached   int  `json:"cached"` // without bases
 	Done     int  `json:"done"`
+	Failed   int  `json:"failed,omitempty"`
 	Canceled bool `json:"canceled,omitempty"` // a step was
 }
 

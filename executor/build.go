@@ -69,10 +69,16 @@ type StepError struct {
 	ExitCode int    // of the step's command; 0 if it was not a command that failed
 	Tail     []byte // the last lines that it printed
 	Job      *Job   // what could not be done; nil if what it needs was not known yet
+	Excerpt  string // lines of the build file, those of the step marked
 }
 
 func (e *StepError) Error() string {
-	return fmt.Sprintf("%s: %s: %v", e.Step.Span, e.Step.Name, e.Err)
+	const most = 100 // the lines of the build file say the rest
+	name := []rune(e.Step.Name)
+	if len(name) > most {
+		name = append(name[:most-1], '…')
+	}
+	return fmt.Sprintf("%s: %s: %v", e.Step.Span, string(name), e.Err)
 }
 
 func (e *StepError) Unwrap() error { return e.Err }
@@ -205,11 +211,15 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 // fail reports why s could not be done. An image that could not be fetched has been reported as its own step.
 func (b *build) fail(s *planner.Step, err error) {
 	failure, ok := errors.AsType[*StepError](err)
-	if !ok || failure.Step != s {
+	if !ok {
+		return
+	}
+	failure.Excerpt = b.graph.Quote(failure.Step)
+	if failure.Step != s {
 		return
 	}
 	failed := event.Event{Kind: event.Failed, Error: err.Error(), Text: string(failure.Tail)}
-	failed.Failure = &event.Failure{ExitCode: failure.ExitCode, Excerpt: b.graph.Quote(s)}
+	failed.Failure = &event.Failure{ExitCode: failure.ExitCode, Excerpt: failure.Excerpt}
 	b.events.send(s, failed)
 }
 

@@ -23,7 +23,8 @@ func Steps(g *planner.Graph) []*event.Step {
 		}
 		if s.On != nil {
 			steps[i].Needs = append(steps[i].Needs, s.On.Number())
-			if s.On.Stage == s.Stage { // also if that is shared with another platform, and names it
+			// A base counts for each stage that begins with it. One that is shared with another platform names that.
+			if _, base := s.On.Op.(*planner.Base); base || s.On.Stage == s.Stage {
 				steps[i].Index = steps[s.On.Index].Index + 1
 			}
 		}

@@ -193,11 +193,20 @@ func (c *buildCmd) start(s *session, h *forge.Home, r *forge.BuildResult) error 
 	return run.run(s, h)
 }
 
-// outcome is what a build made, in words.
+// outcome is what a build made, in words: of it, its names, its size, what it took, and its ID; and where it was pushed to.
 func outcome(r *forge.BuildResult) []string {
-	lines := []string{"image " + r.ID().String()}
-	for _, ref := range r.Tags {
-		lines = append(lines, "tagged "+ref.Familiar())
+	names := make([]string, len(r.Tags))
+	for i, ref := range r.Tags {
+		names[i] = ref.Familiar()
+	}
+	built := "built"
+	if len(names) > 0 {
+		built += " " + strings.Join(names, ", ")
+	}
+	lines := []string{fmt.Sprintf("%s %s in %.1fs (%d cached, %d run) %s",
+		built, ui.Size(r.Size), r.Duration.Seconds(), r.Reused, r.Done, r.ID())}
+	for _, p := range r.Pushed {
+		lines = append(lines, "pushed "+p.Reference.Familiar()+"@"+p.Descriptor.Digest.String())
 	}
 	return lines
 }

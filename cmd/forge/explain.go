@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/forge-build/forge"
@@ -12,6 +13,9 @@ const maxShown = 1000
 
 // explain turns an error into what is printed: the message and, for a mistake in a build file, its line and a hint.
 func explain(err error) string {
+	if f, ok := errors.AsType[*forge.FailedStep](err); ok {
+		return explainStep(f, err.Error())
+	}
 	e, ok := errors.AsType[*forge.BuildFileError](err)
 	if !ok {
 		return err.Error()
@@ -26,5 +30,18 @@ func explain(err error) string {
 	if e.Hint != "" {
 		lines = append(lines, "  "+e.Hint)
 	}
+	return strings.Join(lines, "\n")
+}
+
+// explainStep says where in the build file a step failed, and what to do next.
+func explainStep(f *forge.FailedStep, message string) string {
+	lines := []string{message}
+	for line := range strings.Lines(f.Excerpt) {
+		if line = strings.TrimRight(line, "\r\n"); len(line) > maxShown {
+			line = strings.ToValidUTF8(line[:maxShown], "") + "…"
+		}
+		lines = append(lines, line)
+	}
+	lines = append(lines, fmt.Sprintf("all that it printed: forge builds logs %s %d", f.Build, f.Step))
 	return strings.Join(lines, "\n")
 }

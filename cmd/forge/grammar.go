@@ -28,6 +28,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
+		{"builds", "Look back at the last builds: their logs, and how they ended.", &buildsCmd{}},
 		{"run", "Run a command in a new container.", &runCmd{}},
 		{"create", "Make a container.", &createCmd{}},
 		{"start", "Start containers.", &startCmd{}},

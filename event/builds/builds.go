@@ -185,7 +185,7 @@ func readRecord(path string) (r Record, err error) {
 	if last.Error != "" {
 		r.State = Errored
 	}
-	if last.Totals != nil && last.Totals.Canceled {
+	if t := last.Totals; t != nil && t.Canceled && t.Failed == 0 {
 		r.State = Canceled
 	}
 	return r, nil

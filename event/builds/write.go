@@ -61,7 +61,11 @@ func (w *Writer) Event(e event.Event) {
 	case event.Planned:
 		w.totals.Steps++
 	case event.Cached:
-		w.totals.Cached++
+		if e.Step.Kind != event.Base {
+			w.totals.Cached++
+		}
+	case event.Failed:
+		w.totals.Failed++
 	case event.Done:
 		w.totals.Done++
 	case event.Canceled:

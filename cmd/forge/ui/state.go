@@ -1,12 +1,12 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge/event"
 )
@@ -17,18 +17,41 @@ const logLines = 6
 // A state is what the events that came so far say of a build, pull, push or run. It depends on nothing else: the same
 // events make the same state.
 type state struct {
-	running   []*step // in the order in which they began
+	palette
+	begin     *event.BuildInfo // nil if it is no build
+	began     time.Time
+	id        string  // of the build
+	steps     []*step // in the order of their numbers
 	blobs     []*blob // of no step, in the order in which they were first met
 	lint      []string
 	platforms []string // of the steps
+	end       *event.Event
 }
 
-// A step is one that runs.
+// A status says how a step stands.
+type status int
+
+const (
+	waiting status = iota
+	running
+	cached
+	done
+	failed
+	canceled
+)
+
+// A step is one of a build.
 type step struct {
 	*event.Step
+	status
+	place int // of its stage and platforms: the lowest number of a step of them
 	began time.Time
+	ended time.Time
+	took  time.Duration
 	lines []string // the last that its command printed
-	blobs []*blob  // that it brings here
+	live  string   // the line that it is writing; "" if none
+	blobs []*blob  // that it brings here or sends away
+	tail  string   // of one that failed: what its command printed last
 }
 
 // A blob is one that is copied.
@@ -38,36 +61,37 @@ type blob struct {
 	shown event.State
 }
 
-// apply takes an event in. It returns the step that the event is about, if that runs or has just ended, and the blob.
+// of returns the step that an event is about, nil if it is about none.
+func (s *state) of(e *event.Step) *step {
+	if e == nil {
+		return nil
+	}
+	at, known := slices.BinarySearchFunc(s.steps, e.Number, func(of *step, n int) int { return cmp.Compare(of.Number, n) })
+	if known {
+		return s.steps[at]
+	}
+	of := &step{Step: e, place: e.Number}
+	for _, other := range s.steps {
+		if e.Stage != "" && other.Stage == e.Stage && platformsOf(other.Step) == platformsOf(e) {
+			of.place = min(of.place, other.place)
+			other.place = of.place
+		}
+	}
+	if name := platformsOf(e); name != "" && !slices.Contains(s.platforms, name) {
+		s.platforms = append(s.platforms, name)
+	}
+	s.steps = slices.Insert(s.steps, at, of)
+	return of
+}
+
+// apply takes an event in. It returns the step and the blob that it is about, nil if there is none.
 func (s *state) apply(e event.Event) (*step, *blob) {
-	at := -1
-	if e.Step != nil {
-		at = slices.IndexFunc(s.running, func(r *step) bool { return r.Number == e.Step.Number })
-	}
-	var of *step
-	if at >= 0 {
-		of = s.running[at]
-	}
+	of := s.of(e.Step)
 	switch e.Kind {
-	case event.Planned:
-		if name := platformsOf(e.Step); name != "" && !slices.Contains(s.platforms, name) {
-			s.platforms = append(s.platforms, name)
-		}
-	case event.Started:
-		if e.Step == nil { // the command of a run
-			break
-		}
-		of = &step{Step: e.Step, began: e.Time}
-		s.running = append(s.running, of)
-	case event.Log:
-		if of != nil {
-			of.lines = append(of.lines, oneLine(e.Text))
-			of.lines = of.lines[max(0, len(of.lines)-logLines):]
-		}
-	case event.Done, event.Failed:
-		if of != nil {
-			s.running = slices.Delete(s.running, at, at+1)
-		}
+	case event.Begun:
+		*s = state{palette: s.palette, lint: s.lint, begin: e.Begin, began: e.Time, id: e.Build}
+	case event.Ended:
+		s.end = &e
 	case event.Lint:
 		s.lint = append(s.lint, fmt.Sprintf(" - %s (line %d)", Lines(e.Text), e.Source.Line))
 	case event.Blob:
@@ -76,7 +100,37 @@ func (s *state) apply(e event.Event) (*step, *blob) {
 		}
 		return nil, addBlob(&s.blobs, e)
 	}
+	if of != nil {
+		of.apply(e, s.palette)
+	}
 	return of, nil
+}
+
+// apply takes an event of the step in.
+func (of *step) apply(e event.Event, colors palette) {
+	switch e.Kind {
+	case event.Started:
+		of.status, of.began = running, e.Time
+	case event.Log:
+		of.lines = append(of.lines, colors.log(e.Text))
+		of.lines = of.lines[max(0, len(of.lines)-logLines):]
+		of.live = ""
+	case event.Progress:
+		of.live = colors.log(e.Text)
+	case event.Cached:
+		of.end(cached, e)
+	case event.Done:
+		of.end(done, e)
+	case event.Canceled:
+		of.end(canceled, e)
+	case event.Failed:
+		of.end(failed, e)
+		of.tail = e.Text
+	}
+}
+
+func (of *step) end(how status, e event.Event) {
+	of.status, of.ended, of.took = how, e.Time, e.Duration
 }
 
 func addBlob(blobs *[]*blob, e event.Event) *blob {
@@ -94,6 +148,16 @@ func addBlob(blobs *[]*blob, e event.Event) *blob {
 	return b
 }
 
+// count is how many steps stand one of some ways.
+func (s *state) count(how ...status) (n int) {
+	for _, of := range s.steps {
+		if slices.Contains(how, of.status) {
+			n++
+		}
+	}
+	return n
+}
+
 // platformsOf is the platform of a step's stage and, after an arrow, that of the image if it is another.
 func platformsOf(s *event.Step) string {
 	if s.Target == "" {
@@ -102,17 +166,28 @@ func platformsOf(s *event.Step) string {
 	return s.Platform + "→" + s.Target
 }
 
-// label names a step. Its platforms are named where the build has steps for several.
-func (s *state) label(of *event.Step) string {
-	if of.Count == 0 {
-		return oneLine(of.Name)
+// label names a step; digits are how many of a base's digest are shown. Its platforms are named where the build has steps for
+// several.
+func (s *state) label(of *event.Step, digits int) string {
+	name := oneLine(of.Name)
+	if of.Digest != "" && !strings.Contains(name, "@") {
+		algorithm, hex, _ := strings.Cut(of.Digest, ":")
+		name += "@" + algorithm + ":" + hex[:min(digits, len(hex))]
 	}
-	where := of.Stage
+	if of.Count == 0 {
+		return name
+	}
+	where := oneLine(of.Stage)
 	if len(s.platforms) > 1 {
 		where = platformsOf(of) + " " + where
 	}
-	return fmt.Sprintf("[%s %d/%d] %s", where, of.Index, of.Count, oneLine(of.Name))
+	return fmt.Sprintf("[%s %d/%d] %s", where, of.Index, of.Count, name)
 }
+
+const (
+	allDigits = 128
+	fewDigits = 12
+)
 
 // lintLines are what lint rules found, in whole lines.
 func (s *state) lintLines() []string {
@@ -120,39 +195,23 @@ func (s *state) lintLines() []string {
 	case 0:
 		return nil
 	case 1:
-		return append([]string{"1 warning found:"}, s.lint...)
+		return append([]string{s.paint(styleWarning, "1 warning found:")}, s.lint...)
 	}
-	return append([]string{fmt.Sprintf("%d warnings found:", len(s.lint))}, s.lint...)
+	return append([]string{s.paint(styleWarning, fmt.Sprintf("%d warnings found:", len(s.lint)))}, s.lint...)
 }
 
 // isLayer reports whether people want to see the blob: not manifests and configurations.
 func (b *blob) isLayer() bool {
-	return strings.Contains(b.Blob.MediaType, "layer") || strings.Contains(b.Blob.MediaType, "rootfs")
+	return strings.Contains(b.Blob.MediaType, "layer") || strings.Contains(b.Blob.MediaType, "rootfs") || strings.HasPrefix(b.Blob.Digest, "file:")
 }
 
-// name is the start of the blob's digest.
+// name is the start of the blob's digest, or the file's name.
 func (b *blob) name() string {
-	_, hex, _ := strings.Cut(b.Blob.Digest, ":")
-	return hex[:min(12, len(hex))]
-}
-
-// line is how far the blob has come at a time, with a bar that fills the width.
-func (b *blob) line(now time.Time, width int) string {
-	head := b.name() + ": " + fmt.Sprintf("%-16s", stateWords(b.Blob.State))
-	if b.Blob.State != event.Copying {
-		return head
+	algorithm, hex, _ := strings.Cut(oneLine(b.Blob.Digest), ":")
+	if algorithm == "file" {
+		return hex
 	}
-	rate := float64(b.Bytes) / max(now.Sub(b.began).Seconds(), 0.001)
-	tail := fmt.Sprintf(" %s %s/s", units.HumanSize(float64(b.Bytes)), units.HumanSize(rate))
-	if b.Total <= 0 {
-		return head + tail
-	}
-	left := time.Duration(float64(b.Total-b.Bytes) / max(rate, 1) * float64(time.Second)).Round(time.Second)
-	tail = fmt.Sprintf(" %s/%s %s/s %s", units.HumanSize(float64(b.Bytes)), units.HumanSize(float64(b.Total)), units.HumanSize(rate), left)
-	room := max(10, width-len(head)-len(tail)-4)
-	full := int(float64(room) * float64(b.Bytes) / float64(b.Total))
-	full = min(max(full, 0), room)
-	return head + " [" + strings.Repeat("=", full) + strings.Repeat(" ", room-full) + "]" + tail
+	return hex[:min(fewDigits, len(hex))]
 }
 
 func stateWords(s event.State) string {
@@ -171,17 +230,40 @@ func stateWords(s event.State) string {
 	return string(s)
 }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
+func seconds(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1fs", max(0, d.Seconds()))
+	}
+	return d.Truncate(time.Second).String()
+}
+
+// Size is a number of bytes in words, with three digits: "62.1 MB".
+func Size(n int64) string {
+	v, unit := float64(n), 0
+	units := []string{"B", "kB", "MB", "GB", "TB", "PB"}
+	for ; v >= 999.5 && unit < len(units)-1; unit++ {
+		v /= 1000
+	}
+	digits := 0
+	for top := 99.95; v < top && digits < 2 && unit > 0; top /= 10 {
+		digits++
+	}
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	if digits > 0 {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text + " " + units[unit]
+}
 
 // failureTail is what a failed step printed last, framed.
-func failureTail(label, tail string) string {
+func (s *state) failureTail(label, tail string) string {
 	if tail == "" {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("------\n > " + label + ":\n")
+	b.WriteString("------\n > " + cut(label, 76) + ":\n")
 	for line := range strings.Lines(tail) {
-		b.WriteString(strings.TrimRight(line, "\r\n") + "\n")
+		b.WriteString(s.log(strings.TrimRight(line, "\r\n")) + "\n")
 	}
 	b.WriteString("------\n")
 	return b.String()

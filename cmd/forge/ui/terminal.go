@@ -15,20 +15,20 @@ import (
 
 const repaintEvery = 100 * time.Millisecond
 
-// A terminal keeps what is under way at the bottom of a terminal, each running step with its last lines and each layer
-// with a bar, and what has ended above.
+// A terminal keeps what is under way at the bottom of a terminal, and what is said for good above.
 type terminal struct {
 	f    *os.File
 	stop chan struct{}
 	done chan struct{}
 
-	mu    sync.Mutex // guards all below
-	view  view
-	drawn int // lines at the bottom that the next paint replaces
+	mu     sync.Mutex // guards all below
+	view   view
+	screen screen
 }
 
 func newTerminal(f *os.File) *terminal {
 	t := &terminal{f: f, stop: make(chan struct{}), done: make(chan struct{})}
+	t.view.palette = newPalette(f)
 	go t.paintAlways()
 	return t
 }
@@ -42,7 +42,9 @@ func (t *terminal) paintAlways() {
 		case <-t.stop:
 			return
 		case <-tick.C:
-			t.paint()
+			t.mu.Lock()
+			t.paint(t.frame())
+			t.mu.Unlock()
 		}
 	}
 }
@@ -52,142 +54,97 @@ func (t *terminal) Event(e event.Event) {
 	defer t.mu.Unlock()
 	t.view.event(e)
 	if e.Step == nil && e.Kind == event.Started { // from here on the terminal is the command's
-		t.repaint()
-		t.view.blobs, t.drawn = nil, 0
+		t.finish(nil)
 	}
 }
 
-// paint replaces the bottom: first what has ended for good, then what is under way.
-func (t *terminal) paint() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.repaint()
+// frame is what to show now. The caller holds mu.
+func (t *terminal) frame() (above, bottom []string, width int) {
+	width, height := t.size()
+	above, bottom = t.view.frame(time.Now(), width, height)
+	return above, bottom, width
 }
 
-// repaint is paint for a caller who holds mu.
-func (t *terminal) repaint() {
+// size is that of the terminal; of what is none, that of the first ones.
+func (t *terminal) size() (width, height int) {
 	width, height, err := term.GetSize(int(t.f.Fd()))
-	if err != nil || width < 20 {
-		width, height = 80, 24
+	if err != nil || width < 2 || height < 2 {
+		return 80, 24
 	}
-	above, bottom := t.view.frame(time.Now(), width, height)
-	if len(above)+len(bottom)+t.drawn == 0 {
-		return
-	}
-	var b strings.Builder
-	if t.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\r\x1b[J", t.drawn)
-	}
-	for _, line := range append(above, bottom...) {
-		b.WriteString(line + "\n")
-	}
-	t.drawn = len(bottom)
-	_, _ = io.WriteString(t.f, b.String())
+	return width, height
+}
+
+// paint shows a frame. The caller holds mu.
+func (t *terminal) paint(above, bottom []string, width int) {
+	_, _ = io.WriteString(t.f, t.screen.paint(above, bottom, width))
 }
 
 func (t *terminal) Close(outcome ...string) {
 	close(t.stop)
 	<-t.done
 	t.mu.Lock()
-	t.view.end(outcome)
-	t.mu.Unlock()
-	t.paint()
-	for _, line := range t.view.lintLines() {
-		_, _ = io.WriteString(t.f, line+"\n")
+	defer t.mu.Unlock()
+	t.finish(append(outcome, t.view.lintLines()...))
+}
+
+// finish leaves what is to stay. The caller holds mu.
+func (t *terminal) finish(outcome []string) {
+	width, _ := t.size()
+	t.view.last(time.Now(), width, outcome)
+	t.paint(t.frame())
+}
+
+// A screen knows what the last frame left at the bottom of a terminal.
+type screen struct {
+	lines []string
+	width int
+}
+
+// paint is what makes a terminal of so many columns show a frame in the place of the last one. Each line is written over the one that
+// was there, so that nothing flickers. The lines at the bottom do not wrap while they are written: a character that is wider than it
+// was thought to be takes no second row. The screen is never cleared from its first cell on: tmux would keep what was there.
+func (s *screen) paint(above, bottom []string, width int) string {
+	if len(above)+len(bottom)+len(s.lines) == 0 {
+		return ""
 	}
-}
-
-// A view is what a terminal shows of a state.
-type view struct {
-	state
-	above []row // ended, not yet shown
-}
-
-// A row is a line with something at its right edge.
-type row struct{ left, right string }
-
-func (r row) fit(width int) string {
-	if r.right == "" {
-		return cut(r.left, width)
+	var b strings.Builder
+	b.WriteString("\r")
+	if up := s.rows(width); up > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", up)
 	}
-	left := cut(r.left, width-len(r.right)-1)
-	return left + strings.Repeat(" ", max(1, width-1-len([]rune(left))-len(r.right))) + r.right
-}
-
-func (v *view) say(left, right string) {
-	for line := range strings.Lines(left) {
-		v.above = append(v.above, row{strings.TrimRight(line, "\n"), right})
-	}
-}
-
-// event takes an event in, and says what has ended.
-func (v *view) event(e event.Event) {
-	v.apply(e)
-	if e.Step == nil {
-		if e.Kind == event.Note || e.Kind == event.Warning {
-			v.say(oneLine(e.Text), "")
+	for _, line := range above {
+		if b.WriteString(line); cells(line) == 0 || cells(line)%width > 0 { // at the edge it would take the last character
+			b.WriteString("\x1b[K")
 		}
-		return
+		b.WriteString("\n")
 	}
-	label := v.label(e.Step)
-	switch e.Kind {
-	case event.Cached:
-		v.say(" => "+label, "CACHED")
-	case event.Explain:
-		v.say("    why "+label+": "+oneLine(e.Text), "")
-	case event.Note:
-		v.say(oneLine(e.Text), "")
-	case event.Warning:
-		v.say(" => WARNING "+label+": "+oneLine(e.Text), "")
-	case event.Done:
-		v.say(" => "+label, seconds(e.Duration))
-	case event.Failed:
-		v.say(" => "+label, "ERROR")
-		v.say(Lines(failureTail(label, e.Text)), "")
+	s.lines, s.width = bottom, width
+	if len(bottom) > 0 {
+		b.WriteString("\x1b[?7l")
 	}
+	for _, line := range bottom {
+		b.WriteString(line + "\x1b[K\n")
+	}
+	if len(bottom) > 0 {
+		b.WriteString("\x1b[?7h")
+	}
+	b.WriteString("\x1b[J")
+	return b.String()
 }
 
-// end leaves of what is under way only the bars of a pull or push, and says what was made.
-func (v *view) end(outcome []string) {
-	v.running = nil
-	for _, line := range outcome {
-		v.say(line, "")
+// rows is how many rows the last frame takes: a terminal that has become narrower has broken its lines.
+func (s *screen) rows(width int) (n int) {
+	if width >= s.width {
+		return len(s.lines)
 	}
-}
-
-// frame is what to show at a time: lines that stay, once, and lines that the next frame replaces.
-func (v *view) frame(now time.Time, width, height int) (above, bottom []string) {
-	for _, r := range v.above {
-		above = append(above, r.fit(width))
-	}
-	v.above = nil
-	for _, r := range v.running {
-		if len(bottom) > height-2-logLines {
-			break
-		}
-		bottom = append(bottom, row{" => " + v.label(r.Step), seconds(now.Sub(r.began))}.fit(width))
-		for _, line := range r.lines {
-			bottom = append(bottom, "\x1b[2m"+cut(" => => # "+line, width)+"\x1b[0m")
-		}
-		bottom = bars(bottom, r.blobs, " => => ", now, width, height)
-	}
-	return above, bars(bottom, v.blobs, "", now, width, height)
-}
-
-// bars adds a line for each layer, as many as there is room for.
-func bars(lines []string, blobs []*blob, prefix string, now time.Time, width, height int) []string {
-	for _, b := range blobs {
-		if b.isLayer() && len(lines) < height-1 {
-			lines = append(lines, cut(prefix+b.line(now, width-len(prefix)), width))
+	for _, line := range s.lines {
+		n++
+		x := 0
+		for _, r := range clean(line, dropColor) {
+			if x += runeCells(r); x > width {
+				n, x = n+1, runeCells(r)
+			}
 		}
 	}
-	return lines
-}
-
-// cut shortens a line to what fits before the right edge.
-func cut(s string, width int) string {
-	if r := []rune(s); len(r) >= width {
-		return string(r[:width-2]) + "…"
-	}
-	return s
+	return n
 }

@@ -4,7 +4,6 @@ package ui
 import (
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 
@@ -17,18 +16,19 @@ type Display interface {
 	Close(outcome ...string) // the end: what was made, or nothing if it failed
 }
 
-// New returns what shows events on w: "plain", "tty", "rawjson", "quiet", or "auto" and "terminal", which are a terminal's view
+// New returns what shows events on w: "plain", "log" for those of a build that is over, "tty", "rawjson", "quiet", or "auto" and "terminal", which are a terminal's view
 // on a terminal, and plain or quiet elsewhere.
 func New(how string, w io.Writer) Display {
 	f, isFile := w.(*os.File)
 	isTerminal := isFile && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	colors := newPalette(f)
 	switch how {
 	case "auto", "terminal":
 		if isTerminal {
 			return newTerminal(f)
 		}
 		if how == "terminal" {
-			return &quiet{w: w}
+			return &quiet{w: w, state: state{palette: colors}}
 		}
 	case "tty":
 		if isFile {
@@ -36,31 +36,10 @@ func New(how string, w io.Writer) Display {
 		}
 	case "rawjson":
 		return newRawJSON(w)
+	case "log":
+		return &plain{w: w, state: state{palette: colors}, over: true}
 	case "quiet":
-		return &quiet{w: w}
+		return &quiet{w: w, state: state{palette: colors}}
 	}
-	return &plain{w: w}
-}
-
-// oneLine is text without line ends and control characters: it may come from a stranger.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return ' '
-		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0:
-			return -1
-		}
-		return r
-	}, strings.TrimRight(s, "\n"))
-}
-
-// Lines is text with its lines, but without other control characters: what a stranger wrote must not steer a terminal.
-func Lines(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, s)
+	return newPlain(w, colors)
 }
