@@ -58,7 +58,15 @@ func (o *BuildOptions) planner(src *sources, platform ocispec.Platform) planner.
 
 // Plan is Build without doing anything: a preview for each platform.
 func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, err error) {
+	far, err := h.openFar(ctx, o, nil)
+	if err != nil {
+		return nil, err
+	}
+	if far != nil {
+		defer far.Close() //nolint:errcheck // of idle connections
+	}
 	err = h.withSources(ctx, o, func(src *sources) error {
+		src.images.far = far
 		platforms, err := buildPlatforms(o.Platforms)
 		if err != nil {
 			return err
@@ -88,7 +96,7 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *plann
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeWorker(worker)) }()
-	return executor.Probe(ctx, g, h.executorOptions(o, worker, nil))
+	return executor.Probe(ctx, g, h.executorOptions(o, worker, src.images))
 }
 
 // ask reads the build file and hands it to question with what the planner needs. It returns the file also if it has a mistake.

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
@@ -88,6 +89,7 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 	if err != nil {
 		return nil, err
 	}
+	repo = repo.Whole()
 	tags, err := repo.Tags(ctx)
 	if err != nil {
 		return nil, err
@@ -98,6 +100,10 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 		if err != nil {
 			return all, err
 		}
+		if doc, _, err := image.ReadDocument(ctx, repo, d); err == nil && !isImage(doc) {
+			events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("%s is no image and is left out", ref.Familiar())})
+			continue
+		}
 		p, err := h.pull(ctx, repo, ref, d, want, events)
 		if err != nil {
 			return all, wrapTransfer("pull", ref, err)
@@ -105,6 +111,11 @@ func (h *Home) pullAll(ctx context.Context, client *registry.Client, name string
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// isImage reports whether a manifest or an index is of images: beside them, repositories hold signatures, caches and other artifacts.
+func isImage(doc *image.Document) bool {
+	return doc.ArtifactType == "" && !remote.Holds(doc) && (doc.IsIndex() || image.IsConfig(doc.Config.MediaType))
 }
 
 // pull copies the image that ref stands for into the store: of an index the one for the platform that is wanted, nil being this machine's.

@@ -72,12 +72,11 @@ func parseIndex(raw []byte) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	scope, ours := doc.Annotations[noteScope]
-	if !ours || !doc.IsIndex() {
+	if !Holds(doc) {
 		return nil, &foreignError{foreign(doc)}
 	}
 	x := &index{
-		digest: digest.FromBytes(raw), scope: clip(scope, 1024),
+		digest: digest.FromBytes(raw), scope: clip(doc.Annotations[noteScope], 1024),
 		listed: doc.Annotations[noteListed] != "", plain: doc.Annotations[notePlain] != "",
 	}
 	x.written, _ = time.Parse(time.RFC3339, doc.Annotations[noteWritten])
@@ -90,6 +89,12 @@ func parseIndex(raw []byte) (*index, error) {
 		}
 	}
 	return x, nil
+}
+
+// Holds reports whether a document is an index of ours.
+func Holds(doc *image.Document) bool {
+	_, ours := doc.Annotations[noteScope]
+	return ours && doc.IsIndex()
 }
 
 // foreign says what a document is that is no index of ours.
