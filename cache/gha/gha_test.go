@@ -1,0 +1,246 @@
+package gha
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/cache/objects"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
+)
+
+func newStore(t *testing.T, f *fake, change func(o *Options)) *objects.Store {
+	t.Helper()
+	o := Options{URL: f.URL + "/base", Token: "token", Version: 2, Limits: web.Limits{Backoff: time.Millisecond, Tries: 3}}
+	if change != nil {
+		change(&o)
+	}
+	b, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.part = 1000 // so that tests need not move much
+	staging, err := image.OpenStaging(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := staging.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return objects.New(b, staging)
+}
+
+func blobOf(data []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(data), Size: int64(len(data))}
+}
+
+func fetch(t *testing.T, s *objects.Store, d ocispec.Descriptor, offset int64) ([]byte, error) {
+	t.Helper()
+	r, err := s.Fetch(t.Context(), d, offset)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+func manifest(t *testing.T, text string) ([]byte, ocispec.Descriptor) {
+	t.Helper()
+	raw, d, err := image.NewIndex(nil, map[string]string{"text": text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw, d
+}
+
+func versions(t *testing.T, do func(t *testing.T, f *fake, version func(o *Options))) {
+	t.Helper()
+	for v := 1; v <= 2; v++ {
+		t.Run(fmt.Sprint("v", v), func(t *testing.T) { do(t, newFake(t), func(o *Options) { o.Version = v }) })
+	}
+}
+
+// TestBlobs holds that blobs of all sizes go and come, from any offset, once.
+func TestBlobs(t *testing.T) {
+	versions(t, func(t *testing.T, f *fake, version func(o *Options)) {
+		s := newStore(t, f, version)
+		for _, n := range []int{1, 999, 1000, 1001, 54_321} {
+			data := bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n]
+			d := blobOf(data)
+			if there, err := s.Exists(t.Context(), d); there || err != nil {
+				t.Fatalf("%d bytes are there before: %v, %v", n, there, err)
+			}
+			for range 2 { // by somebody else, too
+				if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if there, err := s.Exists(t.Context(), d); !there || err != nil {
+				t.Errorf("%d bytes are not there: %v", n, err)
+			}
+			for _, at := range []int{0, n / 2, n} {
+				if got, err := fetch(t, s, d, int64(at)); err != nil || !bytes.Equal(got, data[at:]) {
+					t.Errorf("%d bytes from %d on: %d, %v", n, at, len(got), err)
+				}
+			}
+		}
+		if _, err := fetch(t, s, blobOf([]byte("nobody")), 0); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("what is not there: %v", err)
+		}
+		if len(f.entries) != 5 {
+			t.Errorf("%d entries", len(f.entries))
+		}
+	})
+}
+
+// TestNames holds that a name stands for what it was given last, that scopes are apart, and that no name is another's beginning.
+func TestNames(t *testing.T) {
+	versions(t, func(t *testing.T, f *fake, version func(o *Options)) {
+		s := newStore(t, f, version)
+		other := newStore(t, f, func(o *Options) { version(o); o.Scope = "a/b, c" })
+		if _, err := s.Resolve(t.Context(), image.Reference{Tag: "tag"}); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a name that nobody gave: %v", err)
+		}
+		for i := range 12 { // beyond #9
+			raw, d := manifest(t, fmt.Sprint(i))
+			if err := s.PushManifest(t.Context(), image.Reference{Tag: "tag"}, d, raw); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Resolve(t.Context(), image.Reference{Tag: "tag"})
+			if err != nil || got.Digest != d.Digest {
+				t.Errorf("%d: %v, %v", i, got, err)
+			}
+		}
+		for _, test := range []struct {
+			s   *objects.Store
+			tag string
+		}{{s, "ta"}, {s, "tag#1"}, {other, "tag"}} {
+			if _, err := test.s.Resolve(t.Context(), image.Reference{Tag: test.tag}); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %v", test.tag, err)
+			}
+		}
+		raw, d := manifest(t, "other")
+		if err := other.PushManifest(t.Context(), image.Reference{Tag: "tag"}, d, raw); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestWriters holds that many who write one name at once are all done, and that one who died in the middle stops nobody.
+func TestWriters(t *testing.T) {
+	versions(t, func(t *testing.T, f *fake, version func(o *Options)) {
+		s := newStore(t, f, version)
+		raw, d := manifest(t, "first")
+		if err := s.PushManifest(t.Context(), image.Reference{Tag: "tag"}, d, raw); err != nil {
+			t.Fatal(err)
+		}
+		last := f.entries[len(f.entries)-1]
+		f.entries = append(f.entries, &stored{key: strings.TrimSuffix(last.key, "1") + "2", version: last.version}) // begun, never done
+		var wg sync.WaitGroup
+		for i := range 4 {
+			raw, d := manifest(t, fmt.Sprint(i))
+			wg.Go(func() {
+				if err := s.PushManifest(t.Context(), image.Reference{Tag: "tag"}, d, raw); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		got, err := s.Resolve(t.Context(), image.Reference{Tag: "tag"})
+		if err != nil || got.Digest == d.Digest {
+			t.Errorf("the name stands for %v, %v", got, err)
+		}
+	})
+}
+
+// TestFaults holds what is tried again, what is said of what is not, and that a service cannot send forge where it may not.
+func TestFaults(t *testing.T) {
+	versions(t, func(t *testing.T, f *fake, version func(o *Options)) {
+		s := newStore(t, f, version)
+		data := bytes.Repeat([]byte("x"), 5000)
+		d := blobOf(data)
+		n := 0
+		f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
+			if n++; n%3 == 0 {
+				w.WriteHeader(http.StatusTooManyRequests)
+			}
+			return n%3 == 0
+		}
+		if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasPrefix(r.URL.Path, "/storage/") {
+				return false
+			}
+			w.Header().Set("Content-Length", "5000") // and the connection breaks
+			_, _ = w.Write(data[:100])
+			f.fault = nil
+			return true
+		}
+		if got, err := fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("broken off: %d bytes, %v", len(got), err)
+		}
+		f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
+			fmt.Fprintf(w, `{"ok":true,"cacheKey":%q,"matched_key":%q,"archiveLocation":"http://169.254.169.254/x","signed_download_url":"http://169.254.169.254/x"}`,
+				blobKey(d), blobKey(d))
+			return true
+		}
+		if _, err := fetch(t, s, d, 0); !errors.Is(err, web.ErrRefused) {
+			t.Errorf("an address that the service may not name: %v", err)
+		}
+		f.fault = nil
+		stranger := newStore(t, f, func(o *Options) { version(o); o.Token = "another" })
+		if _, err := fetch(t, stranger, d, 0); err == nil || !strings.Contains(err.Error(), "401") {
+			t.Errorf("a wrong token: %v", err)
+		}
+	})
+}
+
+// TestParseOptions holds docker's attributes and a runner's variables.
+func TestParseOptions(t *testing.T) {
+	for _, test := range []struct {
+		attrs, env map[string]string
+		want       string
+	}{
+		{nil, map[string]string{"ACTIONS_CACHE_URL": "http://one", "ACTIONS_RUNTIME_TOKEN": "t"}, "1 http://one t"},
+		{nil, map[string]string{"ACTIONS_RESULTS_URL": "http://two", "ACTIONS_RUNTIME_TOKEN": "t"}, "2 http://two t"},
+		{
+			nil,
+			map[string]string{"ACTIONS_CACHE_URL": "http://one", "ACTIONS_RESULTS_URL": "http://two", "ACTIONS_CACHE_SERVICE_V2": "True"},
+			"2 http://two ",
+		},
+		{map[string]string{"version": "1"}, map[string]string{"ACTIONS_CACHE_URL": "http://one", "ACTIONS_CACHE_SERVICE_V2": "1"}, "1 http://one "},
+		{map[string]string{"url_v2": "http://x", "token": "y"}, map[string]string{"ACTIONS_CACHE_URL": "http://one"}, "2 http://x y"},
+		{map[string]string{"version": "3"}, nil, "version=3: must be 1 or 2"},
+		{map[string]string{"timeout": "soon"}, nil, "timeout=soon: must be a time, such as 10m"},
+	} {
+		o, err := ParseOptions(test.attrs, func(name string) string { return test.env[name] })
+		got := fmt.Sprint(o.Version, " ", o.URL, " ", o.Token)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%v, %v: %s, want %s", test.attrs, test.env, got, test.want)
+		}
+	}
+	if _, err := Open(Options{}); err == nil || !strings.Contains(err.Error(), "ACTIONS_RUNTIME_TOKEN") {
+		t.Errorf("without a service: %v", err)
+	}
+}

@@ -1,0 +1,238 @@
+package s3
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/cache/objects"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
+)
+
+func newStore(t *testing.T, f *fake, change func(o *Options)) (*objects.Store, *Bucket) {
+	t.Helper()
+	o := Options{
+		Bucket: "cache", Region: "eu-test-1", Endpoint: f.URL, PathStyle: true, Key: f.key, Prefix: "pre fix/",
+		Limits: web.Limits{Backoff: time.Millisecond, Tries: 3},
+	}
+	if change != nil {
+		change(&o)
+	}
+	b, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.onePut = smallPut
+	staging, err := image.OpenStaging(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := staging.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return objects.New(b, staging), b
+}
+
+const smallPut = 100_000 // so that tests need not move much
+
+func blobOf(data []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(data), Size: int64(len(data))}
+}
+
+func fetch(t *testing.T, s *objects.Store, d ocispec.Descriptor, offset int64) ([]byte, error) {
+	t.Helper()
+	r, err := s.Fetch(t.Context(), d, offset)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+// TestBlobs holds that blobs of all sizes go and come, from any offset, known beforehand or not.
+func TestBlobs(t *testing.T) {
+	f := newFake(t)
+	s, _ := newStore(t, f, nil)
+	for _, n := range []int{0, 1, 1000, smallPut, smallPut + 5} {
+		data := bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n]
+		d := blobOf(data)
+		if there, err := s.Exists(t.Context(), d); there || err != nil {
+			t.Fatalf("%d bytes are there before: %v, %v", n, there, err)
+		}
+		if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
+			t.Fatal(err)
+		}
+		if there, err := s.Exists(t.Context(), d); !there || err != nil {
+			t.Errorf("%d bytes are not there: %v", n, err)
+		}
+		for _, at := range []int{0, n / 2, n} {
+			if got, err := fetch(t, s, d, int64(at)); err != nil || !bytes.Equal(got, data[at:]) {
+				t.Errorf("%d bytes from %d on: %d, %v", n, at, len(got), err)
+			}
+		}
+	}
+	data := []byte("of unknown digest")
+	d, err := s.Push(t.Context(), ocispec.Descriptor{}, image.Bytes(data))
+	if err != nil || d.Digest != digest.FromBytes(data) || d.Size != int64(len(data)) {
+		t.Errorf("%v, %v", d, err)
+	}
+	if got, err := fetch(t, s, d, 0); err != nil || string(got) != string(data) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := fetch(t, s, blobOf([]byte("nobody")), 0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is not there: %v", err)
+	}
+	wrong := blobOf([]byte("right"))
+	if _, err := s.Push(t.Context(), wrong, image.Bytes([]byte("wrong"))); err == nil {
+		t.Error("other content was taken")
+	}
+	if len(f.uploads) > 0 {
+		t.Errorf("%d uploads were not completed", len(f.uploads))
+	}
+}
+
+// TestNames holds that names can be given to something else, under all names that docker's name= lists, and be listed.
+func TestNames(t *testing.T) {
+	f := newFake(t)
+	s, b := newStore(t, f, func(o *Options) { o.Names = []string{"one", "two"} })
+	for _, text := range []string{"first", "second"} {
+		raw, d, err := image.NewIndex(nil, map[string]string{"text": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tag := range []string{"a", "b", "c", "d", "e"} {
+			if err := s.PushManifest(t.Context(), image.Reference{Tag: tag}, d, raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Resolve(t.Context(), image.Reference{Tag: "c"})
+		if err != nil || got.Digest != d.Digest || got.MediaType != d.MediaType {
+			t.Errorf("%v, %v", got, err)
+		}
+		f.requests = nil
+		if back, err := fetch(t, s, got, 0); err != nil || !bytes.Equal(back, raw) || len(f.requests) > 0 {
+			t.Errorf("%q, %v, by %v: what was resolved is known", back, err, f.requests)
+		}
+	}
+	tags, err := b.Tags(t.Context())
+	if err != nil || !slices.Equal(tags, []string{"a", "b", "c", "d", "e"}) {
+		t.Errorf("%v, %v", tags, err)
+	}
+	if _, err := s.Resolve(t.Context(), image.Reference{Tag: "z"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a name that nobody gave: %v", err)
+	}
+	second, _ := newStore(t, f, func(o *Options) { o.Names = []string{"two"} })
+	if _, err := second.Resolve(t.Context(), image.Reference{Tag: "a"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTouch holds that what is needed is made new before rules of the bucket take it away, and not each time.
+func TestTouch(t *testing.T) {
+	f := newFake(t)
+	s, b := newStore(t, f, func(o *Options) { o.Touch = time.Hour })
+	data := []byte("old")
+	d := blobOf(data)
+	key := b.blob(d)
+	for age, want := range map[time.Duration]int{30 * time.Minute: 1, 2 * time.Hour: 2} {
+		f.objects[key] = object{data, time.Now().Add(-age)}
+		f.requests = nil
+		if there, err := s.Exists(t.Context(), d); !there || err != nil || len(f.requests) != want {
+			t.Errorf("%s old: %v, %v, %v; want %d requests", age, there, err, f.requests, want)
+		}
+	}
+	if time.Since(f.objects[key].when) > time.Minute {
+		t.Error("it is as old as before")
+	}
+}
+
+// TestFaults holds what is tried again, and what is said of what is not.
+func TestFaults(t *testing.T) {
+	f := newFake(t)
+	s, b := newStore(t, f, nil)
+	data := bytes.Repeat([]byte("x"), 300_000)
+	d := blobOf(data)
+	if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if n++; n > 2 {
+			return false
+		}
+		if n == 1 {
+			f.refuse(w, http.StatusServiceUnavailable, "SlowDown")
+			return true
+		}
+		w.Header().Set("Content-Length", "300000")
+		_, _ = w.Write(data[:100_000])
+		return true // and the connection breaks
+	}
+	if got, err := fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	f.fault = nil
+	other, _ := newStore(t, f, func(o *Options) { o.Key.Secret = "another" })
+	if _, err := fetch(t, other, d, 0); err == nil || !strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "SignatureDoesNotMatch") {
+		t.Errorf("a wrong key: %v", err)
+	}
+	big := bytes.Repeat([]byte("y"), smallPut+1)
+	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("partNumber") != "2" {
+			return false
+		}
+		f.refuse(w, http.StatusForbidden, "AccessDenied")
+		return true
+	}
+	if _, err := s.Push(t.Context(), blobOf(big), image.Bytes(big)); err == nil || len(f.uploads) > 0 {
+		t.Errorf("a part that is refused: %v, %d uploads left", err, len(f.uploads))
+	}
+	if !strings.HasPrefix(b.Name(), "s3://cache/") {
+		t.Error(b.Name())
+	}
+}
+
+// TestParseOptions holds docker's attributes, and the environment for what they leave open.
+func TestParseOptions(t *testing.T) {
+	env := map[string]string{
+		"AWS_BUCKET": "eb", "AWS_REGION": "er", "AWS_ACCESS_KEY_ID": "ei", "AWS_SECRET_ACCESS_KEY": "es", "AWS_SESSION_TOKEN": "et",
+		"AWS_ENDPOINT_URL": "https://ee",
+	}
+	o, err := ParseOptions(nil, func(name string) string { return env[name] })
+	if err != nil || o.Bucket != "eb" || o.Region != "er" || o.Key != (Key{"ei", "es", "et"}) || o.Endpoint != "https://ee" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	o, err = ParseOptions(map[string]string{
+		"bucket": "b", "region": "r", "access_key_id": "i", "secret_access_key": "s", "name": "x;y", "touch_refresh": "2h", "use_path_style": "true",
+		"prefix": "p/", "upload_parallelism": "2",
+	}, func(name string) string { return env[name] })
+	if err != nil || o.Bucket != "b" || o.Key != (Key{"i", "s", ""}) || !slices.Equal(o.Names, []string{"x", "y"}) || o.Touch != 2*time.Hour || !o.PathStyle {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for _, bad := range []map[string]string{{"use_path_style": "x"}, {"touch_refresh": "x"}, {"upload_parallelism": "0"}} {
+		if _, err := ParseOptions(bad, func(string) string { return "" }); err == nil {
+			t.Errorf("%v was taken", bad)
+		}
+	}
+	for _, o := range []Options{{}, {Bucket: "b", Region: "r"}, {Bucket: "b", Region: "r", Key: Key{"i", "s", ""}, Endpoint: "ftp://x"}} {
+		if _, err := Open(o); err == nil {
+			t.Errorf("%+v was opened", o)
+		}
+	}
+	b, err := Open(Options{Bucket: "b", Region: "r", Key: Key{"i", "s", ""}})
+	if err != nil || b.base.String() != "https://b.s3.r.amazonaws.com/" {
+		t.Errorf("%v, %v", b, err)
+	}
+}
