@@ -42,7 +42,7 @@ func cacheLimits() web.Limits {
 // while the build file is read.
 func (h *Home) openFar(ctx context.Context, o BuildOptions, tags []image.Reference) (*farCache, error) {
 	s := farSettings{
-		options: o, client: registry.NewClient(registry.Options{Insecure: o.Insecure, Limits: cacheLimits()}),
+		home: h, options: o, client: registry.NewClient(registry.Options{Insecure: o.Insecure, Limits: cacheLimits()}),
 		job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{},
 	}
 	if err := s.keys(); err != nil {
@@ -146,6 +146,7 @@ type farPush struct {
 
 // farSettings gathers what the options say.
 type farSettings struct {
+	home    *Home
 	options BuildOptions
 	client  *registry.Client
 	job     ci.Job
@@ -244,7 +245,7 @@ func (s *farSettings) open(ctx context.Context, spec CacheSpec) (*remote.Place, 
 	if spec.is("registry.insecure") && !s.options.Insecure {
 		client = registry.NewClient(registry.Options{Insecure: true, Limits: cacheLimits()})
 	}
-	p, err := openPlace(ctx, client, spec)
+	p, err := s.home.openPlace(ctx, client, spec)
 	if err == nil {
 		s.places[key] = p
 	}

@@ -5,20 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
+	"github.com/forge-build/forge/cache/gha"
+	"github.com/forge-build/forge/cache/objects"
 	"github.com/forge-build/forge/cache/remote"
+	"github.com/forge-build/forge/cache/s3"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 )
 
 // openPlace opens what a specification names. A place that is to be written is made if it is not there; one that is only read, and is
 // not there, is an error that is fs.ErrNotExist.
-func openPlace(ctx context.Context, client *registry.Client, c CacheSpec) (*remote.Place, error) {
+func (h *Home) openPlace(ctx context.Context, client *registry.Client, c CacheSpec) (*remote.Place, error) {
 	switch c.Type {
 	case "registry":
 		return repositoryPlace(client, c.Attrs["ref"])
 	case "local":
 		return directoryPlace(c)
+	case "s3":
+		return h.bucketPlace(c)
+	case "gha":
+		return h.actionsPlace(c)
 	}
 	return nil, fmt.Errorf("cache of type %s: %w", c.Type, errors.ErrUnsupported)
 }
@@ -50,4 +59,36 @@ func directoryPlace(c CacheSpec) (*remote.Place, error) {
 		return nil, fmt.Errorf("%s: %w", c.Attrs["src"], fs.ErrNotExist)
 	}
 	return &remote.Place{Name: "local:" + c.Attrs["src"], Read: dir, Tags: dir}, err
+}
+
+// bucketPlace is a bucket of S3.
+func (h *Home) bucketPlace(c CacheSpec) (*remote.Place, error) {
+	o, err := s3.ParseOptions(c.Attrs, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	o.Limits = cacheLimits()
+	bucket, err := s3.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	store := objects.New(bucket, h.staging)
+	return &remote.Place{Name: bucket.Name(), Read: store, Write: store, Tags: bucket}, nil
+}
+
+// actionsPlace is the cache of a repository at GitHub, whose tags only its other API can list.
+func (h *Home) actionsPlace(c CacheSpec) (*remote.Place, error) {
+	o, err := gha.ParseOptions(c.Attrs, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	if limits := cacheLimits(); o.Limits == (web.Limits{}) {
+		o.Limits = limits
+	}
+	bucket, err := gha.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	store := objects.New(bucket, h.staging)
+	return &remote.Place{Name: bucket.Name(), Read: store, Write: store}, nil
 }

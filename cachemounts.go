@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,9 +17,9 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge/cache/mounts"
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
-	"github.com/forge-build/forge/internal/ci"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/source"
@@ -70,24 +72,22 @@ func (h *Home) mountKeeper(ctx context.Context, o BuildOptions, src *source.Sour
 	return k
 }
 
-// shelves are the places of a build's caches, as places of mounts. Those that cannot be opened are an error beside the others.
+// shelves are the places of a build's caches, as places of mounts: those that are written first. Those that cannot be opened are an error
+// beside the others.
 func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.Shelf, err error) {
-	client := o.client()
-	write, read := ci.Detect(os.Getenv).Scopes(o.Scope)
-	var errs []error
-	specs := append(append([]CacheSpec{}, o.To...), o.From...)
-	if o.Cache != "" && o.Cache != "none" {
-		repo, scope := splitScope(o.Cache)
-		if scope != "" {
-			write, read = ci.Detect(os.Getenv).Scopes(scope)
-		}
-		specs = append([]CacheSpec{{Type: "registry", Attrs: map[string]string{"ref": repo}}}, specs...)
+	s := farSettings{home: h, options: o, client: o.client(), job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{}}
+	repository, asked := splitScope(o.Cache)
+	write, read := s.job.Scopes(cmp.Or(o.Scope, asked))
+	specs := slices.Concat(o.To, o.From)
+	if repository != "" && repository != "none" {
+		specs = slices.Insert(specs, 0, CacheSpec{Type: "registry", Attrs: map[string]string{"ref": repository}})
 	}
+	var errs []error
 	for i, spec := range specs {
 		if spec.Type == "inline" {
 			continue
 		}
-		place, err := openPlace(ctx, client, spec)
+		place, err := s.open(ctx, spec)
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
@@ -95,9 +95,7 @@ func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.S
 			continue
 		}
 		if i >= len(specs)-len(o.From) {
-			reads := *place
-			reads.Write = nil
-			place = &reads
+			place = &remote.Place{Name: place.Name, Read: place.Read, Repository: place.Repository}
 		}
 		shelves = append(shelves, &mounts.Shelf{Place: place, Staging: h.staging, Read: read, Write: write})
 	}

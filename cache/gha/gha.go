@@ -30,14 +30,13 @@ import (
 type Options struct {
 	URL     string // of the service of that version
 	Token   string
-	Version int    // 1 or 2
-	Scope   string // names of different scopes are different; "" is forge
+	Version int // 1 or 2
 	Limits  web.Limits
 }
 
-// ParseOptions reads docker's attributes of a cache of type gha and, for what they do not say, the variables of a runner.
+// ParseOptions reads docker's attributes of a cache of type gha, but for its scope, and, for what they do not say, the variables of a runner.
 func ParseOptions(attrs map[string]string, getenv func(string) string) (Options, error) {
-	o := Options{Token: cmp.Or(attrs["token"], getenv("ACTIONS_RUNTIME_TOKEN")), Scope: attrs["scope"], Version: 1}
+	o := Options{Token: cmp.Or(attrs["token"], getenv("ACTIONS_RUNTIME_TOKEN")), Version: 1}
 	first, second := cmp.Or(attrs["url"], getenv("ACTIONS_CACHE_URL")), cmp.Or(attrs["url_v2"], getenv("ACTIONS_RESULTS_URL"))
 	if on, _ := strconv.ParseBool(getenv("ACTIONS_CACHE_SERVICE_V2")); on || first == "" || attrs["url_v2"] != "" {
 		o.Version = 2
@@ -82,7 +81,6 @@ func Open(o Options) (*Bucket, error) {
 		return nil, fmt.Errorf("gha: %q is no URL of http or https", web.Redact(o.URL))
 	}
 	b := &Bucket{o: o, base: u, client: web.New(u.Host, web.Options{Limits: o.Limits, Peer: "cache service"}), part: 32 << 20}
-	b.o.Scope = cmp.Or(b.o.Scope, "forge")
 	if b.api = (*restAPI)(b); o.Version == 2 {
 		b.api = (*twirpAPI)(b)
 	}
@@ -90,7 +88,7 @@ func Open(o Options) (*Bucket, error) {
 }
 
 // Name names the service for people.
-func (b *Bucket) Name() string { return "gha:" + b.o.Scope }
+func (b *Bucket) Name() string { return "gha" }
 
 // An api is a version of the service.
 type api interface {
@@ -117,16 +115,19 @@ func version() string {
 
 func blobKey(d ocispec.Descriptor) string { return "forge-blob-1-" + d.Digest.String() }
 
-// nameKey is a name with its scope, as a key may have it: at most 512 bytes without commas.
-func (b *Bucket) nameKey(name string) string {
+// nameKey is a name as a key may have it: at most 512 bytes without commas. A name that has to be changed for that gets a digest.
+func nameKey(name string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
 			return r
 		}
 		return '-'
-	}, b.o.Scope)
-	sum := sha256.Sum256([]byte(b.o.Scope))
-	return "forge-name-1-" + plain[:min(len(plain), 60)] + "-" + hex.EncodeToString(sum[:4]) + "-" + name + "#"
+	}, name)
+	if plain = plain[:min(len(plain), 200)]; plain != name {
+		sum := sha256.Sum256([]byte(name))
+		plain += "-" + hex.EncodeToString(sum[:8])
+	}
+	return "forge-name-1-" + plain + "#"
 }
 
 // Get implements [objects.Bucket].
@@ -198,7 +199,7 @@ func (b *Bucket) save(ctx context.Context, key string, size int64, content image
 
 // Read implements [objects.Bucket].
 func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
-	e, err := b.api.find(ctx, b.nameKey(name))
+	e, err := b.api.find(ctx, nameKey(name))
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +222,7 @@ const (
 
 // Write implements [objects.Bucket].
 func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
-	key := b.nameKey(name)
+	key := nameKey(name)
 	skip := 1
 	for try := range maxRow {
 		n := 0

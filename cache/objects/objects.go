@@ -50,17 +50,19 @@ func New(bucket Bucket, staging *image.Staging) *Store {
 	return &Store{bucket: bucket, staging: staging, read: map[digest.Digest][]byte{}}
 }
 
+// otherType is the type of what a name holds that is neither a manifest nor an index: something of other programs.
+const otherType = "application/octet-stream"
+
 // Resolve implements [image.Store].
 func (s *Store) Resolve(ctx context.Context, r image.Reference) (ocispec.Descriptor, error) {
 	raw, err := s.bucket.Read(ctx, r.Tag)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	doc, err := image.ParseDocument(raw, "")
-	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("%s: %w", r.Tag, err)
+	d := ocispec.Descriptor{MediaType: otherType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	if doc, err := image.ParseDocument(raw, ""); err == nil {
+		d.MediaType = doc.MediaType
 	}
-	d := ocispec.Descriptor{MediaType: doc.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.read[d.Digest] = raw

@@ -4,11 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 )
 
-// ParseOptions reads docker's attributes of a cache of type s3 and, for what they do not say, the variables that AWS's own tools read.
+// ParseOptions reads docker's attributes of a cache of type s3, but for its names, and, for what they do not say, the variables that AWS's own tools read.
 func ParseOptions(attrs map[string]string, getenv func(string) string) (Options, error) {
 	o := Options{
 		Bucket:    cmp.Or(attrs["bucket"], getenv("AWS_BUCKET")),
@@ -40,13 +39,6 @@ func ParseOptions(attrs map[string]string, getenv func(string) string) (Options,
 	if v := attrs["upload_parallelism"]; v != "" {
 		if o.Parallel, err = strconv.Atoi(v); err != nil || o.Parallel < 1 {
 			return o, fmt.Errorf("upload_parallelism=%s: must be a number from 1 on", v)
-		}
-	}
-	if v := attrs["name"]; v != "" {
-		for name := range strings.SplitSeq(v, ";") {
-			if name = strings.TrimSpace(name); name != "" {
-				o.Names = append(o.Names, name)
-			}
 		}
 	}
 	return o, nil

@@ -33,8 +33,7 @@ type Options struct {
 	PathStyle      bool   // the bucket is in the path, not in the name of the host
 	Key            Key
 
-	Prefix, Blobs, Manifests string        // before all keys; before blobs; before names
-	Names                    []string      // what is written is under all of them, the first is read
+	Prefix, Blobs, Manifests string        // before all keys; before blobs, "" is blobs/; before names, "" is manifests/
 	Touch                    time.Duration // what is older when it is needed is made new, so that rules of the bucket keep it; 0 is a day
 	Parallel                 int           // parts of one blob that are sent at a time; 0 is 4
 
@@ -52,9 +51,6 @@ type Bucket struct {
 // Open makes a Bucket. It asks nothing of the network.
 func Open(o Options) (*Bucket, error) {
 	o.Touch, o.Parallel = cmp.Or(o.Touch, 24*time.Hour), cmp.Or(o.Parallel, 4)
-	if len(o.Names) == 0 {
-		o.Names = []string{""}
-	}
 	if o.Bucket == "" || o.Region == "" {
 		return nil, errors.New("s3: needs bucket= and region=, or AWS_BUCKET and AWS_REGION")
 	}
@@ -86,11 +82,8 @@ func (b *Bucket) blob(d ocispec.Descriptor) string {
 	return b.o.Prefix + cmp.Or(b.o.Blobs, "blobs/") + d.Digest.String()
 }
 
-func (b *Bucket) named(under, name string) string {
-	if under != "" {
-		under += "/"
-	}
-	return b.o.Prefix + cmp.Or(b.o.Manifests, "manifests/") + under + name
+func (b *Bucket) named(name string) string {
+	return b.o.Prefix + cmp.Or(b.o.Manifests, "manifests/") + name
 }
 
 // A request is what is asked of the bucket.
@@ -190,7 +183,7 @@ func (b *Bucket) touch(ctx context.Context, d ocispec.Descriptor) (bool, error) 
 
 // Read implements [objects.Bucket].
 func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
-	resp, err := b.do(ctx, request{method: http.MethodGet, key: b.named(b.o.Names[0], name), want: []int{http.StatusOK}})
+	resp, err := b.do(ctx, request{method: http.MethodGet, key: b.named(name), want: []int{http.StatusOK}})
 	if err != nil {
 		return nil, err
 	}
@@ -200,19 +193,15 @@ func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 // Write implements [objects.Bucket].
 func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
 	sum := sha256.Sum256(raw)
-	var errs []error
-	for _, under := range b.o.Names {
-		errs = append(errs, b.done(ctx, request{
-			method: http.MethodPut, key: b.named(under, name), size: int64(len(raw)), sum: hex.EncodeToString(sum[:]),
-			body: func() (io.ReadCloser, error) { return image.Bytes(raw).Open(ctx, 0) }, want: []int{http.StatusOK},
-		}))
-	}
-	return errors.Join(errs...)
+	return b.done(ctx, request{
+		method: http.MethodPut, key: b.named(name), size: int64(len(raw)), sum: hex.EncodeToString(sum[:]),
+		body: func() (io.ReadCloser, error) { return image.Bytes(raw).Open(ctx, 0) }, want: []int{http.StatusOK},
+	})
 }
 
-// Tags lists the names that are written under the first of Names.
+// Tags lists the names.
 func (b *Bucket) Tags(ctx context.Context) (tags []string, err error) {
-	prefix := b.named(b.o.Names[0], "")
+	prefix := b.named("")
 	for token := ""; ; {
 		q := url.Values{"list-type": {"2"}, "prefix": {prefix}}
 		if token != "" {
