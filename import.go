@@ -14,11 +14,12 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source"
 )
 
 // ImportOptions say what root file system to import, and what becomes of it.
 type ImportOptions struct {
-	File     string    // a tar, plain or compressed; "-" is Stdin
+	File     string    // a tar, plain or compressed, or the URL of one; "-" is Stdin
 	Stdin    io.Reader // for "-"
 	Name     string    // "" makes an image without a name
 	Changes  []string  // instructions that change only the configuration
@@ -42,7 +43,7 @@ func (h *Home) Import(ctx context.Context, o ImportOptions) (_ *image.Image, err
 	if err != nil {
 		return nil, err
 	}
-	in, err := openInput(ctx, o.File, o.Stdin)
+	in, err := h.openImport(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +61,19 @@ func (h *Home) Import(ctx context.Context, o ImportOptions) (_ *image.Image, err
 	}
 	h.imageEvent("import", img.ID().String(), o.Name)
 	return img, nil
+}
+
+// openImport opens the tar. What is downloaded lies in the store as a blob that nothing names, until the next prune.
+func (h *Home) openImport(ctx context.Context, o ImportOptions) (io.ReadCloser, error) {
+	if !source.IsURL(o.File) {
+		return openInput(ctx, o.File, o.Stdin)
+	}
+	downloads := source.Downloads{Layout: h.Layout, Known: h.downloads}
+	d, err := downloads.Get(ctx, o.File, source.Download{}, "")
+	if err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	return h.Layout.OpenBlob(d.Digest)
 }
 
 // index reads an image's layers as a file system, so that one that cannot be read is refused before it has a name.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 
@@ -22,8 +23,8 @@ type CopyOptions struct {
 	Platforms []string // which images of an index, os/arch[/variant]; none is all
 }
 
-// Copy copies an image from one place to another, each a NAME in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-// docker-archive:FILE[:NAME], and returns what stands for it there. Nothing of it is kept in a state directory.
+// Copy copies an image from one place to another, each a NAME in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG],
+// docker-archive:FILE[:NAME] or docker-daemon:NAME, and returns what stands for it there. Nothing of it is kept in a state directory.
 func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descriptor, err error) {
 	platforms, err := parsePlatforms(o.Platforms)
 	if err != nil {
@@ -49,7 +50,7 @@ func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descri
 	if err != nil {
 		return d, from.explain(err)
 	}
-	if to.kind == placeDockerArchive && platforms == nil {
+	if (to.kind == placeDockerArchive || to.kind == placeDaemon) && platforms == nil {
 		platforms = []ocispec.Platform{thisPlatform()} // it has no place for an index
 	}
 	return to.write(ctx, client, in, root, registry.CopyOptions{Platforms: platforms, Events: o.Events})
@@ -63,6 +64,7 @@ const (
 	placeDir           placeKind = "oci"
 	placeOCIArchive    placeKind = "oci-archive"
 	placeDockerArchive placeKind = "docker-archive"
+	placeDaemon        placeKind = "docker-daemon"
 )
 
 // A place is one side of a copy.
@@ -73,10 +75,16 @@ type place struct {
 	ref  image.Reference // in it; in a directory or an archive it may be a tag alone, or zero
 }
 
-// parsePlace reads NAME, docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME].
+// parsePlace reads NAME, docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker-daemon:NAME.
 func parsePlace(s string) (place, error) {
 	kind, rest, ok := strings.Cut(s, ":")
 	switch placeKind(kind) {
+	case placeDaemon:
+		ref, err := image.ParseReference(rest)
+		if err != nil {
+			return place{}, fmt.Errorf("%s: %w", s, err)
+		}
+		return place{text: s, kind: placeDaemon, path: ref.Familiar(), ref: ref}, nil
 	case placeDir, placeOCIArchive, placeDockerArchive:
 		if !ok || rest == "" {
 			return place{}, fmt.Errorf("%q: want %s:PATH", s, kind)
@@ -128,6 +136,8 @@ func (p place) open(ctx context.Context, client *registry.Client) (_ origin, don
 			return origin{}, nil, err
 		}
 		return origin{store: a}, a.Close, nil
+	case placeDaemon:
+		return p.openDaemon(ctx)
 	}
 	repo, err := client.Connect(p.ref)
 	return origin{repo, repo}, done, err
@@ -150,7 +160,9 @@ func (p place) write(ctx context.Context, client *registry.Client, in origin, ro
 		}
 		return d, dir.Tag(ctx, p.ref, d)
 	case placeOCIArchive, placeDockerArchive:
-		return p.writeArchive(ctx, in, root, o)
+		return p.writeFile(ctx, in, root, o)
+	case placeDaemon:
+		return p.writeDaemon(ctx, in, root, o)
 	}
 	repo, err := client.Connect(p.ref)
 	if err != nil {
@@ -164,13 +176,20 @@ func (p place) write(ctx context.Context, client *registry.Client, in origin, ro
 	return registry.Copy(ctx, repo, in.store, root, o)
 }
 
-func (p place) writeArchive(ctx context.Context, in origin, root ocispec.Descriptor, o registry.CopyOptions) (d ocispec.Descriptor, err error) {
+func (p place) writeFile(ctx context.Context, in origin, root ocispec.Descriptor, o registry.CopyOptions) (d ocispec.Descriptor, err error) {
 	f, err := durable.Output(ctx, p.path)
 	if err != nil {
 		return d, p.explain(err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	a := image.NewArchiveWriter(f)
+	if d, err = p.writeArchive(ctx, f, in, root, o); err != nil {
+		return d, err
+	}
+	return d, f.Commit()
+}
+
+func (p place) writeArchive(ctx context.Context, w io.Writer, in origin, root ocispec.Descriptor, o registry.CopyOptions) (d ocispec.Descriptor, err error) {
+	a := image.NewArchiveWriter(w)
 	o.Concurrency = 1 // files of an archive follow each other
 	if d, err = registry.Copy(ctx, a, in.store, root, o); err != nil {
 		return d, err
@@ -178,7 +197,7 @@ func (p place) writeArchive(ctx context.Context, in origin, root ocispec.Descrip
 	if err := errors.Join(a.Tag(ctx, p.ref, d), a.Close()); err != nil {
 		return d, p.explain(err)
 	}
-	return d, f.Commit()
+	return d, nil
 }
 
 // receive copies an image into the store, for one platform if d is an index: each layer is verified, inflated and indexed while it

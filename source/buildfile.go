@@ -41,7 +41,7 @@ func (s *Source) openDirectory(ctx context.Context) error {
 	case file == "-":
 		local = ""
 		s.Text, err = readLimited(s.spec.Stdin, "standard input")
-	case isURL(file):
+	case IsURL(file):
 		local = ""
 		s.Text, err = s.fetchBuildFile(ctx, file)
 	default:
@@ -110,7 +110,7 @@ func findIgnore(ctx context.Context, dir, buildFile string) (name string, text [
 // Dockerfile in the directory, or dockerfile where that is missing. "-" and URLs are returned as they are.
 func FindBuildFile(dir, file string) (string, error) {
 	switch {
-	case file == "-", isURL(file):
+	case file == "-", IsURL(file):
 		return file, nil
 	case file != "":
 		if exists(file) || filepath.IsAbs(file) {
@@ -232,7 +232,7 @@ func readLimited(r io.Reader, name string) ([]byte, error) {
 	return text, err
 }
 
-// isURL reports whether a context or build file is fetched by HTTP.
-func isURL(spec string) bool {
+// IsURL reports whether a context, build file or archive is fetched by HTTP.
+func IsURL(spec string) bool {
 	return strings.HasPrefix(spec, "http://") || strings.HasPrefix(spec, "https://")
 }

@@ -31,7 +31,7 @@ type remoteContext struct {
 // is a repository if its path ends in ".git" and else a file: a tar or a build file.
 func IsRemote(spec string) bool {
 	_, isGit, _ := planner.ParseGitContext(spec, nil)
-	return isGit || isURL(spec)
+	return isGit || IsURL(spec)
 }
 
 // openRemote opens a main context that is no directory: a stream, a repository or a URL. It may be a build file without a
@@ -80,7 +80,7 @@ func (s *Source) remote(ctx context.Context, spec string) (*remoteContext, error
 		return c, nil
 	case isGit:
 		return c, s.checkout(ctx, &Git{*repo}, c)
-	case isURL(spec):
+	case IsURL(spec):
 		var modified string
 		err := fetchURL(ctx, spec, Download{}, func(r *http.Response) error {
 			modified = r.Header.Get("Last-Modified")

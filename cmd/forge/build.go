@@ -41,7 +41,7 @@ type sourceFlags struct {
 	Target        string   `help:"Stage to build." placeholder:"STAGE"`
 	BuildArg      []string `sep:"none" help:"Value of an ARG; without a value, the environment's." placeholder:"K[=V]"`
 	BuildContext  []string `sep:"none" help:"Another context: a directory, URL, docker-image://, oci-layout:// or target:." placeholder:"NAME=SOURCE"`
-	Platform      []string `help:"Platforms to build for." placeholder:"OS/ARCH"`
+	Platform      []string `env:"DOCKER_DEFAULT_PLATFORM" help:"Platforms to build for." placeholder:"OS/ARCH"`
 	Reproducible  bool     `help:"Take SOURCE_DATE_EPOCH from the context's git commit if it is not set."`
 	NoCache       bool     `help:"Do every step again."`
 	NoCacheFilter []string `help:"Do the steps of these stages again." placeholder:"STAGE"`

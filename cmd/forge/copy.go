@@ -7,7 +7,7 @@ import (
 )
 
 type copyCmd struct {
-	Source      string   `arg:"" help:"NAME in a registry, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE."`
+	Source      string   `arg:"" help:"NAME in a registry, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or docker-daemon:NAME."`
 	Destination string   `arg:"" help:"The same."`
 	Platform    []string `help:"Which images of an index; all if not given." placeholder:"OS/ARCH"`
 	remoteFlags

@@ -7,11 +7,11 @@ import (
 )
 
 type importCmd struct {
-	File     string   `arg:"" help:"Tar of a root file system, plain or compressed; - is standard input."`
+	File     string   `arg:"" help:"Tar of a root file system, plain or compressed, or the URL of one; - is standard input."`
 	Name     string   `arg:"" optional:"" help:"Name of the image."`
 	Change   []string `short:"c" sep:"none" help:"Instruction for the image's configuration, such as 'CMD [\"sh\"]'." placeholder:"INSTRUCTION"`
 	Message  string   `short:"m" help:"Comment for the image's history." placeholder:"TEXT"`
-	Platform string   `help:"Platform of the image." placeholder:"OS/ARCH"`
+	Platform string   `env:"DOCKER_DEFAULT_PLATFORM" help:"Platform of the image." placeholder:"OS/ARCH"`
 	progressFlag
 }
 

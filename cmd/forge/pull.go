@@ -9,7 +9,7 @@ import (
 type pullCmd struct {
 	Name     string `arg:"" help:"Name of an image in a registry."`
 	AllTags  bool   `short:"a" help:"Every tag of the repository."`
-	Platform string `help:"Which image of an index." placeholder:"OS/ARCH"`
+	Platform string `env:"DOCKER_DEFAULT_PLATFORM" help:"Which image of an index." placeholder:"OS/ARCH"`
 	remoteFlags
 }
 

@@ -24,6 +24,7 @@ type Options struct {
 	Peer      string      // what messages call the other side; "" is server
 	TLS       *tls.Config // for the named server only; nil is the default
 	Downgrade Downgrade
+	Socket    string // path of the Unix socket of the named server; "" is its address
 }
 
 // A Downgrade says whether a server may send a client from https to http.
@@ -63,6 +64,9 @@ func New(host string, o Options) *Client {
 	c := &Client{opts: o, host: host}
 	d := net.Dialer{Timeout: o.Limits.Headers / 2, KeepAlive: 15 * time.Second}
 	c.home = c.transport(o.TLS, func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if o.Socket != "" {
+			return d.DialContext(ctx, "unix", o.Socket)
+		}
 		conn, err := d.DialContext(ctx, network, addr)
 		if err != nil || c.isProxy(addr) {
 			return conn, err
@@ -102,6 +106,9 @@ func (c *Client) transport(conf *tls.Config, dial func(ctx context.Context, netw
 }
 
 func (c *Client) proxy(r *http.Request) (*url.URL, error) {
+	if c.opts.Socket != "" {
+		return nil, nil
+	}
 	u, err := http.ProxyFromEnvironment(r)
 	if u != nil {
 		c.proxies.Store(proxyAddress(u), true)
