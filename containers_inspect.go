@@ -181,6 +181,14 @@ type InspectedNetworks struct {
 	MacAddress  string
 	IPPrefixLen int
 	SandboxKey  string
+	InspectedIPv6
+}
+
+// An InspectedIPv6 is an address of a container; "" if it has none.
+type InspectedIPv6 struct {
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
 }
 
 // An InspectedEndpoint is a container's place in a network.
@@ -191,6 +199,7 @@ type InspectedEndpoint struct {
 	IPPrefixLen int
 	MacAddress  string
 	Aliases     []string
+	InspectedIPv6
 }
 
 // InspectContainer shows everything about a container.
@@ -333,11 +342,16 @@ func inspectNetworks(run *state.Run) InspectedNetworks {
 		e := run.Networks[name]
 		address, bits, _ := strings.Cut(e.Address, "/")
 		length, _ := strconv.Atoi(bits)
+		six := InspectedIPv6{IPv6Gateway: e.Gateway6}
+		six.GlobalIPv6Address, bits, _ = strings.Cut(e.Address6, "/")
+		six.GlobalIPv6PrefixLen, _ = strconv.Atoi(bits)
 		n.Networks[name] = InspectedEndpoint{
-			NetworkID: e.NetworkID, Gateway: e.Gateway, IPAddress: address, IPPrefixLen: length, MacAddress: e.MAC, Aliases: e.Aliases,
+			InspectedIPv6: six,
+			NetworkID:     e.NetworkID, Gateway: e.Gateway, IPAddress: address, IPPrefixLen: length, MacAddress: e.MAC, Aliases: e.Aliases,
 		}
 		if n.IPAddress == "" {
 			n.IPAddress, n.IPPrefixLen, n.Gateway, n.MacAddress = address, length, e.Gateway, e.MAC
+			n.InspectedIPv6 = six
 		}
 	}
 	if run.Ref.Pid != 0 {

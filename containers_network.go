@@ -32,6 +32,7 @@ type PortOptions struct {
 type EndpointOptions struct {
 	NetworkAliases []string
 	IP             string
+	IP6            string
 	MACAddress     string
 }
 
@@ -59,7 +60,7 @@ func (h *Home) attachments(o *ContainerOptions) ([]attachment, error) {
 	switch {
 	case !created && len(o.NetworkAliases) > 0:
 		return nil, errors.New("network-scoped aliases are only supported for user-defined networks")
-	case !created && o.IP != "":
+	case !created && (o.IP != "" || o.IP6 != ""):
 		return nil, errors.New("user specified IP address is supported on user defined networks only")
 	case len(o.Publish) > 0 && !ownNetwork(mode) && mode != "host":
 		return nil, errors.New("conflicting options: port publishing and the container type network mode")
@@ -84,6 +85,11 @@ func (a attachment) request() (r network.Attachment, err error) {
 	if a.IP != "" {
 		if r.Address, err = netip.ParseAddr(a.IP); err != nil {
 			return r, fmt.Errorf("invalid IP address: %s", a.IP)
+		}
+	}
+	if a.IP6 != "" {
+		if r.IPv6, err = netip.ParseAddr(a.IP6); err != nil || !r.IPv6.Is6() {
+			return r, fmt.Errorf("invalid IPv6 address: %s", a.IP6)
 		}
 	}
 	if a.MACAddress != "" {
@@ -194,6 +200,9 @@ func (k *keeper) connection() (c container.Network, err error) {
 		if e.Address.IsValid() {
 			c.Addresses = append(c.Addresses, e.Address.Addr())
 		}
+		if e.Address6.IsValid() {
+			c.Addresses = append(c.Addresses, e.Address6.Addr())
+		}
 	}
 	c.DNS, err = k.nameServers()
 	return c, err
@@ -261,6 +270,9 @@ func (k *keeper) connected(run *state.Run) {
 		}
 		if e.Gateway.IsValid() {
 			s.Gateway = e.Gateway.String()
+		}
+		if e.Address6.IsValid() {
+			s.Address6, s.Gateway6 = e.Address6.String(), e.Gateway6.String()
 		}
 		run.Networks[e.Network] = s
 	}

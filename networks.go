@@ -19,9 +19,10 @@ type NoNetworkError = network.NotFoundError
 // NetworkOptions say what network to create; only the name is needed.
 type NetworkOptions struct {
 	Name     string
-	Subnet   string // "" is one that is free
-	Gateway  string // "" is the first address of the subnet
-	Internal bool   // without a way out
+	Subnets  []string // at most one of IPv4 and one of IPv6; one that is not given is one that is free
+	Gateways []string // the same; one that is not given is the first address of the subnet
+	IPv6     bool     // IPv6 besides IPv4
+	Internal bool     // without a way out
 	Labels   []string
 	Options  []string // K=V
 }
@@ -29,16 +30,8 @@ type NetworkOptions struct {
 // CreateNetwork makes a network and returns its ID.
 func (h *Home) CreateNetwork(ctx context.Context, o NetworkOptions) (string, error) {
 	c := network.Config{Name: o.Name, Internal: o.Internal, Labels: pairs(o.Labels), Options: pairs(o.Options)}
-	var err error
-	if o.Subnet != "" {
-		if c.Subnet, err = netip.ParsePrefix(o.Subnet); err != nil {
-			return "", fmt.Errorf("invalid subnet %s: it should be such as 10.1.0.0/24", o.Subnet)
-		}
-	}
-	if o.Gateway != "" {
-		if c.Gateway, err = netip.ParseAddr(o.Gateway); err != nil {
-			return "", fmt.Errorf("invalid gateway %s", o.Gateway)
-		}
+	if err := o.addresses(&c); err != nil {
+		return "", err
 	}
 	n, err := h.Networks().Create(ctx, c)
 	if err != nil {
@@ -46,6 +39,40 @@ func (h *Home) CreateNetwork(ctx context.Context, o NetworkOptions) (string, err
 	}
 	h.networkEvent(n.Name, n.ID, "create", "")
 	return n.ID, nil
+}
+
+// addresses are those that are given, of both kinds.
+func (o *NetworkOptions) addresses(c *network.Config) error {
+	c.IPv6 = o.IPv6
+	for _, text := range o.Subnets {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("invalid subnet %s: it should be such as 10.1.0.0/24 or fd00:1::/64", text)
+		}
+		to := &c.Subnet
+		if p.Addr().Is6() {
+			to = &c.Subnet6
+		}
+		if to.IsValid() {
+			return fmt.Errorf("multiple overlapping subnet configuration is not supported: a network has one of IPv4 and one of IPv6, and %s is one more", text)
+		}
+		*to = p
+	}
+	for _, text := range o.Gateways {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("invalid gateway %s", text)
+		}
+		to := &c.Gateway
+		if a.Is6() {
+			to = &c.Gateway6
+		}
+		if to.IsValid() {
+			return fmt.Errorf("invalid gateway %s: a network has one of IPv4 and one of IPv6", text)
+		}
+		*to = a
+	}
+	return nil
 }
 
 // pairs reads K=V.
@@ -131,7 +158,7 @@ func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
 		return nil, err
 	}
 	i := &NetworkInspection{
-		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, Internal: n.Internal,
+		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.Subnet6.IsValid(), Internal: n.Internal,
 		IPAM: NetworkAddresses{Driver: "default", Config: []NetworkSubnet{}}, Containers: map[string]NetworkMember{},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
@@ -140,10 +167,17 @@ func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
 	if n.Subnet.IsValid() {
 		i.IPAM.Config = append(i.IPAM.Config, NetworkSubnet{n.Subnet.String(), n.Gateway.String()})
 	}
+	if n.Subnet6.IsValid() {
+		i.IPAM.Config = append(i.IPAM.Config, NetworkSubnet{n.Subnet6.String(), n.Gateway6.String()})
+	}
 	members, err := h.Networks().Endpoints(n)
 	for _, e := range members {
 		if e.Container != "" {
-			i.Containers[e.Container] = NetworkMember{Name: e.Name, EndpointID: e.ID, MacAddress: e.MAC.String(), IPv4Address: e.Address.String()}
+			m := NetworkMember{Name: e.Name, EndpointID: e.ID, MacAddress: e.MAC.String(), IPv4Address: e.Address.String()}
+			if e.Address6.IsValid() {
+				m.IPv6Address = e.Address6.String()
+			}
+			i.Containers[e.Container] = m
 		}
 	}
 	return i, err

@@ -23,8 +23,9 @@ type networkCmd struct {
 
 type networkCreateCmd struct {
 	Driver     string   `short:"d" help:"bridge." default:"bridge" enum:"bridge" placeholder:"DRIVER"`
-	Subnet     string   `help:"Addresses of the network." placeholder:"CIDR"`
-	Gateway    string   `help:"Address of this machine in it." placeholder:"IP"`
+	Subnet     []string `help:"Addresses of the network: of IPv4, of IPv6, or each." placeholder:"CIDR"`
+	Gateway    []string `help:"Address of this machine in it." placeholder:"IP"`
+	IPv6       bool     `name:"ipv6" help:"IPv6 besides IPv4; without a subnet, one that is free."`
 	Internal   bool     `help:"Without a way out."`
 	Attachable bool     `hidden:""`
 	Labels     []string `name:"label" sep:"none" help:"Label." placeholder:"K[=V]"`
@@ -35,7 +36,7 @@ type networkCreateCmd struct {
 func (c *networkCreateCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
 		id, err := h.CreateNetwork(s.ctx, forge.NetworkOptions{
-			Name: c.Name, Subnet: c.Subnet, Gateway: c.Gateway, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
+			Name: c.Name, Subnets: c.Subnet, Gateways: c.Gateway, IPv6: c.IPv6, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
 		})
 		if err != nil {
 			return err
@@ -73,7 +74,7 @@ func (c *networkLsCmd) Run(s *session) error {
 			r := networkRow{
 				ID: n.ID, Name: n.Name, Driver: n.Driver, Scope: "local", CreatedAt: n.Created.String(),
 				Internal: fmt.Sprint(n.Internal), Labels: joinLabels(n.Labels), labels: n.Labels,
-				IPv4: fmt.Sprint(n.Driver == "bridge"), IPv6: "false",
+				IPv4: fmt.Sprint(n.Driver == "bridge"), IPv6: fmt.Sprint(n.Subnet6.IsValid()),
 			}
 			if !c.NoTrunc {
 				r.ID = r.ID[:min(12, len(r.ID))]
@@ -153,13 +154,14 @@ func (c *networkPruneCmd) Run(s *session) error {
 type networkConnectCmd struct {
 	Alias     []string `sep:"none" help:"Another name in the network." placeholder:"NAME"`
 	IP        string   `name:"ip" help:"Address in the network." placeholder:"IP"`
+	IP6       string   `name:"ip6" help:"IPv6 address in the network." placeholder:"IP"`
 	Network   string   `arg:"" help:"Network." placeholder:"NETWORK"`
 	Container string   `arg:"" help:"Container." placeholder:"CONTAINER"`
 }
 
 func (c *networkConnectCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		return h.ConnectContainer(s.ctx, c.Network, c.Container, forge.EndpointOptions{NetworkAliases: c.Alias, IP: c.IP})
+		return h.ConnectContainer(s.ctx, c.Network, c.Container, forge.EndpointOptions{NetworkAliases: c.Alias, IP: c.IP, IP6: c.IP6})
 	})
 }
 

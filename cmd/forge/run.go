@@ -71,6 +71,7 @@ type portFlags struct {
 type endpointFlags struct {
 	NetworkAliases []string `name:"network-alias" sep:"none" help:"Another name in the network." placeholder:"NAME"`
 	IP             string   `name:"ip" help:"Address in the network." placeholder:"IP"`
+	IP6            string   `name:"ip6" help:"IPv6 address in the network." placeholder:"IP"`
 	MACAddress     string   `name:"mac-address" help:"Hardware address in the network." placeholder:"MAC"`
 }
 

@@ -215,7 +215,7 @@ func (a account) drop(u *usage, n *Network) error {
 	u.networks = slices.Delete(u.networks, i, i+1)
 	change := networkElements(deleteElements, n)
 	if len(u.networks) == 0 {
-		change = []*request{addTable(), deleteTable()} // added so that there is one to delete
+		change = withoutTables()
 	}
 	return errors.Join(removeBridge(n.bridge()), os.RemoveAll(a.dir(n.ID)), u.apply(change))
 }
@@ -229,10 +229,15 @@ func (u *usage) apply(change []*request) error {
 	return rebuild(u)
 }
 
+// withoutTables removes the tables. They are added first, so that there are some to delete.
+func withoutTables() []*request {
+	return append([]*request{addTable(), deleteTable()}, in6([]*request{addTable(), deleteTable()})...)
+}
+
 // rebuild makes the whole table anew.
 func rebuild(u *usage) error {
 	// It is added so that there is one to delete, in one transaction with the new one: no packet finds none.
-	err := transact(append([]*request{addTable(), deleteTable()}, ruleset(u)...)...)
+	err := transact(slices.Concat(withoutTables(), ruleset(), ruleset6(u), allElements(u))...)
 	u.stale = u.stale && err != nil
 	return err
 }

@@ -59,6 +59,9 @@ func defaultBridge() (*Network, error) {
 	if b := a.As4(); b[0] != 10 || b[1] != defaultSecond {
 		return nil, fmt.Errorf("interface %s is somebody else's: it has the address %s", bridgeName, a)
 	}
+	if r := default6(); hasAddress6(bridgeName, r.Gateway6) {
+		n.Range6 = r
+	}
 	return n, nil
 }
 
@@ -82,6 +85,7 @@ func ensureBridge(n *Network) (was bool, err error) {
 			return false, err
 		}
 		n.Gateway = n.Subnet.Addr().Next()
+		n.Range6 = freeDefault6()
 	} else if r, ok := overlapping(n.Subnet, host); ok {
 		return false, fmt.Errorf("subnet %s: this machine has a route to %s", n.Subnet, r)
 	}
@@ -101,6 +105,14 @@ func makeBridge(n *Network) error {
 	if err != nil {
 		return err
 	}
+	if requests := n.address6(index); len(requests) > 0 { // before the other one, by which a bridge is known to be whole
+		if err := c.do(requests...); err != nil && !errors.Is(err, unix.EEXIST) {
+			if !n.Predefined() {
+				return noIPv6Here(err)
+			}
+			n.Range6 = Range6{} // nobody has asked for it
+		}
+	}
 	return c.do(linkUp(index), addAddress(index, netip.PrefixFrom(n.Gateway, n.Subnet.Bits())))
 }
 
@@ -116,9 +128,9 @@ func removeBridge(name string) error {
 	return nil
 }
 
-// plug makes the pair of interfaces between a network's bridge and a namespace, and sets up the one inside, as the way to
-// everywhere or not.
-func (l *lease) plug(namespace *os.File, way bool) error {
+// plug makes the pair of interfaces between a network's bridge and a namespace, and sets up the one inside. Then
+// ways are the gateways by which the container reaches everything.
+func (l *lease) plug(namespace *os.File, ways []netip.Addr) error {
 	e := l.Endpoint
 	bridge, err := interfaceIndex(l.network.bridge())
 	if err != nil {
@@ -140,7 +152,7 @@ func (l *lease) plug(namespace *os.File, way bool) error {
 		return err
 	}
 	l.outer = name
-	if err := l.setUp(namespace, way); err != nil || len(l.Bindings) == 0 {
+	if err := l.setUp(namespace, ways); err != nil || len(l.Bindings) == 0 {
 		return err
 	}
 	return l.open()
@@ -150,7 +162,7 @@ func (l *lease) plug(namespace *os.File, way bool) error {
 const upTimeout = 200 * time.Millisecond
 
 // setUp sets up the interface inside.
-func (l *lease) setUp(namespace *os.File, way bool) error {
+func (l *lease) setUp(namespace *os.File, ways []netip.Addr) error {
 	e := l.Endpoint
 	return inNamespace(namespace, func(c *conn) error {
 		index, err := interfaceIndex(e.Interface)
@@ -158,8 +170,13 @@ func (l *lease) setUp(namespace *os.File, way bool) error {
 			return err
 		}
 		requests := []*request{addAddress(index, e.Address), linkUp(index)}
-		if way {
-			requests = append(requests, setDefaultRoute(l.Gateway))
+		if e.Address6.IsValid() {
+			if err := c.do(addAddress(index, e.Address6)); err != nil {
+				return noIPv6Here(err)
+			}
+		}
+		for _, gateway := range ways {
+			requests = append(requests, setDefaultRoute(gateway))
 		}
 		return c.do(requests...)
 	})
@@ -192,9 +209,16 @@ func unplug(e Endpoint, namespace *os.File) error {
 	return inNamespace(namespace, func(c *conn) error { return c.do(deleteLink(e.Interface)) })
 }
 
-// route makes gateway the way to everywhere in a namespace, in the place of another one.
-func route(gateway netip.Addr, namespace *os.File) error {
-	return inNamespace(namespace, func(c *conn) error { return c.do(setDefaultRoute(gateway)) })
+// route makes gateways the ways to everywhere in a namespace, in the place of others.
+func route(namespace *os.File, gateways ...netip.Addr) error {
+	var requests []*request
+	for _, g := range gateways {
+		requests = append(requests, setDefaultRoute(g))
+	}
+	if len(requests) == 0 {
+		return nil
+	}
+	return inNamespace(namespace, func(c *conn) error { return c.do(requests...) })
 }
 
 // inNamespace calls f with a netlink socket of a namespace.

@@ -51,16 +51,12 @@ func (b *Sandbox) Disconnect(ctx context.Context, nameOrID string) error {
 		return err
 	}
 	b.askServers()
-	way := b.way()
-	if way == nil {
-		return nil
-	}
-	if len(way.Bindings) > 0 {
+	if way := b.way(); way != nil && len(way.Bindings) > 0 {
 		if err := way.open(); err != nil {
 			return err
 		}
 	}
-	return route(way.Gateway, b.Namespace)
+	return route(b.Namespace, b.ways()...)
 }
 
 // part gives up the endpoint of a number. Ports that led to it lead to the next way out.

@@ -76,16 +76,25 @@ func deleteLink(name string) *request {
 	return newRequest("remove interface "+name, unix.RTM_DELLINK, ack, linkHeader(0, 0, 0)...).str(unix.IFLA_IFNAME, name)
 }
 
-// addAddress gives an interface an address.
+// addAddress gives an interface an address. One of IPv6 is had at once: nobody else can have it, so that nobody is asked.
 func addAddress(index int, a netip.Prefix) *request {
-	header := binary.NativeEndian.AppendUint32([]byte{unix.AF_INET, byte(a.Bits()), 0, 0}, uint32(index))
+	family := byte(unix.AF_INET)
+	flags := byte(0)
+	if a.Addr().Is6() {
+		family, flags = unix.AF_INET6, unix.IFA_F_NODAD
+	}
+	header := binary.NativeEndian.AppendUint32([]byte{family, byte(a.Bits()), flags, 0}, uint32(index))
 	return newRequest("address "+a.String(), unix.RTM_NEWADDR, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, header...).
 		attr(unix.IFA_LOCAL, a.Addr().AsSlice()).attr(unix.IFA_ADDRESS, a.Addr().AsSlice())
 }
 
 // setDefaultRoute makes gateway the way to everywhere, in the place of another one.
 func setDefaultRoute(gateway netip.Addr) *request {
-	header := []byte{unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
+	family := byte(unix.AF_INET)
+	if gateway.Is6() {
+		family = unix.AF_INET6
+	}
+	header := []byte{family, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
 	return newRequest("default route", unix.RTM_NEWROUTE, ack|unix.NLM_F_CREATE|unix.NLM_F_REPLACE, header...).
 		attr(unix.RTA_GATEWAY, gateway.AsSlice())
 }

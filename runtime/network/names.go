@@ -165,13 +165,16 @@ func (z *zone) find(is func(e *Endpoint) bool) (list []Endpoint) {
 func (z *zone) Addresses(name string) (list []netip.Addr, ok bool) {
 	for _, e := range z.find(func(e *Endpoint) bool { return e.called(name) }) {
 		list = append(list, e.Address.Addr())
+		if e.Address6.IsValid() {
+			list = append(list, e.Address6.Addr())
+		}
 	}
 	return list, len(list) > 0
 }
 
 // Name implements dns.Zone.
 func (z *zone) Name(address netip.Addr) (string, bool) {
-	for _, e := range z.find(func(e *Endpoint) bool { return e.Address.Addr() == address }) {
+	for _, e := range z.find(func(e *Endpoint) bool { return e.Address.Addr() == address || e.Address6.Addr() == address }) {
 		if e.Name != "" {
 			return e.Name + "." + e.Network, true
 		}

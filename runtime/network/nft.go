@@ -9,6 +9,7 @@ import (
 // Numbers of nftables that golang.org/x/sys/unix does not have, or has not as they are used here.
 const (
 	nfProtoIPv4 = 2
+	nfProtoIPv6 = 10
 	nfHeader    = 4 // bytes: struct nfgenmsg
 
 	hookPrerouting  = 0
@@ -93,8 +94,11 @@ type set struct {
 func width(types []uint32) (n, number uint32) {
 	for _, t := range types {
 		size := uint32(4)
-		if t == typeInterface {
+		switch t {
+		case typeInterface:
 			size = unix.IFNAMSIZ
+		case typeAddress6:
+			size = size6
 		}
 		n, number = n+size, number<<typeShift|t
 	}
@@ -250,6 +254,15 @@ func (r rule) connection(key, bits uint32) {
 		r.nest(unix.NFTA_BITWISE_XOR, func() { r.attr(unix.NFTA_DATA_VALUE, zero) })
 	})
 	r.compare(unix.NFT_CMP_NEQ, zero)
+}
+
+// outOfBridges gives a packet whose source is loaded an address of this machine if that is a container's and the packet leaves for the
+// world.
+func (r rule) outOfBridges() {
+	r.in(setSubnets, 0)
+	r.meta(register, unix.NFT_META_OIFNAME)
+	r.in(setBridges, unix.NFT_LOOKUP_F_INV)
+	r.masquerade()
 }
 
 func (r rule) masquerade() { r.expression("masq", func() {}) }

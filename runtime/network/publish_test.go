@@ -245,7 +245,7 @@ func TestPublishedOutside(t *testing.T) {
 		t.Errorf("reached %q, %v, seen as %s", name, err, seen)
 	}
 	// It sends packets for addresses that are not its to this machine.
-	if err := route(mustAddr("198.51.100.2"), space); err != nil {
+	if err := route(space, mustAddr("198.51.100.2")); err != nil {
 		t.Fatal(err)
 	}
 	for _, at := range []string{a.Endpoints()[0].Address.Addr().String() + ":80", "127.0.0.1:8081", "198.51.100.2:8081"} {

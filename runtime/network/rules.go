@@ -34,8 +34,8 @@ func sets() []set {
 	}
 }
 
-// ruleset makes the whole table for what is in use.
-func ruleset(u *usage) []*request {
+// ruleset makes the table of IPv4, without elements.
+func ruleset() []*request {
 	list := []*request{addTable()}
 	for i, s := range sets() {
 		list = append(list, s.add(uint32(i+1)))
@@ -51,7 +51,11 @@ func ruleset(u *usage) []*request {
 	)
 	list = append(list, guardRules()...)
 	list = append(list, portRules()...)
-	list = append(list, masqueradeRules()...)
+	return append(list, masqueradeRules()...)
+}
+
+// allElements are those of the tables, for what is in use.
+func allElements(u *usage) (list []*request) {
 	for _, n := range u.networks {
 		list = append(list, networkElements(addElements, n)...)
 	}
@@ -63,19 +67,24 @@ func ruleset(u *usage) []*request {
 
 // guardRules keep out who is not meant to come in.
 func guardRules() []*request {
+	// A bridge with route_localnet would let its containers to what listens on 127.0.0.1 of this machine (CVE-2020-8558).
+	guard := addRule("guard", func(r rule) {
+		r.meta(register, unix.NFT_META_IIFNAME)
+		r.compare(unix.NFT_CMP_NEQ, interfaceName("lo"))
+		r.destination(register, 1)
+		r.compare(unix.NFT_CMP_EQ, []byte{127})
+		r.verdict(verdictDrop, "")
+	})
+	return append([]*request{guard}, forwardRules()...)
+}
+
+// forwardRules let containers of a network reach each other and the world, and nobody else in but by published ports.
+func forwardRules() []*request {
 	interfaces := func(r rule) {
 		r.meta(register, unix.NFT_META_IIFNAME)
 		r.meta(unix.NFT_REG_2, unix.NFT_META_OIFNAME) // the 16 bytes after register
 	}
 	return []*request{
-		// A bridge with route_localnet would let its containers to what listens on 127.0.0.1 of this machine (CVE-2020-8558).
-		addRule("guard", func(r rule) {
-			r.meta(register, unix.NFT_META_IIFNAME)
-			r.compare(unix.NFT_CMP_NEQ, interfaceName("lo"))
-			r.destination(register, 1)
-			r.compare(unix.NFT_CMP_EQ, []byte{127})
-			r.verdict(verdictDrop, "")
-		}),
 		addRule("forward", func(r rule) { interfaces(r); r.in(setSame, 0); r.verdict(verdictAccept, "") }),
 		addRule("forward", func(r rule) {
 			r.meta(register, unix.NFT_META_IIFNAME)
@@ -119,10 +128,7 @@ func masqueradeRules() []*request {
 		// To the world.
 		addRule("postrouting", func(r rule) {
 			r.source(register, 4)
-			r.in(setSubnets, 0)
-			r.meta(register, unix.NFT_META_OIFNAME)
-			r.in(setBridges, unix.NFT_LOOKUP_F_INV)
-			r.masquerade()
+			r.outOfBridges()
 		}),
 		// From a container to a published port of one in the same network, which would answer it directly.
 		addRule("postrouting", func(r rule) {
@@ -144,8 +150,13 @@ func masqueradeRules() []*request {
 
 // networkElements adds or deletes a network, as change does.
 func networkElements(change func(string, []element) []*request, n *Network) []*request {
+	list := rangeElements(change, n, n.Subnet.Masked().Addr(), lastAddress(n.Subnet).Next())
+	return append(list, networkElements6(change, n)...)
+}
+
+// rangeElements adds or deletes a network with the addresses from first on, before end.
+func rangeElements(change func(string, []element) []*request, n *Network, first, end netip.Addr) []*request {
 	name := interfaceName(n.bridge())
-	first, end := n.Subnet.Masked().Addr(), lastAddress(n.Subnet).Next()
 	list := slices.Concat(
 		change(setBridges, []element{{key: name}}),
 		change(setSame, []element{{key: slices.Concat(name, name)}}),

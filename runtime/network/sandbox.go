@@ -21,22 +21,24 @@ type Attachment struct {
 	Network string           // a name or an ID
 	Aliases []string         // more names of the container in this network
 	Address netip.Addr       // not valid means one that is free
+	IPv6    netip.Addr       // the same
 	MAC     net.HardwareAddr // empty means one made of the address
 }
 
 // An Endpoint is what connects a container to a network.
 type Endpoint struct {
-	ID        string           `json:"id"` // 64 hexadecimal digits
-	Network   string           `json:"network"`
-	NetworkID string           `json:"networkId"`
-	Container string           `json:"container"`         // its ID; empty for one that ends with its command
-	Name      string           `json:"name,omitempty"`    // of the container
-	Aliases   []string         `json:"aliases,omitempty"` // other names in this network
-	Interface string           `json:"interface"`         // in the container: "eth0", "eth1"
-	Address   netip.Prefix     `json:"address"`           // not valid if the container has none (pasta, without a way out)
-	Gateway   netip.Addr       `json:"gateway"`           // where it reaches this machine; not valid if it cannot (pasta)
-	MAC       net.HardwareAddr `json:"mac"`
-	Bindings  []Binding        `json:"bindings,omitempty"` // ports of this machine that lead to this address
+	ID        string       `json:"id"` // 64 hexadecimal digits
+	Network   string       `json:"network"`
+	NetworkID string       `json:"networkId"`
+	Container string       `json:"container"`         // its ID; empty for one that ends with its command
+	Name      string       `json:"name,omitempty"`    // of the container
+	Aliases   []string     `json:"aliases,omitempty"` // other names in this network
+	Interface string       `json:"interface"`         // in the container: "eth0", "eth1"
+	Address   netip.Prefix `json:"address"`           // not valid if the container has none (pasta, without a way out)
+	Gateway   netip.Addr   `json:"gateway"`           // where it reaches this machine; not valid if it cannot (pasta)
+	Place6
+	MAC      net.HardwareAddr `json:"mac"`
+	Bindings []Binding        `json:"bindings,omitempty"` // ports of this machine that lead to this address
 }
 
 // Options say what network a container gets.
@@ -167,6 +169,11 @@ func (b *Sandbox) lease(u *usage, a Attachment) (made *Network, change []*reques
 	if slices.ContainsFunc(b.leases, func(l *lease) bool { return l.NetworkID == n.ID }) {
 		return nil, nil, fmt.Errorf("endpoint with name %s already exists in network %s", b.name, n.Name)
 	}
+	if n.Subnet6.IsValid() {
+		if err := mayForward6(); err != nil {
+			return nil, nil, err
+		}
+	}
 	was, err := ensureBridge(n)
 	if err != nil {
 		return nil, nil, err
@@ -197,7 +204,7 @@ func (b *Sandbox) lease(u *usage, a Attachment) (made *Network, change []*reques
 
 // endpoint makes up what connects the container to a network.
 func (b *Sandbox) endpoint(u *usage, n *Network, a Attachment) (e Endpoint, err error) {
-	if n.Predefined() && a.Address.IsValid() {
+	if n.Predefined() && (a.Address.IsValid() || a.IPv6.IsValid()) {
 		return e, errors.New("user specified IP address is supported on user defined networks only")
 	}
 	if n.Predefined() && len(a.Aliases) > 0 {
@@ -212,6 +219,9 @@ func (b *Sandbox) endpoint(u *usage, n *Network, a Attachment) (e Endpoint, err 
 	e = Endpoint{
 		ID: hex.EncodeToString(id), Network: n.Name, NetworkID: n.ID, Container: b.container, Name: b.name, Aliases: a.Aliases,
 		Interface: b.freeInterface(), Address: netip.PrefixFrom(address, n.Subnet.Bits()), Gateway: n.Gateway, MAC: a.MAC,
+	}
+	if e.Place6, err = u.place6(n, address, a.IPv6); err != nil {
+		return e, err
 	}
 	if len(e.MAC) == 0 {
 		// Made of the address, so that what others remember of its last owner holds for the next. 2 is for addresses that no
@@ -239,6 +249,19 @@ func (b *Sandbox) way() *lease {
 		}
 	}
 	return nil
+}
+
+// ways are the gateways by which the container reaches everything: one for IPv4 and one for IPv6, if there are.
+func (b *Sandbox) ways() (list []netip.Addr) {
+	if way := b.way(); way != nil {
+		list = append(list, way.Gateway)
+	}
+	for _, l := range b.leases {
+		if !l.network.Internal && l.Gateway6.IsValid() {
+			return append(list, l.Gateway6)
+		}
+	}
+	return list
 }
 
 // bind lets the container's ports lead to the endpoint that is the way out, and no other.
@@ -270,9 +293,12 @@ func (b *Sandbox) bind(u *usage) (change []*request, err error) {
 
 // plug makes interfaces, and the default route.
 func (b *Sandbox) plug(leases []*lease) error {
-	way := b.way()
-	for _, l := range leases {
-		if err := l.plug(b.Namespace, l == way); err != nil {
+	for i, l := range leases {
+		var ways []netip.Addr
+		if i == len(leases)-1 { // when all are there
+			ways = b.ways()
+		}
+		if err := l.plug(b.Namespace, ways); err != nil {
 			return err
 		}
 	}

@@ -26,12 +26,13 @@ const DefaultName = "bridge"
 
 // A Network is a bridge that containers are connected to, or one of the two that are none: "host" and "none".
 type Network struct {
-	Name     string            `json:"name"`
-	ID       string            `json:"id"` // 64 hexadecimal digits
-	Created  time.Time         `json:"created"`
-	Driver   string            `json:"driver"`  // "bridge", "host" or "null"
-	Subnet   netip.Prefix      `json:"subnet"`  // not valid for the default network before its first use
-	Gateway  netip.Addr        `json:"gateway"` // where containers reach this machine
+	Name    string       `json:"name"`
+	ID      string       `json:"id"` // 64 hexadecimal digits
+	Created time.Time    `json:"created"`
+	Driver  string       `json:"driver"`  // "bridge", "host" or "null"
+	Subnet  netip.Prefix `json:"subnet"`  // not valid for the default network before its first use
+	Gateway netip.Addr   `json:"gateway"` // where containers reach this machine
+	Range6
 	Internal bool              `json:"internal,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Options  map[string]string `json:"options,omitempty"` // kept, without a meaning here
@@ -72,10 +73,12 @@ func Open(records, inUse string) *Store { return &Store{records, account(inUse)}
 
 // Config says what network to create. Only the name is needed.
 type Config struct {
-	Name     string
-	Subnet   netip.Prefix // not valid means one that is free
-	Gateway  netip.Addr   // not valid means the first address of the subnet
-	Internal bool         // without a way out
+	Name    string
+	Subnet  netip.Prefix // not valid means one that is free
+	Gateway netip.Addr   // not valid means the first address of the subnet
+	IPv6    bool         // IPv6, too, also without a Subnet6
+	Range6
+	Internal bool // without a way out
 	Labels   map[string]string
 	Options  map[string]string
 }
@@ -129,6 +132,9 @@ func (s *Store) Create(ctx context.Context, c Config) (*Network, error) {
 		Internal: c.Internal, Labels: c.Labels, Options: c.Options,
 	}
 	if n.Subnet, n.Gateway, err = c.addresses(others); err != nil {
+		return nil, err
+	}
+	if n.Range6, err = c.addresses6(n.ID, others); err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(n)

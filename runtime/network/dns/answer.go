@@ -1,8 +1,10 @@
 package dns
 
 import (
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,8 +99,18 @@ func (q question) answer(code dnsmessage.RCode, bodies []dnsmessage.ResourceBody
 	return answer
 }
 
-// reversed is the address in a name as "4.3.2.1.in-addr.arpa", and false if it is none.
+// reversed is the address in a name as "4.3.2.1.in-addr.arpa", or with a digit for each half byte before "ip6.arpa"; and false if it is
+// none.
 func reversed(name string) (netip.Addr, bool) {
+	if digits, found := strings.CutSuffix(name, ".ip6.arpa"); found {
+		parts := strings.Split(digits, ".")
+		slices.Reverse(parts)
+		b, err := hex.DecodeString(strings.Join(parts, ""))
+		if err != nil || len(b) != 16 || len(parts) != 32 {
+			return netip.Addr{}, false
+		}
+		return netip.AddrFrom16([16]byte(b)), true
+	}
 	rest, found := strings.CutSuffix(name, ".in-addr.arpa")
 	parts := strings.Split(rest, ".")
 	if !found || len(parts) != 4 {

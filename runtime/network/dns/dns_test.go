@@ -120,6 +120,8 @@ func TestZone(t *testing.T) {
 		{"web.", dnsmessage.TypeMX, "7 Success []"},
 		{"six.", dnsmessage.TypeAAAA, "7 Success [fd00::4]"},
 		{"4.0.0.10.in-addr.arpa.", dnsmessage.TypePTR, "7 Success [six.]"},
+		{"4." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa.", dnsmessage.TypePTR, "7 Success [six.]"},
+		{"4.0.0.d.f.ip6.arpa.", dnsmessage.TypePTR, "7 ServerFailure []"},
 		{"9.0.0.10.in-addr.arpa.", dnsmessage.TypePTR, "7 ServerFailure []"},
 		{"x.0.0.10.in-addr.arpa.", dnsmessage.TypePTR, "7 ServerFailure []"},
 		{"other.", dnsmessage.TypeA, "7 ServerFailure []"},

@@ -1,0 +1,285 @@
+package network
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The default network has IPv6 besides IPv4 where this machine has a way to the world by it, and networks that are created have it if that
+// is asked for: addresses of a subnet that is only theirs, and a table of the firewall of the same name, which gives packets an
+// address of this machine on their way to the world and keeps networks apart. Published ports need none of it: what comes for
+// them by IPv6 is taken by sockets.
+
+// A Range6 is the IPv6 addresses of a network; not valid if it has none.
+type Range6 struct {
+	Subnet6  netip.Prefix `json:"subnet6,omitzero"`
+	Gateway6 netip.Addr   `json:"gateway6,omitzero"` // where containers reach this machine
+}
+
+// A Place6 is an endpoint's IPv6 address; not valid if it has none.
+type Place6 struct {
+	Address6 netip.Prefix `json:"address6,omitzero"`
+	Gateway6 netip.Addr   `json:"gateway6,omitzero"`
+}
+
+// addresses6 are the IPv6 addresses of a network to be created: those of the configuration or, if they are left to us, a subnet of
+// those that everybody may use (RFC 4193), by the ID.
+func (c *Config) addresses6(id string, others []*Network) (r Range6, err error) {
+	if r = c.Range6; !r.Subnet6.IsValid() {
+		if r.Gateway6.IsValid() {
+			return r, errors.New("every ip-range or gateway must have a corresponding subnet")
+		}
+		if !c.IPv6 {
+			return r, nil
+		}
+		r.Subnet6 = uniqueLocal(id)
+	}
+	switch a := r.Subnet6.Addr(); {
+	case r.Subnet6 != r.Subnet6.Masked():
+		return r, fmt.Errorf("invalid subnet %s: it should be %s", r.Subnet6, r.Subnet6.Masked())
+	case r.Subnet6.Bits() < 16 || r.Subnet6.Bits() > 112 || a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.Is4In6():
+		return r, fmt.Errorf("invalid subnet %s: it must be of /16 to /112 addresses that machines may have", r.Subnet6)
+	}
+	used, err := hostRoutes6()
+	if err != nil {
+		return r, err
+	}
+	for _, n := range others {
+		if n.Subnet6.IsValid() {
+			used = append(used, n.Subnet6)
+		}
+	}
+	if o, taken := overlapping(r.Subnet6, used); taken {
+		return r, fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %s with %s", r.Subnet6, o)
+	}
+	if !r.Gateway6.IsValid() {
+		r.Gateway6 = r.Subnet6.Addr().Next()
+	}
+	if !r.has(r.Gateway6) {
+		return r, fmt.Errorf("invalid gateway %s: it is no address of a machine in %s", r.Gateway6, r.Subnet6)
+	}
+	return r, nil
+}
+
+// has reports whether a machine may have an address of the subnet: the first one is for routers.
+func (r *Range6) has(a netip.Addr) bool { return r.Subnet6.Contains(a) && a != r.Subnet6.Addr() }
+
+// hostRoutes6 are the IPv6 subnets that this machine reaches, and those of its own addresses, but for those that each link has.
+func hostRoutes6() (list []netip.Prefix, err error) {
+	add := func(p netip.Prefix) {
+		if a := p.Addr(); a.Is6() && !a.Is4In6() && !a.IsLinkLocalUnicast() && !a.IsMulticast() && !a.IsLoopback() {
+			list = append(list, p.Masked())
+		}
+	}
+	text, err := os.ReadFile("/proc/thread-self/net/ipv6_route")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line) // destination, length of its prefix, …: in hexadecimal digits
+		if len(f) < 2 {
+			continue
+		}
+		address, err := hex.DecodeString(f[0])
+		bits, err2 := hex.DecodeString(f[1])
+		if err == nil && err2 == nil && len(address) == 16 && len(bits) == 1 && bits[0] > 0 {
+			add(netip.PrefixFrom(netip.AddrFrom16([16]byte(address)), int(bits[0])))
+		}
+	}
+	addrs, err := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			add(p)
+		}
+	}
+	return list, err
+}
+
+// place6 is the IPv6 address of an endpoint with an IPv4 address: the one that is wanted, or the one with the same number in its
+// subnet, or the next that is free.
+func (u *usage) place6(n *Network, address, wanted netip.Addr) (p Place6, err error) {
+	switch {
+	case !n.Subnet6.IsValid() && wanted.IsValid(), wanted.IsValid() && !n.has(wanted):
+		return p, fmt.Errorf("no configured subnet or ip-range contain the IP address %s", wanted)
+	case !n.Subnet6.IsValid():
+		return p, nil
+	}
+	used := map[netip.Addr]bool{n.Gateway6: true}
+	for _, e := range u.of(n) {
+		used[e.Address6.Addr()] = true
+	}
+	if wanted.IsValid() && used[wanted] {
+		return p, fmt.Errorf("Address already in use: %s", wanted) //nolint:staticcheck // these are docker's words
+	}
+	a := wanted
+	if !a.IsValid() {
+		first, own, base := n.Subnet6.Addr().As16(), address.As4(), n.Subnet.Masked().Addr().As4()
+		number := binary.BigEndian.Uint32(own[:]) - binary.BigEndian.Uint32(base[:])
+		binary.BigEndian.PutUint16(first[14:], uint16(number)) // of a subnet of /112 at least
+		for a = netip.AddrFrom16(first); used[a] || !n.has(a); {
+			if a = a.Next(); !n.Subnet6.Contains(a) {
+				a = n.Subnet6.Addr()
+			}
+		}
+	}
+	return Place6{netip.PrefixFrom(a, n.Subnet6.Bits()), n.Gateway6}, nil
+}
+
+// mayForward6 makes the kernel forward IPv6. Interfaces that learn their routes from routers go on doing so, which a machine that
+// forwards does not without being told.
+func mayForward6() error {
+	const forwarding = "/proc/sys/net/ipv6/conf/all/forwarding"
+	if b, err := os.ReadFile(forwarding); err == nil && bytes.HasPrefix(b, []byte("1")) {
+		return nil
+	}
+	files, _ := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && string(b) == "1\n" {
+			if err := os.WriteFile(f, []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	err := os.WriteFile(forwarding, []byte("1"), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("this machine has no IPv6 (/proc/sys/net/ipv6 is missing): create the network without --ipv6")
+	}
+	return err
+}
+
+// default6 are the IPv6 addresses of the default network: the same everywhere, of those that everybody may use (RFC 4193).
+func default6() Range6 {
+	subnet := uniqueLocal(predefined(DefaultName).ID)
+	return Range6{subnet, subnet.Addr().Next()}
+}
+
+// freeDefault6 is default6, where this machine has a way to the world by IPv6 and lets containers go it; else it is not valid.
+func freeDefault6() Range6 {
+	r := default6()
+	used, err := hostRoutes6()
+	if _, taken := overlapping(r.Subnet6, used); err != nil || taken || !hasWay6() || mayForward6() != nil {
+		return Range6{}
+	}
+	return r
+}
+
+// uniqueLocal is a subnet made of a text.
+func uniqueLocal(text string) netip.Prefix {
+	hash := sha256.Sum256([]byte(text))
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, hash[0], hash[1], hash[2], hash[3], hash[4]}), 64)
+}
+
+// hasWay6 reports whether this machine has a way to everywhere by IPv6.
+func hasWay6() bool {
+	text, _ := os.ReadFile("/proc/thread-self/net/ipv6_route")
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) == 10 && f[0] == strings.Repeat("0", 32) && f[1] == "00" && f[9] != "lo" { // which has those that lead nowhere
+			return true
+		}
+	}
+	return false
+}
+
+// hasAddress6 reports whether an interface has an IPv6 address.
+func hasAddress6(name string, a netip.Addr) bool {
+	text, _ := os.ReadFile("/proc/thread-self/net/if_inet6")
+	want := hex.EncodeToString(a.AsSlice())
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 6 && f[0] == want && f[5] == name {
+			return true
+		}
+	}
+	return false
+}
+
+// address6 gives a bridge its address. Nobody else can have it, so that nobody is asked.
+func (n *Network) address6(index int) []*request {
+	if !n.Subnet6.IsValid() {
+		return nil
+	}
+	return []*request{addAddress(index, netip.PrefixFrom(n.Gateway6, n.Subnet6.Bits()))}
+}
+
+// noIPv6Here says in words why an interface gets no IPv6 address.
+func noIPv6Here(err error) error {
+	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EAFNOSUPPORT) {
+		return fmt.Errorf("%w: this machine's new interfaces have no IPv6 (net.ipv6.conf.default.disable_ipv6)", err)
+	}
+	return err
+}
+
+// Offsets and sizes of addresses in an IPv6 header.
+const (
+	source6, size6 = 8, 16
+	typeAddress6   = 8
+)
+
+// in6 makes requests ones about the table of IPv6.
+func in6(list []*request) []*request {
+	for _, r := range list {
+		r.buf[unix.SizeofNlMsghdr] = nfProtoIPv6
+	}
+	return list
+}
+
+// has6 reports whether a network has IPv6.
+func (u *usage) has6() bool {
+	for _, n := range u.networks {
+		if n.Subnet6.IsValid() {
+			return true
+		}
+	}
+	return false
+}
+
+// ruleset6 makes the table of IPv6, without elements; nothing if no network has IPv6.
+func ruleset6(u *usage) []*request {
+	if !u.has6() {
+		return nil
+	}
+	list := []*request{addTable()}
+	for i, s := range []set{
+		{name: setBridges, key: []uint32{typeInterface}},
+		{name: setSame, key: []uint32{typeInterface, typeInterface}},
+		{name: setInternal, key: []uint32{typeInterface}},
+		{name: setSubnets, key: []uint32{typeAddress6}, flags: unix.NFT_SET_INTERVAL},
+	} {
+		list = append(list, s.add(uint32(i+1)))
+	}
+	list = append(list, addChain("forward", "filter", hookForward, 0), addChain("postrouting", "nat", hookPostrouting, 100))
+	list = append(list, forwardRules()...)
+	return in6(append(list, addRule("postrouting", func(r rule) {
+		r.payload(register, unix.NFT_PAYLOAD_NETWORK_HEADER, source6, size6)
+		r.outOfBridges()
+	})))
+}
+
+// networkElements6 adds or deletes the IPv6 of a network, as change does.
+func networkElements6(change func(string, []element) []*request, n *Network) []*request {
+	if !n.Subnet6.IsValid() {
+		return nil
+	}
+	return in6(rangeElements(change, n, n.Subnet6.Addr(), lastAddress6(n.Subnet6).Next()))
+}
+
+// lastAddress6 is the last address of a subnet.
+func lastAddress6(subnet netip.Prefix) netip.Addr {
+	a := subnet.Masked().Addr().As16()
+	for bit := subnet.Bits(); bit < 128; bit++ {
+		a[bit/8] |= 1 << (7 - bit%8)
+	}
+	return netip.AddrFrom16(a)
+}
