@@ -2,7 +2,7 @@
 GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 EPOCH    ?= $(shell git show -s --format=%ct HEAD 2>/dev/null || echo 0)
-MUST     ?= root,userns,erofs,cgroups,busybox,git,tar,skopeo,umoci,podman,docker-registry,htpasswd,openssl,ssh-agent,mkfs.ext4,strace
+MUST     ?= root,static,userns,erofs,cgroups,busybox,git,tar,skopeo,umoci,podman,docker-registry,htpasswd,openssl,ssh-agent,mkfs.ext4,strace
 FUZZTIME ?= 10s
 KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 

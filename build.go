@@ -57,6 +57,7 @@ type StepOptions struct {
 	Network  string   // "default", "none" or "host"; "" is "default"
 	AddHosts []string // HOST:IP
 
+	Isolation    string   // "auto" (also "" and "default"), "namespaces" or "chroot"
 	SecurityOpts []string // seccomp=unconfined|FILE or no-new-privileges; Build reads the file
 }
 

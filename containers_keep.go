@@ -48,6 +48,13 @@ type report struct {
 // IsMonitor reports whether this process was started to keep a container: then it calls [Monitor], and nothing else.
 func IsMonitor() bool { return filepath.Base(os.Args[0]) == monitorName && len(os.Args) >= 3 }
 
+// IsReaper reports whether this process was started to end what a build that was killed has left: then it calls [Reap], and
+// nothing else.
+func IsReaper() bool { return runtime.IsReaper() }
+
+// Reap is the whole of that process.
+func Reap() { runtime.Reap() }
+
 // Monitor is the whole of a monitor process. It returns the exit status of the process.
 func Monitor() int {
 	// Not SIGPIPE, which does not end it and would be ignored by the programs that it starts, too.

@@ -149,7 +149,7 @@ func (k *keeper) network(ctx context.Context, mode string) (container.Network, e
 		return k.home.sharedNetwork(other)
 	}
 	if !ownNetwork(mode) {
-		return k.home.connector(o.DNS, k.reports.events)(ctx, mode)
+		return k.home.connector(o.DNS, "none", k.reports.events)(ctx, mode)
 	}
 	options := network.Options{Container: k.record.ID, Name: k.record.Name}
 	for _, a := range o.Networks {

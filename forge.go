@@ -66,12 +66,12 @@ func stateDir(dir string) (_ string, err error) {
 }
 
 // defaultDir is $FORGE_ROOT, else /var/lib/forge for root, else $XDG_DATA_HOME/forge or ~/.local/share/forge.
-// Root of a user namespace is an ordinary user.
+// Root of a user namespace is an ordinary user, unless it is root of the one around it, as in a container.
 func defaultDir() (string, error) {
 	if dir := os.Getenv("FORGE_ROOT"); dir != "" {
 		return dir, nil
 	}
-	if !Rootless() && os.Geteuid() == 0 {
+	if os.Geteuid() == 0 && runtime.RootOutside() {
 		return "/var/lib/forge", nil
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -84,12 +84,12 @@ func defaultDir() (string, error) {
 	return filepath.Join(home, ".local/share/forge"), nil
 }
 
-// EnterUserNamespace makes an ordinary user's process root of a user namespace, where it can mount layers and start
-// containers: of one that it shares with the other processes that use the state directory dir ("" is defaultDir()). The process executes
+// EnterUserNamespace makes the process of an ordinary user, or of a root that may not mount, root of a user namespace, where it
+// can mount layers and start containers: of one that it shares with the other processes that use the state directory dir ("" is defaultDir()). The process executes
 // its program again for that, so it is called before anything else happens. An error says why the process stays what it is.
 func EnterUserNamespace(dir string) error {
 	members := ""
-	if os.Geteuid() != 0 {
+	if runtime.NeedsUserNamespace() {
 		dir, err := stateDir(dir)
 		if err == nil {
 			err = prepareDir(dir)

@@ -26,6 +26,10 @@ func (h *Home) Info(ctx context.Context) ([]InfoRow, error) {
 	}
 	kind, why := store.Kind()
 	rootless, rootlessWhy := runtime.Privileges()
+	isolated, isolatedWhy, err := runtime.FindIsolation(isolation(os.Getenv("FORGE_ISOLATION")))
+	if err != nil {
+		isolated, isolatedWhy = "none", err.Error()
+	}
 	named, err := h.Layout.List(ctx)
 	if err != nil {
 		return nil, err
@@ -39,6 +43,7 @@ func (h *Home) Info(ctx context.Context) ([]InfoRow, error) {
 		{"store", h.Dir, strings.TrimSpace(storeVersion)},
 		{"images", strconv.Itoa(len(named)), "names"},
 		{"snapshotter", string(kind), why},
+		{"isolation", string(isolated), isolatedWhy},
 		{"rootless", strconv.FormatBool(rootless), rootlessWhy},
 		{"cgroups", "", runtime.Cgroups()},
 		{"network", "", network.Describe()},

@@ -29,8 +29,8 @@ func (h *Home) Networks() *network.Store {
 }
 
 // connector makes the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if
-// it can be made and else loopback only. events takes a warning that says why, once for each Home.
-func (h *Home) connector(dns []string, events event.Sink) func(context.Context, string) (container.Network, error) {
+// it can be made and else another mode, "none" or "host". events takes a warning that says why, once for each Home.
+func (h *Home) connector(dns []string, otherwise string, events event.Sink) func(context.Context, string) (container.Network, error) {
 	return func(ctx context.Context, mode string) (container.Network, error) {
 		if mode == "none" || mode == "host" {
 			return container.Network{Network: runtime.Network{Mode: mode}, DNS: dns}, nil
@@ -41,9 +41,17 @@ func (h *Home) connector(dns []string, events event.Sink) func(context.Context, 
 				return container.Network{}, context.Cause(ctx)
 			}
 			h.unconnected.Do(func() {
-				events.Send(event.Event{Kind: event.Warning, Text: "containers have no network but loopback here: " + err.Error()})
+				text := "containers have no network but loopback here: "
+				if otherwise == "host" {
+					text = "RUN shares the network of the container that forge is in: "
+				}
+				events.Send(event.Event{Kind: event.Warning, Text: text + err.Error()})
 			})
-			return container.Network{Network: runtime.Network{Mode: "none"}, DNS: dns, Missing: err}, nil
+			n := container.Network{Network: runtime.Network{Mode: otherwise}, DNS: dns}
+			if otherwise == "none" {
+				n.Missing = err
+			}
+			return n, nil
 		}
 		c := container.Network{
 			Network: runtime.Network{Mode: "default", Namespace: n.Namespace}, DNS: dns,

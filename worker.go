@@ -12,6 +12,7 @@ import (
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/source"
 )
 
@@ -38,11 +39,29 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 			Staging:   h.staging,
 			CacheDir:  filepath.Join(h.Dir, "mounts"),
 			Events:    o.Events,
-			Connect:   h.connector(nil, o.Events),
+			Isolation: isolation(o.Isolation),
+			Connect:   h.connector(nil, withoutNetwork(), o.Events),
 		},
 		KeepFailed: o.stops(),
 	}
 	return w, o.give(w)
+}
+
+// isolation is what --isolation or FORGE_ISOLATION says; docker's word for auto is default.
+func isolation(text string) runtime.Isolation {
+	if text == "" || text == "default" {
+		text = "auto"
+	}
+	return runtime.Isolation(text)
+}
+
+// withoutNetwork is the mode of the network that RUN gets where none can be made for it. What is in a container already shares
+// that of the container, not the machine's.
+func withoutNetwork() string {
+	if runtime.InContainer() {
+		return "host"
+	}
+	return "none"
 }
 
 // closeWorker closes a worker and the layers that its steps have read.

@@ -115,6 +115,9 @@ func (c *Container) lockCaches(ctx context.Context) error {
 	c.caches = make(map[string]*os.File)
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		m := wanted[name]
+		if m.Sharing != "private" && c.spec.Isolation == runtime.ByChroot { // it is in one root directory at a time
+			m.Sharing = "locked"
+		}
 		cache, err := c.openCache(ctx, &m)
 		if err != nil {
 			return fmt.Errorf("cache %s: %w", m.ID, err)

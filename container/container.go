@@ -34,13 +34,17 @@ type Factory struct {
 	Secrets   []Secret
 	SSH       []SSHSource
 
+	// Isolation is how processes are to be isolated: "auto", "namespaces" or "chroot"; "" is namespaces, untried.
+	Isolation runtime.Isolation
+
 	Events event.Sink // takes warnings: of each text one; may be nil. Several goroutines may send at once
 
 	// Connect makes the network of a mode: "default", "none" or "host". Nil is a loopback interface in any mode but "host".
 	Connect func(ctx context.Context, mode string) (Network, error)
 
-	etc    etcFiles
-	warned sync.Map // texts
+	etc      etcFiles
+	warned   sync.Map // texts
+	isolated isolated
 }
 
 // warn sends a warning, unless it was sent before: that of one step of a build is mostly that of all.
@@ -121,6 +125,9 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Hostname: o.Hostname,
 		Limits: o.Limits, Security: o.Security, Warn: c.factory.warn, Shared: o.Shared, Sysctls: o.Sysctls, Init: o.Process.Init,
 	}
+	if c.spec.Isolation, err = c.factory.Isolate(); err != nil {
+		return err
+	}
 	if c.spec.Root, err = o.Root.Mount(ctx); err != nil {
 		return err
 	}
@@ -163,9 +170,16 @@ func SeccompProfile(ctx context.Context, name string) (string, error) {
 
 // connect gets the container its network.
 func (c *Container) connect(ctx context.Context) (err error) {
-	c.Network.Mode = c.options.Network
+	mode := c.options.Network
+	if c.spec.Isolation == runtime.ByChroot {
+		if mode == "none" {
+			return errors.New("network none takes a network namespace, which isolation by chroot does without")
+		}
+		mode = "host"
+	}
+	c.Network.Mode = mode
 	if c.factory.Connect != nil {
-		if c.Network, err = c.factory.Connect(ctx, c.options.Network); err != nil {
+		if c.Network, err = c.factory.Connect(ctx, mode); err != nil {
 			return fmt.Errorf("network: %w", err)
 		}
 	}

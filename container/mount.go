@@ -192,6 +192,7 @@ func findIn(dir *os.File) makeTarget {
 
 // mountDraft opens a draft on layers and mounts it. The function makes mount points in it, below a path.
 func (c *Container) mountDraft(ctx context.Context, layers []image.Layer, o snapshot.DraftOptions) (top *os.File, below func(string) makeTarget, err error) {
+	o.Plain = c.spec.Isolation == runtime.ByChroot
 	draft, err := c.factory.Snapshots.Draft(ctx, layers, o)
 	if err != nil {
 		return nil, nil, err

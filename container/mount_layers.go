@@ -52,7 +52,7 @@ func (m *Layers) mount(ctx context.Context, c *Container) error {
 
 // open mounts the layers, and returns how mount points are made below source.
 func (m *Layers) open(ctx context.Context, c *Container, source string) (*os.File, makeTarget, error) {
-	if m.ReadOnly {
+	if m.ReadOnly && c.spec.Isolation != runtime.ByChroot { // which moves what it shows
 		top, err := c.factory.Snapshots.Mount(ctx, m.Layers)
 		if err != nil {
 			return nil, nil, err

@@ -35,13 +35,9 @@ const defaultCapabilities = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<un
 func containerCapabilities(sec *Security) (c capabilities, missing []string, err error) {
 	names := capabilityNames()
 	all := uint64(1)<<len(names) - 1
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&head, &data[0]); err != nil {
+	if c.own, err = ownCapabilities(); err != nil {
 		return c, nil, &SetupError{"capabilities", err}
 	}
-	c.own = uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32
-
 	c.bounding = defaultCapabilities
 	if sec.Privileged {
 		c.bounding = all
@@ -65,6 +61,22 @@ func containerCapabilities(sec *Security) (c capabilities, missing []string, err
 	}
 	c.bounding &= c.own
 	return c, missing, nil
+}
+
+// ownCapabilities are those this process has.
+func ownCapabilities() (uint64, error) {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err != nil {
+		return 0, err
+	}
+	return uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32, nil
+}
+
+// hasCapabilities reports whether this process has all of a set.
+func hasCapabilities(set uint64) bool {
+	own, err := ownCapabilities()
+	return err == nil && own&set == set
 }
 
 // capabilitySet reads names.

@@ -41,9 +41,12 @@ func (s *setup) mountPoint(name string) arg {
 
 // mountProc mounts a fresh procfs and hides what is not for containers. Only now that the process is in its own pid
 // namespace does a new procfs show that.
-func (s *setup) mountProc() {
+func (s *setup) mountProc() error {
 	target := s.mountPoint("proc")
-	proc := s.newMount("proc", noSuidExec)
+	proc, err := s.freshOrOuter("proc", "/proc", noSuidExec)
+	if err != nil {
+		return err
+	}
 	// Masks would be worth nothing on anything but procfs.
 	buf := s.space(128)
 	s.call(unix.SYS_FSTATFS, proc, buf)
@@ -54,7 +57,7 @@ func (s *setup) mountProc() {
 		s.beneath(proc, "sys", unix.O_DIRECTORY).into(s.sysctl)
 	}
 	if s.spec.Security.Privileged {
-		return
+		return nil
 	}
 	for _, name := range readOnlyProc() {
 		s.readOnlyPath("/proc", proc, name)
@@ -62,20 +65,54 @@ func (s *setup) mountProc() {
 	for _, name := range maskedProc() {
 		s.mask("/proc", proc, name)
 	}
+	return nil
+}
+
+// freshOrOuter makes a mount of a new procfs or sysfs, which others have at a path. In a user namespace the kernel refuses that where part of the one that is
+// mounted around is hidden, as in most containers: then it is that one, with what hides parts of it. Its processes are those
+// of the namespace around, of which those inside can do nothing to any but their own.
+func (s *setup) freshOrOuter(fstype, path string, attrs uint64) (arg, error) {
+	mount := s.newMount(fstype, attrs)
+	if !s.rootless {
+		return mount, nil
+	}
+	refused := s.ops[len(s.ops)-2].allow(errnos(unix.EPERM)) // fsmount; closing the context follows
+	fresh := s.jump()
+	s.endSkip(refused)
+	outer, err := outerMount(path, attrs)
+	if err != nil {
+		return mount, &SetupError{s.step, err}
+	}
+	s.call(opStore, mount.addr(), num(s.pass(s.own(outer))))
+	s.endSkip(fresh)
+	return mount, nil
+}
+
+// outerMount clones what is mounted at a path, with all below it.
+func outerMount(path string, attrs uint64) (*os.File, error) {
+	f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return cloneMount(f, &unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE})
 }
 
 // mountSys mounts sysfs read-only. The kernel lets only the owner of the network namespace do that.
-func (s *setup) mountSys() {
+func (s *setup) mountSys() error {
 	target := s.mountPoint("sys")
 	if s.rootless && s.spec.Network.Mode == "host" {
 		s.attach(s.newMount("tmpfs", noSuidExec|readOnly, option{"mode", "555"}), target)
-		return
+		return nil
 	}
 	attrs := uint64(noSuidExec | readOnly)
 	if s.spec.Security.Privileged {
 		attrs = noSuidExec
 	}
-	sys := s.newMount("sysfs", attrs)
+	sys, err := s.freshOrOuter("sysfs", "/sys", attrs)
+	if err != nil {
+		return err
+	}
 	s.attach(sys, target)
 	if s.cgroup != nil && s.cgroup.unified != nil {
 		// Its own is the top of it. Version 1 would take a mount for each controller; few look there.
@@ -85,11 +122,12 @@ func (s *setup) mountSys() {
 		s.attach(s.newMount("cgroup2", attrs), target)
 	}
 	if s.spec.Security.Privileged {
-		return
+		return nil
 	}
 	for _, name := range maskedSys() {
 		s.mask("/sys", sys, name)
 	}
+	return nil
 }
 
 func readOnlyProc() []string { return []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} }

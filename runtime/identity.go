@@ -68,7 +68,7 @@ func (s *setup) confine(caps capabilities, filter []unix.SockFilter, flags uint)
 		s.call(unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(flags), prog)
 	}
 	s.step = "capabilities"
-	final := caps.bounding
+	final := caps.bounding & caps.own
 	if s.spec.User.UID != 0 {
 		final = 0
 	}

@@ -15,21 +15,27 @@ import (
 
 // A Process is running, alone or with what it started, in a container. Its methods may be called concurrently.
 type Process struct {
-	sock     *os.File // to the supervisor; closing it kills the container
-	ctx      context.Context
-	stop     func() bool    // ends the watch over ctx
-	running  bool           // Start returns it
-	copies   sync.WaitGroup // of output
-	pipes    []*os.File     // our ends
-	console  *os.File       // master of the pty
-	cgroup   *cgroup
-	killRest bool          // what its end leaves in its cgroup
-	grace    time.Duration // how long Wait reads what others write; 0 if nobody can be left
+	sock    *os.File // to the supervisor; closing it kills the container
+	ctx     context.Context
+	stop    func() bool    // ends the watch over ctx
+	running bool           // Start returns it
+	copies  sync.WaitGroup // of output
+	pipes   []*os.File     // our ends
+	console *os.File       // master of the pty
+	grace   time.Duration  // how long Wait reads what others write; 0 if nobody can be left
 
 	once sync.Once
 	gone chan struct{} // closed when all processes are
 	exit Exit
+	leavings
 	guarded
+}
+
+// leavings are what does not go by itself with the process.
+type leavings struct {
+	cgroup   *cgroup
+	killRest bool    // what its end leaves in its cgroup
+	places   *places // what it got in the place of mounts; nil if it has mounts
 }
 
 // guarded is what several goroutines change.
@@ -202,6 +208,9 @@ func (p *Process) Wait() (Exit, error) {
 		}
 		p.copies.Wait()
 		p.closeAll()
+		if err := p.places.remove(); err != nil {
+			p.fail(err)
+		}
 	})
 	return p.exit, p.err
 }
@@ -224,6 +233,10 @@ func (p *Process) reap() (e Exit) {
 	}
 	if !p.stop() && e.Signal == int(unix.SIGKILL) { // ctx ended it, before it did so itself
 		p.fail(context.Cause(p.ctx))
+	}
+	if p.places != nil {
+		killDescendants(p.supervisor)
+		_, _ = p.sock.Write([]byte("x")) // it may have been killed itself
 	}
 	p.mu.Lock()
 	for err := error(unix.EINTR); err == unix.EINTR; {
@@ -254,6 +267,7 @@ func (p *Process) closeOnError() {
 	if !p.running {
 		p.cgroup.remove()
 		p.closeAll()
+		_ = p.places.remove() // what is not is swept with the root directory
 	}
 }
 

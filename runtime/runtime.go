@@ -25,6 +25,7 @@ type Spec struct {
 	Security   Security
 	Network    Network
 	Shared     Namespaces        // those that are not its own
+	Isolation  Isolation         // "" is ByNamespaces; see ByChroot for what the other cannot do
 	Sysctls    map[string]string // by name, "net.core.somaxconn": those of its own namespaces
 	Init       bool              // process 1 is one that reaps, hands on signals, and ends as the command does
 

@@ -31,13 +31,14 @@ type setup struct {
 
 // mounted are the descriptors of what the program mounts.
 type mounted struct {
-	root   arg // the root directory
-	dev    arg // /dev
-	devpts arg // /dev/pts
-	slave  arg // of the terminal
-	sysctl arg // /proc/sys, not read-only
-	shm    arg // another container's /dev/shm
-	empty  arg // an empty directory to make masks from
+	root   arg     // the root directory
+	dev    arg     // /dev
+	devpts arg     // /dev/pts
+	slave  arg     // of the terminal
+	sysctl arg     // /proc/sys, not read-only
+	shm    arg     // another container's /dev/shm
+	empty  arg     // an empty directory to make masks from
+	places *places // in the place of mounts, for a process that is isolated by chroot
 }
 
 // execCandidates are the places where the command may be, and what came of executing it there: a word each.
@@ -183,14 +184,24 @@ func (s *setup) mountRoot() error {
 	return nil
 }
 
-// pivot makes the root the root and lets go of the host's mounts.
-func (s *setup) pivot() {
+// pivot makes the root the root and lets go of the host's mounts. The seccomp profile of a container around, docker's among
+// them, may refuse pivot_root where it lets us mount. As the root is mounted on "/", on top of everything, there is no way back
+// from it then either: ".." ends there. What lies below could only be unmounted into sight, by who has the right to.
+func (s *setup) pivot(caps capabilities) {
 	s.step = "pivot_root"
 	dot := s.str(".")
 	s.call(unix.SYS_FCHDIR, s.root)
-	s.call(unix.SYS_PIVOT_ROOT, dot, dot)
+	refused := s.call(unix.SYS_PIVOT_ROOT, dot, dot)
+	if caps.bounding&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		refused.allow(errnos(unix.EPERM, unix.ENOSYS))
+	}
 	s.step = "detach the host's root"
 	s.call(unix.SYS_UMOUNT2, dot, num(unix.MNT_DETACH))
+	pivoted := s.jump()
+	s.endSkip(refused)
+	s.step = "chroot"
+	s.call(unix.SYS_CHROOT, dot)
+	s.endSkip(pivoted)
 	s.call(unix.SYS_CHDIR, s.str("/"))
 }
 

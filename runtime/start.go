@@ -20,6 +20,12 @@ func Start(ctx context.Context, s Spec, io Stdio) (*Process, error) {
 		return nil, err
 	}
 	defer set.close()
+	if s.Isolation == ByChroot {
+		if err := set.newChroot(); err != nil {
+			return nil, err
+		}
+		return set.start(ctx, io, set.planChroot)
+	}
 	if s.ownNetwork() {
 		set.netns = newNetns()
 	}
@@ -45,7 +51,7 @@ func newSetup(ctx context.Context, s *Spec) (*setup, error) {
 
 // start writes the program by plan and has it carried out.
 func (s *setup) start(ctx context.Context, io Stdio, plan func() (tail int, err error)) (*Process, error) {
-	p := &Process{gone: make(chan struct{})}
+	p := &Process{gone: make(chan struct{}), leavings: leavings{places: s.places}}
 	defer p.closeOnError()
 	if err := s.plumb(p, io); err != nil {
 		return nil, err
@@ -55,7 +61,7 @@ func (s *setup) start(ctx context.Context, io Stdio, plan func() (tail int, err 
 		if p.cgroup, err = s.newCgroup(); err != nil {
 			return nil, &SetupError{"limits", err}
 		}
-		s.cgroup, p.killRest = p.cgroup, s.sharesPID()
+		s.cgroup, p.killRest = p.cgroup, s.sharesPID() || s.places != nil
 	} else {
 		p.grace = outputGrace
 	}
@@ -143,17 +149,21 @@ func (s *setup) plan() (tail int, err error) {
 	if err := s.mountDev(); err != nil {
 		return 0, err
 	}
-	s.mountProc()
+	if err := s.mountProc(); err != nil {
+		return 0, err
+	}
 	s.enterNetwork()
 	if err := s.sysctls(); err != nil {
 		return 0, err
 	}
-	s.mountSys()
+	if err := s.mountSys(); err != nil {
+		return 0, err
+	}
 	if err := s.mounts(); err != nil {
 		return 0, err
 	}
 	s.stdin()
-	s.pivot()
+	s.pivot(caps)
 	s.enterDir()
 	s.hostname()
 	if err := s.limits(caps); err != nil {
@@ -235,9 +245,14 @@ func (s *setup) supervisor() (tail int) {
 	s.step = "clone"
 	// Until there is a pidfd, any descriptor but the socket stands for it.
 	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
-	args := s.cloneArgs(unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | s.newNamespaces())
-	s.put(args.plus(8), poll) // the pidfd goes where poll looks for it
-	s.call(unix.SYS_CLONE3, args, num(88)).into(pid)
+	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD
+	if s.places != nil {
+		s.call(unix.SYS_CLONE, num(flags|uint64(unix.SIGCHLD)), num(0), poll).into(pid)
+	} else {
+		args := s.cloneArgs(flags | s.newNamespaces())
+		s.put(args.plus(8), poll) // the pidfd goes where poll looks for it
+		s.call(unix.SYS_CLONE3, args, num(88)).into(pid)
+	}
 	child := s.skipIf(pid, num(0))
 
 	// While the child set up, which shares its memory, this process was suspended; header and results are its.
@@ -266,11 +281,14 @@ func (s *setup) supervisor() (tail int) {
 	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
 	reported := s.jump()
 	s.endSkip(abandoned)
-	if s.sharesPID() { // its namespace does not end with the supervisor
+	if s.sharesPID() || s.places != nil { // its namespace does not end with the supervisor
 		s.call(unix.SYS_PIDFD_SEND_SIGNAL, num(sockFD+1), num(unix.SIGKILL), num(0), num(0)).allow(anyError)
 		s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
 	}
 	s.endSkip(reported)
+	if s.places != nil {
+		s.reapRest()
+	}
 	s.call(unix.SYS_EXIT_GROUP, num(0))
 
 	failed := len(s.ops)
@@ -356,7 +374,7 @@ func (s *setup) launch(p *Process, tail int) error {
 	defer file.Close()
 	s.files[interpreterFD] = file.Fd()
 	sys := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
-	if s.target != nil || s.sharesPID() { // a pid namespace that is not below its own could not be entered
+	if s.target != nil || s.sharesPID() || s.places != nil { // a pid namespace that is not below its own could not be entered
 		sys = &syscall.SysProcAttr{Setsid: true} // what is typed to interrupt the caller is not for the supervisor
 	}
 	pid, err := syscall.ForkExec("/proc/self/fd/3", []string{"forge-supervise"}, &syscall.ProcAttr{Files: s.files, Sys: sys})

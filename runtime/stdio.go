@@ -26,7 +26,7 @@ func (s *setup) stdio(p *Process, io Stdio) error {
 	if io.Err != nil && same(io.Out, io.Err) {
 		s.files[2] = s.files[1]
 		s.set[2] = s.set[1]
-		return nil
+		return s.places.sameOutput()
 	}
 	if io.Err != nil {
 		if err := s.output(p, 2, io.Err); err != nil {
@@ -91,7 +91,7 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 		s.use(n, f)
 		return nil
 	}
-	r, w, err := os.Pipe()
+	r, w, err := s.pipe(n)
 	if err != nil {
 		return err
 	}
@@ -109,6 +109,14 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 		}
 	}()
 	return nil
+}
+
+// pipe makes a pipe for standard output or error.
+func (s *setup) pipe(n int) (r, w *os.File, err error) {
+	if s.places != nil {
+		return s.places.fifo([]string{1: "stdout", 2: "stderr"}[n])
+	}
+	return os.Pipe()
 }
 
 // stdin puts the container's own /dev/null where nothing is set.

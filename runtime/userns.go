@@ -17,15 +17,15 @@ import (
 // usernsError is the variable by which the interpreter says why there is no user namespace.
 const usernsError = "FORGE_USERNS_ERROR"
 
-// EnterUserNamespace makes this process root of a new user and mount namespace if it is not root, so that it can mount
-// layers. The process executes the interpreter, which is single-threaded as the kernel demands, enters the namespaces and
+// EnterUserNamespace makes this process root of a new user and mount namespace if it is not root, or root without the
+// capabilities that mounts and networks take, as in most containers, so that it can mount layers. The process executes the interpreter, which is single-threaded as the kernel demands, enters the namespaces and
 // executes the program again: the process id, the terminal, signals and exit code stay what they are. It returns only
 // if there is nothing to do (nil) or it could not be done (why), and is to be called before anything else happens.
 //
 // members is a file, which is made if there is none. While any process lives that has entered a namespace with it, others enter
 // the same user namespace. If it is "" the namespace is this process's own.
 func EnterUserNamespace(members string) error {
-	if os.Geteuid() == 0 {
+	if !NeedsUserNamespace() {
 		keepMembership()
 		return nil
 	}
@@ -47,6 +47,11 @@ func EnterUserNamespace(members string) error {
 		return fmt.Errorf("user namespace: %w", err)
 	}
 	return nil
+}
+
+// NeedsUserNamespace reports whether [EnterUserNamespace] has something to do.
+func NeedsUserNamespace() bool {
+	return os.Geteuid() != 0 || !hasCapabilities(1<<unix.CAP_SYS_ADMIN|1<<unix.CAP_NET_ADMIN)
 }
 
 // enterAny enters the namespace of the members, or a new one. It returns only if it cannot.
@@ -78,7 +83,7 @@ func userNamespaceReason(e unix.Errno) error {
 	case unix.ENOSPC:
 		return fmt.Errorf("there may be no more of them (sysctl user.max_user_namespaces): %w", e)
 	case unix.EPERM:
-		return fmt.Errorf("an ordinary user may not make them here: %w", e)
+		return fmt.Errorf("this process may not make them here: %w", e)
 	}
 	return e
 }
@@ -96,26 +101,33 @@ func usernsRestricted() error {
 	p.call(unix.SYS_EXIT_GROUP, num(0))
 	tail := len(p.ops)
 	p.call(unix.SYS_EXIT_GROUP, num(1))
-	pid, err := p.spawn(tail, nil)
+	pid, err := p.spawn(tail, nil, 0)
 	if err != nil {
 		return err
 	}
-	var status unix.WaitStatus
-	for err = unix.EINTR; err == unix.EINTR; {
-		_, err = unix.Wait4(pid, &status, 0, nil)
-	}
-	if err != nil || status.ExitStatus() != 0 {
+	if status, err := childStatus(pid); err != nil || status != 0 {
 		return errors.New("AppArmor gives them no capabilities (sysctl kernel.apparmor_restrict_unprivileged_userns)")
 	}
 	return nil
+}
+
+// childStatus waits for a child and returns its exit status.
+func childStatus(pid int) (int, error) {
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &status, 0, nil)
+		if err != unix.EINTR {
+			return status.ExitStatus(), err
+		}
+	}
 }
 
 func (p *program) privateMounts() {
 	p.call(unix.SYS_MOUNT, p.str("none"), p.str("/"), num(0), num(unix.MS_REC|unix.MS_PRIVATE))
 }
 
-// spawn runs a program of its own, with files from number 4 on.
-func (p *program) spawn(tail int, files []*os.File) (pid int, err error) {
+// spawn runs a program of its own, with files from number 4 on, in new namespaces if there are flags of clone(2) for any.
+func (p *program) spawn(tail int, files []*os.File, namespaces uintptr) (pid int, err error) {
 	file, err := p.executable(tail)
 	if err != nil {
 		return 0, err
@@ -130,7 +142,9 @@ func (p *program) spawn(tail int, files []*os.File) (pid int, err error) {
 	for _, f := range files {
 		fds = append(fds, f.Fd())
 	}
-	return syscall.ForkExec("/proc/self/fd/3", []string{"forge"}, &syscall.ProcAttr{Files: fds})
+	return syscall.ForkExec("/proc/self/fd/3", []string{"forge"}, &syscall.ProcAttr{
+		Files: fds, Sys: &syscall.SysProcAttr{Cloneflags: namespaces},
+	})
 }
 
 // An idMap is how the ids of a user namespace are made.
@@ -139,12 +153,23 @@ type idMap struct {
 	id         int    // the caller's own, which becomes 0
 	ranges     []string
 	path       string // of the tool, "" if the ranges cannot be had
+	same       string // content of the file that leaves all ids as they are, for root; "" if that is not allowed
 }
 
 func idMaps() []*idMap {
 	maps := []*idMap{
 		{tool: "newgidmap", file: "/proc/self/gid_map", id: os.Getegid()},
 		{tool: "newuidmap", file: "/proc/self/uid_map", id: os.Geteuid()},
+	}
+	if os.Geteuid() == 0 {
+		for i, setID := range []uint{unix.CAP_SETGID, unix.CAP_SETUID} {
+			if hasCapabilities(1<<setID | 1<<unix.CAP_SETFCAP) {
+				for _, r := range idRanges(maps[i].file) {
+					maps[i].same += fmt.Sprintf("%d %d %d\n", r[0], r[0], r[1]-r[0])
+				}
+			}
+		}
+		return maps
 	}
 	for i, file := range []string{"/etc/subgid", "/etc/subuid"} {
 		ranges, _ := subordinateIDs(file, os.Getuid())
@@ -201,7 +226,7 @@ func enter(self string, members int) error {
 	defer ours.Close()
 	defer theirs.Close()
 	program, tail := mapHelper(maps)
-	helper, err := program.spawn(tail, []*os.File{theirs})
+	helper, err := program.spawn(tail, []*os.File{theirs}, 0)
 	if err != nil {
 		return err
 	}
@@ -214,8 +239,8 @@ func enter(self string, members int) error {
 	return program.become(tail, keep...)
 }
 
-// mapHelper is the program of a child that stays in the caller's namespace, where newuidmap and newgidmap work. Told
-// that the namespace is there, it runs both at once, and sends back the two statuses.
+// mapHelper is the program of a child that stays in the caller's namespace, where newuidmap and newgidmap work, or root
+// needs neither. Told that the namespace is there, it runs both at once, and sends back the two statuses.
 func mapHelper(maps []*idMap) (p *program, tail int) {
 	const sock = 4
 	p = &program{}
@@ -224,6 +249,10 @@ func mapHelper(maps []*idMap) (p *program, tail int) {
 	p.call(opExpect, got, num(1), num(1), num(unix.EPIPE)) // the other end was closed: no namespace
 	pids := make([]arg, len(maps))
 	for i, m := range maps {
+		if m.same != "" {
+			p.writeFile(strings.Replace(m.file, "self", strconv.Itoa(os.Getpid()), 1), m.same)
+			p.call(opStore, results.plus(8*i), num(0))
+		}
 		if m.path == "" {
 			continue
 		}
@@ -302,10 +331,11 @@ func (p *program) writeFile(path, content string) {
 	p.call(unix.SYS_CLOSE, fd)
 }
 
-// inUserNamespace reports whether this process is in a user namespace other than the first.
+// inUserNamespace reports whether this process is in a user namespace other than the first, whose inode number is part
+// of the kernel's interface (PROC_USER_INIT_INO). Its map says nothing: another one may have all ids, too.
 func inUserNamespace() bool {
-	m, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && strings.Join(strings.Fields(string(m)), " ") != "0 0 4294967295"
+	target, err := os.Readlink("/proc/self/ns/user")
+	return err == nil && target != "user:[4026531837]"
 }
 
 // Privileges say who this process is to the kernel, for people: root, root without what containers need, root of a user namespace,
@@ -317,10 +347,8 @@ func Privileges() (rootless bool, why string) {
 	if rootless, why := Rootless(); rootless {
 		return true, why
 	}
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&head, &data[0]); err == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
-		return false, "root without the capability SYS_ADMIN: builds without RUN work, containers do not"
+	if !hasCapabilities(1 << unix.CAP_SYS_ADMIN) {
+		return false, "root without the capability SYS_ADMIN: containers do not work, RUN only by chroot"
 	}
 	return false, "root of this machine"
 }
@@ -335,6 +363,9 @@ func Rootless() (rootless bool, why string) {
 	first := bytes.Fields(lines[0])
 	if len(first) != 3 {
 		return true, "user namespace without ids"
+	}
+	if RootOutside() {
+		return true, "user namespace with the ids of the one around it: root lacks CAP_SYS_ADMIN or CAP_NET_ADMIN"
 	}
 	if len(lines) > 1 || string(first[2]) != "1" {
 		return true, "user namespace with the ids of /etc/subuid"
@@ -368,6 +399,13 @@ func idRanges(file string) (ranges [][2]uint64) {
 		ranges = append(ranges, [2]uint64{first, first + count})
 	}
 	return ranges
+}
+
+// RootOutside reports whether root of this process's user namespace is root of the one around it, too.
+func RootOutside() bool {
+	m, err := os.ReadFile("/proc/self/uid_map")
+	fields := bytes.Fields(m)
+	return err == nil && len(fields) > 1 && string(fields[0]) == "0" && string(fields[1]) == "0"
 }
 
 // setgroupsAllowed reports whether supplementary groups may be set. A namespace of one id has them as they were.

@@ -22,6 +22,8 @@ type DraftOptions struct {
 	Volatile bool
 	// Memory keeps what is written in memory, at most so many bytes; 0 keeps it on disk. It excludes Dir.
 	Memory int64
+	// Plain makes it a directory with a copy of the layers, and no mount, whatever the machine can mount: Memory is on disk then.
+	Plain bool
 }
 
 // A Draft is a file system being written. It has no digest until committed, so it cannot lie below another. One goroutine
@@ -64,6 +66,9 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 		d.dir = base
 	} else if err := makeOwn(base); err != nil {
 		return nil, err
+	}
+	if o.Plain {
+		return d, d.mountCopy(ctx, base, o)
 	}
 	if kind, _ := s.Kind(); kind == Copy {
 		return d, d.mountCopy(ctx, base, o)
@@ -177,7 +182,8 @@ func mountTmpfs(size int64) (int, error) {
 	return fd, nil
 }
 
-// Mount returns the detached mount of the draft's root; the Draft owns it. It may be moved to where it is needed.
+// Mount returns the detached mount of the draft's root, or its directory if it is plain; the Draft owns it. A mount may be moved
+// to where it is needed.
 func (d *Draft) Mount(ctx context.Context) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 // mountCopy makes a draft of a whole copy of what lies below, in base/root or in memory.
 func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) error {
 	d.known = make(map[uint64]copied)
-	if o.Memory > 0 {
+	if o.Memory > 0 && !o.Plain {
 		return d.copyToMemory(ctx, o.Memory)
 	}
 	path := filepath.Join(base, "root")
@@ -39,7 +39,11 @@ func (d *Draft) mountCopy(ctx context.Context, base string, o DraftOptions) erro
 	default:
 		d.upper = os.NewFile(uintptr(fd), path)
 	}
-	d.root, err = cloneFile(fd, 0)
+	if o.Plain {
+		d.root, err = dupFile(fd)
+	} else {
+		d.root, err = cloneFile(fd, 0)
+	}
 	return err
 }
 

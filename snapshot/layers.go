@@ -216,10 +216,19 @@ func (s *Store) copyEntry(ctx context.Context, root unpackEntry, path string, kn
 func cloneFile(dir int, attributes uint64) (*os.File, error) {
 	fd, err := cloneDir(dir, attributes)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
-		fd, err = unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 3)
+		return dupFile(dir)
 	}
 	if err != nil {
 		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "root"), nil
+}
+
+// dupFile opens an open directory a second time.
+func dupFile(dir int) (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
 	}
 	return os.NewFile(uintptr(fd), "root"), nil
 }

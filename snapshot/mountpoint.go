@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -56,11 +57,25 @@ func (d *Draft) mountpoint(p string, kind fs.FileMode) (string, error) {
 		}
 		return "", fmt.Errorf("mount point %s: %w", p, unix.EISDIR)
 	}
-	resolved, err := os.Readlink(procPath(fd))
+	resolved, err := d.within(fd)
 	if err != nil {
 		return "", fmt.Errorf("mount point %s: %w", p, err)
 	}
 	return resolved, nil
+}
+
+// within is the path in the draft of what is open in it. Where the draft is no mount, but a directory, the kernel tells the
+// path of that, too.
+func (d *Draft) within(fd int) (string, error) {
+	name, err := os.Readlink(procPath(fd))
+	if err != nil {
+		return "", err
+	}
+	root, err := os.Readlink(procPath(int(d.own.Fd())))
+	if err != nil {
+		return "", err
+	}
+	return path.Join("/", strings.TrimPrefix(name, root)), nil
 }
 
 // MakeDir is Mountpoint for a directory that stays.
@@ -109,7 +124,7 @@ func (d *Draft) makePath(p string, kind fs.FileMode, links int) (int, error) {
 	var st unix.Stat_t
 	err = unix.Fstatat(parent, path.Base(p), &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil {
-		target, err := danglingLink(parent, path.Base(p))
+		target, err := d.danglingLink(parent, path.Base(p))
 		if err != nil {
 			return -1, err
 		}
@@ -137,7 +152,7 @@ func (d *Draft) openInRoot(p string) (int, error) {
 }
 
 // danglingLink returns where the link name in parent points, as an absolute path within the root.
-func danglingLink(parent int, name string) (string, error) {
+func (d *Draft) danglingLink(parent int, name string) (string, error) {
 	target, err := filetree.Readlink(parent, name)
 	if err != nil {
 		return "", err
@@ -145,7 +160,7 @@ func danglingLink(parent int, name string) (string, error) {
 	if path.IsAbs(target) {
 		return path.Clean(target), nil
 	}
-	at, err := os.Readlink(procPath(parent))
+	at, err := d.within(parent)
 	if err != nil {
 		return "", err
 	}

@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
@@ -31,7 +29,6 @@ type buildCmd struct {
 	Start  bool   `name:"run" help:"Run what was built, as run --rm does; arguments follow the context, behind --."`
 	Verify bool   `help:"Build twice from nothing and list the files that differ."`
 
-	ignoredFlags
 	dockerFlags
 }
 
@@ -57,6 +54,7 @@ type stepFlags struct {
 	Network  string   `help:"Network of RUN: default, none or host." default:"default" placeholder:"MODE"`
 	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts of RUN." placeholder:"HOST:IP"`
 
+	Isolation    string   `help:"How RUN is isolated: auto, namespaces or chroot." enum:"auto,namespaces,chroot,default" default:"auto" env:"FORGE_ISOLATION" placeholder:"HOW"`
 	SecurityOpts []string `name:"security-opt" sep:"none" help:"Of RUN: seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
 }
 
@@ -76,11 +74,6 @@ type resultFlags struct {
 	Provenance   boolFlag `help:"Attach where the image came from, as SLSA: true, false, mode=min or mode=max." placeholder:"mode=min|max"`
 	Attest       []string `sep:"none" help:"The same in docker's words: type=sbom or type=provenance[,mode=max]." placeholder:"type=TYPE"`
 	Progress     string   `help:"How to show progress: auto, plain, tty, rawjson or quiet." enum:"auto,plain,tty,rawjson,quiet" default:"auto" env:"BUILDKIT_PROGRESS" placeholder:"HOW"`
-}
-
-// ignoredFlags are docker's flags that ask for what forge has no part in. They are accepted with a warning.
-type ignoredFlags struct {
-	Isolation string `hidden:""`
 }
 
 // dockerFlags are those that ask for what is so anyway, or for what forge cannot give.
@@ -105,17 +98,7 @@ func (f *dockerFlags) check() error {
 	return checkBuilder(f.Builder)
 }
 
-// ignored names the flags that were given and mean nothing to forge.
-func ignored(parsed *kong.Context) (names []string) {
-	for _, p := range parsed.Path {
-		if p.Flag != nil && p.Flag.Hidden && slices.Contains([]string{"isolation"}, p.Flag.Name) && !slices.Contains(names, p.Flag.Name) {
-			names = append(names, p.Flag.Name)
-		}
-	}
-	return names
-}
-
-func (c *buildCmd) Run(s *session, parsed *kong.Context) error {
+func (c *buildCmd) Run(s *session) error {
 	if c.Context == "" {
 		return badUsage(errors.New("build needs a context: forge build [flags] DIRECTORY|URL|-"))
 	}
@@ -139,9 +122,6 @@ func (c *buildCmd) Run(s *session, parsed *kong.Context) error {
 			return c.plan(s, h, o)
 		case c.Verify:
 			return c.verify(s, h, o)
-		}
-		for _, name := range ignored(parsed) {
-			_, _ = fmt.Fprintf(s.err, "forge: warning: --%s has no meaning here and is ignored\n", name)
 		}
 		return c.build(s, h, o)
 	})

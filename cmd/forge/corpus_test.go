@@ -50,15 +50,16 @@ func TestCorpus(t *testing.T) {
 
 // A corpus is what all cases share.
 type corpus struct {
-	dir     string // of the cases' own directories, one each
-	store   string
-	builder string // "" is forge
-	base    tree   // what is not listed
-	url     string // of dir, and of the repositories in it below /git
+	dir       string // of the cases' own directories, one each
+	store     string
+	builder   string // "" is forge
+	isolation string // FORGE_ISOLATION
+	base      tree   // what is not listed
+	url       string // of dir, and of the repositories in it below /git
 }
 
 func newCorpus(t *testing.T) *corpus {
-	c := &corpus{dir: t.TempDir(), builder: os.Getenv("FORGE_CORPUS_BUILDER")}
+	c := &corpus{dir: t.TempDir(), builder: os.Getenv("FORGE_CORPUS_BUILDER"), isolation: os.Getenv("FORGE_ISOLATION")}
 	c.store = filepath.Join(c.dir, "store")
 	git, err := exec.LookPath("git")
 	check(t, err)
@@ -114,7 +115,7 @@ func (c *corpus) published(t *testing.T, name string) {
 
 func (c *corpus) environment(more ...string) []string {
 	return append([]string{
-		"PATH=" + os.Getenv("PATH"), "FORGE_ROOT=" + c.store, "FORGE_SNAPSHOTTER=" + os.Getenv("FORGE_SNAPSHOTTER"),
+		"PATH=" + os.Getenv("PATH"), "FORGE_ROOT=" + c.store, "FORGE_SNAPSHOTTER=" + os.Getenv("FORGE_SNAPSHOTTER"), "FORGE_ISOLATION=" + c.isolation,
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a",
 		"GIT_AUTHOR_DATE=@1000000000 +0000", "GIT_COMMITTER_DATE=@1000000000 +0000",
 	}, more...)

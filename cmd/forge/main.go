@@ -51,6 +51,10 @@ func main() {
 	if forge.IsMonitor() {
 		os.Exit(forge.Monitor())
 	}
+	if forge.IsReaper() {
+		forge.Reap()
+		return
+	}
 	os.Exit(run(os.Args[1:]))
 }
 

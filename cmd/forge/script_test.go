@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -20,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main, "user": beUser})
+	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main, "forge-reap": main, "user": beUser})
 }
 
 // TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. Commands
@@ -75,7 +76,7 @@ func setupScript(e *testscript.Env) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	for _, name := range []string{"FORGE_SNAPSHOTTER", "FORGE_FAILPOINT"} {
+	for _, name := range []string{"FORGE_SNAPSHOTTER", "FORGE_ISOLATION", "FORGE_FAILPOINT"} {
 		if value, ok := os.LookupEnv(name); ok {
 			e.Setenv(name, value)
 		}
@@ -116,6 +117,8 @@ func condition(t *testing.T, cond string) (bool, error) {
 	case "subids": // as root, a user is given them
 		_, err := exec.LookPath("newuidmap")
 		ok = err == nil && (os.Geteuid() == 0 || subordinateIDs())
+	case "static": // so that this program runs in a container, too
+		ok = isStatic()
 	case "busybox":
 		ok = staticBusybox() != ""
 	case "skopeo", "umoci", "pasta", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3", "mkfs.ext4", "strace":
@@ -128,6 +131,16 @@ func condition(t *testing.T, cond string) (bool, error) {
 		t.Errorf("FORGE_TEST_MUST demands %s, which is not here", cond)
 	}
 	return ok, nil
+}
+
+// isStatic reports whether this program needs no other file: it was built with CGO_ENABLED=0.
+func isStatic() bool {
+	program, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return false
+	}
+	defer program.Close()
+	return !slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 // userNamespaces reports whether this user may make one.

@@ -29,8 +29,13 @@ func (w *Worker) Stand(ctx context.Context, job executor.Job) (_ *Stand, err err
 	if err := w.Inputs.Layers.Ensure(ctx, job.On); err != nil {
 		return nil, err
 	}
+	isolation, err := w.Containers.Isolate()
+	if err != nil {
+		return nil, err
+	}
 	s := &Stand{}
-	if s.draft, err = w.Inputs.Layers.Snapshots.Draft(ctx, job.On, snapshot.DraftOptions{}); err != nil {
+	plain := snapshot.DraftOptions{Plain: isolation == runtime.ByChroot}
+	if s.draft, err = w.Inputs.Layers.Snapshots.Draft(ctx, job.On, plain); err != nil {
 		return nil, err
 	}
 	options, err := w.runOptions(ctx, job, op)

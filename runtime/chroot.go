@@ -1,0 +1,154 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// newChroot prepares the root directory of a process that is isolated by chroot, or says why that cannot be done.
+func (s *setup) newChroot() (err error) {
+	switch {
+	case s.spec.Network.Mode != "host":
+		err = errors.New("a network of its own takes a network namespace")
+	case s.spec.Security.Privileged:
+		err = errors.New("a privileged process would be privileged outside of its root directory, too")
+	case s.spec.Terminal, s.spec.Init, s.spec.Shared != Namespaces{}, s.spec.Security.ReadOnlyRoot, len(s.spec.Sysctls) > 0:
+		err = errors.New("that takes namespaces")
+	}
+	if err == nil {
+		s.places, err = newPlaces(s.spec.Root)
+	}
+	if err != nil {
+		return &SetupError{"isolation by chroot", err}
+	}
+	for i := range s.spec.Mounts {
+		m := &s.spec.Mounts[i]
+		if err := s.places.add(m); err != nil {
+			return &SetupError{"put into " + m.Target, errors.Join(err, s.places.remove())}
+		}
+	}
+	return nil
+}
+
+// planChroot writes the program of a process that has a root directory and no namespaces. The order is that of plan, as far as
+// there is anything to do.
+func (s *setup) planChroot() (tail int, err error) {
+	caps, filter, flags, err := s.confinement()
+	if err != nil {
+		return 0, err
+	}
+	// Who has it gets out of a root directory, and who has less than others can trace none of them, this process among them.
+	caps.bounding &^= 1 << unix.CAP_SYS_CHROOT
+	if caps.own&(1<<unix.CAP_SETPCAP) == 0 {
+		s.warn("A process of a build can leave its root directory: forge lacks CAP_SETPCAP, which it takes to give up CAP_SYS_CHROOT for good.")
+		caps.bounding = ^uint64(0)
+	}
+	if caps.own&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		filter = nil // the kernel takes none from us; that of the container around is in force
+	}
+	s.step = "process"
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0)) // others see it before it has given up its rights
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_CHILD_SUBREAPER), num(1))
+	tail = s.supervisor()
+	if s.cgroup != nil && s.cgroup.unified != nil { // only clone3 can do that, which profiles of seccomp refuse
+		s.cgroup.join = append(s.cgroup.join, filepath.Join(s.cgroup.dirs[0], "cgroup.procs"))
+	}
+	if err := s.joinCgroup(); err != nil {
+		return 0, err
+	}
+	s.oomScore()
+	s.root = num(s.pass(s.spec.Root))
+	s.step = "stdio"
+	null := s.word()
+	s.call(unix.SYS_OPENAT, num(unix.AT_FDCWD), s.str(os.DevNull), num(unix.O_RDWR|unix.O_CLOEXEC), num(0)).into(null)
+	s.useNull(null)
+	s.step = "chroot"
+	s.call(unix.SYS_FCHDIR, s.root)
+	s.call(unix.SYS_CHROOT, s.str("."))
+	s.enterDir()
+	if err := s.limits(caps); err != nil {
+		return 0, err
+	}
+	s.session()
+	s.keyring()
+	if err := s.becomeUser(caps); err != nil {
+		return 0, err
+	}
+	s.step = "umask"
+	s.call(unix.SYS_UMASK, num(0o022))
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))
+	s.signals()
+	s.step = "close descriptors"
+	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
+	s.confine(caps, filter, flags)
+	s.execCommand()
+	return tail, nil
+}
+
+// reapRest ends a supervisor whose process has no pid namespace that would end with it: when the caller says that it has killed
+// all that the process has started, or else, as the caller is gone, by doing so itself.
+func (s *setup) reapRest() {
+	said := s.word()
+	s.call(unix.SYS_RECVFROM, num(sockFD), s.space(8), num(1), num(0), num(0), num(0)).into(said).allow(anyError)
+	told := s.skipIf(said, num(1))
+	if self, err := os.Executable(); err == nil {
+		args := append([]string{reaperName}, s.places.copies...)
+		s.call(unix.SYS_EXECVE, s.str(self), s.pointers(s.strs(args)), s.pointers(nil)).allow(anyError)
+	}
+	s.endSkip(told)
+}
+
+// reaperName is what a supervisor calls this program that it executes, when its caller is gone, to kill what has been started.
+const reaperName = "forge-reap"
+
+// IsReaper reports whether this process was executed by a supervisor, and is to do nothing but call Reap.
+func IsReaper() bool { return os.Args[0] == reaperName }
+
+// Reap kills all descendants of this process, and removes the files that are named by its arguments.
+func Reap() {
+	for _, name := range os.Args[1:] {
+		_ = os.RemoveAll(name) // what is left is in a directory that the next command sweeps
+	}
+	killDescendants(os.Getpid())
+}
+
+// killDescendants kills all that a process has started, directly or not, until there is nothing. Those whose parents are gone
+// are its children, as it is a subreaper.
+func killDescendants(ancestor int) {
+	for {
+		parents := map[int]int{}
+		entries, _ := os.ReadDir("/proc")
+		for _, e := range entries {
+			pid, err := strconv.Atoi(e.Name())
+			if err != nil {
+				continue
+			}
+			stat, _ := os.ReadFile("/proc/" + e.Name() + "/stat")
+			// pid (name) state ppid: there may be anything in the name.
+			_, rest, _ := strings.Cut(string(stat[max(0, strings.LastIndexByte(string(stat), ')')):]), " ")
+			if f := strings.Fields(rest); len(f) > 1 && f[0] != "Z" {
+				parents[pid], _ = strconv.Atoi(f[1])
+			}
+		}
+		left := 0
+		for pid := range parents {
+			for up := parents[pid]; up > 1; up = parents[up] {
+				if up == ancestor {
+					left++
+					_ = unix.Kill(pid, unix.SIGKILL)
+					break
+				}
+			}
+		}
+		if left == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
