@@ -18,7 +18,7 @@ var callRooms = map[string][]string{
 	"os.Rename":             {"internal/durable"},
 	"syscall.Rename":        {"internal/durable"},
 	"unix.Rename":           {"internal/durable"},
-	"unix.Renameat":         {"internal/durable", "snapshot"}, // moves what lies too deep to be removed
+	"unix.Renameat":         {"internal/durable", "runtime", "snapshot"}, // moves what stands for a mount; what lies too deep to be removed
 	"unix.Renameat2":        {"internal/durable"},
 	"syscall.Flock":         {"internal/flock"},
 	"unix.Flock":            {"internal/flock"},
