@@ -208,6 +208,20 @@ func (s Store) Remove(refs ...string) (removed []string, err error) {
 	return removed, err
 }
 
+// keepLast removes the oldest builds if there are too many. It looks at none of those that stay: each build does this.
+func (s Store) keepLast() error {
+	paths, err := s.paths()
+	for _, path := range paths[:max(0, len(paths)-MaxBuilds)] {
+		if flock.Held(path) {
+			continue
+		}
+		if gone := os.Remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}
+	return err
+}
+
 // Prune removes the oldest builds until at most so many are left, those that run not counted, and the files of the rest have
 // together no more than the store may have. It returns the IDs of those that went, and the bytes that were theirs.
 func (s Store) Prune(keep int) (removed []string, freed int64, err error) {

@@ -1,6 +1,7 @@
 package builds
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 const (
 	writeAt    = 64 << 10    // bytes that are gathered before they are written
 	writeEvery = time.Second // and how long the first of them may wait
+	small      = 1 << 20     // bytes that a build may have and not be counted: MaxBuilds of them are less than all may have
 	maxError   = 8 << 10     // bytes of a build's error: the line with the end is read as a whole
 )
 
@@ -27,9 +29,11 @@ type Writer struct {
 	store   Store
 	name    string   // of the file
 	file    *os.File // nil before the first write
-	buf     []byte
-	since   time.Time // when the first byte of buf came
+	buf     bytes.Buffer
+	enc     *json.Encoder // to buf
+	since   time.Time     // when the first byte of buf came
 	written int64
+	counted int64 // of written, when the files of all builds were last counted
 	totals  event.Totals
 	full    bool // log lines are dropped from now on
 	err     error
@@ -54,7 +58,7 @@ func (w *Writer) Event(e event.Event) {
 		if w.full {
 			return
 		}
-		if w.written+int64(len(w.buf)) > maxBuild {
+		if w.written+int64(w.buf.Len()) > maxBuild {
 			w.full = true
 			e = event.Event{Time: e.Time, Build: e.Build, Kind: event.Note, Text: "what steps print from here on is not kept: the log has " + fmt.Sprint(maxBuild>>20) + " MB"}
 		}
@@ -77,26 +81,27 @@ func (w *Writer) Event(e event.Event) {
 		}
 	}
 	w.add(e)
-	if e.Kind == event.Ended || len(w.buf) >= writeAt || e.Time.Sub(w.since) >= writeEvery {
+	if e.Kind == event.Ended || w.buf.Len() >= writeAt || e.Time.Sub(w.since) >= writeEvery {
 		w.flush()
 	}
 }
 
 func (w *Writer) add(e event.Event) {
-	line, err := json.Marshal(e)
-	if err != nil {
-		w.err = errors.Join(w.err, err)
-		return
+	if w.enc == nil {
+		w.enc = json.NewEncoder(&w.buf)
+		w.enc.SetEscapeHTML(false)
 	}
-	if len(w.buf) == 0 {
+	if w.buf.Len() == 0 {
 		w.since = e.Time
 	}
-	w.buf = append(append(w.buf, line...), '\n')
+	if err := w.enc.Encode(e); err != nil {
+		w.err = errors.Join(w.err, err)
+	}
 }
 
 // flush writes what has been gathered.
 func (w *Writer) flush() {
-	if w.err != nil || len(w.buf) == 0 {
+	if w.err != nil || w.buf.Len() == 0 {
 		return
 	}
 	if w.file == nil {
@@ -104,8 +109,12 @@ func (w *Writer) flush() {
 			return
 		}
 	}
-	n, err := w.file.Write(w.buf)
-	w.written, w.err, w.buf = w.written+int64(n), err, w.buf[:0]
+	n, err := w.buf.WriteTo(w.file)
+	w.written, w.err = w.written+n, err
+	if w.written-w.counted > small && w.err == nil {
+		w.counted = w.written
+		_, _, w.err = w.store.Prune(MaxBuilds)
+	}
 }
 
 // open makes the file, and room for it.
@@ -126,8 +135,7 @@ func (w *Writer) open() (*os.File, error) {
 	if err := flock.Wait(context.Background(), f, flock.Exclusive); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	_, _, err = w.store.Prune(MaxBuilds)
-	return f, err
+	return f, w.store.keepLast()
 }
 
 // Close writes the rest. It returns the first error that there was.

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -22,7 +23,8 @@ const (
 type plain struct {
 	w io.Writer
 
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex   // guards all below
+	out   bytes.Buffer // what is to be written
 	state state
 	talks *speech // the step that has the log; nil if none has
 	since time.Time
@@ -46,6 +48,7 @@ func (p *plain) Event(e event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.event(e)
+	p.write()
 	p.wait()
 }
 
@@ -59,6 +62,7 @@ func (p *plain) wait() {
 		defer p.mu.Unlock()
 		p.alarm = nil
 		p.pass(time.Now())
+		p.write()
 		p.wait()
 	})
 }
@@ -190,7 +194,16 @@ func (p *plain) blob(b *blob) {
 	p.printf("%s: %s\n", b.name(), stateWords(is))
 }
 
-func (p *plain) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.w, format, args...) }
+func (p *plain) printf(format string, args ...any) { _, _ = fmt.Fprintf(&p.out, format, args...) }
+
+// write writes what was printed, if anything was. It goes on without what cannot be written: a build does not end for want of a reader.
+func (p *plain) write() {
+	if p.out.Len() == 0 {
+		return
+	}
+	_, _ = p.w.Write(p.out.Bytes())
+	p.out.Reset()
+}
 
 func (p *plain) Close(outcome ...string) {
 	p.mu.Lock()
@@ -210,6 +223,7 @@ func (p *plain) Close(outcome ...string) {
 	for _, line := range append(outcome, p.state.lintLines()...) {
 		p.printf("%s\n", line)
 	}
+	p.write()
 }
 
 // quiet shows only what a failed step printed last.
