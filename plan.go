@@ -71,18 +71,29 @@ func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, er
 		if err != nil {
 			return err
 		}
-		for _, p := range platforms {
-			g, err := h.plan(ctx, o, src, p)
-			if err != nil {
+		graphs := make([]*planner.Graph, len(platforms))
+		for i, p := range platforms {
+			if graphs[i], err = h.plan(ctx, o, src, p); err != nil {
 				return err
 			}
-			same := o
-			same.Epoch = g.Epoch
-			known, err := h.probe(ctx, same, src, g)
-			if err != nil {
+		}
+		graphs = planner.Join(graphs)
+		same := o
+		if same.Epoch == nil {
+			if same.Epoch, err = commonEpoch(graphs); err != nil {
 				return err
 			}
-			previews = append(previews, Preview{g, known})
+		}
+		known, err := h.probe(ctx, same, src, graphs[0])
+		if err != nil {
+			return err
+		}
+		for _, g := range graphs {
+			preview := Preview{Graph: g.Own()}
+			for _, s := range preview.Graph.Steps {
+				preview.Cached = append(preview.Cached, known[s.Number()-1])
+			}
+			previews = append(previews, preview)
 		}
 		return nil
 	})

@@ -50,6 +50,8 @@ type Step struct {
 	Platform string // for people: os/arch[/variant] of that stage
 	Target   string // for people: the platform of the image, if the stage has another
 	Span     parser.Span
+
+	number int // if it is not Index and 1
 }
 
 // An Op is what a step does.

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -122,8 +123,8 @@ func Print(w io.Writer, g *Graph, cached func(*Step) string) error {
 	return err
 }
 
-// Number is what names the step to people, wherever they meet it: from 1, in the order of the graph.
-func (s *Step) Number() int { return s.Index + 1 }
+// Number is what names the step to people, wherever they meet it: from 1, in the order of the graph, or of all graphs that were joined.
+func (s *Step) Number() int { return cmp.Or(s.number, s.Index+1) }
 
 // ref is the number as it is written.
 func (s *Step) ref() string { return "#" + strconv.Itoa(s.Number()) }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/containerd/platforms"
 )
@@ -56,6 +57,45 @@ func Join(graphs []*Graph) []*Graph {
 		j.Steps = all.all
 	}
 	return joined
+}
+
+// Own is a graph without the steps that it shares its numbers with, those of other platforms: they keep their numbers.
+func (g *Graph) Own() *Graph {
+	own, same := *g, make([]*Step, len(g.Steps))
+	own.Steps = nil
+	needed := make([]bool, len(g.Steps))
+	if g.Result != nil {
+		needed[g.Result.Index] = true
+	}
+	for i := len(g.Steps) - 1; i >= 0; i-- { // each comes after what it needs
+		if s := g.Steps[i]; needed[i] {
+			for _, other := range append(slices.Clip(s.Reads), s.On) {
+				if other != nil {
+					needed[other.Index] = true
+				}
+			}
+		}
+	}
+	for i, s := range g.Steps {
+		if !needed[i] {
+			continue
+		}
+		one := *s
+		one.number, one.Index = s.Number(), len(own.Steps)
+		if s.On != nil {
+			one.On = same[s.On.Index]
+		}
+		one.Reads = make([]*Step, len(s.Reads))
+		for r, read := range s.Reads {
+			one.Reads[r] = same[read.Index]
+		}
+		same[i] = &one
+		own.Steps = append(own.Steps, &one)
+	}
+	if g.Result != nil {
+		own.Result = same[g.Result.Index]
+	}
+	return &own
 }
 
 // add returns the step that does what s does, s itself if there was none. A stage that must not be taken from the cache
