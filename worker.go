@@ -28,6 +28,7 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 	}
 	w := &local.Worker{
 		Layout: h.Layout,
+		Events: o.Events,
 		Inputs: &source.Resolver{
 			Contexts:  src.Trees,
 			Layers:    &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers},

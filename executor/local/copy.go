@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"syscall"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
@@ -27,7 +31,7 @@ func (w *Worker) doCopy(ctx context.Context, job executor.Job, op *planner.Copy)
 			return image.Layer{}, err
 		}
 	}
-	c := &copier{changes: w.Inputs.Layers.Snapshots.NewChanges(below)}
+	c := &copier{changes: w.Inputs.Layers.Snapshots.NewChanges(below), made: map[string]snapshot.Entry{}}
 	c.open.Push(c.changes.Close)
 	defer func() { err = errors.Join(err, c.open.Close()) }()
 	if below != nil {
@@ -48,7 +52,42 @@ func (w *Worker) doCopy(ctx context.Context, job executor.Job, op *planner.Copy)
 			return image.Layer{}, err
 		}
 	}
+	if op.Independent() {
+		w.warnOfParents(ctx, job, op, c.made)
+	}
 	return w.Inputs.Layers.Snapshots.Commit(ctx, c.changes, job.Epoch)
+}
+
+// warnOfParents says which directories on the way to the destination of a COPY --link are otherwise in the file system below: the
+// layer, which does not know that, makes them anew. A base image whose layers are not here is not fetched for that.
+func (w *Worker) warnOfParents(ctx context.Context, job executor.Job, op *planner.Copy, made map[string]snapshot.Entry) {
+	if len(job.On) == 0 || len(made) == 0 {
+		return
+	}
+	below, err := w.Inputs.Layers.View(ctx, job.On)
+	if err != nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(made)) {
+		ours := made[name]
+		there, err := below.Lstat(name)
+		if err != nil {
+			continue // nothing is there, or something on the way is no directory, which has been said
+		}
+		what := ""
+		switch {
+		case there.Mode&syscall.S_IFMT == syscall.S_IFLNK:
+			what = "is a link to " + there.Link + ", and becomes a directory"
+		case there.Mode&syscall.S_IFMT != syscall.S_IFDIR:
+			what = "is a file, and becomes a directory"
+		case there.Mode&0o7777 != ours.Mode&0o7777 || there.UID != ours.UID || there.GID != ours.GID:
+			what = fmt.Sprintf("has mode %04o and owner %d:%d, and gets %04o and %d:%d",
+				there.Mode&0o7777, there.UID, there.GID, ours.Mode&0o7777, ours.UID, ours.GID)
+		default:
+			continue
+		}
+		w.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("--link to %s: /%s of the image below %s", op.Dest, name, what)})
+	}
 }
 
 // copySource puts one source into the changes.

@@ -23,11 +23,12 @@ import (
 // docs/copy.md. One copier serves one step.
 type copier struct {
 	changes *snapshot.Changes
-	below   snapshot.Tree       // what the changes are to; nil is nothing
-	owner   *source.Owner       // nil keeps that of the source; what is made on the way is root's
-	mode    *planner.ModeChange // nil keeps
-	groups  int                 // of hard links so far: one for each copied source
-	open    closers.Stack       // what the changes are read from
+	below   snapshot.Tree             // what the changes are to; nil is nothing
+	owner   *source.Owner             // nil keeps that of the source; what is made on the way is root's
+	mode    *planner.ModeChange       // nil keeps
+	groups  int                       // of hard links so far: one for each copied source
+	made    map[string]snapshot.Entry // directories on the way that were missing, by path; nil notes none
+	open    closers.Stack             // what the changes are read from
 }
 
 // copy copies one selection to dest, which is as the build file has it but absolute: a trailing slash makes it a
@@ -113,6 +114,9 @@ func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
 	dir := snapshot.Entry{Name: path.Base(p), Mode: mode, ModTime: mtime, Nlink: 2}
 	if c.owner != nil {
 		dir.UID, dir.GID = c.owner.UID, c.owner.GID
+	}
+	if c.made != nil {
+		c.made[p] = dir
 	}
 	return c.changes.Put(p, dir, snapshot.Content{})
 }

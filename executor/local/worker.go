@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
@@ -22,6 +23,7 @@ import (
 // no job is running any more.
 type Worker struct {
 	Layout *image.Layout
+	Events event.Sink       // takes warnings; may be nil
 	Inputs *source.Resolver // the contexts, layers and downloads that jobs read
 
 	// What RUN may use. Limits, Security and Hosts hold for all of them.
