@@ -96,14 +96,16 @@ type BuildResult struct {
 
 	Stopped *Stopped // where the build stopped, if BreakOptions asked for that: there is no image then. To be closed
 
-	images *resolver // where layers are that are not in the store
+	metadata metadata
+	images   *resolver // where layers are that are not in the store
 }
 
 // Build makes the image that a build file describes and does with it what the outputs say. Nothing is tagged unless all
 // of it succeeded; what was done of a failed build stays in the cache.
 func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err error) {
 	start := time.Now()
-	defer h.report(&o, start, &r, &err)()
+	id, end := h.report(&o, start, &r, &err)
+	defer end()
 	limit, err := maxSize()
 	if err != nil {
 		return nil, err
@@ -155,7 +157,7 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 	for _, img := range r.Images {
 		r.Size += h.imageSize(img)
 	}
-	r.Duration = time.Since(start)
+	r.Duration, r.metadata.build = time.Since(start), id
 	return r, o.writeFiles(ctx, r)
 }
 
@@ -171,7 +173,10 @@ func (h *Home) make(ctx context.Context, o BuildOptions, src *sources, graphs []
 		results, err := h.execute(ctx, o, src, graphs, outputs, r)
 		if err == nil && r.Stopped == nil {
 			r.Reused, r.Done = results[0].Reused, results[0].Done
-			err = h.output(ctx, o, r, finished{start, src, graphs, results}, outputs)
+			done := finished{start, src, graphs, results}
+			if r.metadata, err = metadataOf(o, done); err == nil {
+				err = h.output(ctx, o, r, done, outputs)
+			}
 		}
 		if lost, ok := errors.AsType[*remote.LostError](err); ok && ctx.Err() == nil {
 			src.images.far.Forget(lost)
@@ -192,15 +197,15 @@ func (h *Home) make(ctx context.Context, o BuildOptions, src *sources, graphs []
 // Builds are the last builds of this store, with all that they reported.
 func (h *Home) Builds() builds.Store { return builds.Open(filepath.Join(h.Dir, "builds")) }
 
-// report has the events of a build kept and puts a queue before their sink, and says how the build begins. What it returns says how
-// it ended.
-func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *error) (end func()) {
+// report has the events of a build kept and puts a queue before their sink, and says how the build begins. It returns the ID
+// of the build, and what says how it ended.
+func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *error) (id string, end func()) {
 	show, kept := o.Events, h.Builds().Begin()
 	o.Events = func(e event.Event) {
 		show.Send(e)
 		kept.Event(e)
 	}
-	id := newID()[:12]
+	id = newID()[:12]
 	q := event.NewQueue(id, o.Events)
 	o.Events = q.Sink()
 	begin := event.Event{Kind: event.Begun, Time: start}
@@ -209,7 +214,7 @@ func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *er
 	}
 	begin.Begin.Dir, _ = os.Getwd() // for people: without it they see no less
 	o.Events.Send(begin)
-	return func() {
+	return id, func() {
 		e := event.Event{Kind: event.Ended, Duration: time.Since(start)}
 		if *err != nil {
 			*err = failedStep(id, *err)

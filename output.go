@@ -219,7 +219,7 @@ func (o *ResultOptions) writeFiles(ctx context.Context, r *BuildResult) error {
 	if o.MetadataFile == "" {
 		return nil
 	}
-	b, err := json.MarshalIndent(r.metadata(), "", "  ")
+	b, err := json.MarshalIndent(r.metadata.fields(r), "", "  ")
 	if err != nil {
 		return err
 	}
@@ -227,21 +227,4 @@ func (o *ResultOptions) writeFiles(ctx context.Context, r *BuildResult) error {
 		return fmt.Errorf("--metadata-file: %w", err)
 	}
 	return nil
-}
-
-// metadata is what --metadata-file holds, under BuildKit's names.
-func (r *BuildResult) metadata() map[string]any {
-	d := r.shown()
-	m := map[string]any{"containerimage.digest": d.Digest, "containerimage.descriptor": d}
-	if len(r.Images) == 1 {
-		m["containerimage.config.digest"] = r.Images[0].ID()
-	}
-	var names []string
-	for _, ref := range r.Tags {
-		names = append(names, ref.String())
-	}
-	if len(names) > 0 {
-		m["image.name"] = strings.Join(names, ",")
-	}
-	return m
 }

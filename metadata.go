@@ -1,0 +1,103 @@
+package forge
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/platforms"
+
+	"github.com/forge-build/forge/parser"
+)
+
+// metadata is what --metadata-file holds besides the result, under buildx's names.
+type metadata struct {
+	build      string            // the build's ID
+	provenance []json.RawMessage // one a platform; none if it is not wanted
+	warnings   []parser.Warning  // if they are wanted
+}
+
+// metadataOf is what is known of a build whose images are made. Variables of buildx say how much of it is wanted:
+// BUILDX_METADATA_PROVENANCE is min, which is the default, max or disabled; BUILDX_METADATA_WARNINGS is true or false.
+func metadataOf(o BuildOptions, f finished) (m metadata, err error) {
+	if o.MetadataFile == "" {
+		return m, nil
+	}
+	mode := os.Getenv("BUILDX_METADATA_PROVENANCE")
+	if on, err := strconv.ParseBool(mode); err == nil {
+		mode = map[bool]string{true: "min", false: "disabled"}[on]
+	}
+	switch mode {
+	case "", "min", "max":
+		o.Attest.Provenance = mode
+		for i := range f.graphs {
+			text, err := provenance(o, f, i).Provenance()
+			if err != nil {
+				return m, err
+			}
+			m.provenance = append(m.provenance, text)
+		}
+	case "disabled":
+	default:
+		return m, fmt.Errorf("BUILDX_METADATA_PROVENANCE %q: must be min, max or disabled", mode)
+	}
+	if on, err := strconv.ParseBool(os.Getenv("BUILDX_METADATA_WARNINGS")); err == nil && on {
+		m.warnings = []parser.Warning{}
+		for _, g := range f.graphs {
+			m.warnings = append(m.warnings, g.Warnings...)
+		}
+	}
+	return m, nil
+}
+
+// fields is the file.
+func (m *metadata) fields(r *BuildResult) map[string]any {
+	d := r.shown()
+	all := map[string]any{"containerimage.digest": d.Digest, "containerimage.descriptor": d, "buildx.build.ref": "default/default/" + m.build}
+	if len(r.Images) == 1 {
+		all["containerimage.config.digest"] = r.Images[0].ID()
+	}
+	var names []string
+	for _, ref := range r.Tags {
+		names = append(names, ref.String())
+	}
+	if len(names) > 0 {
+		all["image.name"] = strings.Join(names, ",")
+	}
+	for i, text := range m.provenance {
+		key := "buildx.build.provenance"
+		if len(m.provenance) > 1 {
+			key += "/" + platforms.Format(r.Images[i].Config.Platform)
+		}
+		all[key] = text
+	}
+	if m.warnings != nil {
+		all["buildx.build.warnings"] = vertexWarnings(m.warnings)
+	}
+	return all
+}
+
+// A vertexWarning is a warning as BuildKit's client writes it.
+type vertexWarning struct {
+	Level      int            `json:"level"`
+	Short      []byte         `json:"short"`
+	Detail     [][]byte       `json:"detail,omitempty"`
+	URL        string         `json:"url,omitempty"`
+	SourceInfo map[string]any `json:"sourceInfo,omitempty"`
+	Range      []any          `json:"range,omitempty"`
+}
+
+func vertexWarnings(found []parser.Warning) []vertexWarning {
+	all := []vertexWarning{}
+	for _, w := range found {
+		at := func(line int) any { return map[string]int{"line": line} }
+		all = append(all, vertexWarning{
+			Level: 1, Short: []byte(w.Rule + ": " + w.Detail), Detail: [][]byte{[]byte(w.Description)}, URL: w.URL,
+			SourceInfo: map[string]any{"filename": w.Span.File, "language": "Dockerfile"},
+			Range:      []any{map[string]any{"start": at(w.Span.Start), "end": at(w.Span.End)}},
+		})
+	}
+	return all
+}
