@@ -130,6 +130,8 @@ func (h *Home) saveFar(ctx context.Context, o BuildOptions, r *BuildResult, resu
 			return
 		case errors.Is(err, fs.ErrPermission):
 			o.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("cache %s is only read: %v", t.Scope, err)})
+		case errors.Is(err, remote.ErrBusy):
+			o.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("cache %s: %v; what this build has done may not be kept", t.Scope, err)})
 		case err != nil:
 			o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("cache %s: nothing is kept: %v", t.Scope, err)})
 		case n > 0:

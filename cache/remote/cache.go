@@ -43,6 +43,7 @@ type Cache struct {
 
 	mu      sync.Mutex // guards all below
 	shelves []*shelf   // nil until the places have answered; by Options.Read
+	own     []*shelf   // that were read or written after the build, the last first
 	used    map[cache.Key]*Record
 	places  map[digest.Digest]*answered // by blob: layers that a place has answered with
 	lost    map[digest.Digest]bool      // blobs that could not be had

@@ -182,11 +182,12 @@ func (c *Cache) Prune(ctx context.Context, t *Target, keep Retention) (p Pruned,
 	before := s.index.totals()
 	x := &index{scope: t.Name, written: time.Now(), plain: w.plain, listed: s.index.listed, segments: slices.Clone(s.index.segments)}
 	w.compact(ctx, x, keep, nil)
-	tag := w.tag
-	if x.listed {
-		tag = listedTag(tag, time.Now())
+	x.listed = false
+	if err = w.putIndex(ctx, x, w.tag); errors.Is(err, image.ErrImmutable) {
+		x.listed = true
+		err = w.putIndex(ctx, x, listedTag(w.tag, time.Now()))
 	}
-	if err := w.putIndex(ctx, x, tag); err != nil {
+	if err != nil {
 		return p, err
 	}
 	w.remember(ctx, x)

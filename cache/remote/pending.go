@@ -37,7 +37,7 @@ func (c *Cache) Pending(ctx context.Context, t *Target, keep []image.Layer) ([]R
 
 // shelfOf is what a scope holds: as the build has read it, or else as it is now.
 func (c *Cache) shelfOf(ctx context.Context, scope *Scope) (*shelf, error) {
-	for _, s := range c.answers() {
+	for _, s := range slices.Concat(c.kept(), c.answers()) {
 		if s.scope.String() == scope.String() && s.tag != "" {
 			return s, nil
 		}
@@ -48,7 +48,24 @@ func (c *Cache) shelfOf(ctx context.Context, scope *Scope) (*shelf, error) {
 	if s.tag == "" && s.err != nil {
 		return nil, s.err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.own = append(c.own, s)
 	return s, nil
+}
+
+// kept are the scopes that were read or written after the build.
+func (c *Cache) kept() []*shelf {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.own)
+}
+
+// keepShelf takes an index as it was written for what its scope holds. What is in its tables need not be known.
+func (c *Cache) keepShelf(scope *Scope, tag string, x *index) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.own = append([]*shelf{{scope: scope, tag: tag, index: x}}, c.own...)
 }
 
 // lacking are the records that shelves, the first of which is the target's own, are without.

@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	maxTries   = 6                      // of writing an index that others write, too
+	maxTries   = 8                      // of writing an index that others write, too
 	firstPause = 50 * time.Millisecond  // at least, before it is looked whether the index has stayed
-	pauseRange = 150 * time.Millisecond // and how much more
+	pauseRange = 150 * time.Millisecond // and at most how much more, the first time; four times that after each race that was lost
+	maxPause   = 1500 * time.Millisecond
 )
 
 // Save adds records to a target. Their layers are there, in the forms that are given by diffID; a record without one is left out. It
@@ -52,7 +53,11 @@ func (c *Cache) Save(ctx context.Context, t *Target, records []Record, forms map
 	if added == 0 {
 		return 0, nil
 	}
-	return added, w.enter(ctx, shelf.index, segments)
+	written, err := w.enter(ctx, shelf.index, segments)
+	if written != nil {
+		c.keepShelf(t.Scope, w.tag, written)
+	}
+	return added, err
 }
 
 // withForms are the records with their layers as the place has them.
@@ -177,30 +182,41 @@ func (w *writer) manifest(ctx context.Context, records []Record, table ocispec.D
 	return d, w.target.Place.Write.PushManifest(ctx, image.Reference{}, d, raw)
 }
 
+// ErrBusy means that others write a scope all the time, and that what was to be kept may not have stayed.
+var ErrBusy = errors.New("others write it all the time")
+
 // enter puts segments into the index, before what is in it. seen is the index as it was read last; nil if there was none.
-func (w *writer) enter(ctx context.Context, seen *index, segments []segment) error {
+func (w *writer) enter(ctx context.Context, seen *index, segments []segment) (*index, error) {
 	own := segments
 	for try := range maxTries {
+		start := time.Now()
 		now, err := w.current(ctx, seen)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if try > 0 && now != nil && (now.digest == seen.digest || holds(now, own)) {
+			if now.listed && now.digest == seen.digest {
+				now.listed = false
+				if err := w.putIndex(ctx, now, w.tag); err != nil {
+					now.listed = true
+				}
+			}
 			w.remember(ctx, now)
-			return nil
+			return now, nil
 		}
 		if err := failpoint.At("remote.before-index"); err != nil {
-			return err
+			return nil, err
 		}
 		var done bool
 		if seen, own, done, err = w.put(ctx, now, segments); err != nil || done {
-			return err
+			return seen, err
 		}
-		if err := sleep(ctx, (firstPause+rand.N(pauseRange))<<try); err != nil {
-			return err
+		// Another who read before this was written has written by then, unless it takes that one much longer than it took here.
+		if err := sleep(ctx, max(firstPause, 2*time.Since(start))+rand.N(min(maxPause, pauseRange<<(2*try)))); err != nil {
+			return nil, err
 		}
 	}
-	return nil // an answer that others do not get is no failure
+	return nil, ErrBusy
 }
 
 func holds(x *index, segments []segment) bool {
@@ -259,33 +275,37 @@ func (w *writer) remember(ctx context.Context, x *index) {
 func (w *writer) put(ctx context.Context, now *index, segments []segment) (x *index, own []segment, done bool, err error) {
 	x = &index{scope: w.target.Name, written: time.Now(), plain: w.plain, segments: segments}
 	if now != nil {
-		x.plain, x.listed = x.plain || now.plain, now.listed
+		x.plain = x.plain || now.plain
 		x.add(now.segments)
 	}
 	own = segments
 	if w.crowded(x) {
 		own = w.compact(ctx, x, defaultRetention(), own)
-	}
-	tag := w.tag
-	switch {
-	case x.listed:
-		tag = listedTag(w.tag, time.Now())
-	case now == nil && w.target.Place.Tags != nil:
-		// If the tag can be given only once, it says so for ever.
-		x.listed = true
-		if err := w.putIndex(ctx, x, tag); err != nil {
+		if err := w.catchUp(ctx, x, now); err != nil { // it takes a while
 			return nil, nil, false, err
 		}
-		x.listed = false
 	}
-	switch err = w.putIndex(ctx, x, tag); {
-	case errors.Is(err, image.ErrImmutable) && now == nil:
-		return x, own, true, nil // what was written before it holds all
-	case errors.Is(err, image.ErrImmutable):
-		tag = listedTag(w.tag, time.Now())
-		err = w.putIndex(ctx, x, tag)
+	created := now == nil && w.target.Place.Tags != nil
+	x.listed = created // if the tag can be given only once, this stays
+	if err = w.putIndex(ctx, x, w.tag); !errors.Is(err, image.ErrImmutable) {
+		return x, own, false, err
 	}
-	return x, own, tag != w.tag, err
+	x.listed = true
+	return x, own, true, w.putIndex(ctx, x, listedTag(w.tag, time.Now()))
+}
+
+// catchUp adds to x what others have put into the index since it was read as seen.
+func (w *writer) catchUp(ctx context.Context, x, seen *index) error {
+	now, err := w.current(ctx, seen)
+	if err != nil || now == nil || now == seen {
+		return err
+	}
+	for _, s := range now.segments {
+		if seen == nil || !seen.has(s.d.Digest) {
+			x.add([]segment{s})
+		}
+	}
+	return nil
 }
 
 // putIndex writes an index. Segments that the place has lost are left out.
