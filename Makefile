@@ -8,7 +8,7 @@ KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo test test-short race lint vuln fuzz bench bench-short numbers release reproduce check tools
+.PHONY: help build demo test test-short race lint vuln fuzz bench bench-short numbers release package reproduce check tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -64,6 +64,9 @@ numbers: ## sizes, and places that break the rules of the house
 
 release: ## static binaries, archives, checksums into dist/
 	scripts/release.sh $(VERSION) $(EPOCH) dist
+
+package: release ## Debian packages into dist/
+	scripts/package.sh $(VERSION) $(EPOCH) dist
 
 reproduce: ## the release of this commit twice: the same bytes?
 	scripts/reproduce.sh

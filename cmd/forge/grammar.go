@@ -24,6 +24,14 @@ type command struct {
 	flags      any // a kong struct with a method Run(*session) error
 }
 
+// tags are what kong is to know of a command: those that scripts call are not in the help.
+func (c command) tags() []string {
+	if strings.HasPrefix(c.name, "__") {
+		return []string{`hidden:""`}
+	}
+	return nil
+}
+
 // commands are all there are, in the order of the help.
 func commands() []command {
 	return []command{
@@ -76,6 +84,9 @@ func commands() []command {
 		{"buildx", "Look after the builder and its cache, under buildx's names.", &buildxCmd{}},
 		{"context", "Say where forge works, under docker's names.", &contextCmd{}},
 		{"info", "Show how forge works on this machine, and why.", &infoCmd{}},
+		{"completion", "Print what makes a shell complete command lines of forge.", &completionCmd{}},
+		{"__complete", "Say what can stand in the place of the last word.", &completeCmd{}},
+		{"__man", "Write the manual.", &manCmd{}},
 		{"version", "Show the version.", &versionCmd{}},
 	}
 }
@@ -86,7 +97,7 @@ func grammar(c *cli, args []string) (*kong.Kong, error) {
 	options := []kong.Option{
 		kong.Name("forge"), kong.NoDefaultHelp(),
 		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.Help(printHelp), kong.ValueFormatter(helpText), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),
 	}
 	asked := ""
@@ -95,7 +106,7 @@ func grammar(c *cli, args []string) (*kong.Kong, error) {
 	}
 	for _, c := range commands() {
 		if asked == "" || c.name == asked {
-			options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags))
+			options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags, c.tags()...))
 		}
 	}
 	k, err := kong.New(c, options...)

@@ -62,7 +62,7 @@ func main() {
 // matters only to what needs it: a build without RUN does not.
 func enter(command, store string) error {
 	switch name, _, _ := strings.Cut(command, " "); name {
-	case "version", "login", "logout", "copy", "registry", "search":
+	case "version", "login", "logout", "copy", "registry", "search", "completion", "__complete", "__man":
 		return nil
 	}
 	return forge.EnterUserNamespace(store)

@@ -133,11 +133,11 @@ type namespaceFlags struct {
 type limitFlags struct {
 	cpuFlags
 
-	Memory            string   `short:"m" help:"Memory." placeholder:"BYTES"`
+	Memory            string   `short:"m" help:"Memory, in bytes or with a unit: 512m, 2g." placeholder:"BYTES"`
 	MemorySwap        string   `help:"Memory and swap together; -1 is no limit." placeholder:"BYTES"`
 	MemoryReservation string   `help:"Memory that is left where it is short." placeholder:"BYTES"`
-	ShmSize           string   `help:"Size of /dev/shm." placeholder:"BYTES"`
-	Pids              int64    `name:"pids-limit" help:"Processes." placeholder:"N"`
+	ShmSize           string   `help:"Size of /dev/shm, in bytes or with a unit; 64m if not given." placeholder:"BYTES"`
+	Pids              int64    `name:"pids-limit" help:"How many processes and threads; -1 is no limit." placeholder:"N"`
 	Ulimits           []string `name:"ulimit" sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
 	OOMKillDisable    bool     `name:"oom-kill-disable" help:"Do not kill where memory is short."`
 	OOMScoreAdj       int      `name:"oom-score-adj" help:"How willing the kernel is to kill it, -1000 to 1000." placeholder:"N"`
@@ -149,8 +149,8 @@ type cpuFlags struct {
 	CPUPeriod  int64  `name:"cpu-period" help:"Over how long --cpu-quota is counted, in microseconds." placeholder:"N"`
 	CPUQuota   int64  `name:"cpu-quota" help:"Time of processors in a period, in microseconds." placeholder:"N"`
 	CPUShares  int64  `name:"cpu-shares" short:"c" help:"Share of the processors, against others." placeholder:"N"`
-	CpusetCPUs string `name:"cpuset-cpus" help:"Which processors." placeholder:"LIST"`
-	CpusetMems string `name:"cpuset-mems" help:"Which nodes of memory." placeholder:"LIST"`
+	CpusetCPUs string `name:"cpuset-cpus" help:"Which processors: 0-3 or 0,2." placeholder:"LIST"`
+	CpusetMems string `name:"cpuset-mems" help:"Which nodes of memory: 0-1 or 0,1." placeholder:"LIST"`
 }
 
 // options are the flags as forge takes them.
