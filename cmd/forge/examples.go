@@ -17,6 +17,10 @@ func examples() map[string][]string {
 			"# and push it, with a cache that other machines read", "forge build -t registry.example.com/app:1.0 --push --cache registry.example.com/app .",
 			"# stop in a shell where a step has failed", "forge build --shell .",
 		},
+		"builds ls":    {"forge builds", "forge builds ls -q"},
+		"builds logs":  {"# all of the last build", "forge builds logs", "# its third step", "forge builds logs ^0 3"},
+		"builds rm":    {"forge builds rm 4f2d", "forge builds rm ^1"},
+		"builds prune": {"forge builds prune", "forge builds prune --keep 5"},
 		"run": {
 			"# a shell that is gone when it ends", "forge run --rm -it debian:12 bash",
 			"# a server in the background, at port 8080 of this machine", "forge run -d --name web -p 8080:80 -v data:/srv nginx",
