@@ -177,17 +177,26 @@ func sameMoment(a, b ocispec.History) bool {
 }
 
 // compareLayers lists the files that differ between two layers, each seen alone.
-func (h *Home) compareLayers(ctx context.Context, a, b image.Layer) (_ []snapshot.Difference, err error) {
+func (h *Home) compareLayers(ctx context.Context, a, b image.Layer) (differences []snapshot.Difference, err error) {
+	err = h.withViews(ctx, a, b, func(a, b *snapshot.View) (err error) {
+		differences, err = snapshot.Compare(ctx, a, b)
+		return err
+	})
+	return differences, err
+}
+
+// withViews opens two layers, each alone, for do.
+func (h *Home) withViews(ctx context.Context, a, b image.Layer, do func(a, b *snapshot.View) error) (err error) {
 	var views [2]*snapshot.View
 	for i, l := range []image.Layer{a, b} {
 		v, err := h.view(ctx, []image.Layer{l})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer func() { err = errors.Join(err, v.Close()) }()
 		views[i] = v
 	}
-	return snapshot.Compare(ctx, views[0], views[1])
+	return do(views[0], views[1])
 }
 
 // likelyCause guesses from a difference what made it.

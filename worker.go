@@ -3,16 +3,20 @@ package forge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/source"
 )
 
@@ -110,17 +114,51 @@ func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *reso
 	}
 }
 
-// changedFiles names the files that differ between two layers, but for their times. A layer that is gone is an error.
-func (r *resolver) changedFiles(ctx context.Context, before, after image.Layer) ([]string, error) {
+// maxChanged is how many changed files are told of.
+const maxChanged = 10
+
+// changedFiles finds the files that differ between two layers, but for their times, and how many there are besides. A layer that is gone is an error.
+func (r *resolver) changedFiles(ctx context.Context, before, after image.Layer) (changes []event.Change, more int, err error) {
 	if err := r.FetchLayers(ctx, []image.Layer{before}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	differences, err := r.home.compareLayers(ctx, before, after)
-	var names []string
-	for _, d := range differences {
-		if !slices.Equal(d.What, []string{"mtime"}) {
-			names = append(names, d.Path)
+	err = r.home.withViews(ctx, before, after, func(a, b *snapshot.View) error {
+		differences, err := snapshot.Compare(ctx, a, b)
+		for _, d := range differences {
+			if slices.Equal(d.What, []string{"mtime"}) {
+				continue
+			}
+			if len(changes) == maxChanged {
+				more++
+				continue
+			}
+			c := event.Change{Field: "file", Name: "/" + d.Path, How: event.Replaced}
+			c.Old, c.OldSize = contentOf(a, d.Path)
+			c.New, c.NewSize = contentOf(b, d.Path)
+			switch {
+			case slices.Equal(d.What, []string{"added"}):
+				c.How = event.Added
+			case slices.Equal(d.What, []string{"removed"}):
+				c.How = event.Removed
+			case c.Old == c.New && c.OldSize == c.NewSize:
+				c.Name += " (" + strings.Join(d.What, ", ") + ")"
+			}
+			changes = append(changes, c)
 		}
+		return err
+	})
+	return changes, more, err
+}
+
+// contentOf is the digest and the size of a file, or where a link leads.
+func contentOf(v *snapshot.View, path string) (string, int64) {
+	e, err := v.Lstat(path)
+	if err != nil || e.Link != "" {
+		return e.Link, 0
 	}
-	return names, err
+	sum, err := v.Sum(path)
+	if err != nil { // it has no content
+		return "", 0
+	}
+	return fmt.Sprintf("sha256:%x", sum), e.Size
 }

@@ -35,5 +35,12 @@ type Entry struct {
 	Duration time.Duration `json:"duration"`
 	Name     string        `json:"name"` // the step's, for people and for Nearest
 	Fields   []Field       `json:"fields"`
+	Base     Base          `json:"base,omitzero"`
 	Place    string        `json:"-"` // that has answered; "" is this machine
+}
+
+// A Base is the image that a step's stage begins with, as it is known to people; zero if it is the empty one. It is no part of the key, which has the layers.
+type Base struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"` // of its manifest
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 )
 
@@ -345,23 +346,23 @@ func TestDiff(t *testing.T) {
 		want     string
 	}{
 		{"nothing", []Field{{"run", []string{"a"}}}, []Field{{"run", []string{"a"}}}, ""},
-		{"env", []Field{{"env", []string{"PATH=/bin", "A=1", "B=2"}}}, []Field{{"env", []string{"PATH=/sbin", "A=1", "C=x=y"}}}, "env PATH changed; env C is new; env B is gone"},
-		{"order of env", []Field{{"env", []string{"A=1", "B=2"}}}, []Field{{"env", []string{"B=2", "A=1"}}}, "env changed order"},
-		{"command", []Field{{"run", []string{"/bin/sh", "-c", "make"}}}, []Field{{"run", []string{"/bin/sh", "-c", "make all"}}}, `command changed from "make" to "make all"`},
-		{"exec form", []Field{{"run", []string{"make", "x"}}}, []Field{{"run", []string{"make", "y"}}}, `command changed from "make x" to "make y"`},
-		{"long command", []Field{{"run", []string{strings.Repeat("é", 70)}}}, []Field{{"run", []string{"x"}}}, `command changed from "` + strings.Repeat("é", 60) + `…" to "x"`},
-		{"files", []Field{{"files /src", []string{d1}}}, []Field{{"files /src", []string{d2}}}, "files below /src changed"},
-		{"files by name", []Field{{"files src", []string{"a=1", "b=1", "c=1"}}}, []Field{{"files src", []string{"a=1", "b=2", "d=1"}}}, "file b changed; file d is new; file c is gone"},
-		{"many files", []Field{{"files src", []string{"a=1"}}}, []Field{{"files src", []string{"1=", "2=", "3=", "4=", "5=", "6=", "7="}}}, "file 1 is new; file 2 is new; file 3 is new; file 4 is new; file 5 is new; files below src: 3 more changed"},
-		{"below", []Field{{"below", []string{d1}}}, []Field{{"below", []string{d2}}}, "the layers below changed"},
-		{"a value", []Field{{"user", []string{"a"}}}, []Field{{"user", []string{"b"}}}, `user changed from "a" to "b"`},
-		{"a digest", []Field{{"content of mount 0", []string{d1}}}, []Field{{"content of mount 0", []string{d2}}}, "content of mount 0 changed"},
-		{"values", []Field{{"mount 0", []string{"bind", "/a"}}}, []Field{{"mount 0", []string{"bind", "/b"}}}, "mount 0 changed"},
-		{"new and gone", []Field{{"chown", []string{"1:1"}}}, []Field{{"chmod", []string{"644"}}, {"files a", []string{d1}}}, `chmod "644" is new; files below a is new; chown "1:1" is gone`},
-		{"one of two with one name", []Field{{"source", []string{"a"}}, {"source", []string{"b"}}}, []Field{{"source", []string{"b"}}, {"source", []string{"c"}}}, `source changed from "a" to "c"`},
-		{"a third", []Field{{"source", []string{"a"}}}, []Field{{"source", []string{"a"}}, {"source", []string{"a"}}}, `source "a" is new`},
+		{"env", []Field{{"env", []string{"PATH=/bin", "A=1", "B=2"}}}, []Field{{"env", []string{"PATH=/sbin", "A=1", "C=x=y"}}}, `env PATH: "/bin" → "/sbin"; env C is new: "x=y"; env B is gone, it was "2"`},
+		{"empty env", []Field{{"env", []string{"A=1", "B="}}}, []Field{{"env", []string{"A=", "C="}}}, `env A: "1" → ""; env C is new; env B is gone`},
+		{"secret env", []Field{{"env", []string{"MY_TOKEN=1", "KEYBOARD=us", "API_KEY=2"}}}, []Field{{"env", []string{"MY_TOKEN=2", "KEYBOARD=de", "password=3"}}}, `env MY_TOKEN has another value, which is not shown; env KEYBOARD: "us" → "de"; env password is new; env API_KEY is gone`},
+		{"order of env", []Field{{"env", []string{"A=1", "B=2"}}}, []Field{{"env", []string{"B=2", "A=1"}}}, "env has another order"},
+		{"command", []Field{{"run", []string{"/bin/sh", "-c", "make"}}}, []Field{{"run", []string{"/bin/sh", "-c", "make all"}}}, `command: "make" → "make all"`},
+		{"exec form", []Field{{"run", []string{"make", "x"}}}, []Field{{"run", []string{"make", "y"}}}, `command: "make x" → "make y"`},
+		{"long command", []Field{{"run", []string{strings.Repeat("é", 90)}}}, []Field{{"run", []string{"x"}}}, `command: "` + strings.Repeat("é", 80) + `"… → "x"`},
+		{"files", []Field{{"files /src", []string{d1}}}, []Field{{"files /src", []string{d2}}}, "file /src: sha256:1111 → sha256:2222"},
+		{"below", []Field{{"below", []string{d1}}}, []Field{{"below", []string{d2}}}, "below: sha256:1111 → sha256:2222"},
+		{"a value", []Field{{"user", []string{"a"}}}, []Field{{"user", []string{"b"}}}, `user: "a" → "b"`},
+		{"values", []Field{{"mount 0", []string{"bind", "/a"}}}, []Field{{"mount 0", []string{"bind", "/b"}}}, `mount 0: "bind /a" → "bind /b"`},
+		{"new and gone", []Field{{"chown", []string{"1:1"}}}, []Field{{"chmod", []string{"644"}}, {"file a", []string{d1}}}, `chmod is new: "644"; file a is new: sha256:1111; chown is gone, it was "1:1"`},
+		{"one of two with one name", []Field{{"source", []string{"a"}}, {"source", []string{"b"}}}, []Field{{"source", []string{"b"}}, {"source", []string{"c"}}}, `source: "a" → "c"`},
+		{"a third", []Field{{"source", []string{"a"}}}, []Field{{"source", []string{"a"}}, {"source", []string{"a"}}}, `source is new: "a"`},
 	} {
-		if got := strings.Join(Diff(test.old, test.new), "; "); got != test.want {
+		why := event.Why{Reason: event.Changed, Changes: Diff(test.old, test.new)}
+		if got := strings.Join(why.Lines(), "; "); got != test.want {
 			t.Errorf("%s: Diff = %s, want %s", test.name, got, test.want)
 		}
 	}

@@ -1,19 +1,19 @@
 package cache
 
 import (
-	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/forge-build/forge/event"
 )
 
-// Diff says in sentences for people which fields differ.
+// Diff lists which fields differ, from what to what.
 //
-// How it says it depends on the field's name. "env" and "arg" hold K=V, and it says which K. "files P" holds files below
-// P, either one digest or name=digest of each, and it says which. "run" is a command
-// line and "below" the layers that a step stands on. Any other field "changed", from what to what if it holds one value
-// that is not a digest.
-func Diff(old, new []Field) []string {
-	var said []string
+// What a change is called depends on the field's name. "env" and "arg" hold K=V, and each variable is a change of its own. "files P" and "file P"
+// hold digests of files: P is the change's name. "run" is a command line. Any other field is one change, with all its values as one text.
+func Diff(old, new []Field) []event.Change {
+	var changes []event.Change
 	rest := slices.Clone(old)
 	for _, f := range new {
 		i := slices.IndexFunc(rest, f.equal)
@@ -21,99 +21,103 @@ func Diff(old, new []Field) []string {
 			i = slices.IndexFunc(rest, func(g Field) bool { return g.Name == f.Name && !slices.ContainsFunc(new, g.equal) })
 		}
 		if i < 0 {
-			said = append(said, describe(f)+" is new")
+			c := f.change(event.Added)
+			c.New = f.text()
+			changes = append(changes, c)
 			continue
 		}
 		if !f.equal(rest[i]) {
-			said = append(said, change(rest[i], f)...)
+			changes = append(changes, differences(rest[i], f)...)
 		}
 		rest = slices.Delete(rest, i, i+1)
 	}
 	for _, f := range rest {
-		said = append(said, describe(f)+" is gone")
+		c := f.change(event.Removed)
+		c.Old = f.text()
+		changes = append(changes, c)
 	}
-	return said
+	return changes
 }
 
-// describe names a field that has nothing to be compared with.
-func describe(f Field) string {
-	if path, ok := strings.CutPrefix(f.Name, "files "); ok {
-		return "files below " + path
+// change names a field as people know it.
+func (f Field) change(how event.How) event.Change {
+	c := event.Change{Field: f.Name, How: how}
+	for _, kind := range []string{"files", "file"} {
+		if path, ok := strings.CutPrefix(f.Name, kind+" "); ok {
+			c.Field, c.Name = "file", path
+		}
 	}
-	if len(f.Values) == 1 && !isOpaque(f.Values[0]) {
-		return fmt.Sprintf("%s %q", f.Name, clip(f.Values[0]))
-	}
-	return f.Name
+	return c
 }
 
-func change(old, new Field) []string {
-	path, isFiles := strings.CutPrefix(new.Name, "files ")
-	switch {
-	case new.Name == "env" || new.Name == "arg":
-		return changeOfPairs(new.Name+" ", new.Name, old.Values, new.Values)
-	case isFiles && (len(old.Values) > 1 || len(new.Values) > 1):
-		return changeOfPairs("file ", "files below "+path, old.Values, new.Values)
-	case isFiles:
-		return []string{"files below " + path + " changed"}
-	case new.Name == "run":
-		return []string{fmt.Sprintf("command changed from %q to %q", command(old.Values), command(new.Values))}
-	case new.Name == "below":
-		return []string{"the layers below changed"}
-	case len(old.Values) == 1 && len(new.Values) == 1 && !isOpaque(old.Values[0]) && !isOpaque(new.Values[0]):
-		return []string{fmt.Sprintf("%s changed from %q to %q", new.Name, clip(old.Values[0]), clip(new.Values[0]))}
+// text is all values of a field. A command line is as people wrote it: without the shell.
+func (f Field) text() string {
+	values := f.Values
+	if f.Name == "run" && len(values) == 3 && values[1] == "-c" {
+		values = values[2:]
 	}
-	return []string{new.Name + " changed"}
+	return strings.Join(values, " ")
 }
 
-// changeOfPairs compares lists of K=V.
-func changeOfPairs(prefix, all string, old, new []string) []string {
-	const most = 5 // more are counted
-	was := map[string]string{}
-	for _, pair := range old {
-		k, v, _ := strings.Cut(pair, "=")
-		was[k] = v
+func differences(old, new Field) []event.Change {
+	if new.Name == "env" || new.Name == "arg" {
+		return differentPairs(old, new)
 	}
-	var said []string
-	seen := map[string]bool{}
-	for _, pair := range new {
-		k, v, _ := strings.Cut(pair, "=")
-		seen[k] = true
+	c := new.change(event.Replaced)
+	c.Old, c.New = old.text(), new.text()
+	return []event.Change{c}
+}
+
+// differentPairs compares lists of K=V.
+func differentPairs(old, new Field) []event.Change {
+	values := func(f Field) map[string]string {
+		m := map[string]string{}
+		for _, pair := range f.Values {
+			k, v, _ := strings.Cut(pair, "=")
+			m[k] = v
+		}
+		return m
+	}
+	was, is := values(old), values(new)
+	var changes []event.Change
+	add := func(c event.Change) {
+		if secretName(c.Name) {
+			c.Old, c.New = "", ""
+			if c.How == event.Replaced {
+				c.How = event.Secret
+			}
+		}
+		if !slices.Contains(changes, c) { // a list may name a variable twice
+			changes = append(changes, c)
+		}
+	}
+	for _, pair := range new.Values {
+		k, _, _ := strings.Cut(pair, "=")
 		if w, ok := was[k]; !ok {
-			said = append(said, prefix+k+" is new")
-		} else if v != w {
-			said = append(said, prefix+k+" changed")
+			add(event.Change{Field: new.Name, Name: k, How: event.Added, New: is[k]})
+		} else if w != is[k] {
+			add(event.Change{Field: new.Name, Name: k, How: event.Replaced, Old: w, New: is[k]})
 		}
 	}
-	for _, pair := range old {
-		if k, _, _ := strings.Cut(pair, "="); !seen[k] {
-			seen[k] = true
-			said = append(said, prefix+k+" is gone")
+	for _, pair := range old.Values {
+		if k, _, _ := strings.Cut(pair, "="); !has(is, k) {
+			add(event.Change{Field: new.Name, Name: k, How: event.Removed, Old: was[k]})
 		}
 	}
-	switch n := len(said); {
-	case n == 0:
-		return []string{all + " changed order"}
-	case n > most:
-		return append(said[:most:most], fmt.Sprintf("%s: %d more changed", all, n-most))
+	if len(changes) == 0 {
+		return []event.Change{{Field: new.Name, How: event.Moved}}
 	}
-	return said
+	return changes
 }
 
-// command is a command line as people wrote it: without the shell.
-func command(args []string) string {
-	if len(args) == 3 && args[1] == "-c" {
-		args = args[2:]
-	}
-	return clip(strings.Join(args, " "))
+func has(m map[string]string, k string) bool {
+	_, ok := m[k]
+	return ok
 }
 
-// isOpaque reports whether a value says nothing to people.
-func isOpaque(v string) bool { return strings.HasPrefix(v, "sha256:") || v == "" }
-
-func clip(s string) string {
-	const most = 60
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
-	}
-	return s
+// secretName reports whether a variable's name says that its value is a secret: as BuildKit's rule SecretsUsedInArgOrEnv has it.
+func secretName(name string) bool {
+	const words = `(?i)(?:_|^)(?:apikey|auth|credential|credentials|key|password|pword|passwd|secret|token)(?:_|$)`
+	ok, _ := regexp.MatchString(words, name)
+	return ok
 }

@@ -83,6 +83,16 @@ func (s *Steps) Nearest(ctx context.Context, name string, fields []Field) (Entry
 	if err := ctx.Err(); err != nil {
 		return Entry{}, false, err
 	}
+	return s.nearest(name, fields, func(*Entry) bool { return true })
+}
+
+// NearestBefore is what Nearest answered before e was made.
+func (s *Steps) NearestBefore(e Entry) (Entry, bool, error) {
+	return s.nearest(e.Name, e.Fields, func(other *Entry) bool { return other.Created.Before(e.Created) })
+}
+
+// nearest is Nearest among the entries for which ok.
+func (s *Steps) nearest(name string, fields []Field, ok func(*Entry) bool) (Entry, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
@@ -97,7 +107,7 @@ func (s *Steps) Nearest(ctx context.Context, name string, fields []Field) (Entry
 	for i := range s.all {
 		e := &s.all[i].Value
 		points := score(e, name, fields)
-		if points > 0 && (best == nil || points > bestScore || points == bestScore && e.Created.After(best.Created)) {
+		if points > 0 && ok(e) && (best == nil || points > bestScore || points == bestScore && e.Created.After(best.Created)) {
 			best, bestScore = e, points
 		}
 	}

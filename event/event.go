@@ -5,7 +5,10 @@
 // same. Nothing beside the stream calls back.
 package event
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // A Kind says what an [Event] is about, and which of its fields have a meaning.
 type Kind string
@@ -18,7 +21,7 @@ const (
 	Planned  Kind = "planned"  // Step is part of the build; Source is where its instruction stands. Comes before any step begins
 	Cached   Kind = "cached"   // Step is answered from the cache, or a base is in the store; Duration is what it took when it was done
 	Started  Kind = "started"  // Step begins; without a Step, the command of a run is about to
-	Explain  Kind = "explain"  // Text is a sentence: why Step is not answered from the cache
+	Explain  Kind = "explain"  // Why says why Step is not answered from the cache, and Text says it in a sentence
 	Log      Kind = "log"      // Text is a line that the command of Step printed, without the end of the line
 	Progress Kind = "progress" // Text is how a line stands that the command of Step is still writing; the next Log or Progress of Step replaces it
 	Done     Kind = "done"     // Step ends; Duration is what it took
@@ -51,6 +54,10 @@ type Event struct {
 type Detail struct {
 	Begin   *BuildInfo `json:"begin,omitempty"`   // Begun
 	Failure *Failure   `json:"failure,omitempty"` // Failed
+	Why     *Why       `json:"why,omitempty"`     // Explain; Started, of a step that is done in any case; Failed
+	Key     string     `json:"key,omitempty"`     // Cached, Started: the key of Step in the cache
+	Place   string     `json:"place,omitempty"`   // Cached: the cache that has answered; "" is this machine's
+	Usage   *Usage     `json:"usage,omitempty"`   // Done, Failed: of a command
 	Totals  *Totals    `json:"totals,omitempty"`  // Ended, in the events of a build that are kept
 }
 
@@ -71,6 +78,14 @@ type BuildInfo struct {
 	Target    string   `json:"target,omitempty"`
 	Platforms []string `json:"platforms,omitempty"`
 	Dir       string   `json:"dir,omitempty"` // in which the caller stood
+}
+
+// A Usage is what a command and all that it started have used.
+type Usage struct {
+	CPU     time.Duration `json:"cpu"`               // of all processors, in nanoseconds; user and system
+	Memory  int64         `json:"memory"`            // bytes that were resident, at most, of the process that had the most
+	Read    int64         `json:"read,omitempty"`    // bytes, from disks
+	Written int64         `json:"written,omitempty"` // bytes, to disks
 }
 
 // A Failure says more of a step that failed.
@@ -106,10 +121,14 @@ type Step struct {
 	Target   string   `json:"target,omitempty"`   // platform of the image, if the stage has another
 }
 
+// Title is the step's number and name.
+func (s *Step) Title() string { return fmt.Sprintf("#%d %s", s.Number, s.Name) }
+
 // A Source is a place in a build file.
 type Source struct {
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"` // from 1
+	End  int    `json:"end,omitempty"`  // the last line, if there are several
 }
 
 // A BlobInfo says which blob is copied, and how far that has come.

@@ -16,8 +16,10 @@ func TestEventIsData(t *testing.T) {
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Build: "b1", Kind: event.Blob,
 		Step:   &event.Step{Number: 3, Name: "FROM alpine", Stage: "base", Index: 1, Count: 2, Platform: "linux/arm64"},
 		Blob:   &event.BlobInfo{Digest: "sha256:1", MediaType: "layer", State: event.Copying},
-		Source: event.Source{File: "Dockerfile", Line: 7}, Text: "a\nb", Bytes: 5, Total: -1, Duration: time.Second, Error: "x",
-		Detail: event.Detail{Failure: &event.Failure{ExitCode: 7, Excerpt: "1 | >>> FROM"}, Begin: &event.BuildInfo{Names: []string{"app:1"}, Context: "."}},
+		Source: event.Source{File: "Dockerfile", Line: 7, End: 9}, Text: "a\nb", Bytes: 5, Total: -1, Duration: time.Second, Error: "x",
+		Detail: event.Detail{
+			Why: &event.Why{Reason: event.Changed, Changes: []event.Change{{Field: "env", Name: "A", How: event.Added, New: "1"}}},
+			Key: "00", Usage: &event.Usage{CPU: time.Second, Memory: 4096}, Failure: &event.Failure{ExitCode: 7, Excerpt: "1 | >>> FROM"}, Begin: &event.BuildInfo{Names: []string{"app:1"}, Context: "."}},
 	}
 	for i := range reflect.TypeFor[event.Event]().NumField() {
 		if f := reflect.TypeFor[event.Event]().Field(i); reflect.ValueOf(e).Field(i).IsZero() {

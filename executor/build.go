@@ -33,8 +33,8 @@ type Options struct {
 
 	// Bases brings the images that steps begin with or read. Nil means that all are here.
 	Bases Bases
-	// Compare names the files that differ between two layers, for Explain and Audit. Nil compares nothing.
-	Compare func(ctx context.Context, before, after image.Layer) ([]string, error)
+	// Compare finds the files that differ between two layers, for Explain and Audit, and how many there are besides. Nil compares nothing.
+	Compare func(ctx context.Context, before, after image.Layer) (files []event.Change, more int, err error)
 }
 
 // Again says what is done although it is remembered.
@@ -61,46 +61,6 @@ type Image struct {
 	Reused  int              // steps whose layers were known
 	Done    int              // steps that were done
 }
-
-// A StepError means that a step could not be done.
-type StepError struct {
-	Step     *planner.Step
-	Err      error
-	ExitCode int    // of the step's command; 0 if it was not a command that failed
-	Tail     []byte // the last lines that it printed
-	Job      *Job   // what could not be done; nil if what it needs was not known yet
-	Excerpt  string // lines of the build file, those of the step marked
-}
-
-func (e *StepError) Error() string {
-	const most = 100 // the lines of the build file say the rest
-	name := []rune(e.Step.Name)
-	if len(name) > most {
-		name = append(name[:most-1], '…')
-	}
-	return fmt.Sprintf("%s: %s: %v", e.Step.Span, string(name), e.Err)
-}
-
-func (e *StepError) Unwrap() error { return e.Err }
-
-// An ExitError means that a command ran and did not succeed. Workers return it.
-type ExitError struct {
-	Code int   // 128 and the signal if one ended it
-	OOM  bool  // the kernel ended it for want of memory
-	Err  error // what more is known of it, such as why it could not be executed; may be nil
-}
-
-func (e *ExitError) Error() string {
-	if e.OOM {
-		return fmt.Sprintf("exit code %d: out of memory", e.Code)
-	}
-	if e.Err != nil {
-		return fmt.Sprintf("exit code %d: %v", e.Code, e.Err)
-	}
-	return fmt.Sprintf("exit code %d", e.Code)
-}
-
-func (e *ExitError) Unwrap() error { return e.Err }
 
 // Build does the steps of graphs that [planner.Join] has joined, or of one, each as soon as what it stands on and reads is known:
 // from the cache if it can, by the worker if it must. It returns an image for each graph. The first failure ends the others
@@ -220,6 +180,7 @@ func (b *build) fail(s *planner.Step, err error) {
 	}
 	failed := event.Event{Kind: event.Failed, Error: err.Error(), Text: string(failure.Tail)}
 	failed.Failure = &event.Failure{ExitCode: failure.ExitCode, Excerpt: failure.Excerpt}
+	failed.Why, failed.Usage = failure.why, failure.usage
 	b.events.send(s, failed)
 }
 
@@ -310,7 +271,7 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 			return b.audit(ctx, s, job, h, e)
 		}
 		if ok {
-			b.answered(s, e)
+			b.answered(s, key, e)
 			return e, true, nil
 		}
 	}
@@ -318,16 +279,17 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 		return e, false, err
 	}
 	b.nodes[s.Index].began = time.Now()
-	b.events.send(s, event.Event{Kind: event.Started})
-	why := b.explain(ctx, s, h)
-	e, err = b.do(ctx, s, job)
+	started := event.Event{Kind: event.Started, Detail: event.Detail{Key: key.String()}}
+	if again {
+		started.Why = &event.Why{Reason: event.Asked}
+	}
+	b.events.send(s, started)
+	e, err = b.do(ctx, s, job, h)
 	if err != nil {
 		return e, false, err
 	}
-	why.files(ctx, job, e.Layer)
-	e.Name, e.Fields = s.Name, h.Fields()
+	e.Name, e.Fields, e.Base = s.Name, h.Fields(), baseOf(s)
 	b.publisher.add(key, e)
-	b.events.send(s, event.Event{Kind: event.Done, Duration: e.Duration})
 	return e, false, nil
 }
 
@@ -382,21 +344,41 @@ func (b *build) cacheFails(err error) {
 	b.unasked.Do(func() { b.events.warn(fmt.Errorf("cache: %w; steps that it would answer are done again", err)) })
 }
 
-// do has the worker do the job.
-func (b *build) do(ctx context.Context, s *planner.Step, job Job) (cache.Entry, error) {
+// do has the worker do the job, and says why that has to be: a command may take its time, so before it runs; what a copy has changed is known only
+// when it is done.
+func (b *build) do(ctx context.Context, s *planner.Step, job Job, h *cache.Hash) (cache.Entry, error) {
+	why := (*explanation)(nil)
+	_, copies := job.Op.(*planner.Copy)
+	if b.options.Explain {
+		if why = b.explain(ctx, s, h); !copies {
+			why.say(b, s)
+		}
+	}
 	start := time.Now()
 	log := &lineWriter{emit: func(kind event.Kind, line string) { b.events.send(s, event.Event{Kind: kind, Text: line}) }}
-	layer, err := b.options.Worker.Do(ctx, job, log)
+	result, err := b.options.Worker.Do(ctx, job, log)
 	tail := log.close()
 	if err != nil {
-		failure := &StepError{Step: s, Err: err, Tail: tail, Job: &job}
+		failure := &StepError{Step: s, Err: err, Tail: tail, Job: &job, usage: result.Usage}
 		if exit := (*ExitError)(nil); errors.As(err, &exit) {
 			failure.ExitCode = exit.Code
+		}
+		if ctx.Err() == nil {
+			failure.why = &b.explain(ctx, s, h).Why
 		}
 		return cache.Entry{}, failure
 	}
 	now := time.Now()
-	return cache.Entry{Layer: layer, Created: now.UTC().Truncate(time.Microsecond), Duration: now.Sub(start)}, nil
+	if b.options.Explain && copies {
+		why.files(ctx, b, result.Layer)
+		why.say(b, s)
+	}
+	if why != nil && why.before.Layer.DiffID == result.Layer.DiffID {
+		b.events.send(s, event.Event{Kind: event.Note, Text: "its layer came out the same as before"})
+	}
+	took := now.Sub(start)
+	b.events.send(s, event.Event{Kind: event.Done, Duration: took, Detail: event.Detail{Usage: result.Usage}})
+	return cache.Entry{Layer: result.Layer, Created: now.UTC().Truncate(time.Microsecond), Duration: took}, nil
 }
 
 // result gathers what the steps made.

@@ -42,7 +42,7 @@ func (w *fakeWorker) Resolve(_ context.Context, op planner.Op, n int, _ []image.
 	return source.Input{}, w.missing[command0(op)]
 }
 
-func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (image.Layer, error) {
+func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (Result, error) {
 	name := command0(job.Op)
 	w.mu.Lock()
 	w.jobs = append(w.jobs, name)
@@ -51,10 +51,10 @@ func (w *fakeWorker) Do(ctx context.Context, job Job, log io.Writer) (image.Laye
 	if w.do != nil {
 		var err error
 		if content, err = w.do(ctx, job, log); err != nil {
-			return image.Layer{}, err
+			return Result{}, err
 		}
 	}
-	return fakeLayer(content), nil
+	return Result{Layer: fakeLayer(content)}, nil
 }
 
 func command0(op planner.Op) string {
@@ -431,7 +431,7 @@ func TestBuildExplains(t *testing.T) {
 	o.Explain = true
 	var said []string
 	o.Events = func(e event.Event) {
-		if e.Kind == event.Explain {
+		if e.Kind == event.Explain || e.Kind == event.Note {
 			said = append(said, e.Step.Name+": "+e.Text)
 		}
 	}
@@ -440,11 +440,66 @@ func TestBuildExplains(t *testing.T) {
 	build1(t, new(graphMaker).chain("a"), o)
 	want := []string{
 		"RUN a: nothing like it was done before",
-		"RUN a: files below /in changed",
+		"RUN a: file /in: sha256:one → sha256:two",
 		"RUN a: its layer came out the same as before",
 	}
 	if !slices.Equal(said, want) {
 		t.Errorf("said %q, want %q", said, want)
+	}
+}
+
+// TestBuildExplainsWhatIsBelow holds that a step says which step below it, or which base, is not what it was; and that the event of one that fails
+// says why it was done, whether that was asked for or not.
+func TestBuildExplainsWhatIsBelow(t *testing.T) {
+	t.Parallel()
+	w := &fakeWorker{do: func(_ context.Context, job Job, _ io.Writer) (string, error) {
+		if command0(job.Op) == "bad" {
+			return "", &ExitError{Code: 1}
+		}
+		return image.ChainID(job.On).String() + command0(job.Op), nil
+	}}
+	o := testOptions(t, w)
+	o.Explain = true
+	var said []string
+	o.Events = func(e event.Event) {
+		switch e.Kind {
+		case event.Explain:
+			said = append(said, e.Step.Name+": "+e.Text)
+		case event.Failed:
+			said = append(said, e.Step.Name+" failed: "+strings.Join(e.Why.Lines(), "; "))
+		}
+	}
+	graph := func(base string, names ...string) *planner.Graph {
+		g := &graphMaker{}
+		img := &image.Image{Descriptor: ocispec.Descriptor{Digest: digest.FromString(base)}}
+		img.Manifest.Layers = []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString(base)}}
+		img.Config.RootFS.DiffIDs = []digest.Digest{digest.FromString(base)}
+		on := g.add(&planner.Base{Ref: "base", Image: img}, nil)
+		for _, name := range names {
+			on = g.run(name, on)
+		}
+		return g.graph(on)
+	}
+	build1(t, graph("one", "a", "b"), o)
+	for _, test := range []struct {
+		base  string
+		names []string
+		want  []string
+	}{
+		{"one", []string{"a", "x", "b"}, []string{
+			`RUN x: command: "b" → "x"`, "RUN b: below #3 RUN x: sha256:",
+		}},
+		{"two", []string{"a"}, []string{
+			"RUN a: base base: " + digest.FromString("one").String()[:19] + " → " + digest.FromString("two").String()[:19],
+		}},
+		{"one", []string{"a", "bad"}, []string{`RUN bad: command: `, `RUN bad failed: command: `}},
+	} {
+		said = nil
+		o.Explain = true
+		_, _ = buildOne(t.Context(), graph(test.base, test.names...), o)
+		if !slices.EqualFunc(said, test.want, strings.HasPrefix) {
+			t.Errorf("%s %v: said %q, want %q", test.base, test.names, said, test.want)
+		}
 	}
 }
 
@@ -515,11 +570,13 @@ func TestBuildAudits(t *testing.T) {
 		}
 	}
 	// One that differs only in its times is reused all the same.
-	o.Compare = func(context.Context, image.Layer, image.Layer) ([]string, error) { return nil, nil }
+	o.Compare = func(context.Context, image.Layer, image.Layer) ([]event.Change, int, error) { return nil, 0, nil }
 	if r := build1(t, new(graphMaker).chain("a", "b"), o); r.Reused != 2 || image.ChainID(r.Layers) != image.ChainID(first.Layers) || len(warnings) > 0 {
 		t.Errorf("of what is alike %d steps are reused with warnings %q, want 2 and none", r.Reused, warnings)
 	}
-	o.Compare = func(context.Context, image.Layer, image.Layer) ([]string, error) { return []string{"/bin/sh"}, nil }
+	o.Compare = func(context.Context, image.Layer, image.Layer) ([]event.Change, int, error) {
+		return []event.Change{{Field: "file", Name: "/bin/sh", How: event.Replaced}}, 0, nil
+	}
 	r := build1(t, new(graphMaker).chain("a", "b"), o)
 	if r.Done != 2 || image.ChainID(r.Layers) == image.ChainID(first.Layers) || len(warnings) != 1 || !strings.Contains(warnings[0], "/bin/sh") {
 		t.Errorf("of what is wrong %d steps are done with warnings %q, want 2 and one of /bin/sh", r.Done, warnings)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,52 +14,40 @@ import (
 	"github.com/forge-build/forge/planner"
 )
 
-// maxNames is how many changed files an explanation names.
-const maxNames = 10
-
-// An explanation says why a step is not reused, before it is done and after. Nil says nothing.
+// An explanation says why a step is not answered from the cache.
 type explanation struct {
-	build  *build
-	step   *planner.Step
-	before cache.Entry // the nearest earlier answer to this step's question
-	found  bool
+	event.Why
+	before cache.Entry // the nearest earlier answer to this step's question; zero if there is none
 }
 
-// explain says in which fields the step's key differs from the nearest that was asked before.
+// explain finds in what the step's key differs from the nearest that was asked before.
 func (b *build) explain(ctx context.Context, s *planner.Step, h *cache.Hash) *explanation {
-	if !b.options.Explain {
-		return nil
+	before, found, err := b.options.Cache.Nearest(ctx, s.Name, h.Fields())
+	if err != nil {
+		b.cacheFails(err)
 	}
-	w := &explanation{build: b, step: s}
-	w.before, w.found = b.nearest(ctx, s.Name, h.Fields())
+	w := &explanation{}
+	if found {
+		now := cache.Entry{Fields: h.Fields(), Base: baseOf(s)}
+		w.Why, w.before = Compare(before, now), before
+		b.nameBelow(s, w.Changes)
+	} else {
+		w.Reason = event.Unknown
+	}
 	if b.options.NoCache || s.NoCache {
-		w.say("the cache was told not to answer")
+		w.Why = event.Why{Reason: event.Asked}
 		return w
 	}
-	switch {
-	case !w.found:
-		w.say("nothing like it was done before")
-	default:
-		differences := cache.Diff(w.before.Fields, h.Fields())
-		for _, d := range differences {
-			w.say(d)
-		}
-		if len(differences) == 0 {
-			w.say("it was done before, but its layer is gone")
-		}
-	}
-	for _, reason := range b.options.Cache.Absent(h.Key(), s.Name) {
-		w.say(reason)
-	}
+	w.Absent = b.options.Cache.Absent(h.Key(), s.Name)
 	return w
 }
 
 // answered reports that a step need not be done, and which cache says so if it is not this machine's.
-func (b *build) answered(s *planner.Step, e cache.Entry) {
+func (b *build) answered(s *planner.Step, key cache.Key, e cache.Entry) {
 	if b.options.Explain && e.Place != "" {
 		b.events.send(s, event.Event{Kind: event.Explain, Text: "answered by cache " + e.Place})
 	}
-	b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration})
+	b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration, Detail: event.Detail{Key: key.String(), Place: e.Place}})
 }
 
 // audit does a step that the cache answers with known, and compares. Files that differ in more than their times are told, and then what was
@@ -68,14 +57,15 @@ func (b *build) audit(ctx context.Context, s *planner.Step, job Job, h *cache.Ha
 		return known, false, err
 	}
 	b.nodes[s.Index].began = time.Now()
-	b.events.send(s, event.Event{Kind: event.Started})
-	made, err := b.do(ctx, s, job)
+	b.events.send(s, event.Event{Kind: event.Started, Detail: event.Detail{Key: h.Key().String(), Why: &event.Why{Reason: event.Audited}}})
+	made, err := b.do(ctx, s, job, h)
 	if err != nil {
 		return known, false, err
 	}
-	var names []string
+	var changes []event.Change
+	more := 0
 	if known.Layer.DiffID != made.Layer.DiffID && b.options.Compare != nil {
-		names, err = b.options.Compare(ctx, known.Layer, made.Layer)
+		changes, more, err = b.options.Compare(ctx, known.Layer, made.Layer)
 	}
 	from := cmp.Or(known.Place, "of this machine")
 	switch {
@@ -83,57 +73,82 @@ func (b *build) audit(ctx context.Context, s *planner.Step, job Job, h *cache.Ha
 		return known, false, ctx.Err()
 	case err != nil:
 		b.events.send(s, event.Event{Kind: event.Warning, Text: fmt.Sprintf("cache %s: its answer could not be compared: %v", from, err)})
-	case len(names) > 0:
+	case len(changes) > 0:
 		b.events.send(s, event.Event{Kind: event.Warning, Text: fmt.Sprintf(
-			"cache %s: its answer is not what the step makes now: %s", from, someOf(names))})
+			"cache %s: its answer is not what the step makes now: %s", from, names(changes, more))})
 	default: // what stands on it need not be done again
-		b.events.send(s, event.Event{Kind: event.Done, Duration: made.Duration})
 		return known, true, nil
 	}
-	made.Name, made.Fields = s.Name, h.Fields()
+	made.Name, made.Fields, made.Base = s.Name, h.Fields(), baseOf(s)
 	b.publisher.add(h.Key(), made)
-	b.events.send(s, event.Event{Kind: event.Done, Duration: made.Duration})
 	return made, false, nil
 }
 
-// someOf lists the first of many names.
-func someOf(names []string) string {
-	text := strings.Join(names[:min(len(names), maxNames)], ", ")
-	if more := len(names) - maxNames; more > 0 {
+// names lists changed files.
+func names(changes []event.Change, more int) string {
+	var list []string
+	for _, c := range changes {
+		list = append(list, c.Name)
+	}
+	text := strings.Join(list, ", ")
+	if more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
 }
 
-// nearest asks the cache for the nearest earlier answer.
-func (b *build) nearest(ctx context.Context, name string, fields []cache.Field) (cache.Entry, bool) {
-	e, ok, err := b.options.Cache.Nearest(ctx, name, fields)
-	if err != nil {
-		b.cacheFails(err)
+// Compare says why an answer that was remembered before is none to the question that now answers.
+func Compare(before, now cache.Entry) event.Why {
+	w := event.Why{Reason: event.Changed, Before: before.Created, Changes: cache.Diff(before.Fields, now.Fields)}
+	if len(w.Changes) == 0 {
+		w.Reason = event.Gone
 	}
-	return e, ok
+	i := slices.IndexFunc(w.Changes, func(c event.Change) bool { return c.Field == "below" })
+	if i >= 0 && before.Base != now.Base && before.Base.Digest != "" && now.Base.Digest != "" { // what people know it as
+		c := &w.Changes[i]
+		c.Field, c.Name, c.Old, c.New = "base", now.Base.Name, before.Base.Digest, now.Base.Digest
+	}
+	return w
 }
 
-func (w *explanation) say(sentence string) {
-	w.build.events.send(w.step, event.Event{Kind: event.Explain, Text: sentence})
+// nameBelow says which step has changed what a step stands on.
+func (b *build) nameBelow(s *planner.Step, changes []event.Change) {
+	for i := range changes {
+		for on := s.On; changes[i].Field == "below" && changes[i].Name == "" && on != nil; on = on.On {
+			if _, base := on.Op.(*planner.Base); !base && !b.nodes[on.Index].answered {
+				changes[i].Name = b.events.steps[on.Index].Title()
+			}
+		}
+	}
 }
 
-// files says which files a copy changed against the earlier layer, if that is still here.
-func (w *explanation) files(ctx context.Context, job Job, layer image.Layer) {
-	if w == nil || !w.found || w.before.Layer.DiffID == "" {
+// baseOf is the image that a step's stage begins with.
+func baseOf(s *planner.Step) cache.Base {
+	for ; s != nil; s = s.On {
+		if op, ok := s.Op.(*planner.Base); ok {
+			return cache.Base{Name: op.Ref, Digest: op.Image.Descriptor.Digest.String()}
+		}
+	}
+	return cache.Base{}
+}
+
+// say sends the explanation, if people want it.
+func (w *explanation) say(b *build, s *planner.Step) {
+	if b.options.Explain {
+		why := w.Why
+		b.events.send(s, event.Event{Kind: event.Explain, Text: strings.Join(why.Lines(), "; "), Detail: event.Detail{Why: &why}})
+	}
+}
+
+// files says which files a copy changed against the earlier layer, if that is still here, in the place of what it copies.
+func (w *explanation) files(ctx context.Context, b *build, layer image.Layer) {
+	if b.options.Compare == nil || w.before.Layer.DiffID == "" {
 		return
 	}
-	if w.before.Layer.DiffID == layer.DiffID {
-		w.say("its layer came out the same as before")
-		return
-	}
-	compare := w.build.options.Compare
-	if _, copies := job.Op.(*planner.Copy); compare == nil || !copies {
-		return
-	}
-	names, err := compare(ctx, w.before.Layer, layer)
-	if err != nil || len(names) == 0 {
+	files, more, err := b.options.Compare(ctx, w.before.Layer, layer)
+	if err != nil || len(files) == 0 {
 		return // the earlier layer is gone, or differs only in what is not a file
 	}
-	w.say("changed: " + someOf(names))
+	w.Changes = append(slices.DeleteFunc(w.Changes, func(c event.Change) bool { return c.Field == "file" }), files...)
+	w.More = more
 }

@@ -61,10 +61,24 @@ func (r *reporter) send(s *planner.Step, e event.Event) {
 	r.sink(e)
 }
 
+// Planned are the events that say which steps a graph has, by Step.Index.
+func Planned(g *planner.Graph) []event.Event {
+	planned := make([]event.Event, len(g.Steps))
+	for i, step := range Steps(g) {
+		at := g.Steps[i].Span
+		planned[i] = event.Event{Kind: event.Planned, Step: step, Source: event.Source{File: at.File, Line: at.Start}}
+		if at.End > at.Start {
+			planned[i].Source.End = at.End
+		}
+	}
+	return planned
+}
+
 // plan sends which steps there are.
 func (r *reporter) plan(g *planner.Graph) {
-	for _, s := range g.Steps {
-		r.send(s, event.Event{Kind: event.Planned, Source: event.Source{File: s.Span.File, Line: s.Span.Start}})
+	for i, e := range Planned(g) {
+		e.Step = nil
+		r.send(g.Steps[i], e)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/source"
@@ -60,8 +61,14 @@ func (j *Job) UnmarshalJSON(text []byte) error {
 // A Worker does jobs. Package local does them on this machine.
 type Worker interface {
 	// Do does the job and writes what its command prints to log. What the job reads is what its Inputs say, or it fails. The
-	// layer is staged, not yet durable.
-	Do(ctx context.Context, job Job, log io.Writer) (image.Layer, error)
+	// layer is staged, not yet durable. What a command has used is known also if it has failed.
+	Do(ctx context.Context, job Job, log io.Writer) (Result, error)
+}
+
+// A Result is what came of a job.
+type Result struct {
+	Layer image.Layer
+	Usage *event.Usage // of its command; nil if it has none, or that is not known
 }
 
 // An InputResolver says what operations read has come to; [source.Resolver] is one.

@@ -145,7 +145,7 @@ func (s *setup) planJoin(namespaces int) (tail int, err error) {
 func (s *setup) joinSupervisor(report int) (tail int, child arg) {
 	s.step = "clone"
 	child = s.word()
-	helper, info := s.word(), s.space(128)
+	helper, info := s.word(), s.space(infoSize)
 	s.results = s.space(8 * maxExecs)
 	failure := s.words(0, 16, 0, 8*maxExecs) // two struct iovec
 	s.put(failure, arg{n: headerOp, part: inHeader})
@@ -176,7 +176,7 @@ func (s *setup) joinSupervisor(report int) (tail int, child arg) {
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-supervise")).allow(anyError)
 	ended := s.poll(pidfd)
 	s.call(unix.SYS_WAITID, num(unix.P_PID), child, info, num(unix.WEXITED), num(0)).allow(anyError)
-	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
+	s.call(unix.SYS_SENDTO, num(sockFD), info, num(infoSize), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
 	s.call(unix.SYS_EXIT_GROUP, num(0))
 	s.endSkip(started)
 	s.endSkip(ended)

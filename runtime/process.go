@@ -26,7 +26,7 @@ type Process struct {
 
 	once sync.Once
 	gone chan struct{} // closed when all processes are
-	exit Exit
+	exit end
 	leavings
 	guarded
 }
@@ -46,11 +46,34 @@ type guarded struct {
 	err        error      // for Wait
 }
 
+// An end is what is known when the process has ended.
+type end struct {
+	Exit
+	usage Usage
+}
+
 // Exit is how a process ended.
 type Exit struct {
 	Code   int // 128+Signal if it was killed
 	Signal int
 	OOM    bool // the kernel killed something in the container for want of memory
+}
+
+// A Usage is what a process has used, and all that it and its children have waited for; of process 1 of a container, that is everything in it.
+type Usage struct {
+	CPU           time.Duration // user and system
+	MaxRSS        int64         // bytes resident, at most, of the process that had the most
+	Read, Written int64         // bytes, from and to disks
+}
+
+// readUsage reads a struct rusage.
+func readUsage(b []byte) Usage {
+	const block = 512 // bytes of ru_inblock and ru_oublock, whatever the file system's are
+	field := func(i int) int64 { return int64(binary.NativeEndian.Uint64(b[8*i:])) }
+	seconds := time.Duration(field(0)+field(2)) * time.Second
+	return Usage{
+		CPU: seconds + time.Duration(field(1)+field(3))*time.Microsecond, MaxRSS: field(4) << 10, Read: field(11) * block, Written: field(12) * block,
+	}
 }
 
 // Pid is the process's number in the caller's pid namespace, or 0 if it is gone.
@@ -199,7 +222,7 @@ func received(control []byte) *os.File {
 // is ctx's cause if that ended it, or says why output could not be written.
 func (p *Process) Wait() (Exit, error) {
 	p.once.Do(func() {
-		p.exit = p.reap()
+		p.exit.Exit = p.reap()
 		close(p.gone)
 		if p.grace > 0 {
 			for _, f := range p.pipes {
@@ -212,8 +235,11 @@ func (p *Process) Wait() (Exit, error) {
 			p.fail(err)
 		}
 	})
-	return p.exit, p.err
+	return p.exit.Exit, p.err
 }
+
+// Usage is what the process has used, after Wait. It is zero for one that joined a container, and for one that was killed with its supervisor.
+func (p *Process) Usage() Usage { return p.exit.usage }
 
 // Gone is closed, while Wait waits, when everything in the container is gone: only what was written before is still copied.
 func (p *Process) Gone() <-chan struct{} { return p.gone }
@@ -221,7 +247,7 @@ func (p *Process) Gone() <-chan struct{} { return p.gone }
 // reap waits for the supervisor, which ends when everything else has.
 func (p *Process) reap() (e Exit) {
 	e = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)} // unless it can tell
-	if msg, _, err := p.receive(); err == nil && len(msg) == 128 {
+	if msg, _, err := p.receive(); err == nil && len(msg) >= infoSize {
 		order := binary.NativeEndian
 		const exited, killed, dumped = 1, 2, 3 // CLD_EXITED and so on of sigaction(2)
 		switch code, status := order.Uint32(msg[8:]), int(order.Uint32(msg[24:])); code {
@@ -229,6 +255,9 @@ func (p *Process) reap() (e Exit) {
 			e = Exit{Code: status}
 		case killed, dumped:
 			e = Exit{Code: 128 + status, Signal: status}
+		}
+		if len(msg) == endSize {
+			p.exit.usage = readUsage(msg[infoSize:])
 		}
 	}
 	if !p.stop() && e.Signal == int(unix.SIGKILL) { // ctx ended it, before it did so itself

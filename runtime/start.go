@@ -239,12 +239,18 @@ func (s *setup) cloneArgs(flags uint64) arg {
 	return s.words(flags, 0, 0, 0, uint64(unix.SIGCHLD), 0, 0, 0, 0, 0, group)
 }
 
+// What the supervisor says of the end: a siginfo_t and a struct rusage, of waitid(2).
+const (
+	infoSize = 128
+	endSize  = infoSize + 144
+)
+
 // supervisor is what the outer process does: it makes the container's process, reports how that went, waits until it or the
 // caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
 func (s *setup) supervisor() (tail int) {
 	s.step = "clone"
 	// Until there is a pidfd, any descriptor but the socket stands for it.
-	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(128)
+	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(endSize)
 	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD
 	if s.places != nil {
 		s.call(unix.SYS_CLONE, num(flags|uint64(unix.SIGCHLD)), num(0), poll).into(pid)
@@ -277,8 +283,8 @@ func (s *setup) supervisor() (tail int) {
 	s.call(unix.SYS_PPOLL, poll.addr(), num(2), num(0), num(0)).allow(anyError)
 	abandoned := s.skipIf(poll.ref(), before) // nothing about the pidfd: it is the socket that was closed
 	// It waits, although the process has ended: where it is traced (strace -f), the tracer learns of it first.
-	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
-	s.call(unix.SYS_SENDTO, num(sockFD), info, num(128), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
+	s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), info.plus(infoSize)).allow(anyError)
+	s.call(unix.SYS_SENDTO, num(sockFD), info, num(endSize), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
 	reported := s.jump()
 	s.endSkip(abandoned)
 	if s.sharesPID() || s.places != nil { // its namespace does not end with the supervisor

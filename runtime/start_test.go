@@ -35,6 +35,32 @@ func TestExit(t *testing.T) {
 	}
 }
 
+// TestUsage holds that what children and orphans of the command have used counts, and what forge has does not.
+func TestUsage(t *testing.T) {
+	root := rootfs(t)
+	const script = `dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; (dd if=/dev/urandom of=/dev/null bs=1M count=64 2>/dev/null &); wait; dd if=/dev/urandom of=/dev/null bs=1M count=64 2>/dev/null`
+	p, err := Start(t.Context(), Spec{Root: openDir(t, root), Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin"}}, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if u := p.Usage(); u.MaxRSS < 64<<20 || u.MaxRSS > 72<<20 || u.CPU < time.Millisecond {
+		t.Errorf("used %+v, want 64 MB and some milliseconds", u)
+	}
+	p, err = Start(t.Context(), Spec{Root: openDir(t, root), Args: []string{"true"}, Env: []string{"PATH=/bin"}}, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if u := p.Usage(); u.MaxRSS == 0 || u.MaxRSS > 8<<20 {
+		t.Errorf("true used %+v, want less than 8 MB", u)
+	}
+}
+
 func TestSignal(t *testing.T) {
 	root := rootfs(t)
 	for _, test := range []struct {

@@ -190,7 +190,8 @@ func runCopy(t *testing.T, w *Worker, job executor.Job, op *planner.Copy) (got s
 	if err != nil {
 		return "error: " + err.Error(), layer, key
 	}
-	layer, err = w.Do(ctx, job, io.Discard)
+	result, err := w.Do(ctx, job, io.Discard)
+	layer = result.Layer
 	if err != nil {
 		return "error: " + err.Error(), layer, h.Key()
 	}

@@ -140,7 +140,7 @@ func TestAddGitPinned(t *testing.T) {
 		}
 		result, err := w.Do(t.Context(), job, nil)
 		check(t, err)
-		view, err := w.Inputs.Layers.Snapshots.View(t.Context(), []image.Layer{result})
+		view, err := w.Inputs.Layers.Snapshots.View(t.Context(), []image.Layer{result.Layer})
 		check(t, err)
 		if got, want := sourcetest.Print(t, view), "a ="+before; got != want {
 			t.Errorf("the branch moved while the build ran: got %s, want %s", got, want)

@@ -69,7 +69,7 @@ func TestJobElsewhere(t *testing.T) {
 			job := test.job
 			job.Epoch = &epoch
 			before := must1(describe(t.Context(), h.worker, &job))(t).Key()
-			want := must1(h.worker.Do(t.Context(), job, io.Discard))(t)
+			want := must1(h.worker.Do(t.Context(), job, io.Discard))(t).Layer
 			pack(t, h.worker, &job)
 			text := must1(json.Marshal(job))(t)
 			var read executor.Job
@@ -133,7 +133,7 @@ func doElsewhere(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err, log.String())
 	}
-	check(t, os.WriteFile(name+".done", []byte(result.DiffID), 0o600))
+	check(t, os.WriteFile(name+".done", []byte(result.Layer.DiffID), 0o600))
 }
 
 // TestJobChecksWhatItReads holds that a layer in the place of a context must hold what the job was resolved to.

@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
-	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
@@ -22,10 +22,10 @@ import (
 const hostname = "buildkitsandbox"
 
 // doRun prepares a draft, runs the command in it and commits what it wrote.
-func (w *Worker) doRun(ctx context.Context, job executor.Job, log io.Writer) (layer image.Layer, err error) {
+func (w *Worker) doRun(ctx context.Context, job executor.Job, log io.Writer) (r executor.Result, err error) {
 	s, err := w.Stand(ctx, job)
 	if err != nil {
-		return layer, err
+		return r, err
 	}
 	kept := false
 	defer func() {
@@ -35,49 +35,51 @@ func (w *Worker) doRun(ctx context.Context, job executor.Job, log io.Writer) (la
 	}()
 	// The command's work is its own, and it may only wait: for a network, or for the cache mount that another holds. So
 	// nothing is begun before it has ended.
-	if err := runCommand(ctx, s.container, log); err != nil {
+	if r.Usage, err = runCommand(ctx, s.container, log); err != nil {
 		if _, ran := errors.AsType[*executor.ExitError](err); ran {
 			kept = w.keep(job, s)
 		}
-		return layer, err
+		return r, err
 	}
 	s.container.UsedCaches(ctx)
 	end, err := w.begin(ctx)
 	if err != nil {
-		return layer, err
+		return r, err
 	}
 	defer end()
 	if err := failpoint.At("local.run.before-commit"); err != nil {
-		return layer, err
+		return r, err
 	}
-	layer, err = s.draft.Commit(ctx, job.Epoch)
+	r.Layer, err = s.draft.Commit(ctx, job.Epoch)
 	if text := s.draft.Dropped(); err == nil && text != "" {
 		_, err = fmt.Fprintln(log, "forge:", text)
 	}
-	return layer, err
+	return r, err
 }
 
 // runCommand runs the command and streams what it prints, standard output and error as one, in order.
-func runCommand(ctx context.Context, c *container.Container, log io.Writer) error {
+func runCommand(ctx context.Context, c *container.Container, log io.Writer) (*event.Usage, error) {
 	p, err := c.Start(ctx, runtime.Stdio{Out: log, Err: log})
 	if failure, ok := errors.AsType[*container.CommandError](err); ok {
-		return &executor.ExitError{Code: failure.Code, Err: err}
+		return nil, &executor.ExitError{Code: failure.Code, Err: err}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	exit, err := p.Wait()
+	u := p.Usage()
+	used := &event.Usage{CPU: u.CPU, Memory: u.MaxRSS, Read: u.Read, Written: u.Written}
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return used, context.Cause(ctx)
 	case err != nil:
-		return err
+		return used, err
 	case exit.Code != 0 && c.Network.Missing != nil && !exit.OOM:
-		return &executor.ExitError{Code: exit.Code, Err: fmt.Errorf("it had no network but loopback: %w", c.Network.Missing)}
+		return used, &executor.ExitError{Code: exit.Code, Err: fmt.Errorf("it had no network but loopback: %w", c.Network.Missing)}
 	case exit.Code != 0:
-		return &executor.ExitError{Code: exit.Code, OOM: exit.OOM}
+		return used, &executor.ExitError{Code: exit.Code, OOM: exit.OOM}
 	}
-	return nil
+	return used, nil
 }
 
 // runOptions says what the command needs.

@@ -143,7 +143,7 @@ func TestAddURLPinned(t *testing.T) {
 	check(t, err)
 	result, err := w.Do(t.Context(), job, nil)
 	check(t, err)
-	view, err := w.Inputs.Layers.Snapshots.View(t.Context(), []image.Layer{result})
+	view, err := w.Inputs.Layers.Snapshots.View(t.Context(), []image.Layer{result.Layer})
 	check(t, err)
 	if got, want := sourcetest.Print(t, view), "a =one 600"; got != want {
 		t.Errorf("got %s, want %s", got, want)

@@ -43,16 +43,18 @@ type Worker struct {
 }
 
 // Do implements [executor.Worker].
-func (w *Worker) Do(ctx context.Context, job executor.Job, log io.Writer) (image.Layer, error) {
+func (w *Worker) Do(ctx context.Context, job executor.Job, log io.Writer) (r executor.Result, err error) {
 	switch op := job.Op.(type) {
 	case *planner.Copy:
-		return w.doCopy(ctx, job, op)
+		r.Layer, err = w.doCopy(ctx, job, op)
 	case *planner.Run:
 		return w.doRun(ctx, job, log)
 	case *planner.Mkdir:
-		return w.doMkdir(ctx, job, op)
+		r.Layer, err = w.doMkdir(ctx, job, op)
+	default:
+		err = fmt.Errorf("no such job: %T", job.Op)
 	}
-	return image.Layer{}, fmt.Errorf("no such job: %T", job.Op)
+	return r, err
 }
 
 // begin waits until the machine has room for one more job to work, and returns how to give that back. Jobs read and write
