@@ -17,7 +17,6 @@ import (
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
 	"github.com/forge-build/forge/internal/closers"
-	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 )
 
@@ -141,13 +140,14 @@ func findStop(g *planner.Graph, at string) (p executor.Place, err error) {
 			name, word = rest, w
 		}
 	}
-	found, after := stepsNamed(g, name)
+	planned := executor.Planned(g)
+	found, after := stepsNamed(planned, name)
 	p.After = word == "after" || word == "" && after
 	switch len(found) {
 	case 0:
 		return p, fmt.Errorf("--shell-at %s: no step of this build is that; forge build --plan lists them", at)
 	case 1:
-		p.Step = found[0]
+		p.Step = g.Steps[found[0].Number-1]
 	default:
 		return p, fmt.Errorf("--shell-at %s: steps %s are that: name one by its number", at, numbers(found))
 	}
@@ -160,46 +160,52 @@ func findStop(g *planner.Graph, at string) (p executor.Place, err error) {
 	return p, nil
 }
 
-// stepsNamed are the steps that have a name, one for each platform. It reports whether that is a stage's.
-func stepsNamed(g *planner.Graph, name string) (found []*planner.Step, stage bool) {
-	if n, err := strconv.Atoi(name); err == nil {
-		if n < 1 || n > len(g.Steps) {
-			return nil, false
-		}
-		return g.Steps[n-1 : n], false
-	}
-	if i := strings.LastIndexByte(name, ':'); i >= 0 {
-		line, err := strconv.Atoi(name[i+1:])
-		for _, s := range g.Steps {
-			in := s.Span.Start <= line && line <= s.Span.End && sameFile(s.Span, name[:i])
-			if err == nil && in {
+// stepsNamed are the steps that have a name: a number, that of a stage, whose last one is meant, or [FILE]:LINE. There may be one for each platform. It reports
+// whether the name is a stage's.
+func stepsNamed(planned []event.Event, name string) (found []*event.Step, stage bool) {
+	number, notNumber := strconv.Atoi(name)
+	file, text, isPlace := cutLast(name, ":")
+	line, notLine := strconv.Atoi(text)
+	last := map[string]*event.Step{} // of a stage, by platform
+	for _, e := range planned {
+		s, at := e.Step, e.Source
+		switch {
+		case notNumber == nil:
+			if s.Number == number {
 				found = append(found, s)
 			}
-		}
-		return found, false
-	}
-	last := map[string]*planner.Step{} // by platform
-	for _, s := range g.Steps {
-		if strings.EqualFold(s.Stage, name) {
+		case isPlace:
+			if notLine == nil && at.Line <= line && line <= max(at.Line, at.End) && sameFile(at.File, file) {
+				found = append(found, s)
+			}
+		case strings.EqualFold(s.Stage, name):
 			last[s.Platform+s.Target] = s
 		}
 	}
 	for _, s := range last {
 		found = append(found, s)
 	}
-	slices.SortFunc(found, func(a, b *planner.Step) int { return a.Index - b.Index })
-	return found, true
+	slices.SortFunc(found, func(a, b *event.Step) int { return a.Number - b.Number })
+	return found, len(last) > 0
 }
 
-// sameFile reports whether a name, which may be left out or be only the last part, is that of a span's file.
-func sameFile(span parser.Span, name string) bool {
-	return name == "" || name == span.File || name == filepath.Base(span.File)
+// cutLast cuts around the last separator.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
-func numbers(steps []*planner.Step) string {
+// sameFile reports whether a name, which may be left out or be only the last part, is that of a file.
+func sameFile(file, name string) bool {
+	return name == "" || name == file || name == filepath.Base(file)
+}
+
+func numbers(steps []*event.Step) string {
 	var list []string
 	for _, s := range steps {
-		list = append(list, "#"+strconv.Itoa(s.Number()))
+		list = append(list, fmt.Sprintf("#%d", s.Number))
 	}
 	return strings.Join(list, ", ")
 }

@@ -117,12 +117,17 @@ func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *reso
 // maxChanged is how many changed files are told of.
 const maxChanged = 10
 
-// changedFiles finds the files that differ between two layers, but for their times, and how many there are besides. A layer that is gone is an error.
+// changedFiles is that of the Home, for layers of which the earlier one may still be elsewhere.
 func (r *resolver) changedFiles(ctx context.Context, before, after image.Layer) (changes []event.Change, more int, err error) {
 	if err := r.FetchLayers(ctx, []image.Layer{before}); err != nil {
 		return nil, 0, err
 	}
-	err = r.home.withViews(ctx, before, after, func(a, b *snapshot.View) error {
+	return r.home.changedFiles(ctx, before, after)
+}
+
+// changedFiles finds the files that differ between two layers, but for their times, and how many there are besides. A layer that is gone is an error.
+func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) (changes []event.Change, more int, err error) {
+	err = h.withViews(ctx, before, after, func(a, b *snapshot.View) error {
 		differences, err := snapshot.Compare(ctx, a, b)
 		for _, d := range differences {
 			if slices.Equal(d.What, []string{"mtime"}) {

@@ -303,7 +303,7 @@ func TestNearest(t *testing.T) {
 		t.Error("Nearest in an empty store")
 	}
 	for i, e := range []Entry{
-		entry("RUN cmake", 1, field("run", "cmake"), field("env", "A=1"), field("dir", "/")),
+		entry("RUN cmake", 1, field("run", "cmake"), field("env", "A=1"), field("dir", "/"), field("below", "x")),
 		entry("COPY a", 2, field("run", "make"), field("env", "A=1"), field("dir", "/")),
 		entry("RUN make", 3, field("run", "make"), field("env", "A=2"), field("dir", "/")),
 		entry("RUN make", 4, field("run", "make"), field("env", "A=3"), field("dir", "/")),
@@ -322,7 +322,9 @@ func TestNearest(t *testing.T) {
 		{"RUN make", ask, 3}, // as near as 4 and 5, and newer
 		{"RUN make", []Field{field("env", "A=3")}, 4},
 		{"RUN make", nil, 3},
-		{"RUN cmake ..", ask[1:], 1},
+		{"RUN cmake ..", append(ask[1:3:3], field("below", "x")), 1},
+		{"RUN cmake ..", append(ask[1:3:3], field("below", "y")), 0}, // it is in another place
+		{"RUN cmake ..", ask[1:], 0},
 		{"RUN other", []Field{field("nothing", "shared")}, 0},
 		{"ADD b", ask, 0},
 	} {

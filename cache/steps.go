@@ -78,7 +78,7 @@ func (s *Steps) Remove(keys ...Key) error {
 }
 
 // Nearest is the entry with the same name that shares the most fields with fields, newest first. If none has the name,
-// because the command in it has changed, it is the entry of the same instruction that shares the most, at least one.
+// because the command in it has changed, it is the entry of the same instruction on the same layers ("below") that shares the most.
 func (s *Steps) Nearest(ctx context.Context, name string, fields []Field) (Entry, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return Entry{}, false, err
@@ -130,10 +130,17 @@ func score(e *Entry, name string, fields []Field) (points int) {
 	switch {
 	case e.Name == name:
 		return points + len(fields) + 1
-	case instruction(e.Name) != instruction(name):
+	case instruction(e.Name) != instruction(name), !sameBelow(e.Fields, fields):
 		return 0
 	}
 	return points
+}
+
+// sameBelow reports whether two steps stand on the same layers, so that one may have taken the place of the other.
+func sameBelow(a, b []Field) bool {
+	below := func(f Field) bool { return f.Name == "below" }
+	i, j := slices.IndexFunc(a, below), slices.IndexFunc(b, below)
+	return i >= 0 && j >= 0 && a[i].equal(b[j])
 }
 
 func instruction(name string) string {

@@ -43,7 +43,7 @@ type sourceFlags struct {
 	NoCache       bool     `help:"Do every step again."`
 	NoCacheFilter []string `help:"Do the steps of these stages again." placeholder:"STAGE"`
 	Pull          pullFlag `help:"Ask registries for base images: always, missing or never; alone it is always." placeholder:"WHEN"`
-	Explain       bool     `help:"Say of each step that ran why it was not reused."`
+	explainFlags
 }
 
 // stepFlags are forge.StepOptions as flags.
@@ -99,6 +99,9 @@ func (f *dockerFlags) check() error {
 }
 
 func (c *buildCmd) Run(s *session) error {
+	if c.Why != "" {
+		return c.why(s)
+	}
 	if c.Context == "" {
 		return badUsage(errors.New("build needs a context: forge build [flags] DIRECTORY|URL|-"))
 	}
@@ -154,7 +157,7 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 // once builds, and shows how.
 func (c *buildCmd) once(s *session, h *forge.Home, o forge.BuildOptions) (*forge.BuildResult, error) {
 	show := c.progress(s)
-	o.Events = show.Event
+	o.Events = c.explained(s, show.Event)
 	r, err := h.Build(s.ctx, o)
 	if err != nil || r.Stopped != nil {
 		show.Close()

@@ -21,7 +21,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform,
 		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: c.limitFlags.options(),
 		ReuseOptions: forge.ReuseOptions{
-			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain,
+			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain != "",
 		},
 		ResultOptions: forge.ResultOptions{
 			Tags: c.Tag, Annotations: map[string]string{}, Squash: c.Squash, IIDFile: c.IIDFile, MetadataFile: c.MetadataFile,
