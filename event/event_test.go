@@ -19,7 +19,8 @@ func TestEventIsData(t *testing.T) {
 		Source: event.Source{File: "Dockerfile", Line: 7, End: 9}, Text: "a\nb", Bytes: 5, Total: -1, Duration: time.Second, Error: "x",
 		Detail: event.Detail{
 			Why: &event.Why{Reason: event.Changed, Changes: []event.Change{{Field: "env", Name: "A", How: event.Added, New: "1"}}},
-			Key: "00", Usage: &event.Usage{CPU: time.Second, Memory: 4096}, Failure: &event.Failure{ExitCode: 7, Excerpt: "1 | >>> FROM"}, Begin: &event.BuildInfo{Names: []string{"app:1"}, Context: "."}},
+			Key: "00", Usage: &event.Usage{CPU: time.Second, Memory: 4096}, Failure: &event.Failure{ExitCode: 7, Excerpt: "1 | >>> FROM"}, Begin: &event.BuildInfo{Names: []string{"app:1"}, Context: "."},
+		},
 	}
 	for i := range reflect.TypeFor[event.Event]().NumField() {
 		if f := reflect.TypeFor[event.Event]().Field(i); reflect.ValueOf(e).Field(i).IsZero() {
