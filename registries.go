@@ -111,6 +111,19 @@ func PruneRegistry(ctx context.Context, o ServeOptions) (image.Pruned, error) {
 	return server.Prune(ctx, dir)
 }
 
+// warnReachable says what others can do with a registry that they reach.
+func (o ServeOptions) warnReachable(at net.Addr) {
+	if tcp, ok := at.(*net.TCPAddr); !ok || tcp.IP.IsLoopback() {
+		return
+	}
+	if o.Htpasswd == "" {
+		o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("%s is not this machine alone: whoever reaches it may pull, push and delete; --htpasswd says who may", at)})
+	}
+	if o.CertFile == "" {
+		o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("%s is not this machine alone, and without TLS others on the way read and change what is sent, passwords too; see --tls-cert", at)})
+	}
+}
+
 // ServeRegistry is a registry until ctx ends. The event Started says that it takes requests, and where.
 func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 	if o.Dir, err = o.dir(); err != nil {
@@ -130,6 +143,7 @@ func ServeRegistry(ctx context.Context, o ServeOptions) (err error) {
 		return fmt.Errorf("registry: %w", err)
 	}
 	o.Events.Send(event.Event{Kind: event.Started, Text: fmt.Sprintf("listening on %s, store %s", l.Addr(), o.Dir)})
+	o.warnReachable(l.Addr())
 	if err := srv.Serve(ctx, l); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -44,8 +44,10 @@ func (c *serveCmd) Run(s *session) error {
 			switch {
 			case e.Kind == event.Started:
 				_, _ = fmt.Fprintln(s.out, e.Text)
+			case e.Kind == event.Warning:
+				_, _ = fmt.Fprintln(s.err, "forge: warning:", e.Text)
 			case !c.Quiet:
-				_, _ = fmt.Fprintln(s.err, e.Text)
+				_, _ = fmt.Fprintln(s.err, e.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Text)
 			}
 		},
 	})

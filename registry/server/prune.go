@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -34,15 +35,15 @@ func Prune(ctx context.Context, root string) (p image.Pruned, err error) {
 		return p, err
 	}
 	for _, repo := range repos {
-		if err := s.pruneRepository(ctx, repo); err != nil {
+		if err := s.pruneRepository(ctx, repo, time.Now()); err != nil {
 			return p, fmt.Errorf("repository %s: %w", repo, err)
 		}
 	}
 	return s.sweep(ctx)
 }
 
-// pruneRepository takes from a repository the blobs that none of its manifests names.
-func (s *store) pruneRepository(ctx context.Context, repo string) error {
+// pruneRepository takes from a repository the blobs that none of its manifests names and that were put there before a time.
+func (s *store) pruneRepository(ctx context.Context, repo string, before time.Time) error {
 	manifests, err := names(s.in(repo, "_manifests"))
 	if err != nil {
 		return err
@@ -70,11 +71,26 @@ func (s *store) pruneRepository(ctx context.Context, repo string) error {
 		if live[hex] {
 			continue
 		}
+		if at, err := linked(s.in(repo, "_blobs", hex)); err != nil || at.After(before) {
+			continue
+		}
 		if err := os.Remove(s.in(repo, "_blobs", hex)); err != nil {
 			return err
 		}
 	}
 	return durable.SyncDir(s.in(repo, "_blobs"))
+}
+
+// linked is when a file was last linked to, which is when a repository last got it.
+func linked(path string) (time.Time, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(st.Ctim.Unix()), nil
+	}
+	return info.ModTime(), nil
 }
 
 // sweep removes what crashes have left: files that were being written, uploads that nobody will finish, and content that no

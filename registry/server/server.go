@@ -61,7 +61,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	if s.store, err = openStore(opts.Root); err != nil {
 		return nil, err
 	}
-	if _, err := s.store.sweep(context.WithoutCancel(ctx)); err != nil {
+	if err := s.tidy(context.WithoutCancel(ctx)); err != nil {
 		return nil, errors.Join(err, s.store.close())
 	}
 	s.uploads.open = map[string]*session{}
@@ -71,6 +71,22 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// tidy removes what nothing names any more before requests come: blobs that have been without a manifest for longer than any push
+// takes, and what crashes have left. A repository that is damaged keeps its blobs, and the others are served all the same.
+func (s *Server) tidy(ctx context.Context) error {
+	repos, err := s.store.repositories("_blobs")
+	if err != nil {
+		return err
+	}
+	for _, repo := range repos {
+		if err := s.store.pruneRepository(ctx, repo, time.Now().Add(-staleUpload)); err != nil {
+			s.opts.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("repository %s: blobs that no manifest names stay: %v", repo, err)})
+		}
+	}
+	_, err = s.store.sweep(ctx)
+	return err
 }
 
 // maxKeyFile is how much of a file of users, certificates or a key is read, in bytes.
@@ -141,6 +157,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.Header().Set("WWW-Authenticate", `Basic realm="forge registry"`)
 	case errors.Is(err, errBusy):
 		c.Header().Set("Retry-After", "1")
+	case errors.Is(err, errTooMany):
+		c.Header().Set("Retry-After", "60")
 	case err == nil:
 		err = s.route(c, r)
 	}
@@ -149,7 +167,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	took := time.Since(start)
 	s.opts.Events.Send(event.Event{
-		Time: start, Kind: event.Note, Duration: took, Text: fmt.Sprintf("%s %q %d %d bytes %s", r.Method, r.URL.Path, c.status, c.bytes, took),
+		Time: start, Kind: event.Note, Duration: took, Text: fmt.Sprintf("%s %s %q %d %d bytes %s", r.RemoteAddr, r.Method, r.URL.Path, c.status, c.bytes, took),
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -22,6 +23,8 @@ type users struct {
 	maxCost int           // of the hashes: as long as that is every refusal
 	slots   chan struct{} // for comparisons at one time: each keeps a core busy
 	queue   chan struct{} // for requests that wait for a slot
+
+	wrong failures
 
 	mu    sync.Mutex // guards known
 	key   [32]byte
@@ -62,7 +65,8 @@ func readUsers(ctx context.Context, path string) (*users, error) {
 	return u, nil
 }
 
-// allow refuses a request of somebody who is not known with errUnauthorized, and with errBusy if too many ask at once.
+// allow refuses a request of somebody who is not known with errUnauthorized, with errBusy if too many ask at once, and with errTooMany
+// if a peer has been wrong too often. Who is known already is not kept waiting by what others at the same address do.
 func (u *users) allow(r *http.Request) error {
 	if u == nil {
 		return nil
@@ -80,12 +84,17 @@ func (u *users) allow(r *http.Request) error {
 	if known {
 		return nil
 	}
+	peer := peerOf(r.RemoteAddr)
+	if u.wrong.tooMany(peer, time.Now()) {
+		return errTooMany
+	}
 	release, err := u.slot(r.Context())
 	if err != nil {
 		return err
 	}
 	defer release()
 	if !u.compare(name, password) {
+		u.wrong.add(peer, time.Now())
 		return errUnauthorized
 	}
 	u.mu.Lock()
