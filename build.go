@@ -47,6 +47,7 @@ type SourceOptions struct {
 	File     string            // build file; "" is Dockerfile in the context, "-" is Stdin
 	Stdin    io.Reader         // for "-"
 	Contexts map[string]string // named contexts (--build-context)
+	Lock     LockMode
 }
 
 // StepOptions say what RUN may use, and where it runs.
@@ -158,7 +159,7 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 		r.Size += h.imageSize(img)
 	}
 	r.Duration, r.metadata.build = time.Since(start), id
-	return r, o.writeFiles(ctx, r)
+	return r, errors.Join(o.writeFiles(ctx, r), src.writePins(o.Lock))
 }
 
 // make does the steps of graphs, what the outputs say, and keeps what came of it for other machines. A layer that another machine has
@@ -235,6 +236,9 @@ func (h *Home) report(o *BuildOptions, start time.Time, r **BuildResult, err *er
 // check refuses what can be refused before anything is opened.
 func (o *BuildOptions) check() error {
 	if err := o.give(&local.Worker{Containers: &container.Factory{}}); err != nil {
+		return err
+	}
+	if err := o.checkOffline(); err != nil {
 		return err
 	}
 	for _, out := range o.Outputs {

@@ -62,7 +62,7 @@ func (r *resolver) fromAway(ctx context.Context, n image.Named, img *image.Image
 		return img, err
 	}
 	if r.pull == PullNever {
-		return nil, &NotFoundError{Name: n.Reference.Familiar(), Hint: "its layers are in its registry, and pulling is off"}
+		return nil, &NotFoundError{Name: n.Reference.Familiar(), Hint: "its layers are in its registry, and " + r.off()}
 	}
 	repo, d, err := pinned(ctx, r.remote.client(), n)
 	if err == nil {

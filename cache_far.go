@@ -219,7 +219,12 @@ func (s *farSettings) choose(ctx context.Context, pushes []farPush) error {
 func (s *farSettings) repository(ctx context.Context, name string, c CompressionOptions) error {
 	name, asked := splitScope(name)
 	asked = cmp.Or(s.options.Scope, asked)
-	place, err := s.open(ctx, CacheSpec{Type: "registry", Attrs: map[string]string{"ref": name}})
+	spec := CacheSpec{Type: "registry", Attrs: map[string]string{"ref": name}}
+	place, err := s.open(ctx, spec)
+	if errors.Is(err, web.ErrOffline) {
+		s.without(spec, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -237,6 +242,9 @@ func scopeOf(place *remote.Place, name string) *remote.Scope {
 
 // open opens a place, once.
 func (s *farSettings) open(ctx context.Context, spec CacheSpec) (*remote.Place, error) {
+	if s.options.Offline && spec.Type != "local" {
+		return nil, web.ErrOffline
+	}
 	key := fmt.Sprint(spec)
 	if p := s.places[key]; p != nil {
 		return p, nil
@@ -297,7 +305,7 @@ func (s *farSettings) from(ctx context.Context, spec CacheSpec) error {
 // without tells of a place that cannot be opened. One that is not there yet is no fault.
 func (s *farSettings) without(spec CacheSpec, err error) {
 	kind := event.Warning
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, web.ErrOffline) {
 		kind = event.Note
 	}
 	s.options.Events.Send(event.Event{Kind: kind, Text: fmt.Sprintf("cache of type %s: %v; the build goes on without it", spec.Type, err)})

@@ -22,6 +22,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/source"
 )
 
@@ -89,7 +90,7 @@ func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.S
 		}
 		place, err := s.open(ctx, spec)
 		if err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, web.ErrOffline) {
 				errs = append(errs, err)
 			}
 			continue

@@ -20,6 +20,7 @@ import (
 // RemoteOptions say how registries are asked. The zero value is right for people.
 type RemoteOptions struct {
 	Insecure bool       // allow http, and TLS without verification
+	Offline  bool       // registries are not asked: what is not here is an error that names it
 	Events   event.Sink // takes what happens, one event at a time; may be nil
 
 	shared *registry.Client // of all that one build asks registries; nil makes one each time
@@ -37,7 +38,7 @@ func (o RemoteOptions) client() *registry.Client {
 	if o.shared != nil {
 		return o.shared
 	}
-	return registry.NewClient(registry.Options{Insecure: o.Insecure, Events: o.Events})
+	return registry.NewClient(registry.Options{Insecure: o.Insecure, Offline: o.Offline, Events: o.Events})
 }
 
 // PullOptions say which images of a repository to pull.

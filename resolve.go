@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/source"
 )
 
 // A PullPolicy says when registries are asked for an image.
@@ -32,6 +33,7 @@ type resolver struct {
 	pull   PullPolicy
 	remote RemoteOptions
 	far    *farCache     // nil if there is none
+	pins   *source.Pins  // what names are to stand for; nil is what they stand for now
 	pushed []pushedBlobs // in the order in which they were pushed
 	away   []origin      // of layers that an image which is pushed has there alone
 
@@ -40,10 +42,10 @@ type resolver struct {
 	steps    map[digest.Digest]baseStep // by the digest of the image's manifest
 }
 
-// Resolve finds the image that name stands for, for platform p; see planner.Resolver. A name means what it means in the
-// store, also for platforms whose image is not there yet. An image of another platform is taken only if there is no other:
-// the name says exactly that one (a digest, an ID), it never was in a registry, or its registry has no other.
-func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
+// resolve finds the image that name stands for, whatever is pinned. A name means what it means in the store, also for platforms whose
+// image is not there yet. An image of another platform is taken only if there is no other: the name says exactly that one (a digest, an
+// ID), it never was in a registry, or its registry has no other.
+func (r *resolver) resolve(ctx context.Context, name string, p *ocispec.Platform, pull PullPolicy) (*image.Image, error) {
 	if dir, ok := strings.CutPrefix(name, "oci-layout://"); ok {
 		return r.fromLayout(ctx, dir, p)
 	}
@@ -55,13 +57,13 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 	if p == nil {
 		p = new(thisPlatform())
 	}
-	if r.pull == PullAlways {
+	if pull == PullAlways {
 		return r.fromRegistry(ctx, name, *p)
 	}
 	n, only, err := r.lookUp(ctx, name, ref)
 	if errors.Is(err, fs.ErrNotExist) {
 		if r.pull == PullNever {
-			return nil, &NotFoundError{Name: ref.Familiar(), Hint: "pulling is off"}
+			return nil, &NotFoundError{Name: ref.Familiar(), Hint: r.off()}
 		}
 		return r.fromRegistry(ctx, name, *p)
 	}
@@ -80,6 +82,14 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 		return nil, fmt.Errorf("%s: %w", ref.Familiar(), err)
 	}
 	return r.fromIndex(ctx, ref, n.Descriptor, *p)
+}
+
+// off says why registries are not asked.
+func (r *resolver) off() string {
+	if r.remote.Offline {
+		return "--offline asks no registry"
+	}
+	return "pulling is off"
 }
 
 // lookUp finds what a name stands for in the store: a name, or an ID as docker lets a FROM use. only reports whether no
@@ -102,7 +112,7 @@ func runsOn(img *image.Image, p ocispec.Platform) bool {
 // instead finds an image for p where the store has one of another platform under the name.
 func (r *resolver) instead(ctx context.Context, name string, other *image.Image, p ocispec.Platform) (*image.Image, error) {
 	if r.pull == PullNever {
-		return nil, wrongPlatform(name, other, p, "pulling is off")
+		return nil, wrongPlatform(name, other, p, r.off())
 	}
 	img, err := r.fromRegistry(ctx, name, p)
 	if err != nil {

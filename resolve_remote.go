@@ -55,7 +55,7 @@ func (r *resolver) fromRegistry(ctx context.Context, name string, p ocispec.Plat
 // the index no more, the name is asked for anew, unless it pins the index.
 func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec.Descriptor, p ocispec.Platform) (*image.Image, error) {
 	if r.pull == PullNever {
-		return nil, r.notInStore(ctx, ref, d, p, "pulling is off")
+		return nil, r.notInStore(ctx, ref, d, p, r.off())
 	}
 	repo, err := r.remote.client().Connect(ref)
 	if err != nil {

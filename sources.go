@@ -13,6 +13,7 @@ import (
 type sources struct {
 	*source.Source
 	images *resolver
+	pins   *source.Pins // what names are to stand for; nil is what they stand for now
 }
 
 // openSources opens what a build reads.
@@ -22,7 +23,7 @@ func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error
 	}
 	keep, _ := strconv.ParseBool(o.Args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"]) // as in BuildKit, anything else is false
 	src, err := source.Open(ctx, source.Spec{
-		Context: o.Context, File: o.File, Stdin: o.Stdin, Named: o.Contexts, KeepGitDir: keep,
+		Context: o.Context, File: o.File, Stdin: o.Stdin, Named: o.Contexts, KeepGitDir: keep, Offline: o.Offline,
 		Store: source.Store{
 			Layout: h.Layout, Snapshots: h.Snapshots,
 			Stats: func(dir string) string { return filepath.Join(h.Dir, "contexts", hexOf(dir)) },
@@ -31,7 +32,15 @@ func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error
 	if err != nil {
 		return nil, err
 	}
-	return &sources{Source: src, images: &resolver{home: h, pull: o.Pull, remote: o.RemoteOptions}}, nil
+	pins, err := openPins(src, o.Lock)
+	if err != nil {
+		return nil, errors.Join(err, src.Close())
+	}
+	pull := o.Pull
+	if o.Offline {
+		pull = PullNever
+	}
+	return &sources{Source: src, pins: pins, images: &resolver{home: h, pull: pull, remote: o.RemoteOptions, pins: pins}}, nil
 }
 
 // withSources opens what a build reads for do.

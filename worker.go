@@ -36,8 +36,10 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 		Inputs: &source.Resolver{
 			Contexts:  src.Trees,
 			Layers:    &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers},
-			Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads},
+			Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads, Offline: o.Offline},
 			Digests:   digests,
+			Pins:      src.pins,
+			Offline:   o.Offline,
 		},
 		Containers: &container.Factory{
 			Snapshots: store,

@@ -19,6 +19,7 @@ import (
 type Options struct {
 	Credential *Credential // of the registry that is connected to first, instead of the configured one; of no other
 	Insecure   bool        // allow http, and TLS without verification
+	Offline    bool        // nobody is asked: every request is an error that is web.ErrOffline
 	UserAgent  string      // "" is forge
 	Limits     web.Limits  // zero fields have the defaults
 	Events     event.Sink  // takes a note of what went wrong before each new try, from any goroutine; may be nil
@@ -102,7 +103,7 @@ func (c *Client) origin(conf *config, p place) (*origin, error) {
 		limits.Tries, limits.GiveUp = min(limits.Tries, 2), limits.GiveUp/4
 	}
 	o := &origin{
-		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, events: c.opts.Events, conf: conf,
+		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, offline: c.opts.Offline, events: c.opts.Events, conf: conf,
 	}
 	o.auth = newAuthorizer(o, c.given(p))
 	if !insecure && !web.IsLoopbackName(o.host) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -20,6 +21,7 @@ type origin struct {
 	name     string // as people and credential files say: docker.io
 	host     string // host[:port] that speaks the protocol: registry-1.docker.io
 	insecure bool
+	offline  bool
 	limits   web.Limits
 	events   event.Sink // takes a note before each new try
 	conf     *config
@@ -96,6 +98,9 @@ func (o *origin) wait(ctx context.Context, b *web.Budget, err error) error {
 
 // once sends a request without another try: whether there is one is the caller's to say.
 func (o *origin) once(ctx context.Context, req *request, b *web.Budget) (*http.Response, error) {
+	if o.offline {
+		return nil, fmt.Errorf("%s %w", req.name, web.ErrOffline)
+	}
 	resp, err := o.answer(ctx, req, b)
 	if err == nil && slices.Contains(req.want, resp.StatusCode) {
 		return resp, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
@@ -30,6 +31,8 @@ type Resolver struct {
 	Layers    *Layers
 	Downloads Downloads
 	Digests   Memory // of files of layers, by what was selected of which; nil remembers nothing
+	Pins      *Pins  // what URLs and refs are to stand for; nil is what they stand for now
+	Offline   bool   // repositories are not asked
 }
 
 // A Memory keeps values under keys; a *[cache.Store] is one.
@@ -182,10 +185,14 @@ func (r *Resolver) url(ctx context.Context, op *planner.Copy, address string) (I
 	if err != nil || checksum != "" {
 		return Input{}, err
 	}
+	if d, ok := pin(r.Pins, pinnedURLs, shownURL(address)); ok {
+		return Input{Download: &d}, nil
+	}
 	d, err := r.Downloads.Revalidate(ctx, address)
 	if err != nil {
 		return Input{}, err
 	}
+	setPin(r.Pins, pinnedURLs, shownURL(address), d)
 	return Input{Download: &d}, nil
 }
 
@@ -203,10 +210,18 @@ func Checksum(op *planner.Copy) (digest.Digest, error) {
 
 // git asks which commit the ref of a repository names now.
 func (r *Resolver) git(ctx context.Context, g *Git) (Input, error) {
+	if at, ok := pin(r.Pins, pinnedRefs, g.shown()); ok {
+		at, err := g.verified(at, at.ID)
+		return Input{Commit: &at}, err
+	}
+	if r.Offline && !planner.IsCommit(g.Ref) && !g.FetchByCommit {
+		return Input{}, g.failed(web.ErrOffline)
+	}
 	at, err := g.Resolve(ctx)
 	if err != nil {
 		return Input{}, err
 	}
+	setPin(r.Pins, pinnedRefs, g.shown(), at)
 	return Input{Commit: &at}, nil
 }
 

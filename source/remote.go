@@ -78,6 +78,8 @@ func (s *Source) remote(ctx context.Context, spec string) (*remoteContext, error
 			return nil, fmt.Errorf("build context on standard input: %w", err)
 		}
 		return c, nil
+	case s.spec.Offline && (isGit || IsURL(spec)):
+		return nil, fmt.Errorf("%s: %w", web.Redact(spec), web.ErrOffline)
 	case isGit:
 		return c, s.checkout(ctx, &Git{*repo}, c)
 	case IsURL(spec):

@@ -31,6 +31,7 @@ type Spec struct {
 	Stdin      io.Reader         // for "-"
 	Named      map[string]string // contexts by name: as Context, or docker-image://, oci-layout:// or target:STAGE
 	KeepGitDir bool              // keep .git of repositories whose address does not say
+	Offline    bool              // servers and repositories are not asked
 	Store      Store
 }
 
@@ -55,6 +56,9 @@ type Source struct {
 	made    func(context.Context) (*time.Time, error) // when the main context was; nil for a directory
 	closers closers.Stack
 }
+
+// BuildFile is the path of the build file, "" if it is no file of this machine.
+func (s *Source) BuildFile() string { return s.local }
 
 // Time is when the main context was made, as BuildKit has it: when a repository's commit was committed, when a server says
 // that a URL's content was last modified, else the time of the newest file of a tar. It is nil if there is none of that, as

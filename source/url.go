@@ -40,6 +40,8 @@ func (d Download) ModTime() time.Time {
 type Downloads struct {
 	Layout *image.Layout
 	Known  *cache.Store[Download] // what servers said of versions; nil remembers nothing
+
+	Offline bool // servers are not asked: what was known last is so still
 }
 
 // Revalidate returns what a URL holds now, asking the server only whether that has changed if it is known. A server that
@@ -71,7 +73,8 @@ func (w Downloads) Get(ctx context.Context, address string, known Download, chec
 		return Download{}, err
 	}
 	if pinned && got.Digest != known.Digest {
-		return Download{}, fmt.Errorf("%s: changed from %s to %s during the build; build again", web.Redact(address), known.Digest, got.Digest)
+		return Download{}, fmt.Errorf("%s: is %s, and not %s as before: it changed during the build (build again), or since it was pinned in %s (--update)",
+			web.Redact(address), got.Digest, known.Digest, PinsFile)
 	}
 	w.keep(ctx, address, got)
 	return got, nil
@@ -129,6 +132,12 @@ func (w Downloads) keep(ctx context.Context, address string, d Download) {
 // get fetches a URL into the layout unless the server says that it is still known. Checksum, if there is one, must be its
 // digest.
 func (w Downloads) get(ctx context.Context, address string, known Download, checksum digest.Digest) (got Download, err error) {
+	if w.Offline && known.Digest != "" {
+		return known, nil
+	}
+	if w.Offline {
+		return Download{}, fmt.Errorf("%s: %w", web.Redact(address), web.ErrOffline)
+	}
 	err = fetchURL(ctx, address, known, func(r *http.Response) error {
 		if r.StatusCode == http.StatusNotModified {
 			got = known

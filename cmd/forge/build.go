@@ -43,6 +43,9 @@ type sourceFlags struct {
 	NoCache       bool     `help:"Do every step again."`
 	NoCacheFilter []string `help:"Do the steps of these stages again." placeholder:"STAGE"`
 	Pull          pullFlag `help:"Ask registries for base images: always, missing or never; alone it is always." placeholder:"WHEN"`
+	Offline       bool     `help:"Ask no registry, server or repository: what is not here is an error."`
+	Lock          bool     `help:"Write to forge.lock, beside the build file, what tags of images, URLs and refs of repositories stand for; where the file is, it is used."`
+	Update        bool     `help:"Find out anew what forge.lock says of this build, and write it."`
 	explainFlags
 }
 

@@ -27,6 +27,13 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 			Tags: c.Tag, Annotations: map[string]string{}, Squash: c.Squash, IIDFile: c.IIDFile, MetadataFile: c.MetadataFile,
 		},
 	}
+	o.Offline = c.Offline
+	switch {
+	case c.Update:
+		o.Lock = forge.LockUpdate
+	case c.Lock:
+		o.Lock = forge.LockKept
+	}
 	var errs []error
 	for _, arg := range c.BuildArg {
 		name, value, ok := strings.Cut(arg, "=")

@@ -25,6 +25,9 @@ func (w *Worker) copyGit(ctx context.Context, job executor.Job, op *planner.Copy
 	if at == nil {
 		return fmt.Errorf("%s: the job names no commit", web.Redact(g.Remote))
 	}
+	if w.Inputs.Offline {
+		return fmt.Errorf("%s: commit %s: %w", web.Redact(g.Remote), at.ID, web.ErrOffline)
+	}
 	dir, err := os.MkdirTemp("", "forge-git-")
 	if err != nil {
 		return err

@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// ErrOffline is the error for what is not here, where nobody may be asked for it.
+var ErrOffline = errors.New("is not here, and --offline asks nobody for it")
+
 // Limits say when a client gives up. Zero fields have the default.
 type Limits struct {
 	Headers time.Duration // from the end of a request to its answer: 30 s

@@ -1,0 +1,68 @@
+package source
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/forge-build/forge/planner"
+)
+
+const (
+	commitA = "1111111111111111111111111111111111111111"
+	sumA    = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+)
+
+// TestPins holds that what is pinned is not asked for, and that nothing but what was met is added.
+func TestPins(t *testing.T) {
+	file := `{"version":1,"images":{"docker.io/library/a:1":"docker.io/library/a@` + sumA + `"},
+		"urls":{"https://example.invalid/f":{"digest":"` + sumA + `","size":3}},
+		"repositories":{"https://example.invalid/r.git#main":{"id":"` + commitA + `","ref":"refs/heads/main"}}}`
+	p, err := ParsePins([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Resolver{Pins: p}
+	in, err := r.git(t.Context(), &Git{planner.GitRef{Remote: "https://user:secret@example.invalid/r.git", Ref: "main"}})
+	if err != nil || in.Commit == nil || in.Commit.ID != commitA {
+		t.Errorf("repository: %+v, %v", in, err)
+	}
+	checked := &Git{planner.GitRef{Remote: "https://example.invalid/r.git", Ref: "main", Checksum: "2222222"}}
+	if _, err := r.git(t.Context(), checked); err == nil || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("a checksum that a pin does not have: %v", err)
+	}
+	if in, err = r.url(t.Context(), &planner.Copy{}, "https://example.invalid/f"); err != nil || string(in.Download.Digest) != sumA {
+		t.Errorf("URL: %+v, %v", in, err)
+	}
+	if raw, changed, err := p.Bytes(); changed || err != nil {
+		t.Errorf("nothing new was met: %s, %v", raw, err)
+	}
+	p.SetImage("docker.io/library/b:1", "docker.io/library/b@"+sumA)
+	raw, changed, err := p.Bytes()
+	var got pinned
+	if jsonErr := json.Unmarshal(raw, &got); !changed || err != nil || jsonErr != nil || len(got.Images) != 2 || len(got.URLs) != 1 || got.Version != 1 {
+		t.Errorf("%s, %v", raw, err)
+	}
+	p.Update()
+	if to := p.Image("docker.io/library/a:1"); to != "" {
+		t.Errorf("updated, and still pinned to %s", to)
+	}
+	var none *Pins
+	none.SetImage("a", "b")
+	if none.Image("a") != "" {
+		t.Error("no pins pin")
+	}
+}
+
+// TestParsePins holds what is no file of pins: names and digests go into requests and paths.
+func TestParsePins(t *testing.T) {
+	for _, text := range []string{
+		`[]`, `{}`, `{"version":2}`, `{"version":1,"images":{"a":"b"}}`, `{"version":1,"images":{"a":"b@sha256:../x"}}`,
+		`{"version":1,"urls":{"u":{"digest":"md5:x","size":1}}}`, `{"version":1,"urls":{"u":{"digest":"` + sumA + `","size":-1}}}`,
+		`{"version":1,"repositories":{"r":{"id":"--upload-pack=x"}}}`, `{"version":1,"repositories":{"r":{"id":"` + commitA + `","ref":"--x"}}}`,
+	} {
+		if _, err := ParsePins([]byte(text)); err == nil {
+			t.Errorf("%s was taken", text)
+		}
+	}
+}
