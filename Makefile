@@ -8,7 +8,7 @@ KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo test test-short race lint vuln fuzz bench bench-short numbers release package reproduce check tools
+.PHONY: help build demo test test-short crowd race lint vuln fuzz bench bench-short numbers release package reproduce check tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -31,6 +31,10 @@ test: ## all tests; as root, it installs what they need
 	scripts/deps.sh test
 	FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m ./...
 	FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m $(KILLS) ./...
+
+crowd: ## containers by the hundred: 50 processes at the same names, 200 rounds, 50 at once
+	scripts/deps.sh test
+	FORGE_CROWD=50 FORGE_ROUNDS=200 FORGE_TOGETHER=50 FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m -run 'TestContainerCrowd|TestContainerRounds' ./cmd/forge
 
 race: ## the tests of test-short and more, with the race detector
 	scripts/deps.sh race

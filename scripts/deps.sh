@@ -4,7 +4,7 @@ set -eu
 case ${1:-test} in
 demo) want='busybox-static' ;;
 race) want='gcc libc6-dev busybox-static e2fsprogs git openssl' ;;
-test) want='busybox-static curl iproute2 e2fsprogs skopeo umoci podman erofs-utils docker-registry uidmap passt apache2-utils git openssl openssh-client bzip2 xz-utils zstd attr libcap2-bin mmdebstrap strace' ;;
+test) want='busybox-static curl iproute2 nftables e2fsprogs skopeo umoci podman erofs-utils docker-registry uidmap passt apache2-utils git openssl openssh-client bzip2 xz-utils zstd attr libcap2-bin mmdebstrap strace' ;;
 *) echo "usage: deps.sh demo|test|race" >&2; exit 2 ;;
 esac
 missing=

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,11 +21,12 @@ import (
 // is left in them was left by the kit.
 type kit struct {
 	t      *testing.T
-	dir    string // scratch
-	root   string // of the store
-	nonce  string // is in the arguments of the commands in containers
-	holder int    // process whose namespaces commands enter
-	pids   []int  // of all commands there were
+	dir    string      // scratch
+	root   string      // of the store
+	nonce  string      // is in the arguments of the commands in containers
+	holder int         // process whose namespaces commands enter
+	mu     *sync.Mutex // guards pids
+	pids   []int       // of all commands there were
 	env    []string
 	others map[string]bool // cgroups that were there before
 }
@@ -49,7 +51,7 @@ func newKit(t *testing.T) *kit {
 	long(t)
 	t.Parallel()
 	needs(t, "root", "busybox")
-	k := &kit{t: t, dir: t.TempDir(), nonce: fmt.Sprintf("86%d.%d", os.Getpid(), time.Now().UnixNano()%1e9)}
+	k := &kit{t: t, mu: new(sync.Mutex), dir: t.TempDir(), nonce: fmt.Sprintf("86%d.%d", os.Getpid(), time.Now().UnixNano()%1e9)}
 	k.others = map[string]bool{}
 	for path := range allCgroups() {
 		k.others[path] = true
@@ -137,6 +139,8 @@ func (k *kit) start(a *attempt) *attempt {
 	if err := a.Start(); err != nil {
 		k.t.Fatal(err)
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.pids = append(k.pids, a.Process.Pid)
 	return a
 }

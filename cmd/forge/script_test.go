@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main, "forge-reap": main, "user": beUser})
+	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main, "forge-reap": main, "user": beUser, "stuck": beStuck})
 }
 
 // TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. Commands

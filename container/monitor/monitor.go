@@ -73,6 +73,8 @@ type Monitor struct {
 	size    Size          // of the terminal, of who attached last
 	conns   sync.WaitGroup
 
+	killTime time.Duration
+
 	holds    holds
 	restarts restarts
 }
@@ -80,6 +82,7 @@ type Monitor struct {
 // New makes a monitor. run is how the last run of the container went.
 func New(c Config, run *state.Run) *Monitor {
 	m := &Monitor{config: c, run: run, fan: newFan(c.Log), ended: make(chan struct{}), stop: make(chan struct{})}
+	m.killTime = killTime
 	m.restarts.wake = make(chan struct{}, 1)
 	m.openStdin()
 	return m

@@ -100,6 +100,7 @@ func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.Wa
 	}
 	started := make(chan struct{})
 	m := New(config, &state.Run{})
+	m.killTime = 100 * time.Millisecond
 	if first != nil {
 		m.First(first)
 	}
@@ -173,6 +174,34 @@ func TestStop(t *testing.T) {
 	}
 	if run := k.ended(); run.ExitCode != 137 {
 		t.Errorf("killed: %+v", run)
+	}
+}
+
+// TestStuck: who stops or kills a container that does not end even then is told so, and its end is seen when it comes.
+func TestStuck(t *testing.T) {
+	t.Parallel()
+	free := make(chan struct{})
+	k := start(t, Config{Policy: func() Policy { return Policy{Name: "always"} }}, func(_ runtime.Stdio, signals <-chan os.Signal) int {
+		for {
+			select {
+			case <-signals:
+			case <-free:
+				return 137
+			}
+		}
+	})
+	for what, do := range map[string]func() error{
+		"stop":    func() error { return k.Stop(t.Context(), syscall.SIGTERM, 0) },
+		"kill":    func() error { return k.Signal(t.Context(), syscall.SIGKILL) },
+		"restart": func() error { return k.Restart(t.Context(), syscall.SIGTERM, 0) },
+	} {
+		if err := do(); err == nil || err.Error() != errAlive.Error() && what != "restart" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	close(free)
+	if run := k.ended(); run.ExitCode != 137 || !run.Stopped {
+		t.Errorf("at last: %+v", run)
 	}
 }
 

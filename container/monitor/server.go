@@ -230,8 +230,8 @@ func (m *Monitor) signal(sig syscall.Signal) error {
 	if errors.Is(err, os.ErrProcessDone) { // its end is not written down yet
 		err = nil
 	}
-	if err == nil && sig == unix.SIGKILL {
-		<-ended
+	if err == nil && sig == unix.SIGKILL && !waitFor(ended, m.killTime) {
+		err = errAlive
 	}
 	return err
 }
@@ -264,25 +264,34 @@ func (m *Monitor) end(sig syscall.Signal, seconds int) error {
 	m.config.Event("kill", "signal", itoa(int(sig)))
 	err := process.Signal(sig)
 	_ = m.unpause()
-	if err == nil && !waitFor(ended, seconds) {
+	if err == nil && !waitFor(ended, time.Duration(seconds)*time.Second) {
 		m.config.Event("kill", "signal", itoa(int(unix.SIGKILL)))
 		err = process.Signal(unix.SIGKILL)
 	}
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	<-ended
+	if !waitFor(ended, m.killTime) {
+		return errAlive
+	}
 	m.config.Event("stop")
 	return nil
 }
 
-// waitFor waits for so many seconds, or for ever if they are negative.
-func waitFor(ended chan struct{}, seconds int) bool {
-	if seconds < 0 {
+// killTime is how long a container may take to end after SIGKILL. One that waits for a device or a server in the kernel
+// (state D of ps) does not end before that has answered.
+const killTime = 10 * time.Second
+
+// errAlive is docker's text.
+var errAlive = errors.New("tried to kill container, but did not receive an exit event")
+
+// waitFor waits for some time, or for ever if it is negative.
+func waitFor(ended chan struct{}, d time.Duration) bool {
+	if d < 0 {
 		<-ended
 		return true
 	}
-	timer := time.NewTimer(time.Duration(seconds) * time.Second)
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ended:
