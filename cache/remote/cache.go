@@ -69,13 +69,12 @@ func New(o Options) *Cache {
 
 // Get asks the near cache, then what is remembered of places, and then the places.
 func (c *Cache) Get(ctx context.Context, k cache.Key) (cache.Entry, bool, error) {
-	e, ok, err := c.o.Near.Get(ctx, k)
+	e, ok, err := c.Near(ctx, k)
 	if ok {
-		c.use(Record{Key: k, Layer: e.Layer, Name: e.Name, Created: e.Created, Cost: e.Duration})
 		return e, true, nil
 	}
 	r, scope := c.look(ctx, k)
-	if r == nil || r.isValue() {
+	if r == nil || r.IsValue() {
 		return cache.Entry{}, false, err
 	}
 	e = r.entry()
@@ -85,6 +84,15 @@ func (c *Cache) Get(ctx context.Context, k cache.Key) (cache.Entry, bool, error)
 	defer c.mu.Unlock()
 	c.places[r.Layer.Blob.Digest] = &answered{scope.Place, k, e}
 	return e, true, nil
+}
+
+// Near asks the near cache alone.
+func (c *Cache) Near(ctx context.Context, k cache.Key) (cache.Entry, bool, error) {
+	e, ok, err := c.o.Near.Get(ctx, k)
+	if ok {
+		c.use(Record{Key: k, Layer: e.Layer, Name: e.Name, Created: e.Created, Cost: e.Duration})
+	}
+	return e, ok, err
 }
 
 // use notes that the build made use of a record.
@@ -212,7 +220,7 @@ func (c *Cache) unlike(s *shelf, k cache.Key, name string) string {
 	var nearest *Record
 	for _, t := range s.tables {
 		for i := range t.records {
-			if r := &t.records[i]; r.Name == clip(name, maxName) && !r.isValue() && (nearest == nil || newer(r, nearest)) {
+			if r := &t.records[i]; r.Name == clip(name, maxName) && !r.IsValue() && (nearest == nil || newer(r, nearest)) {
 				nearest = r
 			}
 		}
@@ -300,7 +308,7 @@ func (v *Values) Get(ctx context.Context, k cache.Key) (string, bool, error) {
 	value, ok, err := v.Near.Get(ctx, k)
 	if !ok {
 		r, _ := v.Far.look(ctx, k)
-		if r == nil || !r.isValue() {
+		if r == nil || !r.IsValue() {
 			return "", false, err
 		}
 		value = r.Value

@@ -245,7 +245,7 @@ func TestCollected(t *testing.T) {
 	}
 	delete(s.blobs, b.Layer.Blob.Digest)
 	m := newMachine(t, s.place(), "main", nil)
-	if _, err := m.Prune(t.Context(), m.target, defaultRetention()); err != nil {
+	if _, err := m.Prune(t.Context(), m.target, DefaultRetention()); err != nil {
 		t.Fatal(err)
 	}
 	if x := s.resolves(t, ScopeTag("main")); x.totals().Records != 0 {
@@ -472,7 +472,7 @@ func TestSignedTogether(t *testing.T) {
 	}
 	for _, m := range []*machine{somebody, ci} {
 		m.Cache = New(m.o)
-		if _, err := m.Prune(t.Context(), m.target, defaultRetention()); err != nil { // puts together what it may
+		if _, err := m.Prune(t.Context(), m.target, DefaultRetention()); err != nil { // puts together what it may
 			t.Fatal(err)
 		}
 	}

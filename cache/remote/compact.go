@@ -29,8 +29,8 @@ type Retention struct {
 	Bytes  int64 // of layers; the cheapest to make go first, by their size; 0 is no bound
 }
 
-// defaultRetention is that of builds.
-func defaultRetention() Retention { return Retention{daysUnused, bytesOfLayers} }
+// DefaultRetention is that of builds.
+func DefaultRetention() Retention { return Retention{daysUnused, bytesOfLayers} }
 
 // crowded reports whether an index is to be made shorter now.
 func (w *writer) crowded(x *index) bool {
@@ -144,7 +144,7 @@ func (k Retention) forgets(parts []part, now Day) map[[32]byte]bool {
 	if k.Bytes <= 0 {
 		return gone
 	}
-	all = slices.DeleteFunc(all, func(r Record) bool { return gone[r.Key] || r.isValue() })
+	all = slices.DeleteFunc(all, func(r Record) bool { return gone[r.Key] || r.IsValue() })
 	// What a second of work costs in bytes decides; a record that was used later stays longer.
 	worth := func(r Record) float64 { return float64(r.Cost+time.Second) / float64(r.Layer.Blob.Size+1) }
 	slices.SortStableFunc(all, func(a, b Record) int {

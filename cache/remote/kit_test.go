@@ -204,7 +204,7 @@ func (m *machine) keep(ctx context.Context, records ...Record) error {
 	for _, r := range records {
 		r.Used = today(time.Now())
 		m.use(r)
-		if !r.isValue() {
+		if !r.IsValue() {
 			forms[r.Layer.DiffID] = r.Layer.Blob
 		}
 	}

@@ -74,7 +74,7 @@ func (c *Cache) lacking(t *Target, shelves []*shelf, keep []image.Layer) []Recor
 	defer c.mu.Unlock()
 	var out []Record
 	for _, r := range c.used {
-		outside := t.OnlyImage && !r.isValue() && !slices.ContainsFunc(keep, func(l image.Layer) bool { return l.DiffID == r.Layer.DiffID })
+		outside := t.OnlyImage && !r.IsValue() && !slices.ContainsFunc(keep, func(l image.Layer) bool { return l.DiffID == r.Layer.DiffID })
 		if !outside && len(r.Value) <= maxValue && lacks(shelves, r) {
 			out = append(out, *r)
 		}

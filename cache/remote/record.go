@@ -34,8 +34,8 @@ func today(t time.Time) Day {
 // Time is when the day begins.
 func (d Day) Time() time.Time { return time.Date(2020, 1, 1+int(d), 0, 0, 0, 0, time.UTC) }
 
-// isValue reports whether a record holds no layer.
-func (r *Record) isValue() bool { return r.Layer.DiffID == "" }
+// IsValue reports whether a record says something of files of layers, and names no layer itself.
+func (r *Record) IsValue() bool { return r.Layer.DiffID == "" }
 
 // entry is a record of a layer as what asks a cache knows it.
 func (r *Record) entry() cache.Entry {

@@ -120,7 +120,7 @@ func encodeTable(records []Record, key *Signer, bound string) ([]byte, error) {
 
 func (e *encoder) add(r *Record) error {
 	kind, at := byte(kindLayer), uint32(0)
-	if r.isValue() {
+	if r.IsValue() {
 		if len(r.Value) > maxValue {
 			return fmt.Errorf("value has %d bytes, more than %d", len(r.Value), maxValue)
 		}

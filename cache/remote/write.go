@@ -64,7 +64,7 @@ func (c *Cache) Save(ctx context.Context, t *Target, records []Record, forms map
 func withForms(records []Record, forms map[digest.Digest]ocispec.Descriptor) []Record {
 	var out []Record
 	for _, r := range records {
-		if !r.isValue() {
+		if !r.IsValue() {
 			form, ok := forms[r.Layer.DiffID]
 			if !ok {
 				continue
@@ -82,17 +82,17 @@ func cut(records []Record) (parts [][]Record) {
 	for i := range records {
 		r := &records[i]
 		more := recordSize + len(r.Value) + len(r.Name) + 8
-		if !r.isValue() && !layers[r.Layer.Blob.Digest] {
+		if !r.IsValue() && !layers[r.Layer.Blob.Digest] {
 			more += blobSize
 		}
-		full := !r.isValue() && !layers[r.Layer.Blob.Digest] && len(layers) == maxLayers
+		full := !r.IsValue() && !layers[r.Layer.Blob.Digest] && len(layers) == maxLayers
 		if full || size+more > maxTable-headerSize-trailerSize {
 			parts = append(parts, records[from:i])
 			size, layers, from = 0, map[digest.Digest]bool{}, i
 			more = recordSize + blobSize + len(r.Value) + len(r.Name) + 8
 		}
 		size += more
-		if !r.isValue() {
+		if !r.IsValue() {
 			layers[r.Layer.Blob.Digest] = true
 		}
 	}
@@ -280,7 +280,7 @@ func (w *writer) put(ctx context.Context, now *index, segments []segment) (x *in
 	}
 	own = segments
 	if w.crowded(x) {
-		own = w.compact(ctx, x, defaultRetention(), own)
+		own = w.compact(ctx, x, DefaultRetention(), own)
 		if err := w.catchUp(ctx, x, now); err != nil { // it takes a while
 			return nil, nil, false, err
 		}

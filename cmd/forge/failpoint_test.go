@@ -51,6 +51,9 @@ var failPoints = map[string]string{
 	"registry.download.before-release": "pull",
 	"registry.download.kept":           "pull",
 	"source.stats.before-rename":       "build",
+	"remote.before-index":              "share",
+	"remote.before-segment":            "share",
+	"remote.before-table":              "share",
 	"snapshot.prune.before-remove":     "prune",
 	"snapshot.settle.before-rename":    "unpack",
 	"snapshot.unpack.before-rename":    "unpack",
@@ -124,6 +127,7 @@ func TestKillAtFailPoints(t *testing.T) {
 	}{
 		{"first", "", []string{"import", "base.tar", "base"}},
 		{"build", "begun", []string{"build", "-t", "app", "app"}},
+		{"share", "begun", []string{"build", "--cache-to", "type=local,dest=shared,mode=max", "-t", "app", "app"}},
 		{"unpack", "begun", []string{"--snapshotter=overlay", "build", "-t", "app", "app"}},
 		{"load", "empty", []string{"load", "-i", "app.tar"}},
 		{"import", "empty", []string{"import", "base.tar", "base"}},

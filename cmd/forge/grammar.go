@@ -36,6 +36,7 @@ func (c command) tags() []string {
 func commands() []command {
 	return []command{
 		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
+		{"cache", "Look after what builds of several machines share.", &cacheCmd{}},
 		{"builds", "Look back at the last builds: their logs, and how they ended.", &buildsCmd{}},
 		{"run", "Run a command in a new container.", &runCmd{}},
 		{"create", "Make a container.", &createCmd{}},

@@ -1,0 +1,94 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Info says what a place keeps under a scope.
+type Info struct {
+	Scope    string    `json:"scope"`
+	Tag      string    `json:"tag"`
+	Written  time.Time `json:"written"`
+	Index    int       `json:"indexSize"` // bytes
+	Segments int       `json:"segments"`
+	Records  int       `json:"records"`
+	Layers   int       `json:"layers"`
+	Bytes    int64     `json:"size"` // of the layers
+}
+
+func (x *index) info(tag string, size int) Info {
+	n := x.totals()
+	return Info{
+		Scope: x.scope, Tag: tag, Written: x.written, Index: size,
+		Segments: len(x.segments), Records: n.Records, Layers: n.Layers, Bytes: n.Bytes,
+	}
+}
+
+// maxLooked is how many tags are looked at that do not begin with TagPrefix.
+const maxLooked = 100
+
+// List lists the scopes of a place, by name.
+func List(ctx context.Context, p *Place) ([]Info, error) {
+	if p.Tags == nil {
+		return nil, errors.New("cannot be listed: name a scope, and inspect that")
+	}
+	tags, err := p.Tags.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	looked := 0
+	tags = slices.DeleteFunc(tags, func(tag string) bool {
+		if strings.HasPrefix(tag, TagPrefix) {
+			return strings.Contains(strings.TrimPrefix(tag, TagPrefix), listedSuffix)
+		}
+		looked++
+		return looked > maxLooked
+	})
+	found := make([]*Info, len(tags))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, tag := range tags {
+		g.Go(func() error {
+			raw, err := readTag(ctx, p, tag)
+			if err != nil {
+				return nil //nolint:nilerr // something else, or gone since
+			}
+			if x, err := parseIndex(raw); err == nil {
+				found[i] = new(x.info(tag, len(raw)))
+			}
+			return ctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var all []Info
+	for _, i := range found {
+		if i != nil {
+			all = append(all, *i)
+		}
+	}
+	slices.SortFunc(all, func(a, b Info) int { return strings.Compare(a.Scope, b.Scope) })
+	return all, nil
+}
+
+// Records reads all records of a scope, sorted by key. Beside an error that only a part was read for, it returns that part.
+func (c *Cache) Records(ctx context.Context, scope *Scope) (Info, []Record, error) {
+	s := &shelf{scope: scope}
+	if err := c.reader.readIndex(ctx, s); err != nil || s.index == nil {
+		return Info{}, nil, err
+	}
+	err := c.reader.readTables(ctx, s, maxSegments*maxTableFrame)
+	var lists [][]Record
+	for _, t := range s.tables {
+		lists = append(lists, t.records)
+	}
+	raw, _, encodeErr := s.index.encode()
+	return s.index.info(s.tag, len(raw)), merge(lists...), errors.Join(err, encodeErr)
+}

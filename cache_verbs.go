@@ -1,0 +1,231 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/forge-build/forge/cache/remote"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+)
+
+// SharedCacheOptions say how a cache of a place is asked. The zero value is right for people.
+type SharedCacheOptions struct {
+	RemoteOptions
+	Scope      string // "" is that of the name, or the branch's
+	Key, Trust string // as those of CacheOptions
+	CompressionOptions
+}
+
+// A SharedCacheInfo says what a place keeps under a scope.
+type SharedCacheInfo = remote.Info
+
+// A SharedAnswer is a record of a scope.
+type SharedAnswer = remote.Record
+
+// sharedCache opens the cache that a name stands for: REPOSITORY[:SCOPE], or docker's type=TYPE and attributes.
+func (h *Home) sharedCache(ctx context.Context, name string, o SharedCacheOptions) (*farCache, error) {
+	s := farSettings{
+		options: BuildOptions{
+			RemoteOptions: o.RemoteOptions,
+			ReuseOptions:  ReuseOptions{CacheOptions: CacheOptions{Scope: o.Scope, Key: o.Key, Trust: o.Trust}},
+		},
+		client: registry.NewClient(registry.Options{Insecure: o.Insecure, Limits: cacheLimits()}),
+		job:    jobOf(os.Getenv, "."), places: map[string]*remote.Place{},
+	}
+	err := s.keys()
+	switch {
+	case err != nil:
+	case strings.Contains(name, "="):
+		err = s.specified(ctx, name)
+	default:
+		err = s.repository(ctx, name, o.CompressionOptions)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.remote.Near, s.remote.Memory, s.remote.Events = h.Cache, h.remotes, o.Events
+	return &farCache{Cache: remote.New(s.remote), client: s.client, targets: s.targets, end: func() {}}, nil
+}
+
+// specified reads and writes the place of a specification. A directory has one name for both.
+func (s *farSettings) specified(ctx context.Context, text string) error {
+	spec, err := parseCache(text)
+	if err != nil {
+		return err
+	}
+	if spec.Type == "local" && spec.Attrs["dest"] == "" {
+		if _, err := os.Stat(spec.Attrs["src"]); err != nil {
+			return err
+		}
+		spec.Attrs["dest"] = spec.Attrs["src"]
+	}
+	if err := spec.need("ref", "dest"); err != nil {
+		return err
+	}
+	place, err := s.open(ctx, spec)
+	if err != nil {
+		return err
+	}
+	c, err := spec.compression()
+	for _, scope := range named(place, spec) {
+		s.remote.Read = append(s.remote.Read, scope)
+		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope}, c})
+	}
+	return err
+}
+
+// SharedCaches lists the scopes that a place keeps.
+func (h *Home) SharedCaches(ctx context.Context, name string, o SharedCacheOptions) ([]SharedCacheInfo, error) {
+	far, err := h.sharedCache(ctx, name, o)
+	if err != nil {
+		return nil, err
+	}
+	defer far.Close() //nolint:errcheck // of idle connections
+	return remote.List(ctx, far.targets[0].Place)
+}
+
+// SharedCache reads what a scope holds. Parts that cannot be read or believed are told, and left out.
+func (h *Home) SharedCache(ctx context.Context, name string, o SharedCacheOptions) (SharedCacheInfo, []SharedAnswer, error) {
+	far, err := h.sharedCache(ctx, name, o)
+	if err != nil {
+		return SharedCacheInfo{}, nil, err
+	}
+	defer far.Close() //nolint:errcheck // of idle connections
+	return h.readShared(ctx, far, o)
+}
+
+func (h *Home) readShared(ctx context.Context, far *farCache, o SharedCacheOptions) (SharedCacheInfo, []SharedAnswer, error) {
+	scope := far.targets[0].Scope
+	info, records, err := far.Records(ctx, scope)
+	switch {
+	case info.Tag == "" && err == nil:
+		return info, nil, fmt.Errorf("cache %s: holds nothing: %w", scope, fs.ErrNotExist)
+	case info.Tag == "":
+		return info, nil, fmt.Errorf("cache %s: %w", scope, err)
+	case err != nil:
+		o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("cache %s: %v", scope, err)})
+	}
+	return info, records, nil
+}
+
+// PushCache keeps in a place what this machine remembers and the place does not know, and returns how many answers that were.
+func (h *Home) PushCache(ctx context.Context, name string, o SharedCacheOptions) (n int, err error) {
+	defer queue(&o.Events)()
+	far, err := h.sharedCache(ctx, name, o)
+	if err != nil {
+		return 0, err
+	}
+	defer far.Close() //nolint:errcheck // of idle connections
+	steps, err := h.Cache.List()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range steps {
+		if _, _, err := far.Near(ctx, r.Key); err != nil {
+			return 0, err
+		}
+	}
+	values, err := h.digests.List()
+	if err != nil {
+		return 0, err
+	}
+	known := &remote.Values{Far: far.Cache, Near: h.digests}
+	for _, r := range values {
+		if r.Damaged {
+			continue
+		}
+		if err := known.Put(ctx, r.Key, r.Value); err != nil {
+			return 0, err
+		}
+	}
+	result := &BuildResult{images: &resolver{home: h, far: far, remote: o.RemoteOptions}}
+	for _, t := range far.targets {
+		added, err := h.saveTo(ctx, BuildOptions{RemoteOptions: o.RemoteOptions}, result, t, nil)
+		if err != nil {
+			return n, fmt.Errorf("cache %s: %w", t.Scope, err)
+		}
+		n += added
+	}
+	return n, nil
+}
+
+// PullCache brings the answers of a scope to this machine, with their layers, and returns how many that were.
+func (h *Home) PullCache(ctx context.Context, name string, o SharedCacheOptions) (n int, err error) {
+	defer queue(&o.Events)()
+	far, err := h.sharedCache(ctx, name, o)
+	if err != nil {
+		return 0, err
+	}
+	defer far.Close() //nolint:errcheck // of idle connections
+	_, records, err := h.readShared(ctx, far, o)
+	if err != nil {
+		return 0, err
+	}
+	images, known := &resolver{home: h, far: far, remote: o.RemoteOptions}, &remote.Values{Far: far.Cache, Near: h.digests}
+	for _, r := range records {
+		if r.IsValue() {
+			if _, _, err := known.Get(ctx, r.Key); err != nil {
+				return n, err
+			}
+			n++
+			continue
+		}
+		e, ok, err := far.Get(ctx, r.Key)
+		if err != nil || !ok {
+			continue
+		}
+		err = images.FetchLayers(ctx, []image.Layer{e.Layer})
+		if lost, ok := errors.AsType[*remote.LostError](err); ok && ctx.Err() == nil {
+			o.Events.Send(event.Event{Kind: event.Warning, Text: lost.Error()})
+			continue
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// PruneCacheOptions say what a prune of a scope forgets; the zero value forgets what no build has used for 30 days.
+type PruneCacheOptions struct {
+	SharedCacheOptions
+	All   bool
+	Prune PruneOptions // its Filters and MaxSize
+}
+
+// A PrunedCache is what has gone of a scope.
+type PrunedCache = remote.Pruned
+
+// PruneCache forgets answers of a scope. Their layers go when the registry collects what nothing leads to.
+func (h *Home) PruneCache(ctx context.Context, name string, o PruneCacheOptions) (PrunedCache, error) {
+	if err := o.Prune.Check(); err != nil {
+		return PrunedCache{}, err
+	}
+	keep := remote.DefaultRetention()
+	if days := int(o.Prune.until.Hours() / 24); o.Prune.until > 0 {
+		keep.Unused = days
+	}
+	if o.Prune.maxSize >= 0 {
+		keep.Bytes = o.Prune.maxSize
+	}
+	if o.All {
+		keep.Unused = -1
+	}
+	far, err := h.sharedCache(ctx, name, o.SharedCacheOptions)
+	if err != nil {
+		return PrunedCache{}, err
+	}
+	defer far.Close() //nolint:errcheck // of idle connections
+	p, err := far.Prune(ctx, far.targets[0].Target, keep)
+	if err != nil {
+		err = fmt.Errorf("cache %s: %w", far.targets[0].Scope, err)
+	}
+	return p, err
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"cmp"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
+)
+
+type cacheCmd struct {
+	LS      cacheLSCmd      `cmd:"" name:"ls" aliases:"list" help:"List what a repository keeps, by scope."`
+	Inspect cacheInspectCmd `cmd:"" help:"List the answers of a scope."`
+	Push    cachePushCmd    `cmd:"" help:"Keep in a scope what this machine remembers."`
+	Pull    cachePullCmd    `cmd:"" help:"Bring the answers of a scope to this machine, with their layers."`
+	Prune   cachePruneCmd   `cmd:"" help:"Forget answers of a scope that no build has used for 30 days."`
+}
+
+// sharedCacheFlags are forge.SharedCacheOptions as flags.
+type sharedCacheFlags struct {
+	Repo       string `arg:"" help:"REPOSITORY[:SCOPE], or type=local|gha|s3,… as for build." placeholder:"REPO"`
+	CacheScope string `help:"Scope; the branch's if neither this nor the name says." placeholder:"SCOPE"`
+	CacheKey   string `help:"Sign what is written with an ed25519 key, PEM." type:"path" env:"FORGE_CACHE_KEY" placeholder:"FILE"`
+	CacheTrust string `help:"Believe only what one of these public keys, PEM, has signed." type:"path" env:"FORGE_CACHE_TRUST" placeholder:"FILE"`
+	remoteFlags
+}
+
+// options returns what the place is asked with, and what to close when it is done.
+func (f *sharedCacheFlags) options(s *session) (forge.SharedCacheOptions, func()) {
+	remote, done := f.remoteFlags.options(s)
+	return forge.SharedCacheOptions{RemoteOptions: remote, Scope: f.CacheScope, Key: f.CacheKey, Trust: f.CacheTrust}, done
+}
+
+type cacheLSCmd struct {
+	sharedCacheFlags
+	Format string `help:"table or json." enum:"table,json" default:"table" placeholder:"FORMAT"`
+}
+
+func (c *cacheLSCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		o, done := c.options(s)
+		all, err := h.SharedCaches(s.ctx, c.Repo, o)
+		done()
+		if err != nil {
+			return err
+		}
+		if c.Format == "json" {
+			return json.NewEncoder(s.out).Encode(all)
+		}
+		w := tabwriter.NewWriter(s.out, 10, 1, 3, ' ', 0)
+		_, _ = fmt.Fprintln(w, "SCOPE\tANSWERS\tLAYERS\tSIZE\tINDEX\tWRITTEN")
+		for _, i := range all {
+			_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", clean(i.Scope), i.Records, i.Layers, size(i.Bytes), size(int64(i.Index)), ago(i.Written))
+		}
+		return w.Flush()
+	})
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "N/A"
+	}
+	return units.HumanDuration(time.Since(t)) + " ago"
+}
+
+type cacheInspectCmd struct {
+	sharedCacheFlags
+	Format string `help:"table or json." enum:"table,json" default:"table" placeholder:"FORMAT"`
+}
+
+// cachedAnswer is an answer as JSON has it.
+type cachedAnswer struct {
+	Key     string        `json:"key"`
+	Name    string        `json:"name,omitempty"`
+	DiffID  string        `json:"diffID,omitempty"`
+	Blob    string        `json:"blob,omitempty"`
+	Size    int64         `json:"size,omitempty"`
+	Value   string        `json:"value,omitempty"`
+	Created time.Time     `json:"created,omitzero"`
+	Cost    time.Duration `json:"cost,omitempty"`
+	Used    string        `json:"used"` // day
+}
+
+func (c *cacheInspectCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		o, done := c.options(s)
+		info, records, err := h.SharedCache(s.ctx, c.Repo, o)
+		done()
+		if err != nil {
+			return err
+		}
+		slices.SortStableFunc(records, func(a, b forge.SharedAnswer) int {
+			return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.Name, b.Name))
+		})
+		if c.Format == "json" {
+			answers := []cachedAnswer{}
+			for _, r := range records {
+				a := cachedAnswer{
+					Key: hex.EncodeToString(r.Key[:]), Name: r.Name, DiffID: r.Layer.DiffID.String(), Blob: r.Layer.Blob.Digest.String(),
+					Size: r.Layer.Blob.Size, Value: r.Value, Cost: r.Cost, Used: r.Used.Time().Format(time.DateOnly),
+				}
+				if !r.IsValue() {
+					a.Created = r.Created
+				}
+				answers = append(answers, a)
+			}
+			return json.NewEncoder(s.out).Encode(map[string]any{"scope": info, "answers": answers})
+		}
+		w := tabwriter.NewWriter(s.out, 10, 1, 3, ' ', 0)
+		_, _ = fmt.Fprintln(w, "LAYER\tSIZE\tTOOK\tCREATED\tUSED\tSTEP")
+		values := 0
+		for _, r := range records {
+			if r.IsValue() {
+				values++
+				continue
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", shortID(r.Layer.DiffID.String()), size(r.Layer.Blob.Size),
+				r.Cost.Round(100*time.Millisecond), ago(r.Created), r.Used.Time().Format(time.DateOnly), clean(r.Name))
+		}
+		_, _ = fmt.Fprintf(w, "\nscope %s: %d layers, %d digests of files in layers\n", clean(info.Scope), info.Layers, values)
+		return w.Flush()
+	})
+}
+
+type cachePushCmd struct {
+	sharedCacheFlags
+	compressionFlags
+}
+
+func (c *cachePushCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		o, done := c.options(s)
+		o.CompressionOptions = forge.CompressionOptions(c.compressionFlags)
+		n, err := h.PushCache(s.ctx, c.Repo, o)
+		done()
+		if err == nil {
+			_, _ = fmt.Fprintln(s.out, "Pushed answers:", n)
+		}
+		return err
+	})
+}
+
+type cachePullCmd struct{ sharedCacheFlags }
+
+func (c *cachePullCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		o, done := c.options(s)
+		n, err := h.PullCache(s.ctx, c.Repo, o)
+		done()
+		if err == nil {
+			_, _ = fmt.Fprintln(s.out, "Pulled answers:", n)
+		}
+		return err
+	})
+}
+
+type cachePruneCmd struct {
+	sharedCacheFlags
+	All     bool     `short:"a" help:"All answers."`
+	Force   bool     `short:"f" help:"Do not ask."`
+	Filter  []string `help:"until=DURATION: only what was not used since." placeholder:"KEY=VALUE"`
+	MaxSize string   `help:"Keep layers of this size; the cheapest to make go first." placeholder:"BYTES"`
+}
+
+func (c *cachePruneCmd) Run(s *session) error {
+	if ok, err := confirmed(s, c.Force, "answers of the cache "+c.Repo+", for all who share it"); err != nil || !ok {
+		return err
+	}
+	return s.withHome(func(h *forge.Home) error {
+		o, done := c.options(s)
+		p, err := h.PruneCache(s.ctx, c.Repo, forge.PruneCacheOptions{
+			SharedCacheOptions: o, All: c.All, Prune: forge.PruneOptions{Filters: c.Filter, MaxSize: c.MaxSize},
+		})
+		done()
+		if err == nil {
+			_, _ = fmt.Fprintf(s.out, "Deleted answers: %d\nLayers that nothing leads to any more: %d, %s\n", p.Records, p.Layers, size(p.Bytes))
+		}
+		return err
+	})
+}
+
+// clean makes one line, fit for a terminal, of what somebody has written to a place.
+func clean(text string) string { return strings.Join(strings.Fields(ui.Lines(text)), " ") }
