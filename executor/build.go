@@ -43,12 +43,6 @@ type Again struct {
 	Since   time.Time // but not a step that was done after it; zero is none
 }
 
-// Bases are images whose layers may still be elsewhere. It reports the coming of an image as its step.
-type Bases interface {
-	Here(img *image.Image) bool                                  // its layers need not be fetched
-	FetchLayers(ctx context.Context, layers []image.Layer) error // brings the images that layers belong to
-}
-
 // defaultSlots bounds the memory that running commands take, not their work: most of them wait, for a disk or a network.
 const defaultSlots = 128
 
@@ -304,25 +298,6 @@ func (b *build) prepare(ctx context.Context, s *planner.Step, job Job) error {
 		if err := b.fetch(ctx, r); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// fetch brings the image that a file system begins with, unless it is nil. The time that takes is the base's, and not that of the
-// step which waits for it; and so is the error.
-func (b *build) fetch(ctx context.Context, s *planner.Step) error {
-	for s != nil && s.On != nil {
-		s = s.On
-	}
-	if s == nil || b.options.Bases == nil {
-		return nil
-	}
-	base, ok := s.Op.(*planner.Base)
-	if !ok {
-		return nil
-	}
-	if err := b.options.Bases.FetchLayers(ctx, base.Image.Layers()); err != nil {
-		return &StepError{Step: s, Err: err}
 	}
 	return nil
 }

@@ -42,7 +42,9 @@ func explainStep(f *forge.FailedStep, message string) string {
 		}
 		lines = append(lines, line)
 	}
-	lines = append(lines, fmt.Sprintf("all that it printed: forge builds logs %s %d", f.Build, f.Step),
-		"a shell where it broke: the same command with --shell")
+	if f.ExitCode != 0 { // a command has failed
+		lines = append(lines, fmt.Sprintf("all that it printed: forge builds logs %s %d", f.Build, f.Step),
+			"a shell where it broke: the same command with --shell")
+	}
 	return strings.Join(lines, "\n")
 }
