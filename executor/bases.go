@@ -31,4 +31,3 @@ func (b *build) fetch(ctx context.Context, s *planner.Step) error {
 	}
 	return nil
 }
-
