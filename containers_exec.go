@@ -5,14 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/monitor"
@@ -163,7 +160,7 @@ func (h *Home) startExec(ctx context.Context, ref string, o ExecOptions, first *
 		return err
 	}
 	o.EnvFiles = nil
-	options, err := optionsFile(o)
+	options, err := jsonFile("exec", o)
 	if err != nil {
 		return err
 	}
@@ -177,23 +174,6 @@ func (h *Home) startExec(ctx context.Context, ref string, o ExecOptions, first *
 	}
 	defer reports.Close()
 	return follow(ctx, pid, reports, events)
-}
-
-// optionsFile is a file in memory that says what to execute: an argument could be 128 KB long at most.
-func optionsFile(o ExecOptions) (*os.File, error) {
-	fd, err := unix.MemfdCreate("exec", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "exec")
-	err = json.NewEncoder(f).Encode(o)
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 // keepExec is the whole of the process that keeps one in a container. first is who is attached from the beginning, or nil.

@@ -59,6 +59,12 @@ func Reap() { runtime.Reap() }
 func Monitor() int {
 	// Not SIGPIPE, which does not end it and would be ignored by the programs that it starts, too.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU)
+	if len(os.Args) > 4 && os.Args[3] == helperAwake {
+		if err := awake(os.Args[1:]); err != nil {
+			return 1 // the record says that it was killed: there is nobody to be told more
+		}
+		return 0
+	}
 	reports := os.NewFile(reportFD, "reports")
 	syscall.CloseOnExec(reportFD)
 	var mu sync.Mutex
@@ -88,12 +94,13 @@ func Monitor() int {
 
 func monitorContainer(args []string, say func(report)) (err error) {
 	ctx := context.Background()
+	member := -1
 	if Rootless() {
-		if err := runtime.BecomeMember(filepath.Join(args[0], membersFile)); err != nil {
+		if member, err = runtime.BecomeMember(filepath.Join(args[0], membersFile)); err != nil {
 			return err
 		}
 	}
-	h, err := Open(ctx, Options{Dir: args[0], Snapshotter: Snapshotter(os.Getenv("FORGE_SNAPSHOTTER")), Command: "run"})
+	h, err := openOfMonitor(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -111,8 +118,8 @@ func monitorContainer(args []string, say func(report)) (err error) {
 		first, _ = c.(*net.UnixConn)
 	}
 	reports := keepReports{
-		account: true,
-		events:  func(e event.Event) { say(report{Event: &e}) },
+		alone:  &alone{member: member},
+		events: func(e event.Event) { say(report{Event: &e}) },
 		started: func() {
 			_ = given.Close()
 			say(report{Started: true})
@@ -130,7 +137,12 @@ type keepReports struct {
 	events  event.Sink
 	started func()
 	image   *image.Image // the container's, if the caller has it
-	account bool         // in each cgroup controller, which costs milliseconds with version 1: for pause, stats and update
+	alone   *alone       // nil if this process does more than to keep the container
+}
+
+// openOfMonitor opens the store as whoever started the monitor did.
+func openOfMonitor(ctx context.Context, dir string) (*Home, error) {
+	return Open(ctx, Options{Dir: dir, Snapshotter: Snapshotter(os.Getenv("FORGE_SNAPSHOTTER")), Command: "run"})
 }
 
 // keep starts a container and keeps it until it ends and is not restarted. The caller, or who started the caller, holds the
@@ -177,23 +189,29 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 		}
 	}
 	run.Restarts, run.Stopped = 0, false
-	k := &keeper{home: h, image: img, reports: reports}
+	k := &keeper{home: h, image: img, reports: reports, alive: alive, listener: listener}
 	k.becomes(r)
+	return k.keep(ctx, run, first)
+}
+
+// keep starts the container, or takes it over, and keeps it.
+func (k *keeper) keep(ctx context.Context, run *state.Run, first *net.UnixConn) (status int, err error) {
 	config, err := k.config(ctx)
 	if err != nil {
-		return 0, errors.Join(err, listener.Close())
+		return 0, errors.Join(err, k.listener.Close())
 	}
 	m := monitor.New(config, run)
 	if first != nil {
 		m.First(first)
 	}
-	exit, err := m.Keep(ctx, listener, reports.started)
+	r := k.record
+	exit, err := m.Keep(ctx, k.listener, k.reports.started)
 	k.close()
 	// From now on the container can be started anew, however long somebody takes to read what it wrote.
-	err = errors.Join(err, alive.Close())
+	err = errors.Join(err, k.alive.Close())
 	m.Drain()
 	if !r.Config.AutoRemove { // last: all who wait have been told before
-		err = errors.Join(err, store.Sync(id))
+		err = errors.Join(err, k.home.containers().Sync(r.ID))
 	}
 	return exit.Code, err
 }

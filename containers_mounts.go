@@ -228,7 +228,7 @@ func (h *Home) openMounts(ctx context.Context, r *containerRecord, open *closers
 			open.Push(data.Close)
 			about := []string{"container", r.ID, "destination", p.Target, "driver", volumeDriver, "propagation", "", "read/write", fmt.Sprint(!p.ReadOnly)}
 			h.volumeEvent(p.Name, "mount", about...)
-			open.Push(func() error { h.volumeEvent(p.Name, "unmount", "container", r.ID, "driver", volumeDriver); return nil })
+			open.Push(h.unmounted(r.ID, p.Name))
 		}
 		m, err := p.Mount(data)
 		if err != nil {
@@ -237,6 +237,11 @@ func (h *Home) openMounts(ctx context.Context, r *containerRecord, open *closers
 		mounts = append(mounts, m)
 	}
 	return mounts, nil
+}
+
+// unmounted tells that a container uses a volume no more, when it has ended.
+func (h *Home) unmounted(id, volume string) func() error {
+	return func() error { h.volumeEvent(volume, "unmount", "container", id, "driver", volumeDriver); return nil }
 }
 
 // openMountDir opens the directory of a volume or bind mount of a container that does not run.

@@ -177,10 +177,7 @@ func (k *keeper) network(ctx context.Context, mode string) (container.Network, e
 		k.home.networkEvent(e.Network, e.NetworkID, "connect", k.record.ID)
 	}
 	c, err := k.connection()
-	c.Close = func() error {
-		k.disconnected()
-		return sandbox.Close()
-	}
+	c.Close = k.leave(sandbox)
 	if err != nil {
 		return c, errors.Join(err, c.Close())
 	}

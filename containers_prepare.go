@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"sync/atomic"
 
 	"github.com/forge-build/forge/container"
@@ -28,7 +30,11 @@ type keeper struct {
 	reports keepReports
 	log     *logs.Writer
 
+	alive    *os.File          // the monitor's lock
+	listener *net.UnixListener // others reach it there
+
 	// Of the run that goes on.
+	process   *runtime.Process
 	container *container.Container
 	sandbox   *network.Sandbox // nil if the container has no network of its own
 }
@@ -45,7 +51,7 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 	if k.log, err = k.openLog(); err != nil {
 		return monitor.Config{}, err
 	}
-	return monitor.Config{
+	c := monitor.Config{
 		Log:   k.log,
 		Start: k.start,
 		Record: func(run *state.Run) error {
@@ -61,7 +67,7 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 		},
 		Freeze: func(ref runtime.Ref) error {
 			err := onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
-			if errors.Is(err, runtime.ErrNoFreezer) && !k.reports.account {
+			if errors.Is(err, runtime.ErrNoFreezer) && k.reports.alone == nil {
 				err = fmt.Errorf("%w; run it with -d, or without --rm: then it is given one", err)
 			}
 			return err
@@ -77,7 +83,14 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 		Stdin:      o.Interactive,
 		StdinOnce:  o.StdinOnce,
 		Terminal:   o.TTY,
-	}, nil
+	}
+	if k.reports.alone != nil {
+		c.Sleep = k.sleep
+	}
+	if was := k.reports.woken(); was != nil {
+		c.Memory = &was.Memory
+	}
+	return c, nil
 }
 
 // policy is the container's restart policy, which a user may have changed since it was started.
@@ -111,9 +124,22 @@ func (p *keptProcess) Wait() (runtime.Exit, error) {
 	return exit, errors.Join(err, p.open.Close())
 }
 
+// options are what the container is made of, but for its root and mounts.
+func (k *keeper) options() (container.Options, error) {
+	o := &k.record.Config
+	options, err := o.parse()
+	if err == nil {
+		err = o.complete(&options, k.image, k.record.ID)
+	}
+	return options, err
+}
+
 // start prepares the container and starts it.
 func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_ monitor.Process, err error) {
 	h := k.home
+	if k.reports.woken() != nil {
+		return k.adopt(io)
+	}
 	if !run.Started.IsZero() {
 		r, err := h.containers().Record(k.record.ID) // it may have another name and other networks by now
 		if err != nil {
@@ -122,11 +148,8 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 		k.becomes(r)
 	}
 	o := &k.record.Config
-	options, err := o.parse()
+	options, err := k.options()
 	if err != nil {
-		return nil, err
-	}
-	if err := o.complete(&options, k.image, k.record.ID); err != nil {
 		return nil, err
 	}
 	store, err := h.Snapshots()
@@ -155,7 +178,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	options.Mounts = append(mounts, options.Mounts...)
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
-	options.Limits.Account = k.reports.account
+	options.Limits.Account = k.reports.alone != nil // which costs milliseconds with cgroups of version 1
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {
 		return nil, err
@@ -171,6 +194,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	if err != nil {
 		return nil, err
 	}
+	k.process = p
 	_ = failpoint.At("keep.started")
 	return &keptProcess{p, open}, nil
 }

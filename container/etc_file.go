@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // An etcFile is a file of ours that a container has, and may write to.
@@ -37,6 +39,32 @@ func (c *Container) SetNetwork(n Network) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// A HeldFile is a file of /etc that changes with the network, for the program that its owner executes in its own place.
+type HeldFile struct {
+	Path, Text string // what we have written
+	FD         int
+}
+
+// HeldFiles are those of the container.
+func (c *Container) HeldFiles() (list []HeldFile) {
+	for _, f := range c.etc {
+		list = append(list, HeldFile{f.path, f.text, int(f.file.Fd())})
+	}
+	return list
+}
+
+// Adopt makes a Container, which runs, of what another program has held of it, for SetNetwork and Close.
+func (f *Factory) Adopt(o Options, files []HeldFile) *Container {
+	c := &Container{factory: f, options: &o}
+	for _, h := range files {
+		unix.CloseOnExec(h.FD)
+		file := os.NewFile(uintptr(h.FD), h.Path)
+		c.open.Push(file.Close)
+		c.etc = append(c.etc, &etcFile{path: h.Path, text: h.Text, file: file})
+	}
+	return c
 }
 
 // change gives the file another text. The container may write to it at any time, and keeps what it has written itself.

@@ -286,6 +286,13 @@ func (s *Staging) SetCommand(command string) { s.lease.owner.Command = command }
 // anything is held; flock.ErrHeld if another process uses the directory.
 func (s *Staging) Own() error { return s.lease.own() }
 
+// Dir is the staging directory, held by its lock; nil if nothing was staged.
+func (s *Staging) Dir() *os.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lock
+}
+
 // Close discards what was not published, and holds nothing any more.
 func (s *Staging) Close() error {
 	s.publishing.Lock()

@@ -32,6 +32,7 @@ func helpers() map[string]func() {
 		"hang":        helperHang,
 		"mounts":      helperMounts,
 		"unified":     helperUnified,
+		"handover":    helperHandover,
 		"join":        helperJoin,
 		"other":       helperOther,
 		"member":      helperMember,

@@ -17,12 +17,11 @@ import (
 type Process struct {
 	sock    *os.File // to the supervisor; closing it kills the container
 	ctx     context.Context
-	stop    func() bool    // ends the watch over ctx
-	running bool           // Start returns it
-	copies  sync.WaitGroup // of output
-	pipes   []*os.File     // our ends
-	console *os.File       // master of the pty
-	grace   time.Duration  // how long Wait reads what others write; 0 if nobody can be left
+	stop    func() bool   // ends the watch over ctx
+	running bool          // Start returns it
+	streams streams       // those that are copied here
+	console *os.File      // master of the pty
+	grace   time.Duration // how long Wait reads what others write; 0 if nobody can be left
 
 	once sync.Once
 	gone chan struct{} // closed when all processes are
@@ -43,7 +42,6 @@ type guarded struct {
 	mu         sync.Mutex // guards the others
 	supervisor int        // process id of the supervisor, 0 when it is gone
 	pidfd      *os.File   // of the process, nil when it is gone
-	err        error      // for Wait
 }
 
 // An end is what is known when the process has ended.
@@ -225,17 +223,15 @@ func (p *Process) Wait() (Exit, error) {
 		p.exit.Exit = p.reap()
 		close(p.gone)
 		if p.grace > 0 {
-			for _, f := range p.pipes {
-				_ = f.SetReadDeadline(time.Now().Add(p.grace))
-			}
+			p.streams.expire(time.Now().Add(p.grace))
 		}
-		p.copies.Wait()
+		p.streams.copies.Wait()
 		p.closeAll()
 		if err := p.places.remove(); err != nil {
-			p.fail(err)
+			p.streams.fail(err)
 		}
 	})
-	return p.exit.Exit, p.err
+	return p.exit.Exit, p.streams.failure()
 }
 
 // Usage is what the process has used, after Wait. It is zero for one that joined a container, and for one that was killed with its supervisor.
@@ -247,6 +243,8 @@ func (p *Process) Gone() <-chan struct{} { return p.gone }
 // reap waits for the supervisor, which ends when everything else has.
 func (p *Process) reap() (e Exit) {
 	e = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)} // unless it can tell
+	p.reported()
+	p.mu.Lock()
 	if msg, _, err := p.receive(); err == nil && len(msg) >= infoSize {
 		order := binary.NativeEndian
 		const exited, killed, dumped = 1, 2, 3 // CLD_EXITED and so on of sigaction(2)
@@ -261,13 +259,12 @@ func (p *Process) reap() (e Exit) {
 		}
 	}
 	if !p.stop() && e.Signal == int(unix.SIGKILL) { // ctx ended it, before it did so itself
-		p.fail(context.Cause(p.ctx))
+		p.streams.fail(context.Cause(p.ctx))
 	}
 	if p.places != nil {
 		killDescendants(p.supervisor)
 		_, _ = p.sock.Write([]byte("x")) // it may have been killed itself
 	}
-	p.mu.Lock()
 	for err := error(unix.EINTR); err == unix.EINTR; {
 		_, err = unix.Wait4(p.supervisor, nil, 0, nil)
 	}
@@ -284,11 +281,15 @@ func (p *Process) reap() (e Exit) {
 	return e
 }
 
-// fail keeps an error for Wait.
-func (p *Process) fail(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.err = errors.Join(p.err, err)
+// reported waits for a message of the supervisor's, or its end, and leaves the message where it is: whoever takes it holds
+// mu, so that none is lost with a program that hands the process over.
+func (p *Process) reported() {
+	for {
+		_, _, err := unix.Recvfrom(int(p.sock.Fd()), make([]byte, 1), unix.MSG_PEEK)
+		if err != unix.EINTR && err != unix.ECONNRESET {
+			return
+		}
+	}
 }
 
 // closeOnError gives back what a Process that Start does not return holds.
@@ -301,7 +302,8 @@ func (p *Process) closeOnError() {
 }
 
 func (p *Process) closeAll() {
-	for _, f := range append(p.pipes, p.sock, p.console) {
+	p.streams.close()
+	for _, f := range []*os.File{p.sock, p.console} {
 		if f != nil {
 			f.Close()
 		}

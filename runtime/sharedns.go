@@ -30,16 +30,17 @@ const (
 const chooseTime = 10 * time.Second
 
 // BecomeMember has later commands enter the user namespace of this process as long as it lives. members is the file that
-// [EnterUserNamespace] was given; a process that has called that, or whose parent has, is to call it itself.
-func BecomeMember(members string) error {
-	fd, err := openMembers(members)
+// [EnterUserNamespace] was given; a process that has called that, or whose parent has, is to call it itself. The
+// descriptor stays open; this program may hand it to another that it executes in its own place, but must not open members again.
+func BecomeMember(members string) (fd int, err error) {
+	fd, err = openMembers(members)
 	if err == nil {
 		err = setLock(fd, unix.F_RDLCK, memberByte)
 	}
 	if err != nil {
-		return &os.PathError{Op: "lock", Path: members, Err: err}
+		return -1, &os.PathError{Op: "lock", Path: members, Err: err}
 	}
-	return nil
+	return fd, nil
 }
 
 func openMembers(path string) (int, error) {

@@ -36,7 +36,7 @@ func helperMember() {
 		os.Exit(3)
 	}
 	if before == 0 && len(os.Args) > 3 { // the child
-		if err := BecomeMember(os.Args[1]); err != nil {
+		if _, err := BecomeMember(os.Args[1]); err != nil {
 			fmt.Println(err)
 			os.Exit(3)
 		}
@@ -172,7 +172,7 @@ func TestShareUserNamespaceNot(t *testing.T) {
 	file := membersFile(t)
 	first := startMember(t, file)
 	first.end()
-	if err := BecomeMember(file); err != nil { // root, in no namespace that a user can enter
+	if _, err := BecomeMember(file); err != nil { // root, in no namespace that a user can enter
 		t.Fatal(err)
 	}
 	if other := startMember(t, file); other.user == first.user {

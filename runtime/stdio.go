@@ -73,16 +73,11 @@ func (s *setup) input(p *Process, in io.Reader) error {
 		return err
 	}
 	s.use(0, s.own(r))
-	p.pipes = append(p.pipes, w)
+	p.streams.file[0] = w
 	if err := s.give(r); err != nil {
 		return err
 	}
-	// Nobody waits for this one: a reader that never ends must not outlive the container's end. Closing w in Wait
-	// ends it at its next write.
-	go func() {
-		_, _ = io.Copy(w, in)
-		w.Close()
-	}()
+	p.streams.feed(in)
 	return nil
 }
 
@@ -96,18 +91,11 @@ func (s *setup) output(p *Process, n int, out io.Writer) error {
 		return err
 	}
 	s.use(n, s.own(w))
-	p.pipes = append(p.pipes, r)
+	p.streams.file[n] = r
 	if err := s.give(w); err != nil {
 		return err
 	}
-	p.copies.Add(1)
-	go func() {
-		defer p.copies.Done()
-		if _, err := io.Copy(out, r); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			p.fail(err)
-			_, _ = io.Copy(io.Discard, r) // or the process would hang
-		}
-	}()
+	p.streams.drain(n, out)
 	return nil
 }
 

@@ -67,15 +67,8 @@ func (p *Process) attachTerminal(master *os.File, stdio Stdio) {
 	if out == nil {
 		out = io.Discard
 	}
-	p.copies.Add(1)
-	go func() {
-		defer p.copies.Done()
-		// The master says EIO when nobody has the slave open any more.
-		if _, err := io.Copy(out, master); err != nil && !errors.Is(err, unix.EIO) {
-			p.fail(err)
-			_, _ = io.Copy(io.Discard, master)
-		}
-	}()
+	p.streams.file[1] = master
+	p.streams.drain(1, out)
 }
 
 // Resize sets the size of the terminal. The kernel signals the foreground processes (SIGWINCH).

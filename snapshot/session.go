@@ -37,6 +37,13 @@ func (s *session) newDir(drafts string) (string, error) {
 	return path, nil
 }
 
+// Session is this process's directory of drafts, held by its lock; nil if there is none. What is mounted may be in it.
+func (s *Store) Session() *os.File {
+	s.session.mu.Lock()
+	defer s.session.mu.Unlock()
+	return s.session.dir
+}
+
 // empty returns a directory that has nothing in it and never will. The session keeps it.
 func (s *session) empty(drafts string) (*os.File, error) {
 	s.mu.Lock()

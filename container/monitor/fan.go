@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/forge-build/forge/container/logs"
@@ -14,9 +15,10 @@ import (
 type fan struct {
 	log *logs.Writer
 
-	mu   sync.Mutex // guards all below, and the order of what is written
-	subs map[*subscriber]bool
-	last *frame // for who comes when all is over; nil before
+	mu    sync.Mutex    // guards all below, and the order of what is written
+	wrote time.Duration // when something was written last, by the machine's clock
+	subs  map[*subscriber]bool
+	last  *frame // for who comes when all is over; nil before
 }
 
 func newFan(log *logs.Writer) *fan { return &fan{log: log, subs: map[*subscriber]bool{}} }
@@ -32,6 +34,7 @@ type fanWriter struct {
 // Write never fails: nobody who listens, and no disk, is in the way of the container.
 func (w *fanWriter) Write(p []byte) (int, error) {
 	w.fan.mu.Lock()
+	w.fan.wrote = clock()
 	w.fan.log.Write(logs.Stream(w.stream), p, time.Now())
 	w.fan.log.Flush()
 	var wait []*subscriber
@@ -54,6 +57,13 @@ func (f *fan) hurry() {
 	for s := range f.subs {
 		s.hurry()
 	}
+}
+
+// remember is what the log needs to be written further by another program, and whether it can be now.
+func (f *fan) remember() (logs.Memory, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.log.Remember()
 }
 
 // end tells all who are attached that the container has ended. They get what it wrote before.
@@ -238,6 +248,11 @@ func (s *subscriber) run() {
 type stdin struct {
 	r *io.PipeReader
 	w *io.PipeWriter
+
+	over    atomic.Bool  // nothing more is taken
+	written atomic.Int64 // bytes
+	read    int64        // of these, by who passes them on
+	passed  atomic.Int64 // of these, those that he has passed on: he has come back for more
 }
 
 // newStdin makes the standard input of a run; that of one that has none is the zero stdin.
@@ -250,19 +265,34 @@ func (s *stdin) reader() io.Reader {
 	if s.r == nil {
 		return nil
 	}
-	return s.r
+	return s
 }
+
+// Read is for one who passes on what it gets before he reads again.
+func (s *stdin) Read(p []byte) (int, error) {
+	s.passed.Store(s.read)
+	n, err := s.r.Read(p)
+	s.read += int64(n)
+	return n, err
+}
+
+// taken reports whether all that was written is the container's.
+func (s *stdin) taken() bool { return s.written.Load() == s.passed.Load() }
 
 // Write passes what somebody types on.
 func (s *stdin) Write(p []byte) (int, error) {
 	if s.w == nil {
 		return len(p), nil
 	}
-	return s.w.Write(p)
+	s.written.Add(int64(len(p)))
+	n, err := s.w.Write(p)
+	s.written.Add(int64(n - len(p)))
+	return n, err
 }
 
 // eof ends the input.
 func (s *stdin) eof() {
+	s.over.Store(true)
 	if s.w != nil {
 		_ = s.w.Close()
 	}

@@ -66,7 +66,9 @@ func (m *Monitor) beginHealth() *checks {
 	c := &checks{}
 	c.ctx, c.quit = context.WithCancel(context.Background())
 	if m.config.Health.Interval > 0 {
-		m.run.Health = &state.Health{Status: starting}
+		if m.run.Health == nil { // else it runs already
+			m.run.Health = &state.Health{Status: starting}
+		}
 		c.done.Add(1)
 	}
 	return c
@@ -85,13 +87,8 @@ func (m *Monitor) watchHealth(c *checks) {
 		return
 	}
 	defer c.done.Done()
-	began := time.Now()
 	for {
-		wait := h.Interval
-		if m.health() == starting && time.Since(began) < h.StartPeriod {
-			wait = h.StartInterval
-		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(m.nextCheck())
 		select {
 		case <-timer.C:
 		case <-c.ctx.Done():
@@ -99,7 +96,8 @@ func (m *Monitor) watchHealth(c *checks) {
 			return
 		}
 		m.mu.Lock()
-		process, run := m.process, *m.run
+		process, run, began := m.process, *m.run, m.schedule.began
+		m.schedule.check = time.Time{}
 		m.mu.Unlock()
 		if run.Paused || process == nil {
 			continue
@@ -122,13 +120,18 @@ func ends(process Process) bool {
 	}
 }
 
-func (m *Monitor) health() string {
+// nextCheck is how long it is until then.
+func (m *Monitor) nextCheck() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.run.Health == nil {
-		return ""
+	if m.schedule.check.IsZero() { // else it was known before this monitor fell asleep
+		wait := m.config.Health.Interval
+		if m.run.Health.Status == starting && time.Since(m.schedule.began) < m.config.Health.StartPeriod {
+			wait = m.config.Health.StartInterval
+		}
+		m.schedule.check = time.Now().Add(wait)
 	}
-	return m.run.Health.Status
+	return time.Until(m.schedule.check)
 }
 
 // probe checks once.

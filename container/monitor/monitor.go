@@ -49,6 +49,11 @@ type Config struct {
 	Left func(detached bool)
 	// Policy says when it is restarted, as things are when a run has ended; nil restarts nothing.
 	Policy func() Policy
+	// Sleep has another program wait in the place of this one until there is something to do, or for a while if that is not 0;
+	// then a monitor is to wake with Memory, to whom Start gives the process that runs. remember is called when nothing can
+	// happen any more, and says whether it may go on. Sleep returns only if it cannot be done. Nil never sleeps.
+	Sleep  func(wait time.Duration, remember func() (Memory, bool)) error
+	Memory *Memory // of the monitor that fell asleep; nil if the container does not run
 
 	Log        *logs.Writer // nil keeps none
 	StopSignal syscall.Signal
@@ -63,18 +68,19 @@ type Monitor struct {
 	config Config
 	fan    *fan
 
-	mu      sync.Mutex // guards all below
-	stdin   *stdin     // of the run that goes on, or of the next
-	run     *state.Run
-	process Process       // nil while none runs
-	ended   chan struct{} // closed when the run that goes on has ended and is written down
-	stop    chan struct{} // closed when a user wants no restart
-	stopped bool          // stop is closed
-	size    Size          // of the terminal, of who attached last
-	conns   sync.WaitGroup
+	mu       sync.Mutex // guards all below
+	stdin    *stdin     // of the run that goes on, or of the next
+	run      *state.Run
+	process  Process       // nil while none runs
+	ended    chan struct{} // closed when the run that goes on has ended and is written down
+	stop     chan struct{} // closed when a user wants no restart
+	stopped  bool          // stop is closed
+	size     Size          // of the terminal, of who attached last
+	schedule schedule
 
 	killTime time.Duration
 
+	door     door
 	holds    holds
 	restarts restarts
 }
@@ -99,10 +105,13 @@ func (m *Monitor) openStdin() {
 // Keep starts the container and keeps it until it has ended and is not restarted. started is called when the command of the
 // first run is executed; if it cannot be, Keep fails with what Start says. listener is closed at the end; it may be nil. Those who are
 // connected may still be told what became of it: see [Monitor.Drain].
-func (m *Monitor) Keep(ctx context.Context, listener net.Listener, started func()) (runtime.Exit, error) {
+func (m *Monitor) Keep(ctx context.Context, listener *net.UnixListener, started func()) (runtime.Exit, error) {
 	if listener != nil {
-		go m.serve(listener)
+		m.door.listener = listener
 		defer listener.Close()
+		if m.config.Memory == nil { // else it runs, and who asks is not to hear that it does not: see begin
+			m.serve()
+		}
 	}
 	exit, err := m.runs(ctx, started)
 	if err != nil {
@@ -115,13 +124,15 @@ func (m *Monitor) Keep(ctx context.Context, listener net.Listener, started func(
 
 // Drain waits until all who are connected have what they asked for. One who was there from the beginning and takes nothing is
 // waited for as long as it lives: by then the container is another monitor's to start.
-func (m *Monitor) Drain() { m.conns.Wait() }
+func (m *Monitor) Drain() { m.door.all.Wait() }
 
 // runs is Keep without those who are connected.
 func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error) {
 	delay := firstDelay
 	for first := true; ; first = false {
-		began := time.Now()
+		m.mu.Lock()
+		m.schedule = schedule{began: time.Now(), delay: delay}
+		m.mu.Unlock()
 		exit, err := m.once(ctx, func() {
 			if first {
 				started()
@@ -138,6 +149,10 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 			m.mu.Unlock()
 			return exit, err
 		}
+		m.mu.Lock()
+		began := m.schedule.began
+		delay = m.schedule.delay
+		m.mu.Unlock()
 		if time.Since(began) >= longRun {
 			delay = firstDelay
 		}
@@ -156,9 +171,40 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 
 // once runs the container once, and writes down how that went.
 func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error) {
+	woken := m.config.Memory != nil
+	process, health, err := m.begin(ctx)
+	if err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return runtime.Exit{Code: m.run.ExitCode}, err
+	}
+	if !woken {
+		started()
+	}
+	go m.watchHealth(health)
+	go func() {
+		<-process.Gone()
+		m.fan.hurry()
+	}()
+	if m.config.Sleep != nil {
+		go m.rest(process)
+	}
+	exit, err := process.Wait()
+	health.stop()
+	m.finished(exit, err)
+	return exit, nil
+}
+
+// begin starts the container, or takes over one that runs, and writes that down.
+func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
+	was, run := m.config.Memory, m.run
+	m.config.Memory = nil
 	m.mu.Lock()
-	run := m.run
-	run.Error, run.ExitCode, run.OOM, run.Paused, run.Health = "", 0, false, false, nil
+	if was != nil {
+		m.recall(was)
+	} else {
+		run.Error, run.ExitCode, run.OOM, run.Paused, run.Health = "", 0, false, false, nil
+	}
 	m.mu.Unlock()
 
 	stdio := runtime.Stdio{In: m.stdin.reader(), Out: m.fan.writer(1), Err: m.fan.writer(2)}
@@ -167,10 +213,15 @@ func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error
 	}
 	process, err := m.config.Start(ctx, stdio, run)
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err != nil {
 		m.failed(run, err)
-		m.mu.Unlock()
-		return runtime.Exit{Code: run.ExitCode}, err
+		return nil, nil, err
+	}
+	if was != nil {
+		m.process = process
+		m.serve()
+		return process, m.beginHealth(), nil
 	}
 	run.Boot, run.Monitor = state.BootID(), os.Getpid()
 	run.Ref, _ = process.Ref() // it may have ended by now
@@ -185,23 +236,13 @@ func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error
 	if m.stopped { // while it was about to be restarted
 		_ = process.Signal(syscall.SIGKILL)
 	}
-	m.mu.Unlock()
 	if err != nil {
 		_ = process.Signal(syscall.SIGKILL)
 		_, waitErr := process.Wait()
-		return runtime.Exit{}, errors.Join(err, waitErr)
+		return nil, nil, errors.Join(err, waitErr)
 	}
 	m.config.Event("start")
-	started()
-	go m.watchHealth(health)
-	go func() {
-		<-process.Gone()
-		m.fan.hurry()
-	}()
-	exit, err := process.Wait()
-	health.stop()
-	m.finished(exit, err)
-	return exit, nil
+	return process, health, nil
 }
 
 // failed notes that the container could not be started. The caller holds mu.

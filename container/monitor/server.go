@@ -17,24 +17,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serve answers requests until the listener is closed.
-func (m *Monitor) serve(l net.Listener) {
+// serve answers requests until the listener is closed, or its deadline has come.
+func (m *Monitor) serve() {
+	end := make(chan struct{})
+	m.door.serving = end
+	go func() {
+		defer close(end)
+		m.accept()
+	}()
+}
+
+func (m *Monitor) accept() {
 	for {
-		c, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		u, err := m.door.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		if err != nil { // such as too many open files
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		if u, ok := c.(*net.UnixConn); ok {
-			m.conns.Add(1)
-			go func() {
-				defer m.conns.Done()
-				m.handle(u, m.connect)
-			}()
-		}
+		m.door.enter()
+		go func() {
+			defer m.door.leave()
+			m.handle(u, m.connect)
+		}()
 	}
 }
 
@@ -44,10 +51,10 @@ const requestTime = 10 * time.Second
 // First serves an attach request that was made before the container starts, and returns when who made it is attached. The
 // container waits for that one, as for a pipe: nothing that it writes is lost.
 func (m *Monitor) First(c *net.UnixConn) {
-	m.conns.Add(1)
+	m.door.enter()
 	attached := make(chan struct{})
 	go func() {
-		defer m.conns.Done()
+		defer m.door.leave()
 		defer close(attached)
 		m.handle(c, func(s *subscriber) {
 			s.patient = true
@@ -145,7 +152,9 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	}
 	connect(s)
 	t := typist{monitor: m, wanted: which[0] == 1}
+	m.door.now.Add(1)
 	go func() {
+		defer m.door.now.Add(-1)
 		for t.typed(in) {
 		}
 		m.fan.remove(s) // who went away is not waited for

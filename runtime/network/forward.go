@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,14 +27,22 @@ const (
 type forwarder struct {
 	target atomic.Pointer[netip.Addr] // where to; nil or not valid is nowhere
 	space  *os.File                   // from where; nil is this machine
+	loops  sync.WaitGroup             // one a socket
 	work   sync.WaitGroup
+	relays atomic.Int32 // connections and peers for whom it copies
 
 	buffers sync.Pool
 
-	mu      sync.Mutex // guards what follows
-	sockets []io.Closer
+	mu      sync.Mutex             // guards what follows
+	sockets []socket               // one a port
 	conns   map[io.Closer]struct{} // nil once closed
 	closed  bool
+}
+
+// A socket is a port of this machine.
+type socket interface {
+	io.Closer
+	syscall.Conn
 }
 
 // connect connects to a port of the container.
@@ -98,11 +107,33 @@ func (f *forwarder) close() error {
 		c.Close()
 	}
 	f.mu.Unlock()
+	f.loops.Wait()
 	f.work.Wait()
 	return nil
 }
 
-func (f *forwarder) add(c io.Closer) {
+// halt lets all that comes wait in the sockets. It returns false if something is copied.
+func (f *forwarder) halt() bool {
+	f.setDeadlines(past())
+	f.loops.Wait()
+	return f.relays.Load() == 0
+}
+
+// setDeadlines says until when the sockets take what comes; zero is for ever.
+func (f *forwarder) setDeadlines(t time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.sockets {
+		switch s := s.(type) {
+		case *net.TCPListener:
+			_ = s.SetDeadline(t)
+		case *net.UDPConn:
+			_ = s.SetReadDeadline(t)
+		}
+	}
+}
+
+func (f *forwarder) add(c socket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sockets = append(f.sockets, c)
@@ -110,9 +141,16 @@ func (f *forwarder) add(c io.Closer) {
 
 func (f *forwarder) serveTCP(l *net.TCPListener, port uint16) {
 	f.add(l)
-	f.work.Go(func() {
+	f.acceptTCP(l, port)
+}
+
+func (f *forwarder) acceptTCP(l *net.TCPListener, port uint16) {
+	f.loops.Go(func() {
 		for {
 			conn, err := l.AcceptTCP()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return
+			}
 			if ne, ok := err.(net.Error); ok && ne.Temporary() { //nolint:errorlint,staticcheck // too many open files: it says so itself
 				time.Sleep(10 * time.Millisecond)
 				continue
@@ -120,7 +158,11 @@ func (f *forwarder) serveTCP(l *net.TCPListener, port uint16) {
 			if err != nil {
 				return // closed
 			}
-			f.work.Go(func() { f.relay(conn, port) })
+			f.relays.Add(1)
+			f.work.Go(func() {
+				defer f.relays.Add(-1)
+				f.relay(conn, port)
+			})
 		}
 	})
 }
@@ -147,7 +189,11 @@ func (f *forwarder) relay(conn *net.TCPConn, port uint16) {
 // serveUDP gives each peer a socket of its own to the container, for the answers.
 func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
 	f.add(conn)
-	f.work.Go(func() {
+	f.receiveUDP(conn, port)
+}
+
+func (f *forwarder) receiveUDP(conn *net.UDPConn, port uint16) {
+	f.loops.Go(func() {
 		var mu sync.Mutex // guards peers
 		peers := map[netip.AddrPort]*net.UDPConn{}
 		f.messages(conn, func(message []byte, from netip.AddrPort) bool {
@@ -164,7 +210,9 @@ func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
 				}
 				up = c.(*net.UDPConn)
 				peers[from] = up
+				f.relays.Add(1)
 				f.work.Go(func() {
+					defer f.relays.Add(-1)
 					f.answer(conn, up, from)
 					mu.Lock()
 					defer mu.Unlock()

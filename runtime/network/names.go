@@ -53,10 +53,10 @@ func (b *Sandbox) askServers() {
 
 // listenNames makes the sockets of the name server in the container's namespace. A container of an ID may be a name server
 // itself, and wants port 53 at all its addresses: there the sockets have another port, to which the kernel sends questions.
-func (b *Sandbox) listenNames() (udp net.PacketConn, tcp net.Listener, err error) {
+func (b *Sandbox) listenNames() (udp *net.UDPConn, tcp *net.TCPListener, err error) {
 	err = runtime.InNetworkNamespace(b.Namespace, func() error {
 		if b.container != "" {
-			if udp, tcp, err = listenBoth("0"); err != nil {
+			if udp, tcp, err = listenBoth(0); err != nil {
 				return err
 			}
 			if err = redirect(udp, tcp); err == nil {
@@ -65,24 +65,25 @@ func (b *Sandbox) listenNames() (udp net.PacketConn, tcp net.Listener, err error
 			udp.Close()
 			tcp.Close()
 		}
-		udp, tcp, err = listenBoth("53")
+		udp, tcp, err = listenBoth(53)
 		return err
 	})
 	return udp, tcp, err
 }
 
-func listenBoth(port string) (udp net.PacketConn, tcp net.Listener, err error) {
-	if udp, err = net.ListenPacket("udp4", net.JoinHostPort(nameServer, port)); err != nil {
+func listenBoth(port uint16) (udp *net.UDPConn, tcp *net.TCPListener, err error) {
+	at := netip.AddrPortFrom(netip.MustParseAddr(nameServer), port)
+	if udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
 		return nil, nil, err
 	}
-	if tcp, err = net.Listen("tcp4", net.JoinHostPort(nameServer, port)); err != nil {
+	if tcp, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at)); err != nil {
 		return nil, nil, errors.Join(err, udp.Close())
 	}
 	return udp, tcp, nil
 }
 
 // redirect sends what is for port 53 of the name server to its sockets, in this thread's namespace.
-func redirect(udp net.PacketConn, tcp net.Listener) error {
+func redirect(udp *net.UDPConn, tcp *net.TCPListener) error {
 	to := func(protocol byte, at netip.AddrPort) *request {
 		return addRule("output", func(r rule) {
 			r.destination(register, 4)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,22 +42,48 @@ type Zone interface {
 type Server struct {
 	zone     Zone
 	upstream atomic.Pointer[[]netip.AddrPort]
-	udp      net.PacketConn
-	tcp      net.Listener
+	udp      *net.UDPConn
+	tcp      *net.TCPListener
 	ctx      context.Context // ends with the server
 	cancel   context.CancelFunc
 	waiting  chan struct{}
 	conns    chan struct{}
+	loops    sync.WaitGroup // one a socket
 	work     sync.WaitGroup
 }
 
 // Serve answers what comes to two sockets, which Close closes.
-func Serve(udp net.PacketConn, tcp net.Listener, zone Zone) *Server {
+func Serve(udp *net.UDPConn, tcp *net.TCPListener, zone Zone) *Server {
 	s := &Server{zone: zone, udp: udp, tcp: tcp, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.work.Go(s.serveUDP)
-	s.work.Go(s.serveTCP)
+	s.serve()
 	return s
+}
+
+func (s *Server) serve() {
+	s.loops.Go(s.serveUDP)
+	s.loops.Go(s.serveTCP)
+}
+
+// Sockets are those that were given to Serve.
+func (s *Server) Sockets() (*net.UDPConn, *net.TCPListener) { return s.udp, s.tcp }
+
+// Halt lets questions wait in the sockets. It returns false if there are some that are not answered yet. GoOn is for after it.
+func (s *Server) Halt() bool {
+	s.setDeadlines(time.Unix(1, 0))
+	s.loops.Wait()
+	return len(s.waiting) == 0 && len(s.conns) == 0
+}
+
+// GoOn answers questions again.
+func (s *Server) GoOn() {
+	s.setDeadlines(time.Time{})
+	s.serve()
+}
+
+func (s *Server) setDeadlines(t time.Time) {
+	_ = s.udp.SetReadDeadline(t)
+	_ = s.tcp.SetDeadline(t)
 }
 
 // Ask sets the servers that are asked for names which the zone does not have. With none, there are no such names: the
@@ -70,6 +97,7 @@ func (s *Server) Ask(upstream []netip.AddrPort) {
 func (s *Server) Close() error {
 	s.cancel()
 	err := errors.Join(s.udp.Close(), s.tcp.Close())
+	s.loops.Wait()
 	s.work.Wait()
 	return err
 }
@@ -79,7 +107,7 @@ func (s *Server) serveUDP() {
 	for {
 		size, from, err := s.udp.ReadFrom(buf)
 		if err != nil {
-			return // closed
+			return // closed, or halted
 		}
 		q, ok := parse(buf[:size])
 		if !ok {
@@ -116,7 +144,7 @@ func (s *Server) serveTCP() {
 	for {
 		conn, err := s.tcp.Accept()
 		if err != nil {
-			if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 				return
 			}
 			time.Sleep(10 * time.Millisecond) // too many open files

@@ -35,18 +35,19 @@ func (n names) Name(address netip.Addr) (string, bool) {
 func start(t *testing.T, zone Zone) (s *Server, at string) {
 	t.Helper()
 	for {
-		udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		tcp, err := net.Listen("tcp4", udp.LocalAddr().String())
+		at := udp.LocalAddr().(*net.UDPAddr).AddrPort()
+		tcp, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
 		if err != nil { // the port is somebody else's
 			udp.Close()
 			continue
 		}
 		s = Serve(udp, tcp, zone)
 		t.Cleanup(func() { s.Close() })
-		return s, udp.LocalAddr().String()
+		return s, at.String()
 	}
 }
 
