@@ -137,7 +137,6 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 			if first {
 				started()
 			}
-			m.restarted(nil)
 		})
 		if err != nil {
 			m.restarted(err)
@@ -242,6 +241,7 @@ func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
 		return nil, nil, errors.Join(err, waitErr)
 	}
 	m.config.Event("start")
+	m.tell(nil) // before anybody can want yet another run
 	return process, health, nil
 }
 

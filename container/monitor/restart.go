@@ -52,6 +52,11 @@ func (m *Monitor) asked() bool { return len(m.restarts.wait) > 0 }
 func (m *Monitor) restarted(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.tell(err)
+}
+
+// tell is restarted for a caller that holds mu.
+func (m *Monitor) tell(err error) {
 	for _, c := range m.restarts.wait {
 		c <- err
 	}
