@@ -4,11 +4,12 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 EPOCH    ?= $(shell git show -s --format=%ct HEAD 2>/dev/null || echo 0)
 MUST     ?= root,static,userns,erofs,cgroups,busybox,git,tar,skopeo,umoci,podman,docker-registry,htpasswd,openssl,ssh-agent,mkfs.ext4,strace
 FUZZTIME ?= 10s
+IMAGE    ?= forge:$(VERSION)
 KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo test test-short crowd race lint vuln fuzz bench bench-short numbers release package reproduce check tools
+.PHONY: help build image demo test test-short crowd race lint vuln fuzz bench bench-short numbers release package reproduce check tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -19,6 +20,9 @@ bin/forge: FORCE
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/forge
 
 FORCE:
+
+image: build ## the image of forge for CI jobs, and one with a shell (-debug), built by forge
+	scripts/image.sh bin/forge $(IMAGE) $(EPOCH)
 
 demo: build ## build an image, run it, build it again from the cache
 	scripts/deps.sh demo

@@ -232,7 +232,9 @@ func (s *farSettings) repository(ctx context.Context, name string, c Compression
 	for _, scope := range read {
 		s.remote.Read = append(s.remote.Read, scopeOf(place, scope))
 	}
-	s.targets = append(s.targets, farTarget{&remote.Target{Scope: scopeOf(place, write)}, c})
+	if !s.options.ReadOnly {
+		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scopeOf(place, write)}, c})
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 // repository that the image is pushed to, if it is pushed.
 type CacheOptions struct {
 	Cache    string      // REPOSITORY[:SCOPE] to read and write, or "none"; "" is the default
+	ReadOnly bool        // nothing is left there
 	Scope    string      // "" is that of the branch, as CI or git says
 	From, To []CacheSpec // docker's --cache-from and --cache-to, instead of Cache
 	Key      string      // file of an ed25519 key, PEM, that signs what is written; "" signs nothing

@@ -95,7 +95,7 @@ func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.S
 			}
 			continue
 		}
-		if i >= len(specs)-len(o.From) {
+		if i >= len(specs)-len(o.From) || o.ReadOnly {
 			place = &remote.Place{Name: place.Name, Read: place.Read, Repository: place.Repository}
 		}
 		shelves = append(shelves, &mounts.Shelf{Place: place, Staging: h.staging, Read: read, Write: write})

@@ -21,12 +21,13 @@ func (f *Factory) Isolate() (runtime.Isolation, error) {
 			return
 		}
 		var why string
+		rootless, _ := runtime.Rootless()
 		f.isolated.by, why, f.isolated.err = runtime.FindIsolation(f.Isolation)
 		switch {
 		case f.isolated.err != nil:
 		case f.isolated.by == runtime.ByChroot:
 			f.warn("RUN is isolated by chroot only, and shares network and processes with what is around it (" + why + ")")
-		case runtime.InContainer():
+		case runtime.InContainer() && rootless:
 			f.warn("RUN is isolated by namespaces (" + why + ")")
 		}
 	})

@@ -96,15 +96,11 @@ func chrootMissing() error {
 }
 
 // InContainer reports whether this process is in a container: in a pid namespace that is not the machine's first, whose inode
-// number is part of the kernel's interface (PROC_PID_INIT_INO), or where an engine has left its mark.
+// number is part of the kernel's interface (PROC_PID_INIT_INO), or where the environment says so. Files such as /.dockerenv say
+// nothing: virtual machines are made of images, too.
 func InContainer() bool {
 	if target, err := os.Readlink("/proc/self/ns/pid"); err == nil && target != "pid:[4026531836]" {
 		return true
-	}
-	for _, mark := range []string{"/.dockerenv", "/run/.containerenv"} {
-		if _, err := os.Lstat(mark); err == nil {
-			return true
-		}
 	}
 	return os.Getenv("container") != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != ""
 }

@@ -36,6 +36,9 @@ func (c command) tags() []string {
 func commands() []command {
 	return []command{
 		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
+		{"executor", "Build as kaniko does, with its flags.", &executorCmd{}},
+		{"bud", "Build as buildah does, with its flags; also build-using-dockerfile.", &budCmd{}},
+		{"build-using-dockerfile", "The same.", &budCmd{}},
 		{"cache", "Look after what builds of several machines share.", &cacheCmd{}},
 		{"builds", "Look back at the last builds: their logs, and how they ended.", &buildsCmd{}},
 		{"run", "Run a command in a new container.", &runCmd{}},

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/forge-build/forge"
@@ -19,7 +21,7 @@ import (
 func limitMemory(command string) {
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(72 << 20)
-	if name, _, _ := strings.Cut(command, " "); name == "build" || name == "run" {
+	if name, _, _ := strings.Cut(command, " "); slices.Contains([]string{"build", "bud", "build-using-dockerfile", "executor", "run"}, name) {
 		debug.SetMemoryLimit(40 << 20)
 	}
 }
@@ -55,7 +57,11 @@ func main() {
 		forge.Reap()
 		return
 	}
-	os.Exit(run(os.Args[1:]))
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == "executor" { // as in kaniko's image
+		args = append([]string{"executor"}, args...)
+	}
+	os.Exit(run(args))
 }
 
 // enter makes an ordinary user root of a user namespace, where the command touches layers or containers. What keeps it from that

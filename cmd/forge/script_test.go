@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main, "forge-reap": main, "user": beUser, "stuck": beStuck})
+	testscript.Main(m, map[string]func(){"forge": main, "forge-monitor": main, "forge-reap": main, "executor": main, "user": beUser, "stuck": beStuck})
 }
 
 // TestScript tells the stories of testdata/script: one behaviour a file, forge being the program itself. Commands
@@ -69,6 +69,7 @@ func setupScript(e *testscript.Env) error {
 		return err
 	}
 	e.Setenv("EXAMPLES", examples)
+	e.Setenv("IMAGE_SCRIPT", filepath.Join(filepath.Dir(examples), "scripts/image.sh"))
 	registries := filepath.Join(e.WorkDir, "registries.conf") // not the machine's; a story may bring its own
 	e.Setenv("CONTAINERS_REGISTRIES_CONF", registries)
 	e.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(e.WorkDir, "registries.conf.d"))

@@ -71,6 +71,8 @@ func withoutNoun(args []string) ([]string, error) {
 	all := commands()
 	isCommand := slices.ContainsFunc(all, func(c command) bool { return c.name == word })
 	switch {
+	case word == "bud" || word == "build-using-dockerfile": // which read their flags themselves
+		return slices.Concat(args[:at+1], []string{"--"}, rest), nil
 	case isCommand:
 		return args, nil
 	case !isNoun:
