@@ -179,6 +179,8 @@ func hintFor(err error, name string) string {
 		return "; check the name and the network"
 	case errors.Is(err, errPlain):
 		return "; if it is yours, mark it insecure in registries.conf"
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "; is it the right proxy in HTTPS_PROXY? NO_PROXY names hosts that are reached without one"
 	case errors.As(err, &op) && op.Op == "dial":
 		return "; is the registry running?"
 	}

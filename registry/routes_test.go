@@ -134,6 +134,29 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// TestProxyRefuses holds that a proxy's refusal is told as that, with what to do, and not tried again.
+func TestProxyRefuses(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]string{
+		407: "refuses: 407 Proxy Authentication Required; give it a name and password: HTTPS_PROXY=http://NAME:PASSWORD@",
+		403: "refuses: 403 Forbidden",
+	} {
+		var asked atomic.Int32
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			w.WriteHeader(code)
+		}))
+		cmd := exec.Command(os.Args[0], "-test.run=^TestHelperResolve$")
+		address := strings.Replace(proxy.URL, "http://", "http://user:secret@", 1)
+		cmd.Env = append(os.Environ(), "FORGE_TEST_RESOLVE=registry.test:5000/app:1", "HTTP_PROXY="+address, "HTTPS_PROXY="+address, "NO_PROXY=")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), want) || strings.Contains(string(out), "secret") || asked.Load() != 1 {
+			t.Errorf("%d: asked %d times, %v\n%s", code, asked.Load(), err, out)
+		}
+		proxy.Close()
+	}
+}
+
 func tunnel(w http.ResponseWriter, to string) {
 	out, err := net.Dial("tcp", to)
 	if err != nil {

@@ -299,5 +299,9 @@ func gitEnv() []string {
 			env = append(env, name+"="+value)
 		}
 	}
+	// Not every git was built with a TLS that reads SSL_CERT_FILE, as Go's does.
+	if file := os.Getenv("SSL_CERT_FILE"); file != "" && os.Getenv("GIT_SSL_CAINFO") == "" {
+		env = append(env, "GIT_SSL_CAINFO="+file)
+	}
 	return env
 }

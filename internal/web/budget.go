@@ -49,8 +49,12 @@ type Budget struct {
 // NewBudget returns a budget.
 func NewBudget(l Limits) *Budget { return &Budget{limits: l.OrDefaults(), since: time.Now()} }
 
-// ProgressBytes is as much as has to move in a body that breaks off for the try to count as progress.
-const ProgressBytes = 1 << 20
+// ProgressBytes is as much as has to move in a body that breaks off for the try to count as progress: no more than keeps a slow body
+// from being given up (watch.go). A line that breaks all the time brings a blob all the same.
+const ProgressBytes = minMoved
+
+// longBody is from how many bytes on a server that was sent a body may take longer to answer.
+const longBody = 1 << 20
 
 // Progress forgets earlier failures: the operation got somewhere at t.
 func (b *Budget) Progress(t time.Time) { b.tries, b.since = 0, t }
@@ -101,7 +105,7 @@ func (b *Budget) atMost(d time.Duration) time.Duration {
 
 // answerTime is how long an answer may take when n bytes have been sent for it: a server may have to move them.
 func (b *Budget) answerTime(n int64) time.Duration {
-	if n < ProgressBytes {
+	if n < longBody {
 		return b.atMost(b.limits.Headers)
 	}
 	const rate = 100 << 20 // bytes a second

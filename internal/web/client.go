@@ -22,7 +22,7 @@ type Options struct {
 	Limits    Limits
 	UserAgent string      // "" is forge
 	Peer      string      // what messages call the other side; "" is server
-	TLS       *tls.Config // for the named server only; nil is the default
+	TLS       *tls.Config // for the named server; others that it names are held to its RootCAs; nil is the default
 	Downgrade Downgrade
 	Socket    string // path of the Unix socket of the named server; "" is its address
 }
@@ -80,7 +80,8 @@ func New(host string, o Options) *Client {
 	guarded.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		return c.checkDial(address)
 	}
-	c.away = c.transport(&tls.Config{MinVersion: tls.VersionTLS12}, func(ctx context.Context, network, addr string) (net.Conn, error) {
+	// A company's authority is named once, for the server that people know: it has signed for those behind it, too.
+	c.away = c.transport(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.TLS.RootCAs}, func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if c.isProxy(addr) {
 			return d.DialContext(ctx, network, addr)
 		}
@@ -92,6 +93,7 @@ func New(host string, o Options) *Client {
 func (c *Client) transport(conf *tls.Config, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
 		Proxy:                  c.proxy,
+		OnProxyConnectResponse: checkProxy,
 		DialContext:            dial,
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    c.opts.Limits.Headers / 2,
@@ -114,6 +116,28 @@ func (c *Client) proxy(r *http.Request) (*url.URL, error) {
 		c.proxies.Store(proxyAddress(u), true)
 	}
 	return u, err
+}
+
+// A ProxyError is the refusal of a proxy to let a client through. The same request will not fare better.
+type ProxyError struct {
+	Proxy string // host:port
+	Code  int    // HTTP status
+}
+
+func (e *ProxyError) Error() string {
+	text := fmt.Sprintf("the proxy %s refuses: %d %s", e.Proxy, e.Code, http.StatusText(e.Code))
+	if e.Code == http.StatusProxyAuthRequired {
+		text += "; give it a name and password: HTTPS_PROXY=http://NAME:PASSWORD@" + e.Proxy
+	}
+	return text
+}
+
+// checkProxy looks at a proxy's answer to CONNECT. That it is busy or does not get through may be different in a moment.
+func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode >= 400 && resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout {
+		return &ProxyError{Proxy: proxy.Host, Code: resp.StatusCode}
+	}
+	return nil
 }
 
 func (c *Client) isProxy(addr string) bool {
@@ -209,8 +233,11 @@ func Retryable(err error) bool {
 		cert  *tls.CertificateVerificationError
 		rec   tls.RecordHeaderError
 		conn  *ConnError
+		proxy *ProxyError
 	)
 	switch {
+	case errors.As(err, &proxy):
+		return false
 	case errors.As(err, &delay):
 		return true
 	case !errors.As(err, &conn):
