@@ -251,7 +251,7 @@ func (h *Home) pushTo(ctx context.Context, client *registry.Client, images *reso
 	repo = repo.Writable().Whole()
 	elsewhere := h.elsewhere(ctx, ref, o.Forms.Compression)
 	repo.MountFrom(func(d digest.Digest) string {
-		if path := images.repositoryOf(ref.Domain, d); path != "" {
+		if path := images.repositoryOf(ref.Domain, d); path != "" && path != ref.Path {
 			return path
 		}
 		return elsewhere(d)

@@ -22,6 +22,11 @@ func (c *Cache) Pending(ctx context.Context, t *Target, keep []image.Layer) ([]R
 	if len(out) == 0 {
 		return nil, nil
 	}
+	for _, s := range c.answers() {
+		if s.scope.String() == t.String() && s.tag == "" && s.err != nil {
+			return nil, nil // that it cannot be asked has been told, and is not waited for again
+		}
+	}
 	own, err := c.shelfOf(ctx, t.Scope)
 	if err != nil {
 		return nil, err

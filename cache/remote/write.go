@@ -31,6 +31,9 @@ const (
 // compare-and-swap: after writing, the writer looks whether its segment has stayed, and writes again if another writer has replaced the
 // index that it had read.
 func (c *Cache) Save(ctx context.Context, t *Target, records []Record, forms map[digest.Digest]ocispec.Descriptor) (int, error) {
+	if len(records) == 0 {
+		return 0, nil
+	}
 	w := &writer{cache: c, target: t}
 	shelf, err := c.shelfOf(ctx, t.Scope)
 	if err != nil {

@@ -21,6 +21,11 @@ func Status(status int) Do {
 	}
 }
 
+// Refuse answers with one of the protocol's codes.
+func Refuse(status int, code string) Do {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { refuse(w, status, code, "as commanded") }
+}
+
 // Busy answers 429 and when to come back.
 func Busy(retryAfter string) Do {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {

@@ -1,0 +1,148 @@
+package forge_test
+
+import (
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/registry/registrytest"
+)
+
+// sharing is a build file and a registry that machines share.
+type sharing struct {
+	t   *testing.T
+	r   *registrytest.Registry
+	dir string
+}
+
+func newSharing(t *testing.T) *sharing {
+	t.Helper()
+	s := &sharing{t, registrytest.New(t), t.TempDir()}
+	write(t, s.dir+"/Dockerfile", "FROM scratch AS build\nCOPY a /a\nCOPY b /b\nFROM scratch\nCOPY --from=build /a /x\nCOPY c /c\n")
+	for _, name := range []string{"a", "b", "c"} {
+		write(t, filepath.Join(s.dir, name), strings.Repeat(name, 2000))
+	}
+	return s
+}
+
+// build builds on a machine that has never built anything, and returns the image's ID and what was told.
+func (s *sharing) build(change func(*forge.BuildOptions)) (id, told string, r *forge.BuildResult) {
+	s.t.Helper()
+	h, err := forge.Open(s.t.Context(), forge.Options{Dir: s.t.TempDir(), Snapshotter: "copy"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer h.Close() //nolint:errcheck
+	var mu sync.Mutex
+	var lines []string
+	o := forge.BuildOptions{SourceOptions: forge.SourceOptions{Context: s.dir}}
+	o.Cache = s.r.Host() + "/app:main"
+	o.Events = func(e event.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == event.Warning || e.Kind == event.Note {
+			lines = append(lines, string(e.Kind)+": "+e.Text)
+		}
+	}
+	if change != nil {
+		change(&o)
+	}
+	if r, err = h.Build(s.t.Context(), o); err != nil {
+		s.t.Fatalf("%v\n%s", err, strings.Join(lines, "\n"))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return r.ID().String(), strings.Join(lines, "\n"), r
+}
+
+func pushing(s *sharing) func(*forge.BuildOptions) {
+	return func(o *forge.BuildOptions) {
+		o.Tags = []string{s.r.Host() + "/app:1"}
+		o.Outputs = []forge.Output{{Type: "image", Attrs: map[string]string{"push": "true"}}}
+	}
+}
+
+// TestSharedCacheFaults: whatever a registry does, the build succeeds, and says what it did without.
+func TestSharedCacheFaults(t *testing.T) {
+	t.Parallel()
+	const index = "/manifests/forge-cache-v1-"
+	for _, test := range []struct {
+		name   string
+		fault  registrytest.Fault
+		push   bool
+		reused int    // steps
+		told   string // in what is told
+	}{
+		{name: "all is well", reused: 4},
+		{name: "all is well, and it is pushed", push: true, reused: 4},
+		{name: "busy", fault: registrytest.Fault{Path: index, Do: registrytest.Busy("30")}, told: "the build goes on without it"},
+		{name: "busy once", fault: registrytest.Fault{Path: index, Times: 1, Do: registrytest.Busy("0")}, reused: 4},
+		{name: "in trouble", fault: registrytest.Fault{Path: index, Do: registrytest.Status(503)}, told: "the build goes on without it"},
+		{name: "silent", fault: registrytest.Fault{Path: index, Do: registrytest.Silence()}, told: "no answer within 2s"},
+		{name: "denied", fault: registrytest.Fault{Path: index, Do: registrytest.Status(403)}, told: "denied"},
+		{name: "nonsense", fault: registrytest.Fault{Path: index, Method: "GET", Do: registrytest.Answer("application/vnd.oci.image.index.v1+json", []byte("{}"))}, told: "the build goes on without it"},
+		{name: "only read", fault: registrytest.Fault{Method: "POST", Do: registrytest.Status(403)}, reused: 4},
+		{name: "layers are gone", fault: registrytest.Fault{Method: "GET", Path: "/blobs/", Do: registrytest.Status(404)}, told: "is gone; its step is done again"},
+		{name: "layers are something else", fault: registrytest.Fault{Method: "GET", Path: "/blobs/", Do: registrytest.Flip()}, told: "its step is done again"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSharing(t)
+			s.build(nil)
+			s.r.Reset()
+			if test.fault.Do != nil {
+				s.r.Fault(test.fault)
+			}
+			change := pushing(s)
+			if !test.push {
+				change = nil
+			}
+			_, told, r := s.build(change)
+			if r.Reused < test.reused || test.reused == 0 && r.Reused == 4 && !strings.Contains(test.told, "done again") {
+				t.Errorf("%d steps are reused, want %d", r.Reused, test.reused)
+			}
+			if !strings.Contains(told, test.told) || test.told == "" && strings.Contains(told, "warning") {
+				t.Errorf("told %q, want %q", told, test.told)
+			}
+		})
+	}
+}
+
+// TestSharedCacheCollected: the registry has collected the layers that the cache names, and the image is pushed whole.
+func TestSharedCacheCollected(t *testing.T) {
+	t.Parallel()
+	s := newSharing(t)
+	s.build(nil)
+	for _, method := range []string{"GET", "HEAD"} {
+		s.r.Fault(registrytest.Fault{Method: method, Path: "/blobs/sha256:", Do: registrytest.Status(404)})
+	}
+	s.r.Fault(registrytest.Fault{Method: "PUT", Path: "/manifests/1", Times: 1, Do: registrytest.Refuse(404, "MANIFEST_BLOB_UNKNOWN")})
+	_, told, r := s.build(pushing(s))
+	if !strings.Contains(told, "its step is done again") {
+		t.Errorf("told %q", told)
+	}
+	if len(r.Pushed) != 1 {
+		t.Fatalf("pushed %v", r.Pushed)
+	}
+	s.r.Reset()
+	if _, err := transfer(t, "oci:"+t.TempDir(), s.r.Host()+"/app:1"); err != nil {
+		t.Errorf("what was pushed is not whole: %v", err)
+	}
+	// What was made again is known to the next machine.
+	if _, told, r := s.build(nil); r.Reused != 4 {
+		t.Errorf("%d steps are reused, want 4; told %q", r.Reused, told)
+	}
+}
+
+// TestSharedCacheSameID: an image that another machine has made has its ID.
+func TestSharedCacheSameID(t *testing.T) {
+	t.Parallel()
+	s := newSharing(t)
+	first, _, _ := s.build(nil)
+	if second, _, r := s.build(nil); second != first || r.Reused != 4 {
+		t.Errorf("the second machine has %s of %d steps, want %s of 4", second, r.Reused, first)
+	}
+}
