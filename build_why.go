@@ -66,7 +66,7 @@ func (h *Home) Why(ctx context.Context, o WhyOptions) ([]*StepReport, error) {
 	var list []*StepReport
 	for _, s := range found {
 		report := reports[s.Number]
-		if err := h.explain(ctx, report, reports); err != nil {
+		if err := h.explain(ctx, report, r.Time, reports); err != nil {
 			return nil, err
 		}
 		list = append(list, report)
@@ -141,8 +141,8 @@ func absolute(dir, context string) string {
 	return abs
 }
 
-// explain finds out what a report does not say yet: the cache has kept what the step depended on.
-func (h *Home) explain(ctx context.Context, s *StepReport, all map[int]*StepReport) error {
+// explain finds out what a report of a build that began at a time does not say yet: the cache has kept what the step depended on.
+func (h *Home) explain(ctx context.Context, s *StepReport, began time.Time, all map[int]*StepReport) error {
 	key, err := cache.ParseKey(s.key)
 	if err != nil {
 		return nil //nolint:nilerr // it has none: it was not reached, or is a base or an output
@@ -158,7 +158,7 @@ func (h *Home) explain(ctx context.Context, s *StepReport, all map[int]*StepRepo
 	if !ok || s.Why != nil {
 		return nil
 	}
-	before, found, err := h.Cache.NearestBefore(now)
+	before, found, err := h.Cache.NearestBefore(now, began)
 	if err != nil {
 		return err
 	}

@@ -86,9 +86,9 @@ func (s *Steps) Nearest(ctx context.Context, name string, fields []Field) (Entry
 	return s.nearest(name, fields, func(*Entry) bool { return true })
 }
 
-// NearestBefore is what Nearest answered before e was made.
-func (s *Steps) NearestBefore(e Entry) (Entry, bool, error) {
-	return s.nearest(e.Name, e.Fields, func(other *Entry) bool { return other.Created.Before(e.Created) })
+// NearestBefore is what Nearest answered at a time before e was made.
+func (s *Steps) NearestBefore(e Entry, t time.Time) (Entry, bool, error) {
+	return s.nearest(e.Name, e.Fields, func(other *Entry) bool { return other.Created.Before(t) })
 }
 
 // nearest is Nearest among the entries for which ok.

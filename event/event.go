@@ -19,12 +19,12 @@ type Kind string
 const (
 	Begun    Kind = "begun"    // the build begins; Begin says what it is asked for
 	Planned  Kind = "planned"  // Step is part of the build; Source is where its instruction stands. Comes before any step begins
-	Cached   Kind = "cached"   // Step is answered from the cache, or a base is in the store; Duration is what it took when it was done
+	Cached   Kind = "cached"   // Step is answered from the cache, or a base is in the store; Duration is what it took when it was done, Bytes the size of its layer
 	Started  Kind = "started"  // Step begins; without a Step, the command of a run is about to
 	Explain  Kind = "explain"  // Why says why Step is not answered from the cache, and Text says it in a sentence
 	Log      Kind = "log"      // Text is a line that the command of Step printed, without the end of the line
 	Progress Kind = "progress" // Text is how a line stands that the command of Step is still writing; the next Log or Progress of Step replaces it
-	Done     Kind = "done"     // Step ends; Duration is what it took
+	Done     Kind = "done"     // Step ends; Duration is what it took, Bytes the size of its layer
 	Failed   Kind = "failed"   // Step ends; Error is why, Text the last lines that its command printed, and Failure says more
 	Canceled Kind = "canceled" // Step ends because the build does; Duration is how long it was at work
 	Blob     Kind = "blob"     // Blob is copied: Bytes of Total so far. Step is the step that needs it, if there is one

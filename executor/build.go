@@ -91,6 +91,7 @@ func run(ctx context.Context, g *planner.Graph, some []*planner.Step, o Options)
 		nodes:     make([]node, len(g.Steps)),
 		publisher: newPublisher(o, cancel),
 		events:    &reporter{steps: Steps(g), sink: o.Events},
+		began:     time.Now(),
 	}
 	b.events.plan(g)
 	for i := range b.nodes {
@@ -121,6 +122,7 @@ type build struct {
 	nodes     []node        // by Step.Index
 	publisher *publisher
 	events    *reporter
+	began     time.Time
 	unasked   sync.Once // the caller knows that the cache cannot be asked
 }
 
@@ -352,7 +354,7 @@ func (b *build) do(ctx context.Context, s *planner.Step, job Job, h *cache.Hash)
 		b.events.send(s, event.Event{Kind: event.Note, Text: "its layer came out the same as before"})
 	}
 	took := now.Sub(start)
-	b.events.send(s, event.Event{Kind: event.Done, Duration: took, Detail: event.Detail{Usage: result.Usage}})
+	b.events.send(s, event.Event{Kind: event.Done, Duration: took, Bytes: result.Layer.Blob.Size, Detail: event.Detail{Usage: result.Usage}})
 	return cache.Entry{Layer: result.Layer, Created: now.UTC().Truncate(time.Microsecond), Duration: took}, nil
 }
 

@@ -27,7 +27,7 @@ func (b *build) explain(ctx context.Context, s *planner.Step, h *cache.Hash) *ex
 		b.cacheFails(err)
 	}
 	w := &explanation{}
-	if found {
+	if found && before.Created.Before(b.began) { // what this build has made itself is no earlier answer
 		now := cache.Entry{Fields: h.Fields(), Base: baseOf(s)}
 		w.Why, w.before = Compare(before, now), before
 		b.nameBelow(s, w.Changes)
@@ -47,7 +47,7 @@ func (b *build) answered(s *planner.Step, key cache.Key, e cache.Entry) {
 	if b.options.Explain && e.Place != "" {
 		b.events.send(s, event.Event{Kind: event.Explain, Text: "answered by cache " + e.Place})
 	}
-	b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration, Detail: event.Detail{Key: key.String(), Place: e.Place}})
+	b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration, Bytes: e.Layer.Blob.Size, Detail: event.Detail{Key: key.String(), Place: e.Place}})
 }
 
 // audit does a step that the cache answers with known, and compares. Files that differ in more than their times are told, and then what was

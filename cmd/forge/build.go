@@ -21,6 +21,7 @@ type buildCmd struct {
 	limitFlags
 	resultFlags
 	shellFlags
+	traceFlags
 
 	Plan   bool   `help:"Show the steps and which are cached, and do nothing."`
 	Format string `help:"Of --plan: text or json." enum:"text,json" default:"text" placeholder:"FORMAT"`
@@ -159,9 +160,14 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 
 // once builds, and shows how.
 func (c *buildCmd) once(s *session, h *forge.Home, o forge.BuildOptions) (*forge.BuildResult, error) {
+	tracer, err := c.tracer()
+	if err != nil {
+		return nil, err
+	}
 	show := c.progress(s)
-	o.Events = c.explained(s, show.Event)
+	o.Events = tracer.watch(c.explained(s, show.Event))
 	r, err := h.Build(s.ctx, o)
+	err = errors.Join(err, tracer.write(s, h))
 	if err != nil || r.Stopped != nil {
 		show.Close()
 		return r, err

@@ -19,6 +19,7 @@ import (
 type buildsCmd struct {
 	Ls    buildsLsCmd    `cmd:"" aliases:"list" default:"withargs" help:"List the last builds."`
 	Logs  buildsLogsCmd  `cmd:"" help:"Show what a build, or a step of it, has printed."`
+	Trace buildsTraceCmd `cmd:"" help:"Write where the time of a build went, as a page or for Chrome."`
 	Rm    buildsRmCmd    `cmd:"" aliases:"remove" help:"Remove what is kept of builds. Images and cache stay."`
 	Prune buildsPruneCmd `cmd:"" help:"Remove what is kept of all builds but the last ones. Images and cache stay."`
 }
