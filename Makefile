@@ -9,7 +9,7 @@ KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build image demo test test-short crowd race lint vuln fuzz bench bench-short numbers release package reproduce check tools
+.PHONY: help build image demo test test-short crowd race lint vuln fuzz bench bench-short numbers release package pictures reproduce check tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -75,6 +75,9 @@ release: ## static binaries, archives, checksums into dist/
 
 package: release ## Debian packages into dist/
 	scripts/package.sh $(VERSION) $(EPOCH) dist
+
+pictures: build ## the pictures of the tutorial, by tmux
+	scripts/pictures.sh bin/forge
 
 reproduce: ## the release of this commit twice: the same bytes?
 	scripts/reproduce.sh
