@@ -127,7 +127,7 @@ func (r *rawJSON) Event(e event.Event) {
 	case event.Ended:
 		if r.whole.Completed == nil { // it failed before there were steps
 			r.complete(e.Time)
-			r.whole.Error = e.Error
+			r.whole.Error = Lines(e.Error)
 			s.Vertexes = append(s.Vertexes, r.whole)
 		}
 	}
@@ -163,7 +163,7 @@ func (r *rawJSON) vertex(e event.Event, of *step) *vertex {
 		v.Started, v.Cached = &e.Time, true
 	case event.Done:
 	case event.Failed:
-		v.Error = e.Error
+		v.Error = Lines(e.Error)
 		if v.Started == nil {
 			v.Started = &e.Time
 		}
