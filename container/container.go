@@ -191,10 +191,18 @@ func (c *Container) connect(ctx context.Context) (err error) {
 }
 
 // mountDefaults makes the mount points of what every container has, and the working directory: a base image may name one
-// that it does not have. They stay in the layer, as BuildKit's do, so they are made before any mount point that does not.
+// that it does not have. They stay in the layer of a build, as BuildKit's do, so they are made before any mount point that does not;
+// of what a container has written they are no part, as docker's are not.
 func (c *Container) mountDefaults() error {
+	make := c.options.Root.MakeDir
+	if c.options.Etc == EtcOfRun {
+		make = func(dir string) error {
+			_, err := c.options.Root.Mountpoint(dir, os.ModeDir)
+			return err
+		}
+	}
 	for _, dir := range []string{"/proc", "/sys", "/dev"} {
-		if err := c.options.Root.MakeDir(dir); err != nil {
+		if err := make(dir); err != nil {
 			return err
 		}
 		c.targets = append(c.targets, mountTarget{path: dir})

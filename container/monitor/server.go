@@ -81,6 +81,7 @@ func (m *Monitor) handle(c *net.UnixConn, connect func(*subscriber)) {
 	}
 	text, err := m.answer(c, in, words, connect)
 	switch {
+	case errors.Is(err, errNotRunning): // the connection closes, as it does when the monitor is gone
 	case err != nil:
 		fmt.Fprintf(c, "error %q\n", err)
 	case text != "":
