@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -147,25 +148,25 @@ func openOfMonitor(ctx context.Context, dir string) (*Home, error) {
 
 // keep starts a container and keeps it until it ends and is not restarted. The caller, or who started the caller, holds the
 // container's lock until it has started. first is who is attached from the beginning, or nil.
-func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports keepReports) (status int, err error) {
+func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports keepReports) (exit runtime.Exit, err error) {
 	store := h.containers()
 	r, err := store.Record(id)
 	if err != nil {
-		return 0, err
+		return exit, err
 	}
 	run, was, err := store.Run(id)
 	if err != nil {
-		return 0, err
+		return exit, err
 	}
 	if was == state.Exited && r.Config.AutoRemove { // its monitor waits for the lock to do that
-		return 0, errors.New("container is marked for removal and cannot be started")
+		return exit, errors.New("container is marked for removal and cannot be started")
 	}
 	alive, err := store.Monitor(ctx, id)
 	if errors.Is(err, flock.ErrHeld) {
-		return 0, fmt.Errorf("container %s is %s: %w", r.Name, was, err)
+		return exit, fmt.Errorf("container %s is %s: %w", r.Name, was, err)
 	}
 	if err != nil {
-		return 0, err
+		return exit, err
 	}
 	defer func() {
 		if closeErr := alive.Close(); !errors.Is(closeErr, os.ErrClosed) {
@@ -173,19 +174,19 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 		}
 	}()
 	if err := failpoint.At("keep.monitor"); err != nil {
-		return 0, err
+		return exit, err
 	}
 	listener, err := monitor.Listen(store.Dir(id))
 	if err != nil {
-		return 0, err
+		return exit, err
 	}
 	if err := failpoint.At("keep.listening"); err != nil {
-		return 0, errors.Join(err, listener.Close())
+		return exit, errors.Join(err, listener.Close())
 	}
 	img := reports.image
 	if img == nil {
 		if img, err = h.containerImage(ctx, r); err != nil {
-			return 0, errors.Join(err, listener.Close())
+			return exit, errors.Join(err, listener.Close())
 		}
 	}
 	run.Restarts, run.Stopped = 0, false
@@ -195,17 +196,17 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 }
 
 // keep starts the container, or takes it over, and keeps it.
-func (k *keeper) keep(ctx context.Context, run *state.Run, first *net.UnixConn) (status int, err error) {
+func (k *keeper) keep(ctx context.Context, run *state.Run, first *net.UnixConn) (exit runtime.Exit, err error) {
 	config, err := k.config(ctx)
 	if err != nil {
-		return 0, errors.Join(err, k.listener.Close())
+		return exit, errors.Join(err, k.listener.Close())
 	}
 	m := monitor.New(config, run)
 	if first != nil {
 		m.First(first)
 	}
 	r := k.record
-	exit, err := m.Keep(ctx, k.listener, k.reports.started)
+	exit, err = m.Keep(ctx, k.listener, k.reports.started)
 	k.close()
 	// From now on the container can be started anew, however long somebody takes to read what it wrote.
 	err = errors.Join(err, k.alive.Close())
@@ -213,7 +214,7 @@ func (k *keeper) keep(ctx context.Context, run *state.Run, first *net.UnixConn) 
 	if !r.Config.AutoRemove { // last: all who wait have been told before
 		err = errors.Join(err, k.home.containers().Sync(r.ID))
 	}
-	return exit.Code, err
+	return exit, err
 }
 
 // signalNumber is the signal of a name that was checked before.
@@ -242,7 +243,20 @@ func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, eve
 	if err != nil {
 		return 0, err
 	}
-	return attachFirst(ctx, streams, func(first *os.File) error { return h.spawn(ctx, r, first, events) })
+	status, err = attachFirst(ctx, streams, func(first *os.File) error { return h.spawn(ctx, r, first, events) })
+	if run, _, runErr := h.containers().Run(r.ID); status != 0 && runErr == nil && run.OOM { // it may be removed by now
+		events.Send(outOfMemory(r))
+	}
+	return status, err
+}
+
+// outOfMemory says why a container has ended, which its exit status of a signal does not.
+func outOfMemory(r *containerRecord) event.Event {
+	text := "out of memory: the kernel ended a process of container " + r.Name
+	if limit := r.Config.Memory; limit != "" {
+		text += ", which may have " + limit + " (--memory)"
+	}
+	return event.Event{Time: time.Now(), Kind: event.Warning, Text: text}
 }
 
 // attachFirst has something started, to which streams are attached from the beginning, and stays attached until it ends.

@@ -42,7 +42,7 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		defer close(done)
 		_, attachErr = monitor.Attach(attached, ours, streams)
 	}()
-	status, err = h.keep(ctx, id, theirs, keepReports{
+	exit, err := h.keep(ctx, id, theirs, keepReports{
 		image: img, events: events,
 		started: func() { _ = lock.Close() },
 	})
@@ -55,8 +55,11 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		if o.AutoRemove {
 			err = errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
 		}
-		return status, err
+		return exit.Code, err
 	}
 	<-done
-	return status, attachErr
+	if exit.OOM {
+		events.Send(outOfMemory(r))
+	}
+	return exit.Code, attachErr
 }

@@ -25,6 +25,9 @@ func (e *CommandError) Unwrap() error { return e.err }
 // ExitCode is the exit status of a container whose command this is.
 func (e *CommandError) ExitCode() int { return e.Code }
 
+// notFound is a shell's exit status for a command that is not there.
+const notFound = 127
+
 // Explain makes a *CommandError of a *runtime.ExecError and leaves any other error as it is.
 func Explain(err error, platform string) error {
 	e, ok := errors.AsType[*runtime.ExecError](err)
@@ -34,7 +37,7 @@ func Explain(err error, platform string) error {
 	failure := &CommandError{Code: 126, err: e, Text: fmt.Sprintf("exec: %q: %v", e.Path, e.Err)}
 	missing := errors.Is(e.Err, os.ErrNotExist)
 	if missing || errors.Is(e.Err, syscall.ENOTDIR) {
-		failure.Code = 127
+		failure.Code = notFound
 	}
 	host := goruntime.GOOS + "/" + goruntime.GOARCH
 	switch {

@@ -304,7 +304,7 @@ func (c *Container) Start(ctx context.Context, io runtime.Stdio) (*runtime.Proce
 func (c *Container) start(ctx context.Context, spec runtime.Spec, io runtime.Stdio) (*runtime.Process, error) {
 	p, err := runtime.Start(ctx, spec, io)
 	if err != nil {
-		return nil, Explain(err, c.options.Process.Platform)
+		return nil, c.explain(err, c.options.Process.Platform)
 	}
 	for _, f := range c.started {
 		if err := f(); err != nil {

@@ -367,17 +367,30 @@ func Rootless() (rootless bool, why string) {
 	if RootOutside() {
 		return true, "user namespace with the ids of the one around it: root lacks CAP_SYS_ADMIN or CAP_NET_ADMIN"
 	}
-	if len(lines) > 1 || string(first[2]) != "1" {
-		return true, "user namespace with the ids of /etc/subuid"
+	if reason, one := OneID(); one {
+		return true, "user namespace with one id: " + reason
 	}
-	uid, _ := strconv.Atoi(string(first[1]))
-	reason := "newuidmap failed"
+	return true, "user namespace with the ids of /etc/subuid"
+}
+
+// OneID reports whether this process is in a user namespace of a single ID, and why it has no more.
+func OneID() (reason string, one bool) {
+	if !inUserNamespace() {
+		return "", false
+	}
+	m, _ := os.ReadFile("/proc/self/uid_map")
+	fields := strings.Fields(string(m))
+	if len(fields) != 3 || fields[2] != "1" {
+		return "", false
+	}
+	uid, _ := strconv.Atoi(fields[1])
 	if ranges, err := subordinateIDs("/etc/subuid", uid); err != nil || len(ranges) == 0 {
-		reason = fmt.Sprintf("/etc/subuid has no range for user %d", uid)
-	} else if _, err := exec.LookPath("newuidmap"); err != nil {
-		reason = "newuidmap is not installed"
+		return fmt.Sprintf("/etc/subuid has no range for user %d", uid), true
 	}
-	return true, "user namespace with one id: " + reason
+	if _, err := exec.LookPath("newuidmap"); err != nil {
+		return "newuidmap is not installed", true
+	}
+	return "newuidmap failed", true
 }
 
 // mapped reports whether the map of a user namespace has a number.

@@ -35,7 +35,7 @@ func (w *Worker) doRun(ctx context.Context, job executor.Job, log io.Writer) (r 
 	}()
 	// The command's work is its own, and it may only wait: for a network, or for the cache mount that another holds. So
 	// nothing is begun before it has ended.
-	if r.Usage, err = runCommand(ctx, s.container, log); err != nil {
+	if r.Usage, err = w.runCommand(ctx, s.container, log); err != nil {
 		if _, ran := errors.AsType[*executor.ExitError](err); ran {
 			kept = w.keep(job, s)
 		}
@@ -58,8 +58,9 @@ func (w *Worker) doRun(ctx context.Context, job executor.Job, log io.Writer) (r 
 }
 
 // runCommand runs the command and streams what it prints, standard output and error as one, in order.
-func runCommand(ctx context.Context, c *container.Container, log io.Writer) (*event.Usage, error) {
-	p, err := c.Start(ctx, runtime.Stdio{Out: log, Err: log})
+func (w *Worker) runCommand(ctx context.Context, c *container.Container, log io.Writer) (*event.Usage, error) {
+	said := listener{w: log}
+	p, err := c.Start(ctx, runtime.Stdio{Out: &said, Err: &said})
 	if failure, ok := errors.AsType[*container.CommandError](err); ok {
 		return nil, &executor.ExitError{Code: failure.Code, Err: err}
 	}
@@ -77,7 +78,7 @@ func runCommand(ctx context.Context, c *container.Container, log io.Writer) (*ev
 	case exit.Code != 0 && c.Network.Missing != nil && !exit.OOM:
 		return used, &executor.ExitError{Code: exit.Code, Err: fmt.Errorf("it had no network but loopback: %w", c.Network.Missing)}
 	case exit.Code != 0:
-		return used, &executor.ExitError{Code: exit.Code, OOM: exit.OOM}
+		return used, &executor.ExitError{Code: exit.Code, OOM: exit.OOM, Err: w.reason(c, exit.Code, &said)}
 	}
 	return used, nil
 }

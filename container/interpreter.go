@@ -1,0 +1,118 @@
+package container
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot"
+)
+
+// maxHead is how much is read of a program to find its interpreter, in bytes: more than the kernel reads of a script.
+const maxHead = 512
+
+// MissingInterpreter says which program or loader the file of a command needs and the container does not have; "" if that is not
+// known, or not why it cannot be executed. name is a path in the container, from its working directory.
+func (c *Container) MissingInterpreter(name string) string {
+	if !strings.Contains(name, "/") {
+		return ""
+	}
+	tree := snapshot.OpenLive(c.spec.Root)
+	find := func(name string) (at string, ok bool) {
+		at, err := tree.Resolve(strings.TrimPrefix(path.Join("/", name), "/"))
+		if err != nil {
+			return "", false
+		}
+		e, err := tree.Lstat(at)
+		return at, err == nil && e.Mode&syscall.S_IFMT == syscall.S_IFREG
+	}
+	if !path.IsAbs(name) {
+		name = path.Join("/", c.spec.Dir, name)
+	}
+	at, ok := find(name)
+	if !ok {
+		return ""
+	}
+	f, err := tree.Open(at)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	needs, kind := interpreter(f)
+	if needs == "" {
+		return ""
+	}
+	if _, ok := find(needs); ok {
+		return ""
+	}
+	switch kind {
+	case script:
+		hint := ""
+		if strings.HasSuffix(needs, "\r") {
+			hint = "; its lines end with CR LF, as Windows has them"
+		}
+		return fmt.Sprintf("%s is a script for %q, which is not there%s", name, needs, hint)
+	default:
+		return fmt.Sprintf("%s needs the loader %s, which is not there: it was linked for another C library, or the image has none", name, needs)
+	}
+}
+
+// Args is the command line.
+func (c *Container) Args() []string { return c.options.Process.Args }
+
+// A programKind is how a program names what executes it.
+type programKind int
+
+const (
+	script programKind = iota
+	executable
+)
+
+// interpreter is what a program names to be executed by; "" is nothing.
+func interpreter(f io.ReaderAt) (string, programKind) {
+	head := make([]byte, maxHead)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return "", script
+	}
+	if line, ok := bytes.CutPrefix(head[:n], []byte("#!")); ok {
+		line, _, _ = bytes.Cut(line, []byte("\n"))
+		name, _, _ := strings.Cut(strings.Trim(string(line), " \t"), " ")
+		return name, script
+	}
+	file, err := elf.NewFile(f)
+	if err != nil {
+		return "", executable
+	}
+	for _, p := range file.Progs {
+		if p.Type == elf.PT_INTERP && p.Filesz < maxHead {
+			text := make([]byte, p.Filesz)
+			if _, err := p.ReadAt(text, 0); err != nil {
+				return "", executable
+			}
+			return strings.TrimRight(string(text), "\x00"), executable
+		}
+	}
+	return "", executable
+}
+
+// explain is Explain, with what is missing of a command that is there.
+func (c *Container) explain(err error, platform string) error {
+	err = Explain(err, platform)
+	failure, ok := errors.AsType[*CommandError](err)
+	if !ok || failure.Code != notFound {
+		return err
+	}
+	if e, ok := errors.AsType[*runtime.ExecError](err); ok {
+		if missing := c.MissingInterpreter(e.Path); missing != "" {
+			failure.Text += ": " + missing
+		}
+	}
+	return failure
+}
