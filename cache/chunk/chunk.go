@@ -52,7 +52,7 @@ func New(r io.Reader, average int, seed uint32) *Chunker {
 	table := masks()
 	c := &Chunker{
 		r: r, average: average, hard: table[log+2-firstMask], easy: table[log-2-firstMask],
-		buf: make([]byte, 8*average),
+		buf: make([]byte, 16*average), // what is left of it is moved to its beginning seldom
 	}
 	for i := range c.gear {
 		var block [64]byte

@@ -13,29 +13,28 @@ import (
 
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
-	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // fit is a tree without files that make its tar longer than limit bytes, and a phrase for what that leaves out. What is big and
 // old goes first: it takes the most room for each time that it was needed lately.
 func fit(ctx context.Context, tree filetree.Tree, limit int64) (filetree.Tree, []string, error) {
 	type file struct {
-		path string
-		size int64
-		at   time.Time
+		path  string
+		size  int64
+		inTar int64
+		at    time.Time
 	}
 	var files []file
 	total, newest := int64(0), time.Time{}
 	err := filetree.Walk(ctx, tree, ".", func(path string, e *snapshot.Entry, _ *filetree.Sum) error {
-		total += 3 * layertar.Block // with what a time takes
+		total += inTar(e)
 		if e.Mode&unix.S_IFMT != unix.S_IFREG {
 			return nil
 		}
-		total += layertar.Padded(e.Size)
 		if e.ModTime.After(newest) {
 			newest = e.ModTime
 		}
-		files = append(files, file{path, e.Size, e.ModTime})
+		files = append(files, file{path, e.Size, inTar(e), e.ModTime})
 		return nil
 	})
 	if err != nil || total <= limit {
@@ -52,7 +51,7 @@ func fit(ctx context.Context, tree filetree.Tree, limit int64) (filetree.Tree, [
 			break
 		}
 		without[f.path] = true
-		total -= layertar.Padded(f.size) + 3*layertar.Block
+		total -= f.inTar
 		freed += f.size
 	}
 	if total > limit {

@@ -98,11 +98,21 @@ func open(t testing.TB, dir string) *os.File {
 
 func save(t testing.TB, p *Shelf, m Mount, dir string) *Saved {
 	t.Helper()
-	saved, err := p.Save(t.Context(), m, open(t, dir), 1<<30)
+	saved, err := saveUpTo(t, p, m, dir, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return saved
+}
+
+func saveUpTo(t testing.TB, p *Shelf, m Mount, dir string, limit int64) (*Saved, error) {
+	t.Helper()
+	f := open(t, dir)
+	look, err := LookAt(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Save(t.Context(), m, f, look, limit)
 }
 
 // restored is a new directory with what is kept of a mount.
@@ -288,7 +298,7 @@ func TestLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	saved, err := p.Save(t.Context(), cargo, open(t, dir), 4<<20)
+	saved, err := saveUpTo(t, p, cargo, dir, 4<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +322,7 @@ func TestLimit(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "old/big")); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.Save(t.Context(), cargo, open(t, dir), 100); err == nil || !strings.Contains(err.Error(), "even without its files") {
+	if _, err := saveUpTo(t, p, cargo, dir, 100); err == nil || !strings.Contains(err.Error(), "even without its files") {
 		t.Errorf("a limit that nothing keeps: %v", err)
 	}
 }

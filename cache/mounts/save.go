@@ -16,6 +16,7 @@ import (
 	"github.com/forge-build/forge/cache/chunk"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // A Saved says what became of a directory.
@@ -26,20 +27,23 @@ type Saved struct {
 }
 
 // Save stores a directory as the newest version of a mount. Devices, set-uid bits and capabilities are left out ([snapshot.Plain]),
-// and, of more than limit bytes of files, those that are least worth it. Chunks that another version has are not stored again.
+// and, of more than limit bytes, files that are least worth it. look is what the directory looks like now. Chunks that another version has are not stored again.
 //
 // A directory that somebody writes to meanwhile may be an error, and may be saved as it never was: as when the machine goes down.
 // The caller sees to it that nobody does, as far as the mount lets it.
-func (s *Shelf) Save(ctx context.Context, m Mount, dir *os.File, limit int64) (_ *Saved, err error) {
+func (s *Shelf) Save(ctx context.Context, m Mount, dir *os.File, look Look, limit int64) (_ *Saved, err error) {
 	base, err := s.Find(ctx, m)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	part, left, err := fit(ctx, snapshot.OpenLive(dir), limit)
-	if err != nil {
-		return nil, err
+	tree := filetree.Tree(snapshot.OpenLive(dir))
+	var left []string
+	if look.Size > limit {
+		if tree, left, err = fit(ctx, tree, limit); err != nil {
+			return nil, err
+		}
 	}
-	plain := snapshot.Plain(part)
+	plain := snapshot.Plain(tree)
 	known, err := s.known(ctx, base)
 	if err != nil {
 		return nil, err

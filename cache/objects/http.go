@@ -29,9 +29,15 @@ func (e *StatusError) Error() string {
 	return text
 }
 
-// Is makes an answer of 404 an fs.ErrNotExist.
+// Is makes an answer of 404 an fs.ErrNotExist, and one of 401 or 403 an fs.ErrPermission.
 func (e *StatusError) Is(target error) bool {
-	return e.Code == http.StatusNotFound && target == fs.ErrNotExist
+	switch e.Code {
+	case http.StatusNotFound:
+		return target == fs.ErrNotExist
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return target == fs.ErrPermission
+	}
+	return false
 }
 
 // Do sends requests until one is answered as wanted, within limits; what names it in errors. next makes the request of each try, for
