@@ -24,6 +24,7 @@ func cases() []benchCase {
 		{name: "no-op rebuild, 12 steps", setup: noopCase},
 		{name: "no-op rebuild, 50,000 files", setup: manyNoopCase},
 		{name: "one of 50,000 files changed", setup: manyChangedCase, runs: 3},
+		{name: "12 steps of another machine, 30 ms", setup: farCase},
 		{name: "RUN true, a step", setup: runTrueCase, runs: 3, divideBy: 50},
 		{name: "run --rm IMAGE true", setup: runCase, runs: 15},
 		{name: "8 stages of sleep 1", setup: stagesCase, runs: 3},

@@ -42,6 +42,7 @@ type bench struct {
 	dir   string
 	runs  int
 	peer  string // buildah, or ""
+	end   []func() error
 }
 
 // A contestant is one command of a case.
@@ -83,6 +84,9 @@ func measure(forge string, runs int, only string) error {
 				errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
 			}
 		}
+	}
+	for _, end := range b.end {
+		errs = append(errs, end())
 	}
 	return errors.Join(append(errs, b.endContainers())...)
 }

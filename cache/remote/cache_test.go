@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -492,4 +493,47 @@ func TestSignedTogether(t *testing.T) {
 	if newMachine(t, s.place(), "other", trusting).knows(t, ofCI) {
 		t.Error("a segment that was moved to another scope is believed")
 	}
+}
+
+// TestRate: 10,000 builds an hour of one scope, a fifth of which make something new, cost the registry little.
+func TestRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		var requests, bytes atomic.Int64
+		s.err = func(what string) error {
+			time.Sleep(15*time.Millisecond + rand.N(30*time.Millisecond))
+			requests.Add(1)
+			if strings.HasPrefix(what, "fetch") && strings.Contains(what, "image.index") {
+				s.mu.Lock()
+				bytes.Add(s.tags[ScopeTag("main")].Size)
+				s.mu.Unlock()
+			}
+			return nil
+		}
+		const builds, minutes = 1000, 6 // as many as 10,000 in an hour
+		var wg sync.WaitGroup
+		for i := range builds {
+			wg.Go(func() {
+				time.Sleep(rand.N(minutes * time.Minute))
+				m := newMachine(t, s.place(), "main", func(o *Options) { o.Memory = nil })
+				m.knows(t, Record{Key: keyOf("what most ask for")})
+				if i%5 != 0 {
+					return
+				}
+				if err := m.keep(t.Context(), layerRecord(s, fmt.Sprint(i)), layerRecord(s, fmt.Sprint(i, "b"))); err != nil && !errors.Is(err, ErrBusy) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		s.err = nil
+		seconds := float64(minutes * 60)
+		t.Logf("%.1f requests/s, %.0f kB/s of indexes, %d index writes for %d builds with something new",
+			float64(requests.Load())/seconds, float64(bytes.Load())/seconds/1000, s.puts, builds/5)
+		if perBuild := float64(requests.Load()) / builds; perBuild > 8 {
+			t.Errorf("%.1f requests a build, want at most 8", perBuild)
+		}
+		s.resolves(t, ScopeTag("main"))
+	})
 }

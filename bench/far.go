@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// farRTT is how far away the registry of farCase is.
+const farRTT = 30 * time.Millisecond
+
+// farCase is a build of 12 steps on a machine that has never built anything, all of which another has done: with what that left beside the
+// image in a registry 30 ms away, and the same without the cache, the registry's answer to all that has to be sent.
+func farCase(b *bench) ([]contestant, error) {
+	registry, err := b.registry()
+	if err != nil {
+		return nil, err
+	}
+	far, err := delayed(registry, farRTT)
+	if err != nil {
+		return nil, err
+	}
+	base := registry + "/base:1"
+	if err := b.quietly("tag", "bench/base", base); err != nil {
+		return nil, err
+	}
+	if err := b.quietly("push", "-q", base); err != nil {
+		return nil, err
+	}
+	var text strings.Builder
+	files := map[string]string{}
+	fmt.Fprintf(&text, "ARG BASE\nFROM $BASE AS build\n")
+	for i := range 9 {
+		if i == 6 {
+			text.WriteString("FROM $BASE\n")
+		}
+		name := fmt.Sprintf("f%d", i)
+		files[name] = strings.Repeat(name, 100_000)
+		fmt.Fprintf(&text, "COPY %s /%s\n", name, name)
+	}
+	text.WriteString("COPY --from=build /f1 /x1\nCOPY --from=build /f2 /x2\nCOPY --from=build /f3 /x3\n")
+	dir, err := b.context("far", text.String(), files)
+	if err != nil {
+		return nil, err
+	}
+	store := filepath.Join(b.dir, "fresh")
+	build := func(tag string, flags ...string) []string {
+		args := []string{b.forge, "--store", store, "build", "-q", "--push", "--build-arg", "BASE=" + far + "/base:1", "-t", far + "/app:" + tag}
+		return append(append(args, flags...), dir)
+	}
+	if out, err := exec.Command(b.forge, build("0")[1:]...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	fresh := func() error { return os.RemoveAll(store) }
+	return []contestant{
+		{"forge, from the cache", fresh, build("1")},
+		{"forge --cache none", fresh, build("2", "--cache", "none")},
+	}, nil
+}
+
+// registry serves forge's own until the benchmarks end, and returns its address.
+func (b *bench) registry() (string, error) {
+	cmd := exec.Command(b.forge, "registry", "serve", "--addr", "127.0.0.1:0", "--root", filepath.Join(b.dir, "registry"), "-q")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	b.end = append(b.end, func() error { return cmd.Process.Kill() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	addr, _, _ := strings.Cut(strings.TrimPrefix(line, "listening on "), ",")
+	return strings.TrimSpace(addr), err
+}
+
+// delayed is an address that leads to another, every byte of which takes half of rtt either way, and every connection all of it.
+func delayed(to string, rtt time.Duration) (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				time.Sleep(rtt)
+				far, err := net.Dial("tcp", to)
+				if err != nil {
+					_ = near.Close()
+					return
+				}
+				go late(far, near, rtt/2)
+				late(near, far, rtt/2)
+			}()
+		}
+	}()
+	return l.Addr().String(), nil
+}
+
+// late copies from src to dst, each piece after a while.
+func late(dst, src net.Conn, after time.Duration) {
+	type piece struct {
+		data []byte
+		at   time.Time
+	}
+	pieces := make(chan piece, 1<<10)
+	go func() {
+		defer close(pieces)
+		for {
+			buf := make([]byte, 64<<10)
+			n, err := src.Read(buf)
+			pieces <- piece{buf[:n], time.Now().Add(after)}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range pieces {
+		time.Sleep(time.Until(p.at))
+		if _, err := dst.Write(p.data); err != nil {
+			break
+		}
+	}
+	if c, ok := dst.(*net.TCPConn); ok {
+		_ = c.CloseWrite()
+	}
+	for range pieces { // what comes after the end of the other side
+	}
+}
