@@ -18,6 +18,7 @@ import (
 	"github.com/forge-build/forge/executor/local"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/runtime"
 )
 
 // BreakOptions say where a build stops, so that somebody can look around there.
@@ -28,6 +29,17 @@ type BreakOptions struct {
 
 // stops reports whether there is anything to stop for.
 func (o *BreakOptions) stops() bool { return o.BreakOnFailure || o.At != "" }
+
+// CheckShell says why no shell can be given where RUN is isolated in a way, as the options say it; nil if one can.
+func CheckShell(how string) error { return checkShell(isolation(how)) }
+
+func checkShell(wish runtime.Isolation) error {
+	how, why, err := runtime.FindIsolation(wish)
+	if err == nil && how == runtime.ByChroot {
+		err = fmt.Errorf("a shell takes namespaces, and RUN is isolated by chroot: %s", why)
+	}
+	return err
+}
 
 // A Terminal is one that a shell gets: its name (TERM) and size.
 type Terminal = container.Terminal
@@ -66,6 +78,9 @@ func (s *Stopped) enter(ctx context.Context) (err error) {
 // Shell starts a shell where the build has stopped, in what the step has: file system, mounts, secrets, environment, user, network, limits,
 // directory. It can be called again when that has ended, and finds what the one before has left.
 func (s *Stopped) Shell(ctx context.Context, t Terminal, stdio Stdio) (*Exec, error) {
+	if err := checkShell(s.worker.Containers.Isolation); err != nil {
+		return nil, err
+	}
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}

@@ -69,6 +69,9 @@ func (f shellFlags) wanted(s *session, c *buildCmd) (bool, error) {
 	case !terminal:
 		return false, badUsage(errors.New("--shell: standard input is not a terminal"))
 	}
+	if err := forge.CheckShell(c.Isolation); err != nil {
+		return false, fmt.Errorf("--shell: %w", err)
+	}
 	return true, nil
 }
 
@@ -113,6 +116,11 @@ func (c *buildCmd) buildByHand(s *session, h *forge.Home, o forge.BuildOptions) 
 	}
 }
 
+// A questioned error is followed by the question what to do about it.
+type questioned struct{ error }
+
+func (q *questioned) Unwrap() error { return q.error }
+
 func closeStopped(r *forge.BuildResult) error {
 	if r.Stopped == nil {
 		return nil
@@ -123,7 +131,7 @@ func closeStopped(r *forge.BuildResult) error {
 // ask does what people want where the build has stopped, until they want it to go on, or to be left. There is nothing to stand in if at is nil.
 func (a *byHand) ask(at *forge.Stopped, failure error) (again bool, err error) {
 	if failure != nil {
-		report(a.session.err, failure)
+		report(a.session.err, &questioned{failure})
 	}
 	if at != nil {
 		a.file = at.File

@@ -246,6 +246,9 @@ func TestBuildShellOffer(t *testing.T) {
 	w = k.terminal("build", "--shell=never", context)
 	w.expect("exit code 3")
 	w.ends(1)
+	w = k.terminal("build", "--shell", "--isolation", "chroot", context)
+	w.expect("takes namespaces")
+	w.ends(1)
 	if a := k.do(k.command("build", "--shell", context)); a.status() != 1 || !strings.Contains(a.err.String(), "not a terminal") {
 		t.Errorf("without a terminal: %d, %s", a.status(), a.err.String())
 	}

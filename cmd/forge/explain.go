@@ -14,7 +14,7 @@ const maxShown = 1000
 // explain turns an error into what is printed: the message and, for a mistake in a build file, its line and a hint.
 func explain(err error) string {
 	if f, ok := errors.AsType[*forge.FailedStep](err); ok {
-		return explainStep(f, err.Error())
+		return explainStep(f, err)
 	}
 	e, ok := errors.AsType[*forge.BuildFileError](err)
 	if !ok {
@@ -34,8 +34,8 @@ func explain(err error) string {
 }
 
 // explainStep says where in the build file a step failed, and what to do next.
-func explainStep(f *forge.FailedStep, message string) string {
-	lines := []string{message}
+func explainStep(f *forge.FailedStep, err error) string {
+	lines := []string{err.Error()}
 	for line := range strings.Lines(f.Excerpt) {
 		if line = strings.TrimRight(line, "\r\n"); len(line) > maxShown {
 			line = strings.ToValidUTF8(line[:maxShown], "") + "…"
@@ -43,8 +43,10 @@ func explainStep(f *forge.FailedStep, message string) string {
 		lines = append(lines, line)
 	}
 	if f.ExitCode != 0 { // a command has failed
-		lines = append(lines, fmt.Sprintf("all that it printed: forge builds logs %s %d", f.Build, f.Step),
-			"a shell where it broke: the same command with --shell")
+		lines = append(lines, fmt.Sprintf("all that it printed: forge builds logs %s %d", f.Build, f.Step))
+		if _, asked := errors.AsType[*questioned](err); !asked {
+			lines = append(lines, "a shell where it broke: the same command with --shell")
+		}
 	}
 	return strings.Join(lines, "\n")
 }
