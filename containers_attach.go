@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/forge-build/forge/container/monitor"
+	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/durable"
 )
@@ -68,3 +69,12 @@ func CheckCIDFile(path string) error {
 func WriteCIDFile(ctx context.Context, path, id string) error {
 	return durable.WriteOutput(ctx, path, []byte(id))
 }
+
+type (
+	// Streams are what is attached to a container; nil is not attached.
+	Streams = monitor.Streams
+	// A TerminalSize is that of a terminal, in characters.
+	TerminalSize = monitor.Size
+	// A NoContainerError says that no container has a name or an ID.
+	NoContainerError = state.NotFoundError
+)

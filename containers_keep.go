@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -250,15 +249,6 @@ func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, eve
 	return status, err
 }
 
-// outOfMemory says why a container has ended, which its exit status of a signal does not.
-func outOfMemory(r *containerRecord) event.Event {
-	text := "out of memory: the kernel ended a process of container " + r.Name
-	if limit := r.Config.Memory; limit != "" {
-		text += ", which may have " + limit + " (--memory)"
-	}
-	return event.Event{Time: time.Now(), Kind: event.Warning, Text: text}
-}
-
 // attachFirst has something started, to which streams are attached from the beginning, and stays attached until it ends.
 func attachFirst(ctx context.Context, streams Streams, start func(first *os.File) error) (int, error) {
 	ours, theirs, err := socketPair()
@@ -286,15 +276,6 @@ func attachFirst(ctx context.Context, streams Streams, start func(first *os.File
 	d := <-done
 	return d.status, d.err
 }
-
-type (
-	// Streams are what is attached to a container; nil is not attached.
-	Streams = monitor.Streams
-	// A TerminalSize is that of a terminal, in characters.
-	TerminalSize = monitor.Size
-	// A NoContainerError says that no container has a name or an ID.
-	NoContainerError = state.NotFoundError
-)
 
 // ErrDetached ends an attachment, but not the container.
 var ErrDetached = monitor.ErrDetached

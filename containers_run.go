@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"time"
 
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/event"
@@ -62,4 +63,13 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		events.Send(outOfMemory(r))
 	}
 	return exit.Code, attachErr
+}
+
+// outOfMemory says why a container has ended, which its exit status of a signal does not.
+func outOfMemory(r *containerRecord) event.Event {
+	text := "out of memory: the kernel ended a process of container " + r.Name
+	if limit := r.Config.Memory; limit != "" {
+		text += ", which may have " + limit + " (--memory)"
+	}
+	return event.Event{Time: time.Now(), Kind: event.Warning, Text: text}
 }

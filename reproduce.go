@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/source"
 )
@@ -69,9 +70,20 @@ func commitTime(dir string) (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
+// firstOfZip is the earliest time that all formats of archives can hold, in seconds since 1970: the beginning of 1980.
+const firstOfZip = 315532800
+
 // Verify builds twice from nothing, the second time with the context in another directory, and returns what differs,
-// one difference a line with its likely cause. Nothing is tagged.
+// one difference a line with its likely cause. Nothing is tagged. Where nobody has said how old the image is to be, both are as old as
+// the context's commit or, without one, as 1980.
 func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string, err error) {
+	if _, given := o.Args[planner.EpochName]; !given && o.Epoch == nil {
+		if err := o.EpochOfContext(); err != nil {
+			t := time.Unix(firstOfZip, 0).UTC()
+			o.Epoch = &t
+		}
+		o.needTime = false
+	}
 	o.NoCache, o.Tags, o.Outputs = true, nil, []Output{{Type: "cacheonly"}}
 	o.IIDFile, o.MetadataFile = "", ""
 	first, err := h.Build(ctx, o)

@@ -15,7 +15,8 @@ import (
 	"github.com/forge-build/forge/parser"
 )
 
-const epochName = "SOURCE_DATE_EPOCH"
+// EpochName is the argument that says how old all of an image is.
+const EpochName = "SOURCE_DATE_EPOCH"
 
 // platformArgs are the variables that are there before any ARG. Each can be replaced from the command line.
 func (p *planner) platformArgs() *variables {
@@ -59,21 +60,21 @@ func (p *planner) setGlobals(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, given := p.opt.BuildArgs[epochName]
-	declared, _ := p.global.vars.Get(epochName)
+	_, given := p.opt.BuildArgs[EpochName]
+	declared, _ := p.global.vars.Get(EpochName)
 	if given {
 		p.opt.BuildArgs = maps.Clone(p.opt.BuildArgs)
 		if epoch == nil { // the same as not given
-			delete(p.opt.BuildArgs, epochName)
+			delete(p.opt.BuildArgs, EpochName)
 		} else {
-			p.opt.BuildArgs[epochName] = strconv.FormatInt(epoch.Unix(), 10)
+			p.opt.BuildArgs[EpochName] = strconv.FormatInt(epoch.Unix(), 10)
 		}
 	}
 	switch { // an ARG of that name sees the number
 	case epoch == nil && (given || declared != ""):
-		p.global.vars.remove(epochName)
+		p.global.vars.remove(EpochName)
 	case epoch != nil && declared != "":
-		p.global.vars.set(epochName, strconv.FormatInt(epoch.Unix(), 10))
+		p.global.vars.set(EpochName, strconv.FormatInt(epoch.Unix(), 10))
 	}
 	return nil
 }
@@ -111,11 +112,11 @@ func (p *planner) readGlobals(vars *variables, given map[string]string, args map
 
 // epoch is the time that the build gives to everything, if it is asked to.
 func (p *planner) epoch(ctx context.Context) (*time.Time, error) {
-	value, given := p.opt.BuildArgs[epochName]
+	value, given := p.opt.BuildArgs[EpochName]
 	at := p.file.Stages[0].Span
 	if !given {
-		value, _ = p.global.vars.Get(epochName)
-		if a, ok := p.global.outline.args[epochName]; ok {
+		value, _ = p.global.vars.Get(EpochName)
+		if a, ok := p.global.outline.args[EpochName]; ok {
 			at = parser.Span(a.Location)
 		}
 	}

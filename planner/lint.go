@@ -50,7 +50,7 @@ func (p *planner) lintGlobals() {
 
 // unusedArgs are the command line's arguments that no ARG of the file, nor of what its base images trigger, declares.
 func (p *planner) unusedArgs() (names []string) {
-	declared := map[string]bool{epochName: true}
+	declared := map[string]bool{EpochName: true}
 	for _, name := range p.platformArgs().Keys() {
 		declared[name] = true
 	}

@@ -86,13 +86,18 @@ func (o *origin) retry(ctx context.Context, req *request, b *web.Budget) (*http.
 	}
 }
 
+// delayShown is how exactly people are told how long a wait is.
+const delayShown = 100 * time.Millisecond
+
 // wait sleeps before the next try after err, of which it sends a note, or returns why there is none.
 func (o *origin) wait(ctx context.Context, b *web.Budget, err error) error {
 	delay, final := b.Retry(err)
 	if final != nil {
 		return final
 	}
-	o.events.Send(event.Event{Time: time.Now(), Kind: event.Note, Text: "trying again: " + err.Error()})
+	n, of := b.Try()
+	o.events.Send(event.Event{Time: time.Now(), Kind: event.Note, Text: fmt.Sprintf("trying again in %s (%d of %d): %v",
+		delay.Round(delayShown), n, of, err)})
 	return web.Sleep(ctx, delay)
 }
 

@@ -96,6 +96,9 @@ func (b *Budget) Retry(err error) (time.Duration, error) {
 	return delay, nil
 }
 
+// Try is the number of the next try after those that brought nothing, and how many there are.
+func (b *Budget) Try() (n, of int) { return b.tries + 1, b.limits.Tries }
+
 // atMost is how long one try may wait for something that normally gets d, so that a last try does not outlast the budget
 // by much.
 func (b *Budget) atMost(d time.Duration) time.Duration {

@@ -236,3 +236,22 @@ func long(t testing.TB) {
 		t.Skip("takes long")
 	}
 }
+
+// TestTry holds that a budget knows which try comes next, and begins anew after progress.
+func TestTry(t *testing.T) {
+	t.Parallel()
+	b := NewBudget(Limits{Tries: 3})
+	if n, of := b.Try(); n != 1 || of != 3 {
+		t.Errorf("at first %d of %d", n, of)
+	}
+	if _, err := b.Retry(errors.New("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n, of := b.Try(); n != 2 || of != 3 {
+		t.Errorf("after a failure %d of %d", n, of)
+	}
+	b.Progress(time.Now())
+	if n, _ := b.Try(); n != 1 {
+		t.Errorf("after progress %d", n)
+	}
+}
