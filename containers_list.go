@@ -8,9 +8,12 @@ import (
 	"io/fs"
 	"maps"
 	"regexp"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/forge-build/forge/container/state"
@@ -69,25 +72,22 @@ func (h *Home) Containers(ctx context.Context, o ListOptions) ([]ContainerInfo, 
 		return nil, err
 	}
 	any := o.All || o.Last >= 0 || filter.anyStatus
+	infos, err := h.containerInfos(ctx, ids, any)
+	if err != nil {
+		return nil, err
+	}
 	var list []ContainerInfo
-	for _, id := range ids {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		info, err := h.containerInfo(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it is gone
-		}
-		if err != nil {
-			info = ContainerInfo{ID: id, Status: state.Dead, Run: state.Run{Error: err.Error()}}
+	for _, info := range infos {
+		if info == nil {
+			continue
 		}
 		if o.Size {
-			if err := h.measure(ctx, &info); err != nil {
+			if err := h.measure(ctx, info); err != nil {
 				return nil, err
 			}
 		}
-		if (any || info.Status.Alive() || info.Status == state.Restarting) && filter.takes(&info) {
-			list = append(list, info)
+		if (any || info.listed()) && filter.takes(info) {
+			list = append(list, *info)
 		}
 	}
 	slices.SortFunc(list, func(a, b ContainerInfo) int {
@@ -97,6 +97,50 @@ func (h *Home) Containers(ctx context.Context, o ListOptions) ([]ContainerInfo, 
 		list = list[:min(o.Last, len(list))]
 	}
 	return list, nil
+}
+
+// listed reports whether a container is listed where only those that run are.
+func (i *ContainerInfo) listed() bool { return i.Status.Alive() || i.Status == state.Restarting }
+
+// containerInfos reads what is known of containers, each processor a part; nil is one that is gone or, unless any is asked for,
+// does not run: of those that do not, only the last run is looked at.
+func (h *Home) containerInfos(ctx context.Context, ids []string, any bool) ([]*ContainerInfo, error) {
+	infos := make([]*ContainerInfo, len(ids))
+	var next atomic.Int64
+	var read sync.WaitGroup
+	for range min(goruntime.GOMAXPROCS(0), len(ids)) {
+		read.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(ids) {
+					return
+				}
+				infos[i] = h.listedInfo(ids[i], any)
+			}
+		})
+	}
+	read.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return infos, nil
+}
+
+func (h *Home) listedInfo(id string, any bool) *ContainerInfo {
+	if !any {
+		_, status, err := h.containers().Run(id)
+		if err == nil && !(&ContainerInfo{Status: status}).listed() {
+			return nil
+		}
+	}
+	info, err := h.containerInfo(id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it is gone
+	case err != nil:
+		return &ContainerInfo{ID: id, Status: state.Dead, Run: state.Run{Error: err.Error()}}
+	}
+	return &info
 }
 
 // measure finds out how much a container takes.
