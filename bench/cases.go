@@ -167,7 +167,10 @@ func runTrueCase(b *bench) ([]contestant, error) {
 }
 
 func runCase(b *bench) ([]contestant, error) {
-	list := []contestant{{name: "forge", args: []string{b.forge, "run", "--rm", "bench/base", "true"}}}
+	list := []contestant{
+		{name: "forge", args: []string{b.forge, "run", "--rm", "bench/base", "true"}},
+		{name: "forge, --network host", args: []string{b.forge, "run", "--rm", "--network", "host", "bench/base", "true"}},
+	}
 	if path, err := exec.LookPath("unshare"); err == nil {
 		list = append(list, contestant{name: "unshare (floor)", args: []string{path, "-mpfuin", "true"}})
 	}

@@ -13,8 +13,11 @@ func containerCases() []benchCase {
 		{name: "run -d", setup: detachedCase, runs: 15},
 		{name: "exec true", setup: execCase, runs: 15},
 		{name: "stop of a process that obeys", setup: stopCase, runs: 15},
+		{name: "memory of 100 idle containers", setup: idleCase},
+		{name: "200 MB from a container", setup: portCase, runs: 7},
+		{name: "1000 new connections", setup: connectionsCase, runs: 3},
 		{name: "ps of 500 containers, 50 running", setup: psCase, runs: 15},
-		{name: "log of 100 MB", setup: logCase, runs: 1},
+		{name: "log of 100 MB", setup: logCase, runs: 3},
 	}
 }
 
@@ -77,7 +80,8 @@ func psCase(b *bench) ([]contestant, error) {
 		}
 	}
 	return []contestant{
-		{name: "forge", args: []string{b.forge, "ps", "-a"}},
+		{name: "forge ps -a", args: []string{b.forge, "ps", "-a"}},
+		{name: "forge ps", args: []string{b.forge, "ps"}},
 		{name: "forge version (floor)", args: []string{b.forge, "version"}},
 	}, nil
 }
