@@ -20,6 +20,7 @@ type buildCmd struct {
 	stepFlags
 	limitFlags
 	resultFlags
+	reportFlags
 	shellFlags
 	traceFlags
 
@@ -161,19 +162,27 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 // once builds, and shows how.
 func (c *buildCmd) once(s *session, h *forge.Home, o forge.BuildOptions) (*forge.BuildResult, error) {
 	tracer, err := c.tracer()
+	if err == nil {
+		err = c.fill()
+	}
 	if err != nil {
 		return nil, err
 	}
-	show := c.progress(s)
+	show := &ui.Report{Display: c.progress(s), Root: root()}
 	o.Events = tracer.watch(c.explained(s, show.Event))
 	r, err := h.Build(s.ctx, o)
 	err = errors.Join(err, tracer.write(s, h))
-	if err != nil || r.Stopped != nil {
+	if err != nil {
 		show.Close()
-		return r, err
+		show.Fail(err)
+		return r, errors.Join(err, c.tell(s, show))
+	}
+	if r.Stopped != nil {
+		show.Close()
+		return r, nil
 	}
 	show.Close(outcome(r)...)
-	return r, nil
+	return r, c.tell(s, show)
 }
 
 // start runs what was built, with what follows the context as its arguments, as run --rm does.
