@@ -49,6 +49,7 @@ func TestScript(t *testing.T) {
 			"reach":           reach,
 			"let":             textIn,
 			"status":          exitStatus,
+			"recipe":          recipe,
 		},
 	})
 }
@@ -69,6 +70,7 @@ func setupScript(e *testscript.Env) error {
 		return err
 	}
 	e.Setenv("EXAMPLES", examples)
+	e.Setenv("CI_RECIPES", filepath.Join(filepath.Dir(examples), "ci"))
 	e.Setenv("IMAGE_SCRIPT", filepath.Join(filepath.Dir(examples), "scripts/image.sh"))
 	registries := filepath.Join(e.WorkDir, "registries.conf") // not the machine's; a story may bring its own
 	e.Setenv("CONTAINERS_REGISTRIES_CONF", registries)
