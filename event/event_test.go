@@ -40,6 +40,56 @@ func TestEventIsData(t *testing.T) {
 	}
 }
 
+// fill sets every field of a value, and of what it holds.
+func fill(v reflect.Value, text string) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(7)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), text)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0), text)
+		fill(v.Index(1), text)
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Date(2026, 1, 2, 3, 4, 5, 600, time.FixedZone("", 3600))))
+			return
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i), text)
+		}
+	}
+}
+
+// AppendJSON knows every field that an event has, and writes it as json.Marshal does.
+func TestAppendJSON(t *testing.T) {
+	t.Parallel()
+	events := []event.Event{{}, {Step: &event.Step{}, Blob: &event.BlobInfo{}, Detail: event.Detail{Begin: &event.BuildInfo{}, Totals: &event.Totals{}}}}
+	for _, text := range []string{"plain", "\x1b[31m \"quoted\" back\\slash\n", "<a&b>", "漢字 🎉 \u2028", "bad \xff"} {
+		var e event.Event
+		fill(reflect.ValueOf(&e).Elem(), text)
+		events = append(events, e)
+	}
+	for _, e := range events {
+		want, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := event.AppendJSON([]byte("before "), e); err != nil || string(got) != "before "+string(want) {
+			t.Errorf("an event is written as\n%s\n%v, want\n%s", got, err, want)
+		}
+	}
+	if _, err := event.AppendJSON(nil, event.Event{Time: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}); err == nil {
+		t.Error("a time that has no form is no error")
+	}
+}
+
 func TestQueue(t *testing.T) {
 	t.Parallel()
 	var got []event.Event // no lock: the queue calls the sink once at a time

@@ -1,9 +1,7 @@
 package builds
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,9 +27,8 @@ type Writer struct {
 	store   Store
 	name    string   // of the file
 	file    *os.File // nil before the first write
-	buf     bytes.Buffer
-	enc     *json.Encoder // to buf
-	since   time.Time     // when the first byte of buf came
+	buf     []byte
+	since   time.Time // when the first byte of buf came
 	written int64
 	counted int64 // of written, when the files of all builds were last counted
 	totals  event.Totals
@@ -58,7 +55,7 @@ func (w *Writer) Event(e event.Event) {
 		if w.full {
 			return
 		}
-		if w.written+int64(w.buf.Len()) > maxBuild {
+		if w.written+int64(len(w.buf)) > maxBuild {
 			w.full = true
 			e = event.Event{Time: e.Time, Build: e.Build, Kind: event.Note, Text: "what steps print from here on is not kept: the log has " + fmt.Sprint(maxBuild>>20) + " MB"}
 		}
@@ -81,27 +78,26 @@ func (w *Writer) Event(e event.Event) {
 		}
 	}
 	w.add(e)
-	if e.Kind == event.Ended || w.buf.Len() >= writeAt || e.Time.Sub(w.since) >= writeEvery {
+	if e.Kind == event.Begun || e.Kind == event.Ended || len(w.buf) >= writeAt || e.Time.Sub(w.since) >= writeEvery {
 		w.flush()
 	}
 }
 
 func (w *Writer) add(e event.Event) {
-	if w.enc == nil {
-		w.enc = json.NewEncoder(&w.buf)
-		w.enc.SetEscapeHTML(false)
-	}
-	if w.buf.Len() == 0 {
+	if len(w.buf) == 0 {
 		w.since = e.Time
 	}
-	if err := w.enc.Encode(e); err != nil {
+	line, err := event.AppendJSON(w.buf, e)
+	if err != nil {
 		w.err = errors.Join(w.err, err)
+		return
 	}
+	w.buf = append(line, '\n')
 }
 
 // flush writes what has been gathered.
 func (w *Writer) flush() {
-	if w.err != nil || w.buf.Len() == 0 {
+	if w.err != nil || len(w.buf) == 0 {
 		return
 	}
 	if w.file == nil {
@@ -109,8 +105,8 @@ func (w *Writer) flush() {
 			return
 		}
 	}
-	n, err := w.buf.WriteTo(w.file)
-	w.written, w.err = w.written+n, err
+	n, err := w.file.Write(w.buf)
+	w.written, w.err, w.buf = w.written+int64(n), err, w.buf[:0]
 	if w.written-w.counted > small && w.err == nil {
 		w.counted = w.written
 		_, _, w.err = w.store.Prune(MaxBuilds)
