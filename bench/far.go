@@ -58,8 +58,8 @@ func farCase(b *bench) ([]contestant, error) {
 	}
 	fresh := func() error { return os.RemoveAll(store) }
 	return []contestant{
-		{"forge, from the cache", fresh, build("1")},
-		{"forge --cache none", fresh, build("2", "--cache", "none")},
+		{name: "forge, from the cache", before: fresh, args: build("1")},
+		{name: "forge --cache none", before: fresh, args: build("2", "--cache", "none")},
 	}, nil
 }
 
