@@ -87,7 +87,7 @@ func (c Change) String() string {
 // shown is a value for people: a digest is cut, and text is quoted.
 func shown(value string, size int64) string {
 	const digits, most = len("sha256:") + 12, 80
-	text := value
+	var text string
 	switch r := []rune(value); {
 	case strings.HasPrefix(value, "sha256:"):
 		text = value[:min(digits, len(value))]

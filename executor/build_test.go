@@ -424,6 +424,54 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// TestBuildSince holds that a build that is told not to ask the cache, and is tried again, does nothing twice.
+func TestBuildSince(t *testing.T) {
+	t.Parallel()
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	build1(t, new(graphMaker).chain("a", "b"), o)
+	o.NoCache, o.Since = true, time.Now()
+	if r := build1(t, new(graphMaker).chain("a", "b"), o); r.Done != 2 {
+		t.Errorf("of what was remembered before %d steps are done, want 2", r.Done)
+	}
+	if r := build1(t, new(graphMaker).chain("a", "b", "c"), o); r.Reused != 2 || r.Done != 1 {
+		t.Errorf("of what was done since %d steps are reused and %d done, want 2 and 1", r.Reused, r.Done)
+	}
+}
+
+// TestReach holds that what is not needed to get to a place is not done, and what the job there stands on.
+func TestReach(t *testing.T) {
+	t.Parallel()
+	w := &fakeWorker{}
+	o := testOptions(t, w)
+	g := &graphMaker{}
+	a := g.run("a", nil)
+	b := g.run("b", a)
+	other := g.run("other", a)
+	last := g.run("last", b, other)
+	graph := g.graph(last)
+	for _, s := range graph.Steps {
+		s.Around, _ = s.Op.(*planner.Run)
+	}
+	for _, test := range []struct {
+		place Place
+		jobs  []string
+		below int
+	}{
+		{Place{Step: b}, []string{"a"}, 1},
+		{Place{Step: b, After: true}, []string{"b"}, 2},
+		{Place{Step: last}, []string{"other"}, 2},
+		{Place{Step: last, After: true}, []string{"last"}, 3},
+	} {
+		w.jobs = nil
+		job, err := Reach(t.Context(), graph, test.place, o)
+		if err != nil || job.Op != test.place.Step.Op || len(job.On) != test.below || !slices.Equal(w.jobs, test.jobs) {
+			t.Errorf("to %s (after: %v): did %v, job of %T on %d layers, %v; want %v and %d",
+				test.place.Step.Name, test.place.After, w.jobs, job.Op, len(job.On), err, test.jobs, test.below)
+		}
+	}
+}
+
 func TestBuildExplains(t *testing.T) {
 	t.Parallel()
 	w := &fakeWorker{inputs: map[string]string{"a": "one"}}

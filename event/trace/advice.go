@@ -35,10 +35,10 @@ func (t *Trace) Advice() []string {
 	steps := t.Steps()
 	if s, after, lost := t.worstMiss(steps); s != nil {
 		add(lost, "%s was not in the cache (%s), and %d steps that stand on it ran for %s. What changes often belongs as late in the build file as it can be, and what the other steps need of it in a COPY of its own.",
-			s.Title(), firstLine(s.Why), after, short(lost))
+			s.title(), firstLine(s.Why), after, short(lost))
 	}
 	if s := longest(steps); s != nil && s.Work() >= minWork && share(s.Work(), t.Duration()) >= minShare {
-		text := fmt.Sprintf("%s is the longest step of the critical path: %s of %s.", s.Title(), short(s.Work()), short(t.Duration()))
+		text := fmt.Sprintf("%s is the longest step of the critical path: %s of %s.", s.title(), short(s.Work()), short(t.Duration()))
 		if u := s.Usage; u != nil {
 			text += fmt.Sprintf(" It kept %.1f processors busy.", busy(s))
 			if busy(s) < idle {
@@ -50,10 +50,10 @@ func (t *Trace) Advice() []string {
 	for _, s := range steps {
 		switch {
 		case s.Kind == event.Copy && s.ran() && s.Bytes >= bigCopy:
-			add(s.Work(), "%s copies %s. What is not needed of it can be kept out by .dockerignore.", s.Title(), size(s.Bytes))
+			add(s.Work(), "%s copies %s. What is not needed of it can be kept out by .dockerignore.", s.title(), size(s.Bytes))
 		case (s.Kind == event.Base || s.Kind == event.Push) && s.Critical && s.Work() >= minWork && rate(s) < slowLine && share(s.Work(), t.Duration()) >= minShare:
 			add(s.Work(), "%s: %s in %s, that is %s a second, and the build waited for it. A registry or mirror nearer by would shorten that.",
-				s.Title(), size(s.Copied), short(s.Work()), size(int64(rate(s))))
+				s.title(), size(s.Copied), short(s.Work()), size(int64(rate(s))))
 		}
 	}
 	slices.SortStableFunc(all, func(a, b weighed) int { return int(b.weight - a.weight) })

@@ -227,7 +227,7 @@ func (p *page) row(s *Step) {
 		side = " before"
 	}
 	p.printf(`<div class="row" title="%s"><span>%s</span><div><i class="bar %s" style="left:%.3f%%;width:max(3px,%.3f%%)"></i><em class="%s" style="%s">%s</em></div></div>`+"\n",
-		text(strings.Join(append([]string{s.Title()}, s.facts()...), " · ")), text(s.Title()), class, left, width,
+		text(strings.Join(append([]string{s.title()}, s.facts()...), " · ")), text(s.title()), class, left, width,
 		strings.TrimSpace("label"+side), labelAt(left, width, side != ""), label)
 }
 

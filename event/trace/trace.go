@@ -40,6 +40,15 @@ type Step struct {
 	blobs map[string]int64 // bytes of each
 }
 
+// title is the step's number and name, so short that it can stand in a sentence.
+func (s *Step) title() string {
+	const most = 120
+	if r := []rune(s.Title()); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s.Title()
+}
+
 // Work is how long the step was at work in this build.
 func (s *Step) Work() time.Duration { return s.End.Sub(s.Start) }
 
