@@ -37,6 +37,7 @@ type MountOptions struct {
 const (
 	mountLimit = 2_000_000_000
 	mountTime  = time.Minute
+	slowSize   = 50_000_000 // bytes whose fetching takes so long that people are told before
 )
 
 // A mountKeeper fetches cache mounts during a build, and keeps them after it. Nothing that fails in it is the build's: it is told.
@@ -69,7 +70,7 @@ func (h *Home) mountKeeper(ctx context.Context, o BuildOptions, src *source.Sour
 	k.lock = sync.OnceValue(func() string { return k.digestKeys(ctx) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.keeper = k
+	h.keepers = append(h.keepers, k)
 	return k
 }
 
@@ -152,6 +153,9 @@ func (k *mountKeeper) fillFrom(ctx context.Context, shelf *mounts.Shelf, m mount
 		err = fmt.Errorf("it has %s, more than the limit of %s (--cache-mount-size)", units.HumanSize(float64(v.Size())), units.HumanSize(float64(k.limit())))
 	}
 	if err == nil {
+		if v.Size() > slowSize {
+			k.note(m, fmt.Sprintf("fetching %s from %s (%s)", units.HumanSize(float64(v.Size())), shelf.Place.Name, v.Scope))
+		}
 		err = shelf.Restore(ctx, v, dir)
 	}
 	if err != nil {
@@ -193,29 +197,30 @@ func (k *mountKeeper) digestKeys(ctx context.Context) string {
 	return sum
 }
 
-// KeepMounts keeps what a build has left in its cache mounts, so far as it can in the time that the build's options give. It is to be
-// called once, after people have been told of the build; what it does it tells events. Without it nothing is kept.
+// KeepMounts keeps what builds have left in their cache mounts, so far as it can in the time that their options give. It is to be called
+// after people have been told of the builds; what it does it tells events. Without it nothing is kept.
 func (h *Home) KeepMounts(ctx context.Context, events event.Sink) {
 	h.mu.Lock()
-	k := h.keeper
-	h.keeper = nil
+	keepers := h.keepers
+	h.keepers = nil
 	h.mu.Unlock()
-	if k == nil || len(k.used) == 0 {
+	for _, k := range keepers {
+		k.options.Events = events
+		k.keepAll(ctx)
+	}
+}
+
+// keepAll keeps what the build has left.
+func (k *mountKeeper) keepAll(ctx context.Context) {
+	if len(k.used) == 0 {
 		return
 	}
-	k.options.Events = events
 	shelves, _ := k.open() // Fill has told
-	var shelf *mounts.Shelf
-	for _, s := range shelves {
-		if s.Place.Write != nil {
-			shelf = s
-			break
-		}
-	}
-	if shelf == nil {
+	at := slices.IndexFunc(shelves, func(s *mounts.Shelf) bool { return s.Place.Write != nil })
+	if at < 0 {
 		return
 	}
-	limit := k.options.Mounts.Time
+	shelf, limit := shelves[at], k.options.Mounts.Time
 	if limit <= 0 {
 		limit = mountTime
 	}

@@ -39,7 +39,7 @@ type Home struct {
 	mu        sync.Mutex // guards all below
 	snapshots *snapshot.Store
 	networks  []*network.Sandbox // not in use; see takeNetwork
-	keeper    *mountKeeper       // of the last build; see KeepMounts
+	keepers   []*mountKeeper     // of builds whose cache mounts are not kept yet; see KeepMounts
 }
 
 // A Snapshotter is a way to stack layers: erofs, overlay or copy.

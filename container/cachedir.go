@@ -50,7 +50,7 @@ type CacheKeeper interface {
 	// empty or not, where nothing is kept or can be had.
 	Fill(ctx context.Context, m *Cache, dir *os.File) bool
 
-	// Used is told that a command has succeeded that could write to a cache, whose directory (see [Cache]) is dir.
+	// Used is told that a command has succeeded that had a cache, whose directory (see [Cache]) is dir.
 	Used(ctx context.Context, m *Cache, dir string)
 }
 
@@ -268,7 +268,7 @@ func (c *Container) UsedCaches(ctx context.Context) {
 	}
 	for _, m := range c.options.Mounts {
 		m, ok := m.(*Cache)
-		if !ok || m.ReadOnly {
+		if !ok {
 			continue
 		}
 		if dir := filepath.Dir(c.caches[m.name()].Name()); filepath.Base(dir) == m.name() {

@@ -101,19 +101,18 @@ func (c *Chunker) cut(b []byte) int {
 		return len(b)
 	}
 	b = b[:min(len(b), 4*c.average)]
-	pairs := len(b) &^ 1
-	middle := min(pairs, c.average)
+	middle := min(len(b), c.average)
 	n, hash := c.find(b[c.average/4:middle], 0, c.hard)
 	if n >= 0 {
 		return c.average/4 + n
 	}
-	if n, _ = c.find(b[middle:pairs], hash, c.easy); n >= 0 {
+	if n, _ = c.find(b[middle:], hash, c.easy); n >= 0 {
 		return middle + n
 	}
 	return len(b)
 }
 
-// find is where in b, of an even length, the rolling hash matches the mask, the byte that does it not counted; -1 if nowhere.
+// find is where in b the rolling hash matches the mask, the byte that does it not counted; -1 if nowhere.
 func (c *Chunker) find(b []byte, hash, mask uint64) (int, uint64) {
 	gear, twice, mask1 := &c.gear, &c.twice, mask<<1
 	for i := 1; i < len(b); i += 2 {

@@ -257,6 +257,68 @@ func TestPacks(t *testing.T) {
 	checkSame(t, dir, back)
 }
 
+// TestMerge holds that packs of small changes become one.
+func TestMerge(t *testing.T) {
+	p, _, _ := newShelf(t)
+	dir := t.TempDir()
+	for i := range 30 {
+		write(t, dir, fmt.Sprintf("%02d", i), noise(byte(i), 1<<20))
+		save(t, p, cargo, dir)
+	}
+	v, err := p.Find(t.Context(), cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.packs) > 15 {
+		t.Errorf("%d packs of 30 changes", len(v.packs))
+	}
+	back, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSame(t, dir, back)
+}
+
+// TestHalfDead holds that of a pack of which little is live little is fetched, and that the next version leaves the dead part behind.
+func TestHalfDead(t *testing.T) {
+	p, store, _ := newShelf(t)
+	dir := t.TempDir()
+	for i := range 24 {
+		write(t, dir, fmt.Sprintf("%02d", i), noise(byte(i), 1<<20))
+	}
+	save(t, p, cargo, dir)
+	for i := range 24 {
+		if i/4%4 != 0 { // a quarter stays, in two places
+			if err := os.Remove(filepath.Join(dir, fmt.Sprintf("%02d", i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	save(t, p, cargo, dir)
+	store.fetched.Store(0)
+	back, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := store.fetched.Load(); n > 14<<20 {
+		t.Errorf("%d bytes were fetched of a pack of 24 MiB, a third of it live", n)
+	}
+	checkSame(t, dir, back)
+	write(t, dir, "new", []byte("new"))
+	save(t, p, cargo, dir)
+	v, err := p.Find(t.Context(), cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := int64(0)
+	for _, d := range v.packs {
+		stored += d.Size
+	}
+	if stored > 12<<20 {
+		t.Errorf("%d bytes are stored of a directory of %d", stored, v.Size())
+	}
+}
+
 // TestLost holds that packs which the place has lost are stored again, and that a directory cannot be restored without them.
 func TestLost(t *testing.T) {
 	p, _, layout := newShelf(t)
