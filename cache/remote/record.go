@@ -42,11 +42,6 @@ func (r *Record) entry() cache.Entry {
 	return cache.Entry{Layer: r.Layer, Created: r.Created, Duration: r.Cost, Name: r.Name}
 }
 
-// same reports whether two records of a key answer the same.
-func (r *Record) same(other *Record) bool {
-	return r.Layer.DiffID == other.Layer.DiffID && r.Layer.Blob.Digest == other.Layer.Blob.Digest && r.Value == other.Value
-}
-
 // newer reports whether of two records of a key a is to be kept: the one that was made later or, of the same answer, used later.
 func newer(a, b *Record) bool {
 	if !a.Created.Equal(b.Created) {
