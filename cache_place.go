@@ -48,17 +48,17 @@ func repositoryPlace(client *registry.Client, name string) (*remote.Place, error
 	}, nil
 }
 
-// directoryPlace is an OCI layout: dest= is written to, src= is read.
+// directoryPlace is an OCI layout: dest= is written to, src= is read. It may be carried elsewhere, and is what it was.
 func directoryPlace(c CacheSpec) (*remote.Place, error) {
 	if dest := c.Attrs["dest"]; dest != "" {
 		dir, err := image.CreateDir(dest)
-		return &remote.Place{Name: "local:" + dest, Read: dir, Write: dir, Tags: dir}, err
+		return &remote.Place{Name: "local:" + dest, Identity: "local", Read: dir, Write: dir, Tags: dir}, err
 	}
 	dir, err := image.OpenDir(c.Attrs["src"])
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", c.Attrs["src"], fs.ErrNotExist)
 	}
-	return &remote.Place{Name: "local:" + c.Attrs["src"], Read: dir, Tags: dir}, err
+	return &remote.Place{Name: "local:" + c.Attrs["src"], Identity: "local", Read: dir, Tags: dir}, err
 }
 
 // bucketPlace is a bucket of S3.

@@ -17,7 +17,8 @@ import (
 
 // A Place is where caches are kept. Names in it are tags, each of which can be given to something else at any time.
 type Place struct {
-	Name       string          // for people; signatures are bound to it
+	Name       string          // for people
+	Identity   string          // that signatures are bound to; "" is Name
 	Read       image.Store     // resolves and fetches
 	Write      image.Store     // is pushed to, and asked what it has; nil if the place is only read
 	Repository image.Reference // that tags belong to; zero in a store of tags alone

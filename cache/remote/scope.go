@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -25,11 +26,11 @@ type Scope struct {
 func (s *Scope) String() string { return s.Place.Name + " (" + s.Name + ")" }
 
 // bound is what signatures of the scope are bound to.
-func (s *Scope) bound() string { return bind(s.Place.Name, s.Name) }
+func (s *Scope) bound() string { return bind(cmp.Or(s.Place.Identity, s.Place.Name), s.Name) }
 
 // memoKey is under which this machine remembers what a tag stood for.
 func (s *Scope) memoKey(tag string) cache.Key {
-	return sha256.Sum256([]byte("index\x00" + s.bound() + "\x00" + tag))
+	return sha256.Sum256([]byte("index\x00" + bind(s.Place.Name, s.Name) + "\x00" + tag))
 }
 
 // A shelf is what was read of a scope.
