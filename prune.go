@@ -228,14 +228,8 @@ func (h *Home) pruneCache(o PruneOptions, r *PruneReport) error {
 	if err := errors.Join(h.Cache.Sweep(), h.pruneMemos(o)); err != nil {
 		return err
 	}
-	var policy cache.PrunePolicy
-	switch {
-	case o.until > 0:
-		policy.Before = time.Now().Add(-o.until)
-		policy.MaxSize = max(0, o.maxSize)
-	case o.maxSize > 0:
-		policy.MaxSize = o.maxSize
-	case !o.All && o.Only == "" && o.maxSize < 0:
+	policy, any := o.policy()
+	if !any {
 		return nil
 	}
 	gone, err := h.Cache.Prune(policy)
@@ -243,6 +237,22 @@ func (h *Home) pruneCache(o PruneOptions, r *PruneReport) error {
 		r.Removed = append(r.Removed, fmt.Sprintf("%d cache entries", len(gone)))
 	}
 	return err
+}
+
+// policy says which entries of the cache go, if any do.
+func (o *PruneOptions) policy() (policy cache.PrunePolicy, any bool) {
+	switch {
+	case !o.takes(PruneCache):
+		return policy, false
+	case o.until > 0:
+		policy.Before = time.Now().Add(-o.until)
+		policy.MaxSize = max(0, o.maxSize)
+	case o.maxSize > 0:
+		policy.MaxSize = o.maxSize
+	case !o.All && o.Only == "" && o.maxSize < 0:
+		return policy, false
+	}
+	return policy, true
 }
 
 // memosFor is how long digests and versions that nobody asks for are kept.

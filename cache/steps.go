@@ -155,13 +155,21 @@ type PrunePolicy struct {
 	Size    func(Entry) int64 // of an entry's layer in the store; nil is what its descriptor says
 }
 
-// Prune forgets entries by a policy and returns them.
-func (s *Steps) Prune(p PrunePolicy) ([]Record[Entry], error) {
+// Chosen are the entries that Prune would forget by a policy.
+func (s *Steps) Chosen(p PrunePolicy) ([]Record[Entry], error) {
 	all, err := s.List()
 	if err != nil {
 		return nil, err
 	}
-	drop := p.choose(all)
+	return p.choose(all), nil
+}
+
+// Prune forgets entries by a policy and returns them.
+func (s *Steps) Prune(p PrunePolicy) ([]Record[Entry], error) {
+	drop, err := s.Chosen(p)
+	if err != nil {
+		return nil, err
+	}
 	for _, r := range drop {
 		if err := s.Remove(r.Key); err != nil {
 			return nil, err

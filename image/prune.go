@@ -24,6 +24,8 @@ type PruneOptions struct {
 	Keep     []ocispec.Descriptor // what cache entries hold: blobs, or manifests with all they name
 	Roots    []ocispec.Descriptor // manifests that containers were made from
 	Nameless bool                 // images without a name go, unless Keep or Roots hold their manifests
+	Drop     []digest.Digest      // images that go although they have a name
+	Dry      bool                 // only find out what would go: nothing is removed
 }
 
 // Pruned is what a Prune removed and what it left.
@@ -67,12 +69,19 @@ func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error
 			return p, err
 		}
 	}
+	dead, err := l.markCompressed(live)
+	if err != nil {
+		return p, err
+	}
+	if o.Dry {
+		return p, l.countBlobs(live, &p)
+	}
 	if len(p.Images) > 0 {
 		if err := l.withNames(ctx, func() error { return l.dropRecords(func() error { return l.removeNameless(p.Images) }) }); err != nil {
 			return p, err
 		}
 	}
-	if err := errors.Join(l.pruneReferrers(live), l.pruneCompressed(live)); err != nil {
+	if err := errors.Join(l.pruneReferrers(live), removeAll(dead)); err != nil {
 		return p, err
 	}
 	if err := l.pruneBlobs(ctx, live, &p); err != nil {
@@ -96,7 +105,8 @@ func (l *Layout) mark(ctx context.Context, live *reach, all []Named, leases []Le
 		}
 	}
 	for _, n := range all {
-		if o.Nameless && n.Reference == (Reference{}) && !kept[n.Descriptor.Digest] {
+		nameless := o.Nameless && n.Reference == (Reference{}) && !kept[n.Descriptor.Digest]
+		if nameless || slices.Contains(o.Drop, n.Descriptor.Digest) {
 			p.Images = append(p.Images, n)
 			continue
 		}
@@ -192,11 +202,11 @@ func (r *reach) keep(ctx context.Context, d ocispec.Descriptor) error {
 	return nil
 }
 
-// pruneCompressed forgets the compressed forms of layers that are not live and adds those of the others.
-func (l *Layout) pruneCompressed(live *reach) error {
+// markCompressed adds the compressed forms of layers that are live, and returns the files that remember those of the others.
+func (l *Layout) markCompressed(live *reach) (dead []string, err error) {
 	files, err := os.ReadDir(l.path("compressed"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	for _, f := range files {
 		if durable.Temporary(f.Name()) {
@@ -210,11 +220,32 @@ func (l *Layout) pruneCompressed(live *reach) error {
 				continue
 			}
 		}
+		dead = append(dead, path)
+	}
+	return dead, nil
+}
+
+func removeAll(files []string) error {
+	for _, path := range files {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// countBlobs finds the blobs that are not live.
+func (l *Layout) countBlobs(live *reach, p *Pruned) error {
+	files, err := os.ReadDir(l.blobs())
+	for _, f := range files {
+		d := digest.Digest("sha256:" + f.Name())
+		info, err := f.Info()
+		if err != nil || live.blobs[d] || CheckDigest(d) != nil {
+			continue
+		}
+		p.Blobs, p.Bytes = append(p.Blobs, d), p.Bytes+allocated(info)
+	}
+	return err
 }
 
 // pruneBlobs removes the blobs, and whatever else lies there, that are not live.

@@ -67,10 +67,15 @@ func (c *pruneCmd) Run(s *session) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
+	o.Events = func(e event.Event) { _, _ = fmt.Fprintln(s.err, "forge:", e.Text) }
+	if !c.Force {
+		if err := s.withHome(func(h *forge.Home) error { return forecast(s, h, o) }); err != nil {
+			return err
+		}
+	}
 	if ok, err := confirmed(s, c.Force, c.what()); err != nil || !ok {
 		return err
 	}
-	o.Events = func(e event.Event) { _, _ = fmt.Fprintln(s.err, "forge:", e.Text) }
 	return s.withHome(func(h *forge.Home) error {
 		gone, bytes, err := c.containers(s, h)
 		if err != nil {
@@ -90,6 +95,26 @@ func (c *pruneCmd) Run(s *session) error {
 		_, _ = fmt.Fprintln(s.out, "Total reclaimed space:", units.HumanSize(float64(r.Bytes)))
 		return err
 	})
+}
+
+// forecast lists what would go, a line for each kind, and how much that frees.
+func forecast(s *session, h *forge.Home, o forge.PruneOptions) error {
+	rows, err := h.PruneForecast(s.ctx, o)
+	if err != nil {
+		return err
+	}
+	var total int64
+	w := tabwriter.NewWriter(s.err, 0, 1, 2, ' ', 0)
+	for _, k := range rows {
+		total += k.Bytes
+		free := ""
+		if k.Bytes > 0 {
+			free = size(k.Bytes)
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\n", k.Name, k.Count, free)
+	}
+	_, _ = fmt.Fprintf(w, "  frees at least\t\t%s\n", size(total))
+	return w.Flush()
 }
 
 // what says in words what goes.
