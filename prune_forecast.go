@@ -46,7 +46,9 @@ func (h *Home) PruneForecast(ctx context.Context, o PruneOptions) (rows []KindUs
 		images[n.Descriptor.Digest] = true
 	}
 	rows = []KindUsage{
-		containers, {Name: "images", Count: len(images)}, {Name: "cache entries", Count: len(entries)},
+		containers,
+		{Name: "images", Count: len(images)},
+		{Name: "cache entries", Count: len(entries)},
 		{Name: "blobs of images and cache", Count: len(pruned.Blobs), Bytes: pruned.Bytes},
 	}
 	for _, d := range []struct {
