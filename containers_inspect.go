@@ -17,7 +17,7 @@ import (
 // A ContainerInspection is a container as docker's API shows it. Field names are docker's.
 type ContainerInspection struct {
 	ID              string `json:"Id"`
-	Created         time.Time
+	Created         Timestamp
 	Path            string
 	Args            []string
 	State           InspectedState
@@ -56,8 +56,8 @@ type InspectedState struct {
 	Pid        int
 	ExitCode   int
 	Error      string
-	StartedAt  time.Time
-	FinishedAt time.Time
+	StartedAt  Timestamp
+	FinishedAt Timestamp
 	Health     *InspectedHealth `json:",omitempty"`
 }
 
@@ -157,6 +157,12 @@ type InspectedPolicy struct {
 	MaximumRetryCount int
 }
 
+// A Timestamp is a time that templates show as docker's inspect does (RFC 3339).
+type Timestamp struct{ time.Time }
+
+// String is in UTC, with as many digits as there are.
+func (t Timestamp) String() string { return t.UTC().Format(time.RFC3339Nano) }
+
 // An InspectedBinding is a port of this machine that leads to one of a container.
 type InspectedBinding struct{ HostIp, HostPort string } //nolint:staticcheck // docker's names
 
@@ -217,7 +223,7 @@ func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInsp
 		return nil, err
 	}
 	c := &ContainerInspection{
-		ID: r.ID, Created: r.Created, Image: r.ImageID.String(), Name: "/" + r.Name, RestartCount: run.Restarts,
+		ID: r.ID, Created: Timestamp{r.Created}, Image: r.ImageID.String(), Name: "/" + r.Name, RestartCount: run.Restarts,
 		Platform: img.Config.OS, LogPath: h.logPath(r.ID), State: inspectState(run, status), Args: []string{},
 	}
 	if r.Config.LogDriver == "none" {
@@ -245,7 +251,7 @@ func inspectState(run *state.Run, status state.Status) InspectedState {
 	s := InspectedState{
 		Status: string(status), Running: status.Alive() || status == state.Restarting, Paused: status == state.Paused,
 		Restarting: status == state.Restarting, OOMKilled: run.OOM, Dead: status == state.Dead, Pid: run.Ref.Pid,
-		ExitCode: run.ExitCode, Error: run.Error, StartedAt: run.Started, FinishedAt: run.Finished,
+		ExitCode: run.ExitCode, Error: run.Error, StartedAt: Timestamp{run.Started}, FinishedAt: Timestamp{run.Finished},
 	}
 	if run.Health != nil {
 		s.Health = &InspectedHealth{Status: run.Health.Status, FailingStreak: run.Health.FailingStreak, Log: []InspectedResult{}}

@@ -50,7 +50,7 @@ func (e *VolumeInUseError) Error() string {
 
 // A VolumeInfo is a volume as docker's inspect shows it.
 type VolumeInfo struct {
-	CreatedAt  time.Time
+	CreatedAt  Timestamp // in whole seconds
 	Driver     string
 	Labels     map[string]string
 	Mountpoint string
@@ -94,7 +94,7 @@ func (h *Home) Volume(name string) (VolumeInfo, error) {
 		return VolumeInfo{}, err
 	}
 	return VolumeInfo{
-		CreatedAt: r.Created, Driver: volumeDriver, Labels: r.Labels, Mountpoint: h.volumes().DataPath(name),
+		CreatedAt: Timestamp{r.Created.Truncate(time.Second)}, Driver: volumeDriver, Labels: r.Labels, Mountpoint: h.volumes().DataPath(name),
 		Name: name, Options: r.Options, Scope: volumeDriver,
 	}, nil
 }

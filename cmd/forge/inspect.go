@@ -30,7 +30,7 @@ type inspected struct {
 	ID           string `json:"Id"`
 	RepoTags     []string
 	RepoDigests  []string
-	Created      *time.Time `json:",omitempty"`
+	Created      *forge.Timestamp `json:",omitempty"`
 	Author       string     `json:",omitempty"`
 	Config       dockerspec.DockerOCIImageConfig
 	Architecture string
@@ -121,7 +121,7 @@ func (c *inspectCmd) remote(s *session) error {
 func inspectedOf(i forge.Inspection) inspected {
 	img := i.Image
 	v := inspected{
-		ID: img.ID().String(), RepoTags: []string{}, RepoDigests: []string{}, Created: img.Config.Created,
+		ID: img.ID().String(), RepoTags: []string{}, RepoDigests: []string{}, Created: timestamp(img.Config.Created),
 		Author: img.Config.Author, Config: img.Config.Config, Architecture: img.Config.Architecture,
 		Variant: img.Config.Variant, Os: img.Config.OS, Descriptor: img.Descriptor,
 	}
@@ -136,4 +136,12 @@ func inspectedOf(i forge.Inspection) inspected {
 		}
 	}
 	return v
+}
+
+// timestamp is a time as inspect shows it; nil if there is none.
+func timestamp(t *time.Time) *forge.Timestamp {
+	if t == nil {
+		return nil
+	}
+	return &forge.Timestamp{Time: *t}
 }

@@ -101,6 +101,9 @@ func CheckName(name string) error {
 // CheckOptions refuses what the driver cannot do: the one thing it can is to show a directory of this machine.
 func CheckOptions(options map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(options)) {
+		if key == "size" { // which docker takes where its directory is on XFS with quotas
+			return errors.New("quota size requested but no quota support: give a directory on a file system of that size, with o=bind")
+		}
 		if !slices.Contains([]string{"type", "o", "device"}, key) {
 			return fmt.Errorf("invalid option: %q", key)
 		}
@@ -111,6 +114,8 @@ func CheckOptions(options map[string]string) error {
 	kind, device := options["type"], options["device"]
 	bind := slices.ContainsFunc(strings.Split(options["o"], ","), func(o string) bool { return o == "bind" || o == "rbind" })
 	switch {
+	case kind == "tmpfs":
+		return errors.New("a volume of type \"tmpfs\" would be gone with its container: say --tmpfs DIR or --mount type=tmpfs,target=DIR for that")
 	case device == "":
 		return errors.New("missing device in volume options")
 	case !bind || kind != "" && kind != "none" && kind != "bind":

@@ -83,10 +83,11 @@ func TestCheckOptions(t *testing.T) {
 		{"", ""},
 		{"type=none o=bind device=/srv", ""},
 		{"o=ro,bind device=/srv", ""},
-		{"size=1", `invalid option: "size"`},
+		{"size=1", "quota size requested but no quota support"},
+		{"quota=1", `invalid option: "quota"`},
 		{"type=none o=bind", "missing device in volume options"},
+		{"type=tmpfs device=tmpfs o=size=1m", `a volume of type "tmpfs" would be gone with its container: say --tmpfs DIR`},
 		{"type=nfs o=addr=1.2.3.4 device=:/x", `a volume of type "nfs" is not supported: mount :/x on this machine`},
-		{"type=tmpfs o=size=1m device=tmpfs", "not supported"},
 		{"o=bind device=srv", `device "srv": must be an absolute path`},
 	} {
 		options := map[string]string{}
