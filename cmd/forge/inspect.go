@@ -31,7 +31,7 @@ type inspected struct {
 	RepoTags     []string
 	RepoDigests  []string
 	Created      *forge.Timestamp `json:",omitempty"`
-	Author       string     `json:",omitempty"`
+	Author       string           `json:",omitempty"`
 	Config       dockerspec.DockerOCIImageConfig
 	Architecture string
 	Variant      string `json:",omitempty"`
