@@ -54,6 +54,8 @@ type kit struct {
 	Client
 	dir string
 
+	monitor *Monitor
+
 	mu     sync.Mutex
 	runs   []state.Run
 	events []string
@@ -100,6 +102,7 @@ func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.Wa
 	}
 	started := make(chan struct{})
 	m := New(config, &state.Run{})
+	k.monitor = m
 	m.killTime = 100 * time.Millisecond
 	if first != nil {
 		m.First(first)
