@@ -39,11 +39,11 @@ func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []by
 	}
 	switch name {
 	case callConnect:
-		r, err := a.request()
-		if err != nil {
-			return err
+		r, invalid := a.request()
+		if invalid != nil {
+			return invalid
 		}
-		if _, err := k.sandbox.Connect(ctx, r); err != nil {
+		if _, err = k.sandbox.Connect(ctx, r); err != nil {
 			return err
 		}
 		err = k.reconnected()
