@@ -47,7 +47,7 @@ func noteMountpoints(dir string, made []mountpoint) (err error) {
 		}
 		err = lines.Encode(madeMountpoint{
 			Path: strings.TrimPrefix(path.Join(at, m.name), "/"), Mode: m.self.Mode, UID: m.self.Uid, GID: m.self.Gid,
-			ModTime: time.Unix(m.self.Mtim.Unix()), Before: time.Unix(m.before.Mtim.Unix()), After: time.Unix(m.after.Mtim.Unix()),
+			ModTime: time.Unix(m.self.Mtim.Unix()).UTC(), Before: time.Unix(m.before.Mtim.Unix()).UTC(), After: time.Unix(m.after.Mtim.Unix()).UTC(),
 		})
 		if err != nil {
 			return err
