@@ -73,7 +73,7 @@ func (s *setup) mountProc() error {
 // of the namespace around, of which those inside can do nothing to any but their own.
 func (s *setup) freshOrOuter(fstype, path string, attrs uint64) (arg, error) {
 	mount := s.newMount(fstype, attrs)
-	if !s.rootless {
+	if !s.rootless || !InContainer() { // outside, it would show the machine's
 		return mount, nil
 	}
 	refused := s.ops[len(s.ops)-2].allow(errnos(unix.EPERM)) // fsmount; closing the context follows

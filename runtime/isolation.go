@@ -38,11 +38,12 @@ func FindIsolation(wish Isolation) (found Isolation, why string, err error) {
 		}
 		return ByNamespaces, why + proc, nil
 	}
+	refused := fmt.Errorf("namespaces cannot be made here: %w%s", err, settings())
 	if wish == ByNamespaces || !InContainer() {
-		return "", "", fmt.Errorf("namespaces cannot be made here: %w", errors.Join(err, errors.New(settings())))
+		return "", "", refused
 	}
 	if missing := chrootMissing(); missing != nil {
-		return "", "", fmt.Errorf("namespaces cannot be made here: %w; nor can it be done by chroot: %w", errors.Join(err, errors.New(settings())), missing)
+		return "", "", fmt.Errorf("%w; nor can it be done by chroot: %w", refused, missing)
 	}
 	return ByChroot, "in a container where namespaces cannot be made: " + err.Error(), nil
 }
@@ -55,7 +56,10 @@ func probeNamespaces() (proc string, err error) {
 	p.privateMounts()
 	p.call(unix.SYS_CLOSE, p.newMount("tmpfs", noSuidExec))
 	p.newMount("proc", noSuidExec)
-	refused := p.ops[len(p.ops)-2].allow(errnos(unix.EPERM))
+	refused := p.ops[len(p.ops)-2]
+	if InContainer() {
+		refused.allow(errnos(unix.EPERM))
+	}
 	p.call(unix.SYS_EXIT_GROUP, num(0))
 	p.endSkip(refused)
 	p.call(unix.SYS_EXIT_GROUP, num(outer))
@@ -105,7 +109,7 @@ func InContainer() bool {
 	return os.Getenv("container") != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != ""
 }
 
-// settings names what would let this process make namespaces.
+// settings names, in words behind a semicolon, what would let this process make namespaces; "" if nothing is known.
 func settings() string {
 	var list []string
 	for _, sysctl := range []struct{ name, bad string }{
@@ -125,7 +129,7 @@ func settings() string {
 		list = append(list, "the AppArmor profile "+name+" is in force: docker run --security-opt apparmor=unconfined, or securityContext.appArmorProfile.type: Unconfined")
 	}
 	if len(list) == 0 {
-		return "nothing that is known of forbids it; a privileged container may"
+		return ""
 	}
-	return strings.Join(list, "; ")
+	return "; " + strings.Join(list, "; ")
 }

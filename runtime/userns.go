@@ -83,7 +83,7 @@ func userNamespaceReason(e unix.Errno) error {
 	case unix.ENOSPC:
 		return fmt.Errorf("there may be no more of them (sysctl user.max_user_namespaces): %w", e)
 	case unix.EPERM:
-		return fmt.Errorf("this process may not make them here: %w", e)
+		return fmt.Errorf("this process may not make them here: %w%s", e, settings())
 	}
 	return e
 }

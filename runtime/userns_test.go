@@ -140,7 +140,8 @@ func TestNoUserNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit, err := p.Wait()
-	want := "error user namespace: this process may not make them here: operation not permitted false\n"
+	want := "error user namespace: this process may not make them here: operation not permitted; a seccomp profile is in force: " +
+		"docker run --security-opt seccomp=unconfined, or securityContext.seccompProfile.type: Unconfined false\n"
 	if err != nil || exit.Code != 3 || out.String() != want {
 		t.Errorf("exit %v, %v:\n%s\nwant:\n%s", exit, err, out.String(), want)
 	}
