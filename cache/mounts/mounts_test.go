@@ -145,11 +145,11 @@ var cargo = Mount{ID: "cargo", Platform: "linux/amd64"}
 func TestSave(t *testing.T) {
 	p, _, _ := newShelf(t)
 	dir := t.TempDir()
-	for i := range 60 {
+	for i := range 24 {
 		write(t, dir, fmt.Sprintf("registry/%02d/crate", i), noise(byte(i), 1<<20))
 	}
 	first := save(t, p, cargo, dir)
-	if first.Sent < 60<<20 || first.Sent > 61<<20 {
+	if first.Sent < 24<<20 || first.Sent > 25<<20 {
 		t.Errorf("the first time %d bytes were sent", first.Sent)
 	}
 	back, err := restored(t, p, cargo)
@@ -160,7 +160,7 @@ func TestSave(t *testing.T) {
 	if again := save(t, p, cargo, back); again.Sent != 0 {
 		t.Errorf("what was restored and not changed sent %d bytes", again.Sent)
 	}
-	write(t, back, "registry/30a/crate", noise(100, 1<<20))
+	write(t, back, "registry/12a/crate", noise(100, 1<<20))
 	if changed := save(t, p, cargo, back); changed.Sent < 1<<20 || changed.Sent > 4<<20 {
 		t.Errorf("a new file of 1 MiB sent %d bytes", changed.Sent)
 	}
@@ -228,7 +228,7 @@ func TestFind(t *testing.T) {
 func TestPacks(t *testing.T) {
 	p, store, _ := newShelf(t)
 	dir := t.TempDir()
-	for i := range 40 {
+	for i := range 24 {
 		write(t, dir, fmt.Sprintf("%02d", i%7), noise(byte(i), 300<<10))
 		save(t, p, cargo, dir)
 	}
@@ -261,7 +261,7 @@ func TestPacks(t *testing.T) {
 func TestMerge(t *testing.T) {
 	p, _, _ := newShelf(t)
 	dir := t.TempDir()
-	for i := range 30 {
+	for i := range 18 {
 		write(t, dir, fmt.Sprintf("%02d", i), noise(byte(i), 1<<20))
 		save(t, p, cargo, dir)
 	}
@@ -269,8 +269,8 @@ func TestMerge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(v.packs) > 15 {
-		t.Errorf("%d packs of 30 changes", len(v.packs))
+	if len(v.packs) > 12 {
+		t.Errorf("%d packs of 18 changes", len(v.packs))
 	}
 	back, err := restored(t, p, cargo)
 	if err != nil {
