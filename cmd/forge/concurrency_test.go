@@ -75,8 +75,10 @@ func TestConcurrentStores(t *testing.T) {
 			all = append(all, []string{"import", "base.tar", fmt.Sprintf("base%d", i%3)})
 		}
 		k.together(all)
-		if got := k.images(); !slices.Equal(got, []string{"base0:latest", "base1:latest", "base2:latest"}) {
-			t.Errorf("images = %v", got)
+		named := slices.DeleteFunc(k.images(), func(name string) bool { return !strings.Contains(name, ":") }) // the others have lost theirs
+		slices.Sort(named)
+		if !slices.Equal(named, []string{"base0:latest", "base1:latest", "base2:latest"}) {
+			t.Errorf("images with a name = %v", named)
 		}
 	}
 	k.must("system", "fsck", "--deep")
