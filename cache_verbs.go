@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,11 +98,15 @@ func (h *Home) SharedCache(ctx context.Context, name string, o SharedCacheOption
 		return SharedCacheInfo{}, nil, err
 	}
 	defer far.Close() //nolint:errcheck // of idle connections
-	return h.readShared(ctx, far, o)
+	return h.readShared(ctx, far, name, o)
 }
 
-func (h *Home) readShared(ctx context.Context, far *farCache, o SharedCacheOptions) (SharedCacheInfo, []SharedAnswer, error) {
+// readShared reads the scope that was asked for; a pull request, which has one of its own to write, may look at others.
+func (h *Home) readShared(ctx context.Context, far *farCache, name string, o SharedCacheOptions) (SharedCacheInfo, []SharedAnswer, error) {
 	scope := far.targets[0].Scope
+	if _, asked := splitScope(name); cmp.Or(o.Scope, asked) != "" && !strings.Contains(name, "=") {
+		scope = scopeOf(scope.Place, cmp.Or(o.Scope, asked))
+	}
 	info, records, err := far.Records(ctx, scope)
 	switch {
 	case info.Tag == "" && err == nil:
@@ -163,7 +168,7 @@ func (h *Home) PullCache(ctx context.Context, name string, o SharedCacheOptions)
 		return 0, err
 	}
 	defer far.Close() //nolint:errcheck // of idle connections
-	_, records, err := h.readShared(ctx, far, o)
+	_, records, err := h.readShared(ctx, far, name, o)
 	if err != nil {
 		return 0, err
 	}
