@@ -46,7 +46,9 @@ func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []by
 		if _, err = k.sandbox.Connect(ctx, r); err != nil {
 			return err
 		}
-		err = k.reconnected()
+		if err := k.reconnected(); err != nil {
+			return err
+		}
 	case callDisconnect:
 		if err = k.sandbox.Disconnect(ctx, a.Network); err == nil {
 			err = k.reconnected()
