@@ -113,7 +113,7 @@ func IsReaper() bool { return os.Args[0] == reaperName }
 // Reap kills all descendants of this process, and removes the files that are named by its arguments.
 func Reap() {
 	for _, name := range os.Args[1:] {
-		_ = os.RemoveAll(name) // what is left is in a directory that the next command sweeps
+		_ = os.RemoveAll(name) // what is left is in a directory that a prune sweeps
 	}
 	killDescendants(os.Getpid())
 }

@@ -297,7 +297,7 @@ func (p *Process) closeOnError() {
 	if !p.running {
 		p.cgroup.remove()
 		p.closeAll()
-		_ = p.places.remove() // what is not is swept with the root directory
+		_ = p.places.remove() // what is not goes with the root directory
 	}
 }
 
