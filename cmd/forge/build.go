@@ -59,7 +59,7 @@ type stepFlags struct {
 	Network  string   `help:"Network of RUN: default, none or host." default:"default" placeholder:"MODE"`
 	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts of RUN." placeholder:"HOST:IP"`
 
-	Isolation    string   `help:"How RUN is isolated: auto, namespaces or chroot." enum:"auto,namespaces,chroot,default" default:"auto" env:"FORGE_ISOLATION" placeholder:"HOW"`
+	Isolation    string   `help:"How RUN is isolated: auto, namespaces or chroot." enum:",auto,namespaces,chroot,default" default:"auto" env:"FORGE_ISOLATION" placeholder:"HOW"`
 	SecurityOpts []string `name:"security-opt" sep:"none" help:"Of RUN: seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
 }
 
