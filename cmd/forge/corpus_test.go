@@ -316,10 +316,13 @@ func (k *testCase) build(t *testing.T) map[string]string {
 	return got
 }
 
-// message is the last thing that forge has said: what was wrong.
+// message is the last thing that forge has said: what was wrong, without the lines of the build file and what to do next.
 func (k *testCase) message(stderr string) string {
-	i := strings.LastIndex("\n"+stderr, "\nforge: ")
-	return k.normal(stderr[max(i, 0):])
+	text := stderr[max(strings.LastIndex("\n"+stderr, "\nforge: "), 0):]
+	if at := strings.Index(text, "\n--------------------\n"); at >= 0 {
+		text = text[:strings.LastIndex(text[:at], "\n")+1]
+	}
+	return k.normal(text)
 }
 
 // normal hides what differs from run to run.
