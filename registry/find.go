@@ -65,7 +65,7 @@ func (c *Client) findInHub(ctx context.Context, term string, limit int) (found [
 		}
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil {
-		return nil, fmt.Errorf("Docker Hub: its answer to a search is none: %w", err)
+		return nil, fmt.Errorf("search of %s: the answer is no list: %w", hubSearch, err)
 	}
 	for _, r := range answer.Results[:min(limit, len(answer.Results))] {
 		found = append(found, Found(r))
