@@ -17,17 +17,13 @@ import (
 // whole brings an image that is away into the store, for one platform if it is an index (nil being this machine's), and returns its record.
 // Of others it returns the record as it is.
 func (h *Home) whole(ctx context.Context, n image.Named, p *ocispec.Platform, o RemoteOptions) (image.Named, error) {
-	if !n.Away {
-		return n, nil
+	away, err := h.isAway(ctx, n, p)
+	if err != nil || !away {
+		return n, err
 	}
 	platform := thisPlatform()
 	if p != nil {
 		platform = *p
-	}
-	if img, err := h.Layout.Image(ctx, n.Descriptor, &platform); err == nil {
-		if whole, err := h.haveAll(ctx, []*image.Image{img}); whole || err != nil {
-			return n, err
-		}
 	}
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
@@ -41,6 +37,22 @@ func (h *Home) whole(ctx context.Context, n image.Named, p *ocispec.Platform, o 
 	}
 	n.Away = false
 	return n, nil
+}
+
+// isAway reports whether layers of an image are in its registry alone.
+func (h *Home) isAway(ctx context.Context, n image.Named, p *ocispec.Platform) (bool, error) {
+	if !n.Away {
+		return false, nil
+	}
+	if p == nil {
+		p = new(thisPlatform())
+	}
+	img, err := h.Layout.Image(ctx, n.Descriptor, p)
+	if err != nil {
+		return true, nil //nolint:nilerr // its manifest is not here either
+	}
+	whole, err := h.haveAll(ctx, []*image.Image{img})
+	return !whole, err
 }
 
 // pinned finds an image in its registry as it was pushed, whatever its name stands for there by now.

@@ -254,6 +254,9 @@ func (h *Home) localToRun(ctx context.Context, o RunOptions, p *ocispec.Platform
 	if err != nil {
 		return nil, notFound(o.Image, err)
 	}
+	if away, err := h.isAway(ctx, n, p); err == nil && away && o.Pull == PullNever {
+		return nil, &NotFoundError{Name: "layers of " + o.Image}
+	}
 	if n, err = h.whole(ctx, n, p, RemoteOptions{Insecure: o.Insecure, Events: events}); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -103,8 +102,8 @@ func (c *executorCmd) Run(s *session) error {
 	if err != nil {
 		return badUsage(err)
 	}
-	if in, ok := stdin.(io.Closer); ok && stdin != s.in {
-		defer in.Close()
+	if stdin != s.in {
+		defer stdin.Close()
 	}
 	forget, err := c.registries()
 	if err != nil {

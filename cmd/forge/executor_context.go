@@ -15,7 +15,7 @@ import (
 
 // context translates kaniko's forms of a context into those of build: what stands behind its prefix. stdin is what "-" is read
 // from.
-func (c *executorCmd) context(s *session) (context string, stdin io.Reader, err error) {
+func (c *executorCmd) context(s *session) (context string, stdin io.ReadCloser, err error) {
 	if c.Bucket != "" {
 		return "", nil, errors.New("--bucket: forge reads nothing from buckets: download the context in a step before, and name it as dir:// or tar://")
 	}

@@ -303,8 +303,8 @@ func TestDamage(t *testing.T) {
 		if d.IsDir() && (rel == "mounts" || dir == "snapshots") {
 			return fs.SkipDir // what is in them belongs to those who wrote it
 		}
-		// A lock has no content, and of events a line that makes no sense is stepped over.
-		if d.Type().IsRegular() && rel != "lock" && rel != "events" && strings.HasPrefix(rel, os.Getenv("FORGE_TEST_DAMAGE")) {
+		// A lock has no content, and of events, those of builds too, a line that makes no sense is stepped over.
+		if d.Type().IsRegular() && rel != "lock" && rel != "events" && dir != "builds" && strings.HasPrefix(rel, os.Getenv("FORGE_TEST_DAMAGE")) {
 			files[dir] = append(files[dir], rel)
 		}
 		return nil
