@@ -17,7 +17,8 @@ import (
 const removeDepth = 64
 
 // removeTree deletes a tree that may have been made by anybody: it never follows a link and holds few descriptors
-// however deep the tree is, as what lies too deep is first moved up. A path that is not there is no error.
+// however deep the tree is, as what lies too deep is first moved up. A path that is not there is no error, nor is one that others
+// delete at the same time.
 func removeTree(path string) error {
 	parent, err := openDirectory(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +45,7 @@ func removeAt(dir int, name string) error {
 	}
 	top, err := openToEmpty(dir, name)
 	if err != nil {
-		return err
+		return unlessGone(err)
 	}
 	defer top.Close()
 	r := remover{top: top}
@@ -58,7 +59,15 @@ func removeAt(dir int, name string) error {
 			return err
 		}
 	}
-	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+	return unlessGone(unix.Unlinkat(dir, name, unix.AT_REMOVEDIR))
+}
+
+// unlessGone is the error, unless it says that others have deleted what is deleted.
+func unlessGone(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 type remover struct {
@@ -79,7 +88,7 @@ func (r *remover) empty(dir *os.File, depth int) error {
 			return nil
 		}
 		if err != nil {
-			return err
+			return unlessGone(err)
 		}
 	}
 }
@@ -100,13 +109,13 @@ func (r *remover) remove(dir *os.File, name string, depth int) error {
 	if err := r.removeDir(fd, name, depth); err != nil {
 		return err
 	}
-	return unix.Unlinkat(fd, name, unix.AT_REMOVEDIR)
+	return unlessGone(unix.Unlinkat(fd, name, unix.AT_REMOVEDIR))
 }
 
 func (r *remover) removeDir(parent int, name string, depth int) error {
 	dir, err := openToEmpty(parent, name)
 	if err != nil {
-		return err
+		return unlessGone(err)
 	}
 	defer dir.Close()
 	return r.empty(dir, depth+1)
