@@ -86,6 +86,11 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 		return u, err
 	}
 	u.Kinds = []KindUsage{images, containers, volumes, layers}
+	return u, h.treesUsage(&u)
+}
+
+// treesUsage measures what is beside images and layers.
+func (h *Home) treesUsage(u *Usage) error {
 	for _, d := range []struct{ name, dir string }{
 		{"Indexes and unpacked layers", "snapshots"},
 		{"Cache mounts", "mounts"},
@@ -95,12 +100,12 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	} {
 		k, err := treeUsage(filepath.Join(h.Dir, d.dir))
 		if err != nil {
-			return u, err
+			return err
 		}
 		k.Name, k.Reclaimable = d.name, k.Bytes
 		u.Kinds = append(u.Kinds, k)
 	}
-	return u, nil
+	return nil
 }
 
 // CacheUsage is what the build cache has of one layer.

@@ -34,7 +34,23 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	case c.Lock:
 		o.Lock = forge.LockKept
 	}
-	var errs []error
+	errs := c.pairs(&o)
+	var err error
+	o.CacheOptions, err = c.cacheFlags.options()
+	errs = append(errs, err)
+	o.Attest, err = forge.ParseAttest(string(c.SBOM), string(c.Provenance), c.Attest)
+	o.Attest.Tool = versionText()
+	errs = append(errs, err)
+	o.Mounts, err = c.mounts()
+	errs = append(errs, c.dockerFlags.check(), err, c.outputs(s, &o), c.epoch(&o))
+	if err := errors.Join(errs...); err != nil {
+		return o, badUsage(err)
+	}
+	return o, nil
+}
+
+// pairs takes the flags that are a name and a value each.
+func (c *buildCmd) pairs(o *forge.BuildOptions) (errs []error) {
 	for _, arg := range c.BuildArg {
 		name, value, ok := strings.Cut(arg, "=")
 		if !ok {
@@ -68,18 +84,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		}
 		errs = append(errs, checkText("--label", label))
 	}
-	var err error
-	o.CacheOptions, err = c.cacheFlags.options()
-	errs = append(errs, err)
-	o.Attest, err = forge.ParseAttest(string(c.SBOM), string(c.Provenance), c.Attest)
-	o.Attest.Tool = versionText()
-	errs = append(errs, err)
-	o.Mounts, err = c.mounts()
-	errs = append(errs, c.dockerFlags.check(), err, c.outputs(s, &o), c.epoch(&o))
-	if err := errors.Join(errs...); err != nil {
-		return o, badUsage(err)
-	}
-	return o, nil
+	return errs
 }
 
 // A pullFlag is docker's --pull, which may stand alone, and podman's, which has a value.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -384,23 +383,4 @@ func (s *Store[C]) dropNamesOf(id string) error {
 // Sweep deletes what processes that were killed have left: containers half made and half deleted.
 func (s *Store[C]) Sweep(remove func(path string) error) error {
 	return errors.Join(flock.Sweep(s.dir, newPrefix, remove), flock.Sweep(s.dir, trashPrefix, remove))
-}
-
-func writeJSON(path string, v any, write func(string, []byte, fs.FileMode) error) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return write(path, b, 0o600)
-}
-
-func readJSON(path string, v any) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s is damaged: %w", path, err)
-	}
-	return nil
 }
