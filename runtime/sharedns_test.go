@@ -171,6 +171,11 @@ func TestShareUserNamespaceNot(t *testing.T) {
 	need(t, "root", os.Geteuid() == 0, "not root")
 	file := membersFile(t)
 	first := startMember(t, file)
+	kept, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", first.Process.Pid)) // no other gets its number meanwhile
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
 	first.end()
 	if _, err := BecomeMember(file); err != nil { // root, in no namespace that a user can enter
 		t.Fatal(err)
