@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -21,6 +22,7 @@ import (
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // write makes images of the results: one, or an index of several.
@@ -122,12 +124,19 @@ func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *imag
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
+		tree, err := measure(ctx, view, dir, events)
+		if err != nil {
+			return err
+		}
 		if out.Attrs["special"] == "true" {
-			return snapshot.ExportDir(ctx, view, dir)
+			err := snapshot.ExportDir(ctx, tree, dir)
+			tree.end(err)
+			return err
 		}
 		// Who built this is not trusted with root's power over this machine, nor with the user's.
-		plain := snapshot.Plain(view)
-		err := snapshot.ExportDir(ctx, plain, dir)
+		plain := snapshot.Plain(tree)
+		err = snapshot.ExportDir(ctx, plain, dir)
+		tree.end(err)
 		if left := plain.LeftOut(); left != "" && err == nil {
 			events.Send(event.Event{Kind: event.Warning, Text: "left out of " + dir + ": " + left + " (the attribute special=true writes them)"})
 		}
@@ -141,6 +150,53 @@ func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *imag
 		meter.Report(event.Copied)
 		return nil
 	})
+}
+
+// A measured is a tree that reports what is read of its files.
+type measured struct {
+	snapshot.Tree
+	meter *image.Meter
+}
+
+// measure makes one of a tree that is to be written to a directory.
+func measure(ctx context.Context, tree snapshot.Tree, dir string, events event.Sink) (*measured, error) {
+	m := &measured{tree, &image.Meter{Blob: ocispec.Descriptor{Digest: digest.Digest("file:" + filepath.Base(dir))}, Events: events}}
+	if events == nil {
+		return m, nil
+	}
+	return m, filetree.Walk(ctx, tree, ".", func(_ string, e *filetree.Entry, _ *filetree.Sum) error {
+		if e != nil && e.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			m.meter.Blob.Size += e.Size
+		}
+		return nil
+	})
+}
+
+// end reports that all was read, unless there was an error.
+func (m *measured) end(err error) {
+	if err == nil {
+		m.meter.Report(event.Copied)
+	}
+}
+
+// Open implements filetree.Tree.
+func (m *measured) Open(name string) (filetree.File, error) {
+	f, err := m.Tree.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return measuredFile{f, m.meter}, nil
+}
+
+type measuredFile struct {
+	filetree.File
+	meter *image.Meter
+}
+
+func (f measuredFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	_, _ = f.meter.Write(p[:n])
+	return n, err
 }
 
 // writeTo has write write to a destination: a file, which appears whole or not at all, or whatever else [durable.Output] writes

@@ -138,6 +138,11 @@ type BlobInfo struct {
 	Digest    string `json:"digest"`
 	MediaType string `json:"mediaType,omitempty"`
 	State     State  `json:"state"`
+
+	// Of a layer that is compressed while it is sent, so that nobody knows its size before: how much of its tar has been read, and how
+	// long that is, in bytes.
+	Read   int64 `json:"read,omitempty"`
+	Length int64 `json:"length,omitempty"`
 }
 
 // A State is how far a blob or manifest has come.

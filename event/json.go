@@ -23,6 +23,8 @@ func AppendJSON(b []byte, e Event) (_ []byte, err error) {
 			o.key("digest").quote(e.Blob.Digest)
 			o.text("mediaType", e.Blob.MediaType)
 			o.key("state").quote(string(e.Blob.State))
+			o.number("read", e.Blob.Read)
+			o.number("length", e.Blob.Length)
 		})
 	}
 	if e.Source != (Source{}) {

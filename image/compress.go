@@ -175,13 +175,13 @@ func (l *Layout) compress(ctx context.Context, layer Layer, c Compression) (ocis
 		}
 	}
 	c.Keep = true
-	return l.CompressTo(ctx, io.Discard, layer, c)
+	return l.CompressTo(ctx, io.Discard, nil, layer, c)
 }
 
 // CompressTo writes the layer's compressed form to w while it is made, and remembers it. The tar is verified on the way:
 // if it is damaged, CompressTo fails and remembers nothing, but w has got what there was. Without c.Keep nothing but the
-// descriptor is stored.
-func (l *Layout) CompressTo(ctx context.Context, w io.Writer, layer Layer, c Compression) (d ocispec.Descriptor, err error) {
+// descriptor is stored. m, unless it is nil, counts what is written, and what is read of the tar.
+func (l *Layout) CompressTo(ctx context.Context, w io.Writer, m *Meter, layer Layer, c Compression) (d ocispec.Descriptor, err error) {
 	if err := c.check(); err != nil {
 		return d, err
 	}
@@ -198,6 +198,11 @@ func (l *Layout) CompressTo(ctx context.Context, w io.Writer, layer Layer, c Com
 	if err != nil {
 		return d, err
 	}
+	source := Verify(tar, ocispec.Descriptor{Digest: layer.DiffID, Size: info.Size()})
+	if m != nil {
+		m.Length = info.Size()
+		w, source = io.MultiWriter(w, m), m.reading(source)
+	}
 	out := &output{ctx: ctx, w: w, hash: sha256.New()}
 	var f *StagedFile
 	if c.Keep && c.Algorithm != Uncompressed { // whose blob is the tar
@@ -207,7 +212,6 @@ func (l *Layout) CompressTo(ctx context.Context, w io.Writer, layer Layer, c Com
 		defer func() { err = errors.Join(err, f.Close()) }()
 		out.w, out.free, out.dir = io.MultiWriter(f, w), l.free, l.root
 	}
-	source := Verify(tar, ocispec.Descriptor{Digest: layer.DiffID, Size: info.Size()})
 	if err := c.compress(ctx, out, source); err != nil {
 		return d, fmt.Errorf("layer %s: %w", layer.DiffID, err)
 	}

@@ -167,9 +167,13 @@ func TestCompressTo(t *testing.T) {
 			t.Errorf("%v: Compressed before = %v", c, ok)
 		}
 		var out bytes.Buffer
-		d, err := l.CompressTo(t.Context(), &out, layer, c)
+		var meter Meter
+		d, err := l.CompressTo(t.Context(), &out, &meter, layer, c)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if meter.Bytes != int64(out.Len()) || meter.read.Load() != int64(len(content)) || meter.Length != int64(len(content)) {
+			t.Errorf("%v: counted %d written, %d of %d read", c, meter.Bytes, meter.read.Load(), meter.Length)
 		}
 		if want := describe(c.normal().mediaType(), out.Bytes()); d.Digest != want.Digest || d.Size != want.Size || d.MediaType != want.MediaType {
 			t.Errorf("%v: described as %v, want %v", c, d, want)
@@ -236,13 +240,13 @@ func TestCompressToFails(t *testing.T) {
 	d := push(t, l, ocispec.MediaTypeImageLayer, content)
 	layer := Layer{d, d.Digest}
 	dead := errors.New("line is dead")
-	if _, err := l.CompressTo(t.Context(), failing{dead}, layer, Compression{Keep: true}); !errors.Is(err, dead) {
+	if _, err := l.CompressTo(t.Context(), failing{dead}, nil, layer, Compression{Keep: true}); !errors.Is(err, dead) {
 		t.Errorf("dead line: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(dead)
 	for _, a := range []Algorithm{Gzip, Zstd, Uncompressed} {
-		if _, err := l.CompressTo(ctx, io.Discard, layer, Compression{Algorithm: a}); !errors.Is(err, dead) {
+		if _, err := l.CompressTo(ctx, io.Discard, nil, layer, Compression{Algorithm: a}); !errors.Is(err, dead) {
 			t.Errorf("%s, cancelled: %v", a, err)
 		}
 	}
@@ -256,7 +260,7 @@ func TestCompressToFails(t *testing.T) {
 	f.WriteAt([]byte{'!'}, 1<<20)
 	f.Close()
 	for _, a := range []Algorithm{Gzip, Zstd, Uncompressed} {
-		_, err := l.CompressTo(t.Context(), io.Discard, layer, Compression{Algorithm: a, Keep: true})
+		_, err := l.CompressTo(t.Context(), io.Discard, nil, layer, Compression{Algorithm: a, Keep: true})
 		if err == nil || !strings.Contains(err.Error(), "content has digest") {
 			t.Errorf("%s of a damaged tar: %v", a, err)
 		}

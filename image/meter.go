@@ -1,6 +1,8 @@
 package image
 
 import (
+	"io"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,8 +16,10 @@ type Meter struct {
 	Events event.Sink
 	Blob   ocispec.Descriptor
 	Bytes  int64 // copied so far
+	Length int64 // of the tar that the blob is made of, if that is read meanwhile; else 0
 
-	last time.Time // of the last event
+	read atomic.Int64 // bytes of that
+	last time.Time    // of the last event
 }
 
 // meterPause is the least time between two events about the progress of one blob.
@@ -25,7 +29,9 @@ const meterPause = 50 * time.Millisecond
 func (m *Meter) Report(s event.State) {
 	m.Events.Send(event.Event{
 		Time: time.Now(), Kind: event.Blob, Bytes: m.Bytes, Total: m.Blob.Size,
-		Blob: &event.BlobInfo{Digest: m.Blob.Digest.String(), MediaType: m.Blob.MediaType, State: s},
+		Blob: &event.BlobInfo{
+			Digest: m.Blob.Digest.String(), MediaType: m.Blob.MediaType, State: s, Read: m.read.Load(), Length: m.Length,
+		},
 	})
 }
 
@@ -37,4 +43,18 @@ func (m *Meter) Write(p []byte) (int, error) {
 		m.Report(event.Copying)
 	}
 	return len(p), nil
+}
+
+// reading counts what is read of the tar, which another goroutine than that of Write may do.
+func (m *Meter) reading(r io.Reader) io.Reader { return &metered{r, &m.read} }
+
+type metered struct {
+	io.Reader
+	read *atomic.Int64
+}
+
+func (r *metered) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.read.Add(int64(n))
+	return n, err
 }

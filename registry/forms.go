@@ -25,8 +25,9 @@ type LayerSource interface {
 	// Compressed finds the form that was made before. Its bytes need not be here any more.
 	Compressed(l image.Layer, c image.Compression) (ocispec.Descriptor, bool)
 
-	// CompressTo writes the form to w, remembers and returns its descriptor. The same call always writes the same bytes.
-	CompressTo(ctx context.Context, w io.Writer, l image.Layer, c image.Compression) (ocispec.Descriptor, error)
+	// CompressTo writes the form to w, remembers and returns its descriptor. The same call always writes the same bytes. m counts
+	// them and what is read of the layer; it may be nil.
+	CompressTo(ctx context.Context, w io.Writer, m *image.Meter, l image.Layer, c image.Compression) (ocispec.Descriptor, error)
 }
 
 // form is what a layer is copied as. It has no digest as long as that is not known.
@@ -65,7 +66,7 @@ func (f *Forms) make(l image.Layer, m *image.Meter, made func()) image.Content {
 		Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 			return startMaking(ctx, func(ctx context.Context, w io.Writer) error {
 				defer made()
-				d, err := f.Source.CompressTo(ctx, io.MultiWriter(w, m), l, f.Compression)
+				d, err := f.Source.CompressTo(ctx, w, m, l, f.Compression)
 				mu.Lock()
 				defer mu.Unlock()
 				form = d
@@ -88,7 +89,7 @@ func (f *Forms) again(src image.Fetcher, l image.Layer, d ocispec.Descriptor) im
 			return r, err
 		}
 		return startMaking(ctx, func(ctx context.Context, w io.Writer) error {
-			got, err := f.Source.CompressTo(ctx, w, l, f.Compression)
+			got, err := f.Source.CompressTo(ctx, w, nil, l, f.Compression)
 			if err == nil && got.Digest != d.Digest {
 				err = fmt.Errorf("compressing gave %s where it gave %s before", got.Digest, d.Digest)
 			}

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 // A transfer is how far bytes have come that are copied, of one blob or of several.
 type transfer struct {
 	bytes, total int64 // total is -1 if it is not known
+	read, length int64 // of what the bytes are made of, where the total is not known; of others the same as bytes and total
 	began        time.Time
 	blobs, ended int
 }
@@ -26,6 +28,8 @@ func transferOf(blobs []*blob) (t transfer) {
 			b.Bytes = max(b.Bytes, b.Total)
 		}
 		t.bytes += b.Bytes
+		read, length := b.part()
+		t.read, t.length = t.read+read, t.length+length
 		switch {
 		case b.Total < 0 || t.total < 0:
 			t.total = -1
@@ -39,25 +43,36 @@ func transferOf(blobs []*blob) (t transfer) {
 	return t
 }
 
+// part is how much of a blob is done, of how much: of one that is compressed meanwhile, bytes of its tar.
+func (b *blob) part() (read, length int64) {
+	if b.Total < 0 {
+		return b.Blob.Read, b.Blob.Length
+	}
+	return b.Bytes, max(b.Total, b.Bytes)
+}
+
 // line is the transfer at a time after a head, with a bar that fills so many cells.
 func (t transfer) line(head string, now time.Time, most int, colors palette) string {
-	rate := 0.0
-	if !t.began.IsZero() {
-		rate = float64(t.bytes) / max(now.Sub(t.began).Seconds(), 0.1)
+	elapsed := max(now.Sub(t.began).Seconds(), 0.1)
+	if t.began.IsZero() {
+		elapsed = math.Inf(1)
 	}
-	speed := " " + Size(int64(rate)) + "/s"
-	if t.total <= 0 {
-		return cut(head+" "+Size(t.bytes)+speed, most)
+	tail := " " + Size(t.bytes)
+	if t.total > 0 {
+		tail += "/" + Size(t.total)
 	}
-	tail := " " + Size(t.bytes) + "/" + Size(t.total) + speed
-	if left := t.total - t.bytes; rate >= 1 && left > 0 {
+	tail += " " + Size(int64(float64(t.bytes)/elapsed)) + "/s"
+	if t.length <= 0 {
+		return cut(head+tail, most)
+	}
+	if rate, left := float64(t.read)/elapsed, t.length-t.read; rate >= 1 && left > 0 {
 		tail += " " + (time.Duration(float64(left) / rate * float64(time.Second))).Round(time.Second).String() + " left"
 	}
 	room := min(40, most-cells(head)-len(tail)-3)
 	if room < 5 {
 		return cut(head+tail, most)
 	}
-	full := min(int(int64(room)*t.bytes/t.total), room)
+	full := min(int(int64(room)*t.read/t.length), room)
 	bar := strings.Repeat("=", full)
 	if full < room {
 		bar += ">" + strings.Repeat(" ", room-full-1)
@@ -71,7 +86,9 @@ func (b *blob) bar(now time.Time, most int, colors palette) string {
 	if b.Blob.State != event.Copying {
 		return cut(head, most)
 	}
-	return transfer{bytes: b.Bytes, total: b.Total, began: b.began}.line(head, now, most, colors)
+	t := transfer{bytes: b.Bytes, total: b.Total, began: b.began}
+	t.read, t.length = b.part()
+	return t.line(head, now, most, colors)
 }
 
 // bars is the line of a step's transfer, "" if it has none.

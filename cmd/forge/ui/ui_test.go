@@ -266,6 +266,22 @@ func TestTransfersInView(t *testing.T) {
 	}
 }
 
+// TestCompressedInView: a layer that is compressed while it is sent has a bar of how much of its tar has been read.
+func TestCompressedInView(t *testing.T) {
+	t.Parallel()
+	var v view
+	for at, n := range []int64{0, 1_000_000} {
+		v.event(event.Event{
+			Kind: event.Blob, Time: time.Unix(int64(at), 0), Bytes: n, Total: -1,
+			Blob: &event.BlobInfo{Digest: "sha256:000000000001", MediaType: "layer", State: event.Copying, Read: 3 * n, Length: 4_000_000},
+		})
+	}
+	want := []string{"000000000001: Copying [==================>     ] 1 MB 500 kB/s 1s left"}
+	if _, got := v.frame(time.Unix(2, 0), 71, 24); !slices.Equal(got, want) {
+		t.Errorf("shows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 func TestColors(t *testing.T) {
 	for _, test := range []struct {
 		env  string
