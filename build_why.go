@@ -1,10 +1,12 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/forge-build/forge/cache"
@@ -109,7 +111,8 @@ func (h *Home) findBuild(o WhyOptions) (builds.Record, error) {
 			return r, nil
 		}
 	}
-	return builds.Record{}, fmt.Errorf("of what is asked for %w; see forge builds", builds.ErrNotKept)
+	asked := strings.Join(slices.Concat(o.Names, []string{o.Target, o.Context}), " ")
+	return builds.Record{}, fmt.Errorf("--why %s: of %s %w; see forge builds", o.Step, cmp.Or(strings.Join(strings.Fields(asked), " "), "this store"), builds.ErrNotKept)
 }
 
 // references are names in full.

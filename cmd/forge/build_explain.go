@@ -65,9 +65,6 @@ func (f explainFlags) explained(s *session, show event.Sink) event.Sink {
 func (c *buildCmd) why(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
 		o := forge.WhyOptions{Step: c.Why, Names: c.Tag, Context: c.Context, Target: c.Target}
-		if o.Context == "" && len(o.Names) == 0 {
-			o.Context = "."
-		}
 		reports, err := h.Why(s.ctx, o)
 		if err != nil {
 			return err
