@@ -30,7 +30,7 @@ func clean(s string, how cleaning) string {
 		return s
 	}
 	out := make([]byte, 0, len(s))
-	colored, start := false, 0
+	colored, start, fixed := false, 0, 0 // what stands before fixed is not taken back: a sequence, and what a line restarts behind
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		seq := escape(s)
@@ -38,9 +38,10 @@ func clean(s string, how cleaning) string {
 		case seq > 0:
 			if isSGR(s[:seq]) && how&dropColor == 0 {
 				out, colored = append(out, s[:seq]...), true
+				fixed = len(out)
 			}
 			if how&joinLines != 0 && restarts(s[:seq]) {
-				start = len(out)
+				start, fixed = len(out), len(out)
 			}
 			size = seq
 		case r == '\n' || r == '\t':
@@ -49,17 +50,17 @@ func clean(s string, how cleaning) string {
 			}
 			out = append(out, byte(r))
 		case r == '\b':
-			_, last := utf8.DecodeLastRune(out)
+			_, last := utf8.DecodeLastRune(out[fixed:])
 			out = out[:len(out)-last]
 		case r == '\r' && how&joinLines != 0:
-			start = len(out)
+			start, fixed = len(out), len(out)
 		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || steersText(r):
 		default:
 			out = utf8.AppendRune(out, r)
 		}
 		s = s[size:]
 	}
-	if start = min(start, len(out)); len(bytes.TrimSpace(out[start:])) > 0 {
+	if len(bytes.TrimSpace(out[start:])) > 0 {
 		out = out[start:]
 	}
 	if colored {
