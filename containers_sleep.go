@@ -100,8 +100,7 @@ func (s *sleeper) do(dir, id string, wait time.Duration) error {
 	z := runtime.Sleep{Timeout: wait, Args: []string{monitorName, dir, id, helperAwake, strconv.Itoa(int(file.Fd()))}}
 	z.Until, z.Keep = s.Process.Descriptors()
 	if s.Network != nil {
-		readable, others := s.Network.Descriptors()
-		z.Until, z.Keep = append(z.Until, readable...), append(z.Keep, others...)
+		z.Keep = append(z.Keep, s.Network.Descriptors()...)
 	}
 	z.Until = append(z.Until, s.Listener)
 	z.Keep = append(z.Keep, s.Alive, int(file.Fd()))

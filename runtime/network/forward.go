@@ -29,7 +29,6 @@ type forwarder struct {
 	space  *os.File                   // from where; nil is this machine
 	loops  sync.WaitGroup             // one a socket
 	work   sync.WaitGroup
-	relays atomic.Int32 // connections and peers for whom it copies
 
 	buffers sync.Pool
 
@@ -112,27 +111,6 @@ func (f *forwarder) close() error {
 	return nil
 }
 
-// halt lets all that comes wait in the sockets. It returns false if something is copied.
-func (f *forwarder) halt() bool {
-	f.setDeadlines(past())
-	f.loops.Wait()
-	return f.relays.Load() == 0
-}
-
-// setDeadlines says until when the sockets take what comes; zero is for ever.
-func (f *forwarder) setDeadlines(t time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, s := range f.sockets {
-		switch s := s.(type) {
-		case *net.TCPListener:
-			_ = s.SetDeadline(t)
-		case *net.UDPConn:
-			_ = s.SetReadDeadline(t)
-		}
-	}
-}
-
 func (f *forwarder) add(c socket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,9 +126,6 @@ func (f *forwarder) acceptTCP(l *net.TCPListener, port uint16) {
 	f.loops.Go(func() {
 		for {
 			conn, err := l.AcceptTCP()
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return
-			}
 			if ne, ok := err.(net.Error); ok && ne.Temporary() { //nolint:errorlint,staticcheck // too many open files: it says so itself
 				time.Sleep(10 * time.Millisecond)
 				continue
@@ -158,11 +133,7 @@ func (f *forwarder) acceptTCP(l *net.TCPListener, port uint16) {
 			if err != nil {
 				return // closed
 			}
-			f.relays.Add(1)
-			f.work.Go(func() {
-				defer f.relays.Add(-1)
-				f.relay(conn, port)
-			})
+			f.work.Go(func() { f.relay(conn, port) })
 		}
 	})
 }
@@ -210,9 +181,7 @@ func (f *forwarder) receiveUDP(conn *net.UDPConn, port uint16) {
 				}
 				up = c.(*net.UDPConn)
 				peers[from] = up
-				f.relays.Add(1)
 				f.work.Go(func() {
-					defer f.relays.Add(-1)
 					f.answer(conn, up, from)
 					mu.Lock()
 					defer mu.Unlock()

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-	"time"
 )
 
 // A PortError says that a port of this machine cannot be had.
@@ -133,19 +132,6 @@ func (p *publication) listen(b Binding) (uint16, error) {
 func (p *publication) drop(from int) {
 	p.forwarder.drop(from)
 	p.list = p.list[:from]
-}
-
-// goOn is for after halt.
-func (p *publication) goOn() {
-	p.setDeadlines(time.Time{})
-	for i, s := range p.sockets {
-		switch s := s.(type) {
-		case *net.TCPListener:
-			p.acceptTCP(s, p.list[i].Container)
-		case *net.UDPConn:
-			p.receiveUDP(s, p.list[i].Container)
-		}
-	}
 }
 
 func (p *publication) bindings() []Binding {

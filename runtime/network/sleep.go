@@ -2,14 +2,10 @@ package network
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/forge-build/forge/runtime/network/dns"
 )
 
 // A Handover is a [Sandbox] as plain data, for the program that its owner executes in its own place: execve(2) keeps the
@@ -19,10 +15,7 @@ type Handover struct {
 	Name      string
 	Namespace int
 	Endpoints []HeldEndpoint
-	Bindings  []Binding
-	Ports     []int // their sockets
-	Names     []int // sockets of the name server: UDP and TCP, or none
-	Upstream  []netip.AddrPort
+	Upstream  []netip.AddrPort // name servers, for names that it may get later
 }
 
 // A HeldEndpoint is one whose file is locked.
@@ -32,17 +25,17 @@ type HeldEndpoint struct {
 	File  int
 }
 
-// Descriptors are all that have to stay open, those that tell of something by being readable first.
-func (h *Handover) Descriptors() (readable, others []int) {
-	others = []int{h.Namespace}
+// Descriptors are all that have to stay open.
+func (h *Handover) Descriptors() []int {
+	open := []int{h.Namespace}
 	for _, e := range h.Endpoints {
-		others = append(others, e.File)
+		open = append(open, e.File)
 	}
-	return append(append(readable, h.Ports...), h.Names...), others
+	return open
 }
 
-// ErrBusy says that a sandbox cannot be handed over now: something is copied for the container, or asked, or there is a
-// process that would end with this program's threads (pasta).
+// ErrBusy says that a sandbox cannot be handed over: it has ports or names, which are served at any time, or there is a process that
+// would end with this program's threads (pasta).
 var ErrBusy = errors.New("the network of the container is in use")
 
 // Handover calls do with what [Store.Adopt] needs. While do runs, nothing comes to this program from the network; if it
@@ -50,45 +43,15 @@ var ErrBusy = errors.New("the network of the container is in use")
 func (b *Sandbox) Handover(do func(*Handover) error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.pasta != nil {
+	if b.pasta != nil || b.ports != nil || b.names != nil {
 		return ErrBusy
 	}
 	h := &Handover{Container: b.container, Name: b.name, Namespace: int(b.Namespace.Fd()), Upstream: b.upstream}
 	for _, l := range b.leases {
 		h.Endpoints = append(h.Endpoints, HeldEndpoint{l.Endpoint, l.outer, int(l.file.Fd())})
 	}
-	if b.ports != nil {
-		defer b.ports.goOn()
-		if !b.ports.halt() {
-			return ErrBusy
-		}
-		h.Bindings = b.ports.list
-		for _, s := range b.ports.sockets {
-			h.Ports = append(h.Ports, descriptor(s))
-		}
-	}
-	if b.names != nil {
-		defer b.names.GoOn()
-		if !b.names.Halt() {
-			return ErrBusy
-		}
-		udp, tcp := b.names.Sockets()
-		h.Names = []int{descriptor(udp), descriptor(tcp)}
-	}
 	return do(h)
 }
-
-// descriptor is the number of a socket's.
-func descriptor(s socket) (fd int) {
-	fd = -1
-	if c, err := s.SyscallConn(); err == nil {
-		_ = c.Control(func(n uintptr) { fd = int(n) })
-	}
-	return fd
-}
-
-// past is a time at which all that waits has waited too long.
-func past() time.Time { return time.Unix(1, 0) }
 
 // Adopt makes a Sandbox of what [Sandbox.Handover] gave in the program before execve(2).
 func (s *Store) Adopt(h *Handover) (_ *Sandbox, err error) {
@@ -105,67 +68,10 @@ func (s *Store) Adopt(h *Handover) (_ *Sandbox, err error) {
 			return nil, err
 		}
 	}
-	if len(h.Ports) > 0 {
-		b.ports = &publication{}
-		b.ports.lead(b.way())
-	}
-	for i, fd := range h.Ports {
-		if err = b.ports.adopt(inherited(fd), h.Bindings[i]); err != nil {
-			return nil, err
-		}
-	}
-	if len(h.Names) == 2 {
-		udp, tcp, err := adoptNames(inherited(h.Names[0]), inherited(h.Names[1]))
-		if err != nil {
-			return nil, err
-		}
-		b.names = dns.Serve(udp, tcp, &zone{sandbox: b})
-		b.askServers()
-	}
 	return b, nil
 }
 
 func inherited(fd int) *os.File {
 	unix.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "inherited")
-}
-
-// adopt serves a port whose socket another program has made.
-func (p *publication) adopt(f *os.File, b Binding) error {
-	if b.Protocol == "udp" {
-		conn, err := packetConn(f)
-		if err != nil {
-			return err
-		}
-		p.serveUDP(conn, b.Container)
-	} else {
-		l, err := listener(f)
-		if err != nil {
-			return err
-		}
-		p.serveTCP(l, b.Container)
-	}
-	p.list = append(p.list, b)
-	return nil
-}
-
-func adoptNames(u, t *os.File) (udp *net.UDPConn, tcp *net.TCPListener, err error) {
-	udp, err = packetConn(u)
-	tcp, tcpErr := listener(t)
-	return udp, tcp, errors.Join(err, tcpErr)
-}
-
-// packetConn and listener are what a descriptor is to package net. They close the file.
-func packetConn(f *os.File) (*net.UDPConn, error) {
-	c, err := net.FilePacketConn(f)
-	err = errors.Join(err, f.Close())
-	conn, _ := c.(*net.UDPConn)
-	return conn, err
-}
-
-func listener(f *os.File) (*net.TCPListener, error) {
-	l, err := net.FileListener(f)
-	err = errors.Join(err, f.Close())
-	tcp, _ := l.(*net.TCPListener)
-	return tcp, err
 }

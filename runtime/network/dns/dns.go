@@ -65,27 +65,6 @@ func (s *Server) serve() {
 	s.loops.Go(s.serveTCP)
 }
 
-// Sockets are those that were given to Serve.
-func (s *Server) Sockets() (*net.UDPConn, *net.TCPListener) { return s.udp, s.tcp }
-
-// Halt lets questions wait in the sockets. It returns false if there are some that are not answered yet. GoOn is for after it.
-func (s *Server) Halt() bool {
-	s.setDeadlines(time.Unix(1, 0))
-	s.loops.Wait()
-	return len(s.waiting) == 0 && len(s.conns) == 0
-}
-
-// GoOn answers questions again.
-func (s *Server) GoOn() {
-	s.setDeadlines(time.Time{})
-	s.serve()
-}
-
-func (s *Server) setDeadlines(t time.Time) {
-	_ = s.udp.SetReadDeadline(t)
-	_ = s.tcp.SetDeadline(t)
-}
-
 // Ask sets the servers that are asked for names which the zone does not have. With none, there are no such names: the
 // answer is an error.
 func (s *Server) Ask(upstream []netip.AddrPort) {
