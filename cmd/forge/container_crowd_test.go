@@ -150,7 +150,8 @@ func (k *kit) same(when string, before []string) {
 			}
 		}
 		for _, l := range before {
-			if !slices.Contains(now, l) {
+			// A link may be one of another process, which has ended meanwhile.
+			if !slices.Contains(now, l) && !strings.HasPrefix(l, "link ") {
 				changes = append(changes, "less: "+l)
 			}
 		}
