@@ -9,7 +9,7 @@ KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build image demo test test-short crowd race lint vuln fuzz bench bench-short numbers release package pictures reproduce check tools
+.PHONY: help build image demo test test-short crowd clients race lint vuln fuzz bench bench-short numbers release package pictures reproduce check tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -39,6 +39,10 @@ test: ## all tests; as root, it installs what they need
 crowd: ## containers by the hundred: 50 processes at the same names, 200 rounds, 50 at once
 	scripts/deps.sh test
 	FORGE_CROWD=50 FORGE_ROUNDS=200 FORGE_TOGETHER=50 FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m -run 'TestContainerCrowd|TestContainerRounds' ./cmd/forge
+
+clients: ## docker's clients, unchanged, and forge: compose, buildx, testcontainers, dockerode, devcontainers; into the user's cache
+	scripts/deps.sh test
+	dir=$$(scripts/clients.sh) && FORGE_CLIENTS=$$dir FORGE_TEST_MUST=$(MUST),clients $(GO) test -timeout 20m -run 'TestClient' ./cmd/forge
 
 race: ## the tests of test-short and more, with the race detector
 	scripts/deps.sh race

@@ -124,6 +124,8 @@ func condition(t *testing.T, cond string) (bool, error) {
 		ok = isStatic()
 	case "busybox":
 		ok = staticBusybox() != ""
+	case "clients": // of scripts/clients.sh
+		ok = clientsDir() != ""
 	case "skopeo", "umoci", "pasta", "podman", "docker-registry", "git", "htpasswd", "openssl", "ssh-agent", "setcap", "python3", "mkfs.ext4", "strace":
 		_, err := exec.LookPath(cond)
 		ok = err == nil
