@@ -33,9 +33,9 @@ func (e *StepError) Unwrap() error { return e.Err }
 
 // An ExitError means that a command ran and did not succeed. Workers return it.
 type ExitError struct {
-	Code int   // 128 and the signal if one ended it
-	OOM  bool  // the kernel ended it for want of memory
-	Err  error // what more is known of it, such as why it could not be executed; may be nil
+	Code int   `json:"code"`          // 128 and the signal if one ended it
+	OOM  bool  `json:"oom,omitempty"` // the kernel ended it for want of memory
+	Err  error `json:"-"`             // what more is known of it, such as why it could not be executed; may be nil
 }
 
 func (e *ExitError) Error() string {

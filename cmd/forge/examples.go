@@ -33,6 +33,7 @@ func buildExamples() map[string][]string {
 		"executor":               {"forge executor --context /workspace --destination registry.example.com/app:1.0 --cache", "forge executor -c git://example.com/app.git -d registry.example.com/app:1.0 --digest-file digest"},
 		"bud":                    {"forge bud -t user/app .", "forge bud --layers --tls-verify=false -t user/app -f Containerfile ."},
 		"build-using-dockerfile": {"forge build-using-dockerfile -t user/app .", "forge build-using-dockerfile --format oci -t user/app ."},
+		"worker":                 {"# the job of this directory: its layer becomes layer.tar", "forge worker job.json", "# with a store on a faster disk, which keeps nothing of it", "forge --store /dev/shm/forge worker /work/job.json"},
 		"cache ls":               {"forge cache ls registry.example.com/app", "forge cache ls --format json type=local,src=cache"},
 		"cache inspect":          {"forge cache inspect registry.example.com/app:main", "forge cache inspect --format json registry.example.com/app:main"},
 		"cache push":             {"forge cache push registry.example.com/app:main", "forge cache push --cache-key key.pem registry.example.com/app:main"},

@@ -85,6 +85,7 @@ func commands() []command {
 		{"registry", "Serve a registry.", &registryCmd{}},
 		{"volume", "Look after volumes.", &volumeCmd{}},
 		{"system", "Look after the store.", &systemCmd{}},
+		{"worker", "Do one job of another machine, in a directory that holds what it needs.", &workerCmd{}},
 		{"buildx", "Look after the builder and its cache, under buildx's names.", &buildxCmd{}},
 		{"context", "Say where forge works, under docker's names.", &contextCmd{}},
 		{"info", "Show how forge works on this machine, and why.", &infoCmd{}},
@@ -99,7 +100,7 @@ func commands() []command {
 // than many a command.
 func grammar(c *cli, args []string) (*kong.Kong, error) {
 	options := []kong.Option{
-		kong.Name("forge"), kong.NoDefaultHelp(),
+		kong.Name("forge"), kong.NoDefaultHelp(), kong.Bind(c),
 		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
 		kong.Help(printHelp), kong.ValueFormatter(helpText), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),

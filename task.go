@@ -1,0 +1,149 @@
+package forge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/source"
+)
+
+// taskSettings are the options of a build that decide how a job is done and are not in it, in docker's words.
+type taskSettings struct {
+	AddHosts     []string     `json:"hosts,omitempty"`
+	Limits       LimitOptions `json:"limits,omitzero"`
+	SecurityOpts []string     `json:"security,omitempty"`
+}
+
+// DoTask does the job of a file, in whose directory its layers lie, and writes what came of it there: layer.tar and result.json. What
+// its command prints goes to log. The exit code is that of a command which did not succeed; it goes with an error.
+//
+// What comes of it depends on the directory alone. The store is where the work is done, and keeps nothing of it.
+func (h *Home) DoTask(ctx context.Context, file string, log io.Writer) (exit int, err error) {
+	dir := filepath.Dir(file)
+	var out executor.Outcome
+	var mu sync.Mutex // guards out.Warnings
+	events := event.Sink(func(e event.Event) {
+		if e.Kind != event.Warning {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		out.Warnings = append(out.Warnings, e.Text)
+	})
+	task, err := executor.ReadTask(file)
+	if err == nil {
+		err = h.doTask(ctx, dir, task, &out, log, events)
+	}
+	if err != nil {
+		out.Layer = nil
+		out.Fail(err)
+	}
+	if out.Exit != nil {
+		exit = out.Exit.Code
+	}
+	return exit, errors.Join(err, executor.WriteOutcome(dir, out))
+}
+
+func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *executor.Outcome, log io.Writer, events event.Sink) (err error) {
+	var set taskSettings
+	if task.Settings != nil {
+		if err := json.Unmarshal(task.Settings, &set); err != nil {
+			return fmt.Errorf("settings of the job: %w", err)
+		}
+	}
+	for _, l := range task.Job.Layers() {
+		if err := h.lendLayer(ctx, filepath.Join(dir, executor.TaskLayers, l.DiffID.Encoded()), l); err != nil {
+			return fmt.Errorf("layer %s: %w", l.DiffID, err)
+		}
+	}
+	o := BuildOptions{}
+	o.AddHosts, o.LimitOptions, o.SecurityOpts, o.Events = set.AddHosts, set.Limits, set.SecurityOpts, events
+	w, err := h.worker(o, &sources{Source: &source.Source{}, images: &resolver{home: h}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeWorker(w)) }()
+	result, err := w.Do(ctx, task.Job, log)
+	if out.Usage = result.Usage; err != nil {
+		return err
+	}
+	out.Layer = &result.Layer
+	return h.giveTar(ctx, result.Layer, filepath.Join(dir, executor.OutcomeTar))
+}
+
+// lendLayer puts the tar of a layer where the store has its own, without copying it if it lies in the same file system.
+func (h *Home) lendLayer(ctx context.Context, path string, l image.Layer) error {
+	if here, err := h.Layout.HaveLayer(ctx, l); here || err != nil {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Size() != l.Blob.Size {
+		return fmt.Errorf("%s: is no file of %d bytes", path, l.Blob.Size)
+	}
+	f, err := os.CreateTemp(h.Dir, "lent-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	link := f.Name() + ".link"
+	if err := os.Link(path, link); err == nil {
+		return h.Layout.PushFile(ctx, l.DiffID, link)
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if _, err := io.Copy(f, in); err != nil {
+		return err
+	}
+	return h.Layout.PushFile(ctx, l.DiffID, f.Name())
+}
+
+// giveTar writes the tar of a layer to a file.
+func (h *Home) giveTar(ctx context.Context, l image.Layer, path string) (err error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if staged, err := h.Layout.Staging().Lookup(h.Layout.BlobPath(l.DiffID)); err == nil && onlyName(staged) {
+		if err := os.Link(staged, path); err == nil {
+			return os.Chmod(path, 0o644)
+		}
+	}
+	in, err := h.Layout.OpenTar(ctx, l)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = io.Copy(f, in)
+	return err
+}
+
+// onlyName reports whether a file has no other name: what was lent is not this process's to give on.
+func onlyName(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 1
+}
