@@ -296,10 +296,10 @@ func (o RemoveOptions) inUse(name string, n image.Named, user *containerRecord) 
 	case byName(name, n) && o.Force:
 		return nil
 	case byName(name, n):
-		return fmt.Errorf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
+		return words.Refused("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
 			name, user.ID[:12], id)
 	}
-	return fmt.Errorf("conflict: unable to delete %s (cannot be forced) - image is being used by container %s", id, user.ID[:12])
+	return words.Refused("conflict: unable to delete %s (cannot be forced) - image is being used by container %s", id, user.ID[:12])
 }
 
 // rootDir keeps what a container writes to its root file system.

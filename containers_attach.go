@@ -77,4 +77,8 @@ type (
 	TerminalSize = monitor.Size
 	// A NoContainerError says that no container has a name or an ID.
 	NoContainerError = state.NotFoundError
+	// A NameTakenError says that a name belongs to another container.
+	NameTakenError = state.NameTakenError
+	// A RefusedError is docker's refusal of what cannot be done in the state that things are in.
+	RefusedError = words.RefusedError
 )

@@ -18,6 +18,7 @@ import (
 
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/failpoint"
@@ -311,7 +312,7 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 	case state.Running:
 		return nil
 	case state.Paused:
-		return errors.New("cannot start a paused container, try unpause instead")
+		return words.Refusal("start", r.Name, r.ID, string(status))
 	case state.Restarting:
 		if err := h.monitorOf(r).Stop(ctx, signalNumber("SIGTERM"), 0); err != nil && !errors.Is(err, monitor.ErrGone) {
 			return err

@@ -124,7 +124,7 @@ func (h *Home) askMonitor(ref string, ask func(monitor.Client) error) error {
 	}
 	err = ask(h.monitorOf(r))
 	if errors.Is(err, monitor.ErrGone) {
-		return fmt.Errorf("container %s is not running", r.ID)
+		return words.Refused("container %s is not running", r.ID)
 	}
 	return err
 }

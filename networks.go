@@ -16,6 +16,9 @@ import (
 // A NoNetworkError says that no network has a name or an ID.
 type NoNetworkError = network.NotFoundError
 
+// A NetworkInUseError says that containers are connected to a network.
+type NetworkInUseError = network.InUseError
+
 // NetworkOptions say what network to create; only the name is needed.
 type NetworkOptions struct {
 	Name     string

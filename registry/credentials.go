@@ -70,11 +70,20 @@ func authPaths(env func(string) string) []string {
 
 // dockerConfigPath is where docker login writes, or "" for somebody without a home.
 func dockerConfigPath(env func(string) string) string {
-	if dir := env("DOCKER_CONFIG"); dir != "" {
+	if dir := DockerConfigDir(env); dir != "" {
 		return filepath.Join(dir, "config.json")
 	}
+	return ""
+}
+
+// DockerConfigDir is where docker's command line keeps its configuration: DOCKER_CONFIG, else .docker in HOME; "" for somebody without
+// a home. env looks up variables.
+func DockerConfigDir(env func(string) string) string {
+	if dir := env("DOCKER_CONFIG"); dir != "" {
+		return dir
+	}
 	if home := env("HOME"); home != "" {
-		return filepath.Join(home, ".docker/config.json")
+		return filepath.Join(home, ".docker")
 	}
 	return ""
 }

@@ -87,6 +87,7 @@ func commands() []command {
 		{"system", "Look after the store.", &systemCmd{}},
 		{"worker", "Do one job of another machine, in a directory that holds what it needs.", &workerCmd{}},
 		{"buildx", "Look after the builder and its cache, under buildx's names.", &buildxCmd{}},
+		{"api", "Serve Docker's Engine API, for docker, compose and what else speaks it.", &apiCmd{}},
 		{"context", "Say where forge works, under docker's names.", &contextCmd{}},
 		{"info", "Show how forge works on this machine, and why.", &infoCmd{}},
 		{"completion", "Print what makes a shell complete command lines of forge.", &completionCmd{}},

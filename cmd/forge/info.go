@@ -44,7 +44,9 @@ func (c *infoCmd) print(s *session, h *forge.Home, rows []forge.InfoRow) error {
 	if err != nil {
 		return err
 	}
-	fields["ServerVersion"], fields["ClientInfo"] = versionText(), versionClient()
+	client := forge.EngineVersion(versionText())
+	client.KernelVersion, client.Components, client.Context = "", nil, theContext
+	fields["ServerVersion"], fields["ClientInfo"] = versionText(), client
 	for _, row := range rows {
 		fields[row.Name] = map[string]string{"value": row.Value, "why": row.Why}
 	}

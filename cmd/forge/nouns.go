@@ -79,15 +79,10 @@ type unitCmd struct {
 
 // Run prints a unit for systemd.
 func (c *unitCmd) Run(s *session) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	return s.withHome(func(h *forge.Home) error {
-		// Always by name: the environment of a service is another one.
-		forgeWords := []string{self, "--store", h.Dir}
-		if s.options.Snapshotter != "" {
-			forgeWords = append(forgeWords, "--snapshotter", string(s.options.Snapshotter))
+		forgeWords, err := s.selfWords(h)
+		if err != nil {
+			return err
 		}
 		line := func(words ...string) string { return execLine(slices.Concat(forgeWords, words)) }
 		what, start, stop := "Containers of forge that are to run", line("system", "boot"), ""
@@ -119,6 +114,16 @@ WantedBy=%s
 `, what, start, stop, target)
 		return err
 	})
+}
+
+// selfWords begin a command line of this program for a unit. The store is always named: the environment of a service is another one.
+func (s *session) selfWords(h *forge.Home) ([]string, error) {
+	self, err := os.Executable()
+	words := []string{self, "--store", h.Dir}
+	if s.options.Snapshotter != "" {
+		words = append(words, "--snapshotter", string(s.options.Snapshotter))
+	}
+	return words, err
 }
 
 // execLine is a command line as a unit wants it, which has specifiers, variables and quotes of its own (systemd.service(5)).

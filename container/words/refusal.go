@@ -1,9 +1,15 @@
 package words
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
+
+// A RefusedError is docker's refusal of what cannot be done in the state that things are in.
+type RefusedError string
+
+// Error is docker's text.
+func (e RefusedError) Error() string { return string(e) }
+
+// Refused is a RefusedError with a text as fmt.Sprintf makes it.
+func Refused(format string, args ...any) error { return RefusedError(fmt.Sprintf(format, args...)) }
 
 // Refusal is what docker says when a verb meets a container in a state that it cannot be done in; nil if it can. The ref is
 // the container's name as the user gave it.
@@ -13,44 +19,44 @@ func Refusal(verb, ref, id, status string) error {
 	case "attach":
 		switch {
 		case stopped:
-			return errors.New("cannot attach to a stopped container, start it first")
+			return Refused("cannot attach to a stopped container, start it first")
 		case status == "paused":
-			return errors.New("cannot attach to a paused container, unpause it first")
+			return Refused("cannot attach to a paused container, unpause it first")
 		case status == "restarting":
-			return errors.New("cannot attach to a restarting container, wait until it is running")
+			return Refused("cannot attach to a restarting container, wait until it is running")
 		}
 	case "exec", "pause", "top":
 		switch {
 		case stopped:
-			return fmt.Errorf("container %s is not running", id)
+			return Refused("container %s is not running", id)
 		case status == "restarting":
-			return fmt.Errorf("Container %s is restarting, wait until the container is running", id) //nolint:staticcheck // docker's words
+			return Refused("Container %s is restarting, wait until the container is running", id)
 		case status == "paused" && verb == "exec":
-			return fmt.Errorf("Container %s is paused, unpause the container before exec", id) //nolint:staticcheck // docker's words
+			return Refused("Container %s is paused, unpause the container before exec", id)
 		case status == "paused" && verb == "pause":
-			return fmt.Errorf("Container %s is already paused", id) //nolint:staticcheck // docker's words
+			return Refused("Container %s is already paused", id)
 		}
 	case "unpause":
 		if status != "paused" {
-			return fmt.Errorf("Container %s is not paused", id) //nolint:staticcheck // docker's words
+			return Refused("Container %s is not paused", id)
 		}
 	case "kill":
 		if stopped {
-			return fmt.Errorf("cannot kill container: %s: container %s is not running", ref, id)
+			return Refused("cannot kill container: %s: container %s is not running", ref, id)
 		}
 	case "start":
 		switch status {
 		case "paused":
-			return errors.New("cannot start a paused container, try unpause instead")
+			return Refused("cannot start a paused container, try unpause instead")
 		case "removing", "dead":
-			return errors.New("container is marked for removal and cannot be started")
+			return Refused("container is marked for removal and cannot be started")
 		}
 	case "rm":
 		switch {
 		case status == "paused":
-			return fmt.Errorf("cannot remove container %q: container is paused and must be unpaused first", ref)
+			return Refused("cannot remove container %q: container is paused and must be unpaused first", ref)
 		case !stopped:
-			return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove", ref, status)
+			return Refused("cannot remove container %q: container is %s: stop the container before removing or force remove", ref, status)
 		}
 	}
 	return nil

@@ -1,0 +1,103 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Content types of connections that are taken over.
+const (
+	rawStream    = "application/vnd.docker.raw-stream"
+	framedStream = "application/vnd.docker.multiplexed-stream"
+)
+
+// A hijacked connection is no HTTP any more: what the client sends is read from it, what is written to it the client gets. Its owner
+// closes it.
+type hijacked struct {
+	net.Conn
+	in *bufio.Reader // with what came with the request
+}
+
+// Read reads what the client sends. After the client has closed its half of the connection it is at the end.
+func (h *hijacked) Read(p []byte) (int, error) { return h.in.Read(p) }
+
+// hijack takes the connection over, with an answer of 101 if the client asked for that, else of 200. The request's body is to be read
+// before.
+func (c *call) hijack(contentType string) (*hijacked, error) {
+	if c.r.ProtoMajor != 1 {
+		return nil, invalid(errors.New("this needs a connection of HTTP/1.1, which can be taken over"))
+	}
+	if c.r.ContentLength > 0 || len(c.r.TransferEncoding) > 0 {
+		_, _ = io.CopyN(io.Discard, c.r.Body, maxBody)
+	}
+	conn, buffered, err := http.NewResponseController(c.w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	c.begun = true
+	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\n"
+	if c.r.Header.Get("Upgrade") != "" {
+		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+	}
+	for _, name := range []string{"Api-Version", "Docker-Experimental", "Ostype", "Server"} {
+		head += fmt.Sprintf("%s: %s\r\n", name, c.w.Header().Get(name))
+	}
+	if _, err := io.WriteString(conn, head+"\r\n"); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &hijacked{Conn: conn, in: buffered.Reader}, nil
+}
+
+// streamType is what a connection to a container carries: as it is if the container has a terminal, else in frames.
+func (c *call) streamType(terminal bool) string {
+	if terminal || c.version < 42 {
+		return rawStream
+	}
+	return framedStream
+}
+
+// CloseWrite tells the client that nothing more comes, if the connection can.
+func (h *hijacked) CloseWrite() error {
+	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// untilGone returns a context that ends when the client has closed the whole connection, or is gone. To close one half, as a client does
+// whose input is at its end, is no reason. What nobody reads is thrown away unless the caller reads it: then read is false.
+func (h *hijacked) untilGone(ctx context.Context) (context.Context, context.CancelFunc) {
+	gone, cancel := context.WithCancel(ctx)
+	raw, ok := h.Conn.(syscall.Conn)
+	if !ok { // of TLS: a write tells
+		return gone, cancel
+	}
+	go func() {
+		c, err := raw.SyscallConn()
+		if err != nil {
+			return
+		}
+		// A read is waited for, which comes with each change of the connection.
+		err = c.Read(func(fd uintptr) bool { return hungUp(int(fd)) || gone.Err() != nil })
+		if err == nil || strings.Contains(err.Error(), "closed") {
+			cancel()
+		}
+	}()
+	return gone, cancel
+}
+
+// hungUp reports whether the other side has closed both halves of a connection.
+func hungUp(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}

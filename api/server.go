@@ -1,0 +1,103 @@
+// Package api serves Docker's Engine API, so that docker, compose, buildx, testcontainers and whoever speaks it work on forge.
+//
+// It holds no state: each request opens the store, does what a command of forge does, and closes it again. So it may be killed at
+// any time, and several may serve one store. A handler translates between docker's JSON and package forge, one file a noun;
+// what containers and images are is known there, not here. docs/guide/api.md lists the endpoints.
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/forge-build/forge"
+)
+
+// Options say what to serve.
+type Options struct {
+	Store   forge.Options // the store; opened anew for each request
+	Version string        // of forge, for people
+	Hosts   []string      // names that clients may call this machine by, besides addresses and names without a dot
+}
+
+// A Server answers requests of Docker's Engine API. Safe for concurrent use.
+type Server struct {
+	options  Options
+	routes   []route
+	activity activity
+}
+
+// New returns a server of a store.
+func New(o Options) *Server {
+	s := &Server{options: o}
+	for _, noun := range [][]route{systemRoutes(), swarmRoutes()} {
+		for _, r := range noun {
+			r.segments = strings.Split(strings.TrimPrefix(r.pattern, "/"), "/")
+			s.routes = append(s.routes, r)
+		}
+	}
+	return s
+}
+
+// A call is a request that is being answered.
+type call struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	server  *Server
+	home    *forge.Home // the store, open until the answer is complete
+	version apiVersion  // that the client speaks
+	query   url.Values
+	name    string // what {name} of the route stands for
+	sub     string // the same of {sub}
+	begun   bool   // the head of the answer is sent: an error can be told in its body only
+}
+
+// ctx ends when the client is gone, or the server is to end.
+func (c *call) ctx() context.Context { return c.r.Context() }
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.activity.begin()
+	defer s.activity.end()
+	h := w.Header()
+	h.Set("Api-Version", announced.String())
+	h.Set("Docker-Experimental", "false")
+	h.Set("Ostype", "linux")
+	h.Set("Server", "Docker/"+EngineVersion+" (linux)")
+	if err := s.options.admits(r); err != nil {
+		writeError(w, err)
+		return
+	}
+	version, path, err := negotiate(r.URL.Path)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	c := &call{w: w, r: r, server: s, version: version}
+	do := c.route(path)
+	if do == nil {
+		writeError(w, notFound(errors.New("page not found")))
+		return
+	}
+	if c.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+		writeError(w, invalid(err))
+		return
+	}
+	err = c.withHome(do)
+	if err != nil && !c.begun {
+		writeError(w, err)
+	}
+}
+
+// withHome opens the store for the time of a call.
+func (c *call) withHome(do handler) (err error) {
+	o := c.server.options.Store
+	o.Command = "api"
+	if c.home, err = forge.Open(c.ctx(), o); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.home.Close()) }()
+	return do(c)
+}
