@@ -170,6 +170,7 @@ func (h *Home) explain(ctx context.Context, s *StepReport, began time.Time, all 
 		return nil
 	}
 	why := executor.Compare(before, now)
+	executor.NameMounted(ctx, &why, h.filesMounted)
 	if s.Step.Kind == event.Copy {
 		if files, more, err := h.changedFiles(ctx, before.Layer, now.Layer); err == nil && len(files) > 0 { // else a layer is gone
 			why.Changes = append(slices.DeleteFunc(why.Changes, func(c event.Change) bool { return c.Field == "file" }), files...)

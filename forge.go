@@ -30,6 +30,7 @@ type Home struct {
 	digests   *cache.Store[string]          // of trees of layers
 	downloads *cache.Store[source.Download] // what servers said of versions
 	remotes   *cache.Store[[]byte]          // tables of far caches
+	lists     *cache.Store[[]byte]          // of the files of mounts
 
 	staging *image.Staging
 	options Options
@@ -149,6 +150,9 @@ func (h *Home) openCache(dir string) (err error) {
 		return err
 	}
 	if h.downloads, err = cache.OpenStore[source.Download](filepath.Join(dir, "downloads")); err != nil {
+		return err
+	}
+	if h.lists, err = cache.OpenStore[[]byte](filepath.Join(dir, "files")); err != nil {
 		return err
 	}
 	h.remotes, err = cache.OpenStore[[]byte](filepath.Join(dir, "remote"))

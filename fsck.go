@@ -97,7 +97,8 @@ func (h *Home) checkCache(o FsckOptions) ([]string, error) {
 	trees, treesErr := checkStore(h.digests, "cache/trees", o)
 	downloads, downloadsErr := checkStore(h.downloads, "cache/downloads", o)
 	remotes, remotesErr := checkStore(h.remotes, "cache/remote", o)
-	return slices.Concat(problems, trees, downloads, remotes), errors.Join(err, treesErr, downloadsErr, remotesErr)
+	lists, listsErr := checkStore(h.lists, "cache/files", o)
+	return slices.Concat(problems, trees, downloads, remotes, lists), errors.Join(err, treesErr, downloadsErr, remotesErr, listsErr)
 }
 
 func checkStore[V any](s *cache.Store[V], dir string, o FsckOptions) (problems []string, err error) {

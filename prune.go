@@ -135,6 +135,9 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 	if err != nil {
 		return err
 	}
+	if err := h.pruneLists(records); err != nil {
+		return err
+	}
 	users, err := h.imageUsers()
 	if err != nil {
 		return err
@@ -270,6 +273,21 @@ func (h *Home) pruneMemos(o PruneOptions) error {
 	_, downErr := h.downloads.PruneUnused(before)
 	_, farErr := h.remotes.PruneUnused(before)
 	return errors.Join(err, downErr, farErr, h.digests.Sweep(), h.downloads.Sweep(), h.remotes.Sweep())
+}
+
+// pruneLists forgets the lists of the files of mounts that no entry names.
+func (h *Home) pruneLists(records []cache.Record[cache.Entry]) error {
+	named := map[cache.Key]bool{}
+	for _, r := range records {
+		for _, f := range r.Value.Fields {
+			for _, v := range f.Values {
+				if key, err := cache.ParseKey(strings.TrimPrefix(v, "sha256:")); err == nil && strings.HasPrefix(f.Name, "files ") {
+					named[key] = true
+				}
+			}
+		}
+	}
+	return errors.Join(h.lists.Keep(named), h.lists.Sweep())
 }
 
 // forgetGone forgets entries whose layer is gone.

@@ -38,6 +38,7 @@ func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
 			Layers:    &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers},
 			Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads, Offline: o.Offline},
 			Digests:   digests,
+			Lists:     h.lists,
 			Pins:      src.pins,
 			Offline:   o.Offline,
 		},
@@ -113,6 +114,7 @@ func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *reso
 		Audit:   o.Audit,
 		Bases:   bases,
 		Compare: bases.changedFiles,
+		Mounted: h.filesMounted,
 	}
 }
 
@@ -155,6 +157,11 @@ func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) (cha
 		return err
 	})
 	return changes, more, err
+}
+
+// filesMounted finds the files behind the change of a mount's digest, and how many there are besides.
+func (h *Home) filesMounted(ctx context.Context, c event.Change) (files []event.Change, more int, err error) {
+	return source.ChangedFiles(ctx, h.lists, c, maxChanged)
 }
 
 // contentOf is the digest and the size of a file, or where a link leads.

@@ -380,3 +380,35 @@ func BenchmarkGet(b *testing.B) {
 		}
 	}
 }
+
+func TestStoreLimitAndKeep(t *testing.T) {
+	s, err := OpenStore[string](t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := []Key{{1}, {2}, {3}}
+	for i, k := range keys {
+		if err := s.Put(t.Context(), k, strings.Repeat("v", 100)); err != nil {
+			t.Fatal(err)
+		}
+		used := time.Unix(int64(1000+i), 0)
+		if err := os.Chtimes(s.path(k), used, used); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !s.Touch(keys[0]) || s.Touch(Key{4}) {
+		t.Error("Touch: the first key is there, and the fourth is not")
+	}
+	if err := s.Limit(400); err != nil {
+		t.Fatal(err)
+	}
+	if s.Touch(keys[1]) || !s.Touch(keys[0]) || !s.Touch(keys[2]) {
+		t.Error("Limit forgot others than the least recently used value")
+	}
+	if err := s.Keep(map[Key]bool{keys[2]: true}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Touch(keys[0]) || !s.Touch(keys[2]) {
+		t.Error("Keep forgot others than what is not to be kept")
+	}
+}

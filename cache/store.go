@@ -72,6 +72,12 @@ func (s *Store[V]) Get(ctx context.Context, k Key) (v V, ok bool, err error) {
 	return v, true, nil
 }
 
+// Touch marks a value as used without reading it, and reports whether there is one.
+func (s *Store[V]) Touch(k Key) bool {
+	err := os.Chtimes(s.path(k), time.Time{}, time.Now())
+	return err == nil || !errors.Is(err, fs.ErrNotExist)
+}
+
 var errDamaged = errors.New("damaged cache entry")
 
 // read returns errDamaged for what is not a value of k.
@@ -175,4 +181,34 @@ func (s *Store[V]) PruneUnused(before time.Time) (n int, err error) {
 		return s.Remove(k)
 	})
 	return n, err
+}
+
+// Limit forgets the least recently used values until the files of the rest have at most so many bytes.
+func (s *Store[V]) Limit(most int64) error {
+	var total int64
+	var all []Record[V] // without values
+	err := s.each(func(k Key, info fs.FileInfo) error {
+		total += info.Size()
+		all = append(all, Record[V]{Key: k, Size: info.Size(), Used: info.ModTime()})
+		return nil
+	})
+	slices.SortFunc(all, func(a, b Record[V]) int { return a.Used.Compare(b.Used) })
+	for _, r := range all {
+		if err != nil || total <= most {
+			break
+		}
+		total -= r.Size
+		err = s.Remove(r.Key)
+	}
+	return err
+}
+
+// Keep forgets the values whose keys are not among those to keep.
+func (s *Store[V]) Keep(keys map[Key]bool) error {
+	return s.each(func(k Key, _ fs.FileInfo) error {
+		if keys[k] {
+			return nil
+		}
+		return s.Remove(k)
+	})
 }

@@ -35,7 +35,13 @@ type Options struct {
 	Bases Bases
 	// Compare finds the files that differ between two layers, for Explain and Audit, and how many there are besides. Nil compares nothing.
 	Compare func(ctx context.Context, before, after image.Layer) (files []event.Change, more int, err error)
+	// Mounted finds the files that differ between what was mounted and what is now, by the change of the digest of the whole, and how many there
+	// are besides. It may find none. Nil finds none.
+	Mounted FilesOf
 }
+
+// FilesOf finds the files behind a change, and how many there are besides.
+type FilesOf func(ctx context.Context, c event.Change) (files []event.Change, more int, err error)
 
 // Again says what is done although it is remembered.
 type Again struct {

@@ -31,6 +31,7 @@ func (b *build) explain(ctx context.Context, s *planner.Step, h *cache.Hash) *ex
 		now := cache.Entry{Fields: h.Fields(), Base: baseOf(s)}
 		w.Why, w.before = Compare(before, now), before
 		b.nameBelow(s, w.Changes)
+		NameMounted(ctx, &w.Why, b.options.Mounted)
 	} else {
 		w.Reason = event.Unknown
 	}
@@ -109,6 +110,25 @@ func Compare(before, now cache.Entry) event.Why {
 		c.Field, c.Name, c.Old, c.New = "base", now.Base.Name, before.Base.Digest, now.Base.Digest
 	}
 	return w
+}
+
+// NameMounted puts the files that have changed in a mount in the place of the digest of the whole, where they are known.
+func NameMounted(ctx context.Context, w *event.Why, find FilesOf) {
+	if find == nil {
+		return
+	}
+	changes := make([]event.Change, 0, len(w.Changes))
+	for _, c := range w.Changes {
+		if c.Field == "file" && c.How == event.Replaced {
+			if files, more, err := find(ctx, c); err == nil && len(files) > 0 { // else the digests say all that is known
+				changes = append(changes, files...)
+				w.More += more
+				continue
+			}
+		}
+		changes = append(changes, c)
+	}
+	w.Changes = changes
 }
 
 // nameBelow says which step has changed what a step stands on.

@@ -72,27 +72,33 @@ func (s *Selection) digests(ctx context.Context) ([]FileDigest, error) {
 	return g.groups, nil
 }
 
-// digest is one digest of all that is selected.
+// digest is one digest of all that is selected. One walk is enough if all digests of files are known.
 func (s *Selection) digest(ctx context.Context) (string, error) {
 	if err := s.Load(ctx); err != nil {
 		return "", err
 	}
+	g := newGrouper(s, 0)
 	var unknown []string
 	err := s.Walk(ctx, func(it *Item) error {
 		if it.sum == nil && it.Entry.Mode&syscall.S_IFMT == syscall.S_IFREG {
 			unknown = append(unknown, s.Path(it))
 		}
-		return nil
+		if len(unknown) > 0 {
+			return nil
+		}
+		return g.add(it)
 	})
 	if err != nil {
 		return "", err
 	}
-	if err := filetree.Hash(ctx, s.Tree, unknown); err != nil {
-		return "", err
-	}
-	g := newGrouper(s, 0)
-	if err := s.Walk(ctx, g.add); err != nil {
-		return "", err
+	if len(unknown) > 0 {
+		if err := filetree.Hash(ctx, s.Tree, unknown); err != nil {
+			return "", err
+		}
+		g = newGrouper(s, 0)
+		if err := s.Walk(ctx, g.add); err != nil {
+			return "", err
+		}
 	}
 	g.flush()
 	return g.groups[0].Sum, nil

@@ -30,9 +30,10 @@ type Resolver struct {
 	Contexts  map[string]filetree.Tree // "" is the main one
 	Layers    *Layers
 	Downloads Downloads
-	Digests   Memory // of files of layers, by what was selected of which; nil remembers nothing
-	Pins      *Pins  // what URLs and refs are to stand for; nil is what they stand for now
-	Offline   bool   // repositories are not asked
+	Digests   Memory               // of files of layers, by what was selected of which; nil remembers nothing
+	Lists     *cache.Store[[]byte] // of the files of mounts, for [ChangedFiles]; nil keeps none
+	Pins      *Pins                // what URLs and refs are to stand for; nil is what they stand for now
+	Offline   bool                 // repositories are not asked
 }
 
 // A Memory keeps values under keys; a *[cache.Store] is one.
@@ -61,7 +62,7 @@ func (r *Resolver) Resolve(ctx context.Context, op planner.Op, n int, layers []i
 		if err != nil {
 			return Input{}, err
 		}
-		files, err := digestsOf(ctx, tree, find)
+		files, err := digestsOf(ctx, tree, find, r.keepList)
 		return Input{Files: files}, err
 	}
 	files, err := r.remembered(ctx, op, n, layers, find)
@@ -109,8 +110,8 @@ func selectMounted(tree filetree.Tree, name string) (Selection, error) {
 	return Selection{Tree: tree, Named: name, Root: root, Base: ".", Entry: e, mounted: true}, err
 }
 
-// digestsOf digests what an input selects: a mount as a whole, the sources of a COPY in groups.
-func digestsOf(ctx context.Context, tree filetree.Tree, find finder) ([]FileDigest, error) {
+// digestsOf digests what an input selects: a mount as a whole, of which mounted is told unless it is nil, the sources of a COPY in groups.
+func digestsOf(ctx context.Context, tree filetree.Tree, find finder, mounted func(context.Context, *Selection, string)) ([]FileDigest, error) {
 	found, err := find(ctx, tree)
 	if err != nil {
 		return nil, err
@@ -122,6 +123,9 @@ func digestsOf(ctx context.Context, tree filetree.Tree, find finder) ([]FileDige
 			sum, err := s.digest(ctx)
 			if err != nil {
 				return nil, err
+			}
+			if mounted != nil {
+				mounted(ctx, s, sum)
 			}
 			all = append(all, FileDigest{s.Named, sum})
 			continue
@@ -151,6 +155,7 @@ func (r *Resolver) remembered(ctx context.Context, op planner.Op, n int, layers 
 	if r.Digests != nil {
 		var files []FileDigest
 		if known, ok, err := r.Digests.Get(ctx, question.Key()); ok && err == nil && json.Unmarshal([]byte(known), &files) == nil {
+			r.touchLists(files)
 			return files, nil
 		}
 	}
@@ -158,7 +163,7 @@ func (r *Resolver) remembered(ctx context.Context, op planner.Op, n int, layers 
 	if err != nil {
 		return nil, err
 	}
-	files, err := digestsOf(ctx, tree, find)
+	files, err := digestsOf(ctx, tree, find, r.keepList)
 	if err != nil || r.Digests == nil {
 		return files, err
 	}
@@ -231,7 +236,7 @@ func (r *Resolver) Verify(ctx context.Context, op planner.Op, n int, in Input, t
 	if find == nil {
 		return nil
 	}
-	now, err := digestsOf(ctx, tree, find)
+	now, err := digestsOf(ctx, tree, find, nil)
 	if err != nil {
 		return err
 	}
