@@ -137,8 +137,10 @@ func monitorContainer(args []string, say func(report)) (err error) {
 type keepReports struct {
 	events  event.Sink
 	started func()
-	image   *image.Image // the container's, if the caller has it
-	alone   *alone       // nil if this process does more than to keep the container
+	record  *containerRecord // the container's, if the caller has just created it
+	image   *image.Image     // the same
+	network *comingNetwork   // its first; nil if nobody has begun to make it
+	alone   *alone           // nil if this process does more than to keep the container
 }
 
 // openOfMonitor opens the store as whoever started the monitor did.
@@ -150,9 +152,11 @@ func openOfMonitor(ctx context.Context, dir string) (*Home, error) {
 // container's lock until it has started. first is who is attached from the beginning, or nil.
 func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports keepReports) (exit runtime.Exit, err error) {
 	store := h.containers()
-	r, err := store.Record(id)
-	if err != nil {
-		return exit, err
+	r := reports.record
+	if r == nil {
+		if r, err = store.Record(id); err != nil {
+			return exit, err
+		}
 	}
 	run, was, err := store.Run(id)
 	if err != nil {
@@ -176,22 +180,24 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 	if err := failpoint.At("keep.monitor"); err != nil {
 		return exit, err
 	}
-	listener, err := monitor.Listen(store.Dir(id))
-	if err != nil {
+	k := &keeper{home: h, image: reports.image, coming: reports.network, reports: reports, alive: alive}
+	k.becomes(r)
+	if k.image == nil {
+		if k.image, err = h.containerImage(ctx, r); err != nil {
+			return exit, err
+		}
+	}
+	if k.coming == nil {
+		k.coming = h.beginNetwork(ctx, r, k.image, nil)
+	}
+	defer func() { err = errors.Join(err, k.coming.drop()) }()
+	if k.listener, err = monitor.Listen(store.Dir(id)); err != nil {
 		return exit, err
 	}
 	if err := failpoint.At("keep.listening"); err != nil {
-		return exit, errors.Join(err, listener.Close())
-	}
-	img := reports.image
-	if img == nil {
-		if img, err = h.containerImage(ctx, r); err != nil {
-			return exit, errors.Join(err, listener.Close())
-		}
+		return exit, errors.Join(err, k.listener.Close())
 	}
 	run.Restarts, run.Stopped = 0, false
-	k := &keeper{home: h, image: img, reports: reports, alive: alive, listener: listener}
-	k.becomes(r)
 	return k.keep(ctx, run, first)
 }
 

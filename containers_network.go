@@ -151,20 +151,12 @@ func (k *keeper) network(ctx context.Context, mode string) (container.Network, e
 	if !ownNetwork(mode) {
 		return k.home.connector(o.DNS, "none", k.reports.events)(ctx, mode)
 	}
-	options := network.Options{Container: k.record.ID, Name: k.record.Name}
-	for _, a := range o.Networks {
-		r, err := a.request()
-		if err != nil {
-			return container.Network{}, err
-		}
-		options.Networks = append(options.Networks, r)
-	}
-	var err error
-	if options.Ports, err = o.ports(k.image); err != nil {
+	ports, err := o.ports(k.image)
+	if err != nil {
 		return container.Network{}, err
 	}
-	sandbox, err := k.home.Networks().Prepare(ctx, options)
-	plain := len(options.Ports) == 0 && len(o.Networks) == 1 && o.Networks[0].Network == network.DefaultName
+	sandbox, err := k.coming.take()
+	plain := len(ports) == 0 && len(o.Networks) == 1 && o.Networks[0].Network == network.DefaultName
 	switch {
 	case err != nil && plain && ctx.Err() == nil:
 		k.reports.events.Send(event.Event{Kind: event.Warning, Text: "the container has no network but loopback: " + err.Error()})

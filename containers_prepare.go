@@ -18,6 +18,7 @@ import (
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
+	"github.com/forge-build/forge/snapshot"
 )
 
 // A keeper does for a monitor what needs the rooms of the house: it prepares the container, writes its log, and takes it
@@ -37,6 +38,7 @@ type keeper struct {
 	process   *runtime.Process
 	container *container.Container
 	sandbox   *network.Sandbox // nil if the container has no network of its own
+	coming    *comingNetwork   // of the run that is about to begin
 }
 
 // becomes takes what the container is called and connected to from now on.
@@ -52,11 +54,9 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 		return monitor.Config{}, err
 	}
 	c := monitor.Config{
-		Log:   k.log,
-		Start: k.start,
-		Record: func(run *state.Run) error {
-			return errors.Join(k.home.containers().WriteRun(k.record.ID, run), failpoint.At("keep.recorded"))
-		},
+		Log:    k.log,
+		Start:  k.start,
+		Record: k.write,
 		Event: func(action string, attributes ...string) {
 			k.home.containerEvent(k.shown.Load(), action, attributes...)
 		},
@@ -93,9 +93,20 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 	return c, nil
 }
 
+// write writes how the run goes, but for the end of a container that is removed next.
+func (k *keeper) write(run *state.Run) (err error) {
+	if !k.record.Config.AutoRemove || run.Started.IsZero() || run.Monitor != 0 {
+		err = k.home.containers().WriteRun(k.record.ID, run)
+	}
+	return errors.Join(err, failpoint.At("keep.recorded"))
+}
+
 // policy is the container's restart policy, which a user may have changed since it was started.
 func (k *keeper) policy() monitor.Policy {
 	r := k.shown.Load()
+	if r.Config.AutoRemove { // which goes with no policy, now and later
+		return monitor.Policy{}
+	}
 	if now, err := k.home.containers().Record(r.ID); err == nil {
 		r = now
 	}
@@ -159,9 +170,12 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	var open closers.Stack
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, open.Close())
+			err = errors.Join(err, open.Close(), k.coming.drop())
 		}
 	}()
+	if k.coming == nil || k.coming.taken {
+		k.coming = h.beginNetwork(ctx, k.record, k.image, nil)
+	}
 	draft, err := h.draftOf(ctx, k.record, k.image)
 	if err != nil {
 		return nil, err
@@ -203,7 +217,14 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 func (k *keeper) done(ctx context.Context) {
 	_ = failpoint.At("keep.ended")
 	if k.record.Config.AutoRemove {
-		_ = k.home.removeEnded(ctx, k.record) // what is left is removed by the next prune
+		remove := snapshot.RemoveTree
+		if k.reports.alone == nil { // nobody asks for the files before this process has ended
+			remove = func(path string) error {
+				k.home.later(func() error { return snapshot.RemoveTree(path) })
+				return nil
+			}
+		}
+		_ = k.home.removeEnded(ctx, k.record, remove) // what is left is removed by the next prune
 	}
 }
 

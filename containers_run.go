@@ -14,10 +14,14 @@ import (
 // RunHere creates a container and runs it attached to streams, with this process as its monitor: it ends when this process
 // does. created is told the container's ID before it is started. It returns the exit status.
 func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams, events event.Sink, created func(id string) error) (status int, err error) {
+	space := beginNamespace(o.Network)
+	defer closeNamespace(space)
 	r, img, err := h.create(ctx, o, events)
 	if err != nil {
 		return 0, err
 	}
+	coming := h.beginNetwork(ctx, r, img, space)
+	defer func() { err = errors.Join(err, coming.drop()) }()
 	id := r.ID
 	if err := created(id); err != nil {
 		return 0, errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
@@ -44,7 +48,7 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		_, attachErr = monitor.Attach(attached, ours, streams)
 	}()
 	exit, err := h.keep(ctx, id, theirs, keepReports{
-		image: img, events: events,
+		record: r, image: img, network: coming, events: events,
 		started: func() { _ = lock.Close() },
 	})
 	if err != nil { // it was not started, so that nobody tells who is attached

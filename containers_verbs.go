@@ -275,14 +275,14 @@ func (h *Home) stopped(ctx context.Context, r *containerRecord, ref string, o Re
 	return nil
 }
 
-// removeEnded removes a container that has just ended, for its monitor.
-func (h *Home) removeEnded(ctx context.Context, r *containerRecord) error {
+// removeEnded removes a container that has just ended, for its monitor. Its files are deleted by remove.
+func (h *Home) removeEnded(ctx context.Context, r *containerRecord, remove func(path string) error) error {
 	store := h.containers()
 	lock, err := store.Lock(ctx, r.ID)
 	if err != nil {
 		return RemoveContainerOptions{Force: true}.forgive(err)
 	}
-	err = store.Remove(ctx, r.ID, snapshot.RemoveTree)
+	err = store.Remove(ctx, r.ID, remove)
 	h.containerEvent(r, "destroy")
 	return errors.Join(err, lock.Close(), h.dropVolumes(ctx, r))
 }

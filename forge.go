@@ -41,6 +41,7 @@ type Home struct {
 	snapshots *snapshot.Store
 	networks  []*network.Sandbox // not in use; see takeNetwork
 	keepers   []*mountKeeper     // of builds whose cache mounts are not kept yet; see KeepMounts
+	begun     []<-chan error     // see later
 }
 
 // A Snapshotter is a way to stack layers: erofs, overlay or copy.
@@ -183,6 +184,15 @@ func (h *Home) view(ctx context.Context, layers []image.Layer) (*snapshot.View, 
 	return store.View(ctx, layers)
 }
 
+// later begins to do what nobody but Close waits for.
+func (h *Home) later(do func() error) {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.begun = append(h.begun, done)
+}
+
 // Close gives the store back. What was staged and not published is discarded.
 func (h *Home) Close() error {
 	var errs []error
@@ -195,9 +205,14 @@ func (h *Home) Close() error {
 		errs = append(errs, n.Close())
 	}
 	h.networks = nil
+	begun := h.begun
+	h.begun = nil
 	h.mu.Unlock()
 	if h.staging != nil {
 		errs = append(errs, h.staging.Close())
+	}
+	for _, done := range begun {
+		errs = append(errs, <-done)
 	}
 	return errors.Join(errs...)
 }

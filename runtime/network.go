@@ -133,10 +133,16 @@ func (s *setup) sendNetwork(p *Process) error {
 
 // NewNetworkNamespace makes a network namespace with nothing but a loopback interface. It is gone when the file is
 // closed and no process is in it.
-func NewNetworkNamespace() (*os.File, error) {
+func NewNetworkNamespace() (*os.File, error) { return BeginNetworkNamespace()() }
+
+// BeginNetworkNamespace begins to make what [NewNetworkNamespace] makes, on another thread. The function that it returns waits
+// until that is made; it is called once, and the file is the caller's.
+func BeginNetworkNamespace() func() (*os.File, error) {
 	n := newNetns()
-	<-n.done
-	return n.file, n.err
+	return func() (*os.File, error) {
+		<-n.done
+		return n.file, n.err
+	}
 }
 
 // InNetworkNamespace calls f on a thread that is in the namespace.

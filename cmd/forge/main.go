@@ -84,6 +84,9 @@ func run(args []string) int {
 		_, _ = io.WriteString(os.Stdout, text)
 		return 0
 	}
+	if at := commandAt(args); at < len(args) && args[at] == "run" {
+		go forge.Warm() // on another processor
+	}
 	var c cli
 	parser, err := grammar(&c, args)
 	if err != nil {

@@ -347,10 +347,9 @@ func (s *Store[C]) discard(ctx context.Context, id string) (trash string, err er
 		return "", err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	name := ""
-	if r, err := s.Record(id); err == nil {
-		name = r.Name
-	}
+	var r struct{ Name string } // no more of it is needed
+	_ = readJSON(filepath.Join(s.Dir(id), recordFile), &r)
+	name := r.Name
 	trash = filepath.Join(s.dir, trashPrefix+id)
 	if err := durable.Move(s.Dir(id), trash); err != nil {
 		return "", err

@@ -47,6 +47,10 @@ type Options struct {
 	Name      string       // its name
 	Networks  []Attachment // in the order of the interfaces; the first that is not internal is the way out
 	Ports     []Port
+
+	// Namespace is what [runtime.BeginNetworkNamespace] returned to a caller who knew early that there would be a sandbox; nil
+	// has one made. Prepare calls it once, whatever comes of the sandbox; that of an ordinary user does not.
+	Namespace func() (*os.File, error)
 }
 
 // A Sandbox is the network of one container: a namespace, what connects it to networks, the ports of this machine that lead
@@ -74,22 +78,17 @@ func (s *Store) Prepare(ctx context.Context, o Options) (*Sandbox, error) {
 	if rootless, _ := runtime.Rootless(); rootless {
 		return s.userMode(ctx, o)
 	}
-	type made struct {
-		file *os.File
-		err  error
+	namespace := o.Namespace
+	if namespace == nil {
+		namespace = runtime.BeginNetworkNamespace() // it takes the kernel longer than all else
 	}
-	namespace := make(chan made, 1) // meanwhile: it takes the kernel longer than all else
-	go func() {
-		f, err := runtime.NewNetworkNamespace()
-		namespace <- made{f, err}
-	}()
 	b := &Sandbox{store: s, container: o.Container, name: o.Name}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	err := b.join(ctx, o.Networks, o.Ports)
-	m := <-namespace
-	b.Namespace = m.file
-	if err = errors.Join(err, m.err, ctx.Err()); err == nil {
+	var spaceErr error
+	b.Namespace, spaceErr = namespace()
+	if err = errors.Join(err, spaceErr, ctx.Err()); err == nil {
 		err = b.plug(b.leases)
 	}
 	if err != nil {

@@ -1,0 +1,100 @@
+package forge
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"sync"
+
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
+)
+
+// What takes the kernel long, and does not depend on the rest, is begun before it is needed: a network is made on one processor
+// while the container's files are made on another.
+
+// Warm prepares this process for a container while the caller still reads its flags: it may be called in a goroutine of its own, and
+// nothing waits for it.
+func Warm() {
+	// Package json learns the types by reflection, which takes longer than to write them.
+	_, _ = json.Marshal(&containerRecord{})
+	_, _ = json.Marshal(&state.Run{})
+}
+
+// A comingNetwork is the network of a container that is about to be started.
+type comingNetwork struct {
+	done    chan struct{} // closed when sandbox and err are set
+	sandbox *network.Sandbox
+	err     error
+	taken   bool
+}
+
+// beginNetwork begins to make the network of a container. It is nil if the container has none of its own. space is as in
+// network.Options. The caller calls take or drop.
+func (h *Home) beginNetwork(ctx context.Context, r *containerRecord, img *image.Image, space func() (*os.File, error)) *comingNetwork {
+	if !ownNetwork(r.Config.Network) {
+		return nil
+	}
+	n := &comingNetwork{done: make(chan struct{})}
+	go func() {
+		defer close(n.done)
+		n.sandbox, n.err = h.sandboxOf(ctx, r, img, space)
+	}()
+	return n
+}
+
+// sandboxOf makes the network of a container.
+func (h *Home) sandboxOf(ctx context.Context, r *containerRecord, img *image.Image, space func() (*os.File, error)) (*network.Sandbox, error) {
+	options := network.Options{Container: r.ID, Name: r.Name, Namespace: space}
+	for _, a := range r.Config.Networks {
+		request, err := a.request()
+		if err != nil {
+			return nil, err
+		}
+		options.Networks = append(options.Networks, request)
+	}
+	var err error
+	if options.Ports, err = r.Config.ports(img); err != nil {
+		return nil, err
+	}
+	return h.Networks().Prepare(ctx, options)
+}
+
+// take waits for the network, which is the caller's from now on.
+func (n *comingNetwork) take() (*network.Sandbox, error) {
+	<-n.done
+	n.taken = true
+	return n.sandbox, n.err
+}
+
+// drop gives back the network if nobody has taken it.
+func (n *comingNetwork) drop() error {
+	if n == nil || n.taken {
+		return nil
+	}
+	if sandbox, err := n.take(); err == nil {
+		return sandbox.Close()
+	}
+	return nil
+}
+
+// beginNamespace begins to make the network namespace of a container that will be created, if it will have one of its own; else
+// it is nil. Every call of the function returns the same file, which the caller closes in the end.
+func beginNamespace(mode string) func() (*os.File, error) {
+	if !ownNetwork(mode) || Rootless() {
+		return nil
+	}
+	return sync.OnceValues(runtime.BeginNetworkNamespace())
+}
+
+// closeNamespace closes what beginNamespace has begun. A container that had it has closed it already.
+func closeNamespace(space func() (*os.File, error)) {
+	if space == nil {
+		return
+	}
+	if f, err := space(); err == nil {
+		_ = f.Close()
+	}
+}
