@@ -140,6 +140,14 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	c.spec.Env = Environment(o.Process.Env, c.spec.User.Home)
+	if o.Files == nil {
+		reading := make(chan struct{})
+		go func() {
+			defer close(reading)
+			c.readAhead()
+		}()
+		c.open.Push(func() error { <-reading; return nil })
+	}
 	if err := c.connect(ctx); err != nil {
 		return err
 	}

@@ -340,18 +340,7 @@ const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // execCommand executes the command: each place it may be at is tried, as execvp does.
 func (s *setup) execCommand() {
 	s.step = "exec"
-	paths := []string{s.spec.Args[0]}
-	if !strings.Contains(paths[0], "/") {
-		paths = paths[:0]
-		for _, dir := range strings.Split(lookupEnv(s.spec.Env, "PATH", DefaultPath), ":") {
-			if dir == "" {
-				dir = "."
-			}
-			if len(paths) < maxExecs {
-				paths = append(paths, strings.TrimSuffix(dir, "/")+"/"+s.spec.Args[0])
-			}
-		}
-	}
+	paths := s.spec.CommandPaths()
 	args, env := s.pointers(s.strs(s.spec.Args)), s.pointers(s.strs(s.spec.Env))
 	for i, path := range paths {
 		s.call(unix.SYS_EXECVE, s.str(path), args, env).into(s.results.plus(8 * i).ref()).
@@ -359,6 +348,23 @@ func (s *setup) execCommand() {
 	}
 	s.call(opExpect, num(0), num(1), num(1), num(unix.ENOENT)) // none of them
 	s.paths = paths
+}
+
+// CommandPaths are the places where the command is looked for, in this order; those that are not absolute are of Dir.
+func (s *Spec) CommandPaths() []string {
+	if strings.Contains(s.Args[0], "/") {
+		return s.Args[:1]
+	}
+	var paths []string
+	for _, dir := range strings.Split(lookupEnv(s.Env, "PATH", DefaultPath), ":") {
+		if dir == "" {
+			dir = "."
+		}
+		if len(paths) < maxExecs {
+			paths = append(paths, strings.TrimSuffix(dir, "/")+"/"+s.Args[0])
+		}
+	}
+	return paths
 }
 
 // lookupEnv is the value of a variable; the last definition counts.
