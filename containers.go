@@ -41,6 +41,8 @@ type LifeOptions struct {
 	Annotations []string
 	LogDriver   string
 	LogOpts     []string
+	ConsoleSize [2]uint  // rows and columns of the terminal at the start; zero is not known
+	HealthTest  []string // as an image has it: CMD and words, CMD-SHELL and a line, or NONE; over the image's, and below HealthOptions
 	HealthOptions
 	PortOptions
 	EndpointOptions
@@ -93,6 +95,12 @@ func (o *ContainerOptions) Check(ctx context.Context) error {
 	}
 	o.Labels, o.LabelFiles = append(labels, o.Labels...), nil
 	return errors.Join(o.RunOptions.Check(ctx), o.LifeOptions.check())
+}
+
+// Verify refuses what cannot be created, as Check does, and takes nothing of this process: it is for options that come from elsewhere.
+func (o *ContainerOptions) Verify() error {
+	_, err := o.parse()
+	return errors.Join(err, o.LifeOptions.check())
 }
 
 // maxLabelFile is how much of a file of labels is read, in bytes.
@@ -213,6 +221,9 @@ func (o *LifeOptions) check() error {
 	}
 	if h := o.HealthOptions; o.NoHealthcheck && h != (HealthOptions{NoHealthcheck: true}) {
 		return errors.New("--no-healthcheck conflicts with --health-* options")
+	}
+	if t := o.HealthTest; len(t) > 0 && (t[0] != "NONE" && t[0] != "CMD" && t[0] != "CMD-SHELL" || t[0] != "NONE" && len(t) < 2) {
+		return fmt.Errorf("unknown type %q in healthcheck (try 'CMD'), or nothing behind it", t[0])
 	}
 	if o.StopSignal != "" {
 		_, err = ParseSignal(o.StopSignal)

@@ -182,10 +182,12 @@ func (c *containerConfig) healthConfig(below *image.Healthcheck) *image.Healthch
 	switch {
 	case o.NoHealthcheck:
 		return &image.Healthcheck{Test: []string{"NONE"}}
-	case o == HealthOptions{}:
+	case o == HealthOptions{} && len(c.HealthTest) == 0:
 		return below
 	case o.HealthCmd != "":
 		h.Test = []string{"CMD-SHELL", o.HealthCmd}
+	case len(c.HealthTest) > 0:
+		h.Test = c.HealthTest
 	}
 	h.Interval, h.Timeout = cmp.Or(o.HealthInterval, h.Interval), cmp.Or(o.HealthTimeout, h.Timeout)
 	h.StartPeriod, h.StartInterval = cmp.Or(o.HealthStartPeriod, h.StartPeriod), cmp.Or(o.HealthStartInterval, h.StartInterval)

@@ -28,9 +28,15 @@ type ExecOptions struct {
 	Workdir    string // "" is the container's
 	User       string // "" is the container's
 	TTY        bool
-	Stdin      bool // of one that is kept: it reads what who is attached types
+	Stdin      bool         // of one that is kept: it reads what who is attached types
+	Size       TerminalSize // of the terminal of one that is kept, at the start; zero is not known
 	Privileged bool
+
+	id string // "" is given one when it starts
 }
+
+// command is the command line as events show it.
+func (o *ExecOptions) command() string { return o.Args[0] + " " + strings.Join(o.Args[1:], " ") }
 
 // An Exec is a process that was started in a running container. It is to be waited for. Its methods may be called concurrently.
 type Exec struct {
@@ -91,16 +97,22 @@ func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o E
 	}
 	spec.Env = container.Environment(spec.Env, spec.User.Home)
 	spec.Warn = func(text string) { events.Send(event.Event{Kind: event.Warning, Text: text}) }
-	id, command := newID(), o.Args[0]+" "+strings.Join(o.Args[1:], " ")
-	e := &Exec{event: func(action string, attributes ...string) {
-		h.containerEvent(r, action, append(attributes, "execID", id)...)
-	}}
-	e.event("exec_create: " + command)
-	e.event("exec_start: " + command)
+	e := &Exec{event: h.execEvents(r, cmp.Or(o.id, newID()))}
+	if o.id == "" { // else it was told when it was created
+		e.event("exec_create: " + o.command())
+	}
+	e.event("exec_start: " + o.command())
 	if e.Process, err = runtime.Join(ctx, t, spec, stdio); err != nil {
 		return nil, container.Explain(err, "")
 	}
 	return e, nil
+}
+
+// execEvents tells what happens to a process in a container.
+func (h *Home) execEvents(r *containerRecord, id string) func(action string, attributes ...string) {
+	return func(action string, attributes ...string) {
+		h.containerEvent(r, action, append(attributes, "execID", id)...)
+	}
 }
 
 // execSpec is what the process gets of what the container has, and of the options.
@@ -146,64 +158,81 @@ func (h *Home) ExecDetached(ctx context.Context, ref string, o ExecOptions) erro
 // returns the exit status. If in fails with ErrDetached, the process goes on and ExecAttached returns that error; if this process
 // ends otherwise, so does that one.
 func (h *Home) ExecAttached(ctx context.Context, ref string, o ExecOptions, streams Streams, events event.Sink) (int, error) {
-	return attachFirst(ctx, streams, func(first *os.File) error { return h.startExec(ctx, ref, o, first, events) })
+	return attachFirst(ctx, streams, func(first []*os.File) error { return h.startExec(ctx, ref, o, first, events) })
 }
 
 // startExec starts the process that keeps one in a container, and waits until that has started.
-func (h *Home) startExec(ctx context.Context, ref string, o ExecOptions, first *os.File, events event.Sink) error {
+func (h *Home) startExec(ctx context.Context, ref string, o ExecOptions, first []*os.File, events event.Sink) error {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
 	}
 	// What is the caller's is read here: the process that keeps it has another working directory.
-	if o.Env, err = container.ParseEnv(ctx, o.EnvFiles, o.Env); err != nil {
-		return err
+	if o.id == "" {
+		if o.Env, err = container.ParseEnv(ctx, o.EnvFiles, o.Env); err != nil {
+			return err
+		}
+		o.EnvFiles = nil
 	}
-	o.EnvFiles = nil
-	options, err := jsonFile("exec", o)
+	options, err := jsonFile("exec", keptExec{o, o.id})
 	if err != nil {
 		return err
 	}
-	files, args := []*os.File{options}, []string{helperExec}
-	if first != nil {
-		files, args = append(files, first), append(args, helperAttached)
+	args := []string{helperExec}
+	if len(first) > 0 {
+		args = append(args, helperAttached+strconv.Itoa(len(first)))
 	}
-	pid, reports, err := h.startHelper(files, r.ID, args...)
+	pid, reports, err := h.startHelper(append([]*os.File{options}, first...), r.ID, args...)
 	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}
 	defer reports.Close()
-	return follow(ctx, pid, reports, events)
+	return h.follow(ctx, pid, reports, events)
 }
 
-// keepExec is the whole of the process that keeps one in a container. first is who is attached from the beginning, or nil.
-func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first *net.UnixConn, reports keepReports) error {
-	var o ExecOptions
+// A keptExec is what the process is told that keeps one in a container.
+type keptExec struct {
+	ExecOptions
+	ID string // "" has no record
+}
+
+// keepExec is the whole of the process that keeps one in a container. first are those who are attached from the beginning.
+func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first []*net.UnixConn, reports keepReports) error {
+	var o keptExec
 	err := json.NewDecoder(options).Decode(&o)
 	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}
+	o.ExecOptions.id = o.ID
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	nothing := func(string, ...string) {}
-	m := monitor.New(monitor.Config{
+	c := monitor.Config{
 		Start: func(ctx context.Context, io runtime.Stdio, _ *state.Run) (monitor.Process, error) {
-			return h.Exec(ctx, id, o, io, reports.events)
+			return h.Exec(ctx, id, o.ExecOptions, io, reports.events)
 		},
 		Record: func(*state.Run) error { return nil },
-		Event:  nothing,
+		Event:  func(string, ...string) {},
 		Done:   func() {},
 		Left: func(detached bool) {
 			if !detached {
 				end()
 			}
 		},
-		Stdin: o.Stdin, StdinOnce: true, Terminal: o.TTY,
-	}, &state.Run{})
-	if first != nil {
-		m.First(first)
+		Stdin: o.Stdin, StdinOnce: true, Terminal: o.TTY, Size: o.Size,
 	}
-	_, err = m.Keep(ctx, nil, reports.started)
+	var listener *net.UnixListener
+	if o.ID != "" {
+		var close func() error
+		if listener, close, err = h.keepRecord(ctx, id, o.ID, &c); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, close()) }()
+	}
+	m := monitor.New(c, &state.Run{})
+	for _, conn := range first {
+		m.First(conn)
+	}
+	_, err = m.Keep(ctx, listener, reports.started)
 	m.Drain()
 	return err
 }

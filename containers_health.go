@@ -36,17 +36,21 @@ func healthCommand(o *containerConfig, img *image.Image) []string {
 	if len(shell) == 0 {
 		shell = []string{"/bin/sh", "-c"}
 	}
-	switch test := config.Healthcheck; {
+	test := o.HealthTest
+	if i := config.Healthcheck; i != nil && len(test) == 0 {
+		test = i.Test
+	}
+	switch {
 	case o.NoHealthcheck:
 		return nil
 	case o.HealthCmd != "":
 		return append(slices.Clone(shell), o.HealthCmd)
-	case test == nil || len(test.Test) < 2:
+	case len(test) < 2:
 		return nil
-	case test.Test[0] == "CMD":
-		return test.Test[1:]
-	case test.Test[0] == "CMD-SHELL":
-		return append(slices.Clone(shell), test.Test[1])
+	case test[0] == "CMD":
+		return test[1:]
+	case test[0] == "CMD-SHELL":
+		return append(slices.Clone(shell), test[1])
 	}
 	return nil
 }

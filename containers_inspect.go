@@ -1,212 +1,19 @@
 package forge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/runtime/network"
 )
-
-// A ContainerInspection is a container as docker's API shows it. Field names are docker's.
-type ContainerInspection struct {
-	ID              string `json:"Id"`
-	Created         Timestamp
-	Path            string
-	Args            []string
-	State           InspectedState
-	Image           string
-	ResolvConfPath  string
-	HostnamePath    string
-	HostsPath       string
-	LogPath         string
-	Name            string
-	RestartCount    int
-	Driver          string
-	Platform        string
-	MountLabel      string
-	ProcessLabel    string
-	AppArmorProfile string
-	ExecIDs         []string
-	HostConfig      InspectedHostConfig
-	Mounts          []InspectedMount
-	Config          InspectedConfig
-	NetworkSettings InspectedNetworks
-	SizeRw          *int64 `json:",omitempty"`
-	SizeRootFs      *int64 `json:",omitempty"`
-}
-
-// Id is ID for templates, which docker lets use the names of the JSON.
-func (c *ContainerInspection) Id() string { return c.ID } //nolint:staticcheck // docker's name
-
-// InspectedState is what a container does.
-type InspectedState struct {
-	Status     string
-	Running    bool
-	Paused     bool
-	Restarting bool
-	OOMKilled  bool
-	Dead       bool
-	Pid        int
-	ExitCode   int
-	Error      string
-	StartedAt  Timestamp
-	FinishedAt Timestamp
-	Health     *InspectedHealth `json:",omitempty"`
-}
-
-// InspectedHealth is what the health check has found.
-type InspectedHealth struct {
-	Status        string
-	FailingStreak int
-	Log           []InspectedResult
-}
-
-// An InspectedResult is what one run of the health check has found.
-type InspectedResult struct {
-	Start, End time.Time
-	ExitCode   int
-	Output     string
-}
-
-// InspectedConfig is what a container is, on any machine.
-type InspectedConfig struct {
-	Hostname     string
-	Domainname   string
-	User         string
-	AttachStdin  bool
-	AttachStdout bool
-	AttachStderr bool
-	ExposedPorts map[string]struct{} `json:",omitempty"`
-	Tty          bool
-	OpenStdin    bool
-	StdinOnce    bool
-	Env          []string
-	Cmd          []string
-	Healthcheck  *InspectedHealthcheck `json:",omitempty"`
-	Image        string
-	Volumes      map[string]struct{}
-	WorkingDir   string
-	Entrypoint   []string
-	OnBuild      []string
-	Labels       map[string]string
-	StopSignal   string   `json:",omitempty"`
-	StopTimeout  *int     `json:",omitempty"`
-	Shell        []string `json:",omitempty"`
-}
-
-// An InspectedHealthcheck is how a container is asked whether it is well; times are in nanoseconds.
-type InspectedHealthcheck struct {
-	Test          []string      `json:",omitempty"`
-	Interval      time.Duration `json:",omitempty"`
-	Timeout       time.Duration `json:",omitempty"`
-	StartPeriod   time.Duration `json:",omitempty"`
-	StartInterval time.Duration `json:",omitempty"`
-	Retries       int           `json:",omitempty"`
-}
-
-// InspectedHostConfig is what a container has of this machine.
-type InspectedHostConfig struct {
-	Binds             []string
-	ContainerIDFile   string
-	LogConfig         InspectedLog
-	NetworkMode       string
-	PortBindings      map[string][]InspectedBinding
-	RestartPolicy     InspectedPolicy
-	AutoRemove        bool
-	VolumesFrom       []string
-	CapAdd            []string
-	CapDrop           []string
-	DNS               []string `json:"Dns"`
-	ExtraHosts        []string
-	Privileged        bool
-	ReadonlyRootfs    bool
-	SecurityOpt       []string
-	Tmpfs             map[string]string `json:",omitempty"`
-	ShmSize           int64
-	CPUShares         int64 `json:"CpuShares"`
-	Memory            int64
-	MemorySwap        int64
-	MemoryReservation int64
-	NanoCPUs          int64  `json:"NanoCpus"`
-	CPUPeriod         int64  `json:"CpuPeriod"`
-	CPUQuota          int64  `json:"CpuQuota"`
-	CpusetCpus        string //nolint:staticcheck // docker's name
-	CpusetMems        string
-	PidsLimit         int64
-	OomKillDisable    bool
-	OomScoreAdj       int
-	Runtime           string
-}
-
-// InspectedLog says how the log is kept.
-type InspectedLog struct {
-	Type   string
-	Config map[string]string
-}
-
-// InspectedPolicy is the restart policy.
-type InspectedPolicy struct {
-	Name              string
-	MaximumRetryCount int
-}
-
-// A Timestamp is a time that templates show as docker's inspect does (RFC 3339).
-type Timestamp struct{ time.Time }
-
-// String is in UTC, with as many digits as there are.
-func (t Timestamp) String() string { return t.UTC().Format(time.RFC3339Nano) }
-
-// An InspectedBinding is a port of this machine that leads to one of a container.
-type InspectedBinding struct{ HostIp, HostPort string } //nolint:staticcheck // docker's names
-
-// An InspectedMount is a file system that is mounted in a container.
-type InspectedMount struct {
-	Type        string
-	Name        string `json:",omitempty"`
-	Source      string
-	Destination string
-	Driver      string `json:",omitempty"`
-	Mode        string
-	RW          bool
-	Propagation string
-}
-
-// InspectedNetworks is how a container is connected.
-type InspectedNetworks struct {
-	Ports       map[string][]InspectedBinding
-	Networks    map[string]InspectedEndpoint
-	IPAddress   string
-	Gateway     string
-	MacAddress  string
-	IPPrefixLen int
-	SandboxKey  string
-	InspectedIPv6
-}
-
-// An InspectedIPv6 is an address of a container; "" if it has none.
-type InspectedIPv6 struct {
-	IPv6Gateway         string
-	GlobalIPv6Address   string
-	GlobalIPv6PrefixLen int
-}
-
-// An InspectedEndpoint is a container's place in a network.
-type InspectedEndpoint struct {
-	NetworkID   string
-	Gateway     string
-	IPAddress   string
-	IPPrefixLen int
-	MacAddress  string
-	Aliases     []string
-	InspectedIPv6
-}
 
 // InspectContainer shows everything about a container.
 func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInspection, error) {
@@ -243,7 +50,8 @@ func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInsp
 		return nil, err
 	}
 	c.Mounts = h.inspectMounts(r)
-	c.NetworkSettings = inspectNetworks(run)
+	c.GraphDriver = InspectedDriver{Name: c.Driver}
+	c.NetworkSettings, c.ExecIDs = h.inspectNetworks(r, run, c.Config.ExposedPorts), h.runningExecs(r.ID)
 	return c, nil
 }
 
@@ -301,33 +109,31 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 	if err != nil {
 		return InspectedHostConfig{}, err
 	}
-	name, count, _ := strings.Cut(o.Restart, ":")
+	sysctls, err := o.sysctls()
+	if err != nil {
+		return InspectedHostConfig{}, err
+	}
 	binds, _ := o.volumeFlags(nil)
 	h := InspectedHostConfig{
 		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: o.Network, AutoRemove: o.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, DNS: o.DNS,
-		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts,
-		ShmSize: limits.ShmSize, CPUShares: limits.CPUShares, Memory: limits.Memory, MemorySwap: limits.MemorySwap,
-		MemoryReservation: limits.MemoryReservation, NanoCPUs: limits.NanoCPUs, CpusetCpus: limits.CPUs, CpusetMems: limits.Mems,
-		CPUPeriod: limits.CPUPeriod, CPUQuota: limits.CPUQuota, PidsLimit: limits.Pids,
-		OomKillDisable: limits.OOMKillDisable, OomScoreAdj: limits.OOMScoreAdj, Runtime: "forge",
-		LogConfig:     InspectedLog{Type: "json-file", Config: map[string]string{}},
-		PortBindings:  map[string][]InspectedBinding{},
-		RestartPolicy: InspectedPolicy{Name: "no"},
+		DNSOptions: o.Resolver, DNSSearch: o.Search, GroupAdd: o.GroupAdd, PidMode: o.PID, UTSMode: o.UTS, UsernsMode: o.Userns,
+		IpcMode: cmp.Or(o.IPC, "private"), CgroupnsMode: cmp.Or(o.Cgroupns, "private"), Sysctls: sysctls, PublishAllPorts: o.PublishAll,
+		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts, ConsoleSize: o.ConsoleSize,
+		OomScoreAdj: limits.OOMScoreAdj, ShmSize: cmp.Or(limits.ShmSize, defaultShmSize), Runtime: "forge",
+		LogConfig:          InspectedLog{Type: cmp.Or(o.LogDriver, "json-file"), Config: map[string]string{}},
+		InspectedResources: inspectResources(o, limits),
 	}
 	if h.NetworkMode == "" || h.NetworkMode == "default" {
 		h.NetworkMode = "bridge"
 	}
-	if o.LogDriver != "" {
-		h.LogConfig.Type = o.LogDriver
+	if o.Init {
+		h.Init = &o.Init
 	}
 	for _, opt := range o.LogOpts {
 		k, v, _ := strings.Cut(opt, "=")
 		h.LogConfig.Config[k] = v
 	}
-	if name != "" {
-		h.RestartPolicy.Name = name
-		h.RestartPolicy.MaximumRetryCount, _ = strconv.Atoi(count) // checked when it was given
-	}
+	h.RestartPolicy = inspectPolicy(o.Restart)
 	for _, t := range o.Tmpfs {
 		if h.Tmpfs == nil {
 			h.Tmpfs = map[string]string{}
@@ -335,33 +141,146 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 		target, options, _ := strings.Cut(t, ":")
 		h.Tmpfs[target] = options
 	}
-	return h, nil
+	if len(o.Annotations) > 0 {
+		h.Annotations = pairs(o.Annotations)
+	}
+	if h.Mounts, err = inspectMountFlags(o.Mounts); err != nil {
+		return h, err
+	}
+	h.PortBindings, err = o.bindings()
+	return h, err
 }
 
-func inspectNetworks(run *state.Run) InspectedNetworks {
+// defaultShmSize is docker's size of /dev/shm, in bytes.
+const defaultShmSize = 64 << 20
+
+func inspectPolicy(restart string) InspectedPolicy {
+	name, count, _ := strings.Cut(restart, ":")
+	p := InspectedPolicy{Name: cmp.Or(name, "no")}
+	p.MaximumRetryCount, _ = strconv.Atoi(count) // checked when it was given
+	return p
+}
+
+func inspectResources(o *containerConfig, limits runtime.Limits) InspectedResources {
+	i := InspectedResources{
+		CPUShares: limits.CPUShares, Memory: limits.Memory, MemorySwap: limits.MemorySwap, MemoryReservation: limits.MemoryReservation,
+		NanoCPUs: limits.NanoCPUs, CpusetCpus: limits.CPUs, CpusetMems: limits.Mems, CPUPeriod: limits.CPUPeriod, CPUQuota: limits.CPUQuota,
+		OomKillDisable: &o.OOMKillDisable, Devices: []InspectedDevice{}, Ulimits: []InspectedUlimit{},
+	}
+	if limits.Pids != 0 {
+		i.PidsLimit = &limits.Pids
+	}
+	for _, u := range limits.Ulimits {
+		i.Ulimits = append(i.Ulimits, InspectedUlimit{Name: u.Name, Hard: int64(u.Hard), Soft: int64(u.Soft)}) // no limit is -1, as docker has it
+	}
+	for _, d := range o.Devices {
+		if !strings.HasPrefix(d, "/") {
+			i.DeviceRequests = append(i.DeviceRequests, InspectedRequest{Driver: "cdi", DeviceIDs: []string{d}})
+			continue
+		}
+		parts := strings.Split(d, ":")
+		device := InspectedDevice{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
+		if len(parts) > 1 && strings.HasPrefix(parts[1], "/") {
+			device.PathInContainer = parts[1]
+		}
+		i.Devices = append(i.Devices, device)
+	}
+	return i
+}
+
+// inspectMountFlags are the values of --mount.
+func inspectMountFlags(flags []string) (list []InspectedMountPoint, err error) {
+	points, err := container.ParseMounts(nil, flags, nil)
+	for _, p := range points {
+		m := InspectedMountPoint{Type: p.Type, Source: cmp.Or(p.Source, p.Name), Target: p.Target, ReadOnly: p.ReadOnly}
+		switch {
+		case p.Type == "bind" && (p.Propagation != "" || p.Create):
+			m.BindOptions = &InspectedBindOptions{Propagation: p.Propagation, CreateMountpoint: p.Create}
+		case p.Type == "volume" && (p.NoCopy || p.Subpath != "" || p.Labels != nil):
+			m.VolumeOptions = &InspectedVolumeOptions{NoCopy: p.NoCopy, Subpath: p.Subpath, Labels: p.Labels}
+		case p.Type == "tmpfs" && p.Memory != "":
+			m.TmpfsOptions = &InspectedTmpfsOptions{}
+			m.TmpfsOptions.SizeBytes, m.TmpfsOptions.Mode = p.TmpfsSize()
+		}
+		list = append(list, m)
+	}
+	return list, err
+}
+
+// bindings are the ports that are to be published, by the container's.
+func (o *PortOptions) bindings() (map[string][]InspectedBinding, error) {
+	all := map[string][]InspectedBinding{}
+	for _, text := range o.Publish {
+		ports, err := network.ParsePorts(text)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range ports {
+			key := fmt.Sprintf("%d/%s", p.Container, p.Protocol)
+			b := InspectedBinding{}
+			if p.Address.IsValid() {
+				b.HostIp = p.Address.String()
+			}
+			if p.First != 0 {
+				b.HostPort = strconv.Itoa(int(p.First))
+			}
+			if p.Last > p.First {
+				b.HostPort += "-" + strconv.Itoa(int(p.Last))
+			}
+			all[key] = append(all[key], b)
+		}
+	}
+	return all, nil
+}
+
+// inspectNetworks says how a container is connected, or will be.
+func (h *Home) inspectNetworks(r *containerRecord, run *state.Run, exposed map[string]struct{}) InspectedNetworks {
 	n := InspectedNetworks{Ports: map[string][]InspectedBinding{}, Networks: map[string]InspectedEndpoint{}}
+	if run.Ref.Pid != 0 {
+		n.SandboxKey, n.SandboxID = fmt.Sprintf("/proc/%d/ns/net", run.Ref.Pid), r.ID
+		for port := range exposed {
+			n.Ports[port] = nil
+		}
+	}
 	for _, p := range run.Ports {
 		key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
 		n.Ports[key] = append(n.Ports[key], InspectedBinding{p.HostIP, strconv.Itoa(int(p.Host))})
 	}
-	for _, name := range slices.Sorted(maps.Keys(run.Networks)) {
-		e := run.Networks[name]
-		address, bits, _ := strings.Cut(e.Address, "/")
-		length, _ := strconv.Atoi(bits)
-		six := InspectedIPv6{IPv6Gateway: e.Gateway6}
-		six.GlobalIPv6Address, bits, _ = strings.Cut(e.Address6, "/")
-		six.GlobalIPv6PrefixLen, _ = strconv.Atoi(bits)
-		n.Networks[name] = InspectedEndpoint{
-			InspectedIPv6: six,
-			NetworkID:     e.NetworkID, Gateway: e.Gateway, IPAddress: address, IPPrefixLen: length, MacAddress: e.MAC, Aliases: e.Aliases,
-		}
-		if n.IPAddress == "" {
-			n.IPAddress, n.IPPrefixLen, n.Gateway, n.MacAddress = address, length, e.Gateway, e.MAC
-			n.InspectedIPv6 = six
+	for i, a := range r.Config.Networks {
+		e := h.inspectEndpoint(r, a, run.Networks[a.Network])
+		n.Networks[a.Network] = e
+		if i == 0 && (a.Network == network.DefaultName || run.Networks != nil) {
+			n.IPAddress, n.IPPrefixLen, n.Gateway, n.MacAddress, n.EndpointID = e.IPAddress, e.IPPrefixLen, e.Gateway, e.MacAddress, e.EndpointID
+			n.InspectedIPv6 = e.InspectedIPv6
 		}
 	}
-	if run.Ref.Pid != 0 {
-		n.SandboxKey = fmt.Sprintf("/proc/%d/ns/net", run.Ref.Pid)
+	if mode := r.Config.Network; mode == "none" || mode == "host" {
+		n.Networks[mode] = h.inspectEndpoint(r, attachment{Network: mode}, state.Endpoint{})
 	}
 	return n
+}
+
+// inspectEndpoint is a container's place in a network: as it was asked for and, while it runs, as it is.
+func (h *Home) inspectEndpoint(r *containerRecord, a attachment, e state.Endpoint) InspectedEndpoint {
+	i := InspectedEndpoint{
+		Aliases: a.NetworkAliases, MacAddress: cmp.Or(e.MAC, a.MACAddress), NetworkID: e.NetworkID, EndpointID: e.ID, Gateway: e.Gateway,
+	}
+	i.IPv6Gateway = e.Gateway6
+	address, bits, _ := strings.Cut(e.Address, "/")
+	i.IPAddress = address
+	i.IPPrefixLen, _ = strconv.Atoi(bits)
+	i.GlobalIPv6Address, bits, _ = strings.Cut(e.Address6, "/")
+	i.GlobalIPv6PrefixLen, _ = strconv.Atoi(bits)
+	if a.IP != "" || a.IP6 != "" {
+		i.IPAMConfig = &InspectedAddresses{IPv4Address: a.IP, IPv6Address: a.IP6}
+	}
+	if i.NetworkID == "" {
+		if n, err := h.Networks().Find(a.Network); err == nil { // else it has been removed meanwhile
+			i.NetworkID = n.ID
+		}
+	}
+	if ownNetwork(a.Network) && a.Network != network.DefaultName {
+		i.DNSNames = slices.Concat([]string{r.Name}, a.NetworkAliases, []string{r.ID[:12]})
+	}
+	return i
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -32,10 +33,10 @@ const (
 	monitorName = "forge-monitor"
 	reportFD    = 3 // takes the reports of the start
 	lockFD      = 4 // the container's lock, until it has started; so it is held even if who asked for the start is killed
-	firstFD     = 5 // with helperAttached: a connection of who is attached from the beginning
+	firstFD     = 5 // with helperAttached: a connection of who is attached from the beginning; those of others follow
 
-	helperExec     = "exec"     // the third argument: it is a process in the container that is kept; lockFD says which
-	helperAttached = "attached" // the last one
+	helperExec     = "exec"      // the third argument: it is a process in the container that is kept; lockFD says which
+	helperAttached = "attached=" // begins the last one; then comes how many are attached
 )
 
 // A report is what a monitor process says while it starts: a line of JSON for each event and, at last, how the start went.
@@ -108,15 +109,9 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	defer func() { err = errors.Join(err, h.Close()) }()
 	syscall.CloseOnExec(lockFD)
 	given := os.NewFile(lockFD, "given")
-	var first *net.UnixConn
-	if args[len(args)-1] == helperAttached {
-		syscall.CloseOnExec(firstFD)
-		f := os.NewFile(firstFD, "first")
-		c, err := net.FileConn(f)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-		first, _ = c.(*net.UnixConn)
+	first, err := firstAttached(args[len(args)-1])
+	if err != nil {
+		return err
 	}
 	reports := keepReports{
 		alone:  &alone{member: member},
@@ -131,6 +126,30 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	}
 	_, err = h.keep(ctx, args[1], first, reports)
 	return err
+}
+
+// firstAttached are the connections of those who are attached from the beginning.
+func firstAttached(arg string) (list []*net.UnixConn, err error) {
+	text, ok := strings.CutPrefix(arg, helperAttached)
+	if !ok {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, err
+	}
+	for fd := firstFD; fd < firstFD+n; fd++ {
+		syscall.CloseOnExec(fd)
+		f := os.NewFile(uintptr(fd), "first")
+		c, err := net.FileConn(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+		if unixConn, ok := c.(*net.UnixConn); ok {
+			list = append(list, unixConn)
+		}
+	}
+	return list, nil
 }
 
 // keepReports tell how a container starts, and how it is kept.
@@ -149,8 +168,8 @@ func openOfMonitor(ctx context.Context, dir string) (*Home, error) {
 }
 
 // keep starts a container and keeps it until it ends and is not restarted. The caller, or who started the caller, holds the
-// container's lock until it has started. first is who is attached from the beginning, or nil.
-func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports keepReports) (exit runtime.Exit, err error) {
+// container's lock until it has started. first are those who are attached from the beginning.
+func (h *Home) keep(ctx context.Context, id string, first []*net.UnixConn, reports keepReports) (exit runtime.Exit, err error) {
 	store := h.containers()
 	r := reports.record
 	if r == nil {
@@ -202,14 +221,14 @@ func (h *Home) keep(ctx context.Context, id string, first *net.UnixConn, reports
 }
 
 // keep starts the container, or takes it over, and keeps it.
-func (k *keeper) keep(ctx context.Context, run *state.Run, first *net.UnixConn) (exit runtime.Exit, err error) {
+func (k *keeper) keep(ctx context.Context, run *state.Run, first []*net.UnixConn) (exit runtime.Exit, err error) {
 	config, err := k.config(ctx)
 	if err != nil {
 		return exit, errors.Join(err, k.listener.Close())
 	}
 	m := monitor.New(config, run)
-	if first != nil {
-		m.First(first)
+	for _, c := range first {
+		m.First(c)
 	}
 	r := k.record
 	exit, err = m.Keep(ctx, k.listener, k.reports.started)
@@ -233,13 +252,26 @@ func signalNumber(name string) syscall.Signal {
 }
 
 // StartContainer starts a container in the background, and returns when its command is executed. It does nothing if the
-// container runs. An error of the command is a *CommandError. events may be nil.
-func (h *Home) StartContainer(ctx context.Context, ref string, events event.Sink) error {
+// container runs. An error of the command is a *CommandError. events may be nil. Those who are given are attached from the beginning.
+func (h *Home) StartContainer(ctx context.Context, ref string, events event.Sink, first ...*Attachment) (err error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
 	}
-	return h.spawn(ctx, r, nil, events)
+	var theirs []*os.File
+	for _, a := range first {
+		f, beginErr := a.begin()
+		if err = errors.Join(err, beginErr); f != nil {
+			theirs = append(theirs, f)
+		}
+	}
+	if err == nil {
+		err = h.spawn(ctx, r, theirs, events)
+	}
+	for _, f := range theirs { // the end of the monitor is to be the end of the connection
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 // RunAttached starts a container and stays attached to it until it ends; it returns the exit status. If in fails with
@@ -249,39 +281,63 @@ func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, eve
 	if err != nil {
 		return 0, err
 	}
-	status, err = attachFirst(ctx, streams, func(first *os.File) error { return h.spawn(ctx, r, first, events) })
+	status, err = attachFirst(ctx, streams, func(first []*os.File) error { return h.spawn(ctx, r, first, events) })
 	if run, _, runErr := h.containers().Run(r.ID); status != 0 && runErr == nil && run.OOM { // it may be removed by now
 		events.Send(outOfMemory(r))
 	}
 	return status, err
 }
 
-// attachFirst has something started, to which streams are attached from the beginning, and stays attached until it ends.
-func attachFirst(ctx context.Context, streams Streams, start func(first *os.File) error) (int, error) {
+// An Attachment is somebody who is to be attached to what is started: from the beginning, so that nothing is missed.
+type Attachment struct {
+	streams Streams
+	ctx     context.Context // of the one who is attached
+	done    chan struct{}   // closed when it is over
+	status  int
+	err     error
+}
+
+// NewAttachment makes streams ready to be attached until ctx ends. It is for one start.
+func NewAttachment(ctx context.Context, s Streams) *Attachment {
+	return &Attachment{streams: s, ctx: ctx, done: make(chan struct{})}
+}
+
+// begin connects the streams with a file that is for the monitor.
+func (a *Attachment) begin() (*os.File, error) {
 	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(a.done)
+		a.status, a.err = monitor.Attach(a.ctx, ours, a.streams)
+	}()
+	return theirs, nil
+}
+
+// Wait waits for the end of what was started, and returns its exit status; or until its input fails with ErrDetached, which it returns.
+func (a *Attachment) Wait() (int, error) {
+	<-a.done
+	return a.status, a.err
+}
+
+// attachFirst has something started, to which streams are attached from the beginning, and stays attached until it ends.
+func attachFirst(ctx context.Context, streams Streams, start func(first []*os.File) error) (int, error) {
+	attached, detach := context.WithCancel(ctx)
+	defer detach()
+	a := NewAttachment(attached, streams)
+	theirs, err := a.begin()
 	if err != nil {
 		return 0, err
 	}
-	type result struct {
-		status int
-		err    error
-	}
-	done := make(chan result, 1)
-	attached, detach := context.WithCancel(ctx)
-	defer detach()
-	go func() {
-		status, err := monitor.Attach(attached, ours, streams)
-		done <- result{status, err}
-	}()
-	err = start(theirs)
+	err = start([]*os.File{theirs})
 	// The end of the monitor is to be the end of the connection.
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		detach()
-		<-done
+		<-a.done
 		return 0, err
 	}
-	d := <-done
-	return d.status, d.err
+	return a.Wait()
 }
 
 // ErrDetached ends an attachment, but not the container.
@@ -303,7 +359,7 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 }
 
 // spawn starts a monitor process for a container, and waits until that has started the container.
-func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, events event.Sink) (err error) {
+func (h *Home) spawn(ctx context.Context, r *containerRecord, first []*os.File, events event.Sink) (err error) {
 	store := h.containers()
 	lock, err := store.Lock(ctx, r.ID)
 	if err != nil {
@@ -327,11 +383,11 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 	if err := failpoint.At("spawn.locked"); err != nil {
 		return err
 	}
-	files, arg := []*os.File{lock}, []string(nil)
-	if first != nil {
-		files, arg = append(files, first), []string{helperAttached}
+	var args []string
+	if len(first) > 0 {
+		args = append(args, helperAttached+strconv.Itoa(len(first)))
 	}
-	pid, reports, err := h.startHelper(files, r.ID, arg...)
+	pid, reports, err := h.startHelper(append([]*os.File{lock}, first...), r.ID, args...)
 	if err != nil {
 		return fmt.Errorf("monitor of container %s: %w", r.Name, err)
 	}
@@ -339,7 +395,7 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first *os.File, ev
 	if err := failpoint.At("spawn.forked"); err != nil {
 		return err
 	}
-	return follow(ctx, pid, reports, events)
+	return h.follow(ctx, pid, reports, events)
 }
 
 // startHelper starts this program anew, in the background, to keep a container or a process in one. The helper gets the files
@@ -372,7 +428,7 @@ func (h *Home) startHelper(files []*os.File, id string, args ...string) (pid int
 }
 
 // follow passes on what a monitor process reports until it has started its container.
-func follow(ctx context.Context, pid int, reports *os.File, events event.Sink) error {
+func (h *Home) follow(ctx context.Context, pid int, reports *os.File, events event.Sink) error {
 	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })()
 	lines := json.NewDecoder(reports)
 	for {
@@ -386,6 +442,9 @@ func follow(ctx context.Context, pid int, reports *os.File, events event.Sink) e
 		case r.Event != nil:
 			events.Send(*r.Event)
 		case r.Started:
+			if h.options.Started != nil {
+				h.options.Started(pid)
+			}
 			return nil
 		default:
 			_, _ = syscall.Wait4(pid, nil, 0, nil)

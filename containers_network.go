@@ -253,7 +253,7 @@ func (k *keeper) connected(run *state.Run) {
 	}
 	run.Networks = map[string]state.Endpoint{}
 	for _, e := range k.sandbox.Endpoints() {
-		s := state.Endpoint{NetworkID: e.NetworkID, MAC: e.MAC.String(), Aliases: e.Aliases}
+		s := state.Endpoint{ID: e.ID, NetworkID: e.NetworkID, MAC: e.MAC.String(), Aliases: e.Aliases}
 		if e.Address.IsValid() {
 			s.Address = e.Address.String()
 		}

@@ -83,6 +83,7 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 		Stdin:      o.Interactive,
 		StdinOnce:  o.StdinOnce,
 		Terminal:   o.TTY,
+		Size:       TerminalSize{Rows: uint16(o.ConsoleSize[0]), Cols: uint16(o.ConsoleSize[1])},
 	}
 	if k.reports.alone != nil {
 		c.Sleep = k.sleep

@@ -47,7 +47,7 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		defer close(done)
 		_, attachErr = monitor.Attach(attached, ours, streams)
 	}()
-	exit, err := h.keep(ctx, id, theirs, keepReports{
+	exit, err := h.keep(ctx, id, []*net.UnixConn{theirs}, keepReports{
 		record: r, image: img, network: coming, events: events,
 		started: func() { _ = lock.Close() },
 	})

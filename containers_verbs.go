@@ -103,23 +103,35 @@ func (h *Home) KillContainer(ctx context.Context, ref, signal string) error {
 
 // SignalContainer sends a container's first process a signal, unless it has ended.
 func (h *Home) SignalContainer(ctx context.Context, ref string, sig syscall.Signal) error {
-	return h.askMonitor(ref, func(c monitor.Client) error { return c.Signal(ctx, sig) })
+	return h.askMonitor("kill", ref, func(c monitor.Client) error { return c.Signal(ctx, sig) })
 }
 
 // PauseContainer stops all processes of a container until UnpauseContainer.
 func (h *Home) PauseContainer(ctx context.Context, ref string) error {
-	return h.askMonitor(ref, func(c monitor.Client) error { return c.Pause(ctx) })
+	return h.askMonitor("pause", ref, func(c monitor.Client) error { return c.Pause(ctx) })
 }
 
 // UnpauseContainer lets the processes of a paused container go on.
 func (h *Home) UnpauseContainer(ctx context.Context, ref string) error {
-	return h.askMonitor(ref, func(c monitor.Client) error { return c.Unpause(ctx) })
+	return h.askMonitor("unpause", ref, func(c monitor.Client) error { return c.Unpause(ctx) })
 }
 
-// askMonitor asks the monitor of a container that must run.
-func (h *Home) askMonitor(ref string, ask func(monitor.Client) error) error {
+// ResizeContainer sets the size of a running container's terminal.
+func (h *Home) ResizeContainer(ctx context.Context, ref string, size TerminalSize) error {
+	return h.askMonitor("exec", ref, func(c monitor.Client) error { return c.Resize(ctx, size) })
+}
+
+// askMonitor asks the monitor of a container that is in a state for that.
+func (h *Home) askMonitor(verb, ref string, ask func(monitor.Client) error) error {
 	r, err := h.findContainer(ref)
 	if err != nil {
+		return err
+	}
+	_, status, err := h.containers().Run(r.ID)
+	if err != nil {
+		return err
+	}
+	if err := words.Refusal(verb, ref, r.ID, string(status)); err != nil && (verb == "pause" || verb == "unpause") {
 		return err
 	}
 	err = ask(h.monitorOf(r))

@@ -51,6 +51,7 @@ type Snapshotter = snapshot.Kind
 type Options struct {
 	Dir         string      // "" is defaultDir()
 	Snapshotter Snapshotter // "" probes
+	Started     func(int)   // told the ID of each process that is left to keep a container, for a caller that lives on: it waits for them. May be nil
 	Command     string      // such as "build": what others are told who cannot prune what this one uses
 }
 

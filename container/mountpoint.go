@@ -32,6 +32,15 @@ type VolumeOptions struct {
 	Options   map[string]string `json:",omitempty"`
 }
 
+// TmpfsSize is the size in bytes and the mode of a tmpfs; 0 was not said.
+func (p *MountPoint) TmpfsSize() (size int64, mode uint32) {
+	t, err := p.tmpfs()
+	if err != nil {
+		return 0, 0
+	}
+	return t.Options.Size, t.Options.Mode
+}
+
 // Mount makes a mount of it. The data are those of a volume, open; they are not closed.
 func (p *MountPoint) Mount(data *os.File) (Mount, error) {
 	if p.Type == "tmpfs" {

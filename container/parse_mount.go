@@ -216,7 +216,7 @@ func (p *MountPoint) setField(field string) (err error) {
 	key, value, ok := strings.Cut(field, "=")
 	key = strings.ToLower(key)
 	if !ok {
-		if !slices.Contains([]string{"readonly", "ro", "volume-nocopy"}, key) {
+		if !slices.Contains([]string{"readonly", "ro", "volume-nocopy", "bind-create-src"}, key) {
 			return fmt.Errorf("invalid field '%s' must be a key=value pair", field)
 		}
 		value = "true"
@@ -231,6 +231,8 @@ func (p *MountPoint) setField(field string) (err error) {
 	case "readonly", "ro":
 		p.ReadOnly, err = strconv.ParseBool(value)
 	case "consistency":
+	case "bind-create-src":
+		p.Create, err = strconv.ParseBool(value)
 	case "bind-propagation":
 		p.Propagation = strings.ToLower(value)
 	case "volume-nocopy":
@@ -280,7 +282,7 @@ func (p *MountPoint) checkFields() error {
 		given bool
 	}{
 		{"volume", v.NoCopy || v.Subpath != "" || v.Labels != nil || v.Options != nil},
-		{"bind", p.Propagation != ""},
+		{"bind", p.Propagation != "" || p.Create},
 		{"tmpfs", p.Memory != ""},
 	} {
 		if kind.given && p.Type != kind.name {

@@ -141,6 +141,12 @@ func (c Client) Unpause(ctx context.Context) error {
 	return err
 }
 
+// Resize sets the size of the container's terminal.
+func (c Client) Resize(ctx context.Context, size Size) error {
+	_, err := c.ask(ctx, verbResize, int(size.Rows), int(size.Cols))
+	return err
+}
+
 // Hold pauses the container, unless it is paused already, until what it returns is called or this process ends, whatever ends
 // it.
 func (c Client) Hold(ctx context.Context) (release func() error, err error) {

@@ -61,6 +61,7 @@ type Config struct {
 	Stdin      bool // keep the standard input open
 	StdinOnce  bool // until the first who attaches closes it
 	Terminal   bool
+	Size       Size // of the terminal at the start; zero is not known
 }
 
 // A Monitor keeps one container. Its methods may be called concurrently.
@@ -87,7 +88,7 @@ type Monitor struct {
 
 // New makes a monitor. run is how the last run of the container went.
 func New(c Config, run *state.Run) *Monitor {
-	m := &Monitor{config: c, run: run, fan: newFan(c.Log), ended: make(chan struct{}), stop: make(chan struct{})}
+	m := &Monitor{config: c, run: run, size: c.Size, fan: newFan(c.Log), ended: make(chan struct{}), stop: make(chan struct{})}
 	m.killTime = killTime
 	m.restarts.wake = make(chan struct{}, 1)
 	m.openStdin()

@@ -18,6 +18,7 @@ import (
 //	hold                pauses the container, unless it is paused, and answers "ok"; when who asked closes his half of the
 //	                    connection, or is gone, lets it go on and answers "ok" again.
 //	call NAME ARGUMENT  the argument in base64: what the owner of the monitor has made of the name.
+//	resize ROWS COLS    sets the size of the terminal.
 //	wait                "ok CODE" when the run that goes on has ended.
 //
 // A frame is docker's of an attached stream: a byte that says which, three zero bytes, four bytes of length, most significant
@@ -67,6 +68,7 @@ const (
 	verbHold    = "hold"
 	verbWait    = "wait"
 	verbCall    = "call"
+	verbResize  = "resize"
 )
 
 // maxLine is the length of a request, and of an answer.

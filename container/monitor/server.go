@@ -98,7 +98,7 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 	if err != nil {
 		return "", err
 	}
-	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2, verbRestart: 2}[words[0]]
+	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2, verbRestart: 2, verbResize: 2}[words[0]]
 	if len(args) != need {
 		return "", fmt.Errorf("%s takes %d numbers", words[0], need)
 	}
@@ -119,6 +119,10 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 		return m.hold(c, in)
 	case verbWait:
 		return m.wait()
+	case verbResize:
+		m.resize(uint16(args[0]), uint16(args[1]))
+		m.config.Event("resize", "height", itoa(args[0]), "width", itoa(args[1]))
+		return "ok", nil
 	}
 	return "", fmt.Errorf("unknown request %q: the monitor is of another version of forge; restart the container", words[0])
 }

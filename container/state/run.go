@@ -39,6 +39,7 @@ type Run struct {
 
 // An Endpoint is a container's place in a network, while it runs.
 type Endpoint struct {
+	ID        string // 64 hex digits
 	NetworkID string
 	Address   string // with the length of the prefix
 	Gateway   string

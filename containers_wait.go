@@ -1,0 +1,94 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/event/journal"
+)
+
+// A WaitCondition is what is waited for, in docker's words.
+type WaitCondition string
+
+// The conditions.
+const (
+	WaitNotRunning WaitCondition = "not-running" // that it does not run; at once if it does not
+	WaitNextExit   WaitCondition = "next-exit"   // the end of the run that goes on, or of the next
+	WaitRemoved    WaitCondition = "removed"     // that it is gone
+)
+
+// errWaited ends the reading of events.
+var errWaited = errors.New("it has come")
+
+// WaitContainerFor waits until something has become of a container, and returns the exit status of its last run. ready is called when
+// nothing that happens from then on is missed; it may be nil.
+func (h *Home) WaitContainerFor(ctx context.Context, ref string, c WaitCondition, ready func()) (int, error) {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return 0, err
+	}
+	since := time.Now()
+	run, status, err := h.containers().Run(r.ID)
+	if err != nil {
+		return 0, err
+	}
+	if ready != nil {
+		ready()
+	}
+	if c == WaitNotRunning {
+		return h.WaitContainer(ctx, r.ID)
+	}
+	w := waiting{home: h, record: r, condition: c, code: run.ExitCode}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	if status.Alive() || status == state.Restarting {
+		go w.watch(ctx, stop)
+	}
+	q := EventQuery{Since: since, Filter: journal.Filter{"container": {r.ID}}}
+	err = h.Events(ctx, q, func(m EventMessage) error {
+		switch {
+		case m.Action == "start":
+			go w.watch(ctx, stop)
+		case m.Action == "die":
+			w.code, _ = strconv.Atoi(m.Actor.Attributes["exitCode"])
+			if c == WaitNextExit {
+				return errWaited
+			}
+		case m.Action == "destroy":
+			return errWaited
+		}
+		return nil
+	})
+	if ended, ok := errors.AsType[*endedError](err); ok {
+		return ended.code, nil
+	}
+	if errors.Is(err, errWaited) {
+		err = nil
+	}
+	return w.code, err
+}
+
+// waiting is one who waits.
+type waiting struct {
+	home      *Home
+	record    *containerRecord
+	condition WaitCondition
+	code      int
+}
+
+// An endedError ends the reading of events: a monitor that was killed tells of no end.
+type endedError struct{ code int }
+
+func (e *endedError) Error() string { return "ended with " + strconv.Itoa(e.code) }
+
+// watch waits for the end of a run that no event tells of.
+func (w *waiting) watch(ctx context.Context, stop context.CancelCauseFunc) {
+	_, _ = w.home.monitorOf(w.record).Wait(ctx)
+	run, status, err := w.home.containers().Run(w.record.ID)
+	if w.condition == WaitNextExit && err == nil && status == state.Exited {
+		stop(&endedError{run.ExitCode})
+	}
+}
