@@ -22,7 +22,7 @@ var callRooms = map[string][]string{
 	"unix.Renameat2":        {"internal/durable"},
 	"syscall.Flock":         {"internal/flock"},
 	"unix.Flock":            {"internal/flock"},
-	"http.Transport":        {"internal/web"},
+	"http.Transport":        {"internal/web", "internal/grpc"}, // the latter only HTTP/2, and without retries
 	"http.DefaultTransport": {},
 	"http.DefaultClient":    {},
 	"http.Client":           {},
