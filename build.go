@@ -20,6 +20,7 @@ import (
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 )
@@ -83,6 +84,9 @@ type ResultOptions struct {
 	Attest                AttestOptions
 	IIDFile, MetadataFile string // where the image's ID and what was made, as JSON, are written to; "" is nowhere
 }
+
+// A SyntaxError is a mistake in a build file.
+type SyntaxError = parser.Error
 
 // A BuildResult is what a build made.
 type BuildResult struct {

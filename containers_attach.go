@@ -81,4 +81,8 @@ type (
 	NameTakenError = state.NameTakenError
 	// A RefusedError is docker's refusal of what cannot be done in the state that things are in.
 	RefusedError = words.RefusedError
+	// An InvalidError is docker's refusal of what can never be done, in no state.
+	InvalidError = words.InvalidError
+	// A ForbiddenError is docker's refusal of what is not to be done to a thing that is needed as it is.
+	ForbiddenError = words.ForbiddenError
 )

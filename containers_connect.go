@@ -10,6 +10,7 @@ import (
 
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
@@ -106,7 +107,7 @@ func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o End
 	is := func(a attachment) bool { return a.Network == n.Name }
 	err = h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
 		if slices.ContainsFunc(r.Config.Networks, is) {
-			return fmt.Errorf("endpoint with name %s already exists in network %s", r.Name, n.Name)
+			return words.Forbidden("endpoint with name %s already exists in network %s", r.Name, n.Name)
 		}
 		r.Config.Networks = append(r.Config.Networks, a)
 		return nil

@@ -260,12 +260,12 @@ func (h *Home) containerFilter(filters []string) (f containerFilter, err error) 
 		case "status":
 			f.anyStatus = true
 			if !slices.Contains([]string{"created", "restarting", "running", "removing", "paused", "exited", "dead"}, value) {
-				return f, fmt.Errorf("invalid filter 'status=%s'", value)
+				return f, words.Invalid("invalid filter 'status=%s'", value)
 			}
 		case "exited":
 			f.anyStatus = true
 			if _, err := strconv.Atoi(value); err != nil {
-				return f, fmt.Errorf("invalid filter 'exited=%s'", value)
+				return f, words.Invalid("invalid filter 'exited=%s'", value)
 			}
 		case "before", "since":
 			r, err := h.findContainer(value)
@@ -275,7 +275,7 @@ func (h *Home) containerFilter(filters []string) (f containerFilter, err error) 
 			f.anyStatus = true
 			*map[string]*time.Time{"before": &f.before, "since": &f.since}[key] = r.Created
 		default:
-			return f, fmt.Errorf("invalid filter '%s'", key)
+			return f, words.Invalid("invalid filter '%s'", key)
 		}
 		f.values[key] = append(f.values[key], value)
 	}

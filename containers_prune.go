@@ -81,7 +81,7 @@ func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, er
 		case "label!":
 			without = append(without, value)
 		default:
-			return nil, fmt.Errorf("invalid filter '%s'", key)
+			return nil, words.Invalid("invalid filter '%s'", key)
 		}
 	}
 	return func(i *ContainerInfo) bool {

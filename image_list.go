@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
 )
 
@@ -101,14 +102,14 @@ func (h *Home) imageFilter(ctx context.Context, o ImagesOptions) (func(ImageInfo
 	for _, text := range o.Filters {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok {
-			return nil, fmt.Errorf("--filter %q: must be KEY=VALUE", text)
+			return nil, words.Invalid("--filter %q: must be KEY=VALUE", text)
 		}
 		var holds func(ImageInfo) bool
 		switch key {
 		case "dangling":
 			want, err := strconv.ParseBool(value)
 			if err != nil {
-				return nil, fmt.Errorf("--filter %q: must be true or false", text)
+				return nil, words.Invalid("--filter %q: must be true or false", text)
 			}
 			holds = func(i ImageInfo) bool { return (i.Repository == "") == want }
 		case "label":
@@ -131,7 +132,7 @@ func (h *Home) imageFilter(ctx context.Context, o ImagesOptions) (func(ImageInfo
 			before := key == "before"
 			holds = func(i ImageInfo) bool { return before && i.Created.Before(at) || !before && i.Created.After(at) }
 		default:
-			return nil, fmt.Errorf("--filter %q: must be dangling, label, reference, before or since", text)
+			return nil, words.Invalid("--filter %q: must be dangling, label, reference, before or since", text)
 		}
 		all = append(all, holds)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
 )
 
@@ -120,7 +121,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 	case stays:
 		names = []image.Reference{n.Reference}
 	case len(names) > 1 && !o.Force:
-		return nil, fmt.Errorf("image %s has %d names: remove them one by one, or all with --force", name, len(names))
+		return nil, words.Refused("image %s has %d names: remove them one by one, or all with --force", name, len(names))
 	}
 	var done []Removal
 	for _, ref := range names {

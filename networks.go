@@ -2,7 +2,6 @@ package forge
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/runtime/network"
 )
 
@@ -50,28 +50,28 @@ func (o *NetworkOptions) addresses(c *network.Config) error {
 	for _, text := range o.Subnets {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return fmt.Errorf("invalid subnet %s: it should be such as 10.1.0.0/24 or fd00:1::/64", text)
+			return words.Invalid("invalid subnet %s: it should be such as 10.1.0.0/24 or fd00:1::/64", text)
 		}
 		to := &c.Subnet
 		if p.Addr().Is6() {
 			to = &c.Subnet6
 		}
 		if to.IsValid() {
-			return fmt.Errorf("multiple overlapping subnet configuration is not supported: a network has one of IPv4 and one of IPv6, and %s is one more", text)
+			return words.Invalid("multiple overlapping subnet configuration is not supported: a network has one of IPv4 and one of IPv6, and %s is one more", text)
 		}
 		*to = p
 	}
 	for _, text := range o.Gateways {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			return fmt.Errorf("invalid gateway %s", text)
+			return words.Invalid("invalid gateway %s", text)
 		}
 		to := &c.Gateway
 		if a.Is6() {
 			to = &c.Gateway6
 		}
 		if to.IsValid() {
-			return fmt.Errorf("invalid gateway %s: a network has one of IPv4 and one of IPv6", text)
+			return words.Invalid("invalid gateway %s: a network has one of IPv4 and one of IPv6", text)
 		}
 		*to = a
 	}
@@ -117,7 +117,7 @@ func (h *Home) ListNetworks(filters []string) ([]*network.Network, error) {
 				return err == nil && (len(users) == 0 && !n.Predefined()) == (value == "true" || value == "1")
 			}
 		default:
-			return nil, fmt.Errorf("invalid filter '%s'", key)
+			return nil, words.Invalid("invalid filter '%s'", key)
 		}
 		list = slices.DeleteFunc(list, func(n *network.Network) bool { return !takes(n) })
 	}
@@ -137,6 +137,8 @@ type NetworkInspection struct {
 	Internal   bool
 	Attachable bool
 	Ingress    bool
+	ConfigFrom struct{ Network string }
+	ConfigOnly bool
 	Containers map[string]NetworkMember
 	Options    map[string]string
 	Labels     map[string]string
@@ -144,8 +146,9 @@ type NetworkInspection struct {
 
 // NetworkAddresses say which addresses a network has.
 type NetworkAddresses struct {
-	Driver string
-	Config []NetworkSubnet
+	Driver  string
+	Options map[string]string
+	Config  []NetworkSubnet
 }
 
 // A NetworkSubnet is a range of addresses.
@@ -160,6 +163,27 @@ func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.inspectNetwork(n)
+}
+
+// InspectNetworks shows everything about the networks that ListNetworks lists.
+func (h *Home) InspectNetworks(filters []string) ([]*NetworkInspection, error) {
+	list, err := h.ListNetworks(filters)
+	if err != nil {
+		return nil, err
+	}
+	all := []*NetworkInspection{}
+	for _, n := range list {
+		i, err := h.inspectNetwork(n)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+func (h *Home) inspectNetwork(n *network.Network) (*NetworkInspection, error) {
 	i := &NetworkInspection{
 		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.Subnet6.IsValid(), Internal: n.Internal,
 		IPAM: NetworkAddresses{Driver: "default", Config: []NetworkSubnet{}}, Containers: map[string]NetworkMember{},

@@ -83,8 +83,9 @@ func (o *PruneOptions) Check() error {
 // A PruneReport says what was removed.
 type PruneReport struct {
 	Removed []string
-	Left    []string // what could not go, because a running process uses it
-	Bytes   int64    // that the file system has got back
+	Images  []Removal // those of Removed that were images
+	Left    []string  // what could not go, because a running process uses it
+	Bytes   int64     // that the file system has got back
 }
 
 // Prune removes what nothing needs: what no name, no cache entry and no running process reaches. Others may use the store
@@ -159,6 +160,7 @@ func (r *PruneReport) add(p image.Pruned) {
 	r.Bytes += p.Bytes
 	for _, n := range p.Images {
 		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
+		r.image(n)
 	}
 	for _, d := range p.Blobs {
 		r.Removed = append(r.Removed, "blob "+d.String())
@@ -169,6 +171,14 @@ func (r *PruneReport) add(p image.Pruned) {
 	if p.Kept > 0 {
 		r.Left = append(r.Left, fmt.Sprintf("%s of build cache: prune -a, --max-size or --filter until= removes it", units.HumanSize(float64(p.Kept))))
 	}
+}
+
+// image notes an image that was removed.
+func (r *PruneReport) image(n image.Named) {
+	if n.Reference != (image.Reference{}) {
+		r.Images = append(r.Images, Removal{Untagged: n.Reference.Familiar()})
+	}
+	r.Images = append(r.Images, Removal{Deleted: n.Descriptor.Digest})
 }
 
 // lockPause is how long to wait for the store's lock without a word.
@@ -216,6 +226,7 @@ func (h *Home) dropImages(ctx context.Context, r *PruneReport) error {
 		}
 		gone = append(gone, n.Descriptor.Digest)
 		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
+		r.image(n)
 	}
 	if err := h.Layout.Remove(ctx, gone...); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
@@ -49,6 +51,46 @@ func InspectRemote(ctx context.Context, name, platform string, o RemoteOptions) 
 	return i, nil
 }
 
+// DescribeRemote asks a registry what a name stands for, and for which platforms that is.
+func DescribeRemote(ctx context.Context, name string, o RemoteOptions) (d ocispec.Descriptor, list []ocispec.Platform, err error) {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return d, nil, err
+	}
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	repo, err := client.Connect(ref)
+	if err != nil {
+		return d, nil, err
+	}
+	if d, err = repo.Resolve(ctx, ref); err != nil {
+		return d, nil, err
+	}
+	doc, _, err := image.ReadDocument(ctx, repo, d)
+	if err != nil {
+		return d, nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	if !doc.IsIndex() {
+		img, err := image.Read(ctx, repo, d, nil)
+		if err != nil {
+			return d, nil, fmt.Errorf("%s: %w", ref, err)
+		}
+		return d, []ocispec.Platform{img.Config.Platform}, nil
+	}
+	for _, one := range doc.Images() {
+		if one.Platform != nil {
+			list = append(list, *one.Platform)
+		}
+	}
+	return d, list, nil
+}
+
+// RegistryOf is the registry of an image that is called name. It refuses what is no name of an image.
+func RegistryOf(name string) (string, error) {
+	ref, err := image.ParseReference(name)
+	return ref.Domain, err
+}
+
 // RegistryHost is a registry as people type it, without scheme and path; docker's has one name.
 func RegistryHost(s string) string {
 	s = strings.TrimPrefix(strings.TrimPrefix(s, "https://"), "http://")
@@ -65,6 +107,14 @@ func Login(ctx context.Context, host, user, password string, o RemoteOptions) (f
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	return client.Login(ctx, RegistryHost(host), registry.Credential{Username: user, Password: password})
+}
+
+// VerifyLogin asks a registry whether it knows a credential, and keeps nothing. It returns the identity token that is to be used instead
+// of the password; "" if there is none. An error is fs.ErrPermission if the registry does not know the credential.
+func VerifyLogin(ctx context.Context, host string, cred Credential, o RemoteOptions) (identity string, err error) {
+	client := o.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	return client.Verify(ctx, RegistryHost(host), cred)
 }
 
 // Logout forgets what is kept of a registry, and reports whether anything was.

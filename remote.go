@@ -23,8 +23,14 @@ type RemoteOptions struct {
 	Offline  bool       // registries are not asked: what is not here is an error that names it
 	Events   event.Sink // takes what happens, one event at a time; may be nil
 
+	// Credentials are those of registries, by RegistryHost; of a registry that is not named, those that are configured hold.
+	Credentials map[string]Credential
+
 	shared *registry.Client // of all that one build asks registries; nil makes one each time
 }
+
+// A Credential is what a registry knows its user by.
+type Credential = registry.Credential
 
 // queue puts a queue before a sink: what sends to it need not wait for who shows it. The queue is to be closed.
 func queue(sink *event.Sink) (closed func()) {
@@ -38,7 +44,7 @@ func (o RemoteOptions) client() *registry.Client {
 	if o.shared != nil {
 		return o.shared
 	}
-	return registry.NewClient(registry.Options{Insecure: o.Insecure, Offline: o.Offline, Events: o.Events})
+	return registry.NewClient(registry.Options{Credentials: o.Credentials, Insecure: o.Insecure, Offline: o.Offline, Events: o.Events})
 }
 
 // PullOptions say which images of a repository to pull.

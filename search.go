@@ -2,11 +2,11 @@ package forge
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/registry"
 )
 
@@ -44,13 +44,13 @@ func foundFilter(filters []string) (keep func(registry.Found) bool, err error) {
 		case "stars":
 			least, err := strconv.Atoi(value)
 			if err != nil {
-				return nil, fmt.Errorf("invalid filter 'stars=%s'", value)
+				return nil, words.Invalid("invalid filter 'stars=%s'", value)
 			}
 			tests = append(tests, func(f registry.Found) bool { return f.Stars >= least })
 		case "is-official", "is-automated":
 			is, err := strconv.ParseBool(value)
 			if err != nil {
-				return nil, fmt.Errorf("invalid filter '%s=%s'", key, value)
+				return nil, words.Invalid("invalid filter '%s=%s'", key, value)
 			}
 			tests = append(tests, func(f registry.Found) bool {
 				if key == "is-official" {
@@ -59,7 +59,7 @@ func foundFilter(filters []string) (keep func(registry.Found) bool, err error) {
 				return f.Automated == is
 			})
 		default:
-			return nil, fmt.Errorf("invalid filter '%s'", key)
+			return nil, words.Invalid("invalid filter '%s'", key)
 		}
 	}
 	return func(f registry.Found) bool {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/container/volume"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event/journal"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/snapshot"
@@ -57,6 +58,13 @@ type VolumeInfo struct {
 	Name       string
 	Options    map[string]string
 	Scope      string
+	UsageData  *VolumeUsage `json:",omitempty"` // of MeasuredVolumes
+}
+
+// A VolumeUsage is what a volume takes and how many containers have it.
+type VolumeUsage struct {
+	RefCount int
+	Size     int64 // bytes on the disk
 }
 
 // VolumeOptions say what volume to make.
@@ -131,6 +139,26 @@ func (h *Home) Volumes(filters []string) ([]VolumeInfo, error) {
 	return list, nil
 }
 
+// MeasuredVolumes lists all volumes with what they take.
+func (h *Home) MeasuredVolumes() ([]VolumeInfo, error) {
+	list, err := h.Volumes(nil)
+	if err != nil || len(list) == 0 {
+		return list, err
+	}
+	users, err := h.volumeUsers()
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		k, err := treeUsage(list[i].Mountpoint)
+		if err != nil {
+			return nil, err
+		}
+		list[i].UsageData = &VolumeUsage{RefCount: len(users[list[i].Name]), Size: k.Bytes}
+	}
+	return list, nil
+}
+
 // volumeUsers are the IDs of the containers that use each volume.
 func (h *Home) volumeUsers() (map[string][]string, error) {
 	ids, err := h.containers().IDs()
@@ -184,7 +212,7 @@ func (o *PruneVolumesOptions) Check() error {
 	}
 	for _, v := range f.values["all"] {
 		if o.All, err = strconv.ParseBool(v); err != nil {
-			return fmt.Errorf("invalid filter 'all=%s'", v)
+			return words.Invalid("invalid filter 'all=%s'", v)
 		}
 	}
 	return nil
@@ -253,10 +281,10 @@ func parseVolumeFilter(filters []string, keys ...string) (f volumeFilter, err er
 			return f, err
 		}
 		if !slices.Contains(keys, key) {
-			return f, fmt.Errorf("invalid filter '%s'", key)
+			return f, words.Invalid("invalid filter '%s'", key)
 		}
 		if _, err := strconv.ParseBool(value); key == "dangling" && err != nil {
-			return f, fmt.Errorf("invalid filter 'dangling=%s'", value)
+			return f, words.Invalid("invalid filter 'dangling=%s'", value)
 		}
 		f.values[key] = append(f.values[key], value)
 	}

@@ -48,7 +48,10 @@ func statusOf(err error) int {
 			return http.StatusConflict
 		}
 	}
-	if is[*forge.NetworkInUseError](err) {
+	if is[forge.InvalidError](err) {
+		return http.StatusBadRequest
+	}
+	if is[*forge.NetworkInUseError](err) || is[forge.ForbiddenError](err) {
 		return http.StatusForbidden
 	}
 	if is[*forge.CommandError](err) { // the start of a container whose command cannot be executed

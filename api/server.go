@@ -32,7 +32,7 @@ type Server struct {
 // New returns a server of a store.
 func New(o Options) *Server {
 	s := &Server{options: o}
-	for _, noun := range [][]route{systemRoutes(), swarmRoutes()} {
+	for _, noun := range [][]route{systemRoutes(), swarmRoutes(), imageRoutes(), authRoutes(), networkRoutes(), volumeRoutes(), eventRoutes(), usageRoutes(), buildRoutes()} {
 		for _, r := range noun {
 			r.segments = strings.Split(strings.TrimPrefix(r.pattern, "/"), "/")
 			s.routes = append(s.routes, r)

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -28,7 +29,11 @@ func (c *call) messages(do func(send func(v any) error) error) error {
 	err := do(send)
 	if err != nil && c.begun {
 		text := textOf(err)
-		return send(map[string]any{"errorDetail": map[string]any{"message": text}, "error": text})
+		detail := map[string]any{"message": text}
+		if e, ok := errors.AsType[*commandError](err); ok && e.code != 0 {
+			detail["code"] = e.code
+		}
+		return send(map[string]any{"errorDetail": detail, "error": text})
 	}
 	return err
 }

@@ -18,11 +18,14 @@ import (
 // Options say how registries are spoken to. The zero value is right for people.
 type Options struct {
 	Credential *Credential // of the registry that is connected to first, instead of the configured one; of no other
-	Insecure   bool        // allow http, and TLS without verification
-	Offline    bool        // nobody is asked: every request is an error that is web.ErrOffline
-	UserAgent  string      // "" is forge
-	Limits     web.Limits  // zero fields have the defaults
-	Events     event.Sink  // takes a note of what went wrong before each new try, from any goroutine; may be nil
+	// Credentials are those of registries, by domain (docker.io or host[:port]), before the configured ones.
+	Credentials map[string]Credential
+
+	Insecure  bool       // allow http, and TLS without verification
+	Offline   bool       // nobody is asked: every request is an error that is web.ErrOffline
+	UserAgent string     // "" is forge
+	Limits    web.Limits // zero fields have the defaults
+	Events    event.Sink // takes a note of what went wrong before each new try, from any goroutine; may be nil
 
 	config *config // nil is what the environment and the usual files say, read when first needed
 }
@@ -119,7 +122,13 @@ func (c *Client) origin(conf *config, p place) (*origin, error) {
 
 // given is the caller's credential for a place, nil if it is another's. The caller holds mu.
 func (c *Client) given(p place) *Credential {
-	if p.mirror || c.opts.Credential == nil {
+	if p.mirror {
+		return nil
+	}
+	if cred, ok := c.opts.Credentials[p.domain]; ok {
+		return &cred
+	}
+	if c.opts.Credential == nil {
 		return nil
 	}
 	if c.known == "" {

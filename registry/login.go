@@ -18,31 +18,44 @@ import (
 // config.json names for it, or in config.json itself. An identity token that the registry gives is kept instead of the
 // password. domain is docker.io or host[:port]. It returns the file, or "" if a helper keeps the credential.
 func (c *Client) Login(ctx context.Context, domain string, cred Credential) (file string, err error) {
+	identity, err := c.Verify(ctx, domain, cred)
+	if err != nil {
+		return "", err
+	}
+	if identity != "" {
+		cred.Password, cred.IdentityToken = "", identity
+	}
+	conf, err := c.config()
+	if err != nil {
+		return "", err
+	}
+	return conf.keep(ctx, domain, cred)
+}
+
+// Verify asks the registry whether it knows cred, and keeps nothing. It returns the identity token that the registry gives to be used
+// instead of the password; "" if it gives none. An error is fs.ErrPermission if the registry does not know cred.
+func (c *Client) Verify(ctx context.Context, domain string, cred Credential) (identity string, err error) {
 	conf, err := c.config()
 	if err != nil {
 		return "", err
 	}
 	// A client of its own: what was remembered of this registry is about other credentials.
 	opts := c.opts
-	opts.config, opts.Credential = conf, &cred
+	opts.config, opts.Credential, opts.Credentials = conf, &cred, nil
 	fresh := NewClient(opts)
 	defer fresh.Close()
 	o, err := fresh.origin(conf, place{domain: domain, insecure: conf.insecure(domain)})
 	if err != nil {
 		return "", err
 	}
-	identity, err := o.auth.verify(ctx, cred)
-	if err != nil {
+	if identity, err = o.auth.verify(ctx, cred); err != nil {
 		var re *responseError
 		if errors.As(err, &re) && re.Is(fs.ErrPermission) {
 			re.Hint = "check the user name and the password"
 		}
 		return "", err
 	}
-	if identity != "" {
-		cred.Password, cred.IdentityToken = "", identity
-	}
-	return conf.keep(ctx, domain, cred)
+	return identity, nil
 }
 
 // Logout forgets the registry's credential; false means that there was none.

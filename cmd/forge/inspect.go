@@ -3,12 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"time"
-
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge"
 )
@@ -24,28 +18,6 @@ type inspectCmd struct {
 	Type     string   `help:"Only container, image, network or volume." enum:"container,image,network,volume," default:"" placeholder:"KIND"`
 	Size     bool     `short:"s" help:"How much containers have written."`
 }
-
-// An inspected is an image as docker's `inspect` shows it.
-type inspected struct {
-	ID           string `json:"Id"`
-	RepoTags     []string
-	RepoDigests  []string
-	Created      *forge.Timestamp `json:",omitempty"`
-	Author       string           `json:",omitempty"`
-	Config       dockerspec.DockerOCIImageConfig
-	Architecture string
-	Variant      string `json:",omitempty"`
-	Os           string
-	Size         int64
-	RootFS       struct {
-		Type   string
-		Layers []digest.Digest
-	}
-	Descriptor ocispec.Descriptor
-}
-
-// Id is ID for templates, which docker lets use the names of the JSON.
-func (v inspected) Id() string { return v.ID } //nolint:staticcheck // docker's name
 
 func (c *inspectCmd) Run(s *session) error {
 	if c.SBOM || c.Prove {
@@ -89,9 +61,9 @@ func (c *inspectCmd) find(s *session, h *forge.Home, name string) (o object, err
 			return o, err
 		}
 	}
-	i, err := h.Inspect(s.ctx, name, c.Platform)
+	i, err := h.InspectImage(s.ctx, name, c.Platform)
 	if err == nil {
-		return object{inspectedOf(i), dockerImage}, nil
+		return object{i, dockerImage}, nil
 	}
 	if n, networkErr := h.InspectNetwork(name); networkErr == nil && c.Type == "" {
 		return object{n, dockerNetwork}, nil
@@ -113,35 +85,8 @@ func (c *inspectCmd) remote(s *session) error {
 		if err != nil {
 			return err
 		}
-		list = append(list, object{inspectedOf(i), dockerImage})
+		v := i.Docker()
+		list = append(list, object{&v, dockerImage})
 	}
 	return c.print(s, list)
-}
-
-func inspectedOf(i forge.Inspection) inspected {
-	img := i.Image
-	v := inspected{
-		ID: img.ID().String(), RepoTags: []string{}, RepoDigests: []string{}, Created: timestamp(img.Config.Created),
-		Author: img.Config.Author, Config: img.Config.Config, Architecture: img.Config.Architecture,
-		Variant: img.Config.Variant, Os: img.Config.OS, Descriptor: img.Descriptor,
-	}
-	v.RootFS.Type, v.RootFS.Layers = img.Config.RootFS.Type, img.Config.RootFS.DiffIDs
-	v.Size = i.Size
-	for _, ref := range i.Names {
-		v.RepoTags = append(v.RepoTags, ref.Familiar())
-	}
-	for _, ref := range i.Remotes {
-		if at := ref.Familiar(); !slices.Contains(v.RepoDigests, at) {
-			v.RepoDigests = append(v.RepoDigests, at)
-		}
-	}
-	return v
-}
-
-// timestamp is a time as inspect shows it; nil if there is none.
-func timestamp(t *time.Time) *forge.Timestamp {
-	if t == nil {
-		return nil
-	}
-	return &forge.Timestamp{Time: *t}
 }

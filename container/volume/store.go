@@ -27,6 +27,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
 	"github.com/forge-build/forge/internal/flock"
@@ -88,11 +89,11 @@ func CheckName(name string) error {
 	const chars = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
 	switch {
 	case len(name) == 1:
-		return fmt.Errorf("create %s: volume name is too short, names should be at least two alphanumeric characters", name)
+		return words.Invalid("create %s: volume name is too short, names should be at least two alphanumeric characters", name)
 	case len(name) > maxName:
-		return fmt.Errorf("create %.20s…: volume name is too long, names should be at most %d bytes", name, maxName)
+		return words.Invalid("create %.20s…: volume name is too long, names should be at most %d bytes", name, maxName)
 	case !regexp.MustCompile("^" + chars + "+$").MatchString(name):
-		return fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only %q are allowed. "+
+		return words.Invalid("create %s: %q includes invalid characters for a local volume name, only %q are allowed. "+
 			"If you intended to pass a host directory, use absolute path", name, name, chars)
 	}
 	return nil

@@ -11,6 +11,24 @@ func (e RefusedError) Error() string { return string(e) }
 // Refused is a RefusedError with a text as fmt.Sprintf makes it.
 func Refused(format string, args ...any) error { return RefusedError(fmt.Sprintf(format, args...)) }
 
+// An InvalidError is docker's refusal of what can never be done, in no state.
+type InvalidError string
+
+// Error is docker's text.
+func (e InvalidError) Error() string { return string(e) }
+
+// Invalid is an InvalidError with a text as fmt.Sprintf makes it.
+func Invalid(format string, args ...any) error { return InvalidError(fmt.Sprintf(format, args...)) }
+
+// A ForbiddenError is docker's refusal of what is not to be done to a thing that is needed as it is.
+type ForbiddenError string
+
+// Error is docker's text.
+func (e ForbiddenError) Error() string { return string(e) }
+
+// Forbidden is a ForbiddenError with a text as fmt.Sprintf makes it.
+func Forbidden(format string, args ...any) error { return ForbiddenError(fmt.Sprintf(format, args...)) }
+
 // Refusal is what docker says when a verb meets a container in a state that it cannot be done in; nil if it can. The ref is
 // the container's name as the user gave it.
 func Refusal(verb, ref, id, status string) error {

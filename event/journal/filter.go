@@ -2,9 +2,10 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/forge-build/forge/container/words"
 )
 
 // A Filter chooses events. Of several values for a key one must match, but all labels. The zero Filter chooses all.
@@ -22,7 +23,7 @@ func (f *Filter) Add(text string) error {
 	case "type", "event", "container", "image", "network", "volume", "label", "scope":
 	case "daemon", "plugin", "service", "node", "secret", "config": // docker's; there are no such events
 	default:
-		return fmt.Errorf("invalid filter '%s'", key)
+		return words.Invalid("invalid filter '%s'", key)
 	}
 	if *f == nil {
 		*f = Filter{}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/runtime"
 )
@@ -111,7 +112,7 @@ func (s *Store) Create(ctx context.Context, c Config) (*Network, error) {
 		return nil, fmt.Errorf("invalid network name %q: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, and 128 of them at most", c.Name)
 	}
 	if driverOf(c.Name) != "" {
-		return nil, fmt.Errorf("operation is not permitted on predefined %s network", c.Name)
+		return nil, words.Forbidden("operation is not permitted on predefined %s network", c.Name)
 	}
 	lock, err := s.account.lock(ctx)
 	if err != nil {
@@ -123,7 +124,7 @@ func (s *Store) Create(ctx context.Context, c Config) (*Network, error) {
 		return nil, err
 	}
 	if slices.ContainsFunc(others, func(n *Network) bool { return n.Name == c.Name }) {
-		return nil, fmt.Errorf("network with name %s already exists", c.Name)
+		return nil, words.Refused("network with name %s already exists", c.Name)
 	}
 	id := make([]byte, 32)
 	rand.Read(id)
@@ -272,7 +273,7 @@ func (s *Store) Remove(ctx context.Context, nameOrID string) (*Network, error) {
 		return nil, err
 	}
 	if n.Predefined() {
-		return nil, fmt.Errorf("%s is a pre-defined network and cannot be removed", n.Name)
+		return nil, words.Forbidden("%s is a pre-defined network and cannot be removed", n.Name)
 	}
 	u, err := s.account.usage(true)
 	if err != nil {

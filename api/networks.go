@@ -1,0 +1,207 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/forge-build/forge"
+)
+
+// networkRoutes are about networks.
+func networkRoutes() []route {
+	return []route{
+		{method: http.MethodGet, pattern: "/networks", do: listNetworks},
+		{method: http.MethodPost, pattern: "/networks/create", do: createNetwork},
+		{method: http.MethodPost, pattern: "/networks/prune", do: pruneNetworks},
+		{method: http.MethodGet, pattern: "/networks/{name}", do: inspectNetwork},
+		{method: http.MethodDelete, pattern: "/networks/{name}", do: removeNetwork},
+		{method: http.MethodPost, pattern: "/networks/{name}/connect", do: connectNetwork},
+		{method: http.MethodPost, pattern: "/networks/{name}/disconnect", do: disconnectNetwork},
+	}
+}
+
+func listNetworks(c *call) error {
+	filters, err := c.filters()
+	if err != nil {
+		return err
+	}
+	list, err := c.home.InspectNetworks(filters)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, list)
+}
+
+func inspectNetwork(c *call) error {
+	n, err := c.home.InspectNetwork(c.name)
+	if err != nil {
+		return err
+	}
+	if scope := c.query.Get("scope"); scope != "" && scope != n.Scope {
+		return notFound(&forge.NoNetworkError{Name: c.name})
+	}
+	return c.reply(http.StatusOK, n)
+}
+
+// A networkRequest is what a client sends to create a network.
+type networkRequest struct {
+	Name       string
+	Driver     string
+	Scope      string
+	EnableIPv4 *bool
+	EnableIPv6 bool
+	Internal   bool
+	Ingress    bool
+	ConfigOnly bool
+	IPAM       struct {
+		Driver string
+		Config []struct {
+			forge.NetworkSubnet
+			IPRange            string
+			AuxiliaryAddresses map[string]string
+		}
+	}
+	Options, Labels map[string]string
+}
+
+// check refuses what forge's networks do not have.
+func (n *networkRequest) check() error {
+	switch {
+	case n.Name == "":
+		return invalid(errors.New("invalid name: name is empty"))
+	case n.Driver != "" && n.Driver != "bridge" && n.Driver != "default":
+		return notFound(fmt.Errorf("plugin %q not found: forge has networks of the driver bridge", n.Driver))
+	case n.IPAM.Driver != "" && n.IPAM.Driver != "default":
+		return notFound(fmt.Errorf("plugin %q not found: forge has the address management default", n.IPAM.Driver))
+	case n.Scope != "" && n.Scope != "local", n.Ingress:
+		return invalid(errors.New("a network of a swarm cannot be made: forge is no swarm"))
+	case n.ConfigOnly:
+		return invalid(errors.New("a network that is configuration only cannot be made: forge has no drivers that take one"))
+	case n.EnableIPv4 != nil && !*n.EnableIPv4:
+		return invalid(errors.New("a network without IPv4 cannot be made: leave out --ipv4=false"))
+	}
+	for _, s := range n.IPAM.Config {
+		if s.IPRange != "" || len(s.AuxiliaryAddresses) > 0 {
+			return invalid(errors.New("a network's addresses are all those of its subnet: leave out the IP range and auxiliary addresses, or give a smaller subnet"))
+		}
+	}
+	return nil
+}
+
+func createNetwork(c *call) error {
+	var n networkRequest
+	if err := c.read(&n, bodyRequired); err != nil {
+		return err
+	}
+	if err := n.check(); err != nil {
+		return err
+	}
+	o := forge.NetworkOptions{Name: n.Name, IPv6: n.EnableIPv6, Internal: n.Internal, Labels: assignments(n.Labels), Options: assignments(n.Options)}
+	for _, s := range n.IPAM.Config {
+		if s.Subnet != "" {
+			o.Subnets = append(o.Subnets, s.Subnet)
+		}
+		if s.Gateway != "" {
+			o.Gateways = append(o.Gateways, s.Gateway)
+		}
+	}
+	id, err := c.home.CreateNetwork(c.ctx(), o)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusCreated, map[string]string{"Id": id, "Warning": ""})
+}
+
+// assignments are pairs as command lines have them, sorted: K=V.
+func assignments(pairs map[string]string) (list []string) {
+	for _, k := range slices.Sorted(maps.Keys(pairs)) {
+		list = append(list, k+"="+pairs[k])
+	}
+	return list
+}
+
+func removeNetwork(c *call) error {
+	if err := c.home.RemoveNetwork(c.ctx(), c.name); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+func connectNetwork(c *call) error {
+	var body struct {
+		Container      string
+		EndpointConfig endpointSettings
+	}
+	if err := c.read(&body, bodyRequired); err != nil {
+		return err
+	}
+	o, err := body.EndpointConfig.options()
+	if err != nil {
+		return err
+	}
+	if err := c.home.ConnectContainer(c.ctx(), c.name, body.Container, o); err != nil {
+		return err
+	}
+	return c.ok()
+}
+
+func disconnectNetwork(c *call) error {
+	var body struct {
+		Container string
+		Force     bool
+	}
+	if err := c.read(&body, bodyRequired); err != nil {
+		return err
+	}
+	if err := c.home.DisconnectContainer(c.ctx(), c.name, body.Container); err != nil {
+		return err
+	}
+	return c.ok()
+}
+
+// ok answers that it is done, without a body: 200.
+func (c *call) ok() error {
+	c.begun = true
+	c.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func pruneNetworks(c *call) error {
+	filters, err := c.filters()
+	if err != nil {
+		return err
+	}
+	removed, err := c.home.PruneNetworks(c.ctx(), filters)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, map[string][]string{"NetworksDeleted": removed})
+}
+
+// endpointSettings are what a container is to be in a network.
+type endpointSettings struct {
+	IPAMConfig struct {
+		IPv4Address, IPv6Address string
+		LinkLocalIPs             []string
+	}
+	Links      []string
+	Aliases    []string
+	MacAddress string
+	DriverOpts map[string]string
+}
+
+// options are the same for package forge. What its networks do not have is refused.
+func (e *endpointSettings) options() (o forge.EndpointOptions, err error) {
+	switch {
+	case len(e.Links) > 0:
+		return o, invalid(errors.New("links between containers are not made: containers of a network of their own reach each other by name"))
+	case len(e.IPAMConfig.LinkLocalIPs) > 0:
+		return o, invalid(errors.New("link-local addresses cannot be chosen"))
+	case len(e.DriverOpts) > 0:
+		return o, invalid(fmt.Errorf("the endpoint has options of a driver (%s), and the driver bridge has none", assignments(e.DriverOpts)[0]))
+	}
+	return forge.EndpointOptions{NetworkAliases: e.Aliases, IP: e.IPAMConfig.IPv4Address, IP6: e.IPAMConfig.IPv6Address, MACAddress: e.MacAddress}, nil
+}
