@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type Target struct {
 type Cache struct {
 	o      Options
 	reader reader
+	dice   func(n int64) int64 // a random number below n
 
 	staleOnce, freshOnce sync.Once
 	stale                []*shelf // valid after its Once; by Options.Read
@@ -62,7 +64,7 @@ const budget = 2 * time.Second
 // New returns a cache. It asks for nothing yet.
 func New(o Options) *Cache {
 	return &Cache{
-		o: o, reader: reader{o.Memory, o.Trust},
+		o: o, reader: reader{o.Memory, o.Trust}, dice: rand.Int64N,
 		used: map[cache.Key]*Record{}, places: map[digest.Digest]*answered{}, lost: map[digest.Digest]bool{},
 	}
 }

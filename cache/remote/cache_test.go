@@ -354,42 +354,6 @@ func TestWriters(t *testing.T) {
 	}
 }
 
-// TestManyJobs: 50 jobs write one scope at once, with no more than 3 writes each.
-func TestManyJobs(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newStore()
-		s.err = func(string) error {
-			time.Sleep(10*time.Millisecond + rand.N(20*time.Millisecond))
-			return nil
-		}
-		const jobs = 50
-		var wg sync.WaitGroup
-		for i := range jobs {
-			wg.Go(func() {
-				time.Sleep(rand.N(5 * time.Second)) // steps take a while
-				err := newMachine(t, s.place(), "main", nil).keep(t.Context(), layerRecord(s, fmt.Sprint(i)))
-				if err != nil && !errors.Is(err, ErrBusy) {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		s.err = nil
-		m, lost := newMachine(t, s.place(), "main", nil), 0
-		for i := range jobs {
-			if !m.knows(t, layerRecord(s, fmt.Sprint(i))) {
-				lost++
-			}
-		}
-		t.Logf("%d index writes, %d lost", s.puts, lost)
-		if lost > 2 || s.puts > 3*jobs {
-			t.Errorf("%d of %d are lost after %d writes of the index", lost, jobs, s.puts)
-		}
-		s.resolves(t, ScopeTag("main"))
-	})
-}
-
 // TestThousandBuilds: the index stays small.
 func TestThousandBuilds(t *testing.T) {
 	t.Parallel()

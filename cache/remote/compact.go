@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -37,7 +36,7 @@ func (w *writer) crowded(x *index) bool {
 	if len(x.segments) >= tooMany {
 		return true
 	}
-	return (len(x.segments) > manySegments || x.inlined() > manyInlined) && rand.N(crowdChance) == 0
+	return (len(x.segments) > manySegments || x.inlined() > manyInlined) && w.cache.dice(crowdChance) == 0
 }
 
 // A part is a segment with its table.
@@ -180,7 +179,12 @@ func (c *Cache) Prune(ctx context.Context, t *Target, keep Retention) (p Pruned,
 	}
 	w.tag, w.plain = s.tag, s.index.plain
 	before := s.index.totals()
-	x := &index{scope: t.Name, written: time.Now(), plain: w.plain, listed: s.index.listed, segments: slices.Clone(s.index.segments)}
+	x := &index{
+		scope: t.Name, written: time.Now(), plain: w.plain, listed: s.index.listed, epoch: s.index.epoch, segments: slices.Clone(s.index.segments),
+	}
+	if s.index.open { // what the lanes hold was read with the index
+		x.epoch++
+	}
 	w.compact(ctx, x, keep, nil)
 	x.listed = false
 	if err = w.putIndex(ctx, x, w.tag); errors.Is(err, image.ErrImmutable) {

@@ -28,6 +28,8 @@ const (
 	noteWritten = "dev.forge.cache.written" // of an index: RFC 3339
 	noteListed  = "dev.forge.cache.listed"  // of an index: later ones are under tags that begin with this one's
 	notePlain   = "dev.forge.cache.plain"   // of an index: the registry takes only what looks like an image
+	noteEpoch   = "dev.forge.cache.epoch"   // of an index: how often its lanes were closed
+	noteOpen    = "dev.forge.cache.open"    // of an index: its lanes hold segments of the same epoch
 	noteTable   = "dev.forge.cache.table"   // of a segment: its table, as it travels, in base64url; if it is small
 	noteBlob    = "dev.forge.cache.blob"    // of a segment: DIGEST/SIZE of its table
 	noteCount   = "dev.forge.cache.count"   // of a segment: RECORDS/LAYERS/BYTES
@@ -58,6 +60,8 @@ type index struct {
 	written  time.Time
 	listed   bool
 	plain    bool
+	epoch    int       // of the lanes
+	open     bool      // the lanes are in use
 	segments []segment // the newest first
 }
 
@@ -77,8 +81,9 @@ func parseIndex(raw []byte) (*index, error) {
 	}
 	x := &index{
 		digest: digest.FromBytes(raw), scope: clip(doc.Annotations[noteScope], 1024),
-		listed: doc.Annotations[noteListed] != "", plain: doc.Annotations[notePlain] != "",
+		listed: doc.Annotations[noteListed] != "", plain: doc.Annotations[notePlain] != "", open: doc.Annotations[noteOpen] != "",
 	}
+	x.epoch, _ = strconv.Atoi(doc.Annotations[noteEpoch])
 	x.written, _ = time.Parse(time.RFC3339, doc.Annotations[noteWritten])
 	for _, d := range doc.Manifests {
 		if len(x.segments) == maxSegments {
@@ -152,6 +157,12 @@ func (x *index) encode() ([]byte, ocispec.Descriptor, error) {
 	}
 	if x.listed {
 		out.Annotations[noteListed] = "true"
+	}
+	if x.epoch != 0 {
+		out.Annotations[noteEpoch] = strconv.Itoa(x.epoch)
+	}
+	if x.open {
+		out.Annotations[noteOpen] = "true"
 	}
 	room := maxInlineAll
 	for _, s := range x.segments {

@@ -45,7 +45,8 @@ func List(ctx context.Context, p *Place) ([]Info, error) {
 	looked := 0
 	tags = slices.DeleteFunc(tags, func(tag string) bool {
 		if strings.HasPrefix(tag, TagPrefix) {
-			return strings.Contains(strings.TrimPrefix(tag, TagPrefix), listedSuffix)
+			name := strings.TrimPrefix(tag, TagPrefix)
+			return strings.Contains(name, listedSuffix) || strings.Contains(name, laneSuffix)
 		}
 		looked++
 		return looked > maxLooked
@@ -60,6 +61,8 @@ func List(ctx context.Context, p *Place) ([]Info, error) {
 				return nil //nolint:nilerr // something else, or gone since
 			}
 			if x, err := parseIndex(raw); err == nil {
+				s := &shelf{scope: &Scope{Place: p, Name: x.scope}, tag: tag, index: x}
+				_ = readLanes(ctx, s) // what cannot be read is not counted
 				found[i] = new(x.info(tag, len(raw)))
 			}
 			return ctx.Err()

@@ -130,7 +130,7 @@ func (r *reader) readIndex(ctx context.Context, s *shelf) error {
 			if r.memory != nil {
 				_ = r.memory.Put(ctx, s.scope.memoKey(tag), raws[i])
 			}
-			return r.readListed(ctx, s)
+			return errors.Join(r.readListed(ctx, s), readLanes(ctx, s))
 		}
 		if first == nil {
 			first = fmt.Errorf("%s: %w", tag, err)

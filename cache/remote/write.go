@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -19,9 +18,9 @@ import (
 
 const (
 	maxTries   = 8                      // of writing an index that others write, too
-	firstPause = 50 * time.Millisecond  // at least, before it is looked whether the index has stayed
-	pauseRange = 150 * time.Millisecond // and at most how much more, the first time; four times that after each race that was lost
-	maxPause   = 1500 * time.Millisecond
+	firstPause = 300 * time.Millisecond // at least, before it is looked whether the index has stayed
+	pauseRange = 150 * time.Millisecond // and at most how much more
+	slowRead   = 100 * time.Millisecond // after which what was read may be old
 )
 
 // Save adds records to a target. Their layers are there, in the forms that are given by diffID; a record without one is left out. It
@@ -188,38 +187,91 @@ func (w *writer) manifest(ctx context.Context, records []Record, table ocispec.D
 // ErrBusy means that others write a scope all the time, and that what was to be kept may not have stayed.
 var ErrBusy = errors.New("others write it all the time")
 
-// enter puts segments into the index, before what is in it. seen is the index as it was read last; nil if there was none.
+// enter puts segments into the index, before what is in it, or into a lane beside it if others write the index now. seen is the index as
+// it was read last; nil if there was none.
 func (w *writer) enter(ctx context.Context, seen *index, segments []segment) (*index, error) {
-	own := segments
-	for try := range maxTries {
-		start := time.Now()
-		now, err := w.current(ctx, seen)
+	var wrote *written
+	for range maxTries {
+		crowd, start := false, time.Now()
+		now, err := w.current(ctx, w.tag, seen)
 		if err != nil {
 			return nil, err
 		}
-		if try > 0 && now != nil && (now.digest == seen.digest || holds(now, own)) {
-			if now.listed && now.digest == seen.digest {
-				now.listed = false
-				if err := w.putIndex(ctx, now, w.tag); err != nil {
-					now.listed = true
-				}
+		switch {
+		case wrote != nil && wrote.stays(now):
+			late, err := w.late(ctx, wrote)
+			if err != nil {
+				return nil, err
 			}
-			w.remember(ctx, now)
-			return now, nil
+			if len(late) == 0 {
+				w.settle(ctx, now, wrote)
+				return now, nil
+			}
+			segments = append(late, wrote.own...)
+		case wrote != nil, now != nil && now.open && !w.closes(now):
+			if err := sleep(ctx, time.Duration(w.cache.dice(int64(lanePause)))); err != nil {
+				return nil, err
+			}
+			start = time.Now()
+			if now, err = w.current(ctx, w.tag, now); err != nil {
+				return nil, err
+			}
+			crowd = now != nil && wrote != nil && now.others(wrote.index) >= crowdSize
+			if now != nil && now.open {
+				x, err := w.enterLane(ctx, now, segments)
+				if x != nil || err != nil {
+					return x, err
+				}
+				seen = now
+				continue
+			}
 		}
 		if err := failpoint.At("remote.before-index"); err != nil {
 			return nil, err
 		}
-		var done bool
-		if seen, own, done, err = w.put(ctx, now, segments); err != nil || done {
-			return seen, err
+		if wrote, err = w.put(ctx, now, segments, crowd); err != nil {
+			return nil, err
 		}
-		// Another who read before this was written has written by then, unless it takes that one much longer than it took here.
-		if err := sleep(ctx, max(firstPause, 2*time.Since(start))+rand.N(min(maxPause, pauseRange<<(2*try)))); err != nil {
+		if wrote.final {
+			return wrote.index, nil
+		}
+		seen = wrote.index
+		if err := w.pause(ctx, start, firstPause); err != nil {
 			return nil, err
 		}
 	}
 	return nil, ErrBusy
+}
+
+// pause waits until another who had read before this writer wrote has written, unless it takes that one much longer than it took here:
+// since start, but at least so long.
+func (w *writer) pause(ctx context.Context, start time.Time, least time.Duration) error {
+	return sleep(ctx, max(least, 3*time.Since(start))+time.Duration(w.cache.dice(int64(pauseRange))))
+}
+
+// settle is called when an index is known to have stayed.
+func (w *writer) settle(ctx context.Context, now *index, wrote *written) {
+	if now.listed && now.digest == wrote.digest {
+		now.listed = false
+		if err := w.putIndex(ctx, now, w.tag); err != nil {
+			now.listed = true
+		}
+	}
+	w.remember(ctx, now)
+}
+
+// written is an index as it was written.
+type written struct {
+	*index
+	own    []segment // that stand for the writer's
+	final  bool      // nobody can replace it
+	closed *index    // whose lanes it has closed; nil if it has closed none
+	lanes  []segment // that it has found there
+}
+
+// stays reports whether what was written is in what a name stands for now.
+func (x *written) stays(now *index) bool {
+	return now != nil && (now.digest == x.digest || holds(now, x.own))
 }
 
 func holds(x *index, segments []segment) bool {
@@ -240,19 +292,32 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// current is the index that the tag stands for now; nil if there is none. It is not read if it is the one that was seen.
-func (w *writer) current(ctx context.Context, seen *index) (*index, error) {
+// current is the index that a tag stands for now; nil if there is none. It is not read if it is the one that was seen. What took long
+// to be read is made sure of, since who writes it back replaces what others have written since.
+func (w *writer) current(ctx context.Context, tag string, seen *index) (*index, error) {
 	p := w.target.Place
-	d, err := p.Write.Resolve(ctx, p.named(w.tag))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	case seen != nil && d.Digest == seen.digest:
-		return seen, nil
+	for again := true; ; again = false {
+		start := time.Now()
+		d, err := p.Write.Resolve(ctx, p.named(tag))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		case seen == nil || d.Digest != seen.digest:
+			if seen, err = w.read(ctx, tag, d); err != nil {
+				return nil, err
+			}
+		}
+		if !again || time.Since(start) < slowRead {
+			return seen, nil
+		}
 	}
-	raw, err := image.ReadSmall(ctx, p.Write, d)
+}
+
+// read reads the index of a tag.
+func (w *writer) read(ctx context.Context, tag string, d ocispec.Descriptor) (*index, error) {
+	raw, err := image.ReadSmall(ctx, w.target.Place.Write, d)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +326,7 @@ func (w *writer) current(ctx context.Context, seen *index) (*index, error) {
 		err = &foreignError{fmt.Sprintf("the cache of another scope, %q", x.scope)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", w.tag, err)
+		return nil, fmt.Errorf("%s: %w", tag, err)
 	}
 	return x, nil
 }
@@ -273,33 +338,37 @@ func (w *writer) remember(ctx context.Context, x *index) {
 	}
 }
 
-// put writes an index of segments and of what is in now. It returns the index as written, in which own stand for the segments; and
-// whether nobody can replace it.
-func (w *writer) put(ctx context.Context, now *index, segments []segment) (x *index, own []segment, done bool, err error) {
-	x = &index{scope: w.target.Name, written: time.Now(), plain: w.plain, segments: segments}
+// put writes an index of segments and of what is in now, and in the lanes if those are open. crowd says that several others write
+// now: then lanes are opened.
+func (w *writer) put(ctx context.Context, now *index, segments []segment, crowd bool) (*written, error) {
+	x := &written{index: &index{scope: w.target.Name, written: time.Now(), plain: w.plain, open: crowd, segments: segments}, own: segments}
 	if now != nil {
-		x.plain = x.plain || now.plain
+		x.plain, x.epoch = x.plain || now.plain, now.epoch
 		x.add(now.segments)
-	}
-	own = segments
-	if w.crowded(x) {
-		own = w.compact(ctx, x, DefaultRetention(), own)
-		if err := w.catchUp(ctx, x, now); err != nil { // it takes a while
-			return nil, nil, false, err
+		if now.open {
+			if err := w.closeLanes(ctx, now, x); err != nil {
+				return nil, err
+			}
 		}
 	}
-	created := now == nil && w.target.Place.Tags != nil
-	x.listed = created // if the tag can be given only once, this stays
-	if err = w.putIndex(ctx, x, w.tag); !errors.Is(err, image.ErrImmutable) {
-		return x, own, false, err
+	if x.closed != nil || w.crowded(x.index) {
+		x.own = w.compact(ctx, x.index, DefaultRetention(), x.own)
+		if err := w.catchUp(ctx, x.index, now); err != nil { // it takes a while
+			return nil, err
+		}
 	}
-	x.listed = true
-	return x, own, true, w.putIndex(ctx, x, listedTag(w.tag, time.Now()))
+	x.listed = now == nil && w.target.Place.Tags != nil // if the tag can be given only once, this stays
+	err := w.putIndex(ctx, x.index, w.tag)
+	if errors.Is(err, image.ErrImmutable) {
+		x.listed, x.final = true, true
+		err = w.putIndex(ctx, x.index, listedTag(w.tag, time.Now()))
+	}
+	return x, err
 }
 
 // catchUp adds to x what others have put into the index since it was read as seen.
 func (w *writer) catchUp(ctx context.Context, x, seen *index) error {
-	now, err := w.current(ctx, seen)
+	now, err := w.current(ctx, w.tag, seen)
 	if err != nil || now == nil || now == seen {
 		return err
 	}
