@@ -238,7 +238,13 @@ func (h *Home) PruneNetworks(ctx context.Context, filters []string) ([]string, e
 			used[a.Network] = used[a.Network] || err == nil && status != state.Exited && status != state.Created
 		}
 	}
-	return h.Networks().Prune(ctx, func(n *network.Network) bool {
+	ids := map[string]string{}
+	removed, err := h.Networks().Prune(ctx, func(n *network.Network) bool {
+		ids[n.Name] = n.ID
 		return !used[n.Name] && takes(&ContainerInfo{Created: n.Created, Labels: n.Labels})
 	})
+	for _, name := range removed {
+		h.networkEvent(name, ids[name], "destroy", "")
+	}
+	return removed, err
 }

@@ -351,13 +351,13 @@ func (k *kit) copyTree(from, to string) {
 }
 
 // serve starts a registry and returns its address. Its log is in registry.log.
-func (k *kit) serve(name string) (address string, stop func()) {
+func (k *kit) serve(name string, flags ...string) (address string, stop func()) {
 	k.t.Helper()
 	log, err := os.OpenFile(filepath.Join(k.dir, name+".log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	a := k.command("registry", "serve", "--addr", "127.0.0.1:0", "--root", filepath.Join(k.dir, name))
+	a := k.command(append([]string{"registry", "serve", "--addr", "127.0.0.1:0", "--root", filepath.Join(k.dir, name)}, flags...)...)
 	a.Stdout, a.Stderr = log, log
 	a.Env = append(a.Env, "FORGE_ROOT="+filepath.Join(k.dir, "other"))
 	k.start(a)
