@@ -177,7 +177,7 @@ func (p *mountPlan) fill(ctx context.Context, img *image.Image, o *LifeOptions) 
 		if m.Type != "volume" || m.NoCopy || m.Subpath != "" {
 			continue
 		}
-		err := p.home.volumes().Fill(m.Name, func(dir *os.File) error {
+		err := p.home.volumes().Fill(ctx, m.Name, func(dir *os.File) error {
 			if view == nil {
 				if view, err = p.home.view(ctx, img.Layers()); err != nil {
 					return err
@@ -216,32 +216,56 @@ func (h *Home) copyUp(ctx context.Context, view *snapshot.View, target string, d
 	return nil
 }
 
-// openMounts opens what a container mounts. What is opened is given back by open.
-func (h *Home) openMounts(ctx context.Context, r *containerRecord, open *closers.Stack) (mounts []container.Mount, err error) {
+// openMounts opens what a container mounts. What is opened is given back by open; kept is what has to stay open while the container runs.
+func (h *Home) openMounts(ctx context.Context, r *containerRecord, open *closers.Stack) (mounts []container.Mount, kept []*os.File, err error) {
 	for i := range r.Config.MountPoints {
 		p := &r.Config.MountPoints[i]
 		var data *os.File
 		if p.Type == "volume" {
-			if data, err = h.volumes().OpenData(ctx, p.Name, p.Subpath); err != nil {
-				return nil, err
+			if data, err = h.openVolume(ctx, r.ID, p); err != nil {
+				return nil, nil, err
 			}
+			open.Push(h.released(ctx, p.Name))
 			open.Push(data.Close)
+			kept = append(kept, data)
 			about := []string{"container", r.ID, "destination", p.Target, "driver", volumeDriver, "propagation", "", "read/write", fmt.Sprint(!p.ReadOnly)}
 			h.volumeEvent(p.Name, "mount", about...)
 			open.Push(h.unmounted(r.ID, p.Name))
 		}
 		m, err := p.Mount(data)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		mounts = append(mounts, m)
 	}
-	return mounts, nil
+	return mounts, kept, nil
+}
+
+// openVolume opens what a container mounts of a volume. Without root every process has mounts of its own, so that no two containers can share
+// a file system that is nowhere but in memory.
+func (h *Home) openVolume(ctx context.Context, id string, p *container.MountPoint) (*os.File, error) {
+	if r, err := h.volumes().Record(p.Name); err == nil && r.Forgets() && Rootless() {
+		users, err := h.volumeUsers()
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range users[p.Name] {
+			if _, status, err := h.containers().Run(other); err == nil && status.Alive() && other != id {
+				return nil, fmt.Errorf("volume %s: is in the memory of container %s, and without root two containers cannot share it: stop that one, or use a volume on disk", p.Name, other[:12])
+			}
+		}
+	}
+	return h.volumes().OpenData(ctx, p.Name, p.Subpath)
 }
 
 // unmounted tells that a container uses a volume no more, when it has ended.
 func (h *Home) unmounted(id, volume string) func() error {
 	return func() error { h.volumeEvent(volume, "unmount", "container", id, "driver", volumeDriver); return nil }
+}
+
+// released unmounts what is mounted for a volume, when nobody uses it any more.
+func (h *Home) released(ctx context.Context, name string) func() error {
+	return func() error { return h.volumes().Release(context.WithoutCancel(ctx), name) }
 }
 
 // openMountDir opens the directory of a volume or bind mount of a container that does not run.
@@ -257,6 +281,17 @@ func (h *Home) openMountDir(ctx context.Context, p *container.MountPoint) (*os.F
 		return nil, errors.Join(cmp.Or(err, error(syscall.ENOTDIR)), f.Close())
 	}
 	return f, nil
+}
+
+// releaseVolumes unmounts what the monitor of a container has left that was killed.
+func (h *Home) releaseVolumes(ctx context.Context, r *containerRecord) error {
+	var errs []error
+	for _, p := range r.Config.MountPoints {
+		if p.Type == "volume" {
+			errs = append(errs, h.volumes().Release(ctx, p.Name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // dropVolumes removes the volumes that were made for a container that is gone, but for those that others have got from it.

@@ -39,6 +39,7 @@ type keeper struct {
 	container *container.Container
 	sandbox   *network.Sandbox // nil if the container has no network of its own
 	coming    *comingNetwork   // of the run that is about to begin
+	volumes   []*os.File       // what is open of them, so that it stays mounted
 }
 
 // becomes takes what the container is called and connected to from now on.
@@ -150,7 +151,7 @@ func (k *keeper) options() (container.Options, error) {
 func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_ monitor.Process, err error) {
 	h := k.home
 	if k.reports.woken() != nil {
-		return k.adopt(io)
+		return k.adopt(ctx, io)
 	}
 	if !run.Started.IsZero() {
 		r, err := h.containers().Record(k.record.ID) // it may have another name and other networks by now
@@ -186,10 +187,11 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	if err := h.share(&o.NamespaceOptions, &options, &open); err != nil {
 		return nil, err
 	}
-	mounts, err := h.openMounts(ctx, k.record, &open)
+	mounts, kept, err := h.openMounts(ctx, k.record, &open)
 	if err != nil {
 		return nil, err
 	}
+	k.volumes = kept
 	options.Mounts = append(mounts, options.Mounts...)
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)

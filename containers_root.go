@@ -168,6 +168,9 @@ func (c *containerRoot) openMount(ctx context.Context, m *container.MountPoint) 
 	if err != nil {
 		return nil, fmt.Errorf("mount at %s of container %s: %w", m.Target, c.ref, err)
 	}
+	if m.Type == "volume" {
+		c.mounts.Push(c.stopped.released(ctx, m.Name))
+	}
 	c.mounts.Push(dir.Close)
 	return snapshot.OpenLive(dir), nil
 }

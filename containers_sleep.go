@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,7 +32,7 @@ type sleeper struct {
 	Listener int               // socket of the monitor
 	Alive    int               // its lock
 	Etc      []container.HeldFile
-	Leases   []held // directories of the store that it uses
+	Leases   []held // directories of the store that it uses, and volumes
 	Members  int    // its place in the user namespace, -1 for root
 	Memory   monitor.Memory
 }
@@ -58,7 +59,7 @@ func (k *keeper) sleep(wait time.Duration, remember func() (monitor.Memory, bool
 	if err != nil {
 		return err
 	}
-	for _, f := range append(k.home.heldDirs(), k.reports.alone.held...) {
+	for _, f := range slices.Concat(k.home.heldDirs(), k.volumes, k.reports.alone.held) {
 		s.Leases = append(s.Leases, held{int(f.Fd()), f.Name()})
 	}
 	doze := func(n *network.Handover) error {
@@ -204,9 +205,10 @@ func awake(args []string) (err error) {
 }
 
 // adopt takes over the container of a monitor that has slept.
-func (k *keeper) adopt(stdio runtime.Stdio) (_ monitor.Process, err error) {
+func (k *keeper) adopt(ctx context.Context, stdio runtime.Stdio) (_ monitor.Process, err error) {
 	a := k.reports.alone
 	var open closers.Stack
+	open.Push(func() error { return k.home.releaseVolumes(ctx, k.record) })
 	open.Push(a.release(k.home))
 	for _, p := range k.record.Config.MountPoints {
 		if p.Type == "volume" {

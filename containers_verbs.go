@@ -238,10 +238,11 @@ func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContaine
 		return err
 	}
 	h.containerEvent(r, "destroy")
+	err = h.releaseVolumes(ctx, r)
 	if o.Volumes {
-		return h.dropVolumes(ctx, r)
+		err = errors.Join(err, h.dropVolumes(ctx, r))
 	}
-	return nil
+	return err
 }
 
 // answerTime is how long a monitor may take to end its container.

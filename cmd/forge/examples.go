@@ -111,7 +111,7 @@ func nounExamples() map[string][]string {
 		"network connect":    {"forge network connect back web", "forge network connect --alias db back postgres"},
 		"network disconnect": {"forge network disconnect back web", "forge network disconnect -f back web"},
 		"network reload":     {"# after something has flushed the rules of the firewall", "forge network reload", "forge --store /srv/forge network reload"},
-		"volume create":      {"forge volume create data", "forge volume create -l team=web data"},
+		"volume create":      {"forge volume create data", "forge volume create --opt type=nfs --opt device=:/export --opt o=addr=10.0.0.2,rw shared"},
 		"volume ls":          {"forge volume ls", "forge volume ls -f dangling=true -q"},
 		"volume inspect":     {"forge volume inspect data", "forge volume inspect -f '{{.Mountpoint}}' data"},
 		"volume rm":          {"forge volume rm data", "forge volume rm -f data cache"},

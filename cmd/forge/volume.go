@@ -21,7 +21,7 @@ type volumeCmd struct {
 type volumeCreateCmd struct {
 	Driver  string   `short:"d" help:"local." default:"local" placeholder:"DRIVER"`
 	Labels  []string `name:"label" short:"l" sep:"none" help:"Label." placeholder:"K[=V]"`
-	Options []string `name:"opt" short:"o" sep:"none" help:"Option: o=bind and device=DIR are a directory of this machine." placeholder:"K=V"`
+	Options []string `name:"opt" short:"o" sep:"none" help:"Option: o=bind and device=DIR are a directory of this machine; type=TYPE (tmpfs, nfs, ext4 …), device=DEVICE and o=OPTIONS, as mount has them, a file system that is mounted while a container uses it." placeholder:"K=V"`
 	Name    string   `arg:"" optional:"" help:"Name; without one, 64 hexadecimal digits." placeholder:"VOLUME"`
 }
 

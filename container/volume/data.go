@@ -17,7 +17,7 @@ import (
 )
 
 // OpenData opens what is to be mounted of a volume, only for that: all of it, or a file or directory in it. Links in the volume
-// are followed inside of it.
+// are followed inside of it. The file system that a volume is stays mounted until [Store.Release].
 func (s *Store) OpenData(ctx context.Context, name, subpath string) (*os.File, error) {
 	r, err := s.Record(name)
 	if err != nil {
@@ -27,9 +27,12 @@ func (s *Store) OpenData(ctx context.Context, name, subpath string) (*os.File, e
 		return nil, err
 	}
 	var dir *os.File
-	if device := r.Options["device"]; device != "" { // the user's own directory, who may reach it by links
-		dir, err = openDir(device, 0)
-	} else {
+	switch {
+	case r.IsDevice():
+		dir, err = s.openDevice(ctx, r)
+	case r.Options["device"] != "": // the user's own directory, who may reach it by links
+		dir, err = openDir(r.Options["device"], 0)
+	default:
 		dir, err = openDir(s.DataPath(name), unix.O_NOFOLLOW)
 	}
 	if err != nil || subpath == "" {
@@ -58,9 +61,15 @@ var ErrNothing = errors.New("there is nothing to copy")
 // Fill gives a volume that is empty the files that copyTo writes into a directory, and that directory's owner, mode and
 // attributes. One that is not empty, or is a directory of this machine, is left as it is, and any if copyTo returns ErrNothing. The
 // caller holds the volume's lock.
-func (s *Store) Fill(name string, copyTo func(dir *os.File) error) (err error) {
-	if r, err := s.Record(name); err != nil || r.Options["device"] != "" {
+func (s *Store) Fill(ctx context.Context, name string, copyTo func(dir *os.File) error) (err error) {
+	r, err := s.Record(name)
+	switch {
+	case err != nil:
 		return err
+	case r.IsDevice():
+		return s.fillDevice(ctx, r, copyTo)
+	case r.Options["device"] != "":
+		return nil
 	}
 	if err := s.settleLocked(name); err != nil {
 		return err
@@ -95,6 +104,34 @@ func (s *Store) Fill(name string, copyTo func(dir *os.File) error) (err error) {
 		return err
 	}
 	return s.settleLocked(name)
+}
+
+// fillDevice copies into the file system that a volume is, if that is empty. One that forgets all when it is unmounted is left as it is.
+func (s *Store) fillDevice(ctx context.Context, r *Record, copyTo func(dir *os.File) error) (err error) {
+	if r.Forgets() {
+		return nil
+	}
+	path := s.DataPath(r.Name)
+	if err := s.mountLocked(ctx, r); err != nil {
+		return err
+	}
+	defer func() {
+		if unmountErr := s.unmountLocked(r.Name); !errors.Is(unmountErr, errBusy) {
+			err = errors.Join(err, unmountErr)
+		}
+	}()
+	empty, err := isEmpty(path)
+	if err != nil || !empty {
+		return err
+	}
+	dir, err := openDir(path, unix.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	if err = copyTo(dir); errors.Is(err, ErrNothing) {
+		err = nil
+	}
+	return errors.Join(err, dir.Close())
 }
 
 // clear removes a directory, if it is there.

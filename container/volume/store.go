@@ -18,11 +18,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -95,34 +93,6 @@ func CheckName(name string) error {
 	case !regexp.MustCompile("^" + chars + "+$").MatchString(name):
 		return words.Invalid("create %s: %q includes invalid characters for a local volume name, only %q are allowed. "+
 			"If you intended to pass a host directory, use absolute path", name, name, chars)
-	}
-	return nil
-}
-
-// CheckOptions refuses what the driver cannot do: the one thing it can is to show a directory of this machine.
-func CheckOptions(options map[string]string) error {
-	for _, key := range slices.Sorted(maps.Keys(options)) {
-		if key == "size" { // which docker takes where its directory is on XFS with quotas
-			return errors.New("quota size requested but no quota support: give a directory on a file system of that size, with o=bind")
-		}
-		if !slices.Contains([]string{"type", "o", "device"}, key) {
-			return fmt.Errorf("invalid option: %q", key)
-		}
-	}
-	if len(options) == 0 {
-		return nil
-	}
-	kind, device := options["type"], options["device"]
-	bind := slices.ContainsFunc(strings.Split(options["o"], ","), func(o string) bool { return o == "bind" || o == "rbind" })
-	switch {
-	case kind == "tmpfs":
-		return errors.New("a volume of type \"tmpfs\" would be gone with its container: say --tmpfs DIR or --mount type=tmpfs,target=DIR for that")
-	case device == "":
-		return errors.New("missing device in volume options")
-	case !bind || kind != "" && kind != "none" && kind != "bind":
-		return fmt.Errorf("a volume of type %q is not supported: mount %s on this machine and give its path to -v, or say o=bind", kind, device)
-	case !filepath.IsAbs(device):
-		return fmt.Errorf("device %q: must be an absolute path", device)
 	}
 	return nil
 }
@@ -255,8 +225,11 @@ func (s *Store) lock(name string, lock func(path string) (*os.File, error)) (*os
 	return f, err
 }
 
-// Remove deletes a volume with all that is in it. The caller holds its lock.
+// Remove deletes a volume with all that is in it, but nothing of a file system that it is the mount of. The caller holds its lock.
 func (s *Store) Remove(name string) error {
+	if err := s.unmountLocked(name); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
 	trash := filepath.Join(s.dir, trashPrefix+rand.Text())
 	if err := durable.Move(filepath.Join(s.dir, name), trash); err != nil {
 		return err
@@ -267,9 +240,15 @@ func (s *Store) Remove(name string) error {
 	return s.remove(trash)
 }
 
-// Sweep deletes what processes that were killed have left: volumes half made and half deleted.
+// Sweep deletes what processes that were killed have left: volumes half made and half deleted, and mounts that nobody uses.
 func (s *Store) Sweep() error {
-	return errors.Join(flock.Sweep(s.dir, newPrefix, s.remove), flock.Sweep(s.dir, trashPrefix, s.remove))
+	names, err := s.Names()
+	for _, name := range names {
+		if err == nil {
+			err = s.Release(context.Background(), name)
+		}
+	}
+	return errors.Join(err, flock.Sweep(s.dir, newPrefix, s.remove), flock.Sweep(s.dir, trashPrefix, s.remove))
 }
 
 // Check tells what is wrong with a volume; nil if nothing is.

@@ -85,9 +85,13 @@ func TestCheckOptions(t *testing.T) {
 		{"o=ro,bind device=/srv", ""},
 		{"size=1", "quota size requested but no quota support"},
 		{"quota=1", `invalid option: "quota"`},
-		{"type=none o=bind", "missing device in volume options"},
-		{"type=tmpfs device=tmpfs o=size=1m", `a volume of type "tmpfs" would be gone with its container: say --tmpfs DIR`},
-		{"type=nfs o=addr=1.2.3.4 device=:/x", `a volume of type "nfs" is not supported: mount :/x on this machine`},
+		{"type=none o=bind", `missing required option: "device"`},
+		{"device=/dev/sdb1", `missing required option: "type"`},
+		{"o=ro", `missing required option: "device"`},
+		{"type=tmpfs device=tmpfs o=size=1m", ""},
+		{"type=nfs o=addr=1.2.3.4,rw device=:/x", ""},
+		{"type=cifs device=//host:445/x", "port not allowed in CIFS device URL"},
+		{"type=tmpfs device=tmpfs o=" + strings.Repeat("x", 5000), "mount options of 5000 bytes"},
 		{"o=bind device=srv", `device "srv": must be an absolute path`},
 	} {
 		options := map[string]string{}
@@ -169,7 +173,7 @@ func TestFill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = s.Fill("data", func(dir *os.File) error {
+		err = s.Fill(t.Context(), "data", func(dir *os.File) error {
 			write(t, dir.Name(), "a", "d/b")
 			return dir.Chmod(os.ModeSticky | 0o750)
 		})
@@ -197,7 +201,7 @@ func TestFillFails(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	acquire(t, s, Record{Name: "data"})
-	err := s.Fill("data", func(dir *os.File) error {
+	err := s.Fill(t.Context(), "data", func(dir *os.File) error {
 		write(t, dir.Name(), "half")
 		return syscall.ENOSPC
 	})
@@ -226,7 +230,7 @@ func TestCrowd(t *testing.T) {
 			if first {
 				made.Add(1)
 			}
-			err = s.Fill("data", func(dir *os.File) error {
+			err = s.Fill(t.Context(), "data", func(dir *os.File) error {
 				filled.Add(1)
 				write(t, dir.Name(), "a", "b", "c")
 				return nil
@@ -289,5 +293,20 @@ func TestOpenData(t *testing.T) {
 	}
 	if _, err := s.OpenData(t.Context(), "data", ""); err == nil {
 		t.Error("a link was followed that is in the place of the data")
+	}
+}
+
+func TestParseMount(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ o, want string }{
+		{"", "0 0 "},
+		{"ro,nosuid,size=1m", "3 0 size=1m"},
+		{"defaults,rw,addr=1.2.3.4,soft", "0 0 addr=1.2.3.4,soft"},
+		{"noexec,exec,rshared,uid=5", "0 104000 uid=5"},
+	} {
+		m, err := parseMount(map[string]string{"type": "x", "device": "y", "o": test.o})
+		if got := fmt.Sprintf("%x %x %s", m.flags, m.propagation, m.data); err != nil || got != test.want {
+			t.Errorf("o=%s: %s, %v; want %s", test.o, got, err, test.want)
+		}
 	}
 }
