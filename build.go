@@ -39,6 +39,7 @@ type BuildOptions struct {
 	ReuseOptions
 	ResultOptions
 	RemoteOptions
+	ClusterOptions
 	BreakOptions
 }
 
@@ -147,6 +148,9 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (r *BuildResult, err e
 	}
 	open.Push(src.Close)
 	src.images.far = far
+	if src.images.cluster, err = h.openCluster(o); err != nil {
+		return nil, err
+	}
 	graphs, err := h.planAll(ctx, o, src)
 	if err != nil {
 		return nil, err
@@ -184,7 +188,7 @@ func (h *Home) make(ctx context.Context, o BuildOptions, src *sources, graphs []
 			}
 		}
 		if lost, ok := errors.AsType[*remote.LostError](err); ok && ctx.Err() == nil {
-			src.images.far.Forget(lost)
+			src.images.forget(lost)
 			continue
 		}
 		switch {
@@ -314,6 +318,10 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 		worker.Containers.Caches = keeper
 	}
 	src.images.reportFor(graphs[0])
+	does, err := h.clusterWorker(o, worker, src.images)
+	if err != nil {
+		return nil, err
+	}
 	if o.At != "" {
 		r.Stopped, err = h.stopAt(ctx, o, graphs[0], worker, src.images)
 		return nil, err
@@ -321,7 +329,7 @@ func (h *Home) execute(ctx context.Context, o BuildOptions, src *sources, graphs
 	for _, s := range outputs {
 		o.Events.Send(event.Event{Kind: event.Planned, Step: s.Step})
 	}
-	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker, src.images))
+	results, err := executor.Build(ctx, graphs, h.executorOptions(o, worker, src.images, does))
 	if err != nil {
 		if _, lost := errors.AsType[*remote.LostError](err); !lost {
 			r.Stopped = o.stopped(graphs[0], worker, err)

@@ -131,7 +131,7 @@ func (h *Home) stopAt(ctx context.Context, o BuildOptions, g *planner.Graph, wor
 	if err != nil {
 		return nil, err
 	}
-	job, err := executor.Reach(ctx, g, place, h.executorOptions(o, worker, bases))
+	job, err := executor.Reach(ctx, g, place, h.executorOptions(o, worker, bases, worker))
 	if err != nil {
 		return o.stopped(g, worker, err), err
 	}

@@ -217,9 +217,11 @@ func (s *farSettings) choose(ctx context.Context, pushes []farPush) error {
 
 // repository reads and writes the branch's scopes of a repository: NAME[:SCOPE].
 func (s *farSettings) repository(ctx context.Context, name string, c CompressionOptions) error {
-	name, asked := splitScope(name)
+	spec, asked := cacheNamed(name)
 	asked = cmp.Or(s.options.Scope, asked)
-	spec := CacheSpec{Type: "registry", Attrs: map[string]string{"ref": name}}
+	if spec.Type == "reapi" { // where layers are tars, as workers read them
+		c = CompressionOptions{Compression: string(image.Uncompressed)}
+	}
 	place, err := s.open(ctx, spec)
 	if errors.Is(err, web.ErrOffline) {
 		s.without(spec, err)
@@ -255,7 +257,7 @@ func (s *farSettings) open(ctx context.Context, spec CacheSpec) (*remote.Place, 
 	if spec.is("registry.insecure") && !s.options.Insecure {
 		client = registry.NewClient(registry.Options{Insecure: true, Limits: cacheLimits()})
 	}
-	p, err := s.home.openPlace(ctx, client, spec)
+	p, err := s.home.openPlace(ctx, client, spec, s.options.Servers)
 	if err == nil {
 		s.places[key] = p
 	}
@@ -275,6 +277,8 @@ func named(place *remote.Place, spec CacheSpec) (scopes []*remote.Scope) {
 		names = strings.Split(cmp.Or(spec.Attrs["name"], "buildkit"), ";")
 	case "gha":
 		names = []string{cmp.Or(spec.Attrs["scope"], "buildkit")}
+	case "reapi":
+		names = []string{cmp.Or(spec.Attrs["name"], "latest")}
 	}
 	for _, name := range names {
 		scopes = append(scopes, &remote.Scope{Place: place, Name: name, Tags: []string{name, beside(name)}})

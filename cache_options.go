@@ -14,7 +14,7 @@ import (
 // CacheOptions say where a build finds what other machines have done, and leaves what it has done for them. The zero value uses the
 // repository that the image is pushed to, if it is pushed.
 type CacheOptions struct {
-	Cache    string      // REPOSITORY[:SCOPE] to read and write, or "none"; "" is the default
+	Cache    string      // REPOSITORY[:SCOPE] or grpc[s]://SERVER to read and write, or "none"; "" is the default
 	ReadOnly bool        // nothing is left there
 	Scope    string      // "" is that of the branch, as CI or git says
 	From, To []CacheSpec // docker's --cache-from and --cache-to, instead of Cache
@@ -25,7 +25,7 @@ type CacheOptions struct {
 
 // A CacheSpec is a value of docker's --cache-from or --cache-to.
 type CacheSpec struct {
-	Type  string            // registry, local, inline, gha or s3
+	Type  string            // registry, local, inline, gha, s3 or reapi
 	Attrs map[string]string // under docker's names, without type
 }
 
@@ -36,6 +36,7 @@ func cacheAttrs() map[string][]string {
 		"registry": append([]string{"ref", "registry.insecure"}, layers...),
 		"local":    append([]string{"src", "dest", "tag", "digest"}, layers...),
 		"inline":   layers,
+		"reapi":    {"url", "name", "mode", "ignore-error"},
 		"gha": append([]string{
 			"scope", "url", "url_v2", "token", "repository", "ghtoken", "version", "timeout",
 		}, layers...),
@@ -101,7 +102,7 @@ func parseCache(s string) (CacheSpec, error) {
 func (c CacheSpec) check() error {
 	known, ok := cacheAttrs()[c.Type]
 	if !ok {
-		return fmt.Errorf("type %q is not one of registry, local, inline, gha and s3", c.Type)
+		return fmt.Errorf("type %q is not one of registry, local, inline, gha, s3 and reapi", c.Type)
 	}
 	for key, value := range c.Attrs {
 		if !slices.Contains(known, key) {
@@ -123,7 +124,7 @@ func (c CacheSpec) check() error {
 
 // need refuses a specification without the attribute that says where it is.
 func (c CacheSpec) need(ref, dir string) error {
-	needed := map[string]string{"registry": ref, "local": dir, "s3": "bucket"}[c.Type]
+	needed := map[string]string{"registry": ref, "local": dir, "s3": "bucket", "reapi": "url"}[c.Type]
 	if needed != "" && c.Attrs[needed] == "" {
 		return fmt.Errorf("type %s needs %s=", c.Type, needed)
 	}
@@ -146,6 +147,9 @@ func (c CacheSpec) compression() (CompressionOptions, error) {
 		return CompressionOptions{}, errors.New("compression estargz makes other layers: it is for the image, with --output")
 	}
 	attrs := map[string]string{"compression-level": c.Attrs["compression-level"], "compression": c.Attrs["compression"]}
+	if c.Type == "reapi" { // where layers are tars, as workers read them
+		attrs["compression"] = string(image.Uncompressed)
+	}
 	attrs["force-compression"] = strconv.FormatBool(c.is("force-compression"))
 	return (&Output{Attrs: attrs}).compression()
 }

@@ -18,7 +18,7 @@ import (
 
 // openPlace opens what a specification names. A place that is to be written is made if it is not there; one that is only read, and is
 // not there, is an error that is fs.ErrNotExist.
-func (h *Home) openPlace(ctx context.Context, client *registry.Client, c CacheSpec) (*remote.Place, error) {
+func (h *Home) openPlace(ctx context.Context, client *registry.Client, c CacheSpec, o ServerOptions) (*remote.Place, error) {
 	switch c.Type {
 	case "registry":
 		return repositoryPlace(client, c.Attrs["ref"])
@@ -28,6 +28,8 @@ func (h *Home) openPlace(ctx context.Context, client *registry.Client, c CacheSp
 		return h.bucketPlace(c)
 	case "gha":
 		return h.actionsPlace(c)
+	case "reapi":
+		return h.serverPlace(c.Attrs["url"], o)
 	}
 	return nil, fmt.Errorf("cache of type %s: %w", c.Type, errors.ErrUnsupported)
 }

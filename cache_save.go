@@ -24,13 +24,13 @@ const layersAtOnce = 4
 
 // fetchFar brings the layers that a far cache has answered with. One that cannot be had is a *remote.LostError.
 func (r *resolver) fetchFar(ctx context.Context, layers []image.Layer) error {
-	if r.far == nil {
+	if r.far == nil && r.cluster == nil {
 		return nil
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(layersAtOnce)
 	for _, l := range layers {
-		place := r.far.Holder(l)
+		place := r.holder(l)
 		if place == nil {
 			continue
 		}
@@ -45,7 +45,9 @@ func (r *resolver) fetchFar(ctx context.Context, layers []image.Layer) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	r.far.Here(ctx, layers)
+	if r.far != nil {
+		r.far.Here(ctx, layers)
+	}
 	return nil
 }
 
@@ -53,10 +55,7 @@ func (r *resolver) fetchLayer(ctx context.Context, place *remote.Place, l image.
 	_, err := registry.CopyLayers(ctx, r.home.Layout, place.Read, []image.Layer{l}, registry.CopyOptions{
 		Partial: r.home.partial(), Events: r.remote.Events, PushLayer: r.home.pushLayer, Publish: r.home.Layout.Publish,
 	})
-	if err == nil || ctx.Err() != nil || errors.Is(err, image.ErrFull) {
-		return err
-	}
-	return &remote.LostError{Layer: l, Place: place.Name, Err: err}
+	return lost(ctx, l, place, err)
 }
 
 // Fetch gives a blob of the store or, of an image or a layer whose bytes are elsewhere, from there: what is pushed on need not come to
@@ -69,17 +68,14 @@ func (r *resolver) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64
 	if from := r.deferredHolder(d.Digest); from != nil {
 		return from.store.Fetch(ctx, d, offset)
 	}
-	if r.far == nil {
-		return nil, err
-	}
-	l := image.Layer{Blob: d}
-	place := r.far.Holder(l)
+	l := image.Layer{Blob: d, DiffID: d.Digest}
+	place := r.holder(l)
 	if place == nil {
 		return nil, err
 	}
 	rc, farErr := place.Read.Fetch(ctx, d, offset)
 	if farErr != nil && ctx.Err() == nil {
-		return nil, &remote.LostError{Layer: l, Place: place.Name, Err: farErr}
+		return nil, lost(ctx, l, place, farErr)
 	}
 	return rc, farErr
 }
@@ -150,6 +146,7 @@ func (h *Home) saveTo(ctx context.Context, o BuildOptions, r *BuildResult, t far
 	if err != nil {
 		return 0, err
 	}
+	compression.Source = layerSource{h.Layout, r.images}
 	var layers []image.Layer
 	for _, record := range records {
 		l := record.Layer
@@ -160,7 +157,7 @@ func (h *Home) saveTo(ctx context.Context, o BuildOptions, r *BuildResult, t far
 		if err != nil {
 			return 0, err
 		}
-		if here || far.Holder(l) != nil {
+		if here || r.images.holder(l) != nil {
 			layers = append(layers, l)
 		}
 	}

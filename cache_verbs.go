@@ -32,6 +32,7 @@ type SharedAnswer = remote.Record
 // sharedCache opens the cache that a name stands for: REPOSITORY[:SCOPE], or docker's type=TYPE and attributes.
 func (h *Home) sharedCache(ctx context.Context, name string, o SharedCacheOptions) (*farCache, error) {
 	s := farSettings{
+		home: h,
 		options: BuildOptions{
 			RemoteOptions: o.RemoteOptions,
 			ReuseOptions:  ReuseOptions{CacheOptions: CacheOptions{Scope: o.Scope, Key: o.Key, Trust: o.Trust}},
@@ -104,7 +105,7 @@ func (h *Home) SharedCache(ctx context.Context, name string, o SharedCacheOption
 // readShared reads the scope that was asked for; a pull request, which has one of its own to write, may look at others.
 func (h *Home) readShared(ctx context.Context, far *farCache, name string, o SharedCacheOptions) (SharedCacheInfo, []SharedAnswer, error) {
 	scope := far.targets[0].Scope
-	if _, asked := splitScope(name); cmp.Or(o.Scope, asked) != "" && !strings.Contains(name, "=") {
+	if _, asked := cacheNamed(name); cmp.Or(o.Scope, asked) != "" && !strings.Contains(name, "=") {
 		scope = scopeOf(scope.Place, cmp.Or(o.Scope, asked))
 	}
 	info, records, err := far.Records(ctx, scope)

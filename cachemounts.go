@@ -78,11 +78,11 @@ func (h *Home) mountKeeper(ctx context.Context, o BuildOptions, src *source.Sour
 // beside the others.
 func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.Shelf, err error) {
 	s := farSettings{home: h, options: o, client: o.client(), job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{}}
-	repository, asked := splitScope(o.Cache)
+	spec, asked := cacheNamed(o.Cache)
 	write, read := s.job.Scopes(cmp.Or(o.Scope, asked))
 	specs := slices.Concat(o.To, o.From)
-	if repository != "" && repository != "none" {
-		specs = slices.Insert(specs, 0, CacheSpec{Type: "registry", Attrs: map[string]string{"ref": repository}})
+	if o.Cache != "" && o.Cache != "none" {
+		specs = slices.Insert(specs, 0, spec)
 	}
 	var errs []error
 	for i, spec := range specs {
@@ -104,12 +104,15 @@ func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.S
 	return shelves, errors.Join(errs...)
 }
 
-// splitScope splits REPOSITORY[:SCOPE].
-func splitScope(s string) (repository, scope string) {
-	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, '/') {
-		return s[:i], s[i+1:]
+// cacheNamed is the place that --cache names, and the scope in it: REPOSITORY[:SCOPE], or the address of a server.
+func cacheNamed(s string) (spec CacheSpec, scope string) {
+	if IsServer(s) {
+		return CacheSpec{Type: "reapi", Attrs: map[string]string{"url": s}}, ""
 	}
-	return s, ""
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, '/') {
+		s, scope = s[:i], s[i+1:]
+	}
+	return CacheSpec{Type: "registry", Attrs: map[string]string{"ref": s}}, scope
 }
 
 // warn tells what went wrong with a mount, which is not the build's fault.

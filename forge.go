@@ -14,6 +14,7 @@ import (
 
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/reapi"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
 	"github.com/forge-build/forge/snapshot"
@@ -42,6 +43,7 @@ type Home struct {
 	networks  []*network.Sandbox // not in use; see takeNetwork
 	keepers   []*mountKeeper     // of builds whose cache mounts are not kept yet; see KeepMounts
 	begun     []<-chan error     // see later
+	servers   map[string]*reapi.Client
 }
 
 // A Snapshotter is a way to stack layers: erofs, overlay or copy.
@@ -208,6 +210,10 @@ func (h *Home) Close() error {
 	h.networks = nil
 	begun := h.begun
 	h.begun = nil
+	for _, c := range h.servers {
+		errs = append(errs, c.Close())
+	}
+	h.servers = nil
 	h.mu.Unlock()
 	if h.staging != nil {
 		errs = append(errs, h.staging.Close())

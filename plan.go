@@ -107,7 +107,7 @@ func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *plann
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeWorker(worker)) }()
-	return executor.Probe(ctx, g, h.executorOptions(o, worker, src.images))
+	return executor.Probe(ctx, g, h.executorOptions(o, worker, src.images, worker))
 }
 
 // ask reads the build file and hands it to question with what the planner needs. It returns the file also if it has a mistake.

@@ -22,6 +22,7 @@ type RemoteOptions struct {
 	Insecure bool       // allow http, and TLS without verification
 	Offline  bool       // registries are not asked: what is not here is an error that names it
 	Events   event.Sink // takes what happens, one event at a time; may be nil
+	Servers  ServerOptions
 
 	// Credentials are those of registries, by RegistryHost; of a registry that is not named, those that are configured hold.
 	Credentials map[string]Credential
@@ -334,6 +335,7 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, r
 			}
 		}
 	}
+	forms.Source = layerSource{h.Layout, r.images}
 	client := o.client()
 	if o.shared == nil {
 		defer client.Close() //nolint:errcheck // of idle connections

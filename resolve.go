@@ -29,13 +29,14 @@ const (
 // A resolver answers what a FROM names: an image of the store, or of a registry. Of the latter only manifest and
 // configuration are fetched until a step needs the layers. Safe for concurrent use.
 type resolver struct {
-	home   *Home
-	pull   PullPolicy
-	remote RemoteOptions
-	far    *farCache     // nil if there is none
-	pins   *source.Pins  // what names are to stand for; nil is what they stand for now
-	pushed []pushedBlobs // in the order in which they were pushed
-	away   []origin      // of layers that an image which is pushed has there alone
+	home    *Home
+	pull    PullPolicy
+	remote  RemoteOptions
+	far     *farCache     // nil if there is none
+	cluster *cluster      // nil if there is none
+	pins    *source.Pins  // what names are to stand for; nil is what they stand for now
+	pushed  []pushedBlobs // in the order in which they were pushed
+	away    []origin      // of layers that an image which is pushed has there alone
 
 	mu       sync.Mutex // guards all below
 	deferred []*deferredImage

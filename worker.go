@@ -96,14 +96,23 @@ func (o *BuildOptions) give(w *local.Worker) error {
 	return errors.Join(errs...)
 }
 
+// remoteSlots is how many jobs are under way at once where other machines do them: here each is a stream that waits.
+const remoteSlots = 4096
+
 // executorOptions is how the steps of a build are done.
-func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *resolver) executor.Options {
+func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *resolver, does executor.Worker) executor.Options {
 	var answers cache.Cache = h.Cache
 	if bases.far != nil {
 		answers = bases.far
 	}
+	slots := 0
+	if bases.cluster != nil {
+		slots = remoteSlots
+	}
 	return executor.Options{
-		Worker:  worker,
+		Worker:  does,
+		Away:    bases.cluster != nil,
+		Slots:   slots,
 		Inputs:  worker.Inputs,
 		Cache:   answers,
 		Publish: h.Layout.Publish,

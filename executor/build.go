@@ -31,6 +31,8 @@ type Options struct {
 	Audit   float64                         // this part of the steps that the cache answers, 0 to 1, is done all the same, and compared
 	Again
 
+	// Away says that the worker has other machines do jobs: it brings the images itself that it needs here, and is told how long steps took.
+	Away bool
 	// Bases brings the images that steps begin with or read. Nil means that all are here.
 	Bases Bases
 	// Compare finds the files that differ between two layers, for Explain and Audit, and how many there are besides. Nil compares nothing.
@@ -277,9 +279,12 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 			return e, true, nil
 		}
 	}
-	if err := b.prepare(ctx, s, job); err != nil {
-		return e, false, err
+	if !b.options.Away {
+		if err := b.prepare(ctx, s, job); err != nil {
+			return e, false, err
+		}
 	}
+	job.Hints = b.hints(ctx, s, h, again)
 	b.nodes[s.Index].began = time.Now()
 	started := event.Event{Kind: event.Started, Detail: event.Detail{Key: key.String()}}
 	if again {
@@ -292,7 +297,18 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 	}
 	e.Name, e.Fields, e.Base = s.Name, h.Fields(), baseOf(s)
 	b.publisher.add(key, e)
-	return e, false, nil
+	return e, e.Place != "", nil
+}
+
+// hints are those of a job of s.
+func (b *build) hints(ctx context.Context, s *planner.Step, h *cache.Hash, again bool) Hints {
+	hints := Hints{Step: b.events.steps[s.Index], Again: again}
+	if _, runs := s.Op.(*planner.Run); runs && b.options.Away {
+		if before, ok, err := b.options.Cache.Nearest(ctx, s.Name, h.Fields()); ok && err == nil {
+			hints.Took = before.Duration
+		}
+	}
+	return hints
 }
 
 // prepare brings the images that a step which has to be done begins with or reads.
@@ -359,9 +375,19 @@ func (b *build) do(ctx context.Context, s *planner.Step, job Job, h *cache.Hash)
 	if why != nil && why.before.Layer.DiffID == result.Layer.DiffID {
 		b.events.send(s, event.Event{Kind: event.Note, Text: "its layer came out the same as before"})
 	}
-	took := now.Sub(start)
-	b.events.send(s, event.Event{Kind: event.Done, Duration: took, Bytes: result.Layer.Blob.Size, Detail: event.Detail{Usage: result.Usage}})
-	return cache.Entry{Layer: result.Layer, Created: now.UTC().Truncate(time.Microsecond), Duration: took}, nil
+	e := cache.Entry{Layer: result.Layer, Created: now.UTC().Truncate(time.Microsecond), Duration: now.Sub(start)}
+	b.sayPlace(s, result)
+	ended := event.Event{Kind: event.Done, Duration: e.Duration, Bytes: result.Layer.Blob.Size, Detail: event.Detail{Usage: result.Usage}}
+	if result.Known {
+		ended.Kind, ended.Key, e.Place = event.Cached, h.Key().String(), result.Place
+		ended.Detail.Place, ended.Usage = result.Place, nil
+		if e.Duration = result.Took; !result.Made.IsZero() {
+			e.Created = result.Made.Truncate(time.Microsecond)
+		}
+		ended.Duration = e.Duration
+	}
+	b.events.send(s, ended)
+	return e, nil
 }
 
 // result gathers what the steps made.

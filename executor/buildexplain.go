@@ -51,6 +51,21 @@ func (b *build) answered(s *planner.Step, key cache.Key, e cache.Entry) {
 	b.events.send(s, event.Event{Kind: event.Cached, Duration: e.Duration, Bytes: e.Layer.Blob.Size, Detail: event.Detail{Key: key.String(), Place: e.Place}})
 }
 
+// sayPlace says where a step was done, and why there, if people want to know.
+func (b *build) sayPlace(s *planner.Step, r Result) {
+	if !b.options.Explain || r.Place == "" && r.Why == "" {
+		return
+	}
+	text := "done " + cmp.Or(r.Place, "on this machine")
+	if r.Known {
+		text = "answered by the action cache of " + r.Place
+	}
+	if r.Why != "" {
+		text += ": " + r.Why
+	}
+	b.events.send(s, event.Event{Kind: event.Explain, Text: text})
+}
+
 // audit does a step that the cache answers with known, and compares. Files that differ in more than their times are told, and then what was
 // made here is believed: the command gives something else each time, or somebody has written an answer that it never gave.
 func (b *build) audit(ctx context.Context, s *planner.Step, job Job, h *cache.Hash, known cache.Entry) (cache.Entry, bool, error) {

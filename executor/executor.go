@@ -24,6 +24,14 @@ type Job struct {
 	Reads  [][]image.Layer `json:"reads,omitempty"`  // file systems to read from
 	Inputs []source.Input  `json:"inputs,omitempty"` // what each source of a COPY, or each mount of a RUN, came to
 	Epoch  *time.Time      `json:"epoch,omitempty"`  // SOURCE_DATE_EPOCH: no file of the layer is younger; nil is no limit
+	Hints  Hints           `json:"-"`
+}
+
+// Hints are what a worker may want to know of a job and what changes nothing of its layer. They do not travel.
+type Hints struct {
+	Step  *event.Step   // that the job is of; nil is none
+	Took  time.Duration // the last time that the step was done, or one like it; 0 is not known
+	Again bool          // what is remembered of it is not wanted
 }
 
 // MarshalJSON implements [json.Marshaler].
@@ -69,6 +77,11 @@ type Worker interface {
 type Result struct {
 	Layer image.Layer
 	Usage *event.Usage // of its command; nil if it has none, or that is not known
+	Place string       // where it was done, for people; "" is this machine
+	Why   string       // it was done there; "" says nothing
+	Known bool         // it was not done: that place had done it before
+	Made  time.Time    // when, if that was before; zero is now
+	Took  time.Duration
 }
 
 // An InputResolver says what operations read has come to; [source.Resolver] is one.

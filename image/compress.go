@@ -188,7 +188,6 @@ func (l *Layout) CompressTo(ctx context.Context, w io.Writer, m *Meter, layer La
 	if c.Algorithm == EStargz {
 		return d, errors.New("compression estargz: makes other layers, and is for push only")
 	}
-	c = c.normal()
 	tar, err := l.OpenTar(ctx, layer)
 	if err != nil {
 		return d, err
@@ -198,9 +197,22 @@ func (l *Layout) CompressTo(ctx context.Context, w io.Writer, m *Meter, layer La
 	if err != nil {
 		return d, err
 	}
-	source := Verify(tar, ocispec.Descriptor{Digest: layer.DiffID, Size: info.Size()})
+	return l.CompressFrom(ctx, w, m, Tar{tar, layer.DiffID, info.Size()}, c)
+}
+
+// A Tar is the tar of a layer, which may come from elsewhere.
+type Tar struct {
+	io.Reader
+	DiffID digest.Digest
+	Size   int64 // bytes
+}
+
+// CompressFrom is [Layout.CompressTo] of a layer whose tar is not here.
+func (l *Layout) CompressFrom(ctx context.Context, w io.Writer, m *Meter, tar Tar, c Compression) (d ocispec.Descriptor, err error) {
+	c = c.normal()
+	source := Verify(tar, ocispec.Descriptor{Digest: tar.DiffID, Size: tar.Size})
 	if m != nil {
-		m.Length = info.Size()
+		m.Length = tar.Size
 		w, source = io.MultiWriter(w, m), m.reading(source)
 	}
 	out := &output{ctx: ctx, w: w, hash: sha256.New()}
@@ -213,7 +225,7 @@ func (l *Layout) CompressTo(ctx context.Context, w io.Writer, m *Meter, layer La
 		out.w, out.free, out.dir = io.MultiWriter(f, w), l.free, l.root
 	}
 	if err := c.compress(ctx, out, source); err != nil {
-		return d, fmt.Errorf("layer %s: %w", layer.DiffID, err)
+		return d, fmt.Errorf("layer %s: %w", tar.DiffID, err)
 	}
 	d = ocispec.Descriptor{MediaType: c.mediaType(), Digest: sumDigest(out.hash), Size: out.n}
 	if f != nil {
@@ -224,7 +236,15 @@ func (l *Layout) CompressTo(ctx context.Context, w io.Writer, m *Meter, layer La
 	if c.Algorithm == Uncompressed {
 		return d, nil
 	}
-	return d, l.remember(layer.DiffID, c, d)
+	return d, l.remember(tar.DiffID, c, d)
+}
+
+// Deflate writes the compressed form of what r holds to w: the same bytes each time.
+func (c Compression) Deflate(ctx context.Context, w io.Writer, r io.Reader) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.normal().compress(ctx, w, r)
 }
 
 // compress writes the compressed form of r, read to its end, to w.

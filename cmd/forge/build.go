@@ -21,6 +21,7 @@ type buildCmd struct {
 	limitFlags
 	resultFlags
 	reportFlags
+	clusterFlags
 	shellFlags
 	traceFlags
 

@@ -14,10 +14,10 @@ import (
 
 // cacheFlags are forge.CacheOptions as flags.
 type cacheFlags struct {
-	Cache          string        `help:"Repository that keeps what builds have done, for other machines; none for no such place. It is the image's own if that is pushed." env:"FORGE_CACHE" placeholder:"REPOSITORY[:SCOPE]"`
+	Cache          string        `help:"Repository, or grpc[s]:// server of the Remote Execution API, that keeps what builds have done, for other machines; none for no such place. It is the image's own if that is pushed." env:"FORGE_CACHE" placeholder:"REPOSITORY[:SCOPE]"`
 	CacheScope     string        `help:"Name under which it is kept; the branch's if not given." placeholder:"SCOPE"`
-	CacheFrom      []string      `sep:"none" help:"Read what builds have done, as docker does: a name, or type=registry|local|gha|s3,…" placeholder:"SOURCE"`
-	CacheTo        []string      `sep:"none" help:"Keep what this build has done: type=registry|local|inline|gha|s3[,mode=max],…" placeholder:"PLACE"`
+	CacheFrom      []string      `sep:"none" help:"Read what builds have done, as docker does: a name, or type=registry|local|gha|s3|reapi,…" placeholder:"SOURCE"`
+	CacheTo        []string      `sep:"none" help:"Keep what this build has done: type=registry|local|inline|gha|s3|reapi[,mode=max],…" placeholder:"PLACE"`
 	CacheKey       string        `help:"Sign what is kept with an ed25519 key, PEM." type:"path" env:"FORGE_CACHE_KEY" placeholder:"FILE"`
 	CacheTrust     string        `help:"Believe only what one of these public keys, PEM, has signed." type:"path" env:"FORGE_CACHE_TRUST" placeholder:"FILE"`
 	CacheMountKey  []string      `sep:"none" help:"Prefer cache mounts that were left with the same of these files of the context, such as go.sum." placeholder:"PATTERN"`

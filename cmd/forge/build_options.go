@@ -28,6 +28,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		},
 	}
 	o.Offline = c.Offline
+	o.ClusterOptions, o.Servers = c.cluster(), c.serverFlags.options()
 	switch {
 	case c.Update:
 		o.Lock = forge.LockUpdate

@@ -26,16 +26,18 @@ type cacheCmd struct {
 
 // sharedCacheFlags are forge.SharedCacheOptions as flags.
 type sharedCacheFlags struct {
-	Repo       string `arg:"" help:"REPOSITORY[:SCOPE], or type=local|gha|s3,… as for build." placeholder:"REPO"`
+	Repo       string `arg:"" help:"REPOSITORY[:SCOPE], grpc[s]://SERVER, or type=local|gha|s3,… as for build." placeholder:"REPO"`
 	CacheScope string `help:"Scope; the branch's if neither this nor the name says." placeholder:"SCOPE"`
 	CacheKey   string `help:"Sign what is written with an ed25519 key, PEM." type:"path" env:"FORGE_CACHE_KEY" placeholder:"FILE"`
 	CacheTrust string `help:"Believe only what one of these public keys, PEM, has signed." type:"path" env:"FORGE_CACHE_TRUST" placeholder:"FILE"`
 	remoteFlags
+	serverFlags
 }
 
 // options returns what the place is asked with, and what to close when it is done.
 func (f *sharedCacheFlags) options(s *session) (forge.SharedCacheOptions, func()) {
 	remote, done := f.remoteFlags.options(s)
+	remote.Servers = f.serverFlags.options()
 	return forge.SharedCacheOptions{RemoteOptions: remote, Scope: f.CacheScope, Key: f.CacheKey, Trust: f.CacheTrust}, done
 }
 

@@ -23,6 +23,7 @@ func buildExamples() map[string][]string {
 		"build": {
 			"# the Dockerfile in this directory, as user/app:1.0", "forge build -t user/app:1.0 .",
 			"# and push it, with a cache that other machines read", "forge build -t registry.example.com/app:1.0 --push --cache registry.example.com/app .",
+			"# have a cluster do the steps that take long", "forge build -t user/app --remote grpcs://cluster.example.com --explain .",
 			"# stop in a shell where a step has failed", "forge build --shell .",
 		},
 		"builds ls":              {"forge builds", "forge builds ls -q"},

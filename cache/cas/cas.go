@@ -1,0 +1,96 @@
+// Package cas keeps a cache on a server of the Remote Execution API: blobs in its content-addressable storage, names in its action
+// cache.
+//
+// A name is kept as the result of an action that nobody executes, whose only output is the document that the name stands for. Servers
+// that check results before they give them out find that document among their content.
+package cas
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/cache/objects"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/reapi"
+)
+
+// A Bucket is a server as a place for objects. Safe for concurrent use.
+type Bucket struct {
+	Client *reapi.Client
+}
+
+func digestOf(d ocispec.Descriptor) reapi.Digest {
+	return reapi.Digest{Hash: d.Digest.Encoded(), Size: d.Size}
+}
+
+// Get implements [objects.Bucket].
+func (b Bucket) Get(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	return b.Client.Read(ctx, digestOf(d), offset)
+}
+
+// Has implements [objects.Bucket]. To be asked is what makes a server keep a blob.
+func (b Bucket) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	missing, err := b.Client.Missing(ctx, []reapi.Digest{digestOf(d)})
+	return len(missing) == 0, err
+}
+
+// Put implements [objects.Bucket].
+func (b Bucket) Put(ctx context.Context, d ocispec.Descriptor, content image.Content) error {
+	return b.Client.Store(ctx, []reapi.Blob{{Digest: digestOf(d), Open: content.Open}}, nil)
+}
+
+const document = "document" // the output that a name stands for
+
+// action is the action that a name is the result of. Its content is what a server may want to show.
+func (b Bucket) action(name string) (reapi.Digest, []reapi.Blob, error) {
+	command, commandDigest, err := b.Client.Marshal(reapi.Command{
+		Arguments: []string{"forge", "cache", "name", name}, Files: []string{document}, Paths: []string{document},
+	})
+	if err != nil {
+		return reapi.Digest{}, nil, err
+	}
+	empty := reapi.DigestOf(nil) // a directory without files
+	action, digest, err := b.Client.Marshal(reapi.Action{Command: &commandDigest, Input: &empty, Salt: []byte("forge cache 1")})
+	return digest, []reapi.Blob{reapi.BlobOf(command), reapi.BlobOf(action), reapi.BlobOf(nil)}, err
+}
+
+// Read implements [objects.Bucket].
+func (b Bucket) Read(ctx context.Context, name string) ([]byte, error) {
+	digest, _, err := b.action(name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.Client.Result(ctx, digest, document)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil || r.File(document) == nil {
+		return nil, fmt.Errorf("%s: %s: %w", b.Client, name, fs.ErrNotExist)
+	}
+	f := r.File(document)
+	if len(f.Contents) > 0 && len(f.Contents) <= image.MaxManifestSize && reapi.DigestOf(f.Contents) == *f.Digest {
+		return f.Contents, nil
+	}
+	return b.Client.ReadAll(ctx, *f.Digest, image.MaxManifestSize)
+}
+
+// Write implements [objects.Bucket].
+func (b Bucket) Write(ctx context.Context, name string, raw []byte) error {
+	digest, blobs, err := b.action(name)
+	if err != nil {
+		return err
+	}
+	content := reapi.BlobOf(raw)
+	if err := b.Client.Store(ctx, append(blobs, content), nil); err != nil {
+		return err
+	}
+	return b.Client.SetResult(ctx, digest, &reapi.ActionResult{
+		Files: []reapi.OutputFile{{Path: document, Digest: &content.Digest}},
+	})
+}
+
+var _ objects.Bucket = Bucket{}

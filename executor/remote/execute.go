@@ -1,0 +1,266 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/reapi"
+)
+
+const (
+	maxOutcome = 1 << 20  // bytes of a result.json
+	maxLog     = 64 << 20 // bytes of what a command has printed
+	sends      = 3        // how often the content of an action is sent, to a server that loses it
+)
+
+// away has a job done by the server, unless it knows what comes of it.
+func (w *Worker) away(ctx context.Context, job executor.Job, log io.Writer) (r executor.Result, err error) {
+	caps, err := w.Cluster.client.Capabilities(ctx)
+	if err != nil {
+		return r, err
+	}
+	if !caps.CanExecute() {
+		return r, fmt.Errorf("%s: executes nothing: it may be good for --cache", w.Cluster)
+	}
+	a, err := w.action(ctx, job)
+	if err != nil {
+		return r, err
+	}
+	label := reapi.Label{Mnemonic: mnemonic(job.Op), Action: a.digest}
+	if s := job.Hints.Step; s != nil {
+		label.Target = fmt.Sprintf("%s/%d", s.Stage, s.Number)
+	}
+	ctx = reapi.WithLabel(ctx, label)
+	skip := job.Hints.Again
+	if !skip {
+		known, bad, err := w.known(ctx, a)
+		if err != nil {
+			return r, err
+		}
+		if known != nil {
+			return *known, nil
+		}
+		skip = bad
+	}
+	for try := 1; ; try++ {
+		if err := w.upload(ctx, a, w.meter(&job)); err != nil {
+			return r, err
+		}
+		x, err := w.execute(ctx, &job, a, skip, log)
+		if err == nil {
+			return w.outcome(ctx, a, x, log)
+		}
+		if try == sends || ctx.Err() != nil || !w.lacks(ctx, a) {
+			return r, err
+		}
+	}
+}
+
+// known looks an action up. A result whose layer is gone, or was found to be something else, is bad: the action is executed again.
+func (w *Worker) known(ctx context.Context, a *action) (known *executor.Result, bad bool, err error) {
+	c := w.Cluster.client
+	result, err := c.Result(ctx, a.digest)
+	if err != nil || result == nil || result.ExitCode != 0 {
+		return nil, result != nil, err
+	}
+	layer, ok := layerOf(result)
+	if !ok || w.Cluster.lostBefore(layer.DiffID) > 0 {
+		return nil, true, nil
+	}
+	if missing, err := c.Missing(ctx, []reapi.Digest{digestOf(layer)}); err != nil || len(missing) > 0 {
+		return nil, true, err
+	}
+	w.Cluster.keep(layer)
+	r := &executor.Result{Layer: layer, Place: c.String(), Known: true}
+	if m := result.Metadata; m != nil {
+		r.Made = m.Completed.Time()
+		if r.Took = m.RunEnd.Time().Sub(m.RunStart.Time()); r.Took == 0 {
+			r.Took = m.Completed.Time().Sub(m.Started.Time())
+		}
+	}
+	return r, false, nil
+}
+
+// layerOf is the layer that an action has made.
+func layerOf(r *reapi.ActionResult) (image.Layer, bool) {
+	f := r.File(executor.OutcomeTar)
+	if f == nil {
+		return image.Layer{}, false
+	}
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: f.Digest.Name(), Size: f.Digest.Size}
+	return image.Layer{Blob: d, DiffID: d.Digest}, true
+}
+
+// lacks asks anew what the server has of an action, and reports whether something is missing. Not every server says that it is this
+// that an execution has failed for.
+func (w *Worker) lacks(ctx context.Context, a *action) bool {
+	var all []reapi.Digest
+	for _, b := range append(a.small, a.large...) {
+		all = append(all, b.Digest)
+	}
+	w.Cluster.client.Forget(all...)
+	missing, err := w.Cluster.client.Missing(ctx, all)
+	return err == nil && len(missing) > 0
+}
+
+// execute has an action executed, and shows how it stands.
+func (w *Worker) execute(ctx context.Context, job *executor.Job, a *action, skip bool, log io.Writer) (*execution, error) {
+	logCtx, cancel := context.WithCancel(ctx)
+	x := &execution{worker: w, job: job, log: log, ctx: logCtx}
+	defer x.wait(cancel)
+	w.show(job, "%s: waiting for a worker", w.Cluster)
+	var err error
+	x.response, err = w.Cluster.client.Execute(ctx, reapi.Execution{
+		Action: a.digest, SkipCache: skip, Inline: []string{executor.OutcomeFile}, Watch: x.watch,
+	})
+	return x, err
+}
+
+// An execution is an action at work.
+type execution struct {
+	worker   *Worker
+	job      *executor.Job
+	log      io.Writer
+	ctx      context.Context // of the live log
+	response *reapi.ExecuteResponse
+
+	stage   reapi.Stage
+	streams sync.WaitGroup
+	live    string // name of the stream that is read; "" if there is none
+	said    int64  // bytes that came of it
+}
+
+// watch is told how the execution stands, by one goroutine.
+func (x *execution) watch(p reapi.Progress) {
+	if p.Stdout != "" && x.live == "" {
+		x.live = p.Stdout
+		x.streams.Go(func() { x.follow(p.Stdout) })
+	}
+	if p.Stage == x.stage {
+		return
+	}
+	x.stage = p.Stage
+	place := x.worker.Cluster
+	switch p.Stage {
+	case reapi.Queued:
+		x.worker.show(x.job, "%s: queued", place)
+	case reapi.Executing:
+		logs := ", its log comes at the end"
+		if x.live != "" {
+			logs = ""
+		}
+		x.worker.show(x.job, "%s: executing%s", place, logs)
+	}
+}
+
+// follow copies what the command prints while it prints it. What is lost of it comes at the end.
+func (x *execution) follow(name string) {
+	r, err := x.worker.Cluster.client.Stream(x.ctx, name, 0)
+	if err != nil {
+		return
+	}
+	defer r.Close()
+	x.said, _ = io.Copy(x.log, io.LimitReader(r, maxLog)) // the rest comes at the end
+}
+
+// patience is how long the end of a live log is waited for when the execution has ended.
+const patience = 2 * time.Second
+
+// wait waits for the end of the live log.
+func (x *execution) wait(cancel func()) {
+	late := time.AfterFunc(patience, cancel)
+	x.streams.Wait()
+	late.Stop()
+	cancel()
+}
+
+// outcome is what came of an execution. Its layer stays on the server.
+func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Writer) (r executor.Result, err error) {
+	c, result := w.Cluster.client, x.response.Result
+	r.Place = "at " + c.String()
+	if m := result.Metadata; m != nil && m.Worker != "" {
+		r.Place += " by " + m.Worker
+	}
+	printed, err := c.Output(ctx, result.Stdout, result.StdoutDigest, maxLog)
+	if err != nil {
+		return r, fmt.Errorf("what the command has printed: %w", err)
+	}
+	if _, err := log.Write(printed[min(x.said, int64(len(printed))):]); err != nil {
+		return r, err
+	}
+	out, err := w.readOutcome(ctx, result)
+	if err != nil {
+		return r, w.said(ctx, result, err)
+	}
+	for _, text := range out.Warnings {
+		w.Cluster.warn("%s: %s", c, text)
+	}
+	named, err := out.Result()
+	r.Usage = named.Usage
+	if err != nil {
+		return r, err
+	}
+	layer, ok := layerOf(result)
+	if !ok || result.ExitCode != 0 || layer.DiffID != named.Layer.DiffID {
+		return r, fmt.Errorf("%w: it has made layer %s and gives %s", executor.ErrWorker, named.Layer.DiffID, layer.DiffID)
+	}
+	if w.Cluster.lostBefore(layer.DiffID) > 1 {
+		return r, fmt.Errorf("layer %s cannot be had from the server, or is something else: %w", layer.DiffID, executor.ErrWorker)
+	}
+	r.Layer, r.Known = layer, x.response.Cached
+	w.Cluster.keep(layer)
+	return r, nil
+}
+
+// readOutcome reads what the worker has written.
+func (w *Worker) readOutcome(ctx context.Context, result *reapi.ActionResult) (*executor.Outcome, error) {
+	f := result.File(executor.OutcomeFile)
+	if f == nil {
+		return nil, fmt.Errorf("%w: it has left no %s, and exit code %d", executor.ErrWorker, executor.OutcomeFile, result.ExitCode)
+	}
+	text := f.Contents
+	if len(text) == 0 || digest.FromBytes(text) != f.Digest.Name() {
+		var err error
+		if text, err = w.Cluster.client.ReadAll(ctx, *f.Digest, maxOutcome); err != nil {
+			return nil, err
+		}
+	}
+	return executor.ParseOutcome(text)
+}
+
+// said adds to an error what the worker has complained of.
+func (w *Worker) said(ctx context.Context, result *reapi.ActionResult, err error) error {
+	complaint, readErr := w.Cluster.client.Output(ctx, result.Stderr, result.StderrDigest, maxOutcome)
+	if text := strings.TrimSpace(string(complaint)); readErr == nil && text != "" {
+		const most = 1000
+		return errors.Join(err, errors.New(strings.ToValidUTF8(text[max(0, len(text)-most):], "?")))
+	}
+	return err
+}
+
+// meter shows how much of a job was sent.
+func (w *Worker) meter(job *executor.Job) func(int) {
+	var mu sync.Mutex // guards all below
+	var total int64
+	var last time.Time
+	return func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		total += int64(n)
+		if time.Since(last) > 100*time.Millisecond {
+			last = time.Now()
+			w.show(job, "%s: %s sent", w.Cluster, units.HumanSize(float64(total)))
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/grpc"
+	"github.com/forge-build/forge/internal/reapi"
+	"github.com/forge-build/forge/internal/reapi/reapitest"
+	"github.com/forge-build/forge/planner"
+)
+
+// A load is a graph of steps, and the least time that it can take.
+type load struct {
+	graph    *planner.Graph
+	critical time.Duration // along the longest way
+	work     time.Duration // of all steps together
+}
+
+// newLoad makes a graph of n steps: each stands on an earlier one, and its time is log-normal between 0.1 s and 60 s.
+func newLoad(n int, base image.Layer) load {
+	r := rand.New(rand.NewPCG(1, 2))
+	img := &image.Image{}
+	img.Manifest.Layers = append(img.Manifest.Layers, base.Blob)
+	img.Config.RootFS.DiffIDs = append(img.Config.RootFS.DiffIDs, base.DiffID)
+	steps := []*planner.Step{{Op: &planner.Base{Image: img}, Name: "FROM base"}}
+	ends := []time.Duration{0}
+	l := load{}
+	for i := 1; i <= n; i++ {
+		took := time.Duration(min(max(math.Exp(r.NormFloat64()*1.2+1), 0.1), 60) * float64(time.Second))
+		on := max(0, i-1-r.IntN(min(i, 50*50)))
+		steps = append(steps, &planner.Step{
+			Index: i, On: steps[on], Name: fmt.Sprint("RUN ", i), Op: run(fmt.Sprint(i), "sleep="+took.String()),
+		})
+		ends = append(ends, ends[on]+took)
+		l.work, l.critical = l.work+took, max(l.critical, ends[i])
+	}
+	l.graph = &planner.Graph{Steps: steps, Result: steps[n]}
+	return l
+}
+
+// build builds a load with a server in a bubble of virtual time, and returns how long that takes.
+func (l load) build(t *testing.T, s *reapitest.Server, m *machine, client *reapi.Client) (time.Duration, *executor.Image) {
+	t.Helper()
+	w := m.worker(t, client, Only)
+	began := time.Now()
+	images, err := executor.Build(t.Context(), []*planner.Graph{l.graph}, executor.Options{
+		Worker: w, Inputs: nothing{}, Cache: memory{}, Publish: func(context.Context) error { return nil }, Slots: 4096, Away: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(began), images[0]
+}
+
+// TestScale holds that 10,000 steps on 1,000 workers take at most 1.2 times what they have to, three calls a step, and that no layer
+// comes here; and that errors and workers that die change nothing of what is made.
+func TestScale(t *testing.T) {
+	steps, workers := 10_000, 1000
+	if testing.Short() {
+		steps, workers = 500, 50
+	}
+	var made []string
+	for _, trouble := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMachine(t)
+			l := newLoad(steps, m.layer(t, "base"))
+			s := &reapitest.Server{Execute: pretend, Workers: workers}
+			if trouble {
+				addTrouble(s)
+			}
+			client := s.Pipe(t, reapi.Options{})
+			took, img := l.build(t, s, m, client)
+			bound := max(l.critical, l.work/time.Duration(workers))
+			var mem runtime.MemStats
+			runtime.ReadMemStats(&mem)
+			t.Logf("trouble %v: %s, at least %s (work %s, critical path %s); %d calls for %d steps, %d executions; %d MB, the server included",
+				trouble, took, bound, l.work, l.critical, s.Calls(""), steps, s.Executed(), (mem.HeapInuse+mem.StackInuse)>>20)
+			if !trouble && took > bound*12/10 {
+				t.Errorf("it takes %s, more than 1.2 times %s", took, bound)
+			}
+			if n := s.Calls(""); !trouble && n > 3*steps+10 {
+				t.Errorf("%d calls for %d steps", n, steps)
+			}
+			if n := s.Read(); n != 0 {
+				t.Errorf("%d bytes of layers came here", n)
+			}
+			if m.did != 0 || len(m.warnings) > 0 {
+				t.Errorf("%d steps were done here, warnings %q", m.did, m.warnings)
+			}
+			made = append(made, image.ChainID(img.Layers).String())
+		})
+	}
+	if made[0] != made[1] {
+		t.Errorf("trouble has changed the result: %v", made)
+	}
+}
+
+// addTrouble has one call of a hundred fail, and one worker of a hundred die amid its work.
+func addTrouble(s *reapitest.Server) {
+	var mu sync.Mutex
+	r := rand.New(rand.NewPCG(3, 4))
+	one := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.IntN(100) == 0
+	}
+	s.Fault = func(string) error {
+		if one() {
+			return grpc.Errorf(grpc.Unavailable, "trouble")
+		}
+		return nil
+	}
+	s.Cut = func(string) bool { return one() }
+	s.Execute = func(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		if one() {
+			time.Sleep(time.Second)
+			return nil, reapitest.Kill()
+		}
+		return pretend(ctx, t)
+	}
+}

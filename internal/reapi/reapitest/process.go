@@ -1,0 +1,82 @@
+package reapitest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/forge-build/forge/internal/reapi"
+)
+
+// Process is a worker that executes commands as processes of this machine, each in a directory of its own below dir.
+func Process(dir string, prepare func(cmd *exec.Cmd)) func(ctx context.Context, t *Task) (*reapi.ActionResult, error) {
+	return func(ctx context.Context, t *Task) (r *reapi.ActionResult, err error) {
+		root, err := os.MkdirTemp(dir, "action-")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
+		if err := t.unpack(t.Action.Input, root); err != nil {
+			return nil, describe(t, err)
+		}
+		cmd := exec.CommandContext(ctx, t.Command.Arguments[0], t.Command.Arguments[1:]...)
+		cmd.Dir, cmd.Env = root, []string{}
+		for _, v := range t.Command.Env {
+			cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
+		}
+		var out, said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &said
+		if prepare != nil {
+			prepare(cmd)
+		}
+		err = cmd.Run()
+		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && (!exited || ctx.Err() != nil) {
+			return nil, describe(t, err)
+		}
+		return t.collect(root, cmd.ProcessState.ExitCode(), out.Bytes(), said.Bytes())
+	}
+}
+
+// unpack writes a directory of the action.
+func (t *Task) unpack(d *reapi.Digest, dir string) error {
+	var list reapi.Directory
+	if !t.Server.Message(d, &list) {
+		return errors.New("a directory is not there")
+	}
+	for _, f := range list.Files {
+		mode := os.FileMode(0o444)
+		if f.Executable {
+			mode = 0o555
+		}
+		if err := os.WriteFile(filepath.Join(dir, f.Name), t.Server.Blob(*f.Digest), mode); err != nil {
+			return err
+		}
+	}
+	for _, sub := range list.Directories {
+		name := filepath.Join(dir, sub.Name)
+		if err := errors.Join(os.Mkdir(name, 0o755), t.unpack(sub.Digest, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect stores what the command has made.
+func (t *Task) collect(dir string, code int, out, said []byte) (*reapi.ActionResult, error) {
+	r := &reapi.ActionResult{ExitCode: int32(code), Stdout: out, Stderr: said}
+	for _, name := range t.Command.Paths {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		d := t.Server.Put(data)
+		r.Files = append(r.Files, reapi.OutputFile{Path: name, Digest: &d})
+	}
+	return r, nil
+}
