@@ -4,11 +4,16 @@ package image
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // TestFailPoints stops naming an image at each point, and looks at what a later process finds.
@@ -114,5 +119,38 @@ func TestFailPointsOfLoad(t *testing.T) {
 			t.Errorf("%s: next Load: %v", point, err)
 		}
 		mustFsck(t, l, "")
+	}
+}
+
+// TestPublishKeepsOrder stops a publish after its first file: a layer's tar is at its place before the blob that holds it, since who
+// finds the blob does not fetch it again.
+func TestPublishKeepsOrder(t *testing.T) {
+	for i := range 8 {
+		root := t.TempDir()
+		l := openLayout(t, root)
+		tar := []byte(strings.Repeat("tar "+strconv.Itoa(i), 256))
+		var blob bytes.Buffer
+		z := gzip.NewWriter(&blob)
+		if _, err := z.Write(tar); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		layer := Layer{Blob: describe(ocispec.MediaTypeImageLayerGzip, blob.Bytes()), DiffID: digest.FromBytes(tar)}
+		if err := l.PushLayer(t.Context(), layer, Incoming{Reader: &blob}, nil); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("FORGE_FAILPOINT", "image.publish.amid-rename:error")
+		if err := l.Publish(t.Context()); err == nil {
+			t.Error("it was published")
+		}
+		t.Setenv("FORGE_FAILPOINT", "")
+		l = openLayout(t, root)
+		hasTar, tarErr := l.Has(ocispec.Descriptor{Digest: layer.DiffID})
+		hasBlob, blobErr := l.Has(layer.Blob)
+		if !hasTar || hasBlob || tarErr != nil || blobErr != nil {
+			t.Errorf("tar %t, blob %t, %v, %v, want the tar alone", hasTar, hasBlob, tarErr, blobErr)
+		}
 	}
 }

@@ -38,7 +38,7 @@ func (s *Staging) adopt(final string) (bool, error) {
 		}
 		ours, _ := s.staged(s.dir, final)
 		if err := os.Link(theirs, ours); err == nil {
-			s.files[final] = ours
+			s.note(final, ours)
 			return true, nil
 		}
 	}

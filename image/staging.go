@@ -36,6 +36,7 @@ type Staging struct {
 	lock  *os.File          // the directory, flocked; nil before the first Create
 	dir   string            // its path
 	files map[string]string // final path → path in dir
+	order []string          // the final paths, as they were committed
 	next  int               // number of the next file
 	done  bool
 }
@@ -137,16 +138,15 @@ func (s *Staging) Open(final string) (*os.File, error) {
 	}
 }
 
-// Publish makes every committed file durable and renames it to its final path, replacing what is there. When it returns
-// nil, the files are at their places and survive a power cut. With nothing staged it does nothing.
+// Publish makes every committed file durable and renames it to its final path, replacing what is there, in the order in which
+// they were committed: whoever finds a file whose process was killed meanwhile finds those that were there before it, such as the tar
+// that a layer's blob holds. When it returns nil, the files are at their places and survive a power cut. With nothing staged it does
+// nothing.
 func (s *Staging) Publish(ctx context.Context) error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	s.mu.Lock()
-	finals := make([]string, 0, len(s.files))
-	for final := range s.files {
-		finals = append(finals, final)
-	}
+	finals := slices.Clone(s.order)
 	s.mu.Unlock()
 	if s.lost != nil || len(finals) == 0 {
 		return s.lost
@@ -154,7 +154,6 @@ func (s *Staging) Publish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	slices.Sort(finals)
 	if err := failpoint.At("image.publish.before-sync"); err != nil {
 		return err
 	}
@@ -200,6 +199,7 @@ func (s *Staging) rename(finals []string) (map[string]bool, error) {
 	dirs := map[string]bool{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.forget()
 	for i, final := range finals {
 		if err := makeDirs(filepath.Dir(final), dirs); err != nil {
 			return nil, err
@@ -252,8 +252,21 @@ func (s *Staging) place(path, final string) error {
 	if err := durable.Move(path, ours); err != nil {
 		return err
 	}
-	s.files[final] = ours
+	s.note(final, ours)
 	return nil
+}
+
+// note notes where a file is that is to be at final, after all others. The caller holds mu.
+func (s *Staging) note(final, path string) {
+	if _, again := s.files[final]; again {
+		s.order = slices.DeleteFunc(s.order, func(other string) bool { return other == final })
+	}
+	s.files[final], s.order = path, append(s.order, final)
+}
+
+// forget takes files that are not staged any more from the order. The caller holds mu.
+func (s *Staging) forget() {
+	s.order = slices.DeleteFunc(s.order, func(final string) bool { return s.files[final] == "" })
 }
 
 // commitFile stages a file that is elsewhere in the state directory, for final. The caller has written it and closed it.
@@ -275,6 +288,7 @@ func (s *Staging) Discard(final string) error {
 		return nil
 	}
 	delete(s.files, final)
+	s.forget()
 	return os.Remove(path)
 }
 
@@ -303,6 +317,7 @@ func (s *Staging) Close() error {
 	errs := []error{s.lease.close()}
 	if s.lock != nil {
 		clear(s.files)
+		s.forget()
 		errs = append(errs, os.RemoveAll(s.dir), s.lock.Close())
 		s.lock = nil
 	}
