@@ -23,6 +23,8 @@ import (
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
+	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/source"
 )
 
 // BuildOptions say what to build of what, and what to do with it. The zero value of all but Context works.
@@ -41,7 +43,28 @@ type BuildOptions struct {
 	RemoteOptions
 	ClusterOptions
 	BreakOptions
+	Client *Client // lends what is not on this machine; nil where nobody does
 }
+
+// A Client is who has asked for a build over a connection, and what that machine lends: directories, in contexts and build files with names of
+// [ClientPrefix], and what steps may read.
+type Client struct {
+	Files Lender // may be nil
+	Steps container.Client
+}
+
+// What a Client lends of its directories.
+type (
+	Lender      = source.Lender
+	LoanFilter  = source.Filter
+	Loan        = source.Loan
+	FileEntry   = filetree.Entry
+	FileTree    = filetree.Tree
+	LocalOutput = func(ctx context.Context, dir string, tree FileTree) error
+)
+
+// ClientPrefix begins the name of a context, or of a build file, in a directory of the client: client://DIR, client://DIR/FILE.
+const ClientPrefix = source.LentPrefix
 
 // SourceOptions say what a build reads.
 type SourceOptions struct {

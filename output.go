@@ -121,8 +121,10 @@ func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *imag
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
 	if out.Type == "local" {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
+		if out.Files == nil {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
 		}
 		tree, err := measure(ctx, view, dir, events)
 		if err != nil {
@@ -130,6 +132,11 @@ func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *imag
 		}
 		if out.Attrs["special"] == "true" {
 			err := snapshot.ExportDir(ctx, tree, dir)
+			tree.end(err)
+			return err
+		}
+		if out.Files != nil {
+			err := out.Files(ctx, dir, snapshot.Plain(tree))
 			tree.end(err)
 			return err
 		}

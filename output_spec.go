@@ -16,6 +16,7 @@ type Output struct {
 	Dest  string            // file or directory; "-" is Out
 	Attrs map[string]string // name=, push=, compression=, compression-level=, force-compression=, registry.insecure=, special=
 	Out   io.Writer         // for Dest "-"
+	Files LocalOutput       // of type local: takes the files instead of Dest; dir is "", or the platform's if there are several
 
 	annotations map[string]string
 }

@@ -27,6 +27,9 @@ type RemoteOptions struct {
 	// Credentials are those of registries, by RegistryHost; of a registry that is not named, those that are configured hold.
 	Credentials map[string]Credential
 
+	// AskCredential is asked for that of a registry, by the same name, which is in neither; an empty one is none. Nil asks nobody.
+	AskCredential func(ctx context.Context, registry string) (Credential, error)
+
 	shared *registry.Client // of all that one build asks registries; nil makes one each time
 }
 
@@ -45,7 +48,7 @@ func (o RemoteOptions) client() *registry.Client {
 	if o.shared != nil {
 		return o.shared
 	}
-	return registry.NewClient(registry.Options{Credentials: o.Credentials, Insecure: o.Insecure, Offline: o.Offline, Events: o.Events})
+	return registry.NewClient(registry.Options{Credentials: o.Credentials, Ask: o.AskCredential, Insecure: o.Insecure, Offline: o.Offline, Events: o.Events})
 }
 
 // PullOptions say which images of a repository to pull.

@@ -22,7 +22,12 @@ func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error
 		return nil, err
 	}
 	keep, _ := strconv.ParseBool(o.Args["BUILDKIT_CONTEXT_KEEP_GIT_DIR"]) // as in BuildKit, anything else is false
+	var lender source.Lender
+	if o.Client != nil {
+		lender = o.Client.Files
+	}
 	src, err := source.Open(ctx, source.Spec{
+		Lender:  lender,
 		Context: o.Context, File: o.File, Stdin: o.Stdin, Named: o.Contexts, KeepGitDir: keep, Offline: o.Offline,
 		Store: source.Store{
 			Layout: h.Layout, Snapshots: h.Snapshots,

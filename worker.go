@@ -85,6 +85,9 @@ func (o *BuildOptions) give(w *local.Worker) error {
 	errs = append(errs, container.ParseSecurityOpts(o.SecurityOpts, &w.Security))
 	w.Hosts, err = container.ParseHosts(o.AddHosts)
 	errs = append(errs, err)
+	if o.Client != nil {
+		w.Containers.Client = &o.Client.Steps
+	}
 	for _, spec := range o.Secrets {
 		secret, err := container.ParseSecret(spec)
 		w.Containers.Secrets, errs = append(w.Containers.Secrets, secret), append(errs, err)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -43,14 +42,13 @@ func (m *Agent) kind() string   { return "ssh" }
 func (m *Agent) target() string { return path.Clean(m.Target) }
 
 func (m *Agent) mount(ctx context.Context, c *Container) error {
-	i := slices.IndexFunc(c.factory.SSH, func(s SSHSource) bool { return s.ID == m.ID })
-	if i < 0 {
+	connect, err := c.factory.agent(ctx, m.ID)
+	if errors.Is(err, errNotGiven) {
 		if m.Required {
 			return fmt.Errorf("ssh %s is required and not given; give it with --ssh %s", m.ID, m.ID)
 		}
 		return nil
 	}
-	connect, err := c.factory.SSH[i].open(ctx)
 	if err != nil {
 		return fmt.Errorf("ssh %s: %w", m.ID, err)
 	}

@@ -33,6 +33,7 @@ type Factory struct {
 	Caches    CacheKeeper    // keeps them elsewhere, too; may be nil
 	Secrets   []Secret
 	SSH       []SSHSource
+	Client    *Client // is asked for what is not in Secrets and SSH; nil asks nobody
 
 	// Isolation is how processes are to be isolated: "auto", "namespaces" or "chroot"; "" is namespaces, untried.
 	Isolation runtime.Isolation

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"syscall"
 
 	"github.com/forge-build/forge/internal/durable"
@@ -70,14 +69,13 @@ func (m *SecretMount) target() string {
 }
 
 func (m *SecretMount) mount(ctx context.Context, c *Container) error {
-	i := slices.IndexFunc(c.factory.Secrets, func(s Secret) bool { return s.ID == m.ID })
-	if i < 0 {
+	value, err := c.factory.secret(ctx, m.ID)
+	if errors.Is(err, errNotGiven) {
 		if m.Required {
 			return fmt.Errorf("secret %s is required and not given; give it with --secret id=%s,src=FILE", m.ID, m.ID)
 		}
 		return nil
 	}
-	value, err := c.factory.Secrets[i].read(ctx)
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", m.ID, err)
 	}

@@ -44,7 +44,8 @@ type challenge struct {
 // An authorizer answers an origin's challenges and remembers how.
 type authorizer struct {
 	origin *origin
-	given  *Credential // by the caller
+	given  *Credential                                   // by the caller
+	askFor func(ctx context.Context) (Credential, error) // asks the caller for it; may be nil
 
 	mu      sync.Mutex // guards what is below, and is held while a token is asked for: others would ask for the same
 	scheme  string     // basic or bearer, "" before the first challenge
@@ -74,6 +75,11 @@ func newAuthorizer(o *origin, given *Credential) *authorizer {
 func (a *authorizer) credential(ctx context.Context, repo string) (Credential, error) {
 	if a.given != nil {
 		return *a.given, nil
+	}
+	if a.askFor != nil {
+		if cred, err := a.askFor(ctx); err != nil || !cred.empty() {
+			return cred, err
+		}
 	}
 	return a.origin.conf.credential(ctx, a.origin.name, repo)
 }

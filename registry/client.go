@@ -21,6 +21,8 @@ type Options struct {
 	// Credentials are those of registries, by domain (docker.io or host[:port]), before the configured ones.
 	Credentials map[string]Credential
 
+	// Ask is asked for the credential of a domain that is not among them, before the configured ones; an empty one is none. Nil asks nobody.
+	Ask       func(ctx context.Context, domain string) (Credential, error)
 	Insecure  bool       // allow http, and TLS without verification
 	Offline   bool       // nobody is asked: every request is an error that is web.ErrOffline
 	UserAgent string     // "" is forge
@@ -109,6 +111,9 @@ func (c *Client) origin(conf *config, p place) (*origin, error) {
 		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, offline: c.opts.Offline, events: c.opts.Events, conf: conf,
 	}
 	o.auth = newAuthorizer(o, c.given(p))
+	if c.opts.Ask != nil && !p.mirror {
+		o.auth.askFor = func(ctx context.Context) (Credential, error) { return c.opts.Ask(ctx, p.domain) }
+	}
 	if !insecure && !web.IsLoopbackName(o.host) {
 		o.scheme = "https" // without asking
 	}

@@ -98,7 +98,9 @@ func (d *Dir) Close() error {
 	if d.root < 0 {
 		return nil
 	}
-	err := d.stats.close(d)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.stats.close(d.sums)
 	if e := unix.Close(d.root); e != nil {
 		err = errors.Join(err, &fs.PathError{Op: "close", Path: d.path, Err: e})
 	}

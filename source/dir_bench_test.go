@@ -115,7 +115,7 @@ func BenchmarkStatCacheOpen(b *testing.B) {
 		if x.count() == 0 {
 			b.Fatal("the index is empty")
 		}
-		if err := x.close(&Dir{}); err != nil {
+		if err := x.close(nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -45,6 +46,8 @@ func (s *Source) openRemote(ctx context.Context) error {
 	switch {
 	case c.buildFile != nil:
 		s.Name, s.Text = s.spec.Context, c.buildFile
+	case strings.HasPrefix(s.spec.File, LentPrefix):
+		_, err = s.lentBuildFile(ctx)
 	case s.spec.File == "-":
 		s.Name = "-"
 		s.Text, err = readLimited(s.spec.Stdin, "standard input")

@@ -33,6 +33,7 @@ type Spec struct {
 	KeepGitDir bool              // keep .git of repositories whose address does not say
 	Offline    bool              // servers and repositories are not asked
 	Store      Store
+	Lender     Lender // of contexts and build files whose names begin with LentPrefix; may be nil
 }
 
 // A Store is where contexts that are not directories of this machine are kept while a build reads them.
@@ -84,9 +85,12 @@ func Open(ctx context.Context, spec Spec) (_ *Source, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if spec.Context == "-" || IsRemote(spec.Context) {
+	switch {
+	case strings.HasPrefix(spec.Context, LentPrefix):
+		err = s.openLent(ctx)
+	case spec.Context == "-" || IsRemote(spec.Context):
 		err = s.openRemote(ctx)
-	} else {
+	default:
 		err = s.openDirectory(ctx)
 	}
 	if err != nil {
@@ -116,6 +120,13 @@ func (s *Source) openNamed(ctx context.Context, name, spec string) error {
 		return nil
 	}
 	s.Named[name] = planner.Context{Tree: true}
+	if dir, ok := strings.CutPrefix(spec, LentPrefix); ok {
+		ignore, err := s.lentIgnore(ctx, dir, nil)
+		if err != nil {
+			return err
+		}
+		return s.openLentTree(ctx, name, dir, ignore)
+	}
 	if !IsRemote(spec) {
 		ignore, err := readIgnore(ctx, spec, "")
 		if err != nil {

@@ -179,17 +179,15 @@ func readKey(b []byte) dirKey {
 	}
 }
 
-// close writes the index if d has computed digests worth remembering.
-func (x *statCache) close(d *Dir) (err error) {
+// close writes the index if there are new digests worth remembering.
+func (x *statCache) close(sums []sumRecord) (err error) {
 	defer func() {
 		if x.mapped != nil {
 			err = errors.Join(err, unix.Munmap(x.mapped))
 		}
 	}()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	fresh := make(map[dirKey]sumRecord, len(d.sums))
-	for _, s := range d.sums {
+	fresh := make(map[dirKey]sumRecord, len(sums))
+	for _, s := range sums {
 		if s.safe {
 			fresh[s.dirKey] = s
 		}

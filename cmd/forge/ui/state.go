@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/event/solve"
 )
 
 // logLines is how many of the last lines of a running step are kept.
@@ -72,12 +73,12 @@ func (s *state) of(e *event.Step) *step {
 	}
 	of := &step{Step: e, place: e.Number}
 	for _, other := range s.steps {
-		if e.Stage != "" && other.Stage == e.Stage && platformsOf(other.Step) == platformsOf(e) {
+		if e.Stage != "" && other.Stage == e.Stage && solve.PlatformsOf(other.Step) == solve.PlatformsOf(e) {
 			of.place = min(of.place, other.place)
 			other.place = of.place
 		}
 	}
-	if name := platformsOf(e); name != "" && !slices.Contains(s.platforms, name) {
+	if name := solve.PlatformsOf(e); name != "" && !slices.Contains(s.platforms, name) {
 		s.platforms = append(s.platforms, name)
 	}
 	s.steps = slices.Insert(s.steps, at, of)
@@ -158,30 +159,10 @@ func (s *state) count(how ...status) (n int) {
 	return n
 }
 
-// platformsOf is the platform of a step's stage and, after an arrow, that of the image if it is another.
-func platformsOf(s *event.Step) string {
-	if s.Target == "" {
-		return s.Platform
-	}
-	return s.Platform + "→" + s.Target
-}
-
 // label names a step; digits are how many of a base's digest are shown. Its platforms are named where the build has steps for
 // several.
 func (s *state) label(of *event.Step, digits int) string {
-	name := oneLine(of.Name)
-	if of.Digest != "" && !strings.Contains(name, "@") {
-		algorithm, hex, _ := strings.Cut(of.Digest, ":")
-		name += "@" + algorithm + ":" + hex[:min(digits, len(hex))]
-	}
-	if of.Count == 0 {
-		return name
-	}
-	where := oneLine(of.Stage)
-	if len(s.platforms) > 1 {
-		where = platformsOf(of) + " " + where
-	}
-	return fmt.Sprintf("[%s %d/%d] %s", where, of.Index, of.Count, name)
+	return solve.Label(of, len(s.platforms) > 1, digits, oneLine)
 }
 
 const (
