@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +66,7 @@ type containerConfig struct {
 	ContainerOptions
 	Command []string          // the whole command line
 	Labels  map[string]string // the image's, and its own
+	Exposed []string          // ports that the image and the options expose: "80/tcp"
 
 	Networks    []attachment           // those that it is connected to whenever it runs
 	MountPoints []container.MountPoint // of the flags, of other containers and of the image
@@ -146,6 +149,11 @@ func (h *Home) create(ctx context.Context, o ContainerOptions, events event.Sink
 	if _, err := o.ports(img); err != nil {
 		return nil, nil, err
 	}
+	exposed, err := o.exposedBy(img.Config.Config.ExposedPorts)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.Config.Exposed = slices.Sorted(maps.Keys(exposed))
 	mounts, err := h.planMounts(ctx, &o, img)
 	if err != nil {
 		return nil, nil, err

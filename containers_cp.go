@@ -29,7 +29,8 @@ type FileCopyOptions struct {
 type copySource struct {
 	snapshot.Part
 	dir      bool
-	contents bool // of the directory, and not itself
+	contents bool   // of the directory, and not itself
+	shown    string // its path in the container; "" if it is of this machine
 }
 
 // A copyTarget is where a copy goes.
@@ -164,9 +165,18 @@ func (h *Home) CopyFrom(ctx context.Context, ref, src, dst string, o FileCopyOpt
 	return size, err
 }
 
-// CopyTarFrom writes a tar of a file or directory of a container.
-func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o FileCopyOptions) error {
+// CopyTarFrom writes a tar of a file or directory of a container. begin is told what that is before the first byte; it may be nil.
+func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o FileCopyOptions, begin func(FileStat) error) error {
 	return h.withSource(ctx, ref, src, o.Follow, func(s *copySource) error {
+		if begin != nil {
+			st, err := s.stat()
+			if err == nil {
+				err = begin(st)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if s.contents {
 			s.Name = ""
 		}
@@ -187,7 +197,7 @@ func (h *Home) withSource(ctx context.Context, ref, src string, follow bool, do 
 		}
 		s := &copySource{
 			Part: snapshot.Part{Tree: p.tree, Path: p.at, Name: path.Base(path.Join("/", src))},
-			dir:  isDirectory(e.Mode), contents: wantsContents(src) || path.Join("/", src) == "/",
+			dir:  isDirectory(e.Mode), contents: wantsContents(src) || path.Join("/", src) == "/", shown: p.shown(),
 		}
 		if assertsDir(src) && !s.dir {
 			return fmt.Errorf("%s: not a directory", src)

@@ -31,6 +31,7 @@ type ExecOptions struct {
 	Stdin      bool         // of one that is kept: it reads what who is attached types
 	Size       TerminalSize // of the terminal of one that is kept, at the start; zero is not known
 	Privileged bool
+	DetachKeys string // kept for who starts it; "" is docker's
 
 	id string // "" is given one when it starts
 }
@@ -192,23 +193,24 @@ func (h *Home) startExec(ctx context.Context, ref string, o ExecOptions, first [
 
 // A keptExec is what the process is told that keeps one in a container.
 type keptExec struct {
-	ExecOptions
-	ID string // "" has no record
+	Options ExecOptions
+	ID      string // "" has no record
 }
 
 // keepExec is the whole of the process that keeps one in a container. first are those who are attached from the beginning.
 func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first []*net.UnixConn, reports keepReports) error {
-	var o keptExec
-	err := json.NewDecoder(options).Decode(&o)
+	var kept keptExec
+	err := json.NewDecoder(options).Decode(&kept)
 	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}
-	o.ExecOptions.id = o.ID
+	o := kept.Options
+	o.id = kept.ID
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	c := monitor.Config{
 		Start: func(ctx context.Context, io runtime.Stdio, _ *state.Run) (monitor.Process, error) {
-			return h.Exec(ctx, id, o.ExecOptions, io, reports.events)
+			return h.Exec(ctx, id, o, io, reports.events)
 		},
 		Record: func(*state.Run) error { return nil },
 		Event:  func(string, ...string) {},
@@ -221,9 +223,9 @@ func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first 
 		Stdin: o.Stdin, StdinOnce: true, Terminal: o.TTY, Size: o.Size,
 	}
 	var listener *net.UnixListener
-	if o.ID != "" {
+	if o.id != "" {
 		var close func() error
-		if listener, close, err = h.keepRecord(ctx, id, o.ID, &c); err != nil {
+		if listener, close, err = h.keepRecord(ctx, id, o.id, &c); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, close()) }()

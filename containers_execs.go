@@ -224,7 +224,7 @@ func (h *Home) InspectExec(id string) (*ExecInspection, error) {
 	}
 	o := &r.Config
 	i := &ExecInspection{
-		ID: id, ContainerID: containerID, Running: status.Alive(), OpenStdin: o.Stdin, OpenStdout: true, OpenStderr: true, Pid: run.Ref.Pid,
+		ID: id, ContainerID: containerID, DetachKeys: o.DetachKeys, Running: status.Alive(), OpenStdin: o.Stdin, OpenStdout: true, OpenStderr: true, Pid: run.Ref.Pid,
 		ProcessConfig: ExecProcess{Tty: o.TTY, Entrypoint: o.Args[0], Arguments: o.Args[1:], Privileged: o.Privileged, User: o.User},
 	}
 	if status == state.Exited || status == state.Created && run.Error != "" {

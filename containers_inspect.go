@@ -115,16 +115,13 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 	}
 	binds, _ := o.volumeFlags(nil)
 	h := InspectedHostConfig{
-		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: o.Network, AutoRemove: o.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, DNS: o.DNS,
+		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: networkMode(o.Network), AutoRemove: o.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, DNS: o.DNS,
 		DNSOptions: o.Resolver, DNSSearch: o.Search, GroupAdd: o.GroupAdd, PidMode: o.PID, UTSMode: o.UTS, UsernsMode: o.Userns,
 		IpcMode: cmp.Or(o.IPC, "private"), CgroupnsMode: cmp.Or(o.Cgroupns, "private"), Sysctls: sysctls, PublishAllPorts: o.PublishAll,
 		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts, ConsoleSize: o.ConsoleSize,
 		OomScoreAdj: limits.OOMScoreAdj, ShmSize: cmp.Or(limits.ShmSize, defaultShmSize), Runtime: "forge",
 		LogConfig:          InspectedLog{Type: cmp.Or(o.LogDriver, "json-file"), Config: map[string]string{}},
 		InspectedResources: inspectResources(o, limits),
-	}
-	if h.NetworkMode == "" || h.NetworkMode == "default" {
-		h.NetworkMode = "bridge"
 	}
 	if o.Init {
 		h.Init = &o.Init

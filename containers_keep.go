@@ -315,6 +315,9 @@ func (a *Attachment) begin() (*os.File, error) {
 	return theirs, nil
 }
 
+// Done is closed when it is over.
+func (a *Attachment) Done() <-chan struct{} { return a.done }
+
 // Wait waits for the end of what was started, and returns its exit status; or until its input fails with ErrDetached, which it returns.
 func (a *Attachment) Wait() (int, error) {
 	<-a.done

@@ -37,7 +37,9 @@ type ContainerInfo struct {
 	Mounts   []InspectedMount
 	Networks []string // that it is connected to whenever it runs
 
-	TTY, Interactive bool
+	TTY, Interactive, AutoRemove, LogsKept bool
+
+	record *containerRecord // nil if it cannot be read
 }
 
 // ListOptions say which containers are listed, newest first. The zero value with Last -1 lists those that run.
@@ -176,7 +178,7 @@ func (h *Home) containerInfo(id string) (ContainerInfo, error) {
 	return ContainerInfo{
 		ID: id, Name: r.Name, Image: r.Image, ImageID: string(r.ImageID), Command: r.Config.Command,
 		Created: r.Created, Status: status, Run: *run, Labels: r.Config.Labels, Mounts: h.inspectMounts(r), Networks: networks,
-		TTY: r.Config.TTY, Interactive: r.Config.Interactive,
+		TTY: r.Config.TTY, Interactive: r.Config.Interactive, AutoRemove: r.Config.AutoRemove, LogsKept: r.Config.LogDriver != "none", record: r,
 	}, nil
 }
 
@@ -216,11 +218,7 @@ func (i *ContainerInfo) View(now time.Time) ContainerView {
 		st.Health = i.Run.Health.Status
 	}
 	v.Status = st.Line(now)
-	var ports []words.Port
-	for _, p := range i.Run.Ports {
-		ports = append(ports, words.Port(p))
-	}
-	v.Ports = words.Ports(ports)
+	v.Ports = words.Ports(i.ports())
 	v.Size = words.Size(i.Written, i.Virtual)
 	var labels []string
 	for _, k := range slices.Sorted(maps.Keys(i.Labels)) {

@@ -178,9 +178,17 @@ func (c *containerRoot) openMount(ctx context.Context, m *container.MountPoint) 
 // notFound is docker's error for a path that is not there.
 func (c *containerRoot) notFound(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("Could not find the file %s in container %s", path.Join("/", name), c.ref) //nolint:staticcheck // docker's words
+		return &NoFileError{path.Join("/", name), c.ref}
 	}
 	return err
+}
+
+// A NoFileError says that a container has no file at a path.
+type NoFileError struct{ Path, Container string }
+
+// Error is docker's text.
+func (e *NoFileError) Error() string {
+	return fmt.Sprintf("Could not find the file %s in container %s", e.Path, e.Container)
 }
 
 // writable opens a directory in which something is to be written; name is what the user has called it.

@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,11 +24,19 @@ const (
 // closes it.
 type hijacked struct {
 	net.Conn
-	in *bufio.Reader // with what came with the request
+	in   *bufio.Reader // with what came with the request
+	over chan struct{} // closed when nothing more can be read
+	once sync.Once     // closes over
 }
 
 // Read reads what the client sends. After the client has closed its half of the connection it is at the end.
-func (h *hijacked) Read(p []byte) (int, error) { return h.in.Read(p) }
+func (h *hijacked) Read(p []byte) (int, error) {
+	n, err := h.in.Read(p)
+	if err != nil {
+		h.once.Do(func() { close(h.over) })
+	}
+	return n, err
+}
 
 // hijack takes the connection over, with an answer of 101 if the client asked for that, else of 200. The request's body is to be read
 // before.
@@ -44,6 +52,12 @@ func (c *call) hijack(contentType string) (*hijacked, error) {
 		return nil, err
 	}
 	c.begun = true
+	// A client that closes one half of the connection before it is taken over has ended the context of the request.
+	life, ok := c.ctx().Value(lifeKey{}).(context.Context)
+	if !ok {
+		life = context.WithoutCancel(c.ctx())
+	}
+	c.r = c.r.WithContext(life)
 	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\n"
 	if c.r.Header.Get("Upgrade") != "" {
 		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -54,8 +68,11 @@ func (c *call) hijack(contentType string) (*hijacked, error) {
 	if _, err := io.WriteString(conn, head+"\r\n"); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &hijacked{Conn: conn, in: buffered.Reader}, nil
+	return &hijacked{Conn: conn, in: buffered.Reader, over: make(chan struct{})}, nil
 }
+
+// lifeKey is the key of the context of the server in that of a request.
+type lifeKey struct{}
 
 // streamType is what a connection to a container carries: as it is if the container has a terminal, else in frames.
 func (c *call) streamType(terminal bool) string {
@@ -74,21 +91,27 @@ func (h *hijacked) CloseWrite() error {
 }
 
 // untilGone returns a context that ends when the client has closed the whole connection, or is gone. To close one half, as a client does
-// whose input is at its end, is no reason. What nobody reads is thrown away unless the caller reads it: then read is false.
-func (h *hijacked) untilGone(ctx context.Context) (context.Context, context.CancelFunc) {
+// whose input is at its end, is no reason. reader says who reads what the client sends: where that is nobody, it stays unread.
+func (h *hijacked) untilGone(ctx context.Context, reader io.Reader) (context.Context, context.CancelFunc) {
 	gone, cancel := context.WithCancel(ctx)
 	raw, ok := h.Conn.(syscall.Conn)
 	if !ok { // of TLS: a write tells
 		return gone, cancel
 	}
 	go func() {
+		if reader != nil { // two cannot wait for one connection
+			select {
+			case <-h.over:
+			case <-gone.Done():
+				return
+			}
+		}
 		c, err := raw.SyscallConn()
 		if err != nil {
 			return
 		}
-		// A read is waited for, which comes with each change of the connection.
-		err = c.Read(func(fd uintptr) bool { return hungUp(int(fd)) || gone.Err() != nil })
-		if err == nil || strings.Contains(err.Error(), "closed") {
+		// The function is called with each change of the connection.
+		if err := c.Read(func(fd uintptr) bool { return gone.Err() != nil || hungUp(int(fd)) }); err == nil || errors.Is(err, net.ErrClosed) {
 			cancel()
 		}
 	}()

@@ -152,9 +152,10 @@ func (s *Server) Serve(ctx context.Context, idle time.Duration, listeners ...net
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTime, Protocols: &protocols,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return context.WithValue(ctx, lifeKey{}, ctx) },
 	}
 	defer s.activity.watch(idle, stop)()
+	go s.children.reap(ctx)
 	var all sync.WaitGroup
 	errs := make([]error, len(listeners))
 	for i, l := range listeners {

@@ -133,14 +133,14 @@ func removeNetwork(c *call) error {
 func connectNetwork(c *call) error {
 	var body struct {
 		Container      string
-		EndpointConfig endpointSettings
+		EndpointConfig *forge.InspectedEndpoint
 	}
 	if err := c.read(&body, bodyRequired); err != nil {
 		return err
 	}
-	o, err := body.EndpointConfig.options()
+	o, err := endpointOptions(body.EndpointConfig)
 	if err != nil {
-		return err
+		return invalid(err)
 	}
 	if err := c.home.ConnectContainer(c.ctx(), c.name, body.Container, o); err != nil {
 		return err
@@ -179,29 +179,4 @@ func pruneNetworks(c *call) error {
 		return err
 	}
 	return c.reply(http.StatusOK, map[string][]string{"NetworksDeleted": removed})
-}
-
-// endpointSettings are what a container is to be in a network.
-type endpointSettings struct {
-	IPAMConfig struct {
-		IPv4Address, IPv6Address string
-		LinkLocalIPs             []string
-	}
-	Links      []string
-	Aliases    []string
-	MacAddress string
-	DriverOpts map[string]string
-}
-
-// options are the same for package forge. What its networks do not have is refused.
-func (e *endpointSettings) options() (o forge.EndpointOptions, err error) {
-	switch {
-	case len(e.Links) > 0:
-		return o, invalid(errors.New("links between containers are not made: containers of a network of their own reach each other by name"))
-	case len(e.IPAMConfig.LinkLocalIPs) > 0:
-		return o, invalid(errors.New("link-local addresses cannot be chosen"))
-	case len(e.DriverOpts) > 0:
-		return o, invalid(fmt.Errorf("the endpoint has options of a driver (%s), and the driver bridge has none", assignments(e.DriverOpts)[0]))
-	}
-	return forge.EndpointOptions{NetworkAliases: e.Aliases, IP: e.IPAMConfig.IPv4Address, IP6: e.IPAMConfig.IPv6Address, MACAddress: e.MacAddress}, nil
 }

@@ -27,12 +27,17 @@ type Server struct {
 	options  Options
 	routes   []route
 	activity activity
+	boarding boarding
+	children children
 }
 
 // New returns a server of a store.
 func New(o Options) *Server {
 	s := &Server{options: o}
-	for _, noun := range [][]route{systemRoutes(), swarmRoutes(), imageRoutes(), authRoutes(), networkRoutes(), volumeRoutes(), eventRoutes(), usageRoutes(), buildRoutes()} {
+	for _, noun := range [][]route{
+		systemRoutes(), swarmRoutes(), imageRoutes(), authRoutes(), networkRoutes(), volumeRoutes(), eventRoutes(), usageRoutes(), buildRoutes(),
+		containerRoutes(), streamRoutes(), execRoutes(), archiveRoutes(), observeRoutes(),
+	} {
 		for _, r := range noun {
 			r.segments = strings.Split(strings.TrimPrefix(r.pattern, "/"), "/")
 			s.routes = append(s.routes, r)
@@ -94,7 +99,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // withHome opens the store for the time of a call.
 func (c *call) withHome(do handler) (err error) {
 	o := c.server.options.Store
-	o.Command = "api"
+	o.Command, o.Started = "api", c.server.children.add
 	if c.home, err = forge.Open(c.ctx(), o); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func diskUsage(c *call) error {
 	var v struct {
 		LayersSize int64
 		Images     []*forge.ImageSummary
-		Containers []any
+		Containers []forge.ContainerSummary
 		Volumes    []forge.VolumeInfo
 		BuildCache []cacheRecord
 	}
@@ -51,7 +51,9 @@ func diskUsage(c *call) error {
 		v.Images = append([]*forge.ImageSummary{}, v.Images...)
 	}
 	if wants("container") {
-		v.Containers = []any{}
+		if v.Containers, err = c.containers(forge.ListOptions{All: true, Size: true, Last: -1}); err != nil {
+			return err
+		}
 	}
 	if wants("volume") {
 		list, err := c.home.MeasuredVolumes()

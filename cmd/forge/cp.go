@@ -49,7 +49,7 @@ func (c *cpCmd) Run(s *session) error {
 		done := c.Dst
 		switch {
 		case from != "" && dst == "-":
-			return h.CopyTarFrom(s.ctx, from, src, s.out, o)
+			return h.CopyTarFrom(s.ctx, from, src, s.out, o, nil)
 		case from != "":
 			if done, err = filepath.Abs(dst); err != nil {
 				return err

@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/forge-build/forge"
+)
+
+// streamRoutes are about what containers print and read.
+func streamRoutes() []route {
+	return []route{
+		{method: http.MethodPost, pattern: "/containers/{name}/attach", do: attachContainer},
+		{method: http.MethodPost, pattern: "/containers/{name}/wait", do: waitContainer},
+		{method: http.MethodGet, pattern: "/containers/{name}/logs", do: containerLogs},
+	}
+}
+
+// attachContainer connects the client with the streams of a container: of one that does not run, when it is started.
+func attachContainer(c *call) error {
+	info, err := c.home.Container(c.name)
+	if err != nil {
+		return err
+	}
+	switch info.Status {
+	case "paused":
+		return conflict(errors.New("container " + c.name + " is paused, unpause the container before attach"))
+	case "restarting":
+		return conflict(errors.New("container " + c.name + " is restarting, wait until the container is running"))
+	}
+	conn, err := c.hijack(c.streamType(info.TTY))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	streams, err := c.streams(conn, info.TTY, info.Interactive)
+	if err != nil {
+		return err
+	}
+	if c.flag("logs") {
+		o := forge.LogOptions{Tail: -1}
+		if err := c.home.ContainerLogs(c.ctx(), info.ID, o, streams.Out, streams.Err); err != nil {
+			return err
+		}
+	}
+	if !c.flag("stream") {
+		return nil
+	}
+	ctx, cancel := conn.untilGone(c.ctx(), streams.In)
+	defer cancel()
+	if info.Status.Alive() {
+		_, err = c.home.AttachContainer(ctx, info.ID, streams)
+		return err
+	}
+	return c.board(ctx, info.ID, streams)
+}
+
+// streams are those of the query, over a connection: in frames, unless they are those of a terminal.
+func (c *call) streams(conn *hijacked, terminal, interactive bool) (s forge.Streams, err error) {
+	f := &frames{w: conn}
+	if c.flag("stdout") {
+		s.Out = f.stream(stdoutStream)
+	}
+	if c.flag("stderr") {
+		s.Err = f.stream(stderrStream)
+	}
+	if terminal {
+		s.Out, s.Err = io.Writer(conn), nil
+		if !c.flag("stdout") && !c.flag("stderr") {
+			s.Out = nil
+		}
+	}
+	if c.flag("stdin") && interactive {
+		s.In = conn
+		if keys := c.query.Get("detachKeys"); terminal || keys != "" {
+			s.In, err = forge.DetachReader(conn, keys)
+		}
+	}
+	return s, err
+}
+
+// board waits for the start of a container, and stays attached until it ends.
+func (c *call) board(ctx context.Context, id string, s forge.Streams) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a := forge.NewAttachment(ctx, s)
+	c.server.boarding.add(id, a)
+	elsewhere := make(chan struct{}) // closed when somebody else has started it
+	go func() {
+		q, err := forge.ParseEventQuery("", "", []string{"container=" + id, "event=start", "event=destroy"})
+		q.Since = time.Now()
+		if err != nil || c.home.Events(ctx, q, func(forge.EventMessage) error { return io.EOF }) == nil || ctx.Err() != nil {
+			return
+		}
+		if c.server.boarding.leave(id, a) {
+			close(elsewhere)
+		}
+	}()
+	select {
+	case <-a.Done():
+	case <-ctx.Done():
+		c.server.boarding.leave(id, a)
+	case <-elsewhere:
+		_, err := c.home.AttachContainer(ctx, id, s)
+		return err
+	}
+	return nil
+}
+
+// waitContainer waits for what the client wants to know. The head of the answer is sent when nothing is missed any more: clients start the
+// container then.
+func waitContainer(c *call) error {
+	condition := forge.WaitCondition(c.query.Get("condition"))
+	switch condition {
+	case "":
+		condition = forge.WaitNotRunning
+	case forge.WaitNotRunning, forge.WaitNextExit, forge.WaitRemoved:
+	default:
+		return invalid(errors.New("invalid condition: \"" + string(condition) + "\""))
+	}
+	ready := func() {
+		c.begin(http.StatusOK, "application/json")
+		_ = c.flush()
+	}
+	code, err := c.home.WaitContainerFor(c.ctx(), c.name, condition, ready)
+	if err != nil && !c.begun {
+		return err
+	}
+	result := map[string]any{"StatusCode": code, "Error": nil}
+	if err != nil {
+		result["Error"] = map[string]string{"Message": err.Error()}
+	}
+	return c.reply(http.StatusOK, result)
+}
+
+// containerLogs sends what a container has printed.
+func containerLogs(c *call) error {
+	info, err := c.home.Container(c.name)
+	if err != nil {
+		return err
+	}
+	if !c.flag("stdout") && !c.flag("stderr") {
+		return invalid(errors.New("Bad parameters: you must choose at least one stream")) //nolint:staticcheck // docker's words
+	}
+	o, err := forge.ParseLogOptions(c.query.Get("tail"), timeOf(c.query.Get("since")), timeOf(c.query.Get("until")))
+	if err != nil {
+		return invalid(err)
+	}
+	o.Timestamps, o.Details, o.Follow = c.flag("timestamps"), c.flag("details"), c.flag("follow")
+	f := &frames{w: flushWriter{c}}
+	var out, errs io.Writer
+	if c.flag("stdout") {
+		out = f.stream(stdoutStream)
+	}
+	if c.flag("stderr") {
+		errs = f.stream(stderrStream)
+	}
+	if info.TTY {
+		out, errs = flushWriter{c}, nil
+	}
+	if !info.LogsKept {
+		return c.home.ContainerLogs(c.ctx(), info.ID, o, out, errs) // which says why there is nothing
+	}
+	c.begin(http.StatusOK, c.streamType(info.TTY))
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if err := c.home.ContainerLogs(c.ctx(), info.ID, o, out, errs); err != nil && c.ctx().Err() == nil {
+		_, _ = io.WriteString(f.stream(stderrStream), "Error grabbing logs: "+err.Error()+"\n")
+	}
+	return nil
+}
+
+// timeOf is a time of the query as command lines have it: 0 is none.
+func timeOf(text string) string {
+	if text == "0" {
+		return ""
+	}
+	return text
+}

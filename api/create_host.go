@@ -1,0 +1,232 @@
+package api
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/forge-build/forge"
+)
+
+// surroundings puts into the options what the body says of this machine.
+func (b *createBody) surroundings(o *forge.ContainerOptions) (err error) {
+	h := &b.HostConfig
+	o.Hostname, o.AddHosts, o.DNS, o.Search, o.Resolver = b.Hostname, h.ExtraHosts, filled(h.DNS), h.DNSSearch, h.DNSOptions
+	o.VolumesFrom = h.VolumesFrom
+	for _, bind := range h.Binds {
+		if strings.HasPrefix(bind, ".") {
+			return fmt.Errorf("invalid volume specification: '%s': the path must be absolute", bind)
+		}
+		o.Volumes = append(o.Volumes, bind)
+	}
+	targets := func(v string) bool { return slices.Contains(mountTargets(h), v) }
+	for v := range b.Volumes {
+		if !targets(v) {
+			o.Volumes = append(o.Volumes, v)
+		}
+	}
+	slices.Sort(o.Volumes[len(h.Binds):])
+	for i := range h.Mounts {
+		m, err := mountFlag(&h.Mounts[i])
+		if err != nil {
+			return err
+		}
+		o.Mounts = append(o.Mounts, m)
+	}
+	for _, target := range assignments(h.Tmpfs) {
+		t, options, _ := strings.Cut(target, "=")
+		o.Tmpfs = append(o.Tmpfs, strings.TrimSuffix(t+":"+options, ":"))
+	}
+	o.SecurityOptions = forge.SecurityOptions{Privileged: h.Privileged, CapAdd: h.CapAdd, CapDrop: h.CapDrop, SecurityOpts: h.SecurityOpt, ReadOnly: h.ReadonlyRootfs}
+	for _, opt := range h.SecurityOpt {
+		if profile, ok := strings.CutPrefix(opt, "seccomp="); ok && profile != "unconfined" && profile != "builtin" && !strings.HasPrefix(strings.TrimSpace(profile), "{") {
+			return errors.New("decoding seccomp profile failed: it is to be the profile itself, as JSON")
+		}
+	}
+	o.NamespaceOptions = forge.NamespaceOptions{
+		IPC: h.IpcMode, PID: h.PidMode, UTS: h.UTSMode, Cgroupns: h.CgroupnsMode, Userns: h.UsernsMode, Sysctls: assignments(h.Sysctls),
+		GroupAdd: h.GroupAdd, Init: h.Init != nil && *h.Init,
+	}
+	if o.Devices, err = devices(&h.InspectedResources); err != nil {
+		return err
+	}
+	o.LimitOptions = limits(&h.InspectedResources)
+	o.OOMScoreAdj = h.OomScoreAdj
+	if h.ShmSize > 0 {
+		o.ShmSize = strconv.FormatInt(h.ShmSize, 10)
+	}
+	return nil
+}
+
+// filled leaves out what is empty, as some clients send it.
+func filled(list []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
+}
+
+// mountTargets are the places that binds and mounts have in the container.
+func mountTargets(h *forge.InspectedHostConfig) (list []string) {
+	for _, b := range h.Binds {
+		if parts := strings.Split(b, ":"); len(parts) > 1 {
+			list = append(list, parts[1])
+		}
+	}
+	for i := range h.Mounts {
+		list = append(list, h.Mounts[i].Target)
+	}
+	return list
+}
+
+// mountFlag is a mount as the command line's --mount has it.
+func mountFlag(m *forge.InspectedMountPoint) (string, error) {
+	fields := []string{"type=" + m.Type, "target=" + m.Target}
+	add := func(name, value string) {
+		if value != "" {
+			fields = append(fields, name+"="+value)
+		}
+	}
+	add("source", m.Source)
+	if m.ReadOnly {
+		add("readonly", "true")
+	}
+	if b := m.BindOptions; b != nil && m.Type == "bind" {
+		add("bind-propagation", b.Propagation)
+		if b.CreateMountpoint {
+			add("bind-create-src", "true")
+		}
+		if b.NonRecursive || b.ReadOnlyForceRecursive {
+			return "", fmt.Errorf("mount at %s: NonRecursive and ReadOnlyForceRecursive are not there: what is mounted below a directory comes with it", m.Target)
+		}
+	}
+	if v := m.VolumeOptions; v != nil && m.Type == "volume" {
+		add("volume-subpath", v.Subpath)
+		if v.NoCopy {
+			add("volume-nocopy", "true")
+		}
+		for _, l := range assignments(v.Labels) {
+			add("volume-label", l)
+		}
+		if d := v.DriverConfig; d != nil {
+			add("volume-driver", d.Name)
+			for _, o := range assignments(d.Options) {
+				add("volume-opt", o)
+			}
+		}
+	}
+	if t := m.TmpfsOptions; t != nil && m.Type == "tmpfs" {
+		if t.SizeBytes > 0 {
+			add("tmpfs-size", strconv.FormatInt(t.SizeBytes, 10))
+		}
+		if t.Mode != 0 {
+			add("tmpfs-mode", strconv.FormatUint(uint64(t.Mode), 8))
+		}
+		if len(t.Options) > 0 {
+			return "", fmt.Errorf("mount at %s: other options of a tmpfs than its size and mode are those of HostConfig.Tmpfs", m.Target)
+		}
+	}
+	var line strings.Builder
+	w := csv.NewWriter(&line)
+	if err := w.Write(fields); err != nil {
+		return "", err
+	}
+	w.Flush()
+	return strings.TrimSuffix(line.String(), "\n"), w.Error()
+}
+
+// devices are those that are asked for, by path or by the names of the Container Device Interface.
+func devices(r *forge.InspectedResources) (list []string, err error) {
+	for _, d := range r.Devices {
+		text := d.PathOnHost
+		if d.PathInContainer != "" {
+			text += ":" + d.PathInContainer
+		}
+		if d.CgroupPermissions != "" {
+			text += ":" + d.CgroupPermissions
+		}
+		list = append(list, text)
+	}
+	for _, q := range r.DeviceRequests {
+		if q.Driver != "cdi" || len(q.DeviceIDs) == 0 {
+			return nil, fmt.Errorf("could not select device driver %q with capabilities: %v: ask for devices by their names of CDI (driver cdi)", q.Driver, q.Capabilities)
+		}
+		list = append(list, q.DeviceIDs...)
+	}
+	return list, nil
+}
+
+// limits are the limits of a request as command lines have them.
+func limits(r *forge.InspectedResources) (o forge.LimitOptions) {
+	number := func(n int64) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	o.CPUFlags = forge.CPUOptions{
+		CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota, CPUShares: r.CPUShares, CpusetCPUs: r.CpusetCpus, CpusetMems: r.CpusetMems,
+	}
+	if r.NanoCPUs != 0 {
+		o.CPUs = strconv.FormatFloat(float64(r.NanoCPUs)/1e9, 'f', -1, 64)
+	}
+	o.Memory, o.MemorySwap, o.MemoryReservation = number(r.Memory), number(r.MemorySwap), number(r.MemoryReservation)
+	if r.PidsLimit != nil {
+		o.Pids = *r.PidsLimit
+	}
+	o.OOMKillDisable = r.OomKillDisable != nil && *r.OomKillDisable
+	for _, u := range r.Ulimits {
+		o.Ulimits = append(o.Ulimits, fmt.Sprintf("%s=%d:%d", u.Name, u.Soft, u.Hard))
+	}
+	return o
+}
+
+// unsupported refuses what is asked for and not there, by name: who asks for it would not get it.
+func unsupported(h *forge.InspectedHostConfig) error {
+	r := &h.InspectedResources
+	for _, f := range []struct {
+		name  string
+		asked bool
+	}{
+		{"Links", len(h.Links) > 0},
+		{"StorageOpt", len(h.StorageOpt) > 0},
+		{"Isolation", h.Isolation != "" && h.Isolation != "default"},
+		{"VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},
+		{"CgroupParent", r.CgroupParent != ""},
+		{"BlkioWeight", r.BlkioWeight != 0 || len(r.BlkioWeightDevice) > 0},
+		{"BlkioDeviceReadBps", len(r.BlkioDeviceReadBps) > 0},
+		{"BlkioDeviceWriteBps", len(r.BlkioDeviceWriteBps) > 0},
+		{"BlkioDeviceReadIOps", len(r.BlkioDeviceReadIOps) > 0},
+		{"BlkioDeviceWriteIOps", len(r.BlkioDeviceWriteIOps) > 0},
+		{"CpuRealtimePeriod", r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0},
+		{"DeviceCgroupRules", len(r.DeviceCgroupRules) > 0},
+		{"MemorySwappiness", r.MemorySwappiness != nil && *r.MemorySwappiness >= 0},
+		{"MaskedPaths, ReadonlyPaths", !h.Privileged && (h.MaskedPaths != nil && len(h.MaskedPaths) == 0 || h.ReadonlyPaths != nil && len(h.ReadonlyPaths) == 0)},
+	} {
+		if f.asked {
+			return fmt.Errorf("HostConfig.%s is not there in forge, and the container would not have it: leave it out", f.name)
+		}
+	}
+	if h.Runtime != "" && h.Runtime != "forge" {
+		return fmt.Errorf("unknown or invalid runtime name: %s: forge runs containers itself", h.Runtime)
+	}
+	return nil
+}
+
+// updateContainer changes limits and the restart policy.
+func updateContainer(c *call) error {
+	var b struct {
+		forge.InspectedResources
+		RestartPolicy forge.InspectedPolicy
+	}
+	if err := c.read(&b, bodyRequired); err != nil {
+		return err
+	}
+	if err := unsupported(&forge.InspectedHostConfig{InspectedResources: b.InspectedResources}); err != nil {
+		return invalid(err)
+	}
+	if err := c.home.UpdateContainer(c.ctx(), c.name, limits(&b.InspectedResources), restartOf(b.RestartPolicy)); err != nil {
+		return err
+	}
+	return c.reply(200, map[string]any{"Warnings": nil})
+}
