@@ -49,6 +49,10 @@ func inherit(fd int, path string) *os.File {
 	return os.NewFile(uintptr(fd), path)
 }
 
+// networkQuiet is how long nobody has asked a monitor for a name or had it copy something when it sleeps. A container that asks all the
+// time would have it wake all the time.
+const networkQuiet = 5 * time.Second
+
 // sleep has the monitor sleep, and returns if it cannot.
 func (k *keeper) sleep(wait time.Duration, remember func() (monitor.Memory, bool)) error {
 	s := sleeper{Etc: k.container.HeldFiles(), Alive: int(k.alive.Fd()), Members: k.reports.alone.member}
@@ -75,7 +79,7 @@ func (k *keeper) sleep(wait time.Duration, remember func() (monitor.Memory, bool
 	if k.sandbox == nil {
 		return doze(nil)
 	}
-	return k.sandbox.Handover(doze)
+	return k.sandbox.Handover(networkQuiet, doze)
 }
 
 // heldDirs are the directories of the store that are this process's: what is mounted may be in them.
@@ -101,7 +105,8 @@ func (s *sleeper) do(dir, id string, wait time.Duration) error {
 	z := runtime.Sleep{Timeout: wait, Args: []string{monitorName, dir, id, helperAwake, strconv.Itoa(int(file.Fd()))}}
 	z.Until, z.Keep = s.Process.Descriptors()
 	if s.Network != nil {
-		z.Keep = append(z.Keep, s.Network.Descriptors()...)
+		readable, others := s.Network.Descriptors()
+		z.Until, z.Keep = append(z.Until, readable...), append(z.Keep, others...)
 	}
 	z.Until = append(z.Until, s.Listener)
 	z.Keep = append(z.Keep, s.Alive, int(file.Fd()))

@@ -23,7 +23,7 @@ func idleCase(b *bench) ([]contestant, error) {
 	var ids []string
 	for i := range idleContainers {
 		name := fmt.Sprintf("idle%d", i)
-		if err := b.quietly("run", "-d", "--name", name, "bench/base", "sleep", "100000"); err != nil {
+		if err := b.quietly("run", "-d", "-p", "80", "--name", name, "bench/base", "sleep", "100000"); err != nil {
 			return nil, err
 		}
 		ids = append(ids, name)

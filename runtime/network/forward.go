@@ -30,10 +30,14 @@ type forwarder struct {
 	loops  sync.WaitGroup             // one a socket
 	work   sync.WaitGroup
 
+	relays atomic.Int32 // connections and peers for whom it copies
+	began  time.Time
+	last   atomic.Int64 // when one of them came or went, in nanoseconds since began
+
 	buffers sync.Pool
 
 	mu      sync.Mutex             // guards what follows
-	sockets []socket               // one a port
+	sockets []served               // one a port
 	conns   map[io.Closer]struct{} // nil once closed
 	closed  bool
 }
@@ -42,6 +46,12 @@ type forwarder struct {
 type socket interface {
 	io.Closer
 	syscall.Conn
+}
+
+// A served socket has a loop that takes what comes, which serve is.
+type served struct {
+	socket
+	serve func()
 }
 
 // connect connects to a port of the container.
@@ -111,31 +121,89 @@ func (f *forwarder) close() error {
 	return nil
 }
 
-func (f *forwarder) add(c socket) {
+// busy reports whether something is copied, or was in a time.
+func (f *forwarder) busy(quiet time.Duration) bool {
+	return f.relays.Load() > 0 || time.Since(f.began)-time.Duration(f.last.Load()) < quiet
+}
+
+// enter and leave are the beginning and the end of a connection, or of a peer, for whom something is copied.
+func (f *forwarder) enter() {
+	f.relays.Add(1)
+	f.last.Store(int64(time.Since(f.began)))
+}
+
+func (f *forwarder) leave() {
+	f.last.Store(int64(time.Since(f.began)))
+	f.relays.Add(-1)
+}
+
+// pause calls do while all that comes waits in the sockets, if nothing was copied for a time. Who pauses does not close meanwhile.
+func (f *forwarder) pause(quiet time.Duration, do func() error) error {
+	if f.busy(quiet) {
+		return ErrBusy
+	}
+	f.setDeadlines(past())
+	f.loops.Wait()
+	defer func() {
+		f.setDeadlines(time.Time{})
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, s := range f.sockets {
+			f.loops.Go(s.serve)
+		}
+	}()
+	if f.busy(quiet) {
+		return ErrBusy
+	}
+	return do()
+}
+
+// setDeadlines says until when the sockets take what comes; zero is for ever.
+func (f *forwarder) setDeadlines(t time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sockets = append(f.sockets, c)
+	for _, s := range f.sockets {
+		switch s := s.socket.(type) {
+		case *net.TCPListener:
+			_ = s.SetDeadline(t)
+		case *net.UDPConn:
+			_ = s.SetReadDeadline(t)
+		}
+	}
+}
+
+// add begins to serve a socket.
+func (f *forwarder) add(c socket, serve func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sockets = append(f.sockets, served{c, serve})
+	f.loops.Go(serve)
 }
 
 func (f *forwarder) serveTCP(l *net.TCPListener, port uint16) {
-	f.add(l)
-	f.acceptTCP(l, port)
+	f.add(l, func() { f.acceptTCP(l, port) })
 }
 
+// acceptTCP takes connections until the socket is closed or the forwarder is paused.
 func (f *forwarder) acceptTCP(l *net.TCPListener, port uint16) {
-	f.loops.Go(func() {
-		for {
-			conn, err := l.AcceptTCP()
-			if ne, ok := err.(net.Error); ok && ne.Temporary() { //nolint:errorlint,staticcheck // too many open files: it says so itself
-				time.Sleep(10 * time.Millisecond)
-				continue
-			}
-			if err != nil {
-				return // closed
-			}
-			f.work.Go(func() { f.relay(conn, port) })
+	for {
+		conn, err := l.AcceptTCP()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return
 		}
-	})
+		if ne, ok := err.(net.Error); ok && ne.Temporary() { //nolint:errorlint,staticcheck // too many open files: it says so itself
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return // closed
+		}
+		f.enter()
+		f.work.Go(func() {
+			defer f.leave()
+			f.relay(conn, port)
+		})
+	}
 }
 
 // relay copies both ways until both have ended. The kernel moves the bytes: io.Copy between TCP sockets is splice(2).
@@ -159,14 +227,9 @@ func (f *forwarder) relay(conn *net.TCPConn, port uint16) {
 
 // serveUDP gives each peer a socket of its own to the container, for the answers.
 func (f *forwarder) serveUDP(conn *net.UDPConn, port uint16) {
-	f.add(conn)
-	f.receiveUDP(conn, port)
-}
-
-func (f *forwarder) receiveUDP(conn *net.UDPConn, port uint16) {
-	f.loops.Go(func() {
-		var mu sync.Mutex // guards peers
-		peers := map[netip.AddrPort]*net.UDPConn{}
+	var mu sync.Mutex // guards peers
+	peers := map[netip.AddrPort]*net.UDPConn{}
+	f.add(conn, func() {
 		f.messages(conn, func(message []byte, from netip.AddrPort) bool {
 			mu.Lock()
 			defer mu.Unlock()
@@ -181,7 +244,9 @@ func (f *forwarder) receiveUDP(conn *net.UDPConn, port uint16) {
 				}
 				up = c.(*net.UDPConn)
 				peers[from] = up
+				f.enter()
 				f.work.Go(func() {
+					defer f.leave()
 					f.answer(conn, up, from)
 					mu.Lock()
 					defer mu.Unlock()

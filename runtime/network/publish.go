@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 )
 
 // A PortError says that a port of this machine cannot be had.
@@ -91,9 +92,11 @@ type publication struct {
 	list []Binding
 }
 
+func newPublication() *publication { return &publication{forwarder: forwarder{began: time.Now()}} }
+
 // reserve takes ports.
 func reserve(ports []Port) (p *publication, err error) {
-	p = &publication{}
+	p = newPublication()
 	for _, port := range ports {
 		from := len(p.list)
 		if err := port.choose(p.listen, func() { p.drop(from) }); err != nil {

@@ -50,11 +50,17 @@ type Server struct {
 	conns    chan struct{}
 	loops    sync.WaitGroup // one a socket
 	work     sync.WaitGroup
+
+	pausing sync.Mutex // held by Pause, and by Close: neither waits for loops that the other begins
+	began   time.Time
+	last    atomic.Int64 // when there was a question, in nanoseconds since began
 }
 
 // Serve answers what comes to two sockets, which Close closes.
 func Serve(udp *net.UDPConn, tcp *net.TCPListener, zone Zone) *Server {
-	s := &Server{zone: zone, udp: udp, tcp: tcp, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns)}
+	s := &Server{
+		zone: zone, udp: udp, tcp: tcp, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns), began: time.Now(),
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.serve()
 	return s
@@ -63,6 +69,40 @@ func Serve(udp *net.UDPConn, tcp *net.TCPListener, zone Zone) *Server {
 func (s *Server) serve() {
 	s.loops.Go(s.serveUDP)
 	s.loops.Go(s.serveTCP)
+}
+
+// ErrBusy says that there are questions that are not answered, or were answered lately.
+var ErrBusy = errors.New("the name server is in use")
+
+// Pause calls do with the sockets of a server to whom no question has come for a time. Until do returns, questions wait in the
+// sockets. The zone is asked for what is being answered when Pause is called, so the caller holds no lock that the zone takes.
+func (s *Server) Pause(quiet time.Duration, do func(*net.UDPConn, *net.TCPListener) error) error {
+	s.pausing.Lock()
+	defer s.pausing.Unlock()
+	if s.quietFor() < quiet {
+		return ErrBusy
+	}
+	s.setDeadlines(time.Unix(1, 0))
+	s.loops.Wait()
+	defer func() {
+		s.setDeadlines(time.Time{})
+		s.serve()
+	}()
+	if len(s.waiting) > 0 || len(s.conns) > 0 || s.quietFor() < quiet {
+		return ErrBusy
+	}
+	return do(s.udp, s.tcp)
+}
+
+// asked notes that there is a question.
+func (s *Server) asked() { s.last.Store(int64(time.Since(s.began))) }
+
+// quietFor is how long there has been none.
+func (s *Server) quietFor() time.Duration { return time.Since(s.began) - time.Duration(s.last.Load()) }
+
+func (s *Server) setDeadlines(t time.Time) {
+	_ = s.udp.SetReadDeadline(t)
+	_ = s.tcp.SetDeadline(t)
 }
 
 // Ask sets the servers that are asked for names which the zone does not have. With none, there are no such names: the
@@ -74,6 +114,8 @@ func (s *Server) Ask(upstream []netip.AddrPort) {
 
 // Close stops the server.
 func (s *Server) Close() error {
+	s.pausing.Lock()
+	defer s.pausing.Unlock()
 	s.cancel()
 	err := errors.Join(s.udp.Close(), s.tcp.Close())
 	s.loops.Wait()
@@ -86,8 +128,9 @@ func (s *Server) serveUDP() {
 	for {
 		size, from, err := s.udp.ReadFrom(buf)
 		if err != nil {
-			return // closed, or halted
+			return // closed, or paused
 		}
+		s.asked()
 		q, ok := parse(buf[:size])
 		if !ok {
 			continue // nothing to answer
@@ -129,6 +172,7 @@ func (s *Server) serveTCP() {
 			time.Sleep(10 * time.Millisecond) // too many open files
 			continue
 		}
+		s.asked()
 		select {
 		case s.conns <- struct{}{}:
 		default:
