@@ -161,7 +161,11 @@ func materials(g *planner.Graph, result *executor.Image) (all []attest.Material)
 		}
 		seen[key] = true
 	}
+	needed := g.Needed()
 	for _, s := range g.Steps {
+		if s.For != nil && !needed[s.Index] { // another target's
+			continue
+		}
 		switch op := s.Op.(type) {
 		case *planner.Base:
 			add(attest.ImageMaterial(op.Ref, op.Image.Config.Platform, op.Image.Descriptor.Digest))

@@ -118,7 +118,7 @@ func (o *BuildOptions) stopped(g *planner.Graph, worker *local.Worker, err error
 
 func newStopped(g *planner.Graph, step *planner.Step, worker *local.Worker) *Stopped {
 	s := &Stopped{Step: executor.Steps(g)[step.Index], worker: worker}
-	s.open.Push(func() error { return closeWorker(worker) })
+	s.open.Push(func() error { return closeWorkers([]*local.Worker{worker}) })
 	if info, err := os.Stat(step.Span.File); err == nil && info.Mode().IsRegular() {
 		s.File = step.Span.File
 	}
@@ -131,7 +131,7 @@ func (h *Home) stopAt(ctx context.Context, o BuildOptions, g *planner.Graph, wor
 	if err != nil {
 		return nil, err
 	}
-	job, err := executor.Reach(ctx, g, place, h.executorOptions(o, worker, bases, worker))
+	job, err := executor.Reach(ctx, g, place, h.executorOptions(o, worker.Inputs, bases, worker))
 	if err != nil {
 		return o.stopped(g, worker, err), err
 	}

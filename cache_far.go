@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type farCache struct {
 type farTarget struct {
 	*remote.Target
 	compression CompressionOptions
+	of          int // which target has named it
 }
 
 // cacheLimits are those of registries that only a cache is kept in: shorter than others, since there is always a way without it.
@@ -39,8 +41,9 @@ func cacheLimits() web.Limits {
 }
 
 // openFar opens what a build shares with other machines; nil if it shares nothing. A machine that has built nothing yet asks at once,
-// while the build file is read.
-func (h *Home) openFar(ctx context.Context, o BuildOptions, tags []image.Reference) (*farCache, error) {
+// while the build file is read. What one target's places hold, all read.
+func (h *Home) openFar(ctx context.Context, targets []*making) (*farCache, error) {
+	o := targets[0].BuildOptions
 	s := farSettings{
 		home: h, options: o, client: registry.NewClient(registry.Options{Insecure: o.Insecure, Limits: cacheLimits()}),
 		job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{},
@@ -48,8 +51,11 @@ func (h *Home) openFar(ctx context.Context, o BuildOptions, tags []image.Referen
 	if err := s.keys(); err != nil {
 		return nil, err
 	}
-	if err := s.choose(ctx, o.pushed(tags)); err != nil {
-		return nil, err
+	for i, t := range targets {
+		s.options, s.of = t.BuildOptions, i
+		if err := s.choose(ctx, t.pushed(t.tags)); err != nil {
+			return nil, err
+		}
 	}
 	if len(s.remote.Read)+len(s.targets) == 0 {
 		return nil, nil
@@ -153,6 +159,7 @@ type farSettings struct {
 	places  map[string]*remote.Place // that are open, by what names them
 	remote  remote.Options
 	targets []farTarget
+	of      int // whose options they are, of several targets
 }
 
 // keys reads the keys that sign, and those that are believed.
@@ -232,12 +239,21 @@ func (s *farSettings) repository(ctx context.Context, name string, c Compression
 	}
 	write, read := s.job.Scopes(asked)
 	for _, scope := range read {
-		s.remote.Read = append(s.remote.Read, scopeOf(place, scope))
+		s.read(scopeOf(place, scope))
 	}
 	if !s.options.ReadOnly {
-		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scopeOf(place, write)}, c})
+		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scopeOf(place, write)}, c, s.of})
 	}
 	return nil
+}
+
+// read adds scopes that are read, unless another target has added them.
+func (s *farSettings) read(scopes ...*remote.Scope) {
+	for _, scope := range scopes {
+		if !slices.ContainsFunc(s.remote.Read, func(r *remote.Scope) bool { return r.Place == scope.Place && r.Name == scope.Name }) {
+			s.remote.Read = append(s.remote.Read, scope)
+		}
+	}
 }
 
 func scopeOf(place *remote.Place, name string) *remote.Scope {
@@ -304,7 +320,7 @@ func (s *farSettings) from(ctx context.Context, spec CacheSpec) error {
 		s.without(spec, err)
 		return nil
 	}
-	s.remote.Read = append(s.remote.Read, named(place, spec)...)
+	s.read(named(place, spec)...)
 	return nil
 }
 
@@ -330,7 +346,7 @@ func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) 
 			return nil
 		}
 		for _, scope := range named(place, spec) {
-			s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: min}, c})
+			s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: min}, c, s.of})
 		}
 		return nil
 	}
@@ -345,7 +361,7 @@ func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) 
 			return err
 		}
 		scope := &remote.Scope{Place: place, Name: push.ref.Tag, Tags: []string{beside(push.ref.Tag)}}
-		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: true}, push.compression})
+		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: true}, push.compression, s.of})
 	}
 	return nil
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/event"
-	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
 )
@@ -110,17 +109,18 @@ func (r *resolver) repositoryOf(domain string, blob digest.Digest) string {
 }
 
 // saveFar leaves what a build has used and made to other machines. What goes wrong is told, and is no failure of the build.
-func (h *Home) saveFar(ctx context.Context, o BuildOptions, r *BuildResult, results []*executor.Image) {
-	far := r.images.far
+func (h *Home) saveFar(ctx context.Context, b *building, results []*BuildResult) {
+	far := results[0].images.far
 	if far == nil {
 		return
 	}
-	var keep []image.Layer
-	for _, result := range results {
-		keep = append(keep, result.Layers...)
-	}
 	for _, t := range far.targets {
-		n, err := h.saveTo(ctx, o, r, t, keep)
+		o := b.targets[t.of].BuildOptions
+		var keep []image.Layer
+		for _, result := range b.targets[t.of].results {
+			keep = append(keep, result.Layers...)
+		}
+		n, err := h.saveTo(ctx, results[t.of], t, keep)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -136,7 +136,7 @@ func (h *Home) saveFar(ctx context.Context, o BuildOptions, r *BuildResult, resu
 	}
 }
 
-func (h *Home) saveTo(ctx context.Context, o BuildOptions, r *BuildResult, t farTarget, keep []image.Layer) (int, error) {
+func (h *Home) saveTo(ctx context.Context, r *BuildResult, t farTarget, keep []image.Layer) (int, error) {
 	far := r.images.far
 	records, err := far.Pending(ctx, t.Target, keep)
 	if err != nil || len(records) == 0 {

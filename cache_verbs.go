@@ -77,7 +77,7 @@ func (s *farSettings) specified(ctx context.Context, text string) error {
 	c, err := spec.compression()
 	for _, scope := range named(place, spec) {
 		s.remote.Read = append(s.remote.Read, scope)
-		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope}, c})
+		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope}, c, 0})
 	}
 	return err
 }
@@ -150,9 +150,9 @@ func (h *Home) PushCache(ctx context.Context, name string, o SharedCacheOptions)
 			return 0, err
 		}
 	}
-	result := &BuildResult{images: &resolver{home: h, far: far, remote: o.RemoteOptions}}
+	result := &BuildResult{images: &resolver{home: h, far: far, remote: o.RemoteOptions, arrivals: &arrivals{}}}
 	for _, t := range far.targets {
-		added, err := h.saveTo(ctx, BuildOptions{RemoteOptions: o.RemoteOptions}, result, t, nil)
+		added, err := h.saveTo(ctx, result, t, nil)
 		if err != nil {
 			return n, fmt.Errorf("cache %s: %w", t.Scope, err)
 		}
@@ -173,7 +173,7 @@ func (h *Home) PullCache(ctx context.Context, name string, o SharedCacheOptions)
 	if err != nil {
 		return 0, err
 	}
-	images, known := &resolver{home: h, far: far, remote: o.RemoteOptions}, &remote.Values{Far: far.Cache, Near: h.digests}
+	images, known := &resolver{home: h, far: far, remote: o.RemoteOptions, arrivals: &arrivals{}}, &remote.Values{Far: far.Cache, Near: h.digests}
 	for _, r := range records {
 		if r.IsValue() {
 			if _, _, err := known.Get(ctx, r.Key); err != nil {

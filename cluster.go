@@ -70,6 +70,24 @@ func (h *Home) openCluster(o BuildOptions) (*cluster, error) {
 	}, nil
 }
 
+// clusterWorkers are workers of this machine, or such as have a cluster do what it can; each for the settings of its own.
+func (h *Home) clusterWorkers(b *building, workers []*local.Worker) (executor.Workers, error) {
+	images := b.first().src.images
+	var all executor.Workers
+	for i, w := range workers {
+		t := b.first()
+		if i < len(b.of) {
+			t = b.of[i]
+		}
+		does, err := h.clusterWorker(t.BuildOptions, w, images)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, does)
+	}
+	return all, nil
+}
+
 // clusterWorker is the worker that has a cluster do what it can, and this machine's the rest.
 func (h *Home) clusterWorker(o BuildOptions, w *local.Worker, images *resolver) (executor.Worker, error) {
 	if images.cluster == nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -83,11 +84,11 @@ func (s *sources) writePins(mode LockMode) error {
 func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
 	ref, err := image.ParseReference(name)
 	if err != nil || ref.Digest != "" { // another kind of name, or all said
-		return r.resolve(ctx, name, p, r.pull)
+		return r.resolveOnce(ctx, name, p)
 	}
 	to := r.pins.Image(ref.String())
 	if to == "" {
-		img, err := r.resolve(ctx, name, p, r.pull)
+		img, err := r.resolveOnce(ctx, name, p)
 		if err == nil {
 			r.pin(ctx, ref, img)
 		}
@@ -106,6 +107,15 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 		return nil, fmt.Errorf("%s, as %s has it: %w", ref.Familiar(), source.PinsFile, err)
 	}
 	return img, nil
+}
+
+// resolveOnce asks what a name stands for as the options say, and once for all targets of a build that say the same.
+func (r *resolver) resolveOnce(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
+	platform := ""
+	if p != nil {
+		platform = platforms.FormatAll(*p)
+	}
+	return r.once(string(r.pull)+" "+platform+" "+name, func() (*image.Image, error) { return r.resolve(ctx, name, p, r.pull) })
 }
 
 // pin remembers which image of which registry a name stands for. One that comes from no registry cannot be pinned.

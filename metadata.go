@@ -1,6 +1,7 @@
 package forge
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/containerd/platforms"
 
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/parser"
 )
 
@@ -52,6 +54,43 @@ func metadataOf(o BuildOptions, f finished) (m metadata, err error) {
 	return m, nil
 }
 
+// writeMetadata writes what was made to the file that was asked for: of several targets, to one file under their names.
+func (b *building) writeMetadata(ctx context.Context, results []*BuildResult) error {
+	files, warnings := map[string]map[string]any{}, map[string][]vertexWarning{}
+	for i, t := range b.targets {
+		path := t.MetadataFile
+		if path == "" {
+			continue
+		}
+		fields := results[i].metadata.fields(results[i])
+		if !b.several() {
+			files[path] = fields
+			continue
+		}
+		if files[path] == nil {
+			files[path] = map[string]any{}
+		}
+		if found, ok := fields[warningsField].([]vertexWarning); ok {
+			warnings[path] = append(warnings[path], found...)
+			files[path][warningsField] = warnings[path]
+			delete(fields, warningsField)
+		}
+		files[path][t.Name] = fields
+	}
+	for path, fields := range files {
+		text, err := json.MarshalIndent(fields, "", "  ")
+		if err == nil {
+			err = durable.WriteOutput(ctx, path, append(text, '\n'))
+		}
+		if err != nil {
+			return fmt.Errorf("--metadata-file: %w", err)
+		}
+	}
+	return nil
+}
+
+const warningsField = "buildx.build.warnings"
+
 // fields is the file.
 func (m *metadata) fields(r *BuildResult) map[string]any {
 	d := r.shown()
@@ -74,7 +113,7 @@ func (m *metadata) fields(r *BuildResult) map[string]any {
 		all[key] = text
 	}
 	if m.warnings != nil {
-		all["buildx.build.warnings"] = vertexWarnings(m.warnings)
+		all[warningsField] = vertexWarnings(m.warnings)
 	}
 	return all
 }

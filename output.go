@@ -2,7 +2,6 @@ package forge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -272,22 +271,12 @@ func (r *BuildResult) shown() ocispec.Descriptor {
 	return r.Descriptor
 }
 
-// writeFiles writes what was made to the files that were asked for.
-func (o *ResultOptions) writeFiles(ctx context.Context, r *BuildResult) error {
+// writeID writes the image's ID to the file that was asked for.
+func (o *ResultOptions) writeID(ctx context.Context, r *BuildResult) error {
 	if o.IIDFile != "" {
 		if err := durable.WriteOutput(ctx, o.IIDFile, []byte(r.ID().String())); err != nil {
 			return fmt.Errorf("--iidfile: %w", err)
 		}
-	}
-	if o.MetadataFile == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(r.metadata.fields(r), "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteOutput(ctx, o.MetadataFile, append(b, '\n')); err != nil {
-		return fmt.Errorf("--metadata-file: %w", err)
 	}
 	return nil
 }

@@ -9,19 +9,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/executor"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 )
-
-// plan reads the source's build file and turns it into a graph for one platform. Beside an error, the graph has the warnings that
-// came before it.
-func (h *Home) plan(ctx context.Context, o BuildOptions, src *sources, platform ocispec.Platform) (*planner.Graph, error) {
-	file, err := o.parse(src)
-	if err != nil {
-		return &planner.Graph{Warnings: file.Warnings}, err
-	}
-	return planner.Plan(ctx, file, o.planner(src, platform))
-}
 
 // parse reads the build file.
 func (o *BuildOptions) parse(src *sources) (*parser.File, error) {
@@ -58,56 +49,43 @@ func (o *BuildOptions) planner(src *sources, platform ocispec.Platform) planner.
 
 // Plan is Build without doing anything: a preview for each platform.
 func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, err error) {
-	far, err := h.openFar(ctx, o, nil)
+	b := h.newBuilding([]Target{{BuildOptions: o}})
+	t := b.first()
+	t.Events = nil
+	var open closers.Stack
+	defer func() { err = errors.Join(err, open.Close()) }()
+	if err := b.open(ctx, &open); err != nil {
+		return nil, err
+	}
+	if err := b.plan(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := commonEpoch(t.graphs); err != nil {
+		return nil, err
+	}
+	known, err := h.probe(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	if far != nil {
-		defer far.Close() //nolint:errcheck // of idle connections
+	for _, g := range t.graphs {
+		preview := Preview{Graph: g.Own()}
+		for _, s := range preview.Graph.Steps {
+			preview.Cached = append(preview.Cached, known[s.Number()-1])
+		}
+		previews = append(previews, preview)
 	}
-	err = h.withSources(ctx, o, func(src *sources) error {
-		src.images.far = far
-		platforms, err := buildPlatforms(o.Platforms)
-		if err != nil {
-			return err
-		}
-		graphs := make([]*planner.Graph, len(platforms))
-		for i, p := range platforms {
-			if graphs[i], err = h.plan(ctx, o, src, p); err != nil {
-				return err
-			}
-		}
-		graphs = planner.Join(graphs)
-		same := o
-		if same.Epoch == nil {
-			if same.Epoch, err = commonEpoch(graphs); err != nil {
-				return err
-			}
-		}
-		known, err := h.probe(ctx, same, src, graphs[0])
-		if err != nil {
-			return err
-		}
-		for _, g := range graphs {
-			preview := Preview{Graph: g.Own()}
-			for _, s := range preview.Graph.Steps {
-				preview.Cached = append(preview.Cached, known[s.Number()-1])
-			}
-			previews = append(previews, preview)
-		}
-		return nil
-	})
-	return previews, err
+	return previews, nil
 }
 
-// probe reports which steps of a graph are in the cache.
-func (h *Home) probe(ctx context.Context, o BuildOptions, src *sources, g *planner.Graph) (known []bool, err error) {
-	worker, err := h.worker(o, src)
+// probe reports which steps of a build are in the cache.
+func (h *Home) probe(ctx context.Context, b *building) (known []bool, err error) {
+	workers, err := h.workers(b)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, closeWorker(worker)) }()
-	return executor.Probe(ctx, g, h.executorOptions(o, worker, src.images, worker))
+	defer func() { err = errors.Join(err, closeWorkers(workers)) }()
+	t := b.first()
+	return executor.Probe(ctx, t.graphs[0], h.executorOptions(t.BuildOptions, workers[0].Inputs, t.src.images, workers[0]))
 }
 
 // ask reads the build file and hands it to question with what the planner needs. It returns the file also if it has a mistake.

@@ -204,7 +204,7 @@ func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []i
 	client := o.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	for _, n := range images {
-		from := &resolver{home: h}
+		from := &resolver{home: h, arrivals: &arrivals{}}
 		if err := from.knowAway(ctx, client, n); err != nil {
 			return pushed, err
 		}

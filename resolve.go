@@ -38,9 +38,30 @@ type resolver struct {
 	pushed  []pushedBlobs // in the order in which they were pushed
 	away    []origin      // of layers that an image which is pushed has there alone
 
+	*arrivals
+}
+
+// arrivals are images that a build has met and whose layers it may have to fetch. Targets of one build share them. Safe for concurrent use.
+type arrivals struct {
 	mu       sync.Mutex // guards all below
 	deferred []*deferredImage
 	steps    map[digest.Digest]baseStep // by the digest of the image's manifest
+	known    map[string]func() (*image.Image, error)
+}
+
+// once asks a question about an image once in a build.
+func (a *arrivals) once(question string, ask func() (*image.Image, error)) (*image.Image, error) {
+	a.mu.Lock()
+	if a.known == nil {
+		a.known = map[string]func() (*image.Image, error){}
+	}
+	answer := a.known[question]
+	if answer == nil {
+		answer = sync.OnceValues(ask)
+		a.known[question] = answer
+	}
+	a.mu.Unlock()
+	return answer()
 }
 
 // resolve finds the image that name stands for, whatever is pinned. A name means what it means in the store, also for platforms whose

@@ -187,7 +187,7 @@ func (r *resolver) reportFor(g *planner.Graph) {
 	}
 	for i, s := range executor.Steps(g) {
 		if base, ok := g.Steps[i].Op.(*planner.Base); ok {
-			r.steps[base.Image.Descriptor.Digest] = baseStep{s, g.Quote(g.Steps[i])}
+			r.steps[base.Image.Descriptor.Digest] = baseStep{s, g.Steps[i].Quote()}
 		}
 	}
 }

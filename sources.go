@@ -16,8 +16,8 @@ type sources struct {
 	pins   *source.Pins // what names are to stand for; nil is what they stand for now
 }
 
-// openSources opens what a build reads.
-func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error) {
+// openSources opens what a build reads. Directories that others of the build have opened are shared with them, unless shared is nil.
+func (h *Home) openSources(ctx context.Context, o BuildOptions, shared *source.Shared) (*sources, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error
 	}
 	src, err := source.Open(ctx, source.Spec{
 		Lender:  lender,
-		Context: o.Context, File: o.File, Stdin: o.Stdin, Named: o.Contexts, KeepGitDir: keep, Offline: o.Offline,
+		Context: o.Context, File: o.File, Stdin: o.Stdin, Named: o.Contexts, KeepGitDir: keep, Offline: o.Offline, Shared: shared,
 		Store: source.Store{
 			Layout: h.Layout, Snapshots: h.Snapshots,
 			Stats: func(dir string) string { return filepath.Join(h.Dir, "contexts", hexOf(dir)) },
@@ -45,12 +45,12 @@ func (h *Home) openSources(ctx context.Context, o BuildOptions) (*sources, error
 	if o.Offline {
 		pull = PullNever
 	}
-	return &sources{Source: src, pins: pins, images: &resolver{home: h, pull: pull, remote: o.RemoteOptions, pins: pins}}, nil
+	return &sources{Source: src, pins: pins, images: &resolver{home: h, pull: pull, remote: o.RemoteOptions, pins: pins, arrivals: &arrivals{}}}, nil
 }
 
 // withSources opens what a build reads for do.
 func (h *Home) withSources(ctx context.Context, o BuildOptions, do func(*sources) error) (err error) {
-	src, err := h.openSources(ctx, o)
+	src, err := h.openSources(ctx, o, nil)
 	if err != nil {
 		return err
 	}

@@ -68,12 +68,14 @@ func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *
 	}
 	o := BuildOptions{}
 	o.AddHosts, o.LimitOptions, o.SecurityOpts, o.Events = set.AddHosts, set.Limits, set.SecurityOpts, events
-	w, err := h.worker(o, &sources{Source: &source.Source{}, images: &resolver{home: h}})
+	b := h.newBuilding([]Target{{BuildOptions: o}})
+	b.first().src = &sources{Source: &source.Source{}, images: &resolver{home: h, arrivals: &arrivals{}}}
+	workers, err := h.workers(b)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeWorker(w)) }()
-	result, err := w.Do(ctx, task.Job, log)
+	defer func() { err = errors.Join(err, closeWorkers(workers)) }()
+	result, err := workers[0].Do(ctx, task.Job, log)
 	if out.Usage = result.Usage; err != nil {
 		return err
 	}

@@ -20,30 +20,73 @@ import (
 	"github.com/forge-build/forge/source"
 )
 
-// worker does the steps of a build on this machine. It is to be closed by closeWorker.
-func (h *Home) worker(o BuildOptions, src *sources) (*local.Worker, error) {
+// workers do the steps of a build on this machine: one for each of its settings. They are to be closed by closeWorkers.
+func (h *Home) workers(b *building) ([]*local.Worker, error) {
+	t := b.first()
+	inputs, err := h.inputs(b)
+	if err != nil {
+		return nil, err
+	}
+	of := b.of
+	if len(of) == 0 { // no command runs
+		of = []*making{t}
+	}
+	var ws []*local.Worker
+	for _, t := range of {
+		w, err := h.worker(t.BuildOptions, inputs)
+		if err != nil {
+			return nil, b.named(t, err)
+		}
+		if len(ws) > 0 {
+			w.Beside = ws[0]
+		}
+		ws = append(ws, w)
+	}
+	return ws, nil
+}
+
+// inputs resolves what the steps of a build read.
+func (h *Home) inputs(b *building) (*source.Resolver, error) {
 	store, err := h.Snapshots()
 	if err != nil {
 		return nil, err
+	}
+	t := b.first()
+	src := t.src
+	trees, pins := src.Trees, src.pins
+	if b.several() {
+		var all []*source.Pins
+		for _, t := range b.targets {
+			all = append(all, t.src.pins)
+		}
+		if pins, err = source.JoinPins(all); err != nil {
+			return nil, err
+		}
+		trees = b.shared.Trees()
 	}
 	var digests source.Memory = h.digests
 	if far := src.images.far; far != nil {
 		digests = &remote.Values{Far: far.Cache, Near: h.digests}
 	}
+	return &source.Resolver{
+		Contexts:  trees,
+		Layers:    &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers},
+		Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads, Offline: t.Offline},
+		Digests:   digests,
+		Lists:     h.lists,
+		Pins:      pins,
+		Offline:   t.Offline,
+	}, nil
+}
+
+// worker does the steps of targets that have the same settings.
+func (h *Home) worker(o BuildOptions, inputs *source.Resolver) (*local.Worker, error) {
 	w := &local.Worker{
 		Layout: h.Layout,
 		Events: o.Events,
-		Inputs: &source.Resolver{
-			Contexts:  src.Trees,
-			Layers:    &source.Layers{Snapshots: store, Fetch: src.images.FetchLayers},
-			Downloads: source.Downloads{Layout: h.Layout, Known: h.downloads, Offline: o.Offline},
-			Digests:   digests,
-			Lists:     h.lists,
-			Pins:      src.pins,
-			Offline:   o.Offline,
-		},
+		Inputs: inputs,
 		Containers: &container.Factory{
-			Snapshots: store,
+			Snapshots: inputs.Layers.Snapshots,
 			Staging:   h.staging,
 			CacheDir:  filepath.Join(h.Dir, "mounts"),
 			Events:    o.Events,
@@ -72,8 +115,14 @@ func withoutNetwork() string {
 	return "none"
 }
 
-// closeWorker closes a worker and the layers that its steps have read.
-func closeWorker(w *local.Worker) error { return errors.Join(w.Close(), w.Inputs.Layers.Close()) }
+// closeWorkers closes workers and the layers that their steps have read.
+func closeWorkers(ws []*local.Worker) error {
+	var errs []error
+	for _, w := range ws {
+		errs = append(errs, w.Close())
+	}
+	return errors.Join(append(errs, ws[0].Inputs.Layers.Close())...)
+}
 
 // give lets a worker use what the options say.
 func (o *BuildOptions) give(w *local.Worker) error {
@@ -103,7 +152,7 @@ func (o *BuildOptions) give(w *local.Worker) error {
 const remoteSlots = 4096
 
 // executorOptions is how the steps of a build are done.
-func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *resolver, does executor.Worker) executor.Options {
+func (h *Home) executorOptions(o BuildOptions, inputs *source.Resolver, bases *resolver, does executor.Worker) executor.Options {
 	var answers cache.Cache = h.Cache
 	if bases.far != nil {
 		answers = bases.far
@@ -116,11 +165,10 @@ func (h *Home) executorOptions(o BuildOptions, worker *local.Worker, bases *reso
 		Worker:  does,
 		Away:    bases.cluster != nil,
 		Slots:   slots,
-		Inputs:  worker.Inputs,
+		Inputs:  inputs,
 		Cache:   answers,
 		Publish: h.Layout.Publish,
 		Again:   executor.Again{NoCache: o.NoCache, Since: o.Since},
-		Epoch:   o.Epoch,
 		Events:  o.Events,
 		Explain: o.Explain,
 		Audit:   o.Audit,

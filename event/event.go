@@ -72,12 +72,13 @@ type Totals struct {
 
 // A BuildInfo says what a build is asked for. It holds no values of arguments and secrets.
 type BuildInfo struct {
-	Names     []string `json:"names,omitempty"` // that the image is to get
+	Names     []string `json:"names,omitempty"` // that the images are to get
 	Context   string   `json:"context"`         // as the caller gave it, without passwords
 	File      string   `json:"file,omitempty"`  // of the build, if it is not the context's own
 	Target    string   `json:"target,omitempty"`
 	Platforms []string `json:"platforms,omitempty"`
-	Dir       string   `json:"dir,omitempty"` // in which the caller stood
+	Dir       string   `json:"dir,omitempty"`     // in which the caller stood
+	Targets   []string `json:"targets,omitempty"` // names of what is built, where that is more than one image
 }
 
 // A Usage is what a command and all that it started have used.
@@ -119,6 +120,7 @@ type Step struct {
 	Needs    []int    `json:"needs,omitempty"`    // numbers of the steps that it stands on or reads
 	Platform string   `json:"platform,omitempty"` // os/arch[/variant] of its stage
 	Target   string   `json:"target,omitempty"`   // platform of the image, if the stage has another
+	For      []string `json:"for,omitempty"`      // names of the targets that need it, where the build has several
 }
 
 // Title is the step's number and name.

@@ -69,6 +69,7 @@ func (o *object) step(s *Step) {
 	}
 	o.text("platform", s.Platform)
 	o.text("target", s.Target)
+	o.list("for", s.For)
 }
 
 func (o *object) detail(d *Detail) {
@@ -106,6 +107,7 @@ func (o *object) begin(i *BuildInfo) {
 	o.text("target", i.Target)
 	o.list("platforms", i.Platforms)
 	o.text("dir", i.Dir)
+	o.list("targets", i.Targets)
 }
 
 // key begins a member.

@@ -25,7 +25,6 @@ type Options struct {
 	Cache   cache.Cache
 	Publish func(ctx context.Context) error // makes the layers that Worker made durable
 	Slots   int                             // how many jobs a worker has at once; 0 is 128: it limits its own work
-	Epoch   *time.Time                      // SOURCE_DATE_EPOCH: when all of the image was made
 	Events  event.Sink                      // takes what happens, one event at a time; may be nil
 	Explain bool                            // say why a step is not reused, and which cache has answered
 	Audit   float64                         // this part of the steps that the cache answers, 0 to 1, is done all the same, and compared
@@ -60,8 +59,10 @@ type Image struct {
 	Config  image.Config     // the graph's, with the times that were not known before; without RootFS
 	Created []time.Time      // by Step.Index: when the step's layer was made; zero for a Base
 	Inputs  [][]source.Input // by Step.Index: what it read, see Job
-	Reused  int              // steps whose layers were known
-	Done    int              // steps that were done
+	Reused  int              // steps of all graphs whose layers were known
+	Done    int              // steps of all graphs that were done
+
+	Answered []bool // by Step.Index: the step's layer was known
 }
 
 // Build does the steps of graphs that [planner.Join] has joined, or of one, each as soon as what it stands on and reads is known:
@@ -92,7 +93,6 @@ func run(ctx context.Context, g *planner.Graph, some []*planner.Step, o Options)
 	defer cancel(nil)
 
 	b := &build{
-		graph:     g,
 		options:   o,
 		slots:     make(chan struct{}, o.Slots),
 		resolving: make(chan struct{}, resolvers),
@@ -123,7 +123,6 @@ func run(ctx context.Context, g *planner.Graph, some []*planner.Step, o Options)
 
 // A build is one call of Build.
 type build struct {
-	graph     *planner.Graph
 	options   Options
 	slots     chan struct{} // holds a token for each step at work
 	resolving chan struct{} // holds a token for each step whose inputs from outside are being resolved
@@ -131,6 +130,7 @@ type build struct {
 	publisher *publisher
 	events    *reporter
 	began     time.Time
+	flights   flights
 	unasked   sync.Once // the caller knows that the cache cannot be asked
 }
 
@@ -178,7 +178,7 @@ func (b *build) fail(s *planner.Step, err error) {
 	if !ok {
 		return
 	}
-	failure.Excerpt = b.graph.Quote(failure.Step)
+	failure.Excerpt = failure.Step.Quote()
 	if failure.Step != s {
 		return
 	}
@@ -225,7 +225,7 @@ func nonEmpty(layers []image.Layer) []image.Layer {
 
 // job resolves what s reads from outside, waits for the layers that it needs and resolves what it reads of them.
 func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {
-	job := Job{Op: s.Op, Epoch: b.options.Epoch}
+	job := Job{Op: s.Op, Epoch: s.Epoch}
 	resolved, err := b.resolveOutside(ctx, s)
 	if err != nil {
 		return Job{}, err
@@ -279,6 +279,13 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 			return e, true, nil
 		}
 	}
+	f, first := b.flights.of(key)
+	if !first {
+		if e, err = f.wait(ctx); err == nil {
+			b.answered(s, key, e)
+		}
+		return e, true, err
+	}
 	if !b.options.Away {
 		if err := b.prepare(ctx, s, job); err != nil {
 			return e, false, err
@@ -297,6 +304,7 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 	}
 	e.Name, e.Fields, e.Base = s.Name, h.Fields(), baseOf(s)
 	b.publisher.add(key, e)
+	f.land(e)
 	return e, e.Place != "", nil
 }
 
@@ -392,13 +400,13 @@ func (b *build) do(ctx context.Context, s *planner.Step, job Job, h *cache.Hash)
 
 // result gathers what the steps made.
 func (b *build) result(g *planner.Graph) *Image {
-	r := &Image{Config: g.Config, Created: make([]time.Time, len(g.Steps)), Inputs: make([][]source.Input, len(g.Steps))}
+	r := &Image{Config: g.Config, Created: make([]time.Time, len(g.Steps)), Inputs: make([][]source.Input, len(g.Steps)), Answered: make([]bool, len(g.Steps))}
 	for _, s := range g.Steps {
 		n := &b.nodes[s.Index]
 		if _, ok := s.Op.(*planner.Base); ok {
 			continue
 		}
-		r.Created[s.Index], r.Inputs[s.Index] = n.created, n.inputs
+		r.Created[s.Index], r.Inputs[s.Index], r.Answered[s.Index] = n.created, n.inputs, n.answered
 		if n.answered {
 			r.Reused++
 		} else {
@@ -408,6 +416,6 @@ func (b *build) result(g *planner.Graph) *Image {
 	if g.Result != nil {
 		r.Layers = b.nodes[g.Result.Index].layers
 	}
-	finish(&r.Config, g.Result, r.Created, b.options.Epoch)
+	finish(&r.Config, g.Result, r.Created, g.Epoch)
 	return r
 }

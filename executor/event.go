@@ -11,12 +11,12 @@ import (
 
 // Steps are the steps of a graph as events name them, by Step.Index. Graphs that were joined have the same.
 func Steps(g *planner.Graph) []*event.Step {
-	type place struct{ stage, platform, target string }
-	of := func(s *planner.Step) place { return place{s.Stage, s.Platform, s.Target} }
+	type place struct{ image, stage, platform, target string }
+	of := func(s *planner.Step) place { return place{firstOf(s.For), s.Stage, s.Platform, s.Target} }
 	steps, count := make([]*event.Step, len(g.Steps)), map[place]int{}
 	for i, s := range g.Steps {
 		steps[i] = &event.Step{
-			Number: s.Number(), Kind: event.StepKind(s.Kind()), Name: s.Name, Stage: s.Stage, Index: 1, Platform: s.Platform, Target: s.Target,
+			Number: s.Number(), Kind: event.StepKind(s.Kind()), Name: s.Name, Stage: s.Stage, Index: 1, Platform: s.Platform, Target: s.Target, For: s.For,
 		}
 		if base, ok := s.Op.(*planner.Base); ok {
 			steps[i].Digest = base.Image.Descriptor.Digest.String()
@@ -37,6 +37,14 @@ func Steps(g *planner.Graph) []*event.Step {
 		steps[i].Count = count[of(s)]
 	}
 	return steps
+}
+
+// firstOf is the first of some names, "" if there is none.
+func firstOf(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return names[0]
 }
 
 // A reporter sends events of steps, one at a time.

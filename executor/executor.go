@@ -73,6 +73,18 @@ type Worker interface {
 	Do(ctx context.Context, job Job, log io.Writer) (Result, error)
 }
 
+// Workers do the jobs of a build that makes several images: each RUN is that worker's whose secrets, limits and hosts its
+// [planner.Run.Request] points to, anything else the first one's.
+type Workers []Worker
+
+// Do implements [Worker].
+func (ws Workers) Do(ctx context.Context, job Job, log io.Writer) (Result, error) {
+	if run, ok := job.Op.(*planner.Run); ok {
+		return ws[run.Request].Do(ctx, job, log)
+	}
+	return ws[0].Do(ctx, job, log)
+}
+
 // A Result is what came of a job.
 type Result struct {
 	Layer image.Layer

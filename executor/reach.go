@@ -45,7 +45,7 @@ func Reach(ctx context.Context, g *planner.Graph, p Place, o Options) (Job, erro
 	if err != nil {
 		return Job{}, err
 	}
-	job := Job{Op: p.Step.Around, Epoch: o.Epoch}
+	job := Job{Op: p.Step.Around, Epoch: p.Step.Epoch}
 	if p.Step.Around == p.Step.Op {
 		if job, err = b.job(ctx, p.Step); err != nil {
 			return Job{}, &StepError{Step: p.Step, Err: err}

@@ -26,6 +26,8 @@ func (p *planner) begin(s *stage) {
 		p.inherit(s)
 	case s.image != nil:
 		p.beginWithImage(s)
+	case s.context != nil && s.context.Graph != nil:
+		p.beginWithGraph(s, s.context.Graph)
 	default:
 		s.state.config = emptyConfig(p.platforms.target)
 		if s.context == nil {
@@ -91,6 +93,24 @@ func (p *planner) beginWithImage(s *stage) {
 	})
 }
 
+// beginWithGraph begins with what another plan makes, as with an image that is there already.
+func (p *planner) beginWithGraph(s *stage, g *Graph) {
+	same := p.steps.take(g)
+	if g.Result != nil {
+		s.state.fs.step = same[g.Result.Index]
+	}
+	s.state.config = cloneConfig(g.Config)
+	s.state.config.Created = nil
+	if s.platform == nil {
+		s.platform = &p.platforms.target
+	}
+	if s.kind == declared {
+		s.state.config.Config.OnBuild = nil // they have become commands
+	} else {
+		s.platform = &s.state.config.Platform
+	}
+}
+
 // layerHistory makes history account for n layers, one entry each: too many lose their layers from the top, too few
 // get entries that say nothing.
 func layerHistory(history []ocispec.History, n int) []ocispec.History {
@@ -115,7 +135,7 @@ func (p *planner) copyContext(s *stage) {
 	name := s.state.fs.context.name
 	s.state.fs = tree{step: p.addStep(s, Step{
 		Op: &Copy{
-			From:    Input{Read: -1, Context: name},
+			From:    p.outside(name),
 			Sources: []Source{{Path: "/"}},
 			Dest:    "/",
 		},
@@ -132,10 +152,18 @@ func (p *planner) standOn(s *stage) *Step {
 	return s.state.fs.step
 }
 
+// outside is a build context as an input.
+func (p *planner) outside(name string) Input {
+	if tree, ok := p.opt.Trees[name]; ok {
+		name = tree
+	}
+	return Input{Read: -1, Context: name}
+}
+
 // read makes the file system that a stage ends with one of a step's inputs.
 func (p *planner) read(reads *[]*Step, s *stage) Input {
 	if s.state.fs.context != nil {
-		return Input{Read: -1, Context: s.state.fs.context.name}
+		return p.outside(s.state.fs.context.name)
 	}
 	step := s.state.fs.step
 	if step == nil { // an image without layers, so that whoever reads it meets nothing new

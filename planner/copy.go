@@ -17,7 +17,7 @@ import (
 // copyFrom makes a Copy of a COPY.
 func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 	op := &Copy{
-		From:  Input{Read: -1},
+		From:  w.p.outside(""),
 		Chown: t.Chown, Chmod: t.Chmod, Link: t.Link, Parents: t.Parents, Exclude: t.ExcludePatterns,
 	}
 	var reads []*Step
@@ -55,7 +55,7 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 func (w *walker) add(t *instructions.AddCommand) error {
 	add := &Add{Unpack: t.Unpack}
 	op := &Copy{
-		From:  Input{Read: -1},
+		From:  w.p.outside(""),
 		Chown: t.Chown, Chmod: t.Chmod, Link: t.Link, Exclude: t.ExcludePatterns, Add: add,
 	}
 	if t.Checksum != "" && len(t.SourcePaths) != 1 {

@@ -27,11 +27,10 @@ type Graph struct {
 	Warnings []parser.Warning
 	Unused   []string // build arguments that nothing declares
 
+	Name     string           // of what it is the graph of, where a build makes several images; "" where it makes one
 	Target   string           // name of the stage that was asked for, or of the last one; may be empty
 	Platform ocispec.Platform // of the image
 	Epoch    *time.Time       // SOURCE_DATE_EPOCH as the command line or a global ARG gives it, or nil
-
-	file *parser.File // nil if the graph was not planned
 }
 
 // A Step makes one file system out of others by adding exactly one layer (a Base adds its image's). Nothing writes to
@@ -51,7 +50,11 @@ type Step struct {
 	Target   string // for people: the platform of the image, if the stage has another
 	Span     parser.Span
 
-	number int // if it is not Index and 1
+	For   []string   // for people: the names of the graphs that have the step, once they are joined
+	Epoch *time.Time // SOURCE_DATE_EPOCH of its graph
+
+	file   *parser.File // that the instruction is of; nil if the graph was not planned
+	number int          // if it is not Index and 1
 }
 
 // An Op is what a step does.
@@ -91,6 +94,10 @@ type Run struct {
 	Devices  []Device // RUN --device
 	Platform string   // os/arch[/variant] to execute for
 	Hostname string   // BUILDKIT_SANDBOX_HOSTNAME; "" leaves it to who runs it
+
+	// Request says, where a build makes several images, whose secrets, limits and hosts the command is given: see Options.Request.
+	// It is in no key.
+	Request int `json:"-"`
 }
 
 // ScriptDir is where a RUN finds its Files.

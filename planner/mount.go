@@ -53,7 +53,8 @@ func (w *walker) directory(m *instructions.Mount, from *stage, reads *[]*Step) (
 	source := path.Join("/", m.Source)
 	if m.Type == instructions.MountTypeBind {
 		mount.Source = source
-		mount.From = &Input{Read: -1}
+		context := w.p.outside("")
+		mount.From = &context
 		if from != nil {
 			input := w.p.read(reads, from)
 			mount.From = &input

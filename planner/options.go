@@ -27,6 +27,10 @@ type Options struct {
 	// ContextTime is asked for what SOURCE_DATE_EPOCH=context means. If it is nil, or gives nil, the variable is not set.
 	ContextTime func(ctx context.Context) (*time.Time, error)
 
+	NoCache bool              // build all of it as if nothing were in the cache
+	Request func(op *Run) int // whose secrets, limits and hosts a RUN is given, as the worker knows them; nil is 0
+	Trees   map[string]string // names of contexts, "" for the main one → what the executor knows them as; nil is the same names
+
 	Network string // of every RUN that does not say: "default" (or ""), "none" or "host"
 	Allow   Entitlements
 }
@@ -44,4 +48,5 @@ type Context struct {
 	Tree  bool   // files, which the executor knows as the context of the same name: a directory, archive or repository
 	Image string // an image, in whatever form the Resolver takes
 	Stage string // another stage of the same file
+	Graph *Graph // what another plan makes, with all its steps
 }

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ const (
 // beside an error has only the warnings that came before it.
 func Plan(ctx context.Context, f *parser.File, opt Options) (*Graph, error) {
 	p, target, err := plan(ctx, f, opt, targetOnly)
-	g := &Graph{Warnings: p.allWarnings(), file: f}
+	g := &Graph{Warnings: p.allWarnings()}
 	if err == nil {
 		err = p.fill(ctx, g, target)
 	}
@@ -188,6 +189,10 @@ func (p *planner) fill(ctx context.Context, g *Graph, target *stage) error {
 	g.Target, g.Epoch, g.Unused = target.decl.Name, epoch, p.unusedArgs()
 	g.Result = p.standOn(target)
 	g.Steps = p.steps.needed(g.Result)
+	for _, s := range g.Steps {
+		s.Epoch = cmp.Or(s.Epoch, epoch)
+		s.NoCache = s.NoCache || p.opt.NoCache
+	}
 	g.Config = cloneConfig(target.state.config)
 	for _, label := range p.opt.Labels {
 		name, value, _ := strings.Cut(label, "=")

@@ -163,13 +163,13 @@ func (s *Step) Contexts() []string {
 	return slices.Compact(names)
 }
 
-// Quote is the lines of the build file that a step comes from, marked, with some around them.
-func (g *Graph) Quote(s *Step) string {
-	if g.file == nil || g.file.Name != s.Span.File {
+// Quote is the lines of the build file that the step comes from, marked, with some around them.
+func (s *Step) Quote() string {
+	if s.file == nil || s.file.Name != s.Span.File {
 		return ""
 	}
 	var b strings.Builder
-	_ = g.file.Quote(&b, s.Span) // a Builder has no errors
+	_ = s.file.Quote(&b, s.Span) // a Builder has no errors
 	return web.RedactText(b.String())
 }
 

@@ -237,6 +237,9 @@ func (p *planner) expandOnBuild(stages []*stage) (more bool, err error) {
 		if s.image != nil {
 			triggers = slices.Clone(s.image.Config.Config.OnBuild)
 		}
+		if s.context != nil && s.context.Graph != nil {
+			triggers = slices.Clone(s.context.Graph.Config.Config.OnBuild)
+		}
 		if s.parent != nil {
 			for _, c := range s.parent.commands {
 				if t, ok := c.typed.(*instructions.OnbuildCommand); ok {

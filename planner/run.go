@@ -39,6 +39,9 @@ func (w *walker) run(t *instructions.RunCommand, sources []*stage) error {
 			break
 		}
 	}
+	if w.p.opt.Request != nil {
+		op.Request = w.p.opt.Request(op)
+	}
 	lex := *w.p.lex // keeps quotes, escapes and what is not set: the text stays the command that runs
 	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
 	name := w.nameOf(&lex, t.String()+summary, w.masked(op.Mounts))

@@ -18,7 +18,7 @@ type steps struct {
 
 // addStep adds a step of a stage.
 func (p *planner) addStep(of *stage, s Step) *Step {
-	s.Stage = of.label
+	s.Stage, s.file = of.label, p.file
 	s.Platform = platforms.Format(platforms.Normalize(*of.platform))
 	if target := platforms.Format(platforms.Normalize(p.platforms.target)); target != s.Platform {
 		s.Target = target
@@ -26,26 +26,20 @@ func (p *planner) addStep(of *stage, s Step) *Step {
 	return p.steps.add(s)
 }
 
-// Join makes the graphs of one build, one for each platform, share their steps: each graph that it returns has all steps of
+// Join makes the graphs of one build, one for each platform and image, share their steps: each graph that it returns has all steps of
 // all graphs, and what two have in common once. It writes to none of those given.
 func Join(graphs []*Graph) []*Graph {
-	if len(graphs) < 2 {
+	if len(graphs) < 2 && (len(graphs) == 0 || graphs[0].Name == "") {
 		return graphs
 	}
 	var all steps
 	joined := make([]*Graph, len(graphs))
 	for i, g := range graphs {
-		same := make([]*Step, len(g.Steps)) // by the index in g
-		for at, s := range g.Steps {
-			one := *s
-			if one.On != nil {
-				one.On = same[one.On.Index]
+		same := all.take(g)
+		for _, s := range same {
+			if g.Name != "" && !slices.Contains(s.For, g.Name) {
+				s.For = append(s.For, g.Name)
 			}
-			one.Reads = make([]*Step, len(s.Reads))
-			for r, read := range s.Reads {
-				one.Reads[r] = same[read.Index]
-			}
-			same[at] = all.add(one)
 		}
 		j := *g
 		if j.Result != nil {
@@ -59,10 +53,26 @@ func Join(graphs []*Graph) []*Graph {
 	return joined
 }
 
-// Own is a graph without the steps that it shares its numbers with, those of other platforms: they keep their numbers.
-func (g *Graph) Own() *Graph {
-	own, same := *g, make([]*Step, len(g.Steps))
-	own.Steps = nil
+// take adds copies of a graph's steps, and returns them by the index that they have in it.
+func (t *steps) take(g *Graph) []*Step {
+	same := make([]*Step, len(g.Steps))
+	for at, s := range g.Steps {
+		one := *s
+		one.For = nil
+		if one.On != nil {
+			one.On = same[one.On.Index]
+		}
+		one.Reads = make([]*Step, len(s.Reads))
+		for r, read := range s.Reads {
+			one.Reads[r] = same[read.Index]
+		}
+		same[at] = t.add(one)
+	}
+	return same
+}
+
+// Needed reports, by Step.Index, which steps the result is made of.
+func (g *Graph) Needed() []bool {
 	needed := make([]bool, len(g.Steps))
 	if g.Result != nil {
 		needed[g.Result.Index] = true
@@ -76,6 +86,14 @@ func (g *Graph) Own() *Graph {
 			}
 		}
 	}
+	return needed
+}
+
+// Own is a graph without the steps that it shares its numbers with, those of other platforms: they keep their numbers.
+func (g *Graph) Own() *Graph {
+	own, same := *g, make([]*Step, len(g.Steps))
+	own.Steps = nil
+	needed := g.Needed()
 	for i, s := range g.Steps {
 		if !needed[i] {
 			continue
@@ -104,6 +122,9 @@ func (t *steps) add(s Step) *Step {
 	b := appendStep(t.buf[:0], s.On)
 	for _, r := range s.Reads {
 		b = appendStep(b, r)
+	}
+	if s.Epoch != nil {
+		b = binary.AppendVarint(append(b, 'E'), s.Epoch.Unix())
 	}
 	b = append(b, '|')
 	switch op := s.Op.(type) {

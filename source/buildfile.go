@@ -51,6 +51,9 @@ func (s *Source) openDirectory(ctx context.Context) error {
 		return fmt.Errorf("build file: %w", err)
 	}
 	s.local = local
+	if s.ignored, _, err = findIgnore(ctx, dir, local); err != nil {
+		return err
+	}
 	if s.Ignore, err = readIgnore(ctx, dir, local); err != nil {
 		return err
 	}
@@ -67,12 +70,14 @@ func (s *Source) openTree(name, dir string, ignore []string) error {
 	if s.spec.Store.Stats != nil {
 		index = s.spec.Store.Stats(abs)
 	}
-	tree, err := OpenDir(abs, ignore, index)
+	tree, shared, err := s.spec.Shared.open(abs, ignore, index)
 	if err != nil {
 		return fmt.Errorf("context %s: %w", dir, err)
 	}
-	s.Trees[name] = tree
-	s.closers.Push(tree.Close)
+	s.Trees[name], s.dirs[name] = tree, abs
+	if !shared {
+		s.closers.Push(tree.Close)
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package source
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -59,6 +60,33 @@ func ParsePins(raw []byte) (*Pins, error) {
 		}
 	}
 	return p, nil
+}
+
+// JoinPins is what several files pin together, to be read only. Two that pin one name to different things are an error.
+func JoinPins(files []*Pins) (*Pins, error) {
+	all := &Pins{}
+	for _, p := range files {
+		if p == nil {
+			continue
+		}
+		if err := errors.Join(join(&all.have.Images, p.have.Images), join(&all.have.URLs, p.have.URLs), join(&all.have.Repositories, p.have.Repositories)); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func join[V comparable](to *map[string]V, from map[string]V) error {
+	for name, v := range from {
+		if old, ok := (*to)[name]; ok && old != v {
+			return fmt.Errorf("%s: two %s of this build pin it to different things: build their targets apart", name, PinsFile)
+		}
+		if *to == nil {
+			*to = map[string]V{}
+		}
+		(*to)[name] = v
+	}
+	return nil
 }
 
 // Update forgets what the file says of whatever is asked for from now on, and keeps the rest.

@@ -32,6 +32,7 @@ type Spec struct {
 	Named      map[string]string // contexts by name: as Context, or docker-image://, oci-layout:// or target:STAGE
 	KeepGitDir bool              // keep .git of repositories whose address does not say
 	Offline    bool              // servers and repositories are not asked
+	Shared     *Shared           // directories that other sources of the build have opened; nil has others open their own
 	Store      Store
 	Lender     Lender // of contexts and build files whose names begin with LentPrefix; may be nil
 }
@@ -48,11 +49,13 @@ type Source struct {
 	Name   string                     // of the build file, for people
 	Text   []byte                     // of the build file
 	Ignore []string                   // patterns that hide files of the main context
-	Trees  map[string]filetree.Tree   // contexts by name; "" is the main one
+	Trees  map[string]filetree.Tree   // contexts by name; "" is the main one. Of a build with several sources, see Shared.Name
 	Named  map[string]planner.Context // what the names of contexts stand for
 	Commit *Commit                    // that the main context is; nil if it is no repository
 
 	spec    Spec
+	dirs    map[string]string                         // contexts that are directories of this machine, by name: where they are
+	ignored string                                    // the ignore file of the main context; "" if there is none
 	local   string                                    // the build file, if it is a file of this machine
 	made    func(context.Context) (*time.Time, error) // when the main context was; nil for a directory
 	closers closers.Stack
@@ -60,6 +63,12 @@ type Source struct {
 
 // BuildFile is the path of the build file, "" if it is no file of this machine.
 func (s *Source) BuildFile() string { return s.local }
+
+// IgnoreFile is the path of the main context's ignore file, "" if it has none or is no directory of this machine.
+func (s *Source) IgnoreFile() string { return s.ignored }
+
+// Dirs are the contexts that are directories of this machine: their absolute paths by name.
+func (s *Source) Dirs() map[string]string { return s.dirs }
 
 // Time is when the main context was made, as BuildKit has it: when a repository's commit was committed, when a server says
 // that a URL's content was last modified, else the time of the newest file of a tar. It is nil if there is none of that, as
@@ -79,7 +88,7 @@ func Open(ctx context.Context, spec Spec) (_ *Source, err error) {
 	if spec.Stdin != nil {
 		spec.Stdin = durable.Patient(ctx, spec.Stdin)
 	}
-	s := &Source{spec: spec, Trees: map[string]filetree.Tree{}, Named: map[string]planner.Context{}}
+	s := &Source{spec: spec, Trees: map[string]filetree.Tree{}, Named: map[string]planner.Context{}, dirs: map[string]string{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())

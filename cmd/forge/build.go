@@ -14,7 +14,7 @@ import (
 // buildCmd holds docker's flags under docker's names.
 type buildCmd struct {
 	Context string   `arg:"" optional:"" help:"Directory, URL of a tar or repository, or - for standard input." placeholder:"CONTEXT"`
-	Args    []string `arg:"" optional:"" help:"With --run, arguments of the container." placeholder:"ARGS"`
+	Args    []string `arg:"" optional:"" help:"More contexts, each with a build file of its own, to be built together; with --run, arguments of the container." placeholder:"CONTEXTS"`
 	sourceFlags
 	cacheFlags
 	stepFlags
@@ -30,7 +30,8 @@ type buildCmd struct {
 	Check  bool   `help:"Only look for mistakes."`
 	Call   string `help:"Ask about the build: build, check, outline, targets or context." default:"build" placeholder:"QUESTION"`
 	Start  bool   `name:"run" help:"Run what was built, as run --rm does; arguments follow the context, behind --."`
-	Verify bool   `help:"Build twice from nothing and list the files that differ."`
+	affectedFlag
+	Verify bool `help:"Build twice from nothing and list the files that differ."`
 
 	dockerFlags
 }
@@ -66,7 +67,7 @@ type stepFlags struct {
 
 // resultFlags say what to make of the image, and what to tell.
 type resultFlags struct {
-	Tag          []string `short:"t" sep:"none" help:"Name of the image, user/app:tag." placeholder:"NAME"`
+	Tag          []string `short:"t" sep:"none" help:"Name of the image, user/app:tag; for several contexts, {name} in it is the last part of each one's path." placeholder:"NAME"`
 	Label        []string `sep:"none" help:"Label of the image." placeholder:"K=V"`
 	Annotation   []string `sep:"none" help:"Annotation of the image's manifest." placeholder:"K=V"`
 	Squash       bool     `help:"Make one layer of all those above the base image."`
@@ -111,12 +112,12 @@ func (c *buildCmd) Run(s *session) error {
 	if c.Context == "" {
 		return badUsage(errors.New("build needs a context: forge build [flags] DIRECTORY|URL|-"))
 	}
-	if len(c.Args) > 0 && !c.Start {
-		return badUsage(fmt.Errorf("build takes one context, and %q besides: arguments of the result need --run", c.Args[0]))
-	}
 	o, err := c.options(s)
 	if err != nil {
 		return err
+	}
+	if len(c.Args) > 0 && !c.Start || c.Affected != "" {
+		return c.many(s, o)
 	}
 	return s.withHome(func(h *forge.Home) error {
 		question, _, _ := strings.Cut(c.Call, ",")
@@ -162,6 +163,15 @@ func (c *buildCmd) build(s *session, h *forge.Home, o forge.BuildOptions) error 
 
 // once builds, and shows how.
 func (c *buildCmd) once(s *session, h *forge.Home, o forge.BuildOptions) (*forge.BuildResult, error) {
+	results, err := c.all(s, h, []forge.Target{{BuildOptions: o}})
+	if len(results) == 0 {
+		return nil, err
+	}
+	return results[0], err
+}
+
+// all builds targets, and shows how.
+func (c *buildCmd) all(s *session, h *forge.Home, targets []forge.Target) ([]*forge.BuildResult, error) {
 	tracer, err := c.tracer()
 	if err == nil {
 		err = c.fill()
@@ -170,20 +180,24 @@ func (c *buildCmd) once(s *session, h *forge.Home, o forge.BuildOptions) (*forge
 		return nil, err
 	}
 	show := &ui.Report{Display: c.progress(s), Root: root()}
-	o.Events = tracer.watch(c.explained(s, show.Event))
-	r, err := h.Build(s.ctx, o)
+	targets[0].Events = tracer.watch(c.explained(s, show.Event))
+	results, err := h.BuildAll(s.ctx, targets)
 	err = errors.Join(err, tracer.write(s, h))
 	if err != nil {
 		show.Close()
 		show.Fail(err)
-		return r, errors.Join(err, c.tell(s, show))
+		return results, errors.Join(err, c.tell(s, show))
 	}
-	if r.Stopped != nil {
+	if results[0].Stopped != nil {
 		show.Close()
-		return r, nil
+		return results, nil
 	}
-	show.Close(outcome(r)...)
-	return r, c.tell(s, show)
+	var lines []string
+	for _, r := range results {
+		lines = append(lines, outcome(r)...)
+	}
+	show.Close(lines...)
+	return results, c.tell(s, show)
 }
 
 // start runs what was built, with what follows the context as its arguments, as run --rm does.
@@ -201,7 +215,7 @@ func outcome(r *forge.BuildResult) []string {
 	for i, ref := range r.Tags {
 		names[i] = ref.Familiar()
 	}
-	built := "built"
+	built := strings.TrimSpace("built " + ui.Lines(r.Name))
 	if len(names) > 0 {
 		built += " " + strings.Join(names, ", ")
 	}

@@ -144,7 +144,8 @@ func (t *Translator) vertex(e event.Event) *Vertex {
 
 const allDigits = 128
 
-// Label names a step for people; digits are how many of a base's digest are shown. Its platforms are named where there are several. Line makes one line
+// Label names a step for people; digits are how many of a base's digest are shown. Its platforms are named where there are several,
+// and so are the targets that need it. Line makes one line
 // of text of a stranger.
 func Label(of *event.Step, several bool, digits int, line func(string) string) string {
 	name := line(of.Name)
@@ -152,14 +153,30 @@ func Label(of *event.Step, several bool, digits int, line func(string) string) s
 		algorithm, hex, _ := strings.Cut(of.Digest, ":")
 		name += "@" + algorithm + ":" + hex[:min(digits, len(hex))]
 	}
+	where := targetsOf(of, line)
 	if of.Count == 0 {
+		if where != "" {
+			name = "[" + where + "] " + name
+		}
 		return name
 	}
-	where := line(of.Stage)
+	where = strings.TrimSpace(where + " " + line(of.Stage))
 	if several {
 		where = PlatformsOf(of) + " " + where
 	}
 	return fmt.Sprintf("[%s %d/%d] %s", where, of.Index, of.Count, name)
+}
+
+// targetsOf are the targets that need a step, in few words; "" where the build has one target.
+func targetsOf(s *event.Step, line func(string) string) string {
+	switch n := len(s.For); n {
+	case 0:
+		return ""
+	case 1, 2:
+		return line(strings.Join(s.For, "+"))
+	default:
+		return fmt.Sprintf("%s+%d", line(s.For[0]), n-1)
+	}
 }
 
 // PlatformsOf is the platform of a step's stage and, after an arrow, that of the image if it is another.

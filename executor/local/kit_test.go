@@ -89,7 +89,7 @@ func oneID(t testing.TB) bool {
 
 func (h *home) options() executor.Options {
 	return executor.Options{
-		Worker: h.worker, Inputs: h.worker.Inputs, Cache: h.cache, Publish: h.layout.Publish, Epoch: h.epoch,
+		Worker: h.worker, Inputs: h.worker.Inputs, Cache: h.cache, Publish: h.layout.Publish,
 		Events: func(e event.Event) {
 			if e.Kind == event.Log {
 				h.mu.Lock()
@@ -147,6 +147,10 @@ func (h *home) do(ops ...planner.Op) (*executor.Image, string, error) {
 func (h *home) build(g *planner.Graph) (*executor.Image, string, error) {
 	h.t.Helper()
 	h.log = nil
+	for _, s := range g.Steps {
+		s.Epoch = h.epoch
+	}
+	g.Epoch = h.epoch
 	r, err := buildOne(h.t.Context(), g, h.options())
 	return r, strings.Join(h.log, "\n"), err
 }

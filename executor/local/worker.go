@@ -33,6 +33,8 @@ type Worker struct {
 	Security   runtime.Security // loosened for a RUN that is insecure
 	Hosts      []container.Host
 
+	Beside *Worker // another of the build, for jobs with other secrets or limits: both together work on no more at once; may be nil
+
 	KeepFailed bool // keep containers whose commands fail, for Failed
 
 	once sync.Once
@@ -57,13 +59,22 @@ func (w *Worker) Do(ctx context.Context, job executor.Job, log io.Writer) (r exe
 	return r, err
 }
 
+// places are a token for each job that may work at once.
+func (w *Worker) places() chan struct{} {
+	if w.Beside != nil {
+		return w.Beside.places()
+	}
+	w.once.Do(func() { w.work = make(chan struct{}, max(16, 2*goruntime.GOMAXPROCS(0))) })
+	return w.work
+}
+
 // begin waits until the machine has room for one more job to work, and returns how to give that back. Jobs read and write
 // files and hash: a few for each processor keep disk and processors busy, and more only take memory.
 func (w *Worker) begin(ctx context.Context) (end func(), err error) {
-	w.once.Do(func() { w.work = make(chan struct{}, max(16, 2*goruntime.GOMAXPROCS(0))) })
+	work := w.places()
 	select {
-	case w.work <- struct{}{}:
-		return sync.OnceFunc(func() { <-w.work }), nil
+	case work <- struct{}{}:
+		return sync.OnceFunc(func() { <-work }), nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

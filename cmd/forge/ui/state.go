@@ -73,7 +73,7 @@ func (s *state) of(e *event.Step) *step {
 	}
 	of := &step{Step: e, place: e.Number}
 	for _, other := range s.steps {
-		if e.Stage != "" && other.Stage == e.Stage && solve.PlatformsOf(other.Step) == solve.PlatformsOf(e) {
+		if e.Stage != "" && other.Stage == e.Stage && solve.PlatformsOf(other.Step) == solve.PlatformsOf(e) && ownerOf(other.Step) == ownerOf(e) {
 			of.place = min(of.place, other.place)
 			other.place = of.place
 		}
@@ -159,8 +159,16 @@ func (s *state) count(how ...status) (n int) {
 	return n
 }
 
+// ownerOf is the first target that needs a step, "" where the build has one target.
+func ownerOf(s *event.Step) string {
+	if len(s.For) == 0 {
+		return ""
+	}
+	return s.For[0]
+}
+
 // label names a step; digits are how many of a base's digest are shown. Its platforms are named where the build has steps for
-// several.
+// several, and so are the targets that need it.
 func (s *state) label(of *event.Step, digits int) string {
 	return solve.Label(of, len(s.platforms) > 1, digits, oneLine)
 }

@@ -56,7 +56,10 @@ func (v *view) event(e event.Event) {
 // title is the first line: what is built, how far it has come, and how long it has taken.
 func (v *view) title(now time.Time) string {
 	what := v.begin.Context
-	if len(v.begin.Names) > 0 {
+	switch {
+	case len(v.begin.Targets) > 0:
+		what = fmt.Sprintf("%d targets: %s", len(v.begin.Targets), strings.Join(v.begin.Targets, ", "))
+	case len(v.begin.Names) > 0:
 		what = v.begin.Names[0]
 	}
 	parts := []string{v.paint(styleBold, "forge build "+oneLine(what))}
