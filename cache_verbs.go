@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/forge-build/forge/cache/mounts"
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
@@ -24,7 +27,13 @@ type SharedCacheOptions struct {
 }
 
 // A SharedCacheInfo says what a place keeps under a scope.
-type SharedCacheInfo = remote.Info
+type SharedCacheInfo struct {
+	remote.Info
+	Mounts []SharedMount `json:"mounts,omitempty"`
+}
+
+// A SharedMount is a cache mount that a place keeps.
+type SharedMount = mounts.Info
 
 // A SharedAnswer is a record of a scope.
 type SharedAnswer = remote.Record
@@ -89,7 +98,45 @@ func (h *Home) SharedCaches(ctx context.Context, name string, o SharedCacheOptio
 		return nil, err
 	}
 	defer far.Close() //nolint:errcheck // of idle connections
-	return remote.List(ctx, far.targets[0].Place)
+	infos, err := remote.List(ctx, far.targets[0].Place)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := mounts.List(ctx, far.targets[0].Place)
+	if err != nil {
+		return nil, err
+	}
+	return withMounts(infos, kept), nil
+}
+
+// withMounts puts scopes and the mounts of each together, by the names of the scopes.
+func withMounts(infos []remote.Info, kept []SharedMount) (all []SharedCacheInfo) {
+	for _, info := range infos {
+		all = append(all, SharedCacheInfo{Info: info})
+	}
+	for _, m := range kept {
+		at := slices.IndexFunc(all, func(i SharedCacheInfo) bool { return i.Scope == m.Scope })
+		if at < 0 {
+			at = len(all)
+			all = append(all, SharedCacheInfo{Info: remote.Info{Scope: m.Scope}})
+		}
+		all[at].Mounts = append(all[at].Mounts, m)
+	}
+	slices.SortStableFunc(all, func(a, b SharedCacheInfo) int { return strings.Compare(a.Scope, b.Scope) })
+	return all
+}
+
+// mountsOf are the mounts of a scope; all of a place whose name docker's flags have chosen, since scopes of mounts are branches there,
+// too; none if the place cannot be listed.
+func mountsOf(ctx context.Context, scope *remote.Scope) ([]SharedMount, error) {
+	kept, err := mounts.List(ctx, scope.Place)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if !slices.Contains(scope.Tags, remote.ScopeTag(scope.Name)) {
+		return kept, err
+	}
+	return slices.DeleteFunc(kept, func(m SharedMount) bool { return m.Scope != scope.Name }), err
 }
 
 // SharedCache reads what a scope holds. Parts that cannot be read or believed are told, and left out.
@@ -109,15 +156,19 @@ func (h *Home) readShared(ctx context.Context, far *farCache, name string, o Sha
 		scope = scopeOf(scope.Place, cmp.Or(o.Scope, asked))
 	}
 	info, records, err := far.Records(ctx, scope)
-	switch {
+	kept, mountsErr := mountsOf(ctx, scope)
+	all := SharedCacheInfo{Info: info, Mounts: kept}
+	all.Scope = scope.Name
+	switch err = errors.Join(err, mountsErr); {
+	case info.Tag == "" && err == nil && len(kept) > 0:
 	case info.Tag == "" && err == nil:
-		return info, nil, fmt.Errorf("cache %s: holds nothing: %w", scope, fs.ErrNotExist)
+		return all, nil, fmt.Errorf("cache %s: holds nothing: %w", scope, fs.ErrNotExist)
 	case info.Tag == "":
-		return info, nil, fmt.Errorf("cache %s: %w", scope, err)
+		return all, nil, fmt.Errorf("cache %s: %w", scope, err)
 	case err != nil:
 		o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("cache %s: %v", scope, err)})
 	}
-	return info, records, nil
+	return all, records, nil
 }
 
 // PushCache keeps in a place what this machine remembers and the place does not know, and returns how many answers that were.
@@ -199,7 +250,8 @@ func (h *Home) PullCache(ctx context.Context, name string, o SharedCacheOptions)
 	return n, nil
 }
 
-// PruneCacheOptions say what a prune of a scope forgets; the zero value forgets what no build has used for 30 days.
+// PruneCacheOptions say what a prune of a scope forgets; the zero value forgets the answers that no build has used for 30 days. Cache
+// mounts, of which it is not known when they were used, are forgotten if they are older than what a filter says, or all are.
 type PruneCacheOptions struct {
 	SharedCacheOptions
 	All   bool
@@ -207,7 +259,11 @@ type PruneCacheOptions struct {
 }
 
 // A PrunedCache is what has gone of a scope.
-type PrunedCache = remote.Pruned
+type PrunedCache struct {
+	remote.Pruned
+	Mounts      int   // that went
+	MountsBytes int64 // of their packs
+}
 
 // PruneCache forgets answers of a scope. Their layers go when the registry collects what nothing leads to.
 func (h *Home) PruneCache(ctx context.Context, name string, o PruneCacheOptions) (PrunedCache, error) {
@@ -229,9 +285,28 @@ func (h *Home) PruneCache(ctx context.Context, name string, o PruneCacheOptions)
 		return PrunedCache{}, err
 	}
 	defer far.Close() //nolint:errcheck // of idle connections
-	p, err := far.Prune(ctx, far.targets[0].Target, keep)
+	var p PrunedCache
+	if p.Pruned, err = far.Prune(ctx, far.targets[0].Target, keep); err == nil && (o.All || o.Prune.until > 0) {
+		err = p.forgetMounts(ctx, far.targets[0].Scope, time.Now().Add(-o.Prune.until))
+	}
 	if err != nil {
 		err = fmt.Errorf("cache %s: %w", far.targets[0].Scope, err)
 	}
 	return p, err
+}
+
+// forgetMounts forgets the mounts of a scope that were not written since.
+func (p *PrunedCache) forgetMounts(ctx context.Context, scope *remote.Scope, since time.Time) error {
+	kept, err := mountsOf(ctx, scope)
+	for _, m := range kept {
+		if m.Written.After(since) {
+			continue
+		}
+		if err := mounts.Forget(ctx, scope.Place, m); err != nil {
+			return fmt.Errorf("cache mount %s: %w", m.ID, err)
+		}
+		p.Mounts++
+		p.MountsBytes += m.Packed
+	}
+	return err
 }

@@ -39,13 +39,16 @@ type Mount struct {
 	Lock     string // digest of the files that decide what is in it, "" if nobody said which; see [Shelf.Find]
 }
 
+// tagPrefix begins the names of mounts.
+const tagPrefix = "forge-mount-v1-"
+
 // tag is the name of the newest directory of a mount in a scope.
 func (m Mount) tag(scope string) string {
 	h := sha256.New()
 	for _, part := range []string{scope, m.ID, m.Platform, m.Access} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
-	return "forge-mount-v1-" + hex.EncodeToString(h.Sum(nil)[:10])
+	return tagPrefix + hex.EncodeToString(h.Sum(nil)[:10])
 }
 
 // exact is the name of the directory that was left with the very same lock files; "" without any.

@@ -69,7 +69,7 @@ func newShelf(t testing.TB) (*Shelf, *counted, string) {
 		}
 	})
 	store := &counted{Store: dir}
-	return &Shelf{Place: &remote.Place{Read: store, Write: store}, Staging: staging, Read: []string{"topic", "main"}, Write: "topic"}, store, filepath.Join(root, "layout")
+	return &Shelf{Place: &remote.Place{Read: store, Write: store, Tags: dir}, Staging: staging, Read: []string{"topic", "main"}, Write: "topic"}, store, filepath.Join(root, "layout")
 }
 
 func noise(seed byte, n int) []byte {
@@ -496,4 +496,30 @@ func FuzzTable(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestListAndForget: what is kept is listed by what it is, and what is forgotten is neither listed nor found, until it is kept again.
+func TestListAndForget(t *testing.T) {
+	t.Parallel()
+	p, _, _ := newShelf(t)
+	dir := t.TempDir()
+	write(t, dir, "a", noise(1, 1000))
+	save(t, p, cargo, dir)
+	infos, err := List(t.Context(), p.Place)
+	if err != nil || len(infos) != 1 || infos[0].ID != cargo.ID || infos[0].Scope != p.Write || infos[0].Size == 0 || infos[0].Packed == 0 {
+		t.Fatalf("listed %+v, %v", infos, err)
+	}
+	if err := Forget(t.Context(), p.Place, infos[0]); err != nil {
+		t.Fatal(err)
+	}
+	if infos, err := List(t.Context(), p.Place); err != nil || len(infos) != 0 {
+		t.Errorf("listed %+v, %v, want none", infos, err)
+	}
+	if _, err := p.Find(t.Context(), cargo); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("found: %v", err)
+	}
+	save(t, p, cargo, dir)
+	if _, err := p.Find(t.Context(), cargo); err != nil {
+		t.Error(err)
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,8 +25,11 @@ const (
 
 // Annotations of a manifest, for people and for who prunes.
 const (
-	annotationID    = "dev.forge.mount.id"
-	annotationScope = "dev.forge.cache.scope"
+	annotationID        = "dev.forge.mount.id"
+	annotationPlatform  = "dev.forge.mount.platform"
+	annotationSize      = "dev.forge.mount.size"      // of the tar, in bytes
+	annotationForgotten = "dev.forge.mount.forgotten" // the name stands for nothing any more
+	annotationScope     = "dev.forge.cache.scope"
 )
 
 // A Version is one directory as it is kept.
@@ -40,18 +45,29 @@ type Version struct {
 // Size is the size of the directory's tar in bytes.
 func (v *Version) Size() int64 { return v.table.size }
 
-// read reads a version by its tag.
-func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
+// manifest reads what a tag stands for. It is an error that is fs.ErrNotExist if that was forgotten.
+func (s *Shelf) manifest(ctx context.Context, tag string) (*image.Document, error) {
 	d, err := s.Place.Read.Resolve(ctx, s.tagged(tag))
 	if err != nil {
 		return nil, err
 	}
 	doc, _, err := image.ReadDocument(ctx, s.Place.Read, d)
+	switch {
+	case err != nil:
+		return nil, err
+	case doc.IsIndex() || doc.ArtifactType != ArtifactType || doc.Config.MediaType != tableType:
+		return nil, fmt.Errorf("%s: is not a cache mount of forge", tag)
+	case doc.Annotations[annotationForgotten] != "":
+		return nil, fmt.Errorf("%s: was forgotten: %w", tag, fs.ErrNotExist)
+	}
+	return doc, nil
+}
+
+// read reads a version by its tag.
+func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
+	doc, err := s.manifest(ctx, tag)
 	if err != nil {
 		return nil, err
-	}
-	if doc.IsIndex() || doc.ArtifactType != ArtifactType || doc.Config.MediaType != tableType {
-		return nil, fmt.Errorf("%s: is not a cache mount of forge", tag)
 	}
 	raw, err := image.ReadSmall(ctx, s.Place.Read, doc.Config)
 	if err != nil {
@@ -78,6 +94,13 @@ func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
 
 // write stores a version, whose packs are stored, under the names of a mount.
 func (s *Shelf) write(ctx context.Context, m Mount, t *table) error {
+	return s.put(ctx, []string{m.exact(s.Write), m.tag(s.Write)}, t, map[string]string{
+		annotationID: m.ID, annotationScope: s.Write, annotationPlatform: m.Platform, annotationSize: strconv.FormatInt(t.size, 10),
+	})
+}
+
+// put stores a table under tags, those that are not empty.
+func (s *Shelf) put(ctx context.Context, tags []string, t *table, annotations map[string]string) error {
 	raw, err := t.marshal()
 	if err != nil {
 		return err
@@ -86,12 +109,10 @@ func (s *Shelf) write(ctx context.Context, m Mount, t *table) error {
 	if _, err := s.Place.Write.Push(ctx, config, image.Bytes(raw)); err != nil {
 		return err
 	}
+	annotations[ocispec.AnnotationCreated] = time.Now().UTC().Format(time.RFC3339)
 	manifest := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType,
-		Config: config, Layers: []ocispec.Descriptor{},
-		Annotations: map[string]string{
-			annotationID: m.ID, annotationScope: s.Write, ocispec.AnnotationCreated: time.Now().UTC().Format(time.RFC3339),
-		},
+		Config: config, Layers: []ocispec.Descriptor{}, Annotations: annotations,
 	}
 	for _, pack := range t.packs {
 		manifest.Layers = append(manifest.Layers, pack.descriptor())
@@ -102,7 +123,7 @@ func (s *Shelf) write(ctx context.Context, m Mount, t *table) error {
 	}
 	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(doc), Size: int64(len(doc))}
 	var errs []error
-	for _, tag := range []string{m.exact(s.Write), m.tag(s.Write)} {
+	for _, tag := range tags {
 		if tag != "" {
 			errs = append(errs, s.Place.Write.PushManifest(ctx, s.tagged(tag), d, doc))
 		}

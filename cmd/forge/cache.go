@@ -18,7 +18,7 @@ import (
 
 type cacheCmd struct {
 	LS      cacheLSCmd      `cmd:"" name:"ls" aliases:"list" help:"List what a repository keeps, by scope."`
-	Inspect cacheInspectCmd `cmd:"" help:"List the answers of a scope."`
+	Inspect cacheInspectCmd `cmd:"" help:"List the answers and cache mounts of a scope."`
 	Push    cachePushCmd    `cmd:"" help:"Keep in a scope what this machine remembers."`
 	Pull    cachePullCmd    `cmd:"" help:"Bring the answers of a scope to this machine, with their layers."`
 	Prune   cachePruneCmd   `cmd:"" help:"Forget answers of a scope that no build has used for 30 days."`
@@ -62,8 +62,32 @@ func (c *cacheLSCmd) Run(s *session) error {
 		for _, i := range all {
 			_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", clean(i.Scope), i.Records, i.Layers, size(i.Bytes), size(int64(i.Index)), ago(i.Written))
 		}
+		kept := []forge.SharedMount{}
+		for _, i := range all {
+			kept = append(kept, i.Mounts...)
+		}
+		listMounts(w, kept)
 		return w.Flush()
 	})
+}
+
+// listMounts lists cache mounts below what was listed, if there are any.
+func listMounts(w *tabwriter.Writer, kept []forge.SharedMount) {
+	if len(kept) == 0 {
+		return
+	}
+	_, _ = fmt.Fprint(w, "\nCACHE MOUNT\tSCOPE\tPLATFORM\tFILES\tPACKED\tWRITTEN\n")
+	for _, m := range kept {
+		files := "N/A"
+		if m.Size > 0 {
+			files = size(m.Size)
+		}
+		id := m.ID
+		if m.Locked {
+			id += " (by lock file)"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", clean(id), clean(m.Scope), clean(m.Platform), files, size(m.Packed), ago(m.Written))
+	}
 }
 
 func ago(t time.Time) string {
@@ -114,7 +138,7 @@ func (c *cacheInspectCmd) Run(s *session) error {
 				}
 				answers = append(answers, a)
 			}
-			return json.NewEncoder(s.out).Encode(map[string]any{"scope": info, "answers": answers})
+			return json.NewEncoder(s.out).Encode(map[string]any{"scope": info, "answers": answers, "mounts": append([]forge.SharedMount{}, info.Mounts...)})
 		}
 		w := tabwriter.NewWriter(s.out, 10, 1, 3, ' ', 0)
 		_, _ = fmt.Fprintln(w, "LAYER\tSIZE\tTOOK\tCREATED\tUSED\tSTEP")
@@ -128,6 +152,7 @@ func (c *cacheInspectCmd) Run(s *session) error {
 				r.Cost.Round(100*time.Millisecond), ago(r.Created), r.Used.Time().Format(time.DateOnly), clean(r.Name))
 		}
 		_, _ = fmt.Fprintf(w, "\nscope %s: %d layers, %d digests of files in layers\n", clean(info.Scope), info.Layers, values)
+		listMounts(w, info.Mounts)
 		return w.Flush()
 	})
 }
@@ -166,14 +191,14 @@ func (c *cachePullCmd) Run(s *session) error {
 
 type cachePruneCmd struct {
 	sharedCacheFlags
-	All     bool     `short:"a" help:"All answers."`
+	All     bool     `short:"a" help:"All answers and cache mounts."`
 	Force   bool     `short:"f" help:"Do not ask."`
-	Filter  []string `help:"until=DURATION: only what was not used since." placeholder:"KEY=VALUE"`
+	Filter  []string `help:"until=DURATION: only answers not used and cache mounts not written since." placeholder:"KEY=VALUE"`
 	MaxSize string   `help:"Keep layers of this size; the cheapest to make go first." placeholder:"BYTES"`
 }
 
 func (c *cachePruneCmd) Run(s *session) error {
-	if ok, err := confirmed(s, c.Force, "answers of the cache "+c.Repo+", for all who share it"); err != nil || !ok {
+	if ok, err := confirmed(s, c.Force, "answers"+c.mounts()+" of the cache "+c.Repo+", for all who share it"); err != nil || !ok {
 		return err
 	}
 	return s.withHome(func(h *forge.Home) error {
@@ -184,9 +209,20 @@ func (c *cachePruneCmd) Run(s *session) error {
 		done()
 		if err == nil {
 			_, _ = fmt.Fprintf(s.out, "Deleted answers: %d\nLayers that nothing leads to any more: %d, %s\n", p.Records, p.Layers, size(p.Bytes))
+			if p.Mounts > 0 {
+				_, _ = fmt.Fprintf(s.out, "Deleted cache mounts: %d, %s\n", p.Mounts, size(p.MountsBytes))
+			}
 		}
 		return err
 	})
+}
+
+// mounts says what goes beside answers.
+func (c *cachePruneCmd) mounts() string {
+	if c.All || len(c.Filter) > 0 {
+		return " and cache mounts"
+	}
+	return ""
 }
 
 // clean makes one line, fit for a terminal, of what somebody has written to a place.
