@@ -40,6 +40,13 @@ func (b Bucket) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 
 // Put implements [objects.Bucket].
 func (b Bucket) Put(ctx context.Context, d ocispec.Descriptor, content image.Content) error {
+	caps, err := b.Client.Capabilities(ctx)
+	if err != nil {
+		return err
+	}
+	if !caps.CanUpdate() { // so that content does not go there for nothing
+		return fmt.Errorf("%s: takes no names: %w", b.Client, fs.ErrPermission)
+	}
 	return b.Client.Store(ctx, []reapi.Blob{{Digest: digestOf(d), Open: content.Open}}, nil)
 }
 

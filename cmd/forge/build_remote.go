@@ -9,7 +9,7 @@ import (
 // clusterFlags are forge.ClusterOptions as flags.
 type clusterFlags struct {
 	Remote         string        `help:"Server of the Remote Execution API that does steps: grpc[s]://HOST:PORT[/INSTANCE]." env:"FORGE_REMOTE" placeholder:"ADDRESS"`
-	RemotePolicy   string        `help:"What goes there: auto (RUN that takes 2 s or more, or nobody knows how long; in trouble all is done here), only (all RUN that can; trouble is an error) or off." enum:"auto,only,off" default:"auto" env:"FORGE_REMOTE_POLICY" placeholder:"WHEN"`
+	RemotePolicy   string        `help:"What goes there: auto (RUN that takes 2 s or more, or nobody knows how long; in trouble all is done here), only (all RUN that can; trouble is an error) or off." enum:",auto,only,off" default:"auto" env:"FORGE_REMOTE_POLICY" placeholder:"WHEN"`
 	RemotePlatform []string      `sep:"none" help:"Property that its workers have to have." env:"FORGE_REMOTE_PLATFORM" placeholder:"NAME=VALUE"`
 	RemoteNetwork  []string      `sep:"none" help:"Property that gives a step a network there; '' if all have one. Without it, steps with a network stay here." env:"FORGE_REMOTE_NETWORK" placeholder:"NAME=VALUE"`
 	RemoteTimeout  time.Duration `help:"How long a step may take there." default:"2h" placeholder:"TIME"`

@@ -45,6 +45,7 @@ func TestScript(t *testing.T) {
 			"registry":        serveForge,
 			"docker-registry": serveDistribution,
 			"www":             serveFiles,
+			"cluster":         serveCluster,
 			"port":            freePort,
 			"reach":           reach,
 			"let":             textIn,

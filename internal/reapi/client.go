@@ -174,6 +174,8 @@ func plain(err error) error {
 		return &plainError{err, fs.ErrNotExist}
 	case grpc.PermissionDenied, grpc.Unauthenticated:
 		return &plainError{err, fs.ErrPermission}
+	case grpc.Unimplemented:
+		return &plainError{err, errors.ErrUnsupported}
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,9 @@ func Process(dir string, prepare func(cmd *exec.Cmd)) func(ctx context.Context, 
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
+		if t.dir = dir; dir == "" {
+			t.dir = os.TempDir()
+		}
 		if err := t.unpack(t.Action.Input, root); err != nil {
 			return nil, describe(t, err)
 		}
@@ -51,7 +55,7 @@ func (t *Task) unpack(d *reapi.Digest, dir string) error {
 		if f.Executable {
 			mode = 0o555
 		}
-		if err := os.WriteFile(filepath.Join(dir, f.Name), t.Server.Blob(*f.Digest), mode); err != nil {
+		if err := t.file(*f.Digest, filepath.Join(dir, f.Name), mode); err != nil {
 			return err
 		}
 	}
@@ -60,6 +64,22 @@ func (t *Task) unpack(d *reapi.Digest, dir string) error {
 		if err := errors.Join(os.Mkdir(name, 0o755), t.unpack(sub.Digest, name)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// file writes a file of the action. As other servers do, it keeps one copy and gives it to all.
+func (t *Task) file(d reapi.Digest, name string, mode os.FileMode) error {
+	kept := filepath.Join(t.dir, fmt.Sprintf("%s.%o", d.Hash, mode))
+	if os.Link(kept, name) == nil {
+		return nil
+	}
+	data := t.Server.Blob(d)
+	if err := os.WriteFile(name, data, mode); err != nil || len(data) < 1<<16 {
+		return err
+	}
+	if err := os.Link(name, kept); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type Task struct {
 	Action  reapi.Action
 	Command reapi.Command
 	Server  *Server
+	dir     string // of a Process
 }
 
 // A Server is a server. Its exported fields are set before the first call and not changed after, but for Fault.
@@ -57,7 +58,7 @@ type Server struct {
 
 const service = "/build.bazel.remote.execution.v2."
 
-// init makes what the fields say.
+// prepare makes what the fields say.
 func (s *Server) prepare() {
 	s.blobs, s.results = map[reapi.Digest][]byte{}, map[reapi.Digest]*reapi.ActionResult{}
 	s.running, s.calls = map[string]*operation{}, map[string]int{}
@@ -81,19 +82,28 @@ func (s *Server) prepare() {
 // Start serves at an address of this machine until the test ends, and returns it.
 func (s *Server) Start(t testing.TB) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, shut, err := s.Serve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.serve(t, l)
-	return "grpc://" + l.Addr().String()
+	t.Cleanup(shut)
+	return address
+}
+
+// Serve serves at an address of this machine until it is shut.
+func (s *Server) Serve() (address string, shut func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	return "grpc://" + l.Addr().String(), s.serve(l), nil
 }
 
 // Pipe serves over a connection in memory until the test ends, and returns a client of it: in a bubble of virtual time.
 func (s *Server) Pipe(t testing.TB, o reapi.Options) *reapi.Client {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	s.serve(t, &pipeListener{conn: ours, closed: make(chan struct{})})
+	t.Cleanup(s.serve(&pipeListener{conn: ours, closed: make(chan struct{})}))
 	rpc, err := grpc.Over(t.Context(), theirs, grpc.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -102,16 +112,16 @@ func (s *Server) Pipe(t testing.TB, o reapi.Options) *reapi.Client {
 	return reapi.New(rpc, "grpc://pipe", "", o)
 }
 
-func (s *Server) serve(t testing.TB, l net.Listener) {
+func (s *Server) serve(l net.Listener) (shut func()) {
 	s.prepare()
 	srv := &http.Server{Handler: &s.rpc, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 8192}}
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = srv.Serve(l) }()
-	t.Cleanup(func() {
+	return func() {
 		_ = srv.Close()
 		<-ended
-	})
+	}
 }
 
 // A pipeListener has one connection.
@@ -227,6 +237,14 @@ func (s *Server) Evict(gone func(d reapi.Digest) bool) {
 			delete(s.blobs, d)
 		}
 	}
+}
+
+// Forget forgets all content and all results, as a server that was started anew.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.blobs)
+	clear(s.results)
 }
 
 // Results are the digests of all actions whose results are known.

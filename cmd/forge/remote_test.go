@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/reapi"
+	"github.com/forge-build/forge/internal/reapi/reapitest"
+)
+
+// asUser has the commands of workers run as an ordinary user without any privilege.
+func asUser(cmd *exec.Cmd) {
+	_ = os.Chown(cmd.Dir, ordinaryUser, ordinaryUser)
+	_ = os.Chmod(cmd.Dir, 0o755)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
+}
+
+// serveCluster starts a server of the Remote Execution API whose workers are processes: cluster NAME [user|cache]. With "user" they run
+// as an ordinary user, with "cache" there are none. $NAME becomes its address.
+func serveCluster(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: cluster NAME [user|cache]")
+	}
+	dir := ts.MkAbs(args[0] + ".work")
+	ts.Check(os.Mkdir(dir, 0o755))
+	s := &reapitest.Server{Execute: reapitest.Process(dir, nil)}
+	if len(args) == 2 && args[1] == "user" {
+		ts.Check(openTo(dir))
+		s.Execute = reapitest.Process(dir, asUser)
+	} else if len(args) == 2 {
+		s.Execute = nil
+	}
+	address, shut, err := s.Serve()
+	ts.Check(err)
+	ts.Defer(shut)
+	ts.Setenv(args[0], address)
+}
+
+// A remoteKit is a build context, and a server.
+type remoteKit struct {
+	t        *testing.T
+	dir      string
+	warnings []string
+}
+
+func newRemoteKit(t *testing.T, dockerfile string) *remoteKit {
+	t.Helper()
+	long(t)
+	t.Parallel()
+	needs(t, "root", "busybox")
+	base, err := busyboxTar()
+	check(t, err)
+	k := &remoteKit{t: t, dir: t.TempDir()}
+	check(t, openTo(k.dir))
+	check(t, os.WriteFile(filepath.Join(k.dir, "base.tar"), base, 0o600))
+	check(t, os.Mkdir(filepath.Join(k.dir, "context"), 0o700))
+	check(t, os.WriteFile(filepath.Join(k.dir, "context/Dockerfile"), []byte(dockerfile), 0o600))
+	check(t, os.WriteFile(filepath.Join(k.dir, "context/file"), []byte("content\n"), 0o600))
+	return k
+}
+
+// build builds with a store of its own, and returns the layers of the image. Without an address all is done here.
+func (k *remoteKit) build(store, address string) []image.Layer {
+	k.t.Helper()
+	h, err := forge.Open(k.t.Context(), forge.Options{Dir: filepath.Join(k.dir, store)})
+	check(k.t, err)
+	defer h.Close()
+	_, err = h.Import(k.t.Context(), forge.ImportOptions{File: filepath.Join(k.dir, "base.tar"), Name: "base", Changes: []string{"ENV PATH=" + basePath}})
+	check(k.t, err)
+	epoch := time.Unix(1_700_000_000, 0).UTC()
+	o := forge.BuildOptions{SourceOptions: forge.SourceOptions{Context: filepath.Join(k.dir, "context")}, Epoch: &epoch}
+	o.Remote, o.RemotePolicy = address, "auto"
+	var mu sync.Mutex
+	o.Events = func(e event.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == event.Warning {
+			k.warnings = append(k.warnings, e.Text)
+		}
+	}
+	r, err := h.Build(k.t.Context(), o)
+	check(k.t, err)
+	return r.Images[0].Layers()
+}
+
+const stagesOfAll = `
+FROM base AS one
+WORKDIR /w
+COPY file .
+RUN --network=none cat file > one; chmod 4711 one; ln one two
+RUN --network=none rm one; mkdir -p a/b; echo x > a/b/c
+FROM base AS other
+RUN --network=none --mount=type=bind,target=/in cat /in/file > /other
+FROM one
+COPY --from=other /other .
+RUN --network=none ls > list
+`
+
+// TestRemoteLayers holds that workers, as root and as a user without privileges, make the layers that this machine makes, and that
+// nobody makes them twice.
+func TestRemoteLayers(t *testing.T) {
+	k := newRemoteKit(t, stagesOfAll)
+	want := image.ChainID(k.build("here", ""))
+	for name, prepare := range map[string]func(*exec.Cmd){"root": nil, "user": asUser} {
+		s := &reapitest.Server{Execute: reapitest.Process(k.work(name), prepare)}
+		address := s.Start(t)
+		if got := image.ChainID(k.build(name, address)); got != want || s.Executed() < 4 {
+			t.Errorf("%s: layers %s, want %s; %d actions", name, got, want, s.Executed())
+		}
+		done := s.Executed()
+		if got := image.ChainID(k.build(name+" again", address)); got != want || s.Executed() != done {
+			t.Errorf("%s: from the action cache: layers %s, want %s; %d actions more", name, got, want, s.Executed()-done)
+		}
+	}
+	if len(k.warnings) > 0 {
+		t.Errorf("warnings: %q", k.warnings)
+	}
+}
+
+// work is a directory for workers.
+func (k *remoteKit) work(name string) string {
+	dir := filepath.Join(k.dir, "work of "+name)
+	check(k.t, os.Mkdir(dir, 0o755))
+	return dir
+}
+
+// TestRemoteWorkers holds that as many stages are done side by side as there are workers: 24 processes, each of which waits until it has seen that
+// all others are there.
+func TestRemoteWorkers(t *testing.T) {
+	const stages = 24
+	text, copies := "", "FROM base\n"
+	for i := range stages {
+		text += fmt.Sprintf("FROM base AS s%d\nRUN --network=none echo %d > /f%d\n", i, i, i)
+		copies += fmt.Sprintf("COPY --from=s%d /f%d /\n", i, i)
+	}
+	k := newRemoteKit(t, text+copies)
+	want := image.ChainID(k.build("here", ""))
+	var together sync.WaitGroup
+	together.Add(stages)
+	process := reapitest.Process(k.work("all"), asUser)
+	s := &reapitest.Server{Workers: stages}
+	s.Execute = waitForAll(&together, process)
+	if got := image.ChainID(k.build("there", s.Start(t))); got != want || s.Executed() != stages {
+		t.Errorf("layers %s, want %s; %d actions", got, want, s.Executed())
+	}
+}
+
+// TestRemoteRestart holds that a server that loses all it had amid a build ends no build.
+func TestRemoteRestart(t *testing.T) {
+	k := newRemoteKit(t, stagesOfAll)
+	want := image.ChainID(k.build("here", ""))
+	process := reapitest.Process(k.work("lost"), nil)
+	var done atomic.Int32
+	s := &reapitest.Server{}
+	s.Execute = process
+	s.Fault = func(method string) error {
+		if method == "Execute" && done.Add(1) == 3 {
+			s.Forget()
+		}
+		return nil
+	}
+	if got := image.ChainID(k.build("there", s.Start(t))); got != want {
+		t.Errorf("layers %s, want %s", got, want)
+	}
+	t.Logf("warnings: %q", k.warnings)
+}
+
+// TestRemoteTampered holds that a layer that is not what its digest says is refused and named, and made here in the end.
+func TestRemoteTampered(t *testing.T) {
+	k := newRemoteKit(t, "FROM base\nRUN --network=none echo x > /x\n")
+	layers := k.build("here", "")
+	want := image.ChainID(layers)
+	bad := layers[len(layers)-1]
+	process := reapitest.Process(k.work("bad"), nil)
+	s := &reapitest.Server{}
+	s.Execute = tampering(process, reapi.Digest{Hash: bad.DiffID.Encoded(), Size: bad.Blob.Size})
+	got := image.ChainID(k.build("there", s.Start(t)))
+	if got != want || !strings.Contains(strings.Join(k.warnings, "\n"), bad.DiffID.String()) {
+		t.Errorf("layers %s, want %s; warnings %q", got, want, k.warnings)
+	}
+}
+
+// execute is what workers do.
+type execute = func(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error)
+
+// waitForAll has workers begin when all are there.
+func waitForAll(all *sync.WaitGroup, do execute) execute {
+	return func(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		all.Done()
+		all.Wait()
+		return do(ctx, t)
+	}
+}
+
+// tampering replaces the content of a layer when it was made.
+func tampering(do execute, d reapi.Digest) execute {
+	return func(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		r, err := do(ctx, t)
+		if t.Server.Blob(d) != nil {
+			t.Server.Set(d, make([]byte, d.Size))
+		}
+		return r, err
+	}
+}
