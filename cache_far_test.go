@@ -111,6 +111,42 @@ func TestSharedCacheFaults(t *testing.T) {
 	}
 }
 
+// TestSharedCacheWriteFaults: whatever a registry does when a cache is written, the build succeeds, and the next one goes on with what is
+// there.
+func TestSharedCacheWriteFaults(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		fault  registrytest.Fault
+		told   string // in what is told
+		reused int    // steps of the next machine
+	}{
+		{name: "no repository", fault: registrytest.Fault{Method: "POST", Do: registrytest.Refuse(404, "NAME_UNKNOWN")}, told: "create the repository first"},
+		{name: "denied", fault: registrytest.Fault{Method: "POST", Do: registrytest.Status(401)}, told: "is only read"},
+		{name: "busy once", fault: registrytest.Fault{Method: "PUT", Path: "/manifests/", Times: 1, Do: registrytest.Busy("0")}, reused: 4},
+		{name: "in trouble", fault: registrytest.Fault{Method: "PUT", Path: "/manifests/", Do: registrytest.Status(503)}, told: "nothing is kept"},
+		{name: "types are refused", fault: registrytest.Fault{Method: "PUT", Path: "/manifests/sha256:", Times: 1, Do: registrytest.Refuse(400, "MANIFEST_INVALID")}, reused: 4},
+		{name: "a segment is lost", fault: registrytest.Fault{Method: "PUT", Path: "/manifests/forge-cache-v1-", Times: 1, Do: registrytest.Refuse(404, "MANIFEST_BLOB_UNKNOWN")}, told: "nothing is kept"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSharing(t)
+			s.r.Fault(test.fault)
+			_, told, _ := s.build(nil)
+			if !strings.Contains(told, test.told) || test.told == "" && strings.Contains(told, "warning") {
+				t.Errorf("told %q, want %q", told, test.told)
+			}
+			s.r.Reset()
+			if _, _, r := s.build(nil); r.Reused != test.reused {
+				t.Errorf("%d steps are reused by the next machine, want %d", r.Reused, test.reused)
+			}
+			if _, told, r := s.build(nil); r.Reused != 4 {
+				t.Errorf("%d steps are reused in the end, want 4; told %q", r.Reused, told)
+			}
+		})
+	}
+}
+
 // TestSharedCacheCollected: the registry has collected the layers that the cache names, and the image is pushed whole.
 func TestSharedCacheCollected(t *testing.T) {
 	t.Parallel()

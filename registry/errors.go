@@ -150,6 +150,9 @@ func refusal(name, login string, resp *http.Response) *responseError {
 		e.Hint = "check the name and the tag"
 		if e.Code == "NAME_UNKNOWN" {
 			e.Hint = "check the name"
+			if m := resp.Request.Method; m != http.MethodGet && m != http.MethodHead {
+				e.Hint = "create the repository first: this registry does not make it"
+			}
 		}
 	}
 	return e

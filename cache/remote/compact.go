@@ -189,7 +189,7 @@ func (c *Cache) Prune(ctx context.Context, t *Target, keep Retention) (p Pruned,
 	x.listed = false
 	if err = w.putIndex(ctx, x, w.tag); errors.Is(err, image.ErrImmutable) {
 		x.listed = true
-		err = w.putIndex(ctx, x, listedTag(w.tag, time.Now()))
+		err = w.putIndex(ctx, x, listedTag(w.tag, time.Now(), s.index.newest))
 	}
 	if err != nil {
 		return p, err

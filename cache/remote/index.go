@@ -59,6 +59,7 @@ type index struct {
 	scope    string
 	written  time.Time
 	listed   bool
+	newest   string // of the tags of later indexes; "" if none was seen
 	plain    bool
 	epoch    int       // of the lanes
 	open     bool      // the lanes are in use

@@ -24,6 +24,9 @@ func (r *reader) readListed(ctx context.Context, s *shelf) error {
 	tags = slices.DeleteFunc(tags, func(t string) bool { return !strings.HasPrefix(t, s.tag+listedSuffix) })
 	slices.Sort(tags)
 	slices.Reverse(tags)
+	if len(tags) > 0 {
+		s.index.newest = tags[0]
+	}
 	var errs []error
 	for _, tag := range tags[:min(len(tags), maxListed)] {
 		raw, err := readTag(ctx, s.scope.Place, tag)
@@ -41,9 +44,15 @@ func (r *reader) readListed(ctx context.Context, s *shelf) error {
 // listedSuffix is between a tag and the time of a later index.
 const listedSuffix = "-t"
 
-// listedTag is the tag of a later index. Tags sort as their times do.
-func listedTag(tag string, now time.Time) string {
-	return fmt.Sprintf("%s%s%011x", tag, listedSuffix, now.UnixMilli())
+// listedTag is the tag of a later index. Tags sort as their times do; the time is after that of the newest tag that was seen, whatever
+// the clock of this machine says. newest is "" if none was seen.
+func listedTag(tag string, now time.Time, newest string) string {
+	at := now.UnixMilli()
+	var last int64
+	if n, _ := fmt.Sscanf(strings.TrimPrefix(newest, tag+listedSuffix), "%011x", &last); n == 1 && at <= last {
+		at = last + 1
+	}
+	return fmt.Sprintf("%s%s%011x", tag, listedSuffix, at)
 }
 
 // add appends segments that the index has not, up to what an index may have.

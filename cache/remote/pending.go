@@ -94,7 +94,7 @@ func lacks(shelves []*shelf, r *Record) bool {
 		case known == nil:
 		case known.Layer.DiffID != r.Layer.DiffID || known.Value != r.Value:
 			return newer(r, known)
-		case i == 0 && known.Used+touchAfter < r.Used:
+		case i == 0 && int(known.Used)+touchAfter < int(r.Used):
 			return true
 		default:
 			return false

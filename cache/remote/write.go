@@ -343,7 +343,7 @@ func (w *writer) remember(ctx context.Context, x *index) {
 func (w *writer) put(ctx context.Context, now *index, segments []segment, crowd bool) (*written, error) {
 	x := &written{index: &index{scope: w.target.Name, written: time.Now(), plain: w.plain, open: crowd, segments: segments}, own: segments}
 	if now != nil {
-		x.plain, x.epoch = x.plain || now.plain, now.epoch
+		x.plain, x.epoch, x.newest = x.plain || now.plain, now.epoch, now.newest
 		x.add(now.segments)
 		if now.open {
 			if err := w.closeLanes(ctx, now, x); err != nil {
@@ -361,7 +361,7 @@ func (w *writer) put(ctx context.Context, now *index, segments []segment, crowd 
 	err := w.putIndex(ctx, x.index, w.tag)
 	if errors.Is(err, image.ErrImmutable) {
 		x.listed, x.final = true, true
-		err = w.putIndex(ctx, x.index, listedTag(w.tag, time.Now()))
+		err = w.putIndex(ctx, x.index, listedTag(w.tag, time.Now(), x.newest))
 	}
 	return x, err
 }
