@@ -40,12 +40,17 @@ func cacheLimits() web.Limits {
 	return web.Limits{Headers: 10 * time.Second, Idle: 20 * time.Second, GiveUp: 20 * time.Second, Tries: 3}
 }
 
+// cacheClient is a client of registries that a cache is kept in.
+func (o RemoteOptions) cacheClient() *registry.Client {
+	return registry.NewClient(registry.Options{Credentials: o.Credentials, Ask: o.AskCredential, Insecure: o.Insecure, Limits: cacheLimits()})
+}
+
 // openFar opens what a build shares with other machines; nil if it shares nothing. A machine that has built nothing yet asks at once,
 // while the build file is read. What one target's places hold, all read.
 func (h *Home) openFar(ctx context.Context, targets []*making) (*farCache, error) {
 	o := targets[0].BuildOptions
 	s := farSettings{
-		home: h, options: o, client: registry.NewClient(registry.Options{Insecure: o.Insecure, Limits: cacheLimits()}),
+		home: h, options: o, client: o.cacheClient(),
 		job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{},
 	}
 	if err := s.keys(); err != nil {
@@ -271,7 +276,9 @@ func (s *farSettings) open(ctx context.Context, spec CacheSpec) (*remote.Place, 
 	}
 	client := s.client
 	if spec.is("registry.insecure") && !s.options.Insecure {
-		client = registry.NewClient(registry.Options{Insecure: true, Limits: cacheLimits()})
+		o := s.options.RemoteOptions
+		o.Insecure = true
+		client = o.cacheClient()
 	}
 	p, err := s.home.openPlace(ctx, client, spec, s.options.Servers)
 	if err == nil {

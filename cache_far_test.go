@@ -1,6 +1,7 @@
 package forge_test
 
 import (
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -142,6 +143,49 @@ func TestSharedCacheWriteFaults(t *testing.T) {
 			}
 			if _, told, r := s.build(nil); r.Reused != 4 {
 				t.Errorf("%d steps are reused in the end, want 4; told %q", r.Reused, told)
+			}
+		})
+	}
+}
+
+// TestSharedCachePublic: where a registry asks those who write for a password, and lets everybody read, a cache that keeps layers of build
+// stages is warned of, once a day.
+func TestSharedCachePublic(t *testing.T) {
+	t.Parallel()
+	asks := func(reading bool) registrytest.Do {
+		return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if r.Header.Get("Authorization") == "" && (reading || r.Method != "GET" && r.Method != "HEAD") {
+				w.Header().Set("WWW-Authenticate", "Basic realm=\"test\"")
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, r)
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		fault   registrytest.Fault
+		text    string // of the build file
+		warning bool
+	}{
+		{name: "everybody reads", fault: registrytest.Fault{Do: asks(false)}, text: "FROM scratch AS build\nCOPY a /a\nFROM scratch\nCOPY b /b\nCOPY --from=build /a /x\n", warning: true},
+		{name: "nothing but the image", fault: registrytest.Fault{Do: asks(false)}, text: "FROM scratch\nCOPY a /a\n"},
+		{name: "a private one", fault: registrytest.Fault{Do: asks(true)}, text: "FROM scratch AS build\nCOPY a /a\nFROM scratch\nCOPY --from=build /a /x\n"},
+		{name: "an open registry", text: "FROM scratch AS build\nCOPY a /a\nFROM scratch\nCOPY --from=build /a /x\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSharing(t)
+			write(t, s.dir+"/Dockerfile", test.text)
+			if test.fault.Do != nil {
+				s.r.Fault(test.fault)
+			}
+			change := func(o *forge.BuildOptions) {
+				o.Credentials = map[string]forge.Credential{s.r.Host(): {Username: "me", Password: "secret"}}
+			}
+			_, told, _ := s.build(change)
+			if strings.Contains(told, "everybody may read") != test.warning || strings.Contains(told, "only read") {
+				t.Errorf("told %q, want a warning: %t", told, test.warning)
 			}
 		})
 	}

@@ -176,7 +176,11 @@ func (h *Home) saveTo(ctx context.Context, r *BuildResult, t farTarget, keep []i
 	for i, l := range layers {
 		byDiffID[l.DiffID] = forms[i]
 	}
-	return far.Save(ctx, t.Target, records, byDiffID)
+	n, err := far.Save(ctx, t.Target, records, byDiffID)
+	if n > 0 && err == nil {
+		h.warnPublic(ctx, r, t, records, keep)
+	}
+	return n, err
 }
 
 // thereIn are the blobs that a place is known to have: those of the image, if it was pushed there.

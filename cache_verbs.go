@@ -15,7 +15,6 @@ import (
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/registry"
 )
 
 // SharedCacheOptions say how a cache of a place is asked. The zero value is right for people.
@@ -46,7 +45,7 @@ func (h *Home) sharedCache(ctx context.Context, name string, o SharedCacheOption
 			RemoteOptions: o.RemoteOptions,
 			ReuseOptions:  ReuseOptions{CacheOptions: CacheOptions{Scope: o.Scope, Key: o.Key, Trust: o.Trust}},
 		},
-		client: registry.NewClient(registry.Options{Insecure: o.Insecure, Limits: cacheLimits()}),
+		client: o.cacheClient(),
 		job:    jobOf(os.Getenv, "."), places: map[string]*remote.Place{},
 	}
 	err := s.keys()

@@ -106,6 +106,13 @@ func (a *authorizer) header(ctx context.Context, to access) (string, error) {
 	return "", nil
 }
 
+// wasChallenged reports whether the origin has asked for an Authorization.
+func (a *authorizer) wasChallenged() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.scheme != ""
+}
+
 // key names an access among others.
 func (to access) key() string {
 	scopes := slices.Clone(to.scopes)

@@ -94,6 +94,18 @@ func (c *Client) Connect(ref image.Reference) (*Repository, error) {
 	return r, nil
 }
 
+// Challenged reports whether the registry of a name has asked this client who it is.
+func (c *Client) Challenged(ref image.Reference) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.origins {
+		if o.name == ref.Domain && o.auth.wasChallenged() {
+			return true
+		}
+	}
+	return false
+}
+
 // origin returns what is known of the registry at p, of which there is one for all repositories.
 func (c *Client) origin(conf *config, p place) (*origin, error) {
 	c.mu.Lock()
