@@ -312,7 +312,7 @@ func (p *cgroupParent) sweep() {
 func ofTheDead(name string) bool {
 	owner, rest, _ := strings.Cut(name, "-")
 	pid, err := strconv.Atoi(owner)
-	if err != nil {
+	if err != nil || pid == os.Getpid() {
 		return false
 	}
 	if unix.Kill(pid, 0) == unix.ESRCH {

@@ -23,7 +23,7 @@ func newNetns() *netns {
 		defer close(n.done)
 		// A thread that cannot get back to its namespace ends with the goroutine, which keeps it locked.
 		goruntime.LockOSThread()
-		back, err := os.Open("/proc/thread-self/ns/net")
+		back, err := threadNetns()
 		if err != nil {
 			n.err = err
 			return
@@ -35,13 +35,29 @@ func newNetns() *netns {
 		}
 		unprivilegedNetwork()
 		if n.err = loopbackUp(); n.err == nil {
-			n.file, n.err = os.Open("/proc/thread-self/ns/net")
+			n.file, n.err = threadNetns()
 		}
 		if unix.Setns(int(back.Fd()), unix.CLONE_NEWNET) == nil {
 			goruntime.UnlockOSThread()
 		}
 	}()
 	return n
+}
+
+// threadNetns opens the network namespace of the calling thread, which a socket of it knows. By /proc/thread-self the kernel would keep names
+// of files of the thread, which are looked for when the thread ends and again when the process does, by one waiting for the other.
+func threadNetns() (*os.File, error) {
+	const path = "/proc/thread-self/ns/net"
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.Open(path)
+	}
+	defer unix.Close(fd)
+	space, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCGSKNS, 0)
+	if errno != 0 { // the namespace is not this user's
+		return os.Open(path)
+	}
+	return os.NewFile(space, path), nil
 }
 
 // unprivilegedNetwork lets every user of the thread's network namespace listen on ports below 1024 and send ICMP echoes, as
@@ -152,7 +168,7 @@ func InNetworkNamespace(namespace *os.File, f func() error) error {
 		// A thread that cannot get back to its namespace ends with the goroutine, which keeps it locked. The first thread of a
 		// process does not end, and would keep the namespace.
 		goruntime.LockOSThread()
-		back, err := os.Open("/proc/thread-self/ns/net")
+		back, err := threadNetns()
 		if err != nil {
 			done <- err
 			return

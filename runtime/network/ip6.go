@@ -195,14 +195,16 @@ func hasWay6() bool {
 
 // hasAddress6 reports whether an interface has an IPv6 address.
 func hasAddress6(name string, a netip.Addr) bool {
-	text, _ := os.ReadFile("/proc/thread-self/net/if_inet6")
-	want := hex.EncodeToString(a.AsSlice())
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 6 && f[0] == want && f[5] == name {
-			return true
-		}
+	index, err := interfaceIndex(name)
+	if err != nil {
+		return false
 	}
-	return false
+	c, err := dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return false
+	}
+	defer c.close()
+	return c.do(getAddress(index, a)) == nil
 }
 
 // address6 gives a bridge its address. Nobody else can have it, so that nobody is asked.

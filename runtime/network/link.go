@@ -88,6 +88,12 @@ func addAddress(index int, a netip.Prefix) *request {
 		attr(unix.IFA_LOCAL, a.Addr().AsSlice()).attr(unix.IFA_ADDRESS, a.Addr().AsSlice())
 }
 
+// getAddress asks whether an interface has an IPv6 address: it fails if not.
+func getAddress(index int, a netip.Addr) *request {
+	header := binary.NativeEndian.AppendUint32([]byte{unix.AF_INET6, 0, 0, 0}, uint32(index))
+	return newRequest("IPv6 address "+a.String(), unix.RTM_GETADDR, ack, header...).attr(unix.IFA_ADDRESS, a.AsSlice())
+}
+
 // setDefaultRoute makes gateway the way to everywhere, in the place of another one.
 func setDefaultRoute(gateway netip.Addr) *request {
 	family := byte(unix.AF_INET)
