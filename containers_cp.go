@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/snapshot"
@@ -107,8 +108,11 @@ func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string) (siz
 		if err != nil {
 			return err
 		}
+		if !t.exists {
+			return &NoFileError{path.Join("/", dst), ref}
+		}
 		if !t.dir {
-			return fmt.Errorf("destination %q must be a directory", ref+":"+dst)
+			return words.Invalid("destination %q must be a directory", ref+":"+dst)
 		}
 		dir, err := c.writable(t.filePlace, dst)
 		if err != nil {
@@ -179,6 +183,7 @@ func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o 
 		}
 		if s.contents {
 			s.Name = ""
+			return snapshot.ExportContents(ctx, s, w)
 		}
 		return snapshot.Export(ctx, s, w)
 	})

@@ -96,7 +96,7 @@ func inspectConfig(r *containerRecord, img *image.Image) (InspectedConfig, error
 	if test := healthCommand(o, img); test != nil {
 		h := healthCheck(o, img)
 		c.Healthcheck = &InspectedHealthcheck{
-			Test: append([]string{"CMD"}, test...), Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod,
+			Test: merged.Config.Healthcheck.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod,
 			StartInterval: h.StartInterval, Retries: h.Retries,
 		}
 	}

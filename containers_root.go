@@ -13,6 +13,7 @@ import (
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
@@ -204,9 +205,9 @@ func (c *containerRoot) writable(p filePlace, name string) (*os.File, error) {
 	return dir, nil
 }
 
-var (
-	errReadOnlyRoot   = errors.New("container rootfs is marked read-only")
-	errReadOnlyVolume = errors.New("mounted volume is marked read-only")
+const (
+	errReadOnlyRoot   = words.ForbiddenError("container rootfs is marked read-only")
+	errReadOnlyVolume = words.ForbiddenError("mounted volume is marked read-only")
 )
 
 func (c *containerRoot) checkWritable(dir *os.File, mount *container.MountPoint) error {

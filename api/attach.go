@@ -74,12 +74,32 @@ func (c *call) streams(conn *hijacked, terminal, interactive bool) (s forge.Stre
 		}
 	}
 	if c.flag("stdin") && interactive {
-		s.In = conn
-		if keys := c.query.Get("detachKeys"); terminal || keys != "" {
-			s.In, err = forge.DetachReader(conn, keys)
-		}
+		s.In, err = conn.input(terminal, c.query.Get("detachKeys"))
 	}
 	return s, err
+}
+
+// input is what the client types. The keys that end the attachment, docker's if they are "", mean nothing where there is no terminal and
+// none are given.
+func (h *hijacked) input(terminal bool, keys string) (io.Reader, error) {
+	if terminal {
+		return forge.DetachReader(typed{h}, keys)
+	}
+	if keys != "" {
+		return forge.DetachReader(h, keys)
+	}
+	return h, nil
+}
+
+// typed is what somebody types at a terminal: who closes his connection leaves, and has not ended what the container reads.
+type typed struct{ r io.Reader }
+
+func (t typed) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = forge.ErrDetached
+	}
+	return n, err
 }
 
 // board waits for the start of a container, and stays attached until it ends.

@@ -98,11 +98,8 @@ func (c *call) attachExec(ctx context.Context, e *forge.ExecInspection, size for
 		s.Out, s.Err = conn, nil
 	}
 	if e.OpenStdin {
-		s.In = conn
-		if terminal {
-			if s.In, err = forge.DetachReader(conn, e.DetachKeys); err != nil {
-				return err
-			}
+		if s.In, err = conn.input(terminal, e.DetachKeys); err != nil {
+			return err
 		}
 	}
 	gone, cancel := conn.untilGone(c.ctx(), s.In)

@@ -17,8 +17,23 @@ import (
 // Export writes a whole tree as a plain tar, which unpacks to it anywhere: without whiteouts, names as they are, hard
 // links kept, sockets left out, the root directory itself not in it. Equal trees give equal bytes.
 func Export(ctx context.Context, tree Tree, w io.Writer) error {
-	x := exporter{tree: tree, w: bufio.NewWriterSize(w, 256<<10), links: make(map[uint64]string)}
-	if err := filetree.Walk(ctx, tree, ".", x.add); err != nil {
+	return newExporter(tree, w).export(ctx)
+}
+
+// ExportContents is Export of what a directory holds, with an entry "./" for itself before it and names that begin so: by these who unpacks
+// it knows that it is no directory of that name that is unpacked, and what the directory is.
+func ExportContents(ctx context.Context, tree Tree, w io.Writer) error {
+	x := newExporter(tree, w)
+	x.self = "."
+	return x.export(ctx)
+}
+
+func newExporter(tree Tree, w io.Writer) *exporter {
+	return &exporter{tree: tree, w: bufio.NewWriterSize(w, 256<<10), links: make(map[uint64]string)}
+}
+
+func (x *exporter) export(ctx context.Context) error {
+	if err := filetree.Walk(ctx, x.tree, ".", x.add); err != nil {
 		return err
 	}
 	if _, err := x.w.Write(make([]byte, 2*layertar.Block)); err != nil {
@@ -30,13 +45,14 @@ func Export(ctx context.Context, tree Tree, w io.Writer) error {
 type exporter struct {
 	tree   Tree
 	w      *bufio.Writer
+	self   string            // what the root directory is called; "" if it is not written
 	links  map[uint64]string // inode → the name it was written under
 	header []byte
 	buf    []byte
 }
 
 func (x *exporter) add(path string, e *Entry, _ *filetree.Sum) error {
-	if path == "." || e.Mode&unix.S_IFMT == unix.S_IFSOCK {
+	if path == "." && x.self == "" || e.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return nil
 	}
 	if err := x.entry(path, e); err != nil {
@@ -46,13 +62,16 @@ func (x *exporter) add(path string, e *Entry, _ *filetree.Sum) error {
 }
 
 func (x *exporter) entry(path string, e *Entry) (err error) {
-	target := ""
+	target, name := "", path
+	if x.self != "" && path != "." {
+		name = x.self + "/" + path
+	}
 	if e.Nlink > 1 && e.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if target = x.links[e.Inode]; target == "" {
-			x.links[e.Inode] = path
+			x.links[e.Inode] = name
 		}
 	}
-	if x.header, err = layertar.AppendHeader(x.header[:0], path, e, target); err != nil {
+	if x.header, err = layertar.AppendHeader(x.header[:0], name, e, target); err != nil {
 		return err
 	}
 	if _, err := x.w.Write(x.header); err != nil {
