@@ -181,7 +181,7 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 	if err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("%s%d-s%d-%s", cgroupPrefix, os.Getpid(), began, strconv.FormatUint(rand.Uint64(), 36))
+	name := cgroupPrefix + cgroupOwner(began) + strconv.FormatUint(rand.Uint64(), 36)
 	if parent.unified {
 		if err := g.make(filepath.Join(parent.dir[""], name)); err != nil {
 			return g, err
@@ -281,6 +281,9 @@ func (g *cgroup) remove() {
 	}
 }
 
+// cgroupOwner is what names of this process's cgroups have behind the prefix. began is its startTime.
+func cgroupOwner(began uint64) string { return fmt.Sprintf("%d-s%d-", os.Getpid(), began) }
+
 // sweep removes the cgroups of callers that were killed. It looks into one hierarchy, where every caller has one.
 func (p *cgroupParent) sweep() {
 	if p == nil {
@@ -289,9 +292,11 @@ func (p *cgroupParent) sweep() {
 	list := append([]string{""}, controllers()...)
 	first := p.dir[list[slices.IndexFunc(list, func(c string) bool { return p.dir[c] != "" })]]
 	names, _ := os.ReadDir(first)
+	began, _ := startTime(os.Getpid())
+	own := cgroupOwner(began) // a build with a hundred stages has a hundred of them
 	for _, e := range names {
 		rest, ok := strings.CutPrefix(e.Name(), cgroupPrefix)
-		if !ok || !ofTheDead(rest) {
+		if !ok || strings.HasPrefix(rest, own) || !ofTheDead(rest) {
 			continue
 		}
 		if dir := p.dir["freezer"]; dir != "" {
@@ -312,7 +317,7 @@ func (p *cgroupParent) sweep() {
 func ofTheDead(name string) bool {
 	owner, rest, _ := strings.Cut(name, "-")
 	pid, err := strconv.Atoi(owner)
-	if err != nil || pid == os.Getpid() {
+	if err != nil {
 		return false
 	}
 	if unix.Kill(pid, 0) == unix.ESRCH {
