@@ -93,7 +93,7 @@ const warningsField = "buildx.build.warnings"
 
 // fields is the file.
 func (m *metadata) fields(r *BuildResult) map[string]any {
-	d := r.shown()
+	d := r.Shown()
 	all := map[string]any{"containerimage.digest": d.Digest, "containerimage.descriptor": d, "buildx.build.ref": "default/default/" + m.build}
 	if len(r.Images) == 1 {
 		all["containerimage.config.digest"] = r.Images[0].ID()

@@ -125,7 +125,11 @@ func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *imag
 				return err
 			}
 		}
-		tree, err := measure(ctx, view, dir, events)
+		name := dir
+		if out.Files != nil {
+			name = "files"
+		}
+		tree, err := measure(ctx, view, name, events)
 		if err != nil {
 			return err
 		}
@@ -260,11 +264,11 @@ func (r *BuildResult) ID() digest.Digest {
 	if len(r.Images) == 1 {
 		return r.Images[0].ID()
 	}
-	return r.shown().Digest
+	return r.Shown().Digest
 }
 
-// shown is what others will ask for: what a registry knows the result as, if it was pushed.
-func (r *BuildResult) shown() ocispec.Descriptor {
+// Shown is what others will ask for: what a registry knows the result as, if it was pushed.
+func (r *BuildResult) Shown() ocispec.Descriptor {
 	if n := len(r.Pushed); n > 0 {
 		return r.Pushed[n-1].Descriptor
 	}

@@ -48,7 +48,7 @@ func (o *BuildOptions) outputSteps(tags []image.Reference, before int) ([]output
 			add(event.Export, "export tar "+out.destName(), out)
 			continue
 		case out.Type == "local":
-			add(event.Export, "export files to "+out.Dest, out)
+			add(event.Export, strings.TrimSuffix("export files to "+out.Dest, " to "), out)
 			continue
 		}
 		if pushes := out.Type == "registry" || out.Attrs["push"] == "true"; pushes && len(tags) == 0 {

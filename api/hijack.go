@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -60,7 +61,11 @@ func (c *call) hijack(contentType string) (*hijacked, error) {
 	c.r = c.r.WithContext(life)
 	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\n"
 	if c.r.Header.Get("Upgrade") != "" {
-		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+		protocol := "tcp"
+		if strings.EqualFold(c.r.Header.Get("Upgrade"), "h2c") {
+			protocol = "h2c"
+		}
+		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n"
 	}
 	for _, name := range []string{"Api-Version", "Docker-Experimental", "Ostype", "Server"} {
 		head += fmt.Sprintf("%s: %s\r\n", name, c.w.Header().Get(name))

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/api/buildkit"
 )
 
 // Options say what to serve.
@@ -26,6 +27,7 @@ type Options struct {
 type Server struct {
 	options  Options
 	routes   []route
+	build    *buildkit.Service
 	activity activity
 	boarding boarding
 	children children
@@ -34,6 +36,7 @@ type Server struct {
 // New returns a server of a store.
 func New(o Options) *Server {
 	s := &Server{options: o}
+	s.build = s.buildKit()
 	for _, noun := range [][]route{
 		systemRoutes(), swarmRoutes(), imageRoutes(), authRoutes(), networkRoutes(), volumeRoutes(), eventRoutes(), usageRoutes(), buildRoutes(),
 		containerRoutes(), streamRoutes(), execRoutes(), archiveRoutes(), observeRoutes(),
@@ -75,12 +78,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
+	if isGRPC(r) {
+		s.build.ServeHTTP(w, r)
+		return
+	}
 	version, path, err := negotiate(r.URL.Path)
 	if err != nil {
 		writeError(w, err)
 		return
 	}
 	c := &call{w: w, r: r, server: s, version: version}
+	if taken, err := c.upgrade(path); taken {
+		if err != nil && !c.begun {
+			writeError(w, err)
+		}
+		return
+	}
 	do := c.route(path)
 	if do == nil {
 		writeError(w, notFound(errors.New("page not found")))
