@@ -9,8 +9,27 @@ import (
 	"time"
 )
 
-// serveAPI starts `forge api` for the kit's store and has clients find it. It returns what kills it with SIGKILL and starts another.
-func (k *kit) serveAPI() (again func()) {
+// An apiServer is `forge api` for the kit's store.
+type apiServer struct {
+	start   func() *attempt
+	running *attempt
+}
+
+// end has it end as by ^C.
+func (s *apiServer) end() {
+	_ = s.running.Process.Signal(os.Interrupt)
+	_ = s.running.Wait()
+}
+
+// again kills it, and starts another.
+func (s *apiServer) again() {
+	_ = s.running.Process.Kill()
+	_ = s.running.Wait()
+	s.running = s.start()
+}
+
+// serveAPI starts `forge api` and has clients find it.
+func (k *kit) serveAPI() *apiServer {
 	k.t.Helper()
 	socket := filepath.Join(k.dir, "docker.sock")
 	config := filepath.Join(k.dir, "docker")
@@ -18,7 +37,7 @@ func (k *kit) serveAPI() (again func()) {
 	if err := os.MkdirAll(filepath.Join(config, "cli-plugins"), 0o755); err != nil {
 		k.t.Fatal(err)
 	}
-	begin := func() *attempt {
+	s := &apiServer{start: func() *attempt {
 		log, err := os.Create(filepath.Join(k.dir, "api.log"))
 		if err != nil {
 			k.t.Fatal(err)
@@ -36,17 +55,10 @@ func (k *kit) serveAPI() (again func()) {
 		text, _ := os.ReadFile(log.Name())
 		k.t.Fatalf("forge api does not start: %s", text)
 		return nil
-	}
-	server := begin()
-	k.t.Cleanup(func() {
-		_ = server.Process.Signal(os.Interrupt)
-		_ = server.Wait()
-	})
-	return func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-		server = begin()
-	}
+	}}
+	s.running = s.start()
+	k.t.Cleanup(s.end)
+	return s
 }
 
 // plugin lets docker find a plugin: docker-compose or docker-buildx, which the file of scripts/clients.sh is.

@@ -280,7 +280,6 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 	m.stdin.close()
 	m.openStdin()
 	run := m.run
-	lasted := time.Since(run.Started)
 	run.End()
 	run.ExitCode, run.OOM = exit.Code, exit.OOM
 	run.Ref, run.Paused, run.Networks, run.Ports = runtime.Ref{}, false, nil, nil
@@ -291,10 +290,10 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 	if exit.OOM {
 		m.config.Event("oom")
 	}
-	m.config.Event("die", "exitCode", itoa(exit.Code), "execDuration", itoa(int(lasted.Seconds())))
 }
 
-// decide says whether the container is restarted, and writes that down with the end of the run.
+// decide says whether the container is restarted, writes that down with the end of the run, and tells both. Who hears of the end and looks
+// finds a container that has ended.
 func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
 	m.mu.Lock()
 	asked := m.asked()
@@ -308,6 +307,8 @@ func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
 		m.run.Monitor = 0
 	}
 	again = m.config.Record(m.run) == nil && again
+	lasted := m.run.Finished.Sub(m.run.Started)
+	m.config.Event("die", "exitCode", itoa(exit.Code), "execDuration", itoa(int(lasted.Seconds())))
 	m.restarts.over = !again
 	close(m.ended)
 	if again {

@@ -89,6 +89,9 @@ func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.Wa
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.events = append(k.events, action)
+		if n := len(k.runs) - 1; action == "die" && !k.runs[n].Finished.After(k.runs[n].Started) {
+			t.Error("who hears that the container has ended finds one that runs")
+		}
 	}
 	config.Freeze = func(runtime.Ref) error { return nil }
 	config.Thaw = config.Freeze

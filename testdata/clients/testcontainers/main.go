@@ -39,7 +39,7 @@ func run(image string) (err error) {
 		Started: true,
 		ContainerRequest: testcontainers.ContainerRequest{
 			Image:          image,
-			Cmd:            []string{"sh", "-c", "echo begun; mkdir -p /www; cp /in.txt /www/; exec busybox nc -lk -p 80 -e cat /www/in.txt"},
+			Cmd:            []string{"sh", "-c", "echo begun; mkdir -p /www; cp /in.txt /www/; exec busybox nc -ll -p 80 -e cat /www/in.txt"},
 			ExposedPorts:   []string{"80/tcp"},
 			Networks:       []string{net1.Name},
 			NetworkAliases: map[string][]string{net1.Name: {"web"}},
