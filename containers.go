@@ -34,6 +34,7 @@ type LifeOptions struct {
 	Name        string // "" is two words
 	Interactive bool   // keep the standard input open
 	StdinOnce   bool   // until the first who attaches closes it
+	Detached    bool   // nobody attaches at the start
 	AutoRemove  bool   // remove the container when it has ended
 	Restart     string // no, always, unless-stopped or on-failure[:N]
 	StopSignal  string // "" is the image's, or SIGTERM

@@ -49,7 +49,7 @@ func (h *Home) beginNetwork(ctx context.Context, r *containerRecord, img *image.
 func (h *Home) sandboxOf(ctx context.Context, r *containerRecord, img *image.Image, space func() (*os.File, error)) (*network.Sandbox, error) {
 	options := network.Options{Container: r.ID, Name: r.Name, Namespace: space}
 	for _, a := range r.Config.Networks {
-		request, err := a.request()
+		request, err := a.request(r.Config.Hostname)
 		if err != nil {
 			return nil, err
 		}

@@ -40,7 +40,7 @@ func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []by
 	}
 	switch name {
 	case callConnect:
-		r, invalid := a.request()
+		r, invalid := a.request(k.record.Config.Hostname)
 		if invalid != nil {
 			return invalid
 		}
@@ -96,7 +96,7 @@ func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o End
 		return err
 	}
 	a := attachment{n.Name, o}
-	switch _, err := a.request(); {
+	switch _, err := a.request(""); {
 	case err != nil:
 		return err
 	case !ownNetwork(cmp.Or(r.Config.Network, "default")):

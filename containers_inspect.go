@@ -85,7 +85,7 @@ func inspectConfig(r *containerRecord, img *image.Image) (InspectedConfig, error
 		return InspectedConfig{}, err
 	}
 	c := InspectedConfig{
-		Hostname: options.Hostname, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: true, AttachStderr: true,
+		Hostname: options.Hostname, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: !o.Detached, AttachStderr: !o.Detached,
 		ExposedPorts: base.ExposedPorts, Tty: o.TTY, OpenStdin: o.Interactive, StdinOnce: o.StdinOnce, Image: r.Image,
 		Volumes: base.Volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
 		StopSignal: o.stopSignal(img), StopTimeout: o.StopTimeout, Shell: base.Shell,
@@ -93,14 +93,45 @@ func inspectConfig(r *containerRecord, img *image.Image) (InspectedConfig, error
 	c.Env = slices.DeleteFunc(container.Environment(options.Process.Env, "/"), func(kv string) bool {
 		return strings.HasPrefix(kv, "HOSTNAME=") || kv == "HOME=/" || kv == "TERM=xterm"
 	})
-	if test := healthCommand(o, img); test != nil {
-		h := healthCheck(o, img)
-		c.Healthcheck = &InspectedHealthcheck{
-			Test: merged.Config.Healthcheck.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod,
-			StartInterval: h.StartInterval, Retries: h.Retries,
-		}
-	}
+	slices.SortStableFunc(c.Env, func(a, b string) int { return cmp.Compare(o.envOrder(a), o.envOrder(b)) })
+	c.Healthcheck = inspectHealthcheck(o, img)
 	return c, nil
+}
+
+// envOrder is where a variable stands among those of a container: docker has those of the flags first, and then the image's.
+func (o *containerConfig) envOrder(kv string) int {
+	name, _, _ := strings.Cut(kv, "=")
+	i := slices.IndexFunc(o.Env, func(given string) bool { return given == name || strings.HasPrefix(given, name+"=") })
+	if i < 0 {
+		return len(o.Env)
+	}
+	return i
+}
+
+// inspectHealthcheck is the health check as it was asked for; nil if nothing was said of any.
+func inspectHealthcheck(o *containerConfig, img *image.Image) *InspectedHealthcheck {
+	h := &InspectedHealthcheck{
+		Test: o.HealthTest, Interval: o.HealthInterval, Timeout: o.HealthTimeout, StartPeriod: o.HealthStartPeriod,
+		StartInterval: o.HealthStartInterval, Retries: o.HealthRetries,
+	}
+	switch {
+	case o.NoHealthcheck:
+		h.Test = []string{"NONE"}
+	case o.HealthCmd != "":
+		h.Test = []string{"CMD-SHELL", o.HealthCmd}
+	}
+	if i := img.Config.Config.Healthcheck; i != nil {
+		if len(h.Test) == 0 {
+			h.Test = i.Test
+		}
+		h.Interval, h.Timeout = cmp.Or(h.Interval, i.Interval), cmp.Or(h.Timeout, i.Timeout)
+		h.StartPeriod, h.StartInterval = cmp.Or(h.StartPeriod, i.StartPeriod), cmp.Or(h.StartInterval, i.StartInterval)
+		h.Retries = cmp.Or(h.Retries, i.Retries)
+	}
+	if len(h.Test) == 0 && h.Interval == 0 && h.Timeout == 0 && h.StartPeriod == 0 && h.StartInterval == 0 && h.Retries == 0 {
+		return nil
+	}
+	return h
 }
 
 func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
@@ -115,7 +146,7 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 	}
 	binds, _ := o.volumeFlags(nil)
 	h := InspectedHostConfig{
-		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: networkMode(o.Network), AutoRemove: o.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, DNS: o.DNS,
+		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: networkMode(o.Network), AutoRemove: o.AutoRemove, CapAdd: capabilities(o.CapAdd), CapDrop: capabilities(o.CapDrop), DNS: o.DNS,
 		DNSOptions: o.Resolver, DNSSearch: o.Search, GroupAdd: o.GroupAdd, PidMode: o.PID, UTSMode: o.UTS, UsernsMode: o.Userns,
 		IpcMode: cmp.Or(o.IPC, "private"), CgroupnsMode: cmp.Or(o.Cgroupns, "private"), Sysctls: sysctls, PublishAllPorts: o.PublishAll,
 		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts, ConsoleSize: o.ConsoleSize,
@@ -125,6 +156,14 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 	}
 	if o.Init {
 		h.Init = &o.Init
+	}
+	if !o.Privileged {
+		h.MaskedPaths, h.ReadonlyPaths = runtime.MaskedPaths(), runtime.ReadOnlyPaths()
+	}
+	for _, list := range []*[]string{&h.DNS, &h.DNSOptions, &h.DNSSearch} {
+		if *list == nil {
+			*list = []string{}
+		}
 	}
 	for _, opt := range o.LogOpts {
 		k, v, _ := strings.Cut(opt, "=")
@@ -148,6 +187,18 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 	return h, err
 }
 
+// capabilities are names as docker writes them down: "net_admin" is "CAP_NET_ADMIN".
+func capabilities(names []string) (full []string) {
+	for _, name := range names {
+		if name = strings.ToUpper(name); name != "ALL" && !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		full = append(full, name)
+	}
+	slices.Sort(full)
+	return full
+}
+
 // defaultShmSize is docker's size of /dev/shm, in bytes.
 const defaultShmSize = 64 << 20
 
@@ -164,6 +215,11 @@ func inspectResources(o *containerConfig, limits runtime.Limits) InspectedResour
 		NanoCPUs: limits.NanoCPUs, CpusetCpus: limits.CPUs, CpusetMems: limits.Mems, CPUPeriod: limits.CPUPeriod, CPUQuota: limits.CPUQuota,
 		OomKillDisable: &o.OOMKillDisable, Devices: []InspectedDevice{}, Ulimits: []InspectedUlimit{},
 	}
+	if i.MemorySwap == 0 { // what the kernel is told then
+		i.MemorySwap = 2 * i.Memory
+	}
+	none := []InspectedThrottle{}
+	i.BlkioWeightDevice, i.BlkioDeviceReadBps, i.BlkioDeviceWriteBps, i.BlkioDeviceReadIOps, i.BlkioDeviceWriteIOps = none, none, none, none, none
 	if limits.Pids != 0 {
 		i.PidsLimit = &limits.Pids
 	}
@@ -278,6 +334,9 @@ func (h *Home) inspectEndpoint(r *containerRecord, a attachment, e state.Endpoin
 	}
 	if ownNetwork(a.Network) && a.Network != network.DefaultName {
 		i.DNSNames = slices.Concat([]string{r.Name}, a.NetworkAliases, []string{r.ID[:12]})
+		if r.Config.Hostname != "" && !slices.Contains(i.DNSNames, r.Config.Hostname) {
+			i.DNSNames = append(i.DNSNames, r.Config.Hostname)
+		}
 	}
 	return i
 }

@@ -159,6 +159,16 @@ func (h *Home) measure(ctx context.Context, i *ContainerInfo) (err error) {
 	return nil
 }
 
+// MeasureContainer says in the inspection of a container how much it has written, and how much that is with its image, in bytes.
+func (h *Home) MeasureContainer(ctx context.Context, c *ContainerInspection) error {
+	i := ContainerInfo{ID: c.ID}
+	if err := h.measure(ctx, &i); err != nil {
+		return err
+	}
+	c.SizeRw, c.SizeRootFs = &i.Written, &i.Virtual
+	return nil
+}
+
 func (h *Home) containerInfo(id string) (ContainerInfo, error) {
 	r, err := h.containers().Record(id)
 	if err != nil {

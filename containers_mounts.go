@@ -326,6 +326,9 @@ func (h *Home) inspectMounts(r *containerRecord) []InspectedMount {
 			v.Propagation = cmp.Or(p.Propagation, "rprivate")
 		case "volume":
 			v.Source, v.Driver = h.volumes().DataPath(p.Name), volumeDriver
+			if v.Mode == "" && !p.Anonymous {
+				v.Mode = "z" // as docker has it, where there is no SELinux either
+			}
 		}
 		views = append(views, v)
 	}

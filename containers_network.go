@@ -75,13 +75,16 @@ func (h *Home) attachments(o *ContainerOptions) ([]attachment, error) {
 		return nil, err
 	}
 	a := attachment{n.Name, o.EndpointOptions}
-	_, err = a.request()
+	_, err = a.request("")
 	return []attachment{a}, err
 }
 
-// request is the attachment as the room of networks wants it.
-func (a attachment) request() (r network.Attachment, err error) {
+// request is the attachment of a container as the room of networks wants it. A host name that was asked for is a name in networks that have names.
+func (a attachment) request(hostname string) (r network.Attachment, err error) {
 	r = network.Attachment{Network: a.Network, Aliases: a.NetworkAliases}
+	if hostname != "" && ownNetwork(a.Network) && a.Network != network.DefaultName && !slices.Contains(r.Aliases, hostname) {
+		r.Aliases = append(slices.Clip(r.Aliases), hostname)
+	}
 	if a.IP != "" {
 		if r.Address, err = netip.ParseAddr(a.IP); err != nil {
 			return r, fmt.Errorf("invalid IP address: %s", a.IP)

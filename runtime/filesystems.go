@@ -130,6 +130,25 @@ func (s *setup) mountSys() error {
 	return nil
 }
 
+// MaskedPaths are what a container that is not privileged sees nothing of, if the kernel has it.
+func MaskedPaths() (paths []string) {
+	for _, name := range maskedProc() {
+		paths = append(paths, "/proc/"+name)
+	}
+	for _, name := range maskedSys() {
+		paths = append(paths, "/sys/"+name)
+	}
+	return paths
+}
+
+// ReadOnlyPaths are what a container that is not privileged can only read of /proc. Of /sys it can only read.
+func ReadOnlyPaths() (paths []string) {
+	for _, name := range readOnlyProc() {
+		paths = append(paths, "/proc/"+name)
+	}
+	return paths
+}
+
 func readOnlyProc() []string { return []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} }
 
 func maskedProc() []string {

@@ -55,6 +55,8 @@ func (c *inspectCmd) find(s *session, h *forge.Home, name string) (o object, err
 		v, err := h.InspectContainer(s.ctx, name)
 		_, missing := errors.AsType[*forge.NoContainerError](err)
 		switch {
+		case err == nil && c.Size:
+			return object{v, dockerContainer}, h.MeasureContainer(s.ctx, v)
 		case err == nil:
 			return object{v, dockerContainer}, nil
 		case !missing || c.Type == "container":

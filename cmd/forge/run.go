@@ -185,7 +185,7 @@ func (c *runCmd) run(s *session, h *forge.Home) error {
 			return err
 		}
 	}
-	o.StdinOnce = c.Interactive && !c.Detach
+	o.StdinOnce, o.Detached = c.Interactive && !c.Detach, c.Detach
 	show := c.progress(s)
 	defer show.Close()
 	if !c.Detach && c.Rm && !(c.TTY && c.Interactive) {
