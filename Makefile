@@ -9,7 +9,7 @@ KILLS    := -tags failpoint -run 'Failpoint|FailPoint|Kill'
 
 export CGO_ENABLED ?= 0
 
-.PHONY: help build image demo test test-short crowd clients race lint vuln fuzz bench bench-short numbers release package pictures reproduce check tools
+.PHONY: help build image demo test test-short remote crowd clients race lint vuln fuzz bench bench-short numbers release package pictures reproduce check tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -37,6 +37,10 @@ test: ## all tests; as root, it installs what they need
 	scripts/deps.sh test
 	FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m ./...
 	FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m $(KILLS) ./...
+
+remote: ## real servers of the Remote Execution API, out of Debian's packages, do the test corpus; needs root
+	scripts/deps.sh test
+	scripts/remote.sh test
 
 crowd: ## containers by the hundred: 50 processes at the same names, 200 rounds, 50 at once
 	scripts/deps.sh test

@@ -25,10 +25,11 @@ type taskSettings struct {
 }
 
 // DoTask does the job of a file, in whose directory its layers lie, and writes what came of it there: layer.tar and result.json. What
-// its command prints goes to log. The exit code is that of a command which did not succeed; it goes with an error.
+// its command prints goes to log. The exit code is that of a command which did not succeed; it
+// goes with an error. written is what result.json holds.
 //
 // What comes of it depends on the directory alone. The store is where the work is done, and keeps nothing of it.
-func (h *Home) DoTask(ctx context.Context, file string, log io.Writer) (exit int, err error) {
+func (h *Home) DoTask(ctx context.Context, file string, log io.Writer) (exit int, written []byte, err error) {
 	dir := filepath.Dir(file)
 	var out executor.Outcome
 	var mu sync.Mutex // guards out.Warnings
@@ -51,7 +52,8 @@ func (h *Home) DoTask(ctx context.Context, file string, log io.Writer) (exit int
 	if out.Exit != nil {
 		exit = out.Exit.Code
 	}
-	return exit, errors.Join(err, executor.WriteOutcome(dir, out))
+	written, failed := executor.WriteOutcome(dir, out)
+	return exit, written, errors.Join(err, failed)
 }
 
 func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *executor.Outcome, log io.Writer, events event.Sink) (err error) {

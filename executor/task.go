@@ -189,12 +189,13 @@ func ParseOutcome(text []byte) (*Outcome, error) {
 	return o, nil
 }
 
-// WriteOutcome writes what came of a task into its directory.
-func WriteOutcome(dir string, o Outcome) error {
+// WriteOutcome writes what came of a task into its directory, and returns what it has written: a line.
+func WriteOutcome(dir string, o Outcome) ([]byte, error) {
 	o.Version = taskVersion
 	text, err := json.Marshal(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return os.WriteFile(filepath.Join(dir, OutcomeFile), append(text, '\n'), 0o644)
+	text = append(text, '\n')
+	return text, os.WriteFile(filepath.Join(dir, OutcomeFile), text, 0o644)
 }

@@ -25,7 +25,8 @@ var updateCorpus = flag.Bool("update", false, "rewrite what the cases of testdat
 
 // TestCorpus builds the cases of testdata/corpus, whose README says how they are written, in one store. Where
 // FORGE_CORPUS_BUILDER names a program, that builds instead of forge: "PROGRAM image NAME ARCHIVE" tells it of an image
-// that cases build upon, "PROGRAM build …" has docker's flags.
+// that cases build upon, "PROGRAM build …" has docker's flags. Where FORGE_TEST_REMOTE is the address of a server of the Remote Execution API, that does
+// the steps.
 func TestCorpus(t *testing.T) {
 	for _, need := range []string{"root", "busybox", "git"} {
 		if ok, _ := condition(t, need); !ok {
@@ -114,6 +115,9 @@ func (c *corpus) published(t *testing.T, name string) {
 }
 
 func (c *corpus) environment(more ...string) []string {
+	if address := os.Getenv("FORGE_TEST_REMOTE"); address != "" { // all that can be is done there
+		more = append(more, "FORGE_REMOTE="+address, "FORGE_REMOTE_POLICY=only", "FORGE_REMOTE_NETWORK=")
+	}
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "FORGE_ROOT=" + c.store, "FORGE_SNAPSHOTTER=" + os.Getenv("FORGE_SNAPSHOTTER"), "FORGE_ISOLATION=" + c.isolation,
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a",
@@ -146,6 +150,9 @@ func (c *corpus) test(t *testing.T, name string) {
 		if ok, err := condition(t, need); !ok || err != nil {
 			t.Skip("needs ", need, err)
 		}
+	}
+	if os.Getenv("FORGE_TEST_REMOTE") != "" && title == "arg_proxy" {
+		t.Skip("proxies do not go to other machines")
 	}
 	if c.builder != "" && !strings.HasPrefix(k.header("buildkit"), "v") {
 		t.Skip("buildkit: ", k.header("buildkit"))
@@ -329,6 +336,7 @@ func (k *testCase) message(stderr string) string {
 func (k *testCase) normal(s string) string {
 	return strings.NewReplacer(
 		k.address("/git"), "$GIT", k.address(""), "$URL", k.context, "$CONTEXT", strings.TrimPrefix(k.url, "http://"), "$HOST",
+		"remote execution: the worker could not do the job: ", "", "; --remote-policy auto does it here", "", // with FORGE_TEST_REMOTE
 	).Replace(s)
 }
 

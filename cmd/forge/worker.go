@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -37,10 +38,13 @@ func (c *workerCmd) Run(s *session) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(c.scratch)) }()
 	}
 	return s.withHome(func(h *forge.Home) error {
-		code, err := h.DoTask(s.ctx, c.Job, s.out)
-		if code != 0 {
-			return &failure{status: code, err: err}
+		code, outcome, err := h.DoTask(s.ctx, c.Job, s.out)
+		if err == nil {
+			return nil
 		}
-		return err
+		// Not every server keeps the files of a command that fails, so the last line of what it prints says what came of it.
+		code = report(s.err, &failure{status: cmp.Or(code, 1), err: err})
+		_, _ = s.err.Write(outcome)
+		return status(code)
 	})
 }

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -226,6 +227,16 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 // readOutcome reads what the worker has written.
 func (w *Worker) readOutcome(ctx context.Context, result *reapi.ActionResult) (*executor.Outcome, error) {
 	f := result.File(executor.OutcomeFile)
+	if f == nil && result.ExitCode != 0 { // not every server keeps files then: the last line that it has printed says the same
+		said, err := w.Cluster.client.Output(ctx, result.Stderr, result.StderrDigest, maxOutcome)
+		if err != nil {
+			return nil, err
+		}
+		said = bytes.TrimSpace(said)
+		if o, err := executor.ParseOutcome(said[bytes.LastIndexByte(said, '\n')+1:]); err == nil {
+			return o, nil
+		}
+	}
 	if f == nil {
 		return nil, fmt.Errorf("%w: it has left no %s, and exit code %d", executor.ErrWorker, executor.OutcomeFile, result.ExitCode)
 	}

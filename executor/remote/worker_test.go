@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -216,6 +217,46 @@ func TestCommandFails(t *testing.T) {
 	if len(s.Results()) != 0 {
 		t.Error("the failure is remembered")
 	}
+	s = &reapitest.Server{Execute: func(context.Context, *reapitest.Task) (*reapi.ActionResult, error) { // which keeps no files of it
+		return &reapi.ActionResult{ExitCode: 7, Stderr: []byte("forge: exit code 7\n{\"version\":1,\"exit\":{\"code\":7}}\n")}, nil
+	}}
+	_, err = m.worker(t, dial(t, s), Auto).Do(t.Context(), executor.Job{Op: run("x")}, &log)
+	if exit, ok := errors.AsType[*executor.ExitError](err); !ok || exit.Code != 7 || m.did != 0 {
+		t.Errorf("without files: %v, done here %d", err, m.did)
+	}
+}
+
+// TestLive holds that what a command prints is shown while it prints it, and once, where the server streams it.
+func TestLive(t *testing.T) {
+	t.Parallel()
+	heard := make(chan struct{})
+	s := &reapitest.Server{Live: true, Execute: func(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		if _, err := io.WriteString(t.Log, "prin"); err != nil {
+			return nil, err
+		}
+		<-heard // it has not ended when that is shown
+		return pretend(ctx, t)
+	}}
+	client, m := dial(t, s), newMachine(t)
+	log := &listener{word: "prin", heard: heard}
+	if _, err := m.worker(t, client, Auto).Do(t.Context(), executor.Job{Op: run("x")}, log); err != nil || log.String() != "printed\n" {
+		t.Errorf("%v, log %q", err, log.String())
+	}
+}
+
+// A listener closes heard when it hears a word.
+type listener struct {
+	strings.Builder
+	word  string
+	heard chan struct{}
+}
+
+func (l *listener) Write(p []byte) (int, error) {
+	n, err := l.Builder.Write(p)
+	if l.String() == l.word {
+		close(l.heard)
+	}
+	return n, err
 }
 
 // TestGone holds that a result whose layer is gone is none, and that a layer which an action needs and nobody has is named.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/forge-build/forge/internal/grpc"
@@ -16,6 +17,8 @@ type operation struct {
 	started  chan struct{} // closed when a worker has it
 	done     chan struct{}
 	response reapi.ExecuteResponse
+	log      *io.PipeReader // nil if it is not live
+	writer   *io.PipeWriter
 }
 
 // execute begins an operation, or joins one of the same action, and tells of it until it ends.
@@ -40,10 +43,37 @@ func (s *Server) execute(c *grpc.Stream) error {
 	if o == nil {
 		o = &operation{name: in.Action.Hash, done: make(chan struct{}), started: make(chan struct{})}
 		s.running[o.name] = o
+		t.Log = io.Discard
+		if s.Live {
+			o.log, o.writer = io.Pipe()
+			t.Log = o.writer
+		}
 		go s.work(o, t, in.InlineFiles)
 	}
 	s.mu.Unlock()
 	return s.tell(c, o)
+}
+
+// readLog gives what a worker writes while it writes it. One client may read it.
+func (s *Server) readLog(c *grpc.Stream, name string) error {
+	s.mu.Lock()
+	o := s.running[name]
+	s.mu.Unlock()
+	if o == nil {
+		return grpc.Errorf(grpc.NotFound, "no log %q", name)
+	}
+	buf := make([]byte, 1<<10)
+	for {
+		n, err := o.log.Read(buf)
+		if n > 0 {
+			if err := c.Send(reapi.ReadResponse{Data: buf[:n]}); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil //nolint:nilerr // the worker has ended
+		}
+	}
 }
 
 // lacks is what an action needs and is not there.
@@ -98,6 +128,9 @@ func (s *Server) work(o *operation, t *Task, inline []string) {
 	s.slots <- struct{}{}
 	defer func() { <-s.slots }()
 	close(o.started)
+	if o.writer != nil {
+		defer o.writer.Close()
+	}
 	began := time.Now()
 	ctx := context.Background()
 	if d := t.Action.Timeout; d != nil {
@@ -152,7 +185,11 @@ func (s *Server) wait(c *grpc.Stream) error {
 // tell tells of an operation until it ends.
 func (s *Server) tell(c *grpc.Stream, o *operation) error {
 	say := func(stage reapi.Stage) error {
-		value, err := s.codec.Marshal(reapi.Progress{Stage: stage})
+		p := reapi.Progress{Stage: stage}
+		if o.log != nil {
+			p.Stdout = "log/" + o.name
+		}
+		value, err := s.codec.Marshal(p)
 		if err != nil {
 			return err
 		}

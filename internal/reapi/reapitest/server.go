@@ -24,7 +24,8 @@ type Task struct {
 	Action  reapi.Action
 	Command reapi.Command
 	Server  *Server
-	dir     string // of a Process
+	Log     io.Writer // live, if the server's Live is set
+	dir     string    // of a Process
 }
 
 // A Server is a server. Its exported fields are set before the first call and not changed after, but for Fault.
@@ -34,6 +35,7 @@ type Server struct {
 	Zstd        bool                                                            // blobs may travel compressed
 	MaxBatch    int64                                                           // that is said, bytes
 	ReadOnly    bool                                                            // results are not taken
+	Live        bool                                                            // what workers write to Task.Log can be read while they work
 	NoInline    bool                                                            // files of results do not come along
 	StrangeLack bool                                                            // what an action lacks is not told as the API has it
 
@@ -112,9 +114,14 @@ func (s *Server) Pipe(t testing.TB, o reapi.Options) *reapi.Client {
 	return reapi.New(rpc, "grpc://pipe", "", o)
 }
 
-func (s *Server) serve(l net.Listener) (shut func()) {
+// Handler makes the server, for whoever serves it in another way.
+func (s *Server) Handler() http.Handler {
 	s.prepare()
-	srv := &http.Server{Handler: &s.rpc, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 8192}}
+	return &s.rpc
+}
+
+func (s *Server) serve(l net.Listener) (shut func()) {
+	srv := &http.Server{Handler: s.Handler(), Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 8192}}
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = srv.Serve(l) }()
@@ -344,6 +351,9 @@ func (s *Server) readBlob(c *grpc.Stream) error {
 	var in reapi.ReadRequest
 	if err := c.Recv(&in); err != nil {
 		return err
+	}
+	if name, ok := strings.CutPrefix(in.Resource, "log/"); ok {
+		return s.readLog(c, name)
 	}
 	d, ok := reapi.ParseResource(in.Resource)
 	data := s.Blob(d)
