@@ -4,7 +4,7 @@
 #   debian          docker CLI, docker compose 2 and buildx of Debian sid: bin/docker, bin/docker-compose-2, bin/docker-buildx-debian
 #   compose5        docker compose 5, from the Go module proxy: bin/docker-compose-5
 #   buildx38        buildx, from the Go module proxy: bin/docker-buildx-38
-#   testcontainers  the program of testdata/clients/testcontainers: bin/testcontainers
+#   testcontainers  the programs of testdata/clients/testcontainers: bin/testcontainers, bin/reaper
 #   node            dockerode and the devcontainers CLI, from npm: node/node_modules
 #   engine          dockerd with all it needs, of Debian sid, to compare with by hand: bin/dockerd
 # Prints DIR. What is there in the wanted version is left alone. Debian's sid goes forward: what came is in DIR/versions.
@@ -48,6 +48,7 @@ adopt() {
 	local loader file
 	loader=$(find "$dir/$1/usr/lib" -name 'ld-linux-*.so.*' | head -1)
 	file=$(find "$dir/$1/usr" -name "$2" -type f -perm -100 | head -1)
+	[ -n "$file" ] || { echo "clients.sh: $2 is in none of the packages" >&2; return 1; }
 	if head -c 4096 "$file" | grep -aq ld-linux; then # else it is static
 		"$loader" --library-path "${loader%/*}" "$dir/$1/usr/bin/patchelf" --set-interpreter "$loader" --force-rpath --set-rpath "${loader%/*}" "$file"
 	fi
@@ -81,9 +82,9 @@ buildx38() { module buildx38 $buildx38 github.com/docker/buildx github.com/docke
 
 testcontainers() {
 	local want
-	want=$testcontainers-$(cat testdata/clients/testcontainers/* | sha256sum | cut -c1-12)
+	want=$testcontainers-$(find testdata/clients/testcontainers -type f | sort | xargs cat | sha256sum | cut -c1-12)
 	have testcontainers "$want" && return
-	(cd testdata/clients/testcontainers && GOFLAGS=-trimpath go build -ldflags '-s -w' -o "$dir/bin/testcontainers" .)
+	(cd testdata/clients/testcontainers && GOFLAGS=-trimpath go build -ldflags '-s -w' -o "$dir/bin/" . ./reaper)
 	got testcontainers "$want"
 }
 
@@ -97,9 +98,10 @@ node() {
 engine() {
 	have engine sid && return
 	rm -rf "$dir/engine-root"
-	sid engine-root docker.io containerd runc iptables
+	sid engine-root docker.io containerd runc iptables tini
 	local p
-	for p in dockerd docker-proxy docker-init containerd containerd-shim-runc-v2 runc; do adopt engine-root $p $p; done
+	for p in dockerd docker-proxy containerd containerd-shim-runc-v2 runc; do adopt engine-root $p $p; done
+	adopt engine-root tini-static docker-init
 	got engine sid
 }
 

@@ -233,6 +233,32 @@ func TestClientTestcontainers(t *testing.T) {
 	}
 }
 
+// TestClientReaper lets a program of testcontainers-go leave what it has made. What its library starts for that removes it: a container
+// into which the API's socket is mounted.
+func TestClientReaper(t *testing.T) {
+	k := newClientKit(t)
+	k.serveAPI()
+	program, err := os.ReadFile(filepath.Join(clientsDir(), "bin/reaper"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(k.write("reaper/program", ""), program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	k.write("reaper/Dockerfile", "FROM scratch\nCOPY --chmod=755 program /program\nENTRYPOINT [\"/program\"]\n")
+	k.must("build", "-t", "testcontainers/ryuk:0.14.0", filepath.Join(k.dir, "reaper"))
+	k.mustClient(0, k.client("", filepath.Join(clientsDir(), "bin/testcontainers"), "base", "leave"))
+	if made := k.must("ps", "-q"); strings.Count(made, "\n") != 2 {
+		t.Errorf("containers of the program and its reaper: %q", made)
+	}
+	left := k.soon(func() []string {
+		return strings.Fields(k.must("ps", "-aq") + k.must("network", "ls", "-q", "--filter", "type=custom"))
+	})
+	if len(left) > 0 {
+		t.Errorf("the reaper has left %v: %s", left, k.must("ps", "-a"))
+	}
+}
+
 // TestClientDockerode runs a program for node that uses dockerode.
 func TestClientDockerode(t *testing.T) {
 	k := newClientKit(t)

@@ -1,7 +1,7 @@
 // Command testcontainers does with an image what the tests of many projects do: it starts a container in a network of its own,
 // waits for its port, runs a command in it, reads its log, copies files in and out, and builds an image of its own.
 //
-// usage: testcontainers IMAGE   (an image of busybox)
+// usage: testcontainers IMAGE [leave]   (an image of busybox; with leave, it removes nothing)
 package main
 
 import (
@@ -20,7 +20,11 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	do := run
+	if len(os.Args) > 2 {
+		do = leave
+	}
+	if err := do(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "testcontainers:", err)
 		os.Exit(1)
 	}
@@ -62,6 +66,21 @@ func run(image string) (err error) {
 		return err
 	}
 	return build(ctx, image)
+}
+
+// leave leaves a container and a network.
+func leave(image string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	n, err := network.New(ctx)
+	if err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	_, err = testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{
+		Started:          true,
+		ContainerRequest: testcontainers.ContainerRequest{Image: image, Cmd: []string{"sleep", "1000"}, Networks: []string{n.Name}},
+	})
+	return err
 }
 
 // dial reads from the published port.
