@@ -16,7 +16,7 @@ func composeKit(t *testing.T, version string) (*kit, *apiServer) {
 	k := newClientKit(t)
 	server := k.serveAPI()
 	k.plugin("docker-compose", "docker-compose-"+version)
-	k.env = append(k.env, "DOCKER_BUILDKIT=0")
+	k.plugin("docker-buildx", map[string]string{"2": "docker-buildx-debian", "5": "docker-buildx-38"}[version])
 	if out, err := exec.Command("cp", "-r", "../../testdata/clients/compose", k.dir).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v: %s", err, out)
 	}
