@@ -11,6 +11,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
@@ -80,7 +81,7 @@ func (w *writtenFiles) config(ctx context.Context, o CommitOptions) (image.Confi
 			switch name := strings.ToLower(i.Name()); name {
 			case "cmd", "entrypoint", "env", "expose", "healthcheck", "label", "onbuild", "stopsignal", "user", "volume", "workdir":
 			default:
-				return image.Config{}, fmt.Errorf("%s is not a valid change command", name)
+				return image.Config{}, words.Invalid("%s is not a valid change command", name)
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/volume"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/internal/durable"
@@ -80,7 +81,7 @@ func (h *Home) wantedMounts(o *ContainerOptions, img *image.Image) ([]container.
 			continue
 		}
 		if _, err := os.Stat(p.Source); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", p.Source)
+			return nil, words.Invalid("invalid mount config for type \"bind\": bind source path does not exist: %s", p.Source)
 		}
 	}
 	add := func(p container.MountPoint) {

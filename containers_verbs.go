@@ -3,7 +3,6 @@ package forge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 	"time"
@@ -192,7 +191,7 @@ func (h *Home) RenameContainer(ctx context.Context, ref, name string) error {
 		return err
 	}
 	if r.Name == name {
-		return fmt.Errorf("Renaming a container with the same name as its current name") //nolint:staticcheck // docker's text
+		return words.Invalid("Renaming a container with the same name as its current name")
 	}
 	if err := h.containers().Rename(ctx, r.ID, name); err != nil {
 		return err

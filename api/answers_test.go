@@ -26,8 +26,8 @@ var oracle = flag.String("oracle", "", "socket of docker's engine, of 28.5")
 type question struct{ method, path, body string }
 
 // questions are asked in this order of a store that is empty.
-func questions() (list []question) {
-	const text = `
+func questions() []question {
+	return parseQuestions(`
 POST /images/create?fromSrc=-&repo=base&tag=1&changes=CMD+%5B%22sh%22%5D&changes=LABEL+a%3Db tar:etc/motd=hello
 POST /images/create?fromSrc=-&repo=BASE&tag=1 tar:etc/motd=hello
 GET /images/json
@@ -100,7 +100,10 @@ GET /events?since=0&until=1
 POST /build/prune
 POST /images/prune
 POST /images/prune?filters=%7B%22dangling%22%3A%5B%22false%22%5D%7D
-`
+`)
+}
+
+func parseQuestions(text string) (list []question) {
 	for line := range strings.Lines(strings.TrimSpace(text)) {
 		q := question{}
 		q.method, q.path, _ = strings.Cut(strings.TrimSuffix(line, "\n"), " ")
@@ -188,12 +191,18 @@ func collect(v any, at string, found map[string]bool) {
 
 // TestAnswers asks what docker's engine was asked, and wants the same status, the same content type, and at least the same keys.
 func TestAnswers(t *testing.T) {
+	checkAnswers(t, "testdata/answers.txt", questions())
+}
+
+// checkAnswers asks questions, and compares the answers with a file, or writes the file.
+func checkAnswers(t *testing.T, file string, questions []question) {
+	t.Helper()
 	if *oracle != "" {
-		recordAnswers(t)
+		recordAnswers(t, file, questions)
 		return
 	}
 	h, _ := newServer(t)
-	raw, err := os.ReadFile("testdata/answers.txt")
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +212,7 @@ func TestAnswers(t *testing.T) {
 		want[lines[0]] = lines[1:]
 	}
 	seen := map[string]int{}
-	for _, q := range questions() {
+	for _, q := range questions {
 		head, keys, body := q.ask(t, http.DefaultClient, h.URL)
 		name := q.name(seen)
 		expected := want[name]
@@ -233,18 +242,18 @@ func (q question) name(seen map[string]int) string {
 }
 
 // recordAnswers writes down what docker's engine answers.
-func recordAnswers(t *testing.T) {
+func recordAnswers(t *testing.T, file string, questions []question) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", *oracle)
 	}}}
 	var b strings.Builder
 	seen := map[string]int{}
-	for _, q := range questions() {
+	for _, q := range questions {
 		head, keys, _ := q.ask(t, client, "http://docker")
 		fmt.Fprintln(&b, strings.Join(append([]string{q.name(seen), head}, keys...), "\n")+"\n")
 	}
-	if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile("testdata/answers.txt", []byte(b.String()), 0o644)); err != nil {
+	if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(file, []byte(b.String()), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -117,16 +117,16 @@ func (c *call) stopOptions() (o forge.StopOptions, err error) {
 
 // stopContainer goes on if the client is gone meanwhile, as docker does.
 func stopContainer(c *call) error {
-	o, err := c.stopOptions()
-	if err != nil {
-		return err
-	}
 	info, err := c.home.Container(c.name)
 	if err != nil {
 		return err
 	}
 	if !info.Status.Alive() && info.Status != "restarting" {
 		return errUnchanged()
+	}
+	o, err := c.stopOptions()
+	if err != nil {
+		return err
 	}
 	if err := c.home.StopContainer(context.WithoutCancel(c.ctx()), info.ID, o); err != nil {
 		return err
@@ -166,7 +166,11 @@ func pauseContainer(c *call) error {
 }
 
 func unpauseContainer(c *call) error {
-	if err := c.home.UnpauseContainer(c.ctx(), c.name); err != nil {
+	err := c.home.UnpauseContainer(c.ctx(), c.name)
+	if is[forge.RefusedError](err) { // docker has no status of its own for it
+		return &statusError{code: http.StatusInternalServerError, text: err.Error()}
+	}
+	if err != nil {
 		return err
 	}
 	return c.done()

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -219,7 +220,7 @@ func updateContainer(c *call) error {
 		forge.InspectedResources
 		RestartPolicy forge.InspectedPolicy
 	}
-	if err := c.read(&b, bodyRequired); err != nil {
+	if err := c.read(&b, bodyOptional); err != nil {
 		return err
 	}
 	if err := unsupported(&forge.InspectedHostConfig{InspectedResources: b.InspectedResources}); err != nil {
@@ -228,5 +229,5 @@ func updateContainer(c *call) error {
 	if err := c.home.UpdateContainer(c.ctx(), c.name, limits(&b.InspectedResources), restartOf(b.RestartPolicy)); err != nil {
 		return err
 	}
-	return c.reply(200, map[string]any{"Warnings": nil})
+	return c.reply(http.StatusOK, map[string]any{"Warnings": nil})
 }

@@ -142,9 +142,7 @@ func (c *call) reply(code int, v any) error {
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Content-Type", "application/json")
-	c.begun = true
-	c.w.WriteHeader(code)
+	c.begin(code, "application/json")
 	_, err = c.w.Write(append(raw, '\n'))
 	return err
 }

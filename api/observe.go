@@ -79,7 +79,9 @@ func stats(c *call) error {
 			if err != nil {
 				return err
 			}
-			now.Preread, now.PreCPU = last.Read, last.CPU
+			if !first {
+				now.Preread, now.PreCPU = last.Read, last.CPU
+			}
 			last = now
 			if !(first && once && !c.flag("one-shot")) {
 				if err := send(now); err != nil || once {
@@ -99,7 +101,11 @@ func stats(c *call) error {
 func readStats(h *forge.Home, info *forge.ContainerInfo) (r statsReading, err error) {
 	r.Name, r.ID, r.Read = "/"+info.Name, info.ID, time.Now().UTC()
 	r.CPU.Throttling = map[string]int64{"periods": 0, "throttled_periods": 0, "throttled_time": 0}
-	r.Memory, r.Pids, r.Blkio = map[string]any{}, map[string]int64{}, map[string]any{"io_service_bytes_recursive": nil}
+	r.PreCPU.Throttling = r.CPU.Throttling
+	r.Memory, r.Pids, r.Blkio = map[string]any{}, map[string]int64{}, map[string]any{}
+	for _, what := range []string{"io_service_bytes", "io_serviced", "io_queue", "io_service_time", "io_wait_time", "io_merged", "io_time", "sectors"} {
+		r.Blkio[what+"_recursive"] = nil // not counted, but for the first
+	}
 	s, err := h.ContainerStats(info.ID)
 	if is[forge.RefusedError](err) {
 		r.Read = time.Time{}

@@ -14,6 +14,7 @@ func systemRoutes() []route {
 		{method: http.MethodHead, pattern: "/_ping", do: ping},
 		{method: http.MethodGet, pattern: "/version", do: version},
 		{method: http.MethodGet, pattern: "/info", do: info},
+		{method: http.MethodGet, pattern: "/plugins", do: func(c *call) error { return c.reply(http.StatusOK, []struct{}{}) }},
 	}
 }
 
