@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/forge-build/forge"
@@ -21,6 +22,7 @@ func streamRoutes() []route {
 
 // attachContainer connects the client with the streams of a container: of one that does not run, when it is started.
 func attachContainer(c *call) error {
+	since := time.Now()
 	info, err := c.home.Container(c.name)
 	if err != nil {
 		return err
@@ -31,6 +33,29 @@ func attachContainer(c *call) error {
 	case "restarting":
 		return conflict(errors.New("container " + c.name + " is restarting, wait until the container is running"))
 	}
+	if !c.flag("stream") || info.Status.Alive() {
+		return c.attach(&info, func(ctx context.Context, s forge.Streams) error {
+			if !c.flag("stream") {
+				return nil
+			}
+			_, err := c.home.AttachContainer(ctx, info.ID, s)
+			return err
+		})
+	}
+	who := c.server.boarding.announce(info.ID)
+	defer c.server.boarding.leave(info.ID, who)
+	ready := sync.OnceFunc(func() { close(who.ready) })
+	defer ready()
+	return c.attach(&info, func(ctx context.Context, s forge.Streams) error {
+		who.attachment = forge.NewAttachment(ctx, s)
+		ready()
+		return c.board(ctx, info.ID, s, who, since)
+	})
+}
+
+// attach takes the connection over, shows the log if that is asked for, and lets do go on with the streams. do's context ends when the client
+// is gone.
+func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.Streams) error) error {
 	conn, err := c.hijack(c.streamType(info.TTY))
 	if err != nil {
 		return err
@@ -41,21 +66,13 @@ func attachContainer(c *call) error {
 		return err
 	}
 	if c.flag("logs") {
-		o := forge.LogOptions{Tail: -1}
-		if err := c.home.ContainerLogs(c.ctx(), info.ID, o, streams.Out, streams.Err); err != nil {
+		if err := c.home.ContainerLogs(c.ctx(), info.ID, forge.LogOptions{Tail: -1}, streams.Out, streams.Err); err != nil {
 			return err
 		}
 	}
-	if !c.flag("stream") {
-		return nil
-	}
 	ctx, cancel := conn.untilGone(c.ctx(), streams.In)
 	defer cancel()
-	if info.Status.Alive() {
-		_, err = c.home.AttachContainer(ctx, info.ID, streams)
-		return err
-	}
-	return c.board(ctx, info.ID, streams)
+	return do(ctx, streams)
 }
 
 // streams are those of the query, over a connection: in frames, unless they are those of a terminal.
@@ -102,27 +119,25 @@ func (t typed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// board waits for the start of a container, and stays attached until it ends.
-func (c *call) board(ctx context.Context, id string, s forge.Streams) error {
-	ctx, cancel := context.WithCancel(ctx)
+// board waits for the start of a container, and stays attached until it ends. One that is started by another process, since a time, is attached
+// to when that is seen: what it has printed before is in the log.
+func (c *call) board(ctx context.Context, id string, s forge.Streams, who *boarder, since time.Time) error {
+	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := forge.NewAttachment(ctx, s)
-	c.server.boarding.add(id, a)
-	elsewhere := make(chan struct{}) // closed when somebody else has started it
+	elsewhere := make(chan struct{}) // closed when another process has started it
 	go func() {
 		q, err := forge.ParseEventQuery("", "", []string{"container=" + id, "event=start", "event=destroy"})
-		q.Since = time.Now()
-		if err != nil || c.home.Events(ctx, q, func(forge.EventMessage) error { return io.EOF }) == nil || ctx.Err() != nil {
+		q.Since = since
+		if err != nil || c.home.Events(watch, q, func(forge.EventMessage) error { return io.EOF }) == nil || watch.Err() != nil {
 			return
 		}
-		if c.server.boarding.leave(id, a) {
+		if c.server.boarding.leave(id, who) {
 			close(elsewhere)
 		}
 	}()
 	select {
-	case <-a.Done():
+	case <-who.attachment.Done():
 	case <-ctx.Done():
-		c.server.boarding.leave(id, a)
 	case <-elsewhere:
 		_, err := c.home.AttachContainer(ctx, id, s)
 		return err

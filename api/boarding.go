@@ -3,6 +3,7 @@ package api
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/forge-build/forge"
 )
@@ -10,34 +11,57 @@ import (
 // boarding are those who have attached to containers that do not run yet, as docker's command line does before it starts one. Each has a
 // connection to this server: so they are this server's, and nothing is lost with them that the connection is not.
 type boarding struct {
-	mu      sync.Mutex                     // guards waiting
-	waiting map[string][]*forge.Attachment // by the container's ID
+	mu      sync.Mutex            // guards waiting
+	waiting map[string][]*boarder // by the container's ID
 }
 
-// add lets somebody wait for the start of a container.
-func (b *boarding) add(id string, a *forge.Attachment) {
+// A boarder waits for the start of a container. He is known before the client is told that it is attached, since clients start the
+// container then, and is complete when he is ready.
+type boarder struct {
+	ready      chan struct{}     // closed when he is attached, or is not
+	attachment *forge.Attachment // nil if he is not
+}
+
+// announce makes somebody known who is about to be attached.
+func (b *boarding) announce(id string) *boarder {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting == nil {
-		b.waiting = map[string][]*forge.Attachment{}
+		b.waiting = map[string][]*boarder{}
 	}
-	b.waiting[id] = append(b.waiting[id], a)
+	who := &boarder{ready: make(chan struct{})}
+	b.waiting[id] = append(b.waiting[id], who)
+	return who
 }
 
+// boardTime is how long a start waits for those who are known: one may be shown a log first, and read nothing of it.
+const boardTime = time.Second
+
 // take returns all who wait for a container, which are attached now.
-func (b *boarding) take(id string) []*forge.Attachment {
+func (b *boarding) take(id string) (all []*forge.Attachment) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	all := b.waiting[id]
+	taken := b.waiting[id]
 	delete(b.waiting, id)
+	b.mu.Unlock()
+	patience := time.After(boardTime)
+	for _, who := range taken {
+		select {
+		case <-who.ready:
+			if who.attachment != nil {
+				all = append(all, who.attachment)
+			}
+		case <-patience:
+			return all
+		}
+	}
 	return all
 }
 
-// leave takes one away, and reports whether it was still waiting.
-func (b *boarding) leave(id string, a *forge.Attachment) bool {
+// leave takes one away, and reports whether he was still waiting.
+func (b *boarding) leave(id string, who *boarder) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := slices.Index(b.waiting[id], a)
+	i := slices.Index(b.waiting[id], who)
 	if i < 0 {
 		return false
 	}

@@ -94,4 +94,6 @@ GET /absent
 `)
 }
 
-func TestContainerAnswers(t *testing.T) { checkAnswers(t, "testdata/containers.txt", containerQuestions()) }
+func TestContainerAnswers(t *testing.T) {
+	checkAnswers(t, "testdata/containers.txt", containerQuestions())
+}
