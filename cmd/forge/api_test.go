@@ -28,7 +28,7 @@ func newAPIClient(t *testing.T) (*kit, *apiClient, func()) {
 	needs(t, "root", "busybox")
 	k := newKit(t)
 	k.base()
-	again := k.serveAPI()
+	again := k.serveAPI().again
 	t.Cleanup(k.removeContainers)
 	return k, &apiClient{t, filepath.Join(k.dir, "docker.sock")}, again
 }

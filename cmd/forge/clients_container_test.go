@@ -10,7 +10,7 @@ import (
 // TestClientDockerContainers uses docker's command for containers, and wants its texts and exit statuses.
 func TestClientDockerContainers(t *testing.T) {
 	k := newClientKit(t)
-	again := k.serveAPI()
+	again := k.serveAPI().again
 	for _, test := range []struct {
 		status int
 		text   string // of what is printed
