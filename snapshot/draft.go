@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ type Draft struct {
 	made  []mountpoint
 	known map[uint64]copied // upper is a whole copy if not nil: the files as they were copied, by inode
 	lost  noted             // POSIX ACLs, by Commit
+	spare *spare            // upper as it is left to another draft: since Commit with the layer; nil if it is not to be
 }
 
 // Draft lends a writable file system on top of layers. Nothing is attached to this machine's tree: it is gone with the
@@ -58,6 +60,16 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	kind, plain := Kind(""), o.Plain
+	if !plain {
+		kind, _ = s.Kind()
+	}
+	if (plain || kind == Copy) && o.Dir == "" && o.Memory == 0 {
+		d.spare = &spare{layers: slices.DeleteFunc(slices.Clone(layers), hasNothing)}
+		if ok, err := d.takeSpare(ctx, layers, plain); ok || err != nil {
+			return d, err
+		}
+	}
 	base := o.Dir
 	if base == "" {
 		if base, err = s.session.newDir(s.drafts()); err != nil {
@@ -67,10 +79,7 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 	} else if err := makeOwn(base); err != nil {
 		return nil, err
 	}
-	if o.Plain {
-		return d, d.mountCopy(ctx, base, o)
-	}
-	if kind, _ := s.Kind(); kind == Copy {
+	if plain || kind == Copy {
 		return d, d.mountCopy(ctx, base, o)
 	}
 	return d, d.mountOverlay(ctx, layers, base, o)
@@ -204,6 +213,12 @@ func (d *Draft) Commit(ctx context.Context, epoch *time.Time) (image.Layer, erro
 	f := differ{ctx: ctx, below: d.below, epoch: epoch, rights: d.store.rights(), known: d.known, tidy: d.adopt}
 	layer, err := d.store.commitDiff(&f, d.upper)
 	d.lost = f.lost
+	if d.spare != nil && err == nil {
+		d.spare.dir, d.spare.upper = d.dir, d.upper
+		if !hasNothing(layer) {
+			d.spare.layers = append(d.spare.layers, layer)
+		}
+	}
 	if err == nil && d.adopt && !f.inexact {
 		err = d.leaveUpper(ctx, layer)
 	}
@@ -252,6 +267,9 @@ func (d *Draft) Close() error {
 	}
 	if d.below != nil {
 		errs = append(errs, d.below.Close())
+	}
+	if d.spare != nil && d.spare.upper != nil {
+		errs = append(errs, d.leaveSpare())
 	}
 	files, dir := []*os.File{d.own, d.root, d.upper}, d.dir
 	d.made, d.below, d.own, d.root, d.upper, d.dir = nil, nil, nil, nil, nil, ""

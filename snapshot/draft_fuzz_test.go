@@ -42,13 +42,13 @@ func TestKindsAgree(t *testing.T) {
 	long(t)
 	needRoot(t)
 	for seed := range byte(8) {
-		ops := make([]byte, 400)
+		ops := make([]byte, 800)
 		rand.NewChaCha8([32]byte{seed, 1}).Read(ops)
 		var want []image.Layer
 		for _, kind := range kinds {
 			k := snapshottest.Open(t, t.TempDir(), kind)
 			var layers []image.Layer
-			for i := range 2 {
+			for i := range 4 {
 				layers = append(layers, snapshottest.Commit(t, k, layers, func(r snapshottest.Root) {
 					scramble(r.Path("."), ops[200*i:][:200])
 					sameTimes(t, r.Path("."))
