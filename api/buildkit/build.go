@@ -210,6 +210,11 @@ func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err
 	if o.Outputs = outs; len(outs) == 0 { // the client may hand the result to another build
 		o.Outputs = []forge.Output{{Type: "image"}}
 	}
+	for _, e := range b.request.Exporters {
+		if names := e.Attrs["name"]; names != "" && len(o.Tags) == 0 {
+			o.Tags = strings.Split(names, ",")
+		}
+	}
 	r, err := home.Build(ctx, o)
 	for _, f := range files {
 		if closeErr := f.close(err == nil); err == nil {

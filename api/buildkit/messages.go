@@ -131,12 +131,12 @@ type refMap struct {
 }
 
 type returnRequest struct {
-	Result *result `pb:"1"`
-	Error  *status `pb:"2"`
+	Result *result        `pb:"1"`
+	Error  *statusMessage `pb:"2"`
 }
 
-// A status is google.rpc.Status.
-type status struct {
+// A statusMessage is google.rpc.Status.
+type statusMessage struct {
 	Code    int32  `pb:"1"`
 	Message string `pb:"2"`
 }

@@ -1,0 +1,309 @@
+package buildkit
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/internal/grpc"
+)
+
+// TestBuild builds what a client lends, and again: what has not changed is not sent again.
+func TestBuild(t *testing.T) {
+	c := newClient(t)
+	c.dirs["dockerfile"] = map[string]string{"Dockerfile": "# check=error=false\nFROM scratch\nARG A\nCOPY a.txt dir/ /\nCOPY link /\nLABEL a=$A\n"}
+	c.dirs["context"] = map[string]string{
+		"a.txt": strings.Repeat("one ", 1000), "dir/": "", "dir/b": "two", "dir/empty": "", "link": "-> a.txt", "unused": "never", ".dockerignore": "*.log\n!größe.log\n",
+	}
+	c.attrs["build-arg:A"], c.attrs["label:l"] = "7", "v"
+	o, err := c.build("r1", exporter{"moby", map[string]string{"name": "app:1", "prefer-image-digest": "true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.took(), ".dockerignore Dockerfile a.txt dir/b"; got != want {
+		t.Errorf("the client has sent %s, want %s", got, want)
+	}
+	want := []string{
+		"[internal] load build definition: done", "[stage-0 1/2] COPY a.txt dir/ /: done", "[stage-0 2/2] COPY link /: done", "export image app:1: done",
+	}
+	if !slices.Equal(o.steps, want) {
+		t.Errorf("steps %q, want %q", o.steps, want)
+	}
+	id := o.exported["containerimage.config.digest"]
+	desc, _ := base64.StdEncoding.DecodeString(o.exported["containerimage.descriptor"])
+	if o.exported["containerimage.digest"] != id || !strings.HasPrefix(id, "sha256:") || o.exported["image.name"] != "docker.io/library/app:1" || !strings.Contains(string(desc), "manifest") {
+		t.Errorf("exported %q, descriptor %s", o.exported, desc)
+	}
+	patterns := c.asked[len(c.asked)-1]
+	if !slices.Equal(patterns["exclude-patterns"], []string{"%2A.log", "%21gr%C3%B6%C3%9Fe.log"}) || patterns.Get("exclude-patterns-encoded") != "1" {
+		t.Errorf("patterns %q", patterns)
+	}
+
+	again, err := c.build("r2", exporter{"moby", map[string]string{"name": "app:1"}})
+	if err != nil || again.exported["containerimage.digest"] != id {
+		t.Errorf("again: %q, %v", again.exported, err)
+	}
+	if got, want := c.took(), ".dockerignore Dockerfile"; got != want {
+		t.Errorf("again the client has sent %s, want %s", got, want)
+	}
+	c.dirs["context"]["dir/b"] = "three"
+	if o, err = c.build("r3"); err != nil || o.exported["containerimage.digest"] == id {
+		t.Errorf("with a change: %q, %v", o.exported, err)
+	}
+	if got := c.took(); !strings.Contains(got, "dir/b") {
+		t.Errorf("with a change the client has sent %s", got)
+	}
+}
+
+// TestFailures is about builds that do not come to an end.
+func TestFailures(t *testing.T) {
+	c := newClient(t)
+	c.dirs["context"] = map[string]string{"odd": "less!"}
+	for name, test := range map[string]struct {
+		text, want string
+		attrs      map[string]string
+	}{
+		"syntax":       {"FROM scratch\nRUNN x\n", "InvalidArgument: Dockerfile:2: unknown instruction: RUNN", nil},
+		"missing":      {"FROM scratch\nCOPY none /\n", "COPY none /: \"/none\": not found\nDockerfile:2\n", nil},
+		"changed":      {"FROM scratch\nCOPY odd /\n", "odd: changed while the build read it", nil},
+		"foreign":      {"# syntax=foo/bar\nFROM scratch\n", "foreign frontend", nil},
+		"no such file": {"", "failed to read dockerfile: open none: no such file", map[string]string{"filename": "none"}},
+		"option":       {"FROM scratch\n", "option odd of the build is not known", map[string]string{"odd": "x"}},
+		"named option": {"FROM scratch\n", "option odd:x of the build is not known", map[string]string{"odd:x": "x"}},
+		"graph":        {"FROM scratch\n", "context c: is a graph of BuildKit's (LLB)", map[string]string{"context:c": "input:c"}},
+		"layout":       {"FROM scratch\n", "layouts of the client cannot be read", map[string]string{"context:c": "oci-layout://x"}},
+		"question":     {"FROM scratch\n", "unsupported request \"odd\"", map[string]string{"requestid": "odd"}},
+		"epoch":        {"FROM scratch\n", "must be seconds since 1970", map[string]string{"build-arg:SOURCE_DATE_EPOCH": "x"}},
+		"cache":        {"FROM scratch\n", "a cache of type=local is a directory of the client", map[string]string{"cache-imports": `[{"Type":"local","Attrs":{"src":"x"}}]`}},
+	} {
+		c.dirs["dockerfile"] = map[string]string{"Dockerfile": test.text}
+		c.attrs = test.attrs
+		if _, err := c.build("f " + name); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %s", name, err, test.want)
+		}
+	}
+}
+
+// TestOutputs has the result sent to the client.
+func TestOutputs(t *testing.T) {
+	c := newClient(t)
+	c.dirs["dockerfile"] = map[string]string{"Dockerfile": "FROM scratch\nCOPY . /d\n"}
+	c.dirs["context"] = map[string]string{"a": "one", "s/": "", "s/b": strings.Repeat("two", 40_000), "l": "-> s/b"}
+	if _, err := c.build("tar", exporter{"tar", nil}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for r := tar.NewReader(strings.NewReader(c.received["-"])); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(r)
+		got[h.Name] = string(b)
+	}
+	if got["d/a"] != "one" || got["d/s/b"] != strings.Repeat("two", 40_000) {
+		t.Errorf("the tar has %q", slices.Sorted(maps.Keys(got)))
+	}
+	delete(c.received, "-")
+	c.attrs["tree"] = "yes"
+	for ref, test := range map[string]struct{ platforms, prefix string }{"local": {"", ""}, "locals": {"linux/amd64,linux/arm64", "linux_arm64/"}} {
+		c.received = map[string]string{}
+		c.attrs["platform"] = test.platforms
+		if _, err := c.build(ref, exporter{"local", map[string]string{"dest": "/not/here"}}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"d": "drwxr-xr-x ", "d/a": "-rw-r--r-- one", "d/s": "drwxr-xr-x ", "d/s/b": "-rw-r--r-- " + strings.Repeat("two", 40_000), "d/l": "Lrwxrwxrwx "}
+		for name, w := range want {
+			if got := c.received[test.prefix+name]; got != w {
+				t.Errorf("%s: %s is %.40q, want %.40q", ref, name, got, w)
+			}
+		}
+	}
+	delete(c.attrs, "tree")
+	delete(c.attrs, "platform")
+	for _, e := range []exporter{{"odd", nil}, {"image", map[string]string{"odd": "x"}}, {"image", map[string]string{"type": "x"}}} {
+		if _, err := c.build("bad "+e.Type+e.Attrs["type"], e); grpc.CodeOf(err) != grpc.InvalidArgument {
+			t.Errorf("exporter %v: %v", e, err)
+		}
+	}
+}
+
+// TestQuestions asks about a build.
+func TestQuestions(t *testing.T) {
+	c := newClient(t)
+	c.dirs["dockerfile"] = map[string]string{"Dockerfile": "FROM scratch AS Base\nARG A=1\nFROM base AS last\n"}
+	for id, want := range map[string]string{
+		"frontend.lint": "Check complete, 1 warning has been found!", "frontend.outline": "A ", "frontend.targets": "last (default)",
+		"frontend.subrequests.describe": "frontend.lint",
+	} {
+		c.attrs["requestid"] = id
+		if id == "frontend.outline" {
+			c.attrs["target"] = "base"
+		}
+		o, err := c.build(id)
+		if err != nil {
+			t.Errorf("%s: %v", id, err)
+			continue
+		}
+		if got := o.result.Metadata; !strings.Contains(string(got["result.txt"]), want) || !strings.ContainsAny(string(got["result.json"]), "{[") || string(got["version"]) != "1.0.0" {
+			t.Errorf("%s: %q, want %s", id, got, want)
+		}
+		delete(c.attrs, "target")
+	}
+}
+
+// TestNamedContexts builds with directories of the client under names, one of another session of it, and with the result of another build.
+func TestNamedContexts(t *testing.T) {
+	c := newClient(t)
+	c.attach("s2", "key2")
+	c.dirs["dockerfile"] = map[string]string{"Dockerfile": "FROM scratch\nCOPY --from=other x /\nCOPY y /\n"}
+	c.dirs["other"] = map[string]string{"x": "1"}
+	c.dirs["context"] = map[string]string{"y": "2"}
+	c.attrs = map[string]string{"context:other": "local:other", "sharedkey:localdir:other": "k", "local-sessionid:context": "s2"}
+	first, err := c.build("first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := imageOf(first.result.Ref.Def)
+	if err != nil || !strings.HasPrefix(image, "sha256:") || len(first.result.Ref.Def.Metadata) != 2 {
+		t.Fatalf("graph of the result: %v, %v", first.result.Ref.Def, err)
+	}
+	in := &solveRequest{
+		Ref: "second", Session: "s1", Frontend: "dockerfile.v0", FrontendAttrs: map[string]string{"context:base": "input:base", "filename": "F"},
+		FrontendInputs: map[string]*definition{"base": first.result.Ref.Def}, Exporters: []exporter{{"tar", nil}},
+	}
+	c.dirs["dockerfile"]["F"] = "FROM base\nCOPY y /z\n"
+	if err := c.Invoke(t.Context(), control+"Solve", nil, in, &solveResponse{}); err != nil {
+		t.Fatal(err)
+	}
+	for r := tar.NewReader(strings.NewReader(c.received["-"])); ; {
+		h, err := r.Next()
+		if err != nil {
+			t.Fatalf("the file of the first build is not in the second: %v", err)
+		}
+		if h.Name == "x" {
+			break
+		}
+	}
+}
+
+// TestStandardInput builds a build file that the client sends for a URL of its session.
+func TestStandardInput(t *testing.T) {
+	c := newClient(t)
+	c.attrs = map[string]string{"context": "http://buildkit-session/abc"}
+	if o, err := c.build("stdin"); err != nil || o.exported["containerimage.digest"] == "" {
+		t.Errorf("%q, %v", o.exported, err)
+	}
+}
+
+// TestSession asks the client for what steps may read.
+func TestSession(t *testing.T) {
+	c := newClient(t)
+	s, err := c.service.session(t.Context(), "s1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if b, err := s.secret(ctx, "known"); err != nil || string(b) != "hush" {
+		t.Errorf("secret %q, %v", b, err)
+	}
+	if _, err := s.secret(ctx, "other"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a secret that is not given: %v", err)
+	}
+	if err := s.hasAgent(ctx, "default"); err != nil {
+		t.Error(err)
+	}
+	if err := s.hasAgent(ctx, "other"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an agent that is not given: %v", err)
+	}
+	for host, want := range map[string]forge.Credential{"docker.io": {Username: "u", Password: "p"}, "token.example": {IdentityToken: "t"}, "none.example": {}} {
+		if got, err := s.credential(ctx, host); err != nil || got != want {
+			t.Errorf("credential of %s: %v, %v, want %v", host, got, err, want)
+		}
+	}
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.service.session(canceled, "gone"); grpc.CodeOf(err) != grpc.Unavailable {
+		t.Errorf("a session that is not there: %v", err)
+	}
+	s.offers = map[string]bool{fileSync: true}
+	if _, err := s.secret(ctx, "known"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a client without secrets: %v", err)
+	}
+}
+
+// TestTunnel opens a session over a stream, as the remote driver does.
+func TestTunnel(t *testing.T) {
+	c := newClient(t)
+	call := c.Start(t.Context(), control+"Session", grpc.Metadata{"x-docker-expose-session-uuid": {"t1"}})
+	defer call.Close()
+	answers := &grpc.Server{Methods: map[string]grpc.Handler{getSecret: grpc.Unary(c.secret)}}
+	go answers.ServeConn(t.Context(), newCallConn(call))
+	s, err := c.service.session(t.Context(), "t1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := s.secret(t.Context(), "known"); err != nil || string(b) != "hush" {
+		t.Errorf("secret %q, %v", b, err)
+	}
+}
+
+// TestRefused is about calls that need what forge has not.
+func TestRefused(t *testing.T) {
+	c := newClient(t)
+	graph := &definition{Def: [][]byte{{1}}}
+	for name, test := range map[string]struct {
+		method string
+		in     any
+		want   grpc.Code
+	}{
+		"graph":     {control + "Solve", &solveRequest{Ref: "a", Session: "s1", Definition: graph}, grpc.Unimplemented},
+		"frontend":  {control + "Solve", &solveRequest{Ref: "b", Session: "s1", Frontend: "gateway.v0", FrontendAttrs: map[string]string{"source": "foo/bar"}}, grpc.InvalidArgument},
+		"no ref":    {control + "Solve", &solveRequest{Session: "s1"}, grpc.InvalidArgument},
+		"container": {bridge + "NewContainer", &empty{}, grpc.Unimplemented},
+		"unknown":   {control + "Odd", &empty{}, grpc.Unimplemented},
+	} {
+		if err := c.Invoke(t.Context(), test.method, nil, test.in, &empty{}); grpc.CodeOf(err) != test.want {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+	}
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	if err := c.service.Attach(t.Context(), theirs, nil); err == nil {
+		t.Error("a session without an ID was taken")
+	}
+	var workers listWorkersResponse
+	if err := c.Invoke(t.Context(), control+"ListWorkers", nil, &empty{}, &workers); err != nil || len(workers.Record) != 1 || len(workers.Record[0].Platforms) == 0 {
+		t.Errorf("workers %+v, %v", workers, err)
+	}
+}
+
+// FuzzOptions reads any attributes of a build.
+func FuzzOptions(f *testing.F) {
+	f.Add("filename=F\nbuild-arg:A=1\ncontext:x=local:y\nulimit=a,b\nattest:sbom=generator=x")
+	f.Add("cache-imports=[{\"Type\":\"registry\"}]\nadd-hosts=a=1\ncontext=http://buildkit-session/x")
+	s := New(Options{})
+	f.Fuzz(func(t *testing.T, text string) {
+		q := question{attrs: map[string]string{}}
+		for line := range strings.SplitSeq(text, "\n") {
+			k, v, _ := strings.Cut(line, "=")
+			if k != "context" {
+				q.attrs[k] = v
+			}
+		}
+		b := &build{request: &solveRequest{Cache: &cacheOptions{Exports: []exporter{{q.attrs["t"], q.attrs}}}}}
+		_, _ = s.buildOptions(t.Context(), b, q, &session{})
+		_, _ = outputOf(exporter{q.attrs["t"], q.attrs})
+	})
+}
