@@ -59,7 +59,13 @@ func (h *Home) CommitContainer(ctx context.Context, ref string, o CommitOptions)
 		if err := h.tagAll(ctx, &BuildResult{Descriptor: img.Descriptor}, tags); err != nil {
 			return err
 		}
-		h.containerEvent(w.record, "commit", "comment", o.Message, "imageID", string(img.ID()), "imageRef", o.Name)
+		id, name := string(img.ID()), ""
+		h.imageEvent("create", id, id)
+		for _, ref := range tags {
+			name = ref.Familiar()
+			h.imageEvent("tag", id, name)
+		}
+		h.containerEvent(w.record, "commit", "comment", o.Message, "imageID", id, "imageRef", name)
 		return nil
 	})
 	return img, err

@@ -3,7 +3,10 @@ package forge
 import (
 	"context"
 	"path/filepath"
+	"strconv"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event/journal"
@@ -34,13 +37,29 @@ func (h *Home) containerEvent(r *containerRecord, action string, attributes ...s
 	_ = h.journal().Record(context.Background(), journal.Of(journal.Container, action, r.ID, r.Config.Labels, about))
 }
 
-// imageEvent tells that something has happened to an image: what it was called, or its ID, and its name.
+// imageEvent tells that something has happened to an image: what it was called, or its ID, and its name. The attributes are its labels
+// besides, as long as it is there.
 func (h *Home) imageEvent(action, id, name string) {
+	ctx := context.Background()
 	about := map[string]string{}
+	var labels map[string]string
+	if d := digest.Digest(id); d.Validate() == nil {
+		if n, err := h.Layout.Take(ctx, id); err == nil {
+			if img, err := h.Layout.AnyImage(ctx, n.Descriptor); err == nil {
+				labels = img.Config.Config.Labels
+			}
+		}
+	}
 	if name != "" {
 		about["name"] = name
 	}
-	_ = h.journal().Record(context.Background(), journal.Of(journal.Image, action, id, about))
+	_ = h.journal().Record(ctx, journal.Of(journal.Image, action, id, labels, about))
+}
+
+// pruneEvent tells that objects of a kind were pruned, and how many bytes that has freed.
+func (h *Home) pruneEvent(kind string, bytes int64) {
+	about := map[string]string{"reclaimed": strconv.FormatInt(bytes, 10)}
+	_ = h.journal().Record(context.Background(), journal.Of(kind, "prune", "", about))
 }
 
 // networkEvent tells that something has happened to a network.

@@ -10,6 +10,7 @@ import (
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/event/journal"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -43,6 +44,7 @@ func (h *Home) PruneContainers(ctx context.Context, filters []string) (removed [
 		removed = append(removed, i.ID)
 		bytes += size
 	}
+	h.pruneEvent(journal.Container, bytes)
 	return removed, bytes, errors.Join(errs...)
 }
 

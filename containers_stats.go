@@ -55,12 +55,14 @@ func (h *Home) TopContainer(ctx context.Context, ref string, options []string) (
 	if len(options) == 0 {
 		options = []string{"-ef"}
 	}
-	err = h.running("top", ref, func(_ *containerRecord, t *runtime.Target) error {
+	err = h.running("top", ref, func(r *containerRecord, t *runtime.Target) error {
 		pids, err := t.Processes()
 		if err != nil {
 			return err
 		}
-		lines, err = psOf(ctx, options, pids)
+		if lines, err = psOf(ctx, options, pids); err == nil {
+			h.containerEvent(r, "top")
+		}
 		return err
 	})
 	return lines, err

@@ -199,7 +199,7 @@ func (h *Home) RenameContainer(ctx context.Context, ref, name string) error {
 	if err := h.callMonitor(ctx, r, callRename, attachment{Network: name}); err != nil {
 		return err
 	}
-	h.containerEvent(r, "rename", "oldName", "/"+r.Name)
+	h.containerEvent(r, "rename", "name", name, "oldName", "/"+r.Name)
 	return nil
 }
 

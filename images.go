@@ -137,7 +137,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 	if err := h.Layout.Remove(ctx, n.Descriptor.Digest); err != nil {
 		return done, err
 	}
-	h.imageEvent("delete", id.String(), "")
+	h.imageEvent("delete", id.String(), id.String())
 	return append(done, Removal{Deleted: id}), nil
 }
 

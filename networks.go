@@ -10,6 +10,7 @@ import (
 
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/event/journal"
 	"github.com/forge-build/forge/runtime/network"
 )
 
@@ -246,5 +247,6 @@ func (h *Home) PruneNetworks(ctx context.Context, filters []string) ([]string, e
 	for _, name := range removed {
 		h.networkEvent(name, ids[name], "destroy", "")
 	}
+	h.pruneEvent(journal.Network, 0)
 	return removed, err
 }

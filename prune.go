@@ -19,6 +19,7 @@ import (
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/event/journal"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
@@ -104,6 +105,9 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 	}
 	if err := h.collect(ctx, o, &r); err != nil {
 		return r, err
+	}
+	if o.takes(PruneImages) {
+		h.pruneEvent(journal.Image, r.Bytes)
 	}
 	if o.Volumes {
 		names, bytes, err := h.PruneVolumes(ctx, PruneVolumesOptions{})
@@ -284,21 +288,6 @@ func (h *Home) pruneMemos(o PruneOptions) error {
 	_, downErr := h.downloads.PruneUnused(before)
 	_, farErr := h.remotes.PruneUnused(before)
 	return errors.Join(err, downErr, farErr, h.digests.Sweep(), h.downloads.Sweep(), h.remotes.Sweep())
-}
-
-// pruneLists forgets the lists of the files of mounts that no entry names.
-func (h *Home) pruneLists(records []cache.Record[cache.Entry]) error {
-	named := map[cache.Key]bool{}
-	for _, r := range records {
-		for _, f := range r.Value.Fields {
-			for _, v := range f.Values {
-				if key, err := cache.ParseKey(strings.TrimPrefix(v, "sha256:")); err == nil && strings.HasPrefix(f.Name, "files ") {
-					named[key] = true
-				}
-			}
-		}
-	}
-	return errors.Join(h.lists.Keep(named), h.lists.Sweep())
 }
 
 // forgetGone forgets entries whose layer is gone.

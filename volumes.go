@@ -240,6 +240,7 @@ func (h *Home) PruneVolumes(ctx context.Context, o PruneVolumesOptions) (removed
 			removed, bytes = append(removed, name), bytes+n
 		}
 	}
+	h.pruneEvent(journal.Volume, bytes)
 	return removed, bytes, h.volumes().Sweep()
 }
 

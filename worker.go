@@ -224,6 +224,21 @@ func (h *Home) filesMounted(ctx context.Context, c event.Change) (files []event.
 	return source.ChangedFiles(ctx, h.lists, c, maxChanged)
 }
 
+// pruneLists forgets the lists of the files of mounts that no entry names.
+func (h *Home) pruneLists(records []cache.Record[cache.Entry]) error {
+	named := map[cache.Key]bool{}
+	for _, r := range records {
+		for _, f := range r.Value.Fields {
+			for _, v := range f.Values {
+				if key, err := cache.ParseKey(strings.TrimPrefix(v, "sha256:")); err == nil && strings.HasPrefix(f.Name, "files ") {
+					named[key] = true
+				}
+			}
+		}
+	}
+	return errors.Join(h.lists.Keep(named), h.lists.Sweep())
+}
+
 // contentOf is the digest and the size of a file, or where a link leads.
 func contentOf(v *snapshot.View, path string) (string, int64) {
 	e, err := v.Lstat(path)
