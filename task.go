@@ -14,6 +14,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/source"
 )
 
@@ -51,6 +52,7 @@ func (h *Home) DoTask(ctx context.Context, file string, log io.Writer) (exit int
 	}
 	if out.Exit != nil {
 		exit = out.Exit.Code
+		out.Weaker = weaker(&out)
 	}
 	written, failed := executor.WriteOutcome(dir, out)
 	return exit, written, errors.Join(err, failed)
@@ -83,6 +85,18 @@ func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *
 	}
 	out.Layer = &result.Layer
 	return h.giveTar(ctx, result.Layer, filepath.Join(dir, executor.OutcomeTar))
+}
+
+// weaker says what this machine lacks that a command may have failed for; "" if there is nothing.
+func weaker(out *executor.Outcome) string {
+	const notFound = 127 // which is told of with a reason everywhere
+	if reason, one := runtime.OneID(); one {
+		return "there is one ID: " + reason
+	}
+	if out.Exit.Code != notFound {
+		return out.Reason
+	}
+	return ""
 }
 
 // lendLayer puts the tar of a layer where the store has its own, without copying it if it lies in the same file system.

@@ -136,7 +136,8 @@ type Outcome struct {
 
 	Exit   *ExitError `json:"exit,omitempty"` // the command ran and did not succeed
 	Reason string     `json:"reason,omitempty"`
-	Error  string     `json:"error,omitempty"` // why the worker could not do the job; it says nothing of the command
+	Weaker string     `json:"weaker,omitempty"` // why it may succeed on another machine: this one has no other IDs, no network
+	Error  string     `json:"error,omitempty"`  // why the worker could not do the job; it says nothing of the command
 }
 
 // Fail notes why there is no layer.
@@ -151,6 +152,9 @@ func (o *Outcome) Fail(err error) {
 		o.Reason = exit.Err.Error()
 	}
 }
+
+// ErrWeaker means that a command did not succeed on a worker that has less than others.
+var ErrWeaker = errors.New("the command failed on a worker that has less than others")
 
 // ErrWorker means that a worker could not do a job. Another may.
 var ErrWorker = errors.New("the worker could not do the job")

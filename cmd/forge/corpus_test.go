@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -116,7 +117,7 @@ func (c *corpus) published(t *testing.T, name string) {
 
 func (c *corpus) environment(more ...string) []string {
 	if address := os.Getenv("FORGE_TEST_REMOTE"); address != "" { // all that can be is done there
-		more = append(more, "FORGE_REMOTE="+address, "FORGE_REMOTE_POLICY=only", "FORGE_REMOTE_NETWORK=")
+		more = append(more, "FORGE_REMOTE="+address, "FORGE_REMOTE_POLICY="+cmp.Or(os.Getenv("FORGE_TEST_REMOTE_POLICY"), "only"), "FORGE_REMOTE_NETWORK=")
 	}
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "FORGE_ROOT=" + c.store, "FORGE_SNAPSHOTTER=" + os.Getenv("FORGE_SNAPSHOTTER"), "FORGE_ISOLATION=" + c.isolation,

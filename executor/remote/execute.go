@@ -209,6 +209,9 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 	}
 	named, err := out.Result()
 	r.Usage = named.Usage
+	if err != nil && out.Weaker != "" && w.Cluster.options.Policy != Only {
+		return r, fmt.Errorf("%w: %w: %s", executor.ErrWeaker, err, out.Weaker)
+	}
 	if err != nil {
 		return r, err
 	}

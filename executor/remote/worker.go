@@ -56,6 +56,9 @@ func (w *Worker) Do(ctx context.Context, job executor.Job, log io.Writer) (execu
 	_, ran := errors.AsType[*executor.ExitError](err)
 	_, lost := errors.AsType[*remote.LostError](err)
 	switch {
+	case errors.Is(err, executor.ErrWeaker) && ctx.Err() == nil:
+		w.Cluster.warn("%s: %v; it is done here", w.Cluster, err)
+		return w.here(ctx, job, log, err.Error())
 	case err == nil, ran, lost:
 		return r, err
 	case ctx.Err() != nil:

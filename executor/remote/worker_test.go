@@ -217,11 +217,18 @@ func TestCommandFails(t *testing.T) {
 	if len(s.Results()) != 0 {
 		t.Error("the failure is remembered")
 	}
+	s = &reapitest.Server{Execute: func(_ context.Context, t *reapitest.Task) (*reapi.ActionResult, error) { // which this machine may not share
+		return answer(t, "", executor.Outcome{Version: 1, Exit: &executor.ExitError{Code: 1}, Weaker: "there is one ID"}, 1)
+	}}
+	w := m.worker(t, dial(t, s), Auto)
+	if _, err = w.Do(t.Context(), executor.Job{Op: run("x")}, &log); err != nil || m.did != 1 || w.Cluster.Down() != nil {
+		t.Errorf("on a weaker worker: %v, done here %d, %v", err, m.did, w.Cluster.Down())
+	}
 	s = &reapitest.Server{Execute: func(context.Context, *reapitest.Task) (*reapi.ActionResult, error) { // which keeps no files of it
 		return &reapi.ActionResult{ExitCode: 7, Stderr: []byte("forge: exit code 7\n{\"version\":1,\"exit\":{\"code\":7}}\n")}, nil
 	}}
 	_, err = m.worker(t, dial(t, s), Auto).Do(t.Context(), executor.Job{Op: run("x")}, &log)
-	if exit, ok := errors.AsType[*executor.ExitError](err); !ok || exit.Code != 7 || m.did != 0 {
+	if exit, ok := errors.AsType[*executor.ExitError](err); !ok || exit.Code != 7 || m.did != 1 {
 		t.Errorf("without files: %v, done here %d", err, m.did)
 	}
 }
