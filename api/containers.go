@@ -61,12 +61,8 @@ func inspectContainer(c *call) error {
 		return err
 	}
 	if c.flag("size") {
-		list, err := c.containers(forge.ListOptions{All: true, Size: true, Last: -1, Filters: []string{"id=" + v.ID}})
-		if err != nil {
+		if err := c.home.MeasureContainer(c.ctx(), v); err != nil {
 			return err
-		}
-		if len(list) == 1 {
-			v.SizeRw, v.SizeRootFs = &list[0].SizeRw, &list[0].SizeRootFs
 		}
 	}
 	return c.reply(http.StatusOK, v)

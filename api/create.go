@@ -73,7 +73,7 @@ func (b *createBody) options() (o forge.ContainerOptions, err error) {
 	o.LifeOptions = forge.LifeOptions{
 		Interactive: b.OpenStdin, StdinOnce: b.StdinOnce, StopSignal: b.StopSignal, StopTimeout: b.StopTimeout, Labels: assignments(b.Labels),
 		AutoRemove: h.AutoRemove, Restart: restartOf(h.RestartPolicy), Annotations: assignments(h.Annotations),
-		LogDriver: h.LogConfig.Type, LogOpts: assignments(h.LogConfig.Config), ConsoleSize: h.ConsoleSize,
+		LogDriver: h.LogConfig.Type, LogOpts: assignments(h.LogConfig.Config), ConsoleSize: h.ConsoleSize, Detached: !b.AttachStdout && !b.AttachStderr,
 	}
 	o.Expose, o.PublishAll = slices.Sorted(maps.Keys(b.ExposedPorts)), h.PublishAllPorts
 	if o.Publish, err = publish(h.PortBindings); err != nil {

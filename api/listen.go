@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -151,7 +153,7 @@ func (s *Server) Serve(ctx context.Context, idle time.Duration, listeners ...net
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTime, Protocols: &protocols,
+		Handler: s, ReadHeaderTimeout: headerTime, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0), // clients are told
 		BaseContext: func(net.Listener) context.Context { return context.WithValue(ctx, lifeKey{}, ctx) },
 	}
 	defer s.activity.watch(idle, stop)()
