@@ -75,6 +75,9 @@ func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, er
 		}
 		switch key {
 		case "until":
+			if !until.IsZero() {
+				return nil, words.Invalid("more than one until filter specified")
+			}
 			if until, err = words.ParseTime(value, now); err != nil {
 				return nil, err
 			}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -31,14 +30,15 @@ import (
 type PruneOptions struct {
 	Only    PruneKind // what goes; "" is everything
 	All     bool      // all images, and the whole cache
-	Filters []string  // docker's until=DURATION or until=TIME: only what was not used since
+	Filters []string  // docker's until=TIME (made before, and of the cache: last used before), label=K[=V] and label!=K[=V] (not of the cache), dangling=BOOL
 	Volumes bool      // volumes without a name that no container uses, too
 	MaxSize string    // of the cache's layers, such as 10g: the most recently used stay; "" keeps all that has a layer
 
 	Events event.Sink // is told, from another goroutine, when Prune has to wait
 
-	until   time.Duration // 0 is no bound
-	maxSize int64         // bytes; negative is no bound
+	until   time.Duration             // 0 is no bound
+	chosen  func(*ContainerInfo) bool // whether an image that was made then and has these labels may go; nil if there are no filters
+	maxSize int64                     // bytes; negative is no bound
 }
 
 // A PruneKind is a kind of what a prune removes.
@@ -55,20 +55,8 @@ func (o *PruneOptions) takes(kind PruneKind) bool { return o.Only == "" || o.Onl
 
 // Check reads the options and refuses mistakes. It is for whoever has to ask before a Prune.
 func (o *PruneOptions) Check() error {
-	for _, f := range o.Filters {
-		value, ok := strings.CutPrefix(f, "until=")
-		if !ok {
-			return fmt.Errorf("--filter %q: must be until=DURATION", f)
-		}
-		age, err := time.ParseDuration(value)
-		if err != nil {
-			at, err := time.Parse(time.RFC3339, value)
-			if err != nil {
-				return fmt.Errorf("--filter %q: must be a duration such as 24h, or a time", f)
-			}
-			age = time.Since(at)
-		}
-		o.until = age
+	if err := o.checkFilters(time.Now()); err != nil {
+		return err
 	}
 	o.maxSize = -1
 	if o.MaxSize == "" {
@@ -95,8 +83,8 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 	if err := o.Check(); err != nil {
 		return r, err
 	}
-	if o.All && o.until == 0 && o.takes(PruneImages) {
-		if err := h.dropImages(ctx, &r); err != nil {
+	if o.takes(PruneImages) && (o.All || o.chosen != nil) {
+		if err := h.dropImages(ctx, &o, &r); err != nil {
 			return r, err
 		}
 	}
@@ -110,7 +98,7 @@ func (h *Home) Prune(ctx context.Context, o PruneOptions) (r PruneReport, err er
 		h.pruneEvent(journal.Image, r.Bytes)
 	}
 	if o.Volumes {
-		names, bytes, err := h.PruneVolumes(ctx, PruneVolumesOptions{})
+		names, bytes, err := h.PruneVolumes(ctx, PruneVolumesOptions{Filters: o.Filters}) // of which there are labels only
 		for _, name := range names {
 			r.Removed = append(r.Removed, "volume "+name)
 		}
@@ -147,7 +135,7 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 	if err != nil {
 		return err
 	}
-	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Roots: users.manifests(), Nameless: o.until == 0 && o.takes(PruneImages)})
+	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Roots: users.manifests(), Nameless: o.chosen == nil && o.takes(PruneImages)})
 	r.add(pruned)
 	if err != nil {
 		return err
@@ -199,43 +187,6 @@ func (h *Home) lockStore(ctx context.Context, events event.Sink) (*os.File, erro
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	return lock, nil
-}
-
-// dropImages removes the names of all images that no running process uses.
-func (h *Home) dropImages(ctx context.Context, r *PruneReport) error {
-	named, err := h.Layout.List(ctx)
-	if err != nil {
-		return err
-	}
-	leases, err := h.Layout.Leases()
-	if err != nil {
-		return err
-	}
-	users, err := h.imageUsers()
-	if err != nil {
-		return err
-	}
-	var gone []digest.Digest
-	for _, n := range named {
-		if user := users.of(n); user != nil {
-			r.Left = append(r.Left, fmt.Sprintf("image %s: in use by container %s", nameOrDigest(n), user.Name))
-			continue
-		}
-		i := slices.IndexFunc(leases, func(l image.Lease) bool {
-			return slices.ContainsFunc(l.Held, func(d ocispec.Descriptor) bool { return d.Digest == n.Descriptor.Digest })
-		})
-		if i >= 0 {
-			r.Left = append(r.Left, fmt.Sprintf("image %s: in use by %s", nameOrDigest(n), leases[i].Owner))
-			continue
-		}
-		gone = append(gone, n.Descriptor.Digest)
-		r.Removed = append(r.Removed, "image "+nameOrDigest(n))
-		r.image(n)
-	}
-	if err := h.Layout.Remove(ctx, gone...); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // pruneCache forgets entries: those that the options say.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -36,7 +35,7 @@ func (h *Home) PruneForecast(ctx context.Context, o PruneOptions) (rows []KindUs
 		return nil, err
 	}
 	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{
-		Dry: true, Drop: drop, Keep: heldBy(keep), Roots: users.manifests(), Nameless: o.until == 0 && o.takes(PruneImages),
+		Dry: true, Drop: drop, Keep: heldBy(keep), Roots: users.manifests(), Nameless: o.chosen == nil && o.takes(PruneImages),
 	})
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return nil, err
@@ -78,7 +77,7 @@ func (h *Home) forecastContainers(ctx context.Context, o PruneOptions) (k KindUs
 	}
 	list, err := h.Containers(ctx, ListOptions{All: true, Last: -1, Size: true})
 	for _, i := range list {
-		if h.inUse(i.ID) || o.until > 0 && time.Since(i.Created) < o.until {
+		if h.inUse(i.ID) || o.chosen != nil && !o.chosen(&i) {
 			continue
 		}
 		k.Count, k.Bytes = k.Count+1, k.Bytes+i.Written
@@ -89,10 +88,10 @@ func (h *Home) forecastContainers(ctx context.Context, o PruneOptions) (k KindUs
 
 // forecastImages are the images that would go although they have a name.
 func (h *Home) forecastImages(ctx context.Context, o PruneOptions, users imageUsers) (drop []digest.Digest, err error) {
-	if !o.All || o.until > 0 || !o.takes(PruneImages) {
+	if !o.takes(PruneImages) || !o.All && o.chosen == nil {
 		return nil, nil
 	}
-	named, err := h.Layout.List(ctx)
+	named, err := h.prunedImages(ctx, &o)
 	for _, n := range named {
 		if users.of(n) == nil {
 			drop = append(drop, n.Descriptor.Digest)

@@ -36,7 +36,7 @@ func (c *containerPruneCmd) Run(s *session) error {
 type imagePruneCmd struct {
 	All    bool     `short:"a" help:"Images that have a name but no container, too."`
 	Force  bool     `short:"f" help:"Do not ask."`
-	Filter []string `sep:"none" help:"until=DURATION." placeholder:"KEY=VALUE"`
+	Filter []string `sep:"none" help:"until=TIME, label=K[=V], label!=K[=V] or dangling=false, which is -a." placeholder:"KEY=VALUE"`
 }
 
 func (c *imagePruneCmd) Run(s *session) error {

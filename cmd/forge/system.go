@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -55,7 +54,7 @@ func (c *fsckCmd) Run(s *session) error {
 type pruneCmd struct {
 	All     bool     `short:"a" help:"Images that have a name but no container too, and the whole cache."`
 	Force   bool     `short:"f" help:"Do not ask."`
-	Filter  []string `help:"until=DURATION: only what was not used since." placeholder:"KEY=VALUE"`
+	Filter  []string `sep:"none" help:"until=TIME: only what was made before and, of the cache, was not used since. label=K[=V], label!=K[=V]: only containers, images and volumes that have it, or not." placeholder:"KEY=VALUE"`
 	MaxSize string   `help:"Keep this much of the cache, the most recently used." placeholder:"BYTES"`
 	Volumes bool     `help:"Volumes without a name that no container uses, too."`
 
@@ -83,6 +82,13 @@ func (c *pruneCmd) Run(s *session) error {
 		}
 		for _, id := range gone {
 			_, _ = fmt.Fprintln(s.out, "Deleted: container", id)
+		}
+		networks, err := c.networks(s, h)
+		if err != nil {
+			return err
+		}
+		for _, name := range networks {
+			_, _ = fmt.Fprintln(s.out, "Deleted: network", name)
 		}
 		r, err := h.Prune(s.ctx, o)
 		r.Bytes += bytes
@@ -130,9 +136,9 @@ func (c *pruneCmd) what() string {
 	case c.only == forge.PruneImages:
 		return "images without a name"
 	case c.All:
-		what = "all stopped containers, all images that no container uses, and the whole cache"
+		what = "all stopped containers, all networks and images that no container uses, and the whole cache"
 	default:
-		what = "all stopped containers, images without a name, cache entries without a layer, and garbage"
+		what = "all stopped containers, networks that no container uses, images without a name, cache entries without a layer, and garbage"
 	}
 	if c.Volumes {
 		what += ", and volumes without a name that no container uses"
@@ -145,11 +151,15 @@ func (c *pruneCmd) containers(s *session, h *forge.Home) ([]string, int64, error
 	if c.only != "" {
 		return nil, 0, nil
 	}
-	var filters []string
-	if slices.ContainsFunc(c.Filter, func(f string) bool { return strings.HasPrefix(f, "until=") }) {
-		filters = c.Filter
+	return h.PruneContainers(s.ctx, c.Filter)
+}
+
+// networks removes the networks that no container is connected to.
+func (c *pruneCmd) networks(s *session, h *forge.Home) ([]string, error) {
+	if c.only != "" {
+		return nil, nil
 	}
-	return h.PruneContainers(s.ctx, filters)
+	return h.PruneNetworks(s.ctx, c.Filter)
 }
 
 type dfCmd struct {
