@@ -3,6 +3,7 @@ package forge
 import (
 	"bufio"
 	"context"
+	"maps"
 	"os"
 	goruntime "runtime"
 	"strconv"
@@ -44,20 +45,45 @@ func (h *Home) DockerInfo(ctx context.Context) (map[string]any, error) {
 	}
 	host, _ := os.Hostname()
 	system, version := operatingSystem()
-	return map[string]any{
+	fields := map[string]any{
 		"Containers": len(list), "ContainersRunning": count[state.Running], "ContainersPaused": count[state.Paused],
 		"ContainersStopped": len(list) - count[state.Running] - count[state.Paused], "Images": len(images),
 		"Driver": string(driver), "DriverStatus": [][2]string{{"Reason", why}}, "DockerRootDir": h.Dir,
 		"LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": runtime.CgroupVersion(),
-		"Plugins":       map[string][]string{"Volume": {"local"}, "Network": {"bridge", "host", "null"}, "Log": {"json-file", "local", "none"}},
+		"Plugins":       map[string][]string{"Volume": {"local"}, "Network": {"bridge", "host", "null"}, "Log": {"json-file", "local", "none"}, "Authorization": nil},
 		"KernelVersion": KernelRelease(), "OperatingSystem": system, "OSVersion": version, "OSType": "linux",
 		"Architecture": machine(), "NCPU": goruntime.NumCPU(), "MemTotal": runtime.MemoryTotal(), "Name": host, "ID": "",
 		"SystemTime": time.Now().Format(time.RFC3339Nano), "SecurityOptions": security, "DefaultRuntime": "forge",
 		"Runtimes": map[string]any{"forge": map[string]string{"path": "forge"}}, "Labels": []string{}, "Warnings": []string{},
 		"HttpProxy": os.Getenv("HTTP_PROXY"), "HttpsProxy": os.Getenv("HTTPS_PROXY"), "NoProxy": os.Getenv("NO_PROXY"),
 		"IndexServerAddress": "https://index.docker.io/v1/", "ExperimentalBuild": false, "LiveRestoreEnabled": true,
-		"RegistryConfig": map[string]any{"Mirrors": known.Mirrors}, "Swarm": map[string]string{"LocalNodeState": "inactive"},
-	}, nil
+		"RegistryConfig": map[string]any{
+			"Mirrors": known.Mirrors, "InsecureRegistryCIDRs": []string{},
+			"IndexConfigs": map[string]any{"docker.io": map[string]any{"Name": "docker.io", "Mirrors": known.Mirrors, "Secure": true, "Official": true}},
+		},
+		"Swarm": map[string]any{
+			"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": nil,
+		},
+	}
+	maps.Copy(fields, dockerAbilities())
+	return fields, nil
+}
+
+// dockerAbilities is what docker says of a kernel and of its own parts. Clients warn of limits that the first say are not there.
+func dockerAbilities() map[string]any {
+	forwarding, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	fields := map[string]any{
+		"OomKillDisable": runtime.CgroupVersion() == "1", "KernelMemoryTCP": false, "IPv4Forwarding": strings.TrimSpace(string(forwarding)) == "1",
+		"Debug": false, "NFd": 0, "NGoroutines": goruntime.NumGoroutine(), "NEventsListener": 0, "GenericResources": nil, "Isolation": "",
+		"InitBinary": "forge-init", "CDISpecDirs": []string{},
+	}
+	for _, limit := range []string{"MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit"} {
+		fields[limit] = true
+	}
+	for _, part := range []string{"ContainerdCommit", "RuncCommit", "InitCommit"} {
+		fields[part] = map[string]string{"ID": ""} // it is all one program
+	}
+	return fields
 }
 
 // machine is this architecture as uname -m has it, and docker with it.

@@ -36,7 +36,7 @@ func (c *call) upgrade(path string) (taken bool, err error) {
 	if !strings.EqualFold(c.r.Header.Get("Upgrade"), "h2c") {
 		return true, invalid(errors.New("this needs the header Upgrade: h2c"))
 	}
-	conn, err := c.hijack(rawStream)
+	conn, err := c.hijack("")
 	if err != nil {
 		return true, err
 	}

@@ -39,8 +39,8 @@ func (h *hijacked) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hijack takes the connection over, with an answer of 101 if the client asked for that, else of 200. The request's body is to be read
-// before.
+// hijack takes the connection over, with an answer of 101 if the client asked for that, else of 200, and of a content type, "" being none.
+// The request's body is to be read before.
 func (c *call) hijack(contentType string) (*hijacked, error) {
 	if c.r.ProtoMajor != 1 {
 		return nil, invalid(errors.New("this needs a connection of HTTP/1.1, which can be taken over"))
@@ -59,13 +59,16 @@ func (c *call) hijack(contentType string) (*hijacked, error) {
 		life = context.WithoutCancel(c.ctx())
 	}
 	c.r = c.r.WithContext(life)
-	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\n"
+	if contentType != "" {
+		contentType = "Content-Type: " + contentType + "\r\n"
+	}
+	head := "HTTP/1.1 200 OK\r\n" + contentType
 	if c.r.Header.Get("Upgrade") != "" {
 		protocol := "tcp"
 		if strings.EqualFold(c.r.Header.Get("Upgrade"), "h2c") {
 			protocol = "h2c"
 		}
-		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + contentType + "\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n"
+		head = "HTTP/1.1 101 UPGRADED\r\n" + contentType + "Connection: Upgrade\r\nUpgrade: " + protocol + "\r\n"
 	}
 	for _, name := range []string{"Api-Version", "Docker-Experimental", "Ostype", "Server"} {
 		head += fmt.Sprintf("%s: %s\r\n", name, c.w.Header().Get(name))

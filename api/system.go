@@ -45,6 +45,7 @@ func version(c *call) error {
 	v.Version, engine.Version = EngineVersion, EngineVersion
 	v.ApiVersion, v.MinAPIVersion = announced.String(), oldest.String()
 	engine.Details["ApiVersion"], engine.Details["MinAPIVersion"] = v.ApiVersion, v.MinAPIVersion
+	engine.Details["BuildTime"], engine.Details["Experimental"] = v.BuildTime, "false"
 	v.Components = append(v.Components, self)
 	return c.reply(http.StatusOK, v)
 }

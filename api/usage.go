@@ -21,6 +21,7 @@ func usageRoutes() []route {
 // A cacheRecord is an entry of the build cache.
 type cacheRecord struct {
 	ID          string
+	Parents     []string // none: an entry is a layer alone
 	Type        string
 	Description string
 	InUse       bool
@@ -79,7 +80,7 @@ func (c *call) buildCache() ([]cacheRecord, error) {
 	for i := range list {
 		u := &list[i]
 		all = append(all, cacheRecord{
-			ID: u.ID, Type: "regular", Description: u.Description, Shared: u.Shared, Size: u.Bytes, CreatedAt: u.Created, LastUsedAt: u.Used, UsageCount: 1,
+			ID: u.ID, Parents: []string{}, Type: "regular", Description: u.Description, Shared: u.Shared, Size: u.Bytes, CreatedAt: u.Created, LastUsedAt: u.Used, UsageCount: 1,
 		})
 	}
 	return all, nil

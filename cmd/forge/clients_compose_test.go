@@ -40,6 +40,7 @@ func TestClientCompose(t *testing.T) {
 	for _, version := range []string{"2", "5"} {
 		t.Run(version, func(t *testing.T) {
 			k, _ := composeKit(t, version)
+			k.recorded()
 			k.compose("up", "--build", "-d")
 			k.composeInside()
 			k.composeOver()
@@ -223,6 +224,7 @@ func TestClientComposeKilled(t *testing.T) {
 func TestClientTestcontainers(t *testing.T) {
 	k := newClientKit(t)
 	k.serveAPI()
+	k.recorded()
 	k.env = append(k.env, "TESTCONTAINERS_RYUK_DISABLED=true")
 	printed := k.mustClient(0, k.client("", filepath.Join(clientsDir(), "bin/testcontainers"), "base"))
 	for _, want := range []string{"port: copied in", "exec: 3", "logs: begun", "copy: copied in", "build: built", "ok"} {
@@ -263,6 +265,7 @@ func TestClientReaper(t *testing.T) {
 func TestClientDockerode(t *testing.T) {
 	k := newClientKit(t)
 	k.serveAPI()
+	k.recorded()
 	script, err := filepath.Abs("../../testdata/clients/dockerode.js")
 	if err != nil {
 		t.Fatal(err)
