@@ -112,15 +112,17 @@ const maxLabelFile = 1 << 20
 
 // CreateContainer makes a container, which does not run yet, and returns its ID. The options have been through Check.
 func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events event.Sink) (string, error) {
-	r, _, err := h.create(ctx, o, events)
+	r, _, err := h.create(ctx, o, events, func(*image.Image) {})
 	if err != nil {
 		return "", err
 	}
 	return r.ID, nil
 }
 
-// create is CreateContainer, and returns the container's record and image.
-func (h *Home) create(ctx context.Context, o ContainerOptions, events event.Sink) (*containerRecord, *image.Image, error) {
+// create is CreateContainer, and returns the container's record and image. found is told the image before the record is written.
+func (h *Home) create(
+	ctx context.Context, o ContainerOptions, events event.Sink, found func(*image.Image),
+) (*containerRecord, *image.Image, error) {
 	if err := o.LifeOptions.check(); err != nil {
 		return nil, nil, err
 	}
@@ -132,6 +134,7 @@ func (h *Home) create(ctx context.Context, o ContainerOptions, events event.Sink
 	if err != nil {
 		return nil, nil, err
 	}
+	found(img)
 	r := &containerRecord{
 		ID: state.NewID(), Name: strings.TrimPrefix(o.Name, "/"), Created: time.Now().UTC(),
 		Image: o.Image, ImageID: img.ID(), Manifest: img.Descriptor,

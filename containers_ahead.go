@@ -80,6 +80,13 @@ func (n *comingNetwork) drop() error {
 	return nil
 }
 
+// mountAhead mounts the layers of an image for the container that will be made of it.
+func (h *Home) mountAhead(ctx context.Context, img *image.Image) {
+	if store, err := h.Snapshots(); err == nil {
+		_ = store.Ahead(ctx, img.Layers()) // the container's own try says what is wrong
+	}
+}
+
 // beginNamespace begins to make the network namespace of a container that will be created, if it will have one of its own; else
 // it is nil. Every call of the function returns the same file, which the caller closes in the end.
 func beginNamespace(mode string) func() (*os.File, error) {

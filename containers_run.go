@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
 )
 
 // RunHere creates a container and runs it attached to streams, with this process as its monitor: it ends when this process
@@ -16,7 +18,11 @@ import (
 func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams, events event.Sink, created func(id string) error) (status int, err error) {
 	space := beginNamespace(o.Network)
 	defer closeNamespace(space)
-	r, img, err := h.create(ctx, o, events)
+	var mounting sync.WaitGroup
+	defer mounting.Wait()
+	r, img, err := h.create(ctx, o, events, func(img *image.Image) {
+		mounting.Go(func() { h.mountAhead(ctx, img) })
+	})
 	if err != nil {
 		return 0, err
 	}

@@ -107,6 +107,23 @@ func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wr
 	return lowers, err
 }
 
+// Ahead mounts layers for the first Draft on them. It may be called while the draft is not known yet, and what fails then fails for
+// the draft.
+func (s *Store) Ahead(ctx context.Context, layers []image.Layer) error {
+	if kind, _ := s.Kind(); kind == Copy || len(layers) == 0 {
+		return nil
+	}
+	view, err := s.View(ctx, layers)
+	if err != nil {
+		return err
+	}
+	wrong, err := view.wrongDirs()
+	if err == nil {
+		_, err = s.lowers(ctx, layers, view, wrong)
+	}
+	return errors.Join(err, view.Close())
+}
+
 // mountLayer mounts the tar of a layer in place.
 func (s *Store) mountLayer(ctx context.Context, layer image.Layer) (_ int, err error) {
 	index, err := s.ensureIndex(ctx, layer)
