@@ -26,6 +26,11 @@ func buildExamples() map[string][]string {
 			"# have a cluster do the steps that take long", "forge build -t user/app --remote grpcs://cluster.example.com --explain .",
 			"# stop in a shell where a step has failed", "forge build --shell .",
 		},
+		"bake": {
+			"# the group or target default of docker-bake.hcl or compose.yaml", "forge bake",
+			"# two targets, pushed, with another value of a variable", "forge bake --push --var TAG=1.2 api web",
+			"# what has changed since the branch began", "forge bake --affected=main",
+		},
 		"builds ls":              {"forge builds", "forge builds ls -q"},
 		"builds logs":            {"# all of the last build", "forge builds logs", "# its third step", "forge builds logs ^0 3"},
 		"builds trace":           {"# of the last build", "forge builds trace timeline.html", "forge builds trace 4f2d trace.json"},

@@ -36,6 +36,7 @@ func (c command) tags() []string {
 func commands() []command {
 	return []command{
 		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
+		{"bake", "Build many images together, as a bake file or a compose file says.", &bakeCmd{}},
 		{"executor", "Build as kaniko does, with its flags.", &executorCmd{}},
 		{"bud", "Build as buildah does, with its flags; also build-using-dockerfile.", &budCmd{}},
 		{"build-using-dockerfile", "The same.", &budCmd{}},

@@ -21,7 +21,7 @@ import (
 func limitMemory(command string) {
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(72 << 20)
-	if name, _, _ := strings.Cut(command, " "); slices.Contains([]string{"build", "bud", "build-using-dockerfile", "executor", "run", "worker"}, name) {
+	if name, _, _ := strings.Cut(command, " "); slices.Contains([]string{"build", "bake", "bud", "build-using-dockerfile", "executor", "run", "worker"}, name) {
 		debug.SetMemoryLimit(40 << 20)
 	}
 }

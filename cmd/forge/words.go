@@ -33,7 +33,7 @@ func nouns() map[string]noun {
 		"container": {"Look after containers.", container},
 		"image":     {"Look after images.", image},
 		"builder":   {"Look after the build cache.", map[string][]string{"build": {"build"}, "prune": {"buildx", "prune"}}},
-		"buildx":    {"", map[string][]string{"b": {"build"}, "build": {"build"}, "history": {"builds"}, "version": {"version"}}},
+		"buildx":    {"", map[string][]string{"b": {"build"}, "bake": {"bake"}, "f": {"bake"}, "build": {"build"}, "history": {"builds"}, "version": {"version"}}},
 		"system":    {"", map[string][]string{"events": {"events"}}},
 	}
 }

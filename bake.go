@@ -1,0 +1,28 @@
+package forge
+
+import (
+	"os"
+
+	"github.com/forge-build/forge/bake"
+)
+
+// A BakeFile is what bake files describe; a BakeTarget is one target of it, with all that it inherits; a BakeVariable is declared there.
+type (
+	BakeFile     = bake.File
+	BakeTarget   = bake.Target
+	BakeVariable = bake.Variable
+)
+
+// ReadBake reads bake files: those that have their usual names in this directory, if none is named. vars come before the environment.
+func ReadBake(files []string, stdin *os.File, vars map[string]string) (*BakeFile, error) {
+	return bake.Read(bake.Options{Files: files, Stdin: stdin, Vars: vars, Getenv: bakeEnvironment(), Platform: BuildPlatform()})
+}
+
+// bakeEnvironment is where variables come from; nowhere, if BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP says so.
+func bakeEnvironment() func(string) (string, bool) {
+	switch os.Getenv("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP") {
+	case "1", "t", "T", "true", "TRUE", "True":
+		return nil
+	}
+	return os.LookupEnv
+}

@@ -1,0 +1,387 @@
+// Package bake reads files that describe many images to build: docker-bake.hcl, docker-bake.json, and the build parts of compose files. What
+// comes of them is plain data: targets, and groups of them, with everything inherited, multiplied and overridden.
+//
+// It means what buildx's bake means, whose words it has. It opens nothing but the files that it is told to read and those that they name.
+package bake
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// maxFile is how large a file may be, in bytes.
+const maxFile = 4 << 20
+
+// Options say what to read, in the words of buildx's flags.
+type Options struct {
+	Files    []string // "-" is Stdin; none are those that have their usual names, see DefaultFiles
+	Stdin    io.Reader
+	Vars     map[string]string // --var
+	Getenv   func(name string) (string, bool)
+	Platform string // of this machine: BAKE_LOCAL_PLATFORM
+}
+
+// DefaultFiles are the names that are looked for, in this order: all that are there are read, and what comes later overrides.
+func DefaultFiles() []string {
+	return []string{
+		"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml",
+		"docker-bake.json", "docker-bake.hcl", "docker-bake.override.json", "docker-bake.override.hcl",
+	}
+}
+
+// A File is what files describe.
+type File struct {
+	Groups    []*Group
+	Targets   []*Target
+	Variables []Variable // of HCL and JSON
+	Names     []string   // of the files that were read
+}
+
+// A Group is several targets, or groups, under one name.
+type Group struct {
+	Name        string   `json:"-"`
+	Description string   `json:"description,omitempty"`
+	Targets     []string `json:"targets"`
+}
+
+// A Variable is one that a file declares.
+type Variable struct {
+	Name        string  `json:"name"`
+	Description string  `json:"description,omitempty"`
+	Type        string  `json:"type,omitempty"`
+	Value       *string `json:"value,omitempty"`
+}
+
+// Read reads files.
+func Read(o Options) (*File, error) {
+	names, chosen := o.Files, len(o.Files) > 0
+	if !chosen {
+		names = DefaultFiles()
+	}
+	f := &File{}
+	var composes []composeFile
+	var bodies []source
+	for _, name := range names {
+		text, err := readFile(name, o.Stdin)
+		if errors.Is(err, fs.ErrNotExist) && !chosen {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("bake file: %w", err)
+		}
+		f.Names = append(f.Names, name)
+		s, err := parse(name, text)
+		if err != nil {
+			return nil, err
+		}
+		if s.body == nil {
+			composes = append(composes, composeFile{name, text})
+		} else {
+			bodies = append(bodies, s)
+		}
+	}
+	if len(f.Names) == 0 {
+		return nil, fmt.Errorf("couldn't find a bake definition: no %s here; name one with -f FILE", strings.Join(DefaultFiles(), ", "))
+	}
+	if len(composes) > 0 {
+		if err := f.readCompose(composes, o); err != nil {
+			return nil, err
+		}
+	}
+	if len(bodies) > 0 {
+		if err := f.evaluate(bodies, o); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// readFile reads a file, or standard input.
+func readFile(name string, stdin io.Reader) ([]byte, error) {
+	r := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() //nolint:errcheck // read only
+		r = f
+	} else if r == nil {
+		return nil, errors.New("there is no standard input")
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxFile)
+	}
+	return text, err
+}
+
+// add adds a target: to one of the same name what it says, too.
+func (f *File) add(t *Target) {
+	for _, other := range f.Targets {
+		if other.Name == t.Name {
+			other.merge(t)
+			return
+		}
+	}
+	f.Targets = append(f.Targets, t)
+}
+
+// addGroup adds a group, in the place of one of the same name.
+func (f *File) addGroup(g *Group) {
+	g.Targets = unique(g.Targets)
+	for i, other := range f.Groups {
+		if other.Name == g.Name {
+			f.Groups[i] = g
+			return
+		}
+	}
+	f.Groups = append(f.Groups, g)
+}
+
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// checkName refuses what cannot name a target.
+func checkName(name string) error {
+	for _, r := range name {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-') {
+			return fmt.Errorf("%q: the name of a target or group has only the characters a-z, A-Z, 0-9, _ and -", name)
+		}
+	}
+	if name == "" {
+		return errors.New("a target or group needs a name")
+	}
+	return nil
+}
+
+// A Selection is what is to be built: targets by name, with those that they are made from, and the groups that name them.
+type Selection struct {
+	Groups  map[string]*Group  `json:"group,omitempty"`
+	Targets map[string]*Target `json:"target"`
+}
+
+// Select finds targets by their names, by those of groups, or by patterns, and applies overrides (--set). No name is "default".
+func (f *File) Select(names, overrides []string) (*Selection, error) {
+	if len(names) == 0 {
+		names = []string{"default"}
+	}
+	var asked []string
+	for _, name := range names {
+		found, err := f.match(strings.ReplaceAll(name, ".", "_"))
+		if err != nil {
+			return nil, err
+		}
+		asked = append(asked, found...)
+	}
+	asked = unique(asked)
+	set, err := f.overrides(overrides)
+	if err != nil {
+		return nil, err
+	}
+	s := &Selection{Groups: map[string]*Group{}, Targets: map[string]*Target{}}
+	for _, name := range asked {
+		targets, groups := f.expand(name, map[string]bool{})
+		for _, t := range targets {
+			if s.Targets[t], err = f.resolve(t, set, nil); err != nil {
+				return nil, err
+			}
+		}
+		for _, g := range groups {
+			if found := f.group(g); found != nil {
+				same := *found
+				s.Groups[g] = &same
+			}
+		}
+	}
+	all := s.Groups["default"]
+	for _, name := range asked {
+		if all != nil && name == "default" {
+			continue
+		}
+		if all == nil {
+			all = &Group{Name: "default"}
+			s.Groups["default"] = all
+		}
+		all.Targets = append(slices.Clip(all.Targets), name)
+	}
+	if all != nil {
+		all.Targets = slices.Clone(unique(all.Targets))
+		slices.Sort(all.Targets)
+	}
+	for _, name := range sorted(s.Targets) {
+		if err := f.link(s, name, set, nil); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (f *File) group(name string) *Group {
+	for _, g := range f.Groups {
+		if g.Name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+func (f *File) target(name string) *Target {
+	for _, t := range f.Targets {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// match finds groups and targets by a pattern.
+func (f *File) match(pattern string) ([]string, error) {
+	if !strings.ContainsAny(pattern, "*?[]") {
+		return []string{pattern}, nil
+	}
+	var names []string
+	for _, g := range f.Groups {
+		if ok, err := path.Match(pattern, g.Name); ok && err == nil {
+			names = append(names, g.Name)
+		}
+	}
+	for _, t := range f.Targets {
+		if ok, err := path.Match(pattern, t.Name); ok && err == nil {
+			names = append(names, t.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("could not find any target matching %q", pattern)
+	}
+	return names, nil
+}
+
+// expand is which targets a name means, and which groups it goes through.
+func (f *File) expand(name string, seen map[string]bool) (targets, groups []string) {
+	g := f.group(name)
+	if g == nil {
+		return []string{name}, nil
+	}
+	if seen[name] {
+		return nil, nil
+	}
+	seen[name] = true
+	groups = []string{name}
+	for _, t := range g.Targets {
+		more, through := f.expand(t, seen)
+		if len(more) == 0 { // a target may have the name of a group that it is in
+			more = []string{t}
+		}
+		targets, groups = append(targets, more...), append(groups, through...)
+	}
+	return unique(targets), unique(groups)
+}
+
+// resolve is a target with all that it inherits, and what was overridden.
+func (f *File) resolve(name string, set map[string]map[string]override, through []string) (*Target, error) {
+	t, err := f.inherited(name, set, through)
+	if err != nil {
+		return nil, err
+	}
+	delete(t.fields, "inherits")
+	context := t.Text("context")
+	if dir, ok := strings.CutPrefix(context, "cwd://"); ok {
+		context = dir
+	}
+	if !strings.Contains(context, "://") && !strings.HasPrefix(context, "git@") {
+		t.fields["context"] = path.Clean(context)
+	}
+	if t.Text("dockerfile") == "" {
+		t.fields["dockerfile"] = "Dockerfile"
+	}
+	return t, nil
+}
+
+func (f *File) inherited(name string, set map[string]map[string]override, path []string) (*Target, error) {
+	own := f.target(name)
+	if own == nil {
+		return nil, fmt.Errorf("failed to find target %s", name)
+	}
+	out := newTarget(name)
+	if slices.Contains(path, name) { // as in buildx: it adds nothing
+		return out, nil
+	}
+	for _, base := range own.List("inherits") {
+		t, err := f.inherited(base, set, append(path, name))
+		if err != nil {
+			return nil, err
+		}
+		out.merge(t)
+	}
+	out.merge(own)
+	if err := out.override(set[name]); err != nil {
+		return nil, fmt.Errorf("target %s: %w", name, err)
+	}
+	out.normalize()
+	return out, nil
+}
+
+// link adds the targets that a target's contexts name. One that nobody has asked for has no output of its own.
+func (f *File) link(s *Selection, name string, set map[string]map[string]override, path []string) error {
+	t := s.Targets[name]
+	path = append(path, name)
+	for _, context := range sorted(t.Texts("contexts")) {
+		from, ok := strings.CutPrefix(t.Texts("contexts")[context], "target:")
+		if !ok {
+			continue
+		}
+		if from == name {
+			return fmt.Errorf("target %s cannot link to itself", name)
+		}
+		if slices.Contains(path, from) {
+			return fmt.Errorf("infinite loop from %s to %s", name, from)
+		}
+		if s.Targets[from] == nil {
+			linked, err := f.resolve(from, set, nil)
+			if err != nil {
+				return err
+			}
+			linked.fields["output"] = []Entry{{"type": "cacheonly"}}
+			s.Targets[from] = linked
+		}
+		if err := f.link(s, from, set, path); err != nil {
+			return err
+		}
+		below := s.Targets[from]
+		for _, e := range below.List("entitlements") {
+			if !slices.Contains(t.List("entitlements"), e) {
+				t.fields["entitlements"] = append(slices.Clip(t.List("entitlements")), e)
+			}
+		}
+		if own, has := t.List("platforms"), below.List("platforms"); len(own) > 1 && len(has) > 1 {
+			for _, p := range own {
+				if !slices.Contains(has, p) {
+					return fmt.Errorf("target %s can't be used by %s because its platforms %v are not a subset of %v", from, name, own, has)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Print writes the selection as JSON, which bake can read again.
+func (s *Selection) Print(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(s)
+}
