@@ -2,6 +2,7 @@ package buildkit
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/internal/grpc"
@@ -60,7 +63,7 @@ func newClient(t *testing.T) *client {
 func (c *client) attach(id, key string) {
 	ours, theirs := net.Pipe()
 	answers := &grpc.Server{MaxMessage: maxMessage, Methods: map[string]grpc.Handler{
-		fileSync: c.lend, fileSend: c.receive, getSecret: grpc.Unary(c.secret), credentials: grpc.Unary(c.credentials), checkAgent: grpc.Unary(c.agent), upload: c.upload,
+		forwardAgent: c.forward, fileSync: c.lend, fileSend: c.receive, getSecret: grpc.Unary(c.secret), credentials: grpc.Unary(c.credentials), checkAgent: grpc.Unary(c.agent), upload: c.upload,
 	}}
 	go answers.ServeConn(c.t.Context(), ours)
 	h := http.Header{}
@@ -92,6 +95,22 @@ func (c *client) agent(_ *grpc.Stream, in *idMessage) (*empty, error) {
 		return nil, fmt.Errorf("unset ssh forward key %s", in.ID)
 	}
 	return &empty{}, nil
+}
+
+// forward answers as an agent with one key.
+func (c *client) forward(s *grpc.Stream) error {
+	if id := s.Metadata().Get("buildkit.ssh.id"); id != "default" {
+		return fmt.Errorf("unset ssh forward key %s", id)
+	}
+	ring := agent.NewKeyring()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err == nil {
+		err = ring.Add(agent.AddedKey{PrivateKey: key, Comment: "the key"})
+	}
+	if err != nil {
+		return err
+	}
+	return agent.ServeAgent(ring, newStreamConn(s))
 }
 
 func (c *client) upload(s *grpc.Stream) error {

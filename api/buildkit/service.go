@@ -61,7 +61,10 @@ func New(o Options) *Service {
 		"/grpc.health.v1.Health/Check": grpc.Unary(func(*grpc.Stream, *empty) (*healthResponse, error) { return &healthResponse{Status: 1}, nil }),
 	}}
 	for _, name := range []string{"NewContainer", "ReadFile", "ReadDir", "StatFile", "ResolveImageConfig", "ResolveSourceMeta"} {
-		s.server.Methods[bridge+name] = refuse(name)
+		s.server.Methods[bridge+name] = refuse(name, "forge builds Dockerfiles and has no graph of BuildKit's to look into; to look into a step of a build use forge build --shell")
+	}
+	for _, name := range []string{"ListenBuildHistory", "UpdateBuildHistory"} {
+		s.server.Methods[control+name] = refuse(name, "the history of builds is shown by forge builds")
 	}
 	return s
 }
@@ -69,12 +72,9 @@ func New(o Options) *Service {
 // nothing answers with nothing.
 func nothing(*grpc.Stream, *empty) (*empty, error) { return &empty{}, nil }
 
-// refuse makes a handler for what needs a solver of BuildKit's graphs.
-func refuse(name string) grpc.Handler {
-	return func(*grpc.Stream) error {
-		return grpc.Errorf(grpc.Unimplemented, "%s is not done here: forge builds Dockerfiles and has no graph of BuildKit's to look into; "+
-			"to look into a step of a build use forge build --shell", name)
-	}
+// refuse makes a handler for what is done in another way.
+func refuse(name, way string) grpc.Handler {
+	return func(*grpc.Stream) error { return grpc.Errorf(grpc.Unimplemented, "%s is not done here: %s", name, way) }
 }
 
 // ServeHTTP answers one call.

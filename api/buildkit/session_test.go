@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/ssh/agent"
+
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/internal/grpc"
 )
@@ -36,6 +38,16 @@ func TestSession(t *testing.T) {
 		if got, err := s.credential(ctx, host); err != nil || got != want {
 			t.Errorf("credential of %s: %v, %v, want %v", host, got, err, want)
 		}
+	}
+	conn, err := s.agent(ctx, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := agent.NewClient(conn).List(); err != nil || len(keys) != 1 || keys[0].Comment != "the key" {
+		t.Errorf("keys of the agent: %v, %v", keys, err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
 	}
 	canceled, cancel := context.WithCancel(ctx)
 	cancel()
