@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/monitor"
@@ -104,7 +106,10 @@ func (h *Home) join(ctx context.Context, r *containerRecord, run *state.Run, o E
 	}
 	e.event("exec_start: " + o.command())
 	if e.Process, err = runtime.Join(ctx, t, spec, stdio); err != nil {
-		return nil, container.Explain(err, "")
+		if errors.Is(err, syscall.EAGAIN) {
+			return nil, &container.CommandError{Code: 126, Text: fmt.Sprintf("%v: container %s has as many processes as it may have (--pids-limit)", err, r.Name)}
+		}
+		return nil, container.Explain(err, "", slices.Concat(spec.Args, spec.Env))
 	}
 	return e, nil
 }

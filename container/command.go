@@ -28,8 +28,9 @@ func (e *CommandError) ExitCode() int { return e.Code }
 // notFound is a shell's exit status for a command that is not there.
 const notFound = 127
 
-// Explain makes a *CommandError of a *runtime.ExecError and leaves any other error as it is.
-func Explain(err error, platform string) error {
+// Explain makes a *CommandError of a *runtime.ExecError and leaves any other error as it is. Given are the arguments and variables of the
+// command.
+func Explain(err error, platform string, given []string) error {
 	e, ok := errors.AsType[*runtime.ExecError](err)
 	if !ok {
 		return err
@@ -39,6 +40,9 @@ func Explain(err error, platform string) error {
 	if missing || errors.Is(e.Err, syscall.ENOTDIR) {
 		failure.Code = notFound
 	}
+	if errors.Is(e.Err, syscall.E2BIG) {
+		failure.Text += ": " + tooLong(given)
+	}
 	host := goruntime.GOOS + "/" + goruntime.GOARCH
 	switch {
 	case missing && !strings.Contains(e.Path, "/"):
@@ -47,4 +51,20 @@ func Explain(err error, platform string) error {
 		failure.Text += fmt.Sprintf(": this is %s, and no emulator for %s is registered with the kernel (binfmt_misc)", host, platform)
 	}
 	return failure
+}
+
+// maxString is how many bytes the kernel takes of one argument or variable: MAX_ARG_STRLEN of execve(2), without the zero at the end.
+const maxString = 32*4096 - 1
+
+// tooLong says which of the arguments and variables of a command the kernel does not take.
+func tooLong(given []string) string {
+	total := 0
+	for _, s := range given {
+		total += len(s) + 1
+		if len(s) > maxString {
+			name, _, _ := strings.Cut(s, "=")
+			return fmt.Sprintf("%.64s has %d bytes, and the kernel takes %d of one variable or argument: mount a file that holds it", name, len(s), maxString)
+		}
+	}
+	return fmt.Sprintf("arguments and variables have %d bytes together, and the kernel takes a quarter of the limit of the stack, and 6 MB at most", total)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -104,7 +105,7 @@ func interpreter(f io.ReaderAt) (string, programKind) {
 
 // explain is Explain, with what is missing of a command that is there.
 func (c *Container) explain(err error, platform string) error {
-	err = Explain(err, platform)
+	err = Explain(err, platform, slices.Concat(c.spec.Args, c.spec.Env))
 	failure, ok := errors.AsType[*CommandError](err)
 	if !ok || failure.Code != notFound {
 		return err
