@@ -25,6 +25,8 @@ func cases() []benchCase {
 		{name: "no-op rebuild, 50,000 files", setup: manyNoopCase},
 		{name: "one of 50,000 files changed", setup: manyChangedCase, runs: 3},
 		{name: "12 steps of another machine, 30 ms", setup: farCase},
+		{name: "800 MB in a cache mount, 1 file added", setup: mountSaveCase, runs: 3},
+		{name: "800 MB in a cache mount, fetched", setup: mountRestoreCase, runs: 3},
 		{name: "RUN true, a step", setup: runTrueCase, runs: 3, divideBy: 50},
 		{name: "run --rm IMAGE true", setup: runCase, runs: 15},
 		{name: "8 stages of sleep 1", setup: stagesCase, runs: 3},

@@ -15,7 +15,7 @@ import (
 const farRTT = 30 * time.Millisecond
 
 // farCase is a build of 12 steps on a machine that has never built anything, all of which another has done: with what that left beside the
-// image in a registry 30 ms away, and the same without the cache, the registry's answer to all that has to be sent.
+// image in a registry 30 ms away, and the same without the cache, the registry's answer to all that has to be sent; and by BuildKit.
 func farCase(b *bench) ([]contestant, error) {
 	registry, err := b.registry()
 	if err != nil {
@@ -57,14 +57,18 @@ func farCase(b *bench) ([]contestant, error) {
 		return nil, fmt.Errorf("%w\n%s", err, out)
 	}
 	fresh := func() error { return os.RemoveAll(store) }
-	return []contestant{
+	peer, err := b.farBuildkit(dir, far)
+	return append([]contestant{
 		{name: "forge, from the cache", before: fresh, args: build("1")},
 		{name: "forge --cache none", before: fresh, args: build("2", "--cache", "none")},
-	}, nil
+	}, peer...), err
 }
 
-// registry serves forge's own until the benchmarks end, and returns its address.
+// registry serves forge's own, once, until the benchmarks end, and returns its address.
 func (b *bench) registry() (string, error) {
+	if b.served != "" {
+		return b.served, nil
+	}
 	cmd := exec.Command(b.forge, "registry", "serve", "--addr", "127.0.0.1:0", "--root", filepath.Join(b.dir, "registry"), "-q")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -76,11 +80,37 @@ func (b *bench) registry() (string, error) {
 	b.end = append(b.end, func() error { return cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadString('\n')
 	addr, _, _ := strings.Cut(strings.TrimPrefix(line, "listening on "), ",")
-	return strings.TrimSpace(addr), err
+	b.served = strings.TrimSpace(addr)
+	return b.served, err
 }
 
 // delayed is an address that leads to another, every byte of which takes half of rtt either way, and every connection all of it.
 func delayed(to string, rtt time.Duration) (string, error) {
+	return through(to, rtt, func(dst, src net.Conn) { late(dst, src, rtt/2) })
+}
+
+// throttled is an address that leads to another, over connections that carry no more than so many bytes a second together.
+func throttled(to string, rate int) (string, error) {
+	line := make(chan struct{}, 1) // held by whom the line carries bytes for
+	return through(to, 0, func(dst, src net.Conn) {
+		buf := make([]byte, 256<<10)
+		for {
+			n, err := src.Read(buf)
+			line <- struct{}{}
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+			<-line
+			if _, werr := dst.Write(buf[:n]); err != nil || werr != nil {
+				break
+			}
+		}
+		if c, ok := dst.(*net.TCPConn); ok {
+			_ = c.CloseWrite()
+		}
+	})
+}
+
+// through is an address that leads to another: a connection is made after a while, and carried by carry, either way.
+func through(to string, after time.Duration, carry func(dst, src net.Conn)) (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -92,14 +122,14 @@ func delayed(to string, rtt time.Duration) (string, error) {
 				return
 			}
 			go func() {
-				time.Sleep(rtt)
+				time.Sleep(after)
 				far, err := net.Dial("tcp", to)
 				if err != nil {
 					_ = near.Close()
 					return
 				}
-				go late(far, near, rtt/2)
-				late(near, far, rtt/2)
+				go carry(far, near)
+				carry(near, far)
 			}()
 		}
 	}()

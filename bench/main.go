@@ -42,7 +42,9 @@ type bench struct {
 	dir   string
 	runs  int
 	peer  string // buildah, or ""
-	end   []func() error
+
+	served string // address of the registry; "" before it is needed
+	end    []func() error
 }
 
 // A contestant is one command of a case.
