@@ -6,7 +6,10 @@
 #   buildx38        buildx, from the Go module proxy: bin/docker-buildx-38
 #   testcontainers  the programs of testdata/clients/testcontainers: bin/testcontainers, bin/reaper
 #   node            dockerode and the devcontainers CLI, from npm: node/node_modules
-#   engine          dockerd with all it needs, of Debian sid, to compare with by hand: bin/dockerd
+#   engine          dockerd with all it needs, of Debian sid, to compare with by hand: bin/dockerd; it runs beside all else with
+#                   unshare --net --mount sh -c 'ip link set lo up; mount --make-rprivate /; PATH=DIR/bin:DIR/engine-root/usr/sbin:$PATH exec
+#                   dockerd -H unix://SOCKET --data-root D --exec-root E --pidfile P --cgroup-parent /compare'
+#                   testdata/clients/answers.txt and api/testdata/answers.txt were made with it: see TestClientRecord and TestAnswers
 # Prints DIR. What is there in the wanted version is left alone. Debian's sid goes forward: what came is in DIR/versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -109,7 +112,7 @@ engine() {
 for name in "$@"; do
 	case $name in
 	debian | compose5 | buildx38 | testcontainers | node | engine) "$name" ;;
-	*) sed -n '2,11p' "$root/scripts/clients.sh" >&2; exit 2 ;;
+	*) sed -n '2,14p' "$root/scripts/clients.sh" >&2; exit 2 ;;
 	esac
 done
 echo "$dir"
