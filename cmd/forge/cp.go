@@ -40,6 +40,8 @@ func (c *cpCmd) Run(s *session) error {
 		return errors.New("copying between containers is not supported")
 	case from == "" && to == "":
 		return errors.New("must specify at least one container source")
+	case to != "" && dst == "":
+		return errors.New("no such directory")
 	}
 	show := ui.New("plain", s.err)
 	defer show.Close()
@@ -57,6 +59,9 @@ func (c *cpCmd) Run(s *session) error {
 			size, err = h.CopyFrom(s.ctx, from, src, dst, o)
 		case src == "-":
 			size, err = h.CopyTarTo(s.ctx, s.in, to, dst)
+			if _, missing := errors.AsType[*forge.NoFileError](err); missing {
+				err = fmt.Errorf("destination %q must be a directory", c.Dst)
+			}
 		default:
 			size, err = h.CopyTo(s.ctx, src, to, dst, o)
 		}
