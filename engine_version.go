@@ -7,12 +7,14 @@ import (
 
 // A VersionInfo is what docker says of its client and of its engine; here they are one program.
 type VersionInfo struct {
-	Platform struct{ Name string }
-
 	Version, ApiVersion, DefaultAPIVersion, MinAPIVersion, GitCommit, GoVersion, Os, Arch, KernelVersion, BuildTime, Context string //nolint:staticcheck // docker's names
 
 	Components []VersionComponent
+	Platform   *VersionPlatform `json:",omitempty"` // of an engine
 }
+
+// A VersionPlatform says for people what an engine is.
+type VersionPlatform struct{ Name string }
 
 // A VersionComponent is a part of an engine.
 type VersionComponent struct {
@@ -25,7 +27,7 @@ func EngineVersion(version string) VersionInfo {
 	v := VersionInfo{
 		Version: version, GoVersion: goruntime.Version(), Os: goruntime.GOOS, Arch: goruntime.GOARCH, KernelVersion: KernelRelease(),
 	}
-	v.Platform.Name = "forge " + version
+	v.Platform = &VersionPlatform{"forge " + version}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {

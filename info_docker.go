@@ -3,6 +3,8 @@ package forge
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"maps"
 	"os"
 	goruntime "runtime"
@@ -10,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/runtime"
 )
@@ -52,10 +56,10 @@ func (h *Home) DockerInfo(ctx context.Context) (map[string]any, error) {
 		"LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": runtime.CgroupVersion(),
 		"Plugins":       map[string][]string{"Volume": {"local"}, "Network": {"bridge", "host", "null"}, "Log": {"json-file", "local", "none"}, "Authorization": nil},
 		"KernelVersion": KernelRelease(), "OperatingSystem": system, "OSVersion": version, "OSType": "linux",
-		"Architecture": machine(), "NCPU": goruntime.NumCPU(), "MemTotal": runtime.MemoryTotal(), "Name": host, "ID": "",
+		"Architecture": machine(), "NCPU": goruntime.NumCPU(), "MemTotal": runtime.MemoryTotal(), "Name": host, "ID": h.engineID(),
 		"SystemTime": time.Now().Format(time.RFC3339Nano), "SecurityOptions": security, "DefaultRuntime": "forge",
 		"Runtimes": map[string]any{"forge": map[string]string{"path": "forge"}}, "Labels": []string{}, "Warnings": []string{},
-		"HttpProxy": os.Getenv("HTTP_PROXY"), "HttpsProxy": os.Getenv("HTTPS_PROXY"), "NoProxy": os.Getenv("NO_PROXY"),
+		"HttpProxy": web.Redact(os.Getenv("HTTP_PROXY")), "HttpsProxy": web.Redact(os.Getenv("HTTPS_PROXY")), "NoProxy": os.Getenv("NO_PROXY"),
 		"IndexServerAddress": "https://index.docker.io/v1/", "ExperimentalBuild": false, "LiveRestoreEnabled": true,
 		"RegistryConfig": map[string]any{
 			"Mirrors": known.Mirrors, "InsecureRegistryCIDRs": []string{},
@@ -75,7 +79,7 @@ func dockerAbilities() map[string]any {
 	fields := map[string]any{
 		"OomKillDisable": runtime.CgroupVersion() == "1", "KernelMemoryTCP": false, "IPv4Forwarding": strings.TrimSpace(string(forwarding)) == "1",
 		"Debug": false, "NFd": 0, "NGoroutines": goruntime.NumGoroutine(), "NEventsListener": 0, "GenericResources": nil, "Isolation": "",
-		"InitBinary": "forge-init", "CDISpecDirs": []string{},
+		"InitBinary": "forge-init", "CDISpecDirs": container.CDIDirs(), "FirewallBackend": map[string]string{"Driver": "nftables"},
 	}
 	for _, limit := range []string{"MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit"} {
 		fields[limit] = true
@@ -84,6 +88,13 @@ func dockerAbilities() map[string]any {
 		fields[part] = map[string]string{"ID": ""} // it is all one program
 	}
 	return fields
+}
+
+// engineID tells this store on this machine from others, always in the same way.
+func (h *Home) engineID() string {
+	machine, _ := os.ReadFile("/etc/machine-id")
+	sum := sha256.Sum256(append(append(machine, 0), h.Dir...))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 // machine is this architecture as uname -m has it, and docker with it.

@@ -43,8 +43,8 @@ type cdiEdits struct {
 	} `json:"hooks"`
 }
 
-// cdiDirs are where the machine's administrator puts specs; a later one wins.
-func cdiDirs() []string { return []string{"/etc/cdi", "/var/run/cdi"} }
+// CDIDirs are where the machine's administrator puts specs; a later one wins.
+func CDIDirs() []string { return []string{"/etc/cdi", "/var/run/cdi"} }
 
 // A Device is one of the Container Device Interface that is asked for.
 type Device struct {
@@ -119,7 +119,7 @@ func (c *Container) mountDevices() error {
 	if len(c.options.Devices) == 0 {
 		return nil
 	}
-	specs, unread, err := readCDI(cdiDirs())
+	specs, unread, err := readCDI(CDIDirs())
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (c *Container) mountDevices() error {
 			return fmt.Errorf("--device=%s is not granted; allow it with --allow device=%s", d.Name, d.Name)
 		}
 		if len(edits) == 0 && d.Required {
-			missing := fmt.Errorf("--device=%s: no such device in %s", d.Name, strings.Join(cdiDirs(), " or "))
+			missing := fmt.Errorf("--device=%s: no such device in %s", d.Name, strings.Join(CDIDirs(), " or "))
 			if len(unread) > 0 {
 				missing = fmt.Errorf("%w; only specs in JSON can be read, not %s", missing, strings.Join(unread, ", "))
 			}

@@ -45,7 +45,7 @@ func (c *infoCmd) print(s *session, h *forge.Home, rows []forge.InfoRow) error {
 		return err
 	}
 	client := forge.EngineVersion(versionText())
-	client.KernelVersion, client.Components, client.Context = "", nil, theContext
+	client.KernelVersion, client.Components, client.Platform, client.Context = "", nil, nil, theContext
 	fields["ServerVersion"], fields["ClientInfo"] = versionText(), client
 	for _, row := range rows {
 		fields[row.Name] = map[string]string{"value": row.Value, "why": row.Why}

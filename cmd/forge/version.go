@@ -20,7 +20,7 @@ type versionCmd struct {
 func (c *versionCmd) Run(s *session) error {
 	if c.Format != "" {
 		client, server := forge.EngineVersion(versionText()), forge.EngineVersion(versionText())
-		client.KernelVersion, client.Components, client.Context = "", nil, theContext
+		client.KernelVersion, client.Components, client.Platform, client.Context = "", nil, nil, theContext
 		both := struct{ Client, Server forge.VersionInfo }{client, server}
 		if c.Format == "json" {
 			return json.NewEncoder(s.out).Encode(both)
