@@ -157,3 +157,39 @@ func differ(t *testing.T, at string, want, got any) {
 		}
 	}
 }
+
+// TestMistakes holds what is refused, and where.
+func TestMistakes(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"a.hcl", "target \"a\" {\n  args = {\n    X = 1 +\n  }\n}", "a.hcl:3: expected an expression"},
+		{"a.hcl", "target \"a\" { tags = [] dockerfile = \"x\" }", "a.hcl:1: expected the end of the line"},
+		{"a.hcl", "target \"a\" {\n  tags = \"x\"\n}", "a.hcl:2: tags: must be a list, and is a string"},
+		{"a.hcl", "target \"a\" {\n  nosuch = 1\n}", "a.hcl:2: a target has no attribute \"nosuch\""},
+		{"a.hcl", "target \"a\" {\n  policy = []\n}", "policy: forge does not do that"},
+		{"a.hcl", "variable \"V\" {\n  default = W\n}\nvariable \"W\" {\n  default = V\n}", "variable cycle not allowed for"},
+		{"a.hcl", "variable \"V\" {\n  default = 3\n  validation {\n    condition = V < 2\n    error_message = \"too large\"\n  }\n}", "a.hcl:4: the variable V is not valid: too large"},
+		{"a.hcl", "target \"a\" {\n  args = { A = target.b.args.B }\n}\ntarget \"b\" {\n  args = { B = target.a.args.A }\n}", "reference cycle not allowed for"},
+		{"a.hcl", "function \"f\" {\n  params = [n]\n  result = f(n)\n}\nv = f(1)\ntarget \"a\" {\n  tags = [v]\n}", "function cycle not allowed for f"},
+		{"a.hcl", "target \"a\" {\n  matrix = { v = [1, 2] }\n}", "makes two targets that are called \"a\""},
+		{"a.hcl", "target \"a.b\" {}", "has only the characters"},
+		{"a.hcl", "x = \"abc", "a.hcl:1: a string has no end"},
+		{"a.hcl", "x = <<EOT\nabc", "the heredoc <<EOT has no end"},
+		{"a.hcl", "target \"a\" {\n  tags = [\"${upper(1, 2)}\"]\n}", "upper: takes at most 1 arguments, and is given 2"},
+		{"a.hcl", "target \"a\" {\n  tags = [for a in range(1000) : [for b in range(1000) : b]]\n}", "more than 131072 times"},
+		{"a.json", "{\"target\": {\"a\": {\"tags\": [\"${\"]}}}", "a.json:1: an expression is missing"},
+		{"a.json", "{\"target\": ", "a.json:1: EOF"},
+		{"a.yaml", "services:\n  a:\n    build:\n      nosuch: 1\n", "service a: build.nosuch: is no attribute of build"},
+		{"a.yaml", "services:\n  a:\n    build: ${X:?needed}\n", "required variable X is missing a value: needed"},
+		{"a.yaml", "services:\n  a:\n    extends: a\n    build: .\n", "extends itself"},
+		{"a.yaml", "include: a.yaml\n", "name each other more than"},
+	} {
+		t.Chdir(t.TempDir())
+		if err := os.WriteFile(test.name, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := bake.Read(bake.Options{Files: []string{test.name}})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s\nis refused with %v, want %q", test.text, err, test.want)
+		}
+	}
+}

@@ -274,7 +274,7 @@ func (p *parser) forObject(pos Pos, f *forPart) (*Expr, error) {
 				list, _ := old.([]any)
 				object[name] = append(list, v)
 			case there:
-				return fmt.Errorf("two items have the key %q: group them with ...", name)
+				return fmt.Errorf("two items have the key %q, which needs ... behind the value", name)
 			default:
 				object[name] = v
 			}

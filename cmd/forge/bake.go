@@ -83,10 +83,14 @@ func (c *bakeCmd) Run(s *session) error {
 	if err != nil {
 		return badUsage(err)
 	}
+	defaults, err := parseBuild([]string{"."})
+	if err != nil {
+		return err
+	}
 	var targets []forge.Target
 	asked := map[string][]forge.Target{} // by the question
 	for _, name := range names {
-		t, err := c.target(s, found.Targets[name], allowed)
+		t, err := c.target(s, found.Targets[name], allowed, defaults)
 		if err != nil {
 			return fmt.Errorf("target %s: %w", name, err)
 		}
@@ -97,15 +101,11 @@ func (c *bakeCmd) Run(s *session) error {
 			targets = append(targets, t)
 		}
 	}
-	return c.make(s, targets, asked)
+	return c.make(s, c.builder(*defaults), targets, asked)
 }
 
 // make builds targets, and answers what is asked about others.
-func (c *bakeCmd) make(s *session, targets []forge.Target, asked map[string][]forge.Target) error {
-	build, err := c.builder()
-	if err != nil {
-		return err
-	}
+func (c *bakeCmd) make(s *session, build *buildCmd, targets []forge.Target, asked map[string][]forge.Target) error {
 	return s.withHome(func(h *forge.Home) error {
 		var errs []error
 		if len(targets) > 0 {
@@ -165,21 +165,17 @@ func (c *bakeCmd) overrides() []string {
 }
 
 // builder is what shows the build.
-func (c *bakeCmd) builder() (*buildCmd, error) {
-	build, err := parseBuild([]string{"."})
-	if err != nil {
-		return nil, err
-	}
+func (c *bakeCmd) builder(build buildCmd) *buildCmd {
 	build.Progress, build.Check, build.Affected = c.Progress, c.Check, c.Affected
 	if c.Progress == "none" {
 		build.Progress = "quiet"
 	}
 	build.traceFlags, build.reportFlags, build.explainFlags = c.traceFlags, c.reportFlags, c.explainFlags
-	return build, nil
+	return &build
 }
 
-// target makes a build of a target: what docker build would be told with flags.
-func (c *bakeCmd) target(s *session, t *forge.BakeTarget, allowed allowance) (forge.Target, error) {
+// target makes a build of a target: what build would be told with flags, over their defaults.
+func (c *bakeCmd) target(s *session, t *forge.BakeTarget, allowed allowance, defaults *buildCmd) (forge.Target, error) {
 	out := forge.Target{Name: t.Name, From: map[string]string{}}
 	if err := allowed.check(t); err != nil {
 		return out, err
@@ -188,14 +184,9 @@ func (c *bakeCmd) target(s *session, t *forge.BakeTarget, allowed allowance) (fo
 	if context == "-" || t.Text("dockerfile") == "-" {
 		return out, errors.New("standard input is no context or build file of a target")
 	}
-	args, err := bakeArgs(t, &out)
-	if err != nil {
-		return out, err
-	}
-	build, err := parseBuild(args)
-	if err != nil {
-		return out, err
-	}
+	build := *defaults // a copy: each target has flags of its own
+	fillFlags(&build, t)
+	fillSources(&build, t, &out)
 	build.Explain = c.Explain
 	o, err := build.options(s)
 	if err != nil {
@@ -209,82 +200,73 @@ func (c *bakeCmd) target(s *session, t *forge.BakeTarget, allowed allowance) (fo
 	return out, nil
 }
 
-// bakeArgs are the arguments of a build that does what a target says. Contexts that are other targets are put into out.
-func bakeArgs(t *forge.BakeTarget, out *forge.Target) ([]string, error) {
-	var args []string
-	add := func(flag string, values ...string) {
-		for _, v := range values {
-			args = append(args, "--"+flag+"="+v)
-		}
-	}
-	pairs := func(flag, separator string, m map[string]string) {
-		for _, k := range slices.Sorted(maps.Keys(m)) {
-			add(flag, k+separator+m[k])
-		}
-	}
+// fillSources sets what a build reads. Contexts that are other targets are put into out.
+func fillSources(build *buildCmd, t *forge.BakeTarget, out *forge.Target) {
 	context, remote := localContext(t.Text("context"))
-	dockerfile := strings.TrimPrefix(t.Text("dockerfile"), "cwd://")
+	build.Context = context
+	dockerfile, here := strings.CutPrefix(t.Text("dockerfile"), "cwd://")
 	switch {
 	case t.Inline():
-		add("file", "-")
+		build.File = "-"
 	case dockerfile == "Dockerfile":
-	case remote || filepath.IsAbs(dockerfile) || strings.Contains(dockerfile, "://") || strings.HasPrefix(t.Text("dockerfile"), "cwd://"):
-		add("file", dockerfile)
+	case remote || here || filepath.IsAbs(dockerfile) || strings.Contains(dockerfile, "://"):
+		build.File = dockerfile
 	default:
-		add("file", filepath.Join(context, dockerfile))
+		build.File = filepath.Join(context, dockerfile)
 	}
-	pairs("build-arg", "=", t.Texts("args"))
-	pairs("label", "=", t.Texts("labels"))
-	for host, addresses := range t.Texts("extra-hosts") {
-		for address := range strings.SplitSeq(addresses, ",") {
-			add("add-host", host+":"+address)
-		}
-	}
+	contexts := map[string]string{}
 	for name, from := range t.Texts("contexts") {
 		if target, ok := strings.CutPrefix(from, "target:"); ok {
 			out.From[strings.ToLower(name)] = target
 			continue
 		}
-		dir, _ := localContext(from)
-		add("build-context", name+"="+dir)
+		contexts[name], _ = localContext(from)
 	}
-	add("tag", t.List("tags")...)
-	add("platform", t.List("platforms")...)
-	add("annotation", t.List("annotations")...)
-	add("no-cache-filter", t.List("no-cache-filter")...)
-	add("ulimit", t.List("ulimits")...)
-	add("allow", t.List("entitlements")...)
-	for flag, name := range map[string]string{"target": "target", "network": "network", "shm-size": "shm-size"} {
-		if v := t.Text(name); v != "" {
-			add(flag, v)
-		}
+	build.BuildContext = joined(contexts, "=")
+	build.Target, build.BuildArg, build.Platform = t.Text("target"), joined(t.Texts("args"), "="), t.List("platforms")
+	build.NoCache, build.NoCacheFilter = t.Is("no-cache"), t.List("no-cache-filter")
+	if t.Is("pull") {
+		build.Pull = pullFlag(forge.PullAlways)
 	}
-	for _, flag := range []string{"pull", "no-cache"} {
-		if t.Is(flag) {
-			args = append(args, "--"+flag)
+}
+
+// fillFlags sets what commands are given, and what becomes of the image.
+func fillFlags(build *buildCmd, t *forge.BakeTarget) {
+	build.Tag, build.Label, build.Annotation = t.List("tags"), joined(t.Texts("labels"), "="), t.List("annotations")
+	build.Allow, build.Ulimits, build.ShmSize = t.List("entitlements"), t.List("ulimits"), t.Text("shm-size")
+	if network := t.Text("network"); network != "" {
+		build.Network = network
+	}
+	hosts := t.Texts("extra-hosts")
+	for _, host := range slices.Sorted(maps.Keys(hosts)) {
+		for address := range strings.SplitSeq(hosts[host], ",") {
+			build.AddHosts = append(build.AddHosts, host+":"+address)
 		}
 	}
 	for _, e := range t.Entries("secret") {
-		add("secret", e.Spec("id"))
+		build.Secrets = append(build.Secrets, e.Spec("id"))
 	}
 	for _, e := range t.Entries("ssh") {
 		spec := e.Get("id")
 		if paths := e.Paths(); len(paths) > 0 {
 			spec += "=" + strings.Join(paths, ",")
 		}
-		add("ssh", spec)
+		build.SSH = append(build.SSH, spec)
 	}
-	for _, flag := range []string{"cache-from", "cache-to", "output", "attest"} {
-		for _, e := range t.Entries(flag) {
-			add(flag, e.Spec("type"))
+	for name, flag := range map[string]*[]string{"cache-from": &build.CacheFrom, "cache-to": &build.CacheTo, "output": &build.Output, "attest": &build.Attest} {
+		for _, e := range t.Entries(name) {
+			*flag = append(*flag, e.Spec("type"))
 		}
 	}
-	switch call := t.Text("call"); call {
-	case "", "build":
-	default:
-		add("call", call)
+}
+
+// joined are the pairs of a map, in the order of their names.
+func joined(m map[string]string, separator string) []string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, k+separator+m[k])
 	}
-	return append(args, "--", context), nil
+	return list
 }
 
 // localContext is a context as build takes it, and whether it is no directory of this machine.
@@ -301,7 +283,7 @@ func localContext(context string) (string, bool) {
 // list lists targets or variables, as buildx does.
 func (c *bakeCmd) list(s *session, file *forge.BakeFile) error {
 	what, format := c.List, "table"
-	if strings.Contains(c.List, "=") || strings.Contains(c.List, ",") {
+	if strings.ContainsAny(c.List, "=,") {
 		what = ""
 		for i, field := range strings.Split(c.List, ",") {
 			key, value, ok := strings.Cut(field, "=")
@@ -320,52 +302,68 @@ func (c *bakeCmd) list(s *session, file *forge.BakeFile) error {
 	if format != "table" && format != "json" {
 		return badUsage(fmt.Errorf("--list: format %q must be table or json", format))
 	}
+	var value any
+	var rows [][]string
+	switch what {
+	case "targets":
+		value, rows = targetRows(file)
+	case "variables":
+		value, rows = variableRows(file)
+	default:
+		return badUsage(fmt.Errorf("--list %s: must be targets or variables", c.List))
+	}
+	if format == "json" {
+		enc := json.NewEncoder(s.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(value)
+	}
+	w := tabwriter.NewWriter(s.out, 1, 8, 1, '\t', 0)
+	for _, r := range rows {
+		_, _ = fmt.Fprintln(w, strings.Join(r, "\t"))
+	}
+	return w.Flush()
+}
+
+// targetRows are targets and groups, for JSON and as a table. A name that begins with _ is private.
+func targetRows(file *forge.BakeFile) (any, [][]string) {
 	type row struct {
 		Name        string `json:"name"`
 		Description string `json:"description,omitempty"`
 		Group       bool   `json:"group,omitempty"`
 	}
-	w := tabwriter.NewWriter(s.out, 1, 8, 1, '\t', 0)
-	var value any
-	switch what {
-	case "targets":
-		rows := []row{}
-		for _, t := range file.Targets {
-			rows = append(rows, row{t.Name, t.Text("description"), false})
-		}
-		for _, g := range file.Groups {
-			description := g.Description
-			if description == "" && len(g.Targets) > 0 && format == "table" {
-				description = strings.Join(g.Targets, ", ")
-			}
-			rows = append(rows, row{g.Name, description, true})
-		}
-		rows = slices.DeleteFunc(rows, func(r row) bool { return strings.HasPrefix(r.Name, "_") })
-		slices.SortStableFunc(rows, func(a, b row) int { return strings.Compare(a.Name, b.Name) })
-		_, _ = fmt.Fprintln(w, "TARGET\tDESCRIPTION")
-		for _, r := range rows {
-			_, _ = fmt.Fprintf(w, "%s\t%s\n", r.Name, r.Description)
-		}
-		value = rows
-	case "variables":
-		vars := slices.Clone(file.Variables)
-		slices.SortFunc(vars, func(a, b forge.BakeVariable) int { return strings.Compare(a.Name, b.Name) })
-		_, _ = fmt.Fprintln(w, "VARIABLE\tTYPE\tVALUE\tDESCRIPTION")
-		for _, v := range vars {
-			text := "<null>"
-			if v.Value != nil {
-				text = *v.Value
-			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", v.Name, v.Type, text, v.Description)
-		}
-		value = vars
-	default:
-		return badUsage(fmt.Errorf("--list %s: must be targets or variables", c.List))
+	all := []row{}
+	members := map[string]string{}
+	for _, t := range file.Targets {
+		all = append(all, row{t.Name, t.Text("description"), false})
 	}
-	if format == "table" {
-		return w.Flush()
+	for _, g := range file.Groups {
+		all = append(all, row{g.Name, g.Description, true})
+		members[g.Name] = strings.Join(g.Targets, ", ")
 	}
-	enc := json.NewEncoder(s.out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(value)
+	all = slices.DeleteFunc(all, func(r row) bool { return strings.HasPrefix(r.Name, "_") })
+	slices.SortStableFunc(all, func(a, b row) int { return strings.Compare(a.Name, b.Name) })
+	table := [][]string{{"TARGET", "DESCRIPTION"}}
+	for _, r := range all {
+		if r.Group && r.Description == "" {
+			table = append(table, []string{r.Name, members[r.Name]})
+			continue
+		}
+		table = append(table, []string{r.Name, r.Description})
+	}
+	return all, table
+}
+
+// variableRows are variables, for JSON and as a table.
+func variableRows(file *forge.BakeFile) (any, [][]string) {
+	all := slices.Clone(file.Variables)
+	slices.SortFunc(all, func(a, b forge.BakeVariable) int { return strings.Compare(a.Name, b.Name) })
+	table := [][]string{{"VARIABLE", "TYPE", "VALUE", "DESCRIPTION"}}
+	for _, v := range all {
+		text := "<null>"
+		if v.Value != nil {
+			text = *v.Value
+		}
+		table = append(table, []string{v.Name, v.Type, text, v.Description})
+	}
+	return all, table
 }

@@ -83,7 +83,23 @@ func (a *allowance) check(t *forge.BakeTarget) error {
 			return fmt.Errorf("it asks for %s, which a bake file gets only with --allow %[1]s", want)
 		}
 	}
-	var reads, writes []string
+	reads, writes := pathsOf(t)
+	for _, one := range []struct {
+		how   string
+		dirs  []string
+		paths []string
+	}{{"fs.read", a.read, reads}, {"fs.write", a.write, writes}} {
+		for _, path := range one.paths {
+			if !permits(one.dirs, path) {
+				return fmt.Errorf("%s is outside of this directory, and a bake file gets it only with --allow %s=%s", path, one.how, path)
+			}
+		}
+	}
+	return nil
+}
+
+// pathsOf are the files and directories of this machine that a target reads and writes.
+func pathsOf(t *forge.BakeTarget) (reads, writes []string) {
 	if dir, remote := localContext(t.Text("context")); !remote {
 		reads = append(reads, dir)
 		file := strings.TrimPrefix(t.Text("dockerfile"), "cwd://")
@@ -127,16 +143,5 @@ func (a *allowance) check(t *forge.BakeTarget) error {
 			writes = append(writes, dest)
 		}
 	}
-	for _, one := range []struct {
-		how   string
-		dirs  []string
-		paths []string
-	}{{"fs.read", a.read, reads}, {"fs.write", a.write, writes}} {
-		for _, path := range one.paths {
-			if !permits(one.dirs, path) {
-				return fmt.Errorf("%s is outside of this directory, and a bake file gets it only with --allow %s=%s", path, one.how, path)
-			}
-		}
-	}
-	return nil
+	return reads, writes
 }
