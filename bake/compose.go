@@ -342,24 +342,12 @@ func (t *Target) fromBuild(key string, v any, environment, secrets map[string]an
 		t.fields[key] = fmt.Sprint(v)
 	case "dockerfile_inline":
 		t.fields["dockerfile-inline"] = fmt.Sprint(v)
-	case "tags", "platforms":
-		t.fields[key] = texts(v)
-	case "entitlements":
+	case "tags", "platforms", "entitlements":
 		t.fields[key] = texts(v)
 	case "labels":
 		t.fields[key] = textsOf(v)
 	case "args":
-		args := map[string]string{}
-		for name, value := range pairs(v, "=") {
-			if value != nil {
-				args[name] = fmt.Sprint(value)
-			} else if e, ok := environment[name]; ok && e != nil {
-				args[name] = fmt.Sprint(e)
-			} else if e, ok := lookup(name); ok {
-				args[name] = e
-			}
-		}
-		t.fields[key] = args
+		t.fields[key] = argsOf(v, environment, lookup)
 	case "additional_contexts":
 		t.fields["contexts"] = linked(textsOf(v))
 	case "extra_hosts":
@@ -408,6 +396,21 @@ func (t *Target) fromBuild(key string, v any, environment, secrets map[string]an
 		}
 	}
 	return nil
+}
+
+// argsOf are build arguments. One without a value has that of the service's environment, or of ours.
+func argsOf(v any, environment map[string]any, lookup func(string) (string, bool)) map[string]string {
+	args := map[string]string{}
+	for name, value := range pairs(v, "=") {
+		if value != nil {
+			args[name] = fmt.Sprint(value)
+		} else if e, ok := environment[name]; ok && e != nil {
+			args[name] = fmt.Sprint(e)
+		} else if e, ok := lookup(name); ok {
+			args[name] = e
+		}
+	}
+	return args
 }
 
 func (t *Target) addEntries(field string, v any) error {

@@ -578,27 +578,29 @@ func mapFunctions() map[string]signature {
 			}
 			return out, nil
 		}},
-		"zipmap": {2, 2, func(args []any) (any, error) {
-			keys, err := List(args[0])
-			if err != nil {
-				return nil, err
-			}
-			names, err := stringsOf(keys)
-			if err != nil {
-				return nil, err
-			}
-			values, err := List(args[1])
-			if err == nil && len(values) != len(names) {
-				err = fmt.Errorf("has %d keys and %d values", len(names), len(values))
-			}
-			if err != nil {
-				return nil, err
-			}
-			out := map[string]any{}
-			for i, k := range names {
-				out[k] = values[i]
-			}
-			return out, nil
-		}},
+		"zipmap": {2, 2, zipMap},
 	}
+}
+
+func zipMap(args []any) (any, error) {
+	keys, err := List(args[0])
+	if err != nil {
+		return nil, err
+	}
+	names, err := stringsOf(keys)
+	if err != nil {
+		return nil, err
+	}
+	values, err := List(args[1])
+	if err == nil && len(values) != len(names) {
+		err = fmt.Errorf("has %d keys and %d values", len(names), len(values))
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{}
+	for i, k := range names {
+		out[k] = values[i]
+	}
+	return out, nil
 }
