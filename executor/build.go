@@ -317,10 +317,12 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 // hints are those of a job of s.
 func (b *build) hints(ctx context.Context, s *planner.Step, h *cache.Hash, again bool) Hints {
 	hints := Hints{Step: b.events.steps[s.Index], Again: again}
-	if _, runs := s.Op.(*planner.Run); runs && b.options.Away {
-		if before, ok, err := b.options.Cache.Nearest(ctx, s.Name, h.Fields()); ok && err == nil {
-			hints.Took = before.Duration
+	hints.Took = func() time.Duration {
+		before, ok, err := b.options.Cache.Nearest(ctx, s.Name, h.Fields())
+		if !ok || err != nil {
+			return 0
 		}
+		return before.Duration
 	}
 	return hints
 }

@@ -29,9 +29,9 @@ type Job struct {
 
 // Hints are what a worker may want to know of a job and what changes nothing of its layer. They do not travel.
 type Hints struct {
-	Step  *event.Step   // that the job is of; nil is none
-	Took  time.Duration // the last time that the step was done, or one like it; 0 is not known
-	Again bool          // what is remembered of it is not wanted
+	Step  *event.Step          // that the job is of; nil is none
+	Took  func() time.Duration // the last time that the step was done, or one like it; 0 is not known, and so is nil. To find out takes a while
+	Again bool                 // what is remembered of it is not wanted
 }
 
 // MarshalJSON implements [json.Marshaler].

@@ -17,6 +17,7 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/reapi"
 	"github.com/forge-build/forge/internal/reapi/reapitest"
@@ -222,5 +223,46 @@ func tampering(do execute, d reapi.Digest) execute {
 			t.Server.Set(d, make([]byte, d.Size))
 		}
 		return r, err
+	}
+}
+
+// TestRemoteMemory holds that a build of 2,000 steps on a cluster takes at most 96 MB here, and three calls a step.
+func TestRemoteMemory(t *testing.T) {
+	const stages, steps = 100, 19
+	var text, last strings.Builder
+	for i := range stages {
+		fmt.Fprintf(&text, "FROM base AS s%d\n", i)
+		for j := range steps {
+			fmt.Fprintf(&text, "RUN --network=none step %d of %d\n", j, i)
+		}
+		fmt.Fprintf(&last, "RUN --network=none --mount=type=bind,from=s%d,target=/in step %d\n", i, i)
+	}
+	k := newRemoteKit(t, text.String()+"FROM base\n"+last.String())
+	s := &reapitest.Server{Workers: 1000, Execute: func(_ context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		tar := t.Server.Put(make([]byte, 1024)) // an empty one
+		outcome := t.Server.Put(fmt.Appendf(nil, `{"version":1,"layer":{"Blob":{"digest":%q,"size":1024},"DiffID":%q}}`, tar.Name(), tar.Name()))
+		return &reapi.ActionResult{Files: []reapi.OutputFile{
+			{Path: executor.OutcomeTar, Digest: &tar}, {Path: executor.OutcomeFile, Digest: &outcome},
+		}}, nil
+	}}
+	address := s.Start(t)
+	store := "FORGE_ROOT=" + filepath.Join(k.dir, "store")
+	forge := func(args ...string) *exec.Cmd {
+		cmd := exec.Command("forge", args...)
+		cmd.Env = append(os.Environ(), store, "HOME="+k.dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("forge %s: %v\n%s", args, err, out[max(0, len(out)-2000):])
+		}
+		return cmd
+	}
+	forge("import", "--change", "ENV PATH="+basePath, filepath.Join(k.dir, "base.tar"), "base")
+	cmd := forge("build", "-q", "--remote", address, "--remote-policy", "only", filepath.Join(k.dir, "context"))
+	used := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	t.Logf("%d MB, %s of processor time, %d calls", used.Maxrss>>10, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), s.Calls(""))
+	if used.Maxrss > 96<<10 {
+		t.Errorf("it takes %d MB", used.Maxrss>>10)
+	}
+	if n, all := s.Calls(""), stages*(steps+1); n > 3*all+200 || s.Executed() != all {
+		t.Errorf("%d calls and %d actions for %d steps", n, s.Executed(), all)
 	}
 }

@@ -219,11 +219,13 @@ func (w *Worker) upload(ctx context.Context, a *action, sent func(int)) error {
 	for i, b := range a.large {
 		large[i] = b.Digest
 	}
+	release := w.Cluster.hold(large)
+	defer release()
 	missing, err := w.Cluster.client.Missing(ctx, large)
 	if err != nil {
 		return err
 	}
-	send := slices.Clone(a.small)
+	var send []reapi.Blob
 	for _, b := range a.large {
 		if !slices.Contains(missing, b.Digest) {
 			continue
@@ -234,7 +236,14 @@ func (w *Worker) upload(ctx context.Context, a *action, sent func(int)) error {
 		}
 		send = append(send, b)
 	}
-	if err := w.Cluster.client.Store(ctx, send, sent); err != nil {
+	if len(send) > 0 {
+		err = w.Cluster.client.Store(ctx, send, sent)
+	}
+	release()
+	if err == nil {
+		err = w.Cluster.client.Store(ctx, a.small, sent)
+	}
+	if err != nil {
 		return fmt.Errorf("sending the job: %w", err)
 	}
 	return nil

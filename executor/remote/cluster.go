@@ -13,6 +13,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,10 +59,11 @@ type Cluster struct {
 	program reapi.Blob
 	err     error // of program
 
-	mu   sync.Mutex             // guards all below
-	made map[digest.Digest]bool // layers that actions have made
-	lost map[digest.Digest]int  // how often they could not be had, or were something else
-	down error                  // why the server is not asked any more
+	mu      sync.Mutex                   // guards all below
+	made    map[digest.Digest]bool       // layers that actions have made
+	lost    map[digest.Digest]int        // how often they could not be had, or were something else
+	sending map[reapi.Digest]*sync.Mutex // held by who sends a blob, so that others wait for it and do not send it, too
+	down    error                        // why the server is not asked any more
 }
 
 // New returns a cluster. It asks for nothing yet.
@@ -68,7 +71,7 @@ func New(client *reapi.Client, o Options) *Cluster {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	return &Cluster{client: client, options: o, made: map[digest.Digest]bool{}, lost: map[digest.Digest]int{}}
+	return &Cluster{client: client, options: o, made: map[digest.Digest]bool{}, lost: map[digest.Digest]int{}, sending: map[reapi.Digest]*sync.Mutex{}}
 }
 
 // String is what to call it.
@@ -136,6 +139,29 @@ func (c *Cluster) warn(format string, args ...any) {
 // digestOf is how the server knows the tar of a layer.
 func digestOf(l image.Layer) reapi.Digest {
 	return reapi.Digest{Hash: l.DiffID.Encoded(), Size: l.Blob.Size}
+}
+
+// hold keeps others from sending blobs. They are held in one order, so that nobody waits in a circle.
+func (c *Cluster) hold(digests []reapi.Digest) (release func()) {
+	digests = slices.Clone(digests)
+	slices.SortFunc(digests, func(a, b reapi.Digest) int { return strings.Compare(a.Hash, b.Hash) })
+	var held []*sync.Mutex
+	for _, d := range slices.Compact(digests) {
+		c.mu.Lock()
+		m := c.sending[d]
+		if m == nil {
+			m = &sync.Mutex{}
+			c.sending[d] = m
+		}
+		c.mu.Unlock()
+		m.Lock()
+		held = append(held, m)
+	}
+	return sync.OnceFunc(func() {
+		for _, m := range held {
+			m.Unlock()
+		}
+	})
 }
 
 // self is this program as content.

@@ -146,10 +146,14 @@ func platform() string { return "linux/" + runtime.GOARCH }
 
 // worth says whether a RUN that could be done elsewhere is.
 func (w *Worker) worth(job *executor.Job) (away bool, why string, err error) {
-	took := job.Hints.Took
-	switch {
-	case w.Cluster.options.Policy == Only:
+	if w.Cluster.options.Policy == Only {
 		return true, "", nil
+	}
+	took := time.Duration(0)
+	if job.Hints.Took != nil {
+		took = job.Hints.Took()
+	}
+	switch {
 	case took == 0:
 		return true, "nobody knows how long it takes", nil
 	case took < worth:

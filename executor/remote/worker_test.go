@@ -66,7 +66,7 @@ func TestChoose(t *testing.T) {
 		{"WORKDIR", Only, &planner.Mkdir{Path: "/x"}, 0, false},
 	} {
 		w := m.worker(t, nil, test.policy)
-		job := executor.Job{Op: test.op, Hints: executor.Hints{Took: test.took}}
+		job := executor.Job{Op: test.op, Hints: executor.Hints{Took: func() time.Duration { return test.took }}}
 		if away, why, err := w.choose(t.Context(), &job); err != nil || away != test.away || !away && why == "" && test.name != "WORKDIR" {
 			t.Errorf("%s: away %v, %q, %v", test.name, away, why, err)
 		}
