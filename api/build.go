@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/api/buildkit"
 	"github.com/forge-build/forge/event"
 )
 
@@ -87,7 +88,7 @@ func (c *call) buildOptions() (o forge.BuildOptions, err error) {
 	}
 	o.Context, o.Stdin, o.File = "-", c.r.Body, q.Get("dockerfile")
 	if remote := q.Get("remote"); remote != "" {
-		if !remoteContext(remote) {
+		if !buildkit.RemoteContext(remote) {
 			return o, invalid(fmt.Errorf("remote context %s is neither a repository nor http: files of this machine are sent as the request's body", remote))
 		}
 		o.Context, o.Stdin = remote, nil
@@ -120,16 +121,6 @@ func (c *call) buildOptions() (o forge.BuildOptions, err error) {
 		return o, err
 	}
 	return o, c.buildLimits(&o)
-}
-
-// remoteContext reports whether a context is somewhere else than in the files of this machine.
-func remoteContext(s string) bool {
-	for _, prefix := range []string{"http://", "https://", "git://", "ssh://", "git@", "github.com/"} {
-		if strings.HasPrefix(s, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // buildTables reads what the query has as JSON.

@@ -34,7 +34,9 @@ func (s *Service) buildOptions(ctx context.Context, b *build, q question, sess *
 	r.o.Client = &forge.Client{Files: &lender{s, sess, q.attrs}}
 	r.o.Client.Steps.Secret, r.o.Client.Steps.SSH, r.o.Client.Steps.Agent = sess.secret, sess.hasAgent, sess.agent
 	r.o.Allow = b.request.Entitlements
-	r.context(ctx, sess)
+	if err := r.context(ctx, sess); err != nil {
+		return r.o, err
+	}
 	for _, key := range slices.Sorted(maps.Keys(q.attrs)) {
 		if err := r.attr(key, q.attrs[key]); err != nil {
 			return r.o, err
@@ -70,10 +72,13 @@ func (r *optionReader) localName(what string) string {
 }
 
 // context finds the main context and the build file.
-func (r *optionReader) context(ctx context.Context, sess *session) {
+func (r *optionReader) context(ctx context.Context, sess *session) error {
 	file := r.q.attrs["filename"]
 	if file == "" {
 		file = "Dockerfile"
+	}
+	if file == "-" {
+		return errors.New("filename - is no file of the client")
 	}
 	main := r.q.attrs["context"]
 	switch {
@@ -81,6 +86,8 @@ func (r *optionReader) context(ctx context.Context, sess *session) {
 		r.o.Context = forge.ClientPrefix + r.localName("context")
 	case strings.HasPrefix(main, "http://buildkit-session/"):
 		r.o.Context, r.o.Stdin = "-", sess.upload(ctx, strings.TrimPrefix(main, "http://buildkit-session"))
+	case !RemoteContext(main):
+		return fmt.Errorf("context %s is neither a repository nor a URL: directories come from the client", main)
 	default:
 		r.o.Context = main
 	}
@@ -90,6 +97,17 @@ func (r *optionReader) context(ctx context.Context, sess *session) {
 			r.o.File = ""
 		}
 	}
+	return nil
+}
+
+// RemoteContext reports whether a context is somewhere else than in the files of this machine.
+func RemoteContext(s string) bool {
+	for _, prefix := range []string{"http://", "https://", "git://", "ssh://", "git@", "github.com/"} {
+		if strings.HasPrefix(s, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // attr takes one attribute.
@@ -200,7 +218,12 @@ func (r *optionReader) namedContext(name, value string) error {
 		r.o.Contexts[name] = "docker-image://" + image
 	case "oci-layout":
 		return fmt.Errorf("context %s: layouts of the client cannot be read over a connection; push the image, or use forge build --build-context %s=oci-layout://DIR", name, name)
+	case "docker-image", "target":
+		r.o.Contexts[name] = value
 	default:
+		if !RemoteContext(value) {
+			return fmt.Errorf("context %s: %s is none of a directory of the client, an image, a repository or a URL", name, value)
+		}
 		r.o.Contexts[name] = value
 	}
 	return nil
