@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/forge-build/forge"
@@ -252,6 +254,9 @@ func commitContainer(c *call) error {
 	var config *forge.InspectedConfig
 	if err := c.read(&config, bodyOptional); err != nil {
 		return err
+	}
+	if config != nil && !reflect.ValueOf(*config).IsZero() {
+		return invalid(errors.New("a configuration in the body is not taken: say what is to change as instructions, in changes"))
 	}
 	img, err := c.home.CommitContainer(c.ctx(), c.query.Get("container"), o)
 	if err != nil {
