@@ -78,13 +78,15 @@ type executorRegistry struct {
 	SkipDefaultRegistryFallback bool     `help:"Ask no registry that has mirrors."`
 	RegistryCertificate         []string `hidden:""`
 	RegistryClientCert          []string `hidden:""`
+	CredentialHelpers           []string `hidden:""`
 }
 
 // executorQuiet are flags about how kaniko works, which forge does not, or about what is so anyway.
 type executorQuiet struct {
 	Force, Cleanup, PreCleanup, UseNewRun, LogTimestamp, Materialize, PreserveContext, ForceBuildMetadata, SkipUnusedStages,
 	SkipPushPermissionCheck, PushIgnoreImmutableTagErrors, CacheCopyLayers bool `hidden:""`
-	CompressedCaching, CacheRunLayers, IgnoreVarRun bool `hidden:"" default:"true"`
+	CompressedCaching, CacheRunLayers bool `hidden:"" default:"true"`
+	IgnoreVarRun                      bool `hidden:"" default:"true" aliases:"whitelist-var-run"`
 
 	PushRetry, ImageFSExtractRetry, ImageDownloadRetry int `hidden:""`
 
@@ -169,6 +171,9 @@ func (c *executorCmd) check() error {
 		return errors.New("--registry-certificate: put the file into /etc/docker/certs.d/HOST, as ca.crt")
 	case len(c.RegistryClientCert) > 0:
 		return errors.New("--registry-client-cert: put the files into /etc/docker/certs.d/HOST, as client.cert and client.key")
+	case slices.ContainsFunc(c.CredentialHelpers, func(name string) bool { return name != "" }):
+		return fmt.Errorf("--credential-helpers %s: name it in config.json, by its registry: {\"credHelpers\": {\"HOST\": %q}}",
+			strings.Join(c.CredentialHelpers, ","), c.CredentialHelpers[0])
 	case c.SkipDefaultRegistryFallback && len(c.RegistryMirror) > 1:
 		return errors.New("--skip-default-registry-fallback: goes with one --registry-mirror")
 	}
