@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -34,6 +35,11 @@ func (c command) tags() []string {
 
 // commands are all there are, in the order of the help.
 func commands() []command {
+	return slices.Concat(buildCommands(), containerCommands(), otherCommands())
+}
+
+// buildCommands are those that build, and look after what builds leave.
+func buildCommands() []command {
 	return []command{
 		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
 		{"bake", "Build many images together, as a bake file or a compose file says.", &bakeCmd{}},
@@ -42,6 +48,12 @@ func commands() []command {
 		{"build-using-dockerfile", "The same.", &budCmd{}},
 		{"cache", "Look after what builds of several machines share.", &cacheCmd{}},
 		{"builds", "Look back at the last builds: their logs, and how they ended.", &buildsCmd{}},
+	}
+}
+
+// containerCommands are the verbs of containers.
+func containerCommands() []command {
+	return []command{
 		{"run", "Run a command in a new container.", &runCmd{}},
 		{"create", "Make a container.", &createCmd{}},
 		{"start", "Start containers.", &startCmd{}},
@@ -68,6 +80,12 @@ func commands() []command {
 		{"ps", "List containers.", &psCmd{}},
 		{"container-prune", "Remove all stopped containers; also container prune.", &containerPruneCmd{}},
 		{"image-prune", "Remove images that nothing uses; also image prune.", &imagePruneCmd{}},
+	}
+}
+
+// otherCommands are of images, registries and the program itself.
+func otherCommands() []command {
+	return []command{
 		{"images", "List images.", &imagesCmd{}},
 		{"tag", "Give an image another name.", &tagCmd{}},
 		{"rmi", "Remove images.", &rmiCmd{}},
