@@ -185,9 +185,6 @@ func (h *Home) InspectNetworks(filters []string) ([]*NetworkInspection, error) {
 }
 
 func (h *Home) inspectNetwork(n *network.Network) (*NetworkInspection, error) {
-	if !Rootless() { // an ordinary user's containers have no bridge
-		n = n.Foreseen()
-	}
 	i := &NetworkInspection{
 		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.Subnet6.IsValid(), Internal: n.Internal,
 		IPAM: NetworkAddresses{Driver: "default", Config: []NetworkSubnet{}}, Containers: map[string]NetworkMember{},

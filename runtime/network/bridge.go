@@ -65,24 +65,6 @@ func defaultBridge() (*Network, error) {
 	return n, nil
 }
 
-// Foreseen is the network with the addresses that it gets with its first container, if it is the default one and there is none yet.
-// Networks that this machine comes to know until then may change them.
-func (n *Network) Foreseen() *Network {
-	if n.Name != DefaultName || n.Subnet.IsValid() {
-		return n
-	}
-	will := *n
-	host, err := hostRoutes()
-	if err == nil {
-		will.Subnet, err = freeSubnet(defaultSecond, defaultSecond, host)
-	}
-	if err != nil {
-		return n // the first container is told
-	}
-	will.Gateway = will.Subnet.Addr().Next()
-	return &will
-}
-
 // ensureBridge makes the bridge of a network, unless it is there, and reports whether it was. It stays when the last
 // container has ended: taking it down takes the kernel longer than most containers run. Sweep does it.
 func ensureBridge(n *Network) (was bool, err error) {
