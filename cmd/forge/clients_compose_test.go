@@ -124,7 +124,9 @@ func TestClientComposeWatch(t *testing.T) {
 		_ = a.Wait()
 	}()
 	for n := 0; ; n++ {
-		k.write("compose/site/file", strings.Repeat("again\n", 1+n%2)) // until compose has begun to watch
+		if n%10 == 0 { // until compose has begun to watch; it waits until a file has been quiet
+			k.write("compose/site/file", strings.Repeat("again\n", 1+n%20))
+		}
 		time.Sleep(200 * time.Millisecond)
 		if got := k.do(k.command("exec", "story-web-1", "cat", "/watched/file")); strings.HasPrefix(got.out.String(), "again\n") {
 			return
