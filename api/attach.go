@@ -61,7 +61,7 @@ func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.
 		return err
 	}
 	defer conn.Close()
-	streams, err := c.streams(conn, info.TTY, info.Interactive)
+	streams, err := c.streams(conn, info)
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.
 	return do(ctx, streams)
 }
 
-// streams are those of the query, over a connection: in frames, unless they are those of a terminal.
-func (c *call) streams(conn *hijacked, terminal, interactive bool) (s forge.Streams, err error) {
+// streams are those of the query, over a connection to a container: in frames, unless they are those of a terminal.
+func (c *call) streams(conn *hijacked, info *forge.ContainerInfo) (s forge.Streams, err error) {
 	f := &frames{w: conn}
 	if c.flag("stdout") {
 		s.Out = f.stream(stdoutStream)
@@ -84,24 +84,25 @@ func (c *call) streams(conn *hijacked, terminal, interactive bool) (s forge.Stre
 	if c.flag("stderr") {
 		s.Err = f.stream(stderrStream)
 	}
-	if terminal {
+	read := conn.input
+	if info.TTY {
+		read = conn.typed
 		s.Out, s.Err = io.Writer(conn), nil
 		if !c.flag("stdout") && !c.flag("stderr") {
 			s.Out = nil
 		}
 	}
-	if c.flag("stdin") && interactive {
-		s.In, err = conn.input(terminal, c.query.Get("detachKeys"))
+	if c.flag("stdin") && info.Interactive {
+		s.In, err = read(c.query.Get("detachKeys"))
 	}
 	return s, err
 }
 
-// input is what the client types. The keys that end the attachment, docker's if they are "", mean nothing where there is no terminal and
-// none are given.
-func (h *hijacked) input(terminal bool, keys string) (io.Reader, error) {
-	if terminal {
-		return forge.DetachReader(typed{h}, keys)
-	}
+// typed is what the client types at a terminal. The keys end the attachment; docker's if they are "".
+func (h *hijacked) typed(keys string) (io.Reader, error) { return forge.DetachReader(typed{h}, keys) }
+
+// input is what the client sends where there is no terminal. Without keys, none end the attachment.
+func (h *hijacked) input(keys string) (io.Reader, error) {
 	if keys != "" {
 		return forge.DetachReader(h, keys)
 	}

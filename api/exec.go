@@ -94,11 +94,12 @@ func (c *call) attachExec(ctx context.Context, e *forge.ExecInspection, size for
 	defer conn.Close()
 	f := &frames{w: conn}
 	s := forge.Streams{Out: f.stream(stdoutStream), Err: f.stream(stderrStream), Size: size}
+	read := conn.input
 	if terminal {
-		s.Out, s.Err = conn, nil
+		s.Out, s.Err, read = conn, nil, conn.typed
 	}
 	if e.OpenStdin {
-		if s.In, err = conn.input(terminal, e.DetachKeys); err != nil {
+		if s.In, err = read(e.DetachKeys); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -92,8 +93,13 @@ func (c *call) streamType(terminal bool) string {
 
 // CloseWrite tells the client that nothing more comes, if the connection can.
 func (h *hijacked) CloseWrite() error {
-	if half, ok := h.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+	switch conn := h.Conn.(type) {
+	case *net.UnixConn:
+		return conn.CloseWrite()
+	case *net.TCPConn:
+		return conn.CloseWrite()
+	case *tls.Conn:
+		return conn.CloseWrite()
 	}
 	return nil
 }

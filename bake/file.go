@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/forge-build/forge/bake/hcl"
@@ -65,7 +66,7 @@ func parseJSON(name string, text []byte) (*hcl.Body, error) {
 		line := 1 + bytes.Count(text[:min(int(d.InputOffset()), len(text))], []byte("\n"))
 		return nil, &hcl.Error{Pos: hcl.Pos{File: name, Line: line}, Err: err}
 	}
-	return jsonBody(hcl.Pos{File: name, Line: 1}, root, true)
+	return jsonBody(hcl.Pos{File: name, Line: 1}, root, "target", "group", "variable", "function")
 }
 
 func decodeOrdered(d *json.Decoder, depth int) (any, error) {
@@ -110,15 +111,15 @@ func decodeOrdered(d *json.Decoder, depth int) (any, error) {
 	return t, nil
 }
 
-// jsonBody makes a body of a JSON object. At the top, some members hold blocks by their labels.
-func jsonBody(pos hcl.Pos, members []member, top bool) (*hcl.Body, error) {
+// jsonBody makes a body of a JSON object. The members that labeled names hold blocks by their labels.
+func jsonBody(pos hcl.Pos, members []member, labeled ...string) (*hcl.Body, error) {
 	b := &hcl.Body{Attrs: map[string]*hcl.Expr{}}
 	for _, m := range members {
 		if m.key == "//" { // a comment
 			continue
 		}
 		switch {
-		case top && (m.key == "target" || m.key == "group" || m.key == "variable" || m.key == "function"):
+		case slices.Contains(labeled, m.key):
 			if err := jsonBlocks(pos, b, m.key, m.value); err != nil {
 				return nil, err
 			}
@@ -173,7 +174,7 @@ func jsonBlock(pos hcl.Pos, b *hcl.Body, kind string, labels []string, v any) er
 	if v != nil && !ok {
 		return &hcl.Error{Pos: pos, Err: fmt.Errorf("%s %s must be an object", kind, strings.Join(labels, " "))}
 	}
-	body, err := jsonBody(pos, members, false)
+	body, err := jsonBody(pos, members)
 	if err != nil {
 		return err
 	}

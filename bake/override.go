@@ -29,7 +29,7 @@ func (f *File) overrides(list []string) (map[string]map[string]override, error) 
 			return nil, fmt.Errorf("--set %s: must be TARGET.KEY=VALUE", text)
 		}
 		keys[1] = singular(keys[1])
-		if err := checkOverride(text, keys, add, given); err != nil {
+		if err := checkOverride(text, keys, text[len(key):len(text)-len(value)]); err != nil {
 			return nil, err
 		}
 		if keys[1] == "arg" && !given {
@@ -80,7 +80,9 @@ func isListKey(key string) bool {
 	return false
 }
 
-func checkOverride(text string, keys []string, add, given bool) error {
+// checkOverride refuses what a key does not have. The operator is "=", "+=", or "" without a value.
+func checkOverride(text string, keys []string, operator string) error {
+	given, add := strings.HasSuffix(operator, "="), strings.HasPrefix(operator, "+")
 	switch key := keys[1]; key {
 	case "arg", "contexts", "label", "extra-host":
 		if len(keys) != 3 {
@@ -151,11 +153,12 @@ func (t *Target) override(set map[string]override) error {
 		case "push", "load":
 			err = t.overrideOutput(key, o.value)
 		case "tag", "platform", "ulimit":
-			t.setList(key+"s", o, o.add)
+			t.setList(key+"s", o)
 		case "no-cache-filter":
-			t.setList(key, o, o.add)
+			t.setList(key, o)
 		case "annotation", "entitlement":
-			t.setList(key+"s", o, !o.clear)
+			o.add = !o.clear
+			t.setList(key+"s", o)
 		case "output", "cache-to", "cache-from", "ssh", "attest", "secret":
 			if name != "" {
 				err = t.overrideSecret(name, o.value)
@@ -181,8 +184,8 @@ func (t *Target) setIn(field, name, value string) {
 	t.fields[field] = m
 }
 
-func (t *Target) setList(field string, o override, add bool) {
-	if add {
+func (t *Target) setList(field string, o override) {
+	if o.add {
 		t.fields[field] = append(slices.Clip(t.List(field)), o.values...)
 		return
 	}

@@ -146,7 +146,7 @@ func (e *evaluator) declared(name string, b *hcl.Block) (any, error) {
 			}
 		}
 	}
-	text, given, isJSON := e.given(name, t != nil)
+	text, given, isJSON := e.given(name, t)
 	var v any
 	switch {
 	case !given && has == nil && t == nil:
@@ -169,7 +169,7 @@ func (e *evaluator) declared(name string, b *hcl.Block) (any, error) {
 }
 
 // given is what --var or the environment says of a variable: its own name or, of one with a type first, the name with _JSON.
-func (e *evaluator) given(name string, typed bool) (text string, ok, isJSON bool) {
+func (e *evaluator) given(name string, t *hcl.Type) (text string, ok, isJSON bool) {
 	look := func(name string) (string, bool) {
 		if v, ok := e.options.Vars[name]; ok {
 			return v, true
@@ -180,7 +180,7 @@ func (e *evaluator) given(name string, typed bool) (text string, ok, isJSON bool
 		return e.options.Getenv(name)
 	}
 	text, ok = look(name)
-	if (!ok || typed) && e.variables[name+"_JSON"] == nil {
+	if (!ok || t != nil) && e.variables[name+"_JSON"] == nil {
 		if encoded, found := look(name + "_JSON"); found {
 			return encoded, true, true
 		}

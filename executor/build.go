@@ -297,7 +297,8 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 			return e, false, err
 		}
 	}
-	job.Hints = b.hints(ctx, s, h, again)
+	job.Hints = b.hints(ctx, s, h)
+	job.Hints.Again = again
 	b.nodes[s.Index].began = time.Now()
 	started := event.Event{Kind: event.Started, Detail: event.Detail{Key: key.String()}}
 	if again {
@@ -315,8 +316,8 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 }
 
 // hints are those of a job of s.
-func (b *build) hints(ctx context.Context, s *planner.Step, h *cache.Hash, again bool) Hints {
-	hints := Hints{Step: b.events.steps[s.Index], Again: again}
+func (b *build) hints(ctx context.Context, s *planner.Step, h *cache.Hash) Hints {
+	hints := Hints{Step: b.events.steps[s.Index]}
 	hints.Took = func() time.Duration {
 		before, ok, err := b.options.Cache.Nearest(ctx, s.Name, h.Fields())
 		if !ok || err != nil {

@@ -66,7 +66,11 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 	}
 	if (plain || kind == Copy) && o.Dir == "" && o.Memory == 0 {
 		d.spare = &spare{layers: slices.DeleteFunc(slices.Clone(layers), hasNothing)}
-		if ok, err := d.takeSpare(ctx, layers, plain); ok || err != nil {
+		open := dupFile
+		if !plain {
+			open = func(fd int) (*os.File, error) { return cloneFile(fd, 0) }
+		}
+		if ok, err := d.takeSpare(ctx, layers, open); ok || err != nil {
 			return d, err
 		}
 	}

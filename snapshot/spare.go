@@ -94,8 +94,8 @@ func (s *spares) close() error {
 	return errors.Join(errs...)
 }
 
-// takeSpare begins the draft with a copy that another has left, and reports whether there was one.
-func (d *Draft) takeSpare(ctx context.Context, layers []image.Layer, plain bool) (bool, error) {
+// takeSpare begins the draft with a copy that another has left, whose root it opens, and reports whether there was one.
+func (d *Draft) takeSpare(ctx context.Context, layers []image.Layer, open func(fd int) (*os.File, error)) (bool, error) {
 	sp, without := d.store.spares.take(layers)
 	if sp == nil {
 		return false, nil
@@ -106,10 +106,8 @@ func (d *Draft) takeSpare(ctx context.Context, layers []image.Layer, plain bool)
 	r := refresher{u: u, below: d.below, newer: without}
 	err := r.root()
 	var root *os.File
-	if err == nil && plain {
-		root, err = dupFile(int(sp.upper.Fd()))
-	} else if err == nil {
-		root, err = cloneFile(int(sp.upper.Fd()), 0)
+	if err == nil {
+		root, err = open(int(sp.upper.Fd()))
 	}
 	if err != nil {
 		d.store.reaper.do(sp.discard) // as if it had not been there
@@ -184,7 +182,7 @@ func (r *refresher) dir(fd int, path string, dir *Entry) error {
 		if e == nil {
 			return removeAt(fd, *name)
 		}
-		return at(filetree.Join(path, e.Name), r.entry(fd, filetree.Join(path, e.Name), e, name != nil))
+		return at(filetree.Join(path, e.Name), r.entry(fd, filetree.Join(path, e.Name), e, name))
 	})
 	if err != nil {
 		return err
@@ -192,10 +190,10 @@ func (r *refresher) dir(fd int, path string, dir *Entry) error {
 	return futimes(fd, dir)
 }
 
-// entry brings a file in order.
-func (r *refresher) entry(dir int, path string, e *Entry, there bool) error {
+// entry brings a file in order. old is its name if the directory has something of that name.
+func (r *refresher) entry(dir int, path string, e *Entry, old *string) error {
 	isDir := e.Mode&unix.S_IFMT == unix.S_IFDIR
-	if there && (isDir || !r.isNewer(e)) {
+	if old != nil && (isDir || !r.isNewer(e)) {
 		same, err := r.same(dir, e.Name, e)
 		if err != nil {
 			return err
@@ -211,7 +209,7 @@ func (r *refresher) entry(dir int, path string, e *Entry, there bool) error {
 			return nil
 		}
 	}
-	if there {
+	if old != nil {
 		if err := removeAt(dir, e.Name); err != nil {
 			return err
 		}

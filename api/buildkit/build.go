@@ -217,9 +217,11 @@ func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err
 	}
 	r, err := home.Build(ctx, o)
 	for _, f := range files {
-		if closeErr := f.close(err == nil); err == nil {
-			err = closeErr
+		if err != nil {
+			f.abort()
+			continue
 		}
+		err = f.close()
 	}
 	if err != nil {
 		return nil, buildError(err)

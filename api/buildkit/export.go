@@ -103,15 +103,19 @@ func (f *fileSink) ended(err error) error {
 	return err
 }
 
-// close ends the file, and waits until the client has it. One that is not whole is broken off.
-func (f *fileSink) close(whole bool) error {
+// abort breaks the file off: the client does not take it for a whole one.
+func (f *fileSink) abort() {
+	if f.call != nil {
+		f.call.Close()
+	}
+}
+
+// close ends the file, and waits until the client has it.
+func (f *fileSink) close() error {
 	if f.call == nil {
 		return nil
 	}
 	defer f.call.Close()
-	if !whole {
-		return nil
-	}
 	if err := f.call.CloseSend(); err != nil {
 		return err
 	}

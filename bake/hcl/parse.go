@@ -14,7 +14,7 @@ func Parse(name string, text []byte) (*Body, error) {
 		return nil, &Error{Pos{name, 1}, errors.New("is not UTF-8")}
 	}
 	p := &parser{file: name, text: strings.TrimPrefix(string(text), "\ufeff"), line: 1}
-	b, err := p.body(false)
+	b, err := p.body("")
 	if err != nil {
 		return nil, at(p.pos(), err)
 	}
@@ -138,8 +138,8 @@ func (p *parser) nest() (func(), error) {
 	return func() { p.depth-- }, nil
 }
 
-// body reads arguments and blocks, up to a brace or the end of the file.
-func (p *parser) body(braced bool) (*Body, error) {
+// body reads arguments and blocks, up to a closing brace or, if that is "", the end of the file.
+func (p *parser) body(closing string) (*Body, error) {
 	leave, err := p.nest()
 	if err != nil {
 		return nil, err
@@ -154,14 +154,14 @@ func (p *parser) body(braced bool) (*Body, error) {
 	for {
 		p.lines()
 		switch {
-		case p.end() && braced:
+		case p.end() && closing != "":
 			return nil, p.fail("a block that begins in line %d has no end", opened)
 		case p.end():
 			return b, nil
-		case braced && p.take("}"):
+		case closing != "" && p.take(closing):
 			return b, nil
 		}
-		if p.line == opened && braced {
+		if p.line == opened && closing != "" {
 			if oneLine++; oneLine > 1 {
 				return nil, p.fail("a block in one line has one argument at most: put each on a line of its own")
 			}
@@ -213,7 +213,7 @@ func (p *parser) item(b *Body) error {
 		block.Labels = append(block.Labels, label)
 	}
 	var err error
-	if block.Body, err = p.body(true); err != nil {
+	if block.Body, err = p.body("}"); err != nil {
 		return err
 	}
 	b.Blocks = append(b.Blocks, block)

@@ -110,6 +110,7 @@ type writer struct {
 	target *Target
 	tag    string
 	plain  bool // the registry takes only what looks like an image
+	crowd  bool // several others write now
 }
 
 // segment writes records as a segment, which nothing names yet.
@@ -192,7 +193,8 @@ var ErrBusy = errors.New("others write it all the time")
 func (w *writer) enter(ctx context.Context, seen *index, segments []segment) (*index, error) {
 	var wrote *written
 	for range maxTries {
-		crowd, start := false, time.Now()
+		start := time.Now()
+		w.crowd = false
 		now, err := w.current(ctx, w.tag, seen)
 		if err != nil {
 			return nil, err
@@ -216,7 +218,7 @@ func (w *writer) enter(ctx context.Context, seen *index, segments []segment) (*i
 			if now, err = w.current(ctx, w.tag, now); err != nil {
 				return nil, err
 			}
-			crowd = now != nil && wrote != nil && now.others(wrote.index) >= crowdSize
+			w.crowd = now != nil && wrote != nil && now.others(wrote.index) >= crowdSize
 			if now != nil && now.open {
 				x, err := w.enterLane(ctx, now, segments)
 				if x != nil || err != nil {
@@ -229,7 +231,7 @@ func (w *writer) enter(ctx context.Context, seen *index, segments []segment) (*i
 		if err := failpoint.At("remote.before-index"); err != nil {
 			return nil, err
 		}
-		if wrote, err = w.put(ctx, now, segments, crowd); err != nil {
+		if wrote, err = w.put(ctx, now, segments); err != nil {
 			return nil, err
 		}
 		if wrote.final {
@@ -338,10 +340,10 @@ func (w *writer) remember(ctx context.Context, x *index) {
 	}
 }
 
-// put writes an index of segments and of what is in now, and in the lanes if those are open. crowd says that several others write
-// now: then lanes are opened.
-func (w *writer) put(ctx context.Context, now *index, segments []segment, crowd bool) (*written, error) {
-	x := &written{index: &index{scope: w.target.Name, written: time.Now(), plain: w.plain, open: crowd, segments: segments}, own: segments}
+// put writes an index of segments and of what is in now, and in the lanes if those are open. It opens lanes if several
+// others write now.
+func (w *writer) put(ctx context.Context, now *index, segments []segment) (*written, error) {
+	x := &written{index: &index{scope: w.target.Name, written: time.Now(), plain: w.plain, open: w.crowd, segments: segments}, own: segments}
 	if now != nil {
 		x.plain, x.epoch, x.newest = x.plain || now.plain, now.epoch, now.newest
 		x.add(now.segments)

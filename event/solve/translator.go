@@ -114,7 +114,7 @@ func (t *Translator) complete(at time.Time) {
 // vertex is a step after an event that changes it, nil after others.
 func (t *Translator) vertex(e event.Event) *Vertex {
 	of := e.Step
-	v := &Vertex{Digest: vertexDigest(e.Build, of.Number), Name: Label(of, len(t.platforms) > 1, allDigits, t.Line)}
+	v := &Vertex{Digest: vertexDigest(e.Build, of.Number), Name: Label(of, len(t.platforms), allDigits, t.Line)}
 	for _, n := range of.Needs {
 		v.Inputs = append(v.Inputs, vertexDigest(e.Build, n))
 	}
@@ -144,10 +144,9 @@ func (t *Translator) vertex(e event.Event) *Vertex {
 
 const allDigits = 128
 
-// Label names a step for people; digits are how many of a base's digest are shown. Its platforms are named where there are several,
-// and so are the targets that need it. Line makes one line
-// of text of a stranger.
-func Label(of *event.Step, several bool, digits int, line func(string) string) string {
+// Label names a step for people; digits are how many of a base's digest are shown. Its platforms are named where the build has several, and so are
+// the targets that need it. Line makes one line of text of a stranger.
+func Label(of *event.Step, platforms, digits int, line func(string) string) string {
 	name := line(of.Name)
 	if of.Digest != "" && !strings.Contains(name, "@") {
 		algorithm, hex, _ := strings.Cut(of.Digest, ":")
@@ -161,7 +160,7 @@ func Label(of *event.Step, several bool, digits int, line func(string) string) s
 		return name
 	}
 	where = strings.TrimSpace(where + " " + line(of.Stage))
-	if several {
+	if platforms > 1 {
 		where = PlatformsOf(of) + " " + where
 	}
 	return fmt.Sprintf("[%s %d/%d] %s", where, of.Index, of.Count, name)

@@ -58,7 +58,7 @@ func (w *Worker) away(ctx context.Context, job executor.Job, log io.Writer) (r e
 		if err := w.upload(ctx, a, w.meter(&job)); err != nil {
 			return r, err
 		}
-		x, err := w.execute(ctx, &job, a, skip, log)
+		x, err := w.execute(ctx, &job, reapi.Execution{Action: a.digest, SkipCache: skip}, log)
 		if err == nil {
 			return w.outcome(ctx, a, x, log)
 		}
@@ -116,15 +116,14 @@ func (w *Worker) lacks(ctx context.Context, a *action) bool {
 }
 
 // execute has an action executed, and shows how it stands.
-func (w *Worker) execute(ctx context.Context, job *executor.Job, a *action, skip bool, log io.Writer) (*execution, error) {
+func (w *Worker) execute(ctx context.Context, job *executor.Job, e reapi.Execution, log io.Writer) (*execution, error) {
 	logCtx, cancel := context.WithCancel(ctx)
 	x := &execution{worker: w, job: job, log: log, ctx: logCtx}
 	defer x.wait(cancel)
 	w.show(job, "%s: waiting for a worker", w.Cluster)
+	e.Inline, e.Watch = []string{executor.OutcomeFile}, x.watch
 	var err error
-	x.response, err = w.Cluster.client.Execute(ctx, reapi.Execution{
-		Action: a.digest, SkipCache: skip, Inline: []string{executor.OutcomeFile}, Watch: x.watch,
-	})
+	x.response, err = w.Cluster.client.Execute(ctx, e)
 	return x, err
 }
 

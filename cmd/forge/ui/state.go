@@ -170,7 +170,7 @@ func ownerOf(s *event.Step) string {
 // label names a step; digits are how many of a base's digest are shown. Its platforms are named where the build has steps for
 // several, and so are the targets that need it.
 func (s *state) label(of *event.Step, digits int) string {
-	return solve.Label(of, len(s.platforms) > 1, digits, oneLine)
+	return solve.Label(of, len(s.platforms), digits, oneLine)
 }
 
 const (
