@@ -93,14 +93,7 @@ func pullImage(c *call) error {
 	case tag != "":
 		name += ":" + tag
 	}
-	if _, err := forge.RegistryOf(name); err != nil {
-		return invalid(err)
-	}
-	remote, err := c.remote()
-	if err != nil {
-		return err
-	}
-	platform, err := c.platform()
+	remote, platform, err := c.transfer(name)
 	if err != nil {
 		return err
 	}
@@ -167,14 +160,7 @@ func pushImage(c *call) error {
 	if tag != "" {
 		name += ":" + tag
 	}
-	if _, err := forge.RegistryOf(name); err != nil {
-		return invalid(err)
-	}
-	remote, err := c.remote()
-	if err != nil {
-		return err
-	}
-	platform, err := c.platform()
+	remote, platform, err := c.transfer(name)
 	if err != nil {
 		return err
 	}
@@ -197,6 +183,17 @@ func pushImage(c *call) error {
 		}
 		return errors.Join(err, show.err)
 	})
+}
+
+// transfer is how an image of a name is brought or sent: the credentials, and the platform of the query.
+func (c *call) transfer(name string) (remote forge.RemoteOptions, platform string, err error) {
+	if _, err = forge.RegistryOf(name); err != nil {
+		return remote, "", invalid(err)
+	}
+	if remote, err = c.remote(); err == nil {
+		platform, err = c.platform()
+	}
+	return remote, platform, err
 }
 
 // platform is the platform of the query: os/arch[/variant], or, as later versions have it, the JSON of one.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/internal/proto"
+	"github.com/forge-build/forge/internal/web"
 )
 
 // Options of a [Client]. The zero value works.
@@ -42,25 +43,16 @@ func Dial(address string, o Options) (*Client, error) {
 		return nil, err
 	}
 	dialer := net.Dialer{Timeout: 20 * time.Second, KeepAlive: 15 * time.Second}
-	t := &http.Transport{
-		DialContext:         dialer.DialContext,
-		TLSClientConfig:     o.TLS,
-		TLSHandshakeTimeout: 20 * time.Second,
-		IdleConnTimeout:     5 * time.Minute,
-		DisableCompression:  true,
-		Protocols:           new(http.Protocols),
-	}
+	t := web.HTTP2(dialer.DialContext)
+	t.TLSClientConfig = o.TLS
 	base := url.URL{Scheme: "http", Host: u.Host}
 	switch {
 	case u.Scheme == "grpc" && u.Host != "":
-		t.Protocols.SetUnencryptedHTTP2(true)
 	case u.Scheme == "grpcs" && u.Host != "":
 		base.Scheme = "https"
-		t.Protocols.SetHTTP2(true)
 		t.Proxy = http.ProxyFromEnvironment
 	case u.Scheme == "unix" && u.Host == "" && path.IsAbs(u.Path):
 		base.Host = "localhost"
-		t.Protocols.SetUnencryptedHTTP2(true)
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", u.Path)
 		}
@@ -73,13 +65,8 @@ func Dial(address string, o Options) (*Client, error) {
 // Over returns a client that makes its calls over one connection, which the other side serves. Closing the client closes the connection, and so does a
 // failure to begin. Who has read from the connection before gives one that reads the rest first.
 func Over(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
-	t := &http.Transport{
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return conn, nil },
-		DisableCompression: true,
-		Protocols:          new(http.Protocols),
-		HTTP2:              &http.HTTP2Config{StrictMaxConcurrentRequests: true}, // there is no second connection
-	}
-	t.Protocols.SetUnencryptedHTTP2(true)
+	t := web.HTTP2(func(context.Context, string, string) (net.Conn, error) { return conn, nil })
+	t.HTTP2 = &http.HTTP2Config{StrictMaxConcurrentRequests: true} // there is no second connection
 	cc, err := t.NewClientConn(ctx, "http", "localhost:80")
 	if err != nil {
 		conn.Close()

@@ -19,6 +19,7 @@ type Handler func(s *Stream) error
 type Server struct {
 	Methods    map[string]Handler // by /package.Service/Method; others are Unimplemented
 	MaxMessage int                // bytes that a received message may have; 0 is DefaultMaxMessage
+	MaxCalls   int                // on one connection at once; 0 is as many as net/http allows
 
 	codec proto.Codec
 }
@@ -87,6 +88,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) error {
 			s.ServeHTTP(w, r)
 		}),
 		Protocols:   new(http.Protocols),
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: s.MaxCalls},
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateClosed || state == http.StateHijacked {

@@ -58,7 +58,10 @@ type Server struct {
 	header  grpc.Metadata
 }
 
-const service = "/build.bazel.remote.execution.v2."
+const (
+	service  = "/build.bazel.remote.execution.v2."
+	maxCalls = 8192 // of one connection at once
+)
 
 // prepare makes what the fields say.
 func (s *Server) prepare() {
@@ -68,6 +71,7 @@ func (s *Server) prepare() {
 		s.Workers = 8
 	}
 	s.slots = make(chan struct{}, s.Workers)
+	s.rpc.MaxCalls = maxCalls
 	s.rpc.Methods = map[string]grpc.Handler{
 		service + "Capabilities/GetCapabilities":               s.counted(grpc.Unary(s.capabilities)),
 		service + "ContentAddressableStorage/FindMissingBlobs": s.counted(grpc.Unary(s.missing)),
@@ -105,7 +109,11 @@ func (s *Server) Serve() (address string, shut func(), err error) {
 func (s *Server) Pipe(t testing.TB, o reapi.Options) *reapi.Client {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	t.Cleanup(s.serve(&pipeListener{conn: ours, closed: make(chan struct{})}))
+	s.prepare()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = s.rpc.ServeConn(ctx, ours) }()
+	t.Cleanup(func() { cancel(); <-ended })
 	rpc, err := grpc.Over(t.Context(), theirs, grpc.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +129,7 @@ func (s *Server) Handler() http.Handler {
 }
 
 func (s *Server) serve(l net.Listener) (shut func()) {
-	srv := &http.Server{Handler: s.Handler(), Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 8192}}
+	srv := &http.Server{Handler: s.Handler(), Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxCalls}}
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = srv.Serve(l) }()
@@ -130,33 +138,6 @@ func (s *Server) serve(l net.Listener) (shut func()) {
 		<-ended
 	}
 }
-
-// A pipeListener has one connection.
-type pipeListener struct {
-	mu     sync.Mutex // guards conn
-	conn   net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	l.mu.Lock()
-	conn := l.conn
-	l.conn = nil
-	l.mu.Unlock()
-	if conn != nil {
-		return conn, nil
-	}
-	<-l.closed
-	return nil, net.ErrClosed
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
 // counted counts calls, and has them fail where they are to.
 func (s *Server) counted(h grpc.Handler) grpc.Handler {
