@@ -91,6 +91,7 @@ func TestServerTLS(t *testing.T) {
 	} {
 		o := whole
 		test.change(&o)
+		_ = os.Remove(filepath.Join(dir, "asked"))
 		options, err := o.client(address)
 		if err != nil {
 			t.Fatal(err)
