@@ -18,6 +18,9 @@ func ReadBake(files []string, stdin *os.File, vars map[string]string) (*BakeFile
 	return bake.Read(bake.Options{Files: files, Stdin: stdin, Vars: vars, Getenv: bakeEnvironment(), Platform: BuildPlatform()})
 }
 
+// IsBakeFile reports whether a file is a bake file by its name.
+func IsBakeFile(name string) bool { return bake.IsFile(name) }
+
 // bakeEnvironment is where variables come from; nowhere, if BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP says so.
 func bakeEnvironment() func(string) (string, bool) {
 	switch os.Getenv("BUILDX_BAKE_DISABLE_VARS_ENV_LOOKUP") {

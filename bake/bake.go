@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -34,6 +35,12 @@ func DefaultFiles() []string {
 		"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml",
 		"docker-bake.json", "docker-bake.hcl", "docker-bake.override.json", "docker-bake.override.hcl",
 	}
+}
+
+// IsFile reports whether a file is a bake file by its name: one of DefaultFiles, or any in HCL.
+func IsFile(name string) bool {
+	base := filepath.Base(name)
+	return filepath.Ext(base) == ".hcl" || slices.Contains(DefaultFiles(), base)
 }
 
 // A File is what files describe.

@@ -7,6 +7,7 @@ package event
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -79,6 +80,26 @@ type BuildInfo struct {
 	Platforms []string `json:"platforms,omitempty"`
 	Dir       string   `json:"dir,omitempty"`     // in which the caller stood
 	Targets   []string `json:"targets,omitempty"` // names of what is built, where that is more than one image
+}
+
+// Name is what people call the build: several targets by theirs, one image by the first name that it is to get, else by its target, else by
+// its context.
+func (i *BuildInfo) Name() string {
+	switch {
+	case len(i.Targets) > 1, len(i.Targets) == 1 && len(i.Names) == 0:
+		return JoinTargets(i.Targets)
+	case len(i.Names) > 0:
+		return i.Names[0]
+	}
+	return i.Context
+}
+
+// JoinTargets names targets in few words: "api", "api+web", and "api+4" for five. It is "" where there is none.
+func JoinTargets(names []string) string {
+	if n := len(names); n > 2 {
+		return fmt.Sprintf("%s+%d", names[0], n-1)
+	}
+	return strings.Join(names, "+")
 }
 
 // A Usage is what a command and all that it started have used.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	case c.Lock:
 		o.Lock = forge.LockKept
 	}
-	errs := c.pairs(&o)
+	errs := append(c.pairs(&o), c.checkFile())
 	var err error
 	o.CacheOptions, err = c.cacheFlags.options()
 	errs = append(errs, err)
@@ -48,6 +49,18 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 		return o, badUsage(err)
 	}
 	return o, nil
+}
+
+// checkFile refuses a bake file as the build file, before its first line is taken for an unknown instruction.
+func (c *buildCmd) checkFile() error {
+	if !forge.IsBakeFile(c.File) || strings.Contains(c.File, "://") {
+		return nil
+	}
+	name := c.File
+	if _, err := os.Stat(name); err != nil && !filepath.IsAbs(name) && c.Context != "-" {
+		name = filepath.Join(c.Context, name)
+	}
+	return fmt.Errorf("-f %s: is a bake file, which describes builds, and not a build file: forge bake -f %s", c.File, name)
 }
 
 // pairs takes the flags that are a name and a value each.

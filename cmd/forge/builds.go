@@ -45,8 +45,11 @@ func (c *buildsLsCmd) Run(s *session) error {
 		var rows []buildRow
 		for _, b := range all {
 			r := buildRow{
-				ID: b.ID, Name: buildName(b.Begin), Status: string(b.State), CreatedAt: b.Time.Local().Format(time.RFC3339),
+				ID: b.ID, Status: string(b.State), CreatedAt: b.Time.Local().Format(time.RFC3339),
 				Created: units.HumanDuration(max(0, now.Sub(b.Time))) + " ago", Error: ui.Lines(b.End.Error), Size: units.HumanSize(float64(b.Bytes)),
+			}
+			if b.Begin != nil {
+				r.Name = b.Begin.Name()
 			}
 			if d := b.Duration(now); d > 0 {
 				r.Duration = fmt.Sprintf("%.1fs", d.Seconds())
@@ -65,17 +68,6 @@ func (c *buildsLsCmd) Run(s *session) error {
 			Duration: "DURATION", Error: "ERROR", Size: "SIZE",
 		})
 	})
-}
-
-// buildName is what a build is called in a list: as the image is to be, else as its context.
-func buildName(b *event.BuildInfo) string {
-	switch {
-	case b == nil:
-		return ""
-	case len(b.Names) > 0:
-		return b.Names[0]
-	}
-	return b.Context
 }
 
 type buildsLogsCmd struct {

@@ -152,7 +152,7 @@ func Label(of *event.Step, platforms, digits int, line func(string) string) stri
 		algorithm, hex, _ := strings.Cut(of.Digest, ":")
 		name += "@" + algorithm + ":" + hex[:min(digits, len(hex))]
 	}
-	where := targetsOf(of, line)
+	where := line(event.JoinTargets(of.For))
 	if of.Count == 0 {
 		if where != "" {
 			name = "[" + where + "] " + name
@@ -164,18 +164,6 @@ func Label(of *event.Step, platforms, digits int, line func(string) string) stri
 		where = PlatformsOf(of) + " " + where
 	}
 	return fmt.Sprintf("[%s %d/%d] %s", where, of.Index, of.Count, name)
-}
-
-// targetsOf are the targets that need a step, in few words; "" where the build has one target.
-func targetsOf(s *event.Step, line func(string) string) string {
-	switch n := len(s.For); n {
-	case 0:
-		return ""
-	case 1, 2:
-		return line(strings.Join(s.For, "+"))
-	default:
-		return fmt.Sprintf("%s+%d", line(s.For[0]), n-1)
-	}
 }
 
 // PlatformsOf is the platform of a step's stage and, after an arrow, that of the image if it is another.

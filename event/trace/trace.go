@@ -193,15 +193,12 @@ func (t *Trace) platforms() int {
 	return len(seen)
 }
 
-// Name is what people call the build: the first name of its image, else its context.
+// Name is what people call the build.
 func (t *Trace) Name() string {
-	switch {
-	case t.Begin == nil:
+	if t.Begin == nil {
 		return "build " + t.Build
-	case len(t.Begin.Names) > 0:
-		return t.Begin.Names[0]
 	}
-	return t.Begin.Context
+	return t.Begin.Name()
 }
 
 // Duration is what the build took.
