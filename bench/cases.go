@@ -23,6 +23,8 @@ func cases() []benchCase {
 		{name: "start of the program", setup: versionCase},
 		{name: "no-op rebuild, 12 steps", setup: noopCase},
 		{name: "no-op rebuild, 50,000 files", setup: manyNoopCase},
+		{name: "no-op of 10 targets, shared base", setup: targetsNoopCase},
+		{name: "10 targets cold, RUN shared", setup: targetsColdCase, runs: 3},
 		{name: "one of 50,000 files changed", setup: manyChangedCase, runs: 3},
 		{name: "12 steps of another machine, 30 ms", setup: farCase},
 		{name: "800 MB in a cache mount, 1 file added", setup: mountSaveCase, runs: 3},
