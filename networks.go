@@ -158,6 +158,12 @@ type NetworkSubnet struct{ Subnet, Gateway string }
 // A NetworkMember is a container that is connected to a network.
 type NetworkMember struct{ Name, EndpointID, MacAddress, IPv4Address, IPv6Address string }
 
+// EnsureDefaultNetwork makes the bridge of the default network before its first container, unless it is there, so that who inspects the
+// network finds the gateway that published ports are reached at. It does nothing for an ordinary user, whose containers have no bridge.
+func (h *Home) EnsureDefaultNetwork(ctx context.Context) error {
+	return h.Networks().EnsureDefault(ctx)
+}
+
 // InspectNetwork shows everything about a network.
 func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
 	n, err := h.Networks().Find(nameOrID)

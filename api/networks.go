@@ -28,6 +28,7 @@ func listNetworks(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.ensureBridge()
 	list, err := c.home.InspectNetworks(filters)
 	if err != nil {
 		return err
@@ -35,7 +36,12 @@ func listNetworks(c *call) error {
 	return c.reply(http.StatusOK, list)
 }
 
+// ensureBridge gives the default network its addresses: docker has made its bridge before the first request, and clients dial the gateway that
+// they are told. Where it cannot be made the network is shown without addresses, and the first container fails with the cause.
+func (c *call) ensureBridge() { _ = c.home.EnsureDefaultNetwork(c.ctx()) }
+
 func inspectNetwork(c *call) error {
+	c.ensureBridge()
 	n, err := c.home.InspectNetwork(c.name)
 	if err != nil {
 		return err

@@ -48,23 +48,6 @@ func setSysctl(file string) error {
 	return os.WriteFile(file, []byte("1"), 0)
 }
 
-// defaultBridge is the default network as it is now: with a subnet if the bridge is there.
-func defaultBridge() (*Network, error) {
-	n := predefined(DefaultName)
-	a, ok := interfaceAddress(bridgeName)
-	if !ok {
-		return n, nil
-	}
-	n.Gateway, n.Subnet = a, netip.PrefixFrom(a, 24).Masked()
-	if b := a.As4(); b[0] != 10 || b[1] != defaultSecond {
-		return nil, fmt.Errorf("interface %s is somebody else's: it has the address %s", bridgeName, a)
-	}
-	if r := default6(); hasAddress6(bridgeName, r.Gateway6) {
-		n.Range6 = r
-	}
-	return n, nil
-}
-
 // ensureBridge makes the bridge of a network, unless it is there, and reports whether it was. It stays when the last
 // container has ended: taking it down takes the kernel longer than most containers run. Sweep does it.
 func ensureBridge(n *Network) (was bool, err error) {
