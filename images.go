@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -156,6 +157,7 @@ type Inspection struct {
 	Names   []image.Reference
 	Remotes []image.Reference // repositories that have it, each with the digest under which it does
 	Size    int64             // bytes of its layers without compression
+	Tagged  time.Time         // when it got the last of its names, or into the store; zero for one of a registry
 }
 
 // Inspect finds an image by name, digest, ID or unique prefix of one, and all the names that it has. Of an index it is the
@@ -180,7 +182,13 @@ func (h *Home) Inspect(ctx context.Context, name, platform string) (i Inspection
 	i.Size = h.imageSize(i.Image)
 	all, err := h.Layout.List(ctx)
 	for _, other := range all {
-		if other.Descriptor.Digest != n.Descriptor.Digest || other.Reference == (image.Reference{}) {
+		if other.Descriptor.Digest != n.Descriptor.Digest {
+			continue
+		}
+		if other.Given.After(i.Tagged) {
+			i.Tagged = other.Given
+		}
+		if other.Reference == (image.Reference{}) {
 			continue
 		}
 		i.Names = append(i.Names, other.Reference)

@@ -29,10 +29,12 @@ type ImageInspection struct {
 	Size          int64
 	GraphDriver   InspectedDriver
 	RootFS        InspectedLayers
-	Metadata      struct{ LastTagTime time.Time } // forge does not know it
-	Descriptor    ocispec.Descriptor
-	Manifests     []ImageManifest `json:",omitempty"`
-	Config        InspectedImageConfig
+	Metadata      struct {
+		LastTagTime time.Time `json:",omitzero"` // unknown of an image in a registry
+	}
+	Descriptor ocispec.Descriptor
+	Manifests  []ImageManifest `json:",omitempty"`
+	Config     InspectedImageConfig
 }
 
 // Id is ID for templates, which docker lets use the names of the JSON.
@@ -91,6 +93,7 @@ func (i *Inspection) Docker() ImageInspection {
 			Volumes: base.Volumes, WorkingDir: base.WorkingDir,
 		},
 	}
+	v.Metadata.LastTagTime = i.Tagged
 	if img.Config.Created != nil {
 		v.Created = &Timestamp{*img.Config.Created}
 	}

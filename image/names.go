@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,6 +31,7 @@ type Named struct {
 	ID         digest.Digest      // of the configuration; of an index, that of [Layout.AnyImage] when it was named
 	Remote     digest.Digest      // under which the name's repository has the image, "" if it was neither pulled nor pushed
 	Away       bool               // layers may be there alone, and not here
+	Given      time.Time          // when the image got the name, or its record was last written; not used when names are given
 }
 
 // A record is the content of a file in names/. A file whose name begins with "@" is of an image without a name, whatever
@@ -87,13 +89,15 @@ func readRecord(path string) (Named, error) {
 		return Named{}, &recordError{path, err}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxRecord))
-	if err = errors.Join(err, f.Close()); err != nil {
+	info, statErr := f.Stat()
+	if err = errors.Join(err, statErr, f.Close()); err != nil {
 		return Named{}, err
 	}
 	n, err := parseRecord(filepath.Base(path), data)
 	if err != nil {
 		return n, &recordError{path, err}
 	}
+	n.Given = info.ModTime()
 	return n, nil
 }
 
