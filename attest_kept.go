@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path/filepath"
 	"strings"
 
@@ -101,26 +102,38 @@ func (h *Home) counterparts(ctx context.Context, repo *registry.Repository, loca
 // maxStatement bounds a statement, in bytes: a list of a hundred thousand packages.
 const maxStatement = 64 << 20
 
-// readStatement reads the statement that an artifact holds.
-func readStatement(ctx context.Context, src image.Fetcher, d ocispec.Descriptor) (s attest.Statement, err error) {
-	doc, _, err := image.ReadDocument(ctx, src, d)
-	if err != nil {
+// readStatement reads the first statement that an artifact holds.
+func readStatement(ctx context.Context, src image.Fetcher, d ocispec.Descriptor) (attest.Statement, error) {
+	for s, err := range statements(ctx, src, d, "") {
 		return s, err
 	}
-	for _, layer := range doc.Layers {
-		if layer.MediaType != attest.MediaType {
-			continue
-		}
-		raw, err := image.ReadBlob(ctx, src, layer, maxStatement)
+	return attest.Statement{}, fmt.Errorf("%s: holds no statement", d.Digest)
+}
+
+// statements reads the statements that an artifact holds, of the types of predicates that begin with prefix. An error is the last.
+func statements(ctx context.Context, src image.Fetcher, d ocispec.Descriptor, prefix string) iter.Seq2[attest.Statement, error] {
+	return func(yield func(attest.Statement, error) bool) {
+		doc, _, err := image.ReadDocument(ctx, src, d)
 		if err != nil {
-			return s, err
+			yield(attest.Statement{}, err)
+			return
 		}
-		if s, err = attest.ParseStatement(raw); err != nil {
-			return s, fmt.Errorf("%s: %w", layer.Digest, err)
+		for _, layer := range doc.Layers {
+			if layer.MediaType != attest.MediaType || !strings.HasPrefix(layer.Annotations[image.PredicateAnnotation], prefix) {
+				continue
+			}
+			var s attest.Statement
+			raw, err := image.ReadBlob(ctx, src, layer, maxStatement)
+			if err == nil {
+				if s, err = attest.ParseStatement(raw); err != nil {
+					err = fmt.Errorf("%s: %w", layer.Digest, err)
+				}
+			}
+			if !yield(s, err) || err != nil {
+				return
+			}
 		}
-		return s, nil
 	}
-	return s, fmt.Errorf("%s: holds no statement", d.Digest)
 }
 
 // Kinds of attestations.
@@ -186,21 +199,9 @@ func RemoteAttestations(ctx context.Context, name, platform, kind string, o Remo
 func predicates(ctx context.Context, src image.Fetcher, about []ocispec.Descriptor, kind, missing string) (all []json.RawMessage, err error) {
 	want := map[string]string{AttestationSBOM: "https://spdx.dev/Document", AttestationProvenance: "https://slsa.dev/provenance/"}[kind]
 	for _, d := range about {
-		doc, _, err := image.ReadDocument(ctx, src, d)
-		if err != nil {
-			return nil, err
-		}
-		for _, layer := range doc.Layers {
-			if layer.MediaType != attest.MediaType || !strings.HasPrefix(layer.Annotations[image.PredicateAnnotation], want) {
-				continue
-			}
-			raw, err := image.ReadBlob(ctx, src, layer, maxStatement)
+		for s, err := range statements(ctx, src, d, want) {
 			if err != nil {
 				return nil, err
-			}
-			s, err := attest.ParseStatement(raw)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", layer.Digest, err)
 			}
 			all = append(all, s.Predicate)
 		}

@@ -160,7 +160,6 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 		}
 		k.becomes(r)
 	}
-	o := &k.record.Config
 	options, err := k.options()
 	if err != nil {
 		return nil, err
@@ -178,21 +177,9 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	if k.coming == nil || k.coming.taken {
 		k.coming = h.beginNetwork(ctx, k.record, k.image, nil)
 	}
-	draft, err := h.draftOf(ctx, k.record, k.image)
-	if err != nil {
+	if err := k.openFiles(ctx, &options, &open); err != nil {
 		return nil, err
 	}
-	open.Push(draft.Close)
-	options.Root = draft
-	if err := h.share(&o.NamespaceOptions, &options, &open); err != nil {
-		return nil, err
-	}
-	mounts, kept, err := h.openMounts(ctx, k.record, &open)
-	if err != nil {
-		return nil, err
-	}
-	k.volumes = kept
-	options.Mounts = append(mounts, options.Mounts...)
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
 	options.Limits.Account = k.reports.alone != nil // which costs milliseconds with cgroups of version 1
@@ -214,6 +201,26 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	k.process = p
 	_ = failpoint.At("keep.started")
 	return &keptProcess{p, open}, nil
+}
+
+// openFiles opens the root, the namespaces of others and the mounts that the container is to have.
+func (k *keeper) openFiles(ctx context.Context, options *container.Options, open *closers.Stack) error {
+	draft, err := k.home.draftOf(ctx, k.record, k.image)
+	if err != nil {
+		return err
+	}
+	open.Push(draft.Close)
+	options.Root = draft
+	if err := k.home.share(&k.record.Config.NamespaceOptions, options, open); err != nil {
+		return err
+	}
+	mounts, kept, err := k.home.openMounts(ctx, k.record, open)
+	if err != nil {
+		return err
+	}
+	k.volumes = kept
+	options.Mounts = append(mounts, options.Mounts...)
+	return nil
 }
 
 // done removes the container that is to go when it has ended.

@@ -80,16 +80,7 @@ func (t *Target) fromBuild(key string, v any, environment, secrets map[string]an
 	case "ulimits":
 		return t.fromUlimits(v)
 	case "ssh":
-		var list []Entry
-		m := pairs(v, "=")
-		for _, id := range sorted(m) {
-			e := Entry{"id": id}
-			if m[id] != nil && m[id] != "" {
-				e["paths"] = []string{filepath.Clean(fmt.Sprint(m[id]))}
-			}
-			list = append(list, e)
-		}
-		t.fields[key] = list
+		t.fields[key] = sshOf(v)
 	case "secrets":
 		return t.fromSecrets(v, secrets)
 	case "sbom", "provenance":
@@ -120,6 +111,19 @@ func argsOf(v any, environment map[string]any, lookup func(string) (string, bool
 		}
 	}
 	return args
+}
+
+// sshOf are agents, and keys by the names that a RUN asks for.
+func sshOf(v any) (list []Entry) {
+	m := pairs(v, "=")
+	for _, id := range sorted(m) {
+		e := Entry{"id": id}
+		if m[id] != nil && m[id] != "" {
+			e["paths"] = []string{filepath.Clean(fmt.Sprint(m[id]))}
+		}
+		list = append(list, e)
+	}
+	return list
 }
 
 func (t *Target) addEntries(field string, v any) error {

@@ -162,6 +162,27 @@ func cloneMount(f *os.File, a *unix.MountAttr) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
+// mountAll mounts the root and what is below it. The network is entered before what is of its namespace: sysctls, and /sys.
+func (s *setup) mountAll() error {
+	if err := s.mountRoot(); err != nil {
+		return err
+	}
+	if err := s.mountDev(); err != nil {
+		return err
+	}
+	if err := s.mountProc(); err != nil {
+		return err
+	}
+	s.enterNetwork()
+	if err := s.sysctls(); err != nil {
+		return err
+	}
+	if err := s.mountSys(); err != nil {
+		return err
+	}
+	return s.mounts()
+}
+
 // mountRoot puts the root on top of everything, as a mount nothing propagates from or to.
 func (s *setup) mountRoot() error {
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}

@@ -143,23 +143,7 @@ func (s *setup) plan() (tail int, err error) {
 	s.enterNamespaces()
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0))
-	if err := s.mountRoot(); err != nil {
-		return 0, err
-	}
-	if err := s.mountDev(); err != nil {
-		return 0, err
-	}
-	if err := s.mountProc(); err != nil {
-		return 0, err
-	}
-	s.enterNetwork()
-	if err := s.sysctls(); err != nil {
-		return 0, err
-	}
-	if err := s.mountSys(); err != nil {
-		return 0, err
-	}
-	if err := s.mounts(); err != nil {
+	if err := s.mountAll(); err != nil {
 		return 0, err
 	}
 	s.stdin()

@@ -4,24 +4,19 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/forge-build/forge/cache/objects/objectstest"
 )
 
 // A fake is the cache service of a runner, in both versions, and the storage that it signs addresses of.
 type fake struct {
-	*httptest.Server
-	t *testing.T
-
-	mu       sync.Mutex
-	entries  []*stored // in the order in which they were begun
-	requests []string
-	fault    func(w http.ResponseWriter, r *http.Request) bool // answers in the fake's place, if it returns true
+	*objectstest.Server
+	t       *testing.T
+	entries []*stored // in the order in which they were begun
 }
 
 type stored struct {
@@ -34,19 +29,11 @@ type stored struct {
 func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{t: t}
-	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
-	t.Cleanup(f.Close)
+	f.Server = objectstest.Serve(t, f.serve)
 	return f
 }
 
-func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.requests = append(f.requests, r.Method+" "+r.URL.Path)
-	if err != nil || f.fault != nil && f.fault(w, r) {
-		return
-	}
+func (f *fake) serve(w http.ResponseWriter, r *http.Request, body []byte) {
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/storage/"); ok {
 		f.storage(w, r, rest, body)
 		return

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -12,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/cache/objects"
+	"github.com/forge-build/forge/cache/objects/objectstest"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 )
@@ -31,30 +30,7 @@ func newStore(t *testing.T, f *fake, change func(o *Options)) *objects.Store {
 		t.Fatal(err)
 	}
 	b.part = 1000 // so that tests need not move much
-	staging, err := image.OpenStaging(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := staging.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return objects.New(b, staging)
-}
-
-func blobOf(data []byte) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(data), Size: int64(len(data))}
-}
-
-func fetch(t *testing.T, s *objects.Store, d ocispec.Descriptor, offset int64) ([]byte, error) {
-	t.Helper()
-	r, err := s.Fetch(t.Context(), d, offset)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(r)
+	return objectstest.Store(t, b)
 }
 
 func manifest(t *testing.T, text string) ([]byte, ocispec.Descriptor) {
@@ -73,33 +49,11 @@ func versions(t *testing.T, do func(t *testing.T, f *fake, version func(o *Optio
 	}
 }
 
-// TestBlobs holds that blobs of all sizes go and come, from any offset, once.
+// TestBlobs holds that blobs of all sizes go and come, from any offset, and are kept once.
 func TestBlobs(t *testing.T) {
 	versions(t, func(t *testing.T, f *fake, version func(o *Options)) {
 		s := newStore(t, f, version)
-		for _, n := range []int{1, 999, 1000, 1001, 54_321} {
-			data := bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n]
-			d := blobOf(data)
-			if there, err := s.Exists(t.Context(), d); there || err != nil {
-				t.Fatalf("%d bytes are there before: %v, %v", n, there, err)
-			}
-			for range 2 { // by somebody else, too
-				if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if there, err := s.Exists(t.Context(), d); !there || err != nil {
-				t.Errorf("%d bytes are not there: %v", n, err)
-			}
-			for _, at := range []int{0, n / 2, n} {
-				if got, err := fetch(t, s, d, int64(at)); err != nil || !bytes.Equal(got, data[at:]) {
-					t.Errorf("%d bytes from %d on: %d, %v", n, at, len(got), err)
-				}
-			}
-		}
-		if _, err := fetch(t, s, blobOf([]byte("nobody")), 0); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("what is not there: %v", err)
-		}
+		objectstest.Blobs(t, s, 1, 999, 1000, 1001, 54_321)
 		if len(f.entries) != 5 {
 			t.Errorf("%d entries", len(f.entries))
 		}
@@ -172,9 +126,9 @@ func TestFaults(t *testing.T) {
 	versions(t, func(t *testing.T, f *fake, version func(o *Options)) {
 		s := newStore(t, f, version)
 		data := bytes.Repeat([]byte("x"), 5000)
-		d := blobOf(data)
+		d := objectstest.Blob(data)
 		n := 0
-		f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
+		f.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
 			if n++; n%3 == 0 {
 				w.WriteHeader(http.StatusTooManyRequests)
 			}
@@ -183,32 +137,32 @@ func TestFaults(t *testing.T) {
 		if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
+		if got, err := objectstest.Fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
-		f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.HasPrefix(r.URL.Path, "/storage/") {
 				return false
 			}
 			w.Header().Set("Content-Length", "5000") // and the connection breaks
 			_, _ = w.Write(data[:100])
-			f.fault = nil
+			f.Fault = nil
 			return true
 		}
-		if got, err := fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
+		if got, err := objectstest.Fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("broken off: %d bytes, %v", len(got), err)
 		}
-		f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
+		f.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
 			fmt.Fprintf(w, `{"ok":true,"cacheKey":%q,"matched_key":%q,"archiveLocation":"http://169.254.169.254/x","signed_download_url":"http://169.254.169.254/x"}`,
 				blobKey(d), blobKey(d))
 			return true
 		}
-		if _, err := fetch(t, s, d, 0); !errors.Is(err, web.ErrRefused) {
+		if _, err := objectstest.Fetch(t, s, d, 0); !errors.Is(err, web.ErrRefused) {
 			t.Errorf("an address that the service may not name: %v", err)
 		}
-		f.fault = nil
+		f.Fault = nil
 		stranger := newStore(t, f, func(o *Options) { version(o); o.Token = "another" })
-		if _, err := fetch(t, stranger, d, 0); err == nil || !strings.Contains(err.Error(), "401") {
+		if _, err := objectstest.Fetch(t, stranger, d, 0); err == nil || !strings.Contains(err.Error(), "401") {
 			t.Errorf("a wrong token: %v", err)
 		}
 	})

@@ -6,29 +6,24 @@ import (
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/forge-build/forge/cache/objects/objectstest"
 )
 
 // A fake is a bucket "cache" that answers as S3's API reference says, path style, and takes signed requests only. Range requests are
 // answered as http.ServeContent does.
 type fake struct {
-	*httptest.Server
-	key Key
-
-	mu       sync.Mutex
-	objects  map[string]object
-	uploads  map[string]map[int][]byte
-	requests []string
-	fault    func(w http.ResponseWriter, r *http.Request) bool // answers in the fake's place, if it returns true
+	*objectstest.Server
+	key     Key
+	objects map[string]object
+	uploads map[string]map[int][]byte
 }
 
 type object struct {
@@ -39,8 +34,7 @@ type object struct {
 func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{key: Key{ID: "id", Secret: "secret", Session: "session"}, objects: map[string]object{}, uploads: map[string]map[int][]byte{}}
-	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
-	t.Cleanup(f.Close)
+	f.Server = objectstest.Serve(t, f.serve)
 	return f
 }
 
@@ -73,15 +67,8 @@ func (f *fake) signed(r *http.Request, body []byte) bool {
 	return header.Get("Authorization") == r.Header.Get("Authorization")
 }
 
-func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.requests = append(f.requests, r.Method+" "+r.URL.Path)
-	if f.fault != nil && f.fault(w, r) {
-		return
-	}
-	if err != nil || !f.signed(r, body) {
+func (f *fake) serve(w http.ResponseWriter, r *http.Request, body []byte) {
+	if !f.signed(r, body) {
 		f.refuse(w, http.StatusForbidden, "SignatureDoesNotMatch")
 		return
 	}

@@ -3,7 +3,6 @@ package s3
 import (
 	"bytes"
 	"errors"
-	"io"
 	"io/fs"
 	"net/http"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/cache/objects"
+	"github.com/forge-build/forge/cache/objects/objectstest"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 )
@@ -33,68 +33,25 @@ func newStore(t *testing.T, f *fake, change func(o *Options)) (*objects.Store, *
 		t.Fatal(err)
 	}
 	b.onePut = smallPut
-	staging, err := image.OpenStaging(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := staging.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return objects.New(b, staging), b
+	return objectstest.Store(t, b), b
 }
 
 const smallPut = 100_000 // so that tests need not move much
-
-func blobOf(data []byte) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(data), Size: int64(len(data))}
-}
-
-func fetch(t *testing.T, s *objects.Store, d ocispec.Descriptor, offset int64) ([]byte, error) {
-	t.Helper()
-	r, err := s.Fetch(t.Context(), d, offset)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(r)
-}
 
 // TestBlobs holds that blobs of all sizes go and come, from any offset, known beforehand or not.
 func TestBlobs(t *testing.T) {
 	f := newFake(t)
 	s, _ := newStore(t, f, nil)
-	for _, n := range []int{0, 1, 1000, smallPut, smallPut + 5} {
-		data := bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n]
-		d := blobOf(data)
-		if there, err := s.Exists(t.Context(), d); there || err != nil {
-			t.Fatalf("%d bytes are there before: %v, %v", n, there, err)
-		}
-		if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
-			t.Fatal(err)
-		}
-		if there, err := s.Exists(t.Context(), d); !there || err != nil {
-			t.Errorf("%d bytes are not there: %v", n, err)
-		}
-		for _, at := range []int{0, n / 2, n} {
-			if got, err := fetch(t, s, d, int64(at)); err != nil || !bytes.Equal(got, data[at:]) {
-				t.Errorf("%d bytes from %d on: %d, %v", n, at, len(got), err)
-			}
-		}
-	}
+	objectstest.Blobs(t, s, 0, 1, 1000, smallPut, smallPut+5)
 	data := []byte("of unknown digest")
 	d, err := s.Push(t.Context(), ocispec.Descriptor{}, image.Bytes(data))
 	if err != nil || d.Digest != digest.FromBytes(data) || d.Size != int64(len(data)) {
 		t.Errorf("%v, %v", d, err)
 	}
-	if got, err := fetch(t, s, d, 0); err != nil || string(got) != string(data) {
+	if got, err := objectstest.Fetch(t, s, d, 0); err != nil || string(got) != string(data) {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := fetch(t, s, blobOf([]byte("nobody")), 0); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("what is not there: %v", err)
-	}
-	wrong := blobOf([]byte("right"))
+	wrong := objectstest.Blob([]byte("right"))
 	if _, err := s.Push(t.Context(), wrong, image.Bytes([]byte("wrong"))); err == nil {
 		t.Error("other content was taken")
 	}
@@ -121,9 +78,9 @@ func TestNames(t *testing.T) {
 		if err != nil || got.Digest != d.Digest || got.MediaType != d.MediaType {
 			t.Errorf("%v, %v", got, err)
 		}
-		f.requests = nil
-		if back, err := fetch(t, s, got, 0); err != nil || !bytes.Equal(back, raw) || len(f.requests) > 0 {
-			t.Errorf("%q, %v, by %v: what was resolved is known", back, err, f.requests)
+		f.Requests = nil
+		if back, err := objectstest.Fetch(t, s, got, 0); err != nil || !bytes.Equal(back, raw) || len(f.Requests) > 0 {
+			t.Errorf("%q, %v, by %v: what was resolved is known", back, err, f.Requests)
 		}
 	}
 	tags, err := b.Tags(t.Context())
@@ -144,16 +101,16 @@ func TestTouch(t *testing.T) {
 	f := newFake(t)
 	s, b := newStore(t, f, func(o *Options) { o.Touch = time.Hour })
 	data := []byte("old")
-	d := blobOf(data)
+	d := objectstest.Blob(data)
 	key := b.blob(d)
 	for want, age := range []time.Duration{1: 30 * time.Minute, 2: 2 * time.Hour} {
 		if want == 0 {
 			continue
 		}
 		f.objects[key] = object{data, time.Now().Add(-age)}
-		f.requests = nil
-		if there, err := s.Exists(t.Context(), d); !there || err != nil || len(f.requests) != want {
-			t.Errorf("%s old: %v, %v, %v; want %d requests", age, there, err, f.requests, want)
+		f.Requests = nil
+		if there, err := s.Exists(t.Context(), d); !there || err != nil || len(f.Requests) != want {
+			t.Errorf("%s old: %v, %v, %v; want %d requests", age, there, err, f.Requests, want)
 		}
 	}
 	if time.Since(f.objects[key].when) > time.Minute {
@@ -166,12 +123,12 @@ func TestFaults(t *testing.T) {
 	f := newFake(t)
 	s, b := newStore(t, f, nil)
 	data := bytes.Repeat([]byte("x"), 300_000)
-	d := blobOf(data)
+	d := objectstest.Blob(data)
 	if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if n++; n > 2 {
 			return false
 		}
@@ -183,23 +140,23 @@ func TestFaults(t *testing.T) {
 		_, _ = w.Write(data[:100_000])
 		return true // and the connection breaks
 	}
-	if got, err := fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
+	if got, err := objectstest.Fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	f.fault = nil
+	f.Fault = nil
 	other, _ := newStore(t, f, func(o *Options) { o.Key.Secret = "another" })
-	if _, err := fetch(t, other, d, 0); err == nil || !strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "SignatureDoesNotMatch") {
+	if _, err := objectstest.Fetch(t, other, d, 0); err == nil || !strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "SignatureDoesNotMatch") {
 		t.Errorf("a wrong key: %v", err)
 	}
 	big := bytes.Repeat([]byte("y"), smallPut+1)
-	f.fault = func(w http.ResponseWriter, r *http.Request) bool {
+	f.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("partNumber") != "2" {
 			return false
 		}
 		f.refuse(w, http.StatusForbidden, "AccessDenied")
 		return true
 	}
-	if _, err := s.Push(t.Context(), blobOf(big), image.Bytes(big)); err == nil || len(f.uploads) > 0 {
+	if _, err := s.Push(t.Context(), objectstest.Blob(big), image.Bytes(big)); err == nil || len(f.uploads) > 0 {
 		t.Errorf("a part that is refused: %v, %d uploads left", err, len(f.uploads))
 	}
 	if !strings.HasPrefix(b.Name(), "s3://cache/") {
