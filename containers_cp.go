@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -13,9 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event"
-	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -24,6 +21,10 @@ type FileCopyOptions struct {
 	Owners bool       // keep them; else a file of a container is root's, and one of this machine the caller's
 	Follow bool       // copy what the source is a link to
 	Events event.Sink // takes warnings; may be nil
+
+	// Of a tar that is unpacked in a container:
+	AsUser  bool // everything belongs to the container's user, as its files say who that is
+	Replace bool // a file takes the place of a directory with all that is in it, and a directory that of a file; else they are errors
 }
 
 // A copySource is a file or directory to copy, a part of a tree.
@@ -101,42 +102,6 @@ func (h *Home) CopyTo(ctx context.Context, src, ref, dst string, o FileCopyOptio
 	return s.Size + tarEnd, err
 }
 
-// CopyTarTo unpacks a tar, compressed or not, into a directory of a container, and returns how many bytes it has.
-func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string) (size int64, err error) {
-	err = h.withRoot(ctx, ref, func(c *containerRoot) (err error) {
-		t, err := c.target(ctx, dst)
-		if err != nil {
-			return err
-		}
-		if !t.exists {
-			return &NoFileError{path.Join("/", dst), ref}
-		}
-		if !t.dir {
-			return words.Invalid("destination %q must be a directory", ref+":"+dst)
-		}
-		dir, err := c.writable(t.filePlace, dst)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, dir.Close()) }()
-		layer, err := h.Layout.TarLayer(ctx, durable.Patient(ctx, r), nil)
-		if err != nil {
-			return fmt.Errorf("standard input: %w", err)
-		}
-		store, err := h.Snapshots()
-		if err != nil {
-			return err
-		}
-		size = layer.Blob.Size
-		if err := store.PlaceLayer(ctx, layer, dir, snapshot.PlaceOptions{At: t.shown(), Owners: true}); err != nil {
-			return err
-		}
-		h.containerEvent(c.record, "extract-to-dir")
-		return nil
-	})
-	return size, err
-}
-
 // CopyFrom copies a file or directory of a container, running or not, to this machine, and returns how many bytes a tar of it
 // has. Unless owners are kept, devices and what gives power over the machine are left out, with a warning.
 func (h *Home) CopyFrom(ctx context.Context, ref, src, dst string, o FileCopyOptions) (size int64, err error) {
@@ -167,26 +132,6 @@ func (h *Home) CopyFrom(ctx context.Context, ref, src, dst string, o FileCopyOpt
 		return err
 	})
 	return size, err
-}
-
-// CopyTarFrom writes a tar of a file or directory of a container. begin is told what that is before the first byte; it may be nil.
-func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o FileCopyOptions, begin func(FileStat) error) error {
-	return h.withSource(ctx, ref, src, o.Follow, func(s *copySource) error {
-		if begin != nil {
-			st, err := s.stat()
-			if err == nil {
-				err = begin(st)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if s.contents {
-			s.Name = ""
-			return snapshot.ExportContents(ctx, s, w)
-		}
-		return snapshot.Export(ctx, s, w)
-	})
 }
 
 // withSource opens a file or directory of a container for do.

@@ -128,6 +128,14 @@ type InspectedHealthcheck struct {
 	Retries       int           `json:",omitempty"`
 }
 
+// Options are the times and the number, as options have them. The test is not among them.
+func (h *InspectedHealthcheck) Options() HealthOptions {
+	return HealthOptions{
+		HealthInterval: h.Interval, HealthTimeout: h.Timeout, HealthStartPeriod: h.StartPeriod, HealthStartInterval: h.StartInterval,
+		HealthRetries: h.Retries,
+	}
+}
+
 // InspectedLog says how the log is kept.
 type InspectedLog struct {
 	Type   string

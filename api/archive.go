@@ -75,7 +75,8 @@ func putArchive(c *call) error {
 	if err != nil {
 		return err
 	}
-	if _, err = c.home.CopyTarTo(c.ctx(), c.r.Body, c.name, path); err != nil {
+	o := forge.FileCopyOptions{AsUser: c.flag("copyUIDGID"), Replace: !c.flag("noOverwriteDirNonDir")}
+	if _, err = c.home.CopyTarTo(c.ctx(), c.r.Body, c.name, path, o); err != nil {
 		return err
 	}
 	c.begun = true

@@ -2,10 +2,8 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 
 	"github.com/forge-build/forge"
@@ -251,12 +249,8 @@ func commitContainer(c *call) error {
 		Name: name, Author: c.query.Get("author"), Message: c.query.Get("comment"), Changes: changes,
 		Running: c.query.Has("pause") && !c.flag("pause"),
 	}
-	var config *forge.InspectedConfig
-	if err := c.read(&config, bodyOptional); err != nil {
+	if err := c.read(&o.Config, bodyOptional); err != nil {
 		return err
-	}
-	if config != nil && !reflect.ValueOf(*config).IsZero() {
-		return invalid(errors.New("a configuration in the body is not taken: say what is to change as instructions, in changes"))
 	}
 	img, err := c.home.CommitContainer(c.ctx(), c.query.Get("container"), o)
 	if err != nil {

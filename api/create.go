@@ -80,11 +80,7 @@ func (b *createBody) options() (o forge.ContainerOptions, err error) {
 		return o, err
 	}
 	if b.Healthcheck != nil {
-		o.HealthTest = b.Healthcheck.Test
-		o.HealthOptions = forge.HealthOptions{
-			HealthInterval: b.Healthcheck.Interval, HealthTimeout: b.Healthcheck.Timeout, HealthStartPeriod: b.Healthcheck.StartPeriod,
-			HealthStartInterval: b.Healthcheck.StartInterval, HealthRetries: b.Healthcheck.Retries,
-		}
+		o.HealthTest, o.HealthOptions = b.Healthcheck.Test, b.Healthcheck.Options()
 	}
 	err = b.surroundings(&o)
 	return o, err

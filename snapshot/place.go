@@ -17,6 +17,9 @@ import (
 type PlaceOptions struct {
 	At     string // the directory, for errors
 	Owners bool   // files get the owners that the tree says, else this process's
+
+	Owner   *[2]uint32 // with Owners: the user and the group that all files get in the place of those that the tree says; nil is none
+	Replace bool       // a directory makes room for another file with all that is in it, and another file for a directory
 }
 
 // conflict is docker's error for a directory where there is none, or the other way round.
@@ -25,7 +28,7 @@ func (o *PlaceOptions) conflict(there, here, at string) error {
 }
 
 // Place writes a tree into an open directory, which may be somebody else's and in use: directories are merged, other files
-// replaced, and neither becomes the other. The directory itself stays as it is. Nothing is written outside of it, whatever
+// replaced, and neither becomes the other unless the options say so. The directory itself stays as it is. Nothing is written outside of it, whatever
 // links are in it or appear in it. Devices are left out where they cannot be made, attributes where they cannot be kept.
 func Place(ctx context.Context, tree Tree, dir *os.File, o PlaceOptions) error {
 	root, err := tree.Lstat(".")

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/snapshottest"
 )
@@ -59,6 +61,43 @@ func TestPlace(t *testing.T) {
 	}
 	if left := contents(t, out); len(left) > 0 {
 		t.Errorf("outside of the directory: %q", left)
+	}
+}
+
+// TestPlaceReplace: where it is wanted a file takes the place of a directory, and a directory that of a file or of a link, which is not
+// followed; and everything gets the owner that is given.
+func TestPlaceReplace(t *testing.T) {
+	t.Parallel()
+	from, to, out := t.TempDir(), t.TempDir(), t.TempDir()
+	r := snapshottest.NewRoot(t, from)
+	r.File("a", "new")
+	r.File("b/f", "new")
+	r.File("c/f", "new")
+	r.Symlink("/etc", "b/link")
+	r = snapshottest.NewRoot(t, to)
+	r.File("a/sub/old", "old")
+	r.File("b", "old")
+	r.Symlink(out, "c")
+	r.File("other", "old")
+	o := snapshot.PlaceOptions{At: "/at", Replace: true}
+	if os.Geteuid() == 0 {
+		o.Owners, o.Owner = true, &[2]uint32{12, 34}
+	}
+	part := &snapshot.Part{Tree: snapshot.OpenLive(open(t, from)), Path: "."}
+	if err := snapshot.Place(t.Context(), part, open(t, to), o); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(contents(t, to), " "), "a=new b/ b/f=new b/link->/etc c/ c/f=new other=old"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if left := contents(t, out); len(left) > 0 {
+		t.Errorf("outside of the directory: %q", left)
+	}
+	for _, name := range []string{"a", "b", "b/link"} {
+		var st unix.Stat_t
+		if err := unix.Lstat(to+"/"+name, &st); err != nil || o.Owner != nil && (st.Uid != 12 || st.Gid != 34) {
+			t.Errorf("%s belongs to %d:%d, %v", name, st.Uid, st.Gid, err)
+		}
 	}
 }
 

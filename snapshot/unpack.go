@@ -59,6 +59,14 @@ func (u *unpacker) others() bool { return u.merge || u.place != nil }
 // owners reports whether files get the owners that the tree says.
 func (u *unpacker) owners() bool { return !u.merge && (u.place == nil || u.place.Owners) }
 
+// owner is whose a file is to be.
+func (u *unpacker) owner(e Entry) (uid, gid int) {
+	if u.place != nil && u.place.Owner != nil {
+		e.UID, e.GID = u.place.Owner[0], u.place.Owner[1]
+	}
+	return u.rights.ids.owner(&e)
+}
+
 // unpack writes what list gives and then sets the metadata of the root directory.
 func (u *unpacker) unpack(root unpackEntry) error {
 	fd, err := unix.Openat(u.root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -112,7 +120,7 @@ func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
 	err := unix.Mkdirat(parent, e.Name, 0o700)
 	e.implied = e.implied && err != nil
 	if u.others() && errors.Is(err, unix.EEXIST) {
-		err = u.replaceByDir(parent, path, e.Name)
+		err = u.replaceByDir(parent, path, e)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -129,21 +137,21 @@ func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
 }
 
 // replaceByDir makes a directory where there is something, unless that is a directory itself. A link to one is none.
-func (u *unpacker) replaceByDir(parent int, path, name string) error {
+func (u *unpacker) replaceByDir(parent int, path string, e *unpackEntry) error {
 	var st unix.Stat_t
-	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(parent, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return nil
 	}
-	if u.place != nil {
+	if u.place != nil && (!u.place.Replace || e.implied) {
 		return u.place.conflict("non-directory", "directory", path)
 	}
-	if err := unix.Unlinkat(parent, name, 0); err != nil {
+	if err := unix.Unlinkat(parent, e.Name, 0); err != nil {
 		return err
 	}
-	return unix.Mkdirat(parent, name, 0o700)
+	return unix.Mkdirat(parent, e.Name, 0o700)
 }
 
 // file writes anything but a directory.
@@ -190,7 +198,7 @@ func (u *unpacker) clearName(dir int, path string, e *unpackEntry) error {
 	}
 	name := e.Name
 	err := unix.Unlinkat(dir, name, 0)
-	if u.place != nil && errors.Is(err, unix.EISDIR) {
+	if u.place != nil && !u.place.Replace && errors.Is(err, unix.EISDIR) {
 		return u.place.conflict("directory", "non-directory", path)
 	}
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) {
@@ -247,7 +255,7 @@ func (u *unpacker) symlink(dir int, e *unpackEntry) error {
 		return err
 	}
 	if u.owners() {
-		uid, gid := u.rights.ids.owner(&e.Entry)
+		uid, gid := u.owner(e.Entry)
 		if err := unix.Fchownat(dir, e.Name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
@@ -259,7 +267,7 @@ func (u *unpacker) symlink(dir int, e *unpackEntry) error {
 func (u *unpacker) setMetadata(fd int, e Entry) error {
 	// Chown first: the kernel drops setuid and setgid bits and capabilities when the owner of a file changes.
 	if u.owners() {
-		uid, gid := u.rights.ids.owner(&e)
+		uid, gid := u.owner(e)
 		if err := unix.Fchown(fd, uid, gid); err != nil {
 			return fmt.Errorf("chown: %w", err)
 		}
@@ -295,7 +303,7 @@ func (u *unpacker) setSpecial(fd int, e Entry) error {
 		return errors.New("was replaced while it was written")
 	}
 	if u.owners() {
-		uid, gid := u.rights.ids.owner(&e)
+		uid, gid := u.owner(e)
 		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 			return err
 		}
