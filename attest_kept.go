@@ -7,13 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"path/filepath"
 	"strings"
 
 	"github.com/forge-build/forge/attest"
-	"github.com/forge-build/forge/attest/sbom"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -216,36 +213,3 @@ func predicates(ctx context.Context, src image.Fetcher, about []ocispec.Descript
 type missingAttestation struct{ text string }
 
 func (e *missingAttestation) Error() string { return e.text }
-
-// outputAttestations writes the statements about images that were written to a directory into it, under the names that BuildKit
-// gives them.
-func (h *Home) outputAttestations(ctx context.Context, dest string, r *BuildResult) error {
-	for _, img := range r.Images {
-		dir := dest
-		if len(r.Images) > 1 {
-			dir = platformDir(dest, img)
-		}
-		about, err := h.Layout.Referrers(img.Descriptor.Digest)
-		if err != nil {
-			return err
-		}
-		for _, d := range about {
-			s, err := readStatement(ctx, h.Layout, d)
-			if err != nil {
-				return err
-			}
-			name := "provenance.json"
-			if s.PredicateType == sbom.PredicateType {
-				name = "sbom.spdx.json"
-			}
-			text, err := json.MarshalIndent(s, "", "  ")
-			if err != nil {
-				return err
-			}
-			if err := durable.WriteFile(filepath.Join(dir, name), append(text, '\n'), 0o644); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}

@@ -92,7 +92,7 @@ func (h *Home) haveAll(ctx context.Context, images []*image.Image) (bool, error)
 
 // outputFiles writes the file systems themselves: as a tar, or into a directory. Several platforms each have a
 // directory of their own in it.
-func (h *Home) outputFiles(ctx context.Context, out Output, r *BuildResult, events event.Sink) error {
+func (h *Home) outputFiles(ctx context.Context, o BuildOptions, out Output, r *BuildResult) error {
 	if out.Type == "tar" && len(r.Images) > 1 {
 		return errors.New("a tar holds one platform: use type=local, or one --platform")
 	}
@@ -101,7 +101,7 @@ func (h *Home) outputFiles(ctx context.Context, out Output, r *BuildResult, even
 		if len(r.Images) > 1 {
 			dir = platformDir(dir, img)
 		}
-		if err := h.outputTree(ctx, out, dir, img, events); err != nil {
+		if err := h.outputTree(ctx, o, out, dir, img); err != nil {
 			return err
 		}
 	}
@@ -113,7 +113,8 @@ func platformDir(dir string, img *image.Image) string {
 	return filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
 }
 
-func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *image.Image, events event.Sink) (err error) {
+func (h *Home) outputTree(ctx context.Context, o BuildOptions, out Output, dir string, img *image.Image) (err error) {
+	events := o.Events
 	view, err := h.view(ctx, img.Layers())
 	if err != nil {
 		return err
@@ -129,7 +130,11 @@ func (h *Home) outputTree(ctx context.Context, out Output, dir string, img *imag
 		if out.Files != nil {
 			name = "files"
 		}
-		tree, err := measure(ctx, view, name, events)
+		whole, err := h.attested(ctx, o.Attest, img, view)
+		if err != nil {
+			return err
+		}
+		tree, err := measure(ctx, whole, name, events)
 		if err != nil {
 			return err
 		}

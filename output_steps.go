@@ -153,9 +153,6 @@ func (h *Home) outputTo(ctx context.Context, o BuildOptions, s outputStep, r *Bu
 	case s.out.Type == "image" || s.out.Type == "docker":
 		return h.tagAll(ctx, r, s.tags)
 	default:
-		if err := h.outputFiles(ctx, s.out, r, o.Events); err != nil || s.out.Type != "local" || s.out.Files != nil {
-			return err
-		}
-		return h.outputAttestations(ctx, s.out.Dest, r)
+		return h.outputFiles(ctx, o, s.out, r)
 	}
 }

@@ -129,9 +129,25 @@ func TestOutputs(t *testing.T) {
 			}
 		}
 	}
-	delete(c.attrs, "tree")
 	delete(c.attrs, "platform")
-	for _, e := range []exporter{{"odd", nil}, {"image", map[string]string{"odd": "x"}}, {"image", map[string]string{"type": "x"}}} {
+	c.attrs["attest:provenance"], c.attrs["attest:sbom"] = "mode=max", ""
+	c.received = map[string]string{}
+	if _, err := c.build("attested", exporter{"local", nil}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"provenance.json": "https://slsa.dev/provenance/v1", "sbom.spdx.json": "SPDX-2.3", "d/a": "one"} {
+		if got := c.received[name]; !strings.HasPrefix(got, "-rw-r--r-- ") || !strings.Contains(got, want) {
+			t.Errorf("%s is %.60q", name, got)
+		}
+	}
+	delete(c.attrs, "attest:sbom")
+	c.received = map[string]string{}
+	if _, err := c.build("provenance", exporter{"local", nil}); err != nil || c.received["provenance.json"] == "" || c.received["sbom.spdx.json"] != "" {
+		t.Errorf("without a list of packages: %v, %q", err, slices.Sorted(maps.Keys(c.received)))
+	}
+	delete(c.attrs, "attest:provenance")
+	delete(c.attrs, "tree")
+	for _, e := range []exporter{{"odd", nil}, {"image", map[string]string{"odd": "x"}}, {"image", map[string]string{"type": "x"}}, {"local", map[string]string{"special": "true"}}} {
 		if _, err := c.build("bad "+e.Type+e.Attrs["type"], e); grpc.CodeOf(err) != grpc.InvalidArgument {
 			t.Errorf("exporter %v: %v", e, err)
 		}

@@ -53,6 +53,8 @@ func outputOf(e exporter) (forge.Output, error) {
 		switch {
 		case k == "dest", k == "prefer-image-digest", k == "dangling-name-prefix", k == "context", v == "" && k == "name", k == "mode" && kind == "local":
 			continue
+		case k == "special" && kind == "local" && v == "true":
+			return forge.Output{}, fmt.Errorf("special=true: device nodes, set-uid and set-gid bits are not sent to clients: use type=tar, or forge build -o type=local")
 		case k == "type" || k == "":
 			return forge.Output{}, fmt.Errorf("exporter %s: there is no attribute %q", e.Type, k)
 		}
