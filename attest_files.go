@@ -26,13 +26,8 @@ func (h *Home) attested(ctx context.Context, o AttestOptions, img *image.Image, 
 	if !o.any() {
 		return tree, nil
 	}
-	about, err := h.Layout.Referrers(img.Descriptor.Digest)
-	if err != nil {
-		return nil, err
-	}
 	t := attestedTree{tree, map[string][]byte{}}
-	for _, d := range about {
-		s, err := readStatement(ctx, h.Layout, d)
+	for s, err := range h.statementsAbout(ctx, img.Descriptor.Digest) {
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/forge-build/forge/attest"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -23,12 +24,7 @@ func (h *Home) pushReferrers(ctx context.Context, repo *registry.Repository, ref
 		return err
 	}
 	for _, pair := range pairs {
-		about, err := h.Layout.Referrers(pair.local.Digest)
-		if err != nil {
-			return err
-		}
-		for _, d := range about {
-			s, err := readStatement(ctx, h.Layout, d)
+		for s, err := range h.statementsAbout(ctx, pair.local.Digest) {
 			if err != nil {
 				return err
 			}
@@ -98,6 +94,23 @@ func (h *Home) counterparts(ctx context.Context, repo *registry.Repository, loca
 
 // maxStatement bounds a statement, in bytes: a list of a hundred thousand packages.
 const maxStatement = 64 << 20
+
+// statementsAbout reads the statements that are attached to an image of the store. An error is the last.
+func (h *Home) statementsAbout(ctx context.Context, img digest.Digest) iter.Seq2[attest.Statement, error] {
+	return func(yield func(attest.Statement, error) bool) {
+		about, err := h.Layout.Referrers(img)
+		if err != nil {
+			yield(attest.Statement{}, err)
+			return
+		}
+		for _, d := range about {
+			s, err := readStatement(ctx, h.Layout, d)
+			if !yield(s, err) || err != nil {
+				return
+			}
+		}
+	}
+}
 
 // readStatement reads the first statement that an artifact holds.
 func readStatement(ctx context.Context, src image.Fetcher, d ocispec.Descriptor) (attest.Statement, error) {
