@@ -67,7 +67,7 @@ func (c *contextInspectCmd) Run(s *session) error {
 	if len(c.Names) == 0 {
 		c.Names = []string{theContext}
 	}
-	list, errs := []object(nil), []error(nil)
+	list, errs := []any(nil), []error(nil)
 	for _, name := range c.Names {
 		if err := checkContext(name); err != nil {
 			errs = append(errs, err)
@@ -75,7 +75,7 @@ func (c *contextInspectCmd) Run(s *session) error {
 		}
 		var fields map[string]any
 		err := json.Unmarshal([]byte(`{"Name":"default","Metadata":{},"Endpoints":{},"TLSMaterial":{},"Storage":{"MetadataPath":"<IN MEMORY>","TLSPath":"<IN MEMORY>"}}`), &fields)
-		list, errs = append(list, object{fields, ""}), append(errs, err)
+		list, errs = append(list, fields), append(errs, err)
 	}
 	show := inspectCmd{Format: c.Format}
 	return errors.Join(append(errs, show.print(s, list))...)

@@ -27,7 +27,7 @@ func (c *inspectCmd) Run(s *session) error {
 		return c.remote(s)
 	}
 	return s.withHome(func(h *forge.Home) error {
-		var list []object
+		var list []any
 		var errs []error
 		for _, name := range c.Names {
 			v, err := c.find(s, h, name)
@@ -42,53 +42,50 @@ func (c *inspectCmd) Run(s *session) error {
 }
 
 // find finds what a name means: a container before an image, that before a network, and that before a volume.
-func (c *inspectCmd) find(s *session, h *forge.Home, name string) (o object, err error) {
+func (c *inspectCmd) find(s *session, h *forge.Home, name string) (any, error) {
 	switch c.Type {
 	case "network":
-		o.docker = dockerNetwork
-		o.value, err = h.InspectNetwork(name)
-		return o, err
+		return h.InspectNetwork(name)
 	case "volume":
-		o.value, err = h.Volume(name)
-		return o, err
+		return h.Volume(name)
 	case "", "container":
 		v, err := h.InspectContainer(s.ctx, name)
 		_, missing := errors.AsType[*forge.NoContainerError](err)
 		switch {
 		case err == nil && c.Size:
-			return object{v, dockerContainer}, h.MeasureContainer(s.ctx, v)
+			return v, h.MeasureContainer(s.ctx, v)
 		case err == nil:
-			return object{v, dockerContainer}, nil
+			return v, nil
 		case !missing || c.Type == "container":
-			return o, err
+			return nil, err
 		}
 	}
 	i, err := h.InspectImage(s.ctx, name, c.Platform)
 	if err == nil {
-		return object{i, dockerImage}, nil
+		return i, nil
 	}
 	if n, networkErr := h.InspectNetwork(name); networkErr == nil && c.Type == "" {
-		return object{n, dockerNetwork}, nil
+		return n, nil
 	}
 	if v, volumeErr := h.Volume(name); volumeErr == nil && c.Type == "" {
-		return object{v, ""}, nil
+		return v, nil
 	}
 	if _, missing := errors.AsType[*forge.NotFoundError](err); missing && c.Type == "" {
-		return o, fmt.Errorf("no such object: %s", name)
+		return nil, fmt.Errorf("no such object: %s", name)
 	}
-	return o, err
+	return nil, err
 }
 
 // remote asks registries.
 func (c *inspectCmd) remote(s *session) error {
-	var list []object
+	var list []any
 	for _, name := range c.Names {
 		i, err := forge.InspectRemote(s.ctx, name, c.Platform, forge.RemoteOptions{Insecure: c.Insecure})
 		if err != nil {
 			return err
 		}
 		v := i.Docker()
-		list = append(list, object{&v, dockerImage})
+		list = append(list, &v)
 	}
 	return c.print(s, list)
 }

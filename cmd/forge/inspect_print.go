@@ -2,81 +2,50 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
 	"maps"
+	"reflect"
+	"strings"
 	"text/template"
-)
 
-// An object is what inspect shows.
-type object struct {
-	value  any
-	docker string // the fields that docker has besides, as JSON, with docker's empty values; "" is none
-}
-
-// The fields of docker that forge has nothing to say of. Templates that people have written for docker find docker's empty values in
-// them.
-const (
-	dockerConfig = `{"Hostname":"","Domainname":"","User":"","AttachStdin":false,"AttachStdout":false,"AttachStderr":false,"Tty":false,` +
-		`"OpenStdin":false,"StdinOnce":false,"Env":[],"Cmd":[],"Image":"","Volumes":{},"WorkingDir":"","Entrypoint":[],` +
-		`"OnBuild":[],"Labels":{},"StopSignal":"","StopTimeout":null,"Shell":[],"Healthcheck":null,"ExposedPorts":{},` +
-		`"ArgsEscaped":false,"MacAddress":"","NetworkDisabled":false}`
-	dockerGraph = `{"Data":{},"Name":""}`
-	dockerImage = `{"Parent":"","Comment":"","Container":"","ContainerConfig":` + dockerConfig + `,"DockerVersion":"","Author":"","Config":` +
-		dockerConfig + `,"Variant":"","OsVersion":"","Created":"","VirtualSize":0,"GraphDriver":` + dockerGraph +
-		`,"Metadata":{"LastTagTime":"0001-01-01T00:00:00Z"},"Manifests":[]}`
-	dockerContainer = `{"Config":` + dockerConfig + `,"GraphDriver":` + dockerGraph + `,"SizeRw":null,"SizeRootFs":null,"ImageManifestDescriptor":null,` +
-		`"State":{"Health":null},"Mounts":[],"ExecIDs":[],"HostConfig":{"Binds":[],"VolumesFrom":[],"CapAdd":[],"CapDrop":[],"Dns":[],"ExtraHosts":[],"SecurityOpt":[],"VolumeDriver":"","CgroupnsMode":"","DnsOptions":[],"DnsSearch":[],"GroupAdd":[],"IpcMode":"",` +
-		`"Cgroup":"","Links":[],"PidMode":"","PublishAllPorts":false,"UTSMode":"","UsernsMode":"","ConsoleSize":[0,0],"Isolation":"",` +
-		`"CgroupParent":"","BlkioWeight":0,"BlkioWeightDevice":[],"BlkioDeviceReadBps":[],"BlkioDeviceWriteBps":[],"BlkioDeviceReadIOps":[],` +
-		`"BlkioDeviceWriteIOps":[],"CpuRealtimePeriod":0,"CpuRealtimeRuntime":0,"Devices":[],"DeviceCgroupRules":[],"DeviceRequests":[],` +
-		`"KernelMemory":0,"KernelMemoryTCP":0,"MemorySwappiness":null,"Ulimits":[],"CpuCount":0,"CpuPercent":0,"IOMaximumIOps":0,` +
-		`"IOMaximumBandwidth":0,"MaskedPaths":[],"ReadonlyPaths":[],"Tmpfs":{},"Sysctls":{},"StorageOpt":{},"Init":null,"Mounts":[],` +
-		`"Annotations":{}},"NetworkSettings":{"Bridge":"","SandboxID":"","HairpinMode":false,"LinkLocalIPv6Address":"",` +
-		`"LinkLocalIPv6PrefixLen":0,"SecondaryIPAddresses":[],"SecondaryIPv6Addresses":[],"EndpointID":"","GlobalIPv6Address":"",` +
-		`"GlobalIPv6PrefixLen":0,"IPv6Gateway":""}}`
-	dockerNetwork = `{"ConfigFrom":{"Network":""},"ConfigOnly":false,"IPAM":{"Options":{}},"Peers":[],"Services":{}}`
+	"github.com/forge-build/forge"
 )
 
 // print prints objects as JSON, or each by a template.
-func (c *inspectCmd) print(s *session, list []object) error {
+func (c *inspectCmd) print(s *session, list []any) error {
 	if c.Format == "" || c.Format == "json" {
-		values := []any{}
-		for _, o := range list {
-			values = append(values, o.value)
-		}
 		enc := json.NewEncoder(s.out)
 		enc.SetEscapeHTML(false)
 		if c.Format == "" {
 			enc.SetIndent("", "    ")
 		}
-		return enc.Encode(values)
+		return enc.Encode(append([]any{}, list...))
 	}
 	t, err := parseTemplate(c.Format)
 	if err != nil {
 		return err
 	}
-	for i := range list {
-		if err := list[i].execute(s.out, t); err != nil {
+	for _, value := range list {
+		if err := executeFor(s.out, t, value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// execute lets a template use the names of fields, and, as docker does, else those of the JSON, docker's among them.
-func (o *object) execute(w io.Writer, t *template.Template) error {
+// executeFor lets a template use the names of fields, and, as docker does, else those of the JSON, docker's among them.
+func executeFor(w io.Writer, t *template.Template, value any) error {
 	var b bytes.Buffer
-	err := t.Execute(&b, o.value)
+	err := t.Execute(&b, value)
 	if err != nil {
-		raw, jsonErr := json.Marshal(o.value)
+		raw, jsonErr := json.Marshal(value)
 		own, ownErr := fieldsOf(raw)
-		fields, dockerErr := fieldsOf([]byte(cmp.Or(o.docker, "{}")))
-		if jsonErr := errors.Join(jsonErr, ownErr, dockerErr); jsonErr != nil {
+		if jsonErr := errors.Join(jsonErr, ownErr); jsonErr != nil {
 			return jsonErr
 		}
+		fields := dockerFields(value)
 		overlay(fields, own)
 		pointers(fields)
 		b.Reset()
@@ -86,6 +55,70 @@ func (o *object) execute(w io.Writer, t *template.Template) error {
 	}
 	_, err = b.WriteTo(w)
 	return err
+}
+
+// dockerFields are all fields that docker has of an object, with docker's empty values: those of the structure, also those that the JSON leaves
+// out, and those that forge has nothing to say of. Templates that people have written for docker find them.
+func dockerFields(value any) map[string]any {
+	fields := map[string]any{}
+	if t := reflect.TypeOf(value); t.Kind() == reflect.Pointer {
+		overlay(fields, emptyFields(t.Elem()))
+	}
+	switch value.(type) {
+	case *forge.ContainerInspection:
+		overlay(fields, map[string]any{
+			"ImageManifestDescriptor": nil,
+			"HostConfig":              map[string]any{"CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpuCount": 0, "CpuPercent": 0, "KernelMemory": 0, "KernelMemoryTCP": 0},
+		})
+	case *forge.ImageInspection:
+		config := emptyFields(reflect.TypeFor[forge.InspectedConfig]())
+		overlay(fields, map[string]any{"Container": "", "Created": "", "OsVersion": "", "VirtualSize": 0, "Config": config, "ContainerConfig": config})
+	case *forge.NetworkInspection:
+		overlay(fields, map[string]any{"Peers": []any{}, "Services": map[string]any{}})
+	}
+	return fields
+}
+
+// emptyFields are the fields of a structure by their names in JSON: numbers, texts and structures are there, lists and maps are empty, and
+// pointers null.
+func emptyFields(t reflect.Type) map[string]any {
+	fields := map[string]any{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case !f.IsExported() || tag == "-":
+			continue
+		case f.Anonymous && tag == "" && f.Type.Kind() == reflect.Struct:
+			maps.Copy(fields, emptyFields(f.Type))
+			continue
+		case tag == "":
+			tag = f.Name
+		}
+		switch _, marshals := f.Type.MethodByName("MarshalJSON"); {
+		case marshals:
+			fields[tag] = inJSON(reflect.Zero(f.Type).Interface())
+		case f.Type.Kind() == reflect.Struct:
+			fields[tag] = emptyFields(f.Type)
+		case f.Type.Kind() == reflect.Slice:
+			fields[tag] = []any{}
+		case f.Type.Kind() == reflect.Map:
+			fields[tag] = map[string]any{}
+		case f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Interface:
+			fields[tag] = nil
+		default:
+			fields[tag] = reflect.Zero(f.Type).Interface()
+		}
+	}
+	return fields
+}
+
+// inJSON is a value as its JSON has it: a time is a text.
+func inJSON(value any) (v any) {
+	if raw, err := json.Marshal(value); err == nil {
+		_ = json.Unmarshal(raw, &v) // of what was just written
+	}
+	return v
 }
 
 // fieldsOf are the fields of an object; its numbers keep their digits.

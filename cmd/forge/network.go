@@ -103,7 +103,7 @@ type networkInspectCmd struct {
 
 func (c *networkInspectCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		var list []object
+		var list []any
 		var errs []error
 		for _, name := range c.Names {
 			n, err := h.InspectNetwork(name)
@@ -111,7 +111,7 @@ func (c *networkInspectCmd) Run(s *session) error {
 				errs = append(errs, err)
 				continue
 			}
-			list = append(list, object{n, dockerNetwork})
+			list = append(list, n)
 		}
 		show := inspectCmd{Format: c.Format}
 		return errors.Join(append(errs, show.print(s, list))...)

@@ -86,7 +86,7 @@ type volumeInspectCmd struct {
 
 func (c *volumeInspectCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		var list []object
+		var list []any
 		var errs []error
 		for _, name := range c.Names {
 			v, err := h.Volume(name)
@@ -94,7 +94,7 @@ func (c *volumeInspectCmd) Run(s *session) error {
 				errs = append(errs, err)
 				continue // the others are shown, as docker does
 			}
-			list = append(list, object{v, ""})
+			list = append(list, v)
 		}
 		show := inspectCmd{Format: c.Format}
 		return errors.Join(append(errs, show.print(s, list))...)
