@@ -10,7 +10,11 @@ import (
 	"github.com/forge-build/forge/bake/hcl"
 )
 
+// textList reads a list of strings. null is a list without any, as buildx prints a group of none.
 func textList(v any) ([]string, error) {
+	if v == nil {
+		return []string{}, nil
+	}
 	values, err := hcl.List(v)
 	if err != nil {
 		return nil, err
