@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -249,7 +248,7 @@ func TestRemoteMemory(t *testing.T) {
 	}}
 	address := s.Start(t)
 	store := "FORGE_ROOT=" + filepath.Join(k.dir, "store")
-	peak := 0 // of the last command, in KiB; what wait4 tells counts the process that started it, too
+	peak := 0 // of the last command, in KiB
 	forge := func(args ...string) *exec.Cmd {
 		cmd := exec.Command("forge", args...)
 		cmd.Env = append(os.Environ(), store, "HOME="+k.dir)
@@ -258,13 +257,8 @@ func TestRemoteMemory(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan struct{})
-		var watch sync.WaitGroup
-		watch.Go(func() { peak = peakMemory(cmd.Process.Pid, ended) })
-		err := cmd.Wait()
-		close(ended)
-		watch.Wait()
-		if err != nil {
+		var err error
+		if peak, err = waitPeak(cmd); err != nil {
 			t.Fatalf("forge %s: %v\n%s", args, err, out.Bytes()[max(0, out.Len()-2000):])
 		}
 		return cmd
@@ -277,23 +271,5 @@ func TestRemoteMemory(t *testing.T) {
 	}
 	if n, all := s.Calls(""), stages*(steps+1); n > 3*all+200 || s.Executed() != all {
 		t.Errorf("%d calls and %d actions for %d steps", n, s.Executed(), all)
-	}
-}
-
-// peakMemory looks at a process until it has ended, and returns the most memory that it had, in KiB.
-func peakMemory(pid int, ended <-chan struct{}) (peak int) {
-	for {
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		_, after, _ := strings.Cut(string(status), "VmHWM:")
-		if fields := strings.Fields(after); len(fields) > 0 {
-			if n, err := strconv.Atoi(fields[0]); err == nil {
-				peak = max(peak, n)
-			}
-		}
-		select {
-		case <-ended:
-			return peak
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }
