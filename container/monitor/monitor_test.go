@@ -263,6 +263,47 @@ func TestAttach(t *testing.T) {
 	k.ended()
 }
 
+// TestLeft: who says that he leaves, and is gone while the container writes, has left.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	const times = 200
+	left := make(chan bool, times)
+	k := start(t, Config{Left: func(said bool) { left <- said }}, func(io2 runtime.Stdio, signals <-chan os.Signal) int {
+		for {
+			select {
+			case <-signals:
+				return 0
+			default:
+				_, _ = io2.Out.Write([]byte("x\n"))
+			}
+		}
+	})
+	for range times {
+		c, err := k.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := request(c, verbAttach, 0, 1, 1, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, len("ok\n"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFrame(c, frame{stream: streamLeft}); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		if !<-left {
+			t.Error("it was not heard that somebody leaves")
+			break
+		}
+	}
+	if err := k.Signal(t.Context(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	k.ended()
+}
+
 // connPair is a connection, and its other end.
 func connPair(t *testing.T) (ours, theirs *net.UnixConn) {
 	t.Helper()

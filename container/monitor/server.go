@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -149,7 +150,12 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	if _, err := io.WriteString(c, "ok\n"); err != nil {
 		return nil //nolint:nilerr // who asked is gone
 	}
-	s := newSubscriber(func(f frame) error { return writeFrame(c, f) })
+	gone, heard := atomic.Bool{}, make(chan struct{})
+	s := newSubscriber(func(f frame) error {
+		err := writeFrame(c, f)
+		gone.Store(errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET))
+		return err
+	})
 	s.cut = func() { _ = c.SetWriteDeadline(time.Now().Add(time.Second)) }
 	s.streams = [3]bool{1: which[1] == 1, 2: which[2] == 1}
 	if which[3] > 0 {
@@ -160,6 +166,7 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	m.door.now.Add(1)
 	go func() {
 		defer m.door.now.Add(-1)
+		defer close(heard)
 		for t.typed(in) {
 		}
 		m.fan.remove(s) // who went away is not waited for
@@ -169,6 +176,12 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	}()
 	<-s.done
 	m.fan.remove(s)
+	if gone.Load() { // before that it may have said that it leaves, which is there to be read
+		select {
+		case <-heard:
+		case <-time.After(patience):
+		}
+	}
 	return nil
 }
 
