@@ -266,7 +266,7 @@ func TestAttach(t *testing.T) {
 // TestLeft: who says that he leaves, and is gone while the container writes, has left.
 func TestLeft(t *testing.T) {
 	t.Parallel()
-	const times = 200
+	const times = 50
 	left := make(chan bool, times)
 	k := start(t, Config{Left: func(said bool) { left <- said }}, func(io2 runtime.Stdio, signals <-chan os.Signal) int {
 		for {
