@@ -54,6 +54,7 @@ func TestKillContainersAtFailPoints(t *testing.T) {
 				}
 			}
 			k.removable("kill of forge " + strings.Join(list[len(list)-1], " ") + " at " + point)
+			k.do(k.command("network", "create", "app")) // system prune has removed it
 			if t.Failed() {
 				t.FailNow()
 			}
