@@ -131,7 +131,11 @@ func (h *Home) saveFar(ctx context.Context, b *building, results []*BuildResult)
 		case err != nil:
 			o.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("cache %s: nothing is kept: %v", t.Scope, err)})
 		case n > 0:
-			o.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("cache %s keeps %d more answers", t.Scope, n)})
+			answers := "answers"
+			if n == 1 {
+				answers = "answer"
+			}
+			o.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("cache %s keeps %d more %s", t.Scope, n, answers)})
 		}
 	}
 }
