@@ -142,12 +142,7 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 	}
 	c.spec.Env = Environment(o.Process.Env, c.spec.User.Home)
 	if o.Files == nil {
-		reading := make(chan struct{})
-		go func() {
-			defer close(reading)
-			c.readAhead()
-		}()
-		c.open.Push(func() error { <-reading; return nil })
+		c.readAhead()
 	}
 	if err := c.connect(ctx); err != nil {
 		return err

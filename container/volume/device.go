@@ -125,7 +125,7 @@ func (m mountCall) do(ctx context.Context, path string) error {
 		said += fmt.Sprintf(", flags: 0x%x", m.flags)
 	}
 	if m.data != "" {
-		said += ", data: " + m.data
+		said += ", data: " + m.shownData()
 	}
 	err = fmt.Errorf("failed to mount local volume: %s: %w", said, err)
 	switch {
@@ -135,6 +135,17 @@ func (m mountCall) do(ctx context.Context, path string) error {
 		err = fmt.Errorf("%w; the kernel has no file system %q: cat /proc/filesystems", err, m.kind)
 	}
 	return err
+}
+
+// shownData are the options as errors show them: without passwords.
+func (m mountCall) shownData() string {
+	list := strings.Split(m.data, ",")
+	for i, o := range list {
+		if name, _, ok := strings.Cut(o, "="); ok && strings.HasPrefix(strings.ToLower(name), "pass") {
+			list[i] = name + "=********" // as docker writes it
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // resolve finds the addresses of servers, which the kernel does not ask for.

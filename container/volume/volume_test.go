@@ -310,3 +310,16 @@ func TestParseMount(t *testing.T) {
 		}
 	}
 }
+
+// TestPasswordsAreNotShown: what cannot be mounted is an error without the password, which is told to whoever reads logs.
+func TestPasswordsAreNotShown(t *testing.T) {
+	t.Parallel()
+	m, err := parseMount(map[string]string{"type": "nothing", "device": "//host/x", "o": "username=me,password=secret,Pass=secret2,uid=5"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = m.do(t.Context(), t.TempDir())
+	if text := fmt.Sprint(err); strings.Contains(text, "secret") || !strings.Contains(text, "data: username=me,password=********,Pass=********,uid=5") {
+		t.Error(text)
+	}
+}

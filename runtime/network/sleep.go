@@ -41,7 +41,8 @@ func (h *Handover) Descriptors() (readable, others []int) {
 	return append(append(readable, h.Ports...), h.Names...), others
 }
 
-// ErrBusy says that a sandbox cannot be handed over now: something is copied for the container, or asked, or was lately, or there is a process that would end with this program's threads (pasta).
+// ErrBusy says that a sandbox cannot be handed over now: something is copied for the container, or asked, or was lately, or there is a
+// process that would end with this program's threads (pasta).
 var ErrBusy = errors.New("the network of the container is in use")
 
 // Handover calls do with what [Store.Adopt] needs, if nothing was copied or asked in a time. While do runs, nothing comes to this
@@ -67,7 +68,7 @@ func (b *Sandbox) Handover(quiet time.Duration, do func(*Handover) error) error 
 func (b *Sandbox) handover(quiet time.Duration, names []int, do func(*Handover) error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.pasta != nil {
+	if b.pasta != nil || (b.names != nil) != (names != nil) { // or a name server came or went meanwhile
 		return ErrBusy
 	}
 	h := &Handover{Container: b.container, Name: b.name, Namespace: int(b.Namespace.Fd()), Names: names, Upstream: b.upstream}
