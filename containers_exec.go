@@ -203,9 +203,9 @@ type keptExec struct {
 }
 
 // keepExec is the whole of the process that keeps one in a container. first are those who are attached from the beginning.
-func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first []*net.UnixConn, reports keepReports) error {
+func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first []*net.UnixConn, reports keepReports) (err error) {
 	var kept keptExec
-	err := json.NewDecoder(options).Decode(&kept)
+	err = json.NewDecoder(options).Decode(&kept)
 	if err = errors.Join(err, options.Close()); err != nil {
 		return err
 	}

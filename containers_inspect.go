@@ -150,7 +150,7 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 		DNSOptions: o.Resolver, DNSSearch: o.Search, GroupAdd: o.GroupAdd, PidMode: o.PID, UTSMode: o.UTS, UsernsMode: o.Userns,
 		IpcMode: cmp.Or(o.IPC, "private"), CgroupnsMode: cmp.Or(o.Cgroupns, "private"), Sysctls: sysctls, PublishAllPorts: o.PublishAll,
 		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts, ConsoleSize: o.ConsoleSize,
-		OomScoreAdj: limits.OOMScoreAdj, ShmSize: cmp.Or(limits.ShmSize, defaultShmSize), Runtime: "forge",
+		OomScoreAdj: limits.OOMScoreAdj, ShmSize: cmp.Or(limits.ShmSize, runtime.DefaultShm), Runtime: "forge",
 		LogConfig:          InspectedLog{Type: cmp.Or(o.LogDriver, "json-file"), Config: map[string]string{}},
 		InspectedResources: inspectResources(o, limits),
 	}
@@ -198,9 +198,6 @@ func capabilities(names []string) (full []string) {
 	slices.Sort(full)
 	return full
 }
-
-// defaultShmSize is docker's size of /dev/shm, in bytes.
-const defaultShmSize = 64 << 20
 
 func inspectPolicy(restart string) InspectedPolicy {
 	name, count, _ := strings.Cut(restart, ":")

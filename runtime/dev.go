@@ -20,8 +20,8 @@ func devices() []device {
 	}
 }
 
-// defaultShm is the size of /dev/shm, in bytes.
-const defaultShm = 64 << 20
+// DefaultShm is the size of /dev/shm where nothing else is said, in bytes. It is docker's.
+const DefaultShm = 64 << 20
 
 // devices reports whether the container's file systems honour device nodes: where a devices cgroup decides which of them
 // can be used, so that CAP_MKNOD, which images expect to have, gives nobody a disk, and where the container is privileged. In

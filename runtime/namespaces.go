@@ -130,7 +130,7 @@ func (s *setup) sharedMemory() (mount arg, err error) {
 	}
 	size := s.spec.Limits.ShmSize
 	if size == 0 {
-		size = defaultShm
+		size = DefaultShm
 	}
 	return s.newMount("tmpfs", noSuidExec, tmpfsOptions(size, 0)...), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -46,7 +47,7 @@ func (s *spares) take(layers []image.Layer) (found *spare, without int) {
 		return nil, 0
 	}
 	found = s.kept[at]
-	s.kept = append(s.kept[:at], s.kept[at+1:]...)
+	s.kept = slices.Delete(s.kept, at, at+1)
 	return found, without
 }
 
@@ -219,7 +220,7 @@ func (r *refresher) entry(dir int, path string, e *Entry, old *string) error {
 }
 
 // isNewer reports whether a file is of a layer that the copy does not have.
-func (r *refresher) isNewer(e *Entry) bool { return int(e.Inode>>40)-1 < r.newer }
+func (r *refresher) isNewer(e *Entry) bool { return layerOf(e.Inode) < r.newer }
 
 // same reports whether a file of the copy has the metadata of e. A time that differs is set: a commit may have set it for the layer. A
 // file that is, is known as copied.

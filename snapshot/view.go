@@ -157,6 +157,9 @@ func (v *View) entry(name string, f *viewFile) (Entry, error) {
 // inode is a number for the file that no other file of the view has.
 func (f *viewFile) inode() uint64 { return uint64(f.layer+1)<<40 | uint64(f.Slot) }
 
+// layerOf is which layer a file of a view is of, by its inode: 0 is the topmost.
+func layerOf(inode uint64) int { return int(inode>>40) - 1 }
+
 // Lstat describes the file at name.
 func (v *View) Lstat(name string) (Entry, error) {
 	found, err := v.find(name)

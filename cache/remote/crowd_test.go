@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -171,4 +172,30 @@ func TestLanesClose(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLanesAreBounded: a place whose lanes hold more than any crowd leaves is believed in part.
+func TestLanesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	tag := ScopeTag("main")
+	for n := range lanes {
+		x := &index{scope: "main"}
+		for i := range maxSegments {
+			name := fmt.Sprint(n, " ", i)
+			x.segments = append(x.segments, segment{
+				d:     ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(name), Size: 1},
+				table: ocispec.Descriptor{MediaType: typeTable, Digest: digest.FromString("table " + name), Size: 1},
+			})
+		}
+		raw, d, err := x.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.blobs[d.Digest], s.tags[laneTag(tag, n)] = raw, d
+	}
+	found, err := inLanes(t.Context(), &Scope{Place: s.place(), Name: "main"}, tag, &index{})
+	if err != nil || len(found) != maxInLanes {
+		t.Errorf("%d segments, %v; want %d", len(found), err, maxInLanes)
+	}
 }

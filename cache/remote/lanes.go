@@ -22,11 +22,12 @@ const (
 	laneLook   = 500 * time.Millisecond // at least, before it is looked whether a lane has stayed
 	crowdSize  = 3                      // segments of others, since this writer wrote, at which it opens lanes
 	laneIdle   = 10 * time.Second       // since when an index was not written whose lanes the next writer closes
+	maxInLanes = 4 * maxSegments        // segments of all lanes that are read: a place that lies is not to fill the memory
 )
 
 func laneTag(tag string, n int) string { return fmt.Sprintf("%s%s%x", tag, laneSuffix, n) }
 
-// inLanes reads the segments that the lanes of an index hold.
+// inLanes reads the segments that the lanes of an index hold, up to maxInLanes.
 func inLanes(ctx context.Context, scope *Scope, tag string, x *index) ([]segment, error) {
 	found, errs := make([]*index, lanes), make([]error, lanes)
 	var g errgroup.Group
@@ -49,7 +50,7 @@ func inLanes(ctx context.Context, scope *Scope, tag string, x *index) ([]segment
 			continue
 		}
 		for _, s := range lane.segments {
-			if !slices.ContainsFunc(all, func(other segment) bool { return other.d.Digest == s.d.Digest }) {
+			if len(all) < maxInLanes && !slices.ContainsFunc(all, func(other segment) bool { return other.d.Digest == s.d.Digest }) {
 				all = append(all, s)
 			}
 		}
