@@ -26,11 +26,11 @@ var errWaited = errors.New("it has come")
 // WaitContainerFor waits until something has become of a container, and returns the exit status of its last run. ready is called when
 // nothing that happens from then on is missed; it may be nil.
 func (h *Home) WaitContainerFor(ctx context.Context, ref string, c WaitCondition, ready func()) (int, error) {
+	since := time.Now() // before it is found: it may be gone right after
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return 0, err
 	}
-	since := time.Now()
 	run, status, err := h.containers().Run(r.ID)
 	if err != nil {
 		return 0, err

@@ -30,29 +30,49 @@ type ImageSize struct {
 
 // ImageTree lists images as Images does, each once.
 func (h *Home) ImageTree(ctx context.Context, o ImagesOptions) (list []*ImageBranch, err error) {
+	groups, users, err := h.imageGroups(ctx, o)
+	errs := []error{err}
+	for _, infos := range groups {
+		b := &ImageBranch{Names: namesOf(infos)}
+		b.ID = infos[0].ID
+		errs = append(errs, h.grow(ctx, b, infos[0].descriptor, users))
+		list = append(list, b)
+	}
+	return list, errors.Join(errs...)
+}
+
+// imageGroups lists images as Images does, those that are one under several names together, and says who uses images. Records that cannot be
+// read are left out and reported together with the rest.
+func (h *Home) imageGroups(ctx context.Context, o ImagesOptions) (groups [][]ImageInfo, users imageUsers, err error) {
 	infos, err := h.Images(ctx, o)
 	if err != nil && infos == nil {
-		return nil, err
+		return nil, nil, err
 	}
 	users, usersErr := h.imageUsers()
 	if usersErr != nil {
-		return nil, usersErr
+		return nil, nil, usersErr
 	}
-	branches := map[digest.Digest]*ImageBranch{}
-	errs := []error{err}
+	at := map[digest.Digest]int{}
 	for _, info := range infos {
-		b := branches[info.descriptor.Digest]
-		if b == nil {
-			b = &ImageBranch{}
-			b.ID = info.ID
-			errs = append(errs, h.grow(ctx, b, info.descriptor, users))
-			branches[info.descriptor.Digest], list = b, append(list, b)
+		i, known := at[info.descriptor.Digest]
+		if !known {
+			i = len(groups)
+			at[info.descriptor.Digest], groups = i, append(groups, nil)
 		}
+		groups[i] = append(groups[i], info)
+	}
+	return groups, users, err
+}
+
+// namesOf are the familiar names of an image: none, and not nil, if it has no name.
+func namesOf(infos []ImageInfo) []string {
+	list := []string{}
+	for _, info := range infos {
 		if name := info.name(); name != "" {
-			b.Names = append(b.Names, name)
+			list = append(list, name)
 		}
 	}
-	return list, errors.Join(errs...)
+	return list
 }
 
 // grow finds out what an image, or an index and its images, take.

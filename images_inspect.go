@@ -191,33 +191,22 @@ type ImageSummary struct {
 
 // ImageSummaries lists images as Images does, each once.
 func (h *Home) ImageSummaries(ctx context.Context, o ImagesOptions) (list []*ImageSummary, err error) {
-	infos, err := h.Images(ctx, o)
-	if err != nil && infos == nil {
-		return nil, err
-	}
-	users, usersErr := h.imageUsers()
-	if usersErr != nil {
-		return nil, usersErr
-	}
-	known := map[digest.Digest]*ImageSummary{}
-	for _, info := range infos {
-		v := known[info.descriptor.Digest]
-		if v == nil {
-			v = &ImageSummary{
-				Containers: len(users.ids(info.ID)), ID: info.ID.String(), Labels: maps.Clone(info.Labels), RepoTags: []string{}, RepoDigests: []string{},
-				SharedSize: -1, Size: info.Size, Descriptor: info.descriptor,
+	groups, users, err := h.imageGroups(ctx, o)
+	for _, infos := range groups {
+		info := &infos[0]
+		v := &ImageSummary{
+			Containers: len(users.ids(info.ID)), ID: info.ID.String(), Labels: maps.Clone(info.Labels), RepoTags: namesOf(infos), RepoDigests: []string{},
+			SharedSize: -1, Size: info.Size, Descriptor: info.descriptor,
+		}
+		if !info.Created.IsZero() {
+			v.Created = info.Created.Unix()
+		}
+		for _, info := range infos {
+			if at := info.Repository + "@" + info.Remote.String(); info.Remote != "" && info.Repository != "" && !slices.Contains(v.RepoDigests, at) {
+				v.RepoDigests = append(v.RepoDigests, at)
 			}
-			if !info.Created.IsZero() {
-				v.Created = info.Created.Unix()
-			}
-			known[info.descriptor.Digest], list = v, append(list, v)
 		}
-		if name := info.name(); name != "" {
-			v.RepoTags = append(v.RepoTags, name)
-		}
-		if at := info.Repository + "@" + info.Remote.String(); info.Remote != "" && info.Repository != "" && !slices.Contains(v.RepoDigests, at) {
-			v.RepoDigests = append(v.RepoDigests, at)
-		}
+		list = append(list, v)
 	}
 	return list, err
 }

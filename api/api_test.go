@@ -2,12 +2,15 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/forge-build/forge"
 )
@@ -155,25 +158,81 @@ func TestSwarmIsRefused(t *testing.T) {
 
 func TestRoutes(t *testing.T) {
 	for _, test := range []struct {
-		pattern, path, name, sub string
-		is                       bool
+		pattern, path, name string
+		is                  bool
 	}{
-		{"/containers/{name}/json", "/containers/a/json", "a", "", true},
-		{"/containers/{name}/json", "/containers/a/b/json", "", "", false},
-		{"/containers/{name}/json", "/containers//json", "", "", false},
-		{"/containers/{name}/json", "/containers/json", "", "", false},
-		{"/images/{name...}/json", "/images/a/json", "a", "", true},
-		{"/images/{name...}/json", "/images/docker.io/library/a:1/json", "docker.io/library/a:1", "", true},
-		{"/images/{name...}/json", "/images/json", "", "", false},
-		{"/images/{name...}", "/images/a/b", "a/b", "", true},
-		{"/networks/{name}/{sub}", "/networks/a/connect", "a", "connect", true},
+		{"/containers/{name}/json", "/containers/a/json", "a", true},
+		{"/containers/{name}/json", "/containers/a/b/json", "", false},
+		{"/containers/{name}/json", "/containers//json", "", false},
+		{"/containers/{name}/json", "/containers/json", "", false},
+		{"/images/{name...}/json", "/images/a/json", "a", true},
+		{"/images/{name...}/json", "/images/docker.io/library/a:1/json", "docker.io/library/a:1", true},
+		{"/images/{name...}/json", "/images/json", "", false},
+		{"/images/{name...}", "/images/a/b", "a/b", true},
 	} {
 		c := &call{}
 		is := c.matches(strings.Split(test.pattern[1:], "/"), strings.Split(test.path[1:], "/"))
-		if is != test.is || c.name != test.name || c.sub != test.sub {
-			t.Errorf("%s of %s: %v %q %q, want %v %q %q", test.path, test.pattern, is, c.name, c.sub, test.is, test.name, test.sub)
+		if is != test.is || c.name != test.name {
+			t.Errorf("%s of %s: %v %q, want %v %q", test.path, test.pattern, is, c.name, test.is, test.name)
 		}
 	}
+}
+
+// TestRefused: what is asked for and not there is refused, and nothing is done instead.
+func TestRefused(t *testing.T) {
+	h, _ := newServer(t)
+	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base&tag=1 tar:etc/motd=hello", http.StatusOK)
+	for _, test := range []struct{ line, text string }{
+		{"DELETE /images/base:1?platforms=%7B%7D", "one platform of an image"},
+		{"POST /build/prune?min-free-space=1000", "min-free-space"},
+		{"POST /build/prune?min-free-space=x", "min-free-space"},
+		{"POST /images/prune?filters=%7B%22dangling%22%3A%5B%22odd%22%5D%7D", "dangling=odd"},
+		{`POST /containers/create {"Image":"base:1","Cmd":["x"],"NetworkingConfig":{"EndpointsConfig":{"bridge":{"GwPriority":1}}}}`, "GwPriority"},
+	} {
+		if text := send(t, h.URL, test.line, http.StatusBadRequest); !strings.Contains(string(text), test.text) {
+			t.Errorf("%s: %s, want %q", test.line, text, test.text)
+		}
+	}
+	imageOf(t, h.URL, "base:1")
+}
+
+// TestCutOff: an answer that has begun and cannot be ended is cut off, so that the client does not take it for complete.
+func TestCutOff(t *testing.T) {
+	h, s := newServer(t)
+	s.routes = append(s.routes, route{method: "GET", segments: []string{"cut"}, do: func(c *call) error {
+		if _, err := (lateWriter{c, "application/x-tar"}).Write([]byte("half")); err != nil {
+			return err
+		}
+		return errors.Join(c.flush(), errors.New("the other half cannot be read"))
+	}})
+	res, err := http.Get(h.URL + "/cut")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err == nil || string(body) != "half" {
+		t.Errorf("the client has read %q, and is told %v, want an error", body, err)
+	}
+}
+
+// TestLateBoarder: who is not ready to be attached when the container starts is not forgotten, unless he has left.
+func TestLateBoarder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b boarding
+		late, gone, ready := b.announce("c"), b.announce("c"), b.announce("c")
+		ready.attachment = forge.NewAttachment(t.Context(), forge.Streams{})
+		close(ready.ready)
+		go func() {
+			time.Sleep(boardTime / 2)
+			b.leave("c", gone)
+		}()
+		if all := b.take("c"); !slices.Equal(all, []*forge.Attachment{ready.attachment}) {
+			t.Errorf("those are attached: %v, want who is ready", all)
+		}
+		if !b.leave("c", late) || b.leave("c", gone) || b.leave("c", ready) || len(b.waiting) > 0 {
+			t.Error("not just the one who was late waits on")
+		}
+	})
 }
 
 func TestFilters(t *testing.T) {

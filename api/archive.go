@@ -50,9 +50,7 @@ func statPath(c *call) error {
 	if err := c.setStat(st); err != nil {
 		return err
 	}
-	c.begun = true
-	c.w.WriteHeader(http.StatusOK)
-	return nil
+	return c.ok()
 }
 
 func getArchive(c *call) error {
@@ -79,9 +77,7 @@ func putArchive(c *call) error {
 	if _, err = c.home.CopyTarTo(c.ctx(), c.r.Body, c.name, path, o); err != nil {
 		return err
 	}
-	c.begun = true
-	c.w.WriteHeader(http.StatusOK)
-	return nil
+	return c.ok()
 }
 
 // changes lists what a container has otherwise than its image.
@@ -105,16 +101,5 @@ func export(c *call) error {
 	if _, err := c.home.Container(c.name); err != nil {
 		return err
 	}
-	return c.home.ExportContainer(c.ctx(), c.name, "-", beginWriter{c, "application/octet-stream"})
-}
-
-// A beginWriter sends the head of the answer with the first byte.
-type beginWriter struct {
-	c           *call
-	contentType string
-}
-
-func (b beginWriter) Write(p []byte) (int, error) {
-	b.c.begin(http.StatusOK, b.contentType)
-	return b.c.w.Write(p)
+	return c.home.ExportContainer(c.ctx(), c.name, "-", lateWriter{c, "application/octet-stream"})
 }

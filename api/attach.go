@@ -23,6 +23,9 @@ func streamRoutes() []route {
 // attachContainer connects the client with the streams of a container: of one that does not run, when it is started.
 func attachContainer(c *call) error {
 	since := time.Now()
+	if err := checkKeys(c.query.Get("detachKeys")); err != nil {
+		return err
+	}
 	info, err := c.home.Container(c.name)
 	if err != nil {
 		return err
@@ -96,6 +99,14 @@ func (c *call) streams(conn *hijacked, info *forge.ContainerInfo) (s forge.Strea
 		s.In, err = read(c.query.Get("detachKeys"))
 	}
 	return s, err
+}
+
+// checkKeys refuses keys that end an attachment and are none, before the connection is taken over.
+func checkKeys(keys string) error {
+	if _, err := forge.DetachReader(nil, keys); err != nil {
+		return invalid(errors.New("Invalid detach keys (" + keys + ") provided")) //nolint:staticcheck // docker's words
+	}
+	return nil
 }
 
 // typed is what the client types at a terminal. The keys end the attachment; docker's if they are "".

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type boarding struct {
 type boarder struct {
 	ready      chan struct{}     // closed when he is attached, or is not
 	attachment *forge.Attachment // nil if he is not
+	left       bool              // he does not wait any more; guarded by boarding.mu
 }
 
 // announce makes somebody known who is about to be attached.
@@ -37,21 +39,34 @@ func (b *boarding) announce(id string) *boarder {
 // boardTime is how long a start waits for those who are known: one may be shown a log first, and read nothing of it.
 const boardTime = time.Second
 
-// take returns all who wait for a container, which are attached now.
+// take returns all who wait for a container, and are to be attached when it starts. Who is not ready in time waits on.
 func (b *boarding) take(id string) (all []*forge.Attachment) {
 	b.mu.Lock()
 	taken := b.waiting[id]
 	delete(b.waiting, id)
 	b.mu.Unlock()
-	patience := time.After(boardTime)
+	patience, cancel := context.WithTimeout(context.Background(), boardTime)
+	defer cancel()
+	var late []*boarder
 	for _, who := range taken {
+		select {
+		case <-who.ready:
+		case <-patience.Done():
+		}
 		select {
 		case <-who.ready:
 			if who.attachment != nil {
 				all = append(all, who.attachment)
 			}
-		case <-patience:
-			return all
+		default:
+			late = append(late, who)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, who := range late {
+		if !who.left {
+			b.waiting[id] = append(b.waiting[id], who)
 		}
 	}
 	return all
@@ -61,6 +76,7 @@ func (b *boarding) take(id string) (all []*forge.Attachment) {
 func (b *boarding) leave(id string, who *boarder) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	who.left = true
 	i := slices.Index(b.waiting[id], who)
 	if i < 0 {
 		return false

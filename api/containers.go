@@ -80,8 +80,8 @@ func startContainer(c *call) error {
 	ctx := context.WithoutCancel(c.ctx())
 	first := c.server.boarding.take(info.ID)
 	if err := c.home.StartContainer(ctx, info.ID, nil, first...); err != nil {
-		if info.AutoRemove {
-			_ = c.home.RemoveContainer(ctx, info.ID, forge.RemoveContainerOptions{Force: true, Volumes: true})
+		if info.AutoRemove { // without force: one that is paused, or was started by another process, stays
+			_ = c.home.RemoveContainer(ctx, info.ID, forge.RemoveContainerOptions{Volumes: true})
 		}
 		return startFailed(err)
 	}

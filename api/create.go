@@ -165,6 +165,9 @@ func endpointOptions(e *forge.InspectedEndpoint) (o forge.EndpointOptions, err e
 	if len(e.DriverOpts) > 0 {
 		return o, fmt.Errorf("the endpoint has options of a driver (%s), and the driver bridge has none", assignments(e.DriverOpts)[0])
 	}
+	if e.GwPriority != 0 {
+		return o, errors.New("GwPriority is not there: the first network of a container has its gateway")
+	}
 	o = forge.EndpointOptions{NetworkAliases: e.Aliases, MACAddress: e.MacAddress}
 	if a := e.IPAMConfig; a != nil {
 		o.IP, o.IP6 = a.IPv4Address, a.IPv6Address

@@ -148,8 +148,14 @@ func (c *call) reply(code int, v any) error {
 }
 
 // done answers that it is done, and nothing more: 204.
-func (c *call) done() error {
+func (c *call) done() error { return c.empty(http.StatusNoContent) }
+
+// ok answers that it is done, as some of docker's endpoints do: 200, without a body.
+func (c *call) ok() error { return c.empty(http.StatusOK) }
+
+// empty answers without a body.
+func (c *call) empty(code int) error {
 	c.begun = true
-	c.w.WriteHeader(http.StatusNoContent)
+	c.w.WriteHeader(code)
 	return nil
 }

@@ -47,11 +47,23 @@ func createExec(c *call) error {
 	if len(o.Args) == 0 {
 		return invalid(errors.New("No exec command specified")) //nolint:staticcheck // docker's words
 	}
+	if err := checkKeys(b.DetachKeys); err != nil {
+		return err
+	}
+	o.Size = sizeOf(b.ConsoleSize)
 	id, err := c.home.CreateExec(c.ctx(), c.name, o)
 	if err != nil {
 		return err
 	}
 	return c.reply(http.StatusCreated, map[string]string{"Id": id})
+}
+
+// sizeOf is the size of a terminal, rows first; nil is not known.
+func sizeOf(s *[2]uint16) (size forge.TerminalSize) {
+	if s != nil {
+		size = forge.TerminalSize{Rows: s[0], Cols: s[1]}
+	}
+	return size
 }
 
 // startExec starts a process, and connects the client with its streams unless it is to be detached.
@@ -67,10 +79,7 @@ func startExec(c *call) error {
 	if err != nil {
 		return err
 	}
-	var size forge.TerminalSize
-	if b.ConsoleSize != nil {
-		size = forge.TerminalSize{Rows: b.ConsoleSize[0], Cols: b.ConsoleSize[1]}
-	}
+	size := sizeOf(b.ConsoleSize)
 	ctx := context.WithoutCancel(c.ctx())
 	if b.Detach {
 		if err := c.home.StartExec(ctx, c.name, size, nil); err != nil {

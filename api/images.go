@@ -3,9 +3,11 @@ package api
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
-	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -127,9 +129,7 @@ func tagImage(c *call) error {
 	if err := c.home.Tag(c.ctx(), c.name, name); err != nil {
 		return err
 	}
-	c.begun = true
-	c.w.WriteHeader(http.StatusCreated)
-	return nil
+	return c.empty(http.StatusCreated)
 }
 
 // A deletion is one thing that a removal did.
@@ -139,6 +139,9 @@ type deletion struct {
 }
 
 func removeImage(c *call) error {
+	if c.query.Has("platforms") {
+		return invalid(errors.New("one platform of an image cannot be removed: leave out --platform, and the image goes with all of them"))
+	}
 	done, err := c.home.RemoveImage(c.ctx(), c.name, forge.RemoveOptions{Force: c.flag("force")})
 	if err != nil {
 		return err
@@ -159,10 +162,18 @@ func pruneImages(c *call) error {
 		return err
 	}
 	o := forge.PruneOptions{Only: forge.PruneImages}
-	for _, no := range []string{"dangling=false", "dangling=0", "dangling=False"} {
-		o.All = o.All || slices.Contains(filters, no)
+	for _, f := range filters {
+		text, ok := strings.CutPrefix(f, "dangling=")
+		if !ok {
+			o.Filters = append(o.Filters, f)
+			continue
+		}
+		dangling, err := strconv.ParseBool(text)
+		if err != nil {
+			return invalid(fmt.Errorf("invalid filter 'dangling=%s'", text))
+		}
+		o.All = o.All || !dangling
 	}
-	o.Filters = slices.DeleteFunc(filters, func(f string) bool { return len(f) > len("dangling=") && f[:len("dangling=")] == "dangling=" })
 	if err := o.Check(); err != nil {
 		return invalid(err)
 	}

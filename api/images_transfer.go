@@ -24,8 +24,7 @@ func saveImages(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := &lateWriter{c: c, contentType: "application/x-tar"}
-	return c.home.Save(c.ctx(), names, forge.SaveOptions{File: "-", Stdout: out, Format: "docker-archive", Platform: platform})
+	return c.home.Save(c.ctx(), names, forge.SaveOptions{File: "-", Stdout: lateWriter{c, "application/x-tar"}, Format: "docker-archive", Platform: platform})
 }
 
 // A lateWriter begins the answer with the first byte of the body, so that an error before it is an answer of its own.
@@ -34,7 +33,7 @@ type lateWriter struct {
 	contentType string
 }
 
-func (l *lateWriter) Write(p []byte) (int, error) {
+func (l lateWriter) Write(p []byte) (int, error) {
 	l.c.begin(http.StatusOK, l.contentType)
 	return l.c.w.Write(p)
 }
@@ -207,7 +206,7 @@ func (c *call) platform() (string, error) {
 		Architecture string `json:"architecture"`
 		Variant      string `json:"variant"`
 	}
-	if err := json.NewDecoder(io.LimitReader(strings.NewReader(text), maxBody)).Decode(&p); err != nil {
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return "", invalid(fmt.Errorf("failed to parse platform: %w", err))
 	}
 	if p.Variant != "" {

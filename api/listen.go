@@ -82,8 +82,12 @@ func checkPlace(ctx context.Context, at string) error {
 	case info.Mode()&fs.ModeSocket == 0:
 		return errors.New("is there, and is no socket: remove it, or choose another path")
 	}
-	if conn, err := (&net.Dialer{}).DialContext(ctx, "unix", at); err == nil {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", at)
+	switch {
+	case err == nil:
 		return errors.Join(errors.New("is served already"), conn.Close())
+	case !errors.Is(err, syscall.ECONNREFUSED): // such as of one that is served, and has no room for who asks
+		return fmt.Errorf("may be served already: %w", err)
 	}
 	return os.Remove(at)
 }

@@ -168,13 +168,6 @@ func disconnectNetwork(c *call) error {
 	return c.ok()
 }
 
-// ok answers that it is done, without a body: 200.
-func (c *call) ok() error {
-	c.begun = true
-	c.w.WriteHeader(http.StatusOK)
-	return nil
-}
-
 func pruneNetworks(c *call) error {
 	filters, err := c.filters()
 	if err != nil {

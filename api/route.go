@@ -12,7 +12,7 @@ type handler func(*call) error
 // A route says who answers the requests of a method and a path.
 type route struct {
 	method   string
-	pattern  string // "/containers/{name}/json"; {name...} and {sub...} are several segments, as names of images have
+	pattern  string // "/containers/{name}/json"; {name...} is several segments, as names of images have
 	do       handler
 	segments []string
 }
@@ -30,9 +30,9 @@ func (c *call) route(path string) handler {
 	return nil
 }
 
-// matches reports whether a path is one of a pattern's, and notes what its names stand for.
+// matches reports whether a path is one of a pattern's, and notes what its name stands for.
 func (c *call) matches(pattern, path []string) bool {
-	names := map[string]string{}
+	name := ""
 	for i, p := range pattern {
 		if !strings.HasPrefix(p, "{") {
 			if len(path) == 0 || path[0] != p {
@@ -42,15 +42,13 @@ func (c *call) matches(pattern, path []string) bool {
 			continue
 		}
 		take := 1
-		name, several := strings.CutSuffix(strings.Trim(p, "{}"), "...")
-		if several {
+		if p == "{name...}" {
 			take = len(path) - (len(pattern) - i - 1)
 		}
 		if take < 1 || take > len(path) {
 			return false
 		}
-		names[name] = strings.Join(path[:take], "/")
-		if names[name] == "" {
+		if name = strings.Join(path[:take], "/"); name == "" {
 			return false
 		}
 		path = path[take:]
@@ -58,6 +56,6 @@ func (c *call) matches(pattern, path []string) bool {
 	if len(path) > 0 {
 		return false
 	}
-	c.name, c.sub = names["name"], names["sub"]
+	c.name = name
 	return true
 }

@@ -58,7 +58,6 @@ type call struct {
 	version apiVersion  // that the client speaks
 	query   url.Values
 	name    string // what {name} of the route stands for
-	sub     string // the same of {sub}
 	begun   bool   // the head of the answer is sent: an error can be told in its body only
 }
 
@@ -104,7 +103,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err = c.withHome(do)
-	if err != nil && !c.begun {
+	switch {
+	case err != nil && c.begun: // the client is not to take what it has for all
+		panic(http.ErrAbortHandler)
+	case err != nil:
 		writeError(w, err)
 	}
 }

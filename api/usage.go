@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -109,6 +110,11 @@ func pruneBuildCache(c *call) error {
 		if given && n > 0 {
 			o.MaxSize = strconv.Itoa(n)
 		}
+	}
+	if n, _, err := c.number("min-free-space"); err != nil {
+		return err
+	} else if n > 0 {
+		return invalid(errors.New("min-free-space is not there: say with max-used-space how much of the cache stays"))
 	}
 	if err := o.Check(); err != nil {
 		return invalid(err)

@@ -75,7 +75,7 @@ module() {
 	work=$(mktemp -d)
 	printf 'module client\n\ngo 1.26\n\nrequire %s %s\n' "$3" "$2" >"$work/go.mod"
 	printf '//go:build tools\n\npackage client\n\nimport _ "%s"\n' "$4" >"$work/tools.go"
-	(cd "$work" && go mod tidy >/dev/null 2>&1 && go build -ldflags "-s -w -X $3/internal.Version=$2 -X $3/version.Version=$2" -o "$dir/bin/$5" "$4")
+	(cd "$work" && go mod tidy >&2 && go build -ldflags "-s -w -X $3/internal.Version=$2 -X $3/version.Version=$2" -o "$dir/bin/$5" "$4")
 	rm -rf "$work"
 	got "$1" "$2"
 }
@@ -112,7 +112,7 @@ engine() {
 for name in "$@"; do
 	case $name in
 	debian | compose5 | buildx38 | testcontainers | node | engine) "$name" ;;
-	*) sed -n '2,14p' "$root/scripts/clients.sh" >&2; exit 2 ;;
+	*) sed -n '2,13p' "$root/scripts/clients.sh" >&2; exit 2 ;;
 	esac
 done
 echo "$dir"

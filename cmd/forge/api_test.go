@@ -195,6 +195,13 @@ func TestAPIExec(t *testing.T) {
 	if v := c.do(http.StatusOK, http.MethodGet, "/exec/"+absent+"/json", ""); !strings.Contains(v, `"ExitCode":127`) {
 		t.Errorf("exec: %s", v)
 	}
+	sized := c.id("/containers/web/exec", `{"Cmd":["sh","-c","stty size <&1"],"Tty":true,"AttachStdout":true,"ConsoleSize":[11,22]}`)
+	_, in, _ = c.send(http.MethodPost, "/exec/"+sized+"/start", `{"Tty":true}`, "Connection: Upgrade", "Upgrade: tcp")
+	if out, err := io.ReadAll(in); string(out) != "11 22\r\n" || err != nil {
+		t.Errorf("the terminal has the size %q, %v", out, err)
+	}
+	k.says(c.do(http.StatusBadRequest, http.MethodPost, "/containers/web/exec", `{"Cmd":["x"],"DetachKeys":"odd"}`), "Invalid detach keys (odd) provided")
+	k.says(c.do(http.StatusBadRequest, http.MethodPost, "/containers/web/attach?stream=1&stdin=1&detachKeys=odd", ""), "Invalid detach keys (odd) provided")
 	// It goes on when the server is killed, and its client with it.
 	long := c.id("/containers/web/exec", `{"Cmd":["sh","-c","echo begun; sleep 1000"],"AttachStdout":true}`)
 	_, in = c.attach("/exec/"+long+"/start", `{}`)
@@ -210,9 +217,10 @@ func TestAPIExec(t *testing.T) {
 	c.do(http.StatusNotFound, http.MethodGet, "/exec/"+long+"/json", "")
 }
 
-// TestAPIRemoved waits for the removal of a container, by one that is removed when it ends and by one whose command cannot be executed.
+// TestAPIRemoved waits for the removal of a container, by one that is removed when it ends and by one whose command cannot be executed. One that is paused and cannot be
+// started stays.
 func TestAPIRemoved(t *testing.T) {
-	_, c, _ := newAPIClient(t)
+	k, c, _ := newAPIClient(t)
 	for command, status := range map[string]int{`["sh","-c","exit 7"]`: http.StatusNoContent, `["absent"]`: http.StatusBadRequest} {
 		id := c.id("/containers/create?name=gone", `{"Image":"base","Cmd":`+command+`,"HostConfig":{"AutoRemove":true}}`)
 		wait, _, head := c.send(http.MethodPost, "/containers/"+id+"/wait?condition=removed", "")
@@ -224,6 +232,11 @@ func TestAPIRemoved(t *testing.T) {
 		wait.Close()
 		c.do(http.StatusNotFound, http.MethodGet, "/containers/"+id+"/json", "")
 	}
+	id := c.id("/containers/create?name=paused", `{"Image":"base","Cmd":["sleep","1000"],"HostConfig":{"AutoRemove":true}}`)
+	c.do(http.StatusNoContent, http.MethodPost, "/containers/"+id+"/start", "")
+	c.do(http.StatusNoContent, http.MethodPost, "/containers/"+id+"/pause", "")
+	c.do(http.StatusConflict, http.MethodPost, "/containers/"+id+"/start", "")
+	k.says(c.do(http.StatusOK, http.MethodGet, "/containers/"+id+"/json", ""), `"Status":"paused"`)
 }
 
 // TestAPISlow has somebody attached who reads nothing: neither the container nor others wait for him longer than for a moment.
