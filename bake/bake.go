@@ -155,8 +155,10 @@ func (f *File) addGroup(g *Group) {
 
 func unique(list []string) []string {
 	var out []string
+	seen := make(map[string]bool, len(list))
 	for _, s := range list {
-		if !slices.Contains(out, s) {
+		if !seen[s] {
+			seen[s] = true
 			out = append(out, s)
 		}
 	}
@@ -202,9 +204,9 @@ func (f *File) Select(names, overrides []string) (*Selection, error) {
 	}
 	s := &Selection{Groups: map[string]*Group{}, Targets: map[string]*Target{}}
 	for _, name := range asked {
-		targets, groups := f.expand(name, map[string]bool{})
+		targets, groups := f.expand(name, map[string]*expanded{})
 		for _, t := range targets {
-			if s.Targets[t], err = f.resolve(t, set, nil); err != nil {
+			if s.Targets[t], err = f.resolve(t, set); err != nil {
 				return nil, err
 			}
 		}
@@ -230,8 +232,9 @@ func (f *File) Select(names, overrides []string) (*Selection, error) {
 		all.Targets = slices.Clone(unique(all.Targets))
 		slices.Sort(all.Targets)
 	}
+	linked := map[string]bool{}
 	for _, name := range sorted(s.Targets) {
-		if err := f.link(s, name, set, nil); err != nil {
+		if err := f.link(s, name, set, nil, linked); err != nil {
 			return nil, err
 		}
 	}
@@ -278,16 +281,21 @@ func (f *File) match(pattern string) ([]string, error) {
 	return names, nil
 }
 
-// expand is which targets a name means, and which groups it goes through.
-func (f *File) expand(name string, seen map[string]bool) (targets, groups []string) {
+// An expanded is which targets a group means, and which groups it goes through.
+type expanded struct{ targets, groups []string }
+
+// expand is which targets a name means, and which groups it goes through. seen has the groups that were met before; one that is still
+// being expanded has nothing there.
+func (f *File) expand(name string, seen map[string]*expanded) (targets, groups []string) {
 	g := f.group(name)
 	if g == nil {
 		return []string{name}, nil
 	}
-	if seen[name] {
-		return nil, nil
+	if before := seen[name]; before != nil {
+		return before.targets, before.groups
 	}
-	seen[name] = true
+	all := &expanded{}
+	seen[name] = all
 	groups = []string{name}
 	for _, t := range g.Targets {
 		more, through := f.expand(t, seen)
@@ -296,12 +304,13 @@ func (f *File) expand(name string, seen map[string]bool) (targets, groups []stri
 		}
 		targets, groups = append(targets, more...), append(groups, through...)
 	}
-	return unique(targets), unique(groups)
+	all.targets, all.groups = unique(targets), unique(groups)
+	return all.targets, all.groups
 }
 
 // resolve is a target with all that it inherits, and what was overridden.
-func (f *File) resolve(name string, set map[string]map[string]override, through []string) (*Target, error) {
-	t, err := f.inherited(name, set, through)
+func (f *File) resolve(name string, set map[string]map[string]override) (*Target, error) {
+	t, err := f.inherited(name, set, map[string]*Target{})
 	if err != nil {
 		return nil, err
 	}
@@ -319,17 +328,20 @@ func (f *File) resolve(name string, set map[string]map[string]override, through 
 	return t, nil
 }
 
-func (f *File) inherited(name string, set map[string]map[string]override, path []string) (*Target, error) {
+// inherited is a target with all that it inherits. known has the targets that were met before: many may inherit from one. One that
+// inherits from itself adds nothing to itself, as in buildx.
+func (f *File) inherited(name string, set map[string]map[string]override, known map[string]*Target) (*Target, error) {
+	if t := known[name]; t != nil {
+		return t, nil
+	}
 	own := f.target(name)
 	if own == nil {
 		return nil, fmt.Errorf("failed to find target %s", name)
 	}
+	known[name] = newTarget(name)
 	out := newTarget(name)
-	if slices.Contains(path, name) { // as in buildx: it adds nothing
-		return out, nil
-	}
 	for _, base := range own.List("inherits") {
-		t, err := f.inherited(base, set, append(path, name))
+		t, err := f.inherited(base, set, known)
 		if err != nil {
 			return nil, err
 		}
@@ -340,11 +352,15 @@ func (f *File) inherited(name string, set map[string]map[string]override, path [
 		return nil, fmt.Errorf("target %s: %w", name, err)
 	}
 	out.normalize()
+	known[name] = out
 	return out, nil
 }
 
-// link adds the targets that a target's contexts name. One that nobody has asked for has no output of its own.
-func (f *File) link(s *Selection, name string, set map[string]map[string]override, path []string) error {
+// link adds the targets that a target's contexts name, unless done has it already. One that nobody has asked for has no output of its own.
+func (f *File) link(s *Selection, name string, set map[string]map[string]override, path []string, done map[string]bool) error {
+	if done[name] {
+		return nil
+	}
 	t := s.Targets[name]
 	path = append(path, name)
 	for _, context := range sorted(t.Texts("contexts")) {
@@ -359,14 +375,14 @@ func (f *File) link(s *Selection, name string, set map[string]map[string]overrid
 			return fmt.Errorf("infinite loop from %s to %s", name, from)
 		}
 		if s.Targets[from] == nil {
-			linked, err := f.resolve(from, set, nil)
+			linked, err := f.resolve(from, set)
 			if err != nil {
 				return err
 			}
 			linked.fields["output"] = []Entry{{"type": "cacheonly"}}
 			s.Targets[from] = linked
 		}
-		if err := f.link(s, from, set, path); err != nil {
+		if err := f.link(s, from, set, path, done); err != nil {
 			return err
 		}
 		below := s.Targets[from]
@@ -383,6 +399,7 @@ func (f *File) link(s *Selection, name string, set map[string]map[string]overrid
 			}
 		}
 	}
+	done[name] = true
 	return nil
 }
 

@@ -3,8 +3,8 @@ package bake
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,18 +28,23 @@ func isCompose(text []byte) bool {
 type composer struct {
 	env   map[string]string
 	depth int // of files that name others
+	files int // that were read
 }
 
-// maxIncludes is how deep compose files may name others.
-const maxIncludes = 20
+const (
+	maxIncludes = 20   // how deep compose files may name others
+	maxLoads    = 1000 // how many compose files may be read, each as often as it is named
+)
 
 // readCompose adds a target for each service that has a build part, and the group default of all of them.
 func (f *File) readCompose(files []composeFile, o Options) error {
 	c := &composer{env: map[string]string{}}
-	if text, err := os.ReadFile(".env"); err == nil {
-		if err := c.dotEnv(string(text), o); err != nil {
-			return fmt.Errorf(".env: %w", err)
-		}
+	text, err := readFile(".env", nil)
+	if err == nil {
+		err = c.dotEnv(string(text), o)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf(".env: %w", err)
 	}
 	lookup := func(name string) (string, bool) {
 		if v, ok := o.Vars[name]; ok {
@@ -63,6 +68,9 @@ func (f *File) readCompose(files []composeFile, o Options) error {
 	}
 	services, _ := root["services"].(map[string]any)
 	secrets, _ := root["secrets"].(map[string]any)
+	if len(services) > maxTargets {
+		return fmt.Errorf("%s: there are more than %d services", files[0].name, maxTargets)
+	}
 	all := &Group{Name: "default", Targets: []string{}}
 	for _, name := range sorted(services) {
 		service, ok := services[name].(map[string]any)
@@ -134,6 +142,9 @@ func (c *composer) load(name string, text []byte, lookup func(string) (string, b
 		return nil, fmt.Errorf("%s: compose files name each other more than %d deep", name, maxIncludes)
 	}
 	defer func() { c.depth-- }()
+	if c.files++; c.files > maxLoads {
+		return nil, fmt.Errorf("%s: compose files name more than %d others", name, maxLoads)
+	}
 	var raw any
 	if err := yaml.Unmarshal(text, &raw); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -195,6 +206,9 @@ func (c *composer) extended(file string, root map[string]any, name string, looku
 	}
 	if slices.Contains(seen, name) {
 		return nil, errors.New("extends itself")
+	}
+	if len(seen) > maxDepth {
+		return nil, fmt.Errorf("extends services more than %d deep", maxDepth)
 	}
 	base, from := fmt.Sprint(extends), ""
 	if m, ok := extends.(map[string]any); ok {

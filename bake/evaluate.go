@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/forge-build/forge/bake/hcl"
 )
@@ -17,6 +18,7 @@ type evaluator struct {
 	values    map[string]any // of variables that are known
 	open      map[string]bool
 	blocks    map[string][]*instance // of targets and groups, by kind and name
+	made      int                    // instances in blocks
 	scope     *hcl.Scope
 	depth     int // of calls of functions of the file
 }
@@ -34,6 +36,9 @@ const maxCalls = 100
 
 // maxMatrix is how many targets a matrix may make.
 const maxMatrix = 4096
+
+// maxTargets is how many targets and groups all files together may describe.
+const maxTargets = 4 * maxMatrix
 
 // evaluate adds what HCL and JSON files describe.
 func (f *File) evaluate(sources []source, o Options) error {
@@ -55,7 +60,7 @@ func (f *File) evaluate(sources []source, o Options) error {
 			name := b.Labels[0]
 			switch b.Type {
 			case "variable":
-				if !slices.Contains(order, name) {
+				if e.variables[name] == nil {
 					order = append(order, name)
 				}
 				e.variables[name] = b
@@ -71,35 +76,41 @@ func (f *File) evaluate(sources []source, o Options) error {
 	if err := e.declare(f, order); err != nil {
 		return err
 	}
+	var all [][]*instance // by block
 	for _, b := range blocks {
-		if err := e.instances(f, b); err != nil {
+		of, err := e.instances(f, b)
+		if err != nil {
 			return err
 		}
+		all = append(all, of)
 	}
-	for _, b := range blocks {
-		if err := e.fill(f, b); err != nil {
+	for i, b := range blocks {
+		if err := e.fill(f, b, all[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// instances finds the names of a block: one, or one for each combination of its matrix.
-func (e *evaluator) instances(f *File, b *hcl.Block) error {
+// instances finds the instances of a block, in the order of their names: one, or one for each combination of its matrix.
+func (e *evaluator) instances(f *File, b *hcl.Block) (all []*instance, err error) {
 	label := b.Labels[0]
 	if err := checkName(label); err != nil {
-		return &hcl.Error{Pos: b.Pos, Err: err}
+		return nil, &hcl.Error{Pos: b.Pos, Err: err}
 	}
 	matrix, name := b.Body.Attrs["matrix"], b.Body.Attrs["name"]
 	switch {
 	case b.Type == "group" && (matrix != nil || name != nil):
-		return &hcl.Error{Pos: b.Pos, Err: errors.New("name and matrix are not supported for groups")}
+		return nil, &hcl.Error{Pos: b.Pos, Err: errors.New("name and matrix are not supported for groups")}
 	case matrix == nil && name != nil:
-		return &hcl.Error{Pos: name.Pos, Err: errors.New("name requires matrix")}
+		return nil, &hcl.Error{Pos: name.Pos, Err: errors.New("name requires matrix")}
 	}
 	scopes, err := e.combinations(matrix)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if e.made += len(scopes); e.made > maxTargets {
+		return nil, &hcl.Error{Pos: b.Pos, Err: fmt.Errorf("there are more than %d targets and groups", maxTargets)}
 	}
 	var names []string
 	for _, s := range scopes {
@@ -107,25 +118,26 @@ func (e *evaluator) instances(f *File, b *hcl.Block) error {
 		if name != nil {
 			v, err := name.Value(s)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if one.name, err = hcl.String(v); err == nil {
 				err = checkName(one.name)
 			}
 			if err != nil {
-				return &hcl.Error{Pos: name.Pos, Err: err}
+				return nil, &hcl.Error{Pos: name.Pos, Err: err}
 			}
 		}
 		if slices.Contains(names, one.name) {
-			return &hcl.Error{Pos: b.Pos, Err: fmt.Errorf("the matrix makes two targets that are called %q: give them names with name", one.name)}
+			return nil, &hcl.Error{Pos: b.Pos, Err: fmt.Errorf("the matrix makes two targets that are called %q: give them names with name", one.name)}
 		}
-		names = append(names, one.name)
+		names, all = append(names, one.name), append(all, one)
 		e.blocks[b.Type+" "+one.name] = append(e.blocks[b.Type+" "+one.name], one)
 	}
 	if matrix != nil && (len(names) != 1 || names[0] != label) {
 		f.addGroup(&Group{Name: label, Targets: names})
 	}
-	return nil
+	slices.SortFunc(all, func(a, b *instance) int { return strings.Compare(a.name, b.name) })
+	return all, nil
 }
 
 // combinations are the scopes of a matrix: one for each way to choose an element of each of its lists.
@@ -210,23 +222,18 @@ func (e *evaluator) attr(one *instance, name string) (v any, ok bool, err error)
 	return v, true, err
 }
 
-// fill makes targets and groups of a block.
-func (e *evaluator) fill(f *File, b *hcl.Block) error {
+// fill makes targets and groups of the instances of a block.
+func (e *evaluator) fill(f *File, b *hcl.Block, all []*instance) error {
 	if len(b.Body.Blocks) > 0 {
 		return &hcl.Error{Pos: b.Body.Blocks[0].Pos, Err: fmt.Errorf("a %s has no block %q", b.Type, b.Body.Blocks[0].Type)}
 	}
-	for _, name := range sorted(e.blocks) {
-		for _, one := range e.blocks[name] {
-			if one.block != b {
-				continue
-			}
-			make := e.makeTarget
-			if b.Type == "group" {
-				make = e.makeGroup
-			}
-			if err := make(f, one); err != nil {
-				return err
-			}
+	for _, one := range all {
+		make := e.makeTarget
+		if b.Type == "group" {
+			make = e.makeGroup
+		}
+		if err := make(f, one); err != nil {
+			return err
 		}
 	}
 	return nil

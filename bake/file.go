@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ func parseJSON(name string, text []byte) (*hcl.Body, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	v, err := decodeOrdered(d, 0)
-	if err == nil && d.More() {
+	if _, end := d.Token(); err == nil && !errors.Is(end, io.EOF) {
 		err = errors.New("more follows the object")
 	}
 	root, ok := v.([]member)

@@ -178,18 +178,18 @@ func (t *Target) merge(other *Target) {
 func mergeEntries(name string, list []Entry) []Entry {
 	key := map[string]string{"secret": "id", "ssh": "id", "attest": "type"}[name]
 	var out []Entry
+	at := map[string]int{} // where in out an entry is, by what it may have only once
 	for _, e := range list {
-		i := slices.IndexFunc(out, func(o Entry) bool {
-			if key != "" {
-				return o.Get(key) == e.Get(key)
-			}
-			return maps.EqualFunc(o, e, func(a, b any) bool { return fmt.Sprint(a) == fmt.Sprint(b) })
-		})
-		if i < 0 {
-			out = append(out, e)
-		} else {
-			out[i] = e
+		same := e.Get(key)
+		if key == "" {
+			same = fmt.Sprintf("%#v", e)
 		}
+		if i, ok := at[same]; ok {
+			out[i] = e
+			continue
+		}
+		at[same] = len(out)
+		out = append(out, e)
 	}
 	return out
 }

@@ -203,14 +203,14 @@ func parseNumber(text string) (*big.Float, error) {
 	if len(text) > 1000 {
 		return nil, errors.New("a number is too long")
 	}
-	if i := strings.IndexAny(text, "eE"); i >= 0 && len(text)-i > 6 {
+	if i := strings.IndexAny(text, "eEpP"); i >= 0 && len(text)-i > 6 {
 		return nil, fmt.Errorf("the number %s is too large", text)
 	}
 	v, _, err := big.ParseFloat(text, 10, precision, big.ToNearestEven)
 	if err != nil {
 		return nil, fmt.Errorf("%q is no number", text)
 	}
-	return v, nil
+	return within(v)
 }
 
 // call reads the arguments of a function, behind the parenthesis.
@@ -264,7 +264,7 @@ func (p *parser) call(pos Pos, name string) (*Expr, error) {
 		}
 		v, err := f(s, given)
 		if err == nil {
-			err = bounded(v)
+			err = s.made(v)
 		}
 		if _, placed := err.(*Error); err != nil && !placed { //nolint:errorlint // what has a place says it all
 			err = fmt.Errorf("%s: %w", name, err)

@@ -183,7 +183,7 @@ func numberFunctions() map[string]signature {
 			if !ok {
 				return nil, fmt.Errorf("%q is no integer of base %d", s, base)
 			}
-			return number().SetInt(n), nil
+			return within(number().SetInt(n))
 		}},
 	}
 }

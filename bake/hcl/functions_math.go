@@ -6,21 +6,18 @@ import (
 	"math/big"
 )
 
-// maxPower bounds how large a whole power may get, in bits.
-const maxPower = 1 << 16
-
 // pow is a to the power b: exact where b is a whole number that is not negative.
 func pow(a, b *big.Float) (any, error) {
-	if n, exact := b.Int64(); exact == big.Exact && n >= 0 && n < maxPower {
+	if n, exact := b.Int64(); exact == big.Exact && n >= 0 && n < maxExponent {
 		out, base := integer(1), number().Set(a)
 		for ; n > 0; n >>= 1 {
 			if n&1 == 1 {
 				out.Mul(out, base)
 			}
-			base.Mul(base, base)
-			if e := out.MantExp(nil); e > maxPower || e < -maxPower {
-				return nil, errors.New("is too large")
+			if _, err := within(out); err != nil {
+				return nil, err
 			}
+			base.Mul(base, base)
 		}
 		return out, nil
 	}

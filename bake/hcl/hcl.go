@@ -15,10 +15,11 @@ import (
 
 // A file may be a stranger's. It is not to take all memory, nor all time.
 const (
-	maxDepth = 200      // of nested expressions and blocks
-	maxText  = 16 << 20 // bytes of a string that is made
-	maxList  = 1 << 20  // elements of a list that is made
-	maxTurns = 1 << 17  // of all for expressions together, and calls of functions
+	maxDepth = 200       // of nested expressions and blocks
+	maxText  = 16 << 20  // bytes of a string that is made
+	maxList  = 1 << 20   // elements of a list that is made
+	maxTurns = 1 << 17   // of all for expressions together, and calls of functions
+	maxMade  = 512 << 20 // bytes that all functions and templates together are given and make
 )
 
 // A Body is what stands between braces, or the whole of a file.
@@ -107,15 +108,21 @@ type Scope struct {
 
 	parent *Scope
 	vars   map[string]any
-	turns  *int // of for expressions, and calls
+	spent  *spent
+}
+
+// A spent is what evaluating has taken so far.
+type spent struct {
+	turns int // of for expressions, and calls
+	made  int // bytes, as in maxMade
 }
 
 // With is a scope with more variables, which hide others.
 func (s *Scope) With(vars map[string]any) *Scope {
-	if s.turns == nil {
-		s.turns = new(int)
+	if s.spent == nil {
+		s.spent = &spent{}
 	}
-	return &Scope{Var: s.Var, Func: s.Func, parent: s, vars: vars, turns: s.turns}
+	return &Scope{Var: s.Var, Func: s.Func, parent: s, vars: vars, spent: s.spent}
 }
 
 // A Function is called with expressions, so that it may leave some of them alone.
@@ -130,6 +137,9 @@ func Values(call func(args []any) (any, error)) Function {
 			if values[i], err = a.Value(s); err != nil {
 				return nil, err
 			}
+			if err = s.made(values[i]); err != nil {
+				return nil, err
+			}
 		}
 		return call(values)
 	}
@@ -137,26 +147,37 @@ func Values(call func(args []any) (any, error)) Function {
 
 // turn counts a turn of a for expression, or a call.
 func (s *Scope) turn() error {
-	if s.turns == nil {
-		s.turns = new(int)
+	if s.spent == nil {
+		s.spent = &spent{}
 	}
-	if *s.turns++; *s.turns > maxTurns {
+	if s.spent.turns++; s.spent.turns > maxTurns {
 		return fmt.Errorf("for expressions go round, and functions are called, more than %d times", maxTurns)
 	}
 	return nil
 }
 
-// bounded refuses values that are too large.
-func bounded(v any) error {
+// made counts a value that a function is given or has made, or a template has made. It refuses those that are too large.
+func (s *Scope) made(v any) error {
+	const element = 16 // bytes of one at least
+	if s.spent == nil {
+		s.spent = &spent{}
+	}
 	switch v := v.(type) {
 	case string:
 		if len(v) > maxText {
 			return fmt.Errorf("makes a string of more than %d bytes", maxText)
 		}
+		s.spent.made += len(v)
+	case map[string]any:
+		s.spent.made += element * len(v)
 	case []any:
 		if len(v) > maxList {
 			return fmt.Errorf("makes a list of more than %d elements", maxList)
 		}
+		s.spent.made += element * len(v)
+	}
+	if s.spent.made > maxMade {
+		return fmt.Errorf("functions and templates are given and make more than %d bytes", maxMade)
 	}
 	return nil
 }

@@ -173,8 +173,10 @@ func (p *parser) assemble(pos Pos, parts []part) (*Expr, error) {
 	}
 	return &Expr{Pos: pos, eval: func(s *Scope) (any, error) {
 		var b strings.Builder
-		err := write(s, &b)
-		return b.String(), err
+		if err := write(s, &b); err != nil {
+			return nil, err
+		}
+		return b.String(), s.made(b.String())
 	}}, nil
 }
 

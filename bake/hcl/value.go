@@ -12,6 +12,17 @@ import (
 // precision is that of numbers, in bits.
 const precision = 512
 
+// maxExponent bounds how large numbers may get, and how close to 0, in bits: their texts have some 20,000 digits at most.
+const maxExponent = 1 << 16
+
+// within refuses numbers that are out of bounds.
+func within(n *big.Float) (*big.Float, error) {
+	if e := n.MantExp(nil); n.IsInf() || e > maxExponent || e < -maxExponent {
+		return nil, errors.New("the number has too many digits")
+	}
+	return n, nil
+}
+
 func number() *big.Float { return new(big.Float).SetPrec(precision) }
 
 func integer(n int) *big.Float { return number().SetInt64(int64(n)) }
@@ -57,7 +68,7 @@ func Number(v any) (*big.Float, error) {
 		return v, nil
 	case string:
 		n, err := parseNumber(v)
-		if err != nil || n.IsInf() {
+		if err != nil {
 			return nil, fmt.Errorf("must be a number, and is %q", v)
 		}
 		return n, nil
@@ -189,17 +200,17 @@ func arithmetic(op string, a, b any) (any, error) {
 	case "<=":
 		return x.Cmp(y) <= 0, nil
 	case "+":
-		return number().Add(x, y), nil
+		return within(number().Add(x, y))
 	case "-":
-		return number().Sub(x, y), nil
+		return within(number().Sub(x, y))
 	case "*":
-		return number().Mul(x, y), nil
+		return within(number().Mul(x, y))
 	}
 	if y.Sign() == 0 {
 		return nil, errors.New("divides by zero")
 	}
 	if op == "/" {
-		return number().Quo(x, y), nil
+		return within(number().Quo(x, y))
 	}
 	whole, _ := number().Quo(x, y).Int(nil)
 	return number().Sub(x, number().Mul(y, number().SetInt(whole))), nil

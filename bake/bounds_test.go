@@ -1,0 +1,79 @@
+package bake_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/forge-build/forge/bake"
+)
+
+// TestShared holds that what is reached on many ways is met once: on two ways at each of forty levels, nobody would see the end otherwise.
+func TestShared(t *testing.T) {
+	var b strings.Builder
+	for i := range 40 {
+		for _, side := range []string{"a", "b"} {
+			fmt.Fprintf(&b, "target \"%s%d\" {\n  inherits = [\"a%d\", \"b%d\"]\n  contexts = { x = \"target:c%d\", y = \"target:d%d\" }\n}\n", side, i, i+1, i+1, i, i)
+		}
+		for _, side := range []string{"c", "d"} {
+			fmt.Fprintf(&b, "target \"%s%d\" {\n  contexts = { x = \"target:c%d\", y = \"target:d%d\" }\n}\n", side, i, i+1, i+1)
+			fmt.Fprintf(&b, "group \"g%s%d\" {\n  targets = [\"gc%d\", \"gd%d\"]\n}\n", side, i, i+1, i+1)
+		}
+	}
+	b.WriteString("target \"a40\" {\n  args = { A = \"a\" }\n}\ntarget \"b40\" {}\ntarget \"c40\" {\n  entitlements = [\"network.host\"]\n}\ntarget \"d40\" {}\n")
+	b.WriteString("group \"gc40\" {\n  targets = [\"a0\"]\n}\ngroup \"gd40\" {\n  targets = [\"a0\"]\n}\ngroup \"default\" {\n  targets = [\"gc0\", \"gd0\"]\n}\n")
+	f, err := bake.Read(bake.Options{Files: []string{"-"}, Stdin: strings.NewReader(b.String())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.Select(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := s.Targets["a0"]
+	if a == nil || a.Texts("args")["A"] != "a" || !slices.Equal(a.List("entitlements"), []string{"network.host"}) || len(s.Targets) != 83 {
+		t.Errorf("selected are %v, and a0 is %+v", slices.Sorted(maps.Keys(s.Targets)), a)
+	}
+}
+
+// TestBounds holds that a file takes neither all memory nor all time.
+func TestBounds(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"a.hcl", strings.Repeat("target \"a\" {}\n", 20000), "more than 16384 targets and groups"},
+		{"a.hcl", "a = 1e9999\nv = a" + strings.Repeat("*a", 100) + "\ntarget \"a\" {\n  tags = [v]\n}", "too many digits"},
+		{"a.hcl", "target \"a\" {\n  tags = [\"1p400000000\" * 1]\n}", "must be a number"},
+		{"a.hcl", "target \"a\" {\n  tags = [pow(2, 65000) * pow(2, 65000)]\n}", "too many digits"},
+		{
+			"a.hcl", "a = format(\"%1000d\", 1)\nb = join(\"\", [for i in range(1000) : a])\ntarget \"a\" {\n  tags = [for i in range(1000) : \"${b}${i}\"]\n}",
+			"functions and templates are given and make more than",
+		},
+		{"a.json", "{\"target\": {}}}", "more follows the object"},
+		{"a.yaml", "include: [" + strings.Repeat("b.yaml, ", 1000) + "]\n", "name more than 1000 others"},
+	} {
+		t.Chdir(t.TempDir())
+		for name, text := range map[string]string{test.name: test.text, "b.yaml": "services: {}\n"} {
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := bake.Read(bake.Options{Files: []string{test.name}})
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%.100s\nis refused with %v, want %q", test.text, err, test.want)
+		}
+	}
+}
+
+// TestEnvFile holds that a .env file that cannot be read is an error.
+func TestEnvFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir(".env", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := bake.Read(bake.Options{Files: []string{"-"}, Stdin: strings.NewReader("services:\n  a:\n    build: .\n")})
+	if err == nil || !strings.Contains(err.Error(), ".env") {
+		t.Errorf("error = %v, want one about .env", err)
+	}
+}
