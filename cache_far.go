@@ -255,7 +255,9 @@ func (s *farSettings) repository(ctx context.Context, name string, c Compression
 // read adds scopes that are read, unless another target has added them.
 func (s *farSettings) read(scopes ...*remote.Scope) {
 	for _, scope := range scopes {
-		if !slices.ContainsFunc(s.remote.Read, func(r *remote.Scope) bool { return r.Place == scope.Place && r.Name == scope.Name }) {
+		if !slices.ContainsFunc(s.remote.Read, func(r *remote.Scope) bool {
+			return r.Place == scope.Place && r.Name == scope.Name && slices.Equal(r.Tags, scope.Tags)
+		}) {
 			s.remote.Read = append(s.remote.Read, scope)
 		}
 	}

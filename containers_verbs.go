@@ -102,7 +102,7 @@ func (h *Home) KillContainer(ctx context.Context, ref, signal string) error {
 
 // SignalContainer sends a container's first process a signal, unless it has ended.
 func (h *Home) SignalContainer(ctx context.Context, ref string, sig syscall.Signal) error {
-	return h.askMonitor("kill", ref, func(c monitor.Client) error { return c.Signal(ctx, sig) })
+	return h.askMonitor("", ref, func(c monitor.Client) error { return c.Signal(ctx, sig) })
 }
 
 // PauseContainer stops all processes of a container until UnpauseContainer.
@@ -117,10 +117,10 @@ func (h *Home) UnpauseContainer(ctx context.Context, ref string) error {
 
 // ResizeContainer sets the size of a running container's terminal.
 func (h *Home) ResizeContainer(ctx context.Context, ref string, size TerminalSize) error {
-	return h.askMonitor("exec", ref, func(c monitor.Client) error { return c.Resize(ctx, size) })
+	return h.askMonitor("", ref, func(c monitor.Client) error { return c.Resize(ctx, size) })
 }
 
-// askMonitor asks the monitor of a container that is in a state for that.
+// askMonitor asks the monitor of a container that runs and is in a state for the verb; with "" in any.
 func (h *Home) askMonitor(verb, ref string, ask func(monitor.Client) error) error {
 	r, err := h.findContainer(ref)
 	if err != nil {
@@ -130,7 +130,7 @@ func (h *Home) askMonitor(verb, ref string, ask func(monitor.Client) error) erro
 	if err != nil {
 		return err
 	}
-	if err := words.Refusal(verb, ref, r.ID, string(status)); err != nil && (verb == "pause" || verb == "unpause") {
+	if err := words.Refusal(verb, ref, r.ID, string(status)); err != nil {
 		return err
 	}
 	err = ask(h.monitorOf(r))

@@ -259,8 +259,11 @@ func (s *Store) Release(ctx context.Context, name string) error {
 		return nil //nolint:nilerr // then nothing is mounted, or nobody can say what
 	}
 	lock, err := s.Lock(ctx, name)
+	if gone := (*NotFoundError)(nil); errors.As(err, &gone) {
+		return nil
+	}
 	if err != nil {
-		return nil //nolint:nilerr // it has been removed
+		return err
 	}
 	if err = s.unmountLocked(name); errors.Is(err, errBusy) {
 		err = nil
