@@ -18,11 +18,16 @@ import (
 
 // OpenData opens what is to be mounted of a volume, only for that: all of it, or a file or directory in it. Links in the volume
 // are followed inside of it. The file system that a volume is stays mounted until [Store.Release].
-func (s *Store) OpenData(ctx context.Context, name, subpath string) (*os.File, error) {
+func (s *Store) OpenData(ctx context.Context, name, subpath string) (_ *os.File, err error) {
 	r, err := s.Record(name)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil { // nobody else does it then
+			err = errors.Join(err, s.Release(context.WithoutCancel(ctx), name))
+		}
+	}()
 	if err := s.settle(ctx, name); err != nil {
 		return nil, err
 	}

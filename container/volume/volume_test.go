@@ -323,3 +323,35 @@ func TestPasswordsAreNotShown(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// TestDeviceIsUnmounted: a file system is unmounted when the last who has it open is gone, also when nothing of it could be opened.
+func TestDeviceIsUnmounted(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	s := open(t)
+	acquire(t, s, Record{Name: "data", Options: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}})
+	is := func(want bool) {
+		t.Helper()
+		if mounted, err := isMounted(s.DataPath("data")); mounted != want || err != nil {
+			t.Errorf("it is mounted: %t, %v; want %t", mounted, err, want)
+		}
+	}
+	t.Cleanup(func() { _ = s.unmountLocked("data") })
+	if _, err := s.OpenData(t.Context(), "data", "nothing"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a subpath that is not there: %v", err)
+	}
+	is(false)
+	f, err := s.OpenData(t.Context(), "data", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Release(t.Context(), "data"); err != nil {
+		t.Fatal(err)
+	}
+	is(true)
+	if err := errors.Join(f.Close(), s.Release(t.Context(), "data")); err != nil {
+		t.Fatal(err)
+	}
+	is(false)
+}
