@@ -221,7 +221,7 @@ func (c *Client) writeOnce(ctx context.Context, b Blob, sent func(int)) (err err
 	}
 	defer end()
 	resource := c.resource("uploads/" + newUUID() + "/" + form + "/" + b.Digest.String())
-	offset, buf := int64(0), make([]byte, chunk)
+	offset, whole, buf := int64(0), false, make([]byte, chunk)
 	for {
 		n, readErr := io.ReadFull(content, buf)
 		last := errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF)
@@ -237,7 +237,7 @@ func (c *Client) writeOnce(ctx context.Context, b Blob, sent func(int)) (err err
 		}
 		offset += int64(n)
 		sent(n)
-		if resource = ""; last {
+		if resource, whole = "", last; whole {
 			break
 		}
 	}
@@ -246,15 +246,15 @@ func (c *Client) writeOnce(ctx context.Context, b Blob, sent func(int)) (err err
 	if err := call.Recv(&out); err != nil {
 		return err
 	}
-	if out.Committed != offset && out.Committed != b.Digest.Size && out.Committed != -1 {
-		return grpc.Errorf(grpc.Unavailable, "the server has taken %d bytes of %d", out.Committed, offset)
+	if !(whole && out.Committed == offset) && out.Committed != b.Digest.Size && out.Committed != -1 {
+		return grpc.Errorf(grpc.Unavailable, "the server has taken %d bytes of %d", out.Committed, b.Digest.Size)
 	}
 	return nil
 }
 
-// compresses reports whether blobs travel compressed by zstd.
+// compresses reports whether blobs travel compressed by zstd. Capabilities has answered before.
 func (c *Client) compresses() bool {
-	return c.caps.Cache != nil && slices.Contains(c.caps.Cache.Compressors, compressorZstd)
+	return slices.Contains(c.caps.Cache.Compressors, compressorZstd)
 }
 
 // start begins a stream; end gives it back.

@@ -40,9 +40,9 @@ type Client struct {
 	instance string
 	options  Options
 
-	once sync.Once
-	caps Capabilities
-	err  error // why they are not known
+	mu   sync.Mutex    // guards caps and err; held while the server is asked for them
+	caps *Capabilities // nil before the first answer
+	err  error         // what speaks against the server, if it has answered
 
 	present present
 }
@@ -86,23 +86,29 @@ func (c *Client) String() string { return c.address }
 // Close closes what connections are idle.
 func (c *Client) Close() error { return c.rpc.Close() }
 
-// Capabilities asks the server, once, what it can do. One that does not know SHA-256 is an error.
+// Capabilities asks the server what it can do, until it has answered. One that does not know SHA-256 is an error.
 func (c *Client) Capabilities(ctx context.Context) (*Capabilities, error) {
-	c.once.Do(func() {
-		c.err = c.invoke(ctx, "Capabilities/GetCapabilities", GetCapabilities{c.instance}, &c.caps)
-		if c.err != nil {
-			c.err = fmt.Errorf("%s: %w", c, c.err)
-			return
-		}
-		cc := c.caps.Cache
-		switch {
-		case cc == nil:
-			c.err = fmt.Errorf("%s: keeps no content: it is no server of the Remote Execution API", c)
-		case len(cc.Functions) > 0 && !slices.Contains(cc.Functions, functionSHA256):
-			c.err = fmt.Errorf("%s: does not name content by SHA-256", c)
-		}
-	})
-	return &c.caps, c.err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.caps != nil || c.err != nil {
+		return c.caps, c.err
+	}
+	caps := &Capabilities{}
+	err := c.invoke(ctx, "Capabilities/GetCapabilities", GetCapabilities{c.instance}, caps)
+	cc := caps.Cache
+	switch {
+	case err != nil && ctx.Err() != nil: // this says nothing of the server: the next caller asks it again
+		return nil, fmt.Errorf("%s: %w", c, err)
+	case err != nil:
+		c.err = fmt.Errorf("%s: %w", c, err)
+	case cc == nil:
+		c.err = fmt.Errorf("%s: keeps no content: it is no server of the Remote Execution API", c)
+	case len(cc.Functions) > 0 && !slices.Contains(cc.Functions, functionSHA256):
+		c.err = fmt.Errorf("%s: does not name content by SHA-256", c)
+	default:
+		c.caps = caps
+	}
+	return c.caps, c.err
 }
 
 // CanExecute reports whether a server executes actions.

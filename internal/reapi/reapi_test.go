@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -133,6 +134,49 @@ func TestTroublePasses(t *testing.T) {
 	before := s.Calls("")
 	if _, err := c.Result(t.Context(), reapi.DigestOf([]byte("x"))); !errors.Is(err, fs.ErrPermission) || s.Calls("") != before+1 {
 		t.Errorf("%v, %d calls", err, s.Calls("")-before)
+	}
+}
+
+// TestCapabilitiesCanceled holds that a caller who gives up takes the answer from nobody else.
+func TestCapabilitiesCanceled(t *testing.T) {
+	t.Parallel()
+	c := dial(t, &reapitest.Server{})
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Capabilities(canceled); !errors.Is(err, context.Canceled) && grpc.CodeOf(err) != grpc.Canceled {
+		t.Errorf("canceled: %v", err)
+	}
+	if caps, err := c.Capabilities(t.Context()); err != nil || !caps.CanUpdate() {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// TestWriteCut holds that a blob whose transfer a server ends before it has all is not taken to be there: it is sent again.
+func TestWriteCut(t *testing.T) {
+	t.Parallel()
+	var writes atomic.Int32
+	server := &grpc.Server{Methods: map[string]grpc.Handler{
+		"/build.bazel.remote.execution.v2.Capabilities/GetCapabilities": grpc.Unary(func(*grpc.Stream, *reapi.GetCapabilities) (*reapi.Capabilities, error) {
+			return &reapi.Capabilities{Cache: &reapi.CacheCapabilities{}}, nil
+		}),
+		"/google.bytestream.ByteStream/Write": func(s *grpc.Stream) error {
+			if writes.Add(1) > 1 {
+				return grpc.Errorf(grpc.InvalidArgument, "it comes again")
+			}
+			if err := s.Recv(&reapi.WriteRequest{}); err != nil {
+				return err
+			}
+			return s.Send(reapi.WriteResponse{Committed: 1 << 20}) // most often all that was sent when the client sees it
+		},
+	}}
+	ours, theirs := net.Pipe()
+	go server.ServeConn(t.Context(), theirs) //nolint:errcheck // it ends with the test
+	rpc := must(grpc.Over(t.Context(), ours, grpc.Options{}))(t)
+	defer rpc.Close() //nolint:errcheck // it is over
+	blob := reapi.BlobOf(noise(4 << 20))
+	err := reapi.New(rpc, "grpc://pipe", "", reapi.Options{}).Store(t.Context(), []reapi.Blob{blob}, nil)
+	if err == nil || !strings.Contains(err.Error(), "it comes again") {
+		t.Errorf("%v, after %d writes", err, writes.Load())
 	}
 }
 
