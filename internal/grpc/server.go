@@ -97,7 +97,10 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) error {
 		},
 	}
 	srv.Protocols.SetUnencryptedHTTP2(true)
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		srv.Close()
+		conn.Close() // which the server may not have known yet
+	})
 	defer stop()
 	err := srv.Serve(&oneListener{conn: conn, ended: ended})
 	if ctx.Err() != nil {
