@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -39,7 +40,7 @@ func (h *Home) server(address string, o ServerOptions) (*reapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := fmt.Sprint(address, o)
+	id := fmt.Sprintf("%q %q", address, o)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if c := h.servers[id]; c != nil {
@@ -81,7 +82,7 @@ func (o ServerOptions) client(address string) (c reapi.Options, err error) {
 	if err != nil {
 		return c, err
 	}
-	if host := u.Hostname(); plain && host != "localhost" && !strings.HasPrefix(host, "127.") && host != "::1" {
+	if ip, err := netip.ParseAddr(u.Hostname()); plain && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return c, fmt.Errorf("%s: credentials of --remote-helper do not go out without TLS: the address is grpcs://", address)
 	}
 	h := &helper{program: o.Helper, uri: "https://" + u.Host}
@@ -149,6 +150,7 @@ func (h *helper) headers(ctx context.Context) (map[string]string, error) {
 	cmd := exec.CommandContext(ctx, h.program, "get")
 	var said bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(question), &said
+	cmd.WaitDelay = time.Second // what the program has started may keep its output open
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s get: %w: %s", h.program, err, clipText(said.String()))

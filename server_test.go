@@ -128,4 +128,11 @@ func TestServerTLS(t *testing.T) {
 	if _, err := (ServerOptions{CA: cert}).client("grpc://x:1"); err == nil {
 		t.Error("certificates are taken for a server without TLS")
 	}
+	for address, ok := range map[string]bool{
+		"grpc://localhost:1": true, "grpc://127.0.0.2:1": true, "grpc://[::1]:1": true, "grpc://127.example.com:1": false, "grpc://10.0.0.1:1": false,
+	} {
+		if _, err := (ServerOptions{Helper: helper}).client(address); (err == nil) != ok {
+			t.Errorf("credentials for %s: %v", address, err)
+		}
+	}
 }
