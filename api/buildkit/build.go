@@ -16,7 +16,7 @@ import (
 // A build is one that a client has given a name. The service's mu guards it.
 type build struct {
 	request  *solveRequest
-	news     []*solve.Status   // for Status, from the beginning
+	news     news              // for Status
 	exported map[string]string // what was made, as the client is told
 	returned bool              // the client has accepted the result, or said why not
 	refused  error             // why not
@@ -103,21 +103,22 @@ func (s *Service) status(st *grpc.Stream) error {
 		return err
 	}
 	for sent := 0; ; {
-		var news []*solve.Status
+		var fresh []numbered
 		over := false
 		err := s.wait(st.Context(), func() bool {
-			news, over = b.news[sent:], b.over
-			return over || len(news) > 0
+			fresh, sent = b.news.since(sent)
+			over = b.over
+			return over || len(fresh) > 0
 		})
 		if err != nil {
 			return err
 		}
-		for _, n := range news {
-			if err := st.Send(n); err != nil {
+		for _, n := range fresh {
+			if err := st.Send(n.Status); err != nil {
 				return err
 			}
 		}
-		if sent += len(news); over && len(news) == 0 {
+		if over && len(fresh) == 0 {
 			return nil
 		}
 	}
@@ -155,8 +156,8 @@ func (s *Service) bridgeReturn(st *grpc.Stream, in *returnRequest) (*empty, erro
 	}
 	s.change(func() {
 		b.returned = true
-		if in.Error != nil && in.Error.Code != 0 {
-			b.refused = grpc.Errorf(grpc.Code(in.Error.Code), "%s", in.Error.Message)
+		if in.Error != nil && in.Error.Code != grpc.OK {
+			b.refused = in.Error
 		}
 	})
 	return &empty{}, nil
@@ -169,7 +170,7 @@ func (s *Service) warn(st *grpc.Stream, in *warnRequest) (*empty, error) {
 		return nil, err
 	}
 	s.change(func() {
-		b.news = append(b.news, &solve.Status{Warnings: []solve.VertexWarning{{Level: in.Level, Short: in.Short}}})
+		b.news.add(&solve.Status{Warnings: []solve.VertexWarning{{Level: in.Level, Short: in.Short}}})
 	})
 	return &empty{}, nil
 }
@@ -239,7 +240,7 @@ func (s *Service) watch(b *build) event.Sink {
 	to := solve.Translator{Line: clean, Lines: clean}
 	return func(e event.Event) {
 		if news := to.Translate(e); !news.Empty() {
-			s.change(func() { b.news = append(b.news, &news) })
+			s.change(func() { b.news.add(&news) })
 		}
 	}
 }

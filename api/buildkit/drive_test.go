@@ -45,8 +45,7 @@ func (c *client) build(ref string, exporters ...exporter) (o outcome, err error)
 	delete(attrs, "tree")
 	failed := c.Invoke(ctx, bridge+"Solve", md, &bridgeSolveRequest{Frontend: "dockerfile.v0", FrontendOpt: attrs, Evaluate: true}, &answer)
 	if failed != nil {
-		st := grpc.StatusOf(failed)
-		ret.Error = &statusMessage{Code: int32(st.Code), Message: st.Message}
+		ret.Error = grpc.StatusOf(failed)
 	}
 	ret.Result = answer.Result
 	if err := c.Invoke(ctx, bridge+"Return", md, ret, &empty{}); err != nil {

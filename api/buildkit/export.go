@@ -159,6 +159,9 @@ func sendTree(ctx context.Context, call *grpc.Call, dir string, tree forge.FileT
 		listed <- err
 	}()
 	err := s.answer()
+	if err != nil {
+		call.Close() // the client may take no more of the list
+	}
 	if listErr := <-listed; listErr != nil && listErr != io.EOF {
 		err = listErr
 	}

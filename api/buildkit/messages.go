@@ -1,6 +1,9 @@
 package buildkit
 
-import "github.com/forge-build/forge/event/solve"
+import (
+	"github.com/forge-build/forge/event/solve"
+	"github.com/forge-build/forge/internal/grpc"
+)
 
 // The messages of moby.buildkit.v1.Control (api/services/control/control.proto in BuildKit), as far as they are used.
 
@@ -71,6 +74,11 @@ type infoResponse struct {
 	Version *version `pb:"1"`
 }
 
+type diskUsageRequest struct {
+	Filter   []string `pb:"1"`
+	AgeLimit int64    `pb:"2"` // ns
+}
+
 type diskUsageResponse struct {
 	Record []usageRecord `pb:"1"`
 }
@@ -131,14 +139,8 @@ type refMap struct {
 }
 
 type returnRequest struct {
-	Result *result        `pb:"1"`
-	Error  *statusMessage `pb:"2"`
-}
-
-// A statusMessage is google.rpc.Status.
-type statusMessage struct {
-	Code    int32  `pb:"1"`
-	Message string `pb:"2"`
+	Result *result     `pb:"1"`
+	Error  *grpc.Error `pb:"2"`
 }
 
 type pongResponse struct {

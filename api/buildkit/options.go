@@ -118,7 +118,7 @@ func (r *optionReader) attr(key, value string) error {
 	}
 	switch key {
 	case "filename", "context", "contextkey", "dockerfilekey", "requestid", "frontend.caps", "source", "cmdline", "multi-platform", "cache-imports", "cache-from",
-		"contextsubdir", "image-resolve-mode", "linktarget", "build-contexts":
+		"image-resolve-mode", "linktarget", "build-contexts":
 		if key == "image-resolve-mode" && value == "pull" {
 			r.o.Pull = forge.PullAlways
 		}

@@ -3,13 +3,13 @@ package buildkit
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/internal/grpc"
@@ -67,17 +67,13 @@ func resultOf(r *forge.BuildResult) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	end, err := c.Marshal(&graphOp{Inputs: []graphInput{{Digest: digestOf(source)}}})
+	first := digest.FromBytes(source).String()
+	end, err := c.Marshal(&graphOp{Inputs: []graphInput{{Digest: first}}})
 	if err != nil {
 		return nil, err
 	}
-	def := &definition{Def: [][]byte{source, end}, Metadata: map[string]*empty{digestOf(source): {}, digestOf(end): {}}}
+	def := &definition{Def: [][]byte{source, end}, Metadata: map[string]*empty{first: {}, digest.FromBytes(end).String(): {}}}
 	return &result{Ref: &ref{ID: r.Descriptor.Digest.String(), Def: def}}, nil
-}
-
-func digestOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // imageOf is the image that a graph of ours stands for.
@@ -92,8 +88,8 @@ func imageOf(d *definition) (string, error) {
 			if op.Source == nil {
 				continue
 			}
-			if digest, ok := strings.CutPrefix(op.Source.Identifier, resultName); ok {
-				return digest, nil
+			if name, ok := strings.CutPrefix(op.Source.Identifier, resultName); ok {
+				return name, nil
 			}
 		}
 	}

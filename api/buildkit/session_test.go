@@ -87,6 +87,8 @@ func TestRefused(t *testing.T) {
 	}{
 		"graph":     {control + "Solve", &solveRequest{Ref: "a", Session: "s1", Definition: graph}, grpc.Unimplemented},
 		"frontend":  {control + "Solve", &solveRequest{Ref: "b", Session: "s1", Frontend: "gateway.v0", FrontendAttrs: map[string]string{"source": "foo/bar"}}, grpc.InvalidArgument},
+		"subdir":    {control + "Solve", &solveRequest{Ref: "c", Session: "s1", Frontend: "dockerfile.v0", FrontendAttrs: map[string]string{"contextsubdir": "a"}}, grpc.InvalidArgument},
+		"du filter": {control + "DiskUsage", &diskUsageRequest{Filter: []string{"type==regular"}}, grpc.Unimplemented},
 		"no ref":    {control + "Solve", &solveRequest{Session: "s1"}, grpc.InvalidArgument},
 		"container": {bridge + "NewContainer", &empty{}, grpc.Unimplemented},
 		"unknown":   {control + "Odd", &empty{}, grpc.Unimplemented},

@@ -40,7 +40,10 @@ func (s *Service) info(*grpc.Stream, *empty) (*infoResponse, error) {
 }
 
 // diskUsage lists what the build cache holds.
-func (s *Service) diskUsage(st *grpc.Stream, _ *empty) (*diskUsageResponse, error) {
+func (s *Service) diskUsage(st *grpc.Stream, in *diskUsageRequest) (*diskUsageResponse, error) {
+	if filtered(in.Filter) || in.AgeLimit > 0 {
+		return nil, grpc.Errorf(grpc.Unimplemented, "the build cache is listed whole: leave --filter out")
+	}
 	home, err := s.options.Open(st.Context())
 	if err != nil {
 		return nil, err
@@ -57,6 +60,11 @@ func (s *Service) diskUsage(st *grpc.Stream, _ *empty) (*diskUsageResponse, erro
 	return out, nil
 }
 
+// filtered reports whether a client wants a part of the records only.
+func filtered(filters []string) bool {
+	return slices.ContainsFunc(filters, func(f string) bool { return f != "" })
+}
+
 func usageOf(u *forge.CacheUsage) usageRecord {
 	return usageRecord{
 		ID: u.ID, Size: u.Bytes, CreatedAt: solve.NewTime(u.Created), LastUsedAt: solve.NewTime(u.Used), Description: u.Description,
@@ -70,8 +78,7 @@ func (s *Service) prune(st *grpc.Stream) error {
 	if err := st.Recv(&in); err != nil {
 		return err
 	}
-	filters := slices.DeleteFunc(in.Filter, func(f string) bool { return f == "" })
-	if len(filters) > 0 || in.MinFreeSpace > 0 {
+	if filtered(in.Filter) || in.MinFreeSpace > 0 {
 		return grpc.Errorf(grpc.Unimplemented, "the build cache is pruned by age and size: use until=DURATION and --max-used-space, or forge buildx prune")
 	}
 	home, err := s.options.Open(st.Context())
