@@ -162,6 +162,25 @@ func TestSharedCachePublic(t *testing.T) {
 			next.ServeHTTP(w, r)
 		}
 	}
+	// One whose tokens are for pulling or pushing, and who gives strangers none to push with.
+	tokens := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		_, _, known := r.BasicAuth()
+		have := r.Header.Get("Authorization")
+		reads := r.Method == "GET" || r.Method == "HEAD"
+		switch {
+		case r.URL.Path == "/token" && !known && strings.Contains(r.URL.Query().Get("scope"), "push"):
+			w.WriteHeader(http.StatusForbidden)
+		case r.URL.Path == "/token" && known:
+			_, _ = w.Write([]byte(`{"token":"full"}`))
+		case r.URL.Path == "/token":
+			_, _ = w.Write([]byte(`{"token":"read"}`))
+		case have == "Bearer full", have == "Bearer read" && reads:
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="test"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}
 	for _, test := range []struct {
 		name    string
 		fault   registrytest.Fault
@@ -169,6 +188,7 @@ func TestSharedCachePublic(t *testing.T) {
 		warning bool
 	}{
 		{name: "everybody reads", fault: registrytest.Fault{Do: asks(false)}, text: "FROM scratch AS build\nCOPY a /a\nFROM scratch\nCOPY b /b\nCOPY --from=build /a /x\n", warning: true},
+		{name: "everybody gets a token to read", fault: registrytest.Fault{Do: tokens}, text: "FROM scratch AS build\nCOPY a /a\nFROM scratch\nCOPY --from=build /a /x\n", warning: true},
 		{name: "nothing but the image", fault: registrytest.Fault{Do: asks(false)}, text: "FROM scratch\nCOPY a /a\n"},
 		{name: "a private one", fault: registrytest.Fault{Do: asks(true)}, text: "FROM scratch AS build\nCOPY a /a\nFROM scratch\nCOPY --from=build /a /x\n"},
 		{name: "an open registry", text: "FROM scratch AS build\nCOPY a /a\nFROM scratch\nCOPY --from=build /a /x\n"},

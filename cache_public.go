@@ -41,7 +41,7 @@ func (h *Home) warnPublic(ctx context.Context, r *BuildResult, t farTarget, reco
 	if err != nil {
 		return
 	}
-	_, err = repo.Writable().Resolve(ctx, ref)
+	_, err = repo.Unmirrored().Resolve(ctx, ref) // who gives tokens may refuse a stranger one to push with
 	if ctx.Err() != nil {
 		return
 	}

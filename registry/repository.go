@@ -36,8 +36,14 @@ type Repository struct {
 // Writable is the repository as it is written to: its mirrors are not asked, and the first request already asks for the
 // right to push.
 func (r *Repository) Writable() *Repository {
+	w := r.Unmirrored()
+	w.ends[0].write = true
+	return w
+}
+
+// Unmirrored is the repository as its registry has it: its mirrors are not asked.
+func (r *Repository) Unmirrored() *Repository {
 	e := *r.home()
-	e.write = true
 	return &Repository{client: r.client, ref: r.ref, ends: []*endpoint{&e}, mounts: r.mounts, whole: r.whole}
 }
 
