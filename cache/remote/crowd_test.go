@@ -174,6 +174,24 @@ func TestLanesClose(t *testing.T) {
 	})
 }
 
+// TestListLeavesPartsOut: lanes and later indexes are no scopes of their own, whatever the tag of the scope is; another scope whose name
+// only looks so is one.
+func TestListLeavesPartsOut(t *testing.T) {
+	t.Parallel()
+	s := newStore()
+	for tag, scope := range map[string]string{"main-forge": "main", "main-forge-l1f": "main", "main-forge-t0123": "main", "main-forge-l2": "main-forge-l2"} {
+		raw, d, err := (&index{scope: scope}).encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.blobs[d.Digest], s.tags[tag] = raw, d
+	}
+	infos, err := List(t.Context(), s.place())
+	if err != nil || len(infos) != 2 || infos[0].Tag != "main-forge" || infos[1].Tag != "main-forge-l2" {
+		t.Errorf("%+v, %v; want main-forge and main-forge-l2", infos, err)
+	}
+}
+
 // TestLanesAreBounded: a place whose lanes hold more than any crowd leaves is believed in part.
 func TestLanesAreBounded(t *testing.T) {
 	t.Parallel()

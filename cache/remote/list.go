@@ -71,14 +71,32 @@ func List(ctx context.Context, p *Place) ([]Info, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	var all []Info
+	scopes := map[string]string{} // by tag
 	for _, i := range found {
 		if i != nil {
+			scopes[i.Tag] = i.Scope
+		}
+	}
+	var all []Info
+	for _, i := range found {
+		if i != nil && !isPart(i, scopes) {
 			all = append(all, *i)
 		}
 	}
 	slices.SortFunc(all, func(a, b Info) int { return strings.Compare(a.Scope, b.Scope) })
 	return all, nil
+}
+
+// isPart reports whether a tag is a lane or a later index of another tag's scope.
+func isPart(i *Info, scopes map[string]string) bool {
+	return slices.ContainsFunc([]string{laneSuffix, listedSuffix}, func(suffix string) bool {
+		at := strings.LastIndex(i.Tag, suffix)
+		if at < 0 {
+			return false
+		}
+		scope, ok := scopes[i.Tag[:at]]
+		return ok && scope == i.Scope
+	})
 }
 
 // Records reads all records of a scope, sorted by key. Beside an error that only a part was read for, it returns that part.
