@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,28 +63,30 @@ func (h *Home) Affected(ctx context.Context, targets []Target, revision string) 
 			return nil, b.named(t, err)
 		}
 	}
+	by, known := b.byName(), map[string]string{}
 	for _, t := range b.targets {
-		changes = append(changes, Change{t.Name, b.whyMade(t.Name, own)})
+		changes = append(changes, Change{t.Name, t.whyMade(by, own, known)})
 	}
 	return changes, nil
 }
 
-// whyMade is why a target has changed, itself or what it is made from.
-func (b *building) whyMade(name string, own map[string]string) string {
-	if why := own[name]; why != "" {
+// whyMade is why a target has changed, itself or what it is made from. known has what was found out before.
+func (t *making) whyMade(by map[string]*making, own, known map[string]string) string {
+	if why, ok := known[t.Name]; ok {
 		return why
 	}
-	for _, t := range b.targets {
-		if t.Name != name {
-			continue
+	why := own[t.Name]
+	for _, name := range slices.Sorted(maps.Keys(t.From)) {
+		from := t.From[name]
+		if why != "" {
+			break
 		}
-		for _, from := range t.From {
-			if why := b.whyMade(from, own); why != "" {
-				return "is made from " + from + ", of which " + why
-			}
+		if why = by[from].whyMade(by, own, known); why != "" {
+			why = "is made from " + from + ", of which " + why
 		}
 	}
-	return ""
+	known[t.Name] = why
+	return why
 }
 
 // dirs are the directories of the build's contexts, by the names that the plan has for them.
@@ -212,7 +215,11 @@ func (r *repositories) in(ctx context.Context, dir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--affected %s: the git repository %s has no such revision", r.revision, root)
 	}
-	differ, err := git(ctx, root, "diff", "--name-only", "--no-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=none", "-z", strings.TrimSpace(string(commit)), "--")
+	quiet, err := withoutFilters(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	differ, err := git(ctx, root, append(quiet, "diff", "--name-only", "--no-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=none", "-z", strings.TrimSpace(string(commit)), "--")...)
 	if err != nil {
 		return nil, err
 	}
@@ -230,19 +237,55 @@ func (r *repositories) in(ctx context.Context, dir string) ([]string, error) {
 	return files, nil
 }
 
-// git asks the repository around a directory. Its configuration names programs, and the repository is not trusted: none is started.
+// withoutFilters are arguments of git by which it starts none of the programs that the configuration of a repository, or of one of its
+// submodules, names for the content of files. The user's own, such as those of LFS, are left. A file that only such a program knows to be
+// as it was counts as changed.
+func withoutFilters(ctx context.Context, root string) (args []string, err error) {
+	for dirs := []string{root}; len(dirs) > 0; dirs = dirs[1:] {
+		config, err := git(ctx, dirs[0], "config", "-z", "--list", "--name-only", "--show-scope")
+		if err != nil {
+			return nil, err
+		}
+		fields := strings.Split(string(config), "\x00")
+		for i := 0; i+1 < len(fields); i += 2 {
+			scope, name := fields[i], fields[i+1]
+			if strings.HasPrefix(name, "filter.") && scope != "system" && scope != "global" {
+				args = append(args, "--config-env="+name+"="+nothing)
+			}
+		}
+		files, err := git(ctx, dirs[0], "ls-files", "-z", "--stage")
+		if err != nil {
+			return nil, err
+		}
+		for file := range strings.SplitSeq(string(files), "\x00") {
+			_, name, _ := strings.Cut(file, "\t")
+			submodule := filepath.Join(dirs[0], name)
+			if _, err := os.Lstat(filepath.Join(submodule, ".git")); err == nil && strings.HasPrefix(file, "160000 ") {
+				dirs = append(dirs, submodule)
+			}
+		}
+	}
+	return args, nil
+}
+
+// nothing is a variable of git's environment that is empty.
+const nothing = "FORGE_NOTHING"
+
+// git asks the repository around a directory. Its configuration names programs, and the repository is not trusted: none is started, if
+// what compares files has the arguments of withoutFilters.
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{
 		"-C", dir, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "diff.external=", "-c", "core.attributesFile=/dev/null",
 	}, args...)...)
-	cmd.Env = append(os.Environ(), "GIT_ALLOW_PROTOCOL=none", "GIT_NO_LAZY_FETCH=1", "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C")
+	cmd.Env = append(os.Environ(), "GIT_ALLOW_PROTOCOL=none", "GIT_NO_LAZY_FETCH=1", "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C", nothing+"=")
 	out, err := cmd.Output()
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, errors.New("--affected asks git what has changed, and there is no git on this machine: install it")
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		text, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
-		return nil, fmt.Errorf("--affected: git %s in %s: %s", args[0], dir, strings.TrimPrefix(text, "fatal: "))
+		verb := args[slices.IndexFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") })]
+		return nil, fmt.Errorf("--affected: git %s in %s: %s", verb, dir, strings.TrimPrefix(text, "fatal: "))
 	}
 	return out, err
 }

@@ -54,10 +54,7 @@ func (b *building) plan(ctx context.Context) error {
 	for _, t := range b.targets {
 		planned[t.Name] = make(chan struct{})
 	}
-	by := map[string]*making{}
-	for _, t := range b.targets {
-		by[t.Name] = t
-	}
+	by := b.byName()
 	slots := make(chan struct{}, plansAtOnce)
 	g, planCtx := errgroup.WithContext(ctx)
 	errs := make([]error, len(b.targets))
@@ -91,6 +88,15 @@ func (b *building) plan(ctx context.Context) error {
 	}
 	b.join()
 	return nil
+}
+
+// byName are the targets by their names.
+func (b *building) byName() map[string]*making {
+	by := map[string]*making{}
+	for _, t := range b.targets {
+		by[t.Name] = t
+	}
+	return by
 }
 
 // planTarget plans a target for each of its platforms. Beside an error, the graphs have the warnings that came before it.

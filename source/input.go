@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -224,8 +225,17 @@ func (r *Resolver) Touched(ctx context.Context, op planner.Op, n int, files []st
 	case *planner.Run:
 		q.Path = op.Mounts[n].Source
 	}
-	roots := []string{inTree(path.Clean(strings.ReplaceAll(q.Path, "/./", "/")))}
-	found, err := find(ctx, tree) // what is missing is found out by the build
+	asked := path.Clean(strings.ReplaceAll(q.Path, "/./", "/"))
+	roots := []string{inTree(asked)}
+	literal, _ := splitWildcard(asked)
+	_, _ = filetree.Resolve(func(name string) (filetree.Entry, error) { // what is missing is found out by the build, here and below
+		e, err := tree.Lstat(name)
+		if err == nil && e.Mode&syscall.S_IFMT == syscall.S_IFLNK {
+			roots = append(roots, name) // another target is other content
+		}
+		return e, err
+	}, inTree(literal))
+	found, err := find(ctx, tree)
 	if err == nil {
 		for i := range found { // links followed
 			roots = append(roots, inTree("/"+found[i].Root))
@@ -243,7 +253,7 @@ func (r *Resolver) Touched(ctx context.Context, op planner.Op, n int, files []st
 	}
 	for _, file := range files {
 		if ignore != nil {
-			if out, err := ignore.m.MatchesOrParentMatches(file); err != nil || out {
+			if out, err := ignore.m.MatchesOrParentMatches(file); err == nil && out {
 				continue
 			}
 		}
@@ -253,7 +263,7 @@ func (r *Resolver) Touched(ctx context.Context, op planner.Op, n int, files []st
 				continue
 			}
 			if exclude != nil && rel != "." {
-				if out, err := exclude.m.MatchesOrParentMatches(rel); err != nil || out {
+				if out, err := exclude.m.MatchesOrParentMatches(rel); err == nil && out {
 					continue
 				}
 			}
@@ -263,20 +273,20 @@ func (r *Resolver) Touched(ctx context.Context, op planner.Op, n int, files []st
 	return "", nil
 }
 
-// beneath is a file's path below a pattern that matches it or a directory above it.
+// beneath is a file's path below a pattern that matches it or a directory above it. A "file" that is above the pattern is git's word for a
+// repository in the repository: what it has is not told, and so counts as the whole of the pattern.
 func beneath(pattern, file string) (rel string, ok bool) {
 	if pattern == "." || pattern == "" {
 		return file, true
 	}
-	depth, elems := strings.Count(pattern, "/")+1, strings.Split(file, "/")
-	if len(elems) < depth {
-		return "", false
+	want, elems := strings.Split(pattern, "/"), strings.Split(file, "/")
+	both := min(len(want), len(elems))
+	for i, elem := range elems[:both] {
+		if matched, err := path.Match(want[i], elem); elem != want[i] && (err != nil || !matched) {
+			return "", false
+		}
 	}
-	above := path.Join(elems[:depth]...)
-	if matched, err := path.Match(pattern, above); above != pattern && (err != nil || !matched) {
-		return "", false
-	}
-	return path.Join(".", path.Join(elems[depth:]...)), true
+	return path.Join(".", path.Join(elems[both:]...)), true
 }
 
 // Checksum is what --checksum asks of the content of a URL; "" is nothing.
