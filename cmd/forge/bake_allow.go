@@ -19,18 +19,20 @@ type allowance struct {
 
 // parseAllowed reads --allow. What is beneath this directory is allowed.
 func parseAllowed(flags []string) (a allowance, err error) {
-	here, err := os.Getwd()
+	here, err := resolved(".")
 	if err != nil {
 		return a, err
 	}
-	a.read, a.write = []string{resolved(here)}, []string{resolved(here)}
+	a.read, a.write = []string{here}, []string{here}
 	if os.Getenv("BUILDX_BAKE_ENTITLEMENTS_FS") == "0" || os.Getenv("BUILDX_BAKE_ENTITLEMENTS_FS") == "false" {
 		a.read, a.write = []string{"*"}, []string{"*"}
 	}
 	for _, flag := range flags {
 		name, path, _ := strings.Cut(flag, "=")
 		if path != "*" && strings.HasPrefix(name, "fs") {
-			path = resolved(path)
+			if path, err = resolved(path); err != nil {
+				return a, fmt.Errorf("--allow %s: %w", flag, err)
+			}
 		}
 		switch name {
 		case "fs.read":
@@ -48,30 +50,39 @@ func parseAllowed(flags []string) (a allowance, err error) {
 	return a, nil
 }
 
-// resolved is a path in truth: absolute, links followed as far as it exists.
-func resolved(path string) string {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return path
+// resolved is a path in truth: absolute, links followed as far as it exists. A path through a link that leads nowhere is refused, since
+// whoever writes there makes what it leads to, and so is ".." behind what does not exist.
+func resolved(path string) (string, error) {
+	if !filepath.IsAbs(path) {
+		here, err := os.Getwd()
+		if err != nil {
+			return "", err
+		}
+		path = here + "/" + path // not cleaned: ".." behind a link is above what the link leads to
 	}
 	rest := ""
-	for dir := abs; ; dir = filepath.Dir(dir) {
-		if found, err := filepath.EvalSymlinks(dir); err == nil {
-			return filepath.Join(found, rest)
+	for {
+		found, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			return filepath.Join(found, rest), nil
 		}
-		if dir == filepath.Dir(dir) {
-			return abs
+		dir, last := filepath.Split(strings.TrimRight(path, "/"))
+		if _, there := os.Lstat(path); there == nil || last == ".." {
+			return "", err
 		}
-		rest = filepath.Join(filepath.Base(dir), rest)
+		path, rest = dir, filepath.Join(last, rest)
 	}
 }
 
 // permits reports whether a path is beneath one of some directories.
 func permits(dirs []string, path string) bool {
-	path = resolved(path)
-	return slices.ContainsFunc(dirs, func(dir string) bool {
+	if slices.Contains(dirs, "*") {
+		return true
+	}
+	path, err := resolved(path)
+	return err == nil && slices.ContainsFunc(dirs, func(dir string) bool {
 		rel, err := filepath.Rel(dir, path)
-		return dir == "*" || err == nil && filepath.IsLocal(rel)
+		return err == nil && filepath.IsLocal(rel)
 	})
 }
 
