@@ -175,14 +175,20 @@ func (c *Client) batch(ctx context.Context, blobs []Blob, sent func(int)) error 
 		}
 		in.Blobs = append(in.Blobs, BatchEntry{&b.Digest, data})
 	}
-	var out BatchUpdated
-	if err := c.invoke(ctx, "ContentAddressableStorage/BatchUpdateBlobs", in, &out); err != nil {
-		return err
-	}
-	for _, b := range out.Blobs {
-		if b.Status != nil && b.Status.Code != grpc.OK && b.Status.Code != grpc.AlreadyExists {
-			return b.Status
+	err := c.again(ctx, func() error {
+		var out BatchUpdated
+		if err := c.invokeOnce(ctx, "ContentAddressableStorage/BatchUpdateBlobs", in, &out); err != nil {
+			return err
 		}
+		for _, b := range out.Blobs {
+			if b.Status != nil && b.Status.Code != grpc.OK && b.Status.Code != grpc.AlreadyExists {
+				return b.Status
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, b := range blobs {
 		sent(int(b.Digest.Size))

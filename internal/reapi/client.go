@@ -129,15 +129,17 @@ const service = "/build.bazel.remote.execution.v2."
 
 // invoke calls a method of the API that may be called again.
 func (c *Client) invoke(ctx context.Context, method string, in, out any) error {
-	return c.again(ctx, func() error {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		md, err := c.metadata(ctx)
-		if err != nil {
-			return err
-		}
-		return c.rpc.Invoke(ctx, service+method, md, in, out)
-	})
+	return c.again(ctx, func() error { return c.invokeOnce(ctx, method, in, out) })
+}
+
+func (c *Client) invokeOnce(ctx context.Context, method string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	md, err := c.metadata(ctx)
+	if err != nil {
+		return err
+	}
+	return c.rpc.Invoke(ctx, service+method, md, in, out)
 }
 
 // again does what may be done again until it succeeds, or fails in a way that does not pass.

@@ -151,32 +151,64 @@ func TestCapabilitiesCanceled(t *testing.T) {
 	}
 }
 
+// serve is a client of a server with a few methods over a connection in memory.
+func serve(t *testing.T, methods map[string]grpc.Handler) *reapi.Client {
+	t.Helper()
+	methods["/build.bazel.remote.execution.v2.Capabilities/GetCapabilities"] = grpc.Unary(func(*grpc.Stream, *reapi.GetCapabilities) (*reapi.Capabilities, error) {
+		return &reapi.Capabilities{Cache: &reapi.CacheCapabilities{}}, nil
+	})
+	server := &grpc.Server{Methods: methods}
+	ours, theirs := net.Pipe()
+	go server.ServeConn(t.Context(), theirs) //nolint:errcheck // it ends with the test
+	rpc := must(grpc.Over(t.Context(), ours, grpc.Options{}))(t)
+	t.Cleanup(func() { _ = rpc.Close() })
+	return reapi.New(rpc, "grpc://pipe", "", reapi.Options{})
+}
+
 // TestWriteCut holds that a blob whose transfer a server ends before it has all is not taken to be there: it is sent again.
 func TestWriteCut(t *testing.T) {
 	t.Parallel()
 	var writes atomic.Int32
-	server := &grpc.Server{Methods: map[string]grpc.Handler{
-		"/build.bazel.remote.execution.v2.Capabilities/GetCapabilities": grpc.Unary(func(*grpc.Stream, *reapi.GetCapabilities) (*reapi.Capabilities, error) {
-			return &reapi.Capabilities{Cache: &reapi.CacheCapabilities{}}, nil
-		}),
-		"/google.bytestream.ByteStream/Write": func(s *grpc.Stream) error {
-			if writes.Add(1) > 1 {
-				return grpc.Errorf(grpc.InvalidArgument, "it comes again")
-			}
-			if err := s.Recv(&reapi.WriteRequest{}); err != nil {
-				return err
-			}
-			return s.Send(reapi.WriteResponse{Committed: 1 << 20}) // most often all that was sent when the client sees it
-		},
-	}}
-	ours, theirs := net.Pipe()
-	go server.ServeConn(t.Context(), theirs) //nolint:errcheck // it ends with the test
-	rpc := must(grpc.Over(t.Context(), ours, grpc.Options{}))(t)
-	defer rpc.Close() //nolint:errcheck // it is over
-	blob := reapi.BlobOf(noise(4 << 20))
-	err := reapi.New(rpc, "grpc://pipe", "", reapi.Options{}).Store(t.Context(), []reapi.Blob{blob}, nil)
+	c := serve(t, map[string]grpc.Handler{"/google.bytestream.ByteStream/Write": func(s *grpc.Stream) error {
+		if writes.Add(1) > 1 {
+			return grpc.Errorf(grpc.InvalidArgument, "it comes again")
+		}
+		if err := s.Recv(&reapi.WriteRequest{}); err != nil {
+			return err
+		}
+		return s.Send(reapi.WriteResponse{Committed: 1 << 20}) // most often all that was sent when the client sees it
+	}})
+	err := c.Store(t.Context(), []reapi.Blob{reapi.BlobOf(noise(4 << 20))}, nil)
 	if err == nil || !strings.Contains(err.Error(), "it comes again") {
 		t.Errorf("%v, after %d writes", err, writes.Load())
+	}
+}
+
+// TestBatchBusy holds that a server that has no time for one blob of a batch is asked again.
+func TestBatchBusy(t *testing.T) {
+	t.Parallel()
+	var batches atomic.Int32
+	code := grpc.Unavailable
+	c := serve(t, map[string]grpc.Handler{"/build.bazel.remote.execution.v2.ContentAddressableStorage/BatchUpdateBlobs": grpc.Unary(
+		func(_ *grpc.Stream, in *reapi.BatchUpdate) (*reapi.BatchUpdated, error) {
+			out := &reapi.BatchUpdated{}
+			for i, b := range in.Blobs {
+				status := reapi.BatchStatus{Digest: b.Digest}
+				if i == 1 && batches.Add(1) == 1 {
+					status.Status = grpc.Errorf(code, "busy")
+				}
+				out.Blobs = append(out.Blobs, status)
+			}
+			return out, nil
+		})})
+	blobs := []reapi.Blob{reapi.BlobOf(noise(10)), reapi.BlobOf(noise(20))}
+	if err := c.Store(t.Context(), blobs, nil); err != nil || batches.Load() != 2 {
+		t.Errorf("%v, after %d batches", err, batches.Load())
+	}
+	code = grpc.InvalidArgument
+	batches.Store(0)
+	if err := c.Store(t.Context(), blobs, nil); err == nil || batches.Load() != 1 {
+		t.Errorf("a blob that is refused: %v, after %d batches", err, batches.Load())
 	}
 }
 
