@@ -192,12 +192,8 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 	if m := result.Metadata; m != nil && m.Worker != "" {
 		r.Place += " by " + m.Worker
 	}
-	printed, err := c.Output(ctx, result.Stdout, result.StdoutDigest, maxLog)
-	if err != nil {
+	if err := w.showRest(ctx, result, x.said, log); err != nil {
 		return r, fmt.Errorf("what the command has printed: %w", err)
-	}
-	if _, err := log.Write(printed[min(x.said, int64(len(printed))):]); err != nil {
-		return r, err
 	}
 	out, err := w.readOutcome(ctx, result)
 	if err != nil {
@@ -224,6 +220,27 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 	r.Layer, r.Known = layer, x.response.Cached
 	w.Cluster.keep(layer)
 	return r, nil
+}
+
+// showRest shows what a command has printed, without the first bytes, which were shown before. Of very much, the end is left out.
+func (w *Worker) showRest(ctx context.Context, result *reapi.ActionResult, said int64, log io.Writer) error {
+	if d := result.StdoutDigest; len(result.Stdout) == 0 && d != nil && d.Size > maxLog {
+		w.Cluster.warn("%s: the command has printed %s, of which %s are shown", w.Cluster, units.HumanSize(float64(d.Size)), units.HumanSize(maxLog))
+		if said >= maxLog {
+			return nil
+		}
+		r, err := w.Cluster.client.Read(ctx, *d, said)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(log, io.LimitReader(r, maxLog-said))
+		return errors.Join(err, r.Close())
+	}
+	printed, err := w.Cluster.client.Output(ctx, result.Stdout, result.StdoutDigest, maxLog)
+	if err == nil {
+		_, err = log.Write(printed[min(said, int64(len(printed))):])
+	}
+	return err
 }
 
 // readOutcome reads what the worker has written.

@@ -233,6 +233,28 @@ func TestCommandFails(t *testing.T) {
 	}
 }
 
+// TestLongLog holds that a command that prints more than is shown is no trouble of the server.
+func TestLongLog(t *testing.T) {
+	t.Parallel()
+	s := &reapitest.Server{Execute: func(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		r, err := pretend(ctx, t)
+		if err == nil { // a server that gives less of it than it says makes the test short
+			r.Stdout, r.StdoutDigest = nil, &reapi.Digest{Hash: reapi.DigestOf([]byte("much")).Hash, Size: maxLog + 1}
+			t.Server.Set(*r.StdoutDigest, []byte("much"))
+		}
+		return r, err
+	}}
+	client, m := dial(t, s), newMachine(t)
+	var log strings.Builder
+	w := m.worker(t, client, Only)
+	if _, err := w.Do(t.Context(), executor.Job{Op: run("x")}, &log); err != nil || log.String() != "much" || w.Cluster.Down() != nil {
+		t.Errorf("%v, log %q, %v", err, log.String(), w.Cluster.Down())
+	}
+	if len(m.warnings) != 1 || !strings.Contains(m.warnings[0], "has printed 67.11MB") {
+		t.Errorf("warnings %q", m.warnings)
+	}
+}
+
 // TestLive holds that what a command prints is shown while it prints it, and once, where the server streams it.
 func TestLive(t *testing.T) {
 	t.Parallel()
