@@ -147,7 +147,7 @@ func execSpec(ctx context.Context, r *containerRecord, o ExecOptions, img *image
 	}
 	s = runtime.Spec{
 		Args: o.Args, Env: slices.Concat(base, env), Dir: cmp.Or(o.Workdir, options.Process.Dir, "/"),
-		Terminal: o.TTY, Security: options.Security, Limits: options.Limits,
+		Terminal: o.TTY, Rows: o.Size.Rows, Cols: o.Size.Cols, Security: options.Security, Limits: options.Limits,
 	}
 	if o.Privileged {
 		s.Security.Privileged = true
@@ -214,7 +214,8 @@ func (h *Home) keepExec(ctx context.Context, id string, options *os.File, first 
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	c := monitor.Config{
-		Start: func(ctx context.Context, io runtime.Stdio, _ *state.Run) (monitor.Process, error) {
+		Start: func(ctx context.Context, io runtime.Stdio, _ *state.Run, size TerminalSize) (monitor.Process, error) {
+			o.Size = size
 			return h.Exec(ctx, id, o, io, reports.events)
 		},
 		Record: func(*state.Run) error { return nil },

@@ -148,7 +148,7 @@ func (k *keeper) options() (container.Options, error) {
 }
 
 // start prepares the container and starts it.
-func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_ monitor.Process, err error) {
+func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, size TerminalSize) (_ monitor.Process, err error) {
 	h := k.home
 	if k.reports.woken() != nil {
 		return k.adopt(ctx, io)
@@ -182,6 +182,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run) (_
 	}
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
+	options.Process.Rows, options.Process.Cols = size.Rows, size.Cols
 	options.Limits.Account = k.reports.alone != nil // which costs milliseconds with cgroups of version 1
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {

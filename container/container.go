@@ -85,6 +85,8 @@ type Process struct {
 	Terminal bool
 	Groups   []string // more groups of the user, by name or number; only without Files
 	Init     bool     // process 1 is one that reaps
+
+	Rows, Cols uint16 // of the terminal at the start; 0 is not known
 }
 
 // A Mount is put at a path of a container: a *Bind, *Node, *Layers, *Tmpfs, *Cache, *SecretMount,
@@ -123,7 +125,7 @@ func (f *Factory) Prepare(ctx context.Context, o Options) (*Container, error) {
 func (c *Container) prepare(ctx context.Context) (err error) {
 	o := c.options
 	c.spec = runtime.Spec{
-		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Hostname: o.Hostname,
+		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Rows: o.Process.Rows, Cols: o.Process.Cols, Hostname: o.Hostname,
 		Limits: o.Limits, Security: o.Security, Warn: c.factory.warn, Shared: o.Shared, Sysctls: o.Sysctls, Init: o.Process.Init,
 	}
 	if c.spec.Isolation, err = c.factory.Isolate(); err != nil {

@@ -31,8 +31,9 @@ type Process interface {
 
 // Config says how to keep a container.
 type Config struct {
-	// Start prepares and starts the container. What it fills in of the run is written down.
-	Start func(ctx context.Context, io runtime.Stdio, run *state.Run) (Process, error)
+	// Start prepares and starts the container. What it fills in of the run is written down. Its terminal has a size from the beginning, so
+	// that its first process sees no other; zero is not known.
+	Start func(ctx context.Context, io runtime.Stdio, run *state.Run, size Size) (Process, error)
 	// Record writes how the run goes.
 	Record func(*state.Run) error
 	// Event tells that something has happened to the container, such as "die"; attributes come in pairs.
@@ -205,13 +206,14 @@ func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
 	} else {
 		run.Error, run.ExitCode, run.OOM, run.Paused, run.Health = "", 0, false, false, nil
 	}
+	size := m.size
 	m.mu.Unlock()
 
 	stdio := runtime.Stdio{In: m.stdin.reader(), Out: m.fan.writer(1), Err: m.fan.writer(2)}
 	if m.config.Terminal {
 		stdio.Err = nil
 	}
-	process, err := m.config.Start(ctx, stdio, run)
+	process, err := m.config.Start(ctx, stdio, run, size)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -230,7 +232,7 @@ func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
 	m.process = process
 	health := m.beginHealth()
 	err = m.config.Record(run)
-	if m.size != (Size{}) {
+	if m.size != size { // while it was started
 		_ = process.Resize(m.size.Rows, m.size.Cols)
 	}
 	if m.stopped { // while it was about to be restarted

@@ -59,6 +59,7 @@ type kit struct {
 	mu     sync.Mutex
 	runs   []state.Run
 	events []string
+	sizes  []Size // of the terminal, of each run at its start
 	exit   chan error
 }
 
@@ -71,7 +72,10 @@ func start(t *testing.T, config Config, run func(io runtime.Stdio, signals <-cha
 func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.WaitGroup, run func(io runtime.Stdio, signals <-chan os.Signal) int) *kit {
 	dir := t.TempDir()
 	k := &kit{T: t, Client: Client{Dir: dir}, dir: dir, exit: make(chan error, 1)}
-	config.Start = func(_ context.Context, io runtime.Stdio, _ *state.Run) (Process, error) {
+	config.Start = func(_ context.Context, io runtime.Stdio, _ *state.Run, size Size) (Process, error) {
+		k.mu.Lock()
+		k.sizes = append(k.sizes, size)
+		k.mu.Unlock()
 		f := &fake{signals: make(chan os.Signal), done: make(chan struct{}), copies: copies}
 		go func() {
 			f.exit.Code = run(io, f.signals)
@@ -344,6 +348,20 @@ func TestFirst(t *testing.T) {
 	m.fan.end(0)
 	if n := <-got; n != 5000<<10 {
 		t.Errorf("got %d bytes of %d", n, 5000<<10)
+	}
+}
+
+// TestFirstSize: who is attached from the beginning says how large the terminal is that the process begins with.
+func TestFirstSize(t *testing.T) {
+	t.Parallel()
+	ours, theirs := connPair(t)
+	if err := request(ours, verbAttach, 0, 1, 1, 30, 100); err != nil {
+		t.Fatal(err)
+	}
+	k := startWith(t, Config{Terminal: true, Size: Size{11, 22}}, theirs, nil, func(runtime.Stdio, <-chan os.Signal) int { return 0 })
+	k.ended()
+	if !slices.Equal(k.sizes, []Size{{30, 100}}) {
+		t.Errorf("the terminal begins with %v, want 30 100", k.sizes)
 	}
 }
 

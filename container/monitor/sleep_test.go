@@ -90,7 +90,7 @@ func TestRecall(t *testing.T) {
 			Asleep: clock() - time.Minute, Age: time.Second, Delay: 4 * firstDelay, Stopped: true,
 			Log: logs.Memory{Text: [2][]byte{[]byte("be")}},
 		},
-		Start: func(_ context.Context, io runtime.Stdio, _ *state.Run) (Process, error) {
+		Start: func(_ context.Context, io runtime.Stdio, _ *state.Run, _ Size) (Process, error) {
 			_, _ = io.Out.Write([]byte("gun\n"))
 			close(p.done)
 			return p, nil
