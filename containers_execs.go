@@ -42,6 +42,9 @@ func (h *Home) execs(containerID string) *state.Store[ExecOptions] {
 
 // CreateExec writes down what is to be run in a running container and returns the ID that it is started by.
 func (h *Home) CreateExec(ctx context.Context, ref string, o ExecOptions) (id string, err error) {
+	if len(o.Args) == 0 {
+		return "", words.Invalid("No exec command specified")
+	}
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return "", err
@@ -52,9 +55,6 @@ func (h *Home) CreateExec(ctx context.Context, ref string, o ExecOptions) (id st
 	}
 	if err := words.Refusal("exec", ref, r.ID, string(status)); err != nil {
 		return "", err
-	}
-	if len(o.Args) == 0 {
-		return "", errors.New("No exec command specified") //nolint:staticcheck // docker's words
 	}
 	if err := container.CheckDir(o.Workdir); err != nil {
 		return "", err

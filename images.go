@@ -208,8 +208,8 @@ type HistoryEntry struct {
 }
 
 // History finds an image, as Inspect does, and how it was made, the latest step first.
-func (h *Home) History(ctx context.Context, name string) (id digest.Digest, entries []HistoryEntry, err error) {
-	i, err := h.Inspect(ctx, name, "")
+func (h *Home) History(ctx context.Context, name, platform string) (id digest.Digest, entries []HistoryEntry, err error) {
+	i, err := h.Inspect(ctx, name, platform)
 	if err != nil {
 		return "", nil, err
 	}

@@ -2,20 +2,21 @@ package forge
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/container/words"
 )
 
-// parsePlatform reads os/arch[/variant]; "" is nil, which stands for this machine's platform.
+// parsePlatform reads os/arch[/variant]; "" is nil, which stands for this machine's platform. Its error is an InvalidError.
 func parsePlatform(s string) (*ocispec.Platform, error) {
 	if s == "" {
 		return nil, nil
 	}
 	p, err := platforms.Parse(s)
 	if err != nil {
-		return nil, fmt.Errorf("platform %q: %w", s, err)
+		return nil, words.Invalid("platform %q: %v", s, err)
 	}
 	p = platforms.Normalize(p)
 	return &p, nil

@@ -184,6 +184,9 @@ func TestRefused(t *testing.T) {
 	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base&tag=1 tar:etc/motd=hello", http.StatusOK)
 	for _, test := range []struct{ line, text string }{
 		{"DELETE /images/base:1?platforms=%7B%7D", "one platform of an image"},
+		{"POST /images/load?platform=linux/amd64 tar:a=b", "one platform of an archive"},
+		{"POST /images/create?fromSrc=/etc/hostname", "neither - nor a URL"},
+		{"GET /images/base:1/history?platform=odd/odd/odd/odd", "odd/odd"},
 		{"POST /build/prune?min-free-space=1000", "min-free-space"},
 		{"POST /build/prune?min-free-space=x", "min-free-space"},
 		{"POST /images/prune?filters=%7B%22dangling%22%3A%5B%22odd%22%5D%7D", "dangling=odd"},

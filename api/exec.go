@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -43,9 +42,6 @@ func createExec(c *call) error {
 		if strings.Contains(v, "=") { // else it would be a variable of this process
 			o.Env = append(o.Env, v)
 		}
-	}
-	if len(o.Args) == 0 {
-		return invalid(errors.New("No exec command specified")) //nolint:staticcheck // docker's words
 	}
 	if err := checkKeys(b.DetachKeys); err != nil {
 		return err

@@ -93,11 +93,15 @@ type historyEntry struct {
 }
 
 func imageHistory(c *call) error {
-	id, steps, err := c.home.History(c.ctx(), c.name)
+	platform, err := c.platform()
 	if err != nil {
 		return err
 	}
-	i, err := c.home.InspectImage(c.ctx(), c.name, "")
+	id, steps, err := c.home.History(c.ctx(), c.name, platform)
+	if err != nil {
+		return err
+	}
+	i, err := c.home.InspectImage(c.ctx(), c.name, platform)
 	if err != nil {
 		return err
 	}

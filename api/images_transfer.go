@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/source"
 )
 
 // saveImages answers with a docker archive, which is an OCI layout, too.
@@ -56,6 +57,9 @@ func (c *call) duplex() (end func()) {
 
 func loadImages(c *call) error {
 	defer c.duplex()()
+	if c.query.Get("platform") != "" {
+		return invalid(errors.New("one platform of an archive cannot be loaded: leave out --platform, and all that it has comes"))
+	}
 	return c.messages(func(send func(any) error) error {
 		c.begin(http.StatusOK, "application/json") // as docker's does, whatever becomes of it
 		names, err := c.home.Load(c.ctx(), "-", c.r.Body, nil)
@@ -143,9 +147,13 @@ func importImage(c *call) error {
 	if err != nil {
 		return err
 	}
+	from := c.query.Get("fromSrc")
+	if from != "-" && !source.IsURL(from) {
+		return invalid(fmt.Errorf("fromSrc=%s is neither - nor a URL: files of this machine are sent as the request's body", from))
+	}
 	return c.messages(func(send func(any) error) error {
 		img, err := c.home.Import(c.ctx(), forge.ImportOptions{
-			File: c.query.Get("fromSrc"), Stdin: c.r.Body, Name: name, Changes: c.query["changes"], Message: c.query.Get("message"), Platform: platform,
+			File: from, Stdin: c.r.Body, Name: name, Changes: c.query["changes"], Message: c.query.Get("message"), Platform: platform,
 		})
 		if err != nil {
 			return err

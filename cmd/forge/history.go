@@ -23,7 +23,7 @@ type historyRow struct{ ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment st
 
 func (c *historyCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		id, entries, err := h.History(s.ctx, c.Image)
+		id, entries, err := h.History(s.ctx, c.Image, "")
 		if err != nil {
 			return err
 		}
