@@ -26,8 +26,8 @@ type taskSettings struct {
 }
 
 // DoTask does the job of a file, in whose directory its layers lie, and writes what came of it there: layer.tar and result.json. What
-// its command prints goes to log. The exit code is that of a command which did not succeed; it
-// goes with an error. written is what result.json holds.
+// its command prints goes to log. The exit code is that of a command which did not succeed; it goes with an error. written is what
+// result.json holds.
 //
 // What comes of it depends on the directory alone. The store is where the work is done, and keeps nothing of it.
 func (h *Home) DoTask(ctx context.Context, file string, log io.Writer) (exit int, written []byte, err error) {

@@ -1,7 +1,6 @@
 package buildkit
 
 import (
-	"io"
 	"net"
 	"time"
 
@@ -83,4 +82,4 @@ func (c *streamConn) SetReadDeadline(time.Time) error { return nil }
 // SetWriteDeadline implements net.Conn.
 func (c *streamConn) SetWriteDeadline(time.Time) error { return nil }
 
-var _ io.ReadWriteCloser = (*streamConn)(nil)
+var _ net.Conn = (*streamConn)(nil)

@@ -48,14 +48,14 @@ func (s *Service) Attach(ctx context.Context, conn net.Conn, h http.Header) erro
 		return err
 	}
 	defer client.Close() //nolint:errcheck // the connection is over
-	new := &session{Client: client, key: h.Get(sessionKey), ctx: ctx, offers: map[string]bool{}}
+	own := &session{Client: client, key: h.Get(sessionKey), ctx: ctx, offers: map[string]bool{}}
 	for _, m := range h.Values(sessionMethod) {
-		new.offers[m] = true
+		own.offers[m] = true
 	}
 	taken := false
 	s.change(func() {
 		if taken = s.sessions[id] != nil; !taken {
-			s.sessions[id] = new
+			s.sessions[id] = own
 		}
 	})
 	if taken {

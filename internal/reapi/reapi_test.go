@@ -159,7 +159,7 @@ func serve(t *testing.T, methods map[string]grpc.Handler) *reapi.Client {
 	})
 	server := &grpc.Server{Methods: methods}
 	ours, theirs := net.Pipe()
-	go server.ServeConn(t.Context(), theirs) //nolint:errcheck // it ends with the test
+	go server.ServeConn(t.Context(), theirs)
 	rpc := must(grpc.Over(t.Context(), ours, grpc.Options{}))(t)
 	t.Cleanup(func() { _ = rpc.Close() })
 	return reapi.New(rpc, "grpc://pipe", "", reapi.Options{})
