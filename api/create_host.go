@@ -23,9 +23,9 @@ func (b *createBody) surroundings(o *forge.ContainerOptions) (err error) {
 		}
 		o.Volumes = append(o.Volumes, bind)
 	}
-	targets := func(v string) bool { return slices.Contains(mountTargets(h), v) }
+	targets := mountTargets(h)
 	for v := range b.Volumes {
-		if !targets(v) {
+		if !targets[v] {
 			o.Volumes = append(o.Volumes, v)
 		}
 	}
@@ -68,16 +68,17 @@ func filled(list []string) []string {
 }
 
 // mountTargets are the places that binds and mounts have in the container.
-func mountTargets(h *forge.InspectedHostConfig) (list []string) {
+func mountTargets(h *forge.InspectedHostConfig) map[string]bool {
+	targets := map[string]bool{}
 	for _, b := range h.Binds {
 		if parts := strings.Split(b, ":"); len(parts) > 1 {
-			list = append(list, parts[1])
+			targets[parts[1]] = true
 		}
 	}
 	for i := range h.Mounts {
-		list = append(list, h.Mounts[i].Target)
+		targets[h.Mounts[i].Target] = true
 	}
-	return list
+	return targets
 }
 
 // mountFlag is a mount as the command line's --mount has it.

@@ -101,7 +101,14 @@ func (k *kit) dockerSurvives(again func()) {
 	k.t.Helper()
 	long := k.docker("", "run", "--rm", "--name", "lives", "base", "sh", "-c", "echo begun; until test -e /end; do sleep 0.01; done; echo over; exit 3")
 	k.start(long)
-	for k.docker("", "exec", "lives", "true").Run() != nil {
+	down := k.soon(func() []string {
+		if a := k.docker("", "exec", "lives", "true"); a.Run() != nil {
+			return []string{a.err.String()}
+		}
+		return nil
+	})
+	if len(down) > 0 {
+		k.t.Fatalf("the container does not come up: %s", down)
 	}
 	again()
 	k.says(k.mustDocker("ps", "--filter", "name=lives", "--format", "{{.Status}}"), "Up ")
