@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path"
-	"strings"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -202,91 +199,6 @@ func (r *Resolver) url(ctx context.Context, op *planner.Copy, address string) (I
 	}
 	setPin(r.Pins, pinnedURLs, shownURL(address), d)
 	return Input{Download: &d}, nil
-}
-
-// Touched is the first of some files of a context, relative to its root, that the n'th input of an operation selects of it, or would
-// select if it were still there; "" if it selects none of them.
-func (r *Resolver) Touched(ctx context.Context, op planner.Op, n int, files []string) (string, error) {
-	if len(files) == 0 {
-		return "", nil
-	}
-	in, find := r.selected(op, n)
-	if in == nil || in.Read >= 0 {
-		return "", nil
-	}
-	tree, err := r.context(in.Context)
-	if err != nil {
-		return "", err
-	}
-	q := Query{}
-	switch op := op.(type) {
-	case *planner.Copy:
-		q = QueryOf(op, n)
-	case *planner.Run:
-		q.Path = op.Mounts[n].Source
-	}
-	asked := path.Clean(strings.ReplaceAll(q.Path, "/./", "/"))
-	roots := []string{inTree(asked)}
-	literal, _ := splitWildcard(asked)
-	_, _ = filetree.Resolve(func(name string) (filetree.Entry, error) { // what is missing is found out by the build, here and below
-		e, err := tree.Lstat(name)
-		if err == nil && e.Mode&syscall.S_IFMT == syscall.S_IFLNK {
-			roots = append(roots, name) // another target is other content
-		}
-		return e, err
-	}, inTree(literal))
-	found, err := find(ctx, tree)
-	if err == nil {
-		for i := range found { // links followed
-			roots = append(roots, inTree("/"+found[i].Root))
-		}
-	}
-	exclude, err := newPatterns(q.Exclude)
-	if err != nil {
-		return "", err
-	}
-	var ignore *patterns
-	if dir, ok := tree.(*Dir); ok {
-		if ignore, err = newPatterns(dir.ignore); err != nil {
-			return "", err
-		}
-	}
-	for _, file := range files {
-		if ignore != nil {
-			if out, err := ignore.m.MatchesOrParentMatches(file); err == nil && out {
-				continue
-			}
-		}
-		for _, root := range roots {
-			rel, ok := beneath(root, file)
-			if !ok {
-				continue
-			}
-			if exclude != nil && rel != "." {
-				if out, err := exclude.m.MatchesOrParentMatches(rel); err == nil && out {
-					continue
-				}
-			}
-			return file, nil
-		}
-	}
-	return "", nil
-}
-
-// beneath is a file's path below a pattern that matches it or a directory above it. A "file" that is above the pattern is git's word for a
-// repository in the repository: what it has is not told, and so counts as the whole of the pattern.
-func beneath(pattern, file string) (rel string, ok bool) {
-	if pattern == "." || pattern == "" {
-		return file, true
-	}
-	want, elems := strings.Split(pattern, "/"), strings.Split(file, "/")
-	both := min(len(want), len(elems))
-	for i, elem := range elems[:both] {
-		if matched, err := path.Match(want[i], elem); elem != want[i] && (err != nil || !matched) {
-			return "", false
-		}
-	}
-	return path.Join(".", path.Join(elems[both:]...)), true
 }
 
 // Checksum is what --checksum asks of the content of a URL; "" is nothing.
