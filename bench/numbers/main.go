@@ -29,6 +29,8 @@ type survey struct {
 	lengths    []int // of functions, in lines
 	longest    string
 	found      map[string][]string // by rule: the places
+	tests      int                 // lines
+	unused     []string            // rows of the imports table
 }
 
 type room struct{ lines, exported int }
@@ -53,10 +55,19 @@ func main() {
 }
 
 func run(dir string) error {
-	s := &survey{rooms: map[string]*room{}, interfaces: map[string]bool{}, found: map[string][]string{}}
-	tests, err := s.read(dir)
+	s, err := look(dir)
 	if err != nil {
 		return err
+	}
+	s.print()
+	return nil
+}
+
+// look counts what there is in a directory.
+func look(dir string) (*survey, error) {
+	s := &survey{rooms: map[string]*room{}, interfaces: map[string]bool{}, found: map[string][]string{}}
+	if err := s.read(dir); err != nil {
+		return nil, err
 	}
 	for _, f := range s.files {
 		s.declarations(f)
@@ -64,17 +75,14 @@ func run(dir string) error {
 	for _, f := range s.files {
 		ast.Inspect(f.file, func(n ast.Node) bool { s.node(f, n); return true })
 	}
-	unused, err := s.unusedRows(dir)
-	if err != nil {
-		return err
-	}
-	s.print(tests, unused)
-	return nil
+	var err error
+	s.unused, err = s.unusedRows(dir)
+	return s, err
 }
 
 // read parses all files outside tests and counts the lines of the tests.
-func (s *survey) read(dir string) (tests int, err error) {
-	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+func (s *survey) read(dir string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -95,7 +103,7 @@ func (s *survey) read(dir string) (tests int, err error) {
 		f := &source{name: filepath.ToSlash(rel), lines: bytes.Count(text, []byte("\n")), set: token.NewFileSet()}
 		f.room = path.Dir(f.name)
 		if strings.HasSuffix(name, "_test.go") || strings.HasSuffix(f.room, "test") || f.room == "bench" || strings.HasPrefix(f.room, "bench/") || strings.HasPrefix(f.room, "scripts/") {
-			tests += f.lines
+			s.tests += f.lines
 			return nil
 		}
 		if f.file, err = parser.ParseFile(f.set, name, text, parser.SkipObjectResolution); err != nil {
@@ -108,7 +116,6 @@ func (s *survey) read(dir string) (tests int, err error) {
 		s.rooms[f.room].lines += f.lines
 		return nil
 	})
-	return tests, err
 }
 
 // declarations counts what a file declares at its top, and measures functions.
