@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -34,12 +35,20 @@ const (
 // its number of cores.
 type Compression struct {
 	Algorithm Algorithm // "" is Gzip
-	Level     int       // gzip 1…9, zstd 1…22; 0 is the fastest, 1 and 1
+	Level     int       // gzip 1…9, zstd 1…22; 0 is the one that was used of a layer before, or else 7 and 1
 	Keep      bool      // CompressTo: store the blob, too
 }
 
-// compressFormat is part of what is remembered. It changes when the same algorithm and level begin to give other bytes.
-const compressFormat = 2
+// format is part of what is remembered. It changes when the same algorithm and level begin to give other bytes.
+func (c Compression) format() int {
+	if c.Algorithm == Gzip && c.Level >= slowest {
+		return 3
+	}
+	return 2
+}
+
+// gzipLevels are those that a layer may have which was compressed without a wish for one: today's, and the one of before.
+func gzipLevels() []int { return []int{7, 1} }
 
 // ParseCompression reads an algorithm and a level as people give them.
 func ParseCompression(algorithm string, level int) (Compression, error) {
@@ -71,10 +80,28 @@ func (c Compression) normal() Compression {
 	if c.Algorithm == "" {
 		c.Algorithm = Gzip
 	}
-	if c.Level == 0 && c.Algorithm != Uncompressed {
+	switch {
+	case c.Level != 0 || c.Algorithm == Uncompressed:
+	case c.Algorithm == Gzip:
+		c.Level = gzipLevels()[0]
+	default:
 		c.Level = 1
 	}
 	return c
+}
+
+// usual is c.normal, but a layer for which no level is asked keeps the one that it had before: a registry has that form.
+func (l *Layout) usual(diffID digest.Digest, c Compression) Compression {
+	if c.Level != 0 || c.normal().Algorithm != Gzip || CheckDigest(diffID) != nil {
+		return c.normal()
+	}
+	for _, c.Level = range gzipLevels() {
+		if _, err := readCompressed(l.compressedPath(diffID, c.normal())); err == nil {
+			return c.normal()
+		}
+	}
+	c.Level = 0
+	return c.normal()
 }
 
 func (c Compression) mediaType() string {
@@ -90,7 +117,7 @@ func (c Compression) mediaType() string {
 // Compressed finds the compressed form of a layer that is remembered. Its blob may be here or not: it is known to be
 // what CompressTo would write. Of a layer that already has this form, that is the answer, level or no level.
 func (l *Layout) Compressed(layer Layer, c Compression) (ocispec.Descriptor, bool) {
-	c = c.normal()
+	c = l.usual(layer.DiffID, c)
 	if ociLayerType(layer.Blob.MediaType) == c.mediaType() {
 		return layer.Blob, true
 	}
@@ -130,9 +157,12 @@ func readCompressed(path string) (r compressedRecord, err error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, err
 	}
-	hex, _, _ := strings.Cut(filepath.Base(path), ".")
-	if r.Format != compressFormat || r.Sum != r.sum() || string(r.DiffID) != "sha256:"+hex {
+	hex, c := parseCompressed(filepath.Base(path))
+	if r.Sum != r.sum() || string(r.DiffID) != "sha256:"+hex {
 		return r, errors.New("is not what was written")
+	}
+	if r.Format != c.format() {
+		return r, fmt.Errorf("of another version of forge: %w", fs.ErrNotExist)
 	}
 	return r, CheckDescriptor(r.Blob)
 }
@@ -141,9 +171,18 @@ func (l *Layout) compressedPath(diffID digest.Digest, c Compression) string {
 	return l.path("compressed", fmt.Sprintf("%s.%s.%d", diffID.Encoded(), c.Algorithm, c.Level))
 }
 
+// parseCompressed reads the name of a record.
+func parseCompressed(name string) (hex string, c Compression) {
+	hex, form, _ := strings.Cut(name, ".")
+	algorithm, level, _ := strings.Cut(form, ".")
+	c.Algorithm = Algorithm(algorithm)
+	c.Level, _ = strconv.Atoi(level)
+	return hex, c
+}
+
 // remember writes a record. It is not synced: a torn one is not believed and costs a compression.
 func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Descriptor) (err error) {
-	r := compressedRecord{Format: compressFormat, DiffID: diffID, Blob: blob}
+	r := compressedRecord{Format: c.format(), DiffID: diffID, Blob: blob}
 	r.Sum = r.sum()
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -209,7 +248,7 @@ type Tar struct {
 
 // CompressFrom is [Layout.CompressTo] of a layer whose tar is not here.
 func (l *Layout) CompressFrom(ctx context.Context, w io.Writer, m *Meter, tar Tar, c Compression) (d ocispec.Descriptor, err error) {
-	c = c.normal()
+	c = l.usual(tar.DiffID, c)
 	source := Verify(tar, ocispec.Descriptor{Digest: tar.DiffID, Size: tar.Size})
 	if m != nil {
 		m.Length = tar.Size
@@ -255,5 +294,5 @@ func (c Compression) compress(ctx context.Context, w io.Writer, r io.Reader) err
 	case Zstd:
 		return compressZstd(ctx, w, r, c.Level)
 	}
-	return compressGzip(w, r, c.Level)
+	return compressGzip(ctx, w, r, c.Level)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +63,7 @@ func TestCompressIsDeterministic(t *testing.T) {
 	}
 }
 
-// TestCompressFormat fails when a new version of a compressor gives other bytes: then compressFormat has to change.
+// TestCompressFormat fails when a new version of a compressor gives other bytes: then Compression.format has to change.
 func TestCompressFormat(t *testing.T) {
 	t.Parallel()
 	content := prose(5<<20 + 1)
@@ -71,6 +72,7 @@ func TestCompressFormat(t *testing.T) {
 		want string
 	}{
 		{Compression{Algorithm: Gzip, Level: 1}, "ab804848aa09bba5"},
+		{Compression{Algorithm: Gzip, Level: 7}, "9ef3ccd38ce4af2f"},
 		{Compression{Algorithm: Zstd, Level: 1}, "49d861699097e0ed"},
 	} {
 		var out bytes.Buffer
@@ -218,7 +220,7 @@ func TestCompressedRecordTorn(t *testing.T) {
 	}
 	path := l.compressedPath(layer.DiffID, c)
 	whole := read(t, path)
-	for _, content := range []string{"", whole[:len(whole)/2], "{}", strings.Replace(whole, fmt.Sprintf(`"format":%d`, compressFormat), `"format":0`, 1), strings.Replace(whole, "sha256:", "sha256:..", 2)} {
+	for _, content := range []string{"", whole[:len(whole)/2], "{}", strings.Replace(whole, fmt.Sprintf(`"format":%d`, c.format()), `"format":0`, 1), strings.Replace(whole, "sha256:", "sha256:..", 2)} {
 		os.WriteFile(path, []byte(content), 0o600)
 		if d, ok := l.Compressed(layer, c); ok {
 			t.Errorf("record %q is believed: %v", content, d)
@@ -229,6 +231,78 @@ func TestCompressedRecordTorn(t *testing.T) {
 	}
 	if read(t, path) != whole {
 		t.Error("the record is not written anew")
+	}
+}
+
+// TestCompressedBefore holds that a layer which was compressed at another level, when that was the default, keeps its form unless another
+// is asked for: registries have it.
+func TestCompressedBefore(t *testing.T) {
+	t.Parallel()
+	l := openLayout(t, t.TempDir())
+	d := push(t, l, ocispec.MediaTypeImageLayer, tarOf("file", string(prose(100<<10))))
+	layer := Layer{d, d.Digest}
+	form := func(c Compression) digest.Digest {
+		t.Helper()
+		d, err := l.CompressTo(t.Context(), io.Discard, nil, layer, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Digest
+	}
+	old := form(Compression{Level: 1})
+	if got, ok := l.Compressed(layer, Compression{}); !ok || got.Digest != old {
+		t.Errorf("without a level: %v, %v, want what was made before, %s", got, ok, old)
+	}
+	if got := form(Compression{}); got != old {
+		t.Errorf("made again without a level: %s, want %s", got, old)
+	}
+	best := form(Compression{Level: 7})
+	if best == old {
+		t.Fatal("level 7 gives what level 1 gives")
+	}
+	if got := form(Compression{}); got != best {
+		t.Errorf("the default's own form is there: %s, want %s", got, best)
+	}
+	path := l.compressedPath(layer.DiffID, Compression{Algorithm: Gzip, Level: 7})
+	r, err := readCompressed(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Format = 2 // as levels that are compressed in another way now were remembered
+	r.Sum = r.sum()
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(path, text, 0o600)
+	if d, ok := l.Compressed(layer, Compression{Level: 7}); ok {
+		t.Errorf("a record of other bytes is believed: %v", d)
+	}
+	if problems, err := l.Fsck(t.Context(), FsckOptions{}); err != nil || len(problems) != 0 {
+		t.Errorf("a record of another version counts as damage: %v, %v", problems, err)
+	}
+}
+
+// TestCompressNoise holds that the default takes no longer for what does not get smaller than the fastest level does: it gives the same bytes.
+func TestCompressNoise(t *testing.T) {
+	t.Parallel()
+	noise := make([]byte, gzipBlock)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	content := append(bytes.Clone(noise), prose(gzipBlock)...)
+	blocks := func(level int) [][]byte {
+		var sizes [][]byte
+		w := writerFunc(func(p []byte) (int, error) { sizes = append(sizes, bytes.Clone(p)); return len(p), nil })
+		if err := (Compression{Algorithm: Gzip, Level: level}).compress(t.Context(), w, bytes.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		return sizes
+	}
+	fast, usual := blocks(1), blocks(Compression{}.normal().Level)
+	if !bytes.Equal(fast[1], usual[1]) {
+		t.Errorf("noise: %d bytes, want the %d of level 1", len(usual[1]), len(fast[1]))
+	}
+	if bytes.Equal(fast[2], usual[2]) {
+		t.Error("prose is left to the fastest level, too")
 	}
 }
 
