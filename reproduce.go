@@ -9,10 +9,8 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +24,7 @@ import (
 
 // EpochOfContext makes all of the image as old as the context, so that it depends on nothing else: as the commit that is
 // checked out in a directory, or what SOURCE_DATE_EPOCH=context means for others. A context without a time fails the build.
-func (o *BuildOptions) EpochOfContext() error {
+func (o *BuildOptions) EpochOfContext(ctx context.Context) error {
 	if o.Context == "-" || source.IsRemote(o.Context) {
 		o.Args, o.needTime = maps.Clone(o.Args), true
 		if o.Args == nil {
@@ -35,7 +33,7 @@ func (o *BuildOptions) EpochOfContext() error {
 		o.Args["SOURCE_DATE_EPOCH"] = "context"
 		return nil
 	}
-	t, err := commitTime(o.Context)
+	t, err := source.CommitTime(ctx, o.Context)
 	o.Epoch = &t
 	return err
 }
@@ -51,25 +49,6 @@ func (o *BuildOptions) contextTime(src *sources) func(context.Context) (*time.Ti
 	}
 }
 
-// commitTime is when the git commit that is checked out in a directory was made.
-func commitTime(dir string) (time.Time, error) {
-	// The repository is part of the context, and its configuration names programs: one that checks the signatures `git log`
-	// shows, one that fetches a commit which is not there. So: plumbing, no transport, no hook.
-	cmd := exec.Command("git", "-C", dir, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
-		"rev-list", "--max-count=1", "--format=%ct", "HEAD")
-	cmd.Env = append(os.Environ(), "GIT_ALLOW_PROTOCOL=none", "GIT_NO_LAZY_FETCH=1")
-	out, err := cmd.Output()
-	if err != nil {
-		return time.Time{}, fmt.Errorf("no git commit in %s: %w", dir, err)
-	}
-	_, text, _ := strings.Cut(string(out), "\n") // "commit ID" stands before it
-	seconds, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("git commit in %s: %w", dir, err)
-	}
-	return time.Unix(seconds, 0).UTC(), nil
-}
-
 // firstOfZip is the earliest time that all formats of archives can hold, in seconds since 1970: the beginning of 1980.
 const firstOfZip = 315532800
 
@@ -78,7 +57,7 @@ const firstOfZip = 315532800
 // the context's commit or, without one, as 1980.
 func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string, err error) {
 	if _, given := o.Args[planner.EpochName]; !given && o.Epoch == nil {
-		if err := o.EpochOfContext(); err != nil {
+		if err := o.EpochOfContext(ctx); err != nil {
 			t := time.Unix(firstOfZip, 0).UTC()
 			o.Epoch = &t
 		}

@@ -262,7 +262,7 @@ func (g *Git) git(ctx context.Context, dir string, args ...string) (string, erro
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case errors.Is(err, exec.ErrNotFound):
-		return "", errors.New("the program git is needed for this and is not installed")
+		return "", errNoGit
 	}
 	if text := strings.TrimSpace(stderr.String()); text != "" {
 		return "", errors.New(web.RedactText(text))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -44,7 +45,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o.Attest.Tool = versionText()
 	errs = append(errs, err)
 	o.Mounts, err = c.mounts()
-	errs = append(errs, c.dockerFlags.check(), err, c.outputs(s, &o), c.epoch(&o))
+	errs = append(errs, c.dockerFlags.check(), err, c.outputs(s, &o), c.epoch(s.ctx, &o))
 	if err := errors.Join(errs...); err != nil {
 		return o, badUsage(err)
 	}
@@ -184,7 +185,7 @@ func (c *buildCmd) outputs(s *session, o *forge.BuildOptions) error {
 }
 
 // epoch finds SOURCE_DATE_EPOCH: a build argument, else the environment's.
-func (c *buildCmd) epoch(o *forge.BuildOptions) error {
+func (c *buildCmd) epoch(ctx context.Context, o *forge.BuildOptions) error {
 	value, ok := o.Args["SOURCE_DATE_EPOCH"]
 	if !ok {
 		if value = os.Getenv("SOURCE_DATE_EPOCH"); value != "" {
@@ -195,7 +196,7 @@ func (c *buildCmd) epoch(o *forge.BuildOptions) error {
 		if !c.Reproducible {
 			return nil
 		}
-		if err := o.EpochOfContext(); err != nil {
+		if err := o.EpochOfContext(ctx); err != nil {
 			return fmt.Errorf("--reproducible: %w; set SOURCE_DATE_EPOCH", err)
 		}
 		return nil
