@@ -21,6 +21,14 @@ import (
 	"github.com/forge-build/forge/source"
 )
 
+// AttestOptions say what a build writes down about its image, beside the image. The zero value is nothing.
+type AttestOptions = attest.Options
+
+// ParseAttest reads the values of docker's --sbom, --provenance and --attest.
+func ParseAttest(sbom, provenance string, attests []string) (AttestOptions, error) {
+	return attest.ParseOptions(sbom, provenance, attests)
+}
+
 // finished is what a build has come to before its images are written.
 type finished struct {
 	began   time.Time

@@ -9,11 +9,15 @@ import (
 	"iter"
 	"strings"
 
-	"github.com/forge-build/forge/attest"
-	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/attest"
+	"github.com/forge-build/forge/attest/sbom"
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge/snapshot"
+	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // pushReferrers sends what is attached to an image after it. The registry knows the image by another digest if its layers were
@@ -226,3 +230,29 @@ func predicates(ctx context.Context, src image.Fetcher, about []ocispec.Descript
 type missingAttestation struct{ text string }
 
 func (e *missingAttestation) Error() string { return e.text }
+
+// attested adds the statements about an image that are asked for to its tree, under the names that BuildKit gives such files.
+func (h *Home) attested(ctx context.Context, o AttestOptions, img *image.Image, tree snapshot.Tree) (snapshot.Tree, error) {
+	if !o.Any() {
+		return tree, nil
+	}
+	files := map[string][]byte{}
+	for s, err := range h.statementsAbout(ctx, img.Descriptor.Digest) {
+		if err != nil {
+			return nil, err
+		}
+		name, wanted := "provenance.json", o.Provenance != ""
+		if s.PredicateType == sbom.PredicateType {
+			name, wanted = "sbom.spdx.json", o.SBOM
+		}
+		if !wanted { // of another build of the same image
+			continue
+		}
+		text, err := json.MarshalIndent(s, "", "  ")
+		if err != nil {
+			return nil, err
+		}
+		files[name] = append(text, '\n')
+	}
+	return filetree.WithFiles(tree, files), nil
+}

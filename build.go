@@ -191,7 +191,7 @@ func (o *BuildOptions) check() error {
 		if out.Type == "local" {
 			continue
 		}
-		if o.Attest.any() && out.Dest != "" {
+		if o.Attest.Any() && out.Dest != "" {
 			return fmt.Errorf("output %s: --sbom and --provenance go with an image that is kept or pushed, or with type=local; an archive has no place for them", out.Type)
 		}
 		if err := checkDest(out.Dest); err != nil {

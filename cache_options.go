@@ -1,13 +1,13 @@
 package forge
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
 )
 
@@ -80,20 +80,16 @@ func parseCache(s string) (CacheSpec, error) {
 		c.Type, c.Attrs["ref"] = "registry", s
 		return c, nil
 	}
-	fields, err := csv.NewReader(strings.NewReader(s)).Read()
-	if err != nil {
-		return c, err
-	}
-	for _, field := range fields {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok {
-			return c, fmt.Errorf("%q has no value", field)
-		}
-		if key = strings.ToLower(strings.TrimSpace(key)); key == "type" {
+	err := words.Attributes(s, func(key, value string) error {
+		if key = strings.ToLower(key); key == "type" {
 			c.Type = value
 		} else {
 			c.Attrs[key] = value
 		}
+		return nil
+	})
+	if err != nil {
+		return c, err
 	}
 	return c, c.check()
 }

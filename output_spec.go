@@ -1,13 +1,14 @@
 package forge
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/forge-build/forge/container/words"
 )
 
 // An Output says what to make of what was built, as docker's --output does.
@@ -35,21 +36,11 @@ func ParseOutput(s string, stdout io.Writer) (Output, error) {
 		o.Type, o.Dest = "local", s
 		return o, nil
 	}
-	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	err := words.Attributes(s, o.set)
+	if err == nil {
+		err = o.check()
+	}
 	if err != nil {
-		return o, fmt.Errorf("output %q: %w", s, err)
-	}
-	for _, field := range fields {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok {
-			return o, fmt.Errorf("output %q: %q has no value", s, field)
-		}
-		key = strings.TrimSpace(key)
-		if err := o.set(key, value); err != nil {
-			return o, fmt.Errorf("output %q: %w", s, err)
-		}
-	}
-	if err := o.check(); err != nil {
 		return o, fmt.Errorf("output %q: %w", s, err)
 	}
 	return o, nil

@@ -3,12 +3,12 @@ package forge
 import (
 	"cmp"
 	"context"
-	"encoding/csv"
 	"errors"
 	"path/filepath"
 	"strings"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -154,18 +154,15 @@ func (o *RunOptions) makeAbsolute() error {
 		}
 	}
 	for i, mount := range o.Mounts {
-		fields, err := container.MountFields(mount)
+		fields, err := words.Fields(mount)
 		for j, field := range fields {
 			key, source, _ := strings.Cut(field, "=")
 			if key = strings.ToLower(key); (key == "src" || key == "source") && strings.HasPrefix(source, ".") {
 				fields[j] = key + "=" + absolute(source)
 			}
 		}
-		var line strings.Builder
-		w := csv.NewWriter(&line)
-		errs = append(errs, err, w.Write(fields))
-		w.Flush()
-		o.Mounts[i] = strings.TrimSuffix(line.String(), "\n")
+		errs = append(errs, err)
+		o.Mounts[i] = words.JoinFields(fields)
 	}
 	return errors.Join(errs...)
 }

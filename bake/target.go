@@ -1,7 +1,6 @@
 package bake
 
 import (
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -9,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge/bake/hcl"
+	"github.com/forge-build/forge/container/words"
 )
 
 // A Target is what to build and how, under the names of bake's attributes. A value is a string, a bool, a []string, a map[string]string, or a
@@ -44,11 +44,7 @@ func (e Entry) Spec(first ...string) string {
 		}
 		fields = append(fields, fmt.Sprintf("%s=%v", name, v))
 	}
-	var b strings.Builder
-	w := csv.NewWriter(&b)
-	_ = w.Write(fields) // a Builder has no errors
-	w.Flush()
-	return strings.TrimSuffix(b.String(), "\n")
+	return words.JoinFields(fields)
 }
 
 // A kind is what an attribute holds, and what a later value does to an earlier one.

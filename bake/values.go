@@ -1,13 +1,13 @@
 package bake
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/forge-build/forge/bake/hcl"
+	"github.com/forge-build/forge/container/words"
 )
 
 // textList reads a list of strings. null is a list without any, as buildx prints a group of none.
@@ -114,7 +114,7 @@ func parseEntries(name, text string) ([]Entry, error) {
 		}
 		return []Entry{e}, nil
 	}
-	fields, err := csv.NewReader(strings.NewReader(text)).Read()
+	fields, err := words.Fields(text)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", text, err)
 	}
@@ -133,27 +133,27 @@ func parseEntries(name, text string) ([]Entry, error) {
 	}
 	e := Entry{}
 	kind := ""
-	for _, field := range fields {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok {
-			return nil, fmt.Errorf("%q: the field %q must be KEY=VALUE", text, field)
-		}
-		key = strings.ToLower(strings.TrimSpace(key))
+	err = words.Attributes(text, func(key, value string) error {
+		key = strings.ToLower(key)
 		switch {
 		case name == "secret" && key == "type":
 			kind = value
-			continue
+			return nil
 		case name == "secret" && key == "source":
 			key = "src"
 		case name == "attest" && key == "disabled":
 			off, err := strconv.ParseBool(value)
 			if err != nil {
-				return nil, fmt.Errorf("%q: disabled must be true or false", text)
+				return errors.New("disabled must be true or false")
 			}
 			e[key] = off
-			continue
+			return nil
 		}
 		e[key] = value
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", text, err)
 	}
 	if kind == "env" && e["env"] == nil {
 		e["env"] = e.Get("src")

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"path"
@@ -9,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/forge-build/forge/container/words"
 )
 
 // parseVolume reads docker's -v: [SOURCE:]TARGET[:OPTIONS], in docker's words. A source that is a path, absolute or with a
@@ -182,18 +183,10 @@ func parseID(key, s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// MountFields splits the value of a --mount, which is a line of CSV.
-func MountFields(s string) ([]string, error) {
-	if s == "" {
-		return nil, errors.New("value is empty")
-	}
-	return csv.NewReader(strings.NewReader(s)).Read()
-}
-
 // parseMount reads docker's --mount: type=volume|bind|tmpfs and other fields, in docker's words.
 func parseMount(s string) (MountPoint, error) {
 	p := MountPoint{Type: "volume"}
-	fields, err := MountFields(s)
+	fields, err := words.Fields(s)
 	for _, field := range fields {
 		if err == nil {
 			err = p.setField(field)

@@ -6,17 +6,15 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/forge-build/forge/container/words"
 )
 
 // ParseSecret reads docker's --secret id=ID[,src=FILE|env=VAR][,type=file|env]. Without a source it is the variable ID, if
 // that is set, else the file ID.
 func ParseSecret(spec string) (secret Secret, err error) {
 	kind := ""
-	for field := range strings.SplitSeq(spec, ",") {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok {
-			return secret, fmt.Errorf("--secret %q: %q has no value", spec, field)
-		}
+	err = words.Attributes(spec, func(key, value string) error {
 		switch strings.ToLower(key) {
 		case "id":
 			secret.ID = value
@@ -27,10 +25,13 @@ func ParseSecret(spec string) (secret Secret, err error) {
 		case "type":
 			kind = value
 		default:
-			return secret, fmt.Errorf("--secret %q: no such field: %q; must be id, src, env or type", spec, key)
+			return fmt.Errorf("no such field: %q; must be id, src, env or type", key)
 		}
-	}
+		return nil
+	})
 	switch {
+	case err != nil:
+		return secret, fmt.Errorf("--secret %q: %w", spec, err)
 	case secret.ID == "":
 		return secret, fmt.Errorf("--secret %q: has no id", spec)
 	case kind != "" && kind != "file" && kind != "env":

@@ -1,29 +1,30 @@
-package forge
+package attest
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/forge-build/forge/container/words"
 )
 
-// AttestOptions say what a build writes down about its image, beside the image. The zero value is nothing.
-type AttestOptions struct {
+// Options say what a build writes down about its image, beside the image. The zero value is nothing.
+type Options struct {
 	SBOM       bool   // the packages in it, as SPDX
 	Provenance string // where it came from, as SLSA: "min", "max" (with build arguments, the build file and all steps), or "" for none
 	BuilderID  string // a URI that says who builds; "" is forge's own
 	Tool       string // version of this program
 }
 
-// any reports whether something is asked for.
-func (o AttestOptions) any() bool { return o.SBOM || o.Provenance != "" }
+// Any reports whether something is asked for.
+func (o Options) Any() bool { return o.SBOM || o.Provenance != "" }
 
-// ParseAttest reads the values of docker's --sbom, --provenance and --attest: "true", "false" or attributes as in CSV, of which
+// ParseOptions reads the values of docker's --sbom, --provenance and --attest: "true", "false" or attributes as in CSV, of which
 // those of --attest begin with type=sbom or type=provenance. A later one counts for more than an earlier.
-func ParseAttest(sbom, provenance string, attests []string) (o AttestOptions, err error) {
+func ParseOptions(sbom, provenance string, attests []string) (o Options, err error) {
 	for _, spec := range attests {
-		fields, err := csvFields(spec)
+		fields, err := attributes(spec)
 		kind := fields["type"]
 		delete(fields, "type")
 		switch {
@@ -46,7 +47,7 @@ func ParseAttest(sbom, provenance string, attests []string) (o AttestOptions, er
 		if flag.value == "" {
 			continue
 		}
-		fields, err := csvFields(flag.value)
+		fields, err := attributes(flag.value)
 		if is, boolErr := strconv.ParseBool(flag.value); boolErr == nil {
 			fields, err = map[string]string{"disabled": strconv.FormatBool(!is)}, nil
 		}
@@ -60,21 +61,13 @@ func ParseAttest(sbom, provenance string, attests []string) (o AttestOptions, er
 	return o, nil
 }
 
-// csvFields reads "KEY=VALUE,…".
-func csvFields(spec string) (map[string]string, error) {
-	list, err := csv.NewReader(strings.NewReader(spec)).Read()
-	if err != nil {
-		return nil, err
-	}
-	fields := map[string]string{}
-	for _, field := range list {
-		key, value, ok := strings.Cut(field, "=")
-		if !ok {
-			return fields, fmt.Errorf("%q has no value", field)
-		}
-		fields[strings.ToLower(strings.TrimSpace(key))] = value
-	}
-	return fields, nil
+// attributes reads KEY=VALUE,….
+func attributes(text string) (map[string]string, error) {
+	all := map[string]string{}
+	return all, words.Attributes(text, func(key, value string) error {
+		all[strings.ToLower(key)] = value
+		return nil
+	})
 }
 
 // takeDisabled takes the attribute disabled.
@@ -91,7 +84,7 @@ func takeDisabled(fields map[string]string) (bool, error) {
 	return is, nil
 }
 
-func (o *AttestOptions) setSBOM(fields map[string]string) error {
+func (o *Options) setSBOM(fields map[string]string) error {
 	off, err := takeDisabled(fields)
 	if err != nil {
 		return err
@@ -106,7 +99,7 @@ func (o *AttestOptions) setSBOM(fields map[string]string) error {
 	return nil
 }
 
-func (o *AttestOptions) setProvenance(fields map[string]string) error {
+func (o *Options) setProvenance(fields map[string]string) error {
 	off, err := takeDisabled(fields)
 	if err != nil {
 		return err
