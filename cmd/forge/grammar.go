@@ -119,20 +119,27 @@ func otherCommands() []command {
 // grammar is the parser of a command line. It knows only the command that is asked for: to learn the flags of all takes longer
 // than many a command.
 func grammar(c *cli, args []string) (*kong.Kong, error) {
+	asked := ""
+	if at := commandAt(args); at < len(args) {
+		asked = args[at]
+	}
+	known := commands()
+	if asked != "" {
+		known = slices.DeleteFunc(known, func(c command) bool { return c.name != asked })
+	}
+	return newGrammar(c, asked, known)
+}
+
+// newGrammar is the parser of command lines with these commands.
+func newGrammar(c *cli, asked string, known []command) (*kong.Kong, error) {
 	options := []kong.Option{
 		kong.Name("forge"), kong.NoDefaultHelp(), kong.Bind(c),
 		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
 		kong.Help(printHelp), kong.ValueFormatter(helpText), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),
 	}
-	asked := ""
-	if at := commandAt(args); at < len(args) {
-		asked = args[at]
-	}
-	for _, c := range commands() {
-		if asked == "" || c.name == asked {
-			options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags, c.tags()...))
-		}
+	for _, c := range known {
+		options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags, c.tags()...))
 	}
 	k, err := kong.New(c, options...)
 	if err == nil {
@@ -146,13 +153,16 @@ func grammar(c *cli, args []string) (*kong.Kong, error) {
 func shortFlags(k *kong.Kong, asked string) {
 	for _, f := range k.Model.Flags {
 		switch {
-		case f.Name == "help" && asked != "run" && asked != "create":
+		case f.Name == "help" && !hasHostName(asked):
 			f.Short = 'h'
 		case f.Name == "version" && asked == "":
 			f.Short = 'v'
 		}
 	}
 }
+
+// hasHostName reports whether -h of a command is a container's host name.
+func hasHostName(asked string) bool { return asked == "run" || asked == "create" }
 
 // commandAt is where the command stands among arguments, behind the flags that go before every command; len(args) if there is none.
 func commandAt(args []string) int {

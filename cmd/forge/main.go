@@ -88,14 +88,7 @@ func run(args []string) int {
 		go forge.Warm() // on another processor
 	}
 	var c cli
-	parser, err := grammar(&c, args)
-	if err != nil {
-		return report(os.Stderr, err)
-	}
-	if at := commandAt(args); at == len(args)-1 && len(parser.Model.Children[0].Children) > 0 && parser.Model.Children[0].DefaultCmd == nil {
-		args = append(args, "--help") // a noun alone
-	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parse(&c, args)
 	if err != nil {
 		return report(os.Stderr, explainUsage(err))
 	}
