@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -312,5 +313,40 @@ func BenchmarkRecord(b *testing.B) {
 	m := journal.Of(journal.Container, "start", strings.Repeat("0", 64), attributes("image", "alpine", "name", "web"))
 	for b.Loop() {
 		record(b, j, m)
+	}
+}
+
+// TestSince: who asks for what is new does not read what is old, and misses nothing that was written out of order.
+func TestSince(t *testing.T) {
+	j := journal.Open(filepath.Join(t.TempDir(), "events"))
+	begin := time.Now().Add(-time.Hour)
+	var all []journal.Message
+	for i := range 3000 { // of about 200 bytes each
+		m := journal.Of(journal.Container, fmt.Sprint(i), "0123", attributes("name", "web", "pad", strings.Repeat("x", 100)))
+		m.TimeNano = begin.Add(time.Duration(i) * time.Second).UnixNano()
+		all = append(all, m)
+	}
+	all[2999].TimeNano, all[2990].TimeNano = all[2990].TimeNano, all[2999].TimeNano
+	record(t, j, all...)
+	for _, from := range []int{0, 1, 1500, 2990, 2999} {
+		var want []string
+		for _, m := range all {
+			if m.TimeNano >= begin.Add(time.Duration(from)*time.Second).UnixNano() {
+				want = append(want, m.Action)
+			}
+		}
+		if got := past(t, j, journal.Query{Since: begin.Add(time.Duration(from) * time.Second)}); got != strings.Join(want, " ") {
+			t.Errorf("from %d on: %d bytes of %q…", from, len(got), got[:min(40, len(got))])
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if got := past(t, j, journal.Query{Since: begin.Add(3000 * time.Second)}); got != "" {
+		t.Errorf("nothing is so new as %q", got)
+	}
+	runtime.ReadMemStats(&after)
+	const limit = 512 << 10 // the whole journal takes several times that
+	if took := after.TotalAlloc - before.TotalAlloc; took > limit {
+		t.Errorf("to ask for what is new took %d bytes of memory", took)
 	}
 }

@@ -54,7 +54,11 @@ type reader struct {
 	show  func(Message) error // nil while events are not wanted yet
 	file  *os.File            // that was read to its end; nil before the first
 	rest  []byte              // of the file: a line that has no end yet
+	piece []byte              // what was read last
 }
+
+// pieceSize is how much of a file is read at once, in bytes: several lines.
+const pieceSize = 16 * maxLine
 
 // catchUp reads to the end of the newest file.
 func (r *reader) catchUp() error {
@@ -70,7 +74,57 @@ func (r *reader) catchUp() error {
 			return errors.Join(err, next.Close())
 		}
 		r.file, r.rest = next, nil
+		if err := r.skip(); err != nil {
+			return err
+		}
 	}
+}
+
+// disorder is how far the times of neighbours in a file may be from their order: processes write beside each other.
+const disorder = 10 * time.Second
+
+// skip steps over events at the beginning of the file that are older than all that is wanted, without reading them: who waits for a
+// container asks for what happens from now on. It looks back from the end, piece by piece. What it leaves may begin within a line.
+func (r *reader) skip() error {
+	info, err := r.file.Stat()
+	if err != nil {
+		return err
+	}
+	at := info.Size()
+	for at > 0 {
+		at = max(0, at-pieceSize)
+		if r.show == nil {
+			break
+		}
+		n, err := r.file.ReadAt(r.buffer(), at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if first, ok := firstEvent(r.piece[:n]); ok && time.Unix(0, first.TimeNano).Before(r.query.Since.Add(-disorder)) {
+			break
+		}
+	}
+	_, err = r.file.Seek(at, io.SeekStart)
+	return err
+}
+
+// firstEvent is the first in a piece of a file that is there as a whole.
+func firstEvent(text []byte) (_ Message, ok bool) {
+	for line := range bytes.Lines(text) {
+		var m Message
+		if json.Unmarshal(line, &m) == nil && m.Type != "" {
+			return m, true
+		}
+	}
+	return Message{}, false
+}
+
+// buffer is where a piece is read to.
+func (r *reader) buffer() []byte {
+	if r.piece == nil {
+		r.piece = make([]byte, pieceSize)
+	}
+	return r.piece
 }
 
 // next opens the file after the one that was read; nil if that is the newest. Two rotations since the last look lose what is
@@ -123,23 +177,32 @@ func (r *reader) drain() error {
 	if r.file == nil {
 		return nil
 	}
-	more, err := io.ReadAll(r.file)
-	if err != nil {
-		return err
-	}
-	text := append(r.rest, more...)
-	end := bytes.LastIndexByte(text, '\n') + 1
-	r.rest = text[end:]
-	for line := range bytes.Lines(text[:end]) {
-		var m Message
-		if r.show == nil || json.Unmarshal(line, &m) != nil || m.Type == "" || !r.query.wants(m) {
-			continue
+	for {
+		n, err := r.file.Read(r.buffer())
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
-		if err := r.show(m); err != nil {
+		if err != nil {
 			return err
 		}
+		text := append(r.rest, r.piece[:n]...)
+		end := bytes.LastIndexByte(text, '\n') + 1
+		r.rest = bytes.Clone(text[end:])
+		for line := range bytes.Lines(text[:end]) {
+			if err := r.tell(line); err != nil {
+				return err
+			}
+		}
 	}
-	return nil
+}
+
+// tell shows the event of a line, if it is one that is wanted.
+func (r *reader) tell(line []byte) error {
+	var m Message
+	if r.show == nil || json.Unmarshal(line, &m) != nil || m.Type == "" || !r.query.wants(m) {
+		return nil
+	}
+	return r.show(m)
 }
 
 func (q Query) wants(m Message) bool {
