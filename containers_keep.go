@@ -117,8 +117,11 @@ func monitorContainer(args []string, say func(report)) (err error) {
 			say(report{Started: true})
 		},
 	}
-	if len(args) > 2 && args[2] == helperExec {
+	switch {
+	case len(args) > 2 && args[2] == helperExec:
 		return h.keepExec(ctx, args[1], given, first, reports)
+	case len(args) > 2 && args[2] == helperReady:
+		return h.keepReady(ctx, args[1], given, reports)
 	}
 	_, err = h.keep(ctx, args[1], first, reports)
 	return err
@@ -136,13 +139,8 @@ func firstAttached(arg string) (list []*net.UnixConn, err error) {
 	}
 	for fd := firstFD; fd < firstFD+n; fd++ {
 		syscall.CloseOnExec(fd)
-		f := os.NewFile(uintptr(fd), "first")
-		c, err := net.FileConn(f)
-		if err = errors.Join(err, f.Close()); err != nil {
+		if list, err = appendConn(list, os.NewFile(uintptr(fd), "first")); err != nil {
 			return nil, err
-		}
-		if unixConn, ok := c.(*net.UnixConn); ok {
-			list = append(list, unixConn)
 		}
 	}
 	return list, nil

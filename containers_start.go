@@ -155,11 +155,7 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first []*os.File, 
 	if err := failpoint.At("spawn.locked"); err != nil {
 		return err
 	}
-	var args []string
-	if len(first) > 0 {
-		args = append(args, helperAttached+strconv.Itoa(len(first)))
-	}
-	pid, reports, err := h.startHelper(append([]*os.File{lock}, first...), r.ID, args...)
+	pid, reports, err := h.startMonitor(r.ID, append([]*os.File{lock}, first...))
 	if err != nil {
 		return fmt.Errorf("monitor of container %s: %w", r.Name, err)
 	}

@@ -51,10 +51,11 @@ type Snapshotter = snapshot.Kind
 
 // Options for Open; the zero value works.
 type Options struct {
-	Dir         string      // "" is defaultDir()
-	Snapshotter Snapshotter // "" probes
-	Started     func(int)   // told the ID of each process that is left to keep a container, for a caller that lives on: it waits for them. May be nil
-	Command     string      // such as "build": what others are told who cannot prune what this one uses
+	Dir         string                        // "" is defaultDir()
+	Snapshotter Snapshotter                   // "" probes
+	Started     func(int)                     // told the ID of each process that is left to keep a container, for a caller that lives on: it waits for them. May be nil
+	Ready       func(id string) *ReadyMonitor // gives the monitor that waits for a container, or nil; it may be nil. See [Home.ReadyMonitor]
+	Command     string                        // such as "build": what others are told who cannot prune what this one uses
 }
 
 // stateDir is the absolute path of a state directory.

@@ -15,7 +15,7 @@ type activity struct {
 	quiet *time.Timer   // that gives memory back
 }
 
-// quietTime is how long nothing is asked for until memory that is free goes back to the kernel: 500 requests at once take 70 MB.
+// quietTime is how long no answer ends until memory that is free goes back to the kernel: 500 requests at once take 70 MB.
 const quietTime = 3 * time.Second
 
 // watch calls stop when nothing was asked for so long. What it returns ends that.
@@ -47,13 +47,10 @@ func (a *activity) begin() {
 func (a *activity) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.calls--; a.calls > 0 {
-		return
-	}
-	if a.timer != nil {
+	if a.calls--; a.calls == 0 && a.timer != nil {
 		a.timer.Reset(a.idle)
 	}
-	if a.quiet != nil {
+	if a.quiet != nil { // also while a stream goes on that has no end, as those of events
 		a.quiet.Reset(quietTime)
 		return
 	}

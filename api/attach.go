@@ -45,6 +45,7 @@ func attachContainer(c *call) error {
 			return err
 		})
 	}
+	c.server.ready.prepare(c.home, info.ID)
 	who := c.server.boarding.announce(info.ID)
 	defer c.server.boarding.leave(info.ID, who)
 	ready := sync.OnceFunc(func() { close(who.ready) })

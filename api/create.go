@@ -50,6 +50,9 @@ func createContainer(c *call) error {
 			return errors.Join(err, undo)
 		}
 	}
+	if o.AutoRemove && !o.Detached { // docker run --rm
+		c.server.ready.prepare(c.home, id)
+	}
 	return c.reply(http.StatusCreated, map[string]any{"Id": id, "Warnings": []string{}})
 }
 

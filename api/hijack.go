@@ -108,8 +108,12 @@ func (h *hijacked) CloseWrite() error {
 // whose input is at its end, is no reason. reader says who reads what the client sends: where that is nobody, it stays unread.
 func (h *hijacked) untilGone(ctx context.Context, reader io.Reader) (context.Context, context.CancelFunc) {
 	gone, cancel := context.WithCancel(ctx)
-	raw, ok := h.Conn.(syscall.Conn)
-	if !ok { // of TLS: a write tells
+	conn := h.Conn
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	raw, ok := conn.(syscall.Conn)
+	if !ok { // a write tells
 		return gone, cancel
 	}
 	go func() {
@@ -132,7 +136,8 @@ func (h *hijacked) untilGone(ctx context.Context, reader io.Reader) (context.Con
 	return gone, cancel
 }
 
-// hungUp reports whether the other side has closed both halves of a connection.
+// hungUp reports whether the other side has closed both halves of a connection. Of TCP that is known when the other side refuses a probe,
+// which the kernel sends to connections on which nothing happens.
 func hungUp(fd int) bool {
 	p := []unix.PollFd{{Fd: int32(fd)}}
 	n, err := unix.Poll(p, 0)

@@ -31,6 +31,7 @@ type Server struct {
 	activity activity
 	boarding boarding
 	children children
+	ready    ready
 }
 
 // New returns a server of a store.
@@ -114,7 +115,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // withHome opens the store for the time of a call.
 func (c *call) withHome(do handler) (err error) {
 	o := c.server.options.Store
-	o.Command, o.Started = "api", c.server.children.add
+	o.Command, o.Started, o.Ready = "api", c.server.children.add, c.server.ready.take
 	if c.home, err = forge.Open(c.ctx(), o); err != nil {
 		return err
 	}

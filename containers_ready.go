@@ -1,0 +1,169 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+
+	"github.com/forge-build/forge/image"
+)
+
+// A server knows that a container will be started before that is asked for: a client attaches to it first. Until then a monitor
+// process can begin, which takes as long as all that the client says meanwhile. It changes nothing but itself, and has no lock.
+
+// helperReady is the third argument of a monitor that waits until its container is to be started. lockFD is a connection: over it
+// come the container's lock and the connections of those who are attached. At its end nobody needs the monitor.
+const helperReady = "ready"
+
+// A ReadyMonitor is a process that is ready to keep a container.
+type ReadyMonitor struct {
+	pid     int
+	reports *os.File
+	conn    *net.UnixConn
+}
+
+// ReadyMonitor has a monitor process wait for a container to be started. Who gives it to nobody closes it.
+func (h *Home) ReadyMonitor(id string) (m *ReadyMonitor, err error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	m = &ReadyMonitor{conn: ours}
+	m.pid, m.reports, err = h.startHelper([]*os.File{theirs}, id, helperReady)
+	if err = errors.Join(err, theirs.Close()); err != nil {
+		return nil, errors.Join(err, ours.Close())
+	}
+	if h.options.Started != nil {
+		h.options.Started(m.pid)
+	}
+	return m, nil
+}
+
+// Close lets the process end.
+func (m *ReadyMonitor) Close() error { return errors.Join(m.conn.Close(), m.reports.Close()) }
+
+// begin has the container started. An error means that the process does nothing.
+func (m *ReadyMonitor) begin(files []*os.File) (int, *os.File, error) {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	_, _, err := m.conn.WriteMsgUnix([]byte(helperReady), syscall.UnixRights(fds...), nil)
+	if err != nil {
+		return 0, nil, errors.Join(err, m.Close())
+	}
+	return m.pid, m.reports, m.conn.Close()
+}
+
+// startMonitor starts a monitor for a container, or takes the one that is ready. The first of the files is the container's lock, the
+// others are connections of those who are attached from the beginning.
+func (h *Home) startMonitor(id string, files []*os.File) (pid int, reports *os.File, err error) {
+	if h.options.Ready != nil {
+		if m := h.options.Ready(id); m != nil {
+			if pid, reports, err = m.begin(files); err == nil {
+				return pid, reports, nil
+			}
+		}
+	}
+	var args []string
+	if n := len(files) - 1; n > 0 {
+		args = append(args, helperAttached+strconv.Itoa(n))
+	}
+	return h.startHelper(files, id, args...)
+}
+
+// keepReady is the whole of a monitor process that waits until its container is to be started.
+func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, reports keepReports) (err error) {
+	conn, err := net.FileConn(starter)
+	if err = errors.Join(err, starter.Close()); err != nil {
+		return err
+	}
+	defer conn.Close()
+	r, img, err := h.readyFor(ctx, id)
+	if err != nil {
+		return err
+	}
+	space := beginNamespace(r.Config.Network)
+	defer closeNamespace(space)
+	go h.mountAhead(ctx, img)
+	lock, first, err := receiveStart(conn)
+	if lock == nil || err != nil {
+		return err
+	}
+	told := reports.started
+	reports.started = func() {
+		_ = lock.Close()
+		told()
+	}
+	if reports.record, err = h.containers().Record(id); err != nil { // it may have another name and other networks by now
+		return err
+	}
+	reports.image, reports.network = img, h.beginNetwork(ctx, reports.record, img, space)
+	defer func() { err = errors.Join(err, reports.network.drop()) }()
+	_, err = h.keep(ctx, id, first, reports)
+	return err
+}
+
+// readyFor reads what a container is made from.
+func (h *Home) readyFor(ctx context.Context, id string) (*containerRecord, *image.Image, error) {
+	r, err := h.containers().Record(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	img, err := h.containerImage(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, _, err = h.containers().Run(id)
+	return r, img, err
+}
+
+// receiveStart waits for the lock and the connections with which the container is to be started. Without a lock it is not.
+func receiveStart(conn net.Conn) (lock *os.File, first []*net.UnixConn, err error) {
+	c, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, nil, errors.New("who starts the monitor is connected by " + conn.RemoteAddr().Network())
+	}
+	text, rights := make([]byte, len(helperReady)), make([]byte, syscall.CmsgSpace(maxRights*4))
+	_, n, _, _, err := c.ReadMsgUnix(text, rights)
+	if err != nil || n == 0 { // who has started this process does not need it any more
+		return nil, nil, nil //nolint:nilerr // see above
+	}
+	messages, err := syscall.ParseSocketControlMessage(rights[:n])
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range messages {
+		fds, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, fd := range fds {
+			syscall.CloseOnExec(fd)
+			if f := os.NewFile(uintptr(fd), "given"); lock == nil {
+				lock = f
+			} else if first, err = appendConn(first, f); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return lock, first, nil
+}
+
+// maxRights is how many descriptors a message can carry (SCM_MAX_FD of the kernel).
+const maxRights = 253
+
+// appendConn makes a connection of a file, which it closes.
+func appendConn(list []*net.UnixConn, f *os.File) ([]*net.UnixConn, error) {
+	c, err := net.FileConn(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if unixConn, ok := c.(*net.UnixConn); ok {
+		list = append(list, unixConn)
+	}
+	return list, nil
+}
