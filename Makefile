@@ -48,7 +48,7 @@ crowd: ## containers by the hundred: 50 processes at the same names, 200 rounds,
 
 clients: ## docker's clients, unchanged, and forge: compose, buildx, testcontainers, dockerode, devcontainers; into the user's cache
 	scripts/deps.sh test
-	dir=$$(scripts/clients.sh) && FORGE_CLIENTS=$$dir FORGE_TEST_MUST=$(MUST),clients $(GO) test -timeout 20m -run 'TestClient' ./cmd/forge
+	dir=$$(scripts/clients.sh) && FORGE_CLIENTS=$$dir FORGE_CROWD=500 FORGE_ATTACHED=1024 FORGE_TEST_MUST=$(MUST),clients $(GO) test -timeout 20m -run 'TestClient|TestAPI' ./cmd/forge
 
 race: ## the tests of test-short and more, with the race detector
 	scripts/deps.sh race

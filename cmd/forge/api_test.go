@@ -22,15 +22,15 @@ type apiClient struct {
 	socket string
 }
 
-// newAPIClient serves a kit's store. What it returns beside the client kills the server with SIGKILL and starts another.
-func newAPIClient(t *testing.T) (*kit, *apiClient, func()) {
+// newAPIClient serves a kit's store.
+func newAPIClient(t *testing.T) (*kit, *apiClient, *apiServer) {
 	t.Helper()
 	needs(t, "root", "busybox")
 	k := newKit(t)
 	k.base()
-	again := k.serveAPI().again
+	server := k.serveAPI()
 	t.Cleanup(k.removeContainers)
-	return k, &apiClient{t, filepath.Join(k.dir, "docker.sock")}, again
+	return k, &apiClient{t, filepath.Join(k.dir, "docker.sock")}, server
 }
 
 // dial connects, for some time.
@@ -167,12 +167,12 @@ func TestAPIStreams(t *testing.T) {
 
 // TestAPIExec has a process created by one server and started by another. Its exit status is there as soon as its output is over.
 func TestAPIExec(t *testing.T) {
-	k, c, again := newAPIClient(t)
+	k, c, server := newAPIClient(t)
 	id := c.id("/containers/create?name=web", `{"Image":"base","Cmd":["sleep","1000"]}`)
 	c.do(http.StatusNoContent, http.MethodPost, "/containers/web/start", "")
 	c.do(http.StatusNotModified, http.MethodPost, "/containers/web/start", "")
 	exec := c.id("/containers/"+id+"/exec", `{"Cmd":["sh","-c","cat; exit 5"],"AttachStdin":true,"AttachStdout":true}`)
-	again()
+	server.again()
 	conn, in := c.attach("/exec/"+exec+"/start", `{"Detach":false,"Tty":false}`)
 	if _, err := io.WriteString(conn, "typed"); err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestAPIExec(t *testing.T) {
 	if _, err := in.Peek(len("begun")); err != nil {
 		t.Fatal(err)
 	}
-	again()
+	server.again()
 	if v := c.do(http.StatusOK, http.MethodGet, "/exec/"+long+"/json", ""); !strings.Contains(v, `"Running":true`) {
 		t.Errorf("exec: %s", v)
 	}
@@ -256,27 +256,59 @@ func TestAPISlow(t *testing.T) {
 	c.do(http.StatusOK, http.MethodPost, "/containers/"+id+"/wait", "")
 }
 
-// TestAPICrowd has many requests that are not answered yet while others are.
+// TestAPICrowd has many requests that are not answered yet while others are. When they are over, the server is as before.
 func TestAPICrowd(t *testing.T) {
-	k, c, _ := newAPIClient(t)
+	k, c, server := newAPIClient(t)
 	n := scale(t, "FORGE_CROWD", 100)
 	id := c.id("/containers/create?name=web", `{"Image":"base","Cmd":["sh","-c","echo begun; sleep 1000"]}`)
 	c.do(http.StatusNoContent, http.MethodPost, "/containers/"+id+"/start", "")
 	for !strings.Contains(c.do(http.StatusOK, http.MethodGet, "/containers/web/logs?stdout=1", ""), "begun") {
 		time.Sleep(10 * time.Millisecond)
 	}
+	pid := server.running.Process.Pid
+	files := openFiles(t, pid)
 	var all sync.WaitGroup
-	for range n {
-		_, _, res := c.send(http.MethodGet, "/containers/web/logs?stdout=1&follow=1", "")
+	for range n / 5 {
+		logs, _, res := c.send(http.MethodGet, "/containers/web/logs?stdout=1&follow=1", "")
 		all.Go(func() {
+			defer logs.Close()
 			if out, _ := demux(t, res.Body); out != "begun\n" {
 				t.Errorf("a log is %q", out)
+			}
+		})
+		conn, in := c.attach("/containers/web/attach?stream=1&stdout=1", "")
+		all.Go(func() {
+			defer conn.Close()
+			if out, _ := demux(t, in); out != "" {
+				t.Errorf("who is attached has got %q", out)
+			}
+		})
+		wait, _, end := c.send(http.MethodPost, "/containers/web/wait", "")
+		all.Go(func() {
+			defer wait.Close()
+			if body, err := io.ReadAll(end.Body); !strings.Contains(string(body), `"StatusCode":137`) {
+				t.Errorf("wait: %s, %v", body, err)
+			}
+		})
+		events, _, res := c.send(http.MethodGet, "/events?filters=%7B%22event%22%3A%5B%22die%22%5D%7D", "")
+		all.Go(func() {
+			defer events.Close()
+			if line, err := bufio.NewReader(res.Body).ReadString('\n'); !strings.Contains(line, `"status":"die"`) {
+				t.Errorf("events: %s, %v", line, err)
+			}
+		})
+		stats, _, res := c.send(http.MethodGet, "/containers/web/stats", "")
+		all.Go(func() {
+			defer stats.Close()
+			if line, err := bufio.NewReader(res.Body).ReadString('\n'); !strings.Contains(line, `"name":"/web"`) {
+				t.Errorf("stats: %s, %v", line, err)
 			}
 		})
 	}
 	k.says(c.do(http.StatusOK, http.MethodGet, "/containers/json", ""), `"Names":["/web"]`)
 	c.do(http.StatusNoContent, http.MethodPost, "/containers/web/kill", "")
 	all.Wait()
+	c.settles(pid, files)
 }
 
 // TestAPIIdle ends a server that nobody asks for anything.
