@@ -148,6 +148,7 @@ func (k *mountKeeper) Fill(ctx context.Context, c *container.Cache, dir *os.File
 
 func (k *mountKeeper) fillFrom(ctx context.Context, shelf *mounts.Shelf, m mounts.Mount, dir *os.File) bool {
 	start := time.Now()
+	var restored *mounts.Restored
 	v, err := shelf.Find(ctx, m)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
@@ -159,17 +160,37 @@ func (k *mountKeeper) fillFrom(ctx context.Context, shelf *mounts.Shelf, m mount
 		if v.Size() > slowSize {
 			k.note(m, fmt.Sprintf("fetching %s from %s (%s)", units.HumanSize(float64(v.Size())), shelf.Place.Name, v.Scope))
 		}
-		err = shelf.Restore(ctx, v, dir)
+		restored, err = shelf.Restore(ctx, v, dir)
 	}
 	if err != nil {
 		k.warn(m, "not fetched from "+shelf.Place.Name, err)
 		return false
 	}
 	k.note(m, fmt.Sprintf("%s from %s (%s) in %s", units.HumanSize(float64(v.Size())), shelf.Place.Name, v.Scope, time.Since(start).Round(time.Second/10)))
-	if look, err := mounts.LookAt(ctx, dir); err == nil {
-		k.remember(filepath.Dir(dir.Name()), shelf, m, look.Fingerprint)
-	}
+	k.rememberRestored(ctx, shelf, m, dir, restored)
 	return true
+}
+
+// rememberRestored writes down what was restored, and as what, so that what stays as it is is not kept again. What cannot be written down is
+// read once more.
+func (k *mountKeeper) rememberRestored(ctx context.Context, shelf *mounts.Shelf, m mounts.Mount, dir *os.File, restored *mounts.Restored) {
+	beside := filepath.Dir(dir.Name())
+	look, err := mounts.LookAt(ctx, dir)
+	if err != nil {
+		return
+	}
+	quiet, err := mounts.Clock(beside)
+	for wait := time.Millisecond; err == nil && quiet <= look.Changed && wait < 50*time.Millisecond; wait *= 2 {
+		time.Sleep(wait) // until the clock has ticked
+		quiet, err = mounts.Clock(beside)
+	}
+	if err != nil {
+		return
+	}
+	_ = restored.Remember(filepath.Join(beside, memoryFile), look, quiet)
+	if look.Changed < quiet {
+		k.remember(beside, shelf, m, look.Fingerprint)
+	}
 }
 
 func (k *mountKeeper) limit() int64 {
@@ -245,7 +266,7 @@ func (k *mountKeeper) keepAll(ctx context.Context) {
 
 // keep keeps one directory, unless it is as it was when it was last fetched or kept, or in use.
 func (k *mountKeeper) keep(ctx context.Context, shelf *mounts.Shelf, u usedMount) (err error) {
-	lock, err := flock.TryLock(filepath.Join(u.dir, "lock"), flock.Shared)
+	lock, quiet, err := lockMount(u.dir)
 	if errors.Is(err, flock.ErrHeld) || errors.Is(err, fs.ErrNotExist) {
 		return nil // the build that has it keeps it; or it was pruned
 	}
@@ -265,7 +286,8 @@ func (k *mountKeeper) keep(ctx context.Context, shelf *mounts.Shelf, u usedMount
 	if raw, err := os.ReadFile(filepath.Join(u.dir, keptFile)); err == nil && string(raw) == keptAs(shelf, u.mount, look.Fingerprint) {
 		return nil
 	}
-	saved, err := shelf.Save(ctx, u.mount, dir, look, k.limit())
+	memory := filepath.Join(u.dir, memoryFile)
+	saved, err := shelf.Save(ctx, u.mount, mounts.Dir{File: dir, Look: look, Memory: mounts.ReadMemory(memory)}, k.limit())
 	if err != nil {
 		return err
 	}
@@ -276,9 +298,42 @@ func (k *mountKeeper) keep(ctx context.Context, shelf *mounts.Shelf, u usedMount
 	}
 	k.note(u.mount, fmt.Sprintf("kept in %s (%s): %s of %s sent", shelf.Place.Name, shelf.Write,
 		units.HumanSize(float64(saved.Sent)), units.HumanSize(float64(saved.Size))))
-	k.remember(u.dir, shelf, u.mount, look.Fingerprint)
+	if quiet == 0 {
+		return nil
+	}
+	_ = saved.Remember(memory, quiet) // else its files are read once more
+	if look.Changed < quiet {
+		k.remember(u.dir, shelf, u.mount, look.Fingerprint)
+	}
 	return nil
 }
+
+// lockMount locks the directory of a cache mount, so that nobody takes it away. quiet is a time at which nobody used it; 0 if others
+// do so now.
+func lockMount(dir string) (lock *os.File, quiet int64, err error) {
+	path := filepath.Join(dir, "lock")
+	lock, err = flock.TryLock(path, flock.Exclusive)
+	if errors.Is(err, flock.ErrHeld) {
+		lock, err = flock.TryLock(path, flock.Shared)
+		return lock, 0, err
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if quiet, err = mounts.Clock(dir); err == nil {
+		err = flock.Try(lock, flock.Shared)
+	}
+	if err == nil && !flock.Same(lock) { // it was given up for a moment
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, lock.Close())
+	}
+	return lock, quiet, nil
+}
+
+// memoryFile, beside the data of a cache mount, is a [mounts.Memory] of it.
+const memoryFile = "chunks"
 
 // keptFile, beside the data of a cache mount, says as what and where it was last fetched or kept.
 const keptFile = "kept"

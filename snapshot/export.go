@@ -16,39 +16,43 @@ import (
 
 // Export writes a whole tree as a plain tar, which unpacks to it anywhere: without whiteouts, names as they are, hard
 // links kept, sockets left out, the root directory itself not in it. Equal trees give equal bytes.
-func Export(ctx context.Context, tree Tree, w io.Writer) error {
-	return newExporter(tree, w).export(ctx)
-}
+func Export(ctx context.Context, tree Tree, w io.Writer) error { return exportTo(ctx, tree, "", w) }
 
 // ExportContents is Export of what a directory holds, with an entry "./" for itself before it and names that begin so: by these who unpacks
 // it knows that it is no directory of that name that is unpacked, and what the directory is.
 func ExportContents(ctx context.Context, tree Tree, w io.Writer) error {
-	x := newExporter(tree, w)
-	x.self = "."
-	return x.export(ctx)
+	return exportTo(ctx, tree, ".", w)
 }
 
-func newExporter(tree Tree, w io.Writer) *exporter {
-	return &exporter{tree: tree, w: bufio.NewWriterSize(w, 256<<10), links: make(map[uint64]string)}
+// ExportParts is Export for who reads the files: emit gets the parts of the tar in their order. Each is the header of an entry, valid until emit
+// returns, and as many bytes of its file, which the tree opens under the path, filled up with zeros to whole blocks ([layertar.Padded]). The
+// last part, without an entry, is the end of the tar.
+func ExportParts(ctx context.Context, tree Tree, emit func(path string, e *Entry, header []byte, content int64) error) error {
+	x := &exporter{emit: emit, links: make(map[uint64]string)}
+	return x.export(ctx, tree)
 }
 
-func (x *exporter) export(ctx context.Context) error {
-	if err := filetree.Walk(ctx, x.tree, ".", x.add); err != nil {
+func exportTo(ctx context.Context, tree Tree, self string, w io.Writer) error {
+	to := &tarWriter{tree: tree, w: bufio.NewWriterSize(w, 256<<10)}
+	x := &exporter{self: self, emit: to.part, links: make(map[uint64]string)}
+	if err := x.export(ctx, tree); err != nil {
 		return err
 	}
-	if _, err := x.w.Write(make([]byte, 2*layertar.Block)); err != nil {
-		return err
-	}
-	return x.w.Flush()
+	return to.w.Flush()
 }
 
 type exporter struct {
-	tree   Tree
-	w      *bufio.Writer
-	self   string            // what the root directory is called; "" if it is not written
+	self   string // what the root directory is called; "" if it is not written
+	emit   func(path string, e *Entry, header []byte, content int64) error
 	links  map[uint64]string // inode → the name it was written under
 	header []byte
-	buf    []byte
+}
+
+func (x *exporter) export(ctx context.Context, tree Tree) error {
+	if err := filetree.Walk(ctx, tree, ".", x.add); err != nil {
+		return err
+	}
+	return x.emit("", nil, make([]byte, 2*layertar.Block), 0)
 }
 
 func (x *exporter) add(path string, e *Entry, _ *filetree.Sum) error {
@@ -74,33 +78,45 @@ func (x *exporter) entry(path string, e *Entry) (err error) {
 	if x.header, err = layertar.AppendHeader(x.header[:0], name, e, target); err != nil {
 		return err
 	}
-	if _, err := x.w.Write(x.header); err != nil {
+	content := e.Size
+	if e.Mode&unix.S_IFMT != unix.S_IFREG || target != "" {
+		content = 0
+	}
+	return x.emit(path, e, x.header, content)
+}
+
+// A tarWriter writes the parts of a tar.
+type tarWriter struct {
+	tree Tree
+	w    *bufio.Writer
+	buf  []byte
+}
+
+func (t *tarWriter) part(path string, _ *Entry, header []byte, content int64) error {
+	if _, err := t.w.Write(header); err != nil || content == 0 {
 		return err
 	}
-	if e.Mode&unix.S_IFMT != unix.S_IFREG || target != "" || e.Size == 0 {
-		return nil
-	}
-	r, err := x.tree.Open(path)
+	r, err := t.tree.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(x.content(r, e.Size), r.Close())
+	return errors.Join(t.content(r, content), r.Close())
 }
 
 // content writes what a file holds, padded.
-func (x *exporter) content(r io.Reader, size int64) error {
-	if x.buf == nil {
-		x.buf = make([]byte, 256<<10)
+func (t *tarWriter) content(r io.Reader, size int64) error {
+	if t.buf == nil {
+		t.buf = make([]byte, 256<<10)
 	}
 	// Without the wrapper the copy would go round the buffer, in pieces of another size.
-	n, err := io.CopyBuffer(struct{ io.Writer }{x.w}, io.LimitReader(r, size), x.buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{t.w}, io.LimitReader(r, size), t.buf)
 	if err != nil {
 		return err
 	}
 	if n < size {
 		return fmt.Errorf("has %d of its %d bytes: %w", n, size, io.ErrUnexpectedEOF)
 	}
-	_, err = x.w.Write(make([]byte, layertar.Padded(size)-size))
+	_, err = t.w.Write(make([]byte, layertar.Padded(size)-size))
 	return err
 }
 

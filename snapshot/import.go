@@ -19,8 +19,9 @@ const maxDepth = 256
 
 // Import writes into an open directory, which is empty and nobody else's, the tree that a tar of [Export] holds, while it comes.
 // The tar may be forged: nothing is written outside of the directory, entries have to come in Export's order, devices are refused,
-// and what gives power over the machine is taken from files ([Plain] says what). The directory itself stays as it is.
-func Import(ctx context.Context, r io.Reader, dir *os.File) (err error) {
+// and what gives power over the machine is taken from files ([Plain] says what). The directory itself stays as it is. seen, if it is not nil,
+// gets the header of each part of the tar, as [ExportParts] gives it, and where it begins; it may not keep the header.
+func Import(ctx context.Context, r io.Reader, dir *os.File, seen func(at int64, header []byte)) (err error) {
 	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -34,9 +35,16 @@ func Import(ctx context.Context, r io.Reader, dir *os.File) (err error) {
 		}
 	}()
 	p := layertar.NewParser(x.add)
+	var header []byte // what was taken since the last entry, or the beginning
 	block := make([]byte, layertar.Block)
 	for p.Need > 0 {
-		if err := x.skip(p.Off - x.at); err != nil {
+		if len(header) == 0 {
+			x.headerAt = p.Off
+			err = x.skip(p.Off - x.at)
+		} else {
+			header, err = x.take(header, p.Off-x.at) // what a header is filled up with
+		}
+		if err != nil {
 			return err
 		}
 		if p.Need > len(block) {
@@ -50,8 +58,16 @@ func Import(ctx context.Context, r io.Reader, dir *os.File) (err error) {
 		if err != nil {
 			return err
 		}
+		header = append(header, block[:n]...)
+		entries := x.entries
 		if err := p.Take(block[:p.Need]); err != nil {
 			return err
+		}
+		if x.entries > entries || p.Need == 0 {
+			if seen != nil {
+				seen(x.headerAt, header)
+			}
+			header = header[:0]
 		}
 	}
 	_, err = io.Copy(io.Discard, x.r)
@@ -61,10 +77,11 @@ func Import(ctx context.Context, r io.Reader, dir *os.File) (err error) {
 // An importer writes the entries of a tar as they come.
 type importer struct {
 	*unpacker
-	r       *bufio.Reader
-	at      int64       // in the tar
-	open    []importDir // the directories that the last entry is in, the root first
-	entries int
+	r        *bufio.Reader
+	at       int64       // in the tar
+	headerAt int64       // where the header of the next entry begins
+	open     []importDir // the directories that the last entry is in, the root first
+	entries  int
 }
 
 // An importDir is a directory that more may come for.
@@ -81,6 +98,18 @@ func (x *importer) skip(n int64) error {
 	m, err := io.CopyN(io.Discard, x.r, n)
 	x.at += m
 	return noEOF(err)
+}
+
+// take reads n bytes behind b.
+func (x *importer) take(b []byte, n int64) ([]byte, error) {
+	if n < 0 || n > layertar.Block {
+		return b, errors.New("tar: the parser leaves a header")
+	}
+	at := len(b)
+	b = append(b, make([]byte, n)...)
+	m, err := io.ReadFull(x.r, b[at:])
+	x.at += int64(m)
+	return b, noEOF(err)
 }
 
 func noEOF(err error) error {

@@ -29,7 +29,7 @@ func imported(t *testing.T, r io.Reader) (string, error) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	return dir, snapshot.Import(t.Context(), r, f)
+	return dir, snapshot.Import(t.Context(), r, f, nil)
 }
 
 func live(t *testing.T, dir string) *snapshot.Live {

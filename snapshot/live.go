@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -15,12 +16,15 @@ import (
 // A Live is what is in a directory now, mounts in it included. Each call looks anew: others may write to it meanwhile, and may
 // be enemies. No link is followed on any way, so that what is read is in the directory whatever they do; what is gone when it
 // is looked at is not listed. A Tree; safe for concurrent use.
-type Live struct{ dir *os.File }
+type Live struct {
+	dir     *os.File
+	buffers sync.Pool // of *[]byte, for names
+}
 
 var _ Tree = (*Live)(nil)
 
 // OpenLive makes a tree of an open directory, which must stay open.
-func OpenLive(dir *os.File) *Live { return &Live{dir} }
+func OpenLive(dir *os.File) *Live { return &Live{dir: dir} }
 
 // Dir opens a directory of the tree.
 func (l *Live) Dir(name string) (*os.File, error) {
@@ -79,6 +83,7 @@ func describeLive(dir int, name string) (Entry, error) {
 		return e, err
 	}
 	e.Inode ^= st.Dev << 40
+	e.Changed = st.Ctim.Nano()
 	if filetree.HasXattrs(e.Mode) {
 		e.Xattrs, err = readXattrs(dir, name, filetree.KeepXattr)
 	}
@@ -92,7 +97,7 @@ func (l *Live) List(name string, fn func(e *Entry, sum *filetree.Sum) error) err
 		return pathError("readdir", name, err)
 	}
 	defer unix.Close(dir)
-	names, err := readNames(dir, make([]byte, 32<<10))
+	names, err := l.readNames(dir)
 	if err != nil {
 		return pathError("readdir", name, err)
 	}
@@ -109,6 +114,16 @@ func (l *Live) List(name string, fn func(e *Entry, sum *filetree.Sum) error) err
 		}
 	}
 	return nil
+}
+
+func (l *Live) readNames(dir int) ([]string, error) {
+	buf, ok := l.buffers.Get().(*[]byte)
+	if !ok {
+		b := make([]byte, 32<<10)
+		buf = &b
+	}
+	defer l.buffers.Put(buf)
+	return readNames(dir, *buf)
 }
 
 // Open implements [Tree]. What a file has grown by since it was opened is not read.

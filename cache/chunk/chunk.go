@@ -10,7 +10,6 @@ import (
 	"crypto/md5"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math/bits"
 )
 
@@ -31,29 +30,22 @@ func masks() [18]uint64 {
 	}
 }
 
-// A Chunker cuts one stream. It is for one goroutine.
-type Chunker struct {
-	r          io.Reader
+// A Cutter says where a stream is cut. Safe for concurrent use.
+type Cutter struct {
 	gear       [256]uint64
 	twice      [256]uint64 // gear, shifted by one
 	average    int
 	hard, easy uint64 // masks before and after the average size
-	buf        []byte
-	start, end int // of what is in buf and not cut off yet
-	err        error
 }
 
-// New begins to cut r into chunks of about average bytes, a power of two from 1 KiB to 1 MiB. Chunks of another seed are others.
-func New(r io.Reader, average int, seed uint32) *Chunker {
+// New makes what cuts into chunks of about average bytes, a power of two from 1 KiB to 1 MiB. Chunks of another seed are others.
+func New(average int, seed uint32) *Cutter {
 	log := bits.TrailingZeros(uint(average))
 	if average != 1<<log || log < 10 || log > 20 {
 		panic(fmt.Sprintf("chunk: average of %d bytes", average))
 	}
 	table := masks()
-	c := &Chunker{
-		r: r, average: average, hard: table[log+2-firstMask], easy: table[log-2-firstMask],
-		buf: make([]byte, 16*average), // what is left of it is moved to its beginning seldom
-	}
+	c := &Cutter{average: average, hard: table[log+2-firstMask], easy: table[log-2-firstMask]}
 	for i := range c.gear {
 		var block [64]byte
 		for k := range block {
@@ -66,37 +58,14 @@ func New(r io.Reader, average int, seed uint32) *Chunker {
 	return c
 }
 
-// Next returns the next chunk, which is valid until the next call, or io.EOF after the last. No chunk is empty.
-func (c *Chunker) Next() ([]byte, error) {
-	if c.end-c.start < 4*c.average {
-		c.fill()
-	}
-	if c.err != nil && c.err != io.EOF {
-		return nil, c.err
-	}
-	if c.start == c.end {
-		return nil, io.EOF
-	}
-	n := c.cut(c.buf[c.start:c.end])
-	chunk := c.buf[c.start : c.start+n : c.start+n]
-	c.start += n
-	return chunk, nil
-}
+// Ahead is how many bytes behind a chunk may decide where it ends.
+const Ahead = 2
 
-// fill reads until the buffer is full or the stream ends.
-func (c *Chunker) fill() {
-	copy(c.buf, c.buf[c.start:c.end])
-	c.start, c.end = 0, c.end-c.start
-	for c.err == nil && c.end < len(c.buf) {
-		var n int
-		n, c.err = c.r.Read(c.buf[c.end:])
-		c.end += n
-	}
-}
-
-// cut is the length of the first chunk of b. Bytes are looked at in pairs, as the paper's section 3.7 has it; the last of an odd
-// number is not.
-func (c *Chunker) cut(b []byte) int {
+// Cut is the length of the first chunk of b, which begins where a chunk does and holds four averages, or all up to the end of the stream.
+// What is before b, or more than [Ahead] bytes behind the chunk, has no part in it, unless the stream ends there.
+//
+// Bytes are looked at in pairs, as the paper's section 3.7 has it; the last of an odd number is not.
+func (c *Cutter) Cut(b []byte) int {
 	if len(b) <= c.average/4 {
 		return len(b)
 	}
@@ -113,7 +82,7 @@ func (c *Chunker) cut(b []byte) int {
 }
 
 // find is where in b the rolling hash matches the mask, the byte that does it not counted; -1 if nowhere.
-func (c *Chunker) find(b []byte, hash, mask uint64) (int, uint64) {
+func (c *Cutter) find(b []byte, hash, mask uint64) (int, uint64) {
 	gear, twice, mask1 := &c.gear, &c.twice, mask<<1
 	for i := 1; i < len(b); i += 2 {
 		// The second hash does not wait for the first: the chain from pair to pair is as short as it gets.

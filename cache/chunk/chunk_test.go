@@ -3,14 +3,12 @@ package chunk
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
 )
 
 // TestVectors holds the vectors of bazelbuild/remote-apis: what is cut here is what others cut. The picture is Toriyama Sekien's
@@ -32,16 +30,9 @@ func TestVectors(t *testing.T) {
 			want = append(want, line)
 			got = append(got, line)
 			at := 0
-			for c := New(iotest.OneByteReader(bytes.NewReader(picture)), 16<<10, seed); ; {
-				chunk, err := c.Next()
-				if err == io.EOF {
-					break
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = append(got, fmt.Sprintf("%d\t%d\t%x", at, len(chunk), sha256.Sum256(chunk)))
-				at += len(chunk)
+			for _, n := range cuts(picture, 16<<10, seed) {
+				got = append(got, fmt.Sprintf("%d\t%d\t%x", at, n, sha256.Sum256(picture[at:at+n])))
+				at += n
 			}
 		}
 		if fields := strings.Split(line, "\t"); len(fields) == 4 {
@@ -53,13 +44,23 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// cuts are the lengths of the chunks of a stream.
+func cuts(data []byte, average int, seed uint32) (all []int) {
+	for c := New(average, seed); len(data) > 0; {
+		n := c.Cut(data)
+		all = append(all, n)
+		data = data[n:]
+	}
+	return all
+}
+
 // TestInsertion holds what chunks are for: a stream with something put in has, but for the chunks around that, the same ones.
 func TestInsertion(t *testing.T) {
 	data := make([]byte, 32<<20)
 	rand.NewChaCha8([32]byte{1}).Read(data)
-	before := sums(t, bytes.NewReader(data), Average)
+	before := sums(data)
 	at := 11 << 20
-	after := sums(t, io.MultiReader(bytes.NewReader(data[:at]), strings.NewReader("something new"), bytes.NewReader(data[at:])), Average)
+	after := sums(slices.Concat(data[:at], []byte("something new"), data[at:]))
 	fresh := 0
 	for sum := range after {
 		if !before[sum] {
@@ -71,82 +72,54 @@ func TestInsertion(t *testing.T) {
 	}
 }
 
-func sums(t *testing.T, r io.Reader, average int) map[[32]byte]bool {
-	t.Helper()
+func sums(data []byte) map[[32]byte]bool {
 	all := map[[32]byte]bool{}
-	for c := New(r, average, 0); ; {
-		chunk, err := c.Next()
-		if err == io.EOF {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[sha256.Sum256(chunk)] = true
+	for _, n := range cuts(data, Average, 0) {
+		all[sha256.Sum256(data[:n])] = true
+		data = data[n:]
 	}
+	return all
 }
 
-// TestError holds that a stream that breaks off gives its error and not its last chunk.
-func TestError(t *testing.T) {
-	broken := errors.New("broken")
-	c := New(io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(broken)), 1024, 0)
-	if chunk, err := c.Next(); !errors.Is(err, broken) || chunk != nil {
-		t.Errorf("%q, %v; want the error", chunk, err)
-	}
-}
-
-// FuzzChunker holds that chunks are the stream, within their bounds, however it comes.
-func FuzzChunker(f *testing.F) {
+// FuzzCutter holds that chunks are within their bounds, that they are the same if no more is seen than a chunk may be long, and that a chunk
+// is the same in front of another end, if that is more than [Ahead] bytes away.
+func FuzzCutter(f *testing.F) {
 	f.Add([]byte("abc"), uint32(0), uint8(0))
 	f.Add(bytes.Repeat([]byte{0}, 9000), uint32(1), uint8(3))
 	f.Add(bytes.Repeat([]byte("0123456789"), 3000), uint32(7), uint8(1))
+	noise := make([]byte, 200<<10)
+	rand.NewChaCha8([32]byte{3}).Read(noise)
+	f.Add(noise, uint32(0), uint8(0))
 	f.Fuzz(func(t *testing.T, data []byte, seed uint32, log uint8) {
 		average := 1024 << (log % 4)
-		var whole []byte
-		var cuts []int
-		for c := New(iotest.HalfReader(bytes.NewReader(data)), average, seed); ; {
-			chunk, err := c.Next()
-			if err == io.EOF {
-				break
+		c := New(average, seed)
+		for i := 0; len(data) > 0; i++ {
+			n := c.Cut(data)
+			if n <= 0 || n > 4*average || n > len(data) || n < average/4 && n < len(data) {
+				t.Fatalf("chunk %d has %d bytes of %d", i, n, len(data))
 			}
-			if err != nil || len(chunk) == 0 || len(chunk) > 4*average {
-				t.Fatalf("chunk of %d bytes, %v", len(chunk), err)
+			if again := c.Cut(data[:min(len(data), 4*average)]); again != n {
+				t.Fatalf("chunk %d has %d bytes, %d if four averages are seen", i, n, again)
 			}
-			whole = append(whole, chunk...)
-			cuts = append(cuts, len(chunk))
-		}
-		if !bytes.Equal(whole, data) {
-			t.Fatalf("%d bytes became %d", len(data), len(whole))
-		}
-		for i, n := range cuts[:max(len(cuts)-1, 0)] {
-			if n < average/4 {
-				t.Fatalf("chunk %d of %d has %d bytes, fewer than %d", i, len(cuts), n, average/4)
+			for more := Ahead; more < 2*Ahead+2 && n+more <= len(data); more++ {
+				if again := c.Cut(data[:n+more]); again != n {
+					t.Fatalf("chunk %d has %d bytes, %d if the stream ends %d bytes behind it", i, n, again, more)
+				}
+				other := append(slices.Clone(data[:n+Ahead]), bytes.Repeat([]byte{byte(more)}, more*average)...)
+				if again := c.Cut(other); again != n {
+					t.Fatalf("chunk %d has %d bytes, %d if other bytes follow", i, n, again)
+				}
 			}
-		}
-		var again []int
-		for c := New(bytes.NewReader(data), average, seed); ; {
-			chunk, err := c.Next()
-			if err == io.EOF {
-				break
-			}
-			again = append(again, len(chunk))
-		}
-		if fmt.Sprint(again) != fmt.Sprint(cuts) {
-			t.Fatalf("cut at %v, and at %v when read at once", cuts, again)
+			data = data[n:]
 		}
 	})
 }
 
-func BenchmarkChunker(b *testing.B) {
+func BenchmarkCutter(b *testing.B) {
 	data := make([]byte, 128<<20)
 	rand.NewChaCha8([32]byte{2}).Read(data)
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		c := New(bytes.NewReader(data), Average, 0)
-		for {
-			if _, err := c.Next(); err == io.EOF {
-				break
-			}
-		}
+		cuts(data, Average, 0)
 	}
 }

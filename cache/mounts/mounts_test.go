@@ -105,6 +105,28 @@ func save(t testing.TB, p *Shelf, m Mount, dir string) *Saved {
 	return saved
 }
 
+// remembering saves a directory that has a memory, as a build does that nobody disturbs.
+func remembering(t testing.TB, p *Shelf, m Mount, dir, memory string) *Saved {
+	t.Helper()
+	f := open(t, dir)
+	quiet, err := Clock(filepath.Dir(memory))
+	if err != nil {
+		t.Fatal(err)
+	}
+	look, err := LookAt(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved, err := p.Save(t.Context(), m, Dir{File: f, Look: look, Memory: ReadMemory(memory)}, 1<<30)
+	if err == nil {
+		err = saved.Remember(memory, quiet)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved
+}
+
 func saveUpTo(t testing.TB, p *Shelf, m Mount, dir string, limit int64) (*Saved, error) {
 	t.Helper()
 	f := open(t, dir)
@@ -112,7 +134,7 @@ func saveUpTo(t testing.TB, p *Shelf, m Mount, dir string, limit int64) (*Saved,
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.Save(t.Context(), m, f, look, limit)
+	return p.Save(t.Context(), m, Dir{File: f, Look: look}, limit)
 }
 
 // restored is a new directory with what is kept of a mount.
@@ -123,7 +145,8 @@ func restored(t testing.TB, p *Shelf, m Mount) (string, error) {
 	if err != nil {
 		return dir, err
 	}
-	return dir, p.Restore(t.Context(), v, open(t, dir))
+	_, err = p.Restore(t.Context(), v, open(t, dir))
+	return dir, err
 }
 
 func checkSame(t testing.TB, a, b string) {

@@ -25,9 +25,29 @@ const (
 	maxRuns    = 8       // of a pack; the last has all the rest
 )
 
+// A Restored is a directory that a version was written to.
+type Restored struct {
+	v     *Version
+	parts map[partID]int64 // where each begins in the tar
+}
+
+// Remember writes a [Memory] of the directory into a file. Nobody has used the directory but who restored it when it was looked at, and the
+// time of its [Clock] was quiet before.
+func (r *Restored) Remember(path string, look Look, quiet int64) error {
+	w := &memoryWriter{}
+	for _, p := range look.parts {
+		if at, ok := r.parts[p.key]; ok {
+			p.at = at
+			w.parts = append(w.parts, p)
+		}
+	}
+	w.tableChunks(r.v.table)
+	return w.write(path, quiet)
+}
+
 // Restore writes a version into an open directory, which is empty. It begins to write while the first packs come. After an error
 // the directory holds a part of it.
-func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (err error) {
+func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (_ *Restored, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	files := make([]*image.StagedFile, len(v.packs)) // each with what is fetched of a pack, where it is in the pack
@@ -42,7 +62,7 @@ func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (err erro
 	for _, r := range runs {
 		if files[r.pack] == nil {
 			if files[r.pack], err = s.Staging.Create(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		r.file = files[r.pack]
@@ -62,7 +82,12 @@ func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (err erro
 		defer close(reading)
 		pw.CloseWithError(v.assemble(runs, files, pw))
 	}()
-	err = snapshot.Import(ctx, pr, dir)
+	restored := &Restored{v: v, parts: map[partID]int64{}}
+	err = snapshot.Import(ctx, pr, dir, func(at int64, header []byte) {
+		if len(restored.parts) < memoryParts {
+			restored.parts[partKey(header)] = at
+		}
+	})
 	if err != nil {
 		cancel() // the fetches, which those who wait for them hear of
 	}
@@ -71,9 +96,9 @@ func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (err erro
 	fetchErr := fetching.Wait()
 	<-reading
 	if err != nil && fetchErr != nil && !errors.Is(fetchErr, context.Canceled) {
-		return fetchErr // the cause
+		return nil, fetchErr // the cause
 	}
-	return err
+	return restored, err
 }
 
 // A run is a stretch of a pack that is fetched in one piece.

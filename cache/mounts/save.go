@@ -3,42 +3,53 @@ package mounts
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/forge-build/forge/cache/chunk"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
+
+// A Dir is a directory that is to be saved.
+type Dir struct {
+	File   *os.File
+	Look   Look    // at it, now
+	Memory *Memory // of it, nil if there is none
+}
 
 // A Saved says what became of a directory.
 type Saved struct {
 	Size int64  // of its tar, in bytes
 	Sent int64  // bytes of packs that were stored
 	Left string // a phrase that says what was left out; "" if nothing was
+
+	memory memoryWriter
 }
 
+// Remember writes a [Memory] of the directory into a file. Nobody has used the directory at the time quiet of its [Clock], before it
+// was saved.
+func (s *Saved) Remember(path string, quiet int64) error { return s.memory.write(path, quiet) }
+
 // Save stores a directory as the newest version of a mount. Devices, set-uid bits and capabilities are left out ([snapshot.Plain]),
-// and, of more than limit bytes, files that are least worth it. look is what the directory looks like now. Chunks that another version has are not stored again.
+// and, of more than limit bytes, files that are least worth it. Chunks that another version has are not stored again, and files that
+// the directory's memory knows are not read for them.
 //
 // A directory that somebody writes to meanwhile may be an error, and may be saved as it never was: as when the machine goes down.
 // The caller sees to it that nobody does, as far as the mount lets it.
-func (s *Shelf) Save(ctx context.Context, m Mount, dir *os.File, look Look, limit int64) (_ *Saved, err error) {
+func (s *Shelf) Save(ctx context.Context, m Mount, dir Dir, limit int64) (_ *Saved, err error) {
 	base, err := s.Find(ctx, m)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	tree := filetree.Tree(snapshot.OpenLive(dir))
+	tree := filetree.Tree(snapshot.OpenLive(dir.File))
 	var left []string
-	if look.Size > limit {
+	if dir.Look.Size > limit {
 		if tree, left, err = fit(ctx, tree, limit); err != nil {
 			return nil, err
 		}
@@ -53,16 +64,10 @@ func (s *Shelf) Save(ctx context.Context, m Mount, dir *os.File, look Look, limi
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	pr, pw := io.Pipe()
-	exported := make(chan struct{})
-	go func() {
-		defer close(exported)
-		pw.CloseWithError(snapshot.Export(w.ctx, plain, pw))
-	}()
-	err = w.addAll(pr)
-	_ = pr.CloseWithError(io.ErrClosedPipe)
-	<-exported
-	if err != nil {
+	saved := &Saved{}
+	cutter := newTarCutter(plain, dir.Memory, &saved.memory)
+	cutter.keep, cutter.add = w.keep, w.add
+	if err := cutter.run(w.ctx); err != nil {
 		return nil, err
 	}
 	t, err := w.finish()
@@ -72,7 +77,7 @@ func (s *Shelf) Save(ctx context.Context, m Mount, dir *os.File, look Look, limi
 	if out := plain.LeftOut(); out != "" {
 		left = append(left, out)
 	}
-	saved := &Saved{Size: t.size, Sent: w.sent, Left: join(left)}
+	saved.Size, saved.Sent, saved.Left = t.size, w.sent, join(left)
 	if base != nil && base.tag == cmp.Or(m.exact(s.Write), m.tag(s.Write)) && sameChunks(t, base.table) {
 		return saved, nil
 	}
@@ -194,29 +199,22 @@ func (s *Shelf) newPacker(ctx context.Context, known *table) (*packer, error) {
 	return w, err
 }
 
-// addAll cuts a tar and adds its chunks.
-func (w *packer) addAll(r io.Reader) error {
-	for c := chunk.New(r, chunk.Average, 0); ; {
-		data, err := c.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := w.add(data); err != nil {
-			return err
-		}
+// keep takes a chunk that is stored already, and reports whether it is.
+func (w *packer) keep(s sum, size int64) bool {
+	c, ok := w.have[s]
+	if ok = ok && c.size == size; ok {
+		w.t.size += size
+		w.t.chunks = append(w.t.chunks, c)
 	}
+	return ok
 }
 
-func (w *packer) add(data []byte) (err error) {
-	s := sha256.Sum256(data)
-	w.t.size += int64(len(data))
-	if c, ok := w.have[s]; ok {
-		w.t.chunks = append(w.t.chunks, c)
+// add takes a chunk, and stores it if it is new.
+func (w *packer) add(s sum, data []byte) (err error) {
+	if w.keep(s, int64(len(data))) {
 		return nil
 	}
+	w.t.size += int64(len(data))
 	if w.cur == nil {
 		if w.cur, err = w.shelf.newPack(); err != nil {
 			return err

@@ -50,6 +50,7 @@ type Entry struct {
 	Nlink   uint32
 	Inode   uint64            // equal for hard links of one file within one tree
 	Xattrs  map[string]string // those that KeepXattr names; nil if none
+	Changed int64             // when it or what is said of it was last changed, ns since the epoch, in a live tree; else 0
 }
 
 // UnixTime splits the modification time into seconds and nanoseconds. The zero time is the epoch.
