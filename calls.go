@@ -7,8 +7,10 @@ import (
 	"io"
 	"strings"
 
+	"github.com/forge-build/forge/event/solve"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source"
 )
 
 // A BuildFileError is a mistake in a build file: what is wrong, where, the line, and a hint.
@@ -59,16 +61,9 @@ func (f *Findings) Print(w io.Writer) error {
 
 // JSON writes them as BuildKit's lint subrequest does.
 func (f *Findings) JSON(w io.Writer) error {
-	type position struct {
-		Line int `json:"line,omitempty"`
-	}
-	type lines struct {
-		Start position `json:"start"`
-		End   position `json:"end"`
-	}
 	type location struct {
-		SourceIndex int     `json:"sourceIndex,omitempty"`
-		Ranges      []lines `json:"ranges,omitempty"`
+		SourceIndex int               `json:"sourceIndex,omitempty"`
+		Ranges      []solve.LineRange `json:"ranges,omitempty"`
 	}
 	type warning struct {
 		RuleName    string   `json:"ruleName"`
@@ -88,8 +83,8 @@ func (f *Findings) JSON(w io.Writer) error {
 	}{Warnings: []warning{}}
 	all.Sources = append(all.Sources, text{f.file.Name, "Dockerfile", []byte(strings.Join(f.file.Lines, "\n"))})
 	for _, found := range f.Warnings {
-		at := []lines{{position{found.Span.Start}, position{found.Span.End}}}
-		all.Warnings = append(all.Warnings, warning{found.Rule, found.Description, found.URL, found.Detail, location{0, at}})
+		at := location{0, []solve.LineRange{linesOf(found.Span)}}
+		all.Warnings = append(all.Warnings, warning{found.Rule, found.Description, found.URL, found.Detail, at})
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -124,4 +119,17 @@ func (h *Home) Targets(ctx context.Context, o BuildOptions) (targets *planner.Ta
 		return nil
 	})
 	return targets, err
+}
+
+// A ContextListing is what a build sees of its context, and what hides the rest.
+type ContextListing = source.Listing
+
+// ListContext lists what a build would see of its main context (--call context). It builds nothing.
+func (h *Home) ListContext(ctx context.Context, o BuildOptions) (l *ContextListing, err error) {
+	l = &ContextListing{}
+	err = h.withSources(ctx, o, func(src *sources) error {
+		*l, err = src.List(ctx)
+		return err
+	})
+	return l, err
 }

@@ -82,8 +82,8 @@ type RemoveOptions struct {
 
 // A Removal is one thing that `forge rmi` did.
 type Removal struct {
-	Untagged string        // a familiar name
-	Deleted  digest.Digest // an image's ID
+	Untagged string        `json:",omitempty"` // a familiar name
+	Deleted  digest.Digest `json:",omitempty"` // an image's ID
 }
 
 // RemoveImage takes away a name, or, if what is not a name is given, the image with all its names, of which there may be

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/platforms"
 
+	"github.com/forge-build/forge/event/solve"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/parser"
 )
@@ -56,7 +57,7 @@ func metadataOf(o BuildOptions, f finished) (m metadata, err error) {
 
 // writeMetadata writes what was made to the file that was asked for: of several targets, to one file under their names.
 func (b *building) writeMetadata(ctx context.Context, results []*BuildResult) error {
-	files, warnings := map[string]map[string]any{}, map[string][]vertexWarning{}
+	files, warnings := map[string]map[string]any{}, map[string][]solve.VertexWarning{}
 	for i, t := range b.targets {
 		path := t.MetadataFile
 		if path == "" {
@@ -70,7 +71,7 @@ func (b *building) writeMetadata(ctx context.Context, results []*BuildResult) er
 		if files[path] == nil {
 			files[path] = map[string]any{}
 		}
-		if found, ok := fields[warningsField].([]vertexWarning); ok {
+		if found, ok := fields[warningsField].([]solve.VertexWarning); ok {
 			warnings[path] = append(warnings[path], found...)
 			files[path][warningsField] = warnings[path]
 			delete(fields, warningsField)
@@ -118,25 +119,19 @@ func (m *metadata) fields(r *BuildResult) map[string]any {
 	return all
 }
 
-// A vertexWarning is a warning as BuildKit's client writes it.
-type vertexWarning struct {
-	Level      int            `json:"level"`
-	Short      []byte         `json:"short"`
-	Detail     [][]byte       `json:"detail,omitempty"`
-	URL        string         `json:"url,omitempty"`
-	SourceInfo map[string]any `json:"sourceInfo,omitempty"`
-	Range      []any          `json:"range,omitempty"`
-}
-
-func vertexWarnings(found []parser.Warning) []vertexWarning {
-	all := []vertexWarning{}
+// vertexWarnings are warnings as BuildKit's client writes them.
+func vertexWarnings(found []parser.Warning) []solve.VertexWarning {
+	all := []solve.VertexWarning{}
 	for _, w := range found {
-		at := func(line int) any { return map[string]int{"line": line} }
-		all = append(all, vertexWarning{
+		all = append(all, solve.VertexWarning{
 			Level: 1, Short: []byte(w.Rule + ": " + w.Detail), Detail: [][]byte{[]byte(w.Description)}, URL: w.URL,
-			SourceInfo: map[string]any{"filename": w.Span.File, "language": "Dockerfile"},
-			Range:      []any{map[string]any{"start": at(w.Span.Start), "end": at(w.Span.End)}},
+			SourceInfo: &solve.SourceInfo{Filename: w.Span.File, Language: "Dockerfile"},
+			Range:      []solve.LineRange{linesOf(w.Span)},
 		})
 	}
 	return all
+}
+
+func linesOf(s parser.Span) solve.LineRange {
+	return solve.LineRange{Start: solve.Position{Line: int32(s.Start)}, End: solve.Position{Line: int32(s.End)}}
 }

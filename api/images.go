@@ -136,12 +136,6 @@ func tagImage(c *call) error {
 	return c.empty(http.StatusCreated)
 }
 
-// A deletion is one thing that a removal did.
-type deletion struct {
-	Untagged string        `json:",omitempty"`
-	Deleted  digest.Digest `json:",omitempty"`
-}
-
 func removeImage(c *call) error {
 	if c.query.Has("platforms") {
 		return invalid(errors.New("one platform of an image cannot be removed: leave out --platform, and the image goes with all of them"))
@@ -150,14 +144,7 @@ func removeImage(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, deletions(done))
-}
-
-func deletions(done []forge.Removal) (list []deletion) {
-	for _, r := range done {
-		list = append(list, deletion(r))
-	}
-	return list
+	return c.reply(http.StatusOK, done)
 }
 
 func pruneImages(c *call) error {
@@ -185,7 +172,7 @@ func pruneImages(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, map[string]any{"ImagesDeleted": deletions(r.Images), "SpaceReclaimed": r.Bytes})
+	return c.reply(http.StatusOK, map[string]any{"ImagesDeleted": r.Images, "SpaceReclaimed": r.Bytes})
 }
 
 func searchImages(c *call) error {

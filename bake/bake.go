@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/forge-build/forge/bake/hcl"
 )
 
 // maxFile is how large a file may be, in bytes.
@@ -72,7 +74,7 @@ func Read(o Options) (*File, error) {
 	}
 	f := &File{}
 	var composes []composeFile
-	var bodies []source
+	var bodies []*hcl.Body
 	for _, name := range names {
 		text, err := readFile(name, o.Stdin)
 		if errors.Is(err, fs.ErrNotExist) && !chosen {
@@ -82,14 +84,14 @@ func Read(o Options) (*File, error) {
 			return nil, fmt.Errorf("bake file: %w", err)
 		}
 		f.Names = append(f.Names, name)
-		s, err := parse(name, text)
+		body, err := parse(name, text)
 		if err != nil {
 			return nil, err
 		}
-		if s.body == nil {
+		if body == nil {
 			composes = append(composes, composeFile{name, text})
 		} else {
-			bodies = append(bodies, s)
+			bodies = append(bodies, body)
 		}
 	}
 	if len(f.Names) == 0 {

@@ -41,7 +41,7 @@ const maxMatrix = 4096
 const maxTargets = 4 * maxMatrix
 
 // evaluate adds what HCL and JSON files describe.
-func (f *File) evaluate(sources []source, o Options) error {
+func (f *File) evaluate(bodies []*hcl.Body, o Options) error {
 	e := &evaluator{
 		options: o, attrs: map[string]*hcl.Expr{}, variables: map[string]*hcl.Block{}, functions: map[string]*hcl.Block{},
 		values: map[string]any{"BAKE_CMD_CONTEXT": "", "BAKE_LOCAL_PLATFORM": o.Platform}, open: map[string]bool{}, blocks: map[string][]*instance{},
@@ -49,11 +49,11 @@ func (f *File) evaluate(sources []source, o Options) error {
 	e.scope = (&hcl.Scope{Var: e.variable, Func: e.function}).With(nil)
 	var order []string
 	var blocks []*hcl.Block
-	for _, s := range sources {
-		for name, a := range s.body.Attrs {
+	for _, body := range bodies {
+		for name, a := range body.Attrs {
 			e.attrs[name] = a
 		}
-		for _, b := range s.body.Blocks {
+		for _, b := range body.Blocks {
 			if len(b.Labels) != 1 {
 				return &hcl.Error{Pos: b.Pos, Err: fmt.Errorf("%s needs one label, its name", b.Type)}
 			}

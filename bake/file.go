@@ -13,33 +13,23 @@ import (
 	"github.com/forge-build/forge/bake/hcl"
 )
 
-// A source is a file in HCL or JSON; body is nil if it is a compose file.
-type source struct {
-	name string
-	body *hcl.Body
-}
-
-// parse reads a file in whichever of the languages its name, or else its text, says.
-func parse(name string, text []byte) (source, error) {
+// parse reads a file in whichever of the languages its name, or else its text, says; a compose file, which is read with others, is nil.
+func parse(name string, text []byte) (*hcl.Body, error) {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".yml", ".yaml":
-		return source{name: name}, nil
+		return nil, nil
 	case ".hcl":
-		body, err := hcl.Parse(name, text)
-		return source{name, body}, err
+		return hcl.Parse(name, text)
 	case ".json":
-		body, err := parseJSON(name, text)
-		return source{name, body}, err
+		return parseJSON(name, text)
 	}
 	if isCompose(text) {
-		return source{name: name}, nil
+		return nil, nil
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
-		body, err := parseJSON(name, text)
-		return source{name, body}, err
+		return parseJSON(name, text)
 	}
-	body, err := hcl.Parse(name, text)
-	return source{name, body}, err
+	return hcl.Parse(name, text)
 }
 
 // A member is one of a JSON object; the order of members is kept.

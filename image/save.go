@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/internal/closers"
 )
 
 // An ArchiveFormat is a way to put images into one tar.
@@ -88,7 +89,7 @@ func (l *Layout) saveBlob(ctx context.Context, a *ArchiveWriter, d ocispec.Descr
 		if err != nil {
 			return nil, err
 		}
-		return readCloser{io.TeeReader(r, meter), r}, nil
+		return closers.Reader{Reader: io.TeeReader(r, meter), Closer: r}, nil
 	}})
 	if err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"io"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/internal/closers"
 )
 
 // A Fetcher opens content by descriptor, from offset on, which is at least 0 and at most d.Size. What is read is not more
@@ -63,21 +65,29 @@ func Bytes(data []byte) Content {
 	}}
 }
 
+// Section opens n bytes of the content, from offset on.
+func (c Content) Section(ctx context.Context, offset, n int64) (io.ReadCloser, error) {
+	r, err := c.Open(ctx, offset)
+	if err != nil {
+		return nil, err
+	}
+	return closers.Reader{Reader: io.LimitReader(r, n), Closer: r}, nil
+}
+
 // ContentOf is the content that src has of d.
 func ContentOf(src Fetcher, d ocispec.Descriptor) Content {
 	return Content{Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) { return src.Fetch(ctx, d, offset) }}
 }
 
-// A readCloser reads from one and closes another.
-type readCloser struct {
-	io.Reader
-	io.Closer
-}
-
 // section is the content d from offset on, out of a file that holds it from start on. One more byte shows that the file
 // is longer.
 func section(f io.ReaderAt, c io.Closer, start int64, d ocispec.Descriptor, offset int64) io.ReadCloser {
-	return readCloser{io.NewSectionReader(f, start+offset, d.Size-offset+1), c}
+	return closers.Reader{Reader: io.NewSectionReader(f, start+offset, d.Size-offset+1), Closer: c}
+}
+
+// Verified reads r, which is d's content or fails.
+func Verified(r io.ReadCloser, d ocispec.Descriptor) io.ReadCloser {
+	return closers.Reader{Reader: Verify(r, d), Closer: r}
 }
 
 // CheckOffset reports what is wrong with a descriptor, or with an offset into what it describes.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 )
 
 // headsAtOnce is how many blobs a destination is asked about at once.
@@ -128,7 +129,7 @@ func (c *copier) copyBlob(ctx context.Context, b *blobCopy) error {
 		if err != nil {
 			return nil, err
 		}
-		return readCloser{io.TeeReader(r, &image.Meter{Events: c.opts.Events, Blob: b.to, Bytes: offset}), r}, nil
+		return closers.Reader{Reader: io.TeeReader(r, &image.Meter{Events: c.opts.Events, Blob: b.to, Bytes: offset}), Closer: r}, nil
 	}}
 	err := c.untilRight(b.to.Digest, func() error { return c.push(ctx, b, metered) })
 	if err != nil {

@@ -33,7 +33,7 @@ func (r *Repository) Push(ctx context.Context, d ocispec.Descriptor, content ima
 		if err != nil || offset > 0 {
 			return body, err
 		}
-		return verified(body, d), nil
+		return image.Verified(body, d), nil
 	}, from)
 }
 

@@ -2,11 +2,16 @@ package source
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"path"
 	"strings"
 	"syscall"
+	"text/tabwriter"
 
+	"github.com/docker/go-units"
 	"github.com/moby/patternmatcher"
 
 	"github.com/forge-build/forge/parser"
@@ -15,22 +20,48 @@ import (
 
 // A Listing is what a build sees of its main context.
 type Listing struct {
-	Seen       []Listed
-	Hidden     []Listed // only of a directory; what is below a hidden directory is not listed
-	IgnoreFile string   // that hides; "" is none
+	Seen       []Listed `json:"seen"`
+	Hidden     []Listed `json:"hidden"`               // only of a directory; what is below a hidden directory is not listed
+	IgnoreFile string   `json:"ignoreFile,omitempty"` // that hides; "" is none
 }
 
 // Listed is a file or directory.
 type Listed struct {
-	Path string // relative to the context; that of a directory ends with a slash
-	Size int64  // bytes of a regular file
+	Path string `json:"path"` // relative to the context; that of a directory ends with a slash
+	Size int64  `json:"size"` // bytes of a regular file
 
-	Line    int    // of the ignore file that hides it
-	Pattern string // the same
+	Line    int    `json:"line,omitempty"`    // of the ignore file that hides it
+	Pattern string `json:"pattern,omitempty"` // the same
+}
+
+// Text writes a line for each file, and for what is hidden, and by what.
+func (l *Listing) Text(w io.Writer) error {
+	var total int64
+	t := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
+	for _, f := range l.Seen {
+		total += f.Size
+		_, _ = fmt.Fprintf(t, "%q\t%s\n", f.Path, units.HumanSize(float64(f.Size)))
+	}
+	if len(l.Hidden) > 0 {
+		_, _ = fmt.Fprintf(t, "\nHidden:\n")
+	}
+	for _, f := range l.Hidden {
+		_, _ = fmt.Fprintf(t, "%q\t%s:%d\t%s\n", f.Path, l.IgnoreFile, f.Line, f.Pattern)
+	}
+	_, _ = fmt.Fprintf(t, "\n%d files and directories, %s; hidden: %d\n", len(l.Seen), units.HumanSize(float64(total)), len(l.Hidden))
+	return t.Flush()
+}
+
+// JSON writes the same for programs.
+func (l *Listing) JSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(l)
 }
 
 // List lists the main context.
 func (s *Source) List(ctx context.Context) (l Listing, err error) {
+	l.Seen, l.Hidden = []Listed{}, []Listed{} // not null, in JSON
 	tree, ok := s.Trees[""]
 	if !ok {
 		return l, errors.New("the build has no context")

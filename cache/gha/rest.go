@@ -82,14 +82,7 @@ func (b *Bucket) parts(ctx context.Context, size int64, content image.Content, s
 		n := min(b.part, size-at)
 		g.Go(func() error {
 			return send(ctx, i, at, n, func() (io.ReadCloser, error) {
-				r, err := content.Open(ctx, at)
-				if err != nil {
-					return nil, err
-				}
-				return struct {
-					io.Reader
-					io.Closer
-				}{io.LimitReader(r, n), r}, nil
+				return content.Section(ctx, at, n)
 			})
 		})
 	}

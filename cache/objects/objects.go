@@ -133,10 +133,7 @@ func verified(d ocispec.Descriptor, content image.Content) image.Content {
 		if err != nil || offset > 0 {
 			return r, err
 		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{image.Verify(r, d), r}, nil
+		return image.Verified(r, d), nil
 	}}
 }
 

@@ -85,14 +85,7 @@ func (b *Bucket) sendParts(ctx context.Context, d ocispec.Descriptor, content im
 			resp, err := b.do(gctx, request{
 				method: http.MethodPut, key: b.blob(d), query: q, size: n, want: []int{http.StatusOK},
 				body: func() (io.ReadCloser, error) {
-					r, err := content.Open(gctx, at)
-					if err != nil {
-						return nil, err
-					}
-					return struct {
-						io.Reader
-						io.Closer
-					}{io.LimitReader(r, n), r}, nil
+					return content.Section(gctx, at, n)
 				},
 			})
 			if err != nil {

@@ -58,6 +58,8 @@ type VertexWarning struct {
 	Vertex     string      `json:"vertex,omitempty" pb:"1"`
 	Level      int64       `json:"level,omitempty" pb:"2"`
 	Short      []byte      `json:"short,omitempty" pb:"3"`
+	Detail     [][]byte    `json:"detail,omitempty" pb:"4"`
+	URL        string      `json:"url,omitempty" pb:"5"`
 	SourceInfo *SourceInfo `json:"sourceInfo,omitempty" pb:"6"`
 	Range      []LineRange `json:"range,omitempty" pb:"7"`
 }
@@ -65,6 +67,7 @@ type VertexWarning struct {
 // A SourceInfo names the file that a warning is about.
 type SourceInfo struct {
 	Filename string `json:"filename,omitempty" pb:"1"`
+	Language string `json:"language,omitempty" pb:"4"`
 }
 
 // A LineRange is lines of it.

@@ -1,7 +1,10 @@
 // Package closers gives back what was opened, the last first.
 package closers
 
-import "errors"
+import (
+	"errors"
+	"io"
+)
 
 // A Stack holds functions that close what was opened. The zero value is empty. Not safe for concurrent use.
 type Stack []func() error
@@ -18,4 +21,10 @@ func (s *Stack) Close() error {
 		errs = append(errs, last())
 	}
 	return errors.Join(errs...)
+}
+
+// A Reader reads from one and closes another.
+type Reader struct {
+	io.Reader
+	io.Closer
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/closers"
 )
 
 // Input opens a file for reading that the user has named. It may be a pipe or a device. When ctx ends, opening and reading
@@ -19,7 +21,7 @@ func Input(ctx context.Context, path string) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, err
 		}
-		return patientFile{Patient(ctx, f), f}, nil
+		return closers.Reader{Reader: Patient(ctx, f), Closer: f}, nil
 	}
 	st, err := os.Stat(path)
 	if err != nil {
@@ -46,7 +48,7 @@ func Input(ctx context.Context, path string) (io.ReadCloser, error) {
 		if r.err != nil {
 			return nil, r.err
 		}
-		return patientFile{Patient(ctx, r.f), r.f}, nil
+		return closers.Reader{Reader: Patient(ctx, r.f), Closer: r.f}, nil
 	case <-ctx.Done():
 		go func() { // should somebody open the other end after all
 			if r := <-opened; r.f != nil {
@@ -99,12 +101,6 @@ func (r *patientReader) Read(p []byte) (int, error) {
 	case <-r.ctx.Done():
 		return 0, context.Cause(r.ctx)
 	}
-}
-
-// A patientFile is a pipe or a device.
-type patientFile struct {
-	io.Reader
-	io.Closer
 }
 
 // OpenRegular opens a file for reading that was found, as in a directory that another program has written. If it is no
