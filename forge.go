@@ -55,6 +55,7 @@ type Options struct {
 	Snapshotter Snapshotter                   // "" probes
 	Started     func(int)                     // told the ID of each process that is left to keep a container, for a caller that lives on: it waits for them. May be nil
 	Ready       func(id string) *ReadyMonitor // gives the monitor that waits for a container, or nil; it may be nil. See [Home.ReadyMonitor]
+	Scratch     bool                          // the directory is this command's alone and goes with it: nothing in it waits for the disk
 	Command     string                        // such as "build": what others are told who cannot prune what this one uses
 }
 
@@ -137,6 +138,9 @@ func Open(ctx context.Context, o Options) (_ *Home, err error) {
 		return nil, err
 	}
 	h.staging.SetCommand(o.Command)
+	if o.Scratch {
+		h.staging.SetScratch()
+	}
 	if h.Layout, err = image.OpenLayout(h.Dir, h.staging); err != nil {
 		return nil, err
 	}

@@ -119,6 +119,9 @@ func (h *Home) checkVersion() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("store: %w", err)
 	}
+	if h.options.Scratch {
+		return durable.ReplaceFile(name, []byte(storeVersion), 0o600)
+	}
 	return durable.WriteFile(name, []byte(storeVersion), 0o600)
 }
 

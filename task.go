@@ -14,6 +14,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/source"
 )
@@ -65,11 +66,6 @@ func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *
 			return fmt.Errorf("settings of the job: %w", err)
 		}
 	}
-	for _, l := range task.Job.Layers() {
-		if err := h.lendLayer(ctx, filepath.Join(dir, executor.TaskLayers, l.DiffID.Encoded()), l); err != nil {
-			return fmt.Errorf("layer %s: %w", l.DiffID, err)
-		}
-	}
 	o := BuildOptions{}
 	o.AddHosts, o.LimitOptions, o.SecurityOpts, o.Events = set.AddHosts, set.Limits, set.SecurityOpts, events
 	b := h.newBuilding([]Target{{BuildOptions: o}})
@@ -79,6 +75,16 @@ func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *
 		return err
 	}
 	defer func() { err = errors.Join(err, closeWorkers(workers)) }()
+	var ahead sync.WaitGroup
+	defer ahead.Wait()
+	if _, runs := task.Job.Op.(*planner.Run); runs {
+		ahead.Go(func() { _, _ = workers[0].Containers.Isolate() }) // which the kernel takes long for; the worker asks for what came of it
+	}
+	for _, l := range task.Job.Layers() {
+		if err := h.lendLayer(ctx, filepath.Join(dir, executor.TaskLayers, l.DiffID.Encoded()), l); err != nil {
+			return fmt.Errorf("layer %s: %w", l.DiffID, err)
+		}
+	}
 	result, err := workers[0].Do(ctx, task.Job, log)
 	if out.Usage = result.Usage; err != nil {
 		return err

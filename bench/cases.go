@@ -29,6 +29,7 @@ func cases() []benchCase {
 		{name: "12 steps of another machine, 30 ms", setup: farCase},
 		{name: "800 MB in a cache mount, 1 file added", setup: mountSaveCase, runs: 3},
 		{name: "800 MB in a cache mount, fetched", setup: mountRestoreCase, runs: 3},
+		{name: "RUN true at a cluster, a step", setup: clusterStepCase, runs: 5, divideBy: clusterSteps},
 		{name: "RUN true, a step", setup: runTrueCase, runs: 3, divideBy: 50},
 		{name: "run --rm IMAGE true", setup: runCase, runs: 15},
 		{name: "8 stages of sleep 1", setup: stagesCase, runs: 3},

@@ -26,8 +26,9 @@ import (
 // of the process. A process that dies leaves it to the next Sweep. Other processes see in it, under names that tell
 // their places, the files that are complete, and may adopt them.
 type Staging struct {
-	root  string // state directory
-	lease lease
+	root    string // state directory
+	lease   lease
+	scratch bool // see SetScratch
 
 	publishing sync.Mutex // one Publish at a time; guards lost
 	lost       error      // of a sync: the kernel tells it once, and what it could not write is not written by the next
@@ -295,6 +296,10 @@ func (s *Staging) Discard(final string) error {
 // SetCommand says what the process is doing, such as "build", for others to whom it is in the way: see [Owner]. It is
 // called before anything is held.
 func (s *Staging) SetCommand(command string) { s.lease.owner.Command = command }
+
+// SetScratch says that the state directory goes when its process ends, so that nothing in it has to outlive a power cut. It is called
+// before anything is written.
+func (s *Staging) SetScratch() { s.scratch = true }
 
 // Own takes the state directory for this process alone, until Close, so that nothing has to be held. It is called before
 // anything is held; flock.ErrHeld if another process uses the directory.

@@ -34,7 +34,7 @@ func (c *workerCmd) AfterApply(all *cli) error {
 }
 
 func (c *workerCmd) Run(s *session) (err error) {
-	if c.scratch != "" {
+	if s.options.Scratch = c.scratch != ""; s.options.Scratch {
 		defer func() { err = errors.Join(err, os.RemoveAll(c.scratch)) }()
 	}
 	return s.withHome(func(h *forge.Home) error {

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/forge-build/forge/internal/reapi"
+	"github.com/forge-build/forge/internal/reapi/reapitest"
+)
+
+// cluster serves the test kit's server of the Remote Execution API until the benchmarks end: its workers are processes of this machine.
+func (b *bench) cluster(name string, workers int) (address string, err error) {
+	dir := filepath.Join(b.dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	s := &reapitest.Server{Execute: reapitest.Process(dir, nil), Workers: workers}
+	address, shut, err := s.Serve()
+	b.end = append(b.end, func() error { shut(); return nil })
+	return address, err
+}
+
+const clusterSteps = 20
+
+// clusterStepCase is what a step costs that is done at a cluster, beside what the server itself needs for a command that does nothing.
+// FORGE_TEST_REMOTE names another server than the test kit's.
+func clusterStepCase(b *bench) ([]contestant, error) {
+	address := os.Getenv("FORGE_TEST_REMOTE")
+	if address == "" {
+		var err error
+		if address, err = b.cluster("steps.work", 1); err != nil {
+			return nil, err
+		}
+	}
+	var file strings.Builder
+	file.WriteString("FROM bench/base\n")
+	for i := range clusterSteps {
+		fmt.Fprintf(&file, "RUN --network=none [\"true\", \"%d\"]\n", i)
+	}
+	dir, err := b.context("cluster", file.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	client, err := reapi.Dial(address, reapi.Options{})
+	if err != nil {
+		return nil, err
+	}
+	b.end = append(b.end, client.Close)
+	build := []string{b.forge, "build", "-q", "--no-cache"}
+	return []contestant{
+		{name: "forge --remote", args: append(build, "--remote", address, "--remote-policy", "only", dir)},
+		{name: "true, by the server", do: func() error { return serverTrue(client) }},
+		{name: "forge, here", args: append(build, dir)},
+	}, nil
+}
+
+// serverTrue has a server execute a command that does nothing, as often as the build has steps.
+func serverTrue(c *reapi.Client) (err error) {
+	blob := func(m any) reapi.Blob {
+		data, _, marshalErr := c.Marshal(m)
+		err = errors.Join(err, marshalErr)
+		return reapi.BlobOf(data)
+	}
+	ctx := context.Background()
+	for i := range clusterSteps {
+		command := blob(reapi.Command{Arguments: []string{"/bin/true"}, Env: []reapi.Property{{Name: "PATH", Value: "/bin"}}})
+		root := blob(reapi.Directory{})
+		action := blob(reapi.Action{Command: &command.Digest, Input: &root.Digest, Salt: fmt.Append(nil, i, time.Now().UnixNano())})
+		if err == nil {
+			err = c.Store(ctx, []reapi.Blob{command, root, action}, nil)
+		}
+		if err == nil {
+			_, err = c.Execute(ctx, reapi.Execution{Action: action.Digest})
+		}
+	}
+	return err
+}
