@@ -25,12 +25,13 @@ type action struct {
 	small  []reapi.Blob // what belongs to this action alone
 	large  []reapi.Blob // this program, and layers
 	layers []image.Layer
+	packed []reapi.Digest // of layers: those that registries keep compressed
 }
 
 // path is where a worker finds programs, such as newuidmap.
 const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// action makes an action of a job. Layers that neither this machine nor the server has are brought here.
+// action makes an action of a job. Layers are brought here whose tars nobody knows the size of.
 func (w *Worker) action(ctx context.Context, job executor.Job) (*action, error) {
 	key, err := job.Key()
 	if err != nil {
@@ -133,12 +134,17 @@ func (w *Worker) whole(ctx context.Context, job executor.Job, a *action) (execut
 		job.Op = &without
 	}
 	tars := map[digest.Digest]image.Layer{}
-	for _, l := range job.Layers() {
+	layers := job.Layers()
+	w.askSizes(ctx, layers)
+	for _, l := range layers {
 		tar, blob, err := w.tar(ctx, l)
 		if err != nil {
 			return job, err
 		}
 		tars[l.DiffID] = tar
+		if l.Blob.Digest != l.DiffID {
+			a.packed = append(a.packed, blob.Digest)
+		}
 		a.layers, a.large = append(a.layers, tar), append(a.large, blob)
 	}
 	job.On = replaced(job.On, tars)
@@ -172,16 +178,21 @@ func outside(op planner.Op, n int) bool {
 	return false
 }
 
-// tar is a layer as a tar, and its content. What an action has made need not be here: then it has no content.
+// tar is a layer as a tar, and its content. What an action has made need not be here: then it has no content. Another that is not here
+// comes when the server turns out not to have it, if its size is known.
 func (w *Worker) tar(ctx context.Context, l image.Layer) (image.Layer, reapi.Blob, error) {
+	if l.Blob.Digest == l.DiffID && w.Cluster.Made(l) {
+		return l, reapi.Blob{Digest: digestOf(l)}, nil
+	}
 	here, err := w.Layers.HaveLayer(ctx, l)
 	if err != nil {
 		return l, reapi.Blob{}, err
 	}
-	if !here && l.Blob.Digest == l.DiffID && w.Cluster.Made(l) {
-		return l, reapi.Blob{Digest: digestOf(l)}, nil
-	}
-	if !here {
+	if size := int64(0); !here {
+		if size = w.Cluster.size(ctx, l); size > 0 {
+			tar := tarOf(l, size)
+			return tar, reapi.Blob{Digest: digestOf(tar), Open: w.opener(l)}, nil
+		}
 		if err := w.Fetch(ctx, []image.Layer{l}); err != nil {
 			return l, reapi.Blob{}, err
 		}
@@ -195,13 +206,21 @@ func (w *Worker) tar(ctx context.Context, l image.Layer) (image.Layer, reapi.Blo
 	if err != nil {
 		return l, reapi.Blob{}, err
 	}
-	tar := image.Layer{DiffID: l.DiffID}
-	tar.Blob = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.DiffID, Size: info.Size()}
+	tar := tarOf(l, info.Size())
 	return tar, reapi.Blob{Digest: digestOf(tar), Open: w.opener(l)}, nil
 }
 
+// tarOf is a layer as a tar of so many bytes.
+func tarOf(l image.Layer, size int64) image.Layer {
+	return image.Layer{DiffID: l.DiffID, Blob: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.DiffID, Size: size}}
+}
+
+// opener opens the tar of a layer, which comes here for that.
 func (w *Worker) opener(l image.Layer) func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	return func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		if err := w.Fetch(ctx, []image.Layer{l}); err != nil {
+			return nil, err
+		}
 		f, err := w.Layers.OpenTar(ctx, l)
 		if err != nil {
 			return nil, err
@@ -215,9 +234,11 @@ func (w *Worker) opener(l image.Layer) func(ctx context.Context, offset int64) (
 
 // upload sees to it that the server has all that an action needs. sent is told how many bytes were sent.
 func (w *Worker) upload(ctx context.Context, a *action, sent func(int)) error {
-	large := make([]reapi.Digest, len(a.large))
-	for i, b := range a.large {
-		large[i] = b.Digest
+	var large []reapi.Digest // that the server may not have
+	for _, b := range a.large {
+		if !w.Cluster.client.Has(b.Digest) {
+			large = append(large, b.Digest)
+		}
 	}
 	release := w.Cluster.hold(large)
 	defer release()
@@ -238,6 +259,13 @@ func (w *Worker) upload(ctx context.Context, a *action, sent func(int)) error {
 	}
 	if len(send) > 0 {
 		err = w.Cluster.client.Store(ctx, send, sent)
+	}
+	if err == nil {
+		for _, d := range a.packed {
+			if slices.Contains(missing, d) || w.Cluster.sizes.missed(d.Name()) {
+				w.Cluster.tell(ctx, d)
+			}
+		}
 	}
 	release()
 	if err == nil {

@@ -58,10 +58,11 @@ type Cluster struct {
 	once    sync.Once
 	program reapi.Blob
 	err     error // of program
+	sizes   sizes
 
 	mu      sync.Mutex                   // guards all below
 	made    map[digest.Digest]bool       // layers that actions have made
-	lost    map[digest.Digest]int        // how often they could not be had, or were something else
+	lost    map[digest.Digest]int        // how often they could not be had, or were something else; of one, no answer is believed unasked
 	sending map[reapi.Digest]*sync.Mutex // held by who sends a blob, so that others wait for it and do not send it, too
 	down    error                        // why the server is not asked any more
 }
@@ -85,7 +86,6 @@ func (c *Cluster) Made(l image.Layer) bool {
 }
 
 func (c *Cluster) keep(l image.Layer) {
-	c.client.Made(digestOf(l))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.made[l.DiffID] = true
@@ -103,6 +103,13 @@ func (c *Cluster) Forget(l image.Layer, err error) {
 	defer c.mu.Unlock()
 	c.lost[l.DiffID]++
 	delete(c.made, l.DiffID)
+}
+
+// doubts reports whether the server has named a layer that it did not have.
+func (c *Cluster) doubts() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.lost) > 0
 }
 
 // lostBefore is how often a layer could not be had.

@@ -27,14 +27,12 @@ const (
 
 // away has a job done by the server, unless it knows what comes of it.
 func (w *Worker) away(ctx context.Context, job executor.Job, log io.Writer) (r executor.Result, err error) {
-	caps, err := w.Cluster.client.Capabilities(ctx)
-	if err != nil {
-		return r, err
-	}
-	if !caps.CanExecute() {
-		return r, fmt.Errorf("%s: executes nothing: it may be good for --cache", w.Cluster)
-	}
+	able := make(chan error, 1)
+	go func() { able <- w.able(ctx) }() // while the server is asked for other things
 	a, err := w.action(ctx, job)
+	if unable := <-able; unable != nil {
+		return r, unable
+	}
 	if err != nil {
 		return r, err
 	}
@@ -68,7 +66,18 @@ func (w *Worker) away(ctx context.Context, job executor.Job, log io.Writer) (r e
 	}
 }
 
-// known looks an action up. A result whose layer is gone, or was found to be something else, is bad: the action is executed again.
+// able reports why the server cannot do jobs.
+func (w *Worker) able(ctx context.Context) error {
+	caps, err := w.Cluster.client.Capabilities(ctx)
+	if err == nil && !caps.CanExecute() {
+		err = fmt.Errorf("%s: executes nothing: it may be good for --cache", w.Cluster)
+	}
+	return err
+}
+
+// known looks an action up. A result whose layer is gone, or was found to be something else, is bad: the action is executed again. A server
+// is believed that it has the layers of results, so that a look-up is one call: one that is gone is found when it is needed, its step is done
+// again, and from then on the server is asked.
 func (w *Worker) known(ctx context.Context, a *action) (known *executor.Result, bad bool, err error) {
 	c := w.Cluster.client
 	result, err := c.Result(ctx, a.digest)
@@ -79,8 +88,10 @@ func (w *Worker) known(ctx context.Context, a *action) (known *executor.Result, 
 	if !ok || w.Cluster.lostBefore(layer.DiffID) > 0 {
 		return nil, true, nil
 	}
-	if missing, err := c.Missing(ctx, []reapi.Digest{digestOf(layer)}); err != nil || len(missing) > 0 {
-		return nil, true, err
+	if w.Cluster.doubts() {
+		if missing, err := c.Missing(ctx, []reapi.Digest{digestOf(layer)}); err != nil || len(missing) > 0 {
+			return nil, true, err
+		}
 	}
 	w.Cluster.keep(layer)
 	r := &executor.Result{Layer: layer, Place: c.String(), Known: true}
@@ -219,6 +230,7 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 	}
 	r.Layer, r.Known = layer, x.response.Cached
 	w.Cluster.keep(layer)
+	c.Made(digestOf(layer))
 	return r, nil
 }
 

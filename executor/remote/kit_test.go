@@ -44,7 +44,7 @@ func newMachine(t testing.TB) *machine {
 // layer makes a layer of this machine.
 func (m *machine) layer(t testing.TB, content string) image.Layer {
 	t.Helper()
-	l := tarOf(content)
+	l := tarWith(content)
 	if err := os.WriteFile(filepath.Join(m.dir, l.DiffID.Encoded()), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +54,8 @@ func (m *machine) layer(t testing.TB, content string) image.Layer {
 	return l
 }
 
-// tarOf describes a layer of some bytes, which need be no tar here.
-func tarOf(content string) image.Layer {
+// tarWith describes a layer of some bytes, which need be no tar here.
+func tarWith(content string) image.Layer {
 	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString(content), Size: int64(len(content))}
 	return image.Layer{Blob: d, DiffID: d.Digest}
 }
@@ -80,7 +80,7 @@ func (m *machine) Do(_ context.Context, job executor.Job, _ io.Writer) (executor
 	defer m.mu.Unlock()
 	m.did++
 	text, err := content(job)
-	l := tarOf(text)
+	l := tarWith(text)
 	m.layers[l.DiffID] = true
 	return executor.Result{Layer: l}, errors.Join(err, os.WriteFile(filepath.Join(m.dir, l.DiffID.Encoded()), []byte(text), 0o600))
 }
@@ -142,7 +142,7 @@ func pretend(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error
 	if err != nil {
 		return nil, err
 	}
-	l := tarOf(text)
+	l := tarWith(text)
 	return answer(t, text, executor.Outcome{Version: 1, Layer: &l}, 0)
 }
 

@@ -53,13 +53,18 @@ func (l load) build(t *testing.T, s *reapitest.Server, m *machine, client *reapi
 	t.Helper()
 	w := m.worker(t, client, Only)
 	began := time.Now()
-	images, err := executor.Build(t.Context(), []*planner.Graph{l.graph}, executor.Options{
-		Worker: w, Inputs: nothing{}, Cache: memory{}, Publish: func(context.Context) error { return nil }, Slots: 4096, Away: true,
-	})
+	images, err := executor.Build(t.Context(), []*planner.Graph{l.graph}, buildOptions(w))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return time.Since(began), images[0]
+}
+
+// buildOptions are those of a build that remembers nothing, by a worker.
+func buildOptions(w *Worker) executor.Options {
+	return executor.Options{
+		Worker: w, Inputs: nothing{}, Cache: memory{}, Publish: func(context.Context) error { return nil }, Slots: 4096, Away: true,
+	}
 }
 
 // TestScale holds that 10,000 steps on 1,000 workers take at most 1.2 times what they have to, three calls a step, and that no layer

@@ -88,7 +88,7 @@ func TestDo(t *testing.T) {
 	w := m.worker(t, client, Auto)
 	r, err := w.Do(t.Context(), job, &log)
 	text, _ := content(job)
-	if err != nil || r.Known || r.Layer.DiffID != tarOf(text).DiffID || log.String() != "printed\n" || !strings.Contains(r.Place, "worker") {
+	if err != nil || r.Known || r.Layer.DiffID != tarWith(text).DiffID || log.String() != "printed\n" || !strings.Contains(r.Place, "worker") {
 		t.Fatalf("%+v, %v, log %q", r, err, log.String())
 	}
 	if !w.Cluster.Made(r.Layer) || s.Read() != 0 || m.did != 0 {
@@ -143,10 +143,10 @@ func TestFaults(t *testing.T) {
 		{"files do not come along", func(s *reapitest.Server) { s.NoInline = true }, 0, ""},
 		{"another layer than it says", func(s *reapitest.Server) {
 			s.Execute = func(_ context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
-				l := tarOf("what it says")
+				l := tarWith("what it says")
 				return answer(t, "what it gives", executor.Outcome{Version: 1, Layer: &l}, 0)
 			}
-		}, 1, tarOf("what it gives").DiffID.String()},
+		}, 1, tarWith("what it gives").DiffID.String()},
 		{"a worker that cannot", func(s *reapitest.Server) {
 			s.Execute = func(_ context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
 				return answer(t, "", executor.Outcome{Version: 1, Error: "no user namespaces"}, 1)
@@ -176,7 +176,7 @@ func TestFaults(t *testing.T) {
 			var log strings.Builder
 			r, err := m.worker(t, client, Auto).Do(t.Context(), job, &log)
 			text, _ := content(job)
-			if err != nil || r.Layer.DiffID != tarOf(text).DiffID || m.did != test.here {
+			if err != nil || r.Layer.DiffID != tarWith(text).DiffID || m.did != test.here {
 				t.Errorf("%+v, %v, done here %d", r, err, m.did)
 			}
 			if test.warns == "" && len(m.warnings) > 0 || test.warns != "" && (len(m.warnings) != 1 || !strings.Contains(m.warnings[0], test.warns)) {
@@ -195,7 +195,7 @@ func evictOnce(s *reapitest.Server) {
 	var lost atomic.Bool
 	s.Fault = func(method string) error {
 		if method == "Execute" && lost.CompareAndSwap(false, true) {
-			base := tarOf("base").DiffID.Encoded()
+			base := tarWith("base").DiffID.Encoded()
 			s.Evict(func(d reapi.Digest) bool { return d.Hash == base })
 		}
 		return nil

@@ -73,6 +73,9 @@ func (c *Client) Forget(digests ...Digest) {
 // Made notes that the server has blobs that it has made itself.
 func (c *Client) Made(digests ...Digest) { c.present.add(digests...) }
 
+// Has reports whether the server has had a blob a short time ago.
+func (c *Client) Has(d Digest) bool { return c.present.has(d) }
+
 // Missing asks which blobs the server has not. What it has had a short time ago it is not asked for again.
 func (c *Client) Missing(ctx context.Context, digests []Digest) (missing []Digest, err error) {
 	var ask []Digest

@@ -16,7 +16,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/forge-build/forge/internal/grpc"
@@ -40,9 +39,9 @@ type Client struct {
 	instance string
 	options  Options
 
-	mu   sync.Mutex    // guards caps and err; held while the server is asked for them
-	caps *Capabilities // nil before the first answer
-	err  error         // what speaks against the server, if it has answered
+	asking chan struct{} // holds a token while caps and err, which it guards, are read, and while the server is asked for them
+	caps   *Capabilities // nil before the first answer
+	err    error         // what speaks against the server, if it has answered
 
 	present present
 }
@@ -73,7 +72,7 @@ func Dial(address string, o Options) (*Client, error) {
 
 // New returns a client that makes calls by another. The address is for people; the instance may be "".
 func New(rpc *grpc.Client, address, instance string, o Options) *Client {
-	c := &Client{rpc: rpc, address: address, instance: instance, options: o}
+	c := &Client{rpc: rpc, address: address, instance: instance, options: o, asking: make(chan struct{}, 1)}
 	if c.instance != "" {
 		c.address += "/" + c.instance
 	}
@@ -88,8 +87,12 @@ func (c *Client) Close() error { return c.rpc.Close() }
 
 // Capabilities asks the server what it can do, until it has answered. One that does not know SHA-256 is an error.
 func (c *Client) Capabilities(ctx context.Context) (*Capabilities, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	select {
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if c.caps != nil || c.err != nil {
 		return c.caps, c.err
 	}

@@ -108,8 +108,14 @@ func (s *Server) Serve() (address string, shut func(), err error) {
 // Pipe serves over a connection in memory until the test ends, and returns a client of it: in a bubble of virtual time.
 func (s *Server) Pipe(t testing.TB, o reapi.Options) *reapi.Client {
 	t.Helper()
-	ours, theirs := net.Pipe()
 	s.prepare()
+	return reapi.New(s.Conn(t), "grpc://pipe", "", o)
+}
+
+// Conn connects once more to a server of which there is a Pipe.
+func (s *Server) Conn(t testing.TB) *grpc.Client {
+	t.Helper()
+	ours, theirs := net.Pipe()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = s.rpc.ServeConn(ctx, ours) }()
@@ -119,7 +125,7 @@ func (s *Server) Pipe(t testing.TB, o reapi.Options) *reapi.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rpc.Close() })
-	return reapi.New(rpc, "grpc://pipe", "", o)
+	return rpc
 }
 
 // Handler makes the server, for whoever serves it in another way.
