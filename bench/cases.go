@@ -30,6 +30,7 @@ func cases() []benchCase {
 		{name: "800 MB in a cache mount, 1 file added", setup: mountSaveCase, runs: 3},
 		{name: "800 MB in a cache mount, fetched", setup: mountRestoreCase, runs: 3},
 		{name: "RUN true at a cluster, a step", setup: clusterStepCase, runs: 5, divideBy: clusterSteps},
+		{name: "16 stages at 4 executors", setup: clusterStagesCase, runs: 1},
 		{name: "RUN true, a step", setup: runTrueCase, runs: 3, divideBy: 50},
 		{name: "run --rm IMAGE true", setup: runCase, runs: 15},
 		{name: "8 stages of sleep 1", setup: stagesCase, runs: 3},

@@ -80,3 +80,34 @@ func serverTrue(c *reapi.Client) (err error) {
 	}
 	return err
 }
+
+const clusterStages = 16
+
+// clusterStagesCase is a build of 16 stages that wait for a second each, at four executors that do one at a time, beside the same steps one
+// after the other here, as on a machine with one processor. They wait and do not work, so that the processors of this machine count for nothing.
+func clusterStagesCase(b *bench) ([]contestant, error) {
+	address, err := b.cluster("stages.work", 4)
+	if err != nil {
+		return nil, err
+	}
+	var side, chain, copies strings.Builder
+	chain.WriteString("FROM bench/base\n")
+	for i := range clusterStages {
+		run := fmt.Sprintf("RUN --network=none sleep 1; echo %d > /f%d\n", i, i)
+		fmt.Fprintf(&side, "FROM bench/base AS s%d\n%s", i, run)
+		chain.WriteString(run)
+		fmt.Fprintf(&copies, "--mount=type=bind,from=s%d,target=/m%d ", i, i)
+	}
+	fmt.Fprintf(&side, "FROM bench/base\nRUN --network=none %scat /m*/f* > /all\n", copies.String())
+	there, err := b.context("cluster-stages", side.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	here, err := b.context("cluster-chain", chain.String(), nil)
+	build := []string{b.forge, "build", "-q", "--no-cache"}
+	return []contestant{
+		{name: "forge --remote", args: append(build, "--remote", address, "--remote-policy", "only", there)},
+		{name: "forge, here, one by one", args: append(build, here)},
+		{name: "sleep 4 (floor)", args: []string{"sleep", "4"}},
+	}, err
+}

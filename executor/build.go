@@ -105,11 +105,7 @@ func run(ctx context.Context, g *planner.Graph, some []*planner.Step, o Options)
 		b.nodes[i].known = make(chan struct{})
 	}
 
-	steps, stepsCtx := errgroup.WithContext(ctx)
-	for _, s := range some {
-		steps.Go(func() error { return b.step(stepsCtx, s) })
-	}
-	err = steps.Wait()
+	err = b.steps(ctx, some)
 	if failure := (*StepError)(nil); err != nil && !errors.As(err, &failure) {
 		err = context.Cause(ctx) // why the steps were cancelled
 	}
@@ -130,11 +126,14 @@ type build struct {
 	events    *reporter
 	began     time.Time
 	flights   flights
-	unasked   sync.Once // the caller knows that the cache cannot be asked
+	begin     func(s *planner.Step) // in a goroutine of its own
+	unasked   sync.Once             // the caller knows that the cache cannot be asked
 }
 
 // A node is what is known of a step. The step's goroutine writes it and then closes known; others read it after.
 type node struct {
+	behind   []*planner.Step // that begin when all is known that they need
+	lacks    atomic.Int32    // how much of what it needs is not known yet
 	known    chan struct{}
 	layers   []image.Layer // not to be appended to, but by stackOf
 	extended atomic.Bool   // the array of layers belongs to a step that stands on this one
@@ -144,6 +143,48 @@ type node struct {
 	began    time.Time // when the worker got the step; zero if it has not
 }
 
+// steps does some steps. One that reads something from outside begins at once, so that what is missing is found out before anything has been
+// done in vain; another begins when all that it needs is known: ten thousand that wait, each with a stack of its own, would take 80 MB.
+func (b *build) steps(ctx context.Context, some []*planner.Step) error {
+	g, ctx := errgroup.WithContext(ctx)
+	b.begin = func(s *planner.Step) { g.Go(func() error { return b.step(ctx, s) }) }
+	for _, s := range some {
+		if slices.Contains(inputs(s.Op), outside) {
+			continue
+		}
+		needs := needs(s)
+		b.nodes[s.Index].lacks.Store(int32(len(needs)))
+		for _, need := range needs {
+			b.nodes[need.Index].behind = append(b.nodes[need.Index].behind, s)
+		}
+	}
+	for _, s := range some { // which the steps that have begun may begin, too, but for those that begin here
+		if slices.Contains(inputs(s.Op), outside) || len(needs(s)) == 0 {
+			b.begin(s)
+		}
+	}
+	return g.Wait()
+}
+
+// needs are the steps that a step stands on or reads.
+func needs(s *planner.Step) []*planner.Step {
+	if s.On == nil {
+		return s.Reads
+	}
+	return append([]*planner.Step{s.On}, s.Reads...)
+}
+
+// tell makes a step known, and has the steps begin that waited for nothing else.
+func (b *build) tell(s *planner.Step) {
+	n := &b.nodes[s.Index]
+	close(n.known)
+	for _, s := range n.behind {
+		if b.nodes[s.Index].lacks.Add(-1) == 0 {
+			b.begin(s)
+		}
+	}
+}
+
 // step waits for what s needs and makes it known.
 func (b *build) step(ctx context.Context, s *planner.Step) error {
 	n := &b.nodes[s.Index]
@@ -151,7 +192,7 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 		if n.layers = base.Image.Layers(); b.options.Bases == nil || b.options.Bases.Here(base.Image) {
 			b.events.send(s, event.Event{Kind: event.Cached})
 		}
-		close(n.known)
+		b.tell(s)
 		return nil
 	}
 	entry, answered, err := b.reach(ctx, s)
@@ -168,7 +209,7 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 	n.layers = b.stackOf(s, entry.Layer)
 	n.created = entry.Created
 	n.answered = answered
-	close(n.known)
+	b.tell(s)
 	return nil
 }
 

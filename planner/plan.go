@@ -20,6 +20,7 @@ import (
 // A planner makes one plan.
 type planner struct {
 	file *parser.File
+	text *parser.File // what steps quote
 	opt  Options
 
 	platforms platformChoice
@@ -132,7 +133,7 @@ func plan(ctx context.Context, f *parser.File, opt Options, which stageChoice) (
 
 func newPlanner(f *parser.File, opt Options) (*planner, error) {
 	p := &planner{
-		file: f, opt: opt,
+		file: f, text: f.Text(), opt: opt,
 		platforms: platformChoice{build: opt.BuildPlatform, target: opt.Platform},
 		lex:       shell.NewLex(f.Escape),
 		global:    stageState{vars: &variables{}, outline: newOutline()},

@@ -18,7 +18,7 @@ type steps struct {
 
 // addStep adds a step of a stage.
 func (p *planner) addStep(of *stage, s Step) *Step {
-	s.Stage, s.file = of.label, p.file
+	s.Stage, s.file = of.label, p.text
 	s.Platform = platforms.Format(platforms.Normalize(*of.platform))
 	if target := platforms.Format(platforms.Normalize(p.platforms.target)); target != s.Platform {
 		s.Target = target
