@@ -44,8 +44,9 @@ type BuildOptions struct {
 // A Client is who has asked for a build over a connection, and what that machine lends: directories, in contexts and build files with names of
 // [ClientPrefix], and what steps may read.
 type Client struct {
-	Files Lender // may be nil
-	Steps container.Client
+	Files   Lender                          // may be nil
+	Content func(store string) ContentStore // local:DIR, of a cache, and oci:NAME, of an image; may be nil
+	Steps   container.Client
 }
 
 // What a Client lends of its directories.

@@ -276,6 +276,13 @@ func (s *farSettings) open(ctx context.Context, spec CacheSpec) (*remote.Place, 
 	if p := s.places[key]; p != nil {
 		return p, nil
 	}
+	if client := s.options.Client; spec.Type == "local" && client != nil && client.Content != nil {
+		p, err := s.lentPlace(ctx, spec)
+		if err == nil {
+			s.places[key] = p
+		}
+		return p, err
+	}
 	client := s.client
 	if spec.is("registry.insecure") && !s.options.Insecure {
 		o := s.options.RemoteOptions

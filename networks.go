@@ -2,8 +2,10 @@ package forge
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -95,6 +97,11 @@ func (h *Home) ListNetworks(filters []string) ([]*network.Network, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, n := range list {
+		if err := h.dateNetwork(n); err != nil {
+			return nil, err
+		}
+	}
 	for _, f := range filters {
 		key, value, err := cutFilter(f)
 		if err != nil {
@@ -123,6 +130,19 @@ func (h *Home) ListNetworks(filters []string) ([]*network.Network, error) {
 		list = slices.DeleteFunc(list, func(n *network.Network) bool { return !takes(n) })
 	}
 	return list, nil
+}
+
+// dateNetwork gives a network that nobody has created the age of the store.
+func (h *Home) dateNetwork(n *network.Network) error {
+	if !n.Created.IsZero() {
+		return nil
+	}
+	info, err := os.Stat(h.versionFile())
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	n.Created = info.ModTime().UTC()
+	return nil
 }
 
 // A NetworkInspection is a network as docker's API shows it.
@@ -191,6 +211,9 @@ func (h *Home) InspectNetworks(filters []string) ([]*NetworkInspection, error) {
 }
 
 func (h *Home) inspectNetwork(n *network.Network) (*NetworkInspection, error) {
+	if err := h.dateNetwork(n); err != nil {
+		return nil, err
+	}
 	i := &NetworkInspection{
 		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.Subnet6.IsValid(), Internal: n.Internal,
 		IPAM: NetworkAddresses{Driver: "default", Config: []NetworkSubnet{}}, Containers: map[string]NetworkMember{},

@@ -32,11 +32,12 @@ type resolver struct {
 	home    *Home
 	pull    PullPolicy
 	remote  RemoteOptions
-	far     *farCache     // nil if there is none
-	cluster *cluster      // nil if there is none
-	pins    *source.Pins  // what names are to stand for; nil is what they stand for now
-	pushed  []pushedBlobs // in the order in which they were pushed
-	away    []origin      // of layers that an image which is pushed has there alone
+	far     *farCache                       // nil if there is none
+	cluster *cluster                        // nil if there is none
+	pins    *source.Pins                    // what names are to stand for; nil is what they stand for now
+	pushed  []pushedBlobs                   // in the order in which they were pushed
+	away    []origin                        // of layers that an image which is pushed has there alone
+	content func(store string) ContentStore // of the client; nil if layouts are directories of this machine
 
 	*arrivals
 }

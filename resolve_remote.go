@@ -84,6 +84,13 @@ func (r *resolver) notInStore(ctx context.Context, ref image.Reference, d ocispe
 
 // fromLayout reads an image of an OCI layout: DIR[:TAG] or DIR@DIGEST.
 func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platform) (*image.Image, error) {
+	if r.content != nil { // a client names no directory of this machine
+		store, root, err := r.lentLayout(ctx, spec)
+		if err != nil {
+			return nil, fmt.Errorf("oci-layout://%s: %w", spec, err)
+		}
+		return r.fromStore(ctx, spec, store, root, p)
+	}
 	if dir, d, ok := strings.Cut(spec, "@"); ok {
 		spec = dir + ":" + d
 	}
@@ -96,9 +103,14 @@ func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platf
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	return r.fromStore(ctx, dir, store, root, p)
+}
+
+// fromStore reads an image of a store that is no registry.
+func (r *resolver) fromStore(ctx context.Context, name string, store image.Store, root ocispec.Descriptor, p *ocispec.Platform) (*image.Image, error) {
 	img, err := image.Read(ctx, store, root, p)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	r.deferLayers(&deferredImage{root: img.Descriptor, image: img, from: origin{store: store}})
 	return img, nil

@@ -45,7 +45,11 @@ func (h *Home) openSources(ctx context.Context, o BuildOptions, shared *source.S
 	if o.Offline {
 		pull = PullNever
 	}
-	return &sources{Source: src, pins: pins, images: &resolver{home: h, pull: pull, remote: o.RemoteOptions, pins: pins, arrivals: &arrivals{}}}, nil
+	images := &resolver{home: h, pull: pull, remote: o.RemoteOptions, pins: pins, arrivals: &arrivals{}}
+	if o.Client != nil {
+		images.content = o.Client.Content
+	}
+	return &sources{Source: src, pins: pins, images: images}, nil
 }
 
 // withSources opens what a build reads for do.

@@ -104,7 +104,7 @@ func isRegistry(dir string) bool {
 
 // checkVersion refuses a store that a later forge has made, marks a new one, and brings one of version 1 up to date.
 func (h *Home) checkVersion() error {
-	name := filepath.Join(h.Dir, "version")
+	name := h.versionFile()
 	switch text, err := os.ReadFile(name); {
 	case err == nil && string(text) == storeVersion:
 		return nil
@@ -124,6 +124,9 @@ func (h *Home) checkVersion() error {
 	}
 	return durable.WriteFile(name, []byte(storeVersion), 0o600)
 }
+
+// versionFile says of which version the store is. It is as old as the store, or its last upgrade.
+func (h *Home) versionFile() string { return filepath.Join(h.Dir, "version") }
 
 // upgrade removes what version 1 left under names that nobody looks for any more.
 func (h *Home) upgrade() error {

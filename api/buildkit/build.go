@@ -16,7 +16,8 @@ import (
 // A build is one that a client has given a name. The service's mu guards it.
 type build struct {
 	request  *solveRequest
-	news     news              // for Status
+	news     news // for Status
+	caches   cacheNames
 	exported map[string]string // what was made, as the client is told
 	returned bool              // the client has accepted the result, or said why not
 	refused  error             // why not
@@ -230,6 +231,9 @@ func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err
 	exported, err := exportedOf(r)
 	if err != nil {
 		return nil, err
+	}
+	if written := b.caches.take(); written != "" {
+		exported["cache.manifest"] = written
 	}
 	s.change(func() { b.exported = exported })
 	return resultOf(r)

@@ -75,14 +75,15 @@ func TestFailures(t *testing.T) {
 		"option":               {"FROM scratch\n", "option odd of the build is not known", map[string]string{"odd": "x"}},
 		"named option":         {"FROM scratch\n", "option odd:x of the build is not known", map[string]string{"odd:x": "x"}},
 		"graph":                {"FROM scratch\n", "context c: is a graph of BuildKit's (LLB)", map[string]string{"context:c": "input:c"}},
-		"layout":               {"FROM scratch\n", "layouts of the client cannot be read", map[string]string{"context:c": "oci-layout://x"}},
+		"layout":               {"FROM c\n", "is named with the digest of its image", map[string]string{"context:c": "oci-layout://x:latest"}},
+		"server's layout":      {"FROM c\n", "sha256:" + strings.Repeat("0", 64) + ": file does not exist", map[string]string{"context:c": "oci-layout:///etc@sha256:" + strings.Repeat("0", 64)}},
 		"server's files":       {"FROM scratch\n", "context /etc is neither a repository nor a URL", map[string]string{"context": "/etc"}},
 		"server's named files": {"FROM scratch\n", "context c: /etc is none of", map[string]string{"context:c": "/etc"}},
 		"server's lent files":  {"FROM scratch\n", "context c: client://x is none of", map[string]string{"context:c": "client://x"}},
 		"no standard input":    {"FROM scratch\n", "filename - is no file", map[string]string{"filename": "-", "context": "https://localhost:1/x"}},
 		"question":             {"FROM scratch\n", "unsupported request \"odd\"", map[string]string{"requestid": "odd"}},
+		"cache":                {"FROM scratch\n", "is not one of registry, local", map[string]string{"cache-imports": `[{"Type":"odd"}]`}},
 		"epoch":                {"FROM scratch\n", "must be seconds since 1970", map[string]string{"build-arg:SOURCE_DATE_EPOCH": "x"}},
-		"cache":                {"FROM scratch\n", "a cache of type=local is a directory of the client", map[string]string{"cache-imports": `[{"Type":"local","Attrs":{"src":"x"}}]`}},
 	} {
 		c.dirs["dockerfile"] = map[string]string{"Dockerfile": test.text}
 		c.attrs = test.attrs

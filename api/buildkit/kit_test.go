@@ -62,7 +62,9 @@ func newClient(t *testing.T) *client {
 // attach opens a session.
 func (c *client) attach(id, key string) {
 	ours, theirs := net.Pipe()
+	content := blobs{}
 	answers := &grpc.Server{MaxMessage: maxMessage, Methods: map[string]grpc.Handler{
+		contentService + "Info": grpc.Unary(content.info), contentService + "Read": content.read, contentService + "Write": content.write,
 		forwardAgent: c.forward, fileSync: c.lend, fileSend: c.receive, getSecret: grpc.Unary(c.secret), credentials: grpc.Unary(c.credentials), checkAgent: grpc.Unary(c.agent), upload: c.upload,
 	}}
 	go answers.ServeConn(c.t.Context(), ours)

@@ -31,7 +31,7 @@ func (s *Service) buildOptions(ctx context.Context, b *build, q question, sess *
 	r.o.Args, r.o.Contexts = map[string]string{}, map[string]string{}
 	r.o.Cache = "none" // a client of docker does not count on a cache in the repository of the image
 	r.o.Events, r.o.AskCredential = s.watch(b), sess.credential
-	r.o.Client = &forge.Client{Files: &lender{s, sess, q.attrs}}
+	r.o.Client = &forge.Client{Files: &lender{s, sess, q.attrs}, Content: sess.contents(&b.caches)}
 	r.o.Client.Steps.Secret, r.o.Client.Steps.SSH, r.o.Client.Steps.Agent = sess.secret, sess.hasAgent, sess.agent
 	r.o.Allow = b.request.Entitlements
 	if err := r.context(ctx, sess); err != nil {
@@ -216,9 +216,7 @@ func (r *optionReader) namedContext(name, value string) error {
 			return fmt.Errorf("context %s: %w", name, err)
 		}
 		r.o.Contexts[name] = "docker-image://" + image
-	case "oci-layout":
-		return fmt.Errorf("context %s: layouts of the client cannot be read over a connection; push the image, or use forge build --build-context %s=oci-layout://DIR", name, name)
-	case "docker-image", "target":
+	case "oci-layout", "docker-image", "target":
 		r.o.Contexts[name] = value
 	default:
 		if !RemoteContext(value) {
@@ -234,10 +232,10 @@ func (r *optionReader) caches(c *cacheOptions) error {
 	imports := r.q.imports
 	if c != nil {
 		for _, e := range c.Exports {
-			spec, err := forge.ParseCacheTo(cacheText(e))
-			if err == nil {
-				err = refuseLocal(e)
+			if e.Type == "local" && e.Attrs["reset"] != "" {
+				return errors.New("--cache-to type=local: reset is not done: remove the directory, and the build fills it anew")
 			}
+			spec, err := forge.ParseCacheTo(cacheText(e))
 			if err != nil {
 				return err
 			}
@@ -254,9 +252,6 @@ func (r *optionReader) caches(c *cacheOptions) error {
 	}
 	for _, e := range imports {
 		spec, err := forge.ParseCacheFrom(cacheText(e))
-		if err == nil {
-			err = refuseLocal(e)
-		}
 		if err != nil {
 			return err
 		}
@@ -264,14 +259,6 @@ func (r *optionReader) caches(c *cacheOptions) error {
 	}
 	if len(r.o.From)+len(r.o.To) > 0 {
 		r.o.Cache = ""
-	}
-	return nil
-}
-
-// refuseLocal refuses a cache in a directory, which is the client's.
-func refuseLocal(e exporter) error {
-	if e.Type == "local" {
-		return errors.New("a cache of type=local is a directory of the client, which cannot be reached over a connection: use type=registry, or forge build --cache-to type=local")
 	}
 	return nil
 }

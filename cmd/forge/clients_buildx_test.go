@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ func TestClientBuildx(t *testing.T) {
 			k.plugin("docker-buildx", plugin)
 			t.Run("build", func(*testing.T) { k.buildxBuild() })
 			t.Run("files", func(*testing.T) { k.buildxFiles() })
+			t.Run("lent", func(*testing.T) { k.buildxLent() })
 			t.Run("failures", func(*testing.T) { k.buildxFailures() })
 			t.Run("registry", func(*testing.T) { k.buildxRegistry() })
 			t.Run("remote", func(*testing.T) { k.buildxRemote() })
@@ -94,6 +97,28 @@ func (k *kit) buildxFiles() {
 			k.t.Errorf("%s has %q, without %s", kind, names, want)
 		}
 	}
+}
+
+// buildxLent keeps a cache in a directory of the client, reads it after the server has lost its own, and builds on an image in such a directory.
+func (k *kit) buildxLent() {
+	dir := k.context("lent", "FROM base\nRUN echo once >/lent")
+	cache := filepath.Join(k.dir, "lent-cache")
+	k.plain("--cache-to", "type=local,mode=max,dest="+cache, dir)
+	k.mustDocker("builder", "prune", "-af")
+	log := k.plain("--cache-from", "type=local,src="+cache, "--cache-to", "type=local,mode=max,dest="+cache, dir)
+	if !regexp.MustCompile(`RUN echo once >/lent\n#\d+ CACHED`).MatchString(log) {
+		k.t.Errorf("the step is not taken from the client's cache:\n%s", log)
+	}
+	archive, layout := filepath.Join(k.dir, "lent.tar"), filepath.Join(k.dir, "lent-layout")
+	k.plain("-o", "type=oci,dest="+archive, dir)
+	if err := os.Mkdir(layout, 0o755); err != nil {
+		k.t.Fatal(err)
+	}
+	if out, err := exec.Command("tar", "-C", layout, "-xf", archive).CombinedOutput(); err != nil {
+		k.t.Fatalf("%v: %s", err, out)
+	}
+	k.plain("-t", "lent:1", "--build-context", "below=oci-layout://"+layout, k.context("above", "FROM below\nRUN cat /lent >/above"))
+	k.says(k.mustDocker("run", "--rm", "lent:1", "cat", "/above"), "once\n")
 }
 
 // buildxFailures are builds that fail, and say why.
