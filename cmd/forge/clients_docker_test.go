@@ -131,6 +131,7 @@ func TestClientDockerRegistry(t *testing.T) {
 	k.says(pushed, "Pushed")
 	k.says(pushed, "1: digest: sha256:")
 	k.says(k.mustDocker("push", name), "Layer already exists")
+	k.says(k.mustDocker("search", address+"/app"), address+"/team/app ")
 	k.mustDocker("rmi", name)
 	k.says(k.mustDocker("pull", name), "Status: Downloaded newer image for "+name)
 	k.says(k.mustDocker("pull", name), "Status: Image is up to date for "+name)
