@@ -133,20 +133,7 @@ func (h *Home) StartExec(ctx context.Context, id string, size TerminalSize, even
 	}
 	o := r.Config
 	o.id, o.Size = id, cmp.Or(size, o.Size)
-	var theirs []*os.File
-	for _, a := range first {
-		f, beginErr := a.begin()
-		if err = errors.Join(err, beginErr); f != nil {
-			theirs = append(theirs, f)
-		}
-	}
-	if err == nil {
-		err = h.startExec(ctx, containerID, o, theirs, events)
-	}
-	for _, f := range theirs {
-		err = errors.Join(err, f.Close())
-	}
-	return err
+	return withAttached(first, func(theirs []*os.File) error { return h.startExec(ctx, containerID, o, theirs, events) })
 }
 
 // keepRecord has a monitor of a process in a container write down how it goes, and listen. What it returns ends that.

@@ -27,6 +27,11 @@ func (h *Home) StartContainer(ctx context.Context, ref string, events event.Sink
 	if err != nil {
 		return err
 	}
+	return withAttached(first, func(theirs []*os.File) error { return h.spawn(ctx, r, theirs, events) })
+}
+
+// withAttached has something started with those who are attached from the beginning.
+func withAttached(first []*Attachment, start func(theirs []*os.File) error) (err error) {
 	var theirs []*os.File
 	for _, a := range first {
 		f, beginErr := a.begin()
@@ -35,7 +40,7 @@ func (h *Home) StartContainer(ctx context.Context, ref string, events event.Sink
 		}
 	}
 	if err == nil {
-		err = h.spawn(ctx, r, theirs, events)
+		err = start(theirs)
 	}
 	for _, f := range theirs { // the end of the monitor is to be the end of the connection
 		err = errors.Join(err, f.Close())

@@ -65,9 +65,6 @@ type SecurityOptions struct {
 // LimitOptions limit a container. The zero value does not.
 type LimitOptions = container.LimitFlags
 
-// CPUOptions are those of the processors.
-type CPUOptions = container.CPUFlags
-
 // Check refuses what cannot be run, in docker's words, and makes the options independent of this process: paths of this
 // machine become absolute, a seccomp profile and files of variables are read, variables without a value take that of this process, and docker's
 // config.json adds proxies. It is for whoever takes the options from people, once.

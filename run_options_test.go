@@ -33,7 +33,7 @@ func TestRunOptionsAreData(t *testing.T) {
 			Privileged: true, CapAdd: []string{"CHOWN"}, CapDrop: []string{"ALL"}, ReadOnly: true,
 			SecurityOpts: []string{"no-new-privileges", "seccomp:profile.json"},
 		},
-		LimitOptions: LimitOptions{Memory: "64m", ShmSize: "1m", Pids: 7, Ulimits: []string{"nofile=1:2"}, CPUFlags: CPUOptions{CPUs: "0.5"}},
+		LimitOptions: LimitOptions{Memory: "64m", ShmSize: "1m", Pids: 7, Ulimits: []string{"nofile=1:2"}, CPUs: "0.5"},
 	}
 	if err := o.Check(t.Context()); err != nil {
 		t.Fatal(err)

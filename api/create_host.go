@@ -166,7 +166,7 @@ func limits(r *forge.InspectedResources) (o forge.LimitOptions) {
 		}
 		return strconv.FormatInt(n, 10)
 	}
-	o.CPUFlags = forge.CPUOptions{
+	o = forge.LimitOptions{
 		CPUPeriod: r.CPUPeriod, CPUQuota: r.CPUQuota, CPUShares: r.CPUShares, CpusetCPUs: r.CpusetCpus, CpusetMems: r.CpusetMems,
 	}
 	if r.NanoCPUs != 0 {

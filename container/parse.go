@@ -46,7 +46,10 @@ func tooLarge(s string) bool {
 
 // LimitFlags are the flags that limit a container, as they are written; "" is not given.
 type LimitFlags struct {
-	CPUFlags
+	CPUs                   string // a number, perhaps with a fraction
+	CPUPeriod, CPUQuota    int64  // microseconds
+	CPUShares              int64
+	CpusetCPUs, CpusetMems string
 
 	Memory, MemorySwap, MemoryReservation, ShmSize string
 
@@ -56,25 +59,15 @@ type LimitFlags struct {
 	OOMScoreAdj    int
 }
 
-// CPUFlags are those of the processors.
-type CPUFlags struct {
-	CPUs                   string // a number, perhaps with a fraction
-	CPUPeriod, CPUQuota    int64  // microseconds
-	CPUShares              int64
-	CpusetCPUs, CpusetMems string
-}
-
 // Over is f with what other leaves as it is: what is zero in f.
 func (f LimitFlags) Over(other LimitFlags) LimitFlags {
 	return LimitFlags{
 		Memory: cmp.Or(f.Memory, other.Memory), MemorySwap: cmp.Or(f.MemorySwap, other.MemorySwap),
 		MemoryReservation: cmp.Or(f.MemoryReservation, other.MemoryReservation),
 		ShmSize:           cmp.Or(f.ShmSize, other.ShmSize), Pids: cmp.Or(f.Pids, other.Pids), Ulimits: other.Ulimits,
-		CPUFlags: CPUFlags{
-			CPUs: cmp.Or(f.CPUs, other.CPUs), CPUPeriod: cmp.Or(f.CPUPeriod, other.CPUPeriod), CPUQuota: cmp.Or(f.CPUQuota, other.CPUQuota),
-			CPUShares: cmp.Or(f.CPUShares, other.CPUShares), CpusetCPUs: cmp.Or(f.CpusetCPUs, other.CpusetCPUs),
-			CpusetMems: cmp.Or(f.CpusetMems, other.CpusetMems),
-		},
+		CPUs: cmp.Or(f.CPUs, other.CPUs), CPUPeriod: cmp.Or(f.CPUPeriod, other.CPUPeriod), CPUQuota: cmp.Or(f.CPUQuota, other.CPUQuota),
+		CPUShares: cmp.Or(f.CPUShares, other.CPUShares), CpusetCPUs: cmp.Or(f.CpusetCPUs, other.CpusetCPUs),
+		CpusetMems:     cmp.Or(f.CpusetMems, other.CpusetMems),
 		OOMKillDisable: f.OOMKillDisable || other.OOMKillDisable, OOMScoreAdj: cmp.Or(f.OOMScoreAdj, other.OOMScoreAdj),
 	}
 }
@@ -108,7 +101,7 @@ func ParseLimits(f LimitFlags) (l runtime.Limits, err error) {
 	if l.Memory != 0 && l.Memory < minMemory {
 		return l, fmt.Errorf("--memory %s: minimum memory limit allowed is 6MB", f.Memory)
 	}
-	if l.CPULimits, err = f.CPUFlags.parse(); err != nil {
+	if l.CPULimits, err = f.cpus(); err != nil {
 		return l, err
 	}
 	for _, text := range f.Ulimits {
@@ -122,7 +115,7 @@ func ParseLimits(f LimitFlags) (l runtime.Limits, err error) {
 }
 
 // parse reads the flags of the processors.
-func (f *CPUFlags) parse() (l runtime.CPULimits, err error) {
+func (f *LimitFlags) cpus() (l runtime.CPULimits, err error) {
 	l = runtime.CPULimits{CPUPeriod: f.CPUPeriod, CPUQuota: max(f.CPUQuota, 0), CPUShares: f.CPUShares, CPUs: f.CpusetCPUs, Mems: f.CpusetMems}
 	if l.NanoCPUs, err = parseCPUs(f.CPUs); err != nil {
 		return l, err

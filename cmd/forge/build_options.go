@@ -21,7 +21,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o := forge.BuildOptions{
 		SourceOptions: forge.SourceOptions{Context: c.Context, File: c.File, Stdin: s.in, Contexts: map[string]string{}},
 		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform,
-		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: c.limitFlags.options(),
+		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: forge.LimitOptions(c.limitFlags),
 		ReuseOptions: forge.ReuseOptions{
 			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain != "",
 		},

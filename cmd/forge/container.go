@@ -41,31 +41,22 @@ func eachSays(s *session, refs []string, do func(h *forge.Home, ref string) (any
 	})
 }
 
-type stopFlags struct {
-	Signal string `short:"s" help:"Signal that asks the container to end." placeholder:"SIGNAL"`
-	Time   *int   `short:"t" name:"timeout" aliases:"time" help:"Seconds until the container is killed; -1 is never." placeholder:"SECONDS"`
-}
-
-func (f stopFlags) options() forge.StopOptions {
-	return forge.StopOptions{Signal: f.Signal, Seconds: f.Time}
-}
-
 type stopCmd struct {
-	stopFlags
+	Signal     string   `short:"s" help:"Signal that asks the container to end." placeholder:"SIGNAL"`
+	Time       *int     `short:"t" name:"timeout" aliases:"time" help:"Seconds until the container is killed; -1 is never." placeholder:"SECONDS"`
 	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
 }
 
 func (c *stopCmd) Run(s *session) error {
-	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.StopContainer(s.ctx, ref, c.options()) })
+	o := forge.StopOptions{Signal: c.Signal, Seconds: c.Time}
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.StopContainer(s.ctx, ref, o) })
 }
 
-type restartCmd struct {
-	stopFlags
-	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
-}
+type restartCmd stopCmd
 
 func (c *restartCmd) Run(s *session) error {
-	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.RestartContainer(s.ctx, ref, c.options()) })
+	o := forge.StopOptions{Signal: c.Signal, Seconds: c.Time}
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.RestartContainer(s.ctx, ref, o) })
 }
 
 type killCmd struct {
@@ -77,25 +68,24 @@ func (c *killCmd) Run(s *session) error {
 	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.KillContainer(s.ctx, ref, c.Signal) })
 }
 
-type pauseCmd struct {
+// containerArgs are the arguments of a command without flags.
+type containerArgs struct {
 	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
 }
+
+type pauseCmd containerArgs
 
 func (c *pauseCmd) Run(s *session) error {
 	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.PauseContainer(s.ctx, ref) })
 }
 
-type unpauseCmd struct {
-	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
-}
+type unpauseCmd containerArgs
 
 func (c *unpauseCmd) Run(s *session) error {
 	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.UnpauseContainer(s.ctx, ref) })
 }
 
-type waitCmd struct {
-	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
-}
+type waitCmd containerArgs
 
 func (c *waitCmd) Run(s *session) error {
 	return eachSays(s, c.Containers, func(h *forge.Home, ref string) (any, error) { return h.WaitContainer(s.ctx, ref) })

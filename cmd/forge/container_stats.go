@@ -41,7 +41,7 @@ func (c *updateCmd) Run(s *session) error {
 		return errors.New("you must provide one or more flags when using this command")
 	}
 	return each(s, c.Containers, func(h *forge.Home, ref string) error {
-		return h.UpdateContainer(s.ctx, ref, c.limitFlags.options(), c.Restart)
+		return h.UpdateContainer(s.ctx, ref, forge.LimitOptions(c.limitFlags), c.Restart)
 	})
 }
 

@@ -133,10 +133,7 @@ func (c *networkRmCmd) Run(s *session) error {
 	})
 }
 
-type networkPruneCmd struct {
-	Force  bool     `short:"f" help:"Do not ask."`
-	Filter []string `sep:"none" help:"until=TIME, label=K[=V] or label!=K[=V]." placeholder:"KEY=VALUE"`
-}
+type networkPruneCmd containerPruneCmd
 
 func (c *networkPruneCmd) Run(s *session) error {
 	if ok, err := confirmed(s, c.Force, "all networks that no container uses"); err != nil || !ok {

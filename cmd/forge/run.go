@@ -20,9 +20,7 @@ type runCmd struct {
 	createFlags
 }
 
-type createCmd struct {
-	createFlags
-}
+type createCmd createFlags
 
 // createFlags say what container to make.
 type createFlags struct {
@@ -130,8 +128,14 @@ type namespaceFlags struct {
 	Init     bool     `help:"Let process 1 be one that reaps and passes signals on."`
 }
 
+// limitFlags are forge.LimitOptions as flags.
 type limitFlags struct {
-	cpuFlags
+	CPUs       string `name:"cpus" help:"Processors." placeholder:"N"`
+	CPUPeriod  int64  `name:"cpu-period" help:"Over how long --cpu-quota is counted, in microseconds." placeholder:"N"`
+	CPUQuota   int64  `name:"cpu-quota" help:"Time of processors in a period, in microseconds." placeholder:"N"`
+	CPUShares  int64  `name:"cpu-shares" short:"c" help:"Share of the processors, against others." placeholder:"N"`
+	CpusetCPUs string `name:"cpuset-cpus" help:"Which processors: 0-3 or 0,2." placeholder:"LIST"`
+	CpusetMems string `name:"cpuset-mems" help:"Which nodes of memory: 0-1 or 0,1." placeholder:"LIST"`
 
 	Memory            string   `short:"m" help:"Memory, in bytes or with a unit: 512m, 2g." placeholder:"BYTES"`
 	MemorySwap        string   `help:"Memory and swap together; -1 is no limit." placeholder:"BYTES"`
@@ -141,25 +145,6 @@ type limitFlags struct {
 	Ulimits           []string `name:"ulimit" sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
 	OOMKillDisable    bool     `name:"oom-kill-disable" help:"Do not kill where memory is short."`
 	OOMScoreAdj       int      `name:"oom-score-adj" help:"How willing the kernel is to kill it, -1000 to 1000." placeholder:"N"`
-}
-
-// cpuFlags are forge.CPUOptions as flags.
-type cpuFlags struct {
-	CPUs       string `name:"cpus" help:"Processors." placeholder:"N"`
-	CPUPeriod  int64  `name:"cpu-period" help:"Over how long --cpu-quota is counted, in microseconds." placeholder:"N"`
-	CPUQuota   int64  `name:"cpu-quota" help:"Time of processors in a period, in microseconds." placeholder:"N"`
-	CPUShares  int64  `name:"cpu-shares" short:"c" help:"Share of the processors, against others." placeholder:"N"`
-	CpusetCPUs string `name:"cpuset-cpus" help:"Which processors: 0-3 or 0,2." placeholder:"LIST"`
-	CpusetMems string `name:"cpuset-mems" help:"Which nodes of memory: 0-1 or 0,1." placeholder:"LIST"`
-}
-
-// options are the flags as forge takes them.
-func (f *limitFlags) options() forge.LimitOptions {
-	return forge.LimitOptions{
-		CPUFlags: forge.CPUOptions(f.cpuFlags),
-		Memory:   f.Memory, MemorySwap: f.MemorySwap, MemoryReservation: f.MemoryReservation, ShmSize: f.ShmSize,
-		Pids: f.Pids, Ulimits: f.Ulimits, OOMKillDisable: f.OOMKillDisable, OOMScoreAdj: f.OOMScoreAdj,
-	}
 }
 
 // Help is shown below the usage.
@@ -248,7 +233,8 @@ func (c *runCmd) attached(s *session, h *forge.Home, id string, show ui.Display)
 }
 
 // Run makes a container and prints its ID.
-func (c *createCmd) Run(s *session) error {
+func (cmd *createCmd) Run(s *session) error {
+	c := (*createFlags)(cmd)
 	o, err := c.options(s.ctx, "create")
 	if err != nil {
 		return wrongFlags(err)
@@ -332,7 +318,7 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 		SurroundingOptions: forge.SurroundingOptions(c.surroundingFlags),
 		SecurityOptions:    forge.SecurityOptions(c.securityFlags),
 		NamespaceOptions:   forge.NamespaceOptions(c.namespaceFlags),
-		LimitOptions:       c.limitFlags.options(),
+		LimitOptions:       forge.LimitOptions(c.limitFlags),
 	}
 	if c.Entrypoint != nil {
 		o.Entrypoint = []string{*c.Entrypoint}
