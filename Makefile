@@ -71,11 +71,14 @@ vuln: tools ## known vulnerabilities of what forge calls
 fuzz: ## each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
-bench: build ## forge, floors and peers, in turn
-	$(GO) run ./bench bin/forge
+HISTORY ?= bench/history.jsonl
 
-bench-short: build ## each benchmark once: does it run?
-	$(GO) run ./bench -n 1 bin/forge
+bench: build ## forge, floors and peers, in turn, a line into HISTORY, and how times grow, into docs/growth.svg
+	$(GO) run ./bench -kept bench/kept.json -history $(HISTORY) bin/forge
+	$(GO) run ./bench -growth docs/growth.svg bin/forge
+
+bench-short: build ## the benchmarks that take seconds, once, beside the last kept ratios to their floors
+	$(GO) run ./bench -n 1 -kept bench/kept.json bin/forge
 
 numbers: ## sizes, and places that break the rules of the house
 	scripts/numbers.sh

@@ -74,6 +74,30 @@ func (k *buildkit) build(dir, base, name string, flags ...string) []string {
 	return append(args, flags...)
 }
 
+// kitBuilds is BuildKit building a context, if there is one on this machine. The base comes from the registry.
+func (b *bench) kitBuilds(dir string, before func() error, flags ...string) []contestant {
+	registry, err := b.registry()
+	if err != nil {
+		return nil
+	}
+	base := registry + "/base:1"
+	if b.kit == nil {
+		k, err := b.newBuildkit(registry)
+		if k == nil || err != nil {
+			return nil
+		}
+		if b.quietly("tag", "bench/base", base) != nil || b.quietly("push", "-q", base) != nil || k.start() != nil {
+			return nil
+		}
+		b.kit = k
+	}
+	args := []string{
+		b.kit.control, "--addr", b.kit.addr(), "build", "--frontend", "dockerfile.v0", "--local", "context=" + dir, "--local", "dockerfile=" + dir,
+		"--opt", "context:bench/base=docker-image://" + base, "--output", "type=image,name=bench/" + filepath.Base(dir),
+	}
+	return []contestant{{name: "BuildKit", before: before, args: append(args, flags...)}}
+}
+
 // farBuildkit is the build of farCase by BuildKit, from a cache of mode=max in the registry; nil if there is no BuildKit.
 func (b *bench) farBuildkit(dir, far string) ([]contestant, error) {
 	k, err := b.newBuildkit(far)

@@ -17,24 +17,27 @@ const (
 	fileSize  = 10 << 10
 )
 
-// cases are what docs/decisions and the targets speak of.
+// cases are the rows of docs/performance.md and the targets, and what else docs/decisions speak of.
 func cases() []benchCase {
 	return []benchCase{
-		{name: "start of the program", setup: versionCase},
-		{name: "no-op rebuild, 12 steps", setup: noopCase},
-		{name: "no-op rebuild, 50,000 files", setup: manyNoopCase},
+		{name: "W1 start of the program", setup: versionCase, runs: 20},
+		{name: "W1 no-op rebuild, 12 steps", setup: noopCase, runs: 20},
+		{name: "W2 no-op rebuild, 50,000 files", setup: manyNoopCase},
+		{name: "W3 one of 50,000 files changed", setup: manyChangedCase, runs: 3},
+		{name: "W4 RUN true, a step of 50", setup: runTrueCase, runs: 3, divideBy: 50},
+		{name: "W4 RUN that writes, a step of 30", setup: runWriteCase, runs: 3, divideBy: 30},
+		{name: "W5 RUN of 50,000 files and 1 GB", setup: filesRunCase, runs: 3, long: true},
+		{name: "W5 RUN writes 1 GiB", setup: bigRunCase, runs: 3},
+		{name: "W6 apt-get of 3 packages", setup: aptCase, runs: 2, long: true},
+		{name: "W7 8 stages of sleep 1", setup: func(b *bench) ([]contestant, error) { return stagesCase(b, 8) }, runs: 3},
+		{name: "W7 100 stages of sleep 1", setup: func(b *bench) ([]contestant, error) { return stagesCase(b, 100) }, runs: 3},
 		{name: "no-op of 10 targets, shared base", setup: targetsNoopCase},
 		{name: "10 targets cold, RUN shared", setup: targetsColdCase, runs: 3},
-		{name: "one of 50,000 files changed", setup: manyChangedCase, runs: 3},
 		{name: "12 steps of another machine, 30 ms", setup: farCase},
 		{name: "800 MB in a cache mount, 1 file added", setup: mountSaveCase, runs: 3},
 		{name: "800 MB in a cache mount, fetched", setup: mountRestoreCase, runs: 3},
 		{name: "RUN true at a cluster, a step", setup: clusterStepCase, runs: 5, divideBy: clusterSteps},
 		{name: "16 stages at 4 executors", setup: clusterStagesCase, runs: 1},
-		{name: "RUN true, a step", setup: runTrueCase, runs: 3, divideBy: 50},
-		{name: "run --rm IMAGE true", setup: runCase, runs: 15},
-		{name: "8 stages of sleep 1", setup: stagesCase, runs: 3},
-		{name: "RUN writes 1 GiB", setup: bigRunCase, runs: 3},
 		{name: "ADD of 1,000,000 entries", setup: entriesCase, runs: 1},
 	}
 }
@@ -91,7 +94,7 @@ func (b *bench) context(name, dockerfile string, files map[string]string) (strin
 	return dir, nil
 }
 
-// builds are forge and the peer building the same context.
+// builds are forge and its peers building the same context.
 func (b *bench) builds(dir string, before func() error, flags ...string) []contestant {
 	list := []contestant{{
 		name: "forge", before: before,
@@ -101,13 +104,13 @@ func (b *bench) builds(dir string, before func() error, flags ...string) []conte
 		peerFlags := []string{b.peer, "build", "--layers", "--isolation=chroot", "-t", "bench/" + filepath.Base(dir)}
 		list = append(list, contestant{name: "buildah", before: before, args: append(append(peerFlags, flags...), dir)})
 	}
-	return list
+	return append(list, b.kitBuilds(dir, before, flags...)...)
 }
 
 func versionCase(b *bench) ([]contestant, error) {
 	return []contestant{
 		{name: "forge version", args: []string{b.forge, "version"}},
-		{name: "/bin/true (floor)", args: []string{"/bin/true"}},
+		{name: "/bin/true", args: []string{"/bin/true"}, floor: true},
 	}, nil
 }
 
@@ -118,7 +121,7 @@ func noopCase(b *bench) ([]contestant, error) {
 		fmt.Fprintf(&file, "RUN echo %d > f%d\n", i, i)
 	}
 	dir, err := b.context("noop", file.String(), map[string]string{"a": "a\n"})
-	return b.builds(dir, nil), err
+	return append(b.builds(dir, nil), contestant{name: "forge version", args: []string{b.forge, "version"}, floor: true}), err
 }
 
 // many is a context of 50,000 files, 500 MB.
@@ -146,7 +149,7 @@ func (b *bench) many() (string, error) {
 func manyNoopCase(b *bench) ([]contestant, error) {
 	dir, err := b.many()
 	list := b.builds(dir, nil)[:1] // the peer takes minutes
-	return append(list, contestant{name: "find -size (floor)", args: []string{"find", dir, "-size", "+1G"}}), err
+	return append(list, contestant{name: "find -size", args: []string{"find", dir, "-size", "+1G"}, floor: true}), err
 }
 
 func manyChangedCase(b *bench) ([]contestant, error) {
@@ -158,7 +161,7 @@ func manyChangedCase(b *bench) ([]contestant, error) {
 	}
 	floor := filepath.Join(b.dir, "floor.tar")
 	return append(b.builds(dir, change)[:1], contestant{
-		name: "tar of it (peer)", args: []string{"tar", "-C", dir, "-cf", floor, "src"},
+		name: "tar, sha256sum", args: []string{"sh", "-c", "tar -C " + dir + " -c src | tee " + floor + " | sha256sum"}, floor: true,
 	}), err
 }
 
@@ -169,7 +172,19 @@ func runTrueCase(b *bench) ([]contestant, error) {
 		fmt.Fprintf(&file, "RUN [\"true\", \"%d\"]\n", i)
 	}
 	dir, err := b.context("true", file.String(), nil)
-	return b.builds(dir, nil, "--no-cache"), err
+	floor := contestant{name: "unshare", args: []string{"sh", "-c", "for i in $(seq 50); do unshare -mpfuin true; done"}, floor: true}
+	return append(b.builds(dir, nil, "--no-cache"), floor), err
+}
+
+func runWriteCase(b *bench) ([]contestant, error) {
+	var file strings.Builder
+	file.WriteString("FROM bench/base\n")
+	for i := range 30 {
+		fmt.Fprintf(&file, "RUN echo %d > /f%d\n", i, i)
+	}
+	dir, err := b.context("write", file.String(), nil)
+	floor := contestant{name: "unshare", args: []string{"sh", "-c", "for i in $(seq 30); do unshare -mpfuin sh -c 'echo > " + dir + "/f'; done"}, floor: true}
+	return append(b.builds(dir, nil, "--no-cache"), floor), err
 }
 
 func runCase(b *bench) ([]contestant, error) {
@@ -178,27 +193,32 @@ func runCase(b *bench) ([]contestant, error) {
 		{name: "forge, --network host", args: []string{b.forge, "run", "--rm", "--network", "host", "bench/base", "true"}},
 	}
 	if path, err := exec.LookPath("unshare"); err == nil {
-		list = append(list, contestant{name: "unshare (floor)", args: []string{path, "-mpfuin", "true"}})
+		list = append(list, contestant{name: "unshare", args: []string{path, "-mpfuin", "true"}, floor: true})
 	}
 	return list, nil
 }
 
-func stagesCase(b *bench) ([]contestant, error) {
+func stagesCase(b *bench, stages int) ([]contestant, error) {
+	dir, err := b.sleepers(stages)
+	return append(b.builds(dir, nil, "--no-cache"), contestant{name: "sleep 1", args: []string{"sleep", "1"}, floor: true}), err
+}
+
+// sleepers is a context of stages that sleep, and an image of a file of each.
+func (b *bench) sleepers(stages int) (string, error) {
 	var file, copies strings.Builder
-	for i := range 8 {
+	for i := range stages {
 		fmt.Fprintf(&file, "FROM bench/base AS s%d\nRUN sleep 1 && echo %d > /f%d\n", i, i, i)
 		fmt.Fprintf(&copies, "COPY --from=s%d /f%d /\n", i, i)
 	}
-	dir, err := b.context("stages", file.String()+"FROM bench/base\n"+copies.String(), nil)
-	return append(b.builds(dir, nil, "--no-cache")[:1], contestant{name: "sleep 1 (floor)", args: []string{"sleep", "1"}}), err
+	return b.context(fmt.Sprintf("stages%d", stages), file.String()+"FROM bench/base\n"+copies.String(), nil)
 }
 
 func bigRunCase(b *bench) ([]contestant, error) {
 	dir, err := b.context("big", "FROM bench/base\nRUN dd if=/dev/zero of=/big bs=1M count=1024 2>/dev/null\n", nil)
 	floor := filepath.Join(b.dir, "floor.bin")
 	return append(b.builds(dir, nil, "--no-cache"), contestant{
-		name: "dd, then sha256sum (peer)",
-		args: []string{"sh", "-c", "dd if=/dev/zero of=" + floor + " bs=1M count=1024 2>/dev/null && sha256sum " + floor},
+		name: "dd, then sha256sum",
+		args: []string{"sh", "-c", "dd if=/dev/zero of=" + floor + " bs=1M count=1024 2>/dev/null && sha256sum " + floor}, floor: true,
 	}), err
 }
 

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A contestant is one command of a case.
+type contestant struct {
+	name   string
+	before func() error // not counted; may be nil
+	args   []string
+	do     func() error // instead of args, by this process
+	floor  bool         // what it takes cannot be beaten by much
+}
+
+// A benchCase compares forge (first) with floors and peers.
+type benchCase struct {
+	name     string
+	setup    func(*bench) ([]contestant, error)
+	runs     int  // 0 is the bench's
+	divideBy int  // a time is of this many steps; 0 is 1
+	long     bool // it takes a minute and more: not with -n 1, unless -only asks for it
+}
+
+// errLeftOut says that a case cannot be measured on this machine.
+var errLeftOut = errors.New("left out")
+
+// run measures the contestants of a case in turn, A B C A B C …, so that a machine that slows down slows all of them.
+func (b *bench) run(c benchCase) error {
+	contestants, err := c.setup(b)
+	if errors.Is(err, errLeftOut) {
+		fmt.Printf("%-38s %v\n", c.name, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	runs, warm := b.runs, 1
+	if c.runs > 0 {
+		runs = min(c.runs, b.runs)
+	}
+	if runs == 1 {
+		warm = 0
+	}
+	rows := make([]row, len(contestants))
+	for round := range runs + warm {
+		for i, k := range contestants {
+			rows[i].Case, rows[i].Command, rows[i].floor = c.name, k.name, k.floor
+			if k.before != nil {
+				if err := k.before(); err != nil {
+					return err
+				}
+			}
+			d, rss, err := k.timed()
+			if err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			if round >= warm {
+				rows[i].Times = append(rows[i].Times, (d / time.Duration(max(1, c.divideBy))).Seconds())
+			}
+			rows[i].RSS = max(rows[i].RSS, rss>>10)
+		}
+	}
+	b.report.add(rows)
+	return nil
+}
+
+// timed runs a command and returns how long it took and the peak of its own resident memory, in KiB.
+func (k *contestant) timed() (time.Duration, int64, error) {
+	if k.do != nil {
+		began := time.Now()
+		err := k.do()
+		return time.Since(began), 0, err
+	}
+	var out bytes.Buffer
+	cmd := exec.Command(k.args[0], k.args[1:]...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	began := time.Now()
+	err := cmd.Run()
+	d := time.Since(began)
+	if err != nil {
+		return d, 0, fmt.Errorf("%w\n%s", err, out.Bytes())
+	}
+	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	return d, usage.Maxrss, nil
+}
+
+// median is that of a list that has something in it.
+func median(list []float64) float64 {
+	sorted := slices.Sorted(slices.Values(list))
+	return sorted[len(sorted)/2]
+}
+
+// commit is what the history calls this version: the last commit, if git knows.
+func commit() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// load is the load of the machine in the last minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
