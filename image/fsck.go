@@ -316,7 +316,11 @@ func (l *Layout) repairRecord(ctx context.Context, path string) error {
 			}
 			d.Annotations = nil
 			if id, err := l.whole(ctx, d); err == nil {
-				return l.writeRecords(ctx, []Named{{Reference: r, Descriptor: d, ID: id}})
+				record, err := l.recordOf(Named{Reference: r, Descriptor: d, ID: id})
+				if err != nil {
+					return err
+				}
+				return l.staging.writeDurably("image.tag", record)
 			}
 		}
 		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {

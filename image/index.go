@@ -50,9 +50,14 @@ func (l *Layout) writeIndex() error {
 	if err != nil {
 		return err
 	}
-	if err := l.staging.writeDurably(l.index(), data, "image.index"); err != nil {
+	if err := l.staging.writeDurably("image.index", replacement{l.index(), data}); err != nil {
 		return err
 	}
+	return l.unmarkStale()
+}
+
+// unmarkStale takes the mark away when index.json is written.
+func (l *Layout) unmarkStale() error {
 	if err := os.Remove(l.stale()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -33,12 +33,12 @@ func (s *Staging) adopt(final string) (bool, error) {
 		if _, err := os.Lstat(theirs); err != nil || !flock.Held(dir) {
 			continue // what a dead process left may have been torn by a power cut
 		}
-		if err := s.open(); err != nil {
+		if err := s.begin(); err != nil {
 			return false, err
 		}
 		ours, _ := s.staged(s.dir, final)
 		if err := os.Link(theirs, ours); err == nil {
-			s.note(final, ours)
+			s.note(&staged{final: final, path: ours})
 			return true, nil
 		}
 	}

@@ -65,7 +65,7 @@ func (l *Layout) create() error {
 	if err != nil {
 		return err
 	}
-	return l.staging.writeDurably(l.path("images", ocispec.ImageLayoutFile), header, "image.create")
+	return l.staging.writeDurably("image.create", replacement{l.path("images", ocispec.ImageLayoutFile), header})
 }
 
 func (l *Layout) path(elem ...string) string {

@@ -221,7 +221,11 @@ func BenchmarkList1000(b *testing.B) {
 		if err := l.Publish(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-		if err := l.writeRecords(b.Context(), []Named{{Reference: r, Descriptor: img.Descriptor, ID: img.ID()}}); err != nil {
+		record, err := l.recordOf(Named{Reference: r, Descriptor: img.Descriptor, ID: img.ID()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := l.staging.writeDurably("image.tag", record); err != nil {
 			b.Fatal(err)
 		}
 	}

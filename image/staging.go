@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,8 +20,8 @@ import (
 	"github.com/forge-build/forge/internal/flock"
 )
 
-// A Staging holds files that are written but not yet durable. Publish makes all of them durable with one syncfs(2) and
-// then renames each to its place. Safe for concurrent use.
+// A Staging holds files that are written but not yet durable. Publish makes all of them durable, a few each on its own and many
+// with one syncfs(2), and then renames each to its place. Safe for concurrent use.
 //
 // Its directory, ingest/<random> in the state directory, is made by the first Create and is held by a flock for the life
 // of the process. A process that dies leaves it to the next Sweep. Other processes see in it, under names that tell
@@ -34,12 +35,19 @@ type Staging struct {
 	lost       error      // of a sync: the kernel tells it once, and what it could not write is not written by the next
 
 	mu    sync.Mutex
-	lock  *os.File          // the directory, flocked; nil before the first Create
-	dir   string            // its path
-	files map[string]string // final path → path in dir
-	order []string          // the final paths, as they were committed
-	next  int               // number of the next file
+	lock  *os.File           // the directory, flocked; nil before the first Create
+	dir   string             // its path
+	files map[string]*staged // by final path
+	order []string           // the final paths, as they were committed
+	next  int                // number of the next file
 	done  bool
+}
+
+// A staged file is complete.
+type staged struct {
+	final string
+	path  string   // in dir
+	file  *os.File // open since before it was written, to be synced; nil of most where there are many
 }
 
 var errStagingClosed = errors.New("staging is closed")
@@ -52,13 +60,13 @@ func OpenStaging(root string) (*Staging, error) {
 		return nil, err
 	}
 	root = filepath.Clean(root)
-	return &Staging{root: root, lease: lease{root: root}, files: map[string]string{}}, nil
+	return &Staging{root: root, lease: lease{root: root}, files: map[string]*staged{}}, nil
 }
 
 func (s *Staging) ingest() string { return filepath.Join(s.root, "ingest") }
 
-// open makes the staging directory. The caller holds mu.
-func (s *Staging) open() error {
+// begin makes the staging directory. The caller holds mu.
+func (s *Staging) begin() error {
 	if s.done {
 		return errStagingClosed
 	}
@@ -83,7 +91,7 @@ func (s *Staging) open() error {
 func (s *Staging) Create() (*StagedFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.open(); err != nil {
+	if err := s.begin(); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(s.dir, strconv.Itoa(s.next)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -107,10 +115,10 @@ func (s *Staging) staged(dir, final string) (string, error) {
 // is fs.ErrNotExist. A Publish at the same time may move it before it is opened: see [Staging.Open].
 func (s *Staging) Lookup(final string) (string, error) {
 	s.mu.Lock()
-	path, ok := s.files[final]
+	f := s.files[final]
 	s.mu.Unlock()
-	if ok {
-		return path, nil
+	if f != nil {
+		return f.path, nil
 	}
 	if _, err := os.Lstat(final); err != nil {
 		return "", err
@@ -122,19 +130,19 @@ func (s *Staging) Lookup(final string) (string, error) {
 func (s *Staging) Open(final string) (*os.File, error) {
 	for {
 		s.mu.Lock()
-		path, staged := s.files[final]
+		at := s.files[final]
 		s.mu.Unlock()
-		if !staged {
+		if at == nil {
 			return durable.OpenRegular(final)
 		}
-		if f, err := os.Open(path); !errors.Is(err, fs.ErrNotExist) {
+		if f, err := os.Open(at.path); !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}
 		s.mu.Lock()
-		still := s.files[final] == path
+		still := s.files[final] == at
 		s.mu.Unlock()
 		if still { // nobody published it: it was taken away under us
-			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+			return nil, &fs.PathError{Op: "open", Path: at.path, Err: fs.ErrNotExist}
 		}
 	}
 }
@@ -144,71 +152,116 @@ func (s *Staging) Open(final string) (*os.File, error) {
 // that a layer's blob holds. When it returns nil, the files are at their places and survive a power cut. With nothing staged it does
 // nothing.
 func (s *Staging) Publish(ctx context.Context) error {
+	_, err := s.publish(ctx)
+	return err
+}
+
+// publish is Publish. It returns the directories that it has synced.
+func (s *Staging) publish(ctx context.Context) (synced map[string]bool, err error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	s.mu.Lock()
-	finals := slices.Clone(s.order)
-	s.mu.Unlock()
-	if s.lost != nil || len(finals) == 0 {
-		return s.lost
+	batch := s.batch()
+	if s.lost != nil || len(batch) == 0 {
+		return nil, s.lost
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := failpoint.At("image.publish.before-sync"); err != nil {
-		return err
+		return nil, err
 	}
-	// The descriptor was opened before the files were written, so the kernel reports every write error since.
-	if s.lost = durable.SyncFS(s.lock); s.lost != nil {
-		return s.lost
+	if s.lost = s.sync(batch); s.lost != nil {
+		return nil, s.lost
 	}
 	if err := failpoint.At("image.publish.before-rename"); err != nil {
-		return err
+		return nil, err
 	}
 	// Until something names them, nothing but the lease keeps them.
-	if err := s.lease.hold(ctx, s.blobs(finals)); err != nil {
-		return err
+	if err := s.lease.hold(ctx, s.blobs(batch)); err != nil {
+		return nil, err
 	}
-	dirs, err := s.rename(finals)
+	dirs, err := s.rename(batch)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := failpoint.At("image.publish.after-rename"); err != nil {
-		return err
+		return nil, err
 	}
-	for dir := range dirs {
-		if err := durable.SyncDir(dir); err != nil {
-			return err
+	if s.scratch {
+		return dirs, nil
+	}
+	return dirs, durable.SyncDirs(slices.Collect(maps.Keys(dirs))...)
+}
+
+// few files are synced each on its own. More of them take longer than all of the file system, where each waits for its journal.
+const few = 16
+
+// batch are the files that are staged at this moment, as they were committed.
+func (s *Staging) batch() []*staged {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	batch := make([]*staged, len(s.order))
+	for i, final := range s.order {
+		batch[i] = s.files[final]
+	}
+	return batch
+}
+
+// sync makes staged files durable. The kernel reports every write error since a descriptor was opened, and those of the files, and that of
+// the directory, were opened before the files were written.
+func (s *Staging) sync(batch []*staged) (err error) {
+	s.mu.Lock()
+	var files []*os.File
+	for _, p := range batch {
+		if p.file != nil {
+			files = append(files, p.file)
+			p.file = nil // nobody else closes it
 		}
 	}
-	return nil
+	s.mu.Unlock()
+	defer func() {
+		for _, f := range files {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	switch {
+	case s.scratch:
+		return nil
+	case len(files) < len(batch):
+		return durable.SyncFS(s.lock)
+	}
+	return durable.SyncFiles(files...)
 }
 
 // blobs describes those of the files that are blobs.
-func (s *Staging) blobs(finals []string) (ds []ocispec.Descriptor) {
+func (s *Staging) blobs(batch []*staged) (ds []ocispec.Descriptor) {
 	dir := filepath.Join(s.root, "images", ocispec.ImageBlobsDir, "sha256")
-	for _, final := range finals {
-		if filepath.Dir(final) == dir {
-			ds = append(ds, ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(final))})
+	for _, p := range batch {
+		if filepath.Dir(p.final) == dir {
+			ds = append(ds, ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(p.final))})
 		}
 	}
 	return ds
 }
 
-// rename puts files at their places and returns the directories that have to be synced.
-func (s *Staging) rename(finals []string) (map[string]bool, error) {
+// rename puts files at their places and returns the directories that have to be synced. A file that came in the place of one of the batch is
+// left to the next.
+func (s *Staging) rename(batch []*staged) (map[string]bool, error) {
 	dirs := map[string]bool{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.forget()
-	for i, final := range finals {
-		if err := makeDirs(filepath.Dir(final), dirs); err != nil {
+	for i, p := range batch {
+		if s.files[p.final] != p {
+			continue
+		}
+		if err := makeDirs(filepath.Dir(p.final), dirs); err != nil {
 			return nil, err
 		}
-		if err := durable.Move(s.files[final], final); err != nil {
+		if err := durable.Move(p.path, p.final); err != nil {
 			return nil, err
 		}
-		delete(s.files, final)
+		s.drop(p.final)
 		if i == 0 {
 			if err := failpoint.At("image.publish.amid-rename"); err != nil {
 				return nil, err
@@ -244,53 +297,76 @@ func makeDirs(dir string, changed map[string]bool) error {
 	return nil
 }
 
-// place stages a file that is written, for final. The caller holds mu, and has opened the directory.
-func (s *Staging) place(path, final string) error {
+// place stages a file that is written, for final, and keeps it open if there are few. The caller holds mu, and has opened the directory.
+func (s *Staging) place(f *os.File, final string) error {
 	ours, err := s.staged(s.dir, final)
 	if err != nil {
 		return err
 	}
-	if err := durable.Move(path, ours); err != nil {
+	at := &staged{final: final, path: ours}
+	if len(s.files) < few {
+		at.file = f
+	} else if err := f.Close(); err != nil {
 		return err
 	}
-	s.note(final, ours)
+	if err := durable.Move(f.Name(), ours); err != nil {
+		return err
+	}
+	s.note(at)
 	return nil
 }
 
-// note notes where a file is that is to be at final, after all others. The caller holds mu.
-func (s *Staging) note(final, path string) {
-	if _, again := s.files[final]; again {
-		s.order = slices.DeleteFunc(s.order, func(other string) bool { return other == final })
+// note notes a file after all others. The caller holds mu.
+func (s *Staging) note(f *staged) {
+	if _, again := s.files[f.final]; again {
+		s.drop(f.final)
+		s.forget()
 	}
-	s.files[final], s.order = path, append(s.order, final)
+	s.files[f.final], s.order = f, append(s.order, f.final)
+}
+
+// drop forgets a file, which is at its place, or not to be kept. The caller holds mu.
+func (s *Staging) drop(final string) {
+	if f := s.files[final]; f.file != nil {
+		_ = f.file.Close() // it is not to be kept
+		f.file = nil
+	}
+	delete(s.files, final)
 }
 
 // forget takes files that are not staged any more from the order. The caller holds mu.
 func (s *Staging) forget() {
-	s.order = slices.DeleteFunc(s.order, func(final string) bool { return s.files[final] == "" })
+	s.order = slices.DeleteFunc(s.order, func(final string) bool { return s.files[final] == nil })
 }
 
 // commitFile stages a file that is elsewhere in the state directory, for final. The caller has written it and closed it.
 func (s *Staging) commitFile(path, final string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.open(); err != nil {
+	if err := s.begin(); err != nil {
 		return err
 	}
-	return s.place(path, final)
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := s.place(f, final); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return nil
 }
 
 // Discard removes the staged file for final, if there is one.
 func (s *Staging) Discard(final string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path, ok := s.files[final]
-	if !ok {
+	f := s.files[final]
+	if f == nil {
 		return nil
 	}
-	delete(s.files, final)
+	s.drop(final)
 	s.forget()
-	return os.Remove(path)
+	return os.Remove(f.path)
 }
 
 // SetCommand says what the process is doing, such as "build", for others to whom it is in the way: see [Owner]. It is
@@ -321,55 +397,12 @@ func (s *Staging) Close() error {
 	s.done = true
 	errs := []error{s.lease.close()}
 	if s.lock != nil {
-		clear(s.files)
+		for final := range s.files {
+			s.drop(final)
+		}
 		s.forget()
 		errs = append(errs, os.RemoveAll(s.dir), s.lock.Close())
 		s.lock = nil
 	}
 	return errors.Join(errs...)
-}
-
-// A StagedFile is being written.
-type StagedFile struct {
-	*os.File
-	staging *Staging
-	done    bool
-}
-
-// Commit closes the file and names its place, an absolute path in the state directory. It does not sync. Of two files
-// for one place the later wins.
-func (f *StagedFile) Commit(final string) error {
-	if f.done {
-		return &fs.PathError{Op: "commit", Path: final, Err: os.ErrClosed}
-	}
-	s := f.staging
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lock == nil {
-		return errStagingClosed
-	}
-	if err := f.File.Close(); err != nil {
-		return err
-	}
-	if err := s.place(f.Name(), filepath.Clean(final)); err != nil {
-		return err
-	}
-	f.done = true
-	return nil
-}
-
-// Close discards the file unless it was committed.
-func (f *StagedFile) Close() error {
-	if f.done {
-		return nil
-	}
-	f.done = true
-	err := f.File.Close()
-	if errors.Is(err, os.ErrClosed) {
-		err = nil // a Commit that came to nothing has closed it
-	}
-	if rerr := os.Remove(f.Name()); !errors.Is(rerr, fs.ErrNotExist) {
-		err = errors.Join(err, rerr)
-	}
-	return err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -283,5 +284,51 @@ func TestOwn(t *testing.T) {
 	}
 	if err := other.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStagingLetsGo holds that files which are kept open to be synced are not kept for longer, whether they are few, many, staged twice,
+// discarded, or never published.
+func TestStagingLetsGo(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	s := openStaging(t, root)
+	stage := func(name, content string) string {
+		t.Helper()
+		path := filepath.Join(root, "d", name)
+		if err := s.write(path, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, n := range []int{1, few, few + 5} {
+		for i := range n {
+			stage(fmt.Sprint(n, " ", i), "old")
+			stage(fmt.Sprint(n, " ", i), "new")
+		}
+		if err := s.Discard(stage("gone", "")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if got := read(t, filepath.Join(root, "d", fmt.Sprint(n, " ", i))); got != "new" {
+				t.Errorf("file %d of %d holds %q", i, n, got)
+			}
+		}
+	}
+	stage("left", "")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range open {
+		if at, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.HasPrefix(at, root) {
+			t.Errorf("%s is still open", at)
+		}
 	}
 }

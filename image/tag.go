@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,7 +24,8 @@ func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 			return err
 		}
 	}
-	if err := l.Publish(ctx); err != nil {
+	synced, err := l.staging.publish(ctx)
+	if err != nil {
 		return err
 	}
 	_, staleErr := os.Lstat(l.stale())
@@ -47,9 +50,11 @@ func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	// A blob that was here already may have been renamed to its place by a process that died before it made that durable.
-	if err := durable.SyncDir(l.blobs()); err != nil {
-		return err
+	if !synced[l.blobs()] {
+		// A blob that was here already may have been renamed to its place by a process that died before it made that durable.
+		if err := durable.SyncDir(l.blobs()); err != nil {
+			return err
+		}
 	}
 	return l.withNames(ctx, func() error { return l.tag(ctx, changed) })
 }
@@ -81,18 +86,18 @@ func (l *Layout) tag(ctx context.Context, images []Named) error {
 	if err := l.markStale(); err != nil {
 		return err
 	}
-	if err := l.writeRecords(ctx, append(c.nameless, c.named...)); err != nil {
+	if err := l.writeRecords(ctx, &c); err != nil {
 		return err
 	}
-	for _, n := range c.named {
-		if n.Reference == (Reference{}) || c.records[l.recordPath(n.Reference, n.Descriptor.Digest)].Descriptor.Digest != n.Descriptor.Digest {
-			continue // it has no name, or has lost it to a later one of images
-		}
-		if err := os.Remove(l.recordPath(Reference{}, n.Descriptor.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, path := range c.obsolete() {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return l.writeIndex()
+	if len(c.nameless)+len(c.named) > fewRecords {
+		return l.writeIndex()
+	}
+	return l.unmarkStale()
 }
 
 // A tagging finds out which records have to be written.
@@ -128,31 +133,62 @@ func (c *tagging) add(n Named) {
 	c.named = append(c.named, n)
 }
 
-// fewRecords are written and synced one by one; more are staged, and synced together with all that the file system has
-// to write.
+// obsolete are the records without a name of images that have one now.
+func (c *tagging) obsolete() (paths []string) {
+	for _, n := range c.named {
+		if n.Reference == (Reference{}) || c.records[c.layout.recordPath(n.Reference, n.Descriptor.Digest)].Descriptor.Digest != n.Descriptor.Digest {
+			continue // it has no name, or has lost it to a later one of images
+		}
+		paths = append(paths, c.layout.recordPath(Reference{}, n.Descriptor.Digest))
+	}
+	return paths
+}
+
+// after is what index.json says of the records as they will be.
+func (c *tagging) after() ocispec.Index {
+	records := maps.Clone(c.records)
+	for _, n := range c.nameless {
+		records[c.layout.recordPath(n.Reference, n.Descriptor.Digest)] = n
+	}
+	for _, path := range c.obsolete() {
+		delete(records, path)
+	}
+	return indexOf(slices.Collect(maps.Values(records)))
+}
+
+// fewRecords are synced each on its own, along with index.json; more are staged, and synced together with all that the file system has to
+// write.
 const fewRecords = 4
 
-// writeRecords writes records durably, in their order if they are few.
-func (l *Layout) writeRecords(ctx context.Context, records []Named) error {
-	for _, n := range records {
-		r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor, Remote: n.Remote, Away: n.Away}
-		r.Sum = r.sum()
-		data, err := json.Marshal(r)
+// writeRecords writes records durably, in their order; if they are few, index.json too.
+func (l *Layout) writeRecords(ctx context.Context, c *tagging) error {
+	var files []replacement
+	for _, n := range append(c.nameless, c.named...) {
+		f, err := l.recordOf(n)
 		if err != nil {
 			return err
 		}
-		path := l.recordPath(n.Reference, n.Descriptor.Digest)
-		if len(records) <= fewRecords {
-			err = l.staging.writeDurably(path, data, "image.tag")
-		} else {
-			err = l.staging.write(path, data)
-		}
-		if err != nil {
-			return err
-		}
+		files = append(files, f)
 	}
-	if len(records) <= fewRecords {
-		return nil
+	if len(files) > fewRecords {
+		for _, f := range files {
+			if err := l.staging.write(f.path, f.data); err != nil {
+				return err
+			}
+		}
+		return l.Publish(ctx)
 	}
-	return l.Publish(ctx)
+	data, err := json.Marshal(c.after())
+	if err != nil {
+		return err
+	}
+	return l.staging.writeDurably("image.tag", append(files, replacement{l.index(), data})...)
+}
+
+// recordOf is the record of a name.
+func (l *Layout) recordOf(n Named) (replacement, error) {
+	r := record{Name: n.Reference.String(), ID: n.ID, Descriptor: n.Descriptor, Remote: n.Remote, Away: n.Away}
+	r.Sum = r.sum()
+	data, err := json.Marshal(r)
+	return replacement{l.recordPath(n.Reference, n.Descriptor.Digest), data}, err
 }

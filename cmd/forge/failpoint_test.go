@@ -24,8 +24,8 @@ var failPoints = map[string]string{
 	"forge.output.before-rename":       "save",
 	"image.create.after-rename":        "first",
 	"image.create.before-rename":       "first",
-	"image.index.after-rename":         "tag",
-	"image.index.before-rename":        "tag",
+	"image.index.after-rename":         "rmi",
+	"image.index.before-rename":        "rmi",
 	"image.load.before-name":           "load",
 	"image.prune.before-empty":         "prune",
 	"image.prune.before-remove":        "prune",
@@ -72,7 +72,7 @@ var failPoints = map[string]string{
 // TestFailPointsListed holds the list and the source together.
 func TestFailPointsListed(t *testing.T) {
 	at := regexp.MustCompile(`failpoint\.At\("([a-z.-]+)"\)`)
-	durably := regexp.MustCompile(`writeDurably\(.*"([a-z.]+)"\)`)
+	durably := regexp.MustCompile(`writeDurably\("([a-z.]+)"`)
 	var found []string
 	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

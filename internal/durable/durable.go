@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -181,6 +182,40 @@ func SyncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// SyncDirs is SyncDir of several at once, in the time that one takes where the file system writes its journal for all of them.
+func SyncDirs(dirs ...string) error {
+	return each(dirs, SyncDir)
+}
+
+// SyncFiles makes what files hold durable, all at once, and nothing else: what others write to the file system is left to the kernel.
+func SyncFiles(files ...*os.File) error {
+	return each(files, func(f *os.File) error {
+		for {
+			err := unix.Fdatasync(int(f.Fd()))
+			if err == nil {
+				return nil
+			}
+			if !errors.Is(err, unix.EINTR) {
+				return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+			}
+		}
+	})
+}
+
+// each does the same with all of a few things, side by side.
+func each[T any](list []T, do func(T) error) error {
+	errs := make([]error, len(list))
+	var all sync.WaitGroup
+	for i, one := range list {
+		all.Go(func() { errs[i] = do(one) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// StartWriting has the kernel begin to write what a file holds, so that a sync has less to wait for. It is no promise, and does not fail.
+func StartWriting(f *os.File) { _ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) }
 
 // SyncFS makes everything in the file system of f durable. It fails if anything in it could not be written since f was
 // opened (syncfs(2), Linux 5.8).
