@@ -8,23 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
 )
-
-// limitMemory has few collections while little is in use, and many before more memory is touched than the work needs:
-// peaks stay below 64 MB, or 96 MB where compressors and decompressors are at work.
-func limitMemory(command string) {
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(72 << 20)
-	if name, _, _ := strings.Cut(command, " "); slices.Contains([]string{"build", "bake", "bud", "build-using-dockerfile", "executor", "run", "worker"}, name) {
-		debug.SetMemoryLimit(40 << 20)
-	}
-}
 
 // A session is what every command is given.
 type session struct {
