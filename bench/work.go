@@ -246,8 +246,11 @@ func pullCase(b *bench, compression string) ([]contestant, error) {
 	}
 	if podman, lookErr := exec.LookPath("podman"); lookErr == nil {
 		root := []string{podman, "--root", filepath.Join(b.dir, "podman"), "--runroot", filepath.Join(b.dir, "podman-run")}
-		gone := func() error { return exec.Command(root[0], append(root[1:len(root):len(root)], "rmi", "-af")...).Run() }
-		list = append(list, contestant{name: "podman", before: gone, args: append(root, "run", "--rm", "--network", "none", "--tls-verify=false", registry+"/"+name, "true")})
+		gone := func() error {
+			_ = exec.Command(root[0], append(root[1:len(root):len(root)], "rmi", "-af")...).Run() // there may be none
+			return nil
+		}
+		list = append(list, contestant{name: "podman", before: gone, args: append(root, "run", "--rm", "--network", "none", "--pull=always", "--tls-verify=false", registry+"/"+name, "true")})
 	}
 	return list, err
 }
