@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,10 +32,29 @@ type Record[V any] struct {
 	Value   V
 }
 
-// file is the content of a file. The checksum is of the key's digits and the bytes of the value as they stand.
-type file struct {
-	Sum   string          `json:"sum"`
-	Value json.RawMessage `json:"entry"`
+// A file is {"sum":"…","entry":…}. The checksum is of the key's digits and the bytes of the value as they stand, so that what is around
+// them need not be read as JSON, which takes the time of a reading of all.
+const (
+	fileBegin  = `{"sum":"`
+	fileMiddle = `","entry":`
+	fileEnd    = `}`
+	sumLen     = 32 // hexadecimal digits
+)
+
+// wrap makes the content of a file.
+func wrap(k Key, value []byte) []byte {
+	return slices.Concat([]byte(fileBegin), []byte(checksum(k, value)), []byte(fileMiddle), value, []byte(fileEnd))
+}
+
+// unwrap finds the value of a key in the content of a file; false if it is not there as it was written.
+func unwrap(k Key, data []byte) (value []byte, ok bool) {
+	data, begins := bytes.CutPrefix(data, []byte(fileBegin))
+	data, ends := bytes.CutSuffix(data, []byte(fileEnd))
+	if !begins || !ends || len(data) < sumLen {
+		return nil, false
+	}
+	value, ok = bytes.CutPrefix(data[sumLen:], []byte(fileMiddle))
+	return value, ok && string(data[:sumLen]) == checksum(k, value)
 }
 
 // OpenStore opens or makes a store in dir.
@@ -53,7 +73,7 @@ func checksum(k Key, value []byte) string {
 	h := sha256.New()
 	h.Write([]byte(k.String()))
 	h.Write(value)
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return hex.EncodeToString(h.Sum(nil)[:sumLen/2])
 }
 
 // Get finds the value of a key and marks it as used. A damaged one is as if it were not there.
@@ -89,8 +109,7 @@ func (s *Store[V]) read(k Key) (v V, err error) {
 	if err != nil {
 		return v, err
 	}
-	var f file
-	if json.Unmarshal(data, &f) != nil || f.Sum != checksum(k, f.Value) || json.Unmarshal(f.Value, &v) != nil {
+	if value, ok := unwrap(k, data); !ok || json.Unmarshal(value, &v) != nil {
 		var zero V
 		return zero, errDamaged
 	}
@@ -106,16 +125,12 @@ func (s *Store[V]) Put(ctx context.Context, k Key, v V) (err error) {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(file{checksum(k, value), value})
-	if err != nil {
-		return err
-	}
 	f, err := durable.Create(s.path(k), 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(data); err != nil {
+	if _, err := f.Write(wrap(k, value)); err != nil {
 		return err
 	}
 	if err := failpoint.At("cache.put.before-rename"); err != nil {
