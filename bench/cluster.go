@@ -108,6 +108,6 @@ func clusterStagesCase(b *bench) ([]contestant, error) {
 	return []contestant{
 		{name: "forge --remote", args: append(build, "--remote", address, "--remote-policy", "only", there)},
 		{name: "forge, here, one by one", args: append(build, here)},
-		{name: "sleep 4 (floor)", args: []string{"sleep", "4"}},
+		{name: "sleep 4", args: []string{"sleep", "4"}, floor: true},
 	}, err
 }

@@ -193,9 +193,6 @@ func (s *Staging) publish(ctx context.Context) (synced map[string]bool, err erro
 	return dirs, durable.SyncDirs(slices.Collect(maps.Keys(dirs))...)
 }
 
-// few files are synced each on its own. More of them take longer than all of the file system, where each waits for its journal.
-const few = 16
-
 // batch are the files that are staged at this moment, as they were committed.
 func (s *Staging) batch() []*staged {
 	s.mu.Lock()
@@ -205,32 +202,6 @@ func (s *Staging) batch() []*staged {
 		batch[i] = s.files[final]
 	}
 	return batch
-}
-
-// sync makes staged files durable. The kernel reports every write error since a descriptor was opened, and those of the files, and that of
-// the directory, were opened before the files were written.
-func (s *Staging) sync(batch []*staged) (err error) {
-	s.mu.Lock()
-	var files []*os.File
-	for _, p := range batch {
-		if p.file != nil {
-			files = append(files, p.file)
-			p.file = nil // nobody else closes it
-		}
-	}
-	s.mu.Unlock()
-	defer func() {
-		for _, f := range files {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	switch {
-	case s.scratch:
-		return nil
-	case len(files) < len(batch):
-		return durable.SyncFS(s.lock)
-	}
-	return durable.SyncFiles(files...)
 }
 
 // blobs describes those of the files that are blobs.
