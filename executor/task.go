@@ -162,8 +162,11 @@ var ErrWorker = errors.New("the worker could not do the job")
 // Result is the result of the job; an *[ExitError] if its command did not succeed.
 func (o *Outcome) Result() (r Result, err error) {
 	r.Usage = o.Usage
+	const codes = 256 // of processes: another would be told as one of these, such as 256 as 0
 	switch {
-	case o.Exit != nil && o.Exit.Code > 0:
+	case o.Exit != nil && (o.Exit.Code <= 0 || o.Exit.Code >= codes):
+		return r, fmt.Errorf("%w: it says that the command has exited with %d", ErrWorker, o.Exit.Code)
+	case o.Exit != nil:
 		exit := *o.Exit
 		if o.Reason != "" {
 			exit.Err = errors.New(o.Reason)

@@ -191,7 +191,7 @@ func (w *Worker) tar(ctx context.Context, l image.Layer) (image.Layer, reapi.Blo
 	if size := int64(0); !here {
 		if size = w.Cluster.size(ctx, l); size > 0 {
 			tar := tarOf(l, size)
-			return tar, reapi.Blob{Digest: digestOf(tar), Open: w.opener(l)}, nil
+			return tar, reapi.Blob{Digest: digestOf(tar), Open: w.fetcher(l, size)}, nil
 		}
 		if err := w.Fetch(ctx, []image.Layer{l}); err != nil {
 			return l, reapi.Blob{}, err
@@ -215,12 +215,33 @@ func tarOf(l image.Layer, size int64) image.Layer {
 	return image.Layer{DiffID: l.DiffID, Blob: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.DiffID, Size: size}}
 }
 
-// opener opens the tar of a layer, which comes here for that.
-func (w *Worker) opener(l image.Layer) func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+// fetcher opens the tar of a layer that has to come here for that, and is to have so many bytes.
+func (w *Worker) fetcher(l image.Layer, size int64) func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	return func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 		if err := w.Fetch(ctx, []image.Layer{l}); err != nil {
 			return nil, err
 		}
+		f, err := w.Layers.OpenTar(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err == nil && info.Size() != size {
+			err = fmt.Errorf("layer %s has %d bytes, and the server has it that there are %d", l.DiffID, info.Size(), size)
+		}
+		if err == nil {
+			_, err = f.Seek(offset, io.SeekStart)
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		return f, nil
+	}
+}
+
+// opener opens the tar of a layer of this machine.
+func (w *Worker) opener(l image.Layer) func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+	return func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 		f, err := w.Layers.OpenTar(ctx, l)
 		if err != nil {
 			return nil, err

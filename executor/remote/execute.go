@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
@@ -20,9 +22,11 @@ import (
 )
 
 const (
-	maxOutcome = 1 << 20  // bytes of a result.json
-	maxLog     = 64 << 20 // bytes of what a command has printed
-	sends      = 3        // how often the content of an action is sent, to a server that loses it
+	maxOutcome  = 1 << 20  // bytes of a result.json
+	maxLog      = 64 << 20 // bytes of what a command has printed
+	maxWarnings = 20       // of one worker
+	maxShown    = 1000     // bytes of what a worker says, in a line of ours
+	sends       = 3        // how often the content of an action is sent, to a server that loses it
 )
 
 // away has a job done by the server, unless it knows what comes of it.
@@ -96,12 +100,20 @@ func (w *Worker) known(ctx context.Context, a *action) (known *executor.Result, 
 	w.Cluster.keep(layer)
 	r := &executor.Result{Layer: layer, Place: c.String(), Known: true}
 	if m := result.Metadata; m != nil {
-		r.Made = m.Completed.Time()
-		if r.Took = m.RunEnd.Time().Sub(m.RunStart.Time()); r.Took == 0 {
-			r.Took = m.Completed.Time().Sub(m.Started.Time())
+		if r.Made = m.Completed.Time(); r.Made.After(time.Now()) {
+			r.Made = time.Time{}
 		}
+		r.Took = cmp.Or(between(m.RunStart, m.RunEnd), between(m.Started, m.Completed))
 	}
 	return r, false, nil
+}
+
+// between is the time from one to the other; 0 if that makes no sense.
+func between(from, to *reapi.Timestamp) time.Duration {
+	if from == nil || to == nil {
+		return 0
+	}
+	return max(0, to.Time().Sub(from.Time()))
 }
 
 // layerOf is the layer that an action has made.
@@ -201,7 +213,7 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 	c, result := w.Cluster.client, x.response.Result
 	r.Place = "at " + c.String()
 	if m := result.Metadata; m != nil && m.Worker != "" {
-		r.Place += " by " + m.Worker
+		r.Place += " by " + shown(m.Worker)
 	}
 	if err := w.showRest(ctx, result, x.said, log); err != nil {
 		return r, fmt.Errorf("what the command has printed: %w", err)
@@ -210,8 +222,8 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 	if err != nil {
 		return r, w.said(ctx, result, err)
 	}
-	for _, text := range out.Warnings {
-		w.Cluster.warn("%s: %s", c, text)
+	for _, text := range out.Warnings[:min(len(out.Warnings), maxWarnings)] {
+		w.Cluster.warn("%s: %s", c, shown(text))
 	}
 	named, err := out.Result()
 	r.Usage = named.Usage
@@ -285,10 +297,20 @@ func (w *Worker) readOutcome(ctx context.Context, result *reapi.ActionResult) (*
 func (w *Worker) said(ctx context.Context, result *reapi.ActionResult, err error) error {
 	complaint, readErr := w.Cluster.client.Output(ctx, result.Stderr, result.StderrDigest, maxOutcome)
 	if text := strings.TrimSpace(string(complaint)); readErr == nil && text != "" {
-		const most = 1000
-		return errors.Join(err, errors.New(strings.ToValidUTF8(text[max(0, len(text)-most):], "?")))
+		return errors.Join(err, errors.New(shown(text)))
 	}
 	return err
+}
+
+// shown is the end of what a worker says, without what would do something to a terminal.
+func shown(text string) string {
+	text = strings.ToValidUTF8(text[max(0, len(text)-maxShown):], "?")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // meter shows how much of a job was sent.

@@ -333,3 +333,52 @@ func TestTamper(t *testing.T) {
 		t.Errorf("done here %d times, %v", m.did, w.Cluster.Down())
 	}
 }
+
+// TestLies holds that what a server or a worker says wrongly does no harm: codes that would be told as success, times and sizes that make no
+// sense, floods of warnings, and what would do something to a terminal.
+func TestLies(t *testing.T) {
+	t.Parallel()
+	s := &reapitest.Server{Execute: func(_ context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		return answer(t, "", executor.Outcome{Version: 1, Exit: &executor.ExitError{Code: 256}}, 1)
+	}}
+	m := newMachine(t)
+	var log strings.Builder
+	if _, err := m.worker(t, dial(t, s), Only).Do(t.Context(), executor.Job{Op: run("x")}, &log); !errors.Is(err, executor.ErrWorker) {
+		t.Errorf("exit code 256: %v", err)
+	}
+	s = &reapitest.Server{Execute: func(ctx context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+		task, err := taskOf(t)
+		if err != nil {
+			return nil, err
+		}
+		text, err := content(task.Job)
+		if err != nil {
+			return nil, err
+		}
+		l := tarWith(text)
+		out := executor.Outcome{Version: 1, Layer: &l, Warnings: slices.Repeat([]string{"\x1b[2Jboo" + strings.Repeat("o", 1<<12)}, 100)}
+		r, err := answer(t, text, out, 0)
+		r.Metadata = &reapi.Metadata{Worker: "w\x1b[31m"}
+		return r, err
+	}}
+	client := dial(t, s)
+	r, err := m.worker(t, client, Only).Do(t.Context(), executor.Job{Op: run("x")}, &log)
+	if said := strings.Join(m.warnings, ""); err != nil || len(said) > 100<<10 || strings.Contains(said+r.Place, "\x1b") {
+		t.Errorf("%v, place %q, %d bytes of warnings", err, r.Place, len(said))
+	}
+	for _, action := range s.Results() {
+		far := &reapi.Timestamp{Seconds: 1 << 50, Nanos: -1}
+		s.Result(action).Metadata = &reapi.Metadata{Completed: far, RunStart: far, RunEnd: &reapi.Timestamp{Seconds: 1}}
+	}
+	if r, err = m.worker(t, client, Only).Do(t.Context(), executor.Job{Op: run("x")}, &log); err != nil || !r.Known || !r.Made.IsZero() || r.Took < 0 {
+		t.Errorf("%v, known %v, made %s, took %s", err, r.Known, r.Made, r.Took)
+	}
+	s.Execute = pretend
+	base := compressed("base")
+	w := m.worker(t, client, Only)
+	w.Fetch = fetcher(t, m, "base", new(atomic.Int32))
+	w.Cluster.tell(t.Context(), reapi.Digest{Hash: base.DiffID.Encoded(), Size: 1 << 60})
+	if _, err := w.Do(t.Context(), executor.Job{On: []image.Layer{base}, Op: run("y")}, &log); err == nil || !strings.Contains(err.Error(), "has 4 bytes") {
+		t.Errorf("a size that is wrong: %v", err)
+	}
+}

@@ -90,8 +90,12 @@ func (c *Client) Missing(ctx context.Context, digests []Digest) (missing []Diges
 		if err := c.invoke(ctx, "ContentAddressableStorage/FindMissingBlobs", in, &answer); err != nil {
 			return nil, fmt.Errorf("%s: %w", c, err)
 		}
+		lacks := make(map[Digest]bool, len(answer.Blobs))
+		for _, d := range answer.Blobs {
+			lacks[d] = true
+		}
 		for _, d := range part {
-			if slices.Contains(answer.Blobs, d) {
+			if lacks[d] {
 				missing = append(missing, d)
 			} else {
 				c.present.add(d)

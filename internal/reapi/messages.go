@@ -158,9 +158,10 @@ type Timestamp struct {
 	Nanos   int32 `pb:"2"`
 }
 
-// Time is the time; the zero time of nil.
+// Time is the time; the zero time of nil, and of what JSON cannot write.
 func (t *Timestamp) Time() time.Time {
-	if t == nil {
+	const end = 253402300800 // the year 10000
+	if t == nil || t.Seconds < 0 || t.Seconds >= end || t.Nanos < 0 || t.Nanos >= 1e9 {
 		return time.Time{}
 	}
 	return time.Unix(t.Seconds, int64(t.Nanos)).UTC()

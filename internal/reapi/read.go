@@ -30,17 +30,21 @@ func (c *Client) Read(ctx context.Context, d Digest, offset int64) (io.ReadClose
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", c, d, err)
 	}
+	const more = 1 // byte that a server may give too much: what is read is then found to be something else
 	if form == "blobs" {
-		return s, nil
+		return limited{io.LimitReader(s, d.Size-offset+more), s}, nil
 	}
 	content, _, err := image.Inflate(s)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(content, d.Size-offset+1), closers{content, s}}, nil
+	return limited{io.LimitReader(content, d.Size-offset+more), closers{content, s}}, nil
+}
+
+// limited is the beginning of something.
+type limited struct {
+	io.Reader
+	io.Closer
 }
 
 // closers closes one after the other.
