@@ -89,6 +89,9 @@ func (h *Home) execute(ctx context.Context, b *building, r *BuildResult) (err er
 		return err
 	}
 	options := h.executorOptions(t.BuildOptions, workers[0].Inputs, t.src.images, does)
+	if options.Inputs, err = h.clusterInputs(b, workers[0]); err != nil {
+		return err
+	}
 	if b.several() {
 		options.NoCache = false // it is in the plan
 	}

@@ -79,6 +79,10 @@ func (h *Home) clusterWorkers(b *building, workers []*local.Worker) (executor.Wo
 		if i < len(b.of) {
 			t = b.of[i]
 		}
+		if images.cluster == nil {
+			all = append(all, w)
+			continue
+		}
 		does, err := h.clusterWorker(t.BuildOptions, w, images)
 		if err != nil {
 			return nil, err
@@ -88,11 +92,18 @@ func (h *Home) clusterWorkers(b *building, workers []*local.Worker) (executor.Wo
 	return all, nil
 }
 
-// clusterWorker is the worker that has a cluster do what it can, and this machine's the rest.
-func (h *Home) clusterWorker(o BuildOptions, w *local.Worker, images *resolver) (executor.Worker, error) {
-	if images.cluster == nil {
-		return w, nil
+// clusterInputs resolves what steps read: of layers that a cluster has, it does.
+func (h *Home) clusterInputs(b *building, w *local.Worker) (executor.InputResolver, error) {
+	t := b.first()
+	if t.src.images.cluster == nil {
+		return w.Inputs, nil
 	}
+	there, err := h.clusterWorker(t.BuildOptions, w, t.src.images)
+	return remote.Resolver{Worker: there, Here: w.Inputs}, err
+}
+
+// clusterWorker is the worker that has a cluster do what it can, and this machine's the rest.
+func (h *Home) clusterWorker(o BuildOptions, w *local.Worker, images *resolver) (*remote.Worker, error) {
 	settings, err := json.Marshal(taskSettings{AddHosts: o.AddHosts, Limits: o.LimitOptions, SecurityOpts: o.SecurityOpts})
 	if err != nil {
 		return nil, err

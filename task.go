@@ -48,7 +48,7 @@ func (h *Home) DoTask(ctx context.Context, file string, log io.Writer) (exit int
 		err = h.doTask(ctx, dir, task, &out, log, events)
 	}
 	if err != nil {
-		out.Layer = nil
+		out.Layer, out.Input = nil, nil
 		out.Fail(err)
 	}
 	if out.Exit != nil {
@@ -77,13 +77,19 @@ func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *
 	defer func() { err = errors.Join(err, closeWorkers(workers)) }()
 	var ahead sync.WaitGroup
 	defer ahead.Wait()
-	if _, runs := task.Job.Op.(*planner.Run); runs {
+	if _, runs := task.Job.Op.(*planner.Run); runs && task.Job.Only == nil {
 		ahead.Go(func() { _, _ = workers[0].Containers.Isolate() }) // which the kernel takes long for; the worker asks for what came of it
 	}
 	for _, l := range task.Job.Layers() {
 		if err := h.lendLayer(ctx, filepath.Join(dir, executor.TaskLayers, l.DiffID.Encoded()), l); err != nil {
 			return fmt.Errorf("layer %s: %w", l.DiffID, err)
 		}
+	}
+	if task.Job.Only != nil {
+		n, layers := task.Job.Resolves()
+		in, err := workers[0].Inputs.Resolve(ctx, task.Job.Op, n, layers)
+		out.Input = &in
+		return err
 	}
 	result, err := workers[0].Do(ctx, task.Job, log)
 	if out.Usage = result.Usage; err != nil {

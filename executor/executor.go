@@ -23,6 +23,7 @@ type Job struct {
 	On     []image.Layer   `json:"on,omitempty"`     // the file system to change, lowest first
 	Reads  [][]image.Layer `json:"reads,omitempty"`  // file systems to read from
 	Inputs []source.Input  `json:"inputs,omitempty"` // what each source of a COPY, or each mount of a RUN, came to
+	Only   *int            `json:"only,omitempty"`   // it is not done: what this input comes to is found out; see [Resolving]
 	Epoch  *time.Time      `json:"epoch,omitempty"`  // SOURCE_DATE_EPOCH: no file of the layer is younger; nil is no limit
 	Hints  Hints           `json:"-"`
 }

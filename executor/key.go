@@ -39,6 +39,10 @@ func (j *Job) Key() (*cache.Hash, error) {
 	if j.Epoch != nil {
 		h.Field("epoch", strconv.FormatInt(j.Epoch.Unix(), 10))
 	}
+	if j.Only != nil {
+		n, layers := j.Resolves()
+		h.Field("only "+strconv.Itoa(n), image.ChainID(layers).String())
+	}
 	for n, in := range j.Inputs {
 		describeInput(j.Op, n, in, h)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source"
 )
 
 // A directory holds a task for another machine: its file, and the tars of its layers, each under the hexadecimal digits of its
@@ -40,6 +42,19 @@ type Task struct {
 // MarshalTask writes a task. Equal tasks are equal bytes.
 func MarshalTask(job Job, settings json.RawMessage) ([]byte, error) {
 	return json.Marshal(Task{Version: taskVersion, Job: job, Settings: settings})
+}
+
+// Resolving is a job that finds out what the n'th input of an operation comes to, which is read of layers, and does nothing.
+func Resolving(op planner.Op, n int, layers []image.Layer) Job {
+	job := Job{Op: op, Only: &n, Inputs: make([]source.Input, len(inputs(op)))}
+	job.Reads = make([][]image.Layer, inputs(op)[n]+1)
+	job.Reads[inputs(op)[n]] = layers
+	return job
+}
+
+// Resolves is the input that a job finds out, and the layers that it is read of.
+func (j *Job) Resolves() (n int, layers []image.Layer) {
+	return *j.Only, j.Reads[inputs(j.Op)[*j.Only]]
 }
 
 // ReadTask reads the task of a file. The file is not trusted.
@@ -98,8 +113,11 @@ func (j *Job) check() error {
 	if len(from) != len(j.Inputs) {
 		return fmt.Errorf("the job reads %d things and says what %d of them came to", len(from), len(j.Inputs))
 	}
-	for _, read := range from {
-		if read >= len(j.Reads) {
+	if j.Only != nil && (*j.Only < 0 || *j.Only >= len(from) || from[*j.Only] < 0) {
+		return fmt.Errorf("the job is to find out what its input %d comes to, which is read of no layers", *j.Only)
+	}
+	for n, read := range from {
+		if read >= len(j.Reads) && (j.Only == nil || *j.Only == n) {
 			return fmt.Errorf("the job reads file system %d of %d", read, len(j.Reads))
 		}
 	}
@@ -129,10 +147,11 @@ func (j *Job) Layers() (layers []image.Layer) {
 
 // An Outcome is what came of a task: a layer, whose tar lies beside it, or why there is none.
 type Outcome struct {
-	Version  int          `json:"version"`
-	Layer    *image.Layer `json:"layer,omitempty"`
-	Usage    *event.Usage `json:"usage,omitempty"`
-	Warnings []string     `json:"warnings,omitempty"` // such as of a sandbox that is weaker than asked for
+	Version  int           `json:"version"`
+	Layer    *image.Layer  `json:"layer,omitempty"`
+	Input    *source.Input `json:"input,omitempty"` // that a job which does nothing has found out
+	Usage    *event.Usage  `json:"usage,omitempty"`
+	Warnings []string      `json:"warnings,omitempty"` // such as of a sandbox that is weaker than asked for
 
 	Exit   *ExitError `json:"exit,omitempty"` // the command ran and did not succeed
 	Reason string     `json:"reason,omitempty"`

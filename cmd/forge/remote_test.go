@@ -78,6 +78,13 @@ func newRemoteKit(t *testing.T, dockerfile string) *remoteKit {
 // build builds with a store of its own, and returns the layers of the image. Without an address all is done here.
 func (k *remoteKit) build(store, address string) []image.Layer {
 	k.t.Helper()
+	layers, err := k.try(store, address)
+	check(k.t, err)
+	return layers
+}
+
+func (k *remoteKit) try(store, address string) ([]image.Layer, error) {
+	k.t.Helper()
 	h, err := forge.Open(k.t.Context(), forge.Options{Dir: filepath.Join(k.dir, store)})
 	check(k.t, err)
 	defer h.Close()
@@ -95,8 +102,10 @@ func (k *remoteKit) build(store, address string) []image.Layer {
 		}
 	}
 	r, err := h.Build(k.t.Context(), o)
-	check(k.t, err)
-	return r.Images[0].Layers()
+	if err != nil {
+		return nil, err
+	}
+	return r.Images[0].Layers(), nil
 }
 
 const stagesOfAll = `
@@ -166,6 +175,29 @@ func TestRemoteWorkers(t *testing.T) {
 	s.Execute = waitForAll(&together, process)
 	if got := image.ChainID(k.build("there", s.Start(t))); got != want || s.Executed() != stages {
 		t.Errorf("layers %s, want %s; %d actions", got, want, s.Executed())
+	}
+}
+
+// TestRemoteReads holds that a stage whose layers the server has is copied and mounted from without its layers coming here, and that a path which
+// is not in it is refused in the words of a build here.
+func TestRemoteReads(t *testing.T) {
+	const stage = "FROM base AS other\nRUN --network=none head -c 1000000 /dev/urandom > /big; mkdir /d; echo small > /d/small\n"
+	k := newRemoteKit(t, stage+"FROM base\nCOPY --from=other /d /e\nRUN --network=none --mount=type=bind,from=other,source=/d,target=/in cp /in/small /again\n")
+	s := &reapitest.Server{Execute: reapitest.Process(k.work("all"), nil)}
+	address := s.Start(t)
+	layers := k.build("there", address)
+	if n := s.Read(); len(layers) != 3 || n > 100_000 || len(k.warnings) > 0 {
+		t.Errorf("%d layers, %d bytes came here, warnings %q", len(layers), n, k.warnings)
+	}
+	done := s.Executed()
+	if got := k.build("there, fresh", address); image.ChainID(got) != image.ChainID(layers) || s.Executed() != done {
+		t.Errorf("by another machine: layers %v, want %v; %d actions more", got, layers, s.Executed()-done)
+	}
+	check(t, os.WriteFile(filepath.Join(k.dir, "context/Dockerfile"), []byte(stage+"FROM base\nCOPY --from=other /none /\n"), 0o600))
+	_, here := k.try("no path, here", "")
+	_, there := k.try("no path, there", address)
+	if here == nil || there == nil || here.Error() != there.Error() {
+		t.Errorf("a path that is not there: %v, want %v", there, here)
 	}
 }
 

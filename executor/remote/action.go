@@ -58,6 +58,9 @@ func (w *Worker) action(ctx context.Context, job executor.Job) (*action, error) 
 		root.Directories = []reapi.DirectoryNode{{Name: executor.TaskLayers, Digest: b.message(reapi.Directory{Files: files})}}
 	}
 	outputs := []string{executor.OutcomeTar, executor.OutcomeFile}
+	if job.Only != nil {
+		outputs = outputs[1:]
+	}
 	properties := reapi.NewPlatform(w.properties(job.Op))
 	sum := key.Key()
 	act := reapi.Action{
@@ -119,7 +122,7 @@ func layerFiles(layers []image.Layer) []reapi.FileNode {
 func (w *Worker) whole(ctx context.Context, job executor.Job, a *action) (executor.Job, error) {
 	job.Inputs = slices.Clone(job.Inputs)
 	for n := range job.Inputs {
-		if !outside(job.Op, n) {
+		if job.Only != nil || !outside(job.Op, n) {
 			continue
 		}
 		layer, err := w.Inputs.Pack(ctx, job.Op, n, job.Epoch)

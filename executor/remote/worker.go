@@ -102,14 +102,10 @@ func (w *Worker) choose(ctx context.Context, job *executor.Job) (away bool, why 
 			}
 		}
 	}
-	for _, l := range job.Layers() { // to copy is no work: it goes where the layers are
-		if here, err := w.Layers.HaveLayer(ctx, l); err != nil {
-			return false, "", err
-		} else if !here && w.Cluster.Made(l) {
-			return true, "its layers are there", nil
-		}
+	if away, err := w.areAway(ctx, job.Layers()); err != nil || !away {
+		return false, "", err
 	}
-	return false, "", nil
+	return true, "its layers are there", nil // to copy is no work: it goes where the layers are
 }
 
 // stays says what a RUN needs that only this machine has; "" if there is nothing.
