@@ -37,6 +37,7 @@ func cases() []benchCase {
 		{name: "800 MB in a cache mount, 1 file added", setup: mountSaveCase, runs: 3},
 		{name: "800 MB in a cache mount, fetched", setup: mountRestoreCase, runs: 3},
 		{name: "RUN true at a cluster, a step", setup: clusterStepCase, runs: 5, divideBy: clusterSteps},
+		{name: "50 answers of a cluster, no base", setup: clusterAnswersCase},
 		{name: "16 stages at 4 executors", setup: clusterStagesCase, runs: 1},
 		{name: "ADD of 1,000,000 entries", setup: entriesCase, runs: 1},
 	}

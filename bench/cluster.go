@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -110,4 +111,62 @@ func clusterStagesCase(b *bench) ([]contestant, error) {
 		{name: "forge, here, one by one", args: append(build, here)},
 		{name: "sleep 4", args: []string{"sleep", "4"}, floor: true},
 	}, err
+}
+
+const clusterAnswers = 50
+
+// clusterAnswersCase is a build of 50 steps on a machine that has never built anything, all of which a cluster has done: of one stage, and of as
+// many stages, which are looked up at once, also where the cluster is far away. Nothing is fetched or sent but what says so.
+func clusterAnswersCase(b *bench) ([]contestant, error) {
+	registry, err := b.registry()
+	if err != nil {
+		return nil, err
+	}
+	address, err := b.cluster("answers.work", 4)
+	if err != nil {
+		return nil, err
+	}
+	far, err := delayed(strings.TrimPrefix(address, "grpc://"), farRTT)
+	if err != nil {
+		return nil, err
+	}
+	base := registry + "/base:1"
+	if err := errors.Join(b.quietly("tag", "bench/base", base), b.quietly("push", "-q", base)); err != nil {
+		return nil, err
+	}
+	store := filepath.Join(b.dir, "fresh-cluster")
+	fresh := func() error { return os.RemoveAll(store) }
+	build := func(address, dir string) []string {
+		return []string{
+			b.forge, "--store", store, "build", "-q", "-o", "type=cacheonly", "--remote", address, "--remote-policy", "only", dir,
+		}
+	}
+	var chain, side, reads strings.Builder
+	fmt.Fprintf(&chain, "FROM %s\n", base)
+	for i := range clusterAnswers {
+		fmt.Fprintf(&chain, "RUN --network=none [\"true\", \"%d\"]\n", i)
+		fmt.Fprintf(&side, "FROM %s AS s%d\nRUN --network=none [\"true\", \"side %d\"]\n", base, i, i)
+		fmt.Fprintf(&reads, "--mount=type=bind,from=s%d,target=/m%d ", i, i)
+	}
+	fmt.Fprintf(&side, "FROM %s\nRUN --network=none %strue\n", base, reads.String())
+	one, err := b.context("answers-chain", chain.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	many, err := b.context("answers-side", side.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{one, many} { // which has the cluster do them
+		args := build(address, dir)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	return []contestant{
+		{name: "one stage", before: fresh, args: build(address, one)},
+		{name: "50 stages", before: fresh, args: build(address, many)},
+		{name: "one stage, 30 ms away", before: fresh, args: build("grpc://"+far, one)},
+		{name: "50 stages, 30 ms away", before: fresh, args: build("grpc://"+far, many)},
+	}, nil
 }

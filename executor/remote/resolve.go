@@ -36,12 +36,12 @@ func (r Resolver) Resolve(ctx context.Context, op planner.Op, n int, layers []im
 	return r.Here.Resolve(ctx, op, n, layers) // which says what is wrong with the files; a job says what is with the server
 }
 
-// areAway reports whether the server has made one of the layers, and it has not come here.
+// areAway reports whether one of the layers is not here, and the server has it: it has made it, or somebody has sent it.
 func (w *Worker) areAway(ctx context.Context, layers []image.Layer) (bool, error) {
 	for _, l := range layers {
 		if here, err := w.Layers.HaveLayer(ctx, l); err != nil {
 			return false, err
-		} else if !here && w.Cluster.Made(l) {
+		} else if !here && (w.Cluster.Made(l) || l.Blob.Digest != l.DiffID && w.Cluster.size(ctx, l) > 0) {
 			return true, nil
 		}
 	}

@@ -70,6 +70,9 @@ func TestBaseStays(t *testing.T) {
 		if readOnly {
 			continue
 		}
+		if away, why, err := w.choose(t.Context(), &executor.Job{On: []image.Layer{base}, Op: &planner.Mkdir{Path: "/x"}}); !away || err != nil {
+			t.Errorf("WORKDIR on it is done here: %s, %v", why, err)
+		}
 		lost := reapi.DigestOf([]byte("base"))
 		s.Evict(func(d reapi.Digest) bool { return d == lost })
 		w = fresh.worker(t, dialAgain(t, client), Only)
