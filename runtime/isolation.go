@@ -54,7 +54,9 @@ func probeNamespaces() (proc string, err error) {
 	const outer = 200 // no error number
 	p := &program{}
 	p.privateMounts()
-	p.call(unix.SYS_CLOSE, p.newMount("tmpfs", noSuidExec))
+	mount := p.newMount("tmpfs", noSuidExec)
+	p.attributes(mount, unix.MOUNT_ATTR_NODEV)
+	p.call(unix.SYS_CLOSE, mount)
 	p.newMount("proc", noSuidExec)
 	refused := p.ops[len(p.ops)-2]
 	if InContainer() {
@@ -75,6 +77,8 @@ func probeNamespaces() (proc string, err error) {
 		return "", os.NewSyscallError("wait4", err)
 	case status == outer:
 		return ", with the /proc of the container around, which hides parts of it", nil
+	case unix.Errno(status) == unix.ENOSYS:
+		return "", fmt.Errorf("mount: %w: it takes system calls that Linux has since 5.12, and gVisor has not all of", unix.ENOSYS)
 	case status != 0:
 		return "", fmt.Errorf("mount: %w", unix.Errno(status))
 	}

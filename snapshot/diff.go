@@ -96,7 +96,11 @@ func (f *differ) dir(d *diffDir) error {
 	}
 	f.enter(d.wayDir)
 	defer f.leave()
-	if d.below == nil && !d.made || d.below != nil && !sameEntry(&d.entry, d.below) {
+	changed := d.below == nil && !d.made || d.below != nil && !f.sameEntry(&d.entry, d.below)
+	if d.path != "." {
+		f.clamp(&d.entry)
+	}
+	if changed {
 		if err := f.flush(); err != nil {
 			return err
 		}
@@ -191,6 +195,7 @@ func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	if same {
 		return f.dropFromUpper(d, name)
 	}
+	f.clamp(&e)
 	return errors.Join(f.add(d, path, e, &st), f.restoreFileTime(d, &e))
 }
 
@@ -259,7 +264,7 @@ func (f *differ) subdir(d, sub *diffDir) error {
 	return nil
 }
 
-// describe reads the metadata of a file as the layer is to have it, and whether it is an opaque directory.
+// describe reads the metadata of a file as the layer is to have it, but for the epoch, and whether it is an opaque directory.
 func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *Entry) (e Entry, opaque bool, err error) {
 	if e, err = readEntry(dir, name, st); err != nil {
 		return e, false, err
@@ -270,9 +275,6 @@ func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *En
 		if e.ModTime, err = f.scratch.restore(e.ModTime, below.ModTime); err != nil {
 			return e, false, err
 		}
-	}
-	if f.epoch != nil && e.ModTime.After(*f.epoch) {
-		e.ModTime = *f.epoch
 	}
 	if !filetree.HasXattrs(e.Mode) {
 		return e, false, nil
@@ -291,10 +293,24 @@ func (f *differ) describe(dir int, name, path string, st *unix.Stat_t, below *En
 	return e, opaque, err
 }
 
+// sameEntry compares a file with what lies below: it may have been left alone, whatever the epoch is, or made as it was.
+func (f *differ) sameEntry(e, below *Entry) bool {
+	made := *e
+	f.clamp(&made)
+	return sameEntry(e, below) || sameEntry(&made, below)
+}
+
+// clamp applies the epoch to what is written.
+func (f *differ) clamp(e *Entry) {
+	if f.epoch != nil && e.ModTime.After(*f.epoch) {
+		e.ModTime = *f.epoch
+	}
+}
+
 // unchanged reports whether the file is as it is below, content and all.
 func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.Stat_t) (bool, error) {
 	// Only a link made here gives a file of the directory two names, and both must be in the layer to be one.
-	if e.Nlink > 1 || below == nil || !sameEntry(e, below) {
+	if e.Nlink > 1 || below == nil || !f.sameEntry(e, below) {
 		return false, nil
 	}
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {

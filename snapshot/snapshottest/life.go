@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +187,16 @@ func epoch(t *testing.T, kind snapshot.Kind) {
 	again := make([]image.Layer{first})
 	if names := layerNames(t, k, again); len(names) != 0 {
 		t.Errorf("the same files, made again, are in the layer: %q", names)
+	}
+	young := Commit(t, k, nil, func(r Root) { r.File("d/young", "1"); r.File("e/young", "1") })
+	d, f := draft(t, k, []image.Layer{young}, snapshot.DraftOptions{})
+	NewRoot(t, Path(f)).File("d/new", "1")
+	beside, err := d.Commit(t.Context(), &limit)
+	if err := errors.Join(err, d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if names := layerNames(t, k, beside); !slices.Equal(names, []string{"d", "d/new"}) {
+		t.Errorf("a new file beside files that are younger than the epoch: %q", names)
 	}
 	view, err := k.Store.View(t.Context(), []image.Layer{first})
 	if err != nil {
