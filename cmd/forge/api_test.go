@@ -269,10 +269,10 @@ func TestAPICrowd(t *testing.T) {
 	files := openFiles(t, pid)
 	var all sync.WaitGroup
 	for range n / 5 {
-		logs, _, res := c.send(http.MethodGet, "/containers/web/logs?stdout=1&follow=1", "")
+		logs, _, log := c.send(http.MethodGet, "/containers/web/logs?stdout=1&follow=1", "")
 		all.Go(func() {
 			defer logs.Close()
-			if out, _ := demux(t, res.Body); out != "begun\n" {
+			if out, _ := demux(t, log.Body); out != "begun\n" {
 				t.Errorf("a log is %q", out)
 			}
 		})
@@ -290,17 +290,17 @@ func TestAPICrowd(t *testing.T) {
 				t.Errorf("wait: %s, %v", body, err)
 			}
 		})
-		events, _, res := c.send(http.MethodGet, "/events?filters=%7B%22event%22%3A%5B%22die%22%5D%7D", "")
+		events, _, news := c.send(http.MethodGet, "/events?filters=%7B%22event%22%3A%5B%22die%22%5D%7D", "")
 		all.Go(func() {
 			defer events.Close()
-			if line, err := bufio.NewReader(res.Body).ReadString('\n'); !strings.Contains(line, `"status":"die"`) {
+			if line, err := bufio.NewReader(news.Body).ReadString('\n'); !strings.Contains(line, `"status":"die"`) {
 				t.Errorf("events: %s, %v", line, err)
 			}
 		})
-		stats, _, res := c.send(http.MethodGet, "/containers/web/stats", "")
+		stats, _, readings := c.send(http.MethodGet, "/containers/web/stats", "")
 		all.Go(func() {
 			defer stats.Close()
-			if line, err := bufio.NewReader(res.Body).ReadString('\n'); !strings.Contains(line, `"name":"/web"`) {
+			if line, err := bufio.NewReader(readings.Body).ReadString('\n'); !strings.Contains(line, `"name":"/web"`) {
 				t.Errorf("stats: %s, %v", line, err)
 			}
 		})
