@@ -89,9 +89,11 @@ func TestManyStreams(t *testing.T) {
 			t.Fatalf("goroutines are left: %d, and %d were before\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
 		}
 	}
+	s.boarding.mu.Lock()
 	if len(s.boarding.waiting) > 0 {
 		t.Errorf("%d containers are waited for", len(s.boarding.waiting))
 	}
+	s.boarding.mu.Unlock()
 	stop()
 	if err := <-served; err != nil {
 		t.Error(err)
