@@ -3,7 +3,6 @@ package forge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"sync/atomic"
@@ -67,11 +66,7 @@ func (k *keeper) config(ctx context.Context) (_ monitor.Config, err error) {
 			}
 		},
 		Freeze: func(ref runtime.Ref) error {
-			err := onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
-			if errors.Is(err, runtime.ErrNoFreezer) && k.reports.alone == nil {
-				err = fmt.Errorf("%w; run it with -d, or without --rm: then it is given one", err)
-			}
-			return err
+			return onTarget(ref, func(t *runtime.Target) error { return t.Freeze(ctx) })
 		},
 		Thaw:   func(ref runtime.Ref) error { return onTarget(ref, (*runtime.Target).Thaw) },
 		Probe:  k.probe,

@@ -20,7 +20,7 @@ const cgroupRoot = "/sys/fs/cgroup"
 const cgroupPrefix = "forge-"
 
 // A cgroup is a container's own: one directory in the unified hierarchy, or one in each of version 1's that has a
-// limit to set.
+// limit to set, and one of the freezer, which may be there only once it is needed.
 type cgroup struct {
 	dirs    []string
 	unified *os.File // the directory, to clone into
@@ -99,8 +99,11 @@ func findUnified() (*cgroupParent, error) {
 }
 
 // ownCgroups are this process's by controller, "" being the unified hierarchy.
-func ownCgroups() (map[string]string, error) {
-	b, err := os.ReadFile("/proc/self/cgroup")
+func ownCgroups() (map[string]string, error) { return cgroupsOf("self") }
+
+// cgroupsOf are those of a process.
+func cgroupsOf(process string) (map[string]string, error) {
+	b, err := os.ReadFile("/proc/" + process + "/cgroup")
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +207,8 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 				err = errors.Join(err, g.makeOnce(filepath.Join(parent.dir[c], name)))
 			}
 		}
+	} else if dir := parent.dir["freezer"]; dir != "" && !parent.unified && len(g.dirs) > 0 {
+		g.dirs = append(g.dirs, filepath.Join(dir, name)) // which Target.Freeze makes
 	}
 	return g, err
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,25 +21,30 @@ const (
 	thawed       = "THAWED"
 )
 
-// ErrNoFreezer means that a container is in no cgroup that could freeze it.
-var ErrNoFreezer = errors.New("a container can be frozen only in a cgroup of version 2, or in one of the freezer controller of version 1: this one has none")
+// errNoFreezer means that a container is in no cgroup that could freeze it.
+var errNoFreezer = errors.New("a container can be frozen only in a cgroup of version 2, or in one of the freezer controller of version 1: this one has none")
 
 // Freeze stops every process of the container until [Target.Thaw], and waits until all have stopped. A container that has
-// no cgroup, or one of version 1 and no [Limits.Account], cannot be frozen. Cancelling ctx thaws what has been frozen.
+// no cgroup cannot be frozen. Cancelling ctx thaws what has been frozen.
 func (t *Target) Freeze(ctx context.Context) error {
-	file, stop := fileIn(t.Cgroups, "cgroup.freeze"), "1"
+	file, stop, freezer := fileIn(t.Cgroups, "cgroup.freeze"), "1", ""
 	if file == "" {
-		file, stop = fileIn(t.Cgroups, freezerState), frozen
-	}
-	if file == "" {
-		return ErrNoFreezer
+		var err error
+		if freezer, err = t.freezer(); err != nil {
+			return err
+		}
+		file, stop = filepath.Join(freezer, freezerState), frozen
 	}
 	for wait := time.Duration(0); ; wait = min(2*wait+100*time.Microsecond, 20*time.Millisecond) {
+		whole, err := t.gather(freezer)
+		if err != nil {
+			return errors.Join(err, t.Thaw())
+		}
 		// Version 1 is told again and again: a process that is just being made escapes it once.
 		if err := writeLines(file, []string{stop}); err != nil {
 			return t.orDone(err)
 		}
-		if is, err := t.Frozen(); is || err != nil {
+		if is, err := t.Frozen(); is && whole || err != nil {
 			return err
 		}
 		select {
@@ -46,6 +53,50 @@ func (t *Target) Freeze(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// freezer is the container's directory in version 1's hierarchy of that name. A container that nobody counts has none until it is
+// frozen for the first time: each hierarchy costs a start some of its milliseconds.
+func (t *Target) freezer() (string, error) {
+	if file := fileIn(t.Cgroups, freezerState); file != "" {
+		return filepath.Dir(file), nil
+	}
+	i := slices.IndexFunc(t.Cgroups, func(dir string) bool { return strings.HasPrefix(dir, cgroupRoot+"/freezer/") })
+	if i < 0 {
+		return "", errNoFreezer
+	}
+	if err := os.Mkdir(t.Cgroups[i], 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", t.orDone(err)
+	}
+	if t.gone(0) { // and whoever takes its cgroups away may have been here already
+		_ = unix.Rmdir(t.Cgroups[i])
+		return "", os.ErrProcessDone
+	}
+	return t.Cgroups[i], nil
+}
+
+// gather moves the container's processes into a freezer, and reports whether all were in it: a process that is made meanwhile by one
+// outside is outside. "" is no freezer, which nobody has to be moved to.
+func (t *Target) gather(freezer string) (whole bool, err error) {
+	if freezer == "" {
+		return true, nil
+	}
+	pids, err := t.Processes()
+	if err != nil {
+		return false, err
+	}
+	whole = true
+	for _, pid := range pids {
+		of, err := cgroupsOf(strconv.Itoa(pid))
+		if err != nil || strings.HasPrefix(filepath.Join(cgroupRoot, "freezer", of["freezer"])+"/", freezer+"/") {
+			continue // it has ended, or is in it, perhaps in one of its own
+		}
+		whole = false
+		if err := writeLines(filepath.Join(freezer, "cgroup.procs"), []string{strconv.Itoa(pid)}); err != nil && !errors.Is(err, unix.ESRCH) {
+			return false, t.orDone(err)
+		}
+	}
+	return whole, nil
 }
 
 // Thaw lets a frozen container go on. It does nothing to one that is not frozen.

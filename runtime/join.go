@@ -215,8 +215,11 @@ func (s *setup) reportWith(pidfd, text arg) {
 // 1.
 func (s *setup) findCgroup() error {
 	s.cgroup = &cgroup{}
-	for _, dir := range s.target.Cgroups {
+	for i, dir := range s.target.Cgroups {
 		f, err := os.Open(dir)
+		if i > 0 && errors.Is(err, os.ErrNotExist) {
+			continue // a freezer that was not needed so far
+		}
 		if err != nil {
 			return &SetupError{"cgroup", err}
 		}

@@ -65,7 +65,7 @@ type Limits struct {
 	OOMScoreAdj    int   // -1000 to 1000: how willing the kernel is to kill it
 	Ulimits        []Ulimit
 
-	// Account has the container counted by every cgroup controller, limits or not: for [Target.Stats], [Target.Freeze] and
+	// Account has the container counted by every cgroup controller, limits or not: for [Target.Stats] and
 	// [Target.Update], which take it with cgroups of version 1.
 	Account bool
 }

@@ -61,6 +61,57 @@ func TestFreeze(t *testing.T) {
 	}
 }
 
+// A container that nobody counts can be frozen, too, while it makes processes, and again with what joined it meanwhile. It leaves
+// no cgroup.
+func TestFreezeUncounted(t *testing.T) {
+	parent, err := findCgroups()
+	need(t, "cgroups", err == nil && (parent.unified || parent.dir["freezer"] != ""), Cgroups())
+	root := rootfs(t)
+	p, target := running(t, Spec{Root: openDir(t, root), Args: []string{"sh", "-c", "while :; do (echo x >>/tmp/x); done"}})
+	frozenNow := func() {
+		t.Helper()
+		if err := target.Freeze(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if is, err := target.Frozen(); !is || err != nil {
+			t.Errorf("frozen %v, %v", is, err)
+		}
+		before, err := os.ReadFile(filepath.Join(root, "tmp/x"))
+		time.Sleep(50 * time.Millisecond)
+		after, err2 := os.ReadFile(filepath.Join(root, "tmp/x"))
+		if err := errors.Join(err, err2); err != nil || len(after) != len(before) {
+			t.Errorf("a frozen container wrote %d bytes, %v", len(after)-len(before), err)
+		}
+	}
+	join := func() {
+		t.Helper()
+		_, err := Join(context.Background(), target, Spec{Args: []string{"sh", "-c", "while :; do echo x >>/tmp/x; done"}, Env: []string{"PATH=/bin"}}, Stdio{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "the container does nothing", func() bool { _, err := os.Stat(filepath.Join(root, "tmp/x")); return err == nil })
+	join()
+	frozenNow()
+	if err := target.Thaw(); err != nil {
+		t.Error(err)
+	}
+	join()
+	frozenNow()
+	if err := target.Signal(os.Kill); err != nil {
+		t.Error(err)
+	}
+	if exit, err := p.Wait(); exit.Code != 137 || err != nil {
+		t.Errorf("killed while frozen: exit %+v, %v", exit, err)
+	}
+	if err := target.Freeze(context.Background()); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("freeze the dead: %v", err)
+	}
+	if left := leftCgroups(t, os.Getpid()); left > 0 {
+		t.Errorf("%d cgroups are left", left)
+	}
+}
+
 // A caller that ends takes a frozen container with it.
 func TestCancelFrozen(t *testing.T) {
 	parent, err := findCgroups()
