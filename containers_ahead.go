@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
@@ -15,12 +16,18 @@ import (
 // What takes the kernel long, and does not depend on the rest, is begun before it is needed: a network is made on one processor
 // while the container's files are made on another.
 
-// Warm prepares this process for a container while the caller still reads its flags: it may be called in a goroutine of its own, and
-// nothing waits for it.
-func Warm() {
-	// Package json learns the types by reflection, which takes longer than to write them.
-	_, _ = json.Marshal(&containerRecord{})
-	_, _ = json.Marshal(&state.Run{})
+// Warm prepares this process for a command while the caller still reads its flags: it may be called in a goroutine of its own, and
+// nothing waits for it. Package json learns types by reflection, which takes longer than to read or write them.
+func Warm(command string) {
+	switch command {
+	case "run":
+		_, _ = json.Marshal(&containerRecord{})
+		_, _ = json.Marshal(&state.Run{})
+	case "build":
+		_, _ = image.ParseDocument([]byte("{}"), "")
+		_, _ = json.Marshal(&image.Config{})
+		_, _ = json.Marshal(&cache.Entry{})
+	}
 }
 
 // A comingNetwork is the network of a container that is about to be started.

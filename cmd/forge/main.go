@@ -72,8 +72,8 @@ func run(args []string) int {
 		_, _ = io.WriteString(os.Stdout, text)
 		return 0
 	}
-	if at := commandAt(args); at < len(args) && args[at] == "run" {
-		go forge.Warm() // on another processor
+	if at := commandAt(args); at < len(args) && slices.Contains([]string{"run", "build"}, args[at]) {
+		go forge.Warm(args[at]) // on another processor
 	}
 	var c cli
 	parsed, err := parse(&c, args)
