@@ -267,6 +267,16 @@ func (h *Home) findContainer(ref string) (*containerRecord, error) {
 	return r, err
 }
 
+// findRun finds a container as findContainer does, and says how its last run goes.
+func (h *Home) findRun(ref string) (*containerRecord, *state.Run, state.Status, error) {
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	run, status, err := h.containers().Run(r.ID)
+	return r, run, status, err
+}
+
 // containerImage is the image that a container was made from.
 func (h *Home) containerImage(ctx context.Context, r *containerRecord) (*image.Image, error) {
 	img, err := h.Layout.Image(ctx, r.Manifest, r.Manifest.Platform)

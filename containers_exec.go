@@ -57,11 +57,7 @@ func (e *Exec) Wait() (runtime.Exit, error) {
 // Exec starts a process in a running container. It ends with the container, or with this process. A command that cannot be
 // executed is a *CommandError. events takes warnings; it may be nil.
 func (h *Home) Exec(ctx context.Context, ref string, o ExecOptions, stdio Stdio, events event.Sink) (*Exec, error) {
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return nil, err
-	}
-	run, status, err := h.containers().Run(r.ID)
+	r, run, status, err := h.findRun(ref)
 	if err != nil {
 		return nil, err
 	}

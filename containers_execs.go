@@ -45,11 +45,7 @@ func (h *Home) CreateExec(ctx context.Context, ref string, o ExecOptions) (id st
 	if len(o.Args) == 0 {
 		return "", words.Invalid("No exec command specified")
 	}
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return "", err
-	}
-	_, status, err := h.containers().Run(r.ID)
+	r, _, status, err := h.findRun(ref)
 	if err != nil {
 		return "", err
 	}

@@ -17,11 +17,7 @@ import (
 
 // InspectContainer shows everything about a container.
 func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInspection, error) {
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return nil, err
-	}
-	run, status, err := h.containers().Run(r.ID)
+	r, run, status, err := h.findRun(ref)
 	if err != nil {
 		return nil, err
 	}

@@ -92,11 +92,7 @@ func (h *Home) share(o *NamespaceOptions, c *container.Options, open *closers.St
 
 // target opens a container that must run.
 func (h *Home) target(ref string) (*runtime.Target, error) {
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return nil, err
-	}
-	run, status, err := h.containers().Run(r.ID)
+	r, run, status, err := h.findRun(ref)
 	if err != nil {
 		return nil, err
 	}

@@ -22,11 +22,7 @@ type ContainerStats = runtime.Stats
 
 // running does something to a container that must run.
 func (h *Home) running(verb, ref string, do func(*containerRecord, *runtime.Target) error) error {
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return err
-	}
-	run, status, err := h.containers().Run(r.ID)
+	r, run, status, err := h.findRun(ref)
 	if err != nil {
 		return err
 	}

@@ -122,11 +122,7 @@ func (h *Home) ResizeContainer(ctx context.Context, ref string, size TerminalSiz
 
 // askMonitor asks the monitor of a container that runs and is in a state for the verb; with "" in any.
 func (h *Home) askMonitor(verb, ref string, ask func(monitor.Client) error) error {
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return err
-	}
-	_, status, err := h.containers().Run(r.ID)
+	r, _, status, err := h.findRun(ref)
 	if err != nil {
 		return err
 	}
@@ -142,11 +138,7 @@ func (h *Home) askMonitor(verb, ref string, ask func(monitor.Client) error) erro
 
 // WaitContainer waits until a container does not run, and returns its exit status.
 func (h *Home) WaitContainer(ctx context.Context, ref string) (int, error) {
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return 0, err
-	}
-	run, status, err := h.containers().Run(r.ID)
+	r, run, status, err := h.findRun(ref)
 	if err != nil {
 		return 0, err
 	}
@@ -167,11 +159,7 @@ func (h *Home) WaitContainer(ctx context.Context, ref string) (int, error) {
 // AttachContainer connects streams with those of a running container until it ends, and returns the exit status; or until in
 // fails with ErrDetached, which it returns.
 func (h *Home) AttachContainer(ctx context.Context, ref string, s Streams) (int, error) {
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return 0, err
-	}
-	_, status, err := h.containers().Run(r.ID)
+	r, _, status, err := h.findRun(ref)
 	if err != nil {
 		return 0, err
 	}

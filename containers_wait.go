@@ -27,11 +27,7 @@ var errWaited = errors.New("it has come")
 // nothing that happens from then on is missed; it may be nil.
 func (h *Home) WaitContainerFor(ctx context.Context, ref string, c WaitCondition, ready func()) (int, error) {
 	since := time.Now() // before it is found: it may be gone right after
-	r, err := h.findContainer(ref)
-	if err != nil {
-		return 0, err
-	}
-	run, status, err := h.containers().Run(r.ID)
+	r, run, status, err := h.findRun(ref)
 	if err != nil {
 		return 0, err
 	}

@@ -25,7 +25,7 @@ type VersionComponent struct {
 // EngineVersion says what this program is, under docker's names. The version is that of the program.
 func EngineVersion(version string) VersionInfo {
 	v := VersionInfo{
-		Version: version, GoVersion: goruntime.Version(), Os: goruntime.GOOS, Arch: goruntime.GOARCH, KernelVersion: KernelRelease(),
+		Version: version, GoVersion: goruntime.Version(), Os: goruntime.GOOS, Arch: goruntime.GOARCH, KernelVersion: kernelRelease(),
 	}
 	v.Platform = &VersionPlatform{"forge " + version}
 	if info, ok := debug.ReadBuildInfo(); ok {

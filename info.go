@@ -47,7 +47,7 @@ func (h *Home) Info(ctx context.Context) ([]InfoRow, error) {
 		{"rootless", strconv.FormatBool(rootless), rootlessWhy},
 		{"cgroups", "", runtime.Cgroups()},
 		{"network", "", network.Describe()},
-		{"kernel", KernelRelease(), ""},
+		{"kernel", kernelRelease(), ""},
 		{"platform", platforms.Format(thisPlatform()), ""},
 		{"processors", strconv.Itoa(goruntime.NumCPU()), "that this process may use"},
 		{"memory", units.BytesSize(float64(memory)), ""},
@@ -64,8 +64,8 @@ func unlessNone(list []string, why string) string {
 	return why
 }
 
-// KernelRelease is the version of the running kernel, as uname -r has it.
-func KernelRelease() string {
+// kernelRelease is the version of the running kernel, as uname -r has it.
+func kernelRelease() string {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
 		return "unknown: " + err.Error()

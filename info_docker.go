@@ -55,7 +55,7 @@ func (h *Home) DockerInfo(ctx context.Context) (map[string]any, error) {
 		"Driver": string(driver), "DriverStatus": [][2]string{{"Reason", why}}, "DockerRootDir": h.Dir,
 		"LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": runtime.CgroupVersion(),
 		"Plugins":       map[string][]string{"Volume": {"local"}, "Network": {"bridge", "host", "null"}, "Log": {"json-file", "local", "none"}, "Authorization": nil},
-		"KernelVersion": KernelRelease(), "OperatingSystem": system, "OSVersion": version, "OSType": "linux",
+		"KernelVersion": kernelRelease(), "OperatingSystem": system, "OSVersion": version, "OSType": "linux",
 		"Architecture": machine(), "NCPU": goruntime.NumCPU(), "MemTotal": runtime.MemoryTotal(), "Name": host, "ID": h.engineID(),
 		"SystemTime": time.Now().Format(time.RFC3339Nano), "SecurityOptions": security, "DefaultRuntime": "forge",
 		"Runtimes": map[string]any{"forge": map[string]string{"path": "forge"}}, "Labels": []string{}, "Warnings": []string{},

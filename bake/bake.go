@@ -22,25 +22,25 @@ const maxFile = 4 << 20
 
 // Options say what to read, in the words of buildx's flags.
 type Options struct {
-	Files    []string // "-" is Stdin; none are those that have their usual names, see DefaultFiles
+	Files    []string // "-" is Stdin; none are those that have their usual names, see defaultFiles
 	Stdin    io.Reader
 	Vars     map[string]string // --var
 	Getenv   func(name string) (string, bool)
 	Platform string // of this machine: BAKE_LOCAL_PLATFORM
 }
 
-// DefaultFiles are the names that are looked for, in this order: all that are there are read, and what comes later overrides.
-func DefaultFiles() []string {
+// defaultFiles are the names that are looked for, in this order: all that are there are read, and what comes later overrides.
+func defaultFiles() []string {
 	return []string{
 		"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml",
 		"docker-bake.json", "docker-bake.hcl", "docker-bake.override.json", "docker-bake.override.hcl",
 	}
 }
 
-// IsFile reports whether a file is a bake file by its name: one of DefaultFiles, or any in HCL.
+// IsFile reports whether a file is a bake file by its name: one of defaultFiles, or any in HCL.
 func IsFile(name string) bool {
 	base := filepath.Base(name)
-	return filepath.Ext(base) == ".hcl" || slices.Contains(DefaultFiles(), base)
+	return filepath.Ext(base) == ".hcl" || slices.Contains(defaultFiles(), base)
 }
 
 // A File is what files describe.
@@ -70,7 +70,7 @@ type Variable struct {
 func Read(o Options) (*File, error) {
 	names, chosen := o.Files, len(o.Files) > 0
 	if !chosen {
-		names = DefaultFiles()
+		names = defaultFiles()
 	}
 	f := &File{}
 	var composes []composeFile
@@ -95,7 +95,7 @@ func Read(o Options) (*File, error) {
 		}
 	}
 	if len(f.Names) == 0 {
-		return nil, fmt.Errorf("couldn't find a bake definition: no %s here; name one with -f FILE", strings.Join(DefaultFiles(), ", "))
+		return nil, fmt.Errorf("couldn't find a bake definition: no %s here; name one with -f FILE", strings.Join(defaultFiles(), ", "))
 	}
 	if len(composes) > 0 {
 		if err := f.readCompose(composes, o); err != nil {

@@ -37,11 +37,11 @@ type Options struct {
 	Compare func(ctx context.Context, before, after image.Layer) (files []event.Change, more int, err error)
 	// Mounted finds the files that differ between what was mounted and what is now, by the change of the digest of the whole, and how many there
 	// are besides. It may find none. Nil finds none.
-	Mounted FilesOf
+	Mounted filesOf
 }
 
-// FilesOf finds the files behind a change, and how many there are besides.
-type FilesOf func(ctx context.Context, c event.Change) (files []event.Change, more int, err error)
+// filesOf finds the files behind a change, and how many there are besides.
+type filesOf func(ctx context.Context, c event.Change) (files []event.Change, more int, err error)
 
 // Again says what is done although it is remembered.
 type Again struct {

@@ -128,7 +128,7 @@ func Compare(before, now cache.Entry) event.Why {
 }
 
 // NameMounted puts the files that have changed in a mount in the place of the digest of the whole, where they are known.
-func NameMounted(ctx context.Context, w *event.Why, find FilesOf) {
+func NameMounted(ctx context.Context, w *event.Why, find filesOf) {
 	if find == nil {
 		return
 	}

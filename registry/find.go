@@ -22,15 +22,15 @@ type Found struct {
 // hubSearch is the origin of Docker Hub's search, which its registry does not have.
 const hubSearch = "search.docker.io"
 
-// MaxFound bounds what a search returns, as docker does.
-const MaxFound = 100
+// maxFound bounds what a search returns, as docker does.
+const maxFound = 100
 
 // Find searches repositories: those of Docker Hub by its search (API of the first registry, "GET /v1/search"), or, for a term
 // that begins with the name of a registry, those in the catalogue of that one whose names hold the rest ("GET /v2/_catalog",
-// Docker registry API). It returns at most limit, which is at most MaxFound.
+// Docker registry API). It returns at most limit, which is at most maxFound.
 func (c *Client) Find(ctx context.Context, term string, limit int) ([]Found, error) {
-	if limit < 1 || limit > MaxFound {
-		return nil, fmt.Errorf("limit %d is outside the range of [1, %d]", limit, MaxFound)
+	if limit < 1 || limit > maxFound {
+		return nil, fmt.Errorf("limit %d is outside the range of [1, %d]", limit, maxFound)
 	}
 	domain, rest, ok := strings.Cut(term, "/")
 	if !strings.ContainsAny(domain, ".:") && domain != "localhost" {

@@ -135,11 +135,11 @@ func manageUnified(p *Process) error {
 	}
 	defer target.Close()
 	err = target.Freeze(context.Background())
-	frozen, err2 := target.Frozen()
+	frozen, err2 := target.frozen()
 	stats, err3 := target.Stats()
 	pids, err4 := target.Processes()
 	err = errors.Join(err, err2, err3, err4, target.Thaw())
-	thawed, err5 := target.Frozen()
+	thawed, err5 := target.frozen()
 	err = errors.Join(err, err5)
 	fmt.Println("frozen", frozen, "thawed", !thawed, "counted", stats.CPU > 0, "own", slices.Contains(pids, ref.Pid))
 	fmt.Println("no controller:", target.Update(Limits{Memory: 8 << 20}))

@@ -44,7 +44,7 @@ func (t *Target) Freeze(ctx context.Context) error {
 		if err := writeLines(file, []string{stop}); err != nil {
 			return t.orDone(err)
 		}
-		if is, err := t.Frozen(); is && whole || err != nil {
+		if is, err := t.frozen(); is && whole || err != nil {
 			return err
 		}
 		select {
@@ -129,8 +129,8 @@ func thawKilled(dir string) {
 	}
 }
 
-// Frozen reports whether the container is frozen.
-func (t *Target) Frozen() (bool, error) {
+// frozen reports whether the container is frozen.
+func (t *Target) frozen() (bool, error) {
 	for file, text := range map[string]string{"cgroup.events": "\nfrozen 1\n", freezerState: "\n" + frozen + "\n"} {
 		if path := fileIn(t.Cgroups, file); path != "" {
 			b, err := os.ReadFile(path)

@@ -62,11 +62,11 @@ func (s *setup) limits(caps capabilities) error {
 // An Ulimit is a limit of setrlimit(2) on each process of a container.
 type Ulimit struct {
 	Name       string // in docker's form: "nofile"
-	Soft, Hard uint64 // in the unit of the limit; [Unlimited] is no limit
+	Soft, Hard uint64 // in the unit of the limit; [unlimited] is no limit
 }
 
-// Unlimited is the value of an [Ulimit] that does not limit.
-const Unlimited = unix.RLIM_INFINITY
+// unlimited is the value of an [Ulimit] that does not limit.
+const unlimited = unix.RLIM_INFINITY
 
 // ParseUlimit reads docker's name=soft[:hard]; -1 and "unlimited" are no limit.
 func ParseUlimit(text string) (u Ulimit, err error) {
@@ -87,7 +87,7 @@ func ParseUlimit(text string) (u Ulimit, err error) {
 		to   *uint64
 	}{{soft, &u.Soft}, {hard, &u.Hard}} {
 		if half.text == "-1" || half.text == "unlimited" {
-			*half.to = Unlimited
+			*half.to = unlimited
 		} else if *half.to, err = strconv.ParseUint(half.text, 10, 63); err != nil {
 			return u, fmt.Errorf("%s: %q is not a number", text, half.text)
 		}

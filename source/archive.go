@@ -72,7 +72,7 @@ func OpenArchive(ctx context.Context, layout *image.Layout, tree filetree.Tree, 
 	if !compressed {
 		return &Archive{r: f, size: e.Size, closers: closers.Stack{f.Close}}, nil
 	}
-	a, err := SpoolArchive(ctx, layout, content)
+	a, err := spoolArchive(ctx, layout, content)
 	if err != nil {
 		_ = content.Close() // a decompressor says again what it said when it was read
 		return nil, errors.Join(err, f.Close())
@@ -82,8 +82,8 @@ func OpenArchive(ctx context.Context, layout *image.Layout, tree filetree.Tree, 
 	return a, nil
 }
 
-// SpoolArchive writes an uncompressed tar to a file of layout's staging area that has no name and goes with Close.
-func SpoolArchive(ctx context.Context, layout *image.Layout, r io.Reader) (*Archive, error) {
+// spoolArchive writes an uncompressed tar to a file of layout's staging area that has no name and goes with Close.
+func spoolArchive(ctx context.Context, layout *image.Layout, r io.Reader) (*Archive, error) {
 	f, err := layout.Staging().Create()
 	if err != nil {
 		return nil, err

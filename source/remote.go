@@ -154,7 +154,7 @@ func (s *Source) unpackContext(ctx context.Context, r io.Reader) (_ filetree.Tre
 	if err != nil {
 		return nil, err
 	}
-	a, err := SpoolArchive(ctx, s.spec.Store.Layout, r)
+	a, err := spoolArchive(ctx, s.spec.Store.Layout, r)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func (x *index) info(tag string, size int) Info {
 	}
 }
 
-// maxLooked is how many tags are looked at that do not begin with TagPrefix.
+// maxLooked is how many tags are looked at that do not begin with tagPrefix.
 const maxLooked = 100
 
 // List lists the scopes of a place, by name.
@@ -44,8 +44,8 @@ func List(ctx context.Context, p *Place) ([]Info, error) {
 	}
 	looked := 0
 	tags = slices.DeleteFunc(tags, func(tag string) bool {
-		if strings.HasPrefix(tag, TagPrefix) {
-			name := strings.TrimPrefix(tag, TagPrefix)
+		if strings.HasPrefix(tag, tagPrefix) {
+			name := strings.TrimPrefix(tag, tagPrefix)
 			return strings.Contains(name, listedSuffix) || strings.Contains(name, laneSuffix)
 		}
 		looked++

@@ -37,11 +37,11 @@ func (p *Place) named(tag string) image.Reference {
 	return r
 }
 
-// TagPrefix begins the tags that scopes have.
-const TagPrefix = "forge-cache-v1-"
+// tagPrefix begins the tags that scopes have.
+const tagPrefix = "forge-cache-v1-"
 
 // ScopeTag is the tag of a scope, whose name may have any characters and any length.
 func ScopeTag(scope string) string {
 	sum := sha256.Sum256([]byte(scope))
-	return TagPrefix + hex.EncodeToString(sum[:10])
+	return tagPrefix + hex.EncodeToString(sum[:10])
 }
