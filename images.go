@@ -142,7 +142,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 	return append(done, Removal{Deleted: id}), nil
 }
 
-// byName tells whether s found n by its name and not by a digest or prefix.
+// byName reports whether s found n by its name and not by a digest or prefix.
 func byName(s string, n image.Named) bool {
 	if n.Reference == (image.Reference{}) {
 		return false

@@ -28,7 +28,7 @@ type Dir struct {
 	top    *dirNode // what is in it
 	ignore []string // patterns, in order; nil hides nothing
 	stats  *statCache
-	now    func() time.Time        // tells whether a file is old enough to be remembered
+	now    func() time.Time        // by which a file is old enough to be remembered
 	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
 
 	buffers sync.Pool // of *[hashBuffer]byte

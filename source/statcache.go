@@ -63,7 +63,7 @@ func (f *dirFile) key() dirKey {
 	return dirKey{ino: f.ino, size: uint64(f.size), mtime: uint64(f.mtime), ctime: uint64(f.ctime), dev: f.dev, mode: f.mode}
 }
 
-// settled tells whether a file with this ctime that was read at begun can have been changed since without its ctime
+// settled reports whether a file with this ctime that was read at begun can have been changed since without its ctime
 // telling: a file system's clock ticks only every few milliseconds, on some every second or two (git calls this racy).
 func settled(ctime int64, begun time.Time) bool {
 	tick := 20 * time.Millisecond
