@@ -247,18 +247,18 @@ func (i *ContainerInfo) View(now time.Time) ContainerView {
 	return v
 }
 
-// A containerFilter is docker's --filter of containers: values of one key are alternatives, keys restrict each other.
+// A containerFilter is docker's --filter of containers.
 type containerFilter struct {
-	values    map[string][]string
+	filters
 	anyStatus bool // containers that do not run are meant, too
 	before    time.Time
 	since     time.Time
 }
 
 // containerFilter reads filters.
-func (h *Home) containerFilter(filters []string) (f containerFilter, err error) {
-	f.values = map[string][]string{}
-	for _, text := range filters {
+func (h *Home) containerFilter(list []string) (f containerFilter, err error) {
+	f.filters = filters{}
+	for _, text := range list {
 		key, value, err := cutFilter(text)
 		if err != nil {
 			return f, err
@@ -285,7 +285,7 @@ func (h *Home) containerFilter(filters []string) (f containerFilter, err error) 
 		default:
 			return f, words.Invalid("invalid filter '%s'", key)
 		}
-		f.values[key] = append(f.values[key], value)
+		f.filters[key] = append(f.filters[key], value)
 	}
 	return f, nil
 }
@@ -295,16 +295,7 @@ func (f *containerFilter) takes(i *ContainerInfo) bool {
 	if !f.before.IsZero() && !i.Created.Before(f.before) || !f.since.IsZero() && !i.Created.After(f.since) {
 		return false
 	}
-	for key, values := range f.values {
-		match := func(value string) bool { return i.matches(key, value) }
-		if key == "label" && slices.ContainsFunc(values, func(v string) bool { return !match(v) }) {
-			return false // all labels must be there
-		}
-		if !slices.ContainsFunc(values, match) {
-			return false
-		}
-	}
-	return true
+	return f.take(i.matches)
 }
 
 func (i *ContainerInfo) matches(key, value string) bool {

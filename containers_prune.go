@@ -64,11 +64,11 @@ func (h *Home) inUse(id string) bool {
 }
 
 // pruneFilter reads filters of docker's prunes.
-func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, error) {
+func pruneFilter(list []string, now time.Time) (func(*ContainerInfo) bool, error) {
 	var until time.Time
-	labels := containerFilter{values: map[string][]string{}}
+	labels := filters{}
 	var without []string
-	for _, f := range filters {
+	for _, f := range list {
 		key, value, err := cutFilter(f)
 		if err != nil {
 			return nil, err
@@ -82,7 +82,7 @@ func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, er
 				return nil, err
 			}
 		case "label":
-			labels.values["label"] = append(labels.values["label"], value)
+			labels["label"] = append(labels["label"], value)
 		case "label!":
 			without = append(without, value)
 		default:
@@ -91,7 +91,7 @@ func pruneFilter(filters []string, now time.Time) (func(*ContainerInfo) bool, er
 	}
 	return func(i *ContainerInfo) bool {
 		has := func(label string) bool { return hasLabel(i.Labels, label) }
-		return (until.IsZero() || i.Created.Before(until)) && labels.takes(i) && !slices.ContainsFunc(without, has)
+		return (until.IsZero() || i.Created.Before(until)) && labels.take(i.matches) && !slices.ContainsFunc(without, has)
 	}, nil
 }
 

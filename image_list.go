@@ -113,11 +113,7 @@ func (h *Home) imageFilter(ctx context.Context, o ImagesOptions) (func(ImageInfo
 			}
 			holds = func(i ImageInfo) bool { return (i.Repository == "") == want }
 		case "label":
-			name, want, hasValue := strings.Cut(value, "=")
-			holds = func(i ImageInfo) bool {
-				got, ok := i.Labels[name]
-				return ok && (!hasValue || got == want)
-			}
+			holds = func(i ImageInfo) bool { return hasLabel(i.Labels, value) }
 		case "reference":
 			if _, err := path.Match(value, ""); err != nil {
 				return nil, fmt.Errorf("--filter %q: %w", text, err)

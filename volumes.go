@@ -118,7 +118,7 @@ func (h *Home) Volumes(filters []string) ([]VolumeInfo, error) {
 		return nil, err
 	}
 	var users map[string][]string
-	if f.values["dangling"] != nil {
+	if f["dangling"] != nil {
 		if users, err = h.volumeUsers(); err != nil {
 			return nil, err
 		}
@@ -132,7 +132,7 @@ func (h *Home) Volumes(filters []string) ([]VolumeInfo, error) {
 		if err != nil {
 			info = VolumeInfo{Name: name, Driver: volumeDriver, Scope: volumeDriver, Mountpoint: h.volumes().DataPath(name)}
 		}
-		if f.takes(&info, users[name]) {
+		if info.passes(f, users[name]) {
 			list = append(list, info)
 		}
 	}
@@ -210,7 +210,7 @@ func (o *PruneVolumesOptions) Check() error {
 	if err != nil {
 		return err
 	}
-	for _, v := range f.values["all"] {
+	for _, v := range f["all"] {
 		if o.All, err = strconv.ParseBool(v); err != nil {
 			return words.Invalid("invalid filter 'all=%s'", v)
 		}
@@ -245,7 +245,7 @@ func (h *Home) PruneVolumes(ctx context.Context, o PruneVolumesOptions) (removed
 }
 
 // pruneVolume removes a volume that is to go, and returns how many bytes it had; -1 if it stays.
-func (h *Home) pruneVolume(name string, o PruneVolumesOptions, f volumeFilter) (int64, error) {
+func (h *Home) pruneVolume(name string, o PruneVolumesOptions, f filters) (int64, error) {
 	lock, err := h.volumes().TryLock(name)
 	_, gone := errors.AsType[*NoVolumeError](err)
 	if gone || errors.Is(err, flock.ErrHeld) {
@@ -259,7 +259,7 @@ func (h *Home) pruneVolume(name string, o PruneVolumesOptions, f volumeFilter) (
 	users, err := h.volumeUsers()
 	if err == nil && users[name] == nil {
 		r, recordErr := h.volumes().Record(name)
-		if recordErr == nil && (o.All || r.Anonymous()) && f.takes(&VolumeInfo{Name: name, Labels: r.Labels}, nil) {
+		if recordErr == nil && (o.All || r.Anonymous()) && (&VolumeInfo{Name: name, Labels: r.Labels}).passes(f, nil) {
 			var k KindUsage
 			k, err = treeUsage(h.volumes().DataPath(name))
 			bytes = k.Bytes
@@ -270,13 +270,10 @@ func (h *Home) pruneVolume(name string, o PruneVolumesOptions, f volumeFilter) (
 	return bytes, errors.Join(err, lock.Close())
 }
 
-// A volumeFilter is docker's --filter of volumes: values of one key are alternatives, but for labels.
-type volumeFilter struct{ values map[string][]string }
-
 // parseVolumeFilter reads filters with one of the keys.
-func parseVolumeFilter(filters []string, keys ...string) (f volumeFilter, err error) {
-	f.values = map[string][]string{}
-	for _, text := range filters {
+func parseVolumeFilter(list []string, keys ...string) (filters, error) {
+	f := filters{}
+	for _, text := range list {
 		key, value, err := cutFilter(text)
 		if err != nil {
 			return f, err
@@ -287,23 +284,14 @@ func parseVolumeFilter(filters []string, keys ...string) (f volumeFilter, err er
 		if _, err := strconv.ParseBool(value); key == "dangling" && err != nil {
 			return f, words.Invalid("invalid filter 'dangling=%s'", value)
 		}
-		f.values[key] = append(f.values[key], value)
+		f[key] = append(f[key], value)
 	}
 	return f, nil
 }
 
-// takes reports whether a volume that these containers use passes.
-func (f *volumeFilter) takes(v *VolumeInfo, users []string) bool {
-	for key, values := range f.values {
-		match := func(value string) bool { return v.matches(key, value, users) }
-		if strings.HasPrefix(key, "label") && slices.ContainsFunc(values, func(value string) bool { return !match(value) }) {
-			return false // all of them
-		}
-		if !slices.ContainsFunc(values, match) {
-			return false
-		}
-	}
-	return true
+// passes reports whether a volume that these containers use passes.
+func (v *VolumeInfo) passes(f filters, users []string) bool {
+	return f.take(func(key, value string) bool { return v.matches(key, value, users) })
 }
 
 func (v *VolumeInfo) matches(key, value string, users []string) bool {

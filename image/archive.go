@@ -81,7 +81,7 @@ func readNames(ctx context.Context, r io.Reader, have archiveContent, file func(
 		switch h.Typeflag {
 		case tar.TypeReg:
 			if a.files[name], err = file(name, h.Size, t); err != nil {
-				return nil, fmt.Errorf("archive: %s: %w", clip(name), err)
+				return nil, fmt.Errorf("archive: %s: %w", Clip(name), err)
 			}
 		case tar.TypeLink:
 			a.links[name] = clean(h.Linkname)
@@ -107,7 +107,7 @@ func (a *archiveNames) find(name string) (archiveFile, error) {
 		}
 		at = next
 	}
-	return archiveFile{}, fmt.Errorf("archive has no %s: %w", clip(name), fs.ErrNotExist)
+	return archiveFile{}, fmt.Errorf("archive has no %s: %w", Clip(name), fs.ErrNotExist)
 }
 
 func (a *archiveNames) document(ctx context.Context, name string) ([]byte, error) {
@@ -117,7 +117,7 @@ func (a *archiveNames) document(ctx context.Context, name string) ([]byte, error
 	}
 	data, err := a.have.small(ctx, f)
 	if err != nil {
-		return nil, fmt.Errorf("archive: %s: %w", clip(name), err)
+		return nil, fmt.Errorf("archive: %s: %w", Clip(name), err)
 	}
 	return data, nil
 }
@@ -175,11 +175,11 @@ func (a *archiveNames) manifest(ctx context.Context, item dockerItem) (d ocispec
 		return d, err
 	}
 	if len(item.Layers) > MaxLayers {
-		return d, fmt.Errorf("archive: %s: has %d layers, more than %d", clip(item.Config), len(item.Layers), MaxLayers)
+		return d, fmt.Errorf("archive: %s: has %d layers, more than %d", Clip(item.Config), len(item.Layers), MaxLayers)
 	}
 	m := newManifest(len(item.Layers), nil)
 	if _, err := ParseConfig(config, m); err != nil {
-		return d, fmt.Errorf("archive: %s: %w", clip(item.Config), err)
+		return d, fmt.Errorf("archive: %s: %w", Clip(item.Config), err)
 	}
 	for i, name := range item.Layers {
 		f, err := a.find(name)
@@ -188,7 +188,7 @@ func (a *archiveNames) manifest(ctx context.Context, item dockerItem) (d ocispec
 		}
 		var magic []byte
 		if m.Layers[i], magic, err = a.have.layer(ctx, f); err != nil {
-			return d, fmt.Errorf("archive: %s: %w", clip(name), err)
+			return d, fmt.Errorf("archive: %s: %w", Clip(name), err)
 		}
 		m.Layers[i].MediaType = layerType(magic)
 	}

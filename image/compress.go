@@ -67,7 +67,7 @@ func (c Compression) check() error {
 	case EStargz:
 		most = 9
 	default:
-		return fmt.Errorf("compression %q is not known: there are gzip, zstd, estargz and none", clip(string(c.Algorithm)))
+		return fmt.Errorf("compression %q is not known: there are gzip, zstd, estargz and none", Clip(string(c.Algorithm)))
 	}
 	if c.Level < 0 || c.Level > most {
 		return fmt.Errorf("compression level %d: %s has 1 to %d, and 0 for the default", c.Level, c.normal().Algorithm, most)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,10 +24,10 @@ func CheckDigest(d digest.Digest) error {
 	const prefix = "sha256:"
 	s := string(d)
 	if len(s) < len(prefix) || s[:len(prefix)] != prefix {
-		return fmt.Errorf("digest %q: only sha256 is supported", clip(s))
+		return fmt.Errorf("digest %q: only sha256 is supported", Clip(s))
 	}
 	if s = s[len(prefix):]; len(s) != hexLen || !isHex(s) {
-		return fmt.Errorf("digest %q: sha256 has %d lower case hexadecimal digits", clip(string(d)), hexLen)
+		return fmt.Errorf("digest %q: sha256 has %d lower case hexadecimal digits", Clip(string(d)), hexLen)
 	}
 	return nil
 }
@@ -51,10 +52,11 @@ func isHex(s string) bool {
 	return true
 }
 
-// clip keeps messages short whatever a stranger sent.
-func clip(s string) string {
-	if len(s) > 300 {
-		return s[:300] + "…"
+// Clip keeps messages short whatever a stranger sent.
+func Clip(s string) string {
+	const most = 300
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }

@@ -86,9 +86,9 @@ func ParseDocument(data []byte, mediaType string) (*Document, error) {
 	case in.SchemaVersion != 2:
 		return nil, fmt.Errorf("schema version %d is not supported", in.SchemaVersion)
 	case said != "" && said != mediaType:
-		return nil, fmt.Errorf("says that it is %q and came as %q", clip(said), clip(mediaType))
+		return nil, fmt.Errorf("says that it is %q and came as %q", Clip(said), Clip(mediaType))
 	case !isManifest(mediaType) && !IsIndex(mediaType):
-		return nil, fmt.Errorf("%q is not the media type of a manifest or an index", clip(mediaType))
+		return nil, fmt.Errorf("%q is not the media type of a manifest or an index", Clip(mediaType))
 	case in.Manifests.present && (in.Layers.present || in.Config != nil):
 		return nil, errors.New("has both layers and manifests")
 	case doc.IsIndex() && !in.Manifests.present:
@@ -154,11 +154,11 @@ func (doc *Document) Manifest() (ocispec.Manifest, error) {
 	case doc.IsIndex():
 		return m, fmt.Errorf("%q is not the media type of an image manifest", doc.MediaType)
 	case !IsConfig(doc.Config.MediaType):
-		return m, fmt.Errorf("configuration of type %q is not an image's", clip(doc.Config.MediaType))
+		return m, fmt.Errorf("configuration of type %q is not an image's", Clip(doc.Config.MediaType))
 	}
 	for _, d := range doc.Layers {
 		if !IsLayer(d.MediaType) {
-			return m, fmt.Errorf("layer %s has unknown media type %q", d.Digest, clip(d.MediaType))
+			return m, fmt.Errorf("layer %s has unknown media type %q", d.Digest, Clip(d.MediaType))
 		}
 	}
 	return m, nil

@@ -148,7 +148,7 @@ func notPicked(want string, names []string) error {
 	case len(names) == 0:
 		return noImageError("holds no image")
 	case want == "":
-		return fmt.Errorf("holds %d images: say which: %s", len(names), clip(strings.Join(names, ", ")))
+		return fmt.Errorf("holds %d images: say which: %s", len(names), Clip(strings.Join(names, ", ")))
 	}
-	return noImageError(fmt.Sprintf("holds no image %q, only %s", clip(want), clip(strings.Join(names, ", "))))
+	return noImageError(fmt.Sprintf("holds no image %q, only %s", Clip(want), Clip(strings.Join(names, ", "))))
 }

@@ -41,7 +41,7 @@ func OpenLayout(root string, st *Staging) (*Layout, error) {
 		return l, l.create()
 	}
 	if version.Version != ocispec.ImageLayoutVersion {
-		return nil, fmt.Errorf("%s: image layout version %q is not known", l.path("images"), clip(version.Version))
+		return nil, fmt.Errorf("%s: image layout version %q is not known", l.path("images"), Clip(version.Version))
 	}
 	if _, err := os.Lstat(l.stale()); err == nil {
 		l.refreshIndex() // somebody died between naming an image and telling so in index.json

@@ -250,7 +250,7 @@ func (l *Layout) Find(ctx context.Context, s string) (Named, error) {
 		}
 	}
 	if prefix == "" || len(prefix) > hexLen || !isHex(prefix) {
-		return Named{}, fmt.Errorf("image %q is not in the store: %w", clip(s), fs.ErrNotExist)
+		return Named{}, fmt.Errorf("image %q is not in the store: %w", Clip(s), fs.ErrNotExist)
 	}
 	all, err := l.List(ctx)
 	if err != nil {
@@ -275,7 +275,7 @@ func findPrefix(all []Named, prefix, asked string) (Named, error) {
 	}
 	switch len(found) {
 	case 0:
-		return Named{}, fmt.Errorf("image %q is not in the store: %w", clip(asked), fs.ErrNotExist)
+		return Named{}, fmt.Errorf("image %q is not in the store: %w", Clip(asked), fs.ErrNotExist)
 	case 1:
 		return found[0], nil
 	}
@@ -283,7 +283,7 @@ func findPrefix(all []Named, prefix, asked string) (Named, error) {
 	for _, n := range found[:min(len(found), 4)] {
 		ids = append(ids, string(cmp.Or(n.ID, n.Descriptor.Digest))[:len("sha256:")+12])
 	}
-	return Named{}, fmt.Errorf("image %q is ambiguous: %d images begin with it, such as %s", clip(asked), len(found), strings.Join(ids, ", "))
+	return Named{}, fmt.Errorf("image %q is ambiguous: %d images begin with it, such as %s", Clip(asked), len(found), strings.Join(ids, ", "))
 }
 
 func hasPrefix(d digest.Digest, prefix string) bool {

@@ -29,7 +29,7 @@ type Reference struct {
 func ParseReference(s string) (Reference, error) {
 	r, why := parseReference(s)
 	if why != "" {
-		return Reference{}, fmt.Errorf("reference %q: %s", clip(s), why)
+		return Reference{}, fmt.Errorf("reference %q: %s", Clip(s), why)
 	}
 	return r, nil
 }
@@ -161,7 +161,7 @@ func checkComponent(s string) string {
 			return "repository must be lower case"
 		}
 		if i < len(s) && !strings.ContainsRune("._-", rune(s[i])) {
-			return fmt.Sprintf("repository holds %q", clip(s[i:])[:1])
+			return fmt.Sprintf("repository holds %q", Clip(s[i:])[:1])
 		}
 		sep := i
 		for i < len(s) && strings.IndexByte("._-", s[i]) >= 0 {
@@ -189,7 +189,7 @@ func checkTag(tag string) string {
 	return ""
 }
 
-func quoteClipped(s string) string { return fmt.Sprintf("%q", clip(s)) }
+func quoteClipped(s string) string { return fmt.Sprintf("%q", Clip(s)) }
 func isAlnum(c byte) bool          { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
 func isUpper(c byte) bool          { return c >= 'A' && c <= 'Z' }
 

@@ -43,7 +43,7 @@ func (l *Layout) Save(ctx context.Context, w io.Writer, images []Named, o SaveOp
 	case DockerArchive:
 		o.Compression = &Compression{Algorithm: Uncompressed}
 	default:
-		return fmt.Errorf("archive format %q is not known: there are %s and %s", clip(string(o.Format)), OCIArchive, DockerArchive)
+		return fmt.Errorf("archive format %q is not known: there are %s and %s", Clip(string(o.Format)), OCIArchive, DockerArchive)
 	}
 	images = slices.Clone(images)
 	slices.SortStableFunc(images, compareNamed)

@@ -160,7 +160,7 @@ func refusal(name, login string, resp *http.Response) *responseError {
 
 // oneLine makes a stranger's words fit to be shown in one line of a terminal.
 func oneLine(s string) string {
-	return clip(strings.TrimSpace(strings.Map(func(r rune) rune {
+	return image.Clip(strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
 			return ' '
 		}

@@ -134,7 +134,7 @@ func (b *blobReader) accept(resp *http.Response) (io.ReadCloser, error) {
 		open := fmt.Sprintf("bytes %d-%d/*", b.offset, b.d.Size-1)
 		if got := strings.TrimSpace(resp.Header.Get("Content-Range")); got != want && got != open {
 			b.ranges = false
-			return nil, &web.ConnError{Err: fmt.Errorf("%s: registry answers with a false range %q, want %q", b.name(), clip(got), want)}
+			return nil, &web.ConnError{Err: fmt.Errorf("%s: registry answers with a false range %q, want %q", b.name(), image.Clip(got), want)}
 		}
 		return resp.Body, nil
 	case http.StatusRequestedRangeNotSatisfiable:

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/forge-build/forge/image"
 )
 
 const (
@@ -98,7 +100,7 @@ func nextPage(current string, h http.Header) (string, error) {
 		}
 		u, err := base.Parse(target[1:])
 		if err != nil || !strings.HasPrefix(u.Path, "/v2/") {
-			return "", fmt.Errorf("next page of the list is at a false place %q", clip(target[1:]))
+			return "", fmt.Errorf("next page of the list is at a false place %q", image.Clip(target[1:]))
 		}
 		return u.RequestURI(), nil
 	}

@@ -16,11 +16,3 @@ var errForeign = errors.New("is a foreign layer, kept outside of registries by i
 
 // isLayer reports whether a blob is a layer of a file system, compressed or not, that is kept in registries.
 func isLayer(mediaType string) bool { return image.IsLayer(mediaType) && !image.IsForeign(mediaType) }
-
-// clip keeps messages short whatever a stranger sent.
-func clip(s string) string {
-	if len(s) > 300 {
-		return s[:300] + "…"
-	}
-	return s
-}

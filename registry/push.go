@@ -86,7 +86,7 @@ func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, raw 
 		return err
 	}
 	if said := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(said, "sha256:") && said != d.Digest.String() {
-		return fmt.Errorf("%s: registry stored something else, %s", name, clip(said))
+		return fmt.Errorf("%s: registry stored something else, %s", name, image.Clip(said))
 	}
 	r.remember(d.Digest, raw)
 	if resp.Header.Get("OCI-Subject") == "" {

@@ -197,7 +197,7 @@ func checkManifest(resp *http.Response, what string, raw []byte) (ocispec.Descri
 		return d, fmt.Errorf("registry sent the content of %s", d.Digest)
 	}
 	if said := resp.Header.Get("Docker-Content-Digest"); strings.HasPrefix(said, "sha256:") && said != d.Digest.String() {
-		return d, fmt.Errorf("registry sent the content of %s as %s", d.Digest, clip(said))
+		return d, fmt.Errorf("registry sent the content of %s as %s", d.Digest, image.Clip(said))
 	}
 	return d, nil
 }
@@ -250,7 +250,7 @@ func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (raw []
 			var got ocispec.Descriptor
 			got, raw, err = r.getManifest(ctx, e, name, d.Digest.String())
 			if err == nil && got.MediaType != d.MediaType {
-				return fmt.Errorf("%s: was announced as %q and served as %q", name, clip(d.MediaType), clip(got.MediaType))
+				return fmt.Errorf("%s: was announced as %q and served as %q", name, image.Clip(d.MediaType), image.Clip(got.MediaType))
 			}
 			return err
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 )
 
@@ -193,7 +194,7 @@ func rangeEnd(s string) (int64, error) {
 	first, last, ok := strings.Cut(strings.TrimPrefix(s, "bytes="), "-")
 	n, err := strconv.ParseInt(last, 10, 64)
 	if !ok || first != "0" || err != nil || n < -1 {
-		return 0, fmt.Errorf("upload has a false range %q", clip(s))
+		return 0, fmt.Errorf("upload has a false range %q", image.Clip(s))
 	}
 	if n <= 0 {
 		return 0, nil
