@@ -95,7 +95,7 @@ func (b *bench) kitBuilds(dir string, before func() error, flags ...string) []co
 		b.kit.control, "--addr", b.kit.addr(), "build", "--frontend", "dockerfile.v0", "--local", "context=" + dir, "--local", "dockerfile=" + dir,
 		"--opt", "context:bench/base=docker-image://" + base, "--output", "type=image,name=bench/" + filepath.Base(dir),
 	}
-	return []contestant{{name: "BuildKit", before: before, args: append(args, flags...)}}
+	return []contestant{{name: "BuildKit", before: before, peer: true, args: append(args, flags...)}}
 }
 
 // farBuildkit is the build of farCase by BuildKit, from a cache of mode=max in the registry; nil if there is no BuildKit.

@@ -103,7 +103,7 @@ func (b *bench) builds(dir string, before func() error, flags ...string) []conte
 	}}
 	if b.peer != "" {
 		peerFlags := []string{b.peer, "build", "--layers", "--isolation=chroot", "-t", "bench/" + filepath.Base(dir)}
-		list = append(list, contestant{name: "buildah", before: before, args: append(append(peerFlags, flags...), dir)})
+		list = append(list, contestant{name: "buildah", before: before, peer: true, args: append(append(peerFlags, flags...), dir)})
 	}
 	return append(list, b.kitBuilds(dir, before, flags...)...)
 }

@@ -19,6 +19,7 @@ type contestant struct {
 	args   []string
 	do     func() error // instead of args, by this process
 	floor  bool         // what it takes cannot be beaten by much
+	peer   bool         // it is left out where it does not work
 }
 
 // A benchCase compares forge (first) with floors and peers.
@@ -50,6 +51,9 @@ func (b *bench) run(c benchCase) error {
 	if runs == 1 {
 		warm = 0
 	}
+	if contestants, err = b.present(contestants); err != nil {
+		return err
+	}
 	rows := make([]row, len(contestants))
 	for round := range runs + warm {
 		for i, k := range contestants {
@@ -71,6 +75,26 @@ func (b *bench) run(c benchCase) error {
 	}
 	b.report.add(rows)
 	return nil
+}
+
+// present leaves out the peers that do not work on this machine: what they do is no failure of forge.
+func (b *bench) present(contestants []contestant) ([]contestant, error) {
+	var list []contestant
+	for i, k := range contestants {
+		if i > 0 && k.peer {
+			if k.before != nil {
+				if err := k.before(); err != nil {
+					return nil, err
+				}
+			}
+			if _, _, err := k.timed(); err != nil {
+				fmt.Printf("%s is left out: %v\n", k.name, err)
+				continue
+			}
+		}
+		list = append(list, k)
+	}
+	return list, nil
 }
 
 // timed runs a command and returns how long it took and the peak of its own resident memory, in KiB.

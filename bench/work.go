@@ -250,7 +250,7 @@ func pullCase(b *bench, compression string) ([]contestant, error) {
 			_ = exec.Command(root[0], append(root[1:len(root):len(root)], "rmi", "-af")...).Run() // there may be none
 			return nil
 		}
-		list = append(list, contestant{name: "podman", before: gone, args: append(root, "run", "--rm", "--network", "none", "--pull=always", "--tls-verify=false", registry+"/"+name, "true")})
+		list = append(list, contestant{name: "podman", before: gone, peer: true, args: append(root, "run", "--rm", "--network", "none", "--pull=always", "--tls-verify=false", registry+"/"+name, "true")})
 	}
 	return list, err
 }
