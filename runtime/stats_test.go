@@ -73,7 +73,7 @@ func TestFreezeUncounted(t *testing.T) {
 		if err := target.Freeze(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		if is, err := target.Frozen(); !is || err != nil {
+		if is, err := target.frozen(); !is || err != nil {
 			t.Errorf("frozen %v, %v", is, err)
 		}
 		before, err := os.ReadFile(filepath.Join(root, "tmp/x"))
