@@ -24,7 +24,7 @@ var callRooms = map[string][]string{
 	"unix.Flock":            {"internal/flock"},
 	"http.Transport":        {"internal/web", "internal/grpc"}, // the latter only HTTP/2, and without retries
 	"http.DefaultTransport": {},
-	"http.DefaultClient":    {},
+	"http.DefaultClient":    {"bench"}, // its floors are without forge
 	"http.Client":           {},
 }
 
