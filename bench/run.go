@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -97,7 +96,8 @@ func (b *bench) present(contestants []contestant) ([]contestant, error) {
 	return list, nil
 }
 
-// timed runs a command and returns how long it took and the peak of its own resident memory, in KiB.
+// timed runs a command and returns how long it took and the peak of its own resident memory, in KiB, as far as it was seen while it ran:
+// what wait4 tells counts this process, too, which started it.
 func (k *contestant) timed() (time.Duration, int64, error) {
 	if k.do != nil {
 		began := time.Now()
@@ -108,13 +108,37 @@ func (k *contestant) timed() (time.Duration, int64, error) {
 	cmd := exec.Command(k.args[0], k.args[1:]...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	began := time.Now()
-	err := cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return 0, 0, err
+	}
+	ended := make(chan struct{})
+	peak := make(chan int64)
+	go func() { peak <- watchPeak(cmd.Process.Pid, ended) }()
+	err := cmd.Wait()
 	d := time.Since(began)
+	close(ended)
+	seen := <-peak
 	if err != nil {
 		return d, 0, fmt.Errorf("%w\n%s", err, out.Bytes())
 	}
-	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return d, usage.Maxrss, nil
+	return d, seen, nil
+}
+
+// watchPeak looks at the most resident memory that a process has had, in KiB, until it has ended.
+func watchPeak(pid int, ended <-chan struct{}) (peak int64) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		_, after, _ := bytes.Cut(status, []byte("VmHWM:"))
+		var n int64
+		if _, err := fmt.Sscan(string(after), &n); err == nil {
+			peak = max(peak, n)
+		}
+		select {
+		case <-ended:
+			return peak
+		case <-time.After(wait):
+		}
+	}
 }
 
 // median is that of a list that has something in it.
