@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/cache/objects/objectstest"
+	"github.com/forge-build/forge/internal/sigv4"
 )
 
 // A fake is a bucket "cache" that answers as S3's API reference says, path style, and takes signed requests only. Range requests are
 // answered as http.ServeContent does.
 type fake struct {
 	*objectstest.Server
-	key     Key
+	key     sigv4.Key
 	objects map[string]object
 	uploads map[string]map[int][]byte
 }
@@ -33,7 +34,7 @@ type object struct {
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{key: Key{ID: "id", Secret: "secret", Session: "session"}, objects: map[string]object{}, uploads: map[string]map[int][]byte{}}
+	f := &fake{key: sigv4.Key{ID: "id", Secret: "secret", Session: "session"}, objects: map[string]object{}, uploads: map[string]map[int][]byte{}}
 	f.Server = objectstest.Serve(t, f.serve)
 	return f
 }
@@ -46,7 +47,7 @@ func (f *fake) refuse(w http.ResponseWriter, code int, name string) {
 // signed reports whether a request is signed with the fake's key, and its body is what the signature says.
 func (f *fake) signed(r *http.Request, body []byte) bool {
 	sum := r.Header.Get("X-Amz-Content-Sha256")
-	if got := sha256.Sum256(body); sum != unsigned && sum != hex.EncodeToString(got[:]) {
+	if got := sha256.Sum256(body); sum != sigv4.Unsigned && sum != hex.EncodeToString(got[:]) {
 		return false
 	}
 	when, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
@@ -63,7 +64,7 @@ func (f *fake) signed(r *http.Request, body []byte) bool {
 	}
 	u := *r.URL
 	u.Host = r.Host
-	f.key.sign(r.Method, &u, header, "eu-test-1", sum, when)
+	f.key.Sign(r.Method, &u, header, sigv4.Scope{Region: "eu-test-1", Service: "s3"}, sum, when)
 	return header.Get("Authorization") == r.Header.Get("Authorization")
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/forge-build/forge/internal/sigv4"
 )
 
 // ParseOptions reads docker's attributes of a cache of type s3, but for its names, and, for what they do not say, the variables that AWS's own tools read.
@@ -16,7 +18,7 @@ func ParseOptions(attrs map[string]string, getenv func(string) string) (Options,
 		Prefix:    attrs["prefix"],
 		Blobs:     attrs["blobs_prefix"],
 		Manifests: attrs["manifests_prefix"],
-		Key: Key{
+		Key: sigv4.Key{
 			ID:      cmp.Or(attrs["access_key_id"], getenv("AWS_ACCESS_KEY_ID")),
 			Secret:  cmp.Or(attrs["secret_access_key"], getenv("AWS_SECRET_ACCESS_KEY")),
 			Session: attrs["session_token"],

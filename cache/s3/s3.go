@@ -1,7 +1,7 @@
 // Package s3 speaks the part of S3's REST API (version 2006-03-01) that keeps a cache: objects that are got, put, listed and copied onto
 // themselves.
 //
-// Requests are signed here (sign.go): Amazon's own library would add a third to the program, and its init to each command
+// Requests are signed by internal/sigv4: Amazon's own library would add a third to the program, and its init to each command
 // (docs/decisions/).
 package s3
 
@@ -23,6 +23,7 @@ import (
 
 	"github.com/forge-build/forge/cache/objects"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/sigv4"
 	"github.com/forge-build/forge/internal/web"
 )
 
@@ -31,7 +32,7 @@ type Options struct {
 	Bucket, Region string
 	Endpoint       string // URL; "" is Amazon's for the region
 	PathStyle      bool   // the bucket is in the path, not in the name of the host
-	Key            Key
+	Key            sigv4.Key
 
 	Prefix, Blobs, Manifests string        // before all keys; before blobs, "" is blobs/; before names, "" is manifests/
 	Touch                    time.Duration // what is older when it is needed is made new, so that rules of the bucket keep it; 0 is a day
@@ -98,24 +99,22 @@ type request struct {
 	want   []int
 }
 
-const emptySum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
 // do sends a request until it is answered as wanted.
 func (b *Bucket) do(ctx context.Context, r request) (*http.Response, error) {
 	return objects.Do(ctx, b.client, b.o.Limits, b.Name()+" "+r.method+" "+r.key, func() (*web.Request, error) {
 		u := b.base
 		u.Path += r.key
-		u.RawPath = escapePath(u.Path)
-		u.RawQuery = canonicalQuery(r.query)
+		u.RawPath = sigv4.Path(u.Path)
+		u.RawQuery = sigv4.Query(r.query)
 		header := http.Header{}
 		for name, values := range r.header {
 			header[name] = values
 		}
-		sum := cmp.Or(r.sum, unsigned)
+		sum := cmp.Or(r.sum, sigv4.Unsigned)
 		if r.body == nil {
-			sum = emptySum
+			sum = sigv4.EmptySum
 		}
-		b.o.Key.sign(r.method, &u, header, b.o.Region, sum, time.Now())
+		b.o.Key.Sign(r.method, &u, header, sigv4.Scope{Region: b.o.Region, Service: "s3"}, sum, time.Now())
 		authorization := header.Get("Authorization")
 		header.Del("Authorization")
 		return &web.Request{Method: r.method, URL: &u, Header: header, Authorization: authorization, Body: r.body, Size: r.size}, nil
@@ -170,7 +169,7 @@ func (b *Bucket) touch(ctx context.Context, d ocispec.Descriptor) (bool, error) 
 		return true, nil
 	}
 	h := http.Header{}
-	h.Set("X-Amz-Copy-Source", escapePath("/"+b.o.Bucket+"/"+b.blob(d)))
+	h.Set("X-Amz-Copy-Source", sigv4.Path("/"+b.o.Bucket+"/"+b.blob(d)))
 	h.Set("X-Amz-Metadata-Directive", "REPLACE")
 	resp, err := b.do(ctx, request{
 		method: http.MethodPut, key: b.blob(d), header: h, want: []int{http.StatusOK, http.StatusNotFound, http.StatusForbidden},

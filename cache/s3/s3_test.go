@@ -16,6 +16,7 @@ import (
 	"github.com/forge-build/forge/cache/objects"
 	"github.com/forge-build/forge/cache/objects/objectstest"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/sigv4"
 	"github.com/forge-build/forge/internal/web"
 )
 
@@ -171,14 +172,14 @@ func TestParseOptions(t *testing.T) {
 		"AWS_ENDPOINT_URL": "https://ee",
 	}
 	o, err := ParseOptions(nil, func(name string) string { return env[name] })
-	if err != nil || o.Bucket != "eb" || o.Region != "er" || o.Key != (Key{"ei", "es", "et"}) || o.Endpoint != "https://ee" {
+	if err != nil || o.Bucket != "eb" || o.Region != "er" || o.Key != (sigv4.Key{ID: "ei", Secret: "es", Session: "et"}) || o.Endpoint != "https://ee" {
 		t.Errorf("%+v, %v", o, err)
 	}
 	o, err = ParseOptions(map[string]string{
 		"bucket": "b", "region": "r", "access_key_id": "i", "secret_access_key": "s", "touch_refresh": "2h", "use_path_style": "true",
 		"prefix": "p/", "upload_parallelism": "2",
 	}, func(name string) string { return env[name] })
-	if err != nil || o.Bucket != "b" || o.Key != (Key{"i", "s", ""}) || o.Touch != 2*time.Hour || !o.PathStyle {
+	if err != nil || o.Bucket != "b" || o.Key != (sigv4.Key{ID: "i", Secret: "s"}) || o.Touch != 2*time.Hour || !o.PathStyle {
 		t.Errorf("%+v, %v", o, err)
 	}
 	for _, bad := range []map[string]string{{"use_path_style": "x"}, {"touch_refresh": "x"}, {"upload_parallelism": "0"}} {
@@ -186,12 +187,12 @@ func TestParseOptions(t *testing.T) {
 			t.Errorf("%v was taken", bad)
 		}
 	}
-	for _, o := range []Options{{}, {Bucket: "b", Region: "r"}, {Bucket: "b", Region: "r", Key: Key{"i", "s", ""}, Endpoint: "ftp://x"}} {
+	for _, o := range []Options{{}, {Bucket: "b", Region: "r"}, {Bucket: "b", Region: "r", Key: sigv4.Key{ID: "i", Secret: "s"}, Endpoint: "ftp://x"}} {
 		if _, err := Open(o); err == nil {
 			t.Errorf("%+v was opened", o)
 		}
 	}
-	b, err := Open(Options{Bucket: "b", Region: "r", Key: Key{"i", "s", ""}})
+	b, err := Open(Options{Bucket: "b", Region: "r", Key: sigv4.Key{ID: "i", Secret: "s"}})
 	if err != nil || b.base.String() != "https://b.s3.r.amazonaws.com/" {
 		t.Errorf("%v, %v", b, err)
 	}

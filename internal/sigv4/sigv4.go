@@ -1,4 +1,5 @@
-package s3
+// Package sigv4 signs requests as Amazon's services ask for it: Signature Version 4 ("Create a signed AWS API request" of the IAM user guide).
+package sigv4
 
 import (
 	"crypto/hmac"
@@ -17,14 +18,20 @@ type Key struct {
 	Session    string // of a temporary key; else ""
 }
 
-// unsigned stands for the digest of a body that is not known before it is sent.
-const unsigned = "UNSIGNED-PAYLOAD"
+// What stands for the digest of a body: of one that is not known before it is sent, and of an empty one.
+const (
+	Unsigned = "UNSIGNED-PAYLOAD"
+	EmptySum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+)
 
-// sign adds to a request's header what AWS's Signature Version 4 asks for ("Create a signed AWS API request" of the IAM user guide). body
-// is the SHA-256 of the body in hexadecimal, or unsigned. The header may have no values that a proxy changes.
-func (k Key) sign(method string, u *url.URL, header http.Header, region, body string, now time.Time) {
+// A Scope is what a signature holds for.
+type Scope struct{ Region, Service string }
+
+// Sign adds to a request's header what says who sends it. body is the SHA-256 of the body in hexadecimal, or Unsigned. The header may have
+// no values that a proxy changes; u is to be sent with the path and the query that [Path] and [Query] make.
+func (k Key) Sign(method string, u *url.URL, header http.Header, to Scope, body string, now time.Time) {
 	stamp := now.UTC().Format("20060102T150405Z")
-	scope := stamp[:8] + "/" + region + "/s3/aws4_request"
+	scope := stamp[:8] + "/" + to.Region + "/" + to.Service + "/aws4_request"
 	header.Set("X-Amz-Date", stamp)
 	header.Set("X-Amz-Content-Sha256", body)
 	if k.Session != "" {
@@ -35,7 +42,7 @@ func (k Key) sign(method string, u *url.URL, header http.Header, region, body st
 		names = append(names, strings.ToLower(name))
 	}
 	slices.Sort(names)
-	canonical := method + "\n" + escapePath(u.Path) + "\n" + canonicalQuery(u.Query()) + "\n"
+	canonical := method + "\n" + Path(u.Path) + "\n" + Query(u.Query()) + "\n"
 	for _, name := range names {
 		value := u.Host
 		if name != "host" {
@@ -48,7 +55,7 @@ func (k Key) sign(method string, u *url.URL, header http.Header, region, body st
 	sum := sha256.Sum256([]byte(canonical))
 	text := "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + hex.EncodeToString(sum[:])
 	key := []byte("AWS4" + k.Secret)
-	for _, part := range []string{stamp[:8], region, "s3", "aws4_request", text} {
+	for _, part := range []string{stamp[:8], to.Region, to.Service, "aws4_request", text} {
 		mac := hmac.New(sha256.New, key)
 		mac.Write([]byte(part))
 		key = mac.Sum(nil)
@@ -56,8 +63,8 @@ func (k Key) sign(method string, u *url.URL, header http.Header, region, body st
 	header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+k.ID+"/"+scope+", SignedHeaders="+signed+", Signature="+hex.EncodeToString(key))
 }
 
-// canonicalQuery is a query as it is signed, and sent: sorted, and escaped as AWS does.
-func canonicalQuery(q url.Values) string {
+// Query is a query as it is signed, and sent: sorted, and escaped as AWS does.
+func Query(q url.Values) string {
 	var parts []string
 	for name, values := range q {
 		for _, v := range values {
@@ -68,7 +75,8 @@ func canonicalQuery(q url.Values) string {
 	return strings.Join(parts, "&")
 }
 
-func escapePath(p string) string {
+// Path is a path, escaped as AWS does.
+func Path(p string) string {
 	parts := strings.Split(p, "/")
 	for i := range parts {
 		parts[i] = escape(parts[i])

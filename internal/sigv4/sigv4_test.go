@@ -1,4 +1,4 @@
-package s3
+package sigv4
 
 import (
 	"net/http"
@@ -18,7 +18,7 @@ func TestSign(t *testing.T) {
 		want              string
 	}{
 		{
-			"GET", "https://examplebucket.s3.amazonaws.com/test.txt", emptySum,
+			"GET", "https://examplebucket.s3.amazonaws.com/test.txt", EmptySum,
 			http.Header{"Range": {"bytes=0-9"}},
 			"f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
 		},
@@ -28,12 +28,12 @@ func TestSign(t *testing.T) {
 			"98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
 		},
 		{
-			"GET", "https://examplebucket.s3.amazonaws.com/?lifecycle", emptySum,
+			"GET", "https://examplebucket.s3.amazonaws.com/?lifecycle", EmptySum,
 			http.Header{},
 			"fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
 		},
 		{
-			"GET", "https://examplebucket.s3.amazonaws.com/?prefix=J&max-keys=2", emptySum,
+			"GET", "https://examplebucket.s3.amazonaws.com/?prefix=J&max-keys=2", EmptySum,
 			http.Header{},
 			"34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
 		},
@@ -42,7 +42,7 @@ func TestSign(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key.sign(test.method, u, test.header, "us-east-1", test.body, now)
+		key.Sign(test.method, u, test.header, Scope{"us-east-1", "s3"}, test.body, now)
 		_, got, _ := strings.Cut(test.header.Get("Authorization"), "Signature=")
 		if got != test.want {
 			t.Errorf("%s %s: %s, want %s", test.method, test.url, test.header.Get("Authorization"), test.want)
