@@ -42,7 +42,9 @@ func cacheLimits() web.Limits {
 
 // cacheClient is a client of registries that a cache is kept in.
 func (o RemoteOptions) cacheClient() *registry.Client {
-	return registry.NewClient(registry.Options{Credentials: o.Credentials, Ask: o.AskCredential, Insecure: o.Insecure, Limits: cacheLimits()})
+	return registry.NewClient(registry.Options{
+		Credentials: o.Credentials, Ask: o.AskCredential, Helpers: o.CredentialHelpers, Insecure: o.Insecure, Limits: cacheLimits(),
+	})
 }
 
 // openFar opens what a build shares with other machines; nil if it shares nothing. A machine that has built nothing yet asks at once,

@@ -15,6 +15,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge/registry/cloud"
 )
 
 // RemoteOptions say how registries are asked. The zero value is right for people.
@@ -29,6 +30,9 @@ type RemoteOptions struct {
 
 	// AskCredential is asked for that of a registry, by the same name, which is in neither; an empty one is none. Nil asks nobody.
 	AskCredential func(ctx context.Context, registry string) (Credential, error)
+
+	// CredentialHelpers are built-in ones (see CheckCredentialHelpers), asked in this order for what is configured nowhere.
+	CredentialHelpers []string
 
 	shared *registry.Client // of all that one build asks registries; nil makes one each time
 }
@@ -48,8 +52,13 @@ func (o RemoteOptions) client() *registry.Client {
 	if o.shared != nil {
 		return o.shared
 	}
-	return registry.NewClient(registry.Options{Credentials: o.Credentials, Ask: o.AskCredential, Insecure: o.Insecure, Offline: o.Offline, Events: o.Events})
+	return registry.NewClient(registry.Options{
+		Credentials: o.Credentials, Ask: o.AskCredential, Helpers: o.CredentialHelpers, Insecure: o.Insecure, Offline: o.Offline, Events: o.Events,
+	})
 }
+
+// CheckCredentialHelpers reports an error if there is no built-in helper of one of these names: env, google, ecr, acr, gitlab.
+func CheckCredentialHelpers(names []string) error { return cloud.Check(names) }
 
 // PullOptions say which images of a repository to pull.
 type PullOptions struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/registry/cloud"
 )
 
 // A Credential is what a registry knows a user by. Its String is safe to show.
@@ -46,6 +47,7 @@ type authorizer struct {
 	origin *origin
 	given  *Credential                                   // by the caller
 	askFor func(ctx context.Context) (Credential, error) // asks the caller for it; may be nil
+	cloud  *cloud.Helpers                                // asked at last
 
 	mu      sync.Mutex // guards what is below, and is held while a token is asked for: others would ask for the same
 	scheme  string     // basic or bearer, "" before the first challenge
@@ -81,7 +83,12 @@ func (a *authorizer) credential(ctx context.Context, repo string) (Credential, e
 			return cred, err
 		}
 	}
-	return a.origin.conf.credential(ctx, a.origin.name, repo)
+	cred, err := a.origin.conf.credential(ctx, a.origin.name, repo)
+	if err != nil || !cred.empty() {
+		return cred, err
+	}
+	login, err := a.cloud.Login(ctx, a.origin.name)
+	return Credential{Username: login.Username, Password: login.Password, IdentityToken: login.IdentityToken}, err
 }
 
 // header is the Authorization of a request, "" before the registry has asked for one.

@@ -13,6 +13,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
+	"github.com/forge-build/forge/registry/cloud"
 )
 
 // Options say how registries are spoken to. The zero value is right for people.
@@ -22,7 +23,10 @@ type Options struct {
 	Credentials map[string]Credential
 
 	// Ask is asked for the credential of a domain that is not among them, before the configured ones; an empty one is none. Nil asks nobody.
-	Ask       func(ctx context.Context, domain string) (Credential, error)
+	Ask func(ctx context.Context, domain string) (Credential, error)
+
+	// Helpers are names of package cloud's, asked in this order for what is configured nowhere.
+	Helpers   []string
 	Insecure  bool       // allow http, and TLS without verification
 	Offline   bool       // nobody is asked: every request is an error that is web.ErrOffline
 	UserAgent string     // "" is forge
@@ -36,6 +40,7 @@ type Options struct {
 type Client struct {
 	opts   Options
 	config func() (*config, error)
+	cloud  *cloud.Helpers
 
 	mu      sync.Mutex // guards what is below
 	origins map[string]*origin
@@ -48,7 +53,7 @@ func NewClient(opts Options) *Client {
 	if opts.UserAgent == "" {
 		opts.UserAgent = "forge"
 	}
-	c := &Client{opts: opts, origins: map[string]*origin{}}
+	c := &Client{opts: opts, origins: map[string]*origin{}, cloud: cloud.New(opts.Helpers, os.Getenv, opts.Limits)}
 	c.config = sync.OnceValues(func() (*config, error) {
 		if opts.config != nil {
 			return opts.config, nil
@@ -123,6 +128,7 @@ func (c *Client) origin(conf *config, p place) (*origin, error) {
 		name: p.domain, host: apiHost(p.domain), insecure: insecure, limits: limits, offline: c.opts.Offline, events: c.opts.Events, conf: conf,
 	}
 	o.auth = newAuthorizer(o, c.given(p))
+	o.auth.cloud = c.cloud
 	if c.opts.Ask != nil && !p.mirror {
 		o.auth.askFor = func(ctx context.Context) (Credential, error) { return c.opts.Ask(ctx, p.domain) }
 	}

@@ -78,7 +78,7 @@ type executorRegistry struct {
 	SkipDefaultRegistryFallback bool     `help:"Ask no registry that has mirrors."`
 	RegistryCertificate         []string `hidden:""`
 	RegistryClientCert          []string `hidden:""`
-	CredentialHelpers           []string `hidden:""`
+	CredentialHelpers           []string `help:"Who is asked for a login that no file has: env, google, ecr, acr, gitlab; empty for none." default:"env,google,ecr,acr,gitlab" placeholder:"NAME,…"`
 }
 
 // executorQuiet are flags about how kaniko works, which forge does not, or about what is so anyway.
@@ -129,6 +129,7 @@ func (c *executorCmd) Run(s *session) error {
 	}
 	o.Stdin = stdin
 	o.ReadOnly = c.NoPushCache
+	o.CredentialHelpers = c.helpers()
 	o.Insecure = c.Insecure || c.InsecurePull || c.SkipTLSVerify || c.SkipTLSVerifyPull
 	return s.withHome(func(h *forge.Home) error {
 		if c.Dryrun {
@@ -171,13 +172,18 @@ func (c *executorCmd) check() error {
 		return errors.New("--registry-certificate: put the file into /etc/docker/certs.d/HOST, as ca.crt")
 	case len(c.RegistryClientCert) > 0:
 		return errors.New("--registry-client-cert: put the files into /etc/docker/certs.d/HOST, as client.cert and client.key")
-	case slices.ContainsFunc(c.CredentialHelpers, func(name string) bool { return name != "" }):
-		return fmt.Errorf("--credential-helpers %s: name it in config.json, by its registry: {\"credHelpers\": {\"HOST\": %q}}",
-			strings.Join(c.CredentialHelpers, ","), c.CredentialHelpers[0])
 	case c.SkipDefaultRegistryFallback && len(c.RegistryMirror) > 1:
 		return errors.New("--skip-default-registry-fallback: goes with one --registry-mirror")
 	}
+	if err := forge.CheckCredentialHelpers(c.helpers()); err != nil {
+		return fmt.Errorf("--credential-helpers: %w", err)
+	}
 	return nil
+}
+
+// helpers are the names of credential helpers; kaniko takes an empty one for none.
+func (c *executorCmd) helpers() []string {
+	return slices.DeleteFunc(slices.Clone(c.CredentialHelpers), func(name string) bool { return name == "" })
 }
 
 // args are the flags of build.

@@ -25,6 +25,7 @@ type Options struct {
 	TLS       *tls.Config // for the named server; others that it names are held to its RootCAs; nil is the default
 	Downgrade Downgrade
 	Socket    string // path of the Unix socket of the named server; "" is its address
+	Direct    bool   // no proxy is used: the named server is one that only this machine reaches, such as a cloud's metadata server
 }
 
 // A Downgrade says whether a server may send a client from https to http.
@@ -108,7 +109,7 @@ func (c *Client) transport(conf *tls.Config, dial func(ctx context.Context, netw
 }
 
 func (c *Client) proxy(r *http.Request) (*url.URL, error) {
-	if c.opts.Socket != "" {
+	if c.opts.Socket != "" || c.opts.Direct {
 		return nil, nil
 	}
 	u, err := http.ProxyFromEnvironment(r)
