@@ -20,8 +20,8 @@ import (
 	"github.com/forge-build/forge/internal/flock"
 )
 
-// A Staging holds files that are written but not yet durable. Publish makes all of them durable, a few each on its own and many
-// with one syncfs(2), and then renames each to its place. Safe for concurrent use.
+// A Staging holds files that are written but not yet durable. Publish makes all of them durable with one syncfs(2)
+// and then renames each to its place. Safe for concurrent use.
 //
 // Its directory, ingest/<random> in the state directory, is made by the first Create and is held by a flock for the life
 // of the process. A process that dies leaves it to the next Sweep. Other processes see in it, under names that tell
@@ -46,8 +46,7 @@ type Staging struct {
 // A staged file is complete.
 type staged struct {
 	final string
-	path  string   // in dir
-	file  *os.File // open since before it was written, to be synced; nil of most where there are many
+	path  string // in dir
 }
 
 var errStagingClosed = errors.New("staging is closed")
@@ -170,7 +169,7 @@ func (s *Staging) publish(ctx context.Context) (synced map[string]bool, err erro
 	if err := failpoint.At("image.publish.before-sync"); err != nil {
 		return nil, err
 	}
-	if s.lost = s.sync(batch); s.lost != nil {
+	if s.lost = s.sync(); s.lost != nil {
 		return nil, s.lost
 	}
 	if err := failpoint.At("image.publish.before-rename"); err != nil {
@@ -232,7 +231,7 @@ func (s *Staging) rename(batch []*staged) (map[string]bool, error) {
 		if err := durable.Move(p.path, p.final); err != nil {
 			return nil, err
 		}
-		s.drop(p.final)
+		delete(s.files, p.final)
 		if i == 0 {
 			if err := failpoint.At("image.publish.amid-rename"); err != nil {
 				return nil, err
@@ -268,41 +267,26 @@ func makeDirs(dir string, changed map[string]bool) error {
 	return nil
 }
 
-// place stages a file that is written, for final, and keeps it open if there are few. The caller holds mu, and has opened the directory.
-func (s *Staging) place(f *os.File, final string) error {
+// place stages a file that is written and closed, for final. The caller holds mu, and has opened the directory.
+func (s *Staging) place(path, final string) error {
 	ours, err := s.staged(s.dir, final)
 	if err != nil {
 		return err
 	}
-	at := &staged{final: final, path: ours}
-	if len(s.files) < few {
-		at.file = f
-	} else if err := f.Close(); err != nil {
+	if err := durable.Move(path, ours); err != nil {
 		return err
 	}
-	if err := durable.Move(f.Name(), ours); err != nil {
-		return err
-	}
-	s.note(at)
+	s.note(&staged{final: final, path: ours})
 	return nil
 }
 
 // note notes a file after all others. The caller holds mu.
 func (s *Staging) note(f *staged) {
 	if _, again := s.files[f.final]; again {
-		s.drop(f.final)
+		delete(s.files, f.final)
 		s.forget()
 	}
 	s.files[f.final], s.order = f, append(s.order, f.final)
-}
-
-// drop forgets a file, which is at its place, or not to be kept. The caller holds mu.
-func (s *Staging) drop(final string) {
-	if f := s.files[final]; f.file != nil {
-		_ = f.file.Close() // it is not to be kept
-		f.file = nil
-	}
-	delete(s.files, final)
 }
 
 // forget takes files that are not staged any more from the order. The caller holds mu.
@@ -317,14 +301,7 @@ func (s *Staging) commitFile(path, final string) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	if err := s.place(f, final); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return nil
+	return s.place(path, final)
 }
 
 // Discard removes the staged file for final, if there is one.
@@ -335,7 +312,7 @@ func (s *Staging) Discard(final string) error {
 	if f == nil {
 		return nil
 	}
-	s.drop(final)
+	delete(s.files, final)
 	s.forget()
 	return os.Remove(f.path)
 }
@@ -369,7 +346,7 @@ func (s *Staging) Close() error {
 	errs := []error{s.lease.close()}
 	if s.lock != nil {
 		for final := range s.files {
-			s.drop(final)
+			delete(s.files, final)
 		}
 		s.forget()
 		errs = append(errs, os.RemoveAll(s.dir), s.lock.Close())

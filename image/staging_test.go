@@ -287,7 +287,7 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// TestStagingLetsGo holds that files which are kept open to be synced are not kept for longer, whether they are few, many, staged twice,
+// TestStagingLetsGo holds that no file is kept open, whether it is staged once or twice,
 // discarded, or never published.
 func TestStagingLetsGo(t *testing.T) {
 	t.Parallel()
@@ -301,7 +301,7 @@ func TestStagingLetsGo(t *testing.T) {
 		}
 		return path
 	}
-	for _, n := range []int{1, few, few + 5} {
+	for _, n := range []int{1, 20} {
 		for i := range n {
 			stage(fmt.Sprint(n, " ", i), "old")
 			stage(fmt.Sprint(n, " ", i), "new")

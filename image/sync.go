@@ -11,33 +11,13 @@ import (
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
-// few files are synced each on its own. More of them take longer than all of the file system, where each waits for its journal.
-const few = 16
-
-// sync makes staged files durable. The kernel reports every write error since a descriptor was opened, and those of the files, and that of
-// the directory, were opened before the files were written.
-func (s *Staging) sync(batch []*staged) (err error) {
-	s.mu.Lock()
-	var files []*os.File
-	for _, p := range batch {
-		if p.file != nil {
-			files = append(files, p.file)
-			p.file = nil // nobody else closes it
-		}
-	}
-	s.mu.Unlock()
-	defer func() {
-		for _, f := range files {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	switch {
-	case s.scratch:
+// sync makes all that is staged durable, and what else the file system has to write: entries of the cache are renamed into place and left to
+// this. The kernel reports every write error since a descriptor was opened, and that of the directory was opened before the files were written.
+func (s *Staging) sync() error {
+	if s.scratch {
 		return nil
-	case len(files) < len(batch):
-		return durable.SyncFS(s.lock)
 	}
-	return durable.SyncFiles(files...)
+	return durable.SyncFS(s.lock)
 }
 
 // A replacement is what a file is to hold.
