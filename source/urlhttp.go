@@ -30,20 +30,7 @@ func fetchURL(ctx context.Context, address string, known Download, use func(r *h
 	client := web.New(u.Host, web.Options{Downgrade: web.DowngradeAllowed})
 	defer client.Close() //nolint:errcheck // nothing is left to write
 	budget := web.NewBudget(web.Limits{})
-	for {
-		err := fetchOnce(ctx, client, req, budget, known, use)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !web.Retryable(err):
-			return err
-		}
-		if err := budget.Wait(ctx, err); err != nil {
-			return err
-		}
-	}
+	return budget.Until(ctx, func() error { return fetchOnce(ctx, client, req, budget, known, use) })
 }
 
 // fetchOnce is one try.

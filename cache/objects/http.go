@@ -42,32 +42,24 @@ func (e *StatusError) Is(target error) bool {
 
 // Do sends requests until one is answered as wanted, within limits; what names it in errors. next makes the request of each try, for
 // what is signed may not be sent later. The answer's body is to be closed.
-func Do(ctx context.Context, c *web.Client, limits web.Limits, what string, next func() (*web.Request, error), want ...int) (*http.Response, error) {
+func Do(ctx context.Context, c *web.Client, limits web.Limits, what string, next func() (*web.Request, error), want ...int) (resp *http.Response, err error) {
 	b := web.NewBudget(limits)
-	for {
+	err = b.Until(ctx, func() error {
 		req, err := next()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		resp, err := c.Follow(ctx, req, b)
-		if err == nil {
-			if slices.Contains(want, resp.StatusCode) {
-				return resp, nil
-			}
-			text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-			err = web.Refused(&StatusError{Code: resp.StatusCode, What: what, Text: printable(text)}, resp)
-			_ = resp.Body.Close() // nothing of it is wanted
+		if resp, err = c.Follow(ctx, req, b); err != nil || slices.Contains(want, resp.StatusCode) {
+			return err
 		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if !web.Retryable(err) {
-			return nil, err
-		}
-		if err := b.Wait(ctx, err); err != nil {
-			return nil, err
-		}
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
+		_ = resp.Body.Close() // nothing of it is wanted
+		return web.Refused(&StatusError{Code: resp.StatusCode, What: what, Text: printable(text)}, resp)
+	})
+	if err != nil {
+		return nil, err
 	}
+	return resp, nil
 }
 
 // printable is what a server says, without what would move a terminal's cursor.

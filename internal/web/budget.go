@@ -68,6 +68,24 @@ func (b *Budget) Wait(ctx context.Context, err error) error {
 	return Sleep(ctx, delay)
 }
 
+// Until calls try until it succeeds, and returns its error if another try would not help or is not within the budget.
+func (b *Budget) Until(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !Retryable(err):
+			return err
+		}
+		if err := b.Wait(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
 // Sleep returns after d, or earlier with the error of ctx when that ends.
 func Sleep(ctx context.Context, d time.Duration) error {
 	select {

@@ -26,26 +26,20 @@ func get(ctx context.Context, t *testing.T, address string, o Options) (string, 
 	c := New(u.Host, o)
 	defer c.Close() //nolint:errcheck
 	b := NewBudget(o.Limits)
-	for {
-		text, err := func() (string, error) {
-			resp, err := c.Follow(ctx, &Request{Method: http.MethodGet, URL: u, Authorization: "Basic eDp5"}, b)
-			if err != nil {
-				return "", err
-			}
-			defer resp.Body.Close() //nolint:errcheck
-			if resp.StatusCode != http.StatusOK {
-				return "", Refused(errors.New(resp.Status), resp)
-			}
-			text, err := io.ReadAll(resp.Body)
-			return string(text), err
-		}()
-		if err == nil || ctx.Err() != nil || !Retryable(err) {
-			return text, err
+	var text []byte
+	err = b.Until(ctx, func() error {
+		resp, err := c.Follow(ctx, &Request{Method: http.MethodGet, URL: u, Authorization: "Basic eDp5"}, b)
+		if err != nil {
+			return err
 		}
-		if err := b.Wait(ctx, err); err != nil {
-			return "", err
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return Refused(errors.New(resp.Status), resp)
 		}
-	}
+		text, err = io.ReadAll(resp.Body)
+		return err
+	})
+	return string(text), err
 }
 
 // TestTries holds what is tried again, how often, and with which outcome.

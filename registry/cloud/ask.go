@@ -81,17 +81,14 @@ func (h *Helpers) ask200(ctx context.Context, q question) (*answer, error) {
 		limits = web.Limits{Headers: metadataTime, Idle: metadataTime, GiveUp: metadataTime, Tries: 1}
 	}
 	client := web.New(u.Host, web.Options{Limits: limits, Peer: "service", Direct: q.reach != far})
-	defer client.Close() //nolint:errcheck // of idle connections
+	defer client.Close()
 	b := web.NewBudget(limits)
-	for {
-		a, err := q.once(ctx, client, u, b)
-		if err == nil || ctx.Err() != nil || q.reach == metadata || !web.Retryable(err) {
-			return a, err
-		}
-		if err := b.Wait(ctx, err); err != nil {
-			return nil, err
-		}
-	}
+	var a *answer
+	err = b.Until(ctx, func() (err error) {
+		a, err = q.once(ctx, client, u, b)
+		return err
+	})
+	return a, err
 }
 
 // place is the address, if it may be asked.
