@@ -118,7 +118,7 @@ func grownImages(b *bench, n int) ([]contestant, error) {
 func grownContainers(b *bench, n int) ([]contestant, error) {
 	for i := range n {
 		name := fmt.Sprintf("grown%d", i)
-		if _, err := os.Stat(filepath.Join(os.Getenv("FORGE_ROOT"), "containers", "names", name)); err == nil {
+		if _, err := os.Lstat(filepath.Join(os.Getenv("FORGE_ROOT"), "containers", "names", name)); err == nil {
 			continue
 		}
 		if err := b.quietly("create", "--network", "none", "--name", name, "bench/base", "true"); err != nil {

@@ -52,13 +52,13 @@ func (h *Helpers) awsKey(ctx context.Context, r ecrHost) (key sigv4.Key, by stri
 
 // awsKeyAnswer is a key as an agent and the metadata server write it.
 type awsKeyAnswer struct {
-	AccessKeyId     string //nolint:revive,staticcheck // as Amazon spells it
-	SecretAccessKey string
-	Token           string
+	ID     string `json:"AccessKeyId"`
+	Secret string `json:"SecretAccessKey"`
+	Token  string
 }
 
 func (a awsKeyAnswer) key() sigv4.Key {
-	return sigv4.Key{ID: a.AccessKeyId, Secret: a.SecretAccessKey, Session: a.Token}
+	return sigv4.Key{ID: a.ID, Secret: a.Secret, Session: a.Token}
 }
 
 // awsFile reads the key of a profile from the file that aws configure writes. The key has no ID if it is not there.
@@ -121,16 +121,16 @@ func (h *Helpers) awsWebIdentity(ctx context.Context, r ecrHost, file, role stri
 	}
 	var said struct {
 		Credentials struct {
-			AccessKeyId     string //nolint:revive,staticcheck // as Amazon spells it
-			SecretAccessKey string
-			SessionToken    string
+			ID     string `xml:"AccessKeyId"`
+			Secret string `xml:"SecretAccessKey"`
+			Token  string `xml:"SessionToken"`
 		} `xml:"AssumeRoleWithWebIdentityResult>Credentials"`
 	}
-	if xml.Unmarshal(a.raw, &said) != nil || said.Credentials.AccessKeyId == "" {
+	if xml.Unmarshal(a.raw, &said) != nil || said.Credentials.ID == "" {
 		return sigv4.Key{}, errNoToken
 	}
 	c := said.Credentials
-	return awsKeyAnswer{c.AccessKeyId, c.SecretAccessKey, c.SessionToken}.key(), nil
+	return sigv4.Key{ID: c.ID, Secret: c.Secret, Session: c.Token}, nil
 }
 
 // awsContainer asks the agent of ECS or EKS.
@@ -147,7 +147,7 @@ func (h *Helpers) awsContainer(ctx context.Context, address string) (sigv4.Key, 
 	}
 	var said awsKeyAnswer
 	err := h.askJSON(ctx, question{reach: near, method: http.MethodGet, address: address, bearer: token}, &said)
-	if err == nil && said.AccessKeyId == "" {
+	if err == nil && said.ID == "" {
 		err = errNoToken
 	}
 	return said.key(), err
