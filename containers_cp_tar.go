@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 
 	"github.com/forge-build/forge/container"
+	"github.com/forge-build/forge/container/files"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/snapshot"
@@ -17,18 +19,18 @@ import (
 // CopyTarTo unpacks a tar, compressed or not, into a directory of a container, and returns how many bytes it has. Files get the owners
 // that the tar says, unless the options say otherwise.
 func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o FileCopyOptions) (size int64, err error) {
-	err = h.withRoot(ctx, ref, func(c *containerRoot) (err error) {
-		t, err := c.target(ctx, dst)
+	err = h.withRoot(ctx, ref, func(rec *containerRecord, root *files.Root) (err error) {
+		t, err := root.Target(ctx, dst)
 		if err != nil {
 			return err
 		}
-		if !t.exists {
-			return &NoFileError{path.Join("/", dst), ref}
+		if !t.Exists {
+			return &NoFileError{Path: path.Join("/", dst), Container: ref}
 		}
-		if !t.dir {
+		if !t.Dir {
 			return words.Invalid("destination %q must be a directory", ref+":"+dst)
 		}
-		dir, err := c.writable(t.filePlace, dst)
+		dir, err := root.Writable(t.Place, dst)
 		if err != nil {
 			return err
 		}
@@ -42,40 +44,40 @@ func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o Fi
 			return err
 		}
 		size = layer.Blob.Size
-		place := snapshot.PlaceOptions{At: t.shown(), Owners: true, Replace: o.Replace}
+		place := snapshot.PlaceOptions{At: t.Shown(), Owners: true, Replace: o.Replace}
 		if o.AsUser {
-			if place.Owner, err = h.ownerOf(ctx, c); err != nil {
+			if place.Owner, err = h.ownerOf(ctx, rec, root.Dir); err != nil {
 				return err
 			}
 		}
 		if err := store.PlaceLayer(ctx, layer, dir, place); err != nil {
 			return err
 		}
-		h.containerEvent(c.record, "extract-to-dir")
+		h.containerEvent(rec, "extract-to-dir")
 		return nil
 	})
 	return size, err
 }
 
 // ownerOf is the user that a container's processes have, and its group; nil if neither the container nor its image names one.
-func (h *Home) ownerOf(ctx context.Context, c *containerRoot) (*[2]uint32, error) {
-	img, err := h.containerImage(ctx, c.record)
+func (h *Home) ownerOf(ctx context.Context, r *containerRecord, root *os.File) (*[2]uint32, error) {
+	img, err := h.containerImage(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	name := cmp.Or(c.record.Config.User, img.Config.Config.User)
+	name := cmp.Or(r.Config.User, img.Config.Config.User)
 	if name == "" {
 		return nil, nil
 	}
-	u, err := container.LookupUserIn(c.dir, name, nil)
+	u, err := container.LookupUserIn(root, name, nil)
 	return &[2]uint32{u.UID, u.GID}, err
 }
 
 // CopyTarFrom writes a tar of a file or directory of a container. begin is told what that is before the first byte; it may be nil.
 func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o FileCopyOptions, begin func(FileStat) error) error {
-	return h.withSource(ctx, ref, src, o.Follow, func(s *copySource) error {
+	return h.withSource(ctx, ref, files.Name{Path: src, Follow: o.Follow}, func(s *files.Source) error {
 		if begin != nil {
-			st, err := s.stat()
+			st, err := s.Stat()
 			if err == nil {
 				err = begin(st)
 			}
@@ -83,7 +85,7 @@ func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o 
 				return err
 			}
 		}
-		if s.contents {
+		if s.Contents {
 			s.Name = ""
 			return snapshot.ExportContents(ctx, s, w)
 		}
