@@ -10,9 +10,9 @@ import (
 )
 
 // admits refuses what a browser sends on behalf of a page: the API is root's, and no page may use it. A page says its origin, or has had
-// its own name resolved to this machine; programs send no origin, and call the host by an address or a name of their own making.
+// its own name resolved to this machine; programs send no origin, or one of their own making, and call the host by an address or such a name.
 func (o *Options) admits(r *http.Request) error {
-	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+	if r.Header.Get("Origin") != "" && !ownOrigin(r) || r.Header.Get("Sec-Fetch-Site") != "" {
 		return &statusError{code: http.StatusForbidden, text: "requests of web pages are refused: they name an Origin"}
 	}
 	host := strings.ToLower(r.Host)

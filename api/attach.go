@@ -15,6 +15,7 @@ import (
 func streamRoutes() []route {
 	return []route{
 		{method: http.MethodPost, pattern: "/containers/{name}/attach", do: attachContainer},
+		{method: http.MethodGet, pattern: "/containers/{name}/attach/ws", do: attachSocket},
 		{method: http.MethodPost, pattern: "/containers/{name}/wait", do: waitContainer},
 		{method: http.MethodGet, pattern: "/containers/{name}/logs", do: containerLogs},
 	}
@@ -60,7 +61,11 @@ func attachContainer(c *call) error {
 // attach takes the connection over, shows the log if that is asked for, and lets do go on with the streams. do's context ends when the client
 // is gone.
 func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.Streams) error) error {
-	conn, err := c.hijack(c.streamType(info.TTY))
+	open := c.hijackSocket
+	if !c.socket {
+		open = func() (*hijacked, error) { return c.hijack(c.streamType(info.TTY)) }
+	}
+	conn, err := open()
 	if err != nil {
 		return err
 	}
@@ -74,19 +79,30 @@ func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.
 			return err
 		}
 	}
-	ctx, cancel := conn.untilGone(c.ctx(), streams.In)
+	reader := streams.In
+	if c.socket {
+		reader = conn
+	}
+	ctx, cancel := conn.untilGone(c.ctx(), reader)
 	defer cancel()
+	if c.socket && streams.In == nil {
+		go conn.untilClosed(cancel)
+	}
 	return do(ctx, streams)
 }
 
 // streams are those of the query, over a connection to a container: in frames, unless they are those of a terminal.
 func (c *call) streams(conn *hijacked, info *forge.ContainerInfo) (s forge.Streams, err error) {
 	f := &frames{w: conn}
+	stream := f.stream
+	if c.socket {
+		stream = func(byte) io.Writer { return conn }
+	}
 	if c.flag("stdout") {
-		s.Out = f.stream(stdoutStream)
+		s.Out = stream(stdoutStream)
 	}
 	if c.flag("stderr") {
-		s.Err = f.stream(stderrStream)
+		s.Err = stream(stderrStream)
 	}
 	read := conn.input
 	if info.TTY {

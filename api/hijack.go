@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/websocket"
 )
 
 // Content types of connections that are taken over.
@@ -26,23 +28,64 @@ const (
 // closes it.
 type hijacked struct {
 	net.Conn
-	in   *bufio.Reader // with what came with the request
-	over chan struct{} // closed when nothing more can be read
-	once sync.Once     // closes over
+	in     *bufio.Reader   // with what came with the request
+	socket *websocket.Conn // where the client speaks WebSocket, else nil
+	over   chan struct{}   // closed when nothing more can be read
+	once   sync.Once       // closes over
 }
 
 // Read reads what the client sends. After the client has closed its half of the connection it is at the end.
 func (h *hijacked) Read(p []byte) (int, error) {
-	n, err := h.in.Read(p)
+	from := io.Reader(h.in)
+	if h.socket != nil {
+		from = h.socket
+	}
+	n, err := from.Read(p)
 	if err != nil {
-		h.once.Do(func() { close(h.over) })
+		h.once.Do(func() {
+			close(h.over)
+			if h.socket != nil { // after its last frame a client waits for the end of the connection
+				_ = h.CloseWrite()
+			}
+		})
 	}
 	return n, err
+}
+
+// Write sends the client something.
+func (h *hijacked) Write(p []byte) (int, error) {
+	if h.socket != nil {
+		return h.socket.Write(p)
+	}
+	return h.Conn.Write(p)
+}
+
+// Close implements io.Closer.
+func (h *hijacked) Close() error {
+	if h.socket != nil {
+		_ = h.socket.Close() // the client may be gone
+	}
+	return h.Conn.Close()
 }
 
 // hijack takes the connection over, with an answer of 101 if the client asked for that, else of 200, and of a content type, "" being none.
 // The request's body is to be read before.
 func (c *call) hijack(contentType string) (*hijacked, error) {
+	if contentType != "" {
+		contentType = "Content-Type: " + contentType + "\r\n"
+	}
+	if c.r.Header.Get("Upgrade") == "" {
+		return c.takeOver("HTTP/1.1 200 OK\r\n" + contentType)
+	}
+	protocol := "tcp"
+	if strings.EqualFold(c.r.Header.Get("Upgrade"), "h2c") {
+		protocol = "h2c"
+	}
+	return c.takeOver("HTTP/1.1 101 UPGRADED\r\n" + contentType + "Connection: Upgrade\r\nUpgrade: " + protocol + "\r\n")
+}
+
+// takeOver takes the connection over, with the head of an answer, to which the headers are added that all answers have.
+func (c *call) takeOver(head string) (*hijacked, error) {
 	if c.r.ProtoMajor != 1 {
 		return nil, invalid(errors.New("this needs a connection of HTTP/1.1, which can be taken over"))
 	}
@@ -60,17 +103,6 @@ func (c *call) hijack(contentType string) (*hijacked, error) {
 		life = context.WithoutCancel(c.ctx())
 	}
 	c.r = c.r.WithContext(life)
-	if contentType != "" {
-		contentType = "Content-Type: " + contentType + "\r\n"
-	}
-	head := "HTTP/1.1 200 OK\r\n" + contentType
-	if c.r.Header.Get("Upgrade") != "" {
-		protocol := "tcp"
-		if strings.EqualFold(c.r.Header.Get("Upgrade"), "h2c") {
-			protocol = "h2c"
-		}
-		head = "HTTP/1.1 101 UPGRADED\r\n" + contentType + "Connection: Upgrade\r\nUpgrade: " + protocol + "\r\n"
-	}
 	for _, name := range []string{"Api-Version", "Docker-Experimental", "Ostype", "Server"} {
 		head += fmt.Sprintf("%s: %s\r\n", name, c.w.Header().Get(name))
 	}

@@ -60,6 +60,7 @@ type call struct {
 	query   url.Values
 	name    string // what {name} of the route stands for
 	begun   bool   // the head of the answer is sent: an error can be told in its body only
+	socket  bool   // the client speaks WebSocket from here on
 }
 
 // ctx ends when the client is gone, or the server is to end.
