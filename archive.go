@@ -106,5 +106,38 @@ func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Refer
 			images = append(images, image.Named{Reference: ref, Descriptor: r.Descriptor})
 		}
 	}
+	if out.directory() {
+		o.Format = image.OCIArchive
+		return h.outputLayout(ctx, out, images, o)
+	}
 	return writeTo(ctx, out.Dest, out.Out, func(w io.Writer) error { return h.Layout.Save(ctx, w, images, o) })
+}
+
+// outputLayout writes what was built to an OCI layout, a directory of this machine or of the client, who writes the names.
+func (h *Home) outputLayout(ctx context.Context, out Output, images []image.Named, o image.SaveOptions) error {
+	if out.Layout != nil {
+		store, err := lent(ctx, out.Layout, "", "")
+		if err != nil {
+			return err
+		}
+		d, err := h.Layout.SaveTo(ctx, store, images[0], o)
+		if err != nil {
+			return err
+		}
+		return out.Layout.Name("", d)
+	}
+	dir, err := image.CreateDir(out.Dest)
+	if err != nil {
+		return err
+	}
+	d, err := h.Layout.SaveTo(ctx, dir, images[0], o)
+	if err != nil {
+		return err
+	}
+	for _, n := range images {
+		if err := dir.Tag(ctx, n.Reference, d); err != nil {
+			return err
+		}
+	}
+	return nil
 }

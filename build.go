@@ -44,6 +44,7 @@ type BuildOptions struct {
 // A Client is who has asked for a build over a connection, and what that machine lends: directories, in contexts and build files with names of
 // [ClientPrefix], and what steps may read.
 type Client struct {
+	Ref     string                          // what the client calls the build: its ID, if that is letters and digits, else it has another
 	Files   Lender                          // may be nil
 	Content func(store string) ContentStore // local:DIR, of a cache, and oci:NAME, of an image; may be nil
 	Steps   container.Client
@@ -142,6 +143,14 @@ func (h *Home) Build(ctx context.Context, o BuildOptions) (*BuildResult, error) 
 // Builds are the last builds of this store, with all that they reported.
 func (h *Home) Builds() builds.Store { return builds.Open(filepath.Join(h.Dir, "builds")) }
 
+// buildID is the ID of a build: what its client calls it, if that can be one.
+func (c *Client) buildID() string {
+	if c != nil && len(c.Ref) > 0 && len(c.Ref) <= 64 && strings.Trim(c.Ref, "abcdefghijklmnopqrstuvwxyz0123456789") == "" {
+		return c.Ref
+	}
+	return newID()[:12]
+}
+
 // report has the events of a build kept and puts a queue before their sink, and says how the build begins. It returns the ID
 // of the build, and what says how it ended.
 func (h *Home) report(b *building, results *[]*BuildResult, err *error) (id string, end func()) {
@@ -150,7 +159,7 @@ func (h *Home) report(b *building, results *[]*BuildResult, err *error) (id stri
 		show.Send(e)
 		kept.Event(e)
 	})
-	id = newID()[:12]
+	id = b.first().Client.buildID()
 	q := event.NewQueue(id, sink)
 	for _, t := range b.targets {
 		t.Events = q.Sink()
@@ -192,8 +201,11 @@ func (o *BuildOptions) check() error {
 		if out.Type == "local" {
 			continue
 		}
-		if o.Attest.Any() && out.Dest != "" {
+		if o.Attest.Any() && (out.Dest != "" || out.Layout != nil) {
 			return fmt.Errorf("output %s: --sbom and --provenance go with an image that is kept or pushed, or with type=local; an archive has no place for them", out.Type)
+		}
+		if out.directory() {
+			continue
 		}
 		if err := checkDest(out.Dest); err != nil {
 			return fmt.Errorf("output %s: %w", out.Type, err)

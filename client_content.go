@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -73,13 +75,10 @@ func (s *lentStore) Resolve(_ context.Context, r image.Reference) (Descriptor, e
 }
 
 // Tags implements remote.Lister.
-func (s *lentStore) Tags(context.Context) (tags []string, err error) {
+func (s *lentStore) Tags(context.Context) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for tag := range s.names {
-		tags = append(tags, tag)
-	}
-	return tags, nil
+	return slices.Collect(maps.Keys(s.names)), nil
 }
 
 // Fetch implements image.Store.

@@ -130,7 +130,7 @@ func receiveStart(conn net.Conn) (lock *os.File, first []*net.UnixConn, err erro
 	text, rights := make([]byte, len(helperReady)), make([]byte, syscall.CmsgSpace(maxRights*4))
 	_, n, _, _, err := c.ReadMsgUnix(text, rights)
 	if err != nil || n == 0 { // who has started this process does not need it any more
-		return nil, nil, nil //nolint:nilerr // see above
+		return nil, nil, nil //nolint:nilerr // the end of the connection is no failure
 	}
 	messages, err := syscall.ParseSocketControlMessage(rights[:n])
 	if err != nil {

@@ -15,9 +15,11 @@ import (
 type Output struct {
 	Type  string            // image, registry, docker, oci, tar, local or cacheonly
 	Dest  string            // file or directory; "-" is Out
-	Attrs map[string]string // name=, push=, compression=, compression-level=, force-compression=, registry.insecure=, special=
-	Out   io.Writer         // for Dest "-"
-	Files LocalOutput       // of type local: takes the files instead of Dest; dir is "", or the platform's if there are several
+	Attrs map[string]string // name=, push=, compression=, compression-level=, force-compression=, registry.insecure=, special=, tar=
+
+	Out    io.Writer    // for Dest "-"
+	Files  LocalOutput  // of type local: takes the files instead of Dest; dir is "", or the platform's if there are several
+	Layout ContentStore // of type oci or docker with tar=false: takes the blobs instead of Dest
 
 	annotations map[string]string
 }
@@ -79,7 +81,7 @@ func (o *Output) set(key, value string) error {
 	}
 	o.Attrs[key] = strconv.FormatBool(is)
 	switch key {
-	case "oci-mediatypes", "tar", "store", "platform-split":
+	case "oci-mediatypes", "store", "platform-split":
 		if !is {
 			return fmt.Errorf("%s=false is not done here: it is always true", key)
 		}
@@ -100,6 +102,10 @@ func (o *Output) check() error {
 		return errors.New("needs dest=DIRECTORY")
 	case o.Attrs["special"] != "" && o.Type != "local":
 		return fmt.Errorf("special is an attribute of type=local: type %s keeps device nodes, set-uid and set-gid bits", o.Type)
+	case o.directory() && o.Type != "oci" && o.Type != "docker":
+		return fmt.Errorf("tar=false is for types oci and docker, which then are a directory; type %s is not", o.Type)
+	case o.directory() && (o.Dest == "" || o.Dest == "-"):
+		return errors.New("tar=false needs dest=DIRECTORY")
 	case (o.Type == "tar" || o.Type == "oci") && o.Dest == "":
 		o.Dest = "-"
 	case (o.Type == "image" || o.Type == "registry" || o.Type == "cacheonly") && o.Dest != "":

@@ -41,8 +41,12 @@ func (o *BuildOptions) outputSteps(tags []image.Reference, before int) ([]output
 		switch {
 		case out.Type == "cacheonly":
 			continue
-		case out.Type == "oci" || out.Type == "docker" && out.Dest != "":
-			add(event.Export, fmt.Sprintf("export %s archive %s", out.Type, out.destName()), out, tags...)
+		case out.file():
+			what := "archive"
+			if out.directory() {
+				what = "layout"
+			}
+			add(event.Export, fmt.Sprintf("export %s %s %s", out.Type, what, out.destName()), out, tags...)
 			continue
 		case out.Type == "tar":
 			add(event.Export, "export tar "+out.destName(), out)
@@ -78,9 +82,20 @@ func (o *BuildOptions) pushedOnly() bool {
 	return len(o.Outputs) > 0
 }
 
+// file reports whether an output is the image itself in an archive, or a directory.
+func (o *Output) file() bool {
+	return o.Type == "oci" || o.Type == "docker" && (o.Dest != "" || o.Layout != nil)
+}
+
+// directory reports whether the image is written to a directory, an OCI layout, instead of an archive.
+func (o *Output) directory() bool { return o.Attrs["tar"] == "false" }
+
 // destName names the file that an output goes to.
 func (o *Output) destName() string {
-	if o.Dest == "-" {
+	switch {
+	case o.Layout != nil:
+		return "to the client"
+	case o.Dest == "-":
 		return "to standard output"
 	}
 	return filepath.Base(o.Dest)
@@ -148,7 +163,7 @@ func (h *Home) outputTo(ctx context.Context, o BuildOptions, s outputStep, r *Bu
 	switch {
 	case s.Kind == event.Push:
 		return h.outputRegistry(ctx, o, s.out, s.tags[0], r)
-	case s.out.Type == "oci" || s.out.Type == "docker" && s.out.Dest != "":
+	case s.out.file():
 		return h.outputArchive(ctx, s.out, s.tags, r, o.Events)
 	case s.out.Type == "image" || s.out.Type == "docker":
 		return h.tagAll(ctx, r, s.tags)

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/container/words"
 )
 
 // surroundings puts into the options what the body says of this machine.
@@ -128,13 +128,7 @@ func mountFlag(m *forge.InspectedMountPoint) (string, error) {
 			return "", fmt.Errorf("mount at %s: other options of a tmpfs than its size and mode are those of HostConfig.Tmpfs", m.Target)
 		}
 	}
-	var line strings.Builder
-	w := csv.NewWriter(&line)
-	if err := w.Write(fields); err != nil {
-		return "", err
-	}
-	w.Flush()
-	return strings.TrimSuffix(line.String(), "\n"), w.Error()
+	return words.JoinFields(fields), nil
 }
 
 // devices are those that are asked for, by path or by the names of the Container Device Interface.

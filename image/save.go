@@ -57,32 +57,42 @@ func (l *Layout) Save(ctx context.Context, w io.Writer, images []Named, o SaveOp
 }
 
 func (l *Layout) saveOne(ctx context.Context, a *ArchiveWriter, n Named, o SaveOptions) error {
+	d, err := l.SaveTo(ctx, a, n, o)
+	if err != nil {
+		return err
+	}
+	return a.Tag(ctx, n.Reference, d)
+}
+
+// SaveTo writes an image, or an index with those of its images that are here, to another store, without a name, and returns what stands for it
+// there.
+func (l *Layout) SaveTo(ctx context.Context, to Store, n Named, o SaveOptions) (ocispec.Descriptor, error) {
 	d := n.Descriptor
 	if o.Format == DockerArchive {
 		img, err := l.Image(ctx, d, o.Platform)
 		if err != nil {
-			return err
+			return d, err
 		}
 		d = img.Descriptor
 	}
 	parts, err := l.collect(ctx, d, o.Compression)
 	if err != nil {
-		return err
+		return d, err
 	}
 	for _, blob := range parts.blobs {
-		if err := l.saveBlob(ctx, a, blob, o.Events); err != nil {
-			return fmt.Errorf("%s %s: %w", Noun(blob.MediaType), blob.Digest, err)
+		if err := l.saveBlob(ctx, to, blob, o.Events); err != nil {
+			return d, fmt.Errorf("%s %s: %w", Noun(blob.MediaType), blob.Digest, err)
 		}
 	}
 	for _, m := range parts.manifests {
-		if err := a.PushManifest(ctx, Reference{}, m, m.Data); err != nil {
-			return err
+		if err := to.PushManifest(ctx, Reference{}, m, m.Data); err != nil {
+			return d, err
 		}
 	}
-	return a.Tag(ctx, n.Reference, parts.top)
+	return parts.top, nil
 }
 
-func (l *Layout) saveBlob(ctx context.Context, a *ArchiveWriter, d ocispec.Descriptor, events event.Sink) error {
+func (l *Layout) saveBlob(ctx context.Context, a Store, d ocispec.Descriptor, events event.Sink) error {
 	meter := &Meter{Events: events, Blob: d}
 	_, err := a.Push(ctx, d, Content{Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 		r, err := l.Fetch(ctx, d, offset)

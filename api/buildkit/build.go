@@ -2,6 +2,7 @@ package buildkit
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ type build struct {
 	request  *solveRequest
 	news     news // for Status
 	caches   cacheNames
+	layouts  cacheNames        // of directories that the image itself is written to
 	exported map[string]string // what was made, as the client is told
 	returned bool              // the client has accepted the result, or said why not
 	refused  error             // why not
@@ -98,6 +100,16 @@ func (s *Service) status(st *grpc.Stream) error {
 	var in refMessage
 	if err := st.Recv(&in); err != nil {
 		return err
+	}
+	s.mu.Lock()
+	known := s.builds[in.Ref] != nil
+	s.mu.Unlock()
+	if !known && in.Ref != "" { // it may be over
+		if list, err := s.kept(st.Context(), in.Ref); err != nil {
+			return err
+		} else if len(list) > 0 {
+			return s.past(st, list[0])
+		}
 	}
 	b, err := s.buildOf(st.Context(), in.Ref)
 	if err != nil {
@@ -205,7 +217,7 @@ func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err
 	if id := q.attrs["requestid"]; id != "" {
 		return answer(ctx, home, o, id)
 	}
-	outs, files, err := sess.outputs(ctx, b.request.Exporters)
+	outs, files, err := sess.outputs(ctx, b.request.Exporters, &b.layouts)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +246,9 @@ func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err
 	}
 	if written := b.caches.take(); written != "" {
 		exported["cache.manifest"] = written
+	}
+	if written := b.layouts.take(); written != "" {
+		exported["containerimage.descriptor"] = base64.StdEncoding.EncodeToString([]byte(written))
 	}
 	s.change(func() { b.exported = exported })
 	return resultOf(r)

@@ -32,10 +32,12 @@ type contentInfoResponse struct {
 type contentReadRequest struct {
 	Digest string `pb:"1"`
 	Offset int64  `pb:"2"`
+	Size   int64  `pb:"3"` // 0 is all
 }
 
 type contentReadResponse struct {
-	Data []byte `pb:"2"`
+	Offset int64  `pb:"1"`
+	Data   []byte `pb:"2"`
 }
 
 type contentAction int32

@@ -1,35 +1,35 @@
 package buildkit
 
 import (
-	"bytes"
 	"context"
-	"encoding/csv"
 	"fmt"
 	"io"
 	"path"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/grpc"
 )
 
 // outputs are what the client wants of the image. What is sent to it goes through the closers, which are to be called when all is written.
-func (s *session) outputs(ctx context.Context, exporters []exporter) (outs []forge.Output, files []*fileSink, err error) {
+func (s *session) outputs(ctx context.Context, exporters []exporter, layouts *cacheNames) (outs []forge.Output, files []*fileSink, err error) {
 	for i, e := range exporters {
 		md := grpc.Metadata{"buildkit-attachable-exporter-id": {strconv.Itoa(i)}}
 		out, err := outputOf(e)
 		if err != nil {
 			return nil, nil, grpc.Errorf(grpc.InvalidArgument, "%v", err)
 		}
-		switch out.Type {
-		case "oci", "docker", "tar":
+		switch {
+		case out.Attrs["tar"] == "false":
+			out.Layout = s.contents(layouts)("export")
+		case out.Type == "oci" || out.Type == "docker" || out.Type == "tar":
 			sink := &fileSink{start: func() *grpc.Call { return s.Start(ctx, fileSend, md) }}
 			out.Dest, out.Out = "-", sink
 			files = append(files, sink)
-		case "local":
+		case out.Type == "local":
 			out.Files = func(ctx context.Context, dir string, tree forge.FileTree) error {
 				return sendTree(ctx, s.Start(ctx, fileSend, md), dir, tree)
 			}
@@ -46,7 +46,9 @@ func outputOf(e exporter) (forge.Output, error) {
 		kind = "image"
 	}
 	fields := []string{"type=" + kind}
-	if kind == "local" { // the client knows where
+	is, err := strconv.ParseBool(e.Attrs["tar"])
+	directory := kind == "local" || err == nil && !is
+	if directory { // the client knows where
 		fields = append(fields, "dest=.")
 	}
 	for k, v := range e.Attrs {
@@ -60,14 +62,8 @@ func outputOf(e exporter) (forge.Output, error) {
 		}
 		fields = append(fields, k+"="+v)
 	}
-	var text bytes.Buffer
-	w := csv.NewWriter(&text)
-	if err := w.Write(fields); err != nil {
-		return forge.Output{}, err
-	}
-	w.Flush()
-	out, err := forge.ParseOutput(strings.TrimSuffix(text.String(), "\n"), nil)
-	if kind == "local" {
+	out, err := forge.ParseOutput(words.JoinFields(fields), nil)
+	if directory {
 		out.Dest = ""
 	}
 	return out, err

@@ -37,6 +37,7 @@ type client struct {
 	sent     []string // contents that were asked for
 	asked    []grpc.Metadata
 	received map[string]string // files that came, by name; "-" is a stream
+	content  blobs             // of its directories
 }
 
 // newClient starts a service with a store of its own, and a client of it with a session.
@@ -62,7 +63,8 @@ func newClient(t *testing.T) *client {
 // attach opens a session.
 func (c *client) attach(id, key string) {
 	ours, theirs := net.Pipe()
-	content := blobs{}
+	c.content = blobs{}
+	content := c.content
 	answers := &grpc.Server{MaxMessage: maxMessage, Methods: map[string]grpc.Handler{
 		contentService + "Info": grpc.Unary(content.info), contentService + "Read": content.read, contentService + "Write": content.write,
 		forwardAgent: c.forward, fileSync: c.lend, fileSend: c.receive, getSecret: grpc.Unary(c.secret), credentials: grpc.Unary(c.credentials), checkAgent: grpc.Unary(c.agent), upload: c.upload,

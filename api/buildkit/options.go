@@ -2,7 +2,6 @@ package buildkit
 
 import (
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/container/words"
 )
 
 // An optionReader turns what a client says of a build into what forge.Build wants.
@@ -31,7 +31,7 @@ func (s *Service) buildOptions(ctx context.Context, b *build, q question, sess *
 	r.o.Args, r.o.Contexts = map[string]string{}, map[string]string{}
 	r.o.Cache = "none" // a client of docker does not count on a cache in the repository of the image
 	r.o.Events, r.o.AskCredential = s.watch(b), sess.credential
-	r.o.Client = &forge.Client{Files: &lender{s, sess, q.attrs}, Content: sess.contents(&b.caches)}
+	r.o.Client = &forge.Client{Ref: b.request.Ref, Files: &lender{s, sess, q.attrs}, Content: sess.contents(&b.caches)}
 	r.o.Client.Steps.Secret, r.o.Client.Steps.SSH, r.o.Client.Steps.Agent = sess.secret, sess.hasAgent, sess.agent
 	r.o.Allow = b.request.Entitlements
 	if err := r.context(ctx, sess); err != nil {
@@ -197,7 +197,7 @@ func (r *optionReader) list(value string, fn func(field string)) error {
 	if value == "" {
 		return nil
 	}
-	fields, err := csv.NewReader(strings.NewReader(value)).Read()
+	fields, err := words.Fields(value)
 	for _, f := range fields {
 		fn(f)
 	}
@@ -232,8 +232,9 @@ func (r *optionReader) caches(c *cacheOptions) error {
 	imports := r.q.imports
 	if c != nil {
 		for _, e := range c.Exports {
-			if e.Type == "local" && e.Attrs["reset"] != "" {
-				return errors.New("--cache-to type=local: reset is not done: remove the directory, and the build fills it anew")
+			if e.Type == "local" { // the client removes what its new index does not name
+				e.Attrs = maps.Clone(e.Attrs)
+				delete(e.Attrs, "reset")
 			}
 			spec, err := forge.ParseCacheTo(cacheText(e))
 			if err != nil {
@@ -271,13 +272,7 @@ func cacheText(e exporter) string {
 			fields = append(fields, k+"="+v)
 		}
 	}
-	var text strings.Builder
-	w := csv.NewWriter(&text)
-	if err := w.Write(fields); err != nil { // a Builder takes all
-		return ""
-	}
-	w.Flush()
-	return strings.TrimSuffix(text.String(), "\n")
+	return words.JoinFields(fields)
 }
 
 // epoch reads SOURCE_DATE_EPOCH.

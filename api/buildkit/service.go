@@ -35,12 +35,13 @@ type Service struct {
 	mu       sync.Mutex // guards what is below
 	changed  chan struct{}
 	sessions map[string]*session
-	builds   map[string]*build // by the name that the client chose
+	builds   map[string]*build       // by the name that the client chose
+	records  map[string][]descriptor // the blobs of builds that are over, by the build's ID
 }
 
 // New returns a service.
 func New(o Options) *Service {
-	s := &Service{options: o, changed: make(chan struct{}), sessions: map[string]*session{}, builds: map[string]*build{}}
+	s := &Service{options: o, changed: make(chan struct{}), sessions: map[string]*session{}, builds: map[string]*build{}, records: map[string][]descriptor{}}
 	const control, bridge = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 	s.server = grpc.Server{MaxMessage: maxMessage, Methods: map[string]grpc.Handler{
 		control + "ListWorkers": grpc.Unary(s.listWorkers),
@@ -50,6 +51,11 @@ func New(o Options) *Service {
 		control + "Session":     s.tunnel,
 		control + "DiskUsage":   grpc.Unary(s.diskUsage),
 		control + "Prune":       s.prune,
+
+		control + "ListenBuildHistory": s.listenHistory,
+		control + "UpdateBuildHistory": grpc.Unary(s.updateHistory),
+		contentService + "Info":        grpc.Unary(s.contentInfo),
+		contentService + "Read":        s.contentRead,
 
 		bridge + "Ping":     grpc.Unary(s.ping),
 		bridge + "Solve":    grpc.Unary(s.bridgeSolve),
@@ -62,9 +68,6 @@ func New(o Options) *Service {
 	}}
 	for _, name := range []string{"NewContainer", "ReadFile", "ReadDir", "StatFile", "ResolveImageConfig", "ResolveSourceMeta"} {
 		s.server.Methods[bridge+name] = refuse(name, "forge builds Dockerfiles and has no graph of BuildKit's to look into; to look into a step of a build use forge build --shell")
-	}
-	for _, name := range []string{"ListenBuildHistory", "UpdateBuildHistory"} {
-		s.server.Methods[control+name] = refuse(name, "the history of builds is shown by forge builds")
 	}
 	return s
 }

@@ -171,8 +171,19 @@ const (
 
 func (c *Collector) request(t *Trace) otlpRequest {
 	ids := spanContext{cmp.Or(c.parent.trace, newID(16)), newID(8)}
+	scope := otlpScope{Spans: t.spans(ids, c.parent.span, func() string { return newID(8) })}
+	scope.Scope.Name = "forge"
+	r := otlpResource{ScopeSpans: []otlpScope{scope}}
+	for k, v := range c.resource {
+		r.Resource.Attributes = append(r.Resource.Attributes, otlpAttribute{k, map[string]any{"stringValue": v}})
+	}
+	return otlpRequest{[]otlpResource{r}}
+}
+
+// spans are that of the build, which has ids and a parent, and one for each step that was at work or answered, with an ID that next gives.
+func (t *Trace) spans(ids spanContext, parent string, next func() string) []otlpSpan {
 	root := otlpSpan{
-		TraceID: ids.trace, SpanID: ids.span, Parent: c.parent.span, Name: "forge build " + t.Name(), Kind: spanInternal,
+		TraceID: ids.trace, SpanID: ids.span, Parent: parent, Name: "forge build " + t.Name(), Kind: spanInternal,
 		Start: nanos(t.Start), End: nanos(t.End), Status: otlpStatus{Code: statusUnset},
 	}
 	root.put("forge.build.id", t.Build)
@@ -180,14 +191,13 @@ func (c *Collector) request(t *Trace) otlpRequest {
 	if t.Error != "" {
 		root.Status = otlpStatus{statusError, t.Error}
 	}
-	scope := otlpScope{Spans: []otlpSpan{root}}
-	scope.Scope.Name = "forge"
+	list := []otlpSpan{root}
 	for _, s := range t.Steps() {
 		if s.Start.IsZero() {
 			continue
 		}
 		span := otlpSpan{
-			TraceID: ids.trace, SpanID: newID(8), Parent: ids.span, Name: s.Name, Kind: spanInternal,
+			TraceID: ids.trace, SpanID: next(), Parent: ids.span, Name: s.Name, Kind: spanInternal,
 			Start: nanos(s.Start), End: nanos(s.End), Status: otlpStatus{Code: statusUnset},
 		}
 		span.put("forge.step.number", s.Number)
@@ -202,13 +212,9 @@ func (c *Collector) request(t *Trace) otlpRequest {
 		if s.State == event.Failed {
 			span.Status.Code = statusError
 		}
-		scope.Spans = append(scope.Spans, span)
+		list = append(list, span)
 	}
-	r := otlpResource{ScopeSpans: []otlpScope{scope}}
-	for k, v := range c.resource {
-		r.Resource.Attributes = append(r.Resource.Attributes, otlpAttribute{k, map[string]any{"stringValue": v}})
-	}
-	return otlpRequest{[]otlpResource{r}}
+	return list
 }
 
 // put adds an attribute, unless it is empty.

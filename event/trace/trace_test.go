@@ -3,6 +3,7 @@ package trace_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -276,6 +277,55 @@ func TestParseCollector(t *testing.T) {
 		c, err := trace.ParseCollector(func(name string) string { return env[name] })
 		if (c == nil) != (test.none || test.err != "") || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 			t.Errorf("%s: %v, %v", test.env, c, err)
+		}
+	}
+}
+
+// TestSpans writes a build as BuildKit keeps traces.
+func TestSpans(t *testing.T) {
+	var text, again bytes.Buffer
+	if err := errors.Join(example().Spans(&text), example().Spans(&again)); err != nil || text.String() != again.String() {
+		t.Fatalf("the same build gives %s and %s, %v", &text, &again, err)
+	}
+	type span struct {
+		Name                string
+		SpanContext, Parent struct{ TraceID, SpanID string }
+		StartTime, EndTime  time.Time
+		Attributes          []struct {
+			Key   string
+			Value struct {
+				Type  string
+				Value any
+			}
+		}
+	}
+	var all []span
+	for dec := json.NewDecoder(&text); ; {
+		var s span
+		if err := dec.Decode(&s); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	if len(all) < 3 || all[0].Name != "forge build app:ci" || strings.Trim(all[0].Parent.SpanID, "0") != "" {
+		t.Fatalf("the spans are %+v", all)
+	}
+	seen := map[string]bool{}
+	for i, s := range all {
+		if len(s.SpanContext.TraceID) != 32 || len(s.SpanContext.SpanID) != 16 || s.SpanContext.TraceID != all[0].SpanContext.TraceID || seen[s.SpanContext.SpanID] {
+			t.Errorf("span %+v", s)
+		}
+		seen[s.SpanContext.SpanID] = true
+		if i > 0 && s.Parent.SpanID != all[0].SpanContext.SpanID || s.EndTime.Before(s.StartTime) || s.StartTime.Year() != 2026 {
+			t.Errorf("span %+v", s)
+		}
+		for _, a := range s.Attributes {
+			_, number := a.Value.Value.(float64)
+			if a.Value.Type == "" || number != (a.Value.Type == "INT64" || a.Value.Type == "FLOAT64") {
+				t.Errorf("attribute %+v of %s", a, s.Name)
+			}
 		}
 	}
 }
