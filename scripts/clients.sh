@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Obtains real clients of Docker's Engine API into a directory of the user's cache. Nothing is installed into the system.
-# usage: clients.sh [-d DIR] [NAME...]    NAME: debian compose5 buildx38 testcontainers node engine; default: all but engine
+# usage: clients.sh [-d DIR] [NAME...]    NAME: debian cli29 compose5 buildx38 act testcontainers node engine; default: all but engine
 #   debian          docker CLI, docker compose 2 and buildx of Debian sid: bin/docker, bin/docker-compose-2, bin/docker-buildx-debian
+#   cli29           docker CLI 29, from the Go module proxy: bin/docker-29
 #   compose5        docker compose 5, from the Go module proxy: bin/docker-compose-5
 #   buildx38        buildx, from the Go module proxy: bin/docker-buildx-38
+#   act             act, which runs workflows of GitHub's, from the Go module proxy: bin/act
 #   testcontainers  the programs of testdata/clients/testcontainers: bin/testcontainers, bin/reaper
 #   node            dockerode and the devcontainers CLI, from npm: node/node_modules
 #   engine          dockerd with all it needs, of Debian sid, to compare with by hand: bin/dockerd; it runs beside all else with
@@ -13,7 +15,7 @@
 # Prints DIR. What is there in the wanted version is left alone. Debian's sid goes forward: what came is in DIR/versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-compose5=v5.6.0 buildx38=v0.38.2 testcontainers=v0.45.0 dockerode=5.0.1 devcontainers=0.89.0
+cli29=v29.9.3+incompatible act=v0.2.89 compose5=v5.6.0 buildx38=v0.38.2 testcontainers=v0.45.0 dockerode=5.0.1 devcontainers=0.89.0
 dir=${FORGE_CLIENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/forge-clients}
 [ "${1:-}" != -d ] || { dir=$2; shift 2; }
 mkdir -p "$dir/bin" "$dir/have"
@@ -80,6 +82,26 @@ module() {
 	got "$1" "$2"
 }
 
+# cli29: the module has no go.mod, and names the versions that it is built with in vendor.mod.
+cli29() {
+	have cli29 $cli29 && return
+	local work version=${cli29#v}
+	work=$(mktemp -d)
+	(cd "$work" && printf 'module client\n\ngo 1.26\n' >go.mod && go mod download "github.com/docker/cli@$cli29")
+	cp -r "$(go env GOMODCACHE)/github.com/docker/cli@$cli29" "$work/cli"
+	chmod -R u+w "$work"
+	(
+		cd "$work/cli"
+		cp vendor.mod go.mod
+		cp vendor.sum go.sum
+		go mod edit -replace github.com/moby/swarmkit/v2=github.com/moby/swarmkit/v2@v2.1.2 # of what is for swarms; not every proxy has the version that is named
+		go build -ldflags "-s -w -X github.com/docker/cli/cli/version.Version=${version%+*}" -o "$dir/bin/docker-29" ./cmd/docker
+	)
+	rm -rf "$work"
+	got cli29 $cli29
+}
+
+act() { module act $act github.com/nektos/act github.com/nektos/act act; }
 compose5() { module compose5 $compose5 github.com/docker/compose/v5 github.com/docker/compose/v5/cmd docker-compose-5; }
 buildx38() { module buildx38 $buildx38 github.com/docker/buildx github.com/docker/buildx/cmd/buildx docker-buildx-38; }
 
@@ -108,11 +130,11 @@ engine() {
 	got engine sid
 }
 
-[ $# -gt 0 ] || set -- debian compose5 buildx38 testcontainers node
+[ $# -gt 0 ] || set -- debian cli29 compose5 buildx38 act testcontainers node
 for name in "$@"; do
 	case $name in
-	debian | compose5 | buildx38 | testcontainers | node | engine) "$name" ;;
-	*) sed -n '2,13p' "$root/scripts/clients.sh" >&2; exit 2 ;;
+	debian | cli29 | compose5 | buildx38 | act | testcontainers | node | engine) "$name" ;;
+	*) sed -n '2,15p' "$root/scripts/clients.sh" >&2; exit 2 ;;
 	esac
 done
 echo "$dir"

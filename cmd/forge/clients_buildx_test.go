@@ -14,9 +14,10 @@ import (
 
 // TestClientBuildx builds with docker build through the versions of buildx, which speak BuildKit's API.
 func TestClientBuildx(t *testing.T) {
-	for _, plugin := range []string{"docker-buildx-debian", "docker-buildx-38"} {
+	for plugin, cli := range map[string]string{"docker-buildx-debian": "docker", "docker-buildx-38": "docker-29"} {
 		t.Run(plugin, func(t *testing.T) {
 			k := newClientKit(t)
+			k.cli = cli
 			k.serveAPI()
 			k.plugin("docker-buildx", plugin)
 			t.Run("build", func(*testing.T) { k.buildxBuild() })
@@ -26,6 +27,7 @@ func TestClientBuildx(t *testing.T) {
 			t.Run("registry", func(*testing.T) { k.buildxRegistry() })
 			t.Run("remote", func(*testing.T) { k.buildxRemote() })
 			t.Run("bake", func(*testing.T) { k.buildxBake() })
+			t.Run("history", func(*testing.T) { k.buildxHistory() })
 		})
 	}
 }

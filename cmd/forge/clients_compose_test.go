@@ -15,6 +15,7 @@ func composeKit(t *testing.T, version string) (*kit, *apiServer) {
 	t.Helper()
 	k := newClientKit(t)
 	server := k.serveAPI()
+	k.cli = map[string]string{"2": "docker", "5": "docker-29"}[version]
 	k.plugin("docker-compose", "docker-compose-"+version)
 	k.plugin("docker-buildx", map[string]string{"2": "docker-buildx-debian", "5": "docker-buildx-38"}[version])
 	if out, err := exec.Command("cp", "-r", "../../testdata/clients/compose", k.dir).CombinedOutput(); err != nil {

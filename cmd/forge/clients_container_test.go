@@ -8,8 +8,10 @@ import (
 )
 
 // TestClientDockerContainers uses docker's command for containers, and wants its texts and exit statuses.
-func TestClientDockerContainers(t *testing.T) {
-	k := newClientKit(t)
+func TestClientDockerContainers(t *testing.T) { eachDocker(t, (*kit).dockerContainers) }
+
+func (k *kit) dockerContainers() {
+	k.t.Helper()
 	again := k.serveAPI().again
 	for _, test := range []struct {
 		status int
@@ -63,7 +65,7 @@ func TestClientDockerContainers(t *testing.T) {
 		a := k.docker("", args...)
 		out := k.mustClient(test.status, a)
 		if all := out + a.err.String(); !strings.Contains(all, test.text) {
-			t.Errorf("docker %s: printed %q, which has no %q in it", test.args, all, test.text)
+			k.t.Errorf("docker %s: printed %q, which has no %q in it", test.args, all, test.text)
 		}
 	}
 	k.dockerCopies()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,19 @@ func (k *kit) plugin(name, file string) {
 
 // docker prepares docker's command in a directory of the kit.
 func (k *kit) docker(dir string, args ...string) *attempt {
-	return k.client(dir, filepath.Join(clientsDir(), "bin/docker"), args...)
+	return k.client(dir, filepath.Join(clientsDir(), "bin", k.cli), args...)
+}
+
+// eachDocker does something with each version of docker's command: that of Debian, and the newest.
+func eachDocker(t *testing.T, do func(k *kit)) {
+	t.Helper()
+	for _, cli := range []string{"docker", "docker-29"} {
+		t.Run(cli, func(t *testing.T) {
+			k := newClientKit(t)
+			k.cli = cli
+			do(k)
+		})
+	}
 }
 
 // mustDocker runs docker's command, which has to succeed, and returns its standard output.
@@ -83,8 +96,10 @@ func (k *kit) mustDocker(args ...string) string {
 }
 
 // TestClientDocker uses docker's command for images, registries, networks, volumes, events and what takes room.
-func TestClientDocker(t *testing.T) {
-	k := newClientKit(t)
+func TestClientDocker(t *testing.T) { eachDocker(t, (*kit).dockerNouns) }
+
+func (k *kit) dockerNouns() {
+	k.t.Helper()
 	k.serveAPI()
 	k.says(k.mustDocker("version", "--format", "{{.Server.Version}} {{.Server.Platform.Name}}"), "28.5.2 forge")
 	k.says(k.mustDocker("info", "--format", "{{.OSType}} {{.Images}}"), "linux 1")
@@ -111,15 +126,45 @@ func TestClientDocker(t *testing.T) {
 	k.mustClient(1, k.docker("", "volume", "inspect", "v1"))
 	k.mustClient(1, k.docker("", "inspect", "absent"))
 	events := k.mustDocker("events", "--since", "1h", "--until", "-1s", "--format", "{{.Type}} {{.Action}} {{.Actor.ID}}")
+	k.dockerMore()
 	k.says(events, "volume create v1\n")
 	k.says(events, "volume destroy v1\n")
 	k.says(k.mustDocker("events", "--since", "1h", "--until", "-1s", "--filter", "type=network", "--format", "{{.Action}}"), "create\ndestroy\n")
 }
 
+// dockerMore looks at what runs and what there is as people do, without a format of their own, through a context, and clears up.
+func (k *kit) dockerMore() {
+	k.t.Helper()
+	k.mustDocker("run", "-d", "--name", "web", "-v", "data:/d", "base", "sleep", "1000")
+	k.mustDocker("context", "create", "here", "--docker", "host=unix://"+filepath.Join(k.dir, "docker.sock"))
+	k.says(k.mustDocker("context", "ls"), "here ")
+	k.says(k.mustDocker("--context", "here", "ps"), " web\n")
+	k.mustDocker("context", "rm", "here")
+	k.says(k.mustDocker("images"), "base")
+	k.says(k.mustDocker("image", "ls", "--tree"), "linux/"+runtime.GOARCH)
+	k.says(k.mustDocker("stats", "--no-stream"), " web ")
+	k.says(k.mustDocker("system", "df"), "Local Volumes   1         1 ")
+	k.says(k.mustDocker("system", "info"), "Server Version: 28.5.2")
+	k.mustDocker("network", "create", "n2")
+	k.mustDocker("network", "connect", "--alias", "other", "n2", "web")
+	k.says(k.mustDocker("network", "inspect", "n2", "--format", "{{range .Containers}}{{.Name}}{{end}}"), "web")
+	k.mustDocker("network", "disconnect", "n2", "web")
+	k.mustDocker("kill", "web")
+	pruned := k.mustDocker("system", "prune", "-af", "--volumes")
+	for _, want := range []string{"Deleted Containers:", "Deleted Networks:\nn2\n", "Total reclaimed space: "} {
+		k.says(pruned, want)
+	}
+	k.says(k.mustDocker("volume", "rm", "data"), "data") // it has a name, and so is left
+}
+
 // TestClientDockerRegistry pushes to and pulls from a registry that asks who it is. The server keeps no credentials.
 func TestClientDockerRegistry(t *testing.T) {
 	needs(t, "htpasswd")
-	k := newClientKit(t)
+	eachDocker(t, (*kit).dockerRegistry)
+}
+
+func (k *kit) dockerRegistry() {
+	k.t.Helper()
 	k.serveAPI()
 	address, _ := k.serve("registry", "--htpasswd", k.htpasswd("user", "word"))
 	name := address + "/team/app:1"
@@ -157,8 +202,10 @@ func (k *kit) failsDocker(args ...string) string {
 }
 
 // TestClientDockerBuild builds without buildx: the daemon's own syntax is forge's, with mounts, stages and arguments.
-func TestClientDockerBuild(t *testing.T) {
-	k := newClientKit(t)
+func TestClientDockerBuild(t *testing.T) { eachDocker(t, (*kit).dockerBuild) }
+
+func (k *kit) dockerBuild() {
+	k.t.Helper()
 	k.serveAPI()
 	k.env = append(k.env, "DOCKER_BUILDKIT=0")
 	dir := k.context("project", "ARG FROM=base\nFROM $FROM AS one\nARG A\nRUN --mount=type=cache,target=/c <<END\necho got $A >/a\nEND\n\nFROM base\nCOPY --from=one /a /a\nCOPY file /\nRUN cat /a /file")

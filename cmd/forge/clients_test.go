@@ -31,6 +31,7 @@ func newClientKit(t *testing.T) *kit {
 	t.Helper()
 	needs(t, "clients")
 	k := newKit(t)
+	k.cli = "docker"
 	k.env = slices.DeleteFunc(k.env, func(e string) bool { return strings.HasPrefix(e, "DOCKER_") })
 	k.base()
 	t.Cleanup(func() {

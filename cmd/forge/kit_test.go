@@ -28,6 +28,7 @@ type kit struct {
 	mu     *sync.Mutex // guards pids
 	pids   []int       // of all commands there were
 	env    []string
+	cli    string          // docker's command, in tests of clients
 	others map[string]bool // cgroups that were there before
 }
 
