@@ -190,17 +190,20 @@ func SyncDirs(dirs ...string) error {
 
 // SyncFiles makes what files hold durable, all at once, and nothing else: what others write to the file system is left to the kernel.
 func SyncFiles(files ...*os.File) error {
-	return each(files, func(f *os.File) error {
-		for {
-			err := unix.Fdatasync(int(f.Fd()))
-			if err == nil {
-				return nil
-			}
-			if !errors.Is(err, unix.EINTR) {
-				return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-			}
+	return each(files, func(f *os.File) error { return syncBy("fdatasync", unix.Fdatasync, f) })
+}
+
+// syncBy syncs with a system call, which a signal may interrupt.
+func syncBy(name string, call func(fd int) error, f *os.File) error {
+	for {
+		err := call(int(f.Fd()))
+		if err == nil {
+			return nil
 		}
-	})
+		if !errors.Is(err, unix.EINTR) {
+			return &fs.PathError{Op: name, Path: f.Name(), Err: err}
+		}
+	}
 }
 
 // each does the same with all of a few things, side by side.
@@ -219,17 +222,7 @@ func StartWriting(f *os.File) { _ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.S
 
 // SyncFS makes everything in the file system of f durable. It fails if anything in it could not be written since f was
 // opened (syncfs(2), Linux 5.8).
-func SyncFS(f *os.File) error {
-	for {
-		err := unix.Syncfs(int(f.Fd()))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return &fs.PathError{Op: "syncfs", Path: f.Name(), Err: err}
-		}
-	}
-}
+func SyncFS(f *os.File) error { return syncBy("syncfs", unix.Syncfs, f) }
 
 // Sweep removes the temporary files in a directory that nobody is writing. A directory that does not exist has none.
 func Sweep(dir string) error {
