@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/openat"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
@@ -60,9 +61,7 @@ func lookupUser(user string, open func(name string) (io.ReadCloser, error)) (run
 
 // openBelow opens a regular file below a directory, as a process whose root that is would, or returns nil if there is none.
 func openBelow(root *os.File, name string) (io.ReadCloser, error) {
-	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	fd, err := openat.InRoot(int(root.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/openat"
 )
 
 // places are what a process gets that has no mounts of its own: each is put at its target in the root directory, where
@@ -225,11 +227,7 @@ func (p *places) put(thing, from, target string) (err error) {
 			return err
 		}
 	}
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(p.root.Fd()), path.Dir(target), how)
-	for err == unix.EAGAIN || err == unix.EINTR { // something on the machine was renamed meanwhile
-		fd, err = unix.Openat2(int(p.root.Fd()), path.Dir(target), how)
-	}
+	fd, err := openat.InRoot(int(p.root.Fd()), path.Dir(target), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}

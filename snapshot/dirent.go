@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/openat"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -59,7 +60,7 @@ func readEntry(dir int, name string, st *unix.Stat_t) (Entry, error) {
 		return e, nil
 	case unix.S_IFLNK:
 		var err error
-		if e.Link, err = filetree.Readlink(dir, name); err != nil {
+		if e.Link, err = openat.Readlink(dir, name); err != nil {
 			return e, err
 		}
 		e.Rdev = 0

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/openat"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -39,17 +40,8 @@ func (l *Live) Dir(name string) (*os.File, error) {
 // component is resolved and the rest kept, with an error that is fs.ErrNotExist.
 func (l *Live) Resolve(name string) (string, error) { return filetree.Resolve(l.Lstat, name) }
 
-func (l *Live) open(name string, flags uint64) (int, error) {
-	how := unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(int(l.dir.Fd()), name, &how)
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
+func (l *Live) open(name string, flags int) (int, error) {
+	return openat.Beneath(int(l.dir.Fd()), name, flags|unix.O_NOFOLLOW)
 }
 
 // in opens the directory in which name is.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/internal/openat"
 )
 
 // A mountpoint is one file or directory that had to be made so that something can be mounted there.
@@ -138,22 +138,12 @@ func (d *Draft) makePath(p string, kind fs.FileMode, links int) (int, error) {
 
 // openInRoot opens p for reference only, following links as the process inside will.
 func (d *Draft) openInRoot(p string) (int, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(int(d.own.Fd()), p, &how)
-		// EAGAIN: something on the machine was renamed while ".." was resolved, so the kernel cannot vouch for it.
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
+	return openat.InRoot(int(d.own.Fd()), p, unix.O_PATH)
 }
 
 // danglingLink returns where the link name in parent points, as an absolute path within the root.
 func (d *Draft) danglingLink(parent int, name string) (string, error) {
-	target, err := filetree.Readlink(parent, name)
+	target, err := openat.Readlink(parent, name)
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/openat"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -213,10 +214,7 @@ func (u *unpacker) clearName(dir int, path string, e *unpackEntry) error {
 // link makes a hard link of a file that has been written.
 func (u *unpacker) link(first string, dir int, name string) error {
 	at, base := filetree.Split(first)
-	fd, err := unix.Openat2(u.root, at, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
+	fd, err := openat.Beneath(u.root, at, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/openat"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -194,7 +195,7 @@ func (l *dirLoader) add(n *dirNode, fd int, name []byte, kind uint8) error {
 		f.sub = l.node()
 		f.sub.path, f.sub.hidden, f.sub.skip = filetree.Join(n.path, f.name), hidden, skip
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		link, err := filetree.Readlink(fd, f.name)
+		link, err := openat.Readlink(fd, f.name)
 		if err != nil {
 			return &fs.PathError{Op: "readlink", Path: filetree.Join(n.path, f.name), Err: err}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/internal/openat"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -42,21 +43,12 @@ func (d *Dir) openFile(f *dirFile, n *dirNode) (*dirReader, error) {
 }
 
 // openat opens a name beneath the root in which nothing may be a link.
-func (d *Dir) openat(name string, flags uint64) (int, error) {
-	how := unix.OpenHow{
-		Flags:   flags,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(d.root, name, &how)
-		switch err {
-		case nil:
-			return fd, nil
-		case unix.EINTR, unix.EAGAIN:
-			continue
-		}
+func (d *Dir) openat(name string, flags int) (int, error) {
+	fd, err := openat.Beneath(d.root, name, flags)
+	if err != nil {
 		return -1, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
+	return fd, nil
 }
 
 // A dirReader reads a file and fails when it turns out to have changed. It holds to the size that was promised.

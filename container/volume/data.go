@@ -13,6 +13,7 @@ import (
 
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/internal/openat"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -44,10 +45,7 @@ func (s *Store) OpenData(ctx context.Context, name, subpath string) (_ *os.File,
 		return dir, err
 	}
 	path := filepath.Join(dir.Name(), subpath)
-	fd, err := unix.Openat2(int(dir.Fd()), subpath, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	fd, err := openat.InRoot(int(dir.Fd()), subpath, unix.O_PATH)
 	err = errors.Join(err, dir.Close())
 	if err != nil {
 		return nil, fmt.Errorf("volume %s: subpath %q: %w", name, subpath, err)

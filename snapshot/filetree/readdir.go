@@ -41,17 +41,3 @@ func ReadNames(fd int, buf []byte, fn func(name []byte, kind uint8) error) error
 		}
 	}
 }
-
-// Readlink reads the target of a symbolic link in an open directory, of any length.
-func Readlink(dir int, name string) (string, error) {
-	for size := 256; ; size *= 2 {
-		buf := make([]byte, size)
-		n, err := unix.Readlinkat(dir, name, buf)
-		if err != nil {
-			return "", err
-		}
-		if n < size {
-			return string(buf[:n]), nil
-		}
-	}
-}
