@@ -147,7 +147,14 @@ type node struct {
 // done in vain; another begins when all that it needs is known: ten thousand that wait, each with a stack of its own, would take 80 MB.
 func (b *build) steps(ctx context.Context, some []*planner.Step) error {
 	g, ctx := errgroup.WithContext(ctx)
-	b.begin = func(s *planner.Step) { g.Go(func() error { return b.step(ctx, s) }) }
+	b.begin = func(s *planner.Step) {
+		g.Go(func() (err error) {
+			for err == nil && s != nil {
+				s, err = b.step(ctx, s)
+			}
+			return err
+		})
+	}
 	for _, s := range some {
 		if slices.Contains(inputs(s.Op), outside) {
 			continue
@@ -174,26 +181,31 @@ func needs(s *planner.Step) []*planner.Step {
 	return append([]*planner.Step{s.On}, s.Reads...)
 }
 
-// tell makes a step known, and has the steps begin that waited for nothing else.
-func (b *build) tell(s *planner.Step) {
+// tell makes a step known, and has the steps begin that waited for nothing else, but for one, which is for the caller to do: a goroutine of its own would
+// wake a processor for it, which takes longer than a look into the cache.
+func (b *build) tell(s *planner.Step) (next *planner.Step) {
 	n := &b.nodes[s.Index]
 	close(n.known)
 	for _, s := range n.behind {
-		if b.nodes[s.Index].lacks.Add(-1) == 0 {
-			b.begin(s)
+		if b.nodes[s.Index].lacks.Add(-1) != 0 {
+			continue
 		}
+		if next != nil {
+			b.begin(next)
+		}
+		next = s
 	}
+	return next
 }
 
-// step waits for what s needs and makes it known.
-func (b *build) step(ctx context.Context, s *planner.Step) error {
+// step waits for what s needs and makes it known. It returns a step that can be done next.
+func (b *build) step(ctx context.Context, s *planner.Step) (next *planner.Step, err error) {
 	n := &b.nodes[s.Index]
 	if base, ok := s.Op.(*planner.Base); ok {
 		if n.layers = base.Image.Layers(); b.options.Bases == nil || b.options.Bases.Here(base.Image) {
 			b.events.send(s, event.Event{Kind: event.Cached})
 		}
-		b.tell(s)
-		return nil
+		return b.tell(s), nil
 	}
 	entry, answered, err := b.reach(ctx, s)
 	if err != nil {
@@ -201,16 +213,15 @@ func (b *build) step(ctx context.Context, s *planner.Step) error {
 			if !n.began.IsZero() {
 				b.events.send(s, event.Event{Kind: event.Canceled, Duration: time.Since(n.began)})
 			}
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		b.fail(s, err)
-		return err
+		return nil, err
 	}
 	n.layers = b.stackOf(s, entry.Layer)
 	n.created = entry.Created
 	n.answered = answered
-	b.tell(s)
-	return nil
+	return b.tell(s), nil
 }
 
 // fail reports why s could not be done. An image that could not be fetched has been reported as its own step.
@@ -265,8 +276,13 @@ const emptyTar = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf1
 
 // nonEmpty leaves out layers that change nothing. A job need not know of them, nor its key.
 func nonEmpty(layers []image.Layer) []image.Layer {
-	return slices.DeleteFunc(slices.Clone(layers), func(l image.Layer) bool { return l.DiffID == emptyTar })
+	if !slices.ContainsFunc(layers, isEmpty) { // as nearly always; a copy for each step is much of a build of hundreds
+		return slices.Clip(layers)
+	}
+	return slices.DeleteFunc(slices.Clone(layers), isEmpty)
 }
+
+func isEmpty(l image.Layer) bool { return l.DiffID == emptyTar }
 
 // job resolves what s reads from outside, waits for the layers that it needs and resolves what it reads of them.
 func (b *build) job(ctx context.Context, s *planner.Step) (Job, error) {

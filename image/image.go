@@ -6,6 +6,7 @@ package image
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
@@ -49,14 +50,14 @@ func (i *Image) Layers() []Layer {
 // ChainID names the file system that layers sum up to (OCI image spec, config.md, "Layer ChainID"). No layers have the
 // empty chain ID.
 func ChainID(layers []Layer) digest.Digest {
-	var chain digest.Digest
-	for _, l := range layers {
-		if chain == "" {
-			chain = l.DiffID
-			continue
-		}
-		sum := sha256.Sum256([]byte(chain.String() + " " + l.DiffID.String()))
-		chain = digest.NewDigestFromBytes(digest.SHA256, sum[:])
+	if len(layers) == 0 {
+		return ""
 	}
-	return chain
+	text := append(make([]byte, 0, 160), layers[0].DiffID...)
+	for _, l := range layers[1:] { // each step of a build asks for all below it, so that there is no allocation for each
+		text = append(append(text, ' '), l.DiffID...)
+		sum := sha256.Sum256(text)
+		text = hex.AppendEncode(append(text[:0], "sha256:"...), sum[:])
+	}
+	return digest.Digest(text)
 }
