@@ -95,6 +95,7 @@ func (s *Service) listenHistory(st *grpc.Stream) error {
 		if in.Limit > 0 && len(in.Filter) == 0 && len(list) > int(in.Limit) {
 			list = list[:in.Limit]
 		}
+		s.finalizeAll(list, in.Ref)
 		if in.ActiveOnly {
 			list = slices.DeleteFunc(list, func(r builds.Record) bool { return r.State != builds.Running && sent[r.ID] == "" })
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 // What clients read of a build besides its record are blobs, which they ask for by digest: its log, and where its time went. They are made of the
-// build's events each time, since nobody may ever ask. Only their digests are remembered, from when the client says that it will.
+// build's events each time, since nobody may ever ask. Only their digests are remembered, from when the build was listed first.
 
 // Media types of these blobs, as BuildKit has them.
 const (
@@ -25,6 +25,23 @@ const (
 
 // blobTypes are all of them.
 func blobTypes() []string { return []string{logsType, traceType} }
+
+// listed is how many bytes of events a build may have whose blobs are found out when it is listed among others. For a larger one a client asks by
+// its name, or has it finalized.
+const listed = 1 << 20
+
+// finalizeAll finds out what the blobs of builds are called that are over, where it is not known. A build whose events cannot be read has none.
+func (s *Service) finalizeAll(list []builds.Record, ref string) {
+	for i := range list {
+		r := &list[i]
+		s.mu.Lock()
+		known := s.records[r.ID] != nil
+		s.mu.Unlock()
+		if !known && r.State != builds.Running && (r.ID == ref || r.Bytes <= listed) {
+			_ = s.finalize(r)
+		}
+	}
+}
 
 // finalize finds out what the blobs of a build are called. Those of builds that are not kept any more are forgotten.
 func (s *Service) finalize(r *builds.Record) error {
@@ -105,7 +122,7 @@ func (s *Service) blob(digest string) (found descriptor, ref string, err error) 
 			}
 		}
 	}
-	return found, "", grpc.Errorf(grpc.NotFound, "content %s: not found: there are the logs and traces of builds whose history was finalized", digest)
+	return found, "", grpc.Errorf(grpc.NotFound, "content %s: not found: there are the logs and traces of builds that were listed", digest)
 }
 
 // contentInfo says how large a blob is.

@@ -23,6 +23,7 @@ func TestClientBuildx(t *testing.T) {
 			t.Run("build", func(*testing.T) { k.buildxBuild() })
 			t.Run("files", func(*testing.T) { k.buildxFiles() })
 			t.Run("lent", func(*testing.T) { k.buildxLent() })
+			t.Run("layouts", func(*testing.T) { k.buildxLayouts() })
 			t.Run("failures", func(*testing.T) { k.buildxFailures() })
 			t.Run("registry", func(*testing.T) { k.buildxRegistry() })
 			t.Run("remote", func(*testing.T) { k.buildxRemote() })
@@ -98,6 +99,48 @@ func (k *kit) buildxFiles() {
 		if !slices.Contains(names, want) {
 			k.t.Errorf("%s has %q, without %s", kind, names, want)
 		}
+	}
+}
+
+// blobsIn counts the blobs of an OCI layout.
+func (k *kit) blobsIn(dir string) int {
+	k.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "blobs/sha256"))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// buildxLayouts writes images and a cache into directories of the client, where others are already.
+func (k *kit) buildxLayouts() {
+	layout := filepath.Join(k.dir, "layouts")
+	for _, name := range []string{"one", "two"} {
+		k.plain("-t", name+":1", "-o", "type=oci,tar=false,dest="+layout, k.context(name, "FROM base\nCOPY file /"))
+	}
+	for _, name := range []string{"one", "two"} {
+		k.must("copy", "oci:"+layout+":docker.io/library/"+name+":1", "oci:"+filepath.Join(k.dir, name+"-copied"))
+		if n := k.blobsIn(filepath.Join(k.dir, name+"-copied")); n != 4 { // base, file, configuration, manifest
+			k.t.Errorf("image %s has %d blobs", name, n)
+		}
+	}
+	if n := k.blobsIn(layout); n != 7 { // the base is there once
+		k.t.Errorf("the layout has %d blobs", n)
+	}
+
+	cache := filepath.Join(k.dir, "reset")
+	to := "type=local,mode=max,reset=true,dest=" + cache
+	k.plain("--cache-to", to, k.context("reset", "FROM base\nRUN echo one >/one\nRUN echo two >/two"))
+	before := k.blobsIn(cache)
+	dir := k.context("reset", "FROM base\nRUN echo three >/three")
+	k.plain("--cache-to", to, dir)
+	if after := k.blobsIn(cache); after >= before && k.cli != "docker" { // buildx 0.29 does not know reset
+		k.t.Errorf("after its reset the cache has %d blobs, before %d", after, before)
+	}
+	k.mustDocker("builder", "prune", "-af")
+	log := k.plain("--cache-from", "type=local,src="+cache, dir)
+	if !regexp.MustCompile(`RUN echo three >/three\n#\d+ CACHED`).MatchString(log) {
+		k.t.Errorf("the step is not taken from the cache that was reset:\n%s", log)
 	}
 }
 

@@ -34,15 +34,17 @@ func (k *kit) buildxHistory() {
 	logs := k.docker("", "buildx", "history", "logs", ref)
 	k.mustClient(0, logs)
 	k.says(logs.err.String(), "of the build\n")
-	k.says(logs.err.String(), "[stage-0 1/1] RUN echo of the build")
+	k.says(logs.err.String(), "[stage-0 2/2] RUN echo of the build")
 	k.says(k.mustDocker("buildx", "history", "inspect", ref), "Build Steps:\t3/3 (0% cached)")
 	bad := k.mustDocker("buildx", "history", "inspect", "^1")
 	k.says(bad, "Error:")
-	k.says(bad, "exit code: 7")
-	k.says(k.mustDocker("buildx", "history", "trace", ref), "RUN echo of the build")
+	k.says(bad, "exit code 7")
+	if strings.Contains(k.mustDocker("buildx", "history", "--help"), "trace ") { // 0.29 has none
+		k.says(k.mustDocker("buildx", "history", "trace", ref), "RUN echo of the build")
+	}
 	archive := filepath.Join(k.dir, "record.dockerbuild")
 	k.mustDocker("buildx", "history", "export", "-o", archive, ref)
-	if info, err := os.Stat(archive); err != nil || info.Size() < 1000 {
+	if info, err := os.Stat(archive); err != nil || info.Size() < 1200 {
 		k.t.Errorf("the record is %v, %v", info, err)
 	}
 	k.mustDocker("buildx", "history", "rm", ref)
