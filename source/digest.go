@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -25,29 +26,18 @@ type FileDigest struct {
 	Sum  string `json:"sum"` // SHA-256 in hexadecimal
 }
 
-// digests hashes a selection in groups. How deep the groups may go and which files must be read is only known after a
-// walk, so that it takes two; one that guesses right, that a large tree is grouped by the directories at its top and that
-// all digests are known, is enough.
+// digests hashes a selection in groups.
 func (s *Selection) digests(ctx context.Context) ([]FileDigest, error) {
 	if err := s.Load(ctx); err != nil {
 		return nil, err
 	}
-	const guess = 1
-	g := newGrouper(s, guess)
+	guess := s.guessDepth()
 	var perDepth []int
-	var unknown []string
-	err := s.Walk(ctx, func(it *Item) error {
+	groups, err := s.group(ctx, guess, func(it *Item) {
 		for len(perDepth) <= it.Depth {
 			perDepth = append(perDepth, 0)
 		}
 		perDepth[it.Depth]++
-		if it.sum == nil && it.Entry.Mode&syscall.S_IFMT == syscall.S_IFREG {
-			unknown = append(unknown, s.Path(it))
-		}
-		if len(unknown) > 0 {
-			return nil
-		}
-		return g.add(it)
 	})
 	if err != nil {
 		return nil, err
@@ -59,7 +49,78 @@ func (s *Selection) digests(ctx context.Context) ([]FileDigest, error) {
 		}
 		deepest = depth
 	}
-	if len(unknown) > 0 || deepest != guess {
+	if deepest <= guess {
+		return groups, nil
+	}
+	return s.group(ctx, deepest, func(*Item) {})
+}
+
+// guessDepth is how deep groups may go if all is selected that a look at the top of the tree finds. If it is not, they may go deeper.
+func (s *Selection) guessDepth() int {
+	if !s.IsDir() || len(s.include) > 0 {
+		return 1
+	}
+	level, n := []string{s.Root}, 1
+	for depth := 0; ; depth++ {
+		var below []string
+		for _, dir := range level {
+			err := s.Tree.List(dir, func(e *filetree.Entry, _ *filetree.Sum) error {
+				if n++; n > maxGroups {
+					return fs.SkipAll
+				}
+				if isDir(e) {
+					below = append(below, filetree.Join(dir, e.Name))
+				}
+				return nil
+			})
+			if err != nil { // another than SkipAll comes again when it matters
+				return depth
+			}
+		}
+		if len(below) == 0 {
+			return depth + 1
+		}
+		level = below
+	}
+}
+
+// digest is one digest of all that is selected.
+func (s *Selection) digest(ctx context.Context) (string, error) {
+	if err := s.Load(ctx); err != nil {
+		return "", err
+	}
+	groups, err := s.group(ctx, 0, func(*Item) {})
+	if err != nil {
+		return "", err
+	}
+	return groups[0].Sum, nil
+}
+
+// onTheWay is how many bytes of files a walk reads to digest them. If more have to be read, that is done two files at a time, before
+// another walk.
+const onTheWay = 1 << 20
+
+// group hashes what is selected into groups that go down to a depth, and calls seen for each item.
+func (s *Selection) group(ctx context.Context, deepest int, seen func(it *Item)) ([]FileDigest, error) {
+	g := newGrouper(s, deepest)
+	var unknown []string
+	read := int64(0)
+	err := s.Walk(ctx, func(it *Item) error {
+		seen(it)
+		if it.sum == nil && it.Entry.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			if read += it.Entry.Size; read > onTheWay {
+				unknown = append(unknown, s.Path(it))
+			}
+		}
+		if len(unknown) > 0 {
+			return nil
+		}
+		return g.add(it)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(unknown) > 0 {
 		if err := filetree.Hash(ctx, s.Tree, unknown); err != nil {
 			return nil, err
 		}
@@ -70,38 +131,6 @@ func (s *Selection) digests(ctx context.Context) ([]FileDigest, error) {
 	}
 	g.flush()
 	return g.groups, nil
-}
-
-// digest is one digest of all that is selected. One walk is enough if all digests of files are known.
-func (s *Selection) digest(ctx context.Context) (string, error) {
-	if err := s.Load(ctx); err != nil {
-		return "", err
-	}
-	g := newGrouper(s, 0)
-	var unknown []string
-	err := s.Walk(ctx, func(it *Item) error {
-		if it.sum == nil && it.Entry.Mode&syscall.S_IFMT == syscall.S_IFREG {
-			unknown = append(unknown, s.Path(it))
-		}
-		if len(unknown) > 0 {
-			return nil
-		}
-		return g.add(it)
-	})
-	if err != nil {
-		return "", err
-	}
-	if len(unknown) > 0 {
-		if err := filetree.Hash(ctx, s.Tree, unknown); err != nil {
-			return "", err
-		}
-		g = newGrouper(s, 0)
-		if err := s.Walk(ctx, g.add); err != nil {
-			return "", err
-		}
-	}
-	g.flush()
-	return g.groups[0].Sum, nil
 }
 
 // A grouper hashes items into groups: one for each item down to the depth deepest, with all that is beneath it.
@@ -157,9 +186,11 @@ func (g *grouper) add(it *Item) error {
 		g.text("on the way")
 	}
 	g.number(uint64(len(e.Xattrs)))
-	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
-		g.text(name)
-		g.text(e.Xattrs[name])
+	if len(e.Xattrs) > 0 { // few files have any, and an empty list takes memory, too
+		for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
+			g.text(name)
+			g.text(e.Xattrs[name])
+		}
 	}
 	switch e.Mode & syscall.S_IFMT {
 	case syscall.S_IFLNK:

@@ -1,11 +1,13 @@
 package source
 
 import (
+	"bufio"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,18 +24,22 @@ import (
 // The stat cache of a build context remembers the digests of files by what stat says of them, as git's index does. It is
 // mapped, not parsed. All numbers are little-endian.
 //
-//	header   magic [8], records uint32, bits uint32, CRC-32C of all that follows uint32, zero uint32
+//	header   magic [8], records uint32, bits uint32
 //	buckets  1<<bits + 1 uint32: the first record of each bucket
 //	records  sorted by bucket: inode, size, mtime ns, ctime ns uint64; device, mode uint32; SHA-256 [32]; age uint32, zero uint32
+//	end      CRC-32C of all before it uint32
 //
-// The bucket of a record is the top bits of its inode times a constant. The name is no part of it: a renamed file keeps
-// its inode and content, and hard links share both. Age counts how often it was written without the file having
-// been seen.
+// The bucket of a record is the top bits of a hash of its inode without the last six bits, followed by these: files that were made
+// one after the other, as most of a directory are, lie together. The name is no part of it: a renamed file keeps its inode and
+// content, and hard links share both. Age counts how often it was written without the file having been seen.
 const (
-	statsMagic  = "forgeix1"
-	statsHeader = 24
+	statsMagic  = "forgeix2"
+	statsHeader = 16
 	statsRecord = 80
+	statsEnd    = 4
 	statsMaxAge = 8
+	statsNear   = 6                  // bits of an inode that are not hashed
+	statsMost   = 24                 // bits
 	statsHash   = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio, as multiplicative hashes use
 )
 
@@ -85,7 +91,7 @@ func openStatCache(file string) *statCache {
 	}
 	defer f.Close() //nolint:errcheck // read only
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() < statsHeader+8 || info.Size() > 1<<32 {
+	if err != nil || !info.Mode().IsRegular() || info.Size() < statsHeader+statsEnd || info.Size() > 1<<32 {
 		return x
 	}
 	b, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
@@ -115,25 +121,39 @@ func DamagedStats(dir string) (damaged []string, err error) {
 			}
 			continue
 		}
-		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		if isDamage(file) {
 			damaged = append(damaged, file)
 		}
 	}
 	return damaged, nil
 }
 
+// isDamage reports whether a file that cannot be read as a stat cache is none of an earlier version either.
+func isDamage(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close() //nolint:errcheck // read only
+	magic := make([]byte, len(statsMagic))
+	_, err = io.ReadFull(f, magic)
+	return err != nil || string(magic) != "forgeix1"
+}
+
 // parse checks all of b and takes the index from it.
 func (x *statCache) parse(b []byte) bool {
 	le := binary.LittleEndian
-	if string(b[:8]) != statsMagic || le.Uint32(b[16:]) != crc32.Checksum(b[statsHeader:], crc32.MakeTable(crc32.Castagnoli)) {
+	end := len(b) - statsEnd
+	if string(b[:8]) != statsMagic || le.Uint32(b[end:]) != crc32.Checksum(b[:end], crc32.MakeTable(crc32.Castagnoli)) {
 		return false
 	}
 	n, bits := uint64(le.Uint32(b[8:])), le.Uint32(b[12:])
-	if bits > 24 || uint64(len(b)) != statsHeader+(1<<bits+1)*4+n*statsRecord {
+	first := statsHeader + (1<<bits+1)*4
+	if bits < statsNear || bits > statsMost || uint64(end) != uint64(first)+n*statsRecord {
 		return false
 	}
-	x.bits, x.records = bits, b[uint64(len(b))-n*statsRecord:]
-	buckets := b[statsHeader : uint64(len(b))-n*statsRecord]
+	x.bits, x.records = bits, b[first:end]
+	buckets := b[statsHeader:first]
 	for prev := uint32(0); len(buckets) > 0; buckets = buckets[4:] {
 		at := le.Uint32(buckets)
 		if at < prev || uint64(at) > n {
@@ -147,10 +167,10 @@ func (x *statCache) parse(b []byte) bool {
 
 func (x *statCache) count() uint32 { return uint32(len(x.records) / statsRecord) }
 
+func (x *statCache) record(i uint32) []byte { return x.records[uint64(i)*statsRecord:][:statsRecord] }
+
 // sum is the digest of record i.
-func (x *statCache) sum(i uint32) *[sha256.Size]byte {
-	return (*[sha256.Size]byte)(x.records[uint64(i)*statsRecord+40:])
-}
+func (x *statCache) sum(i uint32) *[sha256.Size]byte { return (*[sha256.Size]byte)(x.record(i)[40:]) }
 
 // find returns 1 + the number of the record of k, or 0.
 func (x *statCache) find(k dirKey) uint32 {
@@ -161,7 +181,7 @@ func (x *statCache) find(k dirKey) uint32 {
 	bucket := statsHeader + 4*bucketOf(k.ino, x.bits)
 	first, last := le.Uint32(x.mapped[bucket:]), le.Uint32(x.mapped[bucket+4:])
 	for i := first; i < last; i++ {
-		if readKey(x.records[uint64(i)*statsRecord:]) == k {
+		if rec := x.record(i); le.Uint64(rec) == k.ino && readKey(rec) == k {
 			x.seen[i].Store(true)
 			return i + 1
 		}
@@ -169,7 +189,10 @@ func (x *statCache) find(k dirKey) uint32 {
 	return 0
 }
 
-func bucketOf(ino uint64, bits uint32) uint64 { return (ino * statsHash) >> (64 - bits) }
+func bucketOf(ino uint64, bits uint32) uint64 {
+	const near = 1<<statsNear - 1
+	return (ino>>statsNear*statsHash)>>(64+statsNear-bits)<<statsNear | ino&near
+}
 
 func readKey(b []byte) dirKey {
 	le := binary.LittleEndian
@@ -179,93 +202,115 @@ func readKey(b []byte) dirKey {
 	}
 }
 
-// close writes the index if there are new digests worth remembering.
+// close writes the index if there are new digests worth remembering. It takes the list.
 func (x *statCache) close(sums []sumRecord) (err error) {
 	defer func() {
 		if x.mapped != nil {
 			err = errors.Join(err, unix.Munmap(x.mapped))
 		}
 	}()
-	fresh := make(map[dirKey]sumRecord, len(sums))
-	for _, s := range sums {
-		if s.safe {
-			fresh[s.dirKey] = s
-		}
-	}
+	fresh := slices.DeleteFunc(sums, func(s sumRecord) bool { return !s.safe })
+	slices.SortFunc(fresh, func(a, b sumRecord) int { return a.compare(&b.dirKey) })
+	fresh = slices.CompactFunc(fresh, func(a, b sumRecord) bool { return a.dirKey == b.dirKey })
 	if x.file == "" || len(fresh) == 0 {
 		return nil
 	}
-	return writeStats(x.file, x.merge(fresh))
+	return x.write(fresh)
 }
 
-// merge is the records to write: the new ones, and the old ones that were seen or are not too old.
-func (x *statCache) merge(fresh map[dirKey]sumRecord) []byte {
-	le := binary.LittleEndian
-	out := make([]byte, 0, len(x.records)+len(fresh)*statsRecord)
-	for i := range x.count() {
-		rec := x.records[uint64(i)*statsRecord:][:statsRecord]
-		if _, again := fresh[readKey(rec)]; again {
-			continue
-		}
-		age := le.Uint32(rec[72:]) + 1
-		if x.seen[i].Load() {
-			age = 0
-		}
-		if age <= statsMaxAge {
-			out = append(out, rec...)
-			le.PutUint32(out[len(out)-8:], age)
-		}
-	}
-	for _, s := range fresh {
-		out = le.AppendUint64(out, s.ino)
-		out = le.AppendUint64(out, s.size)
-		out = le.AppendUint64(out, s.mtime)
-		out = le.AppendUint64(out, s.ctime)
-		out = le.AppendUint32(out, s.dev)
-		out = le.AppendUint32(out, s.mode)
-		out = append(out, s.sum[:]...)
-		out = le.AppendUint64(out, 0)
-	}
-	return out
+func (k *dirKey) compare(l *dirKey) int {
+	return cmp.Or(cmp.Compare(k.ino, l.ino), cmp.Compare(k.dev, l.dev), cmp.Compare(k.size, l.size), cmp.Compare(k.mode, l.mode),
+		cmp.Compare(k.mtime, l.mtime), cmp.Compare(k.ctime, l.ctime))
 }
 
-// writeStats puts records in order and the file in its place.
-func writeStats(file string, records []byte) (err error) {
-	le := binary.LittleEndian
-	n := len(records) / statsRecord
-	bits := uint32(1)
-	for 1<<bits < n && bits < 24 {
+// age is how old a record is that is written again: 0 if the file was seen.
+func (x *statCache) age(i uint32) uint32 {
+	if x.seen[i].Load() {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(x.record(i)[72:]) + 1
+}
+
+// order is which records are to be written, by number: the old ones that were seen or are not too old, and, counted behind those, the new
+// ones. They are sorted by bucket, and first is where each bucket begins. Of what may be many only numbers are in memory.
+func (x *statCache) order(fresh []sumRecord) (sorted, first []uint32, bits uint32) {
+	old := x.count()
+	all := make([]uint32, 0, int(old)+len(fresh))
+	for i := range old + uint32(len(fresh)) {
+		if i >= old || x.age(i) <= statsMaxAge {
+			all = append(all, i)
+		}
+	}
+	bits = statsNear
+	for 1<<bits < len(all) && bits < statsMost {
 		bits++
 	}
-	order := make([]uint32, n)
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	ino := func(i uint32) uint64 { return le.Uint64(records[uint64(i)*statsRecord:]) }
-	slices.SortFunc(order, func(a, b uint32) int {
-		return cmp.Or(cmp.Compare(bucketOf(ino(a), bits), bucketOf(ino(b), bits)), cmp.Compare(ino(a), ino(b)))
-	})
-	out := make([]byte, 0, statsHeader+(1<<bits+1)*4+len(records))
-	out = append(out, statsMagic...)
-	out = le.AppendUint32(out, uint32(n))
-	out = le.AppendUint32(out, bits)
-	out = le.AppendUint64(out, 0) // the CRC, filled in below
-	at := 0
-	for b := range uint64(1)<<bits + 1 {
-		for at < n && bucketOf(ino(order[at]), bits) < b {
-			at++
+	bucket := func(i uint32) uint64 {
+		if i < old {
+			return bucketOf(binary.LittleEndian.Uint64(x.record(i)), bits)
 		}
-		out = le.AppendUint32(out, uint32(at))
+		return bucketOf(fresh[i-old].ino, bits)
 	}
-	for _, i := range order {
-		out = append(out, records[uint64(i)*statsRecord:][:statsRecord]...)
+	first = make([]uint32, 1<<bits+1)
+	for _, i := range all {
+		first[bucket(i)+1]++
 	}
-	le.PutUint32(out[16:], crc32.Checksum(out[statsHeader:], crc32.MakeTable(crc32.Castagnoli)))
-	return replaceFile(file, out)
+	for b := range first[1:] {
+		first[b+1] += first[b]
+	}
+	sorted, next := make([]uint32, len(all)), slices.Clone(first)
+	for _, i := range all {
+		b := bucket(i)
+		sorted[next[b]] = i
+		next[b]++
+	}
+	return sorted, first, bits
+}
+
+// write writes the index anew.
+func (x *statCache) write(fresh []sumRecord) error {
+	sorted, first, bits := x.order(fresh)
+	return replaceFile(x.file, func(w io.Writer) error {
+		sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+		out := bufio.NewWriterSize(io.MultiWriter(w, sum), 64<<10)
+		le := binary.LittleEndian
+		b := le.AppendUint32(le.AppendUint32([]byte(statsMagic), uint32(len(sorted))), bits)
+		for _, at := range first {
+			if b = le.AppendUint32(b, at); len(b) >= 4<<10 {
+				_, _ = out.Write(b) // Flush tells
+				b = b[:0]
+			}
+		}
+		for _, i := range sorted {
+			if old := x.count(); i < old {
+				b = append(b, x.record(i)...)
+				le.PutUint32(b[len(b)-8:], x.age(i))
+			} else {
+				b = fresh[i-old].append(b)
+			}
+			_, _ = out.Write(b)
+			b = b[:0]
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		_, err := w.Write(le.AppendUint32(nil, sum.Sum32()))
+		return err
+	})
+}
+
+// append writes a record.
+func (s *sumRecord) append(b []byte) []byte {
+	le := binary.LittleEndian
+	for _, n := range []uint64{s.ino, s.size, s.mtime, s.ctime} {
+		b = le.AppendUint64(b, n)
+	}
+	b = le.AppendUint32(le.AppendUint32(b, s.dev), s.mode)
+	return le.AppendUint64(append(b, s.sum[:]...), 0)
 }
 
 // replaceFile puts a file at its place. Nothing is synced: a lost stat cache costs a pass over the context.
-func replaceFile(file string, content []byte) (err error) {
+func replaceFile(file string, content func(w io.Writer) error) (err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
@@ -274,7 +319,7 @@ func replaceFile(file string, content []byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(content); err != nil {
+	if err := content(f); err != nil {
 		return err
 	}
 	if err := failpoint.At("source.stats.before-rename"); err != nil {
