@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,11 +23,13 @@ type Changes struct {
 
 	opens    []func() (io.ReadCloser, error)
 	archives []Archive
+	paths    []Paths
 	links    map[linkKey]int32 // files that may get further names
 	linked   bool              // some have
 
-	lastDir string // the directory that was found last
-	lastID  int32
+	lastDir  string // the directory that was found last
+	lastID   int32
+	lastMade bool // what lies below it is not seen
 }
 
 // A linkKey finds a file by what its caller says of it.
@@ -83,7 +86,7 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 			return pathError("put", path, errTooLong)
 		}
 		f.at, f.size = int64(c.names.Keep(e.Link)), int64(len(e.Link))
-	case t == unix.S_IFREG && e.Size > 0 && content.Open == nil && content.Archive == nil:
+	case t == unix.S_IFREG && e.Size > 0 && content.Open == nil && content.Archive == nil && content.Paths == nil:
 		return pathError("put", path, errors.New("a file of some size needs a content"))
 	case t != unix.S_IFDIR && path == ".":
 		return pathError("put", path, errors.New("the root can only be a directory"))
@@ -122,6 +125,7 @@ func (c *Changes) Link(path, target string) error {
 	if c.files[file].mode&unix.S_IFMT != unix.S_IFREG {
 		return pathError("link", target, unix.EPERM)
 	}
+	c.pin(file, target)
 	c.addLink(file)
 	return c.set(path, file, put)
 }
@@ -162,6 +166,11 @@ func (c *Changes) set(path string, file int32, state changeState) error {
 			state |= hidesBelow
 		}
 		c.lastDir = "" // what is in it cannot be found any more
+	} else if state == put && c.files[file].mode&unix.S_IFMT == unix.S_IFDIR && !c.isMade(dir) {
+		// Most directories that are put are new. What is then put in them need not be looked for below.
+		if e, err := c.below.Lstat(path); err == nil && e.Mode&unix.S_IFMT != unix.S_IFDIR || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			state |= hidesBelow
+		}
 	}
 	return c.add(dir, base, file, state)
 }
@@ -183,6 +192,16 @@ func (c *Changes) add(dir int32, base string, file int32, state changeState) err
 func (c *Changes) stateOf(id int32) changeState { return c.names.List[id].Flags &^ hidesBelow }
 
 func (c *Changes) isOpaque(id int32) bool { return c.names.List[id].Flags&hidesBelow != 0 }
+
+// isMade reports whether what lies below a directory is not seen, because of it or of one that it is in.
+func (c *Changes) isMade(id int32) bool {
+	for ; id != 0; id = c.names.List[id].Parent {
+		if c.isOpaque(id) {
+			return true
+		}
+	}
+	return c.isOpaque(0)
+}
 
 // fileOf is the file that is put at a name.
 func (c *Changes) fileOf(id int32) *changedFile { return &c.files[c.names.List[id].File] }
@@ -224,14 +243,17 @@ func (c *Changes) dir(path string) (int32, error) {
 	case !c.isDirectory(id):
 		return 0, unix.ENOTDIR
 	}
-	c.lastDir, c.lastID = strings.Clone(path), id
+	c.lastDir, c.lastID, c.lastMade = strings.Clone(path), id, c.isMade(id)
 	return id, nil
 }
 
 // find returns the name at path, or -1 if what lies below counts.
 func (c *Changes) find(path string) (int32, error) {
-	id, made := int32(0), c.isOpaque(0)
-	for rest := path; rest != "" && rest != "."; {
+	id, made, rest := int32(0), c.isOpaque(0), path
+	if parent, base := filetree.Split(path); parent == c.lastDir {
+		id, made, rest = c.lastID, c.lastMade, base
+	}
+	for rest != "" && rest != "." {
 		var base string
 		base, rest, _ = strings.Cut(rest, "/")
 		next, ok := c.names.At(id, base)
@@ -267,19 +289,7 @@ func (c *Changes) Lookup(path string) (Entry, error) {
 		}
 		return e, nil
 	}
-	e, err := c.below.Lstat(path)
-	if errors.Is(err, unix.ENOTDIR) {
-		// A directory may have been put where something else lies below; then there is nothing in it.
-		if dir, _ := filetree.Split(path); c.isDir(dir) {
-			return Entry{}, pathError("lstat", path, unix.ENOENT)
-		}
-	}
-	return e, err
-}
-
-func (c *Changes) isDir(path string) bool {
-	e, err := c.Lookup(path)
-	return err == nil && e.Mode&unix.S_IFMT == unix.S_IFDIR
+	return c.below.Lstat(path)
 }
 
 // Open opens a regular file in the changes or below.
@@ -297,7 +307,7 @@ func (c *Changes) Open(path string) (io.ReadCloser, error) {
 	case f.size == 0:
 		return io.NopCloser(strings.NewReader("")), nil
 	default:
-		return c.openFile(c.names.List[id].File)
+		return c.openFile(c.names.List[id].File, path)
 	}
 }
 

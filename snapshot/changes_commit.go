@@ -180,7 +180,7 @@ func (k *committer) add(id int32, path string) error {
 	var open func() (io.ReadCloser, error)
 	if f.mode&unix.S_IFMT == unix.S_IFREG {
 		file := k.names.List[id].File
-		open = func() (io.ReadCloser, error) { return k.openFile(file) }
+		open = func() (io.ReadCloser, error) { return k.openFile(file, path) }
 	}
 	return k.layer.Add(path, k.clamp(k.entry(id)), open)
 }
@@ -229,7 +229,7 @@ func (k *committer) sameFile(id int32, path string, below *Entry) (bool, error) 
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return true, nil
 	}
-	a, err := k.openFile(k.names.List[id].File)
+	a, err := k.openFile(k.names.List[id].File, path)
 	if err != nil {
 		return false, err
 	}

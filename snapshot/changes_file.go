@@ -13,7 +13,7 @@ import (
 // A changedFile is a file that is put. It has no pointers: there may be millions.
 type changedFile struct {
 	sec, size int64 // size is of a device its number
-	at        int64 // of the content in its archive, or of a link's target in the names
+	at        int64 // of the content in its archive, of a link's target in the names, or below 0 which of the paths, counted from -1
 	mode      uint32
 	uid, gid  uint32
 	nsec      uint32
@@ -24,18 +24,24 @@ type changedFile struct {
 	flags          uint8 // hasLinks and others
 }
 
-// Content opens a regular file's content: by Open, or by an archive, which costs no memory. Files that have the same Group and the
-// same Inode are hard links of each other; what the first says of them counts.
+// Content opens a regular file's content: by Open, by an archive, or by the path that it is put at; the last two cost no memory. Files
+// that have the same Group and the same Inode are hard links of each other; what the first says of them counts.
 type Content struct {
 	Open    func() (io.ReadCloser, error)
 	Archive Archive // unless nil, has the content, at At
 	At      int64
+	Paths   Paths  // unless nil, has the content
 	Group   string // "" has no hard links
 }
 
 // An Archive opens contents by where they are in it. Safe for concurrent use.
 type Archive interface {
 	OpenAt(at int64) (io.ReadCloser, error)
+}
+
+// Paths open contents by the paths that these are put at. Safe for concurrent use.
+type Paths interface {
+	OpenPut(path string) (io.ReadCloser, error)
 }
 
 // addFile keeps a file and what opens it, and returns its number.
@@ -47,6 +53,11 @@ func (c *Changes) addFile(f changedFile, content Content) int32 {
 			c.archives = append(c.archives, content.Archive)
 		}
 		f.open, f.at = -int32(len(c.archives)), content.At
+	case content.Paths != nil:
+		if n := len(c.paths); n == 0 || c.paths[n-1] != content.Paths {
+			c.paths = append(c.paths, content.Paths)
+		}
+		f.at = -int64(len(c.paths))
 	case content.Open != nil:
 		f.open = int32(len(c.opens))
 		c.opens = append(c.opens, content.Open)
@@ -74,12 +85,27 @@ func (c *Changes) keepXattrs(f *changedFile, xattrs map[string]string) error {
 	return nil
 }
 
-// openFile opens the content of a regular file.
-func (c *Changes) openFile(file int32) (io.ReadCloser, error) {
-	if f := &c.files[file]; f.open < 0 {
+// openFile opens the content of a regular file that was put at a path.
+func (c *Changes) openFile(file int32, path string) (io.ReadCloser, error) {
+	f := &c.files[file]
+	switch {
+	case f.open < 0:
 		return c.archives[-f.open-1].OpenAt(f.at)
+	case f.at < 0:
+		return c.paths[-f.at-1].OpenPut(path)
 	}
-	return c.opens[c.files[file].open]()
+	return c.opens[f.open]()
+}
+
+// pin keeps by which path a file is opened: it gets names that it is not put at.
+func (c *Changes) pin(file int32, path string) {
+	f := &c.files[file]
+	if f.at >= 0 {
+		return
+	}
+	paths := c.paths[-f.at-1]
+	f.at, f.open = 0, int32(len(c.opens))
+	c.opens = append(c.opens, func() (io.ReadCloser, error) { return paths.OpenPut(path) })
 }
 
 // entry makes an Entry of a name that is put, which is not to be used after Close. Its Inode is of no file below.

@@ -42,9 +42,28 @@ func (c *copier) copy(ctx context.Context, sel *source.Selection, dest string) e
 	if err := sel.Load(ctx); err != nil {
 		return err
 	}
+	files := &copied{sel: sel, target: target}
 	return sel.Walk(ctx, func(it *source.Item) error {
-		return c.item(sel, it, path.Join(target, it.Rel()))
+		return c.item(files, it, filetree.Join(target, it.Rel()))
 	})
+}
+
+// A copied is a selection that is copied to a path of the changes. It opens a file where it came from by where it goes.
+type copied struct {
+	sel    *source.Selection
+	target string
+}
+
+// OpenPut implements [snapshot.Paths].
+func (c *copied) OpenPut(name string) (io.ReadCloser, error) {
+	rel := "."
+	switch {
+	case c.target == ".":
+		rel = name
+	case name != c.target:
+		rel = name[len(c.target)+1:]
+	}
+	return c.sel.Tree.Open(filetree.Join(c.sel.Root, rel))
 }
 
 // target makes the directories that lead to where a selection goes, and returns where that is.
@@ -122,7 +141,7 @@ func (c *copier) mkdirAll(p string, mode uint32, mtime time.Time) error {
 }
 
 // item puts one file to where it goes.
-func (c *copier) item(sel *source.Selection, it *source.Item, target string) error {
+func (c *copier) item(from *copied, it *source.Item, target string) error {
 	there, ok, err := c.lookup(target)
 	if err != nil {
 		return err
@@ -131,7 +150,7 @@ func (c *copier) item(sel *source.Selection, it *source.Item, target string) err
 		if ok && isDir(&there) {
 			return fmt.Errorf("cannot replace to directory /%s with file", target)
 		}
-		return c.put(sel, it, target, c.withOwnerAndMode(it.Entry))
+		return c.put(from, it, target, c.withOwnerAndMode(it.Entry))
 	}
 	e := c.withOwnerAndMode(it.Entry)
 	switch {
@@ -160,11 +179,10 @@ func (c *copier) withOwnerAndMode(e *snapshot.Entry) snapshot.Entry {
 }
 
 // put puts something that is not a directory, with the content of its source.
-func (c *copier) put(sel *source.Selection, it *source.Item, target string, e snapshot.Entry) error {
+func (c *copier) put(from *copied, it *source.Item, target string, e snapshot.Entry) error {
 	var content snapshot.Content
 	if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
-		source := sel.Path(it)
-		content.Open = func() (io.ReadCloser, error) { return sel.Tree.Open(source) }
+		content.Paths = from
 		if e.Nlink > 1 {
 			content.Group = strconv.Itoa(c.groups)
 		}
