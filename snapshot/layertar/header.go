@@ -1,6 +1,7 @@
 package layertar
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sort"
@@ -156,12 +157,19 @@ func (h *ustar) append(b []byte, e *filetree.Entry) []byte {
 	copy(r[345:500], prefix)
 
 	copy(r[148:156], "        ")
-	sum := uint64(0)
-	for _, c := range r {
-		sum += uint64(c)
-	}
-	putOctal(r[148:155], sum)
+	putOctal(r[148:155], sumBytes(r))
 	return b
+}
+
+// sumBytes adds up the bytes of a block, eight at a time: in four numbers of 16 bits, which is enough for those of a block.
+func sumBytes(block []byte) uint64 {
+	const every2nd = 0x00ff00ff00ff00ff
+	sums := uint64(0)
+	for ; len(block) > 0; block = block[8:] {
+		eight := binary.LittleEndian.Uint64(block)
+		sums += eight&every2nd + eight>>8&every2nd
+	}
+	return sums&0xffff + sums>>16&0xffff + sums>>32&0xffff + sums>>48
 }
 
 // putOctal fills a field but for a zero at its end.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -104,7 +105,8 @@ func (p *Writer) append(header []byte, path string, size int64, open func() (io.
 	case size == 0:
 	case size <= pipeWhole:
 		b.parts = append(b.parts, part)
-		b.buf = append(b.buf, make([]byte, Padded(size))...)
+		b.buf = slices.Grow(b.buf, int(Padded(size)))[:part.at+int(Padded(size))]
+		clear(b.buf[part.at+int(size):]) // the content comes into the rest
 	default:
 		b.stream = part
 		return p.dispatch()
