@@ -32,6 +32,7 @@ type Dir struct {
 	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
 
 	buffers sync.Pool // of *[hashBuffer]byte
+	held    heldDirs
 
 	mu   sync.Mutex // guards sums
 	sums []sumRecord
@@ -100,6 +101,7 @@ func (d *Dir) Close() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.held.close()
 	err := d.stats.close(d.sums)
 	if e := unix.Close(d.root); e != nil {
 		err = errors.Join(err, &fs.PathError{Op: "close", Path: d.path, Err: e})

@@ -31,7 +31,7 @@ func (d *Dir) openFile(f *dirFile, n *dirNode) (*dirReader, error) {
 	if f.ino == 0 { // was a socket
 		return r, nil
 	}
-	fd, err := d.openat(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	fd, err := d.openIn(n, f.name)
 	if err != nil {
 		return nil, err
 	}
