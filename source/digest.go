@@ -10,6 +10,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -28,9 +29,7 @@ type FileDigest struct {
 
 // digests hashes a selection in groups.
 func (s *Selection) digests(ctx context.Context) ([]FileDigest, error) {
-	if err := s.Load(ctx); err != nil {
-		return nil, err
-	}
+	defer s.loadAhead(ctx)()
 	guess := s.guessDepth()
 	var perDepth []int
 	groups, err := s.group(ctx, guess, func(it *Item) {
@@ -53,6 +52,18 @@ func (s *Selection) digests(ctx context.Context) ([]FileDigest, error) {
 		return groups, nil
 	}
 	return s.group(ctx, deepest, func(*Item) {})
+}
+
+// loadAhead loads what a walk will need while that goes on. What cannot be read is an error of the walk, if it comes there. The caller
+// ends it after the walk.
+func (s *Selection) loadAhead(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var loading sync.WaitGroup
+	loading.Go(func() { _ = s.Load(ctx) })
+	return func() {
+		cancel()
+		loading.Wait()
+	}
 }
 
 // guessDepth is how deep groups may go if all is selected that a look at the top of the tree finds. If it is not, they may go deeper.
@@ -86,9 +97,7 @@ func (s *Selection) guessDepth() int {
 
 // digest is one digest of all that is selected.
 func (s *Selection) digest(ctx context.Context) (string, error) {
-	if err := s.Load(ctx); err != nil {
-		return "", err
-	}
+	defer s.loadAhead(ctx)()
 	groups, err := s.group(ctx, 0, func(*Item) {})
 	if err != nil {
 		return "", err

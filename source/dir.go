@@ -31,11 +31,18 @@ type Dir struct {
 	now    func() time.Time        // by which a file is old enough to be remembered
 	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
 
-	buffers sync.Pool // of *[hashBuffer]byte
-	held    heldDirs
+	tools dirTools
 
 	mu   sync.Mutex // guards sums
 	sums []sumRecord
+}
+
+// dirTools are what readers of a Dir use one after the other.
+type dirTools struct {
+	buffers sync.Pool // of *[hashBuffer]byte
+	loaders sync.Pool // of *dirLoader
+	held    heldDirs
+	opened  sync.Once // the first content, when digests have been asked for
 }
 
 // A dirNode is a directory of a Dir.
@@ -101,7 +108,7 @@ func (d *Dir) Close() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.held.close()
+	d.tools.held.close()
 	err := d.stats.close(d.sums)
 	if e := unix.Close(d.root); e != nil {
 		err = errors.Join(err, &fs.PathError{Op: "close", Path: d.path, Err: e})

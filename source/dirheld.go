@@ -70,13 +70,13 @@ func (h *heldDirs) close() {
 
 // openIn opens a file in a directory; a link is an error.
 func (d *Dir) openIn(n *dirNode, name string) (int, error) {
-	dir, err := d.held.take(n, func() (int, error) {
+	dir, err := d.tools.held.take(n, func() (int, error) {
 		return d.openat(n.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC)
 	})
 	if err != nil {
 		return -1, err
 	}
-	defer d.held.give(dir)
+	defer d.tools.held.give(dir)
 	for {
 		fd, err := unix.Openat(dir.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		switch err {

@@ -32,7 +32,11 @@ type dirLoader struct {
 	nodes   []dirNode // likewise
 }
 
+// loader takes a loader; the caller puts it back into loaders.
 func (d *Dir) loader() (*dirLoader, error) {
+	if l, ok := d.tools.loaders.Get().(*dirLoader); ok {
+		return l, nil
+	}
 	ignore, err := newPatterns(d.ignore)
 	if err != nil {
 		return nil, fmt.Errorf("ignore patterns: %w", err)
@@ -49,6 +53,7 @@ func (d *Dir) read(n *dirNode) error {
 	if err != nil {
 		return err
 	}
+	defer d.tools.loaders.Put(l)
 	return l.read(n)
 }
 
@@ -69,6 +74,7 @@ func (d *Dir) Load(ctx context.Context, name string) error {
 			if err != nil {
 				return err
 			}
+			defer d.tools.loaders.Put(l)
 			for n := q.take(); n != nil; n = q.take() {
 				if err := l.read(n); err != nil {
 					return err
@@ -105,12 +111,12 @@ func (q *dirQueue) take() *dirNode {
 	return n
 }
 
-// done takes a directory off and puts those in it on.
+// done takes a directory off and puts those in it on, so that they are taken in the order of a walk.
 func (q *dirQueue) done(files []dirFile) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.open--
-	for i := range files {
+	for i := range slices.Backward(files) {
 		if files[i].sub != nil {
 			q.todo = append(q.todo, files[i].sub)
 			q.open++

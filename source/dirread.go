@@ -78,6 +78,7 @@ func (d *Dir) Open(name string) (filetree.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.tools.opened.Do(d.stats.rest)
 	return d.openFile(f, n)
 }
 
@@ -140,11 +141,11 @@ func (d *Dir) Sum(name string) (filetree.Sum, error) {
 	if sum := d.known(f); sum != nil {
 		return *sum, nil
 	}
-	buf, ok := d.buffers.Get().(*[hashBuffer]byte)
+	buf, ok := d.tools.buffers.Get().(*[hashBuffer]byte)
 	if !ok {
 		buf = new([hashBuffer]byte)
 	}
-	defer d.buffers.Put(buf)
+	defer d.tools.buffers.Put(buf)
 	return d.hash(f, n, buf[:])
 }
 

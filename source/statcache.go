@@ -189,6 +189,13 @@ func (x *statCache) find(k dirKey) uint32 {
 	return 0
 }
 
+// rest gives back the memory of what is mapped, until it is looked at again.
+func (x *statCache) rest() {
+	if x.mapped != nil {
+		_ = unix.Madvise(x.mapped, unix.MADV_DONTNEED)
+	}
+}
+
 func bucketOf(ino uint64, bits uint32) uint64 {
 	const near = 1<<statsNear - 1
 	return (ino>>statsNear*statsHash)>>(64+statsNear-bits)<<statsNear | ino&near
