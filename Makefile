@@ -46,7 +46,7 @@ crowd: ## containers by the hundred: 50 processes at the same names, 200 rounds,
 	scripts/deps.sh test
 	FORGE_CROWD=50 FORGE_ROUNDS=200 FORGE_TOGETHER=50 FORGE_TEST_MUST=$(MUST) $(GO) test -timeout 20m -run 'TestContainerCrowd|TestContainerRounds' ./cmd/forge
 
-clients: ## docker's clients, unchanged, and forge: compose, buildx, testcontainers, dockerode, devcontainers; into the user's cache
+clients: ## docker's clients, unchanged, and forge: compose, buildx, testcontainers, act, dockerode, devcontainers; into the user's cache
 	scripts/deps.sh test
 	dir=$$(scripts/clients.sh) && FORGE_CLIENTS=$$dir FORGE_CROWD=500 FORGE_ATTACHED=1024 FORGE_TEST_MUST=$(MUST),clients $(GO) test -timeout 20m -run 'TestClient|TestAPI' ./cmd/forge
 
