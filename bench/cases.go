@@ -127,12 +127,17 @@ func noopCase(b *bench) ([]contestant, error) {
 
 // many is a context of 50,000 files, 500 MB.
 func (b *bench) many() (string, error) {
-	dir := filepath.Join(b.dir, "many")
+	return b.sources("many", manyFiles, fileSize, "FROM bench/base\nCOPY src /src\nRUN ls /src > /list\n")
+}
+
+// sources is a context of many files, of so many bytes and a number of their own, 500 in a directory. It is written once.
+func (b *bench) sources(name string, files, size int, dockerfile string) (string, error) {
+	dir := filepath.Join(b.dir, name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	content := strings.Repeat("0123456789abcdef", fileSize/16)
-	for i := range manyFiles {
+	content := strings.Repeat("0123456789abcdef", size/16)
+	for i := range files {
 		sub := filepath.Join(dir, "src", strconv.Itoa(i/500))
 		if i%500 == 0 {
 			if err := os.MkdirAll(sub, 0o755); err != nil {
@@ -143,8 +148,7 @@ func (b *bench) many() (string, error) {
 			return "", err
 		}
 	}
-	_, err := b.context("many", "FROM bench/base\nCOPY src /src\nRUN ls /src > /list\n", nil)
-	return dir, err
+	return b.context(name, dockerfile, nil)
 }
 
 func manyNoopCase(b *bench) ([]contestant, error) {

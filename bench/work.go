@@ -2,13 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 )
@@ -190,9 +190,15 @@ func (b *bench) goTree() (string, error) {
 	if _, statErr := os.Stat(tree); statErr == nil || err != nil {
 		return dir, err
 	}
-	out, err := exec.Command("cp", "-a", runtime.GOROOT(), tree).CombinedOutput() //nolint:staticcheck // this program is run by go run
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err == nil {
+		_, err = exec.Command("cp", "-a", string(bytes.TrimSpace(root)), tree).Output()
+	}
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(failed.Stderr))
+	}
 	if err != nil {
-		return dir, fmt.Errorf("%w: no Go tree: %s", errLeftOut, bytes.TrimSpace(out))
+		return dir, fmt.Errorf("%w: no Go tree: %w", errLeftOut, err)
 	}
 	return dir, nil
 }
@@ -279,23 +285,7 @@ func runLayersCase(b *bench) ([]contestant, error) {
 
 // count is a context of so many files of a kilobyte.
 func (b *bench) count(files int) (string, error) {
-	dir := filepath.Join(b.dir, fmt.Sprintf("count%d", files))
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	content := strings.Repeat("0123456789abcdef", 64)
-	for i := range files {
-		sub := filepath.Join(dir, "src", strconv.Itoa(i/500))
-		if i%500 == 0 {
-			if err := os.MkdirAll(sub, 0o755); err != nil {
-				return "", err
-			}
-		}
-		if err := os.WriteFile(filepath.Join(sub, strconv.Itoa(i)), []byte(strconv.Itoa(i)+content), 0o644); err != nil {
-			return "", err
-		}
-	}
-	return b.context(filepath.Base(dir), "FROM bench/base\nCOPY src /src\n", nil)
+	return b.sources(fmt.Sprintf("count%d", files), files, 1024, "FROM bench/base\nCOPY src /src\n")
 }
 
 // countCase changes one of many small files.
