@@ -12,6 +12,7 @@ import (
 	"io/fs"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/cache/objects"
 	"github.com/forge-build/forge/image"
@@ -87,17 +88,34 @@ func (b Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 
 // Write implements [objects.Bucket].
 func (b Bucket) Write(ctx context.Context, name string, raw []byte) error {
-	digest, blobs, err := b.action(name)
-	if err != nil {
+	return b.WriteAll(ctx, map[string][]byte{name: raw})
+}
+
+// atOnce is how many names are given at once.
+const atOnce = 16
+
+// WriteAll gives several names, each to its document. What they need is sent together.
+func (b Bucket) WriteAll(ctx context.Context, documents map[string][]byte) error {
+	var blobs []reapi.Blob
+	results := map[reapi.Digest]*reapi.ActionResult{}
+	for name, raw := range documents {
+		digest, of, err := b.action(name)
+		if err != nil {
+			return err
+		}
+		content := reapi.BlobOf(raw)
+		blobs = append(append(blobs, of...), content)
+		results[digest] = &reapi.ActionResult{Files: []reapi.OutputFile{{Path: document, Digest: &content.Digest}}}
+	}
+	if err := b.Client.Store(ctx, blobs, nil); err != nil {
 		return err
 	}
-	content := reapi.BlobOf(raw)
-	if err := b.Client.Store(ctx, append(blobs, content), nil); err != nil {
-		return err
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for digest, r := range results {
+		g.Go(func() error { return b.Client.SetResult(ctx, digest, r) })
 	}
-	return b.Client.SetResult(ctx, digest, &reapi.ActionResult{
-		Files: []reapi.OutputFile{{Path: document, Digest: &content.Digest}},
-	})
+	return g.Wait()
 }
 
 var _ objects.Bucket = Bucket{}

@@ -90,14 +90,11 @@ func (c *Client) Close() error { return c.close() }
 
 // Invoke calls a method, named as /package.Service/Method, with one message, and reads the one that answers it. Metadata may be nil.
 func (c *Client) Invoke(ctx context.Context, method string, md Metadata, in, out any) error {
-	frame, err := appendFrame(nil, &c.codec, in)
+	call, err := c.Ask(ctx, method, md, in)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	call := c.call(ctx, cancel)
-	call.round(c.request(ctx, method, md, io.NopCloser(bytes.NewReader(frame))))
+	defer call.Close()
 	switch err := call.Recv(out); {
 	case err == io.EOF:
 		return Errorf(Internal, "%s: there is no message in the answer", method)
@@ -112,6 +109,23 @@ func (c *Client) Invoke(ctx context.Context, method string, md Metadata, in, out
 		return err
 	}
 	return Errorf(Internal, "%s: there is more than one message in the answer", method)
+}
+
+// Ask begins a call in which one message is sent and several may come. It returns when the answer begins, or the call has failed, which Recv says; its own error is
+// about the message. The call takes a connection as that of Start does. It takes less memory, since nothing waits for more to send.
+func (c *Client) Ask(ctx context.Context, method string, md Metadata, in any) (*Call, error) {
+	frame, err := appendFrame(nil, &c.codec, in)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	call := c.call(ctx, cancel)
+	req, err := c.request(ctx, method, md, io.NopCloser(bytes.NewReader(frame)))
+	if err == nil {
+		req.ContentLength = int64(len(frame)) // else net/http takes half a megabyte to read it into, where the server takes large frames
+	}
+	call.round(req, err)
+	return call, nil
 }
 
 // Start begins a call in which either side may send several messages. It returns at once. The call takes a connection until Recv has returned an error, or ctx

@@ -101,14 +101,11 @@ func (c *Client) watch(ctx context.Context, in ExecuteRequest, name *string, tel
 	if *name != "" {
 		method, first = "Execution/WaitExecution", WaitRequest{*name}
 	}
-	call, end, err := c.start(ctx, service+method)
+	call, err := c.ask(ctx, service+method, first)
 	if err != nil {
 		return nil, err
 	}
-	defer end()
-	if err := errors.Join(call.Send(first), call.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
+	defer call.Close()
 	for {
 		var op Operation
 		if err := call.Recv(&op); err != nil {

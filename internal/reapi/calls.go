@@ -175,8 +175,20 @@ type UpdateRight struct {
 
 // ExecutionCapabilities are those of execution.
 type ExecutionCapabilities struct {
-	Function int32 `pb:"1"`
-	Enabled  bool  `pb:"2"`
+	Function   int32       `pb:"1"`
+	Enabled    bool        `pb:"2"`
+	Priorities *Priorities `pb:"3"`
+}
+
+// Priorities are those that a server knows.
+type Priorities struct {
+	Ranges []PriorityRange `pb:"1"`
+}
+
+// A PriorityRange is some of them.
+type PriorityRange struct {
+	Min int32 `pb:"1"`
+	Max int32 `pb:"2"`
 }
 
 // RequestMetadata says to a server what a call is for. Many show it to people.

@@ -2,6 +2,7 @@ package reapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -126,6 +127,17 @@ func (c *Client) Upload(ctx context.Context, blobs []Blob, sent func(n int)) err
 
 // Store stores blobs without asking whether they are there: small ones together, the others each in a stream.
 func (c *Client) Store(ctx context.Context, blobs []Blob, sent func(n int)) error {
+	if err := c.StoreOnce(ctx, blobs, sent); err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		c.present.add(b.Digest)
+	}
+	return nil
+}
+
+// StoreOnce stores blobs that nobody needs again: that the server has them is not noted.
+func (c *Client) StoreOnce(ctx context.Context, blobs []Blob, sent func(n int)) error {
 	caps, err := c.Capabilities(ctx)
 	if err != nil {
 		return err
@@ -157,9 +169,13 @@ func (c *Client) Store(ctx context.Context, blobs []Blob, sent func(n int)) erro
 		}
 		part := small[:max(n, 1)]
 		small = small[len(part):]
+		if len(part) == len(blobs) { // which needs no goroutine
+			err = c.batch(ctx, part, sent)
+			break
+		}
 		g.Go(func() error { return c.batch(gctx, part, sent) })
 	}
-	if err := g.Wait(); err != nil {
+	if err := cmp.Or(err, g.Wait()); err != nil {
 		return fmt.Errorf("%s: %w", c, err)
 	}
 	return nil
@@ -173,7 +189,8 @@ func (c *Client) batch(ctx context.Context, blobs []Blob, sent func(int)) error 
 		if err != nil {
 			return err
 		}
-		data, err := io.ReadAll(io.LimitReader(r, b.Digest.Size+1))
+		data := make([]byte, b.Digest.Size)
+		_, err = io.ReadFull(r, data)
 		if err = errors.Join(err, r.Close()); err != nil {
 			return err
 		}
@@ -199,7 +216,6 @@ func (c *Client) batch(ctx context.Context, blobs []Blob, sent func(int)) error 
 	}
 	for _, b := range blobs {
 		sent(int(b.Digest.Size))
-		c.present.add(b.Digest)
 	}
 	return nil
 }
@@ -210,7 +226,6 @@ func (c *Client) write(ctx context.Context, b Blob, sent func(int)) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.Digest, err)
 	}
-	c.present.add(b.Digest)
 	return nil
 }
 
@@ -228,11 +243,12 @@ func (c *Client) writeOnce(ctx context.Context, b Blob, sent func(int)) (err err
 		defer z.Close()
 		content = z
 	}
-	call, end, err := c.start(ctx, "/google.bytestream.ByteStream/Write")
+	md, err := c.metadata(ctx)
 	if err != nil {
 		return err
 	}
-	defer end()
+	call := c.rpc.Start(ctx, "/google.bytestream.ByteStream/Write", md)
+	defer call.Close()
 	resource := c.resource("uploads/" + newUUID() + "/" + form + "/" + b.Digest.String())
 	offset, whole, buf := int64(0), false, make([]byte, chunk)
 	for {
@@ -270,14 +286,13 @@ func (c *Client) compresses() bool {
 	return slices.Contains(c.caps.Cache.Compressors, compressorZstd)
 }
 
-// start begins a stream; end gives it back.
-func (c *Client) start(ctx context.Context, method string) (call *grpc.Call, end func(), err error) {
+// ask asks for a stream.
+func (c *Client) ask(ctx context.Context, method string, in any) (*grpc.Call, error) {
 	md, err := c.metadata(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	call = c.rpc.Start(ctx, method, md)
-	return call, call.Close, nil
+	return c.rpc.Ask(ctx, method, md, in)
 }
 
 // resource is the name of something of the client's instance.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -116,6 +117,24 @@ func (c *Client) Capabilities(ctx context.Context) (*Capabilities, error) {
 
 // CanExecute reports whether a server executes actions.
 func (c *Capabilities) CanExecute() bool { return c.Execution != nil && c.Execution.Enabled }
+
+// priorities is how many priorities of a server are told apart.
+const priorities = 1000
+
+// Priority is the number of a priority of a server, of an urgency from 0 to 1; 0, the server's default, if it knows no priorities. The most urgent has
+// the default, and no number is before that: what others have the server do does not wait for this.
+func (c *Capabilities) Priority(urgency float64) int32 {
+	if c.Execution == nil || c.Execution.Priorities == nil {
+		return 0
+	}
+	for _, r := range c.Execution.Priorities.Ranges {
+		if first, last := int64(max(r.Min, 0)), int64(r.Max); first < last {
+			last = min(last, first+priorities)
+			return int32(first + int64(math.Round((1-min(max(urgency, 0), 1))*float64(last-first))))
+		}
+	}
+	return 0
+}
 
 // CanUpdate reports whether a server takes results of actions.
 func (c *Capabilities) CanUpdate() bool {

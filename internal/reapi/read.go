@@ -59,17 +59,13 @@ func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 // Stream reads a resource by its name, such as what a command prints while it runs. It waits for the first bytes.
 func (c *Client) Stream(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-	call, end, err := c.start(ctx, "/google.bytestream.ByteStream/Read")
+	call, err := c.ask(ctx, "/google.bytestream.ByteStream/Read", ReadRequest{Resource: name, Offset: offset})
 	if err != nil {
 		return nil, err
 	}
-	r := &stream{call: call, end: end}
-	if err := errors.Join(call.Send(ReadRequest{Resource: name, Offset: offset}), call.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
-		end()
-		return nil, err
-	}
+	r := &stream{call: call}
 	if err := r.next(); err != nil && err != io.EOF {
-		end()
+		call.Close()
 		return nil, err
 	}
 	return r, nil
@@ -78,7 +74,6 @@ func (c *Client) Stream(ctx context.Context, name string, offset int64) (io.Read
 // A stream is a resource that is read.
 type stream struct {
 	call *grpc.Call
-	end  func()
 	left []byte
 	err  error
 }
@@ -105,7 +100,7 @@ func (s *stream) Read(p []byte) (int, error) {
 }
 
 func (s *stream) Close() error {
-	s.end()
+	s.call.Close()
 	return nil
 }
 

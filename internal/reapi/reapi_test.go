@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -346,4 +347,33 @@ func FuzzResource(f *testing.F) {
 			t.Errorf("%q is %v", s, d)
 		}
 	})
+}
+
+// TestPriority holds that the most urgent has the default priority or the first that a server knows, and that nothing goes before others' work.
+func TestPriority(t *testing.T) {
+	t.Parallel()
+	ranges := func(all ...reapi.PriorityRange) *reapi.Capabilities {
+		return &reapi.Capabilities{Execution: &reapi.ExecutionCapabilities{Priorities: &reapi.Priorities{Ranges: all}}}
+	}
+	for _, test := range []struct {
+		caps              *reapi.Capabilities
+		first, half, last int32
+	}{
+		{&reapi.Capabilities{}, 0, 0, 0},
+		{&reapi.Capabilities{Execution: &reapi.ExecutionCapabilities{}}, 0, 0, 0},
+		{ranges(), 0, 0, 0},
+		{ranges(reapi.PriorityRange{}), 0, 0, 0},
+		{ranges(reapi.PriorityRange{Min: -10}), 0, 0, 0},
+		{ranges(reapi.PriorityRange{Min: -10, Max: 10}), 0, 5, 10},
+		{ranges(reapi.PriorityRange{Min: math.MinInt32, Max: math.MaxInt32}), 0, 500, 1000},
+		{ranges(reapi.PriorityRange{Min: -5, Max: -1}, reapi.PriorityRange{Min: 5, Max: 7}), 5, 6, 7},
+		{ranges(reapi.PriorityRange{Min: math.MaxInt32 - 2, Max: math.MaxInt32}), math.MaxInt32 - 2, math.MaxInt32 - 1, math.MaxInt32},
+	} {
+		if first, half, last := test.caps.Priority(1), test.caps.Priority(0.5), test.caps.Priority(0); first != test.first || half != test.half || last != test.last {
+			t.Errorf("%+v: %d, %d and %d, want %d, %d and %d", test.caps.Execution, first, half, last, test.first, test.half, test.last)
+		}
+		if beyond, below := test.caps.Priority(7), test.caps.Priority(-7); beyond != test.first || below != test.last {
+			t.Errorf("%+v: beyond: %d and %d", test.caps.Execution, beyond, below)
+		}
+	}
 }

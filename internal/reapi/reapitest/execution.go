@@ -34,6 +34,9 @@ func (s *Server) execute(c *grpc.Stream) error {
 		close(o.done)
 		return s.tell(c, o)
 	}
+	if in.Priority == nil {
+		in.Priority = &reapi.Priority{}
+	}
 	t := &Task{Digest: *in.Action, Server: s}
 	if lacks := s.lacks(t); len(lacks) > 0 {
 		return s.refuse(lacks)
@@ -48,7 +51,7 @@ func (s *Server) execute(c *grpc.Stream) error {
 			o.log, o.writer = io.Pipe()
 			t.Log = o.writer
 		}
-		go s.work(o, t, in.InlineFiles)
+		go s.work(o, t, &in)
 	}
 	s.mu.Unlock()
 	return s.tell(c, o)
@@ -123,10 +126,10 @@ func (s *Server) refuse(lacks []reapi.Digest) error {
 }
 
 // work has a worker do an operation. It goes on when nobody listens.
-func (s *Server) work(o *operation, t *Task, inline []string) {
+func (s *Server) work(o *operation, t *Task, in *reapi.ExecuteRequest) {
 	defer close(o.done)
-	s.slots <- struct{}{}
-	defer func() { <-s.slots }()
+	_ = s.slots.Wait(context.Background(), func() float64 { return -float64(in.Priority.Number) }) // which does not end
+	defer s.slots.Leave()
 	close(o.started)
 	if o.writer != nil {
 		defer o.writer.Close()
@@ -160,7 +163,7 @@ func (s *Server) work(o *operation, t *Task, inline []string) {
 		s.results[t.Digest] = r
 		s.mu.Unlock()
 	}
-	o.response.Result = s.inlined(r, inline)
+	o.response.Result = s.inlined(r, in.InlineFiles)
 }
 
 func stamp(t time.Time) *reapi.Timestamp {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/forge-build/forge/internal/grpc"
 	"github.com/forge-build/forge/internal/proto"
 	"github.com/forge-build/forge/internal/reapi"
+	"github.com/forge-build/forge/internal/turn"
 )
 
 // A Task is an action that a worker is to execute.
@@ -37,6 +39,7 @@ type Server struct {
 	ReadOnly    bool                                                            // results are not taken
 	Live        bool                                                            // what workers write to Task.Log can be read while they work
 	NoInline    bool                                                            // files of results do not come along
+	Unordered   bool                                                            // executions have no priorities
 	StrangeLack bool                                                            // what an action lacks is not told as the API has it
 
 	// Fault, if it is not nil, is asked before each call whether it fails; method is the last part of its name. After cuts the stream of an
@@ -53,7 +56,7 @@ type Server struct {
 	running map[string]*operation // by name
 	calls   map[string]int        // by method
 	read    int64                 // bytes of blobs that were read
-	slots   chan struct{}
+	slots   *turn.Queue
 	done    int // actions that were executed
 	header  grpc.Metadata
 }
@@ -70,7 +73,7 @@ func (s *Server) prepare() {
 	if s.Workers == 0 {
 		s.Workers = 8
 	}
-	s.slots = make(chan struct{}, s.Workers)
+	s.slots = turn.New(s.Workers)
 	s.rpc.MaxCalls = maxCalls
 	s.rpc.Methods = map[string]grpc.Handler{
 		service + "Capabilities/GetCapabilities":               s.counted(grpc.Unary(s.capabilities)),
@@ -270,12 +273,20 @@ func (s *Server) Message(d *reapi.Digest, out any) bool {
 func (s *Server) capabilities(*grpc.Stream, *reapi.GetCapabilities) (*reapi.Capabilities, error) {
 	c := &reapi.Capabilities{
 		Cache:     &reapi.CacheCapabilities{Functions: []int32{1}, Update: &reapi.UpdateRight{Enabled: !s.ReadOnly}, MaxBatch: s.MaxBatch},
-		Execution: &reapi.ExecutionCapabilities{Function: 1, Enabled: s.Execute != nil},
+		Execution: &reapi.ExecutionCapabilities{Function: 1, Enabled: s.Execute != nil, Priorities: s.priorities()},
 	}
 	if s.Zstd {
 		c.Cache.Compressors = []int32{1}
 	}
 	return c, nil
+}
+
+// priorities are those of executions: lower ones go first.
+func (s *Server) priorities() *reapi.Priorities {
+	if s.Unordered {
+		return nil
+	}
+	return &reapi.Priorities{Ranges: []reapi.PriorityRange{{Min: math.MinInt32, Max: math.MaxInt32}}}
 }
 
 func (s *Server) missing(_ *grpc.Stream, in *reapi.FindMissing) (*reapi.MissingBlobs, error) {
