@@ -44,6 +44,9 @@ func (h *Home) make(ctx context.Context, b *building) ([]*BuildResult, error) {
 		}
 		if err == nil {
 			h.saveFar(ctx, b, results)
+			if cluster := results[0].images.cluster; cluster != nil {
+				cluster.Keep(ctx)
+			}
 		}
 		return results, err
 	}

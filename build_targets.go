@@ -221,6 +221,9 @@ func (b *building) open(ctx context.Context, open *closers.Stack) error {
 	if err != nil {
 		return err
 	}
+	if cluster != nil {
+		open.Push(cluster.Close)
+	}
 	open.Push(b.shared.Close)
 	for _, t := range b.targets {
 		if t.src, err = b.home.openSources(ctx, t.BuildOptions, b.shared); err != nil {

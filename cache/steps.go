@@ -130,7 +130,7 @@ func score(e *Entry, name string, fields []Field) (points int) {
 	switch {
 	case e.Name == name:
 		return points + len(fields) + 1
-	case instruction(e.Name) != instruction(name), !sameBelow(e.Fields, fields):
+	case len(fields) == 0, instruction(e.Name) != instruction(name), !sameBelow(e.Fields, fields):
 		return 0
 	}
 	return points

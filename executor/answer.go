@@ -36,9 +36,9 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 			return e, true, nil
 		}
 	}
-	f, first := b.flights.of(key)
+	f, first := b.flights.Of(key)
 	if !first {
-		if e, err = f.wait(ctx); err == nil {
+		if e, err = f.Wait(ctx); err == nil {
 			b.answered(s, key, e)
 		}
 		return e, true, err
@@ -62,13 +62,17 @@ func (b *build) answer(ctx context.Context, s *planner.Step, job Job) (e cache.E
 	}
 	e.Name, e.Fields, e.Base = s.Name, h.Fields(), baseOf(s)
 	b.publisher.add(key, e)
-	f.land(e)
+	landed := e
+	landed.Fields = nil // which nobody who waits needs
+	f.Land(landed)
 	return e, e.Place != "", nil
 }
 
 // hints are those of a job of s.
 func (b *build) hints(ctx context.Context, s *planner.Step, h *cache.Hash) Hints {
 	hints := Hints{Step: b.events.steps[s.Index]}
+	hints.Behind = int(b.order.behind[s.Index])
+	hints.Urgency = func() float64 { return b.urgency(ctx, s) }
 	hints.Took = func() time.Duration {
 		before, ok, err := b.options.Cache.Nearest(ctx, s.Name, h.Fields())
 		if !ok || err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/flight"
+	"github.com/forge-build/forge/internal/turn"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/source"
 )
@@ -93,11 +95,12 @@ func run(ctx context.Context, g *planner.Graph, some []*planner.Step, o Options)
 
 	b := &build{
 		options:   o,
-		slots:     make(chan struct{}, o.Slots),
+		slots:     turn.New(o.Slots),
 		resolving: make(chan struct{}, resolvers),
 		nodes:     make([]node, len(g.Steps)),
 		publisher: newPublisher(o, cancel),
 		events:    &reporter{steps: Steps(g), sink: o.Events},
+		order:     order{graph: g, behind: behind(g)},
 		began:     time.Now(),
 	}
 	b.events.plan(g)
@@ -119,13 +122,14 @@ func run(ctx context.Context, g *planner.Graph, some []*planner.Step, o Options)
 // A build is one call of Build.
 type build struct {
 	options   Options
-	slots     chan struct{} // holds a token for each step at work
+	slots     *turn.Queue   // of steps at work
 	resolving chan struct{} // holds a token for each step whose inputs from outside are being resolved
 	nodes     []node        // by Step.Index
 	publisher *publisher
 	events    *reporter
 	began     time.Time
-	flights   flights
+	flights   flight.Group[cache.Key, cache.Entry] // a question that two steps ask is one job, also where the plan cannot know that, as with equal files of two contexts
+	order     order
 	begin     func(s *planner.Step) // in a goroutine of its own
 	unasked   sync.Once             // the caller knows that the cache cannot be asked
 }
@@ -249,12 +253,10 @@ func (b *build) reach(ctx context.Context, s *planner.Step) (e cache.Entry, answ
 		return e, false, &StepError{Step: s, Err: err}
 	}
 	b.nodes[s.Index].inputs = job.Inputs
-	select {
-	case b.slots <- struct{}{}:
-		defer func() { <-b.slots }()
-	case <-ctx.Done():
-		return e, false, ctx.Err()
+	if err := b.slots.Wait(ctx, func() float64 { return b.urgency(ctx, s) }); err != nil {
+		return e, false, err
 	}
+	defer b.slots.Leave()
 	return b.answer(ctx, s, job)
 }
 

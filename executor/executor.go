@@ -33,6 +33,9 @@ type Hints struct {
 	Step  *event.Step          // that the job is of; nil is none
 	Took  func() time.Duration // the last time that the step was done, or one like it; 0 is not known, and so is nil. To find out takes a while
 	Again bool                 // what is remembered of it is not wanted
+
+	Behind  int            // how many steps stand on each other on top of it, at most
+	Urgency func() float64 // what part of the longest way to the end of the build begins with it: from 0 to 1, which goes first. To find out takes a while
 }
 
 // MarshalJSON implements [json.Marshaler].

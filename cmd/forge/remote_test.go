@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,7 @@ func serveCluster(ts *testscript.TestScript, neg bool, args []string) {
 type remoteKit struct {
 	t        *testing.T
 	dir      string
+	with     func(o *forge.BuildOptions) // may be nil
 	warnings []string
 }
 
@@ -100,6 +102,9 @@ func (k *remoteKit) try(store, address string) ([]image.Layer, error) {
 		if e.Kind == event.Warning {
 			k.warnings = append(k.warnings, e.Text)
 		}
+	}
+	if k.with != nil {
+		k.with(&o)
 	}
 	r, err := h.Build(k.t.Context(), o)
 	if err != nil {
@@ -199,6 +204,33 @@ func TestRemoteReads(t *testing.T) {
 	}
 }
 
+// TestRemoteStays holds that of the layers of remote stages only those come here that a step which has to stay here stands on or reads, and that what
+// follows it goes out again.
+func TestRemoteStays(t *testing.T) {
+	const big = "RUN --network=none head -c 1000000 /dev/urandom > "
+	k := newRemoteKit(t, "FROM base AS below\nRUN --network=none echo below > /below\nFROM base AS beside\n"+big+"/beside\n"+
+		"FROM below\nRUN --network=none --mount=type=secret,id=s cat /below /run/secrets/s | wc -c > /count\n"+big+"/above\n"+
+		"RUN --network=none --mount=type=bind,from=beside,target=/in cat /count /in/beside > /all\n")
+	check(t, os.WriteFile(filepath.Join(k.dir, "secret"), []byte("secret"), 0o600))
+	var here []string // what is done here, and why
+	k.with = func(o *forge.BuildOptions) {
+		o.Explain = true
+		o.Outputs, o.Secrets = []forge.Output{{Type: "cacheonly"}}, []string{"id=s,src=" + filepath.Join(k.dir, "secret")}
+		told := o.Events
+		o.Events = func(e event.Event) {
+			told(e)
+			if why, ok := strings.CutPrefix(e.Text, "done on this machine"); ok && e.Kind == event.Explain {
+				here = append(here, why)
+			}
+		}
+	}
+	s := &reapitest.Server{Execute: reapitest.Process(k.work("all"), nil)}
+	k.build("there", s.Start(t))
+	if n := s.Read(); !slices.Equal(here, []string{": it has a secret"}) || n > 100_000 || len(k.warnings) > 0 {
+		t.Errorf("done here: %q; %d bytes came for that, warnings %q", here, n, k.warnings)
+	}
+}
+
 // TestRemoteRestart holds that a server that loses all it had amid a build ends no build.
 func TestRemoteRestart(t *testing.T) {
 	k := newRemoteKit(t, stagesOfAll)
@@ -262,25 +294,22 @@ func tampering(do execute, d reapi.Digest) execute {
 	}
 }
 
-// TestRemoteMemory holds that a build of 9,800 steps on a cluster takes at most 96 MB here, and three calls a step.
+// TestRemoteMemory holds that a build of 8,101 steps on a cluster, of which 1,000 are at work at once, takes at most 96 MB here, and three calls a step.
 func TestRemoteMemory(t *testing.T) {
-	const stages, steps = 100, 97
+	const stages, steps, reads = 1000, 8, 10
 	var text, last strings.Builder
 	for i := range stages {
 		fmt.Fprintf(&text, "FROM base AS s%d\n", i)
 		for j := range steps {
 			fmt.Fprintf(&text, "RUN --network=none step %d of %d\n", j, i)
 		}
-		fmt.Fprintf(&last, "RUN --network=none --mount=type=bind,from=s%d,target=/in step %d\n", i, i)
+		fmt.Fprintf(&last, "--mount=type=bind,from=s%d,target=/in%d ", i, i)
+		if i%reads == reads-1 {
+			fmt.Fprintf(&last, "step\nRUN --network=none ")
+		}
 	}
-	k := newRemoteKit(t, text.String()+"FROM base\n"+last.String())
-	s := &reapitest.Server{Workers: 1000, Execute: func(_ context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
-		tar := t.Server.Put(make([]byte, 1024)) // an empty one
-		outcome := t.Server.Put(fmt.Appendf(nil, `{"version":1,"layer":{"Blob":{"digest":%q,"size":1024},"DiffID":%q}}`, tar.Name(), tar.Name()))
-		return &reapi.ActionResult{Files: []reapi.OutputFile{
-			{Path: executor.OutcomeTar, Digest: &tar}, {Path: executor.OutcomeFile, Digest: &outcome},
-		}}, nil
-	}}
+	k := newRemoteKit(t, text.String()+"FROM base\nRUN --network=none "+last.String()+"step\n")
+	s := &reapitest.Server{Workers: stages, Execute: waitForAll(stages, pretend)}
 	address := s.Start(t)
 	store := "FORGE_ROOT=" + filepath.Join(k.dir, "store")
 	peak := 0 // of the last command, in KiB
@@ -299,12 +328,26 @@ func TestRemoteMemory(t *testing.T) {
 		return cmd
 	}
 	forge("import", "--change", "ENV PATH="+basePath, filepath.Join(k.dir, "base.tar"), "base")
-	cmd := forge("build", "-q", "--remote", address, "--remote-policy", "only", filepath.Join(k.dir, "context"))
+	cmd := forge("build", "-q", "-o", "type=cacheonly", "--remote", address, "--remote-policy", "only", filepath.Join(k.dir, "context"))
 	t.Logf("%d MB, %s of processor time, %d calls", peak>>10, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), s.Calls(""))
 	if peak == 0 || peak > 96<<10 {
 		t.Errorf("it takes %d MB", peak>>10)
 	}
-	if n, all := s.Calls(""), stages*(steps+1); n > 3*all+200 || s.Executed() != all {
+	const all = stages*steps + stages/reads + 1 + stages // to find out what a mount comes to is an action, too
+	if n := s.Calls(""); n > 3*all+300 || s.Executed() != all {
 		t.Errorf("%d calls and %d actions for %d steps", n, s.Executed(), all)
 	}
+}
+
+// pretend is what workers do that only seem to work: each action makes a layer of its own, or finds out that a mount is some file.
+func pretend(_ context.Context, t *reapitest.Task) (*reapi.ActionResult, error) {
+	if len(t.Command.Paths) == 1 {
+		outcome := t.Server.Put(fmt.Appendf(nil, `{"version":1,"input":{"files":[{"name":"/","sum":%q}]}}`, t.Digest.Hash))
+		return &reapi.ActionResult{Files: []reapi.OutputFile{{Path: executor.OutcomeFile, Digest: &outcome}}}, nil
+	}
+	tar := t.Server.Put([]byte(t.Digest.Hash))
+	outcome := t.Server.Put(fmt.Appendf(nil, `{"version":1,"layer":{"Blob":{"digest":%q,"size":%d},"DiffID":%q}}`, tar.Name(), tar.Size, tar.Name()))
+	return &reapi.ActionResult{Files: []reapi.OutputFile{
+		{Path: executor.OutcomeTar, Digest: &tar}, {Path: executor.OutcomeFile, Digest: &outcome},
+	}}, nil
 }

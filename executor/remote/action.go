@@ -26,6 +26,9 @@ type action struct {
 	large  []reapi.Blob // this program, and layers
 	layers []image.Layer
 	packed []reapi.Digest // of layers: those that registries keep compressed
+	chain  *chain         // that it belongs to; nil is none
+	first  bool           // of it
+	inline []string       // files that are to come with its result: of one that finds out what an input comes to, and makes no layer
 }
 
 // path is where a worker finds programs, such as newuidmap.
@@ -38,6 +41,7 @@ func (w *Worker) action(ctx context.Context, job executor.Job) (*action, error) 
 		return nil, err
 	}
 	a := &action{}
+	a.chain, a.first = w.Cluster.chainOf(ctx, &job, key.Key())
 	if job, err = w.whole(ctx, job, a); err != nil {
 		return nil, err
 	}
@@ -60,6 +64,7 @@ func (w *Worker) action(ctx context.Context, job executor.Job) (*action, error) 
 	outputs := []string{executor.OutcomeTar, executor.OutcomeFile}
 	if job.Only != nil {
 		outputs = outputs[1:]
+		a.inline = outputs
 	}
 	properties := reapi.NewPlatform(w.properties(job.Op))
 	sum := key.Key()
@@ -286,14 +291,14 @@ func (w *Worker) upload(ctx context.Context, a *action, sent func(int)) error {
 	}
 	if err == nil {
 		for _, d := range a.packed {
-			if slices.Contains(missing, d) || w.Cluster.sizes.missed(d.Name()) {
+			if slices.Contains(missing, d) || w.Cluster.missedSize(ctx, d.Name()) {
 				w.Cluster.tell(ctx, d)
 			}
 		}
 	}
 	release()
 	if err == nil {
-		err = w.Cluster.client.Store(ctx, a.small, sent)
+		err = w.Cluster.client.StoreOnce(ctx, a.small, sent)
 	}
 	if err != nil {
 		return fmt.Errorf("sending the job: %w", err)

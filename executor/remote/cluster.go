@@ -23,6 +23,7 @@ import (
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/reapi"
+	"github.com/forge-build/forge/internal/turn"
 )
 
 // A Policy says when jobs are done elsewhere.
@@ -48,6 +49,7 @@ type Options struct {
 const (
 	defaultTimeout = 2 * time.Hour
 	worth          = 2 * time.Second // a step that takes less is done here
+	preparing      = 128             // jobs that are looked up and sent at once: more of them take memory and are no faster
 )
 
 // A Cluster is a server as a build uses it, from its first step to the last output. Safe for concurrent use.
@@ -59,9 +61,12 @@ type Cluster struct {
 	program reapi.Blob
 	err     error // of program
 	sizes   sizes
+	prepare *turn.Queue
+	ahead   ahead
 
 	mu      sync.Mutex                   // guards all below
-	made    map[digest.Digest]bool       // layers that actions have made
+	made    map[digest.Digest]*chain     // layers that actions have made, and what follows them; nil is nothing
+	chains  []*chain                     // that are followed
 	lost    map[digest.Digest]int        // how often they could not be had, or were something else; of one, no answer is believed unasked
 	sending map[reapi.Digest]*sync.Mutex // held by who sends a blob, so that others wait for it and do not send it, too
 	down    error                        // why the server is not asked any more
@@ -72,7 +77,7 @@ func New(client *reapi.Client, o Options) *Cluster {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	return &Cluster{client: client, options: o, made: map[digest.Digest]bool{}, lost: map[digest.Digest]int{}, sending: map[reapi.Digest]*sync.Mutex{}}
+	return &Cluster{client: client, options: o, prepare: turn.New(preparing), made: map[digest.Digest]*chain{}, lost: map[digest.Digest]int{}, sending: map[reapi.Digest]*sync.Mutex{}}
 }
 
 // String is what to call it.
@@ -82,13 +87,17 @@ func (c *Cluster) String() string { return c.client.String() }
 func (c *Cluster) Made(l image.Layer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.made[l.DiffID] || c.made[l.Blob.Digest]
+	_, tar := c.made[l.DiffID]
+	_, blob := c.made[l.Blob.Digest]
+	return tar || blob
 }
 
-func (c *Cluster) keep(l image.Layer) {
+// keep notes that an action has made a layer.
+func (c *Cluster) keep(l image.Layer, by *action) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.made[l.DiffID] = true
+	c.made[l.DiffID] = by.chain
+	by.chain.follow(by)
 }
 
 // Forget notes that a layer cannot be had of the server, or is not what its name says. It is made again.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,43 +32,69 @@ const (
 
 // away has a job done by the server, unless it knows what comes of it.
 func (w *Worker) away(ctx context.Context, job executor.Job, log io.Writer) (r executor.Result, err error) {
+	urgency := job.Hints.Urgency
+	if urgency == nil {
+		urgency = func() float64 { return 0 }
+	}
+	if err := w.Cluster.prepare.Wait(ctx, urgency); err != nil {
+		return r, err
+	}
+	prepared := sync.OnceFunc(w.Cluster.prepare.Leave)
+	defer prepared()
 	able := make(chan error, 1)
 	go func() { able <- w.able(ctx) }() // while the server is asked for other things
 	a, err := w.action(ctx, job)
-	if unable := <-able; unable != nil {
-		return r, unable
-	}
 	if err != nil {
+		return r, cmp.Or(<-able, err)
+	}
+	ctx = reapi.WithLabel(ctx, labelOf(&job, a))
+	skip := job.Hints.Again
+	var known *executor.Result
+	if !skip {
+		known, skip, err = w.known(ctx, a)
+	}
+	if err = cmp.Or(<-able, err); err != nil {
 		return r, err
 	}
-	label := reapi.Label{Mnemonic: mnemonic(job.Op), Action: a.digest}
-	if s := job.Hints.Step; s != nil {
-		label.Target = fmt.Sprintf("%s/%d", s.Stage, s.Number)
-	}
-	ctx = reapi.WithLabel(ctx, label)
-	skip := job.Hints.Again
-	if !skip {
-		known, bad, err := w.known(ctx, a)
-		if err != nil {
-			return r, err
-		}
-		if known != nil {
-			return *known, nil
-		}
-		skip = bad
+	if known != nil {
+		return *known, nil
 	}
 	for try := 1; ; try++ {
 		if err := w.upload(ctx, a, w.meter(&job)); err != nil {
 			return r, err
 		}
-		x, err := w.execute(ctx, &job, reapi.Execution{Action: a.digest, SkipCache: skip}, log)
+		needs := a.needs()
+		a = &action{digest: a.digest, chain: a.chain, first: a.first} // the rest is made anew if the server lacks something: a thousand may be waiting
+		prepared()
+		x, err := w.execute(ctx, &job, reapi.Execution{Action: a.digest, SkipCache: skip, Priority: w.priority(ctx, &job)}, log)
 		if err == nil {
 			return w.outcome(ctx, a, x, log)
 		}
-		if try == sends || ctx.Err() != nil || !w.lacks(ctx, a) {
+		if try == sends || ctx.Err() != nil || !w.lacks(ctx, needs) {
+			return r, err
+		}
+		if a, err = w.action(ctx, job); err != nil {
 			return r, err
 		}
 	}
+}
+
+// labelOf is what people who look at the server see of a job.
+func labelOf(job *executor.Job, a *action) reapi.Label {
+	label := reapi.Label{Mnemonic: mnemonic(job.Op), Action: a.digest}
+	if s := job.Hints.Step; s != nil {
+		label.Target = fmt.Sprintf("%s/%d", s.Stage, s.Number)
+	}
+	return label
+}
+
+// priority is that of a job at the server.
+func (w *Worker) priority(ctx context.Context, job *executor.Job) int32 {
+	caps, err := w.Cluster.client.Capabilities(ctx)
+	if err != nil || job.Hints.Urgency == nil || caps.Execution.Priorities == nil {
+		return 0
+	}
+	return caps.Priority(job.Hints.Urgency())
 }
 
 // able reports why the server cannot do jobs.
@@ -84,7 +111,7 @@ func (w *Worker) able(ctx context.Context) error {
 // again, and from then on the server is asked.
 func (w *Worker) known(ctx context.Context, a *action) (known *executor.Result, bad bool, err error) {
 	c := w.Cluster.client
-	result, err := c.Result(ctx, a.digest)
+	result, err := w.Cluster.result(ctx, a)
 	if err != nil || result == nil || result.ExitCode != 0 {
 		return nil, result != nil, err
 	}
@@ -97,7 +124,7 @@ func (w *Worker) known(ctx context.Context, a *action) (known *executor.Result, 
 			return nil, true, err
 		}
 	}
-	w.Cluster.keep(layer)
+	w.Cluster.keep(layer, a)
 	r := &executor.Result{Layer: layer, Place: c.String(), Known: true}
 	if m := result.Metadata; m != nil {
 		if r.Made = m.Completed.Time(); r.Made.After(time.Now()) {
@@ -126,13 +153,17 @@ func layerOf(r *reapi.ActionResult) (image.Layer, bool) {
 	return image.Layer{Blob: d, DiffID: d.Digest}, true
 }
 
-// lacks asks anew what the server has of an action, and reports whether something is missing. Not every server says that it is this
-// that an execution has failed for.
-func (w *Worker) lacks(ctx context.Context, a *action) bool {
-	var all []reapi.Digest
-	for _, b := range append(a.small, a.large...) {
+// needs is the content of an action.
+func (a *action) needs() (all []reapi.Digest) {
+	for _, b := range append(slices.Clip(a.small), a.large...) {
 		all = append(all, b.Digest)
 	}
+	return all
+}
+
+// lacks asks anew what the server has of what an action needs, and reports whether something is missing. Not every server says that it is this
+// that an execution has failed for.
+func (w *Worker) lacks(ctx context.Context, all []reapi.Digest) bool {
 	w.Cluster.client.Forget(all...)
 	missing, err := w.Cluster.client.Missing(ctx, all)
 	return err == nil && len(missing) > 0
@@ -241,7 +272,7 @@ func (w *Worker) outcome(ctx context.Context, a *action, x *execution, log io.Wr
 		return r, fmt.Errorf("layer %s cannot be had from the server, or is something else: %w", layer.DiffID, executor.ErrWorker)
 	}
 	r.Layer, r.Known = layer, x.response.Cached
-	w.Cluster.keep(layer)
+	w.Cluster.keep(layer, a)
 	c.Made(digestOf(layer))
 	return r, nil
 }

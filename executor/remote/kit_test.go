@@ -181,15 +181,16 @@ func run(args ...string) *planner.Run {
 	return &planner.Run{Args: args, Network: "none", Dir: "/", Platform: platform()}
 }
 
-// memory is a cache that remembers nothing of before.
-type memory struct{}
+// memory is a cache that remembers how long steps have taken, and nothing else.
+type memory map[string]time.Duration
 
 func (memory) Get(context.Context, cache.Key) (cache.Entry, bool, error) {
 	return cache.Entry{}, false, nil
 }
 func (memory) Put(context.Context, cache.Key, cache.Entry) error { return nil }
-func (memory) Nearest(context.Context, string, []cache.Field) (cache.Entry, bool, error) {
-	return cache.Entry{}, false, nil
+func (m memory) Nearest(_ context.Context, name string, _ []cache.Field) (cache.Entry, bool, error) {
+	took, ok := m[name]
+	return cache.Entry{Name: name, Duration: took}, ok, nil
 }
 func (memory) Absent(cache.Key, string) []string { return nil }
 

@@ -58,7 +58,7 @@ func (w *Worker) resolve(ctx context.Context, op planner.Op, n int, layers []ima
 		return in, err
 	}
 	ctx = reapi.WithLabel(ctx, reapi.Label{Mnemonic: "RESOLVE", Action: a.digest})
-	result, err := w.Cluster.client.Result(ctx, a.digest, executor.OutcomeFile)
+	result, err := w.Cluster.result(ctx, a)
 	if err != nil {
 		return in, err
 	}
@@ -79,5 +79,8 @@ func (w *Worker) resolve(ctx context.Context, op planner.Op, n int, layers []ima
 	if out.Input == nil || out.Input.Layer != nil {
 		return in, fmt.Errorf("%w: it does not say what it has read: %s", executor.ErrWorker, shown(out.Error))
 	}
+	w.Cluster.mu.Lock()
+	defer w.Cluster.mu.Unlock()
+	a.chain.follow(a)
 	return *out.Input, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/forge-build/forge/cache/cas"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/flight"
 	"github.com/forge-build/forge/internal/reapi"
 )
 
@@ -16,70 +17,45 @@ import (
 // Who sends a layer to the server therefore leaves its size there, under a name as package cas has them: a machine that has nothing of a
 // base image looks actions up, and has new ones executed, without fetching it.
 
-// sizes are those of tars whose layers are not here. The zero value knows none. Safe for concurrent use.
-type sizes struct {
-	mu  sync.Mutex // guards all
-	all map[digest.Digest]*size
-}
-
-// A size is valid once known is closed.
-type size struct {
-	known chan struct{}
-	bytes int64
-}
-
-// of is the size of the tar of a layer, asked for once; 0 is not known.
-func (s *sizes) of(d digest.Digest, ask func() int64) int64 {
-	s.mu.Lock()
-	if s.all == nil {
-		s.all = map[digest.Digest]*size{}
-	}
-	of := s.all[d]
-	first := of == nil
-	if first {
-		of = &size{known: make(chan struct{})}
-		s.all[d] = of
-	}
-	s.mu.Unlock()
-	if first {
-		of.bytes = ask()
-		close(of.known)
-	}
-	<-of.known
-	return of.bytes
-}
-
-// missed reports whether the size of a tar was asked for in vain.
-func (s *sizes) missed(d digest.Digest) bool {
-	s.mu.Lock()
-	of := s.all[d]
-	s.mu.Unlock()
-	if of == nil {
-		return false
-	}
-	<-of.known
-	return of.bytes == 0
-}
+// sizes are those of tars whose layers are not here, in bytes; 0 is not known.
+type sizes = flight.Group[digest.Digest, int64]
 
 // sizeName is the name that the size of a tar has on the server.
 func sizeName(d digest.Digest) string { return "tar/" + d.Encoded() }
 
-// size asks the server for the size of the tar of a layer; 0 is not known.
+// size asks the server for the size of the tar of a layer, once; 0 is not known.
 func (c *Cluster) size(ctx context.Context, l image.Layer) int64 {
 	if l.Blob.Digest == l.DiffID {
 		return l.Blob.Size
 	}
-	return c.sizes.of(l.DiffID, func() int64 {
-		text, err := cas.Bucket{Client: c.client}.Read(ctx, sizeName(l.DiffID))
-		if err != nil {
-			return 0
-		}
-		size, err := strconv.ParseInt(string(text), 10, 64)
-		if err != nil || size < 0 {
-			return 0
-		}
-		return size
-	})
+	f, first := c.sizes.Of(l.DiffID)
+	if first {
+		f.Land(c.askSize(ctx, l))
+	}
+	size, _ := f.Wait(ctx) // else it is not known
+	return size
+}
+
+func (c *Cluster) askSize(ctx context.Context, l image.Layer) int64 {
+	text, err := cas.Bucket{Client: c.client}.Read(ctx, sizeName(l.DiffID))
+	if err != nil {
+		return 0
+	}
+	size, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil || size < 0 {
+		return 0
+	}
+	return size
+}
+
+// missedSize reports whether the size of a tar was asked for in vain.
+func (c *Cluster) missedSize(ctx context.Context, d digest.Digest) bool {
+	f := c.sizes.Find(d)
+	if f == nil {
+		return false
+	}
+	size, err := f.Wait(ctx)
+	return err == nil && size == 0
 }
 
 // askSizes asks for the sizes of all tars that are not here at once.
