@@ -1,7 +1,6 @@
 package dirwatch_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,7 +44,8 @@ func TestWait(t *testing.T) {
 func TestNoDirectory(t *testing.T) {
 	w := dirwatch.Open(filepath.Join(t.TempDir(), "absent"))
 	begin := time.Now()
-	if err := errors.Join(w.Wait(t.Context(), nil, time.Minute), w.Close()); err != nil || time.Since(begin) > 10*time.Second {
+	defer w.Close()
+	if err := w.Wait(t.Context(), nil, time.Minute); err != nil || time.Since(begin) > 10*time.Second {
 		t.Errorf("waited %v, %v", time.Since(begin), err)
 	}
 }
