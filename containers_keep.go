@@ -150,10 +150,11 @@ func firstAttached(arg string) (list []*net.UnixConn, err error) {
 type keepReports struct {
 	events  event.Sink
 	started func()
-	record  *containerRecord // the container's, if the caller has just created it
-	image   *image.Image     // the same
-	network *comingNetwork   // its first; nil if nobody has begun to make it
-	alone   *alone           // nil if this process does more than to keep the container
+	record  *containerRecord     // the container's, if the caller has just created it
+	image   *image.Image         // the same
+	network *comingNetwork       // its first; nil if nobody has begun to make it
+	cgroup  *runtime.CgroupAhead // of its first run; the same
+	alone   *alone               // nil if this process does more than to keep the container
 }
 
 // openOfMonitor opens the store as whoever started the monitor did.
@@ -192,6 +193,10 @@ func (h *Home) keep(ctx context.Context, id string, first []*net.UnixConn, repor
 	}()
 	if err := failpoint.At("keep.monitor"); err != nil {
 		return exit, err
+	}
+	if reports.cgroup == nil {
+		reports.cgroup = runtime.BeginCgroup(reports.alone != nil)
+		defer reports.cgroup.Close()
 	}
 	k := &keeper{home: h, image: reports.image, coming: reports.network, reports: reports, alive: alive}
 	k.becomes(r)

@@ -178,7 +178,7 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, si
 	factory := container.Factory{Snapshots: store, Staging: h.staging, Events: k.reports.events, Connect: k.connect}
 	open.Push(factory.Close)
 	options.Process.Rows, options.Process.Cols = size.Rows, size.Cols
-	options.Limits.Account = k.reports.alone != nil // which costs milliseconds with cgroups of version 1
+	options.Limits.Account, options.Limits.Ahead = k.reports.alone != nil, k.reports.cgroup // to count costs milliseconds with cgroups of version 1
 	c, err := factory.Prepare(ctx, options)
 	if err != nil {
 		return nil, err

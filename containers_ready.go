@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
 )
 
 // A server knows that a container will be started before that is asked for: a client attaches to it first. Until then a monitor
@@ -88,6 +89,8 @@ func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, repor
 	}
 	space := beginNamespace(r.Config.Network)
 	defer closeNamespace(space)
+	reports.cgroup = runtime.BeginCgroup(true)
+	defer reports.cgroup.Close()
 	go h.mountAhead(ctx, img)
 	lock, first, err := receiveStart(conn)
 	if lock == nil || err != nil {

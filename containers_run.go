@@ -11,6 +11,7 @@ import (
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/runtime"
 )
 
 // RunHere creates a container and runs it attached to streams, with this process as its monitor: it ends when this process
@@ -18,6 +19,8 @@ import (
 func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams, events event.Sink, created func(id string) error) (status int, err error) {
 	space := beginNamespace(o.Network)
 	defer closeNamespace(space)
+	cgroup := runtime.BeginCgroup(false)
+	defer cgroup.Close()
 	var mounting sync.WaitGroup
 	defer mounting.Wait()
 	r, img, err := h.create(ctx, o, events, func(img *image.Image) {
@@ -28,11 +31,10 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 	}
 	coming := h.beginNetwork(ctx, r, img, space)
 	defer func() { err = errors.Join(err, coming.drop()) }()
-	id := r.ID
-	if err := created(id); err != nil {
-		return 0, errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
+	if err := created(r.ID); err != nil {
+		return 0, errors.Join(err, h.RemoveContainer(ctx, r.ID, RemoveContainerOptions{Force: true, Volumes: true}))
 	}
-	lock, err := h.containers().Lock(ctx, id)
+	lock, err := h.containers().Lock(ctx, r.ID)
 	if err != nil {
 		return 0, err
 	}
@@ -53,8 +55,8 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 		defer close(done)
 		_, attachErr = monitor.Attach(attached, ours, streams)
 	}()
-	exit, err := h.keep(ctx, id, []*net.UnixConn{theirs}, keepReports{
-		record: r, image: img, network: coming, events: events,
+	exit, err := h.keep(ctx, r.ID, []*net.UnixConn{theirs}, keepReports{
+		record: r, image: img, network: coming, cgroup: cgroup, events: events,
 		started: func() { _ = lock.Close() },
 	})
 	if err != nil { // it was not started, so that nobody tells who is attached
@@ -64,7 +66,7 @@ func (h *Home) RunHere(ctx context.Context, o ContainerOptions, streams Streams,
 			err = errors.Join(err, closeErr)
 		}
 		if o.AutoRemove {
-			err = errors.Join(err, h.RemoveContainer(ctx, id, RemoveContainerOptions{Force: true, Volumes: true}))
+			err = errors.Join(err, h.RemoveContainer(ctx, r.ID, RemoveContainerOptions{Force: true, Volumes: true}))
 		}
 		return exit.Code, err
 	}

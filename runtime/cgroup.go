@@ -22,6 +22,7 @@ const cgroupPrefix = "forge-"
 // A cgroup is a container's own: one directory in the unified hierarchy, or one in each of version 1's that has a
 // limit to set, and one of the freezer, which may be there only once it is needed.
 type cgroup struct {
+	name    string // of its directories
 	dirs    []string
 	unified *os.File // the directory, to clone into
 	join    []string // files the process writes its number to
@@ -160,10 +161,15 @@ func MemoryTotal() int64 {
 	return int64(info.Totalram) * int64(info.Unit)
 }
 
-// newCgroup makes the container's cgroup. A limit that was asked for and cannot be had is an error where it is one in
-// docker, and else a warning in docker's words.
+// newCgroup makes the container's cgroup, or takes the one that was made ahead. A limit that was asked for and cannot be had is an error
+// where it is one in docker, and else a warning in docker's words.
 func (s *setup) newCgroup() (g *cgroup, err error) {
-	parent, err := findCgroups()
+	var parent *cgroupParent
+	if g = s.spec.Limits.Ahead.take(); g != nil {
+		parent = g.parent
+	} else {
+		parent, err = findCgroups()
+	}
 	settings := s.settings(parent)
 	if err != nil {
 		for _, set := range settings {
@@ -173,44 +179,62 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 		}
 		return nil, nil
 	}
-	g = &cgroup{parent: parent}
+	if g == nil {
+		if g, err = parent.begin(); err != nil {
+			return nil, err
+		}
+	}
 	defer func() {
 		if err != nil {
 			g.remove()
 			g = nil
 		}
 	}()
-	began, err := startTime(os.Getpid())
-	if err != nil {
-		return nil, err
-	}
-	name := cgroupPrefix + cgroupOwner(began) + strconv.FormatUint(rand.Uint64(), 36)
-	if parent.unified {
-		if err := g.make(filepath.Join(parent.dir[""], name)); err != nil {
-			return g, err
-		}
-		if g.unified, err = os.Open(g.dirs[0]); err != nil {
-			return g, err
-		}
-		if !s.rootless && !s.spec.Security.Privileged {
-			g.guardsDevices = guardDevices(g.unified, usableDevices(s.spec)) == nil // a kernel may be without it
-		}
+	if parent.unified && !s.rootless && !s.spec.Security.Privileged {
+		g.guardsDevices = guardDevices(g.unified, usableDevices(s.spec)) == nil // a kernel may be without it
 	}
 	for _, set := range settings {
-		if err := s.limit(g, name, set); err != nil {
+		if err := s.limit(g, set); err != nil {
 			return g, err
 		}
 	}
 	if s.spec.Limits.Account {
-		for _, c := range accounting() {
-			if parent.dir[c] != "" {
-				err = errors.Join(err, g.makeOnce(filepath.Join(parent.dir[c], name)))
-			}
-		}
+		err = g.makeAll(accounting()...)
 	} else if dir := parent.dir["freezer"]; dir != "" && !parent.unified && len(g.dirs) > 0 {
-		g.dirs = append(g.dirs, filepath.Join(dir, name)) // which Target.Freeze makes
+		g.dirs = append(g.dirs, filepath.Join(dir, g.name)) // which Target.Freeze makes
 	}
 	return g, err
+}
+
+// begin begins a cgroup: in the unified hierarchy it is there then, in one of version 1 it has a name.
+func (p *cgroupParent) begin() (g *cgroup, err error) {
+	began, err := startTime(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	g = &cgroup{parent: p, name: cgroupPrefix + cgroupOwner(began) + strconv.FormatUint(rand.Uint64(), 36)}
+	if !p.unified {
+		return g, nil
+	}
+	err = g.make(filepath.Join(p.dir[""], g.name))
+	if err == nil {
+		g.unified, err = os.Open(g.dirs[0])
+	}
+	if err != nil {
+		g.remove()
+		return nil, err
+	}
+	return g, nil
+}
+
+// makeAll makes the directories of controllers, as far as this machine has them.
+func (g *cgroup) makeAll(controllers ...string) (err error) {
+	for _, c := range controllers {
+		if dir := g.parent.dir[c]; dir != "" {
+			err = errors.Join(err, g.makeOnce(filepath.Join(dir, g.name)))
+		}
+	}
+	return err
 }
 
 func (g *cgroup) make(dir string) error {

@@ -57,6 +57,58 @@ func TestCgroup(t *testing.T) {
 	}
 }
 
+// TestCgroupAhead: what is made ahead is the cgroup of one container, with its limits, or of none.
+func TestCgroupAhead(t *testing.T) {
+	parent, err := findCgroups()
+	if err != nil || parent.dir["pids"] == "" {
+		need(t, "cgroups", false, Cgroups())
+	}
+	made, unused := cgroupAhead(true), &CgroupAhead{make(chan *cgroup, 1)}
+	unused.made <- made
+	close(unused.made)
+	unused.Close()
+	unused.Close()
+	for _, dir := range made.dirs {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
+	}
+	ahead := BeginCgroup(true)
+	defer ahead.Close()
+	var names []string
+	for range 2 {
+		s := Spec{
+			Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", "100"},
+			Limits: Limits{Memory: 32 << 20, Account: true, Ahead: ahead},
+		}
+		p, err := Start(context.Background(), s, Stdio{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs := p.cgroup.dirs
+		names = append(names, filepath.Base(dirs[0]))
+		own, _ := os.ReadFile("/proc/" + itoa(p.Pid()) + "/cgroup")
+		if n := strings.Count(string(own), names[len(names)-1]); n != len(dirs) {
+			t.Errorf("the process is in %d of %q:\n%s", n, dirs, own)
+		}
+		limit, _ := os.ReadFile(fileIn(dirs, "pids.max"))
+		memory, _ := os.ReadFile(fileIn(dirs, map[bool]string{true: "memory.max", false: "memory.limit_in_bytes"}[parent.unified]))
+		if string(limit) != "4096\n" || string(memory) != "33554432\n" {
+			t.Errorf("limits %q and %q", limit, memory)
+		}
+		p.Signal(os.Kill)
+		p.Wait()
+		for _, dir := range dirs {
+			if _, err := os.Stat(dir); !os.IsNotExist(err) {
+				t.Errorf("%s is left: %v", dir, err)
+			}
+		}
+	}
+	if names[0] == names[1] {
+		t.Error("two containers were in one cgroup")
+	}
+}
+
 func TestLimitsHold(t *testing.T) {
 	parent, err := findCgroups()
 	if err != nil || parent.dir["pids"] == "" || parent.dir["memory"] == "" {

@@ -141,11 +141,11 @@ func cpuWeight(shares int64) int {
 }
 
 // limit writes a setting of a new container.
-func (s *setup) limit(g *cgroup, name string, set setting) error {
+func (s *setup) limit(g *cgroup, set setting) error {
 	if g.parent.dir[set.controller] == "" {
 		return s.discard(set, "this machine has no cgroup controller "+set.controller+" for it")
 	}
-	dir := filepath.Join(g.parent.dir[set.controller], name)
+	dir := filepath.Join(g.parent.dir[set.controller], g.name)
 	err := g.makeOnce(dir)
 	if err == nil {
 		err = writeLines(filepath.Join(dir, set.file), set.values)

@@ -68,6 +68,7 @@ type Limits struct {
 	// Account has the container counted by every cgroup controller, limits or not: for [Target.Stats] and
 	// [Target.Update], which take it with cgroups of version 1.
 	Account bool
+	Ahead   *CgroupAhead // has the cgroup of one container; nil, or one that was taken, has it made
 }
 
 // CPULimits say how much of the processors it gets, and of which.
