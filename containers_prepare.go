@@ -39,6 +39,7 @@ type keeper struct {
 	sandbox   *network.Sandbox // nil if the container has no network of its own
 	coming    *comingNetwork   // of the run that is about to begin
 	volumes   []*os.File       // what is open of them, so that it stays mounted
+	closing   chan struct{}    // closed when the root of the run before is unmounted; nil is before the first
 }
 
 // becomes takes what the container is called and connected to from now on.
@@ -201,11 +202,12 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, si
 
 // openFiles opens the root, the namespaces of others and the mounts that the container is to have.
 func (k *keeper) openFiles(ctx context.Context, options *container.Options, open *closers.Stack) error {
+	k.awaitUnmount()
 	draft, err := k.home.draftOf(ctx, k.record, k.image)
 	if err != nil {
 		return err
 	}
-	open.Push(draft.Close)
+	open.Push(func() error { return k.unmount(draft) })
 	options.Root = draft
 	if err := k.home.share(&k.record.Config.NamespaceOptions, options, open); err != nil {
 		return err
@@ -219,16 +221,37 @@ func (k *keeper) openFiles(ctx context.Context, options *container.Options, open
 	return nil
 }
 
+// unmount closes the root of a run that has ended. Nobody but the next run waits for that of a container that is removed next.
+func (k *keeper) unmount(draft *snapshot.Draft) error {
+	if !k.record.Config.AutoRemove {
+		return draft.Close()
+	}
+	closed := make(chan struct{})
+	k.closing = closed
+	k.home.later(func() error {
+		defer close(closed)
+		return draft.Close()
+	})
+	return nil
+}
+
+// awaitUnmount waits until the root of the run before is unmounted.
+func (k *keeper) awaitUnmount() {
+	if k.closing != nil {
+		<-k.closing
+	}
+}
+
 // done removes the container that is to go when it has ended.
 func (k *keeper) done(ctx context.Context) {
 	_ = failpoint.At("keep.ended")
 	if k.record.Config.AutoRemove {
-		remove := snapshot.RemoveTree
-		if k.reports.alone == nil { // nobody asks for the files before this process has ended
-			remove = func(path string) error {
-				k.home.later(func() error { return snapshot.RemoveTree(path) })
-				return nil
-			}
+		remove := func(path string) error { // nobody asks for the files any more
+			k.home.later(func() error {
+				k.awaitUnmount()
+				return snapshot.RemoveTree(path)
+			})
+			return nil
 		}
 		_ = k.home.removeEnded(ctx, k.record, remove) // what is left is removed by the next prune
 	}
