@@ -52,6 +52,24 @@ func (h *Home) beginNetwork(ctx context.Context, r *containerRecord, img *image.
 	return n
 }
 
+// networkAhead begins to make the network of a container that may never be started, if nobody minds: what it takes of others is one address of
+// the default network.
+func (h *Home) networkAhead(ctx context.Context, r *containerRecord, img *image.Image, space func() (*os.File, error)) *comingNetwork {
+	if Rootless() || !plainNetwork(&r.Config) {
+		return nil
+	}
+	return h.beginNetwork(ctx, r, img, space)
+}
+
+// plainNetwork reports whether a container is in the default network and no other, at no address of its own, and has no ports of this machine.
+func plainNetwork(c *containerConfig) bool {
+	if len(c.Networks) != 1 || len(c.Publish) > 0 || c.PublishAll {
+		return false
+	}
+	a := c.Networks[0]
+	return a.Network == network.DefaultName && len(a.NetworkAliases) == 0 && a.IP == "" && a.IP6 == "" && a.MACAddress == ""
+}
+
 // sandboxOf makes the network of a container.
 func (h *Home) sandboxOf(ctx context.Context, r *containerRecord, img *image.Image, space func() (*os.File, error)) (*network.Sandbox, error) {
 	options := network.Options{Container: r.ID, Name: r.Name, Namespace: space}

@@ -98,13 +98,19 @@ func monitorContainer(args []string, say func(report)) (err error) {
 			return err
 		}
 	}
+	syscall.CloseOnExec(lockFD)
+	given := os.NewFile(lockFD, "given")
+	id := args[1]
+	if id == noContainer {
+		if id, err = receiveID(given, id); id == "" || err != nil {
+			return err
+		}
+	}
 	h, err := openOfMonitor(ctx, args[0])
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	syscall.CloseOnExec(lockFD)
-	given := os.NewFile(lockFD, "given")
 	first, err := firstAttached(args[len(args)-1])
 	if err != nil {
 		return err
@@ -119,11 +125,11 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	}
 	switch {
 	case len(args) > 2 && args[2] == helperExec:
-		return h.keepExec(ctx, args[1], given, first, reports)
+		return h.keepExec(ctx, id, given, first, reports)
 	case len(args) > 2 && args[2] == helperReady:
-		return h.keepReady(ctx, args[1], given, reports)
+		return h.keepReady(ctx, id, given, reports)
 	}
-	_, err = h.keep(ctx, args[1], first, reports)
+	_, err = h.keep(ctx, id, first, reports)
 	return err
 }
 

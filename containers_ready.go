@@ -3,10 +3,12 @@ package forge
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
@@ -16,14 +18,28 @@ import (
 // process can begin, which takes as long as all that the client says meanwhile. It changes nothing but itself, and has no lock.
 
 // helperReady is the third argument of a monitor that waits until its container is to be started. lockFD is a connection: over it
-// come the container's lock and the connections of those who are attached. At its end nobody needs the monitor.
+// come the container's ID, if that was not known before, the container's lock and the connections of those who are attached. At its end
+// nobody needs the monitor.
 const helperReady = "ready"
+
+// noContainer is in the place of the ID of a monitor that is told later which container it is for. It is as long as one.
+const noContainer = "----------------------------------------------------------------"
 
 // A ReadyMonitor is a process that is ready to keep a container.
 type ReadyMonitor struct {
 	pid     int
 	reports *os.File
 	conn    *net.UnixConn
+}
+
+// SpareMonitor has a monitor process wait to be told which container it is for, by For. It has read nothing of the store until then. Who
+// gives it to nobody closes it.
+func (h *Home) SpareMonitor() (*ReadyMonitor, error) { return h.ReadyMonitor(noContainer) }
+
+// For tells a spare monitor which container it is for. An error means that the process has ended.
+func (m *ReadyMonitor) For(id string) error {
+	_, err := m.conn.Write([]byte(id))
+	return err
 }
 
 // ReadyMonitor has a monitor process wait for a container to be started. Who gives it to nobody closes it.
@@ -76,6 +92,21 @@ func (h *Home) startMonitor(id string, files []*os.File) (pid int, reports *os.F
 	return h.startHelper(files, id, args...)
 }
 
+// receiveID waits until this process, a spare monitor, is told which container it is for: "" is none. arg is the argument in the place of the
+// ID: who lists processes sees the ID there from then on.
+func receiveID(starter *os.File, arg string) (string, error) {
+	Warm("run")
+	id := make([]byte, len(noContainer))
+	_, err := io.ReadFull(starter, id)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // who has started this process does not need it any more
+		return "", nil
+	}
+	if err == nil {
+		copy(unsafe.Slice(unsafe.StringData(arg), len(arg)), id) // the kernel's memory of arguments, which is this process's to write to
+	}
+	return string(id), err
+}
+
 // keepReady is the whole of a monitor process that waits until its container is to be started.
 func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, reports keepReports) (err error) {
 	conn, err := net.FileConn(starter)
@@ -92,6 +123,8 @@ func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, repor
 	reports.cgroup = runtime.BeginCgroup(true)
 	defer reports.cgroup.Close()
 	go h.mountAhead(ctx, img)
+	ahead := h.networkAhead(ctx, r, img, space)
+	defer func() { err = errors.Join(err, ahead.drop()) }()
 	lock, first, err := receiveStart(conn)
 	if lock == nil || err != nil {
 		return err
@@ -104,8 +137,14 @@ func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, repor
 	if reports.record, err = h.containers().Record(id); err != nil { // it may have another name and other networks by now
 		return err
 	}
-	reports.image, reports.network = img, h.beginNetwork(ctx, reports.record, img, space)
-	defer func() { err = errors.Join(err, reports.network.drop()) }()
+	reports.image, reports.network = img, ahead
+	if ahead != nil {
+		space = nil // it is the network's
+	}
+	if ahead == nil || !plainNetwork(&reports.record.Config) || reports.record.Name != r.Name {
+		reports.network = h.beginNetwork(ctx, reports.record, img, space)
+		defer func() { err = errors.Join(err, reports.network.drop()) }()
+	}
 	_, err = h.keep(ctx, id, first, reports)
 	return err
 }

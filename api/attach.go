@@ -166,6 +166,7 @@ func (c *call) board(ctx context.Context, id string, s forge.Streams, who *board
 	}()
 	select {
 	case <-who.attachment.Done():
+		c.server.ready.keepSpare(c.home)
 	case <-ctx.Done():
 	case <-elsewhere:
 		_, err := c.home.AttachContainer(ctx, id, s)

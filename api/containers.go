@@ -85,6 +85,9 @@ func startContainer(c *call) error {
 		}
 		return startFailed(err)
 	}
+	if len(first) == 0 { // else its end is waited for first: it may be near
+		c.server.ready.keepSpare(c.home)
+	}
 	return c.done()
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,5 +144,45 @@ func TestReady(t *testing.T) {
 	}
 	if slices.ContainsFunc(ids, func(id string) bool { return s.ready.take(id) != nil }) {
 		t.Error("a monitor that has ended waits")
+	}
+}
+
+// TestSpare: a spare monitor is for one container, one at a time waits, and not for ever.
+func TestSpare(t *testing.T) {
+	_, s := newServer(t)
+	home, err := forge.Open(t.Context(), forge.Options{Dir: s.options.Store.Dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer home.Close()
+	r := &s.ready
+	there := func() (m *forge.ReadyMonitor) {
+		for until := time.Now().Add(time.Minute); m == nil && time.Now().Before(until); time.Sleep(time.Millisecond) {
+			r.mu.Lock()
+			m = r.spare
+			r.mu.Unlock()
+		}
+		return m
+	}
+	r.keepSpare(home)
+	r.keepSpare(home)
+	one := there()
+	r.keepSpare(home)
+	id := strings.Repeat("0", 64)
+	if m := r.takeForStart(id); m == nil || m != one || m.Close() != nil {
+		t.Errorf("monitor %v was taken, and %v waited", m, one)
+	}
+	if r.takeForStart(id) != nil {
+		t.Error("a second one is there")
+	}
+	r.keepSpare(home)
+	other := there()
+	r.drop(one)
+	if r.spare != other {
+		t.Error("the end of the first one's time ends the second")
+	}
+	r.drop(other)
+	if r.takeForStart(id) != nil {
+		t.Error("it waits for ever")
 	}
 }

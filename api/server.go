@@ -116,7 +116,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // withHome opens the store for the time of a call.
 func (c *call) withHome(do handler) (err error) {
 	o := c.server.options.Store
-	o.Command, o.Started, o.Ready = "api", c.server.children.add, c.server.ready.take
+	o.Command, o.Started, o.Ready = "api", c.server.children.add, c.server.ready.takeForStart
 	if c.home, err = forge.Open(c.ctx(), o); err != nil {
 		return err
 	}

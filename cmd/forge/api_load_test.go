@@ -140,11 +140,12 @@ func monitorsOf(t *testing.T, id string) (pids []int) {
 	return pids
 }
 
-// TestAPIReady starts containers whose monitors wait already: with another name than they had, and though the monitor was killed.
+// TestAPIReady starts containers whose monitors wait already: with another name than they had, though the monitor was killed, and in another network
+// besides.
 func TestAPIReady(t *testing.T) {
 	k, c, _ := newAPIClient(t)
 	attached := func(name string) (id string, in io.Reader, monitor int) {
-		id = c.id("/containers/create?name="+name, `{"Image":"base","Cmd":["echo","ran"],"AttachStdout":true}`)
+		id = c.id("/containers/create?name="+name, `{"Image":"base","Cmd":["sh","-c","echo /sys/class/net/*"],"AttachStdout":true}`)
 		_, in = c.attach("/containers/"+id+"/attach?stream=1&stdout=1", "")
 		for {
 			if all := monitorsOf(t, id); len(all) == 1 {
@@ -153,15 +154,15 @@ func TestAPIReady(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	start := func(id string, in io.Reader) {
+	start := func(id string, in io.Reader, interfaces string) {
 		c.do(http.StatusNoContent, http.MethodPost, "/containers/"+id+"/start", "")
-		if out, _ := demux(t, in); out != "ran\n" {
+		if out, _ := demux(t, in); strings.ReplaceAll(out, "/sys/class/net/", "") != interfaces {
 			t.Errorf("%s has printed %q", id, out)
 		}
 	}
 	id, in, _ := attached("before")
 	c.do(http.StatusNoContent, http.MethodPost, "/containers/before/rename?name=after", "")
-	start(id, in)
+	start(id, in, "eth0 lo\n")
 	k.says(k.must("events", "--since", "1h", "--until", "0s", "--filter", "event=start", "--format", "{{.Actor.Attributes.name}}"), "after\n")
 
 	id, in, monitor := attached("killed")
@@ -175,5 +176,80 @@ func TestAPIReady(t *testing.T) {
 	for len(monitorsOf(t, id)) > 0 {
 		time.Sleep(time.Millisecond)
 	}
-	start(id, in)
+	start(id, in, "eth0 lo\n")
+
+	id, in, _ = attached("moved")
+	network := c.id("/networks/create", `{"Name":"other"}`)
+	c.do(http.StatusOK, http.MethodPost, "/networks/"+network+"/connect", `{"Container":"moved"}`)
+	start(id, in, "eth0 eth1 lo\n")
+}
+
+// spareMonitors are those of a store that are for no container yet.
+func spareMonitors(t *testing.T, k *kit) (pids []int) {
+	t.Helper()
+	for _, pid := range monitorsOf(t, strings.Repeat("-", 64)) {
+		if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(line), k.root+"\x00") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// until waits for something to come true.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(clientTime); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("in vain: " + what)
+		}
+	}
+}
+
+// TestAPISpare: after a start a monitor waits for the next container, of which it is the only one; one that was killed is done without; and none
+// stays behind the server, whose containers do.
+func TestAPISpare(t *testing.T) {
+	k, c, server := newAPIClient(t)
+	spare := func() (pid int) {
+		until(t, "one spare monitor", func() bool {
+			all := spareMonitors(t, k)
+			if len(all) == 1 {
+				pid = all[0]
+			}
+			return len(all) == 1
+		})
+		return pid
+	}
+	run := func() (id string, monitor int) {
+		id = c.id("/containers/create", `{"Image":"base","Cmd":["sleep","1000"]}`)
+		c.do(http.StatusNoContent, http.MethodPost, "/containers/"+id+"/start", "")
+		all := monitorsOf(t, id)
+		if len(all) != 1 {
+			t.Fatalf("container %s has the monitors %v", id, all)
+		}
+		return id, all[0]
+	}
+	first, _ := run()
+	want := spare()
+	second, monitor := run()
+	if monitor != want || first == second {
+		t.Errorf("the spare process %d was there, and %d is the monitor", want, monitor)
+	}
+	process, err := os.FindProcess(spare())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "its end", func() bool { return len(spareMonitors(t, k)) == 0 })
+	run()
+	spare()
+	if err := server.running.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = server.running.Wait()
+	until(t, "no spare monitor without the server", func() bool { return len(spareMonitors(t, k)) == 0 })
+	if all := strings.Fields(k.must("ps", "-q")); len(all) != 3 {
+		t.Errorf("containers %v run, want all three", all)
+	}
 }
