@@ -297,7 +297,11 @@ func (s *setup) enterDir() {
 	}
 	s.step = "working directory " + dir
 	fd, buf := s.word(), s.space(4096)
-	s.inRoot(s.root, dir, unix.O_DIRECTORY).into(fd)
+	if s.spec.Isolation == ByChroot { // the root is that of this process, there is no procfs in it, and maybe no openat2 (gVisor)
+		s.call(unix.SYS_OPENAT, num(unix.AT_FDCWD), s.str(dir), num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), num(0)).into(fd)
+	} else {
+		s.inRoot(s.root, dir, unix.O_DIRECTORY).into(fd)
+	}
 	s.call(unix.SYS_FCHDIR, fd)
 	s.call(unix.SYS_GETCWD, buf, num(4096))
 	first := uint64(binary.NativeEndian.Uint64([]byte{0xff, 0, 0, 0, 0, 0, 0, 0}))
