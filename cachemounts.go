@@ -77,7 +77,7 @@ func (h *Home) mountKeeper(ctx context.Context, o BuildOptions, src *source.Sour
 // shelves are the places of a build's caches, as places of mounts: those that are written first. Those that cannot be opened are an error
 // beside the others.
 func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.Shelf, err error) {
-	s := farSettings{home: h, options: o, client: o.client(), job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{}}
+	s := farSettings{home: h, options: o, client: o.cacheClient(), job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{}}
 	spec, asked := cacheNamed(o.Cache)
 	write, read := s.job.Scopes(cmp.Or(o.Scope, asked))
 	specs := slices.Concat(o.To, o.From)
@@ -149,7 +149,7 @@ func (k *mountKeeper) Fill(ctx context.Context, c *container.Cache, dir *os.File
 func (k *mountKeeper) fillFrom(ctx context.Context, shelf *mounts.Shelf, m mounts.Mount, dir *os.File) bool {
 	start := time.Now()
 	var restored *mounts.Restored
-	v, err := shelf.Find(ctx, m)
+	v, err := shelf.FindInTime(ctx, m)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
@@ -175,7 +175,7 @@ func (k *mountKeeper) fillFrom(ctx context.Context, shelf *mounts.Shelf, m mount
 // read once more.
 func (k *mountKeeper) rememberRestored(ctx context.Context, shelf *mounts.Shelf, m mounts.Mount, dir *os.File, restored *mounts.Restored) {
 	beside := filepath.Dir(dir.Name())
-	look, err := mounts.LookAt(ctx, dir)
+	look, err := restored.Look(ctx, dir)
 	if err != nil {
 		return
 	}
@@ -243,6 +243,9 @@ func (k *mountKeeper) keepAll(ctx context.Context) {
 	at := slices.IndexFunc(shelves, func(s *mounts.Shelf) bool { return s.Place.Write != nil })
 	if at < 0 {
 		return
+	}
+	if shelves[at].Silent() {
+		return // as was told
 	}
 	shelf, limit := shelves[at], k.options.Mounts.Time
 	if limit <= 0 {
@@ -347,5 +350,5 @@ func keptAs(shelf *mounts.Shelf, m mounts.Mount, fingerprint string) string {
 }
 
 func (k *mountKeeper) remember(dir string, shelf *mounts.Shelf, m mounts.Mount, sum string) {
-	_ = durable.WriteFile(filepath.Join(dir, keptFile), []byte(keptAs(shelf, m, sum)), 0o600) // else it is looked at once more
+	_ = durable.ReplaceFile(filepath.Join(dir, keptFile), []byte(keptAs(shelf, m, sum)), 0o600) // else it is looked at once more
 }

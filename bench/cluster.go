@@ -126,7 +126,7 @@ func clusterAnswersCase(b *bench) ([]contestant, error) {
 	if err != nil {
 		return nil, err
 	}
-	far, err := delayed(strings.TrimPrefix(address, "grpc://"), farRTT)
+	far, err := (&line{rtt: farRTT}).to(strings.TrimPrefix(address, "grpc://"))
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +20,7 @@ func farCase(b *bench) ([]contestant, error) {
 	if err != nil {
 		return nil, err
 	}
-	far, err := delayed(registry, farRTT)
+	far, err := (&line{rtt: farRTT}).to(registry)
 	if err != nil {
 		return nil, err
 	}
@@ -82,87 +81,4 @@ func (b *bench) registry() (string, error) {
 	addr, _, _ := strings.Cut(strings.TrimPrefix(line, "listening on "), ",")
 	b.served = strings.TrimSpace(addr)
 	return b.served, err
-}
-
-// delayed is an address that leads to another, every byte of which takes half of rtt either way, and every connection all of it.
-func delayed(to string, rtt time.Duration) (string, error) {
-	return through(to, rtt, func(dst, src net.Conn) { late(dst, src, rtt/2) })
-}
-
-// throttled is an address that leads to another, over connections that carry no more than so many bytes a second together.
-func throttled(to string, rate int) (string, error) {
-	line := make(chan struct{}, 1) // held by whom the line carries bytes for
-	return through(to, 0, func(dst, src net.Conn) {
-		buf := make([]byte, 256<<10)
-		for {
-			n, err := src.Read(buf)
-			line <- struct{}{}
-			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
-			<-line
-			if _, werr := dst.Write(buf[:n]); err != nil || werr != nil {
-				break
-			}
-		}
-		if c, ok := dst.(*net.TCPConn); ok {
-			_ = c.CloseWrite()
-		}
-	})
-}
-
-// through is an address that leads to another: a connection is made after a while, and carried by carry, either way.
-func through(to string, after time.Duration, carry func(dst, src net.Conn)) (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	go func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				time.Sleep(after)
-				far, err := net.Dial("tcp", to)
-				if err != nil {
-					_ = near.Close()
-					return
-				}
-				go carry(far, near)
-				carry(near, far)
-			}()
-		}
-	}()
-	return l.Addr().String(), nil
-}
-
-// late copies from src to dst, each piece after a while.
-func late(dst, src net.Conn, after time.Duration) {
-	type piece struct {
-		data []byte
-		at   time.Time
-	}
-	pieces := make(chan piece, 1<<10)
-	go func() {
-		defer close(pieces)
-		for {
-			buf := make([]byte, 64<<10)
-			n, err := src.Read(buf)
-			pieces <- piece{buf[:n], time.Now().Add(after)}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	for p := range pieces {
-		time.Sleep(time.Until(p.at))
-		if _, err := dst.Write(p.data); err != nil {
-			break
-		}
-	}
-	if c, ok := dst.(*net.TCPConn); ok {
-		_ = c.CloseWrite()
-	}
-	for range pieces { // what comes after the end of the other side
-	}
 }

@@ -11,6 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // mountFiles is how many files a cache mount has here, half of them of 80 kB that do not compress, half of 20 kB that do: 800 MB.
@@ -41,7 +44,8 @@ func fillMount(dir string) error {
 type mountBench struct {
 	*bench
 	registry string
-	dir      string // context
+	dir      string // context of the build that fills the mount
+	later    string // and of those that add to it
 }
 
 func (b *bench) mountBench(name string) (*mountBench, error) {
@@ -58,19 +62,22 @@ func (b *bench) mountBench(name string) (*mountBench, error) {
 	text := "ARG BASE\nFROM $BASE\nRUN --mount=type=bind,target=/src --mount=type=cache,target=/c " +
 		"if [ -d /c/data ]; then cp /src/new /c/data/00/$(cat /proc/sys/kernel/random/uuid); else cp -r /src/data /c; fi\n"
 	m := &mountBench{bench: b, registry: registry}
-	if m.dir, err = b.context(name, text, map[string]string{"new": strings.Repeat("one more dependency\n", 15_000)}); err != nil {
-		return nil, err
+	for _, context := range []*string{&m.dir, &m.later} {
+		files := map[string]string{"new": strings.Repeat("one more dependency\n", 15_000)}
+		if *context, err = b.context(name, text, files); err != nil {
+			return nil, err
+		}
+		name += "-later"
 	}
 	if err := fillMount(filepath.Join(m.dir, "data")); err != nil {
 		return nil, err
 	}
-	return m, b.quietly(m.build()...)
+	return m, b.quietly(m.build(m.dir, "--cache", registry+"/cache:main")...)
 }
 
-// build is a build whose step runs, behind the given arguments.
-func (m *mountBench) build(flags ...string) []string {
-	return append(flags, "build", "-q", "--no-cache", "--cache", m.registry+"/cache:main", "--build-arg", "BASE="+m.registry+"/base:1",
-		"-t", "mounted", m.dir)
+// build is a build of a context whose step runs.
+func (m *mountBench) build(dir string, cache ...string) []string {
+	return append(append([]string{"build", "-q", "--no-cache", "--build-arg", "BASE=" + m.registry + "/base:1", "-t", "mounted"}, cache...), dir)
 }
 
 // mountSaveCase keeps a cache mount after a file was added to it, beside reading and hashing all of it.
@@ -80,7 +87,7 @@ func mountSaveCase(b *bench) ([]contestant, error) {
 		return nil, err
 	}
 	return []contestant{
-		{name: "forge, build and save", args: m.build(b.forge)},
+		{name: "forge, build and save", args: append([]string{b.forge}, m.build(m.later, "--cache", m.registry+"/cache:main")...)},
 		{name: "read and hash it", do: func() error { return hashAll(filepath.Join(m.dir, "data")) }, floor: true},
 	}, nil
 }
@@ -97,36 +104,64 @@ func hashAll(dir string) error {
 	})
 }
 
-// lineRate is a gigabit a second, in bytes.
-const lineRate = 125_000_000
+// mountLine is a gigabit a second, 30 ms away.
+func mountLine() *line { return &line{rate: 125_000_000, rtt: farRTT} }
 
-// mountRestoreCase fetches a cache mount to a machine that has nothing, over a gigabit line, beside the download of its packs.
+// mountRestoreCase fetches a cache mount to a machine that has nothing, over a line, beside the download of its packs.
 func mountRestoreCase(b *bench) ([]contestant, error) {
 	m, err := b.mountBench("mount-restore")
 	if err != nil {
 		return nil, err
 	}
-	if m.registry, err = throttled(m.registry, lineRate); err != nil {
+	if m.registry, err = mountLine().to(m.registry); err != nil {
 		return nil, err
 	}
-	store := filepath.Join(b.dir, "restored")
-	fresh := func() error { return os.RemoveAll(store) }
-	return []contestant{
-		{name: "forge, build and restore", before: fresh, args: m.build(b.forge, "--store", store)},
-		{name: "download of its packs", before: fresh, do: func() error { return m.download(store) }, floor: true},
-	}, nil
+	return append(m.restore(), contestant{name: "download of its packs", before: m.fresh, do: m.download, floor: true}), nil
 }
 
+// mountNearCase is that without the line, beside the download of the packs while as many files are written: here the disk is what takes the time.
+func mountNearCase(b *bench) ([]contestant, error) {
+	m, err := b.mountBench("mount-near")
+	if err != nil {
+		return nil, err
+	}
+	return append(m.restore(),
+		contestant{name: "download, write its files", before: m.fresh, do: m.downloadAndWrite, floor: true},
+		contestant{name: "download of its packs", before: m.fresh, do: m.download}), nil
+}
+
+// restore is a build that fetches the mount and does not keep it: what is measured is the whole program, the step and its commit too.
+func (m *mountBench) restore() []contestant {
+	from := []string{"--cache-from", "type=registry,ref=" + m.registry + "/cache", "--cache-scope", "main"}
+	return []contestant{{
+		name: "forge, build and restore", before: m.fresh, args: append([]string{m.forge, "--store", m.store()}, m.build(m.later, from...)...),
+	}}
+}
+
+func (m *mountBench) store() string { return filepath.Join(m.bench.dir, "restored") }
+
+// fresh is a machine that has nothing, and whose disk has nothing to do.
+func (m *mountBench) fresh() error {
+	err := os.RemoveAll(m.store())
+	unix.Sync()
+	return err
+}
+
+// downloads is how many packs are fetched at a time, as forge does.
+const downloads = 4
+
 // download fetches all that the manifest of the mount names.
-func (m *mountBench) download(to string) error {
+func (m *mountBench) download() error {
 	api := "http://" + m.registry + "/v2/cache/"
 	var list struct{ Tags []string }
 	if err := getJSON(api+"tags/list", &list); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(to, 0o755); err != nil {
+	if err := os.MkdirAll(m.store(), 0o755); err != nil {
 		return err
 	}
+	var all errgroup.Group
+	all.SetLimit(downloads)
 	for _, tag := range list.Tags {
 		if !strings.HasPrefix(tag, "forge-mount-v1-") {
 			continue
@@ -136,12 +171,20 @@ func (m *mountBench) download(to string) error {
 			return err
 		}
 		for _, l := range manifest.Layers {
-			if err := fetchTo(api+"blobs/"+l.Digest, filepath.Join(to, strings.TrimPrefix(l.Digest, "sha256:"))); err != nil {
-				return err
-			}
+			all.Go(func() error {
+				return fetchTo(api+"blobs/"+l.Digest, filepath.Join(m.store(), strings.TrimPrefix(l.Digest, "sha256:")))
+			})
 		}
 	}
-	return nil
+	return all.Wait()
+}
+
+// downloadAndWrite fetches the packs and writes the files of the mount side by side.
+func (m *mountBench) downloadAndWrite() error {
+	var both errgroup.Group
+	both.Go(m.download)
+	both.Go(func() error { return fillMount(filepath.Join(m.store(), "files")) })
+	return both.Wait()
 }
 
 func getJSON(url string, into any) error {

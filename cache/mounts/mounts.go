@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/image"
@@ -29,6 +30,8 @@ type Shelf struct {
 	// Read are the scopes that mounts are looked for in, the first first. Write is the only one that is written to.
 	Read  []string
 	Write string
+
+	silent atomic.Bool
 }
 
 // A Mount is what a directory is kept as: mounts that differ in anything are not each other's.
@@ -80,6 +83,26 @@ func (s *Shelf) Find(ctx context.Context, m Mount) (*Version, error) {
 	}
 	return nil, fmt.Errorf("cache mount %s: %w", m.ID, fs.ErrNotExist)
 }
+
+// FindInTime is Find for a build that waits for it: no longer than it waits for what else a cache says. A place that has not answered by then is asked no
+// more, as if nothing were there.
+func (s *Shelf) FindInTime(ctx context.Context, m Mount) (*Version, error) {
+	if s.Silent() {
+		return nil, fmt.Errorf("cache mount %s: the place did not answer: %w", m.ID, fs.ErrNotExist)
+	}
+	late := fmt.Errorf("no answer within %s", remote.Budget)
+	limited, cancel := context.WithTimeoutCause(ctx, remote.Budget, late)
+	defer cancel()
+	v, err := s.Find(limited, m)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		s.silent.Store(true)
+		return nil, late
+	}
+	return v, err
+}
+
+// Silent reports whether the place has not answered in time.
+func (s *Shelf) Silent() bool { return s.silent.Load() }
 
 func (s *Shelf) tagged(tag string) image.Reference {
 	ref := s.Place.Repository

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -245,6 +246,37 @@ func TestFind(t *testing.T) {
 	} {
 		want(other, "none")
 	}
+}
+
+// A silent store says nothing until it is given up.
+type silent struct{ image.Store }
+
+func (silent) Resolve(ctx context.Context, _ image.Reference) (ocispec.Descriptor, error) {
+	<-ctx.Done()
+	return ocispec.Descriptor{}, ctx.Err()
+}
+
+// TestSilence holds that a build waits once for a place that does not answer, and not for long.
+func TestSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Shelf{Place: &remote.Place{Read: silent{}}, Read: []string{"main"}}
+		start := time.Now()
+		if _, err := p.FindInTime(t.Context(), cargo); err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no answer within 2s") {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != remote.Budget || !p.Silent() {
+			t.Errorf("after %s", took)
+		}
+		if _, err := p.FindInTime(t.Context(), cargo); !errors.Is(err, fs.ErrNotExist) || time.Since(start) != remote.Budget {
+			t.Errorf("it is asked again: %v after %s", err, time.Since(start))
+		}
+		p = &Shelf{Place: &remote.Place{Read: silent{}}, Read: []string{"main"}}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := p.FindInTime(ctx, cargo); !errors.Is(err, context.Canceled) || p.Silent() {
+			t.Errorf("a build that was given up: %v, silent: %t", err, p.Silent())
+		}
+	})
 }
 
 // TestPacks holds that many small changes do not become many packs, that what is dead is left behind, and that all is readable then.

@@ -58,8 +58,8 @@ type answered struct {
 	entry cache.Entry
 }
 
-// budget is how long a build waits for what places say at its start.
-const budget = 2 * time.Second
+// Budget is how long a build waits for what places say, at its start and before it fetches something else of them.
+const Budget = 2 * time.Second
 
 // New returns a cache. It asks for nothing yet.
 func New(o Options) *Cache {
@@ -162,7 +162,7 @@ func (c *Cache) Prefetch(ctx context.Context) (end func()) {
 // ask asks the places, once. All that cannot be had in the time of the budget is told, once, and done without.
 func (c *Cache) ask(ctx context.Context) {
 	c.freshOnce.Do(func() {
-		ctx, cancel := context.WithTimeoutCause(ctx, budget, fmt.Errorf("no answer within %s", budget))
+		ctx, cancel := context.WithTimeoutCause(ctx, Budget, fmt.Errorf("no answer within %s", Budget))
 		defer cancel()
 		shelves := make([]*shelf, len(c.o.Read))
 		var g errgroup.Group

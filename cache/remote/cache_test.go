@@ -211,11 +211,11 @@ func TestSilence(t *testing.T) {
 		p.Read = silent{s}
 		m := newMachine(t, p, "main", nil)
 		start := time.Now()
-		if m.knows(t, layerRecord(s, "a")) || time.Since(start) != budget || !strings.Contains(m.events(), "no answer within 2s") {
+		if m.knows(t, layerRecord(s, "a")) || time.Since(start) != Budget || !strings.Contains(m.events(), "no answer within 2s") {
 			t.Errorf("after %s: %q", time.Since(start), m.events())
 		}
 		m.knows(t, layerRecord(s, "b"))
-		if time.Since(start) != budget {
+		if time.Since(start) != Budget {
 			t.Error("it is waited for again")
 		}
 	})
