@@ -20,8 +20,8 @@ const maxDepth = 256
 // Import writes into an open directory, which is empty and nobody else's, the tree that a tar of [Export] holds, while it comes.
 // The tar may be forged: nothing is written outside of the directory, entries have to come in Export's order, devices are refused,
 // and what gives power over the machine is taken from files ([Plain] says what). The directory itself stays as it is. seen, if it is not nil,
-// gets the header of each part of the tar, as [ExportParts] gives it, and where it begins; it may not keep the header.
-func Import(ctx context.Context, r io.Reader, dir *os.File, seen func(at int64, header []byte)) (err error) {
+// gets each part of the tar when it is written.
+func Import(ctx context.Context, r io.Reader, dir *os.File, seen func(p *Imported)) (err error) {
 	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -36,10 +36,11 @@ func Import(ctx context.Context, r io.Reader, dir *os.File, seen func(at int64, 
 	}()
 	p := layertar.NewParser(x.add)
 	var header []byte // what was taken since the last entry, or the beginning
+	var headerAt int64
 	block := make([]byte, layertar.Block)
 	for p.Need > 0 {
 		if len(header) == 0 {
-			x.headerAt = p.Off
+			headerAt = p.Off
 			err = x.skip(p.Off - x.at)
 		} else {
 			header, err = x.take(header, p.Off-x.at) // what a header is filled up with
@@ -60,12 +61,14 @@ func Import(ctx context.Context, r io.Reader, dir *os.File, seen func(at int64, 
 		}
 		header = append(header, block[:n]...)
 		entries := x.entries
+		x.part = Imported{}
 		if err := p.Take(block[:p.Need]); err != nil {
 			return err
 		}
 		if x.entries > entries || p.Need == 0 {
 			if seen != nil {
-				seen(x.headerAt, header)
+				x.part.At, x.part.Header = headerAt, header
+				seen(&x.part)
 			}
 			header = header[:0]
 		}
@@ -74,14 +77,23 @@ func Import(ctx context.Context, r io.Reader, dir *os.File, seen func(at int64, 
 	return err
 }
 
+// An Imported is a part of a tar that was written, as [ExportParts] gives it. It is valid until the function returns that gets it.
+type Imported struct {
+	At      int64  // where it begins in the tar
+	Header  []byte // of the entry
+	Content int64  // bytes of its file that follow
+	File    Entry  // with content: its Inode and when it was Changed, as of a [Live]
+	Other   bool   // what was written is not all that the header says, or was changed since then: as by a name that a file got
+}
+
 // An importer writes the entries of a tar as they come.
 type importer struct {
 	*unpacker
-	r        *bufio.Reader
-	at       int64       // in the tar
-	headerAt int64       // where the header of the next entry begins
-	open     []importDir // the directories that the last entry is in, the root first
-	entries  int
+	r       *bufio.Reader
+	at      int64       // in the tar
+	open    []importDir // the directories that the last entry is in, the root first
+	entries int
+	part    Imported // that is written
 }
 
 // An importDir is a directory that more may come for.
@@ -156,10 +168,14 @@ func (x *importer) add(t *layertar.Header) error {
 	}
 	e := unpackEntry{Entry: t.Entry}
 	e.Name = base
+	if uid, gid := x.owner(e.Entry); uint32(uid) != e.UID || uint32(gid) != e.GID {
+		x.part.Other = true
+	}
 	switch t.Kind {
 	case layertar.Directory:
 		return x.enter(dir.fd, path, e.Entry)
 	case layertar.HardLink:
+		x.part.Other = true
 		return x.hardLink(dir.fd, base, t.Target)
 	case layertar.Symlink:
 		e.Mode, e.Link = e.Mode|unix.S_IFLNK, t.Target
@@ -172,10 +188,19 @@ func (x *importer) add(t *layertar.Header) error {
 		e.Mode = e.Mode&^(unix.S_ISUID|unix.S_ISGID) | unix.S_IFREG
 		delete(e.Xattrs, capability) // the parser made the map for this entry
 		e.write = func(dst int, buf []byte) error { return x.content(dst, e.Size, buf) }
+		e.wrote = func(st *unix.Stat_t) { x.wrote(st, &e.Entry) }
 	default:
 		return fmt.Errorf("%w: an entry of type %q has no place here", layertar.ErrTar, t.Kind)
 	}
 	return x.file(dir.fd, path, &e)
+}
+
+// wrote notes what became of a regular file.
+func (x *importer) wrote(st *unix.Stat_t, e *Entry) {
+	x.part.Content = e.Size
+	x.part.File.Inode, x.part.File.Changed = liveInode(st), st.Ctim.Nano()
+	sec, nsec := e.UnixTime()
+	x.part.Other = x.part.Other || st.Mode != e.Mode || st.Mtim.Sec != sec || st.Mtim.Nsec != int64(nsec)
 }
 
 // enter makes a directory, which what comes next may be in.

@@ -74,13 +74,16 @@ func describeLive(dir int, name string) (Entry, error) {
 	if err != nil {
 		return e, err
 	}
-	e.Inode ^= st.Dev << 40
+	e.Inode = liveInode(&st)
 	e.Changed = st.Ctim.Nano()
 	if filetree.HasXattrs(e.Mode) {
 		e.Xattrs, err = readXattrs(dir, name, filetree.KeepXattr)
 	}
 	return e, err
 }
+
+// liveInode is the number of a file among those of several file systems.
+func liveInode(st *unix.Stat_t) uint64 { return st.Ino ^ st.Dev<<40 }
 
 // List implements [Tree].
 func (l *Live) List(name string, fn func(e *Entry, sum *filetree.Sum) error) error {

@@ -44,6 +44,7 @@ type unpackEntry struct {
 	implied  bool                            // the directory is only the way to something: one that is there stays as it is
 	list     func() ([]unpackEntry, error)   // of a directory
 	write    func(dst int, buf []byte) error // of a regular file with a size: writes the content
+	wrote    func(st *unix.Stat_t)           // of a regular file, if not nil: gets what became of it
 }
 
 // newUnpacker prepares to write into the directory root.
@@ -235,17 +236,28 @@ func (u *unpacker) regular(dir int, e *unpackEntry) error {
 	if err == nil {
 		err = u.setMetadata(fd, e.Entry)
 	}
-	if err == nil && u.known != nil {
+	if err == nil && (u.known != nil || e.wrote != nil) {
 		var st unix.Stat_t
 		if err = unix.Fstat(fd, &st); err == nil {
-			c := copied{ctime: st.Ctim}
-			if e.Nlink > 1 {
-				c.links = e.Inode
-			}
-			u.known[st.Ino] = c
+			u.note(e, &st)
 		}
 	}
 	return errors.Join(err, closeFD(fd))
+}
+
+// note tells those who want to know of a regular file that was written.
+func (u *unpacker) note(e *unpackEntry, st *unix.Stat_t) {
+	if e.wrote != nil {
+		e.wrote(st)
+	}
+	if u.known == nil {
+		return
+	}
+	c := copied{ctime: st.Ctim}
+	if e.Nlink > 1 {
+		c.links = e.Inode
+	}
+	u.known[st.Ino] = c
 }
 
 func (u *unpacker) symlink(dir int, e *unpackEntry) error {

@@ -158,7 +158,7 @@ func (w *memoryWriter) write(path string, quiet int64) error {
 	}
 	b = append(b, w.chunks...)
 	le.PutUint32(b[12:], checksum(b[memoryHeader:]))
-	if err := durable.WriteFile(path, b, 0o600); err != nil {
+	if err := durable.ReplaceFile(path, b, 0o600); err != nil {
 		return errors.Join(err, removed(path))
 	}
 	return nil

@@ -333,3 +333,46 @@ func TestMemoryDamaged(t *testing.T) {
 		t.Error("one that is missing was read")
 	}
 }
+
+// TestRestoredLook holds that what was seen of files while they were restored is what is seen of them afterwards; with a file of two names, whose
+// change comes later, they are looked at once more.
+func TestRestoredLook(t *testing.T) {
+	for _, linked := range []bool{false, true} {
+		p, _, _ := newShelf(t)
+		dir, back := t.TempDir(), t.TempDir()
+		for i := range 50 {
+			write(t, dir, fmt.Sprintf("%02d/%d", i%5, i), noise(byte(i), i*1000))
+		}
+		err := os.Symlink("00/0", filepath.Join(dir, "soft"))
+		if linked {
+			err = errors.Join(err, os.Link(filepath.Join(dir, "00/5"), filepath.Join(dir, "04/link")))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		save(t, p, cargo, dir)
+		v, err := p.Find(t.Context(), cargo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := open(t, back)
+		r, err := p.Restore(t.Context(), v, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.Look(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := LookAt(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("linked %t: %s, %d bytes, changed %d; later %s, %d bytes, changed %d", linked, got.Fingerprint, got.Size, got.Changed, want.Fingerprint, want.Size, want.Changed)
+		}
+		if r.other != linked {
+			t.Errorf("linked %t: to be looked at again: %t", linked, r.other)
+		}
+	}
+}
