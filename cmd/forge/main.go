@@ -65,6 +65,9 @@ func enter(command, store string) error {
 
 // run runs a command line.
 func run(args []string) int {
+	if err := readEnvironment(); err != nil {
+		return report(os.Stderr, err)
+	}
 	args, err := withoutNoun(args)
 	if err != nil {
 		return report(os.Stderr, err)
