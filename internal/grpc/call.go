@@ -100,9 +100,9 @@ func (c *Call) recv(message any) error {
 		return c.end()
 	}
 	if kind := h.Get("Content-Type"); c.resp.StatusCode != http.StatusOK || !isGRPC(kind) {
-		excerpt, _ := io.ReadAll(io.LimitReader(c.resp.Body, 200)) // what can be had of it makes the message better
+		text, _ := io.ReadAll(io.LimitReader(c.resp.Body, 200)) // what can be had of it makes the message better
 		return Errorf(codeOfHTTP(c.resp.StatusCode), "the server answers %s of type %q, which is not gRPC: %s",
-			c.resp.Status, kind, strings.ToValidUTF8(strings.TrimSpace(string(excerpt)), "?"))
+			c.resp.Status, kind, strings.ToValidUTF8(strings.Join(strings.Fields(string(text)), " "), "?")) // a page has lines; a warning is one
 	}
 	r := frameReader{codec: &c.client.codec, body: c.resp.Body, max: c.client.opts.MaxMessage, encoding: h.Get(headerEncoding)}
 	err := r.read(message)

@@ -108,7 +108,7 @@ func TestAnswers(t *testing.T) {
 		switch r.URL.Path {
 		case "/page":
 			h.Set("Content-Type", "text/html")
-			io.WriteString(w, "hello")
+			io.WriteString(w, "<html>\r\n hello\r\n")
 		case "/503":
 			h.Set("Content-Type", "text/plain")
 			w.WriteHeader(503)
@@ -138,7 +138,7 @@ func TestAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		"/page": "Unknown: the server answers 200 OK of type \"text/html\", which is not gRPC: hello", "/503": "Unavailable: the server answers 503 Service Unavailable of type \"text/plain\", which is not gRPC: later",
+		"/page": "Unknown: the server answers 200 OK of type \"text/html\", which is not gRPC: <html> hello", "/503": "Unavailable: the server answers 503 Service Unavailable of type \"text/plain\", which is not gRPC: later",
 		"/nothing": "Internal: the server has ended the stream without a status", "/empty": "Internal: /empty: there is no message", "/odd": "Unknown: the answer has the grpc-status \"x\"",
 		"/two": "Internal: /two: there is more than one message", "/half": "Internal: the stream ends in the head", "/abort": "Internal: stream error",
 	} {
