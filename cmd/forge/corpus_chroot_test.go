@@ -20,6 +20,11 @@ func TestCorpusChroot(t *testing.T) {
 	}
 	c := newCorpus(t)
 	c.isolation = "chroot"
+	c.third(t)
+}
+
+// third does each third of the cases of RUN, without those that need namespaces.
+func (c *corpus) third(t *testing.T) {
 	for _, pattern := range []string{"run_*", "mount_*"} {
 		names, err := filepath.Glob("../../testdata/corpus/" + pattern + ".txtar")
 		if err != nil || len(names) == 0 {
