@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/forge-build/forge/internal/reapi"
 )
@@ -26,17 +28,23 @@ func Process(dir string, prepare func(cmd *exec.Cmd)) func(ctx context.Context, 
 		if err := t.unpack(t.Action.Input, root); err != nil {
 			return nil, describe(t, err)
 		}
-		cmd := exec.CommandContext(ctx, t.Command.Arguments[0], t.Command.Arguments[1:]...)
-		cmd.Dir, cmd.Env = root, []string{}
-		for _, v := range t.Command.Env {
-			cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
-		}
 		var out, said bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &said
-		if prepare != nil {
-			prepare(cmd)
+		run := func() (*exec.Cmd, error) {
+			cmd := exec.CommandContext(ctx, t.Command.Arguments[0], t.Command.Arguments[1:]...)
+			cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = root, []string{}, &out, &said
+			for _, v := range t.Command.Env {
+				cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
+			}
+			if prepare != nil {
+				prepare(cmd)
+			}
+			return cmd, cmd.Run()
 		}
-		err = cmd.Run()
+		cmd, err := run()
+		for errors.Is(err, syscall.ETXTBSY) && ctx.Err() == nil {
+			time.Sleep(time.Millisecond) // a process was forked while the program was written, and has it open until it executes something
+			cmd, err = run()
+		}
 		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && (!exited || ctx.Err() != nil) {
 			return nil, describe(t, err)
 		}
