@@ -78,6 +78,9 @@ func (h *Home) mountKeeper(ctx context.Context, o BuildOptions, src *source.Sour
 // beside the others.
 func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.Shelf, err error) {
 	s := farSettings{home: h, options: o, client: o.cacheClient(), job: jobOf(os.Getenv, o.Context), places: map[string]*remote.Place{}}
+	if err := s.keys(); err != nil {
+		return nil, err
+	}
 	spec, asked := cacheNamed(o.Cache)
 	write, read := s.job.Scopes(cmp.Or(o.Scope, asked))
 	specs := slices.Concat(o.To, o.From)
@@ -99,7 +102,9 @@ func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.S
 		if i >= len(specs)-len(o.From) || o.ReadOnly {
 			place = &remote.Place{Name: place.Name, Read: place.Read, Repository: place.Repository}
 		}
-		shelves = append(shelves, &mounts.Shelf{Place: place, Staging: h.staging, Read: read, Write: write})
+		shelves = append(shelves, &mounts.Shelf{
+			Place: place, Staging: h.staging, Read: read, Write: write, Key: s.remote.Key, Trust: s.remote.Trust,
+		})
 	}
 	return shelves, errors.Join(errs...)
 }

@@ -31,6 +31,9 @@ type Shelf struct {
 	Read  []string
 	Write string
 
+	Key   *remote.Signer // signs what is written; nil signs nothing
+	Trust remote.Trust   // what is read has to be signed by one of these; nil trusts everybody
+
 	silent atomic.Bool
 }
 
@@ -63,8 +66,12 @@ func (m Mount) exact(scope string) string {
 	return m.tag(scope) + "-" + hex.EncodeToString(sum[:8])
 }
 
+// mountOf is the name of a mount, by a name of one of its directories.
+func mountOf(tag string) string { return tag[:min(len(tag), len(tagPrefix)+20)] }
+
 // Find finds what is kept of a mount: what was left with the same lock files in any of the scopes, else the newest of the first
-// scope that has one. It is an error that is fs.ErrNotExist if there is none.
+// scope that has one. It is an error that is fs.ErrNotExist if there is none, and [remote.ErrUntrusted] if there are only such as nobody has signed who is
+// trusted.
 func (s *Shelf) Find(ctx context.Context, m Mount) (*Version, error) {
 	var tags []string
 	for _, scope := range s.Read {
@@ -75,11 +82,18 @@ func (s *Shelf) Find(ctx context.Context, m Mount) (*Version, error) {
 	for _, scope := range s.Read {
 		tags = append(tags, m.tag(scope))
 	}
+	var untrusted error
 	for _, tag := range tags {
 		v, err := s.read(ctx, tag)
-		if !errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, remote.ErrUntrusted):
+			untrusted = fmt.Errorf("%s: %w", tag, err)
+		case !errors.Is(err, fs.ErrNotExist):
 			return v, err
 		}
+	}
+	if untrusted != nil {
+		return nil, untrusted
 	}
 	return nil, fmt.Errorf("cache mount %s: %w", m.ID, fs.ErrNotExist)
 }

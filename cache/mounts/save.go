@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -44,8 +45,12 @@ func (s *Saved) Remember(path string, quiet int64) error { return s.memory.write
 // The caller sees to it that nobody does, as far as the mount lets it.
 func (s *Shelf) Save(ctx context.Context, m Mount, dir Dir, limit int64) (_ *Saved, err error) {
 	base, err := s.Find(ctx, m)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	untrusted := errors.Is(err, remote.ErrUntrusted)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && !untrusted:
 		return nil, err
+	case s.Key == nil && (untrusted || base != nil && base.signed && mountOf(base.tag) == m.tag(s.Write)):
+		return nil, errSigned
 	}
 	tree := filetree.Tree(snapshot.OpenLive(dir.File))
 	var left []string
@@ -78,11 +83,14 @@ func (s *Shelf) Save(ctx context.Context, m Mount, dir Dir, limit int64) (_ *Sav
 		left = append(left, out)
 	}
 	saved.Size, saved.Sent, saved.Left = t.size, w.sent, join(left)
-	if base != nil && base.tag == cmp.Or(m.exact(s.Write), m.tag(s.Write)) && sameChunks(t, base.table) {
+	if base != nil && base.ours && base.tag == cmp.Or(m.exact(s.Write), m.tag(s.Write)) && sameChunks(t, base.table) {
 		return saved, nil
 	}
 	return saved, s.write(ctx, m, t)
 }
+
+// errSigned keeps a signed directory from being replaced by one that those who insist on signatures would not take.
+var errSigned = errors.New("what is kept there is signed, or has to be, and this build has no --cache-key")
 
 // sameChunks reports whether two tables are of the same tar and lie in the same packs.
 func sameChunks(a, b *table) bool {

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/image"
 )
 
@@ -30,6 +31,7 @@ const (
 	annotationSize      = "dev.forge.mount.size"      // of the tar, in bytes
 	annotationForgotten = "dev.forge.mount.forgotten" // the name stands for nothing any more
 	annotationScope     = "dev.forge.cache.scope"
+	annotationSignature = "dev.forge.mount.signature" // of the table's digest
 )
 
 // A Version is one directory as it is kept.
@@ -37,9 +39,11 @@ type Version struct {
 	Written time.Time // zero if nobody said
 	Scope   string    // that it was written to
 
-	tag   string
-	packs []ocispec.Descriptor
-	table *table
+	signed bool // by somebody
+	ours   bool // signed by who would write it anew, if he signs
+	tag    string
+	packs  []ocispec.Descriptor
+	table  *table
 }
 
 // Size is the size of the directory's tar in bytes.
@@ -69,6 +73,9 @@ func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.check(s.Trust, doc, tag); err != nil {
+		return nil, err
+	}
 	raw, err := image.ReadSmall(ctx, s.Place.Read, doc.Config)
 	if err != nil {
 		return nil, err
@@ -85,11 +92,18 @@ func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
 			return nil, fmt.Errorf("%s: pack %d is not the same in table and manifest", tag, i)
 		}
 	}
-	v := &Version{Scope: doc.Annotations[annotationScope], tag: tag, packs: doc.Layers, table: t}
+	v := &Version{Scope: doc.Annotations[annotationScope], signed: doc.Annotations[annotationSignature] != "", tag: tag, packs: doc.Layers, table: t}
+	v.ours = s.Key == nil || s.check(remote.Trust{}.With(s.Key), doc, tag) == nil
 	if when, err := time.Parse(time.RFC3339, doc.Annotations[ocispec.AnnotationCreated]); err == nil {
 		v.Written = when
 	}
 	return v, nil
+}
+
+// check fails unless one of the keys has signed a manifest as one of a mount, whose name the tag begins with.
+func (s *Shelf) check(trust remote.Trust, doc *image.Document, tag string) error {
+	scope := doc.Annotations[annotationScope]
+	return trust.Check(s.Place, scope, mountOf(tag), doc.Config.Digest.String(), doc.Annotations[annotationSignature])
 }
 
 // write stores a version, whose packs are stored, under the names of a mount.
@@ -108,6 +122,9 @@ func (s *Shelf) put(ctx context.Context, tags []string, t *table, annotations ma
 	config := ocispec.Descriptor{MediaType: tableType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 	if _, err := s.Place.Write.Push(ctx, config, image.Bytes(raw)); err != nil {
 		return err
+	}
+	if s.Key != nil {
+		annotations[annotationSignature] = s.Key.Sign(s.Place, annotations[annotationScope], mountOf(tags[len(tags)-1]), config.Digest.String())
 	}
 	annotations[ocispec.AnnotationCreated] = time.Now().UTC().Format(time.RFC3339)
 	manifest := ocispec.Manifest{

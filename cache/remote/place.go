@@ -8,6 +8,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,6 +30,9 @@ type Place struct {
 type Lister interface {
 	Tags(ctx context.Context) ([]string, error)
 }
+
+// bound is what signatures in a scope of the place are bound to.
+func (p *Place) bound(scope string) string { return bind(cmp.Or(p.Identity, p.Name), scope) }
 
 // named is a tag of the place.
 func (p *Place) named(tag string) image.Reference {

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -26,7 +25,7 @@ type Scope struct {
 func (s *Scope) String() string { return s.Place.Name + " (" + s.Name + ")" }
 
 // bound is what signatures of the scope are bound to.
-func (s *Scope) bound() string { return bind(cmp.Or(s.Place.Identity, s.Place.Name), s.Name) }
+func (s *Scope) bound() string { return s.Place.bound(s.Name) }
 
 // memoKey is under which this machine remembers what a tag stood for.
 func (s *Scope) memoKey(tag string) cache.Key {

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
@@ -96,13 +97,22 @@ func bind(place, scope string) string { return fmt.Sprintf("%d:%s:%s", len(place
 
 // sign appends the trailer to a table.
 func (s *Signer) sign(table []byte, bound string) []byte {
-	id := idOf(s.public())
-	sig := ed25519.Sign(s.key, signed(table, bound))
-	return append(append(append(table, algEd25519), id[:]...), sig...)
+	return append(table, s.trailer(table, bound)...)
 }
 
-// errUntrusted is of a table that no trusted key has signed.
-var errUntrusted = errors.New("no trusted key has signed it for this place and scope")
+// trailer is the algorithm, the key and the signature.
+func (s *Signer) trailer(text []byte, bound string) []byte {
+	id := idOf(s.public())
+	return append(append([]byte{algEd25519}, id[:]...), ed25519.Sign(s.key, signed(text, bound))...)
+}
+
+// Sign signs what is kept in the scope of a place under a name, such as a digest, in base64.
+func (s *Signer) Sign(p *Place, scope, name, text string) string {
+	return base64.StdEncoding.EncodeToString(s.trailer([]byte(text), p.bound(scope)+" "+name))
+}
+
+// ErrUntrusted is of a table that no trusted key has signed.
+var ErrUntrusted = errors.New("no trusted key has signed it for this place and scope")
 
 // check reports an error unless a table may be believed.
 func (t Trust) check(raw []byte, bound string) error {
@@ -110,12 +120,28 @@ func (t Trust) check(raw []byte, bound string) error {
 		return nil
 	}
 	if len(raw) < headerSize+trailerSize || binary.LittleEndian.Uint16(raw[6:])&flagSigned == 0 {
-		return errUntrusted
+		return ErrUntrusted
 	}
 	body, trailer := raw[:len(raw)-trailerSize], raw[len(raw)-trailerSize:]
+	return t.verify(body, trailer, bound)
+}
+
+// Check fails with ErrUntrusted unless a trusted key has made a signature of [Signer.Sign].
+func (t Trust) Check(p *Place, scope, name, text, signature string) error {
+	if t == nil {
+		return nil
+	}
+	trailer, err := base64.StdEncoding.DecodeString(signature)
+	if err != nil || len(trailer) != trailerSize {
+		return ErrUntrusted
+	}
+	return t.verify([]byte(text), trailer, p.bound(scope)+" "+name)
+}
+
+func (t Trust) verify(text, trailer []byte, bound string) error {
 	key, ok := t[keyID(trailer[1:])]
-	if !ok || trailer[0] != algEd25519 || !ed25519.Verify(key, signed(body, bound), trailer[1+len(keyID{}):]) {
-		return errUntrusted
+	if !ok || trailer[0] != algEd25519 || !ed25519.Verify(key, signed(text, bound), trailer[1+len(keyID{}):]) {
+		return ErrUntrusted
 	}
 	return nil
 }
