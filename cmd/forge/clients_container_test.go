@@ -101,7 +101,7 @@ func (k *kit) dockerCopies() {
 // dockerSurvives kills the server while a container runs and somebody is attached to it.
 func (k *kit) dockerSurvives(again func()) {
 	k.t.Helper()
-	long := k.docker("", "run", "--rm", "--name", "lives", "base", "sh", "-c", "echo begun; until test -e /end; do sleep 0.01; done; echo over; exit 3")
+	long := k.docker("", "run", "--rm", "--name", "lives", "base", "sh", "-c", "echo begun; until test -e /end; do sleep 0.01; done; echo over; sleep 2; exit 3") // so that wait and logs have asked by the end
 	k.start(long)
 	down := k.soon(func() []string {
 		if a := k.docker("", "exec", "lives", "true"); a.Run() != nil {
