@@ -36,7 +36,7 @@ func cases() []benchCase {
 		{name: "12 steps of another machine, 30 ms", setup: farCase},
 		{name: "800 MB in a cache mount, 1 file added", setup: mountSaveCase, runs: 3},
 		{name: "800 MB in a cache mount, fetched", setup: mountRestoreCase, runs: 3},
-		{name: "800 MB in a cache mount, loopback", setup: mountNearCase, runs: 3},
+		{name: "800 MB in a cache mount, loopback", setup: mountNearCase, runs: 3, long: true},
 		{name: "RUN true at a cluster, a step", setup: clusterStepCase, runs: 5, divideBy: clusterSteps},
 		{name: "50 answers of a cluster, no base", setup: clusterAnswersCase},
 		{name: "16 stages at 4 executors", setup: clusterStagesCase, runs: 1},
