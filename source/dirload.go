@@ -116,7 +116,7 @@ func (q *dirQueue) done(files []dirFile) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.open--
-	for i := range slices.Backward(files) {
+	for i := len(files) - 1; i >= 0; i-- { // slices.Backward would read all of a file, while somebody may be giving it its digest
 		if files[i].sub != nil {
 			q.todo = append(q.todo, files[i].sub)
 			q.open++

@@ -42,7 +42,7 @@ func (w *Worker) away(ctx context.Context, job executor.Job, log io.Writer) (r e
 	prepared := sync.OnceFunc(w.Cluster.prepare.Leave)
 	defer prepared()
 	able := make(chan error, 1)
-	go func() { able <- w.able(ctx) }() // while the server is asked for other things
+	go func(ctx context.Context) { able <- w.able(ctx) }(ctx) // while the server is asked for other things; ctx changes below
 	a, err := w.action(ctx, job)
 	if err != nil {
 		return r, cmp.Or(<-able, err)
