@@ -62,14 +62,17 @@ func (h *Home) ReadyMonitor(id string) (m *ReadyMonitor, err error) {
 // Close lets the process end.
 func (m *ReadyMonitor) Close() error { return errors.Join(m.conn.Close(), m.reports.Close()) }
 
-// begin has the container started. An error means that the process does nothing.
+// begin has the container started. An error means that the process does nothing: it has ended before it read that.
 func (m *ReadyMonitor) begin(files []*os.File) (int, *os.File, error) {
 	fds := make([]int, len(files))
 	for i, f := range files {
 		fds[i] = int(f.Fd())
 	}
 	_, _, err := m.conn.WriteMsgUnix([]byte(helperReady), syscall.UnixRights(fds...), nil)
-	if err != nil {
+	if err == nil { // it closes the connection when it has read; the kernel resets one whose end has something unread (unix(7))
+		_, err = m.conn.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, io.EOF) {
 		return 0, nil, errors.Join(err, m.Close())
 	}
 	return m.pid, m.reports, m.conn.Close()
@@ -126,6 +129,7 @@ func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, repor
 	ahead := h.networkAhead(ctx, r, img, space)
 	defer func() { err = errors.Join(err, ahead.drop()) }()
 	lock, first, err := receiveStart(conn)
+	_ = conn.Close() // who has sent them waits for that
 	if lock == nil || err != nil {
 		return err
 	}
