@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // readEnvironment gives this process the variables of files that its environment does not have: of the user's file, and then of the machine's.
@@ -29,7 +30,7 @@ func readEnvironment() error {
 // readVariables reads lines of NAME=VALUE, where NAME is one of forge's own variables. A line that begins with "#" is a comment.
 func readVariables(path string) error {
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR) { // as with HOME=/dev/null
 		return nil
 	}
 	if err != nil {
