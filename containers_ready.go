@@ -63,7 +63,8 @@ func (h *Home) ReadyMonitor(id string) (m *ReadyMonitor, err error) {
 func (m *ReadyMonitor) Close() error { return errors.Join(m.conn.Close(), m.reports.Close()) }
 
 // begin has the container started. An error means that the process does nothing: it has ended before it read that.
-func (m *ReadyMonitor) begin(files []*os.File) (int, *os.File, error) {
+func (m *ReadyMonitor) begin(ctx context.Context, files []*os.File) (int, *os.File, error) {
+	defer context.AfterFunc(ctx, func() { _ = m.conn.Close() })()
 	fds := make([]int, len(files))
 	for i, f := range files {
 		fds[i] = int(f.Fd())
@@ -80,10 +81,10 @@ func (m *ReadyMonitor) begin(files []*os.File) (int, *os.File, error) {
 
 // startMonitor starts a monitor for a container, or takes the one that is ready. The first of the files is the container's lock, the
 // others are connections of those who are attached from the beginning.
-func (h *Home) startMonitor(id string, files []*os.File) (pid int, reports *os.File, err error) {
+func (h *Home) startMonitor(ctx context.Context, id string, files []*os.File) (pid int, reports *os.File, err error) {
 	if h.options.Ready != nil {
 		if m := h.options.Ready(id); m != nil {
-			if pid, reports, err = m.begin(files); err == nil {
+			if pid, reports, err = m.begin(ctx, files); err == nil {
 				return pid, reports, nil
 			}
 		}

@@ -160,7 +160,7 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first []*os.File, 
 	if err := failpoint.At("spawn.locked"); err != nil {
 		return err
 	}
-	pid, reports, err := h.startMonitor(r.ID, append([]*os.File{lock}, first...))
+	pid, reports, err := h.startMonitor(ctx, r.ID, append([]*os.File{lock}, first...))
 	if err != nil {
 		return fmt.Errorf("monitor of container %s: %w", r.Name, err)
 	}
