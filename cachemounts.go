@@ -249,8 +249,8 @@ func (k *mountKeeper) keepAll(ctx context.Context) {
 	if at < 0 {
 		return
 	}
-	if shelves[at].Silent() {
-		return // as was told
+	if shelves[at].Silent() || shelves[at].Trust != nil && shelves[at].Key == nil {
+		return // as was told; or nobody who trusts as this build does would take what it keeps
 	}
 	shelf, limit := shelves[at], k.options.Mounts.Time
 	if limit <= 0 {

@@ -45,12 +45,11 @@ func (s *Saved) Remember(path string, quiet int64) error { return s.memory.write
 // The caller sees to it that nobody does, as far as the mount lets it.
 func (s *Shelf) Save(ctx context.Context, m Mount, dir Dir, limit int64) (_ *Saved, err error) {
 	base, err := s.Find(ctx, m)
-	untrusted := errors.Is(err, remote.ErrUntrusted)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist) && !untrusted:
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, remote.ErrUntrusted) {
 		return nil, err
-	case s.Key == nil && (untrusted || base != nil && base.signed && mountOf(base.tag) == m.tag(s.Write)):
-		return nil, errSigned
+	}
+	if err := s.mayReplace(ctx, m); err != nil {
+		return nil, err
 	}
 	tree := filetree.Tree(snapshot.OpenLive(dir.File))
 	var left []string
@@ -89,8 +88,29 @@ func (s *Shelf) Save(ctx context.Context, m Mount, dir Dir, limit int64) (_ *Sav
 	return saved, s.write(ctx, m, t)
 }
 
+// mayReplace fails if what is kept under the names of a mount is signed, and what would be written is not.
+func (s *Shelf) mayReplace(ctx context.Context, m Mount) error {
+	if s.Key != nil {
+		return nil
+	}
+	for _, tag := range []string{m.exact(s.Write), m.tag(s.Write)} {
+		if tag == "" {
+			continue
+		}
+		doc, err := s.manifest(ctx, tag)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case doc.Annotations[annotationSignature] != "":
+			return errSigned
+		}
+	}
+	return nil
+}
+
 // errSigned keeps a signed directory from being replaced by one that those who insist on signatures would not take.
-var errSigned = errors.New("what is kept there is signed, or has to be, and this build has no --cache-key")
+var errSigned = errors.New("what is kept there is signed, and this build has no --cache-key")
 
 // sameChunks reports whether two tables are of the same tar and lie in the same packs.
 func sameChunks(a, b *table) bool {

@@ -62,6 +62,13 @@ func TestSigned(t *testing.T) {
 	if _, err := saveUpTo(t, shelf, m, dir, 1<<30); !errors.Is(err, errSigned) {
 		t.Errorf("in the place of what is signed: %v", err)
 	}
+	shelf.Write, shelf.Read = "main", []string{"topic", "main"} // what is found first is of another scope
+	save(t, shelf, m, dir)
+	shelf.Write, shelf.Read = "topic", []string{"main", "topic"}
+	if _, err := saveUpTo(t, shelf, m, dir, 1<<30); !errors.Is(err, errSigned) {
+		t.Errorf("in the place of what is signed, behind another scope: %v", err)
+	}
+	shelf.Read = []string{"topic", "main"}
 	shelf.Trust = others
 	if err := find(m); !errors.Is(err, remote.ErrUntrusted) {
 		t.Errorf("another has signed: %v", err)

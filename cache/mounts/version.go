@@ -39,11 +39,10 @@ type Version struct {
 	Written time.Time // zero if nobody said
 	Scope   string    // that it was written to
 
-	signed bool // by somebody
-	ours   bool // signed by who would write it anew, if he signs
-	tag    string
-	packs  []ocispec.Descriptor
-	table  *table
+	ours  bool // signed by who would write it anew, if he signs
+	tag   string
+	packs []ocispec.Descriptor
+	table *table
 }
 
 // Size is the size of the directory's tar in bytes.
@@ -92,7 +91,7 @@ func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
 			return nil, fmt.Errorf("%s: pack %d is not the same in table and manifest", tag, i)
 		}
 	}
-	v := &Version{Scope: doc.Annotations[annotationScope], signed: doc.Annotations[annotationSignature] != "", tag: tag, packs: doc.Layers, table: t}
+	v := &Version{Scope: doc.Annotations[annotationScope], tag: tag, packs: doc.Layers, table: t}
 	v.ours = s.Key == nil || s.check(remote.Trust{}.With(s.Key), doc, tag) == nil
 	if when, err := time.Parse(time.RFC3339, doc.Annotations[ocispec.AnnotationCreated]); err == nil {
 		v.Written = when
