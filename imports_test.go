@@ -61,6 +61,12 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rooms, _, _ := strings.Cut(text, storeysBegin)
+	for _, pkg := range sorted(found) {
+		if path.Dir(pkg) == "internal" && !strings.Contains(rooms, "\n| `"+pkg+"` |") {
+			t.Errorf("the rooms of %s do not say what %s is for", architecture, pkg)
+		}
+	}
 	for _, pkg := range sorted(rows) {
 		switch {
 		case found[pkg]:
