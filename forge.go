@@ -164,8 +164,12 @@ func (h *Home) openCache(dir string) (err error) {
 	if h.lists, err = cache.OpenStore[[]byte](filepath.Join(dir, "files")); err != nil {
 		return err
 	}
-	h.remotes, err = cache.OpenStore[[]byte](filepath.Join(dir, "remote"))
-	return err
+	if h.remotes, err = cache.OpenStore[[]byte](filepath.Join(dir, "remote")); err != nil {
+		return err
+	}
+	also := h.staging.Also
+	h.Cache.Written, h.digests.Written, h.downloads.Written, h.lists.Written, h.remotes.Written = also, also, also, also, also
+	return nil
 }
 
 // Snapshots opens the file systems of the store, once. Commands that need none do not pay for them.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -180,9 +181,29 @@ func TestDamagedEntryIsAMiss(t *testing.T) {
 		t.Error("a directory is a hit")
 	}
 	os.WriteFile(s.path(k), nil, 0o600)
+	if list, err := s.List(); err != nil || slices.ContainsFunc(list, func(r Record[Entry]) bool { return r.Key == k }) {
+		t.Errorf("an empty file, as a power cut leaves it, is listed: %v, %v", list, err)
+	}
 	put(t, s, k, entry("x", 5))
 	if _, ok := get(t, s, k); !ok {
 		t.Error("a damaged entry is not replaced")
+	}
+}
+
+// TestWritten holds that whoever makes entries durable is told of each that is at its place.
+func TestWritten(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	var told []string
+	s.Written = func(path string) {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+		told = append(told, path)
+	}
+	put(t, s, keyOf(Field{"a", nil}), entry("x", 5))
+	if len(told) != 1 || told[0] != s.path(keyOf(Field{"a", nil})) {
+		t.Errorf("told of %q", told)
 	}
 }
 

@@ -20,8 +20,12 @@ import (
 // A Store is a directory that keeps values under keys, each in a small file. Safe for concurrent use, by processes too.
 //
 // Files are renamed into place and not synced: a cache may vanish. What a power cut tears does not match its checksum
-// and is as if it were not there. A file's mtime is when its value was last of use.
-type Store[V any] struct{ dir string }
+// and is as if it were not there; of a file that was not written yet it leaves an empty one, which is no damage. A file's mtime is when its
+// value was last of use.
+type Store[V any] struct {
+	dir     string
+	Written func(path string) // is told of each file that was put and is not synced, unless nil; set before the first Put
+}
 
 // A Record is a value with what its file says of it.
 type Record[V any] struct {
@@ -64,7 +68,7 @@ func OpenStore[V any](dir string) (*Store[V], error) {
 			return nil, err
 		}
 	}
-	return &Store[V]{dir}, nil
+	return &Store[V]{dir: dir}, nil
 }
 
 func (s *Store[V]) path(k Key) string { return filepath.Join(s.dir, k.String()) }
@@ -136,7 +140,13 @@ func (s *Store[V]) Put(ctx context.Context, k Key, v V) (err error) {
 	if err := failpoint.At("cache.put.before-rename"); err != nil {
 		return err
 	}
-	return f.Replace()
+	if err := f.Replace(); err != nil {
+		return err
+	}
+	if s.Written != nil {
+		s.Written(s.path(k))
+	}
+	return nil
 }
 
 // each calls f for every file of a key, with what is known of it without reading.
@@ -161,9 +171,12 @@ func (s *Store[V]) each(f func(k Key, info fs.FileInfo) error) error {
 	return nil
 }
 
-// List reads all values, the least recently used first, and the damaged ones with them.
+// List reads all values, the least recently used first, and the damaged ones with them, but no empty files.
 func (s *Store[V]) List() (records []Record[V], err error) {
 	err = s.each(func(k Key, info fs.FileInfo) error {
+		if info.Size() == 0 {
+			return nil
+		}
 		if v, err := s.read(k); !errors.Is(err, fs.ErrNotExist) {
 			records = append(records, Record[V]{k, info.Size(), info.ModTime(), err != nil, v})
 		}

@@ -48,10 +48,7 @@ func (f *StagedFile) Commit(final string) error {
 	if s.lock == nil {
 		return errStagingClosed
 	}
-	if err := f.File.Close(); err != nil {
-		return err
-	}
-	if err := s.place(f.Name(), filepath.Clean(final)); err != nil {
+	if err := s.place(f.File, filepath.Clean(final)); err != nil {
 		return err
 	}
 	f.done = true

@@ -20,8 +20,8 @@ import (
 	"github.com/forge-build/forge/internal/flock"
 )
 
-// A Staging holds files that are written but not yet durable. Publish makes all of them durable with one syncfs(2)
-// and then renames each to its place. Safe for concurrent use.
+// A Staging holds files that are written but not yet durable. Publish makes all of them durable, side by side, and then renames each to its
+// place. Safe for concurrent use.
 //
 // Its directory, ingest/<random> in the state directory, is made by the first Create and is held by a flock for the life
 // of the process. A process that dies leaves it to the next Sweep. Other processes see in it, under names that tell
@@ -39,6 +39,7 @@ type Staging struct {
 	dir   string             // its path
 	files map[string]*staged // by final path
 	order []string           // the final paths, as they were committed
+	also  []string           // see Also
 	next  int                // number of the next file
 	done  bool
 }
@@ -46,7 +47,8 @@ type Staging struct {
 // A staged file is complete.
 type staged struct {
 	final string
-	path  string // in dir
+	path  string   // in dir
+	file  *os.File // open since before it was written, to be synced; nil of most where there are many
 }
 
 var errStagingClosed = errors.New("staging is closed")
@@ -169,7 +171,7 @@ func (s *Staging) publish(ctx context.Context) (synced map[string]bool, err erro
 	if err := failpoint.At("image.publish.before-sync"); err != nil {
 		return nil, err
 	}
-	if s.lost = s.sync(); s.lost != nil {
+	if s.lost = s.sync(batch); s.lost != nil {
 		return nil, s.lost
 	}
 	if err := failpoint.At("image.publish.before-rename"); err != nil {
@@ -231,7 +233,7 @@ func (s *Staging) rename(batch []*staged) (map[string]bool, error) {
 		if err := durable.Move(p.path, p.final); err != nil {
 			return nil, err
 		}
-		delete(s.files, p.final)
+		s.drop(p.final)
 		if i == 0 {
 			if err := failpoint.At("image.publish.amid-rename"); err != nil {
 				return nil, err
@@ -267,26 +269,41 @@ func makeDirs(dir string, changed map[string]bool) error {
 	return nil
 }
 
-// place stages a file that is written and closed, for final. The caller holds mu, and has opened the directory.
-func (s *Staging) place(path, final string) error {
+// place stages a file that is written, for final, and keeps it open if there are few. The caller holds mu, and has opened the directory.
+func (s *Staging) place(f *os.File, final string) error {
 	ours, err := s.staged(s.dir, final)
 	if err != nil {
 		return err
 	}
-	if err := durable.Move(path, ours); err != nil {
+	at := &staged{final: final, path: ours}
+	if len(s.files) < few {
+		at.file = f
+	} else if err := f.Close(); err != nil {
 		return err
 	}
-	s.note(&staged{final: final, path: ours})
+	if err := durable.Move(f.Name(), ours); err != nil {
+		return err
+	}
+	s.note(at)
 	return nil
 }
 
 // note notes a file after all others. The caller holds mu.
 func (s *Staging) note(f *staged) {
 	if _, again := s.files[f.final]; again {
-		delete(s.files, f.final)
+		s.drop(f.final)
 		s.forget()
 	}
 	s.files[f.final], s.order = f, append(s.order, f.final)
+}
+
+// drop forgets a file, which is at its place, or not to be kept. The caller holds mu.
+func (s *Staging) drop(final string) {
+	if f := s.files[final]; f.file != nil {
+		_ = f.file.Close() // it is not to be kept
+		f.file = nil
+	}
+	delete(s.files, final)
 }
 
 // forget takes files that are not staged any more from the order. The caller holds mu.
@@ -301,7 +318,14 @@ func (s *Staging) commitFile(path, final string) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	return s.place(path, final)
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := s.place(f, final); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return nil
 }
 
 // Discard removes the staged file for final, if there is one.
@@ -312,7 +336,7 @@ func (s *Staging) Discard(final string) error {
 	if f == nil {
 		return nil
 	}
-	delete(s.files, final)
+	s.drop(final)
 	s.forget()
 	return os.Remove(f.path)
 }
@@ -346,7 +370,7 @@ func (s *Staging) Close() error {
 	errs := []error{s.lease.close()}
 	if s.lock != nil {
 		for final := range s.files {
-			delete(s.files, final)
+			s.drop(final)
 		}
 		s.forget()
 		errs = append(errs, os.RemoveAll(s.dir), s.lock.Close())

@@ -287,7 +287,7 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// TestStagingLetsGo holds that no file is kept open, whether it is staged once or twice,
+// TestStagingLetsGo holds that files which are kept open to be synced are not kept for longer, whether they are few, many, staged twice,
 // discarded, or never published.
 func TestStagingLetsGo(t *testing.T) {
 	t.Parallel()
@@ -301,7 +301,9 @@ func TestStagingLetsGo(t *testing.T) {
 		}
 		return path
 	}
-	for _, n := range []int{1, 20} {
+	for _, n := range []int{1, few, few + 5} {
+		s.Also(filepath.Join(root, "gone before it is synced"))
+		s.Also(filepath.Join(root, "d"))
 		for i := range n {
 			stage(fmt.Sprint(n, " ", i), "old")
 			stage(fmt.Sprint(n, " ", i), "new")

@@ -128,7 +128,8 @@ func DamagedStats(dir string) (damaged []string, err error) {
 	return damaged, nil
 }
 
-// isDamage reports whether a file that cannot be read as a stat cache is none of an earlier version either.
+// isDamage reports whether a file that cannot be read as a stat cache is none of an earlier version either, and not empty, as a power cut leaves
+// one that was not synced.
 func isDamage(file string) bool {
 	f, err := os.Open(file)
 	if err != nil {
@@ -137,7 +138,7 @@ func isDamage(file string) bool {
 	defer f.Close() //nolint:errcheck // read only
 	magic := make([]byte, len(statsMagic))
 	_, err = io.ReadFull(f, magic)
-	return err != nil || string(magic) != "forgeix1"
+	return !errors.Is(err, io.EOF) && (err != nil || string(magic) != "forgeix1")
 }
 
 // parse checks all of b and takes the index from it.

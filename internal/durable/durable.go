@@ -206,12 +206,20 @@ func syncBy(name string, call func(fd int) error, f *os.File) error {
 	}
 }
 
-// each does the same with all of a few things, side by side.
+// atOnce is how many files are synced at a time: each takes a thread.
+const atOnce = 16
+
+// each does the same with all things of a list, side by side.
 func each[T any](list []T, do func(T) error) error {
 	errs := make([]error, len(list))
 	var all sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
 	for i, one := range list {
-		all.Go(func() { errs[i] = do(one) })
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = do(one)
+			<-slots
+		})
 	}
 	all.Wait()
 	return errors.Join(errs...)
