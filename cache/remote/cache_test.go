@@ -495,8 +495,9 @@ func TestRate(t *testing.T) {
 		seconds := float64(minutes * 60)
 		t.Logf("%.1f requests/s, %.0f kB/s of indexes, %d index writes for %d builds with something new",
 			float64(requests.Load())/seconds, float64(bytes.Load())/seconds/1000, s.puts, builds/5)
-		if perBuild := float64(requests.Load()) / builds; perBuild > 8 {
-			t.Errorf("%.1f requests a build, want at most 8", perBuild)
+		// 3.5 without lanes; each crowd that happens to come together has everybody read 32 lanes for ten seconds, about one request a build.
+		if perBuild := float64(requests.Load()) / builds; perBuild > 20 {
+			t.Errorf("%.1f requests a build, want at most 20", perBuild)
 		}
 		s.resolves(t, ScopeTag("main"))
 	})
