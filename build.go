@@ -76,14 +76,14 @@ type SourceOptions struct {
 
 // StepOptions say what RUN may use, and where it runs.
 type StepOptions struct {
-	Secrets  []string // id=ID[,src=FILE|env=VAR]
-	SSH      []string // ID[=SOCKET|KEY]
-	Allow    []string // entitlements
-	Network  string   // "default", "none" or "host"; "" is "default"
-	AddHosts []string // HOST:IP
+	Secrets  []string `name:"secret" sep:"none" help:"Secret for RUN --mount=type=secret." placeholder:"id=ID[,src=FILE|env=VAR]"`
+	SSH      []string `name:"ssh" sep:"none" help:"Agent or keys for RUN --mount=type=ssh." placeholder:"ID[=SOCKET|KEY]"`
+	Allow    []string `help:"Grant network.host, security.insecure or device." placeholder:"ENTITLEMENT"`
+	Network  string   `help:"Network of RUN: default, none or host." default:"default" placeholder:"MODE"` // "" is default
+	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts of RUN." placeholder:"HOST:IP"`
 
-	Isolation    string   // "auto" (also "" and "default"), "namespaces" or "chroot"
-	SecurityOpts []string // seccomp=unconfined|FILE or no-new-privileges; Build reads the file
+	Isolation    string   `help:"How RUN is isolated: auto, namespaces or chroot." enum:",auto,namespaces,chroot,default" default:"auto" env:"FORGE_ISOLATION" placeholder:"HOW"` // "" and default are auto
+	SecurityOpts []string `name:"security-opt" sep:"none" help:"Of RUN: seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`                                      // Build reads the file
 }
 
 // ReuseOptions say what of earlier builds and pulls is used again.

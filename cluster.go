@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,11 +24,11 @@ import (
 
 // ClusterOptions say which server of the Remote Execution API does steps of a build. The zero value does all here.
 type ClusterOptions struct {
-	Remote         string        // grpc[s]://HOST:PORT[/INSTANCE]; "" is none
-	RemotePolicy   string        // auto, only or off; "" is auto
-	RemotePlatform []string      // NAME=VALUE: properties that its workers have to have
-	RemoteNetwork  []string      // NAME=VALUE: properties that give a step a network; "" alone says that steps have one; none keeps such steps here
-	RemoteTimeout  time.Duration // of a step; 0 is two hours
+	Remote         string        `help:"Server of the Remote Execution API that does steps: grpc[s]://HOST:PORT[/INSTANCE]." env:"FORGE_REMOTE" placeholder:"ADDRESS"`
+	RemotePolicy   string        `help:"What goes there: auto (RUN that takes 2 s or more, or nobody knows how long; in trouble all is done here), only (all RUN that can; trouble is an error) or off." enum:",auto,only,off" default:"auto" env:"FORGE_REMOTE_POLICY" placeholder:"WHEN"`
+	RemotePlatform []string      `sep:"none" help:"Property that its workers have to have." env:"FORGE_REMOTE_PLATFORM" placeholder:"NAME=VALUE"`
+	RemoteNetwork  []string      `sep:"none" help:"Property that gives a step a network there; '' if all have one. Without it, steps with a network stay here." env:"FORGE_REMOTE_NETWORK" placeholder:"NAME=VALUE"`
+	RemoteTimeout  time.Duration `help:"How long a step may take there." default:"2h" placeholder:"TIME"` // 0 is two hours
 }
 
 // A cluster is a server that does steps of a build, and where it keeps what came of them.
@@ -214,4 +215,20 @@ func (h *Home) serverPlace(address string, o ServerOptions) (*cacheremote.Place,
 	}
 	store := objects.New(cas.Bucket{Client: client}, h.staging)
 	return &cacheremote.Place{Name: client.String(), Read: store, Write: store}, nil
+}
+
+// properties reads NAME=VALUE of flags; nil if there are none.
+func properties(flag string, list []string) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	m := map[string]string{}
+	for _, text := range slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" }) {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%s %q: must be NAME=VALUE", flag, text)
+		}
+		m[name] = value
+	}
+	return m, nil
 }

@@ -31,21 +31,21 @@ type ContainerOptions struct {
 
 // LifeOptions say how a container is called and kept.
 type LifeOptions struct {
-	Name        string // "" is two words
-	Interactive bool   // keep the standard input open
-	StdinOnce   bool   // until the first who attaches closes it
-	Detached    bool   // nobody attaches at the start
-	AutoRemove  bool   // remove the container when it has ended
-	Restart     string // no, always, unless-stopped or on-failure[:N]
-	StopSignal  string // "" is the image's, or SIGTERM
-	StopTimeout *int   // seconds before SIGKILL; nil is 10, -1 is never
-	Labels      []string
-	LabelFiles  []string // of labels, one a line; before Labels
-	Annotations []string
-	LogDriver   string
-	LogOpts     []string
-	ConsoleSize [2]uint  // rows and columns of the terminal at the start; zero is not known
-	HealthTest  []string // as an image has it: CMD and words, CMD-SHELL and a line, or NONE; over the image's, and below HealthOptions
+	Name        string   `help:"Name of the container." placeholder:"NAME"` // "" is two words
+	AutoRemove  bool     `name:"rm" help:"Remove the container when it ends."`
+	Interactive bool     `short:"i" help:"Pass standard input on."` // which is kept open
+	StdinOnce   bool     `kong:"-"`                                 // until the first who attaches closes it
+	Detached    bool     `kong:"-"`                                 // nobody attaches at the start
+	Restart     string   `help:"no, always, unless-stopped or on-failure[:N]." placeholder:"POLICY"`
+	StopSignal  string   `help:"Signal that asks the container to end." placeholder:"SIGNAL"`                // "" is the image's, or SIGTERM
+	StopTimeout *int     `help:"Seconds until a container that is stopped is killed." placeholder:"SECONDS"` // nil is 10, -1 is never
+	Labels      []string `name:"label" short:"l" sep:"none" help:"Label." placeholder:"K[=V]"`
+	LabelFiles  []string `name:"label-file" sep:"none" help:"File of labels, one a line." placeholder:"FILE"` // before Labels
+	Annotations []string `name:"annotation" sep:"none" help:"Annotation: kept, and shown by inspect." placeholder:"K=V"`
+	LogDriver   string   `help:"json-file, local or none." placeholder:"DRIVER"`
+	LogOpts     []string `name:"log-opt" sep:"none" help:"Option of the log." placeholder:"NAME=VALUE"`
+	ConsoleSize [2]uint  `kong:"-"` // rows and columns of the terminal at the start; zero is not known
+	HealthTest  []string `kong:"-"` // as an image has it: CMD and words, CMD-SHELL and a line, or NONE; over the image's, and below HealthOptions
 	HealthOptions
 	PortOptions
 	EndpointOptions
@@ -53,13 +53,13 @@ type LifeOptions struct {
 
 // HealthOptions say how a container is asked whether it is well, over what the image says.
 type HealthOptions struct {
-	HealthCmd           string // of a shell; "" is the image's
-	HealthInterval      time.Duration
-	HealthTimeout       time.Duration
-	HealthStartPeriod   time.Duration
-	HealthStartInterval time.Duration
-	HealthRetries       int
-	NoHealthcheck       bool
+	HealthCmd           string        `help:"Command that says whether the container is well." placeholder:"COMMAND"` // of a shell; "" is the image's
+	HealthInterval      time.Duration `help:"Time between two checks." placeholder:"TIME"`
+	HealthTimeout       time.Duration `help:"Longest time of a check." placeholder:"TIME"`
+	HealthStartPeriod   time.Duration `help:"Time in which failures do not count." placeholder:"TIME"`
+	HealthStartInterval time.Duration `help:"Time between two checks in that." placeholder:"TIME"`
+	HealthRetries       int           `help:"Failures in a row that make it unhealthy." placeholder:"N"`
+	NoHealthcheck       bool          `help:"Ask never, whatever the image says."`
 }
 
 // A containerConfig is what is kept of a container.

@@ -23,17 +23,17 @@ import (
 
 // PortOptions say at which ports of this machine a container can be reached.
 type PortOptions struct {
-	Publish    []string // [[IP:][HOST:]]CONTAINER[/tcp|/udp], also ranges
-	PublishAll bool     // every exposed port, at any port that is free
-	Expose     []string // CONTAINER[/tcp|/udp], also ranges, besides those of the image
+	Publish    []string `short:"p" sep:"none" help:"Port of this machine that leads to one of the container." placeholder:"[[IP:]PORT:]PORT"` // PORT[/tcp|/udp], also ranges
+	PublishAll bool     `short:"P" help:"Publish all exposed ports, at any ports."`
+	Expose     []string `sep:"none" help:"Port that the container serves." placeholder:"PORT"` // besides those of the image
 }
 
 // EndpointOptions say what a container is in the network that it is created with.
 type EndpointOptions struct {
-	NetworkAliases []string
-	IP             string
-	IP6            string
-	MACAddress     string
+	NetworkAliases []string `name:"network-alias" sep:"none" help:"Another name in the network." placeholder:"NAME"`
+	IP             string   `name:"ip" help:"Address in the network." placeholder:"IP"`
+	IP6            string   `name:"ip6" help:"IPv6 address in the network." placeholder:"IP"`
+	MACAddress     string   `name:"mac-address" help:"Hardware address in the network." placeholder:"MAC"`
 }
 
 // An attachment is a network that a container is connected to whenever it runs, and what it is there.

@@ -14,14 +14,14 @@ import (
 
 // NamespaceOptions say what a container shares with this machine or with other containers, and what it sets of its own.
 type NamespaceOptions struct {
-	IPC      string   // private, shareable, host or container:NAME; "" is private
-	PID      string   // host or container:NAME; "" is its own
-	UTS      string   // host; "" is its own
-	Cgroupns string   // private or host; "" is private
-	Userns   string   // host or "": there is no other
-	Sysctls  []string // NAME=VALUE
-	GroupAdd []string // names or numbers
-	Init     bool     // process 1 is one that reaps
+	IPC      string   `name:"ipc" help:"private, shareable, host or container:NAME." placeholder:"MODE"` // "" is private
+	PID      string   `name:"pid" help:"host or container:NAME." placeholder:"MODE"`
+	UTS      string   `name:"uts" help:"host." placeholder:"MODE"`
+	Cgroupns string   `help:"private or host." placeholder:"MODE"` // "" is private
+	Userns   string   `help:"host." placeholder:"MODE"`
+	Sysctls  []string `name:"sysctl" sep:"none" help:"Setting of the kernel for the container." placeholder:"NAME=VALUE"`
+	GroupAdd []string `sep:"none" help:"Another group of the user." placeholder:"GROUP"`
+	Init     bool     `help:"Let process 1 be one that reaps and passes signals on."`
 }
 
 // check refuses words that mean nothing, as docker does.

@@ -98,7 +98,7 @@ func (h *Home) UpdateContainer(ctx context.Context, ref string, l LimitOptions, 
 		return err
 	}
 	err = h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
-		r.Config.LimitOptions = l.Over(r.Config.LimitOptions)
+		r.Config.LimitOptions = container.UpdateLimits(r.Config.LimitOptions, l)
 		if restart != "" {
 			r.Config.Restart = restart
 		}

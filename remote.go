@@ -185,9 +185,9 @@ type PushOptions struct {
 
 // CompressionOptions say which form layers that are kept as tars get on their way out.
 type CompressionOptions struct {
-	Compression string // gzip, zstd, none or estargz; "" is gzip
-	Level       int    // 0 is the algorithm's own
-	Recompress  bool   // compress layers anew that have another form
+	Compression string `help:"Of layers: gzip, zstd, none or estargz." enum:"gzip,zstd,none,estargz" default:"gzip" placeholder:"HOW"` // "" is gzip
+	Level       int    `name:"compression-level" help:"0 is the algorithm's own." placeholder:"N"`
+	Recompress  bool   `name:"force-compression" help:"Compress layers anew that have another form."`
 }
 
 // Push sends the image called name, or all of its repository that the store has, to its registry, and returns what it has sent, also

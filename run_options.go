@@ -14,7 +14,7 @@ import (
 
 // RunOptions say what to run and in what surroundings, in the words of docker's flags. They are plain data: written as JSON
 // and read again, after [RunOptions.Check], they say the same in any process. The zero value of all but Image runs what the
-// image says, with the defences of docs/security.md.
+// image says, with the defences of docs/security.md. What is a flag, and what the help says of it, stand behind the fields.
 type RunOptions struct {
 	Image    string
 	Platform string // os/arch[/variant]; "" is this machine's
@@ -29,37 +29,38 @@ type RunOptions struct {
 
 // ProcessOptions say what the process of a container is.
 type ProcessOptions struct {
-	Args       []string // instead of the image's Cmd
-	Entrypoint []string // instead of the image's, whose Cmd goes with it; one empty word is none
-	Env        []string // K=V, over the image's; K alone is this process's variable or, without one, takes the image's away
-	EnvFiles   []string // of variables, one a line; before Env
-	Workdir    string   // absolute
-	User       string   // name or number, with an optional group
-	TTY        bool
+	Args       []string `kong:"-"`                                                                                 // instead of the image's Cmd
+	Entrypoint []string `kong:"-"`                                                                                 // instead of the image's, whose Cmd goes with it; one empty word is none
+	Env        []string `short:"e" sep:"none" help:"Variable; without a value, the caller's." placeholder:"K[=V]"` // over the image's, of which K alone takes one away
+	EnvFiles   []string `name:"env-file" help:"File of variables, one a line." placeholder:"FILE"`                 // before Env
+	Workdir    string   `short:"w" help:"Working directory." placeholder:"DIR"`                                    // absolute
+	User       string   `short:"u" help:"User or ID, with an optional group." placeholder:"USER[:GROUP]"`
+	TTY        bool     `name:"tty" short:"t" help:"Give the container a terminal."`
 }
 
 // SurroundingOptions say what a container has of this machine and of others.
 type SurroundingOptions struct {
-	Network  string // "default", which docker also calls "bridge", "none" or "host"; "" is "default"
-	Hostname string // "" is the container's ID, or this machine's name if the network is the host's
-	AddHosts []string
-	DNS      []string
-	Search   []string // domains that names are searched in; "." is none
-	Resolver []string // options of resolv.conf(5)
-	Volumes  []string // [PATH|NAME:]DST[:OPTIONS]
-	Mounts   []string // type=bind|volume|tmpfs,FIELD=VALUE
-	Tmpfs    []string // DST[:OPTIONS]
-	Devices  []string // SRC[:DST], or the name of a CDI device
+	Network  string   `help:"default, none, host, container:NAME or a network that was created." aliases:"net" default:"default" placeholder:"MODE"` // "bridge" is docker's name for "default", which "" is, too
+	Hostname string   `short:"h" help:"Host name." placeholder:"NAME"`                                                                               // "" is the container's ID, or this machine's name if the network is the host's
+	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
+	DNS      []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
+	Search   []string `name:"dns-search" sep:"none" help:"Domain that names are searched in." placeholder:"DOMAIN"` // "." is none
+	Resolver []string `name:"dns-option" aliases:"dns-opt" sep:"none" help:"Option of resolv.conf." placeholder:"OPTION"`
+	Volumes  []string `name:"volume" short:"v" sep:"none" help:"Directory or file of this machine, or volume, to put into the container." placeholder:"[SRC:]DST[:ro]"`
+	Mounts   []string `name:"mount" sep:"none" help:"As --volume and --tmpfs, in fields." placeholder:"type=bind|volume|tmpfs,FIELD=VALUE"`
+	Tmpfs    []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
+	Devices  []string `name:"device" sep:"none" help:"Device of this machine, or the name of a CDI device." placeholder:"SRC[:DST]"`
 
-	VolumesFrom []string // CONTAINER[:ro]
+	VolumesFrom []string `sep:"none" help:"Volumes and directories of another container." placeholder:"CONTAINER[:ro]"`
 }
 
 // SecurityOptions loosen or tighten the defences.
 type SecurityOptions struct {
-	Privileged      bool
-	CapAdd, CapDrop []string
-	SecurityOpts    []string // seccomp=unconfined|FILE, after Check with the profile itself, as in docker's API; no-new-privileges
-	ReadOnly        bool     // the root file system
+	Privileged   bool     `help:"Take all defences away."`
+	CapAdd       []string `help:"Add a capability, or ALL." placeholder:"CAP"`
+	CapDrop      []string `help:"Drop a capability, or ALL." placeholder:"CAP"`
+	SecurityOpts []string `name:"security-opt" sep:"none" help:"seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"` // after Check with the profile itself, as in docker's API
+	ReadOnly     bool     `help:"Make the root file system read-only."`
 }
 
 // LimitOptions limit a container. The zero value does not.

@@ -46,29 +46,33 @@ func tooLarge(s string) bool {
 
 // LimitFlags are the flags that limit a container, as they are written; "" is not given.
 type LimitFlags struct {
-	CPUs                   string // a number, perhaps with a fraction
-	CPUPeriod, CPUQuota    int64  // microseconds
-	CPUShares              int64
-	CpusetCPUs, CpusetMems string
+	CPUs       string `name:"cpus" help:"Processors." placeholder:"N"`
+	CPUPeriod  int64  `name:"cpu-period" help:"Over how long --cpu-quota is counted, in microseconds." placeholder:"N"`
+	CPUQuota   int64  `name:"cpu-quota" help:"Time of processors in a period, in microseconds." placeholder:"N"`
+	CPUShares  int64  `name:"cpu-shares" short:"c" help:"Share of the processors, against others." placeholder:"N"`
+	CpusetCPUs string `name:"cpuset-cpus" help:"Which processors: 0-3 or 0,2." placeholder:"LIST"`
+	CpusetMems string `name:"cpuset-mems" help:"Which nodes of memory: 0-1 or 0,1." placeholder:"LIST"`
 
-	Memory, MemorySwap, MemoryReservation, ShmSize string
-
-	Pids           int64
-	Ulimits        []string
-	OOMKillDisable bool
-	OOMScoreAdj    int
+	Memory            string   `short:"m" help:"Memory, in bytes or with a unit: 512m, 2g." placeholder:"BYTES"`
+	MemorySwap        string   `help:"Memory and swap together; -1 is no limit." placeholder:"BYTES"`
+	MemoryReservation string   `help:"Memory that is left where it is short." placeholder:"BYTES"`
+	ShmSize           string   `help:"Size of /dev/shm, in bytes or with a unit; 64m if not given." placeholder:"BYTES"`
+	Pids              int64    `name:"pids-limit" help:"How many processes and threads; -1 is no limit." placeholder:"N"`
+	Ulimits           []string `name:"ulimit" sep:"none" help:"Limit of the process." placeholder:"NAME=SOFT[:HARD]"`
+	OOMKillDisable    bool     `name:"oom-kill-disable" help:"Do not kill where memory is short."`
+	OOMScoreAdj       int      `name:"oom-score-adj" help:"How willing the kernel is to kill it, -1000 to 1000." placeholder:"N"`
 }
 
-// Over is f with what other leaves as it is: what is zero in f.
-func (f LimitFlags) Over(other LimitFlags) LimitFlags {
+// UpdateLimits are the limits of a container that has f when those of update that are given take their place.
+func UpdateLimits(f, update LimitFlags) LimitFlags {
 	return LimitFlags{
-		Memory: cmp.Or(f.Memory, other.Memory), MemorySwap: cmp.Or(f.MemorySwap, other.MemorySwap),
-		MemoryReservation: cmp.Or(f.MemoryReservation, other.MemoryReservation),
-		ShmSize:           cmp.Or(f.ShmSize, other.ShmSize), Pids: cmp.Or(f.Pids, other.Pids), Ulimits: other.Ulimits,
-		CPUs: cmp.Or(f.CPUs, other.CPUs), CPUPeriod: cmp.Or(f.CPUPeriod, other.CPUPeriod), CPUQuota: cmp.Or(f.CPUQuota, other.CPUQuota),
-		CPUShares: cmp.Or(f.CPUShares, other.CPUShares), CpusetCPUs: cmp.Or(f.CpusetCPUs, other.CpusetCPUs),
-		CpusetMems:     cmp.Or(f.CpusetMems, other.CpusetMems),
-		OOMKillDisable: f.OOMKillDisable || other.OOMKillDisable, OOMScoreAdj: cmp.Or(f.OOMScoreAdj, other.OOMScoreAdj),
+		Memory: cmp.Or(update.Memory, f.Memory), MemorySwap: cmp.Or(update.MemorySwap, f.MemorySwap),
+		MemoryReservation: cmp.Or(update.MemoryReservation, f.MemoryReservation),
+		ShmSize:           cmp.Or(update.ShmSize, f.ShmSize), Pids: cmp.Or(update.Pids, f.Pids), Ulimits: f.Ulimits,
+		CPUs: cmp.Or(update.CPUs, f.CPUs), CPUPeriod: cmp.Or(update.CPUPeriod, f.CPUPeriod), CPUQuota: cmp.Or(update.CPUQuota, f.CPUQuota),
+		CPUShares: cmp.Or(update.CPUShares, f.CPUShares), CpusetCPUs: cmp.Or(update.CpusetCPUs, f.CpusetCPUs),
+		CpusetMems:     cmp.Or(update.CpusetMems, f.CpusetMems),
+		OOMKillDisable: update.OOMKillDisable || f.OOMKillDisable, OOMScoreAdj: cmp.Or(update.OOMScoreAdj, f.OOMScoreAdj),
 	}
 }
 

@@ -17,11 +17,12 @@ type buildCmd struct {
 	Args    []string `arg:"" optional:"" help:"More contexts, each with a build file of its own, to be built together; with --run, arguments of the container." placeholder:"CONTEXTS"`
 	sourceFlags
 	cacheFlags
-	stepFlags
-	limitFlags
+	forge.StepOptions
+	forge.LimitOptions
 	resultFlags
 	reportFlags
-	clusterFlags
+	forge.ClusterOptions
+	forge.ServerOptions
 	shellFlags
 	traceFlags
 
@@ -51,18 +52,6 @@ type sourceFlags struct {
 	Lock          bool     `help:"Write to forge.lock, beside the build file, what tags of images, URLs and refs of repositories stand for; where the file is, it is used."`
 	Update        bool     `help:"Find out anew what forge.lock says of this build, and write it."`
 	explainFlags
-}
-
-// stepFlags are forge.StepOptions as flags.
-type stepFlags struct {
-	Secrets  []string `name:"secret" sep:"none" help:"Secret for RUN --mount=type=secret." placeholder:"id=ID[,src=FILE|env=VAR]"`
-	SSH      []string `name:"ssh" sep:"none" help:"Agent or keys for RUN --mount=type=ssh." placeholder:"ID[=SOCKET|KEY]"`
-	Allow    []string `help:"Grant network.host, security.insecure or device." placeholder:"ENTITLEMENT"`
-	Network  string   `help:"Network of RUN: default, none or host." default:"default" placeholder:"MODE"`
-	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts of RUN." placeholder:"HOST:IP"`
-
-	Isolation    string   `help:"How RUN is isolated: auto, namespaces or chroot." enum:",auto,namespaces,chroot,default" default:"auto" env:"FORGE_ISOLATION" placeholder:"HOW"`
-	SecurityOpts []string `name:"security-opt" sep:"none" help:"Of RUN: seccomp=unconfined|FILE or no-new-privileges." placeholder:"OPTION"`
 }
 
 // resultFlags say what to make of the image, and what to tell.
@@ -203,7 +192,7 @@ func (c *buildCmd) all(s *session, h *forge.Home, targets []forge.Target) ([]*fo
 // start runs what was built, with what follows the context as its arguments, as run --rm does.
 func (c *buildCmd) start(s *session, h *forge.Home, r *forge.BuildResult) error {
 	run := runCmd{SigProxy: true}
-	run.Rm, run.Pull = true, "never"
+	run.AutoRemove, run.Pull = true, "never"
 	run.Interactive, run.TTY = term.IsTerminal(int(s.in.Fd())), term.IsTerminal(int(s.in.Fd()))
 	run.Command = append([]string{r.ID().String()}, c.Args...)
 	return run.run(s, h)

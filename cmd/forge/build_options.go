@@ -21,7 +21,7 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 	o := forge.BuildOptions{
 		SourceOptions: forge.SourceOptions{Context: c.Context, File: c.File, Stdin: s.in, Contexts: map[string]string{}},
 		Target:        c.Target, Args: map[string]string{}, Labels: c.Label, Platforms: c.Platform,
-		StepOptions: forge.StepOptions(c.stepFlags), LimitOptions: forge.LimitOptions(c.limitFlags),
+		StepOptions: c.StepOptions, LimitOptions: c.LimitOptions, ClusterOptions: c.ClusterOptions,
 		ReuseOptions: forge.ReuseOptions{
 			NoCache: c.NoCache, NoCacheFilter: c.NoCacheFilter, Pull: forge.PullPolicy(c.Pull), Explain: c.Explain != "",
 		},
@@ -29,8 +29,8 @@ func (c *buildCmd) options(s *session) (forge.BuildOptions, error) {
 			Tags: c.Tag, Annotations: map[string]string{}, Squash: c.Squash, IIDFile: c.IIDFile, MetadataFile: c.MetadataFile,
 		},
 	}
-	o.Offline = c.Offline
-	o.ClusterOptions, o.Servers = c.cluster(), c.serverFlags.options()
+	o.Offline, o.Servers = c.Offline, c.ServerOptions
+	o.Servers.Version = versionText()
 	switch {
 	case c.Update:
 		o.Lock = forge.LockUpdate

@@ -31,13 +31,14 @@ type sharedCacheFlags struct {
 	CacheKey   string `help:"Sign what is written with an ed25519 key, PEM." type:"path" env:"FORGE_CACHE_KEY" placeholder:"FILE"`
 	CacheTrust string `help:"Believe only what one of these public keys, PEM, has signed." type:"path" env:"FORGE_CACHE_TRUST" placeholder:"FILE"`
 	remoteFlags
-	serverFlags
+	forge.ServerOptions
 }
 
 // options returns what the place is asked with, and what to close when it is done.
 func (f *sharedCacheFlags) options(s *session) (forge.SharedCacheOptions, func()) {
 	remote, done := f.remoteFlags.options(s)
-	remote.Servers = f.serverFlags.options()
+	remote.Servers = f.ServerOptions
+	remote.Servers.Version = versionText()
 	return forge.SharedCacheOptions{RemoteOptions: remote, Scope: f.CacheScope, Key: f.CacheKey, Trust: f.CacheTrust}, done
 }
 
@@ -159,13 +160,13 @@ func (c *cacheInspectCmd) Run(s *session) error {
 
 type cachePushCmd struct {
 	sharedCacheFlags
-	compressionFlags
+	forge.CompressionOptions
 }
 
 func (c *cachePushCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
 		o, done := c.options(s)
-		o.CompressionOptions = forge.CompressionOptions(c.compressionFlags)
+		o.CompressionOptions = c.CompressionOptions
 		n, err := h.PushCache(s.ctx, c.Repo, o)
 		done()
 		if err == nil {

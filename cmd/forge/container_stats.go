@@ -31,17 +31,17 @@ func (c *topCmd) Run(s *session) error {
 }
 
 type updateCmd struct {
-	limitFlags
+	forge.LimitOptions
 	Restart    string   `help:"no, always, unless-stopped or on-failure[:N]." placeholder:"POLICY"`
 	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
 }
 
 func (c *updateCmd) Run(s *session) error {
-	if c.Restart == "" && reflect.ValueOf(c.limitFlags).IsZero() {
+	if c.Restart == "" && reflect.ValueOf(c.LimitOptions).IsZero() {
 		return errors.New("you must provide one or more flags when using this command")
 	}
 	return each(s, c.Containers, func(h *forge.Home, ref string) error {
-		return h.UpdateContainer(s.ctx, ref, forge.LimitOptions(c.limitFlags), c.Restart)
+		return h.UpdateContainer(s.ctx, ref, c.LimitOptions, c.Restart)
 	})
 }
 

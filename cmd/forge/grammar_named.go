@@ -73,7 +73,7 @@ func leaves(t reflect.Type, at []int) (fields []reflect.StructField) {
 		switch {
 		case f.Anonymous:
 			fields = append(fields, leaves(f.Type, f.Index)...)
-		case f.IsExported():
+		case f.IsExported() && f.Tag.Get("kong") != "-":
 			if _, isCommand := f.Tag.Lookup("cmd"); isCommand {
 				return nil
 			}

@@ -99,7 +99,7 @@ func TestScale(t *testing.T) {
 			if test.trouble {
 				addTrouble(s)
 			}
-			client := s.Pipe(t, reapi.Options{})
+			client := s.Pipe(t)
 			took, img := l.build(t, s, m, client)
 			bound := max(l.critical, l.work/time.Duration(workers))
 			t.Logf("%s, trouble %v: %s, at least %s (work %s, critical path %s); %d calls for %d steps, %d executions",

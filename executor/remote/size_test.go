@@ -117,12 +117,12 @@ func TestRounds(t *testing.T) {
 					}
 					return nil
 				}}
-				client := s.Pipe(t, reapi.Options{})
+				client := s.Pipe(t)
 				load{graph: test.graph(base)}.build(t, s, m, client)
 				far.Store(true)
 				done := s.Executed()
 				fresh := newMachine(t)
-				w := fresh.worker(t, reapi.New(s.Conn(t), "grpc://pipe", "", reapi.Options{}), Only)
+				w := fresh.worker(t, reapi.New(s.Conn(t), "grpc://pipe", ""), Only)
 				w.Fetch = func(context.Context, []image.Layer) error { t.Error("the base is fetched"); return io.EOF }
 				began := time.Now()
 				images, err := executor.Build(t.Context(), []*planner.Graph{test.graph(base)}, buildOptions(w))

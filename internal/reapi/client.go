@@ -8,7 +8,6 @@ package reapi
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,22 +22,16 @@ import (
 	"github.com/forge-build/forge/internal/proto"
 )
 
-// Options of a [Client]. The zero value works.
-type Options struct {
-	Headers    map[string]string // of every call; names are lower-case
-	TLS        *tls.Config       // for grpcs; nil is the default of this machine
-	Token      func(ctx context.Context) (headers map[string]string, err error)
-	Version    string // of forge, for people who look at the server
-	Invocation string // that belongs together: a build
-}
-
 // A Client speaks to one instance of one server. It connects when it is first used. Safe for concurrent use.
 type Client struct {
 	codec    proto.Codec
 	rpc      *grpc.Client
 	address  string // for people, without what may be secret
 	instance string
-	options  Options
+
+	version    string // of forge
+	invocation string // that belongs together: a build
+	helper     helper
 
 	asking chan struct{} // holds a token while caps and err, which it guards, are read, and while the server is asked for them
 	caps   *Capabilities // nil before the first answer
@@ -59,21 +52,31 @@ func Dial(address string, o Options) (*Client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "grpc" && u.Scheme != "grpcs" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%.200q is no address of a server: it is grpc://HOST:PORT[/INSTANCE], or grpcs:// with TLS", address)
 	}
-	md := grpc.Metadata{}
-	for name, value := range o.Headers {
-		md[name] = []string{value}
+	if err := o.check(u); err != nil {
+		return nil, err
 	}
-	server := u.Scheme + "://" + u.Host
-	rpc, err := grpc.Dial(server, grpc.Options{Metadata: md, TLS: o.TLS, UserAgent: "forge/" + o.Version, MaxMessage: maxMessage})
+	md, err := o.headers()
 	if err != nil {
 		return nil, err
 	}
-	return New(rpc, server, strings.Trim(u.Path, "/"), o), nil
+	config, err := o.tls()
+	if err != nil {
+		return nil, err
+	}
+	server := u.Scheme + "://" + u.Host
+	rpc, err := grpc.Dial(server, grpc.Options{Metadata: md, TLS: config, UserAgent: "forge/" + o.Version, MaxMessage: maxMessage})
+	if err != nil {
+		return nil, err
+	}
+	c := New(rpc, server, strings.Trim(u.Path, "/"))
+	c.version, c.invocation = o.Version, newInvocation()
+	c.helper.program, c.helper.uri = o.Helper, "https://"+u.Host
+	return c, nil
 }
 
 // New returns a client that makes calls by another. The address is for people; the instance may be "".
-func New(rpc *grpc.Client, address, instance string, o Options) *Client {
-	c := &Client{rpc: rpc, address: address, instance: instance, options: o, asking: make(chan struct{}, 1)}
+func New(rpc *grpc.Client, address, instance string) *Client {
+	c := &Client{rpc: rpc, address: address, instance: instance, asking: make(chan struct{}, 1)}
 	if c.instance != "" {
 		c.address += "/" + c.instance
 	}
@@ -240,17 +243,14 @@ const requestMetadata = "build.bazel.remote.execution.v2.requestmetadata-bin"
 func (c *Client) metadata(ctx context.Context) (grpc.Metadata, error) {
 	label, _ := ctx.Value(labelKey{}).(Label)
 	raw, err := c.codec.Marshal(RequestMetadata{
-		Tool: &ToolDetails{"forge", c.options.Version}, Invocation: c.options.Invocation,
+		Tool: &ToolDetails{"forge", c.version}, Invocation: c.invocation,
 		Action: label.Action.Hash, Mnemonic: label.Mnemonic, Target: label.Target,
 	})
 	if err != nil {
 		return nil, err
 	}
 	md := grpc.Metadata{requestMetadata: {string(raw)}}
-	if c.options.Token == nil {
-		return md, nil
-	}
-	headers, err := c.options.Token(ctx)
+	headers, err := c.helper.headers(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("credentials for %s: %w", c, err)
 	}

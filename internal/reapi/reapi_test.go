@@ -45,7 +45,7 @@ func dial(t *testing.T, s *reapitest.Server) *reapi.Client {
 	if address == "" {
 		address = s.Start(t)
 	}
-	c := must(reapi.Dial(address, reapi.Options{Version: "1", Headers: map[string]string{"x-key": "secret"}}))(t)
+	c := must(reapi.Dial(address, reapi.Options{Version: "1", Headers: []string{"x-key=secret"}}))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -163,7 +163,7 @@ func serve(t *testing.T, methods map[string]grpc.Handler) *reapi.Client {
 	go server.ServeConn(t.Context(), theirs)
 	rpc := must(grpc.Over(t.Context(), ours, grpc.Options{}))(t)
 	t.Cleanup(func() { _ = rpc.Close() })
-	return reapi.New(rpc, "grpc://pipe", "", reapi.Options{})
+	return reapi.New(rpc, "grpc://pipe", "")
 }
 
 // TestWriteCut holds that a blob whose transfer a server ends before it has all is not taken to be there: it is sent again.

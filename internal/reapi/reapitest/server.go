@@ -109,10 +109,10 @@ func (s *Server) Serve() (address string, shut func(), err error) {
 }
 
 // Pipe serves over a connection in memory until the test ends, and returns a client of it: in a bubble of virtual time.
-func (s *Server) Pipe(t testing.TB, o reapi.Options) *reapi.Client {
+func (s *Server) Pipe(t testing.TB) *reapi.Client {
 	t.Helper()
 	s.prepare()
-	return reapi.New(s.Conn(t), "grpc://pipe", "", o)
+	return reapi.New(s.Conn(t), "grpc://pipe", "")
 }
 
 // Conn connects once more to a server of which there is a Pipe.

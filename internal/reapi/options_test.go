@@ -1,4 +1,4 @@
-package forge
+package reapi_test
 
 import (
 	"crypto/ecdsa"
@@ -56,9 +56,9 @@ func certificates(t *testing.T) (cert, key string, pool *x509.CertPool) {
 	return write("cert.pem", "CERTIFICATE", raw), write("key.pem", "EC PRIVATE KEY", der), pool
 }
 
-// TestServerTLS holds that a server is believed only with a certificate that may be, that it sees the client's, and that it gets what the
+// TestOptions holds that a server is believed only with a certificate that may be, that it sees the client's, and that it gets what the
 // program for credentials says, which is asked once.
-func TestServerTLS(t *testing.T) {
+func TestOptions(t *testing.T) {
 	t.Parallel()
 	cert, key, pool := certificates(t)
 	pair, err := tls.LoadX509KeyPair(cert, key)
@@ -80,23 +80,19 @@ func TestServerTLS(t *testing.T) {
 	if err := os.WriteFile(helper, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	whole := ServerOptions{CA: cert, Cert: cert, Key: key, Helper: helper, Headers: []string{"X-Team=build=1"}}
+	whole := reapi.Options{CA: cert, Cert: cert, Key: key, Helper: helper, Headers: []string{"X-Team=build=1"}}
 	for name, test := range map[string]struct {
-		change func(o *ServerOptions)
+		change func(o *reapi.Options)
 		ok     bool
 	}{
-		"whole":          {func(*ServerOptions) {}, true},
-		"no authority":   {func(o *ServerOptions) { o.CA = "" }, false},
-		"no certificate": {func(o *ServerOptions) { o.Cert, o.Key = "", "" }, false},
+		"whole":          {func(*reapi.Options) {}, true},
+		"no authority":   {func(o *reapi.Options) { o.CA = "" }, false},
+		"no certificate": {func(o *reapi.Options) { o.Cert, o.Key = "", "" }, false},
 	} {
 		o := whole
 		test.change(&o)
 		_ = os.Remove(filepath.Join(dir, "asked"))
-		options, err := o.client(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := reapi.Dial(address, options)
+		c, err := reapi.Dial(address, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,20 +114,20 @@ func TestServerTLS(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	for name, o := range map[string]ServerOptions{
+	for name, o := range map[string]reapi.Options{
 		"a key without a certificate": {Key: key}, "no file": {CA: "/nowhere"}, "a file that is none": {CA: key},
 	} {
-		if _, err := o.client(address); err == nil {
+		if _, err := reapi.Dial(address, o); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
-	if _, err := (ServerOptions{CA: cert}).client("grpc://x:1"); err == nil {
+	if _, err := reapi.Dial("grpc://x:1", reapi.Options{CA: cert}); err == nil {
 		t.Error("certificates are taken for a server without TLS")
 	}
 	for address, ok := range map[string]bool{
 		"grpc://localhost:1": true, "grpc://127.0.0.2:1": true, "grpc://[::1]:1": true, "grpc://127.example.com:1": false, "grpc://10.0.0.1:1": false,
 	} {
-		if _, err := (ServerOptions{Helper: helper}).client(address); (err == nil) != ok {
+		if _, err := reapi.Dial(address, reapi.Options{Helper: helper}); (err == nil) != ok {
 			t.Errorf("credentials for %s: %v", address, err)
 		}
 	}
