@@ -29,23 +29,15 @@ func ParseAttest(sbom, provenance string, attests []string) (AttestOptions, erro
 	return attest.ParseOptions(sbom, provenance, attests)
 }
 
-// finished is what a build has come to before its images are written.
-type finished struct {
-	began   time.Time
-	src     *sources
-	graphs  []*planner.Graph
-	results []*executor.Image // one a graph
-}
-
-// attest writes down what is known of the images of r, and attaches it to them.
-func (h *Home) attest(ctx context.Context, o BuildOptions, r *BuildResult, f finished) error {
+// attest writes down what is known of a target's images, and attaches it to them.
+func (h *Home) attest(ctx context.Context, t *making, r *BuildResult) error {
 	for i, img := range r.Images {
 		subject := attest.NewSubject(firstTag(r.Tags), img.Config.Platform, img.Descriptor.Digest)
-		if o.Attest.SBOM {
-			if err := f.src.images.FetchLayers(ctx, img.Layers()); err != nil {
+		if t.Attest.SBOM {
+			if err := t.src.images.FetchLayers(ctx, img.Layers()); err != nil {
 				return err
 			}
-			text, err := h.sbom(ctx, img, subject.Name, o.Attest.Tool)
+			text, err := h.sbom(ctx, img, subject.Name, t.Attest.Tool)
 			if err == nil {
 				err = h.attach(ctx, img.Descriptor, attest.NewStatement(sbom.PredicateType, text, subject))
 			}
@@ -53,8 +45,8 @@ func (h *Home) attest(ctx context.Context, o BuildOptions, r *BuildResult, f fin
 				return fmt.Errorf("--sbom: %w", err)
 			}
 		}
-		if o.Attest.Provenance != "" {
-			text, err := provenance(o, f, i).Provenance()
+		if t.Attest.Provenance != "" {
+			text, err := t.provenance(t.Attest.Provenance, i).Provenance()
 			if err == nil {
 				err = h.attach(ctx, img.Descriptor, attest.NewStatement(attest.SLSA, text, subject))
 			}
@@ -110,34 +102,34 @@ func (h *Home) attach(ctx context.Context, subject ocispec.Descriptor, s attest.
 	return h.Layout.Attach(ctx, d, manifest)
 }
 
-// provenance is what there is to tell of the i'th image of a build.
-func provenance(o BuildOptions, f finished, i int) attest.Build {
-	g := f.graphs[i]
+// provenance is what there is to tell of the target's i'th image: "min", or "max" with what was asked for in full.
+func (t *making) provenance(mode string, i int) attest.Build {
+	g := t.graphs[i]
 	b := attest.Build{
-		ID: newID(), Builder: o.Attest.BuilderID, Version: o.Attest.Tool, Began: f.began, Ended: time.Now(), File: f.src.Name,
+		ID: newID(), Builder: t.Attest.BuilderID, Version: t.Attest.Tool, Began: t.began, Ended: time.Now(), File: t.src.Name,
 		Platform: platforms.Format(thisPlatform()),
 		Request: map[string]any{
-			"target": g.Target, "platform": platforms.Format(g.Platform), "network": o.Network, "noCache": o.NoCache,
-			"secrets": identities(o.Secrets), "ssh": identities(o.SSH),
+			"target": g.Target, "platform": platforms.Format(g.Platform), "network": t.Network, "noCache": t.NoCache,
+			"secrets": identities(t.Secrets), "ssh": identities(t.SSH),
 		},
 	}
-	switch commit := f.src.Commit; {
+	switch commit := t.src.Commit; {
 	case commit != nil:
-		b.Source = attest.GitMaterial(web.Redact(o.Context), commit.ID)
-	case source.IsRemote(o.Context):
-		b.Source.URI = web.Redact(o.Context)
+		b.Source = attest.GitMaterial(web.Redact(t.Context), commit.ID)
+	case source.IsRemote(t.Context):
+		b.Source.URI = web.Redact(t.Context)
 	}
-	b.Materials = materials(g, f.results[i])
-	if o.Attest.Provenance == "max" {
+	b.Materials = materials(g, t.results[i])
+	if mode == "max" {
 		args := map[string]string{}
-		for name, value := range o.Args {
+		for name, value := range t.Args {
 			if !strings.HasSuffix(strings.ToLower(name), "_proxy") { // may hold a password, and changes nothing
 				args[name] = value
 			}
 		}
-		b.Request["args"], b.Request["labels"] = args, o.Labels
+		b.Request["args"], b.Request["labels"] = args, t.Labels
 		b.Internal = map[string]any{
-			"buildFile": base64.StdEncoding.EncodeToString(f.src.Text), "steps": stepsOf(g), "layers": diffIDs(f.results[i].Layers),
+			"buildFile": base64.StdEncoding.EncodeToString(t.src.Text), "steps": stepsOf(g), "layers": diffIDs(t.results[i].Layers),
 		}
 	}
 	return b

@@ -221,15 +221,10 @@ func predicates(ctx context.Context, src image.Fetcher, about []ocispec.Descript
 		}
 	}
 	if len(all) == 0 {
-		return nil, &missingAttestation{missing}
+		return nil, errors.New(missing)
 	}
 	return all, nil
 }
-
-// A missingAttestation is the error for an image of which nothing is known.
-type missingAttestation struct{ text string }
-
-func (e *missingAttestation) Error() string { return e.text }
 
 // attested adds the statements about an image that are asked for to its tree, under the names that BuildKit gives such files.
 func (h *Home) attested(ctx context.Context, o AttestOptions, img *image.Image, tree snapshot.Tree) (snapshot.Tree, error) {

@@ -173,9 +173,8 @@ func (h *Home) outputAll(ctx context.Context, b *building, results []*BuildResul
 		g.Go(func() (err error) {
 			r := results[i]
 			r.Reused, r.Done = t.counts()
-			done := finished{b.began, t.src, t.graphs, t.results}
-			if r.metadata, err = metadataOf(t.BuildOptions, done); err == nil {
-				err = h.output(ctx, t.BuildOptions, r, done, t.outputs)
+			if r.metadata, err = metadataOf(t); err == nil {
+				err = h.output(ctx, t, r)
 			}
 			return b.named(t, err)
 		})

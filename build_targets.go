@@ -37,6 +37,7 @@ type building struct {
 // A making is a target on its way to an image.
 type making struct {
 	Target
+	began   time.Time // that of the build
 	tags    []image.Reference
 	src     *sources
 	graphs  []*planner.Graph  // one a platform
@@ -54,7 +55,7 @@ func (b *building) several() bool { return b.first().Name != "" }
 func (h *Home) newBuilding(targets []Target) *building {
 	b := &building{home: h, began: time.Now()}
 	for i := range targets {
-		b.targets = append(b.targets, &making{Target: targets[i]})
+		b.targets = append(b.targets, &making{Target: targets[i], began: b.began})
 	}
 	if b.several() {
 		b.shared = &source.Shared{}

@@ -22,10 +22,10 @@ type metadata struct {
 	warnings   []parser.Warning  // if they are wanted
 }
 
-// metadataOf is what is known of a build whose images are made. Variables of buildx say how much of it is wanted:
+// metadataOf is what is known of a target whose images are made. Variables of buildx say how much of it is wanted:
 // BUILDX_METADATA_PROVENANCE is min, which is the default, max or disabled; BUILDX_METADATA_WARNINGS is true or false.
-func metadataOf(o BuildOptions, f finished) (m metadata, err error) {
-	if o.MetadataFile == "" {
+func metadataOf(t *making) (m metadata, err error) {
+	if t.MetadataFile == "" {
 		return m, nil
 	}
 	mode := os.Getenv("BUILDX_METADATA_PROVENANCE")
@@ -34,9 +34,8 @@ func metadataOf(o BuildOptions, f finished) (m metadata, err error) {
 	}
 	switch mode {
 	case "", "min", "max":
-		o.Attest.Provenance = mode
-		for i := range f.graphs {
-			text, err := provenance(o, f, i).Provenance()
+		for i := range t.graphs {
+			text, err := t.provenance(mode, i).Provenance()
 			if err != nil {
 				return m, err
 			}
@@ -48,7 +47,7 @@ func metadataOf(o BuildOptions, f finished) (m metadata, err error) {
 	}
 	if on, err := strconv.ParseBool(os.Getenv("BUILDX_METADATA_WARNINGS")); err == nil && on {
 		m.warnings = []parser.Warning{}
-		for _, g := range f.graphs {
+		for _, g := range t.graphs {
 			m.warnings = append(m.warnings, g.Warnings...)
 		}
 	}

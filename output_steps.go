@@ -109,10 +109,11 @@ func familiarNames(refs []image.Reference) string {
 	return strings.Join(names, ", ")
 }
 
-// output does with the results of a build what was asked for. Names come last.
-func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, f finished, steps []outputStep) error {
+// output does with the results of a target what was asked for. Names come last.
+func (h *Home) output(ctx context.Context, t *making, r *BuildResult) error {
+	o := t.BuildOptions
 	o.Annotations = maps.Clone(o.Annotations)
-	for _, s := range steps {
+	for _, s := range t.outputs {
 		for key, value := range s.out.annotations {
 			if o.Annotations == nil {
 				o.Annotations = map[string]string{}
@@ -120,13 +121,13 @@ func (h *Home) output(ctx context.Context, o BuildOptions, r *BuildResult, f fin
 			o.Annotations[key] = value
 		}
 	}
-	if err := h.write(ctx, o, r, f.results); err != nil {
+	if err := h.write(ctx, o, r, t.results); err != nil {
 		return err
 	}
-	if err := h.attest(ctx, o, r, f); err != nil {
+	if err := h.attest(ctx, t, r); err != nil {
 		return err
 	}
-	for _, s := range steps {
+	for _, s := range t.outputs {
 		if err := h.outputOne(ctx, o, s, r); err != nil {
 			return fmt.Errorf("output %s: %w", s.out.Type, err)
 		}
