@@ -58,10 +58,9 @@ func inspectState(run *state.Run, status state.Status) InspectedState {
 		ExitCode: run.ExitCode, Error: run.Error, StartedAt: Timestamp{run.Started}, FinishedAt: Timestamp{run.Finished},
 	}
 	if run.Health != nil {
-		s.Health = &InspectedHealth{Status: run.Health.Status, FailingStreak: run.Health.FailingStreak, Log: []InspectedResult{}}
-		for _, r := range run.Health.Log {
-			s.Health.Log = append(s.Health.Log, InspectedResult(r))
-		}
+		health := *run.Health
+		health.Log = append([]state.HealthResult{}, health.Log...) // docker has an empty list and not null
+		s.Health = &health
 	}
 	return s
 }

@@ -321,9 +321,9 @@ func (i *ContainerInfo) matches(key, value string) bool {
 	case "network":
 		return slices.Contains(i.Networks, value)
 	case "publish":
-		return slices.ContainsFunc(i.Run.Ports, func(p state.Port) bool { return isPort(value, p.Host, p.Protocol) })
+		return slices.ContainsFunc(i.Run.Ports, func(p words.Port) bool { return isPort(value, p.Host, p.Protocol) })
 	case "expose":
-		return slices.ContainsFunc(i.Run.Ports, func(p state.Port) bool { return isPort(value, p.Port, p.Protocol) })
+		return slices.ContainsFunc(i.Run.Ports, func(p words.Port) bool { return isPort(value, p.Port, p.Protocol) })
 	}
 	return true // before and since are looked at elsewhere
 }
@@ -358,7 +358,7 @@ func (h *Home) ContainerPorts(ref, port string) ([]string, error) {
 	}
 	var ports []words.Port
 	for _, p := range info.Run.Ports {
-		ports = append(ports, words.Port(p))
+		ports = append(ports, p)
 	}
 	lines, err := words.Published(ports, port)
 	if err == nil && port != "" && len(lines) == 0 {

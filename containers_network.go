@@ -15,6 +15,7 @@ import (
 
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/runtime"
@@ -269,6 +270,6 @@ func (k *keeper) connected(run *state.Run) {
 		run.Networks[e.Network] = s
 	}
 	for _, b := range k.sandbox.Bindings() {
-		run.Ports = append(run.Ports, state.Port{HostIP: b.Address.String(), Host: b.Port, Port: b.Container, Protocol: b.Protocol})
+		run.Ports = append(run.Ports, words.Port{HostIP: b.Address.String(), Host: b.Port, Port: b.Container, Protocol: b.Protocol})
 	}
 }

@@ -86,7 +86,7 @@ func networkMode(mode string) string {
 // ports are those of a container that runs: published, or exposed only.
 func (i *ContainerInfo) ports() (list []words.Port) {
 	for _, p := range i.Run.Ports {
-		list = append(list, words.Port(p))
+		list = append(list, p)
 	}
 	if i.record == nil || !i.Status.Alive() && i.Status != state.Restarting {
 		return list
@@ -101,7 +101,7 @@ func (i *ContainerInfo) ports() (list []words.Port) {
 	return list
 }
 
-func published(ports []state.Port, port uint16, protocol string) bool {
+func published(ports []words.Port, port uint16, protocol string) bool {
 	for _, p := range ports {
 		if p.Port == port && p.Protocol == protocol {
 			return true

@@ -3,6 +3,8 @@ package forge
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/forge-build/forge/container/state"
 )
 
 // The structures of docker's Engine API for containers, which its JSON has and its templates see. The command line prints them, and package
@@ -60,21 +62,7 @@ type InspectedState struct {
 	Error      string
 	StartedAt  Timestamp
 	FinishedAt Timestamp
-	Health     *InspectedHealth `json:",omitempty"`
-}
-
-// InspectedHealth is what the health check has found.
-type InspectedHealth struct {
-	Status        string
-	FailingStreak int
-	Log           []InspectedResult
-}
-
-// An InspectedResult is what one run of the health check has found.
-type InspectedResult struct {
-	Start, End time.Time
-	ExitCode   int
-	Output     string
+	Health     *state.Health `json:",omitempty"`
 }
 
 // Words are the words of a command. In JSON one alone may stand for a list of one, as docker has it.

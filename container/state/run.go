@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/runtime"
@@ -34,7 +35,7 @@ type Run struct {
 	Paused   bool
 	Health   *Health
 	Networks map[string]Endpoint // by the network's name
-	Ports    []Port
+	Ports    []words.Port        // that are published
 }
 
 // An Endpoint is a container's place in a network, while it runs.
@@ -47,14 +48,6 @@ type Endpoint struct {
 	Gateway6  string
 	MAC       string
 	Aliases   []string
-}
-
-// A Port is published.
-type Port struct {
-	HostIP   string
-	Host     uint16
-	Port     uint16 // in the container
-	Protocol string // tcp or udp
 }
 
 // Health is what the health check has found.
