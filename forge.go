@@ -179,7 +179,7 @@ func (h *Home) Snapshots() (*snapshot.Store, error) {
 	if h.snapshots != nil {
 		return h.snapshots, nil
 	}
-	s, err := snapshot.Open(h.Dir, h.Layout, snapshot.Options{Kind: h.options.Snapshotter})
+	s, err := snapshot.Open(h.Dir, h.Layout, h.options.Snapshotter)
 	if err != nil {
 		return nil, err
 	}

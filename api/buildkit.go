@@ -12,13 +12,10 @@ import (
 
 // buildKit makes the service that buildx speaks to. It opens the store for each build, not for the time of a connection.
 func (s *Server) buildKit() *buildkit.Service {
-	return buildkit.New(buildkit.Options{
-		Version: s.options.Version,
-		Open: func(ctx context.Context) (*forge.Home, error) {
-			store := s.options.Store
-			store.Command, store.Started = "api", s.children.add
-			return forge.Open(ctx, store)
-		},
+	return buildkit.New(s.options.Version, func(ctx context.Context) (*forge.Home, error) {
+		store := s.options.Store
+		store.Command, store.Started = "api", s.children.add
+		return forge.Open(ctx, store)
 	})
 }
 

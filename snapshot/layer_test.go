@@ -40,7 +40,7 @@ func openStoreAt(t testing.TB, root string) *Store {
 	if err := os.MkdirAll(filepath.Join(root, "snapshots"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(root, l, Options{Kind: Copy})
+	s, err := Open(root, l, Copy)
 	if err != nil {
 		t.Fatal(err)
 	}

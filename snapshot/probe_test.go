@@ -9,7 +9,7 @@ import (
 	"github.com/forge-build/forge/image"
 )
 
-func openTestStore(t *testing.T, root string, o Options) *Store {
+func openTestStore(t *testing.T, root string, kind Kind) *Store {
 	t.Helper()
 	staging, err := image.OpenStaging(root)
 	if err != nil {
@@ -19,7 +19,7 @@ func openTestStore(t *testing.T, root string, o Options) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(root, layout, o)
+	s, err := Open(root, layout, kind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +33,11 @@ func openTestStore(t *testing.T, root string, o Options) *Store {
 
 func TestOpenKind(t *testing.T) {
 	root := t.TempDir()
-	if _, err := Open(root, nil, Options{Kind: "zfs"}); err == nil || !strings.Contains(err.Error(), `"zfs"`) {
+	if _, err := Open(root, nil, "zfs"); err == nil || !strings.Contains(err.Error(), `"zfs"`) {
 		t.Errorf("open with kind zfs: %v", err)
 	}
 	for _, kind := range []Kind{EROFS, Overlay, Copy} {
-		if got, why := openTestStore(t, root, Options{Kind: kind}).Kind(); got != kind || why != "asked for" {
+		if got, why := openTestStore(t, root, kind).Kind(); got != kind || why != "asked for" {
 			t.Errorf("kind %s, because %s; want %s, asked for", got, why, kind)
 		}
 	}
@@ -46,7 +46,7 @@ func TestOpenKind(t *testing.T) {
 // TestProbe makes sure that a probe is made once for all processes, and again when what it depends on has changed.
 func TestProbe(t *testing.T) {
 	root := t.TempDir()
-	first := openTestStore(t, root, Options{})
+	first := openTestStore(t, root, "")
 	kind, why := first.Kind()
 	if why == "" {
 		t.Error("no reason")
@@ -74,7 +74,7 @@ func TestProbe(t *testing.T) {
 		if err := os.WriteFile(file, []byte(test.content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, gotWhy := openTestStore(t, root, Options{}).Kind(); got != test.kind || gotWhy != test.why {
+		if got, gotWhy := openTestStore(t, root, "").Kind(); got != test.kind || gotWhy != test.why {
 			t.Errorf("%s: kind %s, because %s; want %s, because %s", test.name, got, gotWhy, test.kind, test.why)
 		}
 	}
@@ -83,7 +83,7 @@ func TestProbe(t *testing.T) {
 // TestProbeEROFS holds the probe to what the machine of a test run that must have EROFS can do.
 func TestProbeEROFS(t *testing.T) {
 	need(t, "root", os.Geteuid() == 0)
-	s := openTestStore(t, t.TempDir(), Options{})
+	s := openTestStore(t, t.TempDir(), "")
 	if err := s.probeEROFS(t.TempDir()); err != nil {
 		need(t, "erofs", false)
 	}

@@ -44,27 +44,22 @@ type Store struct {
 	spares  spares
 }
 
-// Options for Open; the zero value probes.
-type Options struct {
-	Kind Kind // "" probes
-}
-
-// Open opens root/snapshots and root/drafts. It does not probe what the kernel can do: that waits for the first Mount,
+// Open opens root/snapshots and root/drafts, of a kind; "" is what the machine can do best. It does not probe what the kernel can do: that waits for the first Mount,
 // Draft or Kind, as reading layers needs nothing of it.
-func Open(root string, l *image.Layout, o Options) (*Store, error) {
-	switch o.Kind {
+func Open(root string, l *image.Layout, kind Kind) (*Store, error) {
+	switch kind {
 	case "", EROFS, Overlay, Copy:
 	default:
-		return nil, fmt.Errorf("snapshotter %q: must be erofs, overlay or copy", o.Kind)
+		return nil, fmt.Errorf("snapshotter %q: must be erofs, overlay or copy", kind)
 	}
 	for _, dir := range []string{"snapshots", "drafts"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	s := &Store{root: root, dir: filepath.Join(root, "snapshots"), layout: l, kind: o.Kind}
+	s := &Store{root: root, dir: filepath.Join(root, "snapshots"), layout: l, kind: kind}
 	s.rights = sync.OnceValue(readRights)
-	if o.Kind != "" {
+	if kind != "" {
 		s.probed.Do(func() { s.why = "asked for" })
 	}
 	return s, nil

@@ -92,7 +92,7 @@ func BenchmarkMount(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		store, err := snapshot.Open(root, k.Layout, snapshot.Options{})
+		store, err := snapshot.Open(root, k.Layout, "")
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -94,7 +94,7 @@ func testStore(t testing.TB) (*snapshot.Store, *image.Layout) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := snapshot.Open(root, layout, snapshot.Options{})
+	store, err := snapshot.Open(root, layout, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -209,7 +209,7 @@ func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err
 	if err != nil {
 		return nil, grpc.Errorf(grpc.InvalidArgument, "%v", err)
 	}
-	home, err := s.options.Open(ctx)
+	home, err := s.open(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -112,7 +112,7 @@ func (s *Service) listenHistory(st *grpc.Stream) error {
 
 // kept are the builds of the store, the last first: that of one name, or all for "". Of several under one name it is the last.
 func (s *Service) kept(ctx context.Context, ref string) (list []builds.Record, err error) {
-	home, err := s.options.Open(ctx)
+	home, err := s.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,7 @@ func (s *Service) updateHistory(st *grpc.Stream, in *updateHistoryRequest) (_ *e
 	case !in.Delete:
 		return nil, grpc.Errorf(grpc.Unimplemented, "builds cannot be pinned here: the last %d are kept", builds.MaxBuilds)
 	}
-	home, err := s.options.Open(st.Context())
+	home, err := s.open(st.Context())
 	if err != nil {
 		return nil, err
 	}

@@ -45,9 +45,9 @@ func newClient(t *testing.T) *client {
 	t.Helper()
 	t.Setenv("HOME", t.TempDir())
 	dir := t.TempDir()
-	s := New(Options{Version: "1.2.3", Open: func(ctx context.Context) (*forge.Home, error) {
+	s := New("1.2.3", func(ctx context.Context) (*forge.Home, error) {
 		return forge.Open(ctx, forge.Options{Dir: dir})
-	}})
+	})
 	c := &client{t: t, service: s, attrs: map[string]string{}, dirs: map[string]map[string]string{}, received: map[string]string{}}
 	ours, theirs := net.Pipe()
 	go s.ServeConn(t.Context(), theirs)

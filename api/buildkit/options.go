@@ -46,7 +46,7 @@ func (s *Service) buildOptions(ctx context.Context, b *build, q question, sess *
 	if r.o.Attest, err = forge.ParseAttest("", "", r.attests); err != nil {
 		return r.o, err
 	}
-	r.o.Attest.Tool = s.options.Version
+	r.o.Attest.Tool = s.forge
 	return r.o, errors.Join(r.caches(b.request.Cache), r.epoch())
 }
 

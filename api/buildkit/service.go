@@ -21,16 +21,11 @@ import (
 // maxMessage is how many bytes a message may have: as much as BuildKit's.
 const maxMessage = 16 << 20
 
-// Options say what to serve.
-type Options struct {
-	Open    func(ctx context.Context) (*forge.Home, error) // opens the store, anew for each build; the caller closes it
-	Version string                                         // of forge, for people
-}
-
 // A Service answers calls. It is an http.Handler for requests of HTTP/2. Safe for concurrent use.
 type Service struct {
-	options Options
-	server  grpc.Server
+	open   func(ctx context.Context) (*forge.Home, error)
+	forge  string // its version, for people
+	server grpc.Server
 
 	mu       sync.Mutex // guards what is below
 	changed  chan struct{}
@@ -39,9 +34,12 @@ type Service struct {
 	records  map[string][]descriptor // the blobs of builds that are over, by the build's ID
 }
 
-// New returns a service.
-func New(o Options) *Service {
-	s := &Service{options: o, changed: make(chan struct{}), sessions: map[string]*session{}, builds: map[string]*build{}, records: map[string][]descriptor{}}
+// New returns a service of a version of forge. open opens the store, anew for each build, which closes it.
+func New(version string, open func(ctx context.Context) (*forge.Home, error)) *Service {
+	s := &Service{
+		open: open, forge: version, changed: make(chan struct{}), sessions: map[string]*session{}, builds: map[string]*build{},
+		records: map[string][]descriptor{},
+	}
 	const control, bridge = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 	s.server = grpc.Server{MaxMessage: maxMessage, Methods: map[string]grpc.Handler{
 		control + "ListWorkers": grpc.Unary(s.listWorkers),

@@ -112,7 +112,7 @@ func TestRefused(t *testing.T) {
 func FuzzOptions(f *testing.F) {
 	f.Add("filename=F\nbuild-arg:A=1\ncontext:x=local:y\nulimit=a,b\nattest:sbom=generator=x")
 	f.Add("cache-imports=[{\"Type\":\"registry\"}]\nadd-hosts=a=1\ncontext=http://buildkit-session/x")
-	s := New(Options{})
+	s := New("", nil)
 	f.Fuzz(func(t *testing.T, text string) {
 		q := question{attrs: map[string]string{}}
 		for line := range strings.SplitSeq(text, "\n") {

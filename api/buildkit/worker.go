@@ -15,7 +15,7 @@ import (
 const engineVersion = "v0.34.2"
 
 func (s *Service) version() *version {
-	return &version{Package: "github.com/forge-build/forge", Version: engineVersion, Revision: s.options.Version}
+	return &version{Package: "github.com/forge-build/forge", Version: engineVersion, Revision: s.forge}
 }
 
 // worker describes this machine. The labels tell buildx what can be done.
@@ -44,7 +44,7 @@ func (s *Service) diskUsage(st *grpc.Stream, in *diskUsageRequest) (*diskUsageRe
 	if filtered(in.Filter) || in.AgeLimit > 0 {
 		return nil, grpc.Errorf(grpc.Unimplemented, "the build cache is listed whole: leave --filter out")
 	}
-	home, err := s.options.Open(st.Context())
+	home, err := s.open(st.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (s *Service) prune(st *grpc.Stream) error {
 	if filtered(in.Filter) || in.MinFreeSpace > 0 {
 		return grpc.Errorf(grpc.Unimplemented, "the build cache is pruned by age and size: use until=DURATION and --max-used-space, or forge buildx prune")
 	}
-	home, err := s.options.Open(st.Context())
+	home, err := s.open(st.Context())
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func Open(t testing.TB, root string, kind snapshot.Kind) *Kit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := snapshot.Open(root, layout, snapshot.Options{Kind: kind})
+	store, err := snapshot.Open(root, layout, kind)
 	if err != nil {
 		t.Fatal(err)
 	}
