@@ -82,24 +82,31 @@ type patientReader struct {
 }
 
 func (r *patientReader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
+	buf := make([]byte, min(len(p), 64<<10))
+	n, err := patiently(r.ctx, func() (int, error) { return r.r.Read(buf) })
+	return copy(p, buf[:n]), err
+}
+
+// patiently reads or writes, and waits for it until ctx ends. It is for pipes and devices, whose read(2) and write(2) cannot be interrupted:
+// what hangs in the kernel is left there.
+func patiently(ctx context.Context, do func() (int, error)) (int, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
 	}
 	type result struct {
 		n   int
 		err error
 	}
 	done := make(chan result, 1)
-	buf := make([]byte, min(len(p), 64<<10))
 	go func() {
-		n, err := r.r.Read(buf)
+		n, err := do()
 		done <- result{n, err}
 	}()
 	select {
-	case d := <-done:
-		return copy(p, buf[:d.n]), d.err
-	case <-r.ctx.Done():
-		return 0, context.Cause(r.ctx)
+	case r := <-done:
+		return r.n, r.err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
 	}
 }
 

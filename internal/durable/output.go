@@ -168,31 +168,13 @@ func isPipe(path string) bool {
 	return err == nil && st.Mode()&fs.ModeNamedPipe != 0
 }
 
-// A patient writer waits for whoever reads, until its context ends. It is for pipes and devices, whose write(2) cannot be
-// interrupted: what hangs in the kernel is left there, with a copy of its data.
+// A patient writer waits for whoever reads, until its context ends.
 type patient struct {
 	ctx context.Context
 	w   io.Writer
 }
 
 func (p *patient) Write(data []byte) (int, error) {
-	if err := p.ctx.Err(); err != nil {
-		return 0, context.Cause(p.ctx)
-	}
-	type result struct {
-		n   int
-		err error
-	}
-	done := make(chan result, 1)
-	data = bytes.Clone(data)
-	go func() {
-		n, err := p.w.Write(data)
-		done <- result{n, err}
-	}()
-	select {
-	case r := <-done:
-		return r.n, r.err
-	case <-p.ctx.Done():
-		return 0, context.Cause(p.ctx)
-	}
+	data = bytes.Clone(data) // what is left in the kernel has one of its own
+	return patiently(p.ctx, func() (int, error) { return p.w.Write(data) })
 }

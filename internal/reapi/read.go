@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/internal/grpc"
 )
 
@@ -17,7 +19,7 @@ func (c *Client) Read(ctx context.Context, d Digest, offset int64) (io.ReadClose
 		return nil, err
 	}
 	if d.Size == 0 || offset >= d.Size {
-		return io.NopCloser(eof{}), nil
+		return http.NoBody, nil
 	}
 	if _, err := c.Capabilities(ctx); err != nil {
 		return nil, err
@@ -32,30 +34,14 @@ func (c *Client) Read(ctx context.Context, d Digest, offset int64) (io.ReadClose
 	}
 	const more = 1 // byte that a server may give too much: what is read is then found to be something else
 	if form == "blobs" {
-		return limited{io.LimitReader(s, d.Size-offset+more), s}, nil
+		return closers.Reader{Reader: io.LimitReader(s, d.Size-offset+more), Closer: s}, nil
 	}
 	content, _, err := image.Inflate(s)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return limited{io.LimitReader(content, d.Size-offset+more), closers{content, s}}, nil
+	return closers.Reader{Reader: io.LimitReader(content, d.Size-offset+more), Closer: &closers.Stack{s.Close, content.Close}}, nil
 }
-
-// limited is the beginning of something.
-type limited struct {
-	io.Reader
-	io.Closer
-}
-
-// closers closes one after the other.
-type closers [2]io.Closer
-
-func (c closers) Close() error { return errors.Join(c[0].Close(), c[1].Close()) }
-
-// eof is empty.
-type eof struct{}
-
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 // Stream reads a resource by its name, such as what a command prints while it runs. It waits for the first bytes.
 func (c *Client) Stream(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
