@@ -87,17 +87,9 @@ func (h *Home) sbom(ctx context.Context, img *image.Image, name, tool string) (t
 
 // attach keeps a statement about an image beside it.
 func (h *Home) attach(ctx context.Context, subject ocispec.Descriptor, s attest.Statement) error {
-	manifest, d, statement, blob, err := s.Artifact(subject)
+	d, manifest, err := s.Push(ctx, h.Layout, subject)
 	if err != nil {
 		return err
-	}
-	for _, b := range []struct {
-		d    ocispec.Descriptor
-		data []byte
-	}{{ocispec.DescriptorEmptyJSON, ocispec.DescriptorEmptyJSON.Data}, {blob, statement}} {
-		if _, err := h.Layout.Push(ctx, b.d, image.Bytes(b.data)); err != nil {
-			return err
-		}
 	}
 	return h.Layout.Attach(ctx, d, manifest)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -33,15 +32,8 @@ func (h *Home) pushReferrers(ctx context.Context, repo *registry.Repository, ref
 				return err
 			}
 			s.Subject = []attest.Subject{attest.NewSubject(ref, pair.platform, pair.pushed.Digest)}
-			manifest, d, statement, blob, err := s.Artifact(pair.pushed)
+			d, manifest, err := s.Push(ctx, repo, pair.pushed)
 			if err != nil {
-				return err
-			}
-			empty := ocispec.DescriptorEmptyJSON
-			if _, err := repo.Push(ctx, empty, image.Bytes(empty.Data)); err != nil {
-				return err
-			}
-			if _, err := repo.Push(ctx, blob, image.Bytes(statement)); err != nil {
 				return err
 			}
 			if err := repo.PushManifest(ctx, image.Reference{}, d, manifest); err != nil {
@@ -96,64 +88,19 @@ func (h *Home) counterparts(ctx context.Context, repo *registry.Repository, loca
 	return pairs, nil
 }
 
-// maxStatement bounds a statement, in bytes: a list of a hundred thousand packages.
-const maxStatement = 64 << 20
-
 // statementsAbout reads the statements that are attached to an image of the store. An error is the last.
 func (h *Home) statementsAbout(ctx context.Context, img digest.Digest) iter.Seq2[attest.Statement, error] {
-	return func(yield func(attest.Statement, error) bool) {
-		about, err := h.Layout.Referrers(img)
-		if err != nil {
-			yield(attest.Statement{}, err)
-			return
-		}
-		for _, d := range about {
-			s, err := readStatement(ctx, h.Layout, d)
-			if !yield(s, err) || err != nil {
-				return
-			}
-		}
+	about, err := h.Layout.Referrers(img)
+	if err != nil {
+		return func(yield func(attest.Statement, error) bool) { yield(attest.Statement{}, err) }
 	}
-}
-
-// readStatement reads the first statement that an artifact holds.
-func readStatement(ctx context.Context, src image.Fetcher, d ocispec.Descriptor) (attest.Statement, error) {
-	for s, err := range statements(ctx, src, d, "") {
-		return s, err
-	}
-	return attest.Statement{}, fmt.Errorf("%s: holds no statement", d.Digest)
-}
-
-// statements reads the statements that an artifact holds, of the types of predicates that begin with prefix. An error is the last.
-func statements(ctx context.Context, src image.Fetcher, d ocispec.Descriptor, prefix string) iter.Seq2[attest.Statement, error] {
-	return func(yield func(attest.Statement, error) bool) {
-		doc, _, err := image.ReadDocument(ctx, src, d)
-		if err != nil {
-			yield(attest.Statement{}, err)
-			return
-		}
-		for _, layer := range doc.Layers {
-			if layer.MediaType != attest.MediaType || !strings.HasPrefix(layer.Annotations[image.PredicateAnnotation], prefix) {
-				continue
-			}
-			var s attest.Statement
-			raw, err := image.ReadBlob(ctx, src, layer, maxStatement)
-			if err == nil {
-				if s, err = attest.ParseStatement(raw); err != nil {
-					err = fmt.Errorf("%s: %w", layer.Digest, err)
-				}
-			}
-			if !yield(s, err) || err != nil {
-				return
-			}
-		}
-	}
+	return attest.Statements(ctx, h.Layout, about)
 }
 
 // Kinds of attestations.
 const (
-	AttestationSBOM       = "sbom"
-	AttestationProvenance = "provenance"
+	AttestationSBOM       = attest.KindSBOM
+	AttestationProvenance = attest.KindProvenance
 )
 
 // Attestations returns the predicates of a kind that are attached to an image of the store, for platform (os/arch[/variant]; "" is
@@ -167,7 +114,11 @@ func (h *Home) Attestations(ctx context.Context, name, platform, kind string) ([
 	if err != nil {
 		return nil, err
 	}
-	return predicates(ctx, h.Layout, about, kind, fmt.Sprintf("%s: has no %s here: build it with --%s, or ask its registry with --remote", name, kind, kind))
+	all, err := attest.Predicates(ctx, h.Layout, about, kind)
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%s: has no %s here: build it with --%s, or ask its registry with --remote", name, kind, kind)
+	}
+	return all, err
 }
 
 // RemoteAttestations returns the predicates of a kind that a registry has about an image: as referrers of it or, as BuildKit puts
@@ -206,24 +157,11 @@ func RemoteAttestations(ctx context.Context, name, platform, kind string, o Remo
 			}
 		}
 	}
-	return predicates(ctx, repo, about, kind, fmt.Sprintf("%s: its registry has no %s of it", name, kind))
-}
-
-// predicates reads what artifacts say that is of a kind.
-func predicates(ctx context.Context, src image.Fetcher, about []ocispec.Descriptor, kind, missing string) (all []json.RawMessage, err error) {
-	want := map[string]string{AttestationSBOM: "https://spdx.dev/Document", AttestationProvenance: "https://slsa.dev/provenance/"}[kind]
-	for _, d := range about {
-		for s, err := range statements(ctx, src, d, want) {
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, s.Predicate)
-		}
+	all, err := attest.Predicates(ctx, repo, about, kind)
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%s: its registry has no %s of it", name, kind)
 	}
-	if len(all) == 0 {
-		return nil, errors.New(missing)
-	}
-	return all, nil
+	return all, err
 }
 
 // attested adds the statements about an image that are asked for to its tree, under the names that BuildKit gives such files.

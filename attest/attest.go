@@ -53,8 +53,8 @@ func NewStatement(predicateType string, predicate []byte, subjects ...Subject) S
 	return Statement{Type: statementType, Subject: subjects, PredicateType: predicateType, Predicate: predicate}
 }
 
-// ParseStatement reads a statement, of which nothing but the form is checked: who wrote it is for the caller to know.
-func ParseStatement(data []byte) (s Statement, err error) {
+// parseStatement reads a statement, of which nothing but the form is checked: who wrote it is for the caller to know.
+func parseStatement(data []byte) (s Statement, err error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return s, fmt.Errorf("is not a statement of in-toto: %w", err)
 	}
@@ -62,17 +62,6 @@ func ParseStatement(data []byte) (s Statement, err error) {
 		return s, errors.New("is not a statement of in-toto in a form that is known")
 	}
 	return s, nil
-}
-
-// Artifact is the manifest that holds the statement about the manifest subject, and the descriptor of the statement's bytes.
-func (s Statement) Artifact(subject ocispec.Descriptor) (manifest []byte, d ocispec.Descriptor, statement []byte, blob ocispec.Descriptor, err error) {
-	if statement, err = marshal(s); err != nil {
-		return nil, d, nil, blob, err
-	}
-	about := map[string]string{image.PredicateAnnotation: s.PredicateType}
-	blob = ocispec.Descriptor{MediaType: MediaType, Digest: digest.FromBytes(statement), Size: int64(len(statement)), Annotations: about}
-	manifest, d, err = image.NewArtifact(MediaType, []ocispec.Descriptor{blob}, subject, about)
-	return manifest, d, statement, blob, err
 }
 
 // marshal writes JSON with the characters of URLs as they are.
