@@ -38,12 +38,13 @@ type Home struct {
 
 	unconnected sync.Once // people have been told that there is no network
 
-	mu        sync.Mutex // guards all below
-	snapshots *snapshot.Store
-	networks  []*network.Sandbox // not in use; see takeNetwork
-	keepers   []*mountKeeper     // of builds whose cache mounts are not kept yet; see KeepMounts
-	begun     []<-chan error     // see later
-	servers   map[string]*reapi.Client
+	mu          sync.Mutex // guards all below
+	snapshots   *snapshot.Store
+	networks    []*network.Sandbox // not in use; see takeNetwork
+	allNetworks *network.Store     // see Networks
+	keepers     []*mountKeeper     // of builds whose cache mounts are not kept yet; see KeepMounts
+	begun       []<-chan error     // see later
+	servers     map[string]*reapi.Client
 }
 
 // A Snapshotter is a way to stack layers: erofs, overlay or copy.

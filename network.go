@@ -25,7 +25,12 @@ func (h *Home) networkDir() string {
 
 // Networks are those that containers can be connected to.
 func (h *Home) Networks() *network.Store {
-	return network.Open(filepath.Join(h.Dir, "networks"), h.networkDir())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.allNetworks == nil { // one for all, since it knows what this process has in use
+		h.allNetworks = network.Open(filepath.Join(h.Dir, "networks"), h.networkDir())
+	}
+	return h.allNetworks
 }
 
 // connector makes the network that a mode asks for: "none", "host", or the default of this machine, which is a way out if

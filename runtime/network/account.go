@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/internal/flock"
@@ -22,18 +23,32 @@ const (
 	lastFile    = "last"    // the address that was given last
 )
 
-// An account is a directory that says what of this machine's networks is in use. It does not survive a boot and need not.
-type account string
+// An account is a directory that says what of this machine's networks is in use. It does not survive a boot and need not. Safe for
+// concurrent use, by processes too.
+type account struct {
+	root string
 
-// lock makes the account and takes its lock, under which everything in it and all rules of the firewall are changed.
-func (a account) lock(ctx context.Context) (*os.File, error) {
-	if err := os.MkdirAll(string(a), 0o700); err != nil {
-		return nil, err
-	}
-	return flock.Lock(ctx, filepath.Join(string(a), "lock"), flock.Exclusive)
+	mu  sync.Mutex
+	own map[string]Endpoint // what this process has there, by path: it is not read again, and its owner lives; guarded by mu
 }
 
-func (a account) dir(network string) string { return filepath.Join(string(a), network) }
+// owned is what this process has at a path.
+func (a *account) owned(path string) (e Endpoint, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e, ok = a.own[path]
+	return e, ok
+}
+
+// lock makes the account and takes its lock, under which everything in it and all rules of the firewall are changed.
+func (a *account) lock(ctx context.Context) (*os.File, error) {
+	if err := os.MkdirAll(a.root, 0o700); err != nil {
+		return nil, err
+	}
+	return flock.Lock(ctx, filepath.Join(a.root, "lock"), flock.Exclusive)
+}
+
+func (a *account) dir(network string) string { return filepath.Join(a.root, network) }
 
 // usage is what an account holds.
 type usage struct {
@@ -44,9 +59,9 @@ type usage struct {
 }
 
 // usage reads the account. With sweep, under the lock, it removes what dead processes left there.
-func (a account) usage(sweep bool) (*usage, error) {
+func (a *account) usage(sweep bool) (*usage, error) {
 	u := &usage{}
-	dirs, err := os.ReadDir(string(a))
+	dirs, err := os.ReadDir(a.root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return u, nil
 	}
@@ -71,7 +86,7 @@ func (a account) usage(sweep bool) (*usage, error) {
 }
 
 // read reads one file of a network's directory into u. With sweep it removes the file if its owner is dead.
-func (a account) read(u *usage, network, name string, sweep bool) error {
+func (a *account) read(u *usage, network, name string, sweep bool) error {
 	path := filepath.Join(a.dir(network), name)
 	if name == networkFile {
 		n := &Network{}
@@ -84,6 +99,10 @@ func (a account) read(u *usage, network, name string, sweep bool) error {
 	_, err := netip.ParseAddr(name)
 	endpoint := err == nil
 	if !endpoint && !(sweep && durable.Temporary(name)) {
+		return nil
+	}
+	if e, ok := a.owned(path); ok {
+		u.endpoints = append(u.endpoints, e)
 		return nil
 	}
 	var e Endpoint
@@ -106,7 +125,7 @@ func (a account) read(u *usage, network, name string, sweep bool) error {
 
 // address is the one that is wanted, or one that is free: the next after that of the last time. One that was just given back
 // may be in use for a moment still, by an interface whose namespace the kernel takes apart in its own time.
-func (a account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, error) {
+func (a *account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, error) {
 	used := map[netip.Addr]bool{n.Gateway: true}
 	for _, e := range u.of(n) {
 		used[e.Address.Addr()] = true
@@ -162,7 +181,7 @@ type lease struct {
 }
 
 // save writes the endpoint anew, so that readers see it as it was or as it is.
-func (l *lease) save(a account) error {
+func (l *lease) save(a *account) error {
 	text, err := json.Marshal(l.Endpoint)
 	if err != nil {
 		return err
@@ -180,6 +199,12 @@ func (l *lease) save(a account) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()), f.Close())
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.own == nil {
+		a.own = make(map[string]Endpoint)
+	}
+	a.own[path] = l.Endpoint
 	if l.file != nil {
 		err = l.file.Close()
 	}
@@ -188,9 +213,13 @@ func (l *lease) save(a account) error {
 }
 
 // release gives the address back.
-func (l *lease) release(a account) error {
+func (l *lease) release(a *account) error {
+	path := filepath.Join(a.dir(l.NetworkID), l.Address.Addr().String())
+	a.mu.Lock()
+	delete(a.own, path)
+	a.mu.Unlock()
 	// Gone before it is unlocked: so nobody can take it for one of the dead.
-	err := os.Remove(filepath.Join(a.dir(l.NetworkID), l.Address.Addr().String()))
+	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -198,7 +227,7 @@ func (l *lease) release(a account) error {
 }
 
 // enter notes that a network has a bridge and its elements in the firewall's sets: who dies before that leaves it to the next.
-func (a account) enter(n *Network) error {
+func (a *account) enter(n *Network) error {
 	text, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -207,7 +236,7 @@ func (a account) enter(n *Network) error {
 }
 
 // drop removes the bridge of a network that nobody uses, and its elements in the firewall's sets.
-func (a account) drop(u *usage, n *Network) error {
+func (a *account) drop(u *usage, n *Network) error {
 	i := slices.IndexFunc(u.networks, func(o *Network) bool { return o.ID == n.ID })
 	if i < 0 {
 		return removeBridge(n.bridge()) // not entered, and seldom there

@@ -131,7 +131,7 @@ func (l *lease) plug(namespace *os.File, ways []netip.Addr) error {
 	// The name is a new one even where the address is not: the interface of the last who had it may still be on its
 	// way out, with its namespace, which the kernel takes apart in its own time.
 	name := fmt.Sprintf("fg%x%04x", e.Address.Addr().AsSlice(), rand.Uint32()&0xffff)
-	if err := c.do(addPair(name, bridge, mtu, peer{e.Interface, e.MAC, namespace})); err != nil {
+	if err := c.do(addPair(name, bridge, mtu, peer{e.Interface, e.MAC, namespace})...); err != nil {
 		return err
 	}
 	l.outer = name
@@ -152,7 +152,11 @@ func (l *lease) setUp(namespace *os.File, ways []netip.Addr) error {
 		if err != nil {
 			return err
 		}
-		requests := []*request{addAddress(index, e.Address), linkUp(index)}
+		requests := []*request{addAddress(index, e.Address)}
+		if !e.Address6.IsValid() {
+			requests = append(requests, noOwnAddress6(e.Interface))
+		}
+		requests = append(requests, linkUp(index))
 		if e.Address6.IsValid() {
 			if err := c.do(addAddress(index, e.Address6)); err != nil {
 				return noIPv6Here(err)

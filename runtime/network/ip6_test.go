@@ -1,7 +1,9 @@
 package network
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -52,6 +54,7 @@ func TestIPv6(t *testing.T) {
 	if e := four.Endpoints()[0]; e.Address6.IsValid() {
 		t.Errorf("on a machine without IPv6: %v", e.Address6)
 	}
+	wantOwn6(t, four, false)
 	if err := four.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +90,7 @@ func TestIPv6(t *testing.T) {
 			t.Errorf("%s in %s: %s, want %s", test.got.Name, test.got.Network, got, test.want)
 		}
 	}
+	wantOwn6(t, bridged, true)
 	serve(t, one.Namespace, "tcp", ":80", "one")
 	for _, b := range []*Sandbox{one, two, far, bridged} {
 		if name, seen, err := reach(b.Namespace, "tcp", "[2001:db8::2]:80"); err != nil || name != "world" || seen != "2001:db8::1" {
@@ -202,5 +206,39 @@ func TestSubnets6(t *testing.T) {
 	}
 	if r, err := (&Config{}).addresses6("id", other); err != nil || r.Subnet6.IsValid() {
 		t.Errorf("without IPv6: %v, %v", r, err)
+	}
+}
+
+// wantOwn6 wants the container to have an IPv6 address of its own making, or none, and its interface on this machine to have none.
+func wantOwn6(t *testing.T, b *Sandbox, want bool) {
+	t.Helper()
+	own6 := func(name string, has *bool) func() error {
+		return func() error {
+			c, err := dial(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer c.close()
+			i, err := net.InterfaceByName(name)
+			for up := false; err == nil && !up; { // which is when it would make itself one
+				up, err = c.isUp(i.Index)
+			}
+			if err != nil {
+				return err
+			}
+			list, err := i.Addrs()
+			*has = slices.ContainsFunc(list, func(a net.Addr) bool {
+				p, err := netip.ParsePrefix(a.String())
+				return err == nil && p.Addr().IsLinkLocalUnicast() && p.Addr().Is6()
+			})
+			return err
+		}
+	}
+	var inner, outer bool
+	if err := errors.Join(runtime.InNetworkNamespace(b.Namespace, own6("eth0", &inner)), own6(b.leases[0].outer, &outer)()); err != nil {
+		t.Fatal(err)
+	}
+	if inner != want || outer {
+		t.Errorf("IPv6 address of the container's own making: %v, want %v; of its interface here: %v, want none", inner, want, outer)
 	}
 }

@@ -41,12 +41,12 @@ type peer struct {
 	namespace *os.File
 }
 
-// addPair makes a pair of interfaces: name, attached to the bridge, and a peer.
-func addPair(name string, bridge, mtu int, p peer) *request {
+// addPair makes a pair of interfaces: name, attached to the bridge and up, and a peer.
+func addPair(name string, bridge, mtu int, p peer) []*request {
 	const vethInfoPeer = 1
-	r := newRequest("make interface "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, unix.IFF_UP, unix.IFF_UP)...)
+	r := newRequest("make interface "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, 0, 0)...)
 	r.str(unix.IFLA_IFNAME, name).uint32(unix.IFLA_MASTER, uint32(bridge)).uint32(unix.IFLA_MTU, uint32(mtu))
-	return r.nest(unix.IFLA_LINKINFO, func() {
+	r.nest(unix.IFLA_LINKINFO, func() {
 		r.str(unix.IFLA_INFO_KIND, "veth")
 		r.nest(unix.IFLA_INFO_DATA, func() {
 			r.nest(vethInfoPeer, func() {
@@ -58,6 +58,7 @@ func addPair(name string, bridge, mtu int, p peer) *request {
 			})
 		})
 	})
+	return []*request{r, noOwnAddress6(name), linkUp(0).str(unix.IFLA_IFNAME, name)}
 }
 
 // hairpin lets a bridge send packets back to the port that they came from.
@@ -70,6 +71,18 @@ func hairpin(index int) *request {
 
 func linkUp(index int) *request {
 	return newRequest("bring up the interface", unix.RTM_NEWLINK, ack, linkHeader(index, unix.IFF_UP, unix.IFF_UP)...)
+}
+
+// noOwnAddress6 keeps an interface that is down from making itself an IPv6 address when it comes up. It would ask all others of its
+// bridge whether they have it, and each of a hundred that come up is a packet for a hundred. Where there is no IPv6 it fails, and counts
+// for nothing.
+func noOwnAddress6(name string) *request {
+	const modeNone = 1 // IN6_ADDR_GEN_MODE_NONE
+	r := newRequest("no IPv6 address of its own for "+name, unix.RTM_NEWLINK, ack, linkHeader(0, 0, 0)...).str(unix.IFLA_IFNAME, name)
+	r.optional = true
+	return r.nest(unix.IFLA_AF_SPEC, func() {
+		r.nest(unix.AF_INET6, func() { r.attr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{modeNone}) })
+	})
 }
 
 func deleteLink(name string) *request {

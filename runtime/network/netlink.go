@@ -15,8 +15,9 @@ const (
 
 // A request is a netlink message being written: what the kernel's structs look like, attribute by attribute.
 type request struct {
-	what string // for errors
-	buf  []byte
+	what     string // for errors
+	buf      []byte
+	optional bool // an error is none
 }
 
 // newRequest begins a message of a type, whose fixed part is header.
@@ -115,7 +116,7 @@ func (c *conn) do(requests ...*request) error {
 			if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR && size >= unix.SizeofNlMsghdr+4 {
 				errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
 				r := waiting[seq]
-				if errno != 0 && first == nil {
+				if errno != 0 && first == nil && (r == nil || !r.optional) {
 					what := requests[0].what
 					if r != nil {
 						what = r.what

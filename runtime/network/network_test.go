@@ -102,7 +102,7 @@ func neighbour(t *testing.T) *os.File {
 	}
 	err = errors.Join(
 		c.do(addAddress(uplink, netip.MustParsePrefix("198.51.100.2/24")), linkUp(uplink)),
-		c.do(addPair("uplink0", uplink, 1500, peer{name: "eth0", namespace: space})),
+		c.do(addPair("uplink0", uplink, 1500, peer{name: "eth0", namespace: space})...),
 		runtime.InNetworkNamespace(space, func() error {
 			c, err := dial(unix.NETLINK_ROUTE)
 			if err != nil {

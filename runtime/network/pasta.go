@@ -37,7 +37,7 @@ func (s *Store) userMode(ctx context.Context, o Options) (b *Sandbox, err error)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(string(s.account), 0o700); err != nil {
+	if err := os.MkdirAll(s.account.root, 0o700); err != nil {
 		return nil, err
 	}
 	b = &Sandbox{store: s, container: o.Container, name: o.Name}
@@ -47,7 +47,7 @@ func (s *Store) userMode(ctx context.Context, o Options) (b *Sandbox, err error)
 	}
 	if b.Namespace, err = runtime.NewNetworkNamespace(); err == nil {
 		var stop func() error
-		if stop, err = startPasta(ctx, pasta, string(s.account), b.Namespace); err == nil {
+		if stop, err = startPasta(ctx, pasta, s.account.root, b.Namespace); err == nil {
 			b.pasta = stop
 			err = b.userEndpoint()
 		}

@@ -174,7 +174,7 @@ func state(t *testing.T, s *Store) string {
 		list = append(list, l.Name)
 	}
 	slices.Sort(list)
-	filepath.WalkDir(filepath.Dir(string(s.account)), func(path string, _ os.DirEntry, err error) error {
+	filepath.WalkDir(filepath.Dir(s.account.root), func(path string, _ os.DirEntry, err error) error {
 		list = append(list, path)
 		return err
 	})
@@ -281,7 +281,7 @@ func TestKilledWithPorts(t *testing.T) {
 	}
 	s := here(t)
 	run(t, s, byDefault)
-	cmd := exec.Command("/proc/self/exe", string(s.account), "8080:80")
+	cmd := exec.Command("/proc/self/exe", s.account.root, "8080:80")
 	cmd.Env = append(os.Environ(), "NETWORK_TEST_HELPER=die")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -323,7 +323,7 @@ func TestCrowd(t *testing.T) {
 	var work sync.WaitGroup
 	for range 20 {
 		work.Go(func() {
-			b, err := Open(s.records, string(s.account)).Prepare(context.Background(), Options{
+			b, err := Open(s.records, s.account.root).Prepare(context.Background(), Options{
 				Networks: []Attachment{{Network: "n"}, {Network: "bridge"}}, Ports: []Port{{Container: 80, Protocol: "tcp"}},
 			})
 			if err != nil {

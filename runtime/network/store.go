@@ -65,12 +65,12 @@ func predefined(name string) *Network {
 // safe for concurrent use, by processes too.
 type Store struct {
 	records string
-	account account
+	account *account
 }
 
 // Open names the directories of a store, which need not exist: one for records, which stay, and one for the account of what
 // is in use, such as /run/forge/network, which all processes of root on this machine share.
-func Open(records, inUse string) *Store { return &Store{records, account(inUse)} }
+func Open(records, inUse string) *Store { return &Store{records, &account{root: inUse}} }
 
 // Config says what network to create. Only the name is needed.
 type Config struct {
@@ -329,7 +329,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if rootless, _ := runtime.Rootless(); rootless {
 		return nil
 	}
-	if _, err := os.Stat(string(s.account)); err != nil {
+	if _, err := os.Stat(s.account.root); err != nil {
 		return nil // never used
 	}
 	lock, err := s.account.lock(ctx)

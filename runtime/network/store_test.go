@@ -43,7 +43,7 @@ func TestStore(t *testing.T) {
 	if a.Subnet.String() != "10.210.0.0/24" || a.Gateway.String() != "10.210.0.1" || b.Subnet.String() != "10.210.1.0/24" {
 		t.Errorf("subnets %v, %v and %v", a.Subnet, a.Gateway, b.Subnet)
 	}
-	list, err = Open(s.records, string(s.account)).List()
+	list, err = Open(s.records, s.account.root).List()
 	if got := names(list); err != nil || got != "a b bridge c host none" {
 		t.Errorf("of another process: %s, %v", got, err)
 	}
