@@ -116,7 +116,7 @@ func (h *Home) outputArchive(ctx context.Context, out Output, tags []image.Refer
 // outputLayout writes what was built to an OCI layout, a directory of this machine or of the client, who writes the names.
 func (h *Home) outputLayout(ctx context.Context, out Output, images []image.Named, o image.SaveOptions) error {
 	if out.Layout != nil {
-		store, err := lent(ctx, out.Layout, "", "")
+		store, err := image.OpenLentDir(ctx, out.Layout, "", "")
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ type Fetcher interface {
 	Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
 }
 
-// A Store keeps content by descriptor, and images by name: *Layout, *Dir, *Archive (which is only read), *ArchiveWriter
+// A Store keeps content by descriptor, and images by name: *Layout, *Dir, *LentDir, *Archive (which is only read), *ArchiveWriter
 // (which is only written) and *registry.Repository. Safe for concurrent use.
 //
 // In a store that is a file or a directory of other programs, a reference of a tag alone is a name as it is written there.
