@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
-	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/source"
@@ -81,7 +78,7 @@ func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *
 		ahead.Go(func() { _, _ = workers[0].Containers.Isolate() }) // which the kernel takes long for; the worker asks for what came of it
 	}
 	for _, l := range task.Job.Layers() {
-		if err := h.lendLayer(ctx, filepath.Join(dir, executor.TaskLayers, l.DiffID.Encoded()), l); err != nil {
+		if err := h.Layout.Borrow(ctx, filepath.Join(dir, executor.TaskLayers, l.DiffID.Encoded()), l); err != nil {
 			return fmt.Errorf("layer %s: %w", l.DiffID, err)
 		}
 	}
@@ -96,7 +93,7 @@ func (h *Home) doTask(ctx context.Context, dir string, task executor.Task, out *
 		return err
 	}
 	out.Layer = &result.Layer
-	return h.giveTar(ctx, result.Layer, filepath.Join(dir, executor.OutcomeTar))
+	return h.Layout.GiveTar(ctx, result.Layer, filepath.Join(dir, executor.OutcomeTar))
 }
 
 // weaker says what this machine lacks that a command may have failed for; "" if there is nothing.
@@ -109,71 +106,4 @@ func weaker(out *executor.Outcome) string {
 		return out.Reason
 	}
 	return ""
-}
-
-// lendLayer puts the tar of a layer where the store has its own, without copying it if it lies in the same file system.
-func (h *Home) lendLayer(ctx context.Context, path string, l image.Layer) error {
-	if here, err := h.Layout.HaveLayer(ctx, l); here || err != nil {
-		return err
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() || info.Size() != l.Blob.Size {
-		return fmt.Errorf("%s: is no file of %d bytes", path, l.Blob.Size)
-	}
-	f, err := os.CreateTemp(h.Dir, "lent-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	link := f.Name() + ".link"
-	if err := os.Link(path, link); err == nil {
-		return h.Layout.PushFile(ctx, l.DiffID, link)
-	}
-	in, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if _, err := io.Copy(f, in); err != nil {
-		return err
-	}
-	return h.Layout.PushFile(ctx, l.DiffID, f.Name())
-}
-
-// giveTar writes the tar of a layer to a file.
-func (h *Home) giveTar(ctx context.Context, l image.Layer, path string) (err error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if staged, err := h.Layout.Staging().Lookup(h.Layout.BlobPath(l.DiffID)); err == nil && onlyName(staged) {
-		if err := os.Link(staged, path); err == nil {
-			return os.Chmod(path, 0o644)
-		}
-	}
-	in, err := h.Layout.OpenTar(ctx, l)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	_, err = io.Copy(f, in)
-	return err
-}
-
-// onlyName reports whether a file has no other name: what was lent is not this process's to give on.
-func onlyName(path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Nlink == 1
 }
