@@ -10,12 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/forge-build/forge/cache/far"
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/ci"
+	"github.com/forge-build/forge/internal/reapi"
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 )
@@ -35,15 +36,10 @@ type farTarget struct {
 	of          int // which target has named it
 }
 
-// cacheLimits are those of registries that only a cache is kept in: shorter than others, since there is always a way without it.
-func cacheLimits() web.Limits {
-	return web.Limits{Headers: 10 * time.Second, Idle: 20 * time.Second, GiveUp: 20 * time.Second, Tries: 3}
-}
-
 // cacheClient is a client of registries that a cache is kept in.
 func (o RemoteOptions) cacheClient() *registry.Client {
 	return registry.NewClient(registry.Options{
-		Credentials: o.Credentials, Ask: o.AskCredential, Helpers: o.CredentialHelpers, Insecure: o.Insecure, Limits: cacheLimits(),
+		Credentials: o.Credentials, Ask: o.AskCredential, Helpers: o.CredentialHelpers, Insecure: o.Insecure, Limits: far.Limits(),
 	})
 }
 
@@ -71,11 +67,11 @@ func (h *Home) openFar(ctx context.Context, targets []*making) (*farCache, error
 	for _, t := range s.targets {
 		s.remote.Write = append(s.remote.Write, t.Target)
 	}
-	far := &farCache{Cache: remote.New(s.remote), client: s.client, targets: s.targets, end: func() {}}
+	shared := &farCache{Cache: remote.New(s.remote), client: s.client, targets: s.targets, end: func() {}}
 	if h.Cache.Fresh() && !o.NoCache {
-		far.end = far.Prefetch(ctx)
+		shared.end = shared.Prefetch(ctx)
 	}
-	return far, nil
+	return shared, nil
 }
 
 // Close waits for what was asked ahead, and closes connections.
@@ -286,47 +282,23 @@ func (s *farSettings) open(ctx context.Context, spec CacheSpec) (*remote.Place, 
 		return p, err
 	}
 	client := s.client
-	if spec.is("registry.insecure") && !s.options.Insecure {
+	if spec.Is("registry.insecure") && !s.options.Insecure {
 		o := s.options.RemoteOptions
 		o.Insecure = true
 		client = o.cacheClient()
 	}
-	p, err := s.home.openPlace(ctx, client, spec, s.options.Servers)
+	p, err := s.opener(client).Open(spec)
 	if err == nil {
 		s.places[key] = p
 	}
 	return p, err
 }
 
-// named are the scopes of a place that a specification of docker's names: for some kinds several.
-func named(place *remote.Place, spec CacheSpec) (scopes []*remote.Scope) {
-	var names []string
-	switch spec.Type {
-	case "registry":
-		ref, _ := image.ParseReference(spec.Attrs["ref"])
-		names = []string{ref.Tag}
-	case "local":
-		names = []string{cmp.Or(spec.Attrs["tag"], "latest")}
-	case "s3":
-		names = strings.Split(cmp.Or(spec.Attrs["name"], "buildkit"), ";")
-	case "gha":
-		names = []string{cmp.Or(spec.Attrs["scope"], "buildkit")}
-	case "reapi":
-		names = []string{cmp.Or(spec.Attrs["name"], "latest")}
-	}
-	for _, name := range names {
-		scopes = append(scopes, &remote.Scope{Place: place, Name: name, Tags: []string{name, beside(name)}})
-	}
-	return scopes
-}
-
-// beside is the tag that a cache gets where its name holds something else: an image, or another builder's cache.
-func beside(tag string) string {
-	const suffix = "-forge"
-	if len(tag)+len(suffix) <= 128 {
-		return tag + suffix
-	}
-	return remote.ScopeTag(tag)
+// opener opens places, those in registries with a client.
+func (s *farSettings) opener(client *registry.Client) *far.Opener {
+	return &far.Opener{Registries: client, Staging: s.home.staging, Server: func(address string) (*reapi.Client, error) {
+		return s.home.server(address, s.options.Servers)
+	}}
 }
 
 func (s *farSettings) from(ctx context.Context, spec CacheSpec) error {
@@ -338,7 +310,7 @@ func (s *farSettings) from(ctx context.Context, spec CacheSpec) error {
 		s.without(spec, err)
 		return nil
 	}
-	s.read(named(place, spec)...)
+	s.read(spec.Scopes(place)...)
 	return nil
 }
 
@@ -352,7 +324,7 @@ func (s *farSettings) without(spec CacheSpec, err error) {
 }
 
 func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) error {
-	c, err := spec.compression()
+	c, err := compressionOf(spec)
 	if err != nil {
 		return err
 	}
@@ -363,7 +335,7 @@ func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) 
 			s.without(spec, err)
 			return nil
 		}
-		for _, scope := range named(place, spec) {
+		for _, scope := range spec.Scopes(place) {
 			s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: min}, c, s.of})
 		}
 		return nil
@@ -378,7 +350,7 @@ func (s *farSettings) to(ctx context.Context, spec CacheSpec, pushes []farPush) 
 		if err != nil {
 			return err
 		}
-		scope := &remote.Scope{Place: place, Name: push.ref.Tag, Tags: []string{beside(push.ref.Tag)}}
+		scope := &remote.Scope{Place: place, Name: push.ref.Tag, Tags: []string{far.Beside(push.ref.Tag)}}
 		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope, OnlyImage: true}, push.compression, s.of})
 	}
 	return nil

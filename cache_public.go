@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/forge-build/forge/cache/far"
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
@@ -35,7 +36,7 @@ func (h *Home) warnPublic(ctx context.Context, r *BuildResult, t farTarget, reco
 	ctx, cancel := context.WithTimeout(ctx, publicTime)
 	defer cancel()
 	ref.Tag = t.Tags[0]
-	stranger := registry.NewClient(registry.Options{Credential: &registry.Credential{}, Insecure: r.images.remote.Insecure, Limits: cacheLimits()})
+	stranger := registry.NewClient(registry.Options{Credential: &registry.Credential{}, Insecure: r.images.remote.Insecure, Limits: far.Limits()})
 	defer stranger.Close() //nolint:errcheck // of idle connections
 	repo, err := stranger.Connect(ref)
 	if err != nil {

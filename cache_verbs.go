@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/forge-build/forge/cache/far"
 	"github.com/forge-build/forge/cache/mounts"
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/event"
@@ -63,27 +64,18 @@ func (h *Home) sharedCache(ctx context.Context, name string, o SharedCacheOption
 	return &farCache{Cache: remote.New(s.remote), client: s.client, targets: s.targets, end: func() {}}, nil
 }
 
-// specified reads and writes the place of a specification. A directory has one name for both.
+// specified reads and writes the place of a specification.
 func (s *farSettings) specified(ctx context.Context, text string) error {
-	spec, err := parseCache(text)
+	spec, err := far.ParseBoth(text)
 	if err != nil {
-		return err
-	}
-	if spec.Type == "local" && spec.Attrs["dest"] == "" {
-		if _, err := os.Stat(spec.Attrs["src"]); err != nil {
-			return err
-		}
-		spec.Attrs["dest"] = spec.Attrs["src"]
-	}
-	if err := spec.need("ref", "dest"); err != nil {
 		return err
 	}
 	place, err := s.open(ctx, spec)
 	if err != nil {
 		return err
 	}
-	c, err := spec.compression()
-	for _, scope := range named(place, spec) {
+	c, err := compressionOf(spec)
+	for _, scope := range spec.Scopes(place) {
 		s.remote.Read = append(s.remote.Read, scope)
 		s.targets = append(s.targets, farTarget{&remote.Target{Scope: scope}, c, 0})
 	}

@@ -13,8 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/forge-build/forge/cache/cas"
-	"github.com/forge-build/forge/cache/objects"
+	"github.com/forge-build/forge/cache/far"
 	cacheremote "github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/executor/local"
@@ -62,12 +61,11 @@ func (h *Home) openCluster(o BuildOptions) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--remote: %w", err)
 	}
-	store := objects.New(cas.Bucket{Client: client}, h.staging)
 	return &cluster{
 		Cluster: remote.New(client, remote.Options{
 			Policy: policy, Platform: platform, Network: network, Timeout: o.RemoteTimeout, Events: o.Events,
 		}),
-		place: &cacheremote.Place{Name: client.String(), Read: store},
+		place: far.ServerPlace(client, h.staging),
 	}, nil
 }
 
@@ -205,16 +203,6 @@ func (w *written) Write(p []byte) (int, error) {
 		w.err = err
 	}
 	return n, err
-}
-
-// serverPlace is a server of the Remote Execution API that keeps a cache.
-func (h *Home) serverPlace(address string, o ServerOptions) (*cacheremote.Place, error) {
-	client, err := h.server(address, o)
-	if err != nil {
-		return nil, err
-	}
-	store := objects.New(cas.Bucket{Client: client}, h.staging)
-	return &cacheremote.Place{Name: client.String(), Read: store, Write: store}, nil
 }
 
 // properties reads NAME=VALUE of flags; nil if there are none.
