@@ -32,7 +32,7 @@ func (h *Home) whole(ctx context.Context, n image.Named, p *ocispec.Platform, o 
 		return n, wrapTransfer("pull", n.Reference, err)
 	}
 	o.Events.Send(event.Event{Kind: event.Note, Text: fmt.Sprintf("layers of %s are in its registry: pulling them", n.Reference.Familiar())})
-	if n.Descriptor, err = h.receive(ctx, origin{repo, repo}, d, platform, n.Reference, o.Events); err != nil {
+	if n.Descriptor, err = h.receive(ctx, repo.Source(), d, platform, n.Reference, o.Events); err != nil {
 		return n, wrapTransfer("pull", n.Reference, err)
 	}
 	n.Away = false
@@ -83,7 +83,7 @@ func (r *resolver) fromAway(ctx context.Context, n image.Named, img *image.Image
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Reference.Familiar(), err)
 	}
-	r.deferLayers(&deferredImage{name: n.Reference, root: d, platform: p, image: img, from: origin{repo, repo}})
+	r.deferLayers(&deferredImage{name: n.Reference, root: d, platform: p, image: img, from: repo.Source()})
 	return img, nil
 }
 
@@ -96,6 +96,6 @@ func (r *resolver) knowAway(ctx context.Context, client *registry.Client, n imag
 	if err != nil {
 		return wrapTransfer("pull", n.Reference, err)
 	}
-	r.away = append(r.away, origin{repo, repo})
+	r.away = append(r.away, repo.Source())
 	return nil
 }

@@ -228,7 +228,7 @@ func TestSharedCacheCollected(t *testing.T) {
 		t.Fatalf("pushed %v", r.Pushed)
 	}
 	s.r.Reset()
-	if _, err := transfer(t, "oci:"+t.TempDir(), s.r.Host()+"/app:1"); err != nil {
+	if _, err := forge.Copy(t.Context(), "oci:"+t.TempDir(), s.r.Host()+"/app:1", forge.CopyOptions{}); err != nil {
 		t.Errorf("what was pushed is not whole: %v", err)
 	}
 	// What was made again is known to the next machine.

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/registry/registrytest"
@@ -38,7 +41,8 @@ func (c *rounds) late(w http.ResponseWriter, r *http.Request, next http.Handler)
 func TestSharedCacheRounds(t *testing.T) {
 	t.Parallel()
 	s := newSharing(t)
-	put(t, s.r.Ref(t, "base:1"), 1, 200_000, 1000)
+	base := registrytest.NewMemory()
+	registrytest.Push(t, s.r.Ref(t, "base:1"), base, base.AddImage(t, 1, ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, false, 200_000, 1000))
 	var text strings.Builder
 	fmt.Fprintf(&text, "FROM %s AS build\n", s.r.Ref(t, "base:1"))
 	for i := range 9 {

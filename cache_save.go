@@ -65,7 +65,7 @@ func (r *resolver) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64
 		return rc, err
 	}
 	if from := r.deferredHolder(d.Digest); from != nil {
-		return from.store.Fetch(ctx, d, offset)
+		return from.Store.Fetch(ctx, d, offset)
 	}
 	l := image.Layer{Blob: d, DiffID: d.Digest}
 	place := r.holder(l)
@@ -80,7 +80,7 @@ func (r *resolver) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64
 }
 
 // deferredHolder is where the image is that has a layer; nil if no image that was deferred has it.
-func (r *resolver) deferredHolder(blob digest.Digest) *origin {
+func (r *resolver) deferredHolder(blob digest.Digest) *registry.Source {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.deferred {
@@ -96,8 +96,8 @@ func (r *resolver) deferredHolder(blob digest.Digest) *origin {
 
 // repositoryOf is the repository of a registry that has a blob which is not in the store; "" if none is known to.
 func (r *resolver) repositoryOf(domain string, blob digest.Digest) string {
-	if from := r.deferredHolder(blob); from != nil && from.repo != nil && from.repo.Reference().Domain == domain {
-		return from.repo.Reference().Path
+	if from := r.deferredHolder(blob); from != nil && from.Repo != nil && from.Repo.Reference().Domain == domain {
+		return from.Repo.Reference().Path
 	}
 	if r.far == nil {
 		return ""

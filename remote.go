@@ -153,7 +153,7 @@ func (h *Home) pull(ctx context.Context, repo *registry.Repository, ref image.Re
 		_, beforeErr = h.Layout.Image(ctx, before, &platform)
 	}
 	var err error
-	p.Descriptor, err = h.receive(ctx, origin{repo, repo}, d, platform, ref, events)
+	p.Descriptor, err = h.receive(ctx, repo.Source(), d, platform, ref, events)
 	p.Updated = beforeErr != nil || before.Digest != p.Descriptor.Digest
 	return p, err
 }

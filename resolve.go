@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/source"
 )
 
@@ -36,7 +37,7 @@ type resolver struct {
 	cluster *cluster                        // nil if there is none
 	pins    *source.Pins                    // what names are to stand for; nil is what they stand for now
 	pushed  []pushedBlobs                   // in the order in which they were pushed
-	away    []origin                        // of layers that an image which is pushed has there alone
+	away    []registry.Source               // of layers that an image which is pushed has there alone
 	content func(store string) ContentStore // of the client; nil if layouts are directories of this machine
 
 	*arrivals

@@ -28,7 +28,7 @@ type deferredImage struct {
 	root     ocispec.Descriptor // what the name stands for: the image's manifest, or the index that it is of
 	platform ocispec.Platform   // of the image, if root is an index
 	image    *image.Image
-	from     origin
+	from     registry.Source
 
 	mu      sync.Mutex // held while it is fetched
 	fetched bool
@@ -47,7 +47,7 @@ func (r *resolver) fromRegistry(ctx context.Context, name string, p ocispec.Plat
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", repo.Reference().Familiar(), err)
 	}
-	r.deferLayers(&deferredImage{name: repo.Reference(), root: d, platform: p, image: img, from: origin{repo, repo}})
+	r.deferLayers(&deferredImage{name: repo.Reference(), root: d, platform: p, image: img, from: repo.Source()})
 	return img, nil
 }
 
@@ -65,7 +65,7 @@ func (r *resolver) fromIndex(ctx context.Context, ref image.Reference, d ocispec
 	if errors.Is(err, fs.ErrNotExist) && ref.Digest == "" {
 		img, err = r.fromRegistry(ctx, ref.String(), p)
 	} else if err == nil {
-		r.deferLayers(&deferredImage{name: ref, root: d, platform: p, image: img, from: origin{repo, repo}})
+		r.deferLayers(&deferredImage{name: ref, root: d, platform: p, image: img, from: repo.Source()})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", r.notInStore(ctx, ref, d, p, ""), err)
@@ -112,7 +112,7 @@ func (r *resolver) fromStore(ctx context.Context, name string, store image.Store
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	r.deferLayers(&deferredImage{root: img.Descriptor, image: img, from: origin{store: store}})
+	r.deferLayers(&deferredImage{root: img.Descriptor, image: img, from: registry.Source{Store: store}})
 	return img, nil
 }
 

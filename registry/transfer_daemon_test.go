@@ -1,4 +1,4 @@
-package forge_test
+package registry_test
 
 import (
 	"io"

@@ -1,4 +1,4 @@
-package forge_test
+package registry_test
 
 import (
 	"archive/tar"
@@ -7,42 +7,20 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
 
-func TestMain(m *testing.M) { os.Exit(registrytest.Run(m)) }
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// put copies an image of layers of these sizes into the registry under ref.
-func put(t *testing.T, ref image.Reference, seed uint64, sizes ...int) (*registrytest.Memory, ocispec.Descriptor) {
-	t.Helper()
-	src := registrytest.NewMemory()
-	d := src.AddImage(t, seed, ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, false, sizes...)
-	registrytest.Push(t, ref, src, d)
-	return src, d
-}
-
 func transfer(t *testing.T, dst, src string) (ocispec.Descriptor, error) {
 	t.Helper()
-	return forge.Copy(t.Context(), dst, src, forge.CopyOptions{})
+	return registry.NewClient(registry.Options{}).Transfer(t.Context(), dst, src, amd64, registry.CopyOptions{})
 }
 
 func TestTransfer(t *testing.T) {
@@ -149,9 +127,13 @@ func TestTransferOfSkopeosArchive(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		remote, err := forge.InspectRemote(t.Context(), to.String(), "", forge.RemoteOptions{})
-		if err != nil || remote.Image.ID() != want.ID() {
-			t.Errorf("%s: arrived as %+v, %v", name, remote, err)
+		repo := connect(t, to, registry.Options{})
+		root, err := repo.Resolve(t.Context(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := image.Read(t.Context(), repo, root, nil); err != nil || got.ID() != want.ID() {
+			t.Errorf("%s: arrived as %+v, %v", name, got, err)
 		}
 	}
 }
