@@ -62,6 +62,14 @@ type HealthOptions struct {
 	NoHealthcheck       bool          `help:"Ask never, whatever the image says."`
 }
 
+// HealthOptionsOf are the times and the number of a health check, as options have them. The test is not among them.
+func HealthOptionsOf(h *image.Healthcheck) HealthOptions {
+	return HealthOptions{
+		HealthInterval: h.Interval, HealthTimeout: h.Timeout, HealthStartPeriod: h.StartPeriod, HealthStartInterval: h.StartInterval,
+		HealthRetries: h.Retries,
+	}
+}
+
 // A containerConfig is what is kept of a container.
 type containerConfig struct {
 	ContainerOptions

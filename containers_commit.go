@@ -10,6 +10,7 @@ import (
 
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/planner"
 )
@@ -24,7 +25,7 @@ type CommitOptions struct {
 
 	// Config is put over the configuration of the container, before Changes: what it says counts, and lists of variables, labels, ports and
 	// volumes are added to those of the container. What images do not have, such as the name of the host, is left out. Nil is nothing.
-	Config *InspectedConfig
+	Config *inspect.Config
 }
 
 // CommitContainer makes an image of a container: of the layers of its image and of what it has written, and of the
@@ -78,7 +79,7 @@ func (w *writtenFiles) config(ctx context.Context, o CommitOptions) (image.Confi
 		return image.Config{}, err
 	}
 	if o.Config != nil {
-		if err := o.Config.over(&base.Config); err != nil {
+		if err := configOver(o.Config, &base.Config); err != nil {
 			return image.Config{}, err
 		}
 	}

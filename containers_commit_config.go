@@ -9,6 +9,7 @@ import (
 
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/runtime/network"
 )
 
@@ -45,9 +46,9 @@ func (c *containerConfig) over(i *image.Config) error {
 	return nil
 }
 
-// over puts a configuration as docker's API has it over that of an image, as docker does for a commit: what it says counts, and lists of
+// configOver puts a configuration as docker's API has it over that of an image, as docker does for a commit: what it says counts, and lists of
 // names are added to. Of docker's fields those that no image has are left out, and so are the image's triggers.
-func (b *InspectedConfig) over(i *image.Config) error {
+func configOver(b *inspect.Config, i *image.Config) error {
 	for _, v := range b.Env {
 		if name, _, valued := strings.Cut(v, "="); !valued || name == "" {
 			return words.Invalid("invalid environment variable: %s", v)
@@ -61,7 +62,7 @@ func (b *InspectedConfig) over(i *image.Config) error {
 	c.ProcessOptions = ProcessOptions{Args: b.Cmd, Entrypoint: b.Entrypoint, Env: b.Env, Workdir: b.WorkingDir, User: b.User}
 	c.StopSignal, c.Expose = b.StopSignal, slices.Sorted(maps.Keys(b.ExposedPorts))
 	if h := b.Healthcheck; h != nil {
-		c.HealthTest, c.HealthOptions = h.Test, h.Options()
+		c.HealthTest, c.HealthOptions = h.Test, HealthOptionsOf(h)
 	}
 	if err := c.over(i); err != nil {
 		return words.Invalid("%v", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -166,32 +167,8 @@ func (h *Home) ResizeExec(ctx context.Context, id string, size TerminalSize) err
 	return err
 }
 
-// An ExecInspection is a process in a container as docker's API shows it. Field names are docker's.
-type ExecInspection struct {
-	ID            string
-	ContainerID   string
-	Running       bool
-	ExitCode      *int // nil before the end
-	ProcessConfig ExecProcess
-	OpenStdin     bool
-	OpenStderr    bool
-	OpenStdout    bool
-	CanRemove     bool
-	DetachKeys    string
-	Pid           int
-}
-
-// An ExecProcess is what is run.
-type ExecProcess struct {
-	Tty        bool     `json:"tty"`
-	Entrypoint string   `json:"entrypoint"`
-	Arguments  []string `json:"arguments"`
-	Privileged bool     `json:"privileged"`
-	User       string   `json:"user,omitempty"`
-}
-
 // InspectExec shows everything about a process in a container.
-func (h *Home) InspectExec(id string) (*ExecInspection, error) {
+func (h *Home) InspectExec(id string) (*inspect.Exec, error) {
 	containerID, err := h.findExec(id)
 	if err != nil {
 		return nil, err
@@ -206,9 +183,9 @@ func (h *Home) InspectExec(id string) (*ExecInspection, error) {
 		return nil, err
 	}
 	o := &r.Config
-	i := &ExecInspection{
+	i := &inspect.Exec{
 		ID: id, ContainerID: containerID, DetachKeys: o.DetachKeys, Running: status.Alive(), OpenStdin: o.Stdin, OpenStdout: true, OpenStderr: true, Pid: run.Ref.Pid,
-		ProcessConfig: ExecProcess{Tty: o.TTY, Entrypoint: o.Args[0], Arguments: o.Args[1:], Privileged: o.Privileged, User: o.User},
+		ProcessConfig: inspect.ExecProcess{Tty: o.TTY, Entrypoint: o.Args[0], Arguments: o.Args[1:], Privileged: o.Privileged, User: o.User},
 	}
 	if status == state.Exited || status == state.Created && run.Error != "" {
 		i.ExitCode = &run.ExitCode

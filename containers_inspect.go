@@ -11,12 +11,13 @@ import (
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network"
 )
 
 // InspectContainer shows everything about a container.
-func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInspection, error) {
+func (h *Home) InspectContainer(ctx context.Context, ref string) (*inspect.Container, error) {
 	r, run, status, err := h.findRun(ref)
 	if err != nil {
 		return nil, err
@@ -25,9 +26,9 @@ func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInsp
 	if err != nil {
 		return nil, err
 	}
-	c := &ContainerInspection{
-		ID: r.ID, Created: Timestamp{r.Created}, Image: r.ImageID.String(), Name: "/" + r.Name, RestartCount: run.Restarts,
-		Platform: img.Config.OS, LogPath: h.logPath(r.ID), State: inspectState(run, status), Args: []string{},
+	c := &inspect.Container{
+		ID: r.ID, Created: inspect.Timestamp{Time: r.Created}, Image: r.ImageID.String(), Name: "/" + r.Name, RestartCount: run.Restarts,
+		Platform: img.Config.OS, LogPath: h.logPath(r.ID), State: inspect.StateOf(run, status), Args: []string{},
 	}
 	if r.Config.LogDriver == "none" {
 		c.LogPath = ""
@@ -46,40 +47,26 @@ func (h *Home) InspectContainer(ctx context.Context, ref string) (*ContainerInsp
 		return nil, err
 	}
 	c.Mounts = h.inspectMounts(r)
-	c.GraphDriver = InspectedDriver{Name: c.Driver}
+	c.GraphDriver = inspect.Driver{Name: c.Driver}
 	c.NetworkSettings, c.ExecIDs = h.inspectNetworks(r, run, c.Config.ExposedPorts), h.runningExecs(r.ID)
 	return c, nil
 }
 
-func inspectState(run *state.Run, status state.Status) InspectedState {
-	s := InspectedState{
-		Status: string(status), Running: status.Alive() || status == state.Restarting, Paused: status == state.Paused,
-		Restarting: status == state.Restarting, OOMKilled: run.OOM, Dead: status == state.Dead, Pid: run.Ref.Pid,
-		ExitCode: run.ExitCode, Error: run.Error, StartedAt: Timestamp{run.Started}, FinishedAt: Timestamp{run.Finished},
-	}
-	if run.Health != nil {
-		health := *run.Health
-		health.Log = append([]state.HealthResult{}, health.Log...) // docker has an empty list and not null
-		s.Health = &health
-	}
-	return s
-}
-
 // inspectConfig is the image's configuration under the container's.
-func inspectConfig(r *containerRecord, img *image.Image) (InspectedConfig, error) {
+func inspectConfig(r *containerRecord, img *image.Image) (inspect.Config, error) {
 	o, merged := &r.Config, img.Config
 	if err := o.over(&merged); err != nil {
-		return InspectedConfig{}, err
+		return inspect.Config{}, err
 	}
 	base := &merged.Config
 	options, err := o.parse()
 	if err != nil {
-		return InspectedConfig{}, err
+		return inspect.Config{}, err
 	}
 	if err := o.complete(&options, img, r.ID); err != nil {
-		return InspectedConfig{}, err
+		return inspect.Config{}, err
 	}
-	c := InspectedConfig{
+	c := inspect.Config{
 		Hostname: options.Hostname, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: !o.Detached, AttachStderr: !o.Detached,
 		ExposedPorts: base.ExposedPorts, Tty: o.TTY, OpenStdin: o.Interactive, StdinOnce: o.StdinOnce, Image: r.Image,
 		Volumes: base.Volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
@@ -104,8 +91,8 @@ func (o *containerConfig) envOrder(kv string) int {
 }
 
 // inspectHealthcheck is the health check as it was asked for; nil if nothing was said of any.
-func inspectHealthcheck(o *containerConfig, img *image.Image) *InspectedHealthcheck {
-	h := &InspectedHealthcheck{
+func inspectHealthcheck(o *containerConfig, img *image.Image) *image.Healthcheck {
+	h := &image.Healthcheck{
 		Test: o.HealthTest, Interval: o.HealthInterval, Timeout: o.HealthTimeout, StartPeriod: o.HealthStartPeriod,
 		StartInterval: o.HealthStartInterval, Retries: o.HealthRetries,
 	}
@@ -129,25 +116,25 @@ func inspectHealthcheck(o *containerConfig, img *image.Image) *InspectedHealthch
 	return h
 }
 
-func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
+func inspectHostConfig(r *containerRecord) (inspect.HostConfig, error) {
 	o := &r.Config
 	limits, err := container.ParseLimits(o.LimitOptions)
 	if err != nil {
-		return InspectedHostConfig{}, err
+		return inspect.HostConfig{}, err
 	}
 	sysctls, err := o.sysctls()
 	if err != nil {
-		return InspectedHostConfig{}, err
+		return inspect.HostConfig{}, err
 	}
 	binds, _ := o.volumeFlags(nil)
-	h := InspectedHostConfig{
-		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: networkMode(o.Network), AutoRemove: o.AutoRemove, CapAdd: capabilities(o.CapAdd), CapDrop: capabilities(o.CapDrop), DNS: o.DNS,
+	h := inspect.HostConfig{
+		Binds: binds, VolumesFrom: o.VolumesFrom, NetworkMode: networkMode(o.Network), AutoRemove: o.AutoRemove, CapAdd: inspect.Capabilities(o.CapAdd), CapDrop: inspect.Capabilities(o.CapDrop), DNS: o.DNS,
 		DNSOptions: o.Resolver, DNSSearch: o.Search, GroupAdd: o.GroupAdd, PidMode: o.PID, UTSMode: o.UTS, UsernsMode: o.Userns,
 		IpcMode: cmp.Or(o.IPC, "private"), CgroupnsMode: cmp.Or(o.Cgroupns, "private"), Sysctls: sysctls, PublishAllPorts: o.PublishAll,
 		ExtraHosts: o.AddHosts, Privileged: o.Privileged, ReadonlyRootfs: o.ReadOnly, SecurityOpt: o.SecurityOpts, ConsoleSize: o.ConsoleSize,
 		OomScoreAdj: limits.OOMScoreAdj, ShmSize: cmp.Or(limits.ShmSize, runtime.DefaultShm), Runtime: "forge",
-		LogConfig:          InspectedLog{Type: cmp.Or(o.LogDriver, "json-file"), Config: map[string]string{}},
-		InspectedResources: inspectResources(o, limits),
+		LogConfig: inspect.Log{Type: cmp.Or(o.LogDriver, "json-file"), Config: map[string]string{}},
+		Resources: inspect.ResourcesOf(limits, o.Devices),
 	}
 	if o.Init {
 		h.Init = &o.Init
@@ -164,7 +151,7 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 		k, v, _ := strings.Cut(opt, "=")
 		h.LogConfig.Config[k] = v
 	}
-	h.RestartPolicy = inspectPolicy(o.Restart)
+	h.RestartPolicy = inspect.PolicyOf(o.Restart)
 	for _, t := range o.Tmpfs {
 		if h.Tmpfs == nil {
 			h.Tmpfs = map[string]string{}
@@ -175,112 +162,16 @@ func inspectHostConfig(r *containerRecord) (InspectedHostConfig, error) {
 	if len(o.Annotations) > 0 {
 		h.Annotations = pairs(o.Annotations)
 	}
-	if h.Mounts, err = inspectMountFlags(o.Mounts); err != nil {
+	if h.Mounts, err = inspect.MountPoints(o.Mounts); err != nil {
 		return h, err
 	}
-	h.PortBindings, err = o.bindings()
+	h.PortBindings, err = inspect.Bindings(o.Publish)
 	return h, err
 }
 
-// capabilities are names as docker writes them down: "net_admin" is "CAP_NET_ADMIN".
-func capabilities(names []string) (full []string) {
-	for _, name := range names {
-		if name = strings.ToUpper(name); name != "ALL" && !strings.HasPrefix(name, "CAP_") {
-			name = "CAP_" + name
-		}
-		full = append(full, name)
-	}
-	slices.Sort(full)
-	return full
-}
-
-func inspectPolicy(restart string) InspectedPolicy {
-	name, count, _ := strings.Cut(restart, ":")
-	p := InspectedPolicy{Name: cmp.Or(name, "no")}
-	p.MaximumRetryCount, _ = strconv.Atoi(count) // checked when it was given
-	return p
-}
-
-func inspectResources(o *containerConfig, limits runtime.Limits) InspectedResources {
-	i := InspectedResources{
-		CPUShares: limits.CPUShares, Memory: limits.Memory, MemorySwap: limits.MemorySwap, MemoryReservation: limits.MemoryReservation,
-		NanoCPUs: limits.NanoCPUs, CpusetCpus: limits.CPUs, CpusetMems: limits.Mems, CPUPeriod: limits.CPUPeriod, CPUQuota: limits.CPUQuota,
-		OomKillDisable: &o.OOMKillDisable, Devices: []InspectedDevice{}, Ulimits: []InspectedUlimit{},
-	}
-	if i.MemorySwap == 0 { // what the kernel is told then
-		i.MemorySwap = 2 * i.Memory
-	}
-	none := []InspectedThrottle{}
-	i.BlkioWeightDevice, i.BlkioDeviceReadBps, i.BlkioDeviceWriteBps, i.BlkioDeviceReadIOps, i.BlkioDeviceWriteIOps = none, none, none, none, none
-	if limits.Pids != 0 {
-		i.PidsLimit = &limits.Pids
-	}
-	for _, u := range limits.Ulimits {
-		i.Ulimits = append(i.Ulimits, InspectedUlimit{Name: u.Name, Hard: int64(u.Hard), Soft: int64(u.Soft)}) // no limit is -1, as docker has it
-	}
-	for _, d := range o.Devices {
-		if !strings.HasPrefix(d, "/") {
-			i.DeviceRequests = append(i.DeviceRequests, InspectedRequest{Driver: "cdi", DeviceIDs: []string{d}})
-			continue
-		}
-		parts := strings.Split(d, ":")
-		device := InspectedDevice{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
-		if len(parts) > 1 && strings.HasPrefix(parts[1], "/") {
-			device.PathInContainer = parts[1]
-		}
-		i.Devices = append(i.Devices, device)
-	}
-	return i
-}
-
-// inspectMountFlags are the values of --mount.
-func inspectMountFlags(flags []string) (list []InspectedMountPoint, err error) {
-	points, err := container.ParseMounts(nil, flags, nil)
-	for _, p := range points {
-		m := InspectedMountPoint{Type: p.Type, Source: cmp.Or(p.Source, p.Name), Target: p.Target, ReadOnly: p.ReadOnly}
-		switch {
-		case p.Type == "bind" && (p.Propagation != "" || p.Create):
-			m.BindOptions = &InspectedBindOptions{Propagation: p.Propagation, CreateMountpoint: p.Create}
-		case p.Type == "volume" && (p.NoCopy || p.Subpath != "" || p.Labels != nil):
-			m.VolumeOptions = &InspectedVolumeOptions{NoCopy: p.NoCopy, Subpath: p.Subpath, Labels: p.Labels}
-		case p.Type == "tmpfs" && p.Memory != "":
-			m.TmpfsOptions = &InspectedTmpfsOptions{}
-			m.TmpfsOptions.SizeBytes, m.TmpfsOptions.Mode = p.TmpfsSize()
-		}
-		list = append(list, m)
-	}
-	return list, err
-}
-
-// bindings are the ports that are to be published, by the container's.
-func (o *PortOptions) bindings() (map[string][]InspectedBinding, error) {
-	all := map[string][]InspectedBinding{}
-	for _, text := range o.Publish {
-		ports, err := network.ParsePorts(text)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range ports {
-			key := fmt.Sprintf("%d/%s", p.Container, p.Protocol)
-			b := InspectedBinding{}
-			if p.Address.IsValid() {
-				b.HostIp = p.Address.String()
-			}
-			if p.First != 0 {
-				b.HostPort = strconv.Itoa(int(p.First))
-			}
-			if p.Last > p.First {
-				b.HostPort += "-" + strconv.Itoa(int(p.Last))
-			}
-			all[key] = append(all[key], b)
-		}
-	}
-	return all, nil
-}
-
 // inspectNetworks says how a container is connected, or will be.
-func (h *Home) inspectNetworks(r *containerRecord, run *state.Run, exposed map[string]struct{}) InspectedNetworks {
-	n := InspectedNetworks{Ports: map[string][]InspectedBinding{}, Networks: map[string]InspectedEndpoint{}}
+func (h *Home) inspectNetworks(r *containerRecord, run *state.Run, exposed map[string]struct{}) inspect.Networks {
+	n := inspect.Networks{Ports: map[string][]inspect.Binding{}, Networks: map[string]inspect.Endpoint{}}
 	if run.Ref.Pid != 0 {
 		n.SandboxKey, n.SandboxID = fmt.Sprintf("/proc/%d/ns/net", run.Ref.Pid), r.ID
 		for port := range exposed {
@@ -289,14 +180,14 @@ func (h *Home) inspectNetworks(r *containerRecord, run *state.Run, exposed map[s
 	}
 	for _, p := range run.Ports {
 		key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
-		n.Ports[key] = append(n.Ports[key], InspectedBinding{p.HostIP, strconv.Itoa(int(p.Host))})
+		n.Ports[key] = append(n.Ports[key], inspect.Binding{HostIp: p.HostIP, HostPort: strconv.Itoa(int(p.Host))})
 	}
 	for i, a := range r.Config.Networks {
 		e := h.inspectEndpoint(r, a, run.Networks[a.Network])
 		n.Networks[a.Network] = e
 		if i == 0 && (a.Network == network.DefaultName || run.Networks != nil) {
 			n.IPAddress, n.IPPrefixLen, n.Gateway, n.MacAddress, n.EndpointID = e.IPAddress, e.IPPrefixLen, e.Gateway, e.MacAddress, e.EndpointID
-			n.InspectedIPv6 = e.InspectedIPv6
+			n.IPv6 = e.IPv6
 		}
 	}
 	if mode := r.Config.Network; mode == "none" || mode == "host" {
@@ -306,8 +197,8 @@ func (h *Home) inspectNetworks(r *containerRecord, run *state.Run, exposed map[s
 }
 
 // inspectEndpoint is a container's place in a network: as it was asked for and, while it runs, as it is.
-func (h *Home) inspectEndpoint(r *containerRecord, a attachment, e state.Endpoint) InspectedEndpoint {
-	i := InspectedEndpoint{
+func (h *Home) inspectEndpoint(r *containerRecord, a attachment, e state.Endpoint) inspect.Endpoint {
+	i := inspect.Endpoint{
 		Aliases: a.NetworkAliases, MacAddress: cmp.Or(e.MAC, a.MACAddress), NetworkID: e.NetworkID, EndpointID: e.ID, Gateway: e.Gateway,
 	}
 	i.IPv6Gateway = e.Gateway6
@@ -317,7 +208,7 @@ func (h *Home) inspectEndpoint(r *containerRecord, a attachment, e state.Endpoin
 	i.GlobalIPv6Address, bits, _ = strings.Cut(e.Address6, "/")
 	i.GlobalIPv6PrefixLen, _ = strconv.Atoi(bits)
 	if a.IP != "" || a.IP6 != "" {
-		i.IPAMConfig = &InspectedAddresses{IPv4Address: a.IP, IPv6Address: a.IP6}
+		i.IPAMConfig = &inspect.Addresses{IPv4Address: a.IP, IPv6Address: a.IP6}
 	}
 	if i.NetworkID == "" {
 		if n, err := h.Networks().Find(a.Network); err == nil { // else it has been removed meanwhile

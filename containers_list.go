@@ -18,6 +18,7 @@ import (
 
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -34,7 +35,7 @@ type ContainerInfo struct {
 	Written  int64 // bytes of its own files, if they were asked for
 	Virtual  int64 // the same, with those of its image
 
-	Mounts   []InspectedMount
+	Mounts   []inspect.Mount
 	Networks []string // that it is connected to whenever it runs
 
 	TTY, Interactive, AutoRemove, LogsKept bool
@@ -160,7 +161,7 @@ func (h *Home) measure(ctx context.Context, i *ContainerInfo) (err error) {
 }
 
 // MeasureContainer says in the inspection of a container how much it has written, and how much that is with its image, in bytes.
-func (h *Home) MeasureContainer(ctx context.Context, c *ContainerInspection) error {
+func (h *Home) MeasureContainer(ctx context.Context, c *inspect.Container) error {
 	i := ContainerInfo{ID: c.ID}
 	if err := h.measure(ctx, &i); err != nil {
 		return err
@@ -317,7 +318,7 @@ func (i *ContainerInfo) matches(key, value string) bool {
 	case "health":
 		return i.Run.Health != nil && i.Run.Health.Status == value || i.Run.Health == nil && value == "none"
 	case "volume":
-		return slices.ContainsFunc(i.Mounts, func(m InspectedMount) bool { return value == cmp.Or(m.Name, m.Source) || value == m.Destination })
+		return slices.ContainsFunc(i.Mounts, func(m inspect.Mount) bool { return value == cmp.Or(m.Name, m.Source) || value == m.Destination })
 	case "network":
 		return slices.Contains(i.Networks, value)
 	case "publish":

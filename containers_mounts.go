@@ -17,6 +17,7 @@ import (
 	"github.com/forge-build/forge/container/volume"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/snapshot"
@@ -313,10 +314,10 @@ func (h *Home) dropVolumes(ctx context.Context, r *containerRecord) error {
 }
 
 // inspectMounts are the mounts of a container as docker's inspect shows them, which leaves out those of --tmpfs.
-func (h *Home) inspectMounts(r *containerRecord) []InspectedMount {
-	views := []InspectedMount{}
+func (h *Home) inspectMounts(r *containerRecord) []inspect.Mount {
+	views := []inspect.Mount{}
 	for _, p := range r.Config.MountPoints {
-		v := InspectedMount{Type: p.Type, Name: p.Name, Source: p.Source, Destination: p.Target, Mode: p.Mode, RW: !p.ReadOnly}
+		v := inspect.Mount{Type: p.Type, Name: p.Name, Source: p.Source, Destination: p.Target, Mode: p.Mode, RW: !p.ReadOnly}
 		switch p.Type {
 		case "tmpfs":
 			flag := func(s string) bool { target, _, _ := strings.Cut(s, ":"); return path.Clean(target) == p.Target }

@@ -8,43 +8,17 @@ import (
 
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/runtime/network"
 )
 
-// A ContainerSummary is a container in docker's list of containers. Field names are docker's.
-type ContainerSummary struct {
-	ID              string `json:"Id"`
-	Names           []string
-	Image           string
-	ImageID         string
-	Command         string
-	Created         int64 // seconds since 1970
-	Ports           []ContainerPort
-	SizeRw          int64 `json:",omitempty"`
-	SizeRootFs      int64 `json:",omitempty"`
-	Labels          map[string]string
-	State           string
-	Status          string
-	HostConfig      struct{ NetworkMode string }
-	NetworkSettings struct{ Networks map[string]InspectedEndpoint }
-	Mounts          []InspectedMount
-}
-
-// A ContainerPort is a port of a container, and where it is published.
-type ContainerPort struct {
-	IP          string `json:",omitempty"`
-	PrivatePort uint16
-	PublicPort  uint16 `json:",omitempty"`
-	Type        string
-}
-
 // ContainerSummaries lists containers as docker's API does, newest first.
-func (h *Home) ContainerSummaries(ctx context.Context, o ListOptions) ([]ContainerSummary, error) {
+func (h *Home) ContainerSummaries(ctx context.Context, o ListOptions) ([]inspect.ContainerSummary, error) {
 	list, err := h.Containers(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]ContainerSummary, len(list))
+	all := make([]inspect.ContainerSummary, len(list))
 	for i := range list {
 		all[i] = h.summary(&list[i])
 		if o.Size {
@@ -54,18 +28,18 @@ func (h *Home) ContainerSummaries(ctx context.Context, o ListOptions) ([]Contain
 	return all, nil
 }
 
-func (h *Home) summary(i *ContainerInfo) ContainerSummary {
+func (h *Home) summary(i *ContainerInfo) inspect.ContainerSummary {
 	v := i.View(time.Now())
-	s := ContainerSummary{
+	s := inspect.ContainerSummary{
 		ID: i.ID, Names: []string{"/" + i.Name}, Image: i.Image, ImageID: i.ImageID, Command: v.Command, Created: i.Created.Unix(),
-		Ports: []ContainerPort{}, Labels: i.Labels, State: string(i.Status), Status: v.Status, Mounts: i.Mounts,
+		Ports: []inspect.Port{}, Labels: i.Labels, State: string(i.Status), Status: v.Status, Mounts: i.Mounts,
 	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
 	}
-	s.NetworkSettings.Networks = map[string]InspectedEndpoint{}
+	s.NetworkSettings.Networks = map[string]inspect.Endpoint{}
 	for _, p := range i.ports() {
-		s.Ports = append(s.Ports, ContainerPort{IP: p.HostIP, PrivatePort: p.Port, PublicPort: p.Host, Type: p.Protocol})
+		s.Ports = append(s.Ports, inspect.Port{IP: p.HostIP, PrivatePort: p.Port, PublicPort: p.Host, Type: p.Protocol})
 	}
 	if i.record == nil { // damaged
 		return s

@@ -4,90 +4,22 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"time"
 
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/inspect"
 )
 
-// An ImageInspection is an image as docker's API shows it. Field names are docker's.
-type ImageInspection struct {
-	ID            string `json:"Id"`
-	RepoTags      []string
-	RepoDigests   []string
-	Parent        string
-	Comment       string
-	Created       *Timestamp `json:",omitempty"`
-	DockerVersion string
-	Author        string
-	Architecture  string
-	Variant       string `json:",omitempty"`
-	Os            string
-	Size          int64
-	GraphDriver   InspectedDriver
-	RootFS        InspectedLayers
-	Metadata      struct {
-		LastTagTime time.Time `json:",omitzero"` // unknown of an image in a registry
-	}
-	Descriptor ocispec.Descriptor
-	Manifests  []ImageManifest `json:",omitempty"`
-	Config     InspectedImageConfig
-}
-
-// Id is ID for templates, which docker lets use the names of the JSON.
-func (i *ImageInspection) Id() string { return i.ID } //nolint:staticcheck // docker's name
-
-// InspectedLayers are the layers of an image, by the digests of their tars.
-type InspectedLayers struct {
-	Type   string
-	Layers []digest.Digest
-}
-
-// An InspectedImageConfig is what an image says of its containers. Unlike in the image, what is not said is there, and empty.
-type InspectedImageConfig struct {
-	ArgsEscaped  bool `json:",omitempty"` // of Windows
-	Cmd          []string
-	Entrypoint   []string
-	Env          []string
-	ExposedPorts map[string]struct{}           `json:",omitempty"`
-	Healthcheck  *dockerspec.HealthcheckConfig `json:",omitempty"`
-	Labels       map[string]string
-	OnBuild      []string
-	Shell        []string `json:",omitempty"`
-	StopSignal   string   `json:",omitempty"`
-	User         string
-	Volumes      map[string]struct{}
-	WorkingDir   string
-}
-
-// An ImageManifest is one of the images of an index, or the one image that there is, as docker's API shows it.
-type ImageManifest struct {
-	ID         digest.Digest
-	Descriptor ocispec.Descriptor
-	Available  bool // its layers are here
-	Kind       string
-	Size       struct{ Total, Content int64 }
-	ImageData  *ImageManifestData `json:",omitempty"`
-}
-
-// ImageManifestData say what an ImageManifest is of.
-type ImageManifestData struct {
-	Platform   ocispec.Platform
-	Containers []string // IDs of those that were made of it
-	Size       struct{ Unpacked int64 }
-}
-
 // Docker is the image as docker's API shows it.
-func (i *Inspection) Docker() ImageInspection {
+func (i *Inspection) Docker() inspect.Image {
 	img, base := i.Image, i.Image.Config.Config
-	v := ImageInspection{
+	v := inspect.Image{
 		ID: img.ID().String(), RepoTags: []string{}, RepoDigests: []string{}, Author: img.Config.Author, Architecture: img.Config.Architecture,
 		Variant: img.Config.Variant, Os: img.Config.OS, Size: i.Size, Descriptor: img.Descriptor,
-		RootFS: InspectedLayers{img.Config.RootFS.Type, img.Config.RootFS.DiffIDs},
-		Config: InspectedImageConfig{
+		RootFS: inspect.Layers{Type: img.Config.RootFS.Type, Layers: img.Config.RootFS.DiffIDs},
+		Config: inspect.ImageConfig{
 			ArgsEscaped: base.ArgsEscaped, Cmd: base.Cmd, Entrypoint: base.Entrypoint, Env: base.Env, ExposedPorts: base.ExposedPorts, //nolint:staticcheck // images have it
 			Healthcheck: base.Healthcheck, Labels: base.Labels, OnBuild: base.OnBuild, Shell: base.Shell, StopSignal: base.StopSignal, User: base.User,
 			Volumes: base.Volumes, WorkingDir: base.WorkingDir,
@@ -95,7 +27,7 @@ func (i *Inspection) Docker() ImageInspection {
 	}
 	v.Metadata.LastTagTime = i.Tagged
 	if img.Config.Created != nil {
-		v.Created = &Timestamp{*img.Config.Created}
+		v.Created = &inspect.Timestamp{Time: *img.Config.Created}
 	}
 	if n := len(img.Config.History); n > 0 {
 		v.Comment = img.Config.History[n-1].Comment
@@ -112,7 +44,7 @@ func (i *Inspection) Docker() ImageInspection {
 }
 
 // InspectImage finds an image as Inspect does, and shows it as docker's API does.
-func (h *Home) InspectImage(ctx context.Context, name, platform string) (*ImageInspection, error) {
+func (h *Home) InspectImage(ctx context.Context, name, platform string) (*inspect.Image, error) {
 	i, err := h.Inspect(ctx, name, platform)
 	if err != nil {
 		return nil, err
@@ -128,7 +60,7 @@ func (h *Home) InspectImage(ctx context.Context, name, platform string) (*ImageI
 }
 
 // ImageManifests are the images that a name stands for, as docker's API lists them: those of an index, or one.
-func (h *Home) ImageManifests(ctx context.Context, name string) ([]ImageManifest, error) {
+func (h *Home) ImageManifests(ctx context.Context, name string) ([]inspect.Manifest, error) {
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
 		return nil, notFound(name, err)
@@ -145,9 +77,9 @@ func (h *Home) ImageManifests(ctx context.Context, name string) ([]ImageManifest
 	if doc.IsIndex() {
 		children = doc.Images()
 	}
-	var list []ImageManifest
+	var list []inspect.Manifest
 	for _, d := range children {
-		m := ImageManifest{ID: d.Digest, Descriptor: d, Kind: "image", ImageData: &ImageManifestData{Containers: []string{}}}
+		m := inspect.Manifest{ID: d.Digest, Descriptor: d, Kind: "image", ImageData: &inspect.ManifestData{Containers: []string{}}}
 		if d.Platform != nil {
 			m.ImageData.Platform = *d.Platform
 		}
@@ -174,27 +106,12 @@ func (u imageUsers) ids(of digest.Digest) []string {
 	return list
 }
 
-// An ImageSummary is an image as docker's API lists it, once for all of its names. Field names are docker's.
-type ImageSummary struct {
-	Containers  int
-	Created     int64  // in seconds since 1970
-	ID          string `json:"Id"`
-	Labels      map[string]string
-	ParentID    string `json:"ParentId"`
-	RepoDigests []string
-	RepoTags    []string
-	SharedSize  int64 // bytes of its layers that other images have, too; -1 if that was not asked for
-	Size        int64 // bytes of its layers without compression
-	Descriptor  ocispec.Descriptor
-	Manifests   []ImageManifest `json:",omitempty"`
-}
-
 // ImageSummaries lists images as Images does, each once.
-func (h *Home) ImageSummaries(ctx context.Context, o ImagesOptions) (list []*ImageSummary, err error) {
+func (h *Home) ImageSummaries(ctx context.Context, o ImagesOptions) (list []*inspect.ImageSummary, err error) {
 	groups, users, err := h.imageGroups(ctx, o)
 	for _, infos := range groups {
 		info := &infos[0]
-		v := &ImageSummary{
+		v := &inspect.ImageSummary{
 			Containers: len(users.ids(info.ID)), ID: info.ID.String(), Labels: maps.Clone(info.Labels), RepoTags: namesOf(infos), RepoDigests: []string{},
 			SharedSize: -1, Size: info.Size, Descriptor: info.descriptor,
 		}
@@ -212,7 +129,7 @@ func (h *Home) ImageSummaries(ctx context.Context, o ImagesOptions) (list []*Ima
 }
 
 // ShareSizes finds out what each image has in common with others of the list, and returns how much all layers are, each once, in bytes.
-func (h *Home) ShareSizes(ctx context.Context, list []*ImageSummary) (total int64) {
+func (h *Home) ShareSizes(ctx context.Context, list []*inspect.ImageSummary) (total int64) {
 	size, users := map[digest.Digest]int64{}, map[digest.Digest]int{}
 	images := make([]*image.Image, len(list))
 	for i, v := range list {

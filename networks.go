@@ -13,6 +13,7 @@ import (
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event/journal"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/runtime/network"
 )
 
@@ -145,39 +146,6 @@ func (h *Home) dateNetwork(n *network.Network) error {
 	return nil
 }
 
-// A NetworkInspection is a network as docker's API shows it.
-type NetworkInspection struct {
-	Name       string
-	ID         string `json:"Id"`
-	Created    time.Time
-	Scope      string
-	Driver     string
-	EnableIPv4 bool
-	EnableIPv6 bool
-	IPAM       NetworkAddresses
-	Internal   bool
-	Attachable bool
-	Ingress    bool
-	ConfigFrom struct{ Network string }
-	ConfigOnly bool
-	Containers map[string]NetworkMember
-	Options    map[string]string
-	Labels     map[string]string
-}
-
-// NetworkAddresses say which addresses a network has.
-type NetworkAddresses struct {
-	Driver  string
-	Options map[string]string
-	Config  []NetworkSubnet
-}
-
-// A NetworkSubnet is a range of addresses.
-type NetworkSubnet struct{ Subnet, Gateway string }
-
-// A NetworkMember is a container that is connected to a network.
-type NetworkMember struct{ Name, EndpointID, MacAddress, IPv4Address, IPv6Address string }
-
 // EnsureDefaultNetwork makes the bridge of the default network before its first container, unless it is there, so that who inspects the
 // network finds the gateway that published ports are reached at. It does nothing for an ordinary user, whose containers have no bridge.
 func (h *Home) EnsureDefaultNetwork(ctx context.Context) error {
@@ -185,7 +153,7 @@ func (h *Home) EnsureDefaultNetwork(ctx context.Context) error {
 }
 
 // InspectNetwork shows everything about a network.
-func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
+func (h *Home) InspectNetwork(nameOrID string) (*inspect.Network, error) {
 	n, err := h.Networks().Find(nameOrID)
 	if err != nil {
 		return nil, err
@@ -194,12 +162,12 @@ func (h *Home) InspectNetwork(nameOrID string) (*NetworkInspection, error) {
 }
 
 // InspectNetworks shows everything about the networks that ListNetworks lists.
-func (h *Home) InspectNetworks(filters []string) ([]*NetworkInspection, error) {
+func (h *Home) InspectNetworks(filters []string) ([]*inspect.Network, error) {
 	list, err := h.ListNetworks(filters)
 	if err != nil {
 		return nil, err
 	}
-	all := []*NetworkInspection{}
+	all := []*inspect.Network{}
 	for _, n := range list {
 		i, err := h.inspectNetwork(n)
 		if err != nil {
@@ -210,27 +178,27 @@ func (h *Home) InspectNetworks(filters []string) ([]*NetworkInspection, error) {
 	return all, nil
 }
 
-func (h *Home) inspectNetwork(n *network.Network) (*NetworkInspection, error) {
+func (h *Home) inspectNetwork(n *network.Network) (*inspect.Network, error) {
 	if err := h.dateNetwork(n); err != nil {
 		return nil, err
 	}
-	i := &NetworkInspection{
+	i := &inspect.Network{
 		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: true, EnableIPv6: n.Subnet6.IsValid(), Internal: n.Internal,
-		IPAM: NetworkAddresses{Driver: "default", Config: []NetworkSubnet{}}, Containers: map[string]NetworkMember{},
+		IPAM: inspect.IPAM{Driver: "default", Config: []inspect.Range{}}, Containers: map[string]inspect.Member{},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
 	maps.Copy(i.Options, n.Options)
 	maps.Copy(i.Labels, n.Labels)
 	if n.Subnet.IsValid() {
-		i.IPAM.Config = append(i.IPAM.Config, NetworkSubnet{n.Subnet.String(), n.Gateway.String()})
+		i.IPAM.Config = append(i.IPAM.Config, inspect.Range{Subnet: n.Subnet.String(), Gateway: n.Gateway.String()})
 	}
 	if n.Subnet6.IsValid() {
-		i.IPAM.Config = append(i.IPAM.Config, NetworkSubnet{n.Subnet6.String(), n.Gateway6.String()})
+		i.IPAM.Config = append(i.IPAM.Config, inspect.Range{Subnet: n.Subnet6.String(), Gateway: n.Gateway6.String()})
 	}
 	members, err := h.Networks().Endpoints(n)
 	for _, e := range members {
 		if e.Container != "" {
-			m := NetworkMember{Name: e.Name, EndpointID: e.ID, MacAddress: e.MAC.String(), IPv4Address: e.Address.String()}
+			m := inspect.Member{Name: e.Name, EndpointID: e.ID, MacAddress: e.MAC.String(), IPv4Address: e.Address.String()}
 			if e.Address6.IsValid() {
 				m.IPv6Address = e.Address6.String()
 			}

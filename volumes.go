@@ -14,6 +14,7 @@ import (
 	"github.com/forge-build/forge/container/volume"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event/journal"
+	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -51,7 +52,7 @@ func (e *VolumeInUseError) Error() string {
 
 // A VolumeInfo is a volume as docker's inspect shows it.
 type VolumeInfo struct {
-	CreatedAt  Timestamp // in whole seconds
+	CreatedAt  inspect.Timestamp // in whole seconds
 	Driver     string
 	Labels     map[string]string
 	Mountpoint string
@@ -102,7 +103,7 @@ func (h *Home) Volume(name string) (VolumeInfo, error) {
 		return VolumeInfo{}, err
 	}
 	return VolumeInfo{
-		CreatedAt: Timestamp{r.Created.Truncate(time.Second)}, Driver: volumeDriver, Labels: r.Labels, Mountpoint: h.volumes().DataPath(name),
+		CreatedAt: inspect.Timestamp{Time: r.Created.Truncate(time.Second)}, Driver: volumeDriver, Labels: r.Labels, Mountpoint: h.volumes().DataPath(name),
 		Name: name, Options: r.Options, Scope: volumeDriver,
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // containerRoutes are about containers: lists, and verbs that answer with little. Others are in attach.go, archive.go, create.go and
@@ -32,7 +33,7 @@ func containerRoutes() []route {
 }
 
 // containers are the entries of a list of containers.
-func (c *call) containers(o forge.ListOptions) ([]forge.ContainerSummary, error) {
+func (c *call) containers(o forge.ListOptions) ([]inspect.ContainerSummary, error) {
 	return c.home.ContainerSummaries(c.ctx(), o)
 }
 

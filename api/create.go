@@ -11,14 +11,15 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // A createBody is docker's request for a container.
 type createBody struct {
-	forge.InspectedConfig
-	HostConfig       forge.InspectedHostConfig
+	inspect.Config
+	HostConfig       inspect.HostConfig
 	NetworkingConfig struct {
-		EndpointsConfig map[string]*forge.InspectedEndpoint
+		EndpointsConfig map[string]*inspect.Endpoint
 	}
 }
 
@@ -83,14 +84,14 @@ func (b *createBody) options() (o forge.ContainerOptions, err error) {
 		return o, err
 	}
 	if b.Healthcheck != nil {
-		o.HealthTest, o.HealthOptions = b.Healthcheck.Test, b.Healthcheck.Options()
+		o.HealthTest, o.HealthOptions = b.Healthcheck.Test, forge.HealthOptionsOf(b.Healthcheck)
 	}
 	err = b.surroundings(&o)
 	return o, err
 }
 
 // restartOf is a restart policy as command lines have it.
-func restartOf(p forge.InspectedPolicy) string {
+func restartOf(p inspect.Policy) string {
 	if p.MaximumRetryCount != 0 {
 		return fmt.Sprintf("%s:%d", p.Name, p.MaximumRetryCount)
 	}
@@ -98,7 +99,7 @@ func restartOf(p forge.InspectedPolicy) string {
 }
 
 // publish are the ports of this machine that are to lead to those of the container.
-func publish(bindings map[string][]forge.InspectedBinding) (list []string, err error) {
+func publish(bindings map[string][]inspect.Binding) (list []string, err error) {
 	for _, port := range slices.Sorted(maps.Keys(bindings)) {
 		for _, b := range bindings[port] {
 			text := port
@@ -158,7 +159,7 @@ func (b *createBody) networks(o *forge.ContainerOptions) (further map[string]for
 func isDefault(mode string) bool { return mode == "default" || mode == "bridge" }
 
 // endpointOptions are what a container is to be in a network; nil says nothing.
-func endpointOptions(e *forge.InspectedEndpoint) (o forge.EndpointOptions, err error) {
+func endpointOptions(e *inspect.Endpoint) (o forge.EndpointOptions, err error) {
 	if e == nil {
 		return o, nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/inspect"
 )
 
 // surroundings puts into the options what the body says of this machine.
@@ -51,10 +52,10 @@ func (b *createBody) surroundings(o *forge.ContainerOptions) (err error) {
 		IPC: h.IpcMode, PID: h.PidMode, UTS: h.UTSMode, Cgroupns: h.CgroupnsMode, Userns: h.UsernsMode, Sysctls: assignments(h.Sysctls),
 		GroupAdd: h.GroupAdd, Init: h.Init != nil && *h.Init,
 	}
-	if o.Devices, err = devices(&h.InspectedResources); err != nil {
+	if o.Devices, err = devices(&h.Resources); err != nil {
 		return err
 	}
-	o.LimitOptions = limits(&h.InspectedResources)
+	o.LimitOptions = limits(&h.Resources)
 	o.OOMScoreAdj = h.OomScoreAdj
 	if h.ShmSize > 0 {
 		o.ShmSize = strconv.FormatInt(h.ShmSize, 10)
@@ -68,7 +69,7 @@ func filled(list []string) []string {
 }
 
 // mountTargets are the places that binds and mounts have in the container.
-func mountTargets(h *forge.InspectedHostConfig) map[string]bool {
+func mountTargets(h *inspect.HostConfig) map[string]bool {
 	targets := map[string]bool{}
 	for _, b := range h.Binds {
 		if parts := strings.Split(b, ":"); len(parts) > 1 {
@@ -82,7 +83,7 @@ func mountTargets(h *forge.InspectedHostConfig) map[string]bool {
 }
 
 // mountFlag is a mount as the command line's --mount has it.
-func mountFlag(m *forge.InspectedMountPoint) (string, error) {
+func mountFlag(m *inspect.MountPoint) (string, error) {
 	fields := []string{"type=" + m.Type, "target=" + m.Target}
 	add := func(name, value string) {
 		if value != "" {
@@ -132,7 +133,7 @@ func mountFlag(m *forge.InspectedMountPoint) (string, error) {
 }
 
 // devices are those that are asked for, by path or by the names of the Container Device Interface.
-func devices(r *forge.InspectedResources) (list []string, err error) {
+func devices(r *inspect.Resources) (list []string, err error) {
 	for _, d := range r.Devices {
 		text := d.PathOnHost
 		if d.PathInContainer != "" {
@@ -153,7 +154,7 @@ func devices(r *forge.InspectedResources) (list []string, err error) {
 }
 
 // limits are the limits of a request as command lines have them.
-func limits(r *forge.InspectedResources) (o forge.LimitOptions) {
+func limits(r *inspect.Resources) (o forge.LimitOptions) {
 	number := func(n int64) string {
 		if n == 0 {
 			return ""
@@ -178,8 +179,8 @@ func limits(r *forge.InspectedResources) (o forge.LimitOptions) {
 }
 
 // unsupported refuses what is asked for and not there, by name: who asks for it would not get it.
-func unsupported(h *forge.InspectedHostConfig) error {
-	r := &h.InspectedResources
+func unsupported(h *inspect.HostConfig) error {
+	r := &h.Resources
 	for _, f := range []struct {
 		name  string
 		asked bool
@@ -212,16 +213,16 @@ func unsupported(h *forge.InspectedHostConfig) error {
 // updateContainer changes limits and the restart policy.
 func updateContainer(c *call) error {
 	var b struct {
-		forge.InspectedResources
-		RestartPolicy forge.InspectedPolicy
+		inspect.Resources
+		RestartPolicy inspect.Policy
 	}
 	if err := c.read(&b, bodyOptional); err != nil {
 		return err
 	}
-	if err := unsupported(&forge.InspectedHostConfig{InspectedResources: b.InspectedResources}); err != nil {
+	if err := unsupported(&inspect.HostConfig{Resources: b.Resources}); err != nil {
 		return invalid(err)
 	}
-	if err := c.home.UpdateContainer(c.ctx(), c.name, limits(&b.InspectedResources), restartOf(b.RestartPolicy)); err != nil {
+	if err := c.home.UpdateContainer(c.ctx(), c.name, limits(&b.Resources), restartOf(b.RestartPolicy)); err != nil {
 		return err
 	}
 	return c.reply(http.StatusOK, map[string]any{"Warnings": nil})

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // execRoutes are about processes in running containers.
@@ -27,7 +28,7 @@ type execBody struct {
 
 	ConsoleSize *[2]uint16
 	Env         []string
-	Cmd         forge.Words
+	Cmd         inspect.Words
 }
 
 func createExec(c *call) error {
@@ -90,7 +91,7 @@ func startExec(c *call) error {
 }
 
 // attachExec starts a process with the client attached.
-func (c *call) attachExec(ctx context.Context, e *forge.ExecInspection, size forge.TerminalSize) error {
+func (c *call) attachExec(ctx context.Context, e *inspect.Exec, size forge.TerminalSize) error {
 	terminal := e.ProcessConfig.Tty
 	conn, err := c.hijack(c.streamType(terminal))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // imageRoutes are about images that are in the store. Names of images have slashes.
@@ -57,7 +58,7 @@ func listImages(c *call) error {
 		}
 	}
 	if list == nil {
-		list = []*forge.ImageSummary{}
+		list = []*inspect.ImageSummary{}
 	}
 	return c.reply(http.StatusOK, list)
 }

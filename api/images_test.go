@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // send sends a request as a client does that knows nothing of forge, and wants a status.
@@ -36,7 +36,7 @@ func send(t *testing.T, base, line string, code int) (body []byte) {
 }
 
 // imageOf asks for an image.
-func imageOf(t *testing.T, base, name string) (i forge.ImageInspection) {
+func imageOf(t *testing.T, base, name string) (i inspect.Image) {
 	t.Helper()
 	if err := json.Unmarshal(send(t, base, "GET /images/"+name+"/json", http.StatusOK), &i); err != nil {
 		t.Fatal(err)

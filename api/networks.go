@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // networkRoutes are about networks.
@@ -65,7 +66,7 @@ type networkRequest struct {
 	IPAM       struct {
 		Driver string
 		Config []struct {
-			forge.NetworkSubnet
+			inspect.Range
 			IPRange            string
 			AuxiliaryAddresses map[string]string
 		}
@@ -139,7 +140,7 @@ func removeNetwork(c *call) error {
 func connectNetwork(c *call) error {
 	var body struct {
 		Container      string
-		EndpointConfig *forge.InspectedEndpoint
+		EndpointConfig *inspect.Endpoint
 	}
 	if err := c.read(&body, bodyRequired); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // usageRoutes are about what takes room, and about the build cache.
@@ -37,8 +38,8 @@ type cacheRecord struct {
 func diskUsage(c *call) error {
 	var v struct {
 		LayersSize int64
-		Images     []*forge.ImageSummary
-		Containers []forge.ContainerSummary
+		Images     []*inspect.ImageSummary
+		Containers []inspect.ContainerSummary
 		Volumes    []forge.VolumeInfo
 		BuildCache []cacheRecord
 	}
@@ -50,7 +51,7 @@ func diskUsage(c *call) error {
 			return err
 		}
 		v.LayersSize = c.home.ShareSizes(c.ctx(), v.Images)
-		v.Images = append([]*forge.ImageSummary{}, v.Images...)
+		v.Images = append([]*inspect.ImageSummary{}, v.Images...)
 	}
 	if wants("container") {
 		if v.Containers, err = c.containers(forge.ListOptions{All: true, Size: true, Last: -1}); err != nil {

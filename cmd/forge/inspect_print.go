@@ -10,7 +10,7 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // print prints objects as JSON, or each by a template.
@@ -65,15 +65,15 @@ func dockerFields(value any) map[string]any {
 		overlay(fields, emptyFields(t.Elem()))
 	}
 	switch value.(type) {
-	case *forge.ContainerInspection:
+	case *inspect.Container:
 		overlay(fields, map[string]any{
 			"ImageManifestDescriptor": nil,
 			"HostConfig":              map[string]any{"CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpuCount": 0, "CpuPercent": 0, "KernelMemory": 0, "KernelMemoryTCP": 0},
 		})
-	case *forge.ImageInspection:
-		config := emptyFields(reflect.TypeFor[forge.InspectedConfig]())
+	case *inspect.Image:
+		config := emptyFields(reflect.TypeFor[inspect.Config]())
 		overlay(fields, map[string]any{"Container": "", "Created": "", "OsVersion": "", "VirtualSize": 0, "Config": config, "ContainerConfig": config})
-	case *forge.NetworkInspection:
+	case *inspect.Network:
 		overlay(fields, map[string]any{"Peers": []any{}, "Services": map[string]any{}})
 	}
 	return fields

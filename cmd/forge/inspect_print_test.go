@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/inspect"
 )
 
 // TestDockerFields: templates that were written for docker find all of its fields, also those that the JSON leaves out and those that forge has
@@ -16,14 +16,14 @@ func TestDockerFields(t *testing.T) {
 		template, want string
 	}{
 		{
-			&forge.ContainerInspection{}, "{{.HostConfig.Dns}} {{.HostConfig.KernelMemory}} {{.Config.Healthcheck}} {{.Config.StopSignal}} {{.Mounts}} {{.State.Health}} {{.HostConfig.Sysctls}}",
+			&inspect.Container{}, "{{.HostConfig.Dns}} {{.HostConfig.KernelMemory}} {{.Config.Healthcheck}} {{.Config.StopSignal}} {{.Mounts}} {{.State.Health}} {{.HostConfig.Sysctls}}",
 			"[] 0 <nil>  [] <nil> map[]",
 		},
 		{
-			&forge.ImageInspection{Architecture: "arm64"}, "{{.Config.Hostname}} {{.VirtualSize}} {{.Metadata.LastTagTime}} {{.Config.Env}} {{.ContainerConfig.Cmd}} {{.Variant}} {{.Architecture}}",
+			&inspect.Image{Architecture: "arm64"}, "{{.Config.Hostname}} {{.VirtualSize}} {{.Metadata.LastTagTime}} {{.Config.Env}} {{.ContainerConfig.Cmd}} {{.Variant}} {{.Architecture}}",
 			" 0 0001-01-01T00:00:00Z [] []  arm64",
 		},
-		{&forge.NetworkInspection{}, "{{.Peers}} {{.Services}} {{.IPAM.Config}} {{.IPAM.Options}} {{.ConfigFrom.Network}}", "[] map[] [] map[] "},
+		{&inspect.Network{}, "{{.Peers}} {{.Services}} {{.IPAM.Config}} {{.IPAM.Options}} {{.ConfigFrom.Network}}", "[] map[] [] map[] "},
 	} {
 		parsed, err := parseTemplate(test.template)
 		if err != nil {

@@ -1,13 +1,13 @@
-package forge
+package inspect
 
-// InspectedHostConfig is what a container has of this machine.
-type InspectedHostConfig struct {
+// HostConfig is what a container has of this machine.
+type HostConfig struct {
 	Binds           []string
 	ContainerIDFile string
-	LogConfig       InspectedLog
+	LogConfig       Log
 	NetworkMode     string
-	PortBindings    map[string][]InspectedBinding
-	RestartPolicy   InspectedPolicy
+	PortBindings    map[string][]Binding
+	RestartPolicy   Policy
 	AutoRemove      bool
 	VolumeDriver    string
 	VolumesFrom     []string
@@ -38,58 +38,58 @@ type InspectedHostConfig struct {
 	Sysctls         map[string]string `json:",omitempty"`
 	Runtime         string
 	Isolation       string
-	InspectedResources
-	Mounts        []InspectedMountPoint `json:",omitempty"`
+	Resources
+	Mounts        []MountPoint `json:",omitempty"`
 	MaskedPaths   []string
 	ReadonlyPaths []string
 	Init          *bool `json:",omitempty"`
 }
 
-// InspectedResources are the limits of a container, which an update may change.
-type InspectedResources struct {
+// Resources are the limits of a container, which an update may change.
+type Resources struct {
 	CPUShares            int64 `json:"CpuShares"`
 	Memory               int64
 	NanoCPUs             int64 `json:"NanoCpus"`
 	CgroupParent         string
 	BlkioWeight          uint16
-	BlkioWeightDevice    []InspectedThrottle
-	BlkioDeviceReadBps   []InspectedThrottle
-	BlkioDeviceWriteBps  []InspectedThrottle
-	BlkioDeviceReadIOps  []InspectedThrottle
-	BlkioDeviceWriteIOps []InspectedThrottle
+	BlkioWeightDevice    []Throttle
+	BlkioDeviceReadBps   []Throttle
+	BlkioDeviceWriteBps  []Throttle
+	BlkioDeviceReadIOps  []Throttle
+	BlkioDeviceWriteIOps []Throttle
 	CPUPeriod            int64  `json:"CpuPeriod"`
 	CPUQuota             int64  `json:"CpuQuota"`
 	CPURealtimePeriod    int64  `json:"CpuRealtimePeriod"`
 	CPURealtimeRuntime   int64  `json:"CpuRealtimeRuntime"`
 	CpusetCpus           string //nolint:staticcheck // docker's name
 	CpusetMems           string
-	Devices              []InspectedDevice
+	Devices              []Device
 	DeviceCgroupRules    []string
-	DeviceRequests       []InspectedRequest
+	DeviceRequests       []DeviceRequest
 	MemoryReservation    int64
 	MemorySwap           int64
 	MemorySwappiness     *int64
 	OomKillDisable       *bool
 	PidsLimit            *int64
-	Ulimits              []InspectedUlimit
+	Ulimits              []Ulimit
 	CPUCount             int64 `json:"CpuCount"`
 	CPUPercent           int64 `json:"CpuPercent"`
 	IOMaximumIOps        uint64
 	IOMaximumBandwidth   uint64
 }
 
-// An InspectedThrottle bounds or weighs what is read from, or written to, a block device.
-type InspectedThrottle struct {
+// A Throttle bounds or weighs what is read from, or written to, a block device.
+type Throttle struct {
 	Path   string
 	Rate   uint64 `json:",omitempty"`
 	Weight uint16 `json:",omitempty"`
 }
 
-// An InspectedDevice is a device of this machine that a container has.
-type InspectedDevice struct{ PathOnHost, PathInContainer, CgroupPermissions string }
+// A Device is a device of this machine that a container has.
+type Device struct{ PathOnHost, PathInContainer, CgroupPermissions string }
 
-// An InspectedRequest asks for devices by what they can do, or by the names of a driver.
-type InspectedRequest struct {
+// A DeviceRequest asks for devices by what they can do, or by the names of a driver.
+type DeviceRequest struct {
 	Driver       string
 	Count        int
 	DeviceIDs    []string
@@ -97,27 +97,27 @@ type InspectedRequest struct {
 	Options      map[string]string
 }
 
-// An InspectedUlimit is a limit of a process; -1 is none.
-type InspectedUlimit struct {
+// A Ulimit is a limit of a process; -1 is none.
+type Ulimit struct {
 	Name string
 	Hard int64
 	Soft int64
 }
 
-// An InspectedMountPoint is a mount as it was asked for in fields.
-type InspectedMountPoint struct {
+// A MountPoint is a mount as it was asked for in fields.
+type MountPoint struct {
 	Type          string
 	Source        string `json:",omitempty"`
 	Target        string
-	ReadOnly      bool                    `json:",omitempty"`
-	Consistency   string                  `json:",omitempty"`
-	BindOptions   *InspectedBindOptions   `json:",omitempty"`
-	VolumeOptions *InspectedVolumeOptions `json:",omitempty"`
-	TmpfsOptions  *InspectedTmpfsOptions  `json:",omitempty"`
+	ReadOnly      bool           `json:",omitempty"`
+	Consistency   string         `json:",omitempty"`
+	BindOptions   *BindOptions   `json:",omitempty"`
+	VolumeOptions *VolumeOptions `json:",omitempty"`
+	TmpfsOptions  *TmpfsOptions  `json:",omitempty"`
 }
 
-// InspectedBindOptions are those of a directory or file of this machine.
-type InspectedBindOptions struct {
+// BindOptions are those of a directory or file of this machine.
+type BindOptions struct {
 	Propagation            string `json:",omitempty"`
 	NonRecursive           bool   `json:",omitempty"`
 	CreateMountpoint       bool   `json:",omitempty"`
@@ -125,8 +125,8 @@ type InspectedBindOptions struct {
 	ReadOnlyForceRecursive bool   `json:",omitempty"`
 }
 
-// InspectedVolumeOptions are those of a volume.
-type InspectedVolumeOptions struct {
+// VolumeOptions are those of a volume.
+type VolumeOptions struct {
 	NoCopy       bool              `json:",omitempty"`
 	Labels       map[string]string `json:",omitempty"`
 	Subpath      string            `json:",omitempty"`
@@ -136,8 +136,8 @@ type InspectedVolumeOptions struct {
 	} `json:",omitempty"`
 }
 
-// InspectedTmpfsOptions are those of a directory in memory.
-type InspectedTmpfsOptions struct {
+// TmpfsOptions are those of a directory in memory.
+type TmpfsOptions struct {
 	SizeBytes int64      `json:",omitempty"`
 	Mode      uint32     `json:",omitempty"`
 	Options   [][]string `json:",omitempty"`

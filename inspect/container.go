@@ -1,23 +1,23 @@
-package forge
+// Package inspect has the structures of docker's Engine API for containers, images and networks, which its JSON has and its templates see. The
+// command line prints them, and package api sends them and reads them where a request has the same form. Field names are docker's, and so
+// are the numbers of fields: that many there are. Where docker has an empty list or null, so have these.
+package inspect
 
 import (
 	"encoding/json"
 	"time"
 
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/image"
 )
 
-// The structures of docker's Engine API for containers, which its JSON has and its templates see. The command line prints them, and package
-// api sends them and reads them where a request has the same form. Field names are docker's, and so are the numbers of fields: that many
-// there are. Where docker has an empty list or null, so have these.
-
-// A ContainerInspection is a container as docker's API shows it.
-type ContainerInspection struct {
+// A Container is a container as docker's API shows it.
+type Container struct {
 	ID              string `json:"Id"`
 	Created         Timestamp
 	Path            string
 	Args            []string
-	State           InspectedState
+	State           State
 	Image           string
 	ResolvConfPath  string
 	HostnamePath    string
@@ -31,26 +31,26 @@ type ContainerInspection struct {
 	ProcessLabel    string
 	AppArmorProfile string
 	ExecIDs         []string
-	HostConfig      InspectedHostConfig
-	GraphDriver     InspectedDriver
-	Mounts          []InspectedMount
-	Config          InspectedConfig
-	NetworkSettings InspectedNetworks
+	HostConfig      HostConfig
+	GraphDriver     Driver
+	Mounts          []Mount
+	Config          Config
+	NetworkSettings Networks
 	SizeRw          *int64 `json:",omitempty"`
 	SizeRootFs      *int64 `json:",omitempty"`
 }
 
 // Id is ID for templates, which docker lets use the names of the JSON.
-func (c *ContainerInspection) Id() string { return c.ID } //nolint:staticcheck // docker's name
+func (c *Container) Id() string { return c.ID } //nolint:staticcheck // docker's name
 
-// An InspectedDriver says how a file system is stored.
-type InspectedDriver struct {
+// A Driver says how a file system is stored.
+type Driver struct {
 	Data map[string]string
 	Name string
 }
 
-// InspectedState is what a container does.
-type InspectedState struct {
+// State is what a container does.
+type State struct {
 	Status     string
 	Running    bool
 	Paused     bool
@@ -77,8 +77,8 @@ func (w *Words) UnmarshalJSON(raw []byte) error {
 	return json.Unmarshal(raw, (*[]string)(w))
 }
 
-// InspectedConfig is what a container is, on any machine.
-type InspectedConfig struct {
+// Config is what a container is, on any machine.
+type Config struct {
 	Hostname        string
 	Domainname      string
 	User            string
@@ -91,8 +91,8 @@ type InspectedConfig struct {
 	StdinOnce       bool
 	Env             []string
 	Cmd             Words
-	Healthcheck     *InspectedHealthcheck `json:",omitempty"`
-	ArgsEscaped     bool                  `json:",omitempty"`
+	Healthcheck     *image.Healthcheck `json:",omitempty"`
+	ArgsEscaped     bool               `json:",omitempty"`
 	Image           string
 	Volumes         map[string]struct{}
 	WorkingDir      string
@@ -106,32 +106,14 @@ type InspectedConfig struct {
 	Shell           []string `json:",omitempty"`
 }
 
-// An InspectedHealthcheck is how a container is asked whether it is well; times are in nanoseconds.
-type InspectedHealthcheck struct {
-	Test          []string      `json:",omitempty"`
-	Interval      time.Duration `json:",omitempty"`
-	Timeout       time.Duration `json:",omitempty"`
-	StartPeriod   time.Duration `json:",omitempty"`
-	StartInterval time.Duration `json:",omitempty"`
-	Retries       int           `json:",omitempty"`
-}
-
-// Options are the times and the number, as options have them. The test is not among them.
-func (h *InspectedHealthcheck) Options() HealthOptions {
-	return HealthOptions{
-		HealthInterval: h.Interval, HealthTimeout: h.Timeout, HealthStartPeriod: h.StartPeriod, HealthStartInterval: h.StartInterval,
-		HealthRetries: h.Retries,
-	}
-}
-
-// InspectedLog says how the log is kept.
-type InspectedLog struct {
+// Log says how the log is kept.
+type Log struct {
 	Type   string
 	Config map[string]string
 }
 
-// InspectedPolicy is the restart policy.
-type InspectedPolicy struct {
+// Policy is the restart policy.
+type Policy struct {
 	Name              string
 	MaximumRetryCount int
 }
@@ -142,11 +124,11 @@ type Timestamp struct{ time.Time }
 // String is in UTC, with as many digits as there are.
 func (t Timestamp) String() string { return t.UTC().Format(time.RFC3339Nano) }
 
-// An InspectedBinding is a port of this machine that leads to one of a container.
-type InspectedBinding struct{ HostIp, HostPort string } //nolint:staticcheck // docker's names
+// A Binding is a port of this machine that leads to one of a container.
+type Binding struct{ HostIp, HostPort string } //nolint:staticcheck // docker's names
 
-// An InspectedMount is a file system that is mounted in a container.
-type InspectedMount struct {
+// A Mount is a file system that is mounted in a container.
+type Mount struct {
 	Type        string
 	Name        string `json:",omitempty"`
 	Source      string
@@ -157,12 +139,12 @@ type InspectedMount struct {
 	Propagation string
 }
 
-// InspectedNetworks is how a container is connected.
-type InspectedNetworks struct {
+// Networks is how a container is connected.
+type Networks struct {
 	Bridge                 string
 	SandboxID              string
 	SandboxKey             string
-	Ports                  map[string][]InspectedBinding
+	Ports                  map[string][]Binding
 	HairpinMode            bool
 	LinkLocalIPv6Address   string
 	LinkLocalIPv6PrefixLen int
@@ -173,20 +155,20 @@ type InspectedNetworks struct {
 	IPAddress              string
 	IPPrefixLen            int
 	MacAddress             string
-	InspectedIPv6
-	Networks map[string]InspectedEndpoint
+	IPv6
+	Networks map[string]Endpoint
 }
 
-// An InspectedIPv6 is an address of a container; "" if it has none.
-type InspectedIPv6 struct {
+// An IPv6 is an address of a container; "" if it has none.
+type IPv6 struct {
 	IPv6Gateway         string
 	GlobalIPv6Address   string
 	GlobalIPv6PrefixLen int
 }
 
-// An InspectedEndpoint is a container's place in a network.
-type InspectedEndpoint struct {
-	IPAMConfig  *InspectedAddresses
+// An Endpoint is a container's place in a network.
+type Endpoint struct {
+	IPAMConfig  *Addresses
 	Links       []string
 	Aliases     []string
 	MacAddress  string
@@ -197,12 +179,12 @@ type InspectedEndpoint struct {
 	Gateway     string
 	IPAddress   string
 	IPPrefixLen int
-	InspectedIPv6
+	IPv6
 	DNSNames []string
 }
 
-// InspectedAddresses are those that were asked for in a network.
-type InspectedAddresses struct {
+// Addresses are those that were asked for in a network.
+type Addresses struct {
 	IPv4Address  string   `json:",omitempty"`
 	IPv6Address  string   `json:",omitempty"`
 	LinkLocalIPs []string `json:",omitempty"`
