@@ -12,6 +12,7 @@ import (
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/internal/failpoint"
+	"github.com/forge-build/forge/runtime/network"
 )
 
 // Requests of others to the monitor of a container, about its networks.
@@ -85,13 +86,17 @@ func (h *Home) callMonitor(ctx context.Context, r *containerRecord, name string,
 	return err
 }
 
+// findEnds finds a network and a container.
+func (h *Home) findEnds(nameOrID, ref string) (n *network.Network, r *containerRecord, err error) {
+	if n, err = h.Networks().Find(nameOrID); err == nil {
+		r, err = h.findContainer(ref)
+	}
+	return n, r, err
+}
+
 // ConnectContainer connects a container to one more network, now if it runs, and whenever it does.
 func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o EndpointOptions) error {
-	n, err := h.Networks().Find(nameOrID)
-	if err != nil {
-		return err
-	}
-	r, err := h.findContainer(ref)
+	n, r, err := h.findEnds(nameOrID, ref)
 	if err != nil {
 		return err
 	}
@@ -141,11 +146,7 @@ func notConnectable(mode string) error {
 
 // DisconnectContainer takes a container off a network.
 func (h *Home) DisconnectContainer(ctx context.Context, nameOrID, ref string) error {
-	n, err := h.Networks().Find(nameOrID)
-	if err != nil {
-		return err
-	}
-	r, err := h.findContainer(ref)
+	n, r, err := h.findEnds(nameOrID, ref)
 	if err != nil {
 		return err
 	}

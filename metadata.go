@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/containerd/platforms"
 
@@ -98,12 +97,8 @@ func (m *metadata) fields(r *BuildResult) map[string]any {
 	if len(r.Images) == 1 {
 		all["containerimage.config.digest"] = r.Images[0].ID()
 	}
-	var names []string
-	for _, ref := range r.Tags {
-		names = append(names, ref.String())
-	}
-	if len(names) > 0 {
-		all["image.name"] = strings.Join(names, ",")
+	if len(r.Tags) > 0 {
+		all["image.name"] = r.TagNames()
 	}
 	for i, text := range m.provenance {
 		key := "buildx.build.provenance"

@@ -272,6 +272,15 @@ func (r *BuildResult) ID() digest.Digest {
 	return r.Shown().Digest
 }
 
+// TagNames are the whole names of the result, with commas between them.
+func (r *BuildResult) TagNames() string {
+	names := make([]string, len(r.Tags))
+	for i, ref := range r.Tags {
+		names[i] = ref.String()
+	}
+	return strings.Join(names, ",")
+}
+
 // Shown is what others will ask for: what a registry knows the result as, if it was pushed.
 func (r *BuildResult) Shown() ocispec.Descriptor {
 	if n := len(r.Pushed); n > 0 {

@@ -50,13 +50,7 @@ func (f *File) readCompose(files []composeFile, o Options) error {
 		if v, ok := o.Vars[name]; ok {
 			return v, true
 		}
-		if o.Getenv != nil {
-			if v, ok := o.Getenv(name); ok {
-				return v, true
-			}
-		}
-		v, ok := c.env[name]
-		return v, ok
+		return c.variable(o, name)
 	}
 	var root map[string]any
 	for _, file := range files {
@@ -94,17 +88,20 @@ func (f *File) readCompose(files []composeFile, o Options) error {
 	return nil
 }
 
+// variable is that of the environment, or else of .env.
+func (c *composer) variable(o Options, name string) (string, bool) {
+	if o.Getenv != nil {
+		if v, ok := o.Getenv(name); ok {
+			return v, true
+		}
+	}
+	v, ok := c.env[name]
+	return v, ok
+}
+
 // dotEnv reads variables, one a line, with quotes and with ${…} in what has no single quotes.
 func (c *composer) dotEnv(text string, o Options) error {
-	lookup := func(name string) (string, bool) {
-		if o.Getenv != nil {
-			if v, ok := o.Getenv(name); ok {
-				return v, true
-			}
-		}
-		v, ok := c.env[name]
-		return v, ok
-	}
+	lookup := func(name string) (string, bool) { return c.variable(o, name) }
 	for n, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
 		line = strings.TrimSpace(strings.TrimPrefix(line, "export "))

@@ -181,7 +181,7 @@ func parseCompressed(name string) (hex string, c Compression) {
 }
 
 // remember writes a record. It is not synced: a torn one is not believed and costs a compression.
-func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Descriptor) (err error) {
+func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Descriptor) error {
 	r := compressedRecord{Format: c.format(), DiffID: diffID, Blob: blob}
 	r.Sum = r.sum()
 	data, err := json.Marshal(r)
@@ -192,18 +192,10 @@ func (l *Layout) remember(diffID digest.Digest, c Compression, blob ocispec.Desc
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := durable.Create(path, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
 	if err := failpoint.At("image.remember.before-rename"); err != nil {
 		return err
 	}
-	return f.Replace()
+	return durable.ReplaceFile(path, data, 0o600)
 }
 
 // compress makes sure that the layer's compressed form is in the store and describes it.

@@ -33,12 +33,8 @@ func exportedOf(r *forge.BuildResult) (map[string]string, error) {
 			all["containerimage.digest"] = id
 		}
 	}
-	var names []string
-	for _, ref := range r.Tags {
-		names = append(names, ref.String())
-	}
-	if len(names) > 0 {
-		all["image.name"] = strings.Join(names, ",")
+	if len(r.Tags) > 0 {
+		all["image.name"] = r.TagNames()
 	}
 	return all, nil
 }

@@ -175,8 +175,8 @@ func (s *Store[C]) lockNames(ctx context.Context) (*os.File, error) {
 	return flock.Lock(ctx, filepath.Join(s.dir, "names.lock"), flock.Exclusive)
 }
 
-// Rename gives a container another name. It fails with a *NameTakenError if that is another's.
-func (s *Store[C]) Rename(ctx context.Context, id, name string) (err error) {
+// locked does something with the record of a container, which nobody else changes meanwhile.
+func (s *Store[C]) locked(ctx context.Context, id string, do func(*Record[C]) error) (err error) {
 	lock, err := s.lockNames(ctx)
 	if err != nil {
 		return err
@@ -186,24 +186,31 @@ func (s *Store[C]) Rename(ctx context.Context, id, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.free(name); err != nil {
-		return err
-	}
-	if err := os.Symlink(id, filepath.Join(s.namesDir(), name)); err != nil {
-		return err
-	}
-	if err := failpoint.At("state.rename.named"); err != nil {
-		return err
-	}
-	old := r.Name
-	r.Name = name
-	if err := writeJSON(filepath.Join(s.Dir(id), recordFile), r, durable.ReplaceFile); err != nil {
-		return errors.Join(err, os.Remove(filepath.Join(s.namesDir(), name)))
-	}
-	if err := failpoint.At("state.rename.renamed"); err != nil {
-		return err
-	}
-	return s.dropName(old, id)
+	return do(r)
+}
+
+// Rename gives a container another name. It fails with a *NameTakenError if that is another's.
+func (s *Store[C]) Rename(ctx context.Context, id, name string) error {
+	return s.locked(ctx, id, func(r *Record[C]) error {
+		if err := s.free(name); err != nil {
+			return err
+		}
+		if err := os.Symlink(id, filepath.Join(s.namesDir(), name)); err != nil {
+			return err
+		}
+		if err := failpoint.At("state.rename.named"); err != nil {
+			return err
+		}
+		old := r.Name
+		r.Name = name
+		if err := writeJSON(filepath.Join(s.Dir(id), recordFile), r, durable.ReplaceFile); err != nil {
+			return errors.Join(err, os.Remove(filepath.Join(s.namesDir(), name)))
+		}
+		if err := failpoint.At("state.rename.renamed"); err != nil {
+			return err
+		}
+		return s.dropName(old, id)
+	})
 }
 
 // dropName removes a name, if it is that container's.
@@ -216,20 +223,13 @@ func (s *Store[C]) dropName(name, id string) error {
 }
 
 // Change changes the record of a container.
-func (s *Store[C]) Change(ctx context.Context, id string, change func(*Record[C]) error) (err error) {
-	lock, err := s.lockNames(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	r, err := s.Record(id)
-	if err != nil {
-		return err
-	}
-	if err := change(r); err != nil {
-		return err
-	}
-	return writeJSON(filepath.Join(s.Dir(id), recordFile), r, durable.ReplaceFile)
+func (s *Store[C]) Change(ctx context.Context, id string, change func(*Record[C]) error) error {
+	return s.locked(ctx, id, func(r *Record[C]) error {
+		if err := change(r); err != nil {
+			return err
+		}
+		return writeJSON(filepath.Join(s.Dir(id), recordFile), r, durable.ReplaceFile)
+	})
 }
 
 // Record reads what a container was created as. It fails with an error that is fs.ErrNotExist if the container is gone.
