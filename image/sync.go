@@ -62,17 +62,12 @@ func closeAll(files []*os.File) error {
 	return errors.Join(errs...)
 }
 
-// maxAlso bounds what is kept in mind by a process that lives for days and publishes nothing.
-const maxAlso = 4096
-
 // Also has the next Publish that has something to do sync a file that is at its place already, such as an entry of the cache: what a power cut
-// would tear until then can be done without. No error of it is told, and of very many files some are left to the kernel.
+// would tear until then can be done without. No error of it is told.
 func (s *Staging) Also(path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.also) < maxAlso {
-		s.also = append(s.also, path)
-	}
+	s.also = append(s.also, path)
 }
 
 // A replacement is what a file is to hold.

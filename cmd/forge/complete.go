@@ -64,7 +64,7 @@ func complete(s *session, words []string, word string) (lines []string) {
 	if at == len(words) {
 		return matching(word, commandLines())
 	}
-	if n, ok := nouns()[words[at]]; ok && at == len(words)-1 {
+	if n, ok := nounOf(words[at]); ok && at == len(words)-1 {
 		for verb, command := range n.verbs {
 			lines = append(lines, verb+"\tforge "+strings.Join(command, " "))
 		}
@@ -115,7 +115,8 @@ func commandLines() (lines []string) {
 			lines = append(lines, c.name+"\t"+c.help)
 		}
 	}
-	for name, n := range nouns() {
+	for _, name := range nounNames() {
+		n, _ := nounOf(name)
 		lines = append(lines, name+"\t"+n.help)
 	}
 	return lines

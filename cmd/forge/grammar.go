@@ -22,7 +22,7 @@ type cli struct {
 // A command is a word of the command line; each is a file of its own.
 type command struct {
 	name, help string
-	flags      any // a kong struct with a method Run(*session) error
+	flags      func() any // a new kong struct with a method Run(*session) error
 }
 
 // tags are what kong is to know of a command: those that scripts call are not in the help.
@@ -33,6 +33,9 @@ func (c command) tags() []string {
 	return nil
 }
 
+// a is a new flags of a command.
+func a[Flags any]() any { return new(Flags) }
+
 // commands are all there are, in the order of the help.
 func commands() []command {
 	return slices.Concat(buildCommands(), containerCommands(), otherCommands())
@@ -41,78 +44,78 @@ func commands() []command {
 // buildCommands are those that build, and look after what builds leave.
 func buildCommands() []command {
 	return []command{
-		{"build", "Build an image from a Dockerfile.", &buildCmd{}},
-		{"bake", "Build many images together, as a bake file or a compose file says.", &bakeCmd{}},
-		{"executor", "Build as kaniko does, with its flags.", &executorCmd{}},
-		{"bud", "Build as buildah does, with its flags; also build-using-dockerfile.", &budCmd{}},
-		{"build-using-dockerfile", "The same.", &budCmd{}},
-		{"cache", "Look after what builds of several machines share.", &cacheCmd{}},
-		{"builds", "Look back at the last builds: their logs, and how they ended.", &buildsCmd{}},
+		{"build", "Build an image from a Dockerfile.", a[buildCmd]},
+		{"bake", "Build many images together, as a bake file or a compose file says.", a[bakeCmd]},
+		{"executor", "Build as kaniko does, with its flags.", a[executorCmd]},
+		{"bud", "Build as buildah does, with its flags; also build-using-dockerfile.", a[budCmd]},
+		{"build-using-dockerfile", "The same.", a[budCmd]},
+		{"cache", "Look after what builds of several machines share.", a[cacheCmd]},
+		{"builds", "Look back at the last builds: their logs, and how they ended.", a[buildsCmd]},
 	}
 }
 
 // containerCommands are the verbs of containers.
 func containerCommands() []command {
 	return []command{
-		{"run", "Run a command in a new container.", &runCmd{}},
-		{"create", "Make a container.", &createCmd{}},
-		{"start", "Start containers.", &startCmd{}},
-		{"stop", "Stop containers.", &stopCmd{}},
-		{"restart", "Restart containers.", &restartCmd{}},
-		{"kill", "Send containers a signal.", &killCmd{}},
-		{"wait", "Wait until containers end, and print their exit statuses.", &waitCmd{}},
-		{"exec", "Run a command in a running container.", &execCmd{}},
-		{"logs", "Show what a container has written.", &logsCmd{}},
-		{"attach", "Attach to a running container.", &attachCmd{}},
-		{"pause", "Stop all processes of containers for a while.", &pauseCmd{}},
-		{"unpause", "Let the processes of paused containers go on.", &unpauseCmd{}},
-		{"top", "List the processes of a running container.", &topCmd{}},
-		{"stats", "Show what containers use.", &statsCmd{}},
-		{"update", "Change the limits of containers.", &updateCmd{}},
-		{"events", "Show what happens to containers, images, networks and volumes.", &eventsCmd{}},
-		{"rename", "Give a container another name.", &renameCmd{}},
-		{"rm", "Remove containers.", &rmCmd{}},
-		{"cp", "Copy files between a container and this machine.", &cpCmd{}},
-		{"port", "List the ports of a container that are published.", &portCmd{}},
-		{"diff", "List what a container has changed in its file system.", &diffCmd{}},
-		{"commit", "Make an image of a container.", &commitCmd{}},
-		{"export", "Write a container's file system as a tar.", &exportCmd{}},
-		{"ps", "List containers.", &psCmd{}},
-		{"container-prune", "Remove all stopped containers; also container prune.", &containerPruneCmd{}},
-		{"image-prune", "Remove images that nothing uses; also image prune.", &imagePruneCmd{}},
+		{"run", "Run a command in a new container.", a[runCmd]},
+		{"create", "Make a container.", a[createCmd]},
+		{"start", "Start containers.", a[startCmd]},
+		{"stop", "Stop containers.", a[stopCmd]},
+		{"restart", "Restart containers.", a[restartCmd]},
+		{"kill", "Send containers a signal.", a[killCmd]},
+		{"wait", "Wait until containers end, and print their exit statuses.", a[waitCmd]},
+		{"exec", "Run a command in a running container.", a[execCmd]},
+		{"logs", "Show what a container has written.", a[logsCmd]},
+		{"attach", "Attach to a running container.", a[attachCmd]},
+		{"pause", "Stop all processes of containers for a while.", a[pauseCmd]},
+		{"unpause", "Let the processes of paused containers go on.", a[unpauseCmd]},
+		{"top", "List the processes of a running container.", a[topCmd]},
+		{"stats", "Show what containers use.", a[statsCmd]},
+		{"update", "Change the limits of containers.", a[updateCmd]},
+		{"events", "Show what happens to containers, images, networks and volumes.", a[eventsCmd]},
+		{"rename", "Give a container another name.", a[renameCmd]},
+		{"rm", "Remove containers.", a[rmCmd]},
+		{"cp", "Copy files between a container and this machine.", a[cpCmd]},
+		{"port", "List the ports of a container that are published.", a[portCmd]},
+		{"diff", "List what a container has changed in its file system.", a[diffCmd]},
+		{"commit", "Make an image of a container.", a[commitCmd]},
+		{"export", "Write a container's file system as a tar.", a[exportCmd]},
+		{"ps", "List containers.", a[psCmd]},
+		{"container-prune", "Remove all stopped containers; also container prune.", a[containerPruneCmd]},
+		{"image-prune", "Remove images that nothing uses; also image prune.", a[imagePruneCmd]},
 	}
 }
 
 // otherCommands are of images, registries and the program itself.
 func otherCommands() []command {
 	return []command{
-		{"images", "List images.", &imagesCmd{}},
-		{"tag", "Give an image another name.", &tagCmd{}},
-		{"rmi", "Remove images.", &rmiCmd{}},
-		{"inspect", "Show everything about containers, images, networks and volumes, as JSON.", &inspectCmd{}},
-		{"history", "Show how an image was made.", &historyCmd{}},
-		{"save", "Write images to an archive.", &saveCmd{}},
-		{"load", "Read images from an archive.", &loadCmd{}},
-		{"import", "Make an image of a root file system's tar.", &importCmd{}},
-		{"pull", "Copy an image from a registry into the store.", &pullCmd{}},
-		{"push", "Copy an image from the store to its registry.", &pushCmd{}},
-		{"search", "Look for images on Docker Hub, or on another registry.", &searchCmd{}},
-		{"network", "Look after networks.", &networkCmd{}},
-		{"login", "Log in to a registry.", &loginCmd{}},
-		{"logout", "Log out of a registry.", &logoutCmd{}},
-		{"copy", "Copy an image between registries, layouts and archives, without the store.", &copyCmd{}},
-		{"registry", "Serve a registry.", &registryCmd{}},
-		{"volume", "Look after volumes.", &volumeCmd{}},
-		{"system", "Look after the store.", &systemCmd{}},
-		{"worker", "Do one job of another machine, in a directory that holds what it needs.", &workerCmd{}},
-		{"buildx", "Look after the builder and its cache, under buildx's names.", &buildxCmd{}},
-		{"api", "Serve Docker's Engine API, for docker, compose and what else speaks it.", &apiCmd{}},
-		{"context", "Say where forge works, under docker's names.", &contextCmd{}},
-		{"info", "Show how forge works on this machine, and why.", &infoCmd{}},
-		{"completion", "Print what makes a shell complete command lines of forge.", &completionCmd{}},
-		{"__complete", "Say what can stand in the place of the last word.", &completeCmd{}},
-		{"__man", "Write the manual.", &manCmd{}},
-		{"version", "Show the version.", &versionCmd{}},
+		{"images", "List images.", a[imagesCmd]},
+		{"tag", "Give an image another name.", a[tagCmd]},
+		{"rmi", "Remove images.", a[rmiCmd]},
+		{"inspect", "Show everything about containers, images, networks and volumes, as JSON.", a[inspectCmd]},
+		{"history", "Show how an image was made.", a[historyCmd]},
+		{"save", "Write images to an archive.", a[saveCmd]},
+		{"load", "Read images from an archive.", a[loadCmd]},
+		{"import", "Make an image of a root file system's tar.", a[importCmd]},
+		{"pull", "Copy an image from a registry into the store.", a[pullCmd]},
+		{"push", "Copy an image from the store to its registry.", a[pushCmd]},
+		{"search", "Look for images on Docker Hub, or on another registry.", a[searchCmd]},
+		{"network", "Look after networks.", a[networkCmd]},
+		{"login", "Log in to a registry.", a[loginCmd]},
+		{"logout", "Log out of a registry.", a[logoutCmd]},
+		{"copy", "Copy an image between registries, layouts and archives, without the store.", a[copyCmd]},
+		{"registry", "Serve a registry.", a[registryCmd]},
+		{"volume", "Look after volumes.", a[volumeCmd]},
+		{"system", "Look after the store.", a[systemCmd]},
+		{"worker", "Do one job of another machine, in a directory that holds what it needs.", a[workerCmd]},
+		{"buildx", "Look after the builder and its cache, under buildx's names.", a[buildxCmd]},
+		{"api", "Serve Docker's Engine API, for docker, compose and what else speaks it.", a[apiCmd]},
+		{"context", "Say where forge works, under docker's names.", a[contextCmd]},
+		{"info", "Show how forge works on this machine, and why.", a[infoCmd]},
+		{"completion", "Print what makes a shell complete command lines of forge.", a[completionCmd]},
+		{"__complete", "Say what can stand in the place of the last word.", a[completeCmd]},
+		{"__man", "Write the manual.", a[manCmd]},
+		{"version", "Show the version.", a[versionCmd]},
 	}
 }
 
@@ -139,7 +142,7 @@ func newGrammar(c *cli, asked string, known []command) (*kong.Kong, error) {
 		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),
 	}
 	for _, c := range known {
-		options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags, c.tags()...))
+		options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags(), c.tags()...))
 	}
 	k, err := kong.New(c, options...)
 	if err == nil {

@@ -85,16 +85,16 @@ func run(args []string) int {
 		return report(os.Stderr, explainUsage(err))
 	}
 	// It executes this program again: all of this is done for a second time, and nothing else has been done before.
-	confined := enter(parsed.Command(), c.Store)
+	confined := enter(parsed.command, c.Store)
 	ctx, signals := newSignals(context.Background())
 	defer signals.stop()
 	s := &session{
 		ctx:     ctx,
-		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter, Command: commandName(parsed.Command())},
+		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter, Command: parsed.command},
 		signals: signals, confined: confined,
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 	}
-	limitMemory(parsed.Command())
+	limitMemory(parsed.command)
 	err = parsed.Run(s)
 	if u, ok := errors.AsType[*usageError](err); ok && u.command == "" {
 		u.command = "forge " + s.options.Command
@@ -106,12 +106,6 @@ func run(args []string) int {
 		err = cause
 	}
 	return report(os.Stderr, err)
-}
-
-// commandName is a command without its arguments, such as "system prune".
-func commandName(command string) string {
-	name, _, _ := strings.Cut(command, " <")
-	return name
 }
 
 // A status is an error that has been told already, or needs no telling: only the exit status is left.

@@ -14,28 +14,37 @@ type noun struct {
 	verbs map[string][]string // the command, perhaps with flags, that a verb is
 }
 
-// nouns are docker's. Those without a help are commands with verbs of their own besides.
-func nouns() map[string]noun {
-	container := same("attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename",
-		"restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait")
-	image := same("build", "history", "import", "load", "pull", "push", "save", "tag")
-	for _, ls := range []string{"ls", "list", "ps"} {
-		container[ls] = []string{"ps"}
+// nounNames are docker's nouns that mean other commands.
+func nounNames() []string { return []string{"builder", "buildx", "container", "image", "system"} }
+
+// nounOf is one of docker's nouns. Those without a help are commands with verbs of their own besides.
+func nounOf(word string) (n noun, ok bool) {
+	switch word {
+	case "container":
+		verbs := same("attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename",
+			"restart", "rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait")
+		for _, ls := range []string{"ls", "list", "ps"} {
+			verbs[ls] = []string{"ps"}
+		}
+		verbs["remove"] = []string{"rm"}
+		verbs["inspect"], verbs["prune"] = []string{"inspect", "--type", "container"}, []string{"container-prune"}
+		return noun{"Look after containers.", verbs}, true
+	case "image":
+		verbs := same("build", "history", "import", "load", "pull", "push", "save", "tag")
+		for _, ls := range []string{"ls", "list"} {
+			verbs[ls] = []string{"images"}
+		}
+		verbs["inspect"], verbs["prune"] = []string{"inspect", "--type", "image"}, []string{"image-prune"}
+		verbs["rm"], verbs["remove"] = []string{"rmi"}, []string{"rmi"}
+		return noun{"Look after images.", verbs}, true
+	case "builder":
+		return noun{"Look after the build cache.", map[string][]string{"build": {"build"}, "prune": {"buildx", "prune"}}}, true
+	case "buildx":
+		return noun{"", map[string][]string{"b": {"build"}, "bake": {"bake"}, "f": {"bake"}, "build": {"build"}, "history": {"builds"}, "version": {"version"}}}, true
+	case "system":
+		return noun{"", map[string][]string{"events": {"events"}}}, true
 	}
-	for _, ls := range []string{"ls", "list"} {
-		image[ls] = []string{"images"}
-	}
-	container["remove"] = []string{"rm"}
-	container["inspect"], image["inspect"] = []string{"inspect", "--type", "container"}, []string{"inspect", "--type", "image"}
-	container["prune"], image["prune"] = []string{"container-prune"}, []string{"image-prune"}
-	image["rm"], image["remove"] = []string{"rmi"}, []string{"rmi"}
-	return map[string]noun{
-		"container": {"Look after containers.", container},
-		"image":     {"Look after images.", image},
-		"builder":   {"Look after the build cache.", map[string][]string{"build": {"build"}, "prune": {"buildx", "prune"}}},
-		"buildx":    {"", map[string][]string{"b": {"build"}, "bake": {"bake"}, "f": {"bake"}, "build": {"build"}, "history": {"builds"}, "version": {"version"}}},
-		"system":    {"", map[string][]string{"events": {"events"}}},
-	}
+	return noun{}, false
 }
 
 // same are verbs that are commands of the same name.
@@ -62,7 +71,7 @@ func withoutNoun(args []string) ([]string, error) {
 		return args, nil
 	}
 	word, rest := args[at], args[at+1:]
-	n, isNoun := nouns()[word]
+	n, isNoun := nounOf(word)
 	if isNoun && len(rest) > 0 {
 		if command, ok := n.verbs[rest[0]]; ok {
 			return slices.Concat(args[:at], command, rest[1:]), nil
@@ -76,7 +85,7 @@ func withoutNoun(args []string) ([]string, error) {
 	case isCommand:
 		return args, nil
 	case !isNoun:
-		known := slices.Collect(maps.Keys(nouns()))
+		known := nounNames()
 		for _, c := range all {
 			known = append(known, c.name)
 		}
@@ -95,7 +104,7 @@ func nounHelp(args []string) string {
 	if at == len(args) {
 		return ""
 	}
-	n := nouns()[args[at]]
+	n, _ := nounOf(args[at])
 	if n.help == "" || len(args) > at+1 && !asksHelp(args[at+1]) {
 		return ""
 	}
