@@ -3,8 +3,12 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
 )
@@ -44,5 +48,49 @@ func TestAhead(t *testing.T) {
 	missing.Blob.Digest = missing.DiffID
 	if err := s.Ahead(ctx, []image.Layer{missing}); kind != Copy && !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a layer that is not here: %v", err)
+	}
+}
+
+// Many layers, which are mounted and unmounted several at a time, are stacked in their order, and one that is not here fails.
+func TestManyLayers(t *testing.T) {
+	s := openStore(t)
+	var layers []image.Layer
+	for i := range 3 * few {
+		layers = append(layers, commitOps(t, s, fmt.Sprintf("f%d=%d", i, i), fmt.Sprintf("top=%d", i)))
+	}
+	layers = append(layers, layers[1]) // which is the topmost then
+	ctx := t.Context()
+	d, err := s.Draft(ctx, layers, DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := d.Mount(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 * few {
+		if b, err := os.ReadFile(fmt.Sprintf("%s/f%d", procPath(int(root.Fd())), i)); err != nil || string(b) != strconv.Itoa(i) {
+			t.Errorf("file of layer %d: %q, %v", i, b, err)
+		}
+	}
+	if b, err := os.ReadFile(procPath(int(root.Fd())) + "/top"); err != nil || string(b) != "1" {
+		t.Errorf("a file of all layers: %q, %v; want that of the topmost", b, err)
+	}
+	files := map[int]unix.Stat_t{}
+	for _, m := range s.layers.m {
+		var st unix.Stat_t
+		if err := unix.Fstat(m.fd, &st); err != nil {
+			t.Fatal(err)
+		}
+		files[m.fd] = st
+	}
+	if err := errors.Join(d.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for fd, was := range files {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Dev == was.Dev && st.Ino == was.Ino {
+			t.Errorf("descriptor %d of a layer is open in the end", fd)
+		}
 	}
 }

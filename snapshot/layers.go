@@ -6,65 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
 )
-
-// layerMounts holds what overlayfs stacks, made once per layer and process: detached EROFS mounts, or directories.
-type layerMounts struct {
-	mu sync.Mutex
-	m  map[digest.Digest]*layerMount // guarded by mu
-}
-
-// A layerMount is made by the first who needs it; the others wait.
-type layerMount struct {
-	mu sync.Mutex
-	fd int // -1 until made; guarded by mu
-}
-
-// get returns the descriptor for a layer, making it if there is none.
-func (l *layerMounts) get(diffID digest.Digest, make func() (int, error)) (int, error) {
-	l.mu.Lock()
-	if l.m == nil {
-		l.m = map[digest.Digest]*layerMount{}
-	}
-	m := l.m[diffID]
-	if m == nil {
-		m = &layerMount{fd: -1}
-		l.m[diffID] = m
-	}
-	l.mu.Unlock()
-
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.fd >= 0 {
-		return m.fd, nil
-	}
-	fd, err := make()
-	if err != nil {
-		return -1, err
-	}
-	m.fd = fd
-	return fd, nil
-}
-
-func (l *layerMounts) close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var errs []error
-	for _, m := range l.m {
-		if m.fd >= 0 {
-			errs = append(errs, closeFD(m.fd))
-		}
-	}
-	l.m = nil
-	return errors.Join(errs...)
-}
 
 // lowers returns what overlayfs is to stack for layers, lowest first, at least one. The Store owns the descriptors.
 //
@@ -73,24 +22,9 @@ func (l *layerMounts) close() error {
 //
 // The view is of the same layers; the directories that are wrong look as in it.
 func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wrong []string) ([]int, error) {
-	kind, _ := s.Kind()
-	var lowers []int
-	seen := make(map[digest.Digest]bool, len(layers))
-	for _, layer := range slices.Backward(layers) {
-		if seen[layer.DiffID] {
-			continue
-		}
-		seen[layer.DiffID] = true
-		fd, err := s.layers.get(layer.DiffID, func() (int, error) {
-			if kind == EROFS {
-				return s.mountLayer(ctx, layer)
-			}
-			return s.openTree(ctx, layer)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("layer %s: %w", layer.DiffID, err)
-		}
-		lowers = append(lowers, fd)
+	lowers, err := s.mountLayers(ctx, distinct(layers))
+	if err != nil {
+		return nil, err
 	}
 	if len(lowers) == 0 {
 		void, err := s.session.empty(s.drafts())
@@ -99,12 +33,51 @@ func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wr
 		}
 		return []int{int(void.Fd())}, nil
 	}
-	slices.Reverse(lowers)
 	impliedDirs, err := s.impliedDirs(ctx, layers, view, wrong)
 	if impliedDirs >= 0 {
 		lowers = append(lowers, impliedDirs)
 	}
 	return lowers, err
+}
+
+// distinct are layers without those that come again above.
+func distinct(layers []image.Layer) []image.Layer {
+	list := make([]image.Layer, 0, len(layers))
+	seen := make(map[digest.Digest]bool, len(layers))
+	for _, layer := range slices.Backward(layers) {
+		if !seen[layer.DiffID] {
+			seen[layer.DiffID] = true
+			list = append(list, layer)
+		}
+	}
+	slices.Reverse(list)
+	return list
+}
+
+// mountLayers returns a descriptor for each layer. Those that are not mounted yet are, several at a time.
+func (s *Store) mountLayers(ctx context.Context, layers []image.Layer) ([]int, error) {
+	kind, _ := s.Kind()
+	fds := make([]int, len(layers))
+	var missing []int
+	for i, layer := range layers {
+		var ok bool
+		if fds[i], ok = s.layers.have(layer.DiffID); !ok {
+			missing = append(missing, i)
+		}
+	}
+	return fds, several(len(missing), runtime.GOMAXPROCS(0), func(k int) (err error) {
+		i := missing[k]
+		fds[i], err = s.layers.get(layers[i].DiffID, func() (int, error) {
+			if kind == EROFS {
+				return s.mountLayer(ctx, layers[i])
+			}
+			return s.openTree(ctx, layers[i])
+		})
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", layers[i].DiffID, err)
+		}
+		return nil
+	})
 }
 
 // Ahead mounts layers for the first Draft on them. It may be called while the draft is not known yet, and what fails then fails for
