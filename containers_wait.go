@@ -58,8 +58,8 @@ func (h *Home) WaitContainerFor(ctx context.Context, ref string, c WaitCondition
 		}
 		return nil
 	})
-	if ended, ok := errors.AsType[*endedError](err); ok {
-		return ended.code, nil
+	if ended, ok := errors.AsType[endedError](err); ok {
+		return int(ended), nil
 	}
 	if errors.Is(err, errWaited) {
 		err = nil
@@ -76,15 +76,15 @@ type waiting struct {
 }
 
 // An endedError ends the reading of events: a monitor that was killed tells of no end.
-type endedError struct{ code int }
+type endedError int
 
-func (e *endedError) Error() string { return "ended with " + strconv.Itoa(e.code) }
+func (e endedError) Error() string { return "ended with " + strconv.Itoa(int(e)) }
 
 // watch waits for the end of a run that no event tells of.
 func (w *waiting) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	_, _ = w.home.monitorOf(w.record).Wait(ctx)
 	run, status, err := w.home.containers().Run(w.record.ID)
 	if w.condition == WaitNextExit && err == nil && status == state.Exited {
-		stop(&endedError{run.ExitCode})
+		stop(endedError(run.ExitCode))
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/inspect"
@@ -218,23 +218,9 @@ func inspectDistribution(c *call) error {
 	if err != nil {
 		return registryError(err)
 	}
-	type descriptor struct {
-		MediaType string        `json:"mediaType"`
-		Digest    digest.Digest `json:"digest"`
-		Size      int64         `json:"size"`
-	}
-	type platform struct {
-		Architecture string   `json:"architecture"`
-		OS           string   `json:"os"`
-		OSVersion    string   `json:"os.version,omitempty"`
-		OSFeatures   []string `json:"os.features,omitempty"`
-		Variant      string   `json:"variant,omitempty"`
-	}
-	list := []platform{}
-	for _, p := range platforms {
-		list = append(list, platform(p))
-	}
-	return c.reply(http.StatusOK, map[string]any{"Descriptor": descriptor{d.MediaType, d.Digest, d.Size}, "Platforms": list})
+	return c.reply(http.StatusOK, map[string]any{
+		"Descriptor": ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, "Platforms": append([]ocispec.Platform{}, platforms...),
+	})
 }
 
 // registryError gives what a registry has said docker's status: 404 for what is not there, 401 for whom it does not know.

@@ -203,8 +203,7 @@ func jsonExpr(pos hcl.Pos, v any) (*hcl.Expr, error) {
 }
 
 func jsonObject(pos hcl.Pos, members []member) (*hcl.Expr, error) {
-	type item struct{ key, value *hcl.Expr }
-	var items []item
+	var keys, values []*hcl.Expr
 	for _, m := range members {
 		key, err := hcl.Template(pos, m.key)
 		if err != nil {
@@ -214,23 +213,7 @@ func jsonObject(pos hcl.Pos, members []member) (*hcl.Expr, error) {
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, item{key, value})
+		keys, values = append(keys, key), append(values, value)
 	}
-	return hcl.Compose(pos, func(s *hcl.Scope) (any, error) {
-		out := map[string]any{}
-		for _, i := range items {
-			k, err := i.key.Value(s)
-			if err != nil {
-				return nil, err
-			}
-			name, err := hcl.String(k)
-			if err != nil {
-				return nil, err
-			}
-			if out[name], err = i.value.Value(s); err != nil {
-				return nil, err
-			}
-		}
-		return out, nil
-	}), nil
+	return hcl.Object(pos, keys, values), nil
 }

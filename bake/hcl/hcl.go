@@ -90,6 +90,27 @@ func Template(pos Pos, text string) (*Expr, error) {
 // Compose is an expression whose value others make up.
 func Compose(pos Pos, value func(*Scope) (any, error)) *Expr { return &Expr{Pos: pos, eval: value} }
 
+// Object is an object with a value for each key, which has to come out as a string.
+func Object(pos Pos, keys, values []*Expr) *Expr {
+	return Compose(pos, func(s *Scope) (any, error) {
+		object := map[string]any{}
+		for i := range keys {
+			k, err := keys[i].Value(s)
+			if err != nil {
+				return nil, err
+			}
+			key, err := String(k)
+			if err != nil {
+				return nil, &Error{keys[i].Pos, fmt.Errorf("key: %w", err)}
+			}
+			if object[key], err = values[i].Value(s); err != nil {
+				return nil, err
+			}
+		}
+		return object, nil
+	})
+}
+
 // at gives an error a place, unless it has one.
 func at(p Pos, err error) error {
 	if err == nil {

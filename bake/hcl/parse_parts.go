@@ -165,8 +165,7 @@ func (p *parser) object(pos Pos) (*Expr, error) {
 		}
 		return p.forObject(pos, f)
 	}
-	type item struct{ key, value *Expr }
-	var items []item
+	var keys, values []*Expr
 	for {
 		p.open = 1 // between items
 		for p.take(",") {
@@ -189,28 +188,12 @@ func (p *parser) object(pos Pos) (*Expr, error) {
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, item{key, value})
+		keys, values = append(keys, key), append(values, value)
 		if p.skip(); !p.end() && p.text[p.at] != ',' && p.text[p.at] != '\n' && p.text[p.at] != '}' {
 			return nil, p.fail("expected a comma or the end of the line and not %s", p.here())
 		}
 	}
-	return &Expr{Pos: pos, eval: func(s *Scope) (any, error) {
-		object := map[string]any{}
-		for _, i := range items {
-			k, err := i.key.Value(s)
-			if err != nil {
-				return nil, err
-			}
-			key, err := String(k)
-			if err != nil {
-				return nil, &Error{i.key.Pos, fmt.Errorf("key: %w", err)}
-			}
-			if object[key], err = i.value.Value(s); err != nil {
-				return nil, err
-			}
-		}
-		return object, nil
-	}}, nil
+	return Object(pos, keys, values), nil
 }
 
 // key reads the key of an object's item: a bare name is itself.

@@ -66,7 +66,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	}
 	s.uploads.open = map[string]*session{}
 	if opts.Pages {
-		if s.pages, err = pages.New(shown{s.store}); err != nil {
+		if s.pages, err = pages.New(s.store); err != nil {
 			return nil, errors.Join(err, s.store.close())
 		}
 	}

@@ -19,12 +19,11 @@ import (
 	"github.com/forge-build/forge/registry/server/pages"
 )
 
-// A shown is the store as pages show it. It implements pages.Registry.
-type shown struct{ store *store }
+var _ pages.Registry = (*store)(nil)
 
 // Repositories implements pages.Registry.
-func (s shown) Repositories() ([]string, error) {
-	repos, err := s.store.repositories("_manifests")
+func (s *store) Repositories() ([]string, error) {
+	repos, err := s.repositories("_manifests")
 	slices.Sort(repos)
 	return repos, err
 }
@@ -38,17 +37,17 @@ func missing(err error) error {
 }
 
 // Tags implements pages.Registry.
-func (s shown) Tags(repo string) ([]pages.Tag, error) {
-	if !validName(repo) || !s.store.hasRepo(repo) {
+func (s *store) Tags(repo string) ([]pages.Tag, error) {
+	if !validName(repo) || !s.hasRepo(repo) {
 		return nil, fmt.Errorf("%w: repository %s", fs.ErrNotExist, repo)
 	}
-	tags, err := names(s.store.in(repo, "_tags"))
+	tags, err := names(s.in(repo, "_tags"))
 	if err != nil {
 		return nil, err
 	}
 	all := make([]pages.Tag, 0, len(tags))
 	for _, name := range tags {
-		path := s.store.in(repo, "_tags", name)
+		path := s.in(repo, "_tags", name)
 		info, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted since
@@ -63,19 +62,19 @@ func (s shown) Tags(repo string) ([]pages.Tag, error) {
 }
 
 // Manifest implements pages.Registry.
-func (s shown) Manifest(repo, reference string) (ocispec.Descriptor, error) {
+func (s *store) Manifest(repo, reference string) (ocispec.Descriptor, error) {
 	if !validName(repo) || !validReference(reference) {
 		return ocispec.Descriptor{}, fmt.Errorf("%w: %s:%s", fs.ErrNotExist, repo, reference)
 	}
-	d, err := s.store.manifest(repo, reference)
+	d, err := s.manifest(repo, reference)
 	return d, missing(err)
 }
 
 // Referrers implements pages.Registry.
-func (s shown) Referrers(repo string, d digest.Digest) (all []ocispec.Descriptor, err error) {
-	hexes, err := names(s.store.in(repo, "_referrers", d.Encoded()))
+func (s *store) Referrers(repo string, d digest.Digest) (all []ocispec.Descriptor, err error) {
+	hexes, err := names(s.in(repo, "_referrers", d.Encoded()))
 	for _, hex := range hexes {
-		raw, err := readRecord(s.store.in(repo, "_referrers", d.Encoded(), hex))
+		raw, err := readRecord(s.in(repo, "_referrers", d.Encoded(), hex))
 		var about ocispec.Descriptor
 		if err != nil || json.Unmarshal(raw, &about) != nil {
 			continue // deleted since
@@ -86,7 +85,7 @@ func (s shown) Referrers(repo string, d digest.Digest) (all []ocispec.Descriptor
 }
 
 // Content implements pages.Registry.
-func (s shown) Content(repo string) image.Fetcher { return contents{s.store, repo} }
+func (s *store) Content(repo string) image.Fetcher { return contents{s, repo} }
 
 // A contents is what a repository holds.
 type contents struct {
