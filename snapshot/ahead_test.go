@@ -14,8 +14,22 @@ import (
 )
 
 // Layers that were mounted ahead are those of the draft, at the same time too, and nothing stays open.
-func TestAhead(t *testing.T) {
-	s := openStore(t)
+func TestAhead(t *testing.T) { eachKind(t, testAhead) }
+
+// eachKind calls test with an empty store of each kind.
+func eachKind(t *testing.T, test func(t *testing.T, s *Store)) {
+	for _, kind := range []Kind{EROFS, Overlay, Copy} {
+		t.Run(string(kind), func(t *testing.T) {
+			need(t, "root", kind == Copy || os.Geteuid() == 0)
+			s := openStore(t)
+			s.kind = kind
+			need(t, "erofs", kind != EROFS || s.probeEROFS(t.TempDir()) == nil)
+			test(t, s)
+		})
+	}
+}
+
+func testAhead(t *testing.T, s *Store) {
 	layers := []image.Layer{commitOps(t, s, "a=1"), commitOps(t, s, "b=2")}
 	ctx := context.Background()
 	ahead := make(chan error)
@@ -52,8 +66,9 @@ func TestAhead(t *testing.T) {
 }
 
 // Many layers, which are mounted and unmounted several at a time, are stacked in their order, and one that is not here fails.
-func TestManyLayers(t *testing.T) {
-	s := openStore(t)
+func TestManyLayers(t *testing.T) { eachKind(t, testManyLayers) }
+
+func testManyLayers(t *testing.T, s *Store) {
 	var layers []image.Layer
 	for i := range 3 * few {
 		layers = append(layers, commitOps(t, s, fmt.Sprintf("f%d=%d", i, i), fmt.Sprintf("top=%d", i)))
@@ -83,6 +98,9 @@ func TestManyLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 		files[m.fd] = st
+	}
+	if want := 3 * few; s.kind != Copy && len(files) != want {
+		t.Errorf("%d layers are mounted, want %d", len(files), want)
 	}
 	if err := errors.Join(d.Close(), s.Close()); err != nil {
 		t.Fatal(err)
