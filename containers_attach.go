@@ -18,44 +18,7 @@ func ParseSignal(text string) (syscall.Signal, error) { return monitor.ParseSign
 
 // DetachReader reads what somebody types for a container, and fails with ErrDetached when the keys come that end the
 // attachment. Keys are in docker's words; "" is ctrl-p,ctrl-q.
-func DetachReader(r io.Reader, keys string) (io.Reader, error) {
-	if keys == "" {
-		keys = "ctrl-p,ctrl-q"
-	}
-	parsed, err := words.ParseDetachKeys(keys)
-	if err != nil {
-		return nil, err
-	}
-	return &detachReader{r: r, keys: words.Detacher{Keys: parsed}}, nil
-}
-
-type detachReader struct {
-	r    io.Reader
-	keys words.Detacher
-	left []byte // to be read before more is typed
-	err  error  // after that
-}
-
-// Read is as in io.Reader.
-func (d *detachReader) Read(p []byte) (int, error) {
-	for len(d.left) == 0 {
-		if d.err != nil {
-			return 0, d.err
-		}
-		n, err := d.r.Read(p)
-		var detached bool
-		d.left, detached = d.keys.Scan(d.left[:0], p[:n])
-		switch {
-		case detached:
-			d.err = ErrDetached
-		case err != nil:
-			d.left, d.err = append(d.left, d.keys.Rest()...), err
-		}
-	}
-	n := copy(p, d.left)
-	d.left = d.left[n:]
-	return n, nil
-}
+func DetachReader(r io.Reader, keys string) (io.Reader, error) { return monitor.DetachReader(r, keys) }
 
 // CheckCIDFile refuses a file for a container's ID that is there already, as docker does.
 func CheckCIDFile(path string) error {

@@ -183,67 +183,6 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-func TestDetachKeys(t *testing.T) {
-	for text, want := range map[string]string{
-		"": "\x10\x11", "ctrl-p,ctrl-q": "\x10\x11", "ctrl-a,d": "\x01d", "ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_": "\x00\x1b\x1c\x1d\x1e\x1f",
-		"DEL": "\x7f", "x": "x",
-		"ctrl-": "unknown character: 'ctrl-'", "ctrl-A": "unknown character: 'ctrl-A'", "ab": "unknown character: 'ab'", "a,": "unknown character: ''", "é": "unknown character: 'é'",
-	} {
-		keys, err := words.ParseDetachKeys(text)
-		got := string(keys)
-		if err != nil {
-			got = err.Error()
-		}
-		if got != want {
-			t.Errorf("%q is %q, want %q", text, got, want)
-		}
-	}
-}
-
-// TestDetacher: what a user types is in parts, what the container gets has a slash between those.
-func TestDetacher(t *testing.T) {
-	for _, test := range []struct {
-		keys  string
-		typed []string
-		want  string
-	}{
-		{"pq", []string{"abc"}, "abc"},
-		{"pq", []string{"apq", "b"}, "a!"},
-		{"pq", []string{"ap", "qb"}, "a/!"},
-		{"pq", []string{"ap", "b", "pq"}, "a/pb/!"},
-		{"pq", []string{"p", "p", "q"}, "/p/!"},
-		{"pq", []string{"pppq"}, "pp!"},
-		{"pq", []string{"ap"}, "a+p"},
-		{"aab", []string{"aaab"}, "a!"},
-		{"abac", []string{"ab", "ab", "ac"}, "/ab/!"},
-		{"abac", []string{"abaabac"}, "aba!"},
-		{"aaa", []string{"aab", "aa"}, "aab/+aa"},
-		{"x", []string{"ax"}, "a!"},
-		{"x", []string{"ab"}, "ab"},
-		{"", []string{"ab"}, "ab"},
-	} {
-		d := words.Detacher{Keys: []byte(test.keys)}
-		got, detached := "", false
-		for i, part := range test.typed {
-			if i > 0 {
-				got += "/"
-			}
-			var out []byte
-			if out, detached = d.Scan(nil, []byte(part)); detached {
-				got += string(out) + "!"
-				break
-			}
-			got += string(out)
-		}
-		if rest := d.Rest(); len(rest) > 0 {
-			got += "+" + string(rest)
-		}
-		if got != test.want {
-			t.Errorf("keys %q, typed %q: %q, want %q", test.keys, test.typed, got, test.want)
-		}
-	}
-}
-
 func TestPublished(t *testing.T) {
 	ports := []words.Port{
 		{"::", 8080, 80, "tcp"}, {"0.0.0.0", 8080, 80, "tcp"}, {"127.0.0.1", 53, 53, "udp"}, {"", 0, 443, "tcp"}, {"0.0.0.0", 9, 8, "tcp"},
