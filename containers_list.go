@@ -357,11 +357,7 @@ func (h *Home) ContainerPorts(ref, port string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ports []words.Port
-	for _, p := range info.Run.Ports {
-		ports = append(ports, p)
-	}
-	lines, err := words.Published(ports, port)
+	lines, err := words.Published(info.Run.Ports, port)
 	if err == nil && port != "" && len(lines) == 0 {
 		err = fmt.Errorf("No public port '%s' published for %s", port, ref) //nolint:staticcheck // docker's words
 	}

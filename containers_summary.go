@@ -2,6 +2,7 @@ package forge
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,9 +60,7 @@ func networkMode(mode string) string {
 
 // ports are those of a container that runs: published, or exposed only.
 func (i *ContainerInfo) ports() (list []words.Port) {
-	for _, p := range i.Run.Ports {
-		list = append(list, p)
-	}
+	list = slices.Clone(i.Run.Ports)
 	if i.record == nil || !i.Status.Alive() && i.Status != state.Restarting {
 		return list
 	}
