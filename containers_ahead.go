@@ -44,21 +44,56 @@ func (h *Home) beginNetwork(ctx context.Context, r *containerRecord, img *image.
 	if !ownNetwork(r.Config.Network) {
 		return nil
 	}
+	return comeNetwork(func() (*network.Sandbox, error) { return h.sandboxOf(ctx, r, img, space) })
+}
+
+// comeNetwork begins to make a network.
+func comeNetwork(prepare func() (*network.Sandbox, error)) *comingNetwork {
 	n := &comingNetwork{done: make(chan struct{})}
 	go func() {
 		defer close(n.done)
-		n.sandbox, n.err = h.sandboxOf(ctx, r, img, space)
+		n.sandbox, n.err = prepare()
 	}()
 	return n
 }
 
+// spareNetwork begins to make a network of the default one, without ports. adopt gives it to a container.
+func (h *Home) spareNetwork(ctx context.Context, space func() (*os.File, error)) *comingNetwork {
+	return comeNetwork(func() (*network.Sandbox, error) {
+		return h.Networks().Prepare(ctx, network.Options{Namespace: space, Networks: []network.Attachment{{Network: network.DefaultName}}})
+	})
+}
+
+// adopt begins to give a network that is nobody's to a container. It is the result's from now on.
+func (n *comingNetwork) adopt(ctx context.Context, r *containerRecord, otherwise func() (*network.Sandbox, error)) *comingNetwork {
+	return comeNetwork(func() (*network.Sandbox, error) {
+		if sandbox, err := n.take(); err == nil {
+			if sandbox.Adopt(ctx, r.ID, r.Name) == nil {
+				return sandbox, nil
+			}
+			_ = sandbox.Close() // it is tried anew, which says what is wrong
+		}
+		return otherwise()
+	})
+}
+
 // networkAhead begins to make the network of a container that may never be started, if nobody minds: what it takes of others is one address of
-// the default network.
-func (h *Home) networkAhead(ctx context.Context, r *containerRecord, img *image.Image, space func() (*os.File, error)) *comingNetwork {
-	if Rootless() || !plainNetwork(&r.Config) {
+// the default network. It is nil if there is none.
+func (h *Home) networkAhead(ctx context.Context, r *containerRecord, img *image.Image, base *foundations) *comingNetwork {
+	plain := plainNetwork(&r.Config) && !Rootless()
+	spare := base.network
+	base.network = nil
+	switch {
+	case spare == nil && plain:
+		return h.beginNetwork(ctx, r, img, base.space)
+	case spare == nil:
 		return nil
+	case plain:
+		return spare.adopt(ctx, r, func() (*network.Sandbox, error) { return h.sandboxOf(ctx, r, img, nil) })
 	}
-	return h.beginNetwork(ctx, r, img, space)
+	h.later(spare.drop)
+	base.space = beginNamespace(r.Config.Network) // the other is the spare network's
+	return nil
 }
 
 // plainNetwork reports whether a container is in the default network and no other, at no address of its own, and has no ports of this machine.

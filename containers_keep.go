@@ -101,16 +101,19 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	syscall.CloseOnExec(lockFD)
 	given := os.NewFile(lockFD, "given")
 	id := args[1]
-	if id == noContainer {
-		if id, err = receiveID(given, id); id == "" || err != nil {
-			return err
-		}
-	}
 	h, err := openOfMonitor(ctx, args[0])
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
+	var base *foundations
+	if id == noContainer {
+		base = h.spareFoundations(ctx, args[len(args)-1] == helperNetworked)
+		defer func() { err = errors.Join(err, base.drop()) }()
+		if id, err = receiveID(given, id); id == "" || err != nil {
+			return err
+		}
+	}
 	first, err := firstAttached(args[len(args)-1])
 	if err != nil {
 		return err
@@ -127,7 +130,7 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	case len(args) > 2 && args[2] == helperExec:
 		return h.keepExec(ctx, id, given, first, reports)
 	case len(args) > 2 && args[2] == helperReady:
-		return h.keepReady(ctx, id, given, reports)
+		return h.keepReady(ctx, id, given, base, reports)
 	}
 	_, err = h.keep(ctx, id, first, reports)
 	return err

@@ -32,9 +32,17 @@ type ReadyMonitor struct {
 	conn    *net.UnixConn
 }
 
-// SpareMonitor has a monitor process wait to be told which container it is for, by For. It has read nothing of the store until then. Who
-// gives it to nobody closes it.
-func (h *Home) SpareMonitor() (*ReadyMonitor, error) { return h.ReadyMonitor(noContainer) }
+// helperNetworked follows helperReady where a spare monitor makes a network: one of the default network, without ports.
+const helperNetworked = "networked"
+
+// SpareMonitor has a monitor process wait to be told which container it is for, by For: one like another, as far as it makes a network ahead. It
+// has read nothing of images and containers until then. Who gives it to nobody closes it.
+func (h *Home) SpareMonitor(like ContainerInfo) (*ReadyMonitor, error) {
+	if like.record != nil && plainNetwork(&like.record.Config) {
+		return h.readyMonitor(noContainer, helperNetworked)
+	}
+	return h.readyMonitor(noContainer)
+}
 
 // For tells a spare monitor which container it is for. An error means that the process has ended.
 func (m *ReadyMonitor) For(id string) error {
@@ -43,13 +51,15 @@ func (m *ReadyMonitor) For(id string) error {
 }
 
 // ReadyMonitor has a monitor process wait for a container to be started. Who gives it to nobody closes it.
-func (h *Home) ReadyMonitor(id string) (m *ReadyMonitor, err error) {
+func (h *Home) ReadyMonitor(id string) (m *ReadyMonitor, err error) { return h.readyMonitor(id) }
+
+func (h *Home) readyMonitor(id string, args ...string) (m *ReadyMonitor, err error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
 	m = &ReadyMonitor{conn: ours}
-	m.pid, m.reports, err = h.startHelper([]*os.File{theirs}, id, helperReady)
+	m.pid, m.reports, err = h.startHelper([]*os.File{theirs}, id, append([]string{helperReady}, args...)...)
 	if err = errors.Join(err, theirs.Close()); err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
@@ -96,6 +106,39 @@ func (h *Home) startMonitor(ctx context.Context, id string, files []*os.File) (p
 	return h.startHelper(files, id, args...)
 }
 
+// foundations are what containers stand on, and what takes the kernel long: a monitor that waits makes them before its container is started, a
+// spare one before there is a container.
+type foundations struct {
+	space   func() (*os.File, error) // a network namespace; nil if the container gets none of this process. See beginNamespace
+	network *comingNetwork           // in it; nil if it is not there, or is a container's
+	cgroup  *runtime.CgroupAhead
+}
+
+// layFoundations begins to make them for a container with a network of a mode, but for the network. The caller calls drop.
+func layFoundations(mode string) *foundations {
+	return &foundations{space: beginNamespace(mode), cgroup: runtime.BeginCgroup(true)}
+}
+
+// spareFoundations begins to make them for a container that is not known yet. The caller calls drop.
+func (h *Home) spareFoundations(ctx context.Context, networked bool) *foundations {
+	f := layFoundations("default")
+	if networked && !Rootless() {
+		f.network = h.spareNetwork(ctx, f.space)
+	}
+	return f
+}
+
+// drop gives back what no container has got.
+func (f *foundations) drop() error {
+	if f == nil {
+		return nil
+	}
+	err := f.network.drop()
+	closeNamespace(f.space)
+	f.cgroup.Close()
+	return err
+}
+
 // receiveID waits until this process, a spare monitor, is told which container it is for: "" is none. arg is the argument in the place of the
 // ID: who lists processes sees the ID there from then on.
 func receiveID(starter *os.File, arg string) (string, error) {
@@ -111,8 +154,8 @@ func receiveID(starter *os.File, arg string) (string, error) {
 	return string(id), err
 }
 
-// keepReady is the whole of a monitor process that waits until its container is to be started.
-func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, reports keepReports) (err error) {
+// keepReady is the whole of a monitor process that waits until its container is to be started. base is nil if nothing was made before.
+func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, base *foundations, reports keepReports) (err error) {
 	conn, err := net.FileConn(starter)
 	if err = errors.Join(err, starter.Close()); err != nil {
 		return err
@@ -122,13 +165,15 @@ func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, repor
 	if err != nil {
 		return err
 	}
-	space := beginNamespace(r.Config.Network)
-	defer closeNamespace(space)
-	reports.cgroup = runtime.BeginCgroup(true)
-	defer reports.cgroup.Close()
-	go h.mountAhead(ctx, img)
-	ahead := h.networkAhead(ctx, r, img, space)
+	if base == nil {
+		base = layFoundations(r.Config.Network)
+		defer func() { err = errors.Join(err, base.drop()) }()
+	}
+	reports.cgroup = base.cgroup
+	ahead := h.networkAhead(ctx, r, img, base)
 	defer func() { err = errors.Join(err, ahead.drop()) }()
+	go h.mountAhead(ctx, img)
+	go h.staging.Begin()
 	lock, first, err := receiveStart(conn)
 	_ = conn.Close() // who has sent them waits for that
 	if lock == nil || err != nil {
@@ -143,6 +188,7 @@ func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, repor
 		return err
 	}
 	reports.image, reports.network = img, ahead
+	space := base.space
 	if ahead != nil {
 		space = nil // it is the network's
 	}

@@ -54,7 +54,7 @@ func attachContainer(c *call) error {
 	return c.attach(&info, func(ctx context.Context, s forge.Streams) error {
 		who.attachment = forge.NewAttachment(ctx, s)
 		ready()
-		return c.board(ctx, info.ID, s, who, since)
+		return c.board(ctx, &info, s, who, since)
 	})
 }
 
@@ -150,26 +150,26 @@ func (t typed) Read(p []byte) (int, error) {
 
 // board waits for the start of a container, and stays attached until it ends. One that is started by another process, since a time, is attached
 // to when that is seen: what it has printed before is in the log.
-func (c *call) board(ctx context.Context, id string, s forge.Streams, who *boarder, since time.Time) error {
+func (c *call) board(ctx context.Context, info *forge.ContainerInfo, s forge.Streams, who *boarder, since time.Time) error {
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
 	elsewhere := make(chan struct{}) // closed when another process has started it
 	go func() {
-		q, err := forge.ParseEventQuery("", "", []string{"container=" + id, "event=start", "event=destroy"})
+		q, err := forge.ParseEventQuery("", "", []string{"container=" + info.ID, "event=start", "event=destroy"})
 		q.Since = since
 		if err != nil || c.home.Events(watch, q, func(forge.EventMessage) error { return io.EOF }) == nil || watch.Err() != nil {
 			return
 		}
-		if c.server.boarding.leave(id, who) {
+		if c.server.boarding.leave(info.ID, who) {
 			close(elsewhere)
 		}
 	}()
 	select {
 	case <-who.attachment.Done():
-		c.server.ready.keepSpare(c.home)
+		c.server.ready.keepSpare(c.home, info)
 	case <-ctx.Done():
 	case <-elsewhere:
-		_, err := c.home.AttachContainer(ctx, id, s)
+		_, err := c.home.AttachContainer(ctx, info.ID, s)
 		return err
 	}
 	return nil

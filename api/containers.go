@@ -87,7 +87,7 @@ func startContainer(c *call) error {
 		return startFailed(err)
 	}
 	if len(first) == 0 { // else its end is waited for first: it may be near
-		c.server.ready.keepSpare(c.home)
+		c.server.ready.keepSpare(c.home, &info)
 	}
 	return c.done()
 }

@@ -164,10 +164,10 @@ func TestSpare(t *testing.T) {
 		}
 		return m
 	}
-	r.keepSpare(home)
-	r.keepSpare(home)
+	r.keepSpare(home, &forge.ContainerInfo{})
+	r.keepSpare(home, &forge.ContainerInfo{})
 	one := there()
-	r.keepSpare(home)
+	r.keepSpare(home, &forge.ContainerInfo{})
 	id := strings.Repeat("0", 64)
 	if m := r.takeForStart(id); m == nil || m != one || m.Close() != nil {
 		t.Errorf("monitor %v was taken, and %v waited", m, one)
@@ -175,7 +175,7 @@ func TestSpare(t *testing.T) {
 	if r.takeForStart(id) != nil {
 		t.Error("a second one is there")
 	}
-	r.keepSpare(home)
+	r.keepSpare(home, &forge.ContainerInfo{})
 	other := there()
 	r.drop(one)
 	if r.spare != other {

@@ -90,8 +90,8 @@ func (r *ready) takeSpare(id string) *forge.ReadyMonitor {
 	return m
 }
 
-// keepSpare has a spare monitor wait, soon and for a while, if none does.
-func (r *ready) keepSpare(h *forge.Home) {
+// keepSpare has a spare monitor wait, soon and for a while, if none does: for a container like another.
+func (r *ready) keepSpare(h *forge.Home, like *forge.ContainerInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.spare != nil || r.coming {
@@ -99,7 +99,7 @@ func (r *ready) keepSpare(h *forge.Home) {
 	}
 	r.coming = true
 	time.AfterFunc(spareDelay, func() {
-		m, err := h.SpareMonitor()
+		m, err := h.SpareMonitor(*like)
 		r.mu.Lock()
 		r.coming = false
 		if err == nil {

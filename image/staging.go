@@ -66,6 +66,13 @@ func OpenStaging(root string) (*Staging, error) {
 
 func (s *Staging) ingest() string { return filepath.Join(s.root, "ingest") }
 
+// Begin makes the directory, so that the first Create finds it. It need not be called; what is wrong, the first Create says.
+func (s *Staging) Begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.begin()
+}
+
 // begin makes the staging directory. The caller holds mu.
 func (s *Staging) begin() error {
 	if s.done {

@@ -83,6 +83,11 @@ func (b *Sandbox) part(ctx context.Context, i int) error {
 
 // Rename gives the container another name in all its networks.
 func (b *Sandbox) Rename(ctx context.Context, name string) error {
+	return b.Adopt(ctx, b.container, name)
+}
+
+// Adopt gives the network to a container, with its ID and its name: one that was prepared for none.
+func (b *Sandbox) Adopt(ctx context.Context, container, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	lock, err := b.store.account.lock(ctx)
@@ -90,10 +95,10 @@ func (b *Sandbox) Rename(ctx context.Context, name string) error {
 		return err
 	}
 	defer lock.Close()
-	b.name = name
+	b.container, b.name = container, name
 	var errs []error
 	for _, l := range b.leases {
-		if l.Name = name; b.pasta == nil {
+		if l.Container, l.Name = container, name; b.pasta == nil {
 			errs = append(errs, l.save(b.store.account))
 		}
 	}
