@@ -14,6 +14,7 @@ import (
 
 	"github.com/forge-build/forge/attest"
 	"github.com/forge-build/forge/attest/sbom"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
@@ -94,6 +95,20 @@ func (h *Home) attach(ctx context.Context, subject ocispec.Descriptor, s attest.
 	return h.Layout.Attach(ctx, d, manifest)
 }
 
+// maxOrigin is how large provenance may be that is kept with the events of a build, which are read line by line.
+const maxOrigin = 512 << 10
+
+// origins tell where the target's images came from, without values of arguments.
+func (t *making) origins() (all []*event.Provenance) {
+	for i, g := range t.graphs {
+		text, err := t.provenance("min", i).Provenance()
+		if err == nil && len(text) <= maxOrigin {
+			all = append(all, &event.Provenance{Platform: platforms.Format(g.Platform), Type: attest.SLSA, Predicate: text})
+		}
+	}
+	return all
+}
+
 // provenance is what there is to tell of the target's i'th image: "min", or "max" with what was asked for in full.
 func (t *making) provenance(mode string, i int) attest.Build {
 	g := t.graphs[i]
@@ -102,7 +117,7 @@ func (t *making) provenance(mode string, i int) attest.Build {
 		Platform: platforms.Format(thisPlatform()),
 		Request: map[string]any{
 			"target": g.Target, "platform": platforms.Format(g.Platform), "network": t.Network, "noCache": t.NoCache,
-			"secrets": identities(t.Secrets), "ssh": identities(t.SSH),
+			"secrets": identities(t.Secrets), "ssh": identities(t.SSH), // in the form of BuildKit, whose clients read it
 		},
 	}
 	switch commit := t.src.Commit; {
@@ -127,9 +142,14 @@ func (t *making) provenance(mode string, i int) attest.Build {
 	return b
 }
 
+// An identity is the name of a secret or of a key.
+type identity struct {
+	ID string `json:"id"`
+}
+
 // identities are the names of secrets and of keys, without where they come from.
-func identities(specs []string) []string {
-	ids := []string{}
+func identities(specs []string) []identity {
+	ids := []identity{}
 	for _, spec := range specs {
 		id := spec
 		for field := range strings.SplitSeq(spec, ",") {
@@ -138,7 +158,7 @@ func identities(specs []string) []string {
 			}
 		}
 		id, _, _ = strings.Cut(id, "=")
-		ids = append(ids, id)
+		ids = append(ids, identity{id})
 	}
 	return ids
 }

@@ -156,7 +156,9 @@ func (c *Client) buildID() string {
 func (h *Home) report(b *building, results *[]*BuildResult, err *error) (id string, end func()) {
 	show, kept := b.first().Events, h.Builds().Begin()
 	sink := event.Sink(func(e event.Event) {
-		show.Send(e)
+		if e.Kind != event.Origin {
+			show.Send(e)
+		}
 		kept.Event(e)
 	})
 	id = b.first().Client.buildID()
@@ -180,6 +182,11 @@ func (h *Home) report(b *building, results *[]*BuildResult, err *error) (id stri
 				ids = append(ids, r.ID().String())
 			}
 			e.Text = strings.Join(ids, " ")
+			for _, t := range b.targets {
+				for _, origin := range t.origins() {
+					q.Sink().Send(event.Event{Kind: event.Origin, Detail: event.Detail{Origin: origin}})
+				}
+			}
 		}
 		q.Sink().Send(e)
 		q.Close()

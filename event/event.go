@@ -6,6 +6,7 @@
 package event
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ const (
 	Lint     Kind = "lint"     // Text is what a lint rule found at Source, after the rule's name and a colon
 	Note     Kind = "note"     // Text is a sentence about the whole
 	Warning  Kind = "warning"  // Text is a sentence about Step, or about the whole
+	Origin   Kind = "origin"   // Origin says where an image came from that the build made; only in the events of a build that are kept
 	Ended    Kind = "ended"    // the build ends: Error is why it failed, Duration what it took, Text the ID of what it made
 )
 
@@ -53,13 +55,21 @@ type Event struct {
 
 // A Detail is what only events of one kind have. What it points to is not written to after it was sent.
 type Detail struct {
-	Begin   *BuildInfo `json:"begin,omitempty"`   // Begun
-	Failure *Failure   `json:"failure,omitempty"` // Failed
-	Why     *Why       `json:"why,omitempty"`     // Explain; Started, of a step that is done in any case; Failed
-	Key     string     `json:"key,omitempty"`     // Cached, Started: the key of Step in the cache
-	Place   string     `json:"place,omitempty"`   // Cached: the cache that has answered; "" is this machine's
-	Usage   *Usage     `json:"usage,omitempty"`   // Done, Failed: of a command
-	Totals  *Totals    `json:"totals,omitempty"`  // Ended, in the events of a build that are kept
+	Begin   *BuildInfo  `json:"begin,omitempty"`   // Begun
+	Failure *Failure    `json:"failure,omitempty"` // Failed
+	Why     *Why        `json:"why,omitempty"`     // Explain; Started, of a step that is done in any case; Failed
+	Key     string      `json:"key,omitempty"`     // Cached, Started: the key of Step in the cache
+	Place   string      `json:"place,omitempty"`   // Cached: the cache that has answered; "" is this machine's
+	Usage   *Usage      `json:"usage,omitempty"`   // Done, Failed: of a command
+	Origin  *Provenance `json:"origin,omitempty"`  // Origin
+	Totals  *Totals     `json:"totals,omitempty"`  // Ended, in the events of a build that are kept
+}
+
+// A Provenance says where an image came from.
+type Provenance struct {
+	Platform  string          `json:"platform"` // os/arch[/variant] of the image
+	Type      string          `json:"type"`     // of the predicate: a URI of SLSA's
+	Predicate json.RawMessage `json:"predicate"`
 }
 
 // Totals say how the steps of a build went.

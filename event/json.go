@@ -87,6 +87,13 @@ func (o *object) detail(d *Detail) {
 	if d.Usage != nil {
 		o.any("usage", d.Usage)
 	}
+	if d.Origin != nil {
+		o.within("origin", func() {
+			o.key("platform").quote(d.Origin.Platform)
+			o.key("type").quote(d.Origin.Type)
+			o.any("predicate", d.Origin.Predicate)
+		})
+	}
 	if d.Totals != nil {
 		o.within("totals", func() {
 			o.key("steps").int(d.Totals.Steps)

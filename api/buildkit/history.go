@@ -42,23 +42,30 @@ const (
 )
 
 type historyRecord struct {
-	Ref         string            `pb:"1"`
-	Frontend    string            `pb:"2"`
-	Attrs       map[string]string `pb:"3"`
-	Error       *grpc.Error       `pb:"5"`
-	CreatedAt   *solve.Time       `pb:"6"`
-	CompletedAt *solve.Time       `pb:"7"`
-	Logs        *descriptor       `pb:"8"`
-	Trace       *descriptor       `pb:"13"`
-	Cached      int32             `pb:"15"` // steps
-	Total       int32             `pb:"16"`
-	Completed   int32             `pb:"17"`
+	Ref         string                 `pb:"1"`
+	Frontend    string                 `pb:"2"`
+	Attrs       map[string]string      `pb:"3"`
+	Error       *grpc.Error            `pb:"5"`
+	CreatedAt   *solve.Time            `pb:"6"`
+	CompletedAt *solve.Time            `pb:"7"`
+	Logs        *descriptor            `pb:"8"`
+	Result      *buildResult           `pb:"10"` // of a build that made one image
+	Results     map[string]buildResult `pb:"11"` // of one that made several, by platform
+	Trace       *descriptor            `pb:"13"`
+	Cached      int32                  `pb:"15"` // steps
+	Total       int32                  `pb:"16"`
+	Completed   int32                  `pb:"17"`
+}
+
+type buildResult struct {
+	Attestations []descriptor `pb:"2"`
 }
 
 type descriptor struct {
-	MediaType string `pb:"1"`
-	Digest    string `pb:"2"`
-	Size      int64  `pb:"3"`
+	MediaType   string            `pb:"1"`
+	Digest      string            `pb:"2"`
+	Size        int64             `pb:"3"`
+	Annotations map[string]string `pb:"5"`
 }
 
 type updateHistoryRequest struct {
@@ -190,14 +197,7 @@ func (s *Service) record(r *builds.Record) *historyRecord {
 	out.CompletedAt = solve.NewTime(r.Time.Add(r.Duration(r.Time)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range s.records[r.ID] {
-		switch b.MediaType {
-		case logsType:
-			out.Logs = &b
-		case traceType:
-			out.Trace = &b
-		}
-	}
+	out.attach(s.records[r.ID])
 	return out
 }
 

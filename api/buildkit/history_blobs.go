@@ -1,9 +1,11 @@
 package buildkit
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 
@@ -14,17 +16,69 @@ import (
 	"github.com/forge-build/forge/internal/proto"
 )
 
-// What clients read of a build besides its record are blobs, which they ask for by digest: its log, and where its time went. They are made of the
-// build's events each time, since nobody may ever ask. Only their digests are remembered, from when the build was listed first.
+// What clients read of a build besides its record are blobs, which they ask for by digest: its log, where its time went, and where its images
+// came from. They are made of the build's events each time, since nobody may ever ask. Only their digests are remembered, from when the build
+// was listed first.
 
 // Media types of these blobs, as BuildKit has them.
 const (
-	logsType  = "application/vnd.buildkit.status.v0"
-	traceType = "application/vnd.buildkit.otlp.json.v0"
+	logsType       = "application/vnd.buildkit.status.v0"
+	traceType      = "application/vnd.buildkit.otlp.json.v0"
+	provenanceType = "application/vnd.in-toto+json"
 )
 
-// blobTypes are all of them.
-func blobTypes() []string { return []string{logsType, traceType} }
+// A historyBlob is one of them.
+type historyBlob struct {
+	descriptor
+	platform string // of the image that provenance is of
+	number   int    // of that image, in the order of the build's events
+}
+
+// predicateType is the annotation that says what an attestation says.
+const predicateType = "in-toto.io/predicate-type"
+
+// blobsOf are the blobs of a build, without digests and sizes.
+func blobsOf(r *builds.Record) (all []historyBlob, err error) {
+	for _, kind := range []string{logsType, traceType} {
+		all = append(all, historyBlob{descriptor: descriptor{MediaType: kind}})
+	}
+	n := 0
+	for e, err := range r.Events() {
+		if err != nil {
+			return nil, err
+		}
+		if o := e.Origin; o != nil {
+			about := map[string]string{predicateType: o.Type}
+			all = append(all, historyBlob{descriptor{MediaType: provenanceType, Annotations: about}, o.Platform, n})
+			n++
+		}
+	}
+	return all, nil
+}
+
+// attach names the blobs of a build.
+func (r *historyRecord) attach(blobs []historyBlob) {
+	results := map[string]buildResult{}
+	for _, b := range blobs {
+		switch b.MediaType {
+		case logsType:
+			r.Logs = &b.descriptor
+		case traceType:
+			r.Trace = &b.descriptor
+		case provenanceType:
+			of := results[b.platform]
+			of.Attestations = append(of.Attestations, b.descriptor)
+			results[b.platform] = of
+		}
+	}
+	if len(results) > 1 {
+		r.Results = results
+		return
+	}
+	for _, one := range results {
+		r.Result = &one
+	}
+}
 
 // listed is how many bytes of events a build may have whose blobs are found out when it is listed among others. For a larger one a client asks by
 // its name, or has it finalized.
@@ -48,14 +102,17 @@ func (s *Service) finalize(r *builds.Record) error {
 	if r.State == builds.Running {
 		return grpc.Errorf(grpc.FailedPrecondition, "build %s is running", r.ID)
 	}
-	var all []descriptor
-	for _, kind := range blobTypes() {
+	all, err := blobsOf(r)
+	if err != nil {
+		return err
+	}
+	for i := range all {
 		sum := sha256.New()
 		size := &counter{w: sum}
-		if err := writeBlob(size, kind, r); err != nil {
+		if err := writeBlob(size, &all[i], r); err != nil {
 			return err
 		}
-		all = append(all, descriptor{MediaType: kind, Digest: "sha256:" + hex.EncodeToString(sum.Sum(nil)), Size: size.n})
+		all[i].Digest, all[i].Size = "sha256:"+hex.EncodeToString(sum.Sum(nil)), size.n
 	}
 	s.change(func() {
 		if len(s.records) >= 2*builds.MaxBuilds {
@@ -67,8 +124,11 @@ func (s *Service) finalize(r *builds.Record) error {
 }
 
 // writeBlob writes a blob of a build.
-func writeBlob(w io.Writer, kind string, r *builds.Record) error {
-	if kind == traceType {
+func writeBlob(w io.Writer, b *historyBlob, r *builds.Record) error {
+	switch b.MediaType {
+	case provenanceType:
+		return writeProvenance(w, b.number, r)
+	case traceType:
 		var t trace.Trace
 		for e, err := range r.Events() {
 			if err != nil {
@@ -99,6 +159,29 @@ func writeBlob(w io.Writer, kind string, r *builds.Record) error {
 	return nil
 }
 
+// writeProvenance writes where the image of a number came from, in the form that BuildKit keeps.
+func writeProvenance(w io.Writer, number int, r *builds.Record) error {
+	n := 0
+	for e, err := range r.Events() {
+		if err != nil {
+			return err
+		}
+		if e.Origin == nil {
+			continue
+		}
+		if n == number {
+			var text bytes.Buffer
+			if err := json.Indent(&text, e.Origin.Predicate, "", "  "); err != nil {
+				return err
+			}
+			_, err := text.WriteTo(w)
+			return err
+		}
+		n++
+	}
+	return nil
+}
+
 // A counter counts what is written.
 type counter struct {
 	w io.Writer
@@ -112,17 +195,17 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 // blob finds a blob by its digest, and the build that it is of.
-func (s *Service) blob(digest string) (found descriptor, ref string, err error) {
+func (s *Service) blob(digest string) (found historyBlob, ref string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ref, all := range s.records {
-		for _, d := range all {
-			if d.Digest == digest {
-				return d, ref, nil
+		for _, b := range all {
+			if b.Digest == digest {
+				return b, ref, nil
 			}
 		}
 	}
-	return found, "", grpc.Errorf(grpc.NotFound, "content %s: not found: there are the logs and traces of builds that were listed", digest)
+	return found, "", grpc.Errorf(grpc.NotFound, "content %s: not found: there are the logs, traces and provenance of builds that were listed", digest)
 }
 
 // contentInfo says how large a blob is.
@@ -143,7 +226,7 @@ func (s *Service) contentRead(st *grpc.Stream) error {
 	if err := st.Recv(&in); err != nil {
 		return err
 	}
-	d, ref, err := s.blob(in.Digest)
+	b, ref, err := s.blob(in.Digest)
 	if err != nil {
 		return err
 	}
@@ -154,14 +237,14 @@ func (s *Service) contentRead(st *grpc.Stream) error {
 	if len(list) == 0 {
 		return grpc.Errorf(grpc.NotFound, "build %s: %v", ref, builds.ErrNotKept)
 	}
-	if in.Offset < 0 || in.Offset > d.Size || in.Size < 0 {
-		return grpc.Errorf(grpc.OutOfRange, "content %s has %d bytes: %d from %d are none of it", d.Digest, d.Size, in.Size, in.Offset)
+	if in.Offset < 0 || in.Offset > b.Size || in.Size < 0 {
+		return grpc.Errorf(grpc.OutOfRange, "content %s has %d bytes: %d from %d are none of it", b.Digest, b.Size, in.Size, in.Offset)
 	}
-	w := &pieceWriter{st: st, skip: in.Offset, left: d.Size - in.Offset, at: in.Offset}
+	w := &pieceWriter{st: st, skip: in.Offset, left: b.Size - in.Offset, at: in.Offset}
 	if in.Size > 0 {
 		w.left = min(w.left, in.Size)
 	}
-	if err := writeBlob(w, d.MediaType, &list[0]); err != nil && !errors.Is(err, errEnough) {
+	if err := writeBlob(w, &b, &list[0]); err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
 	return w.flush()

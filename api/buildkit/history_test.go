@@ -173,7 +173,7 @@ func (c *client) blobOf(d string, offset, size int64) ([]byte, error) {
 	}
 }
 
-// TestHistoryBlobs reads the log and the trace of a build.
+// TestHistoryBlobs reads the log, the trace and the provenance of a build.
 func TestHistoryBlobs(t *testing.T) {
 	c := newClient(t)
 	good := c.twoBuilds()
@@ -182,10 +182,11 @@ func TestHistoryBlobs(t *testing.T) {
 	}
 	c.forget() // what a listing says again
 	r := c.history(&historyRequest{EarlyExit: true, Ref: "good1"})[0].Record
-	if r.Logs == nil || r.Trace == nil {
+	if r.Logs == nil || r.Trace == nil || r.Result == nil || len(r.Result.Attestations) != 1 {
 		t.Fatalf("the record is %+v", r)
 	}
-	for _, d := range []*descriptor{r.Logs, r.Trace} {
+	origin := &r.Result.Attestations[0]
+	for _, d := range []*descriptor{r.Logs, r.Trace, origin} {
 		var info contentInfoResponse
 		if err := c.Invoke(t.Context(), contentService+"Info", nil, &contentInfoRequest{Digest: d.Digest}, &info); err != nil || info.Info.Size != d.Size {
 			t.Errorf("%+v is %+v, %v", d, info.Info, err)
@@ -229,6 +230,19 @@ func TestHistoryBlobs(t *testing.T) {
 	if n := bytes.Count(spans, []byte("\n")); n != 4 || !bytes.Contains(spans, []byte(`"COPY a /"`)) {
 		t.Errorf("the trace has %d spans: %s", n, spans)
 	}
+	from, _ := c.blobOf(origin.Digest, 0, 0)
+	var predicate struct {
+		BuildDefinition struct {
+			ExternalParameters struct{ ConfigSource struct{ Path string } }
+		}
+	}
+	if err := json.Unmarshal(from, &predicate); err != nil || predicate.BuildDefinition.ExternalParameters.ConfigSource.Path != "Dockerfile" ||
+		origin.Annotations[predicateType] != "https://slsa.dev/provenance/v1" || bytes.Contains(from, []byte("hush")) {
+		t.Errorf("the provenance %+v is %s, %v", origin, from, err)
+	}
+	if bad := c.history(&historyRequest{EarlyExit: true, Ref: "bad1"})[0].Record; bad.Result != nil || bad.Results != nil {
+		t.Errorf("a build that has failed has results: %+v", bad)
+	}
 	if _, err := c.blobOf(digest.FromString("none").String(), 0, 0); grpc.CodeOf(err) != grpc.NotFound {
 		t.Errorf("a blob that is none: %v", err)
 	}
@@ -237,5 +251,26 @@ func TestHistoryBlobs(t *testing.T) {
 	}
 	if _, err := c.blobOf(r.Logs.Digest, 0, 0); grpc.CodeOf(err) != grpc.NotFound {
 		t.Errorf("the log of a build that was removed: %v", err)
+	}
+}
+
+// TestHistoryPlatforms names the provenance of each platform's image.
+func TestHistoryPlatforms(t *testing.T) {
+	c := newClient(t)
+	c.dirs["dockerfile"] = map[string]string{"Dockerfile": "FROM scratch\nCOPY a /\n"}
+	c.dirs["context"] = map[string]string{"a": "1"}
+	c.attrs = map[string]string{"platform": "linux/amd64,linux/arm64"}
+	if _, err := c.build("both1"); err != nil {
+		t.Fatal(err)
+	}
+	r := c.history(&historyRequest{EarlyExit: true, Ref: "both1"})[0].Record
+	if r.Result != nil || len(r.Results) != 2 {
+		t.Fatalf("the record is %+v", r)
+	}
+	for platform, of := range r.Results {
+		text, err := c.blobOf(of.Attestations[0].Digest, 0, 0)
+		if err != nil || !bytes.Contains(text, []byte(`"platform": "`+platform+`"`)) {
+			t.Errorf("the provenance of %s is %s, %v", platform, text, err)
+		}
 	}
 }

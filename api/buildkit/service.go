@@ -30,15 +30,15 @@ type Service struct {
 	mu       sync.Mutex // guards what is below
 	changed  chan struct{}
 	sessions map[string]*session
-	builds   map[string]*build       // by the name that the client chose
-	records  map[string][]descriptor // the blobs of builds that are over, by the build's ID
+	builds   map[string]*build        // by the name that the client chose
+	records  map[string][]historyBlob // the blobs of builds that are over, by the build's ID
 }
 
 // New returns a service of a version of forge. open opens the store, anew for each build, which closes it.
 func New(version string, open func(ctx context.Context) (*forge.Home, error)) *Service {
 	s := &Service{
 		open: open, forge: version, changed: make(chan struct{}), sessions: map[string]*session{}, builds: map[string]*build{},
-		records: map[string][]descriptor{},
+		records: map[string][]historyBlob{},
 	}
 	const control, bridge = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 	s.server = grpc.Server{MaxMessage: maxMessage, Methods: map[string]grpc.Handler{
