@@ -70,6 +70,9 @@ func stopCase(b *bench) ([]contestant, error) {
 }
 
 func psCase(b *bench) ([]contestant, error) {
+	if err := b.endContainers(); err != nil {
+		return nil, err
+	}
 	for i := range 500 {
 		name := fmt.Sprintf("many%d", i)
 		args := append([]string{"create", "--network", "none", "--name", name}, obedient()...)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -54,9 +55,10 @@ type bench struct {
 	peer  string    // buildah, or ""
 	kit   *buildkit // or nil
 
-	served string // address of the registry; "" before it is needed
-	report report
-	end    []func() error
+	served  string // address of the registry; "" before it is needed
+	serving bool   // docker's API, at socket
+	report  report
+	end     []func() error
 }
 
 func measure(forge string, o options) error {
@@ -92,7 +94,7 @@ func (b *bench) all() error {
 	}
 	b.report.header()
 	var errs []error
-	for _, c := range append(append(cases(), workCases()...), containerCases()...) {
+	for _, c := range slices.Concat(cases(), workCases(), containerCases(), dockerCases()) {
 		if !strings.Contains(c.name, b.only) || c.long && b.runs == 1 && b.only == "" {
 			continue
 		}
