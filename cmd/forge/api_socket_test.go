@@ -119,6 +119,9 @@ func TestAPISocket(t *testing.T) {
 
 	id = c.id("/containers/create", `{"Image":"base","Cmd":["sh","-c","echo begun; read x; echo got $x"],"Tty":true,"OpenStdin":true}`)
 	c.do(http.StatusNoContent, http.MethodPost, "/containers/"+id+"/start", "")
+	until(t, "the log has what is printed", func() bool { // what is printed between the log and the stream is in neither
+		return strings.Contains(c.do(http.StatusOK, http.MethodGet, "/containers/"+id+"/logs?stdout=1", ""), "begun")
+	})
 	s := c.webSocket("/containers/" + id + "/attach/ws?logs=1&stream=1&stdin=1&stdout=1")
 	s.messages(len("begun\r\n"))
 	s.send(0x1, "word\n")

@@ -209,9 +209,9 @@ func TestAPIExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.again()
-	if v := c.do(http.StatusOK, http.MethodGet, "/exec/"+long+"/json", ""); !strings.Contains(v, `"Running":true`) {
-		t.Errorf("exec: %s", v)
-	}
+	until(t, "the process is known to run", func() bool { // it prints before that is written down
+		return strings.Contains(c.do(http.StatusOK, http.MethodGet, "/exec/"+long+"/json", ""), `"Running":true`)
+	})
 	k.says(c.do(http.StatusOK, http.MethodGet, "/containers/web/json", ""), long)
 	c.do(http.StatusNoContent, http.MethodDelete, "/containers/web?force=1", "")
 	c.do(http.StatusNotFound, http.MethodGet, "/exec/"+long+"/json", "")
