@@ -20,6 +20,7 @@ const (
 	gzipBlock  = 1 << 20
 	gzipWindow = 16 << 10 // what a block may refer to in the one before
 	zstdBlock  = 4 << 20  // a frame
+	zstdExtra  = 4 << 10  // by which a frame of noise is longer, at most
 )
 
 // A block is a piece of the input and what it is compressed to.
@@ -28,7 +29,7 @@ type block struct {
 	tail []byte // the end of the block before
 	at   int64  // where it begins
 	last bool
-	out  bytes.Buffer
+	out  *bytes.Buffer
 	done chan struct{}
 }
 
@@ -92,7 +93,7 @@ func newGzip(level int) (encoder, error) {
 				use = fast
 			}
 		}
-		use.ResetDict(&b.out, b.tail)
+		use.ResetDict(b.out, b.tail)
 		if _, err := use.Write(b.in); err != nil {
 			return err
 		}
@@ -106,7 +107,7 @@ func newGzip(level int) (encoder, error) {
 // isEasy tries samples of a block: it is easy if less than 1 % of them, or more than 98 %, is left. It uses b.out.
 func isEasy(z *flate.Writer, b *block) (bool, error) {
 	const size, every = 16 << 10, 256 << 10
-	z.ResetDict(&b.out, nil)
+	z.ResetDict(b.out, nil)
 	in := 0
 	for at := 0; at+size <= len(b.in); at += every {
 		if _, err := z.Write(b.in[at:][:size]); err != nil {
@@ -127,7 +128,7 @@ func compressZstd(ctx context.Context, w io.Writer, r io.Reader, level int) erro
 			zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true))
 		return func(b *block) error {
 			if len(b.in) > 0 || b.at == 0 {
-				b.out.Grow(len(b.in) / 2)
+				b.out.Grow(len(b.in) + zstdExtra) // once: what has to grow is there twice, and then twice as large
 				b.out.Write(z.EncodeAll(b.in, b.out.AvailableBuffer()))
 			}
 			return nil
@@ -139,16 +140,18 @@ func compressZstd(ctx context.Context, w io.Writer, r io.Reader, level int) erro
 // order.
 func compressBlocks(ctx context.Context, w io.Writer, r io.Reader, size int, newEncoder func() (encoder, error)) error {
 	workers := runtime.GOMAXPROCS(0)
-	free := make(chan *block, workers+2)
-	for range cap(free) {
-		free <- &block{done: make(chan struct{}, 1)}
+	more := min(2, zstdBlock/size) // of each than encoders, to be read and to be written meanwhile
+	ins, outs := make(chan []byte, workers+more), make(chan *bytes.Buffer, workers+more)
+	for range cap(ins) {
+		ins <- nil
+		outs <- &bytes.Buffer{}
 	}
-	work, order := make(chan *block, cap(free)), make(chan *block, cap(free)) // neither ever blocks
+	work, order := make(chan *block, 2*cap(ins)), make(chan *block, 2*cap(ins)) // neither ever blocks
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(work)
 		defer close(order)
-		return cut(ctx, r, size, free, func(b *block) {
+		return cut(ctx, r, size, ins, func(b *block) {
 			work <- b
 			order <- b
 		})
@@ -159,14 +162,7 @@ func compressBlocks(ctx context.Context, w io.Writer, r io.Reader, size int, new
 			if err != nil {
 				return err
 			}
-			for b := range work {
-				b.out.Reset()
-				if err := encode(b); err != nil {
-					return err
-				}
-				b.done <- struct{}{}
-			}
-			return nil
+			return encodeBlocks(ctx, encode, work, outs, ins)
 		})
 	}
 	g.Go(func() error {
@@ -179,20 +175,45 @@ func compressBlocks(ctx context.Context, w io.Writer, r io.Reader, size int, new
 			if _, err := w.Write(b.out.Bytes()); err != nil {
 				return err
 			}
-			free <- b
+			outs <- b.out
 		}
 		return nil
 	})
 	return g.Wait()
 }
 
-// cut reads r into free blocks of size bytes and hands them on. The last one is shorter, and may be empty.
-func cut(ctx context.Context, r io.Reader, size int, free <-chan *block, next func(*block)) error {
+// encodeBlocks compresses blocks. What they were read into is free again when they are compressed, what they are compressed to when they are
+// written. It is taken before the block: else later blocks could have all of them, which wait for this one.
+func encodeBlocks(ctx context.Context, encode encoder, work <-chan *block, outs <-chan *bytes.Buffer, ins chan<- []byte) error {
+	for {
+		var out *bytes.Buffer
+		select {
+		case out = <-outs:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		b, ok := <-work
+		if !ok {
+			return nil
+		}
+		b.out = out
+		b.out.Reset()
+		if err := encode(b); err != nil {
+			return err
+		}
+		ins <- b.in
+		b.in = nil
+		close(b.done)
+	}
+}
+
+// cut reads r into buffers of size bytes and hands them on as blocks. The last one is shorter, and may be empty.
+func cut(ctx context.Context, r io.Reader, size int, ins <-chan []byte, next func(*block)) error {
 	var tail []byte
 	for at := int64(0); ; {
-		var b *block
+		b := &block{done: make(chan struct{})}
 		select {
-		case b = <-free:
+		case b.in = <-ins:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

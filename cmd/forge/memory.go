@@ -13,7 +13,7 @@ import (
 func limitMemory(command string) {
 	debug.SetGCPercent(400)
 	least := int64(72 << 20)
-	if name, _, _ := strings.Cut(command, " "); slices.Contains([]string{"build", "bake", "bud", "build-using-dockerfile", "executor", "run", "worker"}, name) {
+	if name, _, _ := strings.Cut(command, " "); slices.Contains([]string{"build", "bake", "bud", "build-using-dockerfile", "executor", "push", "run", "worker"}, name) {
 		least = 40 << 20
 	}
 	debug.SetMemoryLimit(least)
