@@ -58,9 +58,9 @@ func comeNetwork(prepare func() (*network.Sandbox, error)) *comingNetwork {
 }
 
 // spareNetwork begins to make a network of the default one, without ports. adopt gives it to a container.
-func (h *Home) spareNetwork(ctx context.Context, space func() (*os.File, error)) *comingNetwork {
+func spareNetwork(ctx context.Context, networks *network.Store, space func() (*os.File, error)) *comingNetwork {
 	return comeNetwork(func() (*network.Sandbox, error) {
-		return h.Networks().Prepare(ctx, network.Options{Namespace: space, Networks: []network.Attachment{{Network: network.DefaultName}}})
+		return networks.Prepare(ctx, network.Options{Namespace: space, Networks: []network.Attachment{{Network: network.DefaultName}}})
 	})
 }
 

@@ -101,19 +101,19 @@ func monitorContainer(args []string, say func(report)) (err error) {
 	syscall.CloseOnExec(lockFD)
 	given := os.NewFile(lockFD, "given")
 	id := args[1]
-	h, err := openOfMonitor(ctx, args[0])
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, h.Close()) }()
 	var base *foundations
-	if id == noContainer {
-		base = h.spareFoundations(ctx, args[len(args)-1] == helperNetworked)
+	if id == noContainer { // the store is not opened, which would make it, before there is a container
+		base = spareFoundations(ctx, args)
 		defer func() { err = errors.Join(err, base.drop()) }()
 		if id, err = receiveID(given, id); id == "" || err != nil {
 			return err
 		}
 	}
+	h, err := openOfMonitor(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
 	first, err := firstAttached(args[len(args)-1])
 	if err != nil {
 		return err

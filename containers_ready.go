@@ -119,11 +119,12 @@ func layFoundations(mode string) *foundations {
 	return &foundations{space: beginNamespace(mode), cgroup: runtime.BeginCgroup(true)}
 }
 
-// spareFoundations begins to make them for a container that is not known yet. The caller calls drop.
-func (h *Home) spareFoundations(ctx context.Context, networked bool) *foundations {
+// spareFoundations begins to make them for a container that is not known yet, as the arguments of the process say. The caller calls drop.
+func spareFoundations(ctx context.Context, args []string) *foundations {
 	f := layFoundations("default")
-	if networked && !Rootless() {
-		f.network = h.spareNetwork(ctx, f.space)
+	if args[len(args)-1] == helperNetworked && !Rootless() {
+		store := Home{Dir: args[0]} // not opened: of networks that is not needed
+		f.network = spareNetwork(ctx, store.Networks(), f.space)
 	}
 	return f
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -184,5 +186,31 @@ func TestSpare(t *testing.T) {
 	r.drop(other)
 	if r.takeForStart(id) != nil {
 		t.Error("it waits for ever")
+	}
+}
+
+// TestSpareStore: a spare monitor makes no store where there is none any more.
+func TestSpareStore(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	pid := 0
+	home, err := forge.Open(t.Context(), forge.Options{Dir: dir, Started: func(n int) { pid = n }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(home.Close(), os.RemoveAll(dir)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := home.SpareMonitor(forge.ContainerInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the store is there again: %v", err)
 	}
 }
