@@ -68,9 +68,3 @@ func (s *signals) forward(pass func(syscall.Signal)) {
 	s.mu.Unlock()
 	signal.Notify(s.ch, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT, syscall.SIGALRM)
 }
-
-// stop gives the signals back.
-func (s *signals) stop() {
-	signal.Stop(s.ch)
-	s.cancel(nil)
-}
