@@ -120,6 +120,9 @@ const maxLabelFile = 1 << 20
 
 // CreateContainer makes a container, which does not run yet, and returns its ID. The options have been through Check.
 func (h *Home) CreateContainer(ctx context.Context, o ContainerOptions, events event.Sink) (string, error) {
+	if o.Pull == PullLazy {
+		return "", errLazyHere
+	}
 	r, _, err := h.create(ctx, o, events, func(*image.Image) {})
 	if err != nil {
 		return "", err

@@ -25,6 +25,7 @@ const (
 	PullAlways  PullPolicy = "always"
 	PullMissing PullPolicy = "missing"
 	PullNever   PullPolicy = "never"
+	PullLazy    PullPolicy = "lazy" // as PullMissing, but layers in eStargz are read in the registry while they are used
 )
 
 // A resolver answers what a FROM names: an image of the store, or of a registry. Of the latter only manifest and

@@ -252,6 +252,17 @@ func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) 
 	if o.Pull != PullAlways {
 		note(fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
 	}
+	if o.Pull == PullLazy {
+		want := thisPlatform()
+		if p != nil {
+			want = *p
+		}
+		img, whole, err := h.lend(ctx, o, want, events)
+		if whole == nil || err != nil {
+			return img, err
+		}
+		note(fmt.Sprintf("%s is pulled whole: %v", ref.Familiar(), whole))
+	}
 	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: RemoteOptions{Insecure: o.Insecure, Events: events}, Platform: o.Platform})
 	if err != nil {
 		return nil, err

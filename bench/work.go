@@ -23,6 +23,7 @@ func workCases() []benchCase {
 		{name: "W8 one file and push again", setup: pushAgainCase, runs: 10},
 		{name: "W9 pull 1 GB and run, gzip", setup: func(b *bench) ([]contestant, error) { return pullCase(b, "gzip") }, runs: 3},
 		{name: "W9 pull 1 GB and run, zstd", setup: func(b *bench) ([]contestant, error) { return pullCase(b, "zstd") }, runs: 3},
+		{name: "W9 run of 1 GB, not pulled, 30 ms away", setup: lazyCase, runs: 7},
 		{name: "W11 go build, cold", setup: goColdCase, runs: 2, long: true},
 		{name: "W11 go build, one line", setup: goLineCase, runs: 5, long: true},
 		{name: "build of 120 layers", setup: func(b *bench) ([]contestant, error) { return layersCase(b, 120, "--no-cache") }, runs: 3},
@@ -259,6 +260,38 @@ func pullCase(b *bench, compression string) ([]contestant, error) {
 		list = append(list, contestant{name: "podman", before: gone, peer: true, args: append(root, "run", "--rm", "--network", "none", "--pull=always", "--tls-verify=false", registry+"/"+name, "true")})
 	}
 	return list, err
+}
+
+// lazyCase runs a command of an image of 1 GB whose layers stay in a registry, beside running it when it is here.
+func lazyCase(b *bench) ([]contestant, error) {
+	dir, err := b.gigabyte("gigabyte")
+	if err != nil {
+		return nil, err
+	}
+	push, registry, err := b.pushed(dir, "lazy", "estargz")
+	if err != nil {
+		return nil, err
+	}
+	if err := b.quietly(push.args[1:]...); err != nil {
+		return nil, err
+	}
+	far, err := mountLine().to(registry)
+	if err != nil {
+		return nil, err
+	}
+	here := registry + "/lazy:1"
+	if err := b.quietly("pull", "-q", here); err != nil {
+		return nil, err
+	}
+	store := filepath.Join(b.dir, "lazy")
+	run := []string{"run", "--rm", "--network", "none"}
+	return []contestant{
+		{
+			name: "forge run --pull lazy", before: func() error { return os.RemoveAll(store) },
+			args: append(append([]string{b.forge, "--store", store}, run...), "--pull", "lazy", far+"/lazy:1", "true"),
+		},
+		{name: "forge run, pulled", args: append(append([]string{b.forge}, run...), here, "true"), floor: true},
+	}, nil
 }
 
 // layersCase is a build of many steps that each write a file.

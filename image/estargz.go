@@ -18,6 +18,11 @@ import (
 // annotationTOC is where those who mount eStargz lazily find the digest of the table of contents.
 const annotationTOC = estargz.TOCJSONDigestAnnotation
 
+// TOC is the digest of the table of contents of a layer that is eStargz, as its manifest says; "" if it is none.
+func TOC(blob ocispec.Descriptor) digest.Digest {
+	return digest.Digest(blob.Annotations[annotationTOC])
+}
+
 // EStargz makes a layer of the same files whose gzip form can be read file by file from a registry
 // (github.com/containerd/stargz-snapshotter, docs/estargz.md). It holds a table of contents that layer does not hold, so
 // that it is another layer, with another diffID. Level is of gzip, 1…9; 0 is 1. It is staged, and the same on any machine.

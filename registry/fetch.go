@@ -17,10 +17,21 @@ import (
 	"github.com/forge-build/forge/internal/web"
 )
 
-// fetchBlob opens a blob from offset on. The reader gives all of the rest, over as many requests as it takes, or fails. It
-// checks the blob's size.
-func (r *Repository) fetchBlob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	b := &blobReader{ctx: ctx, repo: r, ends: r.placesOf(d.Digest), d: d, offset: offset}
+// FetchRange opens a blob from one offset up to another, which is to be after it. What is read is not held to the blob's digest.
+func (r *Repository) FetchRange(ctx context.Context, d ocispec.Descriptor, from, to int64) (io.ReadCloser, error) {
+	if err := errors.Join(image.CheckDescriptor(d), image.CheckOffset(d, from)); err != nil {
+		return nil, err
+	}
+	if to <= from || to > d.Size {
+		return nil, fmt.Errorf("bytes %d to %d of %d", from, to, d.Size)
+	}
+	return r.fetchBlob(ctx, d, from, to)
+}
+
+// fetchBlob opens a blob from an offset up to end. The reader gives all of that, over as many requests as it takes, or fails. It
+// checks the blob's size, if it is read up to that.
+func (r *Repository) fetchBlob(ctx context.Context, d ocispec.Descriptor, offset, end int64) (io.ReadCloser, error) {
+	b := &blobReader{ctx: ctx, repo: r, ends: r.placesOf(d.Digest), d: d, offset: offset, end: end}
 	if len(b.ends) == 0 {
 		return nil, fmt.Errorf("%s: no mirror of it may be asked for this kind of name", r.Name())
 	}
@@ -40,6 +51,7 @@ type blobReader struct {
 	told   error       // why the registry itself, if it was asked, gave up
 	d      ocispec.Descriptor
 	offset int64 // of the next byte
+	end    int64 // behind the last one that is wanted
 	budget *web.Budget
 	body   io.ReadCloser // nil between requests
 	mark   int64         // offset at the last failure that counted as progress
@@ -97,7 +109,7 @@ func (b *blobReader) failed(err error) error {
 }
 
 func (b *blobReader) request() error {
-	if b.offset == b.d.Size && b.offset > 0 {
+	if b.offset == b.end && b.offset > 0 {
 		b.body = http.NoBody
 		return nil
 	}
@@ -105,9 +117,12 @@ func (b *blobReader) request() error {
 		method: http.MethodGet, path: b.ends[0].url("blobs", b.d.Digest.String()), access: b.ends[0].pull(),
 		name: b.name(), want: []int{http.StatusOK}, header: http.Header{},
 	}
-	ranged := b.offset > 0 && b.ranges
-	if ranged {
-		req.header.Set("Range", fmt.Sprintf("bytes=%d-", b.offset))
+	if b.ranges && (b.offset > 0 || b.end < b.d.Size) {
+		last := "" // of all that there is
+		if b.end < b.d.Size {
+			last = strconv.FormatInt(b.end-1, 10)
+		}
+		req.header.Set("Range", fmt.Sprintf("bytes=%d-%s", b.offset, last))
 		req.want = []int{http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable}
 	}
 	resp, err := b.ends[0].origin.once(b.ctx, req, b.budget)
@@ -130,8 +145,8 @@ func (b *blobReader) accept(resp *http.Response) (io.ReadCloser, error) {
 	}
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
-		want := fmt.Sprintf("bytes %d-%d/%d", b.offset, b.d.Size-1, b.d.Size)
-		open := fmt.Sprintf("bytes %d-%d/*", b.offset, b.d.Size-1)
+		want := fmt.Sprintf("bytes %d-%d/%d", b.offset, b.end-1, b.d.Size)
+		open := fmt.Sprintf("bytes %d-%d/*", b.offset, b.end-1)
 		if got := strings.TrimSpace(resp.Header.Get("Content-Range")); got != want && got != open {
 			b.ranges = false
 			return nil, &web.ConnError{Err: fmt.Errorf("%s: registry answers with a false range %q, want %q", b.name(), image.Clip(got), want)}
@@ -164,9 +179,16 @@ func (b *blobReader) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		left := b.d.Size - b.offset
-		if int64(len(p)) > left+1 {
-			p = p[:left+1]
+		left := b.end - b.offset
+		more := int64(1) // to see whether there is more than there should be
+		if b.end < b.d.Size {
+			more = 0
+		}
+		if left+more == 0 {
+			return 0, io.EOF
+		}
+		if int64(len(p)) > left+more {
+			p = p[:left+more]
 		}
 		n, err := b.body.Read(p)
 		if int64(n) > left {
@@ -178,7 +200,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		if err == nil {
 			return n, nil
 		}
-		if b.offset == b.d.Size {
+		if b.offset == b.end {
 			return n, io.EOF // whatever else the connection had to say
 		}
 		if err := b.again(err); err != nil {

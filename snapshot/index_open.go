@@ -17,6 +17,9 @@ func (s *Store) ensureIndex(ctx context.Context, layer image.Layer) (*os.File, e
 	if err := image.CheckDigest(layer.DiffID); err != nil {
 		return nil, err
 	}
+	if l := s.lentFiles(layer.DiffID); l != nil {
+		return reopen(l.index)
+	}
 	final := s.snapshotPath(layer.DiffID, ".erofs")
 	f, err := s.layout.Staging().Open(final)
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -164,11 +163,5 @@ func (w *layerWriter) Close() error { return errors.Join(w.tar.Close(), w.spill.
 // spill keeps lists of what may be millions of files in files of the store. They have no name, so that nothing is left of them
 // however this process ends.
 func (s *Store) spill() *filetree.Spill {
-	return filetree.NewSpill(func() (*os.File, error) {
-		f, err := s.layout.Staging().Create()
-		if err != nil {
-			return nil, err
-		}
-		return f.File, os.Remove(f.Name())
-	})
+	return filetree.NewSpill(s.Nameless)
 }

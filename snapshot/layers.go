@@ -104,7 +104,7 @@ func (s *Store) mountLayer(ctx context.Context, layer image.Layer) (_ int, err e
 		return -1, err
 	}
 	defer func() { err = errors.Join(err, index.Close()) }()
-	tar, err := s.layout.OpenTar(ctx, layer)
+	tar, err := s.openTar(ctx, layer)
 	if err != nil {
 		return -1, err
 	}

@@ -72,7 +72,7 @@ func (l *openLayer) open(ctx context.Context, layer image.Layer) (err error) {
 	ctx = context.WithoutCancel(ctx)
 	var opened *os.File
 	l.tar = sync.OnceValues(func() (f *os.File, err error) {
-		opened, err = l.store.layout.OpenTar(ctx, layer)
+		opened, err = l.store.openTar(ctx, layer)
 		return opened, err
 	})
 	l.index, l.sums = x, l.store.newSums(layer.DiffID, x)

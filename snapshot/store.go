@@ -38,6 +38,7 @@ type Store struct {
 
 	open    openLayers
 	layers  layerMounts
+	lent    lentLayers
 	session session
 	trees   unpackedTrees
 	reaper  reaper
@@ -68,7 +69,7 @@ func Open(root string, l *image.Layout, kind Kind) (*Store, error) {
 // Close gives back the mounts and directories of this process, waits for what is being deleted in the background, and
 // makes unpacked layers durable. Drafts must be closed before; files that Mount returned stay usable.
 func (s *Store) Close() error {
-	return errors.Join(s.layers.close(), s.reaper.wait(), s.spares.close(), s.trees.sync(), s.session.close())
+	return errors.Join(s.layers.close(), s.closeLent(), s.reaper.wait(), s.spares.close(), s.trees.sync(), s.session.close())
 }
 
 // Sweep deletes what dead processes have left: drafts, and unpacked layers that were not durable when the machine went

@@ -37,7 +37,7 @@ type createFlags struct {
 
 	Insecure bool   `help:"Allow http, and TLS without verification."`
 	Platform string `env:"DOCKER_DEFAULT_PLATFORM" help:"Platform of the image." placeholder:"OS/ARCH"`
-	Pull     string `help:"always, missing or never." enum:"always,missing,never" default:"missing" placeholder:"WHEN"`
+	Pull     string `help:"always, missing, never, or lazy: read layers in eStargz where they are, with --rm." enum:"always,missing,never,lazy" default:"missing" placeholder:"WHEN"`
 
 	Command []string `arg:"" optional:"" passthrough:"" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
 }

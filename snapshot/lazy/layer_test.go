@@ -1,0 +1,282 @@
+package lazy
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/containerd/stargz-snapshotter/estargz"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/snapshot/layertar"
+)
+
+// A blob is an eStargz in memory, and counts what is fetched of it.
+type blob struct {
+	data    []byte
+	toc     digest.Digest
+	fetched atomic.Int64
+	fails   atomic.Bool
+}
+
+func (b *blob) fetch(_ context.Context, from, to int64) (io.ReadCloser, error) {
+	if b.fails.Load() {
+		return nil, errors.New("the registry is gone")
+	}
+	b.fetched.Add(to - from)
+	return io.NopCloser(bytes.NewReader(b.data[from:to])), nil
+}
+
+// large is a file of several chunks.
+var large = func() []byte {
+	data := make([]byte, 9<<20+77)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
+	return data
+}()
+
+// make writes a layer of 300 small files, an empty one, a large one, a link and a hard link.
+func makeBlob(t *testing.T) *blob {
+	t.Helper()
+	var in, out bytes.Buffer
+	w := tar.NewWriter(&in)
+	add := func(h tar.Header, content []byte) {
+		h.Size = int64(len(content))
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	for i := range 300 {
+		add(tar.Header{Name: fmt.Sprintf("d/%d", i), Mode: 0o4711, Uid: 7, Gid: 8}, fmt.Appendf(nil, "file %d", i))
+	}
+	add(tar.Header{Name: "empty", Mode: 0o600}, nil)
+	add(tar.Header{Name: "large", Mode: 0o644, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b", "SCHILY.xattr.security.selinux": "c"}}, large)
+	add(tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "large"}, nil)
+	add(tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "d/5"}, nil)
+	add(tar.Header{Name: "dev", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}, nil)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e := estargz.NewWriter(&out)
+	if err := e.AppendTar(&in); err != nil {
+		t.Fatal(err)
+	}
+	toc, err := e.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &blob{data: out.Bytes(), toc: toc}
+}
+
+func (b *blob) open(t *testing.T) (*Layer, map[string]layertar.Header, error) {
+	t.Helper()
+	file, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	l, err := Open(t.Context(), int64(len(b.data)), b.toc, b.fetch, file, func(error) {})
+	if err != nil {
+		return nil, nil, err
+	}
+	files := map[string]layertar.Header{}
+	return l, files, l.Headers(func(h *layertar.Header) error {
+		files[h.Path] = *h
+		return nil
+	})
+}
+
+func content(t *testing.T, l *Layer, h layertar.Header) []byte {
+	t.Helper()
+	got := make([]byte, h.Size)
+	if _, err := l.ReadAt(got, h.Offset); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestLayer(t *testing.T) {
+	t.Parallel()
+	b := makeBlob(t)
+	l, files, err := b.open(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := files["d/5"]
+	if h.Mode != 0o4711 || h.UID != 7 || h.GID != 8 || h.Offset%512 != 0 || files["hard"].Target != "d/5" || files["link"].Target != "large" ||
+		files["dev"].Kind != layertar.CharDevice || files["dev"].Rdev != 1<<8|3 {
+		t.Errorf("%+v %+v %+v", h, files["hard"], files["dev"])
+	}
+	if x := files["large"].Xattrs; len(x) != 1 || x["user.a"] != "b" {
+		t.Errorf("attributes %q", x)
+	}
+	before := b.fetched.Load()
+	if got := content(t, l, h); string(got) != "file 5" {
+		t.Errorf("d/5 holds %q", got)
+	}
+	if n := b.fetched.Load() - before; n > ahead {
+		t.Errorf("%d bytes were fetched for a small file", n)
+	}
+	before = b.fetched.Load()
+	for i := 5; i < 300; i++ {
+		if got := content(t, l, files[fmt.Sprint("d/", i)]); string(got) != fmt.Sprint("file ", i) {
+			t.Errorf("d/%d holds %q", i, got)
+		}
+	}
+	if n := b.fetched.Load() - before; n > 0 {
+		t.Errorf("%d bytes were fetched for what had come with its neighbour", n)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for at := int64(0); at < int64(len(large)); at += 300_000 {
+				part := make([]byte, min(300_000, int64(len(large))-at))
+				if _, err := l.ReadAt(part, files["large"].Offset+at); err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(part, large[at:][:len(part)]) {
+					t.Errorf("the large file at %d: %v", at, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := b.fetched.Load(); n > int64(len(b.data))+firstTail+ahead {
+		t.Errorf("%d bytes were fetched of %d", n, len(b.data))
+	}
+}
+
+// TestLayerLies holds that nothing is believed that has not the digest which the manifest leads to.
+func TestLayerLies(t *testing.T) {
+	t.Parallel()
+	b := makeBlob(t)
+	l, files, err := b.open(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.chunks[len(l.chunks)-1]
+	b.data[c.from+c.to>>1-c.from>>1] ^= 1
+	got := make([]byte, 100)
+	if _, err := l.ReadAt(got, c.at); err == nil {
+		t.Error("a chunk that was changed is believed")
+	}
+	b.data[c.from+c.to>>1-c.from>>1] ^= 1
+	if _, err := l.ReadAt(got, c.at); err != nil || !bytes.Equal(got, large[c.at-files["large"].Offset:][:100]) {
+		t.Errorf("it is not fetched again: %v", err)
+	}
+	b.fails.Store(true)
+	if _, err := l.ReadAt(got, l.chunks[0].at); err == nil {
+		t.Error("there is no error without the registry")
+	}
+	b.fails.Store(false)
+	if got := content(t, l, files["d/0"]); string(got) != "file 0" {
+		t.Errorf("after the registry came back: %q", got)
+	}
+	b.toc = digest.FromString("another")
+	if _, _, err := b.open(t); err == nil {
+		t.Error("a table of another digest is believed")
+	}
+	whole := b.data
+	for _, b.data = range [][]byte{nil, whole[:100], whole[:len(whole)-1], make([]byte, 1000)} {
+		if _, _, err := b.open(t); err == nil {
+			t.Errorf("%d bytes are taken for a layer", len(b.data))
+		}
+	}
+}
+
+// TestHeaders gives tables that lie about where things are.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	const sum = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	reg := func(change func(e *estargz.TOCEntry)) *estargz.TOCEntry {
+		e := &estargz.TOCEntry{Name: "f", Type: "reg", Size: 10, Offset: 1, ChunkDigest: sum}
+		change(e)
+		return e
+	}
+	good := reg(func(*estargz.TOCEntry) {})
+	if _, _, size, err := headers(&estargz.JTOC{Entries: []*estargz.TOCEntry{good}}, 100); err != nil || size != 512 {
+		t.Errorf("a good one: %d, %v", size, err)
+	}
+	chunk := func(offset, size int64) *estargz.TOCEntry {
+		return &estargz.TOCEntry{Name: "f", Type: "chunk", Offset: 5, ChunkOffset: offset, ChunkSize: size, ChunkDigest: sum}
+	}
+	first := reg(func(e *estargz.TOCEntry) { e.ChunkSize = 4 })
+	for name, entries := range map[string][]*estargz.TOCEntry{
+		"negative":             {reg(func(e *estargz.TOCEntry) { e.Size = -1 })},
+		"too large":            {reg(func(e *estargz.TOCEntry) { e.Size = 1 << 50 })},
+		"behind the table":     {reg(func(e *estargz.TOCEntry) { e.Offset = 100 })},
+		"no digest":            {reg(func(e *estargz.TOCEntry) { e.ChunkDigest = "" })},
+		"odd digest":           {reg(func(e *estargz.TOCEntry) { e.ChunkDigest = "sha256:" + sum[8:71] + "x" })},
+		"too much skipped":     {reg(func(e *estargz.TOCEntry) { e.InnerOffset = 1 << 40 })},
+		"negative skip":        {reg(func(e *estargz.TOCEntry) { e.InnerOffset = -1 })},
+		"nothing":              {nil},
+		"unknown type":         {reg(func(e *estargz.TOCEntry) { e.Type = "socket" })},
+		"bad time":             {reg(func(e *estargz.TOCEntry) { e.ModTime3339 = "yesterday" })},
+		"device":               {{Name: "d", Type: "char", DevMajor: 1 << 13}},
+		"a chunk alone":        {chunk(0, 10)},
+		"a gap":                {first, chunk(6, 4)},
+		"an overlap":           {first, chunk(2, 8)},
+		"too short":            {first, chunk(4, 2)},
+		"too long":             {first, chunk(4, 20)},
+		"of an empty file":     {reg(func(e *estargz.TOCEntry) { e.Size = 0 }), chunk(0, 1)},
+		"of a directory":       {{Name: "d", Type: "dir"}, chunk(0, 1)},
+		"beyond what can be":   {reg(func(e *estargz.TOCEntry) { e.ChunkOffset = 1 << 62; e.ChunkSize = 1 << 62 })},
+		"negative chunk":       {first, chunk(-4, 8)},
+		"negative chunk size":  {reg(func(e *estargz.TOCEntry) { e.ChunkSize = -4 })},
+		"a chunk of too large": {reg(func(e *estargz.TOCEntry) { e.Size = 1 << 30 }), chunk(0, 1<<31)},
+	} {
+		if _, _, _, err := headers(&estargz.JTOC{Entries: entries}, 100); err == nil {
+			t.Errorf("%s: is believed", name)
+		}
+	}
+	list, _, _, err := headers(&estargz.JTOC{Entries: slices.Repeat([]*estargz.TOCEntry{good}, 3)}, 100)
+	if err != nil || list[2].Offset != 1024 {
+		t.Errorf("three files of one content: %v", err)
+	}
+	if _, _, _, err := headers(&estargz.JTOC{Entries: []*estargz.TOCEntry{good}}, 1<<40); err == nil {
+		t.Error("a piece that fills the memory is taken")
+	}
+}
+
+// FuzzHeaders holds that whatever a table says, all of its pieces lie where they can be read.
+func FuzzHeaders(f *testing.F) {
+	f.Add([]byte(`{"version":1,"entries":[{"name":"d/","type":"dir","mode":493},{"name":"d/f","type":"reg","size":10,"offset":1,"chunkSize":4,"chunkDigest":"sha256:`+
+		`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},{"name":"d/f","type":"chunk","offset":9,"chunkOffset":4,"chunkDigest":"sha256:`+
+		`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}]}`), int64(100))
+	f.Fuzz(func(t *testing.T, raw []byte, end int64) {
+		toc := new(estargz.JTOC)
+		if json.Unmarshal(raw, toc) != nil {
+			return
+		}
+		list, chunks, size, err := headers(toc, end)
+		if err != nil {
+			return
+		}
+		files := int64(0)
+		for i := range list {
+			files += list[i].Size
+			if list[i].Size < 0 || list[i].Offset%512 != 0 || list[i].Offset+list[i].Size > size {
+				t.Fatalf("%+v in %d bytes", list[i], size)
+			}
+		}
+		for _, c := range chunks {
+			files -= c.size
+			if c.at < 0 || c.size <= 0 || c.at+c.size > size || c.from < 0 || c.to <= c.from || c.to > end || c.to-c.from > maxFrame {
+				t.Fatalf("%+v in %d bytes, of a blob of %d", c, size, end)
+			}
+		}
+		if files != 0 {
+			t.Fatalf("%d bytes of files are in no piece", files)
+		}
+	})
+}
