@@ -95,19 +95,25 @@ func (s *Service) buildOf(ctx context.Context, ref string) (b *build, err error)
 	return b, nil
 }
 
+// here reports whether a build is one of this process.
+func (s *Service) here(ref string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.builds[ref] != nil
+}
+
 // status sends what happens in a build until it is answered.
 func (s *Service) status(st *grpc.Stream) error {
 	var in refMessage
 	if err := st.Recv(&in); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	known := s.builds[in.Ref] != nil
-	s.mu.Unlock()
-	if !known && in.Ref != "" { // it may be over
-		if list, err := s.kept(st.Context(), in.Ref); err != nil {
+	if !s.here(in.Ref) && in.Ref != "" { // it may be over
+		list, err := s.kept(st.Context(), in.Ref)
+		if err != nil {
 			return err
-		} else if len(list) > 0 {
+		}
+		if len(list) > 0 && !s.here(in.Ref) { // else it has begun meanwhile, and its record with it
 			return s.past(st, list[0])
 		}
 	}
