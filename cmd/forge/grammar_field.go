@@ -39,7 +39,7 @@ func (f *lineField) next(words []string) ([]string, bool) {
 	if len(words) == 0 || !isValue(words[0]) {
 		return nil, false
 	}
-	return words[1:], f.set(words[0], true)
+	return words[1:], f.set(words[0])
 }
 
 func (f *lineField) has(tag string) bool {
@@ -49,10 +49,12 @@ func (f *lineField) has(tag string) bool {
 
 // isBool reports whether a flag may stand alone.
 func (f *lineField) isBool() bool {
-	if b, ok := f.value.Addr().Interface().(interface{ IsBool() bool }); ok {
-		return b.IsBool()
+	switch v := f.value.Addr().Interface().(type) {
+	case kong.BoolMapperValue:
+		return v.IsBool()
+	default:
+		return f.value.Kind() == reflect.Bool
 	}
-	return f.value.Kind() == reflect.Bool
 }
 
 // isOutside reports whether a value is none of those that there are.
@@ -63,7 +65,7 @@ func (f *lineField) isOutside() bool {
 // preset gives a field the value of the environment, or its default.
 func (f *lineField) preset() bool {
 	given := func(text string) bool {
-		ok := f.set(text, true)
+		ok := f.set(text)
 		f.given = false
 		return ok
 	}
@@ -78,24 +80,24 @@ func (f *lineField) preset() bool {
 	return true
 }
 
-// set gives a field a value, or none where it needs none. What takes more than one line to understand is left to kong.
-func (f *lineField) set(text string, has bool) bool {
+// set gives a field a value, or with none what it has when it stands alone. What takes more than one line to understand is left to kong.
+func (f *lineField) set(value ...string) bool {
 	if f.has("xor") {
 		return false
 	}
-	first := !f.given
+	first, alone, text := !f.given, len(value) == 0, strings.Join(value, "")
 	f.given = true
 	var err error
 	switch v := f.value.Addr().Interface().(type) {
 	case kong.MapperValue:
 		var words []kong.Token
-		if has {
+		if !alone {
 			words = append(words, kong.Token{Value: text, Type: kong.FlagValueToken})
 		}
 		err = v.Decode(&kong.DecodeContext{Scan: kong.ScanFromTokens(words...)})
 	case *bool:
 		text = strings.ToLower(text)
-		*v = !has || slices.Contains([]string{"true", "1", "yes"}, text)
+		*v = alone || slices.Contains([]string{"true", "1", "yes"}, text)
 		return *v || slices.Contains([]string{"false", "0", "no"}, text)
 	case *string:
 		if *v = text; f.tag.Get("type") == "path" && text != "-" {

@@ -4,23 +4,14 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/alecthomas/kong"
 )
 
 // A line is a command line that was understood.
 type line struct {
 	command string // without its arguments, such as "system prune"
-	runner
+	flags   any    // the command's; nil where kong has read them
+	Run     func(s *session) error
 }
-
-// A runner is what a command does: its flags, or kong's.
-type runner interface{ Run(s *session) error }
-
-// A kongLine is what kong has understood.
-type kongLine struct{ parsed *kong.Context }
-
-func (k kongLine) Run(s *session) error { return k.parsed.Run(s) }
 
 // parse parses a command line. One without a mistake is read here, as kong would read it: kong takes as long to learn the flags of
 // build or run as a build takes in which everything is cached. Help, mistakes and nouns are kong's.
@@ -40,7 +31,7 @@ func parse(c *cli, args []string) (line, error) {
 		return line{}, err
 	}
 	name, _, _ := strings.Cut(parsed.Command(), " <")
-	return line{name, kongLine{parsed}}, nil
+	return line{name, nil, func(s *session) error { return parsed.Run(s) }}, nil
 }
 
 // readLine reads a command line without kong. It understands less: with what it does not know, false is returned.
@@ -55,8 +46,8 @@ func readLine(c *cli, args []string) (line, bool) {
 		return line{}, false
 	}
 	flags := all[i].flags()
-	runs, ok := flags.(runner)
-	if _, hooked := flags.(interface{ AfterApply(all *cli) error }); !ok || hooked {
+	run, hook := reflect.ValueOf(flags).MethodByName("Run"), reflect.ValueOf(flags).MethodByName("AfterApply")
+	if !run.IsValid() || hook.IsValid() { // a noun, or something that kong has to call
 		return line{}, false
 	}
 	var r lineReader
@@ -65,7 +56,8 @@ func readLine(c *cli, args []string) (line, bool) {
 		return line{}, false
 	}
 	*c = before
-	return line{args[at], runs}, true
+	does, ok := run.Interface().(func(s *session) error)
+	return line{args[at], flags, does}, ok
 }
 
 // A lineReader reads the words of a command line into structs of kong's.
@@ -148,7 +140,7 @@ func (r *lineReader) argument(words []string, n int) ([]string, bool) {
 		*several = slices.Clone(words[:n])
 		return words[n:], f.tag.Get("passthrough") == ""
 	}
-	return words[1:], f.set(words[0], true) && !f.isOutside()
+	return words[1:], f.set(words[0]) && !f.isOutside()
 }
 
 // long reads a flag with two dashes, and its value.
@@ -159,12 +151,15 @@ func (r *lineReader) long(words []string) ([]string, bool) {
 		f := &r.flags[i]
 		switch {
 		case f.name == name || len(name) > 1 && slices.Contains(strings.Split(f.tag.Get("aliases"), ","), name):
-			if f.isBool() || has {
-				return words[1:], f.set(value, has)
+			switch {
+			case has:
+				return words[1:], f.set(value)
+			case f.isBool():
+				return words[1:], f.set()
 			}
 			return f.next(words[1:])
 		case negated && f.name == plain && f.has("negatable") && !has:
-			return words[1:], f.set("false", true)
+			return words[1:], f.set("false")
 		}
 	}
 	return nil, false
@@ -182,11 +177,11 @@ func (r *lineReader) short(words []string) ([]string, bool) {
 		case i < 0:
 			return nil, false
 		case r.flags[i].isBool():
-			if !r.flags[i].set("", false) {
+			if !r.flags[i].set() {
 				return nil, false
 			}
 		case rest != "":
-			return words[1:], r.flags[i].set(rest, true)
+			return words[1:], r.flags[i].set(rest)
 		default:
 			return r.flags[i].next(words[1:])
 		}

@@ -156,7 +156,7 @@ func sameLine(t *testing.T, words []string) (without, with bool) {
 		}
 		return without, with
 	}
-	flags, want := reflect.ValueOf(got.runner).Elem().Interface(), parsed.Selected().Target.Interface()
+	flags, want := reflect.ValueOf(got.flags).Elem().Interface(), parsed.Selected().Target.Interface()
 	if name, _, _ := strings.Cut(parsed.Command(), " <"); !reflect.DeepEqual(flags, want) || few != all || got.command != name {
 		t.Errorf("%q without kong:\n%+v\n%+v %s\nwant\n%+v\n%+v %s", words, flags, few, got.command, want, all, name)
 	}
