@@ -180,6 +180,9 @@ func materials(g *planner.Graph, result *executor.Image) (all []attest.Material)
 		}
 		switch op := s.Op.(type) {
 		case *planner.Base:
+			if op.Image.Descriptor.Digest == "" { // scratch
+				continue
+			}
 			add(attest.ImageMaterial(op.Ref, op.Image.Config.Platform, op.Image.Descriptor.Digest))
 		case *planner.Copy:
 			for n, in := range result.Inputs[s.Index] {
