@@ -64,7 +64,7 @@ func (s *Store) openTree(ctx context.Context, layer image.Layer) (int, error) {
 // keep gives a tree its place. It may be taken, by a process that did the same.
 func (t *unpackedTrees) keep(tree, path string) error {
 	err := durable.Move(tree, path)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil {
@@ -98,7 +98,7 @@ func (t *unpackedTrees) sync() error {
 	for _, path := range t.fresh {
 		final := path[:strings.LastIndexByte(path, '~')]
 		err := durable.Move(path, final)
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) { // another process did the same; overlayfs says EEXIST, others ENOTEMPTY
 			errs = append(errs, err)
 		}
 	}
