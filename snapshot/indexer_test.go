@@ -62,7 +62,7 @@ func viewOfMetadata(tar *os.File, list ...*erofs.Metadata) (*View, error) {
 		}
 		v.layers = append(v.layers, &openLayer{
 			store: new(Store), index: x, root: root, holders: 1,
-			tar: func() (*os.File, error) { return tar, nil }, close: x.Close,
+			tar: func() (io.ReaderAt, error) { return tar, nil }, close: x.Close,
 		})
 	}
 	v.findRoots()

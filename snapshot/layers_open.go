@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"sync"
 
@@ -29,7 +30,7 @@ type openLayer struct {
 	index *erofs.Metadata
 	root  erofs.Inode
 	sums  *sumsFile
-	tar   func() (*os.File, error) // opens it once
+	tar   func() (io.ReaderAt, error) // opens it once
 	close func() error
 }
 
@@ -71,8 +72,12 @@ func (l *openLayer) open(ctx context.Context, layer image.Layer) (err error) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	var opened *os.File
-	l.tar = sync.OnceValues(func() (f *os.File, err error) {
-		opened, err = l.store.openTar(ctx, layer)
+	l.tar = sync.OnceValues(func() (io.ReaderAt, error) {
+		if lent := l.store.lentFiles(layer.DiffID); lent != nil {
+			return lent.from, nil
+		}
+		var err error
+		opened, err = l.store.layout.OpenTar(ctx, layer)
 		return opened, err
 	})
 	l.index, l.sums = x, l.store.newSums(layer.DiffID, x)

@@ -28,10 +28,12 @@ type Lent interface {
 // ErrNotLent means that layers cannot be used here without being stored.
 var ErrNotLent = errors.New("layers that are elsewhere can be used only as root, with EROFS (Linux 6.15) and /dev/fuse")
 
-// A lentLayer takes the place of a layer's files.
+// A lentLayer takes the place of a layer's files. Mounts read the tar; this process reads what it is made of: a process that is killed while it
+// waits for its own answer cannot end.
 type lentLayer struct {
 	index *os.File // without a name
 	tar   *fusefile.File
+	from  Lent
 }
 
 // lentLayers are those that this process has been lent.
@@ -70,7 +72,7 @@ func (s *Store) Lend(layer image.Layer, from Lent) (err error) {
 	if s.lent.m == nil {
 		s.lent.m = map[digest.Digest]*lentLayer{}
 	}
-	s.lent.m[layer.DiffID] = &lentLayer{index, tar}
+	s.lent.m[layer.DiffID] = &lentLayer{index, tar, from}
 	return nil
 }
 
@@ -90,7 +92,7 @@ func (s *Store) lentFiles(diffID digest.Digest) *lentLayer {
 	return s.lent.m[diffID]
 }
 
-// openTar opens the tar of a layer, or what takes its place.
+// openTar opens the tar of a layer, or what takes its place, to be mounted.
 func (s *Store) openTar(ctx context.Context, layer image.Layer) (*os.File, error) {
 	if l := s.lentFiles(layer.DiffID); l != nil {
 		return reopen(l.tar.File)

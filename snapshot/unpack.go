@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -360,7 +361,9 @@ func copyContent(dst int, tree Tree, path string, buf []byte) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if c, ok := r.(*contentReader); ok {
-		return copyExtents(dst, c.tar, c.extents, buf)
+		if tar, ok := c.tar.(*os.File); ok {
+			return copyExtents(dst, tar, c.extents, buf)
+		}
 	}
 	for at := int64(0); ; {
 		n, err := io.ReadFull(r, buf)

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"crypto/sha256"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +44,7 @@ func (v *View) open1(f *viewFile) (*contentReader, error) {
 
 // A contentReader reads a file out of its tar. Reads by offset are safe for concurrent use.
 type contentReader struct {
-	tar     *os.File
+	tar     io.ReaderAt
 	extents []filetree.Extent
 	size    int64
 	off     int64
