@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -84,8 +85,11 @@ func lendLayer(ctx context.Context, snapshots *snapshot.Store, repo *registry.Re
 	if err != nil {
 		return err
 	}
+	var told sync.Once // a program may try again and again
 	failed := func(err error) {
-		events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("layer %s: what reads it gets an I/O error: %v", l.Blob.Digest, err)})
+		told.Do(func() {
+			events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("layer %s: what reads it gets an I/O error: %v", l.Blob.Digest, err)})
+		})
 	}
 	fetch := func(ctx context.Context, from, to int64) (io.ReadCloser, error) {
 		return repo.FetchRange(ctx, l.Blob, from, to)
