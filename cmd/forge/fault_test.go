@@ -249,12 +249,26 @@ func TestPowerCut(t *testing.T) {
 		k.copyDisk()
 		k.cut("after forge "+strings.Join(args, " "), k.images())
 	}
+	k.must("import", "base.tar", "base")
+	k.inHolder("sync") // what those that were killed have left
+	k.context("another", "FROM base\nRUN echo another > /another\nRUN echo more > /more\n")
+	k.must("build", "-q", "-t", "another", "another")
+	k.copyDisk()
+	k.entriesWritten()
 }
 
 // copyDisk copies the disk as it is written now.
 func (k *kit) copyDisk() {
 	k.t.Helper()
 	k.inHolder("cp", filepath.Join(k.dir, "disk"), filepath.Join(k.dir, "cut"))
+}
+
+// entriesWritten holds that what a build has left in the cache is on the disk.
+func (k *kit) entriesWritten() {
+	k.t.Helper()
+	k.inHolder("mount", "-o", "loop", filepath.Join(k.dir, "cut"), "/run/cut")
+	defer k.inHolder("umount", "/run/cut")
+	k.inHolder("sh", "-c", "cd /run/cut/store/cache && test -n \"$(find . -maxdepth 1 -type f)\" && test -z \"$(find . -maxdepth 1 -type f -size 0)\"")
 }
 
 // cut looks at the copy. The names are of the images that have to be there.
