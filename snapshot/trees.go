@@ -35,12 +35,9 @@ func (s *Store) openTree(ctx context.Context, layer image.Layer) (int, error) {
 	}
 	final := s.snapshotPath(layer.DiffID, "")
 	volatile := final + "~" + boot
-	// The process that made it may rename it between the first look and the second.
-	for _, path := range []string{final, volatile, final} {
-		fd, err := openPath(path)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return fd, err
-		}
+	fd, err := openEither(final, volatile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fd, err
 	}
 	dir, err := s.session.newDir(s.drafts())
 	if err != nil {
@@ -58,7 +55,18 @@ func (s *Store) openTree(ctx context.Context, layer image.Layer) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("layer %s: unpack: %w", layer.DiffID, err)
 	}
-	return openPath(volatile)
+	return openEither(final, volatile) // if the tree is another process's, that may just have renamed it
+}
+
+// openEither opens a tree at one of its places. The process that made it may rename it from volatile to final meanwhile.
+func openEither(final, volatile string) (fd int, err error) {
+	for _, path := range []string{final, volatile, final} {
+		fd, err = openPath(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return fd, err
 }
 
 // keep gives a tree its place. It may be taken, by a process that did the same.
