@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/forge-build/forge/event"
+	"github.com/forge-build/forge/image"
 )
 
 // An endpoint is where a repository is.
@@ -113,26 +117,36 @@ func (r *Repository) answeredBlob(d digest.Digest, e *endpoint) {
 }
 
 // Reject is told that what was fetched of a blob, from its beginning, is not its content. It reports whether it is worth
-// fetching again: from the same place or, if that is wrong a second time, from the next one.
+// fetching again: from the same place or, if that is wrong a second time, from the next one. If so, the client's Events take a warning.
 func (r *Repository) Reject(d digest.Digest) bool {
+	wrong, next := r.reject(d)
+	if next == "" {
+		return false
+	}
+	wrong.origin.events.Send(event.Event{Time: time.Now(), Kind: event.Warning, Text: fmt.Sprintf("%s/%s: %s: %v; %s", wrong.origin.name, wrong.path, d, image.ErrMismatch, next)})
+	return true
+}
+
+// reject returns who gave the wrong content of a blob, and who is asked now, "" if nobody is.
+func (r *Repository) reject(d digest.Digest) (wrong *endpoint, next string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.blobs[d]
 	if p == nil {
-		return false
+		return nil, ""
 	}
 	if p.rejected++; p.rejected == 1 {
-		return true
+		return p.last, "it is asked once more"
 	}
 	p.wrong = append(p.wrong, p.last)
 	r.last = nil
 	for _, e := range r.ends {
 		if e.fit(byDigest) && !slices.Contains(p.wrong, e) {
-			return true
+			return p.last, "the next place is asked, " + e.origin.name + "/" + e.path
 		}
 	}
 	delete(r.blobs, d) // a later fetch begins anew
-	return false
+	return nil, ""
 }
 
 // order puts who answered last before the others, and the registry itself always at the end of the rest.

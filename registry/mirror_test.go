@@ -7,12 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
-	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/registry"
 	"github.com/forge-build/forge/registry/registrytest"
 )
@@ -58,23 +59,25 @@ func TestWrongBlobs(t *testing.T) {
 	wrong := func(times int32) func() registrytest.Do {
 		return func() registrytest.Do { return flipped(times) }
 	}
+	once, next := "content does not match its digest; it is asked once more", "content does not match its digest; the next place is asked, "+origin.Host()+"/hub/app"
 	always := func(do registrytest.Do) func() registrytest.Do { return func() registrytest.Do { return do } }
 	for _, test := range []struct {
 		name           string
 		ref            image.Reference
 		mirror, origin func() registrytest.Do // to blobs
 		want           string
-		asked          int // requests for blobs to the origin, of three; -1 is any number
+		asked          int    // requests for blobs to the origin, of three; -1 is any number
+		told           string // the end of a warning; "" if there is none
 	}{
-		{"wrong once", direct, nil, wrong(1), "", 4},
-		{"wrong for ever", direct, nil, wrong(1000), "content", -1},
-		{"a mirror that is wrong once", routed, wrong(1), nil, "", 0},
-		{"a mirror that is wrong", routed, wrong(1000), nil, "", -1},
-		{"all that are wrong", routed, wrong(1000), wrong(1000), "content", -1},
-		{"a mirror that breaks off", routed, always(registrytest.Cut(100)), nil, "", -1},
-		{"a mirror that has other sizes", routed, always(registrytest.Answer("application/octet-stream", []byte("x"))), nil, "", -1},
-		{"a mirror that falls silent", routed, always(registrytest.Silence()), nil, "", -1},
-		{"a mirror that never ends", routed, always(registrytest.Endless()), nil, "", -1},
+		{"wrong once", direct, nil, wrong(1), "", 4, once},
+		{"wrong for ever", direct, nil, wrong(1000), "content", -1, once},
+		{"a mirror that is wrong once", routed, wrong(1), nil, "", 0, once},
+		{"a mirror that is wrong", routed, wrong(1000), nil, "", -1, next},
+		{"all that are wrong", routed, wrong(1000), wrong(1000), "content", -1, next},
+		{"a mirror that breaks off", routed, always(registrytest.Cut(100)), nil, "", -1, ""},
+		{"a mirror that has other sizes", routed, always(registrytest.Answer("application/octet-stream", []byte("x"))), nil, "", -1, ""},
+		{"a mirror that falls silent", routed, always(registrytest.Silence()), nil, "", -1, ""},
+		{"a mirror that never ends", routed, always(registrytest.Endless()), nil, "", -1, next},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, partial := range []bool{true, false} {
@@ -90,7 +93,11 @@ func TestWrongBlobs(t *testing.T) {
 				if strings.HasSuffix(test.name, "silent") {
 					limits.Headers, limits.Idle, limits.Tries = hasty.Headers, hasty.Idle, 2
 				}
-				err := pullWith(t.Context(), t, root, test.ref, limits, partial)
+				var warnings warnings
+				err := pullWith(t.Context(), t, root, test.ref, registry.Options{Limits: limits, Events: warnings.take}, partial)
+				if told := warnings.String(); !strings.Contains(told, test.told) || (told == "") != (test.told == "") {
+					t.Errorf("partial %v: warnings %q, want %q", partial, told, test.told)
+				}
 				if test.want != "" {
 					if err == nil || !errors.Is(err, image.ErrMismatch) || strings.Contains(err.Error(), "gzip") || strings.Contains(err.Error(), "tar") {
 						t.Errorf("partial %v: %v, want that the content does not match its digest", partial, err)
@@ -110,24 +117,45 @@ func TestWrongBlobs(t *testing.T) {
 	}
 }
 
+// warnings are the warnings of a client.
+type warnings struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (w *warnings) take(e event.Event) {
+	if e.Kind != event.Warning {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, e.Text)
+}
+
+func (w *warnings) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.told, "\n")
+}
+
 // pullWith pulls into the layout at root, with a partial store or without.
-func pullWith(ctx context.Context, t *testing.T, root string, ref image.Reference, limits web.Limits, partial bool) error {
+func pullWith(ctx context.Context, t *testing.T, root string, ref image.Reference, opts registry.Options, partial bool) error {
 	t.Helper()
 	l := openLayout(t, root)
-	repo := connect(t, ref, registry.Options{Limits: limits})
+	repo := connect(t, ref, opts)
 	d, err := repo.Resolve(ctx, ref)
 	if err != nil {
 		return err
 	}
-	opts := registry.CopyOptions{Name: ref, Reject: repo.Reject}
+	how := registry.CopyOptions{Name: ref, Reject: repo.Reject}
 	if partial {
-		opts.Partial = registry.OpenPartial(filepath.Join(root, "partial"))
+		how.Partial = registry.OpenPartial(filepath.Join(root, "partial"))
 	} else {
 		if err := os.Mkdir(filepath.Join(root, "partial"), 0o700); err != nil { // which checkLayout looks into
 			t.Fatal(err)
 		}
 	}
-	_, err = registry.Copy(ctx, l, repo, d, into(l, opts))
+	_, err = registry.Copy(ctx, l, repo, d, into(l, how))
 	return err
 }
 
