@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // socketMode lets the owner of the socket and its group use it.
@@ -82,14 +84,52 @@ func checkPlace(ctx context.Context, at string) error {
 	case info.Mode()&fs.ModeSocket == 0:
 		return errors.New("is there, and is no socket: remove it, or choose another path")
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", at)
+	served, err := isServed(ctx, at)
 	switch {
-	case err == nil:
-		return errors.Join(errors.New("is served already"), conn.Close())
-	case !errors.Is(err, syscall.ECONNREFUSED): // such as of one that is served, and has no room for who asks
+	case err != nil: // such as of one that is served, and has no room for who asks
 		return fmt.Errorf("may be served already: %w", err)
+	case served:
+		return errors.New("is served already")
 	}
 	return os.Remove(at)
+}
+
+// abandoned is how long a socket may outlive who has made it.
+const abandoned = time.Second
+
+// isServed reports whether somebody listens at a socket. If its maker is dead, somebody may still have it open for a moment: a process that the
+// maker was just starting, which closes it when it is executed.
+func isServed(ctx context.Context, at string) (bool, error) {
+	for until := time.Now().Add(abandoned); ; time.Sleep(abandoned / 100) {
+		conn, err := (&net.Dialer{}).DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: at, Net: "unix"})
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		maker, err := peerOf(conn)
+		if err = errors.Join(err, conn.Close()); err != nil {
+			return false, err
+		}
+		if !errors.Is(unix.Kill(maker, 0), unix.ESRCH) || time.Now().After(until) {
+			return true, nil
+		}
+	}
+}
+
+// peerOf is the process that has made the socket at the other end of a connection (unix(7), SO_PEERCRED); 0 if this one cannot see it.
+func peerOf(conn *net.UnixConn) (pid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err = errors.Join(cerr, err); err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
 }
 
 // Inherited are the sockets that systemd has opened for this process (sd_listen_fds(3)); nil if it has not.

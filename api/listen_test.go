@@ -9,10 +9,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,6 +65,47 @@ func TestListenUnix(t *testing.T) {
 		t.Fatal("in the place of one that nobody serves: ", err)
 	}
 	l.Close()
+}
+
+const abandonedSocket = "FORGE_TEST_ABANDONED_SOCKET" // names the socket that abandon makes
+
+// abandon makes a socket and leaves it to a process that does nothing, for as many seconds as the argument says.
+func abandon(path string) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		panic(err)
+	}
+	l.SetUnlinkOnClose(false)
+	file, err := l.File()
+	if err != nil {
+		panic(err)
+	}
+	heir := exec.Command("sleep", os.Args[1])
+	heir.ExtraFiles = []*os.File{file}
+	if err := heir.Start(); err != nil {
+		panic(err)
+	}
+}
+
+// TestListenUnixAbandoned holds that a server may be started as soon as the one before is killed, though a process that it was just starting still
+// has its socket, and that nobody takes a socket that was given to another process.
+func TestListenUnixAbandoned(t *testing.T) {
+	t.Parallel()
+	for seconds, want := range map[string]string{"0.3": "", "3": "is served already"} {
+		path := filepath.Join(t.TempDir(), "socket")
+		maker := exec.Command(os.Args[0], seconds)
+		maker.Env = append(os.Environ(), abandonedSocket+"="+path)
+		if out, err := maker.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		l, err := ListenUnix(t.Context(), path, -1)
+		if err == nil {
+			l.Close()
+		}
+		if said := fmt.Sprint(err); want == "" && err != nil || !strings.Contains(said, want) {
+			t.Errorf("after %s s: %v, want %q", seconds, err, want)
+		}
+	}
 }
 
 // certificate makes one, signed by another or, if that is nil, by itself, and writes it and its key to files.

@@ -18,8 +18,12 @@ import (
 	"github.com/forge-build/forge"
 )
 
-// TestMain lets this program keep containers, as forge does.
+// TestMain lets this program keep containers, as forge does, and leave a socket behind.
 func TestMain(m *testing.M) {
+	if path := os.Getenv(abandonedSocket); path != "" {
+		abandon(path)
+		return
+	}
 	if forge.IsMonitor() {
 		os.Exit(forge.Monitor())
 	}

@@ -32,11 +32,11 @@ func memoryOf(t *testing.T, pid int, kind string) int {
 // apiMemory is how much memory a server may have that has answered much and is asked for nothing, in KiB.
 const apiMemory = 40 << 10
 
-// settles waits until a server has given back what it does not need, and has no more files open than before.
+// settles waits until a server has given back what it does not need, and has no more files open than before. A spare monitor waits for a minute.
 func (c *apiClient) settles(pid, files int) {
 	c.t.Helper()
 	var memory, open int
-	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
 		memory, open = memoryOf(c.t, pid, "VmRSS"), openFiles(c.t, pid)
 		if memory <= apiMemory && open <= files {
 			return
