@@ -125,7 +125,7 @@ func isEasy(z *flate.Writer, b *block) (bool, error) {
 func compressZstd(ctx context.Context, w io.Writer, r io.Reader, level int) error {
 	return compressBlocks(ctx, w, r, zstdBlock, func() (encoder, error) {
 		z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(1),
-			zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true))
+			zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(zstdBlock))
 		return func(b *block) error {
 			if len(b.in) > 0 || b.at == 0 {
 				b.out.Grow(len(b.in) + zstdExtra) // once: what has to grow is there twice, and then twice as large
