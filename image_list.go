@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/image"
@@ -48,17 +51,14 @@ func (h *Home) Images(ctx context.Context, o ImagesOptions) (infos []ImageInfo, 
 	if err != nil {
 		return nil, err
 	}
+	images, unreadable := h.imageInfos(ctx, named)
 	var errs []error
-	seen := map[digest.Digest]ImageInfo{}
 	for _, n := range named {
-		info, ok := seen[n.Descriptor.Digest]
-		if !ok {
-			if info, err = h.imageInfo(ctx, n.Descriptor); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w; see forge system fsck", nameOrDigest(n), err))
-				continue
-			}
-			seen[n.Descriptor.Digest] = info
+		if err := unreadable[n.Descriptor.Digest]; err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w; see forge system fsck", nameOrDigest(n), err))
+			continue
 		}
+		info := images[n.Descriptor.Digest]
 		if n.Reference != (image.Reference{}) {
 			info.Repository, info.Tag = strings.TrimSuffix(n.Reference.Familiar(), ":"+n.Reference.Tag), n.Reference.Tag
 		}
@@ -68,6 +68,31 @@ func (h *Home) Images(ctx context.Context, o ImagesOptions) (infos []ImageInfo, 
 	}
 	slices.SortStableFunc(infos, func(a, b ImageInfo) int { return b.Created.Compare(a.Created) }) // the list is by name
 	return infos, errors.Join(errs...)
+}
+
+// imageInfos reads what names stand for, each image once and several at a time. The rest is why some cannot be read.
+func (h *Home) imageInfos(ctx context.Context, named []image.Named) (infos map[digest.Digest]ImageInfo, unreadable map[digest.Digest]error) {
+	infos, unreadable = map[digest.Digest]ImageInfo{}, map[digest.Digest]error{}
+	var mu sync.Mutex // guards both
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	begun := map[digest.Digest]bool{}
+	for _, n := range named {
+		d := n.Descriptor
+		if begun[d.Digest] {
+			continue
+		}
+		begun[d.Digest] = true
+		g.Go(func() error {
+			info, err := h.imageInfo(ctx, d)
+			mu.Lock()
+			defer mu.Unlock()
+			infos[d.Digest], unreadable[d.Digest] = info, err
+			return nil
+		})
+	}
+	_ = g.Wait() // there are no errors
+	return infos, unreadable
 }
 
 func (h *Home) imageInfo(ctx context.Context, d ocispec.Descriptor) (ImageInfo, error) {

@@ -131,14 +131,7 @@ func (l *Layout) blobSize(d digest.Digest) (int64, error) {
 	if err := CheckDigest(d); err != nil {
 		return 0, err
 	}
-	path, err := l.staging.Lookup(l.BlobPath(d))
-	if err != nil {
-		return 0, err
-	}
-	info, err := os.Stat(path)
-	if err != nil && path != l.BlobPath(d) { // published since
-		info, err = os.Stat(l.BlobPath(d))
-	}
+	info, err := l.staging.Stat(l.BlobPath(d))
 	if err != nil {
 		return 0, err
 	}

@@ -134,6 +134,19 @@ func (s *Staging) Lookup(final string) (string, error) {
 	return final, nil
 }
 
+// Stat is what [os.Stat] says of the file that is, or is to be, at final.
+func (s *Staging) Stat(final string) (fs.FileInfo, error) {
+	s.mu.Lock()
+	f := s.files[final]
+	s.mu.Unlock()
+	if f != nil {
+		if info, err := os.Stat(f.path); err == nil {
+			return info, nil
+		}
+	}
+	return os.Stat(final) // if it was staged, it has been published since
+}
+
 // Open opens the file that is, or is to be, at final for reading.
 func (s *Staging) Open(final string) (*os.File, error) {
 	for {
