@@ -156,11 +156,19 @@ func TestReady(t *testing.T) {
 // TestSpare: a spare monitor is for one container, one at a time waits, and not for ever.
 func TestSpare(t *testing.T) {
 	_, s := newServer(t)
-	home, err := forge.Open(t.Context(), forge.Options{Dir: s.options.Store.Dir})
+	started := make(chan int, 10)
+	home, err := forge.Open(t.Context(), forge.Options{Dir: s.options.Store.Dir, Started: func(pid int) { started <- pid }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer home.Close()
+	defer func() {
+		home.Close()
+		for len(started) > 0 { // they have the store open until they end
+			if _, err := syscall.Wait4(<-started, nil, 0, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
 	r := &s.ready
 	there := func() (m *forge.ReadyMonitor) {
 		for until := time.Now().Add(time.Minute); m == nil && time.Now().Before(until); time.Sleep(time.Millisecond) {
