@@ -226,11 +226,16 @@ func (k *keeper) unmount(draft *snapshot.Draft) error {
 	if !k.record.Config.AutoRemove {
 		return draft.Close()
 	}
+	store, err := k.home.Snapshots()
+	if err != nil {
+		return errors.Join(err, draft.Close())
+	}
 	closed := make(chan struct{})
 	k.closing = closed
 	k.home.later(func() error {
-		defer close(closed)
-		return draft.Close()
+		err := draft.Close()
+		close(closed)
+		return errors.Join(err, store.Release())
 	})
 	return nil
 }

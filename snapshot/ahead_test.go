@@ -29,6 +29,29 @@ func eachKind(t *testing.T, test func(t *testing.T, s *Store)) {
 	}
 }
 
+// Layers that are given back are mounted again for who needs them.
+func TestRelease(t *testing.T) { eachKind(t, testRelease) }
+
+func testRelease(t *testing.T, s *Store) {
+	layers := []image.Layer{commitOps(t, s, "a=1"), commitOps(t, s, "b=2")}
+	for range 2 {
+		d, err := s.Draft(t.Context(), layers, DraftOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := d.Mount(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(procPath(int(root.Fd())) + "/b"); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(d.Close(), s.Release()); err != nil || len(s.layers.m) != 0 {
+			t.Errorf("%d layers are mounted, %v", len(s.layers.m), err)
+		}
+	}
+}
+
 func testAhead(t *testing.T, s *Store) {
 	layers := []image.Layer{commitOps(t, s, "a=1"), commitOps(t, s, "b=2")}
 	ctx := context.Background()

@@ -72,6 +72,10 @@ func (s *Store) Close() error {
 	return errors.Join(s.layers.close(), s.closeLent(), s.reaper.wait(), s.spares.close(), s.trees.sync(), s.session.close())
 }
 
+// Release gives back the mounts of layers, of which no draft may be open. It takes the kernel some time, in which the caller may do something else;
+// Close has nothing left to do then, and what needs a layer mounts it again.
+func (s *Store) Release() error { return s.layers.close() }
+
 // Sweep deletes what dead processes have left: drafts, and unpacked layers that were not durable when the machine went
 // down. What cannot be deleted is named in the error, and does no harm.
 func (s *Store) Sweep() error {
