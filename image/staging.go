@@ -181,10 +181,19 @@ func (s *Staging) Publish(ctx context.Context) error {
 func (s *Staging) publish(ctx context.Context) (synced map[string]bool, err error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	batch := s.batch()
-	if s.lost != nil || len(batch) == 0 {
-		return nil, s.lost
+	synced = map[string]bool{}
+	for batch := s.batch(); s.lost == nil && len(batch) > 0; batch = s.replaced(batch) {
+		dirs, err := s.publishBatch(ctx, batch)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(synced, dirs)
 	}
+	return synced, s.lost
+}
+
+// publishBatch publishes files of which none has been replaced meanwhile. The caller holds publishing.
+func (s *Staging) publishBatch(ctx context.Context, batch []*staged) (synced map[string]bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -192,7 +201,7 @@ func (s *Staging) publish(ctx context.Context) (synced map[string]bool, err erro
 		return nil, err
 	}
 	if s.lost = s.sync(batch); s.lost != nil {
-		return nil, s.lost
+		return nil, errors.Join(s.lost, takeAway(batch))
 	}
 	if err := failpoint.At("image.publish.before-rename"); err != nil {
 		return nil, err
@@ -202,16 +211,35 @@ func (s *Staging) publish(ctx context.Context) (synced map[string]bool, err erro
 		return nil, err
 	}
 	dirs, err := s.rename(batch)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = failpoint.At("image.publish.after-rename")
 	}
-	if err := failpoint.At("image.publish.after-rename"); err != nil {
-		return nil, err
+	if !s.scratch { // what has been renamed before an error is at its place, and is not renamed again
+		err = errors.Join(err, durable.SyncDirs(slices.Collect(maps.Keys(dirs))...))
 	}
-	if s.scratch {
-		return dirs, nil
+	return dirs, err
+}
+
+// takeAway removes files whose content may be lost. Another process could adopt one, and would not be told of that: the kernel tells those who
+// have the file open at the time.
+func takeAway(batch []*staged) error {
+	var errs []error
+	for _, p := range batch {
+		errs = append(errs, os.Remove(p.path))
 	}
-	return dirs, durable.SyncDirs(slices.Collect(maps.Keys(dirs))...)
+	return errors.Join(errs...)
+}
+
+// replaced are the files that came in the place of some of a batch while it was published, and were left out of it.
+func (s *Staging) replaced(batch []*staged) (list []*staged) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range batch {
+		if f := s.files[p.final]; f != nil {
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 // batch are the files that are staged at this moment, as they were committed.
@@ -236,8 +264,8 @@ func (s *Staging) blobs(batch []*staged) (ds []ocispec.Descriptor) {
 	return ds
 }
 
-// rename puts files at their places and returns the directories that have to be synced. A file that came in the place of one of the batch is
-// left to the next.
+// rename puts files at their places and returns the directories that have to be synced, also with an error. One in whose place another file
+// has come is left out.
 func (s *Staging) rename(batch []*staged) (map[string]bool, error) {
 	dirs := map[string]bool{}
 	s.mu.Lock()
@@ -248,15 +276,15 @@ func (s *Staging) rename(batch []*staged) (map[string]bool, error) {
 			continue
 		}
 		if err := makeDirs(filepath.Dir(p.final), dirs); err != nil {
-			return nil, err
+			return dirs, err
 		}
 		if err := durable.Move(p.path, p.final); err != nil {
-			return nil, err
+			return dirs, err
 		}
 		s.drop(p.final)
 		if i == 0 {
 			if err := failpoint.At("image.publish.amid-rename"); err != nil {
-				return nil, err
+				return dirs, err
 			}
 		}
 	}

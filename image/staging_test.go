@@ -93,6 +93,52 @@ func TestStagingPublish(t *testing.T) {
 	}
 }
 
+// A meanwhile is a context that does something when it is asked for its error first.
+type meanwhile struct {
+	context.Context
+	do func()
+}
+
+func (m *meanwhile) Err() error {
+	if do := m.do; do != nil {
+		m.do = nil
+		do()
+	}
+	return m.Context.Err()
+}
+
+// TestStagingPublishReplaced: a file that is committed again while it is published is at its place, too, when Publish returns.
+func TestStagingPublishReplaced(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	s := openStaging(t, root)
+	a, b := filepath.Join(root, "a"), filepath.Join(root, "b")
+	stage(t, s, a, "old")
+	stage(t, s, b, "b")
+	if err := s.Publish(&meanwhile{t.Context(), func() { stage(t, s, a, "new") }}); err != nil {
+		t.Fatal(err)
+	}
+	if read(t, a) != "new" || read(t, b) != "b" || len(s.files) != 0 {
+		t.Errorf("%q and %q are there, and %d files are staged", read(t, a), read(t, b), len(s.files))
+	}
+}
+
+// TestStagingPublishLost: files that could not be synced are not left for another process to adopt.
+func TestStagingPublishLost(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	s := openStaging(t, root)
+	a := filepath.Join(root, "a")
+	stage(t, s, a, "a")
+	s.files[a].file.Close() // so that it cannot be synced
+	if err := s.Publish(t.Context()); err == nil {
+		t.Error("published what is not durable")
+	}
+	if adopted, err := openStaging(t, root).adopt(a); adopted || err != nil {
+		t.Errorf("another process has adopted what may be lost, or %v", err)
+	}
+}
+
 func TestStagingDiscards(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -81,12 +81,13 @@ func (l *Layout) PushLayer(ctx context.Context, layer Layer, in Incoming, tap io
 	if err := l.pushInflated(ctx, layer, r, tap); err != nil {
 		return err
 	}
-	if in.Adopt != nil {
-		if err := in.Adopt(f.Name()); err != nil {
-			return err
-		}
+	if in.Adopt == nil {
+		return f.Commit(l.BlobPath(layer.Blob.Digest))
 	}
-	return f.Commit(l.BlobPath(layer.Blob.Digest))
+	if err := in.Adopt(f.Name()); err != nil {
+		return err
+	}
+	return l.staging.commitFile(f.Name(), l.BlobPath(layer.Blob.Digest)) // f is open on the file that was there before
 }
 
 func (l *Layout) pushInflated(ctx context.Context, layer Layer, r io.Reader, tap io.Writer) error {

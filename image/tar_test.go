@@ -195,3 +195,42 @@ func TestOpenTarCancelled(t *testing.T) {
 		t.Errorf("OpenTar of nothing: %v", err)
 	}
 }
+
+// TestPushLayerAdopted: of a blob that is adopted, the file that came is made durable, and not the one in whose place it came.
+func TestPushLayerAdopted(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	s := openStaging(t, root)
+	l, err := OpenLayout(root, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tar := make([]byte, 10240)
+	var blob bytes.Buffer
+	z := gzip.NewWriter(&blob)
+	if _, err := z.Write(tar); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	came := filepath.Join(root, "came")
+	if err := os.WriteFile(came, blob.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(blob.Bytes()), Size: int64(blob.Len())}
+	in := Incoming{Reader: bytes.NewReader(blob.Bytes()), Adopt: func(path string) error { return os.Rename(came, path) }}
+	if err := l.PushLayer(t.Context(), Layer{Blob: d, DiffID: digest.FromBytes(tar)}, in, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range s.batch() {
+		open, err1 := f.file.Stat()
+		there, err2 := os.Stat(f.path)
+		if err1 != nil || err2 != nil || !os.SameFile(open, there) {
+			t.Errorf("%s: another file is made durable (%v, %v)", f.final, err1, err2)
+		}
+	}
+	if err := l.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if read(t, l.BlobPath(d.Digest)) != blob.String() {
+		t.Error("the blob is another one")
+	}
+}
