@@ -31,7 +31,7 @@ type setting struct {
 // check finds limits that contradict each other, in docker's words.
 func (l *Limits) check() error {
 	switch {
-	case l.MemorySwap != 0 && l.Memory == 0:
+	case l.MemorySwap > 0 && l.Memory == 0:
 		return errors.New("you should always set the Memory limit when using Memoryswap limit, see usage")
 	case l.MemorySwap > 0 && l.MemorySwap < l.Memory:
 		return errors.New("minimum memoryswap limit should be larger than memory limit, see usage")

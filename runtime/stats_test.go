@@ -283,6 +283,9 @@ func TestMoreLimits(t *testing.T) {
 			t.Errorf("%+v: %v, want %s", test.limits, err, test.want)
 		}
 	}
+	if err := (&Limits{MemorySwap: -1}).check(); err != nil { // which limits nothing
+		t.Error(err)
+	}
 	if left := leftCgroups(t, os.Getpid()); left > len(target.Cgroups) {
 		t.Errorf("%d cgroups, the container has %d", left, len(target.Cgroups))
 	}

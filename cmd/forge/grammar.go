@@ -139,7 +139,7 @@ func newGrammar(c *cli, asked string, known []command) (*kong.Kong, error) {
 		kong.Name("forge"), kong.NoDefaultHelp(), kong.Bind(c),
 		kong.Description("Builds container images from Dockerfiles, and runs them. No daemon."),
 		kong.Help(printHelp), kong.ValueFormatter(helpText), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),
+		kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)), kong.NamedMapper("path", kong.MapperFunc(keepPath)),
 	}
 	for _, c := range known {
 		options = append(options, kong.DynamicCommand(c.name, c.help, "", c.flags(), c.tags()...))
@@ -188,6 +188,15 @@ func keepBytes(ctx *kong.DecodeContext, target reflect.Value) error {
 	}
 	target.SetString(t.String())
 	return nil
+}
+
+// keepPath is keepBytes for the name of a file, of which ~ is the home directory.
+func keepPath(ctx *kong.DecodeContext, target reflect.Value) error {
+	err := keepBytes(ctx, target)
+	if name := target.String(); name != "-" {
+		target.SetString(kong.ExpandPath(name))
+	}
+	return err
 }
 
 // helpFlag is kong's help without its -h: see shortFlags.

@@ -26,7 +26,7 @@ func parse(c *cli, args []string) (line, error) {
 	if at := commandAt(args); at == len(args)-1 && len(k.Model.Children[0].Children) > 0 && k.Model.Children[0].DefaultCmd == nil {
 		args = append(args, "--help") // a noun alone
 	}
-	parsed, err := k.Parse(args)
+	parsed, err := k.Parse(plainWords(k.Model.Node, args))
 	if err != nil {
 		return line{}, err
 	}
@@ -52,7 +52,7 @@ func readLine(c *cli, args []string) (line, bool) {
 	}
 	var r lineReader
 	var before cli
-	if !r.learn(reflect.ValueOf(&before).Elem()) || !r.learn(reflect.ValueOf(flags).Elem()) || !r.read(slices.Concat(args[:at], args[at+1:])) {
+	if !r.learn(reflect.ValueOf(&before).Elem()) || !r.read(args[:at]) || !r.learn(reflect.ValueOf(flags).Elem()) || !r.read(args[at+1:]) {
 		return line{}, false
 	}
 	*c = before
@@ -63,7 +63,7 @@ func readLine(c *cli, args []string) (line, bool) {
 // A lineReader reads the words of a command line into structs of kong's.
 type lineReader struct {
 	flags []lineField
-	args  []lineField // in their order; those that have been read are gone
+	args  []lineField // in their order; those that have been read are gone, but for one that takes any number of words
 }
 
 // learn adds the fields of a struct, and gives those values that have some without being named. It reports false for a noun, which has commands.
@@ -122,7 +122,7 @@ func (r *lineReader) read(words []string) bool {
 			return false
 		}
 	}
-	missing := slices.ContainsFunc(r.args, func(f lineField) bool { return !f.has("optional") })
+	missing := slices.ContainsFunc(r.args, func(f lineField) bool { return !f.has("optional") && !f.given })
 	return !missing && !slices.ContainsFunc(r.flags, func(f lineField) bool { return f.isOutside() })
 }
 
@@ -134,12 +134,12 @@ func (r *lineReader) argument(words []string, n int) ([]string, bool) {
 	if len(r.args) == 0 {
 		return nil, false
 	}
-	f := r.args[0]
-	r.args = r.args[1:]
+	f := &r.args[0]
 	if several, ok := f.value.Addr().Interface().(*[]string); ok {
-		*several = slices.Clone(words[:n])
+		*several, f.given = append(*several, words[:n]...), true
 		return words[n:], f.tag.Get("passthrough") == ""
 	}
+	r.args = r.args[1:]
 	return words[1:], f.set(words[0]) && !f.isOutside()
 }
 
@@ -170,18 +170,19 @@ func (r *lineReader) short(words []string) ([]string, bool) {
 	for rest := words[0][1:]; rest != ""; {
 		letter := rest[:1]
 		rest = rest[1:]
+		text, has := strings.CutPrefix(rest, "=") // -o=FILE is FILE
 		i := slices.IndexFunc(r.flags, func(f lineField) bool {
 			return f.tag.Get("short") == letter || slices.Contains(strings.Split(f.tag.Get("aliases"), ","), letter)
 		})
 		switch {
 		case i < 0:
 			return nil, false
-		case r.flags[i].isBool():
+		case r.flags[i].isBool() && !has:
 			if !r.flags[i].set() {
 				return nil, false
 			}
 		case rest != "":
-			return words[1:], r.flags[i].set(rest)
+			return words[1:], r.flags[i].set(text)
 		default:
 			return r.flags[i].next(words[1:])
 		}

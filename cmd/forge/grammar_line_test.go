@@ -72,9 +72,59 @@ func TestReadLineMistakes(t *testing.T) {
 		"cp a", "cp a b", "cp a b c", "cp -q a -", "tag a b", "inspect --sbom a", "inspect --sbom --provenance a", "inspect --type image a", "inspect --type x a",
 		"history -H a", "history --no-human a", "login", "login a", "login -u u -p p", "completion bash", "completion x", "completion", "__complete -- a", "__complete a -b",
 		"--store s ps", "ps --store s", "--snapshotter=x ps", "--snapshotter copy ps -aq", "-- ps", "ps -- x", "ps x", "version -f json", "version x", "-v", "worker j",
+		"-f container-prune", "--rm run x", "-f rm x", "-t build .", "- rm", "--name run alpine sh", "-a ps", "-D ps", "ps -z=1", "rm a -z b", "ps --no-x=1", "ps -n",
 		"bud -- -t x .", "top a -ef", "logs -fn 3 a", "logs -n3 a", "port a 80", "port a 80 1", "--help ps", "volume ls", "container ls", "nothing", "",
 	} {
 		sameLine(t, strings.Fields(words))
+	}
+}
+
+// TestReadLineDocker holds that lines which docker takes mean here what they mean there.
+func TestReadLineDocker(t *testing.T) {
+	for line, plain := range map[string]string{
+		"run -p=80:80 -e=A=1 -eB=2 -l==x x":         "run --publish=80:80 --env=A=1 --env=B=2 --label==x x",
+		"run -it=false x -it=false":                 "run --interactive --tty=false x -it=false",
+		"run --memory-swap -1 --pids-limit -1 x -1": "run --memory-swap=-1 --pids-limit=-1 x -1",
+		"create -w=/x -m=64m --oom-score-adj -5 x":  "create --workdir=/x --memory=64m --oom-score-adj=-5 x",
+		"exec -u=1 a ls -a=b":                       "exec --user=1 a ls -a=b",
+		"build -t=a -f=b -qo=c .":                   "build --tag=a --file=b --quiet --output=c .",
+		"save a -o=b c":                             "save --output=b a c",
+		"logs --since -5m -n -1 a":                  "logs --since=-5m --tail=-1 a",
+		"ps -a=false -n -1 -f=name=z":               "ps --all=false --last=-1 --filter=name=z",
+		"rm a -f b -- -c":                           "rm -f -- a b -c",
+		"stop a -t 1 b --time 2":                    "stop -t 1 --time=2 a b",
+		"volume rm a -f b":                          "volume rm --force a b",
+		"network create n -o=a=b --internal":        "network create --opt=a=b --internal n",
+		"commit -m= a":                              "commit --message= a",
+		"cp a b -L":                                 "cp -L a b",
+		"--store s ps -q":                           "--store=s ps -q",
+	} {
+		var values []any
+		for _, words := range []string{line, plain} {
+			sameLine(t, strings.Fields(words))
+			k, err := grammar(&cli{}, strings.Fields(words))
+			if err != nil {
+				t.Fatal(err)
+			}
+			parsed, err := k.Parse(plainWords(k.Model.Node, strings.Fields(words)))
+			if err != nil {
+				t.Fatalf("%s: %v", words, err)
+			}
+			values = append(values, parsed.Selected().Target.Interface())
+		}
+		if !reflect.DeepEqual(values[0], values[1]) {
+			t.Errorf("%s is\n%+v\nwant\n%+v", line, values[0], values[1])
+		}
+	}
+}
+
+// TestReadLineBytes: the name of a file need not be UTF-8.
+func TestReadLineBytes(t *testing.T) {
+	t.Setenv("FORGE_CACHE_KEY", "/\xff")
+	for _, words := range []string{"build .", "run --env=\xfe x", "save -o\xfd a"} {
+		if without, with := sameLine(t, strings.Fields(words)); !without || !with {
+			t.Errorf("%q: read without kong: %v, with it: %v", words, without, with)
+		}
 	}
 }
 
@@ -149,7 +199,7 @@ func sameLine(t *testing.T, words []string) (without, with bool) {
 	}
 	helped := false
 	k.Exit, k.Stdout = func(int) { helped = true }, io.Discard
-	parsed, err := k.Parse(words)
+	parsed, err := k.Parse(plainWords(k.Model.Node, words))
 	if with = err == nil && !helped; !with || !without {
 		if without {
 			t.Errorf("%q is read without kong: %v", words, err)
