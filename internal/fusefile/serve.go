@@ -33,7 +33,7 @@ const (
 	rootNode     = 1
 	forever      = 1 << 31 // seconds
 	blockSize    = 4096
-	readsAtATime = 32
+	readsAtATime = 256 // of 128 KiB
 )
 
 // serve answers until the mount is gone, and closes the device.
@@ -55,8 +55,8 @@ func serve(dev *os.File, r io.ReaderAt, size int64) {
 		case opForget, opBatchForget, opInterrupt: // these are not answered
 		case opRead:
 			offset, length := int64(ne.Uint64(body[8:])), ne.Uint32(body[16:])
-			slots <- struct{}{}
 			go func() {
+				slots <- struct{}{}
 				answerRead(dev, r, unique, offset, int(min(length, 1<<20)))
 				<-slots
 			}()
@@ -71,9 +71,11 @@ func reply(op uint32, body []byte, size int64) []byte {
 	out, ne := make([]byte, outHeader, outHeader+104), binary.NativeEndian
 	switch op {
 	case opInit:
-		for _, v := range []uint32{version, minor, min(ne.Uint32(body[8:]), readAhead), ne.Uint32(body[12:]) & asyncRead, 0, maxWrite, 1} {
+		for _, v := range []uint32{version, minor, min(ne.Uint32(body[8:]), readAhead), ne.Uint32(body[12:]) & asyncRead} {
 			out = ne.AppendUint32(out, v)
 		}
+		out = ne.AppendUint16(ne.AppendUint16(out, readsAtATime), readsAtATime) // the kernel sends no more than 12 reads if nothing is said
+		out = ne.AppendUint32(ne.AppendUint32(out, maxWrite), 1)
 		return append(out, make([]byte, 64-28)...)
 	case opGetattr:
 		out = ne.AppendUint32(ne.AppendUint64(out, forever), 0)
