@@ -58,12 +58,12 @@ const (
 // Open reads the table of contents of a layer whose blob has so many bytes. Until ctx ends it is read by fetch. What comes is kept in file, which is
 // empty. failed is told why something cannot be read: who reads it gets an I/O error.
 func Open(ctx context.Context, size int64, toc digest.Digest, fetch Fetch, file *os.File, failed func(error)) (*Layer, error) {
-	table, end, err := table(ctx, size, toc, fetch)
+	raw, end, err := table(ctx, size, toc, fetch)
 	if err != nil {
 		return nil, err
 	}
 	l := &Layer{ctx: ctx, fetch: fetch, file: file, failed: failed}
-	if l.headers, l.chunks, l.size, err = headers(table, end); err != nil {
+	if err := l.parse(raw, end); err != nil {
 		return nil, err
 	}
 	l.here = make([]bool, len(l.chunks))
@@ -79,7 +79,7 @@ func (l *Layer) Headers(entry func(*layertar.Header) error) error {
 	l.headers = nil
 	for i := range list {
 		if err := entry(&list[i]); err != nil {
-			return fmt.Errorf("%s: %w", list[i].Path, err)
+			return fmt.Errorf("%.300q: %w", list[i].Path, err)
 		}
 	}
 	return nil

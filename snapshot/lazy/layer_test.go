@@ -10,7 +10,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"slices"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -197,6 +198,7 @@ func TestLayerLies(t *testing.T) {
 // TestHeaders gives tables that lie about where things are.
 func TestHeaders(t *testing.T) {
 	t.Parallel()
+	long := strings.Repeat("x", 10000)
 	const sum = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	reg := func(change func(e *estargz.TOCEntry)) *estargz.TOCEntry {
 		e := &estargz.TOCEntry{Name: "f", Type: "reg", Size: 10, Offset: 1, ChunkDigest: sum}
@@ -204,8 +206,8 @@ func TestHeaders(t *testing.T) {
 		return e
 	}
 	good := reg(func(*estargz.TOCEntry) {})
-	if _, _, size, err := headers(&estargz.JTOC{Entries: []*estargz.TOCEntry{good}}, 100); err != nil || size != 512 {
-		t.Errorf("a good one: %d, %v", size, err)
+	if l, err := parsed(t, 100, good); err != nil || l.size != 512 {
+		t.Errorf("a good one: %d, %v", l.size, err)
 	}
 	chunk := func(offset, size int64) *estargz.TOCEntry {
 		return &estargz.TOCEntry{Name: "f", Type: "chunk", Offset: 5, ChunkOffset: offset, ChunkSize: size, ChunkDigest: sum}
@@ -220,8 +222,10 @@ func TestHeaders(t *testing.T) {
 		"too much skipped":     {reg(func(e *estargz.TOCEntry) { e.InnerOffset = 1 << 40 })},
 		"negative skip":        {reg(func(e *estargz.TOCEntry) { e.InnerOffset = -1 })},
 		"nothing":              {nil},
-		"unknown type":         {reg(func(e *estargz.TOCEntry) { e.Type = "socket" })},
-		"bad time":             {reg(func(e *estargz.TOCEntry) { e.ModTime3339 = "yesterday" })},
+		"unknown type":         {reg(func(e *estargz.TOCEntry) { e.Type = long; e.Name = long })},
+		"bad time":             {reg(func(e *estargz.TOCEntry) { e.ModTime3339 = long })},
+		"long digest":          {reg(func(e *estargz.TOCEntry) { e.ChunkDigest = long })},
+		"a piece of too much":  {reg(func(e *estargz.TOCEntry) { e.Size = maxPiece + 1 })},
 		"device":               {{Name: "d", Type: "char", DevMajor: 1 << 13}},
 		"a chunk alone":        {chunk(0, 10)},
 		"a gap":                {first, chunk(6, 4)},
@@ -235,16 +239,84 @@ func TestHeaders(t *testing.T) {
 		"negative chunk size":  {reg(func(e *estargz.TOCEntry) { e.ChunkSize = -4 })},
 		"a chunk of too large": {reg(func(e *estargz.TOCEntry) { e.Size = 1 << 30 }), chunk(0, 1<<31)},
 	} {
-		if _, _, _, err := headers(&estargz.JTOC{Entries: entries}, 100); err == nil {
+		if _, err := parsed(t, 100, entries...); err == nil {
 			t.Errorf("%s: is believed", name)
+		} else if len(err.Error()) > 2000 {
+			t.Errorf("%s: %d bytes of error", name, len(err.Error()))
 		}
 	}
-	list, _, _, err := headers(&estargz.JTOC{Entries: slices.Repeat([]*estargz.TOCEntry{good}, 3)}, 100)
-	if err != nil || list[2].Offset != 1024 {
+	l, err := parsed(t, 100, good, good, good)
+	if err != nil || l.headers[2].Offset != 1024 {
 		t.Errorf("three files of one content: %v", err)
 	}
-	if _, _, _, err := headers(&estargz.JTOC{Entries: []*estargz.TOCEntry{good}}, 1<<40); err == nil {
+	if _, err := parsed(t, 1<<40, good); err == nil {
 		t.Error("a piece that fills the memory is taken")
+	}
+}
+
+// parsed is what is made of a table.
+func parsed(t *testing.T, end int64, entries ...*estargz.TOCEntry) (*Layer, error) {
+	t.Helper()
+	raw, err := json.Marshal(&estargz.JTOC{Version: 1, Entries: entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := new(Layer)
+	return l, l.parse(raw, end)
+}
+
+// TestHugeTables holds that a table is refused before it takes much memory.
+func TestHugeTables(t *testing.T) {
+	const dir = `{"name":"a","type":"dir"},`
+	many := func(n int, before, one, after string) []byte {
+		return []byte(`{"version":1,"entries":[` + before + strings.Repeat(one, n) + after + `]}`)
+	}
+	for name, test := range map[string]struct {
+		raw  []byte
+		want string
+	}{
+		"many":            {many(maxThings-1, "", dir, `{"name":"a","type":"dir"}`), ""},
+		"too many":        {many(maxThings, "", dir, `{"name":"a","type":"dir"}`), "more than 262144 files"},
+		"nothing":         {many(8<<20/3, "", "{},", "{}"), "unknown type"},
+		"many attributes": {many(maxThings/4, "", `{"name":"a","type":"dir","xattrs":{"a":"","b":"","c":"","d":""}},`, dir[:len(dir)-1]), "more than 262144 files"},
+		"one entry":       {many(8<<20/6, dir+`{"name":"a","type":"dir","xattrs":{`, `"a":"",`, `"a":""}}`), "are one entry"},
+		"long name":       {many(2<<20, dir+`{"name":"`, "a", `","type":"dir"}`), "are one entry"},
+		"something else":  {[]byte(`{"version":[` + strings.Repeat("{},", 1<<20) + `{}],"entries":[]}`), "are one entry"},
+		"more entries":    {[]byte(`{"version":1,"entries":[` + dir[:len(dir)-1] + `],"entries":[` + strings.Repeat(dir, maxThings) + dir), "more than 262144 files"},
+		"cut off":         {many(1000, "", dir, "")[:20000], "unexpected EOF"},
+		"no table":        {[]byte(`[]`), "is not {"},
+		"no entries":      {[]byte(`{"version":1,"entries":7}`), "is not ["},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := new(Layer).parse(test.raw, 100)
+		runtime.ReadMemStats(&after)
+		if text := fmt.Sprint(err); !strings.Contains(text, test.want) || (err == nil) != (test.want == "") || len(text) > 2000 {
+			t.Errorf("%s: %.2000s, want %s", name, text, test.want)
+		}
+		if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 500 {
+			t.Errorf("%s: %d MiB of memory", name, n)
+		}
+	}
+}
+
+// TestNames holds that a table is refused whose names may be others in the tar.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ entry, want string }{
+		{`"name":"é","type":"dir"`, ""},
+		{`"name":"l","type":"symlink","linkName":"é"`, ""},
+		{"\"name\":\"caf\xe9\",\"type\":\"dir\"", `"caf�"`},
+		{`"name":"caf\ufffd","type":"dir"`, `"caf�"`},
+		{`"name":"caf\ud800","type":"dir"`, `"caf�"`},
+		{"\"name\":\"link\",\"type\":\"symlink\",\"linkName\":\"\xe9\"", `"link"`},
+		{`"name":"link","type":"hardlink","linkName":"\ufffd"`, `"link"`},
+		{`"name":"d","type":"dir","xattrs":{"user.\ufffd":""}`, `"d"`},
+	} {
+		err := new(Layer).parse([]byte(`{"version":1,"entries":[{`+test.entry+`}]}`), 100)
+		if text := fmt.Sprint(err); (err == nil) != (test.want == "") || err != nil && (!strings.Contains(text, test.want) || !strings.Contains(text, "UTF-8")) {
+			t.Errorf("%s: %v, want %s", test.entry, err, test.want)
+		}
 	}
 }
 
@@ -254,25 +326,22 @@ func FuzzHeaders(f *testing.F) {
 		`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},{"name":"d/f","type":"chunk","offset":9,"chunkOffset":4,"chunkDigest":"sha256:`+
 		`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}]}`), int64(100))
 	f.Fuzz(func(t *testing.T, raw []byte, end int64) {
-		toc := new(estargz.JTOC)
-		if json.Unmarshal(raw, toc) != nil {
-			return
-		}
-		list, chunks, size, err := headers(toc, end)
-		if err != nil {
+		l := new(Layer)
+		if l.parse(raw, end) != nil {
 			return
 		}
 		files := int64(0)
-		for i := range list {
-			files += list[i].Size
-			if list[i].Size < 0 || list[i].Offset%512 != 0 || list[i].Offset+list[i].Size > size {
-				t.Fatalf("%+v in %d bytes", list[i], size)
+		for i := range l.headers {
+			h := &l.headers[i]
+			files += h.Size
+			if h.Size < 0 || h.Offset%512 != 0 || h.Offset+h.Size > l.size {
+				t.Fatalf("%+v in %d bytes", h, l.size)
 			}
 		}
-		for _, c := range chunks {
+		for _, c := range l.chunks {
 			files -= c.size
-			if c.at < 0 || c.size <= 0 || c.at+c.size > size || c.from < 0 || c.to <= c.from || c.to > end || c.to-c.from > maxFrame {
-				t.Fatalf("%+v in %d bytes, of a blob of %d", c, size, end)
+			if c.at < 0 || c.size <= 0 || c.size > maxPiece || c.at+c.size > l.size || c.from < 0 || c.to <= c.from || c.to > end || c.to-c.from > maxFrame {
+				t.Fatalf("%+v in %d bytes, of a blob of %d", c, l.size, end)
 			}
 		}
 		if files != 0 {
