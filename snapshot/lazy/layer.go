@@ -36,6 +36,7 @@ type Layer struct {
 	size    int64
 	failed  func(error)
 
+	slots   chan struct{}            // of fetches
 	flights flight.Group[int, error] // of chunks that are on their way
 
 	mu   sync.Mutex // guards here
@@ -51,8 +52,11 @@ type chunk struct {
 }
 
 const (
-	ahead   = 1 << 20 // bytes of the blob that are fetched in one piece, if what is there has not come yet
-	maxSkip = 8 << 20
+	ahead     = 1 << 20  // bytes of the blob that are fetched in one piece, if what is there has not come yet
+	runBytes  = 16 << 20 // that are unpacked then
+	runChunks = 1024     // that come then
+	maxSkip   = 8 << 20
+	fetches   = 32 // of a layer at a time
 )
 
 // Open reads the table of contents of a layer whose blob has so many bytes. Until ctx ends it is read by fetch. What comes is kept in file, which is
@@ -62,7 +66,7 @@ func Open(ctx context.Context, size int64, toc digest.Digest, fetch Fetch, file 
 	if err != nil {
 		return nil, err
 	}
-	l := &Layer{ctx: ctx, fetch: fetch, file: file, failed: failed}
+	l := &Layer{ctx: ctx, fetch: fetch, file: file, failed: failed, slots: make(chan struct{}, fetches)}
 	if err := l.parse(raw, end); err != nil {
 		return nil, err
 	}
@@ -110,14 +114,41 @@ func (l *Layer) bring(i int) error {
 		err, waitErr := f.Wait(l.ctx)
 		return errors.Join(err, waitErr)
 	}
-	run := []int{i}
-	for k := i + 1; k < len(l.chunks) && l.chunks[k].from >= l.chunks[k-1].from && l.chunks[k].to-l.chunks[i].from <= ahead && !l.has(k); k++ {
-		if _, first := l.flights.Of(k); !first {
+	if l.has(i) { // it landed in between, and what has come is never written again
+		l.land(i, nil)
+		return nil
+	}
+	return l.bringAll(i, l.run(i))
+}
+
+// run takes on the chunks behind one that is to be fetched, as long as they have not come and it does not take long. It returns where they end.
+func (l *Layer) run(i int) (end int) {
+	first := &l.chunks[i]
+	unpacked, to := first.skip+first.size, max(first.to, first.from+ahead)
+	for end = i + 1; end < len(l.chunks) && end-i < runChunks && l.chunks[end].to <= to; end++ {
+		more, ok := l.behind(end)
+		if unpacked += more; !ok || unpacked > runBytes {
 			break
 		}
-		run = append(run, k)
+		if _, first := l.flights.Of(end); !first {
+			break
+		}
+		if l.has(end) { // which nobody can change now
+			l.land(end, nil)
+			break
+		}
 	}
-	return l.bringAll(run)
+	return end
+}
+
+// behind reports whether a chunk is read right after the one before it, and how much more is unpacked then.
+func (l *Layer) behind(k int) (more int64, ok bool) {
+	before, c := &l.chunks[k-1], &l.chunks[k]
+	if c.from == before.from {
+		more = c.skip + c.size - before.skip - before.size
+		return more, more >= c.size
+	}
+	return c.skip + c.size, c.from == before.to
 }
 
 func (l *Layer) has(i int) bool {
@@ -126,41 +157,41 @@ func (l *Layer) has(i int) bool {
 	return l.here[i]
 }
 
-// bringAll fetches chunks that follow one another in one piece. It returns what is wrong with the first.
-func (l *Layer) bringAll(run []int) error {
-	from, to := l.chunks[run[0]].from, l.chunks[run[len(run)-1]].to
-	body, err := l.fetch(l.ctx, from, to)
-	var frame []byte // the one at from
-	firstErr := err
-	for n, i := range run {
-		c := &l.chunks[i]
-		if err == nil && (frame == nil || c.from != from) {
-			frame = make([]byte, c.to-c.from)
-			from = c.from
-			_, err = io.ReadFull(body, frame)
+// bringAll fetches chunks that follow one another in one piece, up to one that is not fetched. It returns what is wrong with the first.
+func (l *Layer) bringAll(i, end int) (firstErr error) {
+	l.slots <- struct{}{}
+	defer func() { <-l.slots }()
+	body, err := l.fetch(l.ctx, l.chunks[i].from, l.chunks[end-1].to)
+	if err == nil {
+		defer func() { firstErr = errors.Join(firstErr, body.Close()) }()
+	}
+	frame := &io.LimitedReader{R: body} // what is compressed by itself
+	var unpacked gzip.Reader            // of frame
+	for k := i; k < end; k++ {
+		c, skip := &l.chunks[k], l.chunks[k].skip
+		if before := &l.chunks[max(i, k-1)]; k > i && before.from == c.from {
+			skip -= before.skip + before.size
+		} else if err == nil {
+			if _, err = io.Copy(io.Discard, frame); err == nil { // the rest of the frame before
+				frame.N = c.to - c.from
+				_ = unpacked.Reset(frame) // who reads from it gets the error as well
+			}
 		}
 		chunkErr := err
 		if err == nil {
-			chunkErr = l.keep(c, frame)
+			chunkErr = l.keep(c, skip, &unpacked)
 		}
-		l.land(i, chunkErr)
-		if n == 0 {
+		l.land(k, chunkErr)
+		if k == i {
 			firstErr = chunkErr
 		}
-	}
-	if body != nil {
-		firstErr = errors.Join(firstErr, body.Close())
 	}
 	return firstErr
 }
 
-// keep unpacks a chunk into the file, and holds it to its digest.
-func (l *Layer) keep(c *chunk, frame []byte) error {
-	unpacked, err := gzip.NewReader(bytes.NewReader(frame))
-	if err != nil {
-		return err
-	}
-	if _, err := io.CopyN(io.Discard, unpacked, c.skip); err != nil {
+// keep writes a chunk into the file, which follows so many bytes in what is unpacked, and holds it to its digest.
+func (l *Layer) keep(c *chunk, skip int64, unpacked io.Reader) error {
+	if _, err := io.CopyN(io.Discard, unpacked, skip); err != nil {
 		return err
 	}
 	sum := sha256.New()

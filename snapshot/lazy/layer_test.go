@@ -45,8 +45,8 @@ var large = func() []byte {
 	return data
 }()
 
-// make writes a layer of 300 small files, an empty one, a large one, a link and a hard link.
-func makeBlob(t *testing.T) *blob {
+// makeBlob writes a layer of 300 small files, an empty one, a large one, a link and a hard link. So many bytes are compressed together at least.
+func makeBlob(t *testing.T, together int) *blob {
 	t.Helper()
 	var in, out bytes.Buffer
 	w := tar.NewWriter(&in)
@@ -72,6 +72,7 @@ func makeBlob(t *testing.T) *blob {
 		t.Fatal(err)
 	}
 	e := estargz.NewWriter(&out)
+	e.MinChunkSize = together
 	if err := e.AppendTar(&in); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func content(t *testing.T, l *Layer, h layertar.Header) []byte {
 
 func TestLayer(t *testing.T) {
 	t.Parallel()
-	b := makeBlob(t)
+	b := makeBlob(t, 0)
 	l, files, err := b.open(t)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +161,7 @@ func TestLayer(t *testing.T) {
 // TestLayerLies holds that nothing is believed that has not the digest which the manifest leads to.
 func TestLayerLies(t *testing.T) {
 	t.Parallel()
-	b := makeBlob(t)
+	b := makeBlob(t, 0)
 	l, files, err := b.open(t)
 	if err != nil {
 		t.Fatal(err)
@@ -192,6 +193,63 @@ func TestLayerLies(t *testing.T) {
 		if _, _, err := b.open(t); err == nil {
 			t.Errorf("%d bytes are taken for a layer", len(b.data))
 		}
+	}
+}
+
+// TestRun holds that what is brought for one read is bounded.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	many := func(n int, one func(i int64) chunk) (chunks []chunk) {
+		for i := range int64(n) {
+			chunks = append(chunks, one(i))
+		}
+		return chunks
+	}
+	for name, test := range map[string]struct {
+		chunks []chunk
+		want   int
+	}{
+		"small files":  {many(300, func(i int64) chunk { return chunk{size: 100, from: i * 50, to: i*50 + 50} }), 300},
+		"many":         {many(5000, func(i int64) chunk { return chunk{size: 1, from: i * 50, to: i*50 + 50} }), runChunks},
+		"large":        {many(10, func(i int64) chunk { return chunk{size: 100, from: i << 18, to: (i + 1) << 18} }), 4},
+		"much skipped": {many(10, func(i int64) chunk { return chunk{skip: 7 << 20, size: 1, from: i * 50, to: i*50 + 50} }), 2},
+		"much":         {many(10, func(i int64) chunk { return chunk{size: 5 << 20, from: i * 50, to: i*50 + 50} }), 3},
+		"very much":    {many(10, func(i int64) chunk { return chunk{size: maxPiece, from: i * 50, to: i*50 + 50} }), 1},
+		"of one frame": {many(100, func(i int64) chunk { return chunk{skip: 7<<20 + i*200, size: 100, from: 50, to: 3 << 20} }), 100},
+		"one content":  {many(100, func(int64) chunk { return chunk{skip: 7 << 20, size: 100, from: 50, to: 3 << 20} }), 1},
+		"a gap":        {many(100, func(i int64) chunk { return chunk{size: 100, from: i * 50, to: i*50 + 49} }), 1},
+		"backwards":    {many(100, func(i int64) chunk { return chunk{size: 100, from: 5000 - i*50, to: 5050 - i*50} }), 1},
+	} {
+		l := &Layer{chunks: test.chunks, here: make([]bool, len(test.chunks))}
+		if got := l.run(0); got != test.want {
+			t.Errorf("%s: %d come, want %d", name, got, test.want)
+		}
+	}
+}
+
+// TestFrames reads files of which many are compressed together.
+func TestFrames(t *testing.T) {
+	t.Parallel()
+	b := makeBlob(t, 2000)
+	l, files, err := b.open(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := l.chunks[7]; c.skip == 0 || c.from != l.chunks[5].from {
+		t.Fatalf("%+v is compressed alone", c)
+	}
+	before := b.fetched.Load()
+	for i := range 300 {
+		i = (i + 150) % 300 // from the middle of a frame on
+		if got := content(t, l, files[fmt.Sprint("d/", i)]); string(got) != fmt.Sprint("file ", i) {
+			t.Errorf("d/%d holds %q", i, got)
+		}
+	}
+	if got := content(t, l, files["large"]); !bytes.Equal(got, large) {
+		t.Error("the large file is another")
+	}
+	if n := b.fetched.Load() - before; n > int64(len(b.data))*2 {
+		t.Errorf("%d bytes were fetched of %d", n, len(b.data))
 	}
 }
 
