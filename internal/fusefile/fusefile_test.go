@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -13,17 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// counted counts what is asked for, and fails from an offset on.
+// counted counts what is asked for, and fails from an offset on: from end on by saying that there is no more.
 type counted struct {
 	*bytes.Reader
-	asked atomic.Int64
-	bad   int64
+	asked    atomic.Int64
+	bad, end int64
 }
 
 func (c *counted) ReadAt(p []byte, off int64) (int, error) {
 	c.asked.Add(int64(len(p)))
+	if off >= c.end {
+		return 0, io.EOF
+	}
 	if off >= c.bad {
-		return 0, errors.New("gone")
+		return 0, fmt.Errorf("the registry: %w", io.EOF)
 	}
 	return c.Reader.ReadAt(p, off)
 }
@@ -35,7 +39,7 @@ func TestOpen(t *testing.T) {
 	}
 	data := make([]byte, 3<<20+123)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
-	source := &counted{Reader: bytes.NewReader(data), bad: 2 << 20}
+	source := &counted{Reader: bytes.NewReader(data), bad: 2 << 20, end: 5 << 19}
 	f, err := Open(source, int64(len(data)))
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +56,9 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := f.ReadAt(part, 2<<20+5); !errors.Is(err, unix.EIO) {
 		t.Errorf("where there is nothing: %v, want EIO", err)
+	}
+	if _, err := f.ReadAt(part, 5<<19+5); !errors.Is(err, unix.EIO) {
+		t.Errorf("where it ends too early: %v, want EIO", err)
 	}
 	whole := sha256.New()
 	if _, err := io.Copy(whole, io.NewSectionReader(f, 0, 1<<20)); err != nil {

@@ -57,7 +57,7 @@ func serve(dev *os.File, r io.ReaderAt, size int64) {
 			offset, length := int64(ne.Uint64(body[8:])), ne.Uint32(body[16:])
 			go func() {
 				slots <- struct{}{}
-				answerRead(dev, r, unique, offset, int(min(length, 1<<20)))
+				answerRead(dev, r, unique, offset, int(max(0, min(int64(length), 1<<20, size-offset))))
 				<-slots
 			}()
 		default:
@@ -98,12 +98,11 @@ func reply(op uint32, body []byte, size int64) []byte {
 
 func answerRead(dev *os.File, r io.ReaderAt, unique uint64, offset int64, length int) {
 	out := make([]byte, outHeader+length)
-	n, err := r.ReadAt(out[outHeader:], offset)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if n, _ := r.ReadAt(out[outHeader:], offset); n < length { // whatever the error is: to the kernel, less is the end of the file
 		fail(dev, unique, unix.EIO)
 		return
 	}
-	answer(dev, unique, out[:outHeader+n])
+	answer(dev, unique, out)
 }
 
 // answer writes an answer, behind room for its header. The kernel may not wait for it any more.

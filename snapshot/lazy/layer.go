@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/internal/flight"
 	"github.com/forge-build/forge/snapshot/layertar"
@@ -95,7 +96,7 @@ func (l *Layer) ReadAt(p []byte, off int64) (int, error) {
 	for ; i < len(l.chunks) && l.chunks[i].at < off+int64(len(p)); i++ {
 		if err := l.bring(i); err != nil {
 			l.failed(err)
-			return 0, err
+			return 0, fmt.Errorf("%w: %s", unix.EIO, err.Error()) // not what err wraps, for io.EOF would be the end of a file
 		}
 	}
 	if i > 1 && i < len(l.chunks) && l.chunks[i-1].size >= ahead && l.has(i-2) && !l.has(i) { // somebody reads a large file from its beginning on

@@ -184,6 +184,30 @@ func TestLayerLies(t *testing.T) {
 	if got := content(t, l, files["d/0"]); string(got) != "file 0" {
 		t.Errorf("after the registry came back: %q", got)
 	}
+	// Who reads may not take an end that comes too early, of the registry's answers or of a chunk, for the end of a file.
+	notAll := []*Layer{}
+	for _, fetch := range []Fetch{
+		func(context.Context, int64, int64) (io.ReadCloser, error) {
+			return nil, fmt.Errorf("the registry: %w", io.EOF)
+		},
+		func(context.Context, int64, int64) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(nil)), nil
+		},
+		b.fetch,
+	} {
+		l, _, err := b.open(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.fetch = fetch
+		notAll = append(notAll, l)
+	}
+	notAll[2].chunks[1].skip = maxSkip
+	for i, l := range notAll {
+		if _, err := l.ReadAt(got, l.chunks[1].at); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("%d: what ends too early: %v", i, err)
+		}
+	}
 	b.toc = digest.FromString("another")
 	if _, _, err := b.open(t); err == nil {
 		t.Error("a table of another digest is believed")
