@@ -283,18 +283,21 @@ func TestHeaders(t *testing.T) {
 	long := strings.Repeat("x", 10000)
 	const sum = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	reg := func(change func(e *estargz.TOCEntry)) *estargz.TOCEntry {
-		e := &estargz.TOCEntry{Name: "f", Type: "reg", Size: 10, Offset: 1, ChunkDigest: sum}
+		e := &estargz.TOCEntry{Name: "f", Type: "reg", Size: 10 << 10, Offset: 1, ChunkDigest: sum}
 		change(e)
 		return e
 	}
 	good := reg(func(*estargz.TOCEntry) {})
-	if l, err := parsed(t, 100, good); err != nil || l.size != 512 {
+	if l, err := parsed(t, 100, good); err != nil || l.size != 10<<10 {
 		t.Errorf("a good one: %d, %v", l.size, err)
 	}
 	chunk := func(offset, size int64) *estargz.TOCEntry {
-		return &estargz.TOCEntry{Name: "f", Type: "chunk", Offset: 5, ChunkOffset: offset, ChunkSize: size, ChunkDigest: sum}
+		return &estargz.TOCEntry{Name: "f", Type: "chunk", Offset: 5, ChunkOffset: offset << 10, ChunkSize: size << 10, ChunkDigest: sum}
 	}
-	first := reg(func(e *estargz.TOCEntry) { e.ChunkSize = 4 })
+	first := reg(func(e *estargz.TOCEntry) { e.ChunkSize = 4 << 10 })
+	if _, err := parsed(t, 100, first, chunk(4, 4), chunk(8, 2)); err != nil {
+		t.Errorf("three pieces: %v", err)
+	}
 	for name, entries := range map[string][]*estargz.TOCEntry{
 		"negative":             {reg(func(e *estargz.TOCEntry) { e.Size = -1 })},
 		"too large":            {reg(func(e *estargz.TOCEntry) { e.Size = 1 << 50 })},
@@ -310,9 +313,10 @@ func TestHeaders(t *testing.T) {
 		"a piece of too much":  {reg(func(e *estargz.TOCEntry) { e.Size = maxPiece + 1 })},
 		"device":               {{Name: "d", Type: "char", DevMajor: 1 << 13}},
 		"a chunk alone":        {chunk(0, 10)},
+		"small pieces":         {reg(func(e *estargz.TOCEntry) { e.ChunkSize = 1 << 10 }), chunk(1, 9)},
 		"a gap":                {first, chunk(6, 4)},
 		"an overlap":           {first, chunk(2, 8)},
-		"too short":            {first, chunk(4, 2)},
+		"too short":            {first, chunk(4, 5)},
 		"too long":             {first, chunk(4, 20)},
 		"of an empty file":     {reg(func(e *estargz.TOCEntry) { e.Size = 0 }), chunk(0, 1)},
 		"of a directory":       {{Name: "d", Type: "dir"}, chunk(0, 1)},
@@ -328,7 +332,7 @@ func TestHeaders(t *testing.T) {
 		}
 	}
 	l, err := parsed(t, 100, good, good, good)
-	if err != nil || l.headers[2].Offset != 1024 {
+	if err != nil || l.headers[2].Offset != 20<<10 {
 		t.Errorf("three files of one content: %v", err)
 	}
 	if _, err := parsed(t, 1<<40, good); err == nil {
@@ -404,8 +408,8 @@ func TestNames(t *testing.T) {
 
 // FuzzHeaders holds that whatever a table says, all of its pieces lie where they can be read.
 func FuzzHeaders(f *testing.F) {
-	f.Add([]byte(`{"version":1,"entries":[{"name":"d/","type":"dir","mode":493},{"name":"d/f","type":"reg","size":10,"offset":1,"chunkSize":4,"chunkDigest":"sha256:`+
-		`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},{"name":"d/f","type":"chunk","offset":9,"chunkOffset":4,"chunkDigest":"sha256:`+
+	f.Add([]byte(`{"version":1,"entries":[{"name":"d/","type":"dir","mode":493},{"name":"d/f","type":"reg","size":10000,"offset":1,"chunkSize":5000,"chunkDigest":"sha256:`+
+		`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},{"name":"d/f","type":"chunk","offset":9,"chunkOffset":5000,"chunkDigest":"sha256:`+
 		`0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}]}`), int64(100))
 	f.Fuzz(func(t *testing.T, raw []byte, end int64) {
 		l := new(Layer)

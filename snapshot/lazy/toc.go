@@ -32,6 +32,7 @@ const (
 	maxThings = 1 << 18   // entries and extended attributes; of regular files with digests, maxTOC holds fewer
 	maxDevice = 1 << 40   // bytes of all files of a layer
 	maxFrame  = 32 << 20  // bytes of what is compressed by itself
+	minPiece  = 4 << 10   // bytes of a piece of a file that is not its last
 	maxPiece  = 32 << 20  // bytes of a piece of a file, which has 4 MiB where people do not say otherwise
 )
 
@@ -277,11 +278,12 @@ func checkText(s string) error {
 // chunkOf is the part of a file that an entry tells of.
 func chunkOf(e *estargz.TOCEntry, file *layertar.Header, end int64) (c chunk, err error) {
 	c = chunk{at: file.Offset + e.ChunkOffset, size: e.ChunkSize, from: e.Offset, skip: e.InnerOffset}
+	left := file.Size - e.ChunkOffset
 	if c.size == 0 {
-		c.size = file.Size - e.ChunkOffset
+		c.size = left
 	}
 	switch hexadecimal, ok := strings.CutPrefix(e.ChunkDigest, "sha256:"); {
-	case e.ChunkOffset < 0, c.size <= 0, c.size > file.Size-e.ChunkOffset, c.size > maxPiece, c.from < 0, c.from >= end, c.skip < 0, c.skip > maxSkip:
+	case e.ChunkOffset < 0, c.size <= 0, c.size > left, c.size > maxPiece, c.size < min(left, minPiece), c.from < 0, c.from >= end, c.skip < 0, c.skip > maxSkip:
 		return c, fmt.Errorf("a chunk of %d bytes at %d of %d, at byte %d of the layer", c.size, e.ChunkOffset, file.Size, c.from)
 	case !ok || len(hexadecimal) != 2*sha256.Size:
 		return c, fmt.Errorf("a chunk without a digest: %.300q", e.ChunkDigest)
