@@ -47,7 +47,7 @@ func TestTwice(t *testing.T) {
 		}
 		return io.NopCloser(bytes.NewReader(b)), nil
 	}
-	for range 20 {
+	for range 8 {
 		file, err := os.CreateTemp(t.TempDir(), "")
 		if err != nil {
 			t.Fatal(err)
