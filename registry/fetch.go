@@ -17,7 +17,8 @@ import (
 	"github.com/forge-build/forge/internal/web"
 )
 
-// FetchRange opens a blob from one offset up to another, which is to be after it. What is read is not held to the blob's digest.
+// FetchRange opens a blob from one offset up to another, which is to be after it. What is read is not held to the blob's digest. A registry that
+// answers with the whole blob is an error, but for pieces near its beginning: who reads many pieces would fetch the blob for each.
 func (r *Repository) FetchRange(ctx context.Context, d ocispec.Descriptor, from, to int64) (io.ReadCloser, error) {
 	if err := errors.Join(image.CheckDescriptor(d), image.CheckOffset(d, from)); err != nil {
 		return nil, err
@@ -25,13 +26,16 @@ func (r *Repository) FetchRange(ctx context.Context, d ocispec.Descriptor, from,
 	if to <= from || to > d.Size {
 		return nil, fmt.Errorf("bytes %d to %d of %d", from, to, d.Size)
 	}
-	return r.fetchBlob(ctx, d, from, to)
+	return r.fetchBlob(ctx, d, from, to, maxSkip)
 }
 
+// maxSkip is how many bytes before a piece of a blob are read for it, of a registry that gives no pieces.
+const maxSkip = 1 << 20
+
 // fetchBlob opens a blob from an offset up to end. The reader gives all of that, over as many requests as it takes, or fails. It
-// checks the blob's size, if it is read up to that.
-func (r *Repository) fetchBlob(ctx context.Context, d ocispec.Descriptor, offset, end int64) (io.ReadCloser, error) {
-	b := &blobReader{ctx: ctx, repo: r, ends: r.placesOf(d.Digest), d: d, offset: offset, end: end}
+// checks the blob's size, if it is read up to that. Of an answer that holds more than was asked for, no more than skip bytes are skipped.
+func (r *Repository) fetchBlob(ctx context.Context, d ocispec.Descriptor, offset, end, skip int64) (io.ReadCloser, error) {
+	b := &blobReader{ctx: ctx, repo: r, ends: r.placesOf(d.Digest), d: d, offset: offset, end: end, skip: skip}
 	if len(b.ends) == 0 {
 		return nil, fmt.Errorf("%s: no mirror of it may be asked for this kind of name", r.Name())
 	}
@@ -52,6 +56,7 @@ type blobReader struct {
 	d      ocispec.Descriptor
 	offset int64 // of the next byte
 	end    int64 // behind the last one that is wanted
+	skip   int64 // bytes at most that are read before offset
 	budget *web.Budget
 	body   io.ReadCloser // nil between requests
 	mark   int64         // offset at the last failure that counted as progress
@@ -158,6 +163,9 @@ func (b *blobReader) accept(resp *http.Response) (io.ReadCloser, error) {
 	}
 	if n := resp.ContentLength; n >= 0 && n != b.d.Size {
 		return nil, fmt.Errorf("%s: has %d bytes and its manifest says %d", b.name(), n, b.d.Size)
+	}
+	if b.offset > b.skip {
+		return nil, fmt.Errorf("%s: the registry gives no pieces of blobs", b.name())
 	}
 	if _, err := io.CopyN(io.Discard, resp.Body, b.offset); err != nil {
 		return nil, &web.ConnError{Err: fmt.Errorf("%s: %w", b.name(), noEOF(err))}

@@ -3,6 +3,8 @@ package registry_test
 import (
 	"bytes"
 	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/forge-build/forge/image"
@@ -55,6 +57,58 @@ func TestFetchRange(t *testing.T) {
 			for _, at := range [][2]int64{{-1, 5}, {5, 5}, {6, 5}, {0, blob.Size + 1}} {
 				if _, err := repo.FetchRange(t.Context(), blob, at[0], at[1]); err == nil {
 					t.Errorf("bytes %d to %d are given", at[0], at[1])
+				}
+			}
+		})
+	}
+}
+
+// TestFetchRangeOfNone: a registry that gives no pieces of blobs is asked for the whole for what is near its beginning, and for nothing else. A
+// download is taken up again all the same.
+func TestFetchRangeOfNone(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]registrytest.Do{
+		"all of it": registrytest.IgnoreRange(), "another range": registrytest.FalseRange(), "denied": registrytest.Status(http.StatusRequestedRangeNotSatisfiable),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := registrytest.New(t)
+			ref := r.Ref(t, "app:1")
+			src, d := put(t, ref, 1, 3<<20)
+			img, err := image.Read(t.Context(), src, d, &amd64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			blob := img.Manifest.Layers[0]
+			r.Fault(fault{Method: "GET", Path: "/blobs/", Do: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.Header.Get("Range") == "" {
+					next.ServeHTTP(w, r)
+					return
+				}
+				do(w, r, next)
+			}})
+			repo := connect(t, ref, registry.Options{Limits: quick})
+			body, err := repo.FetchRange(t.Context(), blob, 2<<20, 2<<20+1000)
+			if err == nil {
+				err = body.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), "the registry gives no pieces of blobs") {
+				t.Errorf("a piece: %v", err)
+			}
+			for from, open := range map[int64]func(from int64) (io.ReadCloser, error){
+				1000:    func(from int64) (io.ReadCloser, error) { return repo.FetchRange(t.Context(), blob, from, 2<<20) },
+				2 << 20: func(from int64) (io.ReadCloser, error) { return repo.Fetch(t.Context(), blob, from) },
+			} {
+				body, err := open(from)
+				if err != nil {
+					t.Errorf("from %d: %v", from, err)
+					continue
+				}
+				if _, err := io.CopyN(io.Discard, body, 1<<20); err != nil {
+					t.Errorf("from %d: %v", from, err)
+				}
+				if err := body.Close(); err != nil {
+					t.Error(err)
 				}
 			}
 		})

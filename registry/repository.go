@@ -215,7 +215,7 @@ func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor, offset int
 	case image.IsConfig(d.MediaType) && d.Size <= maxDocument:
 		raw, err = r.config(ctx, d)
 	default:
-		return r.fetchBlob(ctx, d, offset, d.Size)
+		return r.fetchBlob(ctx, d, offset, d.Size, d.Size)
 	}
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (r *Repository) Fetch(ctx context.Context, d ocispec.Descriptor, offset int
 // config reads a blob that is small enough to be looked at before anybody else sees it.
 func (r *Repository) config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	for {
-		rc, err := r.fetchBlob(ctx, d, 0, d.Size)
+		rc, err := r.fetchBlob(ctx, d, 0, d.Size, d.Size)
 		if err != nil {
 			return nil, err
 		}
