@@ -79,6 +79,8 @@ type containerConfig struct {
 
 	Networks    []attachment           // those that it is connected to whenever it runs
 	MountPoints []container.MountPoint // of the flags, of other containers and of the image
+
+	Lent *image.Image `json:",omitempty"` // its own, if that is not in the store: its layers are read in the registry
 }
 
 type (
@@ -141,7 +143,7 @@ func (h *Home) create(
 	if err != nil {
 		return nil, nil, err
 	}
-	img, err := h.imageToRun(ctx, o.RunOptions, events)
+	img, lent, err := h.imageToRun(ctx, o.RunOptions, events)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -158,6 +160,9 @@ func (h *Home) create(
 		return nil, nil, err
 	}
 	r.Config = containerConfig{ContainerOptions: o, Command: options.Process.Args, Labels: labels}
+	if lent {
+		r.Config.Lent = img
+	}
 	if r.Config.Networks, err = h.attachments(&o); err != nil {
 		return nil, nil, err
 	}
@@ -290,6 +295,9 @@ func (h *Home) findRun(ref string) (*containerRecord, *state.Run, state.Status, 
 
 // containerImage is the image that a container was made from.
 func (h *Home) containerImage(ctx context.Context, r *containerRecord) (*image.Image, error) {
+	if r.Config.Lent != nil {
+		return r.Config.Lent, nil
+	}
 	img, err := h.Layout.Image(ctx, r.Manifest, r.Manifest.Platform)
 	if err != nil {
 		return nil, fmt.Errorf("image of container %s: %w", r.Name, err)

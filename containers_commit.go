@@ -42,6 +42,9 @@ func (h *Home) CommitContainer(ctx context.Context, ref string, o CommitOptions)
 		how = asItIs
 	}
 	err = h.withWritten(ctx, ref, how, func(w *writtenFiles) error {
+		if err := h.layersHere(ctx, w.record); err != nil { // the image would not be whole
+			return err
+		}
 		config, err := w.config(ctx, o)
 		if err != nil {
 			return err

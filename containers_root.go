@@ -62,6 +62,9 @@ func (h *Home) withStoppedRoot(ctx context.Context, r *containerRecord, ref stri
 	if err != nil {
 		return err
 	}
+	if err := h.layersHere(ctx, r); err != nil {
+		return err
+	}
 	draft, err := h.draftOf(ctx, r, img)
 	if err != nil {
 		return err

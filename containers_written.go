@@ -35,7 +35,7 @@ func (h *Home) ExportContainer(ctx context.Context, ref, file string, stdout io.
 		if err := w.release(); err != nil { // all is read from layers now
 			return err
 		}
-		view, err := h.view(ctx, layers)
+		view, err := w.store.View(ctx, layers)
 		if err != nil {
 			return err
 		}
@@ -61,6 +61,7 @@ const (
 type writtenFiles struct {
 	record  *containerRecord
 	image   *image.Image
+	store   *snapshot.Store
 	files   *snapshot.Kept
 	release func() error // lets the container go on, or be started
 }
@@ -80,10 +81,12 @@ func (h *Home) withWritten(ctx context.Context, ref string, how reading, do func
 		return err
 	}
 	defer func() { err = errors.Join(err, w.release()) }()
-	store, err := h.Snapshots()
+	store, done, err := h.snapshotsOf(ctx, r)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, done()) }()
+	w.store = store
 	if w.files, err = store.OpenKept(ctx, img.Layers(), h.rootDir(r.ID)); err != nil {
 		return err
 	}

@@ -164,6 +164,11 @@ func hasPlatform(ctx context.Context, repo *registry.Repository, d ocispec.Descr
 	if err != nil {
 		return err
 	}
+	return isFor(img, want)
+}
+
+// isFor refuses an image that says that it is for another platform.
+func isFor(img *image.Image, want ocispec.Platform) error {
 	if got := img.Config.Platform; got.OS != want.OS || got.Architecture != want.Architecture {
 		return fmt.Errorf("is for %s and not for %s", platforms.Format(got), platforms.Format(want))
 	}

@@ -225,49 +225,52 @@ func (r *resolver) reportUnneeded() {
 }
 
 // imageToRun finds an image in the store, or pulls it. One of another platform than this machine's is taken where none was asked
-// for and there is no other, with docker's warning.
-func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) (*image.Image, error) {
+// for and there is no other, with docker's warning. One that is lent is not in the store, which reads its layers where they are.
+func (h *Home) imageToRun(ctx context.Context, o RunOptions, events event.Sink) (_ *image.Image, lent bool, err error) {
 	note := func(text string) { events.Send(event.Event{Kind: event.Note, Text: text}) }
+	noteForeign := func(img *image.Image) {
+		note(fmt.Sprintf("WARNING: The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
+			platforms.Format(img.Config.Platform), platforms.Format(thisPlatform())))
+	}
 	p, err := parsePlatform(o.Platform)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	img, err := h.localToRun(ctx, o, p, events)
 	missing, ok := errors.AsType[*NotFoundError](err)
 	if o.Pull != PullAlways && !ok {
 		if err == nil && p == nil && !runsOn(img, thisPlatform()) {
-			note(fmt.Sprintf("WARNING: The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
-				platforms.Format(img.Config.Platform), platforms.Format(thisPlatform())))
+			noteForeign(img)
 		}
-		return img, err
+		return img, false, err
 	}
 	if o.Pull == PullNever {
 		missing.Hint = "pulling is off"
-		return nil, missing
+		return nil, false, missing
 	}
 	ref, err := image.ParseReference(o.Image)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if o.Pull != PullAlways {
 		note(fmt.Sprintf("Unable to find image '%s' locally", ref.Familiar()))
 	}
 	if o.Pull == PullLazy {
-		want := thisPlatform()
-		if p != nil {
-			want = *p
+		img, whole, err := h.lend(ctx, o, p, events)
+		if err == nil && whole == nil && p == nil && !runsOn(img, thisPlatform()) {
+			noteForeign(img)
 		}
-		img, whole, err := h.lend(ctx, o, want, events)
 		if whole == nil || err != nil {
-			return img, err
+			return img, err == nil, err
 		}
 		note(fmt.Sprintf("%s is pulled whole: %v", ref.Familiar(), whole))
 	}
 	pulled, err := h.Pull(ctx, o.Image, PullOptions{RemoteOptions: RemoteOptions{Insecure: o.Insecure, Events: events}, Platform: o.Platform})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return h.Layout.Image(ctx, pulled[0].Descriptor, p)
+	img, err = h.Layout.Image(ctx, pulled[0].Descriptor, p)
+	return img, false, err
 }
 
 // localToRun finds an image in the store. It is a *NotFoundError if there is none for the platform that was asked for or, of an

@@ -25,7 +25,7 @@ type Lent interface {
 	Headers(entry func(*layertar.Header) error) error
 }
 
-// ErrNotLent means that layers cannot be used here without being stored.
+// ErrNotLent means that layers cannot be used on this machine without being stored.
 var ErrNotLent = errors.New("layers that are elsewhere can be used only as root, with EROFS (Linux 6.15) and /dev/fuse")
 
 // A lentLayer takes the place of a layer's files. Mounts read the tar; this process reads what it is made of: a process that is killed while it
@@ -42,7 +42,20 @@ type lentLayers struct {
 	m  map[digest.Digest]*lentLayer // guarded by mu
 }
 
-// Lend has the store use a layer that it does not have, until it is closed, as if it had it. Nothing of it is kept.
+// CanLend returns an error that is ErrNotLent, and says why, where Lend cannot work.
+func (s *Store) CanLend() error {
+	if kind, why := s.Kind(); kind != EROFS {
+		return fmt.Errorf("%w: layers are kept as %s: %s", ErrNotLent, kind, why)
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLent, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err})
+	}
+	return closeFD(fd)
+}
+
+// Lend has the store use a layer that it does not have, until it is closed or the layer is given back, as if it had it. Nothing of it is kept. A
+// layer that was lent already is an error. It is safe for concurrent use.
 func (s *Store) Lend(layer image.Layer, from Lent) (err error) {
 	if kind, _ := s.Kind(); kind != EROFS {
 		return ErrNotLent
@@ -67,14 +80,34 @@ func (s *Store) Lend(layer image.Layer, from Lent) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", ErrNotLent, err), index.Close())
 	}
+	lent := &lentLayer{index, tar, from}
 	s.lent.mu.Lock()
 	defer s.lent.mu.Unlock()
 	if s.lent.m == nil {
 		s.lent.m = map[digest.Digest]*lentLayer{}
 	}
-	s.lent.m[layer.DiffID] = &lentLayer{index, tar, from}
+	if s.lent.m[layer.DiffID] != nil {
+		return errors.Join(fmt.Errorf("layer %s was lent already", layer.DiffID), lent.close())
+	}
+	s.lent.m[layer.DiffID] = lent
 	return nil
 }
+
+// GiveBack ends what Lend has begun, for those of the layers that were lent. Nothing may use them any more.
+func (s *Store) GiveBack(layers []image.Layer) error {
+	s.lent.mu.Lock()
+	defer s.lent.mu.Unlock()
+	var errs []error
+	for _, layer := range layers {
+		if l := s.lent.m[layer.DiffID]; l != nil {
+			delete(s.lent.m, layer.DiffID)
+			errs = append(errs, l.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *lentLayer) close() error { return errors.Join(l.index.Close(), l.tar.Close()) }
 
 // Nameless makes a file in the store's file system, of which nothing is left however this process ends.
 func (s *Store) Nameless() (*os.File, error) {
@@ -115,7 +148,7 @@ func (s *Store) closeLent() error {
 	defer s.lent.mu.Unlock()
 	var errs []error
 	for _, l := range s.lent.m {
-		errs = append(errs, l.index.Close(), l.tar.Close())
+		errs = append(errs, l.close())
 	}
 	s.lent.m = nil
 	return errors.Join(errs...)

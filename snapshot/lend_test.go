@@ -3,10 +3,12 @@ package snapshot
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -45,13 +47,18 @@ func TestLend(t *testing.T) {
 		layer := image.Layer{DiffID: digest.FromString("lent"), Blob: ocispec.Descriptor{Digest: digest.FromString("blob"), Size: 1}}
 		err := s.Lend(layer, from)
 		if kind, _ := s.Kind(); kind != EROFS {
-			if !errors.Is(err, ErrNotLent) {
-				t.Errorf("%v, want %v", err, ErrNotLent)
+			for _, err := range []error{err, s.CanLend()} {
+				if !errors.Is(err, ErrNotLent) {
+					t.Errorf("%v, want %v", err, ErrNotLent)
+				}
 			}
 			return
 		}
 		if err != nil {
 			t.Fatal(err)
+		}
+		if err := s.CanLend(); err != nil {
+			t.Error(err)
 		}
 		layers := []image.Layer{commitOps(t, s, "a=1"), layer}
 		view, err := s.View(t.Context(), layers)
@@ -95,4 +102,55 @@ func TestLend(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestGiveBack: a layer is lent once, and what is given back is used no more and leaves nothing open.
+func TestGiveBack(t *testing.T) {
+	eachKind(t, func(t *testing.T, s *Store) {
+		if kind, _ := s.Kind(); kind != EROFS {
+			t.Skip(ErrNotLent)
+		}
+		layer := image.Layer{DiffID: digest.FromString("lent"), Blob: ocispec.Descriptor{Digest: digest.FromString("blob"), Size: 1}}
+		before := openFuse(t)
+		for range 2 {
+			for _, want := range []bool{true, false} { // once, and not again
+				from := &lentFile{Reader: strings.NewReader("content" + strings.Repeat("\x00", 505))}
+				if err := s.Lend(layer, from); (err == nil) != want {
+					t.Fatalf("lent %v, %v", want, err)
+				}
+			}
+			view, err := s.View(t.Context(), []image.Layer{layer})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(view.Close(), s.GiveBack([]image.Layer{commitOps(t, s, "a=1"), layer})); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.View(t.Context(), []image.Layer{layer}); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("a layer that was given back: %v", err)
+			}
+		}
+		for range 1000 { // the server of the file ends a moment later
+			if openFuse(t) <= before {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		t.Errorf("%d connections are open, before there were %d", openFuse(t), before)
+	})
+}
+
+// openFuse counts the connections of FUSE that this process serves.
+func openFuse(t *testing.T) (n int) {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if to, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && to == "/dev/fuse" {
+			n++
+		}
+	}
+	return n
 }

@@ -60,14 +60,14 @@ const (
 	fetches   = 32 // of a layer at a time
 )
 
-// Open reads the table of contents of a layer whose blob has so many bytes. Until ctx ends it is read by fetch. What comes is kept in file, which is
-// empty. failed is told why something cannot be read: who reads it gets an I/O error.
+// Open reads the table of contents of a layer whose blob has so many bytes, by fetch. What is read later does not depend on ctx. It is kept in file,
+// which is empty. failed is told why something cannot be read: who reads it gets an I/O error.
 func Open(ctx context.Context, size int64, toc digest.Digest, fetch Fetch, file *os.File, failed func(error)) (*Layer, error) {
 	raw, end, err := table(ctx, size, toc, fetch)
 	if err != nil {
 		return nil, err
 	}
-	l := &Layer{ctx: ctx, fetch: fetch, file: file, failed: failed, slots: make(chan struct{}, fetches)}
+	l := &Layer{ctx: context.WithoutCancel(ctx), fetch: fetch, file: file, failed: failed, slots: make(chan struct{}, fetches)}
 	if err := l.parse(raw, end); err != nil {
 		return nil, err
 	}
