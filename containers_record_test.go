@@ -4,6 +4,10 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
 )
 
 // TestRecordKeepsBytes: arguments and variables that are no UTF-8 come back from a container's record as they were.
@@ -14,6 +18,8 @@ func TestRecordKeepsBytes(t *testing.T) {
 		want := containerConfig{Command: []string{"echo", arg}, Labels: map[string]string{"k": arg}}
 		want.Args, want.Env, want.Image, want.StopTimeout = []string{arg}, []string{"A=" + arg}, "image", &seconds
 		want.Networks = []attachment{{Network: "app", EndpointOptions: EndpointOptions{NetworkAliases: []string{"x"}}}}
+		want.Lent = &image.Image{Descriptor: ocispec.Descriptor{Size: 7}, RawConfig: []byte("{}\xff")}
+		want.Lent.Config.Config.Env = []string{"B=" + "é\ufffd"}
 		text, err := json.Marshal(want)
 		if err != nil {
 			t.Fatal(err)
