@@ -8,8 +8,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +33,55 @@ func (c *counted) ReadAt(p []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("the registry: %w", io.EOF)
 	}
 	return c.Reader.ReadAt(p, off)
+}
+
+const killed = "FORGE_TEST_FUSEFILE_KILLED"
+
+// TestMain lets this program be killed while it serves a file that it has open.
+func TestMain(m *testing.M) {
+	if os.Getenv(killed) != "" {
+		beKilled()
+	}
+	os.Exit(m.Run())
+}
+
+// beKilled has a file open that it serves, by a lower number than the device, and kills itself: the kernel closes the file first.
+func beKilled() {
+	low, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	f, err := Open(bytes.NewReader(make([]byte, 4096)), 4096)
+	if err != nil {
+		panic(err)
+	}
+	if err := errors.Join(unix.Dup3(int(f.Fd()), low, unix.O_CLOEXEC), unix.Kill(os.Getpid(), unix.SIGKILL)); err != nil {
+		panic(err)
+	}
+	select {}
+}
+
+// TestKilled: a process that is killed while it serves a file that it has open is gone then.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), killed+"=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || !exit.Sys().(syscall.WaitStatus).Signaled() {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Errorf("process %d waits for its own answer; end it by the file abort of its connection in fusectl", cmd.Process.Pid)
+	}
 }
 
 func TestOpen(t *testing.T) {

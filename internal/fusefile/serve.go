@@ -22,7 +22,7 @@ const (
 	opBatchForget = 42
 
 	version      = 7
-	minor        = 31 // of the protocol; the kernel does no more than that
+	minor        = 31 // of the protocol; the kernel does no more than that, but for what it knows of flags
 	inHeader     = 40 // bytes
 	outHeader    = 16
 	requestSize  = 64 << 10 // more than a message that is asked here has
@@ -30,6 +30,7 @@ const (
 	maxWrite     = 4096 // nothing is written, and it has to be said
 	asyncRead    = 1 << 0
 	keepCache    = 1 << 1
+	noFlush      = 1 << 5 // closing it asks nothing; see reply
 	rootNode     = 1
 	forever      = 1 << 31 // seconds
 	blockSize    = 4096
@@ -87,8 +88,8 @@ func reply(op uint32, body []byte, size int64) []byte {
 			out = ne.AppendUint32(out, v)
 		}
 		return out
-	case opOpen:
-		out = ne.AppendUint32(ne.AppendUint64(out, 0), keepCache)
+	case opOpen: // if this process is killed, the kernel closes the file, perhaps before the device, and would wait for the answer of who is dead
+		out = ne.AppendUint32(ne.AppendUint64(out, 0), keepCache|noFlush)
 		return ne.AppendUint32(out, 0)
 	case opRelease:
 		return out
