@@ -181,9 +181,22 @@ func (b *Bucket) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 func (b *Bucket) Put(ctx context.Context, d ocispec.Descriptor, content image.Content) error {
 	err := b.save(ctx, blobKey(d), d.Size, content)
 	if errors.Is(err, errExists) { // with the same content, whoever began it
-		return nil
+		return b.await(ctx, d)
 	}
 	return err
+}
+
+// await waits until a blob that somebody else has begun can be found. Whoever began it may have died, and then it never can be.
+func (b *Bucket) await(ctx context.Context, d ocispec.Descriptor) error {
+	for try := range patience {
+		if there, err := b.Has(ctx, d); there || err != nil {
+			return err
+		}
+		if err := b.sleep(ctx, try); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w, and it is not there: whoever began it is slow or has died", blobKey(d), errExists)
 }
 
 func (b *Bucket) save(ctx context.Context, key string, size int64, content image.Content) error {
@@ -214,7 +227,8 @@ func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 	return raw, err
 }
 
-// A number that somebody else has begun is waited for, from patience on the next one is taken: whoever began it may have died.
+// What somebody else has begun is waited for, but not longer than patience, since whoever began it may have died: of a name the next
+// number is taken then.
 const (
 	patience = 8
 	maxRow   = 16
@@ -243,14 +257,16 @@ func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
 			skip++
 			continue
 		}
-		if err := web.Sleep(ctx, b.pause()<<min(try, 4)); err != nil {
+		if err := b.sleep(ctx, try); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("%s: others write it all the time", key)
 }
 
-// pause is the first wait for another who writes the same name.
-func (b *Bucket) pause() time.Duration { return cmp.Or(b.o.Limits.Backoff, 200*time.Millisecond) }
+// sleep waits for another who writes the same, the longer the more often that was tried.
+func (b *Bucket) sleep(ctx context.Context, try int) error {
+	return web.Sleep(ctx, cmp.Or(b.o.Limits.Backoff, 200*time.Millisecond)<<min(try, 4))
+}
 
 var _ objects.Bucket = (*Bucket)(nil)

@@ -121,6 +121,32 @@ func TestWriters(t *testing.T) {
 	})
 }
 
+// TestBegun holds that a blob that somebody else has begun counts as stored once it is there, and never if whoever began it has died.
+func TestBegun(t *testing.T) {
+	versions(t, func(t *testing.T, f *fake, options func(o *Options)) {
+		s := newStore(t, f, options)
+		data := []byte("layer")
+		d := objectstest.Blob(data)
+		f.begin(blobKey(d), version())
+		if _, err := s.Push(t.Context(), d, image.Bytes(data)); !errors.Is(err, errExists) {
+			t.Errorf("begun, and never done: %v", err)
+		}
+		looks := 0
+		f.Fault = func(http.ResponseWriter, *http.Request) bool {
+			if looks++; looks == 4 { // the other one is done
+				f.entries[0].data, f.entries[0].done = data, true
+			}
+			return false
+		}
+		if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
+			t.Errorf("begun, and done soon after: %v", err)
+		}
+		if got, err := objectstest.Fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
 // TestFaults holds what is tried again, what is said of what is not, and that a service cannot send forge where it may not.
 func TestFaults(t *testing.T) {
 	versions(t, func(t *testing.T, f *fake, version func(o *Options)) {
