@@ -112,14 +112,11 @@ func (w *writer) parts(ctx context.Context, x *index) []part {
 		}
 	}
 	parts := make([]part, len(x.segments))
-	for i, s := range x.segments {
-		parts[i].segment = s
-		one := &shelf{scope: w.target.Scope, index: &index{segments: []segment{s}}}
-		if r.readTables(ctx, one, maxTableFrame) == nil && len(one.tables) == 1 {
-			parts[i].table = one.tables[0]
-		}
-		if t := parts[i].table; t != nil && w.cache.o.Key == nil && t.signer != (keyID{}) {
-			parts[i].table = nil
+	tables, _ := r.tables(ctx, w.target.Scope, x.segments, maxUnpacked) // what cannot be read is left as it is
+	for i, t := range tables {
+		parts[i].segment = x.segments[i]
+		if t != nil && (w.cache.o.Key != nil || t.signer == (keyID{})) {
+			parts[i].table = t
 		}
 	}
 	return parts

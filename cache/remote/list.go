@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -105,7 +106,10 @@ func (c *Cache) Records(ctx context.Context, scope *Scope) (Info, []Record, erro
 	if err := c.reader.readIndex(ctx, s); err != nil || s.index == nil {
 		return Info{}, nil, err
 	}
-	err := c.reader.readTables(ctx, s, maxSegments*maxTableFrame)
+	err := c.reader.readTables(ctx, s, maxUnpacked)
+	if err == nil && len(s.tables) < len(s.index.segments) {
+		err = fmt.Errorf("%d of %d segments are left out: %w", len(s.index.segments)-len(s.tables), len(s.index.segments), errTooMuch)
+	}
 	var lists [][]Record
 	for _, t := range s.tables {
 		lists = append(lists, t.records)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-build/forge/cache"
@@ -64,9 +63,6 @@ type reader struct {
 	memory *cache.Store[[]byte] // of indexes and tables that were read before; may be nil
 	trust  Trust
 }
-
-// maxFetched is how much of tables a build fetches, bytes as they travel. What is older is not known then.
-const maxFetched = 2 << 20
 
 // fresh asks the place for a scope.
 func (r *reader) fresh(ctx context.Context, scope *Scope) *shelf {
@@ -148,77 +144,4 @@ func readTag(ctx context.Context, p *Place, tag string) ([]byte, error) {
 		return nil, &foreignError{"a " + d.MediaType}
 	}
 	return image.ReadSmall(ctx, p.Read, d)
-}
-
-// readTables reads the tables of a shelf's segments, the newest first, fetching at most so many bytes. Tables that cannot be read or
-// believed are left out, and the first reason is returned.
-func (r *reader) readTables(ctx context.Context, s *shelf, fetch int64) error {
-	tables, errs := make([]*table, len(s.index.segments)), make([]error, len(s.index.segments))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	for i := range s.index.segments {
-		seg := &s.index.segments[i]
-		frame := seg.inline
-		if frame == nil && r.memory != nil {
-			frame, _, _ = r.memory.Get(ctx, memoOf(seg.table))
-		}
-		if frame != nil {
-			tables[i], errs[i] = r.open(frame, s.scope)
-			continue
-		}
-		if fetch -= seg.table.Size; fetch < 0 {
-			continue
-		}
-		g.Go(func() error {
-			frame, err := readBlob(gctx, s.scope.Place.Read, seg.table)
-			if err == nil {
-				tables[i], err = r.open(frame, s.scope)
-			}
-			if err == nil && r.memory != nil {
-				_ = r.memory.Put(ctx, memoOf(seg.table), frame)
-			}
-			errs[i] = err
-			return nil
-		})
-	}
-	_ = g.Wait() // the errors are in errs
-	for _, t := range tables {
-		if t != nil {
-			s.tables = append(s.tables, t)
-		}
-	}
-	bad := 0
-	for _, err := range errs {
-		if err != nil {
-			bad++
-		}
-	}
-	for _, err := range errs {
-		if err != nil {
-			return fmt.Errorf("%d of %d segments are left out: %w", bad, len(errs), err)
-		}
-	}
-	return nil
-}
-
-func memoOf(d ocispec.Descriptor) cache.Key { return sha256.Sum256([]byte("table\x00" + d.Digest)) }
-
-// open reads a table as it travels, and makes sure that it may be believed.
-func (r *reader) open(frame []byte, scope *Scope) (*table, error) {
-	raw, err := decompress(frame)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.trust.check(raw, scope.bound()); err != nil {
-		return nil, err
-	}
-	return decodeTable(raw)
-}
-
-// readBlob reads a table as it travels.
-func readBlob(ctx context.Context, src image.Fetcher, d ocispec.Descriptor) ([]byte, error) {
-	if d.Size > maxTableFrame {
-		return nil, errTable
-	}
-	return image.ReadSmall(ctx, src, d)
 }

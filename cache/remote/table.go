@@ -185,7 +185,7 @@ func decodeTable(raw []byte) (*table, error) {
 	if flags&flagSigned != 0 {
 		size += uint64(trailerSize)
 	}
-	if size != uint64(len(raw)) {
+	if size != uint64(len(raw)) || nblobs > n {
 		return nil, errTable
 	}
 	t := &table{records: make([]Record, n)}
@@ -198,7 +198,7 @@ func decodeTable(raw []byte) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	texts := rest[nblobs*blobSize:]
+	texts := string(rest[nblobs*blobSize:]) // which the records share: many may have one text
 	for i := range t.records {
 		if err := decodeRecord(recordPart[i*recordSize:][:recordSize], layers, texts, &t.records[i]); err != nil {
 			return nil, err
@@ -228,7 +228,7 @@ func decodeBlobs(raw []byte) ([]image.Layer, error) {
 	return layers, nil
 }
 
-func decodeRecord(b []byte, layers []image.Layer, texts []byte, r *Record) error {
+func decodeRecord(b []byte, layers []image.Layer, texts string, r *Record) error {
 	copy(r.Key[:], b)
 	r.Used = Day(binary.LittleEndian.Uint16(b[34:]))
 	r.Cost = time.Duration(binary.LittleEndian.Uint32(b[36:])) * time.Millisecond
@@ -255,15 +255,15 @@ func decodeRecord(b []byte, layers []image.Layer, texts []byte, r *Record) error
 	return err
 }
 
-func textAt(texts []byte, at uint32, most int) (string, error) {
+func textAt(texts string, at uint32, most int) (string, error) {
 	if int64(at) >= int64(len(texts)) {
 		return "", errTable
 	}
-	n, k := binary.Uvarint(texts[at:])
+	n, k := binary.Uvarint([]byte(texts[at:min(len(texts), int(at)+binary.MaxVarintLen64)]))
 	if k <= 0 || n > uint64(most) || n > uint64(len(texts)-int(at)-k) {
 		return "", errTable
 	}
-	return string(texts[int(at)+k:][:n]), nil
+	return texts[int(at)+k:][:n], nil
 }
 
 // compress makes a zstd frame, as tables travel.

@@ -114,7 +114,7 @@ func FuzzIndex(f *testing.F) {
 		}
 		for _, seg := range x.segments {
 			if seg.inline != nil {
-				_, _ = (&reader{}).open(seg.inline, &Scope{Place: &Place{}})
+				_, _ = (&reader{}).tables(t.Context(), &Scope{Place: &Place{}}, []segment{seg}, 0)
 			}
 		}
 		again, _, err := x.encode()
