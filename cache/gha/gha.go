@@ -177,8 +177,11 @@ func (b *Bucket) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	return err == nil, notThere(err)
 }
 
-// Put implements [objects.Bucket].
+// Put implements [objects.Bucket]. Content is checked before its key is taken, which nobody can give back.
 func (b *Bucket) Put(ctx context.Context, d ocispec.Descriptor, content image.Content) error {
+	if err := objects.Check(ctx, content); err != nil {
+		return err
+	}
 	err := b.save(ctx, blobKey(d), d.Size, content)
 	if errors.Is(err, errExists) { // with the same content, whoever began it
 		return b.await(ctx, d)

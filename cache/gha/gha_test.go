@@ -57,6 +57,7 @@ func TestBlobs(t *testing.T) {
 		if len(f.entries) != 5 {
 			t.Errorf("%d entries", len(f.entries))
 		}
+		objectstest.Wrong(t, s, 10, 1000, 5000)
 	})
 }
 

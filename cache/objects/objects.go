@@ -26,7 +26,8 @@ type Bucket interface {
 	// Has reports whether a blob is there, and sees to it that it stays for a while.
 	Has(ctx context.Context, d ocispec.Descriptor) (bool, error)
 
-	// Put stores a blob whose digest and size are known.
+	// Put stores a blob whose digest and size are known. Reading content from its beginning to its end fails if it is something else;
+	// who sends it in parts does that too ([Check]), before anybody can find the blob.
 	Put(ctx context.Context, d ocispec.Descriptor, content image.Content) error
 
 	// Read returns what a name holds, of at most image.MaxManifestSize bytes.
@@ -135,6 +136,16 @@ func verified(d ocispec.Descriptor, content image.Content) image.Content {
 		}
 		return image.Verified(r, d), nil
 	}}
+}
+
+// Check reads content that a bucket was given to its end, and is the error that it fails with.
+func Check(ctx context.Context, content image.Content) error {
+	r, err := content.Open(ctx, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close())
 }
 
 // PushManifest implements [image.Store].

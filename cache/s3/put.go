@@ -49,8 +49,8 @@ type part struct {
 	ETag       string
 }
 
-// putParts puts a blob as a multipart upload, which is given up again when a part fails. The bucket checks no digest of the whole: whoever
-// reads it does.
+// putParts puts a blob as a multipart upload, which is given up again when a part fails. The bucket checks no digest of the whole:
+// the content is read once more for that, meanwhile.
 func (b *Bucket) putParts(ctx context.Context, d ocispec.Descriptor, content image.Content) error {
 	resp, err := b.do(ctx, request{method: http.MethodPost, key: b.blob(d), query: url.Values{"uploads": {""}}, want: []int{http.StatusOK}})
 	if err != nil {
@@ -77,6 +77,7 @@ func (b *Bucket) sendParts(ctx context.Context, d ocispec.Descriptor, content im
 	all := completed{Part: make([]part, (d.Size+size-1)/size)}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(b.o.Parallel)
+	g.Go(func() error { return objects.Check(gctx, content) })
 	for i := range all.Part {
 		g.Go(func() error {
 			at := int64(i) * size

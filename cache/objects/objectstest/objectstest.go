@@ -77,6 +77,28 @@ func Fetch(t testing.TB, s *objects.Store, d ocispec.Descriptor, offset int64) (
 	return io.ReadAll(r)
 }
 
+// Wrong holds that content of these sizes that is not what it is put as is refused, that nobody finds it, and that the right one can be put
+// afterwards.
+func Wrong(t testing.TB, s *objects.Store, sizes ...int) {
+	t.Helper()
+	for _, n := range sizes {
+		right, wrong := bytes.Repeat([]byte("y"), n), bytes.Repeat([]byte("z"), n)
+		d := Blob(right)
+		if _, err := s.Push(t.Context(), d, image.Bytes(wrong)); !errors.Is(err, image.ErrMismatch) {
+			t.Errorf("%d wrong bytes: %v", n, err)
+		}
+		if there, err := s.Exists(t.Context(), d); there || err != nil {
+			t.Errorf("%d wrong bytes are there: %v", n, err)
+		}
+		if _, err := s.Push(t.Context(), d, image.Bytes(right)); err != nil {
+			t.Errorf("%d bytes after wrong ones: %v", n, err)
+		}
+		if got, err := Fetch(t, s, d, 0); err != nil || !bytes.Equal(got, right) {
+			t.Errorf("%d bytes after wrong ones come back as %d, %v", n, len(got), err)
+		}
+	}
+}
+
 // Blobs holds that blobs of these sizes go, also when somebody else has sent them, and come, from any offset; and that one that nobody has
 // sent is not there.
 func Blobs(t testing.TB, s *objects.Store, sizes ...int) {
