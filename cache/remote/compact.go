@@ -31,9 +31,17 @@ type Retention struct {
 // DefaultRetention is that of builds.
 func DefaultRetention() Retention { return Retention{daysUnused, bytesOfLayers} }
 
+// retention is what a writer goes by.
+func (w *writer) retention() Retention {
+	if w.keep != nil {
+		return *w.keep
+	}
+	return DefaultRetention()
+}
+
 // crowded reports whether an index is to be made shorter now.
 func (w *writer) crowded(x *index) bool {
-	if len(x.segments) >= tooMany {
+	if w.keep != nil || len(x.segments) >= tooMany {
 		return true
 	}
 	return (len(x.segments) > manySegments || x.inlined() > manyInlined) && w.cache.dice(crowdChance) == 0
@@ -169,31 +177,20 @@ type Pruned struct {
 
 // Prune forgets records of a scope. The bytes go when the place collects what no index leads to.
 func (c *Cache) Prune(ctx context.Context, t *Target, keep Retention) (p Pruned, err error) {
-	w := &writer{cache: c, target: t}
+	w := &writer{cache: c, target: t, keep: &keep}
 	s, err := c.shelfOf(ctx, t.Scope)
 	if err != nil || s.index == nil {
 		return p, err
 	}
 	w.tag, w.plain = s.tag, s.index.plain
-	before := s.index.totals()
-	x := &index{
-		scope: t.Name, written: time.Now(), plain: w.plain, listed: s.index.listed, epoch: s.index.epoch, segments: slices.Clone(s.index.segments),
-	}
-	if s.index.open { // what the lanes hold was read with the index
-		x.epoch++
-	}
-	w.compact(ctx, x, keep, nil)
-	x.listed = false
-	if err = w.putIndex(ctx, x, w.tag); errors.Is(err, image.ErrImmutable) {
-		x.listed = true
-		err = w.putIndex(ctx, x, listedTag(w.tag, time.Now(), s.index.newest))
-	}
+	before := s.index.totals() // enter only reads it
+	x, err := w.enter(ctx, s.index, nil)
 	if err != nil {
 		return p, err
 	}
 	w.remember(ctx, x)
-	after := x.totals()
-	return Pruned{before.Records - after.Records, before.Layers - after.Layers, before.Bytes - after.Bytes}, nil
+	after := x.totals() // with what others have added meanwhile
+	return Pruned{max(0, before.Records-after.Records), max(0, before.Layers-after.Layers), max(0, before.Bytes-after.Bytes)}, nil
 }
 
 func (x *index) totals() (p Pruned) {

@@ -17,7 +17,7 @@ import (
 var ErrBusy = errors.New("others write it all the time")
 
 // enter puts segments into the index, before what is in it, or into a lane beside it if others write the index now. seen is the index as
-// it was read last; nil if there was none.
+// it was read last; nil if there was none. Who prunes has no segments, and puts together what is there.
 func (w *writer) enter(ctx context.Context, seen *index, segments []segment) (*index, error) {
 	var wrote *written
 	for range maxTries {
@@ -47,7 +47,7 @@ func (w *writer) enter(ctx context.Context, seen *index, segments []segment) (*i
 				return nil, err
 			}
 			w.crowd = now != nil && wrote != nil && now.others(wrote.index) >= crowdSize
-			if now != nil && now.open {
+			if now != nil && now.open && w.keep == nil {
 				x, err := w.enterLane(ctx, now, segments)
 				if x != nil || err != nil {
 					return x, err
@@ -99,9 +99,9 @@ type written struct {
 	lanes  []segment // that it has found there
 }
 
-// stays reports whether what was written is in what a name stands for now.
+// stays reports whether what was written is in what a name stands for now. Of a prune that has left nothing only its index tells.
 func (x *written) stays(now *index) bool {
-	return now != nil && (now.digest == x.digest || holds(now, x.own))
+	return now != nil && (now.digest == x.digest || len(x.own) > 0 && holds(now, x.own))
 }
 
 func holds(x *index, segments []segment) bool {
@@ -182,7 +182,7 @@ func (w *writer) put(ctx context.Context, now *index, segments []segment) (*writ
 		}
 	}
 	if x.closed != nil || w.crowded(x.index) {
-		x.own = w.compact(ctx, x.index, DefaultRetention(), x.own)
+		x.own = w.compact(ctx, x.index, w.retention(), x.own)
 		if err := w.catchUp(ctx, x.index, now); err != nil { // it takes a while
 			return nil, err
 		}

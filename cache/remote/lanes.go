@@ -82,10 +82,10 @@ func (x *index) others(before *index) (n int) {
 	return n
 }
 
-// closes reports whether a writer that finds lanes open is to close them: when the crowd has gone, as far as clocks can tell.
+// closes reports whether a writer that finds lanes open is to close them: when the crowd has gone, as far as clocks can tell, or to prune.
 func (w *writer) closes(now *index) bool {
 	since := time.Since(now.written)
-	return since > laneIdle || since < -laneIdle && w.cache.dice(crowdChance) == 0
+	return w.keep != nil || since > laneIdle || since < -laneIdle && w.cache.dice(crowdChance) == 0
 }
 
 // closeLanes puts what the lanes of an index hold into x, which is to replace it.

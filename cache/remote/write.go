@@ -107,8 +107,9 @@ type writer struct {
 	cache  *Cache
 	target *Target
 	tag    string
-	plain  bool // the registry takes only what looks like an image
-	crowd  bool // several others write now
+	plain  bool       // the registry takes only what looks like an image
+	crowd  bool       // several others write now
+	keep   *Retention // of a prune; nil if it is not one
 }
 
 // segment writes records as a segment, which nothing names yet.
