@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -45,9 +46,12 @@ func (r *Restored) Remember(path string, look Look, quiet int64) error {
 	return w.write(path, quiet)
 }
 
-// Restore writes a version into an open directory, which is empty. Packs come, chunks are checked and files are written side by side. After an
-// error the directory holds a part of it.
+// Restore writes a version into an open directory, in the place of what is there: another place may have left a part of another version.
+// Packs come, chunks are checked and files are written side by side. After an error the directory holds a part of it.
 func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (_ *Restored, err error) {
+	if err := empty(dir); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d, err := s.download(ctx, v)
@@ -65,6 +69,25 @@ func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (_ *Resto
 		return nil, fetchErr // the cause
 	}
 	return restored, err
+}
+
+// empty removes what is in a directory.
+func empty(dir *os.File) (err error) {
+	root, err := os.OpenRoot(dir.Name())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := root.RemoveAll(e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // part notes what was written.
