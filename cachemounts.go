@@ -103,7 +103,7 @@ func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.S
 			place = &remote.Place{Name: place.Name, Read: place.Read, Repository: place.Repository}
 		}
 		shelves = append(shelves, &mounts.Shelf{
-			Place: place, Staging: h.staging, Read: read, Write: write, Key: s.remote.Key, Trust: s.remote.Trust,
+			Place: place, Staging: h.staging, Guard: h.Layout.Guard, Read: read, Write: write, Key: s.remote.Key, Trust: s.remote.Trust,
 		})
 	}
 	return shelves, errors.Join(errs...)

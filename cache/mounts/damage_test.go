@@ -1,11 +1,15 @@
 package mounts
 
 import (
+	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -64,4 +68,93 @@ func TestSecondPlace(t *testing.T) {
 		t.Error(err)
 	}
 	checkSame(t, dir, into)
+}
+
+// spread is a table of the same chunks in one pack, which the layout gets: they lie so far from each other that 200 MiB have to be fetched.
+func spread(t *testing.T, v *Version, layout string) *table {
+	t.Helper()
+	const size = 256 << 20
+	d := digest.FromString("spread")
+	blobs := filepath.Join(layout, "blobs/sha256")
+	raw, err := os.ReadFile(filepath.Join(blobs, v.packs[0].Digest.Encoded()))
+	if err != nil || len(v.packs) > 1 {
+		t.Fatal(err, len(v.packs))
+	}
+	f, err := os.Create(filepath.Join(blobs, d.Encoded()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spread := &table{size: v.table.size, packs: []pack{{digest: d, size: size, live: size}}}
+	at := int64(0)
+	for i, c := range v.table.chunks {
+		if at += 3 << 20; i == maxRuns {
+			at = 220 << 20
+		}
+		if _, err := f.WriteAt(raw[c.offset:c.offset+c.length], at); err != nil {
+			t.Fatal(err)
+		}
+		c.offset = at
+		spread.chunks = append(spread.chunks, c)
+	}
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return spread
+}
+
+// TestTooMuch holds that a version is not fetched of which most would be for nothing, and that none is saved in such a way.
+func TestTooMuch(t *testing.T) {
+	p, store, layout := newShelf(t)
+	dir := t.TempDir()
+	write(t, dir, "file", noise(1, 5<<20))
+	save(t, p, cargo, dir)
+	forged := spread(t, kept(t, p, cargo), layout)
+	if n := len(forged.chunks); n <= maxRuns+1 {
+		t.Fatalf("%d chunks are not more than runs", n)
+	}
+	if err := p.write(t.Context(), cargo, forged); err != nil {
+		t.Fatal(err)
+	}
+	store.fetched.Store(0)
+	if _, err := restored(t, p, cargo); err == nil || !strings.Contains(err.Error(), "would be fetched") {
+		t.Errorf("a version of which 200 MiB are fetched for 5: %v", err)
+	}
+	if n := store.fetched.Load(); n > 1<<20 {
+		t.Errorf("%d bytes were fetched", n)
+	}
+	if saved := save(t, p, cargo, dir); saved.Sent < 5<<20 {
+		t.Errorf("%d bytes were sent in the place of that", saved.Sent)
+	}
+	back, err := restored(t, p, cargo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSame(t, dir, back)
+}
+
+// A full disk has a few bytes left.
+type full struct{ left int }
+
+func (f *full) Write(b []byte) (int, error) {
+	if f.left -= len(b); f.left < 0 {
+		return 0, image.ErrFull
+	}
+	return len(b), nil
+}
+
+// TestFull holds that what is fetched ends where the disk would be full, counted over all packs.
+func TestFull(t *testing.T) {
+	p, _, _ := newShelf(t)
+	dir := t.TempDir()
+	for i := range 3 {
+		write(t, dir, string(rune('a'+i)), noise(byte(i), 1<<20))
+		save(t, p, cargo, dir)
+	}
+	if n := len(kept(t, p, cargo).packs); n < 3 {
+		t.Fatalf("%d packs", n)
+	}
+	p.Guard = func(context.Context, io.Writer) io.Writer { return &full{left: 2 << 20} }
+	if _, err := restored(t, p, cargo); !errors.Is(err, image.ErrFull) {
+		t.Errorf("3 MiB on a disk that has 2: %v", err)
+	}
 }

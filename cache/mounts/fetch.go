@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -27,6 +28,16 @@ type download struct {
 	perPack  [][]*run
 	fetching *errgroup.Group
 	begun    chan struct{} // closed when all fetches have been
+
+	mu    sync.Mutex // guards space
+	space io.Writer  // is told of all that is fetched; fails when the disk is about to be full
+}
+
+// Write implements io.Writer.
+func (d *download) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.space.Write(b)
 }
 
 // A packFile holds what is fetched of a pack, where it is in the pack.
@@ -46,7 +57,10 @@ func (f *packFile) leave() error {
 // download begins to fetch a version, until ctx is done.
 func (s *Shelf) download(ctx context.Context, v *Version) (*download, error) {
 	d := &download{files: make([]*packFile, len(v.packs)), perPack: make([][]*run, len(v.packs)), begun: make(chan struct{})}
-	runs := v.runs()
+	runs := v.table.runs()
+	if !v.table.affords(runs) {
+		return nil, fmt.Errorf("more than twice its %d bytes would be fetched", v.table.size)
+	}
 	for _, r := range runs {
 		f := d.files[r.pack]
 		if f == nil {
@@ -66,10 +80,11 @@ func (s *Shelf) download(ctx context.Context, v *Version) (*download, error) {
 	}
 	d.fetching, ctx = errgroup.WithContext(ctx)
 	d.fetching.SetLimit(fetches)
+	d.space = s.Guard(ctx, io.Discard)
 	go func() {
 		defer close(d.begun)
 		for _, r := range runs {
-			d.fetching.Go(func() error { return errors.Join(r.end(s.fetch(ctx, v, r)), r.file.leave()) })
+			d.fetching.Go(func() error { return errors.Join(r.end(s.fetch(ctx, v, r, d)), r.file.leave()) })
 		}
 	}()
 	return d, nil
@@ -118,11 +133,23 @@ type run struct {
 	err     error
 }
 
+// affords reports whether the runs of a table are not so much more than its tar that only a forged one can need them.
+func (t *table) affords(runs []*run) bool {
+	left := 2*t.size + 64<<20
+	for _, r := range runs {
+		if r.to-r.from > left {
+			return false
+		}
+		left -= r.to - r.from
+	}
+	return true
+}
+
 // runs are what has to be fetched, in the order in which it is needed first.
-func (v *Version) runs() []*run {
-	perPack := make([][]piece, len(v.packs))
+func (t *table) runs() []*run {
+	perPack := make([][]piece, len(t.packs))
 	var order []int
-	for _, c := range v.table.chunks {
+	for _, c := range t.chunks {
 		if perPack[c.pack] == nil {
 			order = append(order, c.pack)
 		}
@@ -144,8 +171,8 @@ func (v *Version) runs() []*run {
 				live += c.length
 			}
 		}
-		if live*100 >= v.packs[i].Size*wholeAbove {
-			add(i, 0, v.packs[i].Size)
+		if live*100 >= t.packs[i].size*wholeAbove {
+			add(i, 0, t.packs[i].size)
 			continue
 		}
 		first := len(runs)
@@ -160,14 +187,14 @@ func (v *Version) runs() []*run {
 	return runs
 }
 
-// fetch writes a run to its file.
-func (s *Shelf) fetch(ctx context.Context, v *Version, r *run) (err error) {
+// fetch writes a run to its file, so far as space takes the same bytes.
+func (s *Shelf) fetch(ctx context.Context, v *Version, r *run, space io.Writer) (err error) {
 	body, err := s.Place.Read.Fetch(ctx, v.packs[r.pack], r.from)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
-	_, err = io.CopyBuffer(r, struct{ io.Reader }{io.LimitReader(body, r.to-r.from)}, make([]byte, 128<<10))
+	_, err = io.CopyBuffer(r, io.TeeReader(io.LimitReader(body, r.to-r.from), space), make([]byte, 128<<10))
 	return err
 }
 

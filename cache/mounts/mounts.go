@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"sync/atomic"
 
@@ -26,6 +27,9 @@ import (
 type Shelf struct {
 	Place   *remote.Place
 	Staging *image.Staging // keeps packs on disk while they come and go
+
+	// Guard stops what is fetched when that disk is about to be full: it is [image.Layout.Guard].
+	Guard func(ctx context.Context, w io.Writer) io.Writer
 
 	// Read are the scopes that mounts are looked for in, the first first. Write is the only one that is written to.
 	Read  []string

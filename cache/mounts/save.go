@@ -58,34 +58,47 @@ func (s *Shelf) Save(ctx context.Context, m Mount, dir Dir, limit int64) (_ *Sav
 			return nil, err
 		}
 	}
-	plain := snapshot.Plain(tree)
 	known, err := s.known(ctx, base)
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.newPacker(ctx, known)
+	saved, t, err := s.pack(ctx, tree, dir.Memory, known)
+	if err == nil && !t.affords(t.runs()) { // little is needed of many packs, in too many places for it to be fetched alone
+		saved, t, err = s.pack(ctx, tree, dir.Memory, &table{})
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	saved := &Saved{}
-	cutter := newTarCutter(plain, dir.Memory, &saved.memory)
-	cutter.keep, cutter.add = w.keep, w.add
-	if err := cutter.run(w.ctx); err != nil {
-		return nil, err
+	if saved.Left != "" {
+		left = append(left, saved.Left)
 	}
-	t, err := w.finish()
-	if err != nil {
-		return nil, err
-	}
-	if out := plain.LeftOut(); out != "" {
-		left = append(left, out)
-	}
-	saved.Size, saved.Sent, saved.Left = t.size, w.sent, join(left)
+	saved.Left = join(left)
 	if base != nil && base.ours && base.tag == cmp.Or(m.exact(s.Write), m.tag(s.Write)) && sameChunks(t, base.table) {
 		return saved, nil
 	}
 	return saved, s.write(ctx, m, t)
+}
+
+// pack stores what of a tree's tar is not known, and returns the table of all of it.
+func (s *Shelf) pack(ctx context.Context, tree filetree.Tree, memory *Memory, known *table) (_ *Saved, _ *table, err error) {
+	w, err := s.newPacker(ctx, known)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	plain := snapshot.Plain(tree)
+	saved := &Saved{}
+	cutter := newTarCutter(plain, memory, &saved.memory)
+	cutter.keep, cutter.add = w.keep, w.add
+	if err := cutter.run(w.ctx); err != nil {
+		return nil, nil, err
+	}
+	t, err := w.finish()
+	if err != nil {
+		return nil, nil, err
+	}
+	saved.Size, saved.Sent, saved.Left = t.size, w.sent, plain.LeftOut()
+	return saved, t, nil
 }
 
 // mayReplace fails if what is kept under the names of a mount is signed, and what would be written is not.

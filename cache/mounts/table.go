@@ -115,11 +115,17 @@ func parseTable(frame []byte) (*table, error) {
 		return nil, fmt.Errorf("%d bytes are not %d packs and %d chunks", len(b), packs, chunks)
 	}
 	b = b[headerLen:]
+	seen := make(map[digest.Digest]bool, packs)
 	for range packs {
 		t.packs = append(t.packs, pack{
 			digest: digest.NewDigestFromBytes(digest.SHA256, b[:32]), size: int64(le.Uint64(b[32:])), live: int64(le.Uint32(b[40:])) << 10,
 		})
 		b = b[entryLen:]
+		d := t.packs[len(t.packs)-1].digest
+		if seen[d] {
+			return nil, fmt.Errorf("pack %s is named twice", d)
+		}
+		seen[d] = true
 	}
 	total := int64(0)
 	for range chunks {
