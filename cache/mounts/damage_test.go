@@ -15,16 +15,24 @@ import (
 	"github.com/forge-build/forge/image"
 )
 
-// damage changes a byte near the end of a blob of a layout.
+// damage changes a byte in the middle of a blob of a layout.
 func damage(t *testing.T, layout string, d ocispec.Descriptor) {
 	t.Helper()
 	path := filepath.Join(layout, "blobs/sha256", d.Digest.Encoded())
 	raw, err := os.ReadFile(path)
 	if err == nil {
-		raw[len(raw)-1000] ^= 1
+		raw[len(raw)/2] ^= 1
 		err = os.WriteFile(path, raw, 0o644)
 	}
 	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// zero makes all bytes of a blob zero.
+func zero(t *testing.T, layout string, d ocispec.Descriptor) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(layout, "blobs/sha256", d.Digest.Encoded()), make([]byte, d.Size), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -68,6 +76,56 @@ func TestSecondPlace(t *testing.T) {
 		t.Error(err)
 	}
 	checkSame(t, dir, into)
+}
+
+// A stubborn store keeps what it has under a digest, as registries do.
+type stubborn struct{ image.Store }
+
+func (s stubborn) Push(ctx context.Context, d ocispec.Descriptor, content image.Content) (ocispec.Descriptor, error) {
+	if there, err := s.Exists(ctx, d); err != nil || there {
+		return d, err
+	}
+	return s.Store.Push(ctx, d, content)
+}
+
+// TestHeal holds that after a restore that found wrong content, a save relies on no pack of that version, so that the next restore succeeds.
+func TestHeal(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		files int // each in a pack
+		spoil func(t *testing.T, layout string, d ocispec.Descriptor)
+	}{
+		{"the only pack", 1, damage},
+		{"all packs", 2, damage},
+		{"no frames", 1, zero},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, store, layout := newShelf(t)
+			p.Place.Write = stubborn{store}
+			dir := t.TempDir()
+			for i := range test.files {
+				write(t, dir, string(rune('a'+i)), noise(byte(i), 2<<20))
+				save(t, p, cargo, dir)
+			}
+			for _, d := range kept(t, p, cargo).packs {
+				test.spoil(t, layout, d)
+			}
+			if _, err := restored(t, p, cargo); !errors.Is(err, image.ErrMismatch) {
+				t.Fatalf("a damaged version: %v", err)
+			}
+			if saved := save(t, p, cargo, dir); saved.Sent < int64(test.files)<<21 {
+				t.Errorf("%d bytes were sent", saved.Sent)
+			}
+			back, err := restored(t, p, cargo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSame(t, dir, back)
+			if saved := save(t, p, cargo, dir); saved.Sent != 0 {
+				t.Errorf("%d bytes were sent once more", saved.Sent)
+			}
+		})
+	}
 }
 
 // spread is a table of the same chunks in one pack, which the layout gets: they lie so far from each other that 200 MiB have to be fetched.

@@ -17,7 +17,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/image"
@@ -39,6 +42,9 @@ type Shelf struct {
 	Trust remote.Trust   // what is read has to be signed by one of these; nil trusts everybody
 
 	silent atomic.Bool
+
+	mu    sync.Mutex             // guards wrong
+	wrong map[digest.Digest]bool // packs of versions of which one had other content than it should: no save relies on them
 }
 
 // A Mount is what a directory is kept as: mounts that differ in anything are not each other's.
@@ -126,4 +132,30 @@ func (s *Shelf) tagged(tag string) image.Reference {
 	ref := s.Place.Repository
 	ref.Tag, ref.Digest = tag, ""
 	return ref
+}
+
+// distrust notes that a pack of a version, nobody knows which others, had other content than it should.
+func (s *Shelf) distrust(v *Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wrong == nil {
+		s.wrong = map[digest.Digest]bool{}
+	}
+	for _, p := range v.packs {
+		s.wrong[p.Digest] = true
+	}
+}
+
+// trusts reports whether a save may rely on a pack that is there.
+func (s *Shelf) trusts(d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.wrong[d]
+}
+
+// distrusts reports whether there are packs that no save may rely on.
+func (s *Shelf) distrusts() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.wrong) > 0
 }

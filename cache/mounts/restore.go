@@ -65,6 +65,9 @@ func (s *Shelf) Restore(ctx context.Context, v *Version, dir *os.File) (_ *Resto
 	cancel() // what nobody needs, or those who wait for it do not hear of it
 	fetchErr := d.wait()
 	r.wait()
+	if errors.Is(err, image.ErrMismatch) || errors.Is(fetchErr, image.ErrMismatch) {
+		s.distrust(v)
+	}
 	if err != nil && fetchErr != nil && !errors.Is(fetchErr, context.Canceled) {
 		return nil, fetchErr // the cause
 	}
@@ -164,7 +167,7 @@ func (u *unpacker) run(ctx context.Context, v *Version, d *download, first int) 
 		}
 		data, err := frames.Append(room[0][:0], frame)
 		if err != nil {
-			return fmt.Errorf("pack %s: %w", v.packs[c.pack].Digest, err)
+			return fmt.Errorf("pack %s: chunk %d: %w: %w", v.packs[c.pack].Digest, i, image.ErrMismatch, err)
 		}
 		if int64(len(data)) != c.size || sha256.Sum256(data) != c.sum {
 			return fmt.Errorf("pack %s: chunk %d: %w", v.packs[c.pack].Digest, i, image.ErrMismatch)

@@ -139,7 +139,8 @@ func sameChunks(a, b *table) bool {
 	return true
 }
 
-// known are the chunks of a version that need not be stored again: those in packs that are still there and not to be rewritten.
+// known are the chunks of a version that need not be stored again: those in packs that are still there, as far as is known as they should be,
+// and not to be rewritten.
 func (s *Shelf) known(ctx context.Context, base *Version) (*table, error) {
 	if base == nil {
 		return &table{}, nil
@@ -149,7 +150,7 @@ func (s *Shelf) known(ctx context.Context, base *Version) (*table, error) {
 	g.SetLimit(2 * fetches)
 	var mu sync.Mutex
 	for i := range base.packs {
-		if !keep[i] {
+		if keep[i] = keep[i] && s.trusts(base.packs[i].Digest); !keep[i] {
 			continue
 		}
 		g.Go(func() error {
