@@ -70,7 +70,7 @@ func (a *ArchiveWriter) Push(ctx context.Context, d ocispec.Descriptor, content 
 	defer a.mu.Unlock()
 	name := blobName(d.Digest)
 	if a.has[name] || a.broken != nil {
-		return d, a.broken
+		return d, a.unfinished()
 	}
 	r, err := content.Open(ctx, 0)
 	if err != nil {
@@ -82,6 +82,15 @@ func (a *ArchiveWriter) Push(ctx context.Context, d ocispec.Descriptor, content 
 	}
 	a.has[name] = a.broken == nil
 	return d, a.broken
+}
+
+// unfinished is why nothing more can be written, nil if something can. That is never ErrMismatch, which is told once, when the
+// wrong content comes: to give it again would not help, as what has been written stays.
+func (a *ArchiveWriter) unfinished() error {
+	if errors.Is(a.broken, ErrMismatch) {
+		return errors.New("archive holds wrong content and has to be begun again: " + a.broken.Error())
+	}
+	return a.broken
 }
 
 // PushManifest appends a manifest or an index and, unless r is the zero Reference, tags it.
@@ -116,7 +125,7 @@ func (a *ArchiveWriter) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.broken != nil {
-		return a.broken
+		return a.unfinished()
 	}
 	a.broken = errors.New("archive is closed")
 	items, err := a.items()

@@ -121,21 +121,25 @@ func (c *copier) copyBlob(ctx context.Context, b *blobCopy) error {
 	}
 	defer c.give()
 	c.report(b.to, event.Copying, 0)
-	var opened atomic.Bool
+	var opened atomic.Int64 // how often
 	content := c.content(b)
 	metered := image.Content{Open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
-		opened.Store(true)
+		opened.Add(1)
 		r, err := content.Open(ctx, offset)
 		if err != nil {
 			return nil, err
 		}
 		return closers.Reader{Reader: io.TeeReader(r, &image.Meter{Events: c.opts.Events, Blob: b.to, Bytes: offset}), Closer: r}, nil
 	}}
-	err := c.untilRight(b.to.Digest, func() error { return c.push(ctx, b, metered) })
+	err := c.untilRight(ctx, b.to.Digest, func() (bool, error) {
+		before := opened.Load()
+		err := c.push(ctx, b, metered)
+		return opened.Load() > before, err
+	})
 	if err != nil {
 		return err
 	}
-	if !opened.Load() {
+	if opened.Load() == 0 {
 		c.report(b.to, event.Mounted, b.to.Size) // the destination had it from elsewhere
 		return nil
 	}
@@ -192,11 +196,11 @@ func (c *copier) makeForm(ctx context.Context, b *blobCopy) error {
 }
 
 // untilRight does what reads a blob of the source, and again while that says that it has been given the wrong content and
-// the source has another place to get it from.
-func (c *copier) untilRight(d digest.Digest, do func() error) error {
+// the source has another place to get it from. A try that has opened nothing speaks of an earlier one, and so would the next.
+func (c *copier) untilRight(ctx context.Context, d digest.Digest, do func() (opened bool, err error)) error {
 	for {
-		err := do()
-		if c.opts.Reject == nil || !errors.Is(err, image.ErrMismatch) || !c.opts.Reject(d) {
+		opened, err := do()
+		if c.opts.Reject == nil || !errors.Is(err, image.ErrMismatch) || !opened || ctx.Err() != nil || !c.opts.Reject(d) {
 			return err
 		}
 	}

@@ -122,12 +122,12 @@ func (c *copier) downloadOne(ctx context.Context, b *blobCopy, cl *claim) error 
 	if b.raw != nil {
 		return c.push(ctx, b, image.Bytes(b.raw))
 	}
-	return c.untilRight(b.d.Digest, func() error {
+	return c.untilRight(ctx, b.d.Digest, func() (bool, error) {
 		err := c.downloadOnce(ctx, b, cl)
 		if errors.Is(err, errSpoilt) {
 			err = c.downloadOnce(ctx, b, cl) // from the beginning
 		}
-		return err
+		return true, err // nothing is wrong before the source has been asked
 	})
 }
 

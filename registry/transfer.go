@@ -180,7 +180,12 @@ func (p side) writeFile(ctx context.Context, in Source, root ocispec.Descriptor,
 func (p side) writeArchive(ctx context.Context, w io.Writer, in Source, root ocispec.Descriptor, o CopyOptions) (d ocispec.Descriptor, err error) {
 	a := image.NewArchiveWriter(w)
 	o.Concurrency = 1 // files of an archive follow each other
-	if d, err = Copy(ctx, a, in.Store, root, o); err != nil {
+	o.Reject = nil    // what has been written of wrong content stays
+	d, err = Copy(ctx, a, in.Store, root, o)
+	if errors.Is(err, image.ErrMismatch) {
+		err = fmt.Errorf("%w: the archive cannot be finished, copy again", err)
+	}
+	if err != nil {
 		return d, err
 	}
 	if err := errors.Join(a.Tag(ctx, p.ref, d), a.Close()); err != nil {
