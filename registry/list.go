@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/forge-build/forge/image"
@@ -16,18 +17,28 @@ import (
 const (
 	pageSize = 1000
 	maxPages = 1000
+	maxTags  = 100_000
+	maxTag   = 128 // characters, as the specification has it
 )
 
-// Tags lists the repository's tags, in the registry's order.
+// Tags lists the repository's tags, in the registry's order. As all are held in memory, there may be 100,000.
 func (r *Repository) Tags(ctx context.Context) (tags []string, err error) {
 	err = r.try(ctx, byTag, func(e *endpoint) error {
 		tags = nil
 		l := listing{e.origin, e.pull(), r.Name(), fmt.Sprintf("/v2/%s/tags/list?n=%d", e.path, pageSize)}
 		return l.each(ctx, func(raw []byte) (bool, error) {
 			var page struct{ Tags []string }
-			err := json.Unmarshal(raw, &page)
+			if err := json.Unmarshal(raw, &page); err != nil {
+				return false, err
+			}
+			if len(tags)+len(page.Tags) > maxTags {
+				return false, fmt.Errorf("has more than %d tags", maxTags)
+			}
+			if i := slices.IndexFunc(page.Tags, func(tag string) bool { return len(tag) > maxTag }); i >= 0 {
+				return false, fmt.Errorf("tag %q has more than %d characters", image.Clip(page.Tags[i]), maxTag)
+			}
 			tags = append(tags, page.Tags...)
-			return true, err
+			return true, nil
 		})
 	})
 	return tags, err
