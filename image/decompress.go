@@ -85,31 +85,38 @@ func (x *xzInput) ReadByte() (byte, error) {
 	return b, err
 }
 
-// An xzReader reads streams, one after the other.
+// An xzReader reads streams, one after the other. The chunks of all blocks go to one reader of LZMA2, as if they were of one
+// block: a dictionary for each would be cleared for each, and 20 bytes of input can ask for 128 MiB.
 type xzReader struct {
 	r       *xzInput
 	check   byte      // its type; 0 outside of a stream
 	sum     hash.Hash // of the block, by the type of check; nil checks nothing
-	block   io.Reader // nil between blocks
 	began   int64     // where the block's data begins
 	blocks  uint64
 	streams int
 	inside  bool // of a stream
+
+	lzma  *lzma.Reader2 // nil before the first chunk
+	size  int           // of its dictionary
+	dict  int           // that the block asks for; 0 between blocks
+	first bool          // the next chunk is the first one of its block
+	chunk int           // bytes of the chunk that have not been read
 }
 
 // Read implements io.Reader. It returns io.EOF only after the last stream has proved whole.
 func (x *xzReader) Read(p []byte) (int, error) {
 	for {
-		if x.block != nil {
-			n, err := x.block.Read(p)
+		if x.chunk > 0 {
+			n, err := x.lzma.Read(p[:min(len(p), x.chunk)])
+			x.chunk -= n
 			if x.sum != nil {
 				x.sum.Write(p[:n])
 			}
-			if err == io.EOF {
-				x.block, err = nil, x.endBlock()
-			}
-			if n > 0 || err != nil {
-				return n, noEOF(err)
+			return n, noEOF(err)
+		}
+		if x.dict > 0 {
+			if err := x.nextChunk(); err != nil {
+				return 0, noEOF(err)
 			}
 			continue
 		}
@@ -196,7 +203,7 @@ func (x *xzReader) next() error {
 		return err
 	}
 	x.blocks++
-	x.began = x.r.n
+	x.began, x.dict, x.first = x.r.n, dict, true
 	switch x.check {
 	case 0:
 		x.sum = nil
@@ -207,7 +214,39 @@ func (x *xzReader) next() error {
 	case 10:
 		x.sum = sha256.New()
 	}
-	x.block, err = lzma.Reader2Config{DictCap: dict}.NewReader2(x.r)
+	return nil
+}
+
+// nextChunk begins a chunk of LZMA2, whose header the reader of it is left to read, or ends the block.
+func (x *xzReader) nextChunk() error {
+	h, err := x.r.r.Peek(1)
+	if err != nil {
+		return err
+	}
+	control := h[0]
+	if control == 0 {
+		x.dict = 0
+		if _, err := x.r.ReadByte(); err != nil {
+			return err
+		}
+		return x.endBlock()
+	}
+	// Nothing of the block before may be read in this one.
+	if x.first && control != 1 && control < 0xe0 {
+		return errXZ
+	}
+	if h, err = x.r.r.Peek(3); err != nil {
+		return err
+	}
+	x.first, x.chunk = false, int(binary.BigEndian.Uint16(h[1:]))+1
+	if control >= 0x80 {
+		x.chunk += int(control&0x1f) << 16
+	}
+	if x.size >= x.dict {
+		return nil
+	}
+	x.size = x.dict
+	x.lzma, err = lzma.Reader2Config{DictCap: x.size}.NewReader2(x.r)
 	return err
 }
 

@@ -2,9 +2,14 @@ package image
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,7 +60,7 @@ func TestInflate(t *testing.T) {
 	z, _ := zstd.NewWriter(&zs)
 	_, _ = z.Write(content)
 	_ = z.Close()
-	blocks := xzOf(t, content, xz.WriterConfig{BlockSize: 10000, CheckSum: xz.SHA256, DictCap: 1 << 16}) // a reader clears as much for each block
+	blocks := xzOf(t, content, xz.WriterConfig{BlockSize: 10000, CheckSum: xz.SHA256, DictCap: 1 << 16}) // which each reader clears
 	for _, test := range []struct {
 		name       string
 		in         []byte
@@ -138,6 +143,64 @@ func TestInflateDictionary(t *testing.T) {
 		if _, err := xzDict(bad); err == nil {
 			t.Errorf("header %x is accepted", bad)
 		}
+	}
+}
+
+// xzStream is a stream, without its end, of blocks that ask for a dictionary of 128 MiB each and have these LZMA2 data.
+func xzStream(blocks ...string) []byte {
+	crc := func(b []byte) []byte { return binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(b)) }
+	s := append([]byte(xzMagic+"\x00\x00"), crc([]byte{0, 0})...)
+	for _, data := range blocks {
+		header := []byte{2, 0, 0x21, 1, 30, 0, 0, 0}
+		s = append(append(append(s, header...), crc(header)...), data...)
+		s = append(s, make([]byte, (4-len(data)%4)%4)...)
+	}
+	return s
+}
+
+// TestInflateManyBlocks holds that small blocks cost little, whatever dictionaries they ask for. It measures all memory that is
+// reserved and so is not parallel.
+func TestInflateManyBlocks(t *testing.T) {
+	const n = 1000
+	r, _, err := Inflate(bytes.NewReader(xzStream(slices.Repeat([]string{"\x01\x00\x00x\x00"}, n)...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got, err := io.ReadAll(io.LimitReader(r, n))
+	runtime.ReadMemStats(&after)
+	if err != nil || string(got) != strings.Repeat("x", n) {
+		t.Errorf("%d bytes, %v; want %d", len(got), err, n)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 2*maxXZDict {
+		t.Errorf("%d MiB were reserved for %d blocks of one byte", took>>20, n)
+	}
+}
+
+// TestInflateBlocksApart holds that no block reads what is in the dictionary from another one, and that blocks may ask for
+// dictionaries of different sizes.
+func TestInflateBlocksApart(t *testing.T) {
+	t.Parallel()
+	for _, control := range []string{"\x02\x00\x00", "\x80\x00\x00\x00\x05", "\xc0\x00\x00\x00\x05\x5d"} { // none of which empties the dictionary
+		got, err := inflateAll(xzStream("\x01\x00\x00x\x00", control+"yyyyyy\x00"))
+		if !errors.Is(err, errXZ) || string(got) != "x" {
+			t.Errorf("a block that begins with chunk %x: %q, %v; want %v", control, got, err, errXZ)
+		}
+	}
+	var in []byte
+	var want string
+	for i, dict := range []int{1 << 16, 1 << 20, 1 << 17, 1 << 18, 1 << 20} {
+		// What cannot be compressed is in chunks of another kind; the rest repeats what is far behind.
+		noise := make([]byte, 100_000)
+		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(noise)
+		content := strings.Repeat(string(noise), 3) + strings.Repeat("all work and no play", 10_000)
+		in = append(in, xzOf(t, []byte(content), xz.WriterConfig{DictCap: dict, BlockSize: 150_000})...)
+		want += content
+	}
+	if got, err := inflateAll(in); err != nil || string(got) != want {
+		t.Errorf("streams with different dictionaries: %d bytes, %v; want %d", len(got), err, len(want))
 	}
 }
 
