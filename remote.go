@@ -177,7 +177,7 @@ func isFor(img *image.Image, want ocispec.Platform) error {
 
 // partial is where downloads wait to be whole.
 func (h *Home) partial() *registry.Partial {
-	return registry.OpenPartial(filepath.Join(h.Dir, "partial"))
+	return registry.OpenPartial(filepath.Join(h.Dir, "partial"), h.Layout.Guard)
 }
 
 // PushOptions say how to send an image.

@@ -78,7 +78,7 @@ func pullTo(ctx context.Context, t testing.TB, root string, ref image.Reference,
 	if err != nil {
 		return err
 	}
-	opts := into(l, registry.CopyOptions{Name: ref, Partial: registry.OpenPartial(filepath.Join(root, "partial"))})
+	opts := into(l, registry.CopyOptions{Name: ref, Partial: registry.OpenPartial(filepath.Join(root, "partial"), l.Guard)})
 	if adopt {
 		opts = adopting(l, opts)
 	}
@@ -308,7 +308,7 @@ func TestWrongLayerLeavesNothing(t *testing.T) {
 
 func TestPrunePartial(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "partial")
-	p := registry.OpenPartial(dir)
+	p := registry.OpenPartial(dir, nil)
 	if freed, err := p.Prune(); err != nil || freed != 0 {
 		t.Errorf("Prune of nothing = %d, %v", freed, err)
 	}

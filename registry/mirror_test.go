@@ -149,7 +149,7 @@ func pullWith(ctx context.Context, t *testing.T, root string, ref image.Referenc
 	}
 	how := registry.CopyOptions{Name: ref, Reject: repo.Reject}
 	if partial {
-		how.Partial = registry.OpenPartial(filepath.Join(root, "partial"))
+		how.Partial = registry.OpenPartial(filepath.Join(root, "partial"), l.Guard)
 	} else {
 		if err := os.Mkdir(filepath.Join(root, "partial"), 0o700); err != nil { // which checkLayout looks into
 			t.Fatal(err)

@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,15 +21,22 @@ import (
 //
 //	<dir>/<hex>        the first bytes of the blob: not synced, not trusted, but hashed again when they are used
 //	<dir>/<hex>.lock   flocked by who downloads the blob, until others can see it in the store
-type Partial struct{ dir string }
+type Partial struct {
+	dir   string
+	guard Guard
+}
 
-// OpenPartial keeps downloads in dir, which is made when the first one begins.
-func OpenPartial(dir string) *Partial { return &Partial{dir: dir} }
+// A Guard returns a writer that stops when ctx ends or the file system is about to be full; see [image.Layout.Guard].
+type Guard func(ctx context.Context, w io.Writer) io.Writer
+
+// OpenPartial keeps downloads in dir, which is made when the first one begins. What is written there passes guard.
+func OpenPartial(dir string, guard Guard) *Partial { return &Partial{dir, guard} }
 
 // A claim is the right to download a blob.
 type claim struct {
-	lock *os.File
-	path string // of the bytes
+	lock  *os.File
+	path  string // of the bytes
+	guard Guard
 }
 
 func (p *Partial) path(d digest.Digest) string { return filepath.Join(p.dir, d.Encoded()) }
@@ -45,7 +54,7 @@ func (p *Partial) claim(d digest.Digest) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &claim{lock: lock, path: path}, nil
+	return &claim{lock: lock, path: path, guard: p.guard}, nil
 }
 
 // release gives the claim up; what was downloaded stays.
