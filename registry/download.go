@@ -24,7 +24,6 @@ var errSpoilt = errors.New("what was left of an earlier download is damaged")
 const (
 	downloadBuffer = 256 << 10
 	downloadAhead  = 4
-	maxDrain       = 64 << 20 // bytes that are read of a blob which is of no use, to find out whether it is wrong
 )
 
 // A download reads a blob from the file that holds its first bytes and then from its source, keeping what comes in the
@@ -36,7 +35,6 @@ type download struct {
 	empty  chan []byte
 	cancel context.CancelFunc
 	err    error  // why full was closed: io.EOF for a blob that is right
-	had    int64  // bytes of an earlier download, once full is closed
 	rest   []byte // of the buffer being read
 	buf    []byte
 }
@@ -75,7 +73,6 @@ func (dl *download) run(ctx context.Context, src image.Fetcher, m *image.Meter) 
 	}
 	h := sha256.New()
 	had, err := dl.pass(ctx, f, io.Discard, h, m)
-	dl.had = had
 	if err != nil {
 		return err
 	}
@@ -143,22 +140,14 @@ func (dl *download) wrong(had int64, why string) error {
 }
 
 // reason returns why the content could not be used, if that is the content's fault, and else err, which came of it: a
-// decompressor fails long before the digest is known. What is far from its end is given up instead, lest a layer that nobody
-// can inflate be downloaded to the size that its manifest gives it; as it may be wrong, nothing of it is kept.
+// decompressor fails long before the digest is known. So all is read, up to the size that the manifest gives it or until the disk is nearly full: a
+// mirror that has spoilt a layer is to be told from a layer that nobody can inflate.
 func (dl *download) reason(ctx context.Context, err error) error {
 	if ctx.Err() != nil || isOurs(err) {
 		return err
 	}
-	_, cause := io.CopyN(io.Discard, dl, maxDrain)
-	if cause == io.EOF {
-		return err
-	}
-	if cause != nil {
+	if _, cause := io.Copy(io.Discard, dl); cause != nil {
 		return cause
-	}
-	err = errors.Join(err, dl.Close(), os.Truncate(dl.claim.path, 0))
-	if dl.had > 0 {
-		err = errors.Join(err, dl.wrong(dl.had, ""))
 	}
 	return err
 }
