@@ -48,12 +48,18 @@ func withAttached(first []*Attachment, start func(theirs []*os.File) error) (err
 	return err
 }
 
-// RunAttached starts a container and stays attached to it until it ends; it returns the exit status. If in fails with
+// RunAttached starts a container, unless it runs, and stays attached to it until it ends; it returns the exit status. If in fails with
 // ErrDetached, the container goes on and RunAttached returns that error.
 func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, events event.Sink) (status int, err error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return 0, err
+	}
+	if _, now, err := h.containers().Run(r.ID); err != nil || now == state.Running {
+		if err != nil {
+			return 0, err
+		}
+		return h.monitorOf(r).Attach(ctx, streams)
 	}
 	status, err = attachFirst(ctx, streams, func(first []*os.File) error { return h.spawn(ctx, r, first, events) })
 	if run, _, runErr := h.containers().Run(r.ID); status != 0 && runErr == nil && run.OOM { // it may be removed by now

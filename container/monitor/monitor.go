@@ -75,6 +75,7 @@ type Monitor struct {
 	run      *state.Run
 	process  Process       // nil while none runs
 	ended    chan struct{} // closed when the run that goes on has ended and is written down
+	code     *int          // its exit status, which is there when ended is closed
 	stop     chan struct{} // closed when a user wants no restart
 	stopped  bool          // stop is closed
 	size     Size          // of the terminal, of who attached last
@@ -89,7 +90,7 @@ type Monitor struct {
 
 // New makes a monitor. run is how the last run of the container went.
 func New(c Config, run *state.Run) *Monitor {
-	m := &Monitor{config: c, run: run, size: c.Size, fan: newFan(c.Log), ended: make(chan struct{}), stop: make(chan struct{})}
+	m := &Monitor{config: c, run: run, size: c.Size, fan: newFan(c.Log), ended: make(chan struct{}), code: new(int), stop: make(chan struct{})}
 	m.killTime = killTime
 	m.restarts.wake = make(chan struct{}, 1)
 	m.openStdin()
@@ -145,8 +146,7 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 		}
 		if first && err != nil {
 			m.mu.Lock()
-			m.restarts.over = true
-			close(m.ended)
+			m.over()
 			m.mu.Unlock()
 			return exit, err
 		}
@@ -311,19 +311,27 @@ func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
 	again = m.config.Record(m.run) == nil && again
 	lasted := m.run.Finished.Sub(m.run.Started)
 	m.config.Event("die", "exitCode", itoa(exit.Code), "execDuration", itoa(int(lasted.Seconds())))
-	m.restarts.over = !again
-	close(m.ended)
+	m.over()
 	if again {
-		m.ended = make(chan struct{})
+		m.restarts.over, m.ended, m.code = false, make(chan struct{}), new(int)
 	}
 	m.mu.Unlock()
 	return again
+}
+
+// over tells those who wait for the end of the run, which was the last. The caller holds mu.
+func (m *Monitor) over() {
+	m.restarts.over, *m.code = true, m.run.ExitCode
+	close(m.ended)
 }
 
 // pauseBefore waits until it is time to restart the container. It returns false if a user stops it meanwhile.
 func (m *Monitor) pauseBefore(ctx context.Context, delay time.Duration) bool {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
+	m.mu.Lock()
+	stop := m.stop
+	m.mu.Unlock()
 	select {
 	case <-m.restarts.wake:
 		m.mu.Lock()
@@ -335,14 +343,13 @@ func (m *Monitor) pauseBefore(ctx context.Context, delay time.Duration) bool {
 		defer m.mu.Unlock()
 		m.run.Restarts++
 		return true
-	case <-m.stop:
+	case <-stop:
 	case <-ctx.Done():
 	}
 	m.mu.Lock()
-	m.restarts.over = true
 	m.run.Retry, m.run.Monitor = time.Time{}, 0
 	_ = m.config.Record(m.run)
-	close(m.ended)
+	m.over()
 	m.mu.Unlock()
 	m.config.Done()
 	return false

@@ -13,13 +13,17 @@ type restarts struct {
 	over bool          // there is no other run
 }
 
-// restart ends the run that goes on and lets another begin, whatever the policy says, or begins it at once if there is none. What
-// it returns is "" if the container has ended otherwise: the connection closes, as it does when a monitor is gone.
+// restart ends the run that goes on and lets another begin, whatever the policy says and whoever has stopped it, or begins it at once if there is
+// none. What it returns is "" if the container has ended otherwise: the connection closes, as it does when a monitor is gone.
 func (m *Monitor) restart(sig syscall.Signal, seconds int) (string, error) {
 	m.mu.Lock()
-	if m.restarts.over || m.stopped {
+	if m.restarts.over {
 		m.mu.Unlock()
 		return "", nil
+	}
+	stopped := m.stopped
+	if stopped { // by a signal that it has survived, or by somebody who still waits
+		m.stopped, m.run.Stopped, m.stop = false, false, make(chan struct{})
 	}
 	started := make(chan error, 1)
 	m.restarts.wait = append(m.restarts.wait, started)
@@ -32,6 +36,11 @@ func (m *Monitor) restart(sig syscall.Signal, seconds int) (string, error) {
 	if process != nil {
 		if err := m.end(sig, seconds); err != nil {
 			m.forget(started)
+			if stopped {
+				m.mu.Lock()
+				m.noRestart()
+				m.mu.Unlock()
+			}
 			return "", err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/forge-build/forge/runtime"
 )
@@ -67,4 +68,55 @@ func TestRestartByUser(t *testing.T) {
 		t.Error(err)
 	}
 	k.ended()
+}
+
+// TestRestartStopped: what was told to end, and has not, is restarted by who asks for that afterwards; who waits for the end gets the status of the run that
+// has ended; and one that waits for its restart can be killed.
+func TestRestartStopped(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int32
+	k := start(t, Config{}, func(_ runtime.Stdio, signals <-chan os.Signal) int {
+		n := runs.Add(1)
+		for sig := range signals {
+			if sig == syscall.SIGKILL {
+				return 40 + int(n)
+			}
+		}
+		return 0
+	})
+	if err := k.Signal(t.Context(), syscall.SIGTERM); err != nil { // which it survives
+		t.Fatal(err)
+	}
+	codes := make(chan int)
+	go func() {
+		code, _ := k.Wait(t.Context())
+		codes <- code
+	}()
+	time.Sleep(20 * time.Millisecond) // until it waits
+	if err := k.Restart(t.Context(), syscall.SIGTERM, 0); err != nil || runs.Load() != 2 {
+		t.Errorf("restart: %v, %d runs", err, runs.Load())
+	}
+	if code := <-codes; code != 41 {
+		t.Errorf("who waited got %d", code)
+	}
+	if err := k.Signal(t.Context(), syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	if run := k.ended(); run.ExitCode != 42 || !run.Stopped {
+		t.Errorf("at last: %+v", run)
+	}
+
+	k = start(t, Config{Policy: func() Policy { return Policy{Name: "always"} }}, func(runtime.Stdio, <-chan os.Signal) int { return 3 })
+	for k.last().Restarts < 3 { // from here on it waits for the better part of a second
+		time.Sleep(time.Millisecond)
+	}
+	for k.last().Retry.IsZero() {
+		time.Sleep(time.Millisecond)
+	}
+	if err := k.Signal(t.Context(), syscall.SIGKILL); err != nil {
+		t.Errorf("kill of what waits for its restart: %v", err)
+	}
+	if run := k.ended(); run.ExitCode != 3 {
+		t.Errorf("at last: %+v", run)
+	}
 }

@@ -268,12 +268,10 @@ func (m *Monitor) resize(rows, cols uint16) {
 // wait waits for the end of the run that goes on.
 func (m *Monitor) wait() (string, error) {
 	m.mu.Lock()
-	ended := m.ended
+	ended, code := m.ended, m.code
 	m.mu.Unlock()
 	<-ended
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return "ok " + itoa(m.run.ExitCode), nil
+	return "ok " + itoa(*code), nil
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

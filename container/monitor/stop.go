@@ -13,11 +13,17 @@ import (
 func (m *Monitor) signal(sig syscall.Signal) error {
 	m.mu.Lock()
 	process, ended := m.process, m.ended
-	if sig == unix.SIGKILL || sig == m.config.StopSignal {
+	last := sig == unix.SIGKILL || sig == m.config.StopSignal
+	if last {
 		m.noRestart()
 	}
+	restarting := process == nil && !m.restarts.over
 	m.mu.Unlock()
-	if process == nil {
+	switch {
+	case restarting && last: // it has no other run now
+		<-ended
+		return nil
+	case process == nil:
 		return errNotRunning
 	}
 	m.config.Event("kill", "signal", itoa(int(sig)))
