@@ -25,6 +25,7 @@ type fake struct {
 	key     sigv4.Key
 	objects map[string]object
 	uploads map[string]map[int][]byte
+	begun   int // uploads
 }
 
 type object struct {
@@ -131,7 +132,8 @@ func (f *fake) multipart(w http.ResponseWriter, r *http.Request, key string, bod
 	parts := f.uploads[id]
 	switch {
 	case r.Method == http.MethodPost && q.Has("uploads"):
-		id = "u" + strconv.Itoa(len(f.uploads))
+		f.begun++
+		id = "u" + strconv.Itoa(f.begun) // a part of an upload that was given up may come late
 		f.uploads[id] = map[int][]byte{}
 		fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>", id)
 	case parts == nil:

@@ -32,10 +32,15 @@ func (b *Bucket) Put(ctx context.Context, d ocispec.Descriptor, content image.Co
 	if d.Size > b.onePut {
 		return b.putParts(ctx, d, content)
 	}
-	return b.done(ctx, request{
+	err := b.done(ctx, request{
 		method: http.MethodPut, key: b.blob(d), size: d.Size, sum: d.Digest.Encoded(), want: []int{http.StatusOK},
 		body: func() (io.ReadCloser, error) { return content.Open(ctx, 0) },
 	})
+	if err == nil || ctx.Err() != nil || errors.Is(err, image.ErrMismatch) {
+		return err
+	}
+	// Of wrong content the bucket says that the signature is wrong, which has the digest in it, perhaps before the last byte is sent.
+	return errors.Join(objects.Check(ctx, content), err)
 }
 
 // A completed upload names its parts.
