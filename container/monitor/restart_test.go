@@ -87,17 +87,12 @@ func TestRestartStopped(t *testing.T) {
 	if err := k.Signal(t.Context(), syscall.SIGTERM); err != nil { // which it survives
 		t.Fatal(err)
 	}
-	codes := make(chan int)
-	go func() {
-		code, _ := k.Wait(t.Context())
-		codes <- code
-	}()
-	time.Sleep(20 * time.Millisecond) // until it waits
-	if err := k.Restart(t.Context(), syscall.SIGTERM, 0); err != nil || runs.Load() != 2 {
-		t.Errorf("restart: %v, %d runs", err, runs.Load())
+	ended, code := k.monitor.ending()
+	if err := k.Restart(t.Context(), syscall.SIGTERM, 0); err != nil {
+		t.Errorf("restart: %v", err)
 	}
-	if code := <-codes; code != 41 {
-		t.Errorf("who waited got %d", code)
+	if <-ended; *code != 41 {
+		t.Errorf("who waited got %d", *code)
 	}
 	if err := k.Signal(t.Context(), syscall.SIGKILL); err != nil {
 		t.Error(err)

@@ -267,11 +267,16 @@ func (m *Monitor) resize(rows, cols uint16) {
 
 // wait waits for the end of the run that goes on.
 func (m *Monitor) wait() (string, error) {
-	m.mu.Lock()
-	ended, code := m.ended, m.code
-	m.mu.Unlock()
+	ended, code := m.ending()
 	<-ended
 	return "ok " + itoa(*code), nil
+}
+
+// ending is closed when the run that goes on has ended, with that exit status.
+func (m *Monitor) ending() (ended <-chan struct{}, code *int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended, m.code
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
