@@ -91,7 +91,7 @@ func abandon(path string) {
 // has its socket, and that nobody takes a socket that was given to another process.
 func TestListenUnixAbandoned(t *testing.T) {
 	t.Parallel()
-	for seconds, want := range map[string]string{"0.3": "", "3": "is served already"} {
+	for seconds, want := range map[string]string{"0.1": "", "9": "is served already"} {
 		path := filepath.Join(t.TempDir(), "socket")
 		maker := exec.Command(os.Args[0], seconds)
 		maker.Env = append(os.Environ(), abandonedSocket+"="+path)
