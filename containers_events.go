@@ -71,7 +71,8 @@ func (h *Home) networkEvent(name, id, action, container string) {
 	_ = h.journal().Record(context.Background(), journal.Of(journal.Network, action, id, about))
 }
 
-// ParseEventQuery reads docker's flags of events; "" is no bound.
+// ParseEventQuery reads docker's flags of events; "" is no bound. Without both, what happens from now on is wanted: who is told that events
+// are followed may do at once what he wants to hear of, before they are read.
 func ParseEventQuery(since, until string, filters []string) (q EventQuery, err error) {
 	for _, t := range []struct {
 		text string
@@ -83,6 +84,9 @@ func ParseEventQuery(since, until string, filters []string) (q EventQuery, err e
 		if *t.at, err = words.ParseTime(t.text, time.Now()); err != nil {
 			return q, err
 		}
+	}
+	if q.Since.IsZero() && q.Until.IsZero() {
+		q.Since = time.Now()
 	}
 	for _, f := range filters {
 		if err := q.Filter.Add(f); err != nil {

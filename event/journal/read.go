@@ -16,7 +16,7 @@ import (
 
 // A Query says which events are read.
 type Query struct {
-	Since  time.Time // zero is now, or the beginning if Until is given
+	Since  time.Time // zero is the beginning
 	Until  time.Time // zero is never
 	Filter Filter
 }
@@ -26,17 +26,13 @@ type Query struct {
 func (j Journal) Read(ctx context.Context, q Query, show func(Message) error) error {
 	watch := dirwatch.Open(filepath.Dir(j.path))
 	defer watch.Close()
-	r := &reader{path: j.path, query: q}
+	r := &reader{path: j.path, query: q, show: show}
 	defer func() { _ = closeFile(r.file) }()
-	if !q.Since.IsZero() || !q.Until.IsZero() {
-		r.show = show
-	}
 	for {
 		over := !q.Until.IsZero() && time.Now().After(q.Until) // asked first: what comes before the end is read after it
 		if err := r.catchUp(); err != nil || over {
 			return err
 		}
-		r.show = show
 		longest := time.Second
 		if !q.Until.IsZero() {
 			longest = min(longest, max(0, time.Until(q.Until)))
@@ -51,7 +47,7 @@ func (j Journal) Read(ctx context.Context, q Query, show func(Message) error) er
 type reader struct {
 	path  string
 	query Query
-	show  func(Message) error // nil while events are not wanted yet
+	show  func(Message) error
 	file  *os.File            // that was read to its end; nil before the first
 	rest  []byte              // of the file: a line that has no end yet
 	piece []byte              // what was read last
@@ -93,9 +89,6 @@ func (r *reader) skip() error {
 	at := info.Size()
 	for at > 0 {
 		at = max(0, at-pieceSize)
-		if r.show == nil {
-			break
-		}
 		n, err := r.file.ReadAt(r.buffer(), at)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
@@ -199,7 +192,7 @@ func (r *reader) drain() error {
 // tell shows the event of a line, if it is one that is wanted.
 func (r *reader) tell(line []byte) error {
 	var m Message
-	if r.show == nil || json.Unmarshal(line, &m) != nil || m.Type == "" || !r.query.wants(m) {
+	if json.Unmarshal(line, &m) != nil || m.Type == "" || !r.query.wants(m) {
 		return nil
 	}
 	return r.show(m)
