@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/event"
@@ -239,7 +241,12 @@ func (k *keeper) keep(ctx context.Context, run *state.Run, first []*net.UnixConn
 		m.First(c)
 	}
 	r := k.record
-	exit, err = m.Keep(ctx, k.listener, k.reports.started)
+	stop := func() {}
+	exit, err = m.Keep(ctx, k.listener, func() {
+		k.reports.started()
+		stop = k.endWithMachine(m)
+	})
+	stop()
 	k.close()
 	// From now on the container can be started anew, however long somebody takes to read what it wrote.
 	err = errors.Join(err, k.alive.Close())
@@ -248,6 +255,30 @@ func (k *keeper) keep(ctx context.Context, run *state.Run, first []*net.UnixConn
 		err = errors.Join(err, k.home.containers().Sync(r.ID))
 	}
 	return exit, err
+}
+
+// endWithMachine has a process that does nothing but to keep a container end it orderly when it gets SIGTERM: a machine that is shut down
+// sends that to all, and kills them later. stop ends this.
+func (k *keeper) endWithMachine(m *monitor.Monitor) (stop func()) {
+	if k.reports.alone == nil {
+		return func() {} // what becomes of SIGTERM is the caller's to say
+	}
+	ended := make(chan os.Signal, 2) // one of them from before
+	signal.Notify(ended, unix.SIGTERM)
+	if k.reports.alone.terminated {
+		ended <- unix.SIGTERM
+	}
+	go func() {
+		for range ended {
+			if sig, seconds, err := (StopOptions{}).of(&k.shown.Load().Config, k.image); err == nil {
+				_ = m.Shutdown(sig, seconds) // its end is in its record
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(ended)
+		close(ended)
+	}
 }
 
 // signalNumber is the signal of a name that was checked before.

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event/journal"
@@ -108,37 +107,4 @@ func (h *Home) containerUsage(ctx context.Context) (k KindUsage, err error) {
 		}
 	}
 	return k, err
-}
-
-// Boot starts the containers whose restart policies say so after the machine was started, and removes those that were to go when
-// they ended. It may be called at any time: what runs is left alone. It returns the IDs of what it started.
-func (h *Home) Boot(ctx context.Context) (started []string, err error) {
-	list, err := h.Containers(ctx, ListOptions{All: true, Last: -1})
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	for _, i := range slices.Backward(list) {
-		if i.Status != state.Exited {
-			continue
-		}
-		r, err := h.findContainer(i.ID)
-		if err != nil {
-			continue // it is gone
-		}
-		policy, err := monitor.ParsePolicy(r.Config.Restart)
-		switch {
-		case err != nil:
-		case r.Config.AutoRemove:
-			err = h.RemoveContainer(ctx, i.ID, RemoveContainerOptions{Force: true, Volumes: true})
-		case policy.AtBoot(&i.Run):
-			if err = h.spawn(ctx, r, nil, nil); err == nil {
-				started = append(started, i.ID)
-			}
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("container %s: %w", r.Name, err))
-		}
-	}
-	return started, errors.Join(errs...)
 }

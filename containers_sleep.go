@@ -156,6 +156,8 @@ type alone struct {
 	member int        // descriptor: its place in the user namespace, -1 for root
 	was    *sleeper   // which it takes over
 	held   []*os.File // of the run that was taken over
+
+	terminated bool // SIGTERM has come while it slept
 }
 
 // woken is what a monitor was that has slept, until it has taken its container over; else nil.
@@ -175,7 +177,7 @@ func awake(args []string) (err error) {
 	if s.Members >= 0 {
 		unix.CloseOnExec(s.Members)
 	}
-	a := &alone{member: s.Members, was: s}
+	a := &alone{member: s.Members, was: s, terminated: args[len(args)-1] == runtime.Terminated}
 	for _, l := range s.Leases {
 		a.held = append(a.held, inherit(l.FD, l.Path))
 	}

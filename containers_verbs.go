@@ -12,6 +12,7 @@ import (
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -46,21 +47,29 @@ func (h *Home) end(ctx context.Context, r *containerRecord, o StopOptions,
 	if err != nil {
 		return err
 	}
-	name := o.Signal
-	if name == "" {
-		name = r.Config.stopSignal(img)
-	}
-	sig, err := ParseSignal(name)
+	sig, seconds, err := o.of(&r.Config, img)
 	if err != nil {
 		return err
 	}
-	seconds := defaultStopTimeout
-	for _, s := range []*int{r.Config.StopTimeout, o.Seconds} {
+	return how(h.monitorOf(r), ctx, sig, seconds)
+}
+
+// of is what the options ask for; what they leave open, a container and its image say.
+func (o StopOptions) of(c *containerConfig, img *image.Image) (sig syscall.Signal, seconds int, err error) {
+	name := o.Signal
+	if name == "" {
+		name = c.stopSignal(img)
+	}
+	if sig, err = ParseSignal(name); err != nil {
+		return 0, 0, err
+	}
+	seconds = defaultStopTimeout
+	for _, s := range []*int{c.StopTimeout, o.Seconds} {
 		if s != nil {
 			seconds = *s
 		}
 	}
-	return how(h.monitorOf(r), ctx, sig, seconds)
+	return sig, seconds, nil
 }
 
 // RestartContainer stops a container, if it runs, and starts it. One that runs is restarted by its monitor, so that it is not

@@ -232,6 +232,7 @@ const (
 // supervisor is what the outer process does: it makes the container's process, reports how that went, waits until it or the
 // caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
 func (s *setup) supervisor() (tail int) {
+	s.blockSignals()
 	s.step = "clone"
 	// Until there is a pidfd, any descriptor but the socket stands for it.
 	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(endSize)
@@ -307,6 +308,13 @@ func (s *setup) enterDir() {
 	first := uint64(binary.NativeEndian.Uint64([]byte{0xff, 0, 0, 0, 0, 0, 0, 0}))
 	slash := uint64(binary.NativeEndian.Uint64([]byte{'/', 0, 0, 0, 0, 0, 0, 0}))
 	s.call(opExpect, buf.ref(), num(first), num(slash), num(unix.EXDEV))
+}
+
+// blockSignals has a supervisor live as long as its process: who ends a whole session or service, as systemd does with SIGTERM, leaves the
+// container time to end.
+func (s *setup) blockSignals() {
+	s.step = "signals"
+	s.call(unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), s.words(^uint64(0)), num(0), num(8))
 }
 
 // signals gives the process default dispositions and an empty mask: what the caller ignores is not the container's.

@@ -132,6 +132,7 @@ func nounExamples() map[string][]string {
 		"system df":          {"forge system df", "forge system df -v"},
 		"system info":        {"forge system info", "forge system info --format json"},
 		"system boot":        {"forge system boot", "forge --store /srv/forge system boot"},
+		"system shutdown":    {"forge system shutdown"},
 		"system unit":        {"# all containers whose restart policy says so", "forge system unit", "forge system unit web"},
 	}
 }

@@ -73,6 +73,19 @@ func (c *bootCmd) Run(s *session) error {
 	})
 }
 
+type shutdownCmd struct{}
+
+// Run stops what runs before the machine stops.
+func (c *shutdownCmd) Run(s *session) error {
+	return s.withHome(func(h *forge.Home) error {
+		stopped, err := h.Shutdown(s.ctx)
+		for _, id := range stopped {
+			_, _ = fmt.Fprintln(s.out, id)
+		}
+		return err
+	})
+}
+
 type unitCmd struct {
 	Container string `arg:"" optional:"" help:"Container to write a unit for; without one, the unit starts all that the restart policies say." placeholder:"CONTAINER"`
 }
@@ -85,13 +98,13 @@ func (c *unitCmd) Run(s *session) error {
 			return err
 		}
 		line := func(words ...string) string { return execLine(slices.Concat(forgeWords, words)) }
-		what, start, stop := "Containers of forge that are to run", line("system", "boot"), ""
+		what, start, stop := "Containers of forge that are to run", line("system", "boot"), line("system", "shutdown")
 		if c.Container != "" {
 			info, err := h.Container(c.Container)
 			if err != nil {
 				return err
 			}
-			what, start, stop = "Container "+info.Name, line("start", info.Name), "ExecStop="+line("stop", info.Name)+"\n"
+			what, start, stop = "Container "+info.Name, line("start", info.Name), line("stop", info.Name)
 		}
 		target := "multi-user.target"
 		if forge.Rootless() {
@@ -106,7 +119,8 @@ After=network-online.target local-fs.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=%s
-%sKillMode=process
+ExecStop=%s
+KillMode=process
 Delegate=yes
 
 [Install]

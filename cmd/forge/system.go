@@ -14,12 +14,13 @@ import (
 )
 
 type systemCmd struct {
-	Fsck  fsckCmd  `cmd:"" help:"Look for damage."`
-	Prune pruneCmd `cmd:"" help:"Remove what nothing needs."`
-	DF    dfCmd    `cmd:"" name:"df" help:"Show what takes how much room."`
-	Info  infoCmd  `cmd:"" help:"The same as forge info."`
-	Boot  bootCmd  `cmd:"" help:"Start the containers that are to run after the machine was started."`
-	Unit  unitCmd  `cmd:"" help:"Print a unit for systemd: for system boot, or for a container."`
+	Fsck     fsckCmd     `cmd:"" help:"Look for damage."`
+	Prune    pruneCmd    `cmd:"" help:"Remove what nothing needs."`
+	DF       dfCmd       `cmd:"" name:"df" help:"Show what takes how much room."`
+	Info     infoCmd     `cmd:"" help:"The same as forge info."`
+	Boot     bootCmd     `cmd:"" help:"Start the containers that are to run after the machine was started."`
+	Shutdown shutdownCmd `cmd:"" help:"Stop all containers as the machine is to stop: the next system boot starts those that are to run."`
+	Unit     unitCmd     `cmd:"" help:"Print a unit for systemd: for system boot and shutdown, or for a container."`
 }
 
 type fsckCmd struct {

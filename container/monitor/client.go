@@ -122,6 +122,12 @@ func (c Client) Stop(ctx context.Context, sig syscall.Signal, seconds int) error
 	return err
 }
 
+// Shutdown is Stop for a machine that is shut down: the restart policy does not rest.
+func (c Client) Shutdown(ctx context.Context, sig syscall.Signal, seconds int) error {
+	_, err := c.ask(ctx, verbShutdown, int(sig), seconds)
+	return err
+}
+
 // Restart ends the run of the container, as Stop does, and begins another. It waits for that one's start, and fails with ErrGone
 // if the container has just ended otherwise.
 func (c Client) Restart(ctx context.Context, sig syscall.Signal, seconds int) error {

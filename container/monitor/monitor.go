@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/forge-build/forge/container/logs"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/runtime"
@@ -106,7 +108,7 @@ func (m *Monitor) openStdin() {
 }
 
 // Keep starts the container and keeps it until it has ended and is not restarted. started is called when the command of the
-// first run is executed; if it cannot be, Keep fails with what Start says. listener is closed at the end; it may be nil. Those who are
+// first run is executed, or has been taken over; if it cannot be, Keep fails with what Start says. listener is closed at the end; it may be nil. Those who are
 // connected may still be told what became of it: see [Monitor.Drain].
 func (m *Monitor) Keep(ctx context.Context, listener *net.UnixListener, started func()) (runtime.Exit, error) {
 	if listener != nil {
@@ -157,11 +159,14 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 		if time.Since(began) >= longRun {
 			delay = firstDelay
 		}
-		again := m.decide(exit, delay)
+		again, unwritten := m.decide(exit, delay)
 		if !again {
 			m.config.Done()
 		}
 		m.fan.end(exit.Code)
+		if !again {
+			m.writeAgain(unwritten)
+		}
 		if !again || !m.pauseBefore(ctx, delay) {
 			m.restarted(ErrGone)
 			return exit, nil
@@ -172,16 +177,13 @@ func (m *Monitor) runs(ctx context.Context, started func()) (runtime.Exit, error
 
 // once runs the container once, and writes down how that went.
 func (m *Monitor) once(ctx context.Context, started func()) (runtime.Exit, error) {
-	woken := m.config.Memory != nil
 	process, health, err := m.begin(ctx)
 	if err != nil {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return runtime.Exit{Code: m.run.ExitCode}, err
 	}
-	if !woken {
-		started()
-	}
+	started()
 	go m.watchHealth(health)
 	go func() {
 		<-process.Gone()
@@ -241,7 +243,11 @@ func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
 	if err != nil {
 		_ = process.Signal(syscall.SIGKILL)
 		_, waitErr := process.Wait()
-		return nil, nil, errors.Join(err, waitErr)
+		health.quit()
+		m.process = nil
+		err = errors.Join(err, waitErr)
+		m.failed(run, err)
+		return nil, nil, err
 	}
 	m.config.Event("start")
 	m.tell(nil) // before anybody can want yet another run
@@ -251,10 +257,10 @@ func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
 // failed notes that the container could not be started. The caller holds mu.
 func (m *Monitor) failed(run *state.Run, err error) {
 	run.Error, run.ExitCode, run.Retry = err.Error(), exitCode(err), time.Time{}
-	if run.Restarts > 0 {
+	if run.Restarts > 0 || run.Started.After(run.Finished) {
 		run.End()
 	}
-	run.Networks, run.Ports = nil, nil
+	run.Ref, run.Networks, run.Ports = runtime.Ref{}, nil, nil
 	_ = m.config.Record(run)
 	m.stdin.close()
 }
@@ -295,11 +301,11 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 }
 
 // decide says whether the container is restarted, writes that down with the end of the run, and tells both. Who hears of the end and looks
-// finds a container that has ended.
-func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
+// finds a container that has ended. That it cannot be written, as on a disk that is full, decides nothing.
+func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) (again bool, unwritten error) {
 	m.mu.Lock()
 	asked := m.asked()
-	again := !m.stopped && (asked || m.config.Policy != nil && m.config.Policy().again(exit.Code, m.run.Restarts))
+	again = !m.stopped && (asked || m.config.Policy != nil && m.config.Policy().again(exit.Code, m.run.Restarts))
 	if asked {
 		delay = 0
 	}
@@ -308,7 +314,7 @@ func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
 	} else {
 		m.run.Monitor = 0
 	}
-	again = m.config.Record(m.run) == nil && again
+	unwritten = m.config.Record(m.run)
 	lasted := m.run.Finished.Sub(m.run.Started)
 	m.config.Event("die", "exitCode", itoa(exit.Code), "execDuration", itoa(int(lasted.Seconds())))
 	m.over()
@@ -316,8 +322,23 @@ func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) bool {
 		m.restarts.over, m.ended, m.code = false, make(chan struct{}), new(int)
 	}
 	m.mu.Unlock()
-	return again
+	return again, unwritten
 }
+
+// writeTime is how long a monitor tries to write the end of the last run, if the disk is full.
+const writeTime = 10 * time.Second
+
+// writeAgain tries again to write what a full disk did not take: without it, whoever looks finds that the container was killed.
+func (m *Monitor) writeAgain(err error) {
+	for delay, began := firstDelay, time.Now(); diskFull(err) && time.Since(began) < writeTime; delay *= 2 {
+		time.Sleep(delay)
+		m.mu.Lock()
+		err = m.config.Record(m.run)
+		m.mu.Unlock()
+	}
+}
+
+func diskFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // over tells those who wait for the end of the run, which was the last. The caller holds mu.
 func (m *Monitor) over() {
@@ -348,9 +369,10 @@ func (m *Monitor) pauseBefore(ctx context.Context, delay time.Duration) bool {
 	}
 	m.mu.Lock()
 	m.run.Retry, m.run.Monitor = time.Time{}, 0
-	_ = m.config.Record(m.run)
+	unwritten := m.config.Record(m.run)
 	m.over()
 	m.mu.Unlock()
 	m.config.Done()
+	m.writeAgain(unwritten)
 	return false
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -56,11 +57,13 @@ type kit struct {
 
 	monitor *Monitor
 
-	mu     sync.Mutex
-	runs   []state.Run
-	events []string
-	sizes  []Size // of the terminal, of each run at its start
-	exit   chan error
+	mu      sync.Mutex
+	runs    []state.Run
+	events  []string
+	sizes   []Size // of the terminal, of each run at its start
+	full    int    // so many records find a full disk
+	wasFull bool
+	exit    chan error
 }
 
 // start keeps a container whose process is run.
@@ -86,6 +89,10 @@ func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.Wa
 	config.Record = func(r *state.Run) error {
 		k.mu.Lock()
 		defer k.mu.Unlock()
+		if k.full > 0 {
+			k.full, k.wasFull = k.full-1, true
+			return &os.PathError{Op: "write", Path: "run", Err: syscall.ENOSPC}
+		}
 		k.runs = append(k.runs, *r)
 		return nil
 	}
@@ -93,7 +100,7 @@ func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.Wa
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.events = append(k.events, action)
-		if n := len(k.runs) - 1; action == "die" && !k.runs[n].Finished.After(k.runs[n].Started) {
+		if n := len(k.runs) - 1; action == "die" && !k.wasFull && !k.runs[n].Finished.After(k.runs[n].Started) {
 			t.Error("who hears that the container has ended finds one that runs")
 		}
 	}
@@ -184,6 +191,65 @@ func TestStop(t *testing.T) {
 	}
 	if run := k.ended(); run.ExitCode != 137 {
 		t.Errorf("killed: %+v", run)
+	}
+}
+
+// TestShutdown: a container that ends with the machine ends as one that is stopped, and only once, but nobody has stopped it.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	policy := func() Policy { return Policy{Name: "unless-stopped"} }
+	k := start(t, Config{Policy: policy}, untilTerm)
+	if err := k.Shutdown(t.Context(), syscall.SIGTERM, 10); err != nil {
+		t.Fatal(err)
+	}
+	if run := k.ended(); run.ExitCode != 3 || run.Stopped || !run.Retry.IsZero() || !policy().AtBoot(&run) {
+		t.Errorf("ended: %+v", run)
+	}
+
+	var runs atomic.Int32
+	k = start(t, Config{Policy: policy}, func(runtime.Stdio, <-chan os.Signal) int { runs.Add(1); return 1 })
+	for runs.Load() < 4 { // from here on the policy waits for the better part of a second
+		_, _ = k.Wait(t.Context())
+	}
+	if err := k.Shutdown(t.Context(), syscall.SIGTERM, 10); err != nil && !errors.Is(err, ErrGone) {
+		t.Fatal(err)
+	}
+	if run := k.ended(); run.ExitCode != 1 || run.Stopped || !run.Retry.IsZero() {
+		t.Errorf("ended between two runs: %+v", run)
+	}
+}
+
+// TestDiskFull: a full disk does not decide whether a container is started again, and the end of the last run is written when there is room.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	var runs atomic.Int32
+	config := Config{Policy: func() Policy { return Policy{Name: "on-failure"} }}
+	var k *kit
+	begun := make(chan struct{})
+	k = start(t, config, func(_ runtime.Stdio, signals <-chan os.Signal) int {
+		<-begun
+		switch runs.Add(1) {
+		case 1:
+			k.mu.Lock()
+			k.full = 4 // its end, the start of the next, that it failed, its end
+			k.mu.Unlock()
+			return 1
+		case 2:
+			<-signals // which it gets as its start cannot be written
+			return 137
+		case 3:
+			for k.last().Restarts != 2 { // its start is written
+				time.Sleep(time.Millisecond)
+			}
+			k.mu.Lock()
+			k.full = 2
+			k.mu.Unlock()
+		}
+		return 0
+	})
+	close(begun)
+	if run := k.ended(); run.ExitCode != 0 || !run.Finished.After(run.Started) || run.Restarts != 2 || runs.Load() != 3 {
+		t.Errorf("after %d runs: %+v", runs.Load(), run)
 	}
 }
 

@@ -59,16 +59,17 @@ func readHeader(r io.Reader) (stream byte, data io.Reader, err error) {
 }
 
 const (
-	verbAttach  = "attach"
-	verbSignal  = "signal"
-	verbStop    = "stop"
-	verbRestart = "restart"
-	verbPause   = "pause"
-	verbUnpause = "unpause"
-	verbHold    = "hold"
-	verbWait    = "wait"
-	verbCall    = "call"
-	verbResize  = "resize"
+	verbAttach   = "attach"
+	verbSignal   = "signal"
+	verbStop     = "stop"
+	verbRestart  = "restart"
+	verbShutdown = "shutdown"
+	verbPause    = "pause"
+	verbUnpause  = "unpause"
+	verbHold     = "hold"
+	verbWait     = "wait"
+	verbCall     = "call"
+	verbResize   = "resize"
 )
 
 // maxLine is the length of a request, and of an answer.

@@ -99,7 +99,7 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 	if err != nil {
 		return "", err
 	}
-	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2, verbRestart: 2, verbResize: 2}[words[0]]
+	need := map[string]int{verbAttach: 5, verbSignal: 1, verbStop: 2, verbRestart: 2, verbShutdown: 2, verbResize: 2}[words[0]]
 	if len(args) != need {
 		return "", fmt.Errorf("%s takes %d numbers", words[0], need)
 	}
@@ -110,6 +110,8 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 		return "ok", m.signal(syscall.Signal(args[0]))
 	case verbStop:
 		return "ok", m.stopAll(syscall.Signal(args[0]), args[1])
+	case verbShutdown:
+		return "ok", m.Shutdown(syscall.Signal(args[0]), args[1])
 	case verbRestart:
 		return m.restart(syscall.Signal(args[0]), args[1])
 	case verbPause:

@@ -40,10 +40,16 @@ func (m *Monitor) signal(sig syscall.Signal) error {
 	return err
 }
 
-// noRestart lets the restart policy rest. The caller holds mu.
+// noRestart lets the restart policy rest until a user starts the container. The caller holds mu.
 func (m *Monitor) noRestart() {
+	m.lastRun()
+	m.run.Stopped = true
+}
+
+// lastRun lets no other run begin. The caller holds mu.
+func (m *Monitor) lastRun() {
 	if !m.stopped {
-		m.stopped, m.run.Stopped = true, true
+		m.stopped = true
 		close(m.stop)
 	}
 }
@@ -52,6 +58,17 @@ func (m *Monitor) noRestart() {
 func (m *Monitor) stopAll(sig syscall.Signal, seconds int) error {
 	m.mu.Lock()
 	m.noRestart()
+	m.mu.Unlock()
+	return m.end(sig, seconds)
+}
+
+// Shutdown ends the container as the machine is to stop: as a user does, but its restart policy does not rest, so that the next boot starts
+// it. After so many seconds (-1: never) it is killed.
+func (m *Monitor) Shutdown(sig syscall.Signal, seconds int) error {
+	m.door.enter() // it does not sleep meanwhile
+	defer m.door.leave()
+	m.mu.Lock()
+	m.lastRun()
 	m.mu.Unlock()
 	return m.end(sig, seconds)
 }
