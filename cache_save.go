@@ -52,7 +52,7 @@ func (r *resolver) fetchFar(ctx context.Context, layers []image.Layer) error {
 
 func (r *resolver) fetchLayer(ctx context.Context, place *remote.Place, l image.Layer) error {
 	_, err := registry.CopyLayers(ctx, r.home.Layout, place.Read, []image.Layer{l}, registry.CopyOptions{
-		Partial: r.home.partial(), Events: r.remote.Events, PushLayer: r.home.pushLayer, Publish: r.home.Layout.Publish,
+		Partial: r.home.partial(), Events: r.remote.Events, PushLayer: r.home.pushLayer, Prove: r.home.Layout.Prove, Publish: r.home.Layout.Publish,
 	})
 	return lost(ctx, l, place, err)
 }

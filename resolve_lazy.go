@@ -81,6 +81,9 @@ func (h *Home) lendable(ctx context.Context, img *image.Image) (away []image.Lay
 			return nil, nil, err
 		}
 		if here {
+			if err := h.Layout.Prove(ctx, []image.Layer{l}); err != nil {
+				return nil, nil, err
+			}
 			continue
 		}
 		l.Blob.Annotations = img.Manifest.Layers[i].Annotations

@@ -37,7 +37,7 @@ func Copy(ctx context.Context, dst, src string, o CopyOptions) (d ocispec.Descri
 func (h *Home) receive(ctx context.Context, from registry.Source, d ocispec.Descriptor, p ocispec.Platform, name image.Reference, events event.Sink) (ocispec.Descriptor, error) {
 	got, err := registry.Copy(ctx, h.Layout, from.Store, d, registry.CopyOptions{
 		Platforms: []ocispec.Platform{p}, Index: registry.WholeIndex, Partial: h.partial(), Events: events,
-		PushLayer: h.pushLayer, Publish: h.Layout.Publish, Reject: from.Reject,
+		PushLayer: h.pushLayer, Prove: h.Layout.Prove, Publish: h.Layout.Publish, Reject: from.Reject,
 	})
 	if err != nil || name == (image.Reference{}) {
 		return got, err

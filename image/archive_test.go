@@ -246,6 +246,35 @@ func TestLoadDocker(t *testing.T) {
 	}
 }
 
+// TestLoadClaims: an archive that names the layer of an image of the store gets its files only if it has them.
+func TestLoadClaims(t *testing.T) {
+	t.Parallel()
+	l := openLayout(t, t.TempDir())
+	secret, mine := string(tarOf("file", "secret")), string(tarOf("file", "mine"))
+	load := func(layer, content string) error {
+		const manifest = `[{"Config":"c.json","RepoTags":null,"Layers":["l"]}]`
+		archive := archiveOf("manifest.json", manifest, "c.json", configOf(digest.FromString(layer).String()), "l", content)
+		_, err := l.Load(t.Context(), bytes.NewReader(archive), nil)
+		return err
+	}
+	if err := load(secret, secret); err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{mine, string(gzipped([]byte(mine))), secret + "x"} {
+		if err := load(secret, content); err == nil || !strings.Contains(err.Error(), "not the diffID") {
+			t.Errorf("%d bytes in the place of a layer: %v", len(content), err)
+		}
+	}
+	if err := load(secret, string(gzipped([]byte(secret)))); err != nil {
+		t.Errorf("the layer in another form: %v", err)
+	}
+	diffID := digest.FromString(mine).String()
+	two := archiveOf("manifest.json", `[{"Config":"c.json","RepoTags":null,"Layers":["l","m"]}]`, "c.json", configOf(diffID, diffID), "l", mine, "m", secret)
+	if _, err := l.Load(t.Context(), bytes.NewReader(two), nil); err == nil || !strings.Contains(err.Error(), "not the diffID") {
+		t.Errorf("two layers that are to hold the same: %v", err)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	layer := string(tarOf("file", "x"))

@@ -213,6 +213,7 @@ func openDocker(ctx context.Context, a *archiveNames) ([]Named, error) {
 // belongs to the images.
 func (ld *loader) verify(ctx context.Context, images []Named) error {
 	layers, ids := map[digest.Digest]Layer{}, map[digest.Digest]digest.Digest{}
+	var claims []Layer // what blobs are said to hold that are not inflated here
 	for i, n := range images {
 		if id, ok := ids[n.Descriptor.Digest]; ok {
 			images[i].ID = id
@@ -229,17 +230,22 @@ func (ld *loader) verify(ctx context.Context, images []Named) error {
 		}
 		maps.Copy(ld.keepers, reached.blobs)
 		for _, layer := range reached.layers {
+			here, err := ld.layout.Exists(ctx, ocispec.Descriptor{Digest: layer.DiffID})
+			if err != nil {
+				return err
+			}
+			if other, ok := layers[layer.DiffID]; here || ok && other.Blob.Digest != layer.Blob.Digest {
+				claims = append(claims, layer)
+				continue
+			}
 			layers[layer.DiffID] = layer
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(2)
 	for _, layer := range layers {
 		g.Go(func() error {
-			if here, err := ld.layout.Exists(ctx, ocispec.Descriptor{Digest: layer.DiffID}); here || err != nil {
-				return err
-			}
-			f, err := ld.layout.OpenTar(ctx, layer)
+			f, err := ld.layout.OpenTar(gctx, layer)
 			if err != nil {
 				return err
 			}
@@ -247,7 +253,10 @@ func (ld *loader) verify(ctx context.Context, images []Named) error {
 			return f.Close()
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ld.layout.Prove(ctx, claims)
 }
 
 // discard removes what was staged and belongs to no image.

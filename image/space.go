@@ -8,6 +8,8 @@ import (
 	"hash"
 	"io"
 	"syscall"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // ErrFull means that going on would leave less free space than max(1 GiB, 5 %) of the file system.
@@ -41,6 +43,14 @@ func (l *Layout) output(ctx context.Context, w io.Writer) *output {
 // in [Layout.Staging] whose size an archive or a server decides.
 func (l *Layout) Guard(ctx context.Context, w io.Writer) io.Writer {
 	return &output{ctx: ctx, w: w, free: l.free, dir: l.root}
+}
+
+// is compares what was written with the diffID that a layer is said to have.
+func (o *output) is(diffID digest.Digest) error {
+	if got := sumDigest(o.hash); got != diffID {
+		return fmt.Errorf("tar has digest %s, not the diffID %s", got, diffID)
+	}
+	return nil
 }
 
 func (o *output) Write(p []byte) (int, error) {

@@ -124,8 +124,8 @@ func (l *Layout) inflate(ctx context.Context, layer Layer, blob *bufio.Reader, t
 	} else if n > 0 {
 		return fmt.Errorf("%d bytes follow the compressed tar", n)
 	}
-	if got := sumDigest(out.hash); got != layer.DiffID {
-		return fmt.Errorf("tar has digest %s, not the diffID %s", got, layer.DiffID)
+	if err := out.is(layer.DiffID); err != nil {
+		return err
 	}
 	return f.Commit(l.BlobPath(layer.DiffID))
 }

@@ -28,6 +28,9 @@ type CopyOptions struct {
 	// PushLayer, unless it is nil, stores the layers of images, instead of the destination's Push.
 	PushLayer func(ctx context.Context, l image.Layer, in image.Incoming) error
 
+	// Prove, unless it is nil, makes sure that layers which the destination has hold what their image says; see [image.Layout.Prove].
+	Prove func(ctx context.Context, layers []image.Layer) error
+
 	// Publish, unless it is nil, makes what has been stored visible to other processes. It is called for finished blobs
 	// while others are still on their way, and at the end.
 	Publish func(ctx context.Context) error
@@ -79,7 +82,11 @@ func CopyLayers(ctx context.Context, dst image.Store, src image.Fetcher, layers 
 	c := newCopier(dst, src, opts)
 	copies := make([]*blobCopy, len(layers))
 	for i, l := range layers {
-		copies[i] = c.note(l.Blob, l.DiffID)
+		b, err := c.note(l.Blob, l.DiffID)
+		if err != nil {
+			return nil, err
+		}
+		copies[i] = b
 	}
 	if err := c.copyBlobs(ctx); err != nil {
 		return nil, err

@@ -22,9 +22,14 @@ const headsAtOnce = 8
 
 // copyBlobs brings all blobs to the destination.
 func (c *copier) copyBlobs(ctx context.Context) error {
-	missing, err := c.missing(ctx)
+	missing, there, err := c.missing(ctx)
 	if err != nil {
 		return err
+	}
+	if c.opts.Prove != nil {
+		if err := c.opts.Prove(ctx, there); err != nil {
+			return err
+		}
 	}
 	if c.opts.Partial != nil {
 		return c.download(ctx, missing)
@@ -65,8 +70,8 @@ func takeSlot(ctx context.Context, slots chan struct{}) error {
 	}
 }
 
-// missing asks the destination for all blobs at once and returns those that it does not have.
-func (c *copier) missing(ctx context.Context) ([]*blobCopy, error) {
+// missing asks the destination for all blobs at once and returns those that it does not have, and the layers that it has.
+func (c *copier) missing(ctx context.Context) (missing []*blobCopy, there []image.Layer, err error) {
 	var (
 		mu   sync.Mutex
 		have = map[digest.Digest]bool{}
@@ -89,20 +94,22 @@ func (c *copier) missing(ctx context.Context) ([]*blobCopy, error) {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var missing []*blobCopy
 	for _, b := range c.blobs {
 		if !have[b.to.Digest] && !c.there[b.to.Digest] {
 			missing = append(missing, b)
 			continue
 		}
 		if err := c.opts.Partial.tidy(b.to.Digest); err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if b.layer.DiffID != "" {
+			there = append(there, b.layer)
 		}
 		c.report(b.to, event.Exists, b.to.Size)
 	}
-	return missing, nil
+	return missing, there, nil
 }
 
 // worthAsking reports whether the destination is asked for a blob. In a push, the configuration is small and mostly new:

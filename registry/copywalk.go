@@ -110,13 +110,21 @@ func (c *copier) walkManifest(ctx context.Context, n *node) error {
 			return err
 		}
 	}
-	c.note(n.doc.Config, "").raw = raw
+	config, err := c.note(n.doc.Config, "")
+	if err != nil {
+		return err
+	}
+	config.raw = raw
 	for i, l := range n.doc.Layers {
 		var diffID digest.Digest
 		if diffIDs != nil && isLayer(l.MediaType) {
 			diffID = diffIDs[i]
 		}
-		n.layers = append(n.layers, c.note(l, diffID))
+		b, err := c.note(l, diffID)
+		if err != nil {
+			return err
+		}
+		n.layers = append(n.layers, b)
 	}
 	return nil
 }
@@ -124,22 +132,26 @@ func (c *copier) walkManifest(ctx context.Context, n *node) error {
 // needsConfig reports whether layers are handled by their diffIDs.
 func (c *copier) needsConfig() bool { return c.opts.PushLayer != nil || c.opts.Forms != nil }
 
-// note has a blob copied, once.
-func (c *copier) note(d ocispec.Descriptor, diffID digest.Digest) *blobCopy {
-	if b := c.noted[d.Digest]; b != nil {
-		return b
+// note has a blob copied, once. If it is a layer, diffID says what it holds, and a blob holds one thing.
+func (c *copier) note(d ocispec.Descriptor, diffID digest.Digest) (*blobCopy, error) {
+	b := c.noted[d.Digest]
+	if known := b != nil; known && (diffID == "" || b.layer.DiffID == diffID) {
+		return b, nil
+	} else if known && (b.raw != nil || b.layer.DiffID != "") {
+		return nil, fmt.Errorf("layer %s is to hold %s, and something else", d.Digest, diffID)
+	} else if !known {
+		b = &blobCopy{d: d, to: d}
+		c.noted[d.Digest] = b
+		c.blobs = append(c.blobs, b)
 	}
-	b := &blobCopy{d: d, to: d}
 	if diffID != "" {
 		b.layer = image.Layer{Blob: d, DiffID: diffID}
 		b.to = c.opts.Forms.form(b.layer)
 	}
-	c.noted[d.Digest] = b
-	c.blobs = append(c.blobs, b)
 	if b.to.Digest != "" {
 		c.report(b.to, event.Waiting, 0)
 	}
-	return b
+	return b, nil
 }
 
 // readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.

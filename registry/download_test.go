@@ -26,7 +26,7 @@ import (
 
 // into has a copy go to a layout as forge's own store takes it: layers in one pass.
 func into(l *image.Layout, opts registry.CopyOptions) registry.CopyOptions {
-	opts.Publish = l.Publish
+	opts.Publish, opts.Prove = l.Publish, l.Prove
 	opts.PushLayer = func(ctx context.Context, layer image.Layer, in image.Incoming) error {
 		return l.PushLayer(ctx, layer, in, nil)
 	}

@@ -1,0 +1,60 @@
+package registry_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/registry"
+	"github.com/forge-build/forge/registry/registrytest"
+)
+
+// TestClaimedLayer: an image that names a blob which is here beside the diffID of another image's layer does not get the files of that one.
+func TestClaimedLayer(t *testing.T) {
+	t.Parallel()
+	src := registrytest.NewMemory()
+	l := openLayout(t, t.TempDir())
+	tars := [][]byte{registrytest.Tar(t, "mine", 1, 1000), registrytest.Tar(t, "secret", 2, 2000)}
+	var diffIDs []digest.Digest
+	var blobs []ocispec.Descriptor
+	for _, raw := range tars {
+		diffIDs = append(diffIDs, digest.FromBytes(raw))
+		blobs = append(blobs, src.Add(ocispec.MediaTypeImageLayerGzip, registrytest.Gzip(t, raw)))
+	}
+	add := func(blobs []ocispec.Descriptor, diffIDs ...digest.Digest) ocispec.Descriptor {
+		config := ocispec.Image{Platform: amd64, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: diffIDs}}
+		return src.AddJSON(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+			Config: src.AddJSON(t, ocispec.MediaTypeImageConfig, config), Layers: blobs,
+		})
+	}
+	pull := func(d ocispec.Descriptor) error {
+		_, err := registry.Copy(t.Context(), l, src, d, into(l, registry.CopyOptions{}))
+		return err
+	}
+	for i := range tars { // each in an image of its own, neither of which gets a name
+		if err := pull(add(blobs[i:i+1], diffIDs[i])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, d := range map[string]ocispec.Descriptor{
+		"the other's": add(blobs[:1], diffIDs[1]),
+		"both":        add([]ocispec.Descriptor{blobs[0], blobs[0]}, diffIDs[0], diffIDs[1]),
+	} {
+		if err := pull(d); err == nil || !strings.Contains(err.Error(), "layer "+blobs[0].Digest.String()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	whole := add(blobs, diffIDs...)
+	if err := pull(whole); err != nil { // as after a pull that was broken off
+		t.Error(err)
+	}
+	claimed := []image.Layer{{Blob: blobs[0], DiffID: diffIDs[1]}}
+	if _, err := registry.CopyLayers(t.Context(), l, src, claimed, into(l, registry.CopyOptions{})); err == nil {
+		t.Error("a cache has another's layer")
+	}
+}
