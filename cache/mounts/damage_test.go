@@ -128,6 +128,53 @@ func TestHeal(t *testing.T) {
 	}
 }
 
+// TestReplaced holds that what is damaged of a version but its packs is stepped over, so that another scope's is found, and that a save replaces it.
+func TestReplaced(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, p *Shelf, layout string){
+		"table": func(t *testing.T, p *Shelf, layout string) { damage(t, layout, documentOf(t, p).Config) },
+		"manifest of something else": func(t *testing.T, p *Shelf, _ string) {
+			raw := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{"mediaType":"x","digest":"` +
+				digest.FromString("").String() + `","size":0},"layers":[]}`)
+			d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+			if err := p.Place.Write.PushManifest(t.Context(), p.tagged(cargo.tag(p.Write)), d, raw); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, _, layout := newShelf(t)
+			dir := t.TempDir()
+			write(t, dir, "a", noise(1, 1<<20))
+			save(t, p, cargo, dir)
+			spoil(t, p, layout)
+			if _, err := p.Find(t.Context(), cargo); !errors.Is(err, errDamaged) {
+				t.Fatalf("damaged: %v", err)
+			}
+			p.Write = "main"
+			write(t, dir, "main", noise(3, 1<<20))
+			save(t, p, cargo, dir)
+			if v, err := p.Find(t.Context(), cargo); err != nil || v.Scope != "main" {
+				t.Errorf("of another scope: %+v, %v", v, err)
+			}
+			p.Write = "topic"
+			write(t, dir, "b", noise(2, 1<<20))
+			save(t, p, cargo, dir)
+			if v, err := p.Find(t.Context(), cargo); err != nil || v.Scope != "topic" {
+				t.Errorf("after a save: %+v, %v", v, err)
+			}
+		})
+	}
+}
+
+func documentOf(t *testing.T, p *Shelf) *image.Document {
+	t.Helper()
+	doc, err := p.manifest(t.Context(), cargo.tag(p.Write))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
 // spread is a table of the same chunks in one pack, which the layout gets: they lie so far from each other that 200 MiB have to be fetched.
 func spread(t *testing.T, v *Version, layout string) *table {
 	t.Helper()

@@ -80,8 +80,8 @@ func (m Mount) exact(scope string) string {
 func mountOf(tag string) string { return tag[:min(len(tag), len(tagPrefix)+20)] }
 
 // Find finds what is kept of a mount: what was left with the same lock files in any of the scopes, else the newest of the first
-// scope that has one. It is an error that is fs.ErrNotExist if there is none, and [remote.ErrUntrusted] if there are only such as nobody has signed who is
-// trusted.
+// scope that has one. It is an error that is fs.ErrNotExist if there is none, and another one if there are only such as are damaged or, an error that is
+// [remote.ErrUntrusted], such as nobody has signed who is trusted.
 func (s *Shelf) Find(ctx context.Context, m Mount) (*Version, error) {
 	var tags []string
 	for _, scope := range s.Read {
@@ -92,18 +92,20 @@ func (s *Shelf) Find(ctx context.Context, m Mount) (*Version, error) {
 	for _, scope := range s.Read {
 		tags = append(tags, m.tag(scope))
 	}
-	var untrusted error
+	var useless error
 	for _, tag := range tags {
 		v, err := s.read(ctx, tag)
 		switch {
 		case errors.Is(err, remote.ErrUntrusted):
-			untrusted = fmt.Errorf("%s: %w", tag, err)
+			useless = fmt.Errorf("%s: %w", tag, err)
+		case errors.Is(err, errDamaged):
+			useless = err
 		case !errors.Is(err, fs.ErrNotExist):
 			return v, err
 		}
 	}
-	if untrusted != nil {
-		return nil, untrusted
+	if useless != nil {
+		return nil, useless
 	}
 	return nil, fmt.Errorf("cache mount %s: %w", m.ID, fs.ErrNotExist)
 }

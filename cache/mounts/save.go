@@ -45,7 +45,7 @@ func (s *Saved) Remember(path string, quiet int64) error { return s.memory.write
 // The caller sees to it that nobody does, as far as the mount lets it.
 func (s *Shelf) Save(ctx context.Context, m Mount, dir Dir, limit int64) (_ *Saved, err error) {
 	base, err := s.Find(ctx, m)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, remote.ErrUntrusted) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, remote.ErrUntrusted) && !errors.Is(err, errDamaged) {
 		return nil, err
 	}
 	if err := s.mayReplace(ctx, m); err != nil {
@@ -112,7 +112,7 @@ func (s *Shelf) mayReplace(ctx context.Context, m Mount) error {
 		}
 		doc, err := s.manifest(ctx, tag)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged):
 		case err != nil:
 			return err
 		case doc.Annotations[annotationSignature] != "":

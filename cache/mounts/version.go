@@ -48,18 +48,33 @@ type Version struct {
 // Size is the size of the directory's tar in bytes.
 func (v *Version) Size() int64 { return v.table.size }
 
+// errDamaged is of a version that nobody can use, and that the next save replaces.
+var errDamaged = errors.New("what is kept is damaged")
+
+// damaged is errDamaged of a tag, if an error says so: that of content which does not match its digest.
+func damaged(tag string, err error) error {
+	if errors.Is(err, image.ErrMismatch) {
+		return fmt.Errorf("%s: %w: %w", tag, errDamaged, err)
+	}
+	return err
+}
+
 // manifest reads what a tag stands for. It is an error that is fs.ErrNotExist if that was forgotten.
 func (s *Shelf) manifest(ctx context.Context, tag string) (*image.Document, error) {
 	d, err := s.Place.Read.Resolve(ctx, s.tagged(tag))
 	if err != nil {
 		return nil, err
 	}
-	doc, _, err := image.ReadDocument(ctx, s.Place.Read, d)
+	raw, err := image.ReadSmall(ctx, s.Place.Read, d)
+	if err != nil {
+		return nil, damaged(tag, err)
+	}
+	doc, err := image.ParseDocument(raw, d.MediaType)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("%s: %w: %w", tag, errDamaged, err)
 	case doc.IsIndex() || doc.ArtifactType != ArtifactType || doc.Config.MediaType != tableType:
-		return nil, fmt.Errorf("%s: is not a cache mount of forge", tag)
+		return nil, fmt.Errorf("%s: %w: it is not a cache mount of forge", tag, errDamaged)
 	case doc.Annotations[annotationForgotten] != "":
 		return nil, fmt.Errorf("%s: was forgotten: %w", tag, fs.ErrNotExist)
 	}
@@ -77,18 +92,18 @@ func (s *Shelf) read(ctx context.Context, tag string) (*Version, error) {
 	}
 	raw, err := image.ReadSmall(ctx, s.Place.Read, doc.Config)
 	if err != nil {
-		return nil, err
+		return nil, damaged(tag, err)
 	}
 	t, err := parseTable(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: table: %w", tag, err)
+		return nil, fmt.Errorf("%s: %w: table: %w", tag, errDamaged, err)
 	}
 	if len(t.packs) != len(doc.Layers) {
-		return nil, fmt.Errorf("%s: the table has %d packs, the manifest %d", tag, len(t.packs), len(doc.Layers))
+		return nil, fmt.Errorf("%s: %w: the table has %d packs, the manifest %d", tag, errDamaged, len(t.packs), len(doc.Layers))
 	}
 	for i, d := range doc.Layers {
 		if d.Digest != t.packs[i].digest || d.Size != t.packs[i].size {
-			return nil, fmt.Errorf("%s: pack %d is not the same in table and manifest", tag, i)
+			return nil, fmt.Errorf("%s: %w: pack %d is not the same in table and manifest", tag, errDamaged, i)
 		}
 	}
 	v := &Version{Scope: doc.Annotations[annotationScope], tag: tag, packs: doc.Layers, table: t}
