@@ -37,7 +37,7 @@ func (w *Worker) doMkdir(ctx context.Context, job executor.Job, op *planner.Mkdi
 	defer func() { err = errors.Join(err, changes.Close()) }()
 	resolved, err := filetree.Resolve(changes.Lookup, strings.TrimPrefix(op.Path, "/"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return image.Layer{}, fmt.Errorf("%s: %w", op.Path, err)
+		return image.Layer{}, err
 	}
 	now := time.Now()
 	dir := "."

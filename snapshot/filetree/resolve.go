@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -12,8 +13,12 @@ import (
 // Resolve follows the links of name, the last one too, inside the root of a tree whose files lstat describes, which follows no
 // link itself; ".." at the root stays there.
 // The path up to a missing component is resolved and the rest kept, with the error for that component, which is
-// fs.ErrNotExist. A missing component counts as a directory, so that ".." leads out of it again.
+// fs.ErrNotExist. A missing component counts as a directory, so that ".." leads out of it again. Neither name nor what it comes
+// to may be longer than MaxPath, since a tree is asked for each component.
 func Resolve(lstat func(name string) (Entry, error), name string) (string, error) {
+	if len(name) > MaxPath {
+		return "", tooLong(name)
+	}
 	done, rest := ".", name
 	var missing error
 	for links := 0; rest != ""; {
@@ -27,6 +32,9 @@ func Resolve(lstat func(name string) (Entry, error), name string) (string, error
 			continue
 		}
 		next := path.Join(done, elem)
+		if len(next) > MaxPath { // links make a path longer than its name
+			return "", tooLong(next)
+		}
 		e, err := lstat(next)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -51,4 +59,9 @@ func Resolve(lstat func(name string) (Entry, error), name string) (string, error
 		_, missing = lstat(done)
 	}
 	return done, missing
+}
+
+// tooLong names a path by how it begins.
+func tooLong(name string) error {
+	return &fs.PathError{Op: "resolve", Path: fmt.Sprintf("%.64s…", name), Err: unix.ENAMETOOLONG}
 }
