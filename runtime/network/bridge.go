@@ -34,18 +34,18 @@ func short(id string) string { return id[:min(12, len(id))] }
 
 // mayForward makes the kernel forward packets. It is asked first, before anything of the host is touched. The setting
 // stays: others may have come to rely on it.
-func mayForward() error { return setSysctl("/proc/sys/net/ipv4/ip_forward") }
+func mayForward() error { return setSysctl("/proc/sys/net/ipv4/ip_forward", "1") }
 
 // mayRouteLocal lets packets with 127.0.0.1 as their source out by the bridge. The rules say who may not use that.
 func mayRouteLocal(bridge string) error {
-	return setSysctl("/proc/sys/net/ipv4/conf/" + bridge + "/route_localnet")
+	return setSysctl("/proc/sys/net/ipv4/conf/"+bridge+"/route_localnet", "1")
 }
 
-func setSysctl(file string) error {
-	if b, err := os.ReadFile(file); err == nil && bytes.HasPrefix(b, []byte("1")) {
+func setSysctl(file, value string) error {
+	if b, err := os.ReadFile(file); err == nil && string(bytes.TrimSpace(b)) == value {
 		return nil
 	}
-	return os.WriteFile(file, []byte("1"), 0)
+	return os.WriteFile(file, []byte(value), 0)
 }
 
 // ensureBridge makes the bridge of a network, unless it is there, and reports whether it was. It stays when the last
@@ -56,7 +56,7 @@ func ensureBridge(n *Network) (was bool, err error) {
 			if a != n.Gateway {
 				return true, fmt.Errorf("interface %s is somebody else's: it has the address %s", n.bridge(), a)
 			}
-			return true, nil
+			return true, ignoreRouters(n.bridge())
 		}
 	}
 	host, err := hostRoutes()
@@ -82,6 +82,9 @@ func makeBridge(n *Network) error {
 	}
 	defer c.close()
 	if err := c.do(addBridge(n.bridge(), defaultMTU())); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	if err := ignoreRouters(n.bridge()); err != nil {
 		return err
 	}
 	index, err := interfaceIndex(n.bridge())

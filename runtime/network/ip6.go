@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -137,16 +138,29 @@ func (u *usage) place6(n *Network, address, wanted netip.Addr) (p Place6, err er
 	return Place6{netip.PrefixFrom(a, n.Subnet6.Bits()), n.Gateway6}, nil
 }
 
-// mayForward6 makes the kernel forward IPv6. Interfaces that learn their routes from routers go on doing so, which a machine that
-// forwards does not without being told.
+// ignoreRouters keeps this machine from learning routes from a bridge's containers, any of which can say that it is a router. Where there
+// is no IPv6 there is nothing to learn. Where settings can only be read this machine is a container, too, and its owner's to set.
+func ignoreRouters(bridge string) error {
+	for _, name := range []string{"accept_ra", "accept_redirects"} {
+		err := setSysctl("/proc/sys/net/ipv6/conf/"+bridge+"/"+name, "0")
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.EROFS) {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayForward6 makes the kernel forward IPv6. This machine's interfaces that learn their routes from routers go on doing so, which a
+// machine that forwards does not without being told; those that are not there yet, and ours, are not told.
 func mayForward6() error {
 	const forwarding = "/proc/sys/net/ipv6/conf/all/forwarding"
 	if b, err := os.ReadFile(forwarding); err == nil && bytes.HasPrefix(b, []byte("1")) {
 		return nil
 	}
 	files, _ := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
+	ours := regexp.MustCompile(`/(all|default|` + bridgeName + `|fg-?[0-9a-f]{12})/`)
 	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil && string(b) == "1\n" {
+		if b, err := os.ReadFile(f); err == nil && string(b) == "1\n" && !ours.MatchString(f) {
 			if err := os.WriteFile(f, []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,8 @@ func TestIPv6(t *testing.T) {
 	}
 	serve(t, space, "tcp", "[2001:db8::2]:80", "world")
 
+	create(t, s, Config{Name: "four"})
+	four = run(t, s, Options{Networks: []Attachment{{Network: "four"}}}) // before this machine forwards IPv6
 	create(t, s, Config{Name: "six", Range6: Range6{Subnet6: netip.MustParsePrefix("fd00:5::/64")}})
 	create(t, s, Config{Name: "other", IPv6: true})
 	create(t, s, Config{Name: "in", Range6: Range6{Subnet6: netip.MustParsePrefix("fd00:7::/112")}, Internal: true})
@@ -142,8 +145,17 @@ func TestIPv6(t *testing.T) {
 	if b, _ := os.ReadFile("/proc/sys/net/ipv6/conf/uplink/accept_ra"); string(b) != "2\n" {
 		t.Errorf("accept_ra of an interface that learns its routes: %q", b)
 	}
+	files, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && string(b) == "2\n" && !strings.Contains(f, "/uplink/") && !strings.Contains(f, "/uplink0/") && !strings.Contains(f, "/lo/") {
+			t.Errorf("%s: %q", f, b)
+		}
+	}
 
-	for _, b := range []*Sandbox{one, two, three, far, shut, bridged} {
+	for _, b := range []*Sandbox{four, one, two, three, far, shut, bridged} {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}

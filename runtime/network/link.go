@@ -20,13 +20,13 @@ func linkHeader(index int, flags, change uint32) []byte {
 	return b
 }
 
-// addBridge makes a bridge. Its hardware address is fixed: otherwise it is one of its ports', and changes under the
+// addBridge makes a bridge, which is down. Its hardware address is fixed: otherwise it is one of its ports', and changes under the
 // others when that container ends.
 func addBridge(name string, mtu int) *request {
 	hash := fnv.New32a()
 	hash.Write([]byte(name))
 	hardware := hash.Sum([]byte{2, 'f'}) // 2 is for addresses that no maker of cards gives
-	r := newRequest("make bridge "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, unix.IFF_UP, unix.IFF_UP)...)
+	r := newRequest("make bridge "+name, unix.RTM_NEWLINK, ack|unix.NLM_F_CREATE|unix.NLM_F_EXCL, linkHeader(0, 0, 0)...)
 	r.str(unix.IFLA_IFNAME, name).attr(unix.IFLA_ADDRESS, hardware)
 	if mtu > 0 {
 		r.uint32(unix.IFLA_MTU, uint32(mtu))
