@@ -252,10 +252,15 @@ func (a *account) drop(u *usage, n *Network) error {
 // apply changes the firewall, or where that does not do makes all of it anew: if somebody has taken the table away, or dead
 // processes have left ports in it. What is in use is as it will be after the change.
 func (u *usage) apply(change []*request) error {
-	if !u.stale && (len(change) == 0 && tableThere() || len(change) > 0 && transact(change...) == nil) {
+	if !u.stale && (len(change) == 0 && u.tablesThere() || len(change) > 0 && transact(change...) == nil) {
 		return nil
 	}
 	return rebuild(u)
+}
+
+// tablesThere reports whether the firewall has the tables.
+func (u *usage) tablesThere() bool {
+	return tableThere(nfProtoIPv4) && (!slices.ContainsFunc(u.networks, (*Network).ruled6) || tableThere(nfProtoIPv6))
 }
 
 // withoutTables removes the tables. They are added first, so that there are some to delete.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -251,19 +252,15 @@ func in6(list []*request) []*request {
 	return list
 }
 
-// has6 reports whether a network has IPv6.
-func (u *usage) has6() bool {
-	for _, n := range u.networks {
-		if n.Subnet6.IsValid() {
-			return true
-		}
-	}
-	return false
+// ruled6 reports whether the table of IPv6 has the network: one with IPv6, and one without that must not get out by it.
+func (n *Network) ruled6() bool {
+	here := func() bool { _, err := os.Stat("/proc/sys/net/ipv6"); return err == nil }
+	return n.Subnet6.IsValid() || n.Internal && here()
 }
 
-// ruleset6 makes the table of IPv6, without elements; nothing if no network has IPv6.
+// ruleset6 makes the table of IPv6, without elements, if a network needs it.
 func ruleset6(u *usage) []*request {
-	if !u.has6() {
+	if !slices.ContainsFunc(u.networks, (*Network).ruled6) {
 		return nil
 	}
 	list := []*request{addTable()}
@@ -285,10 +282,14 @@ func ruleset6(u *usage) []*request {
 
 // networkElements6 adds or deletes the IPv6 of a network, as change does.
 func networkElements6(change func(string, []element) []*request, n *Network) []*request {
-	if !n.Subnet6.IsValid() {
+	if !n.ruled6() {
 		return nil
 	}
-	return in6(rangeElements(change, n, n.Subnet6.Addr(), lastAddress6(n.Subnet6).Next()))
+	list := bridgeElements(change, n)
+	if n.Subnet6.IsValid() {
+		list = append(list, subnetElements(change, n.Subnet6.Addr(), lastAddress6(n.Subnet6).Next())...)
+	}
+	return in6(list)
 }
 
 // lastAddress6 is the last address of a subnet.

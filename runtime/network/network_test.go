@@ -209,13 +209,13 @@ func TestBridge(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if !tableThere() || !exists(bridgeName) {
+	if !tableThere(nfProtoIPv4) || !exists(bridgeName) {
 		t.Error("the bridge does not wait for the next")
 	}
 	if err := Open(dir+".records", dir).Sweep(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if exists(bridgeName) || tableThere() {
+	if exists(bridgeName) || tableThere(nfProtoIPv4) {
 		t.Error("the bridge is left")
 	}
 	left, _ := os.ReadDir(dir)
@@ -315,7 +315,7 @@ func TestRuleFlushed(t *testing.T) {
 	server := outside(t)
 	dir := filepath.Join(t.TempDir(), "network")
 	prepare(t, dir).Close()
-	if err := transact(deleteTable()); err != nil || tableThere() {
+	if err := transact(deleteTable()); err != nil || tableThere(nfProtoIPv4) {
 		t.Fatal(err)
 	}
 	n := prepare(t, dir)

@@ -54,14 +54,16 @@ func transact(requests ...*request) error {
 	return c.do(append(batch, frame(unix.NFNL_MSG_BATCH_END))...)
 }
 
-// tableThere reports whether the table is there: firewalls are known to flush what is not theirs.
-func tableThere() bool {
+// tableThere reports whether the table of a family is there: firewalls are known to flush what is not theirs.
+func tableThere(family byte) bool {
 	c, err := dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return false
 	}
 	defer c.close()
-	return c.do(nft("nftables table", unix.NFT_MSG_GETTABLE, 0, unix.NFTA_TABLE_NAME)) == nil
+	r := nft("nftables table", unix.NFT_MSG_GETTABLE, 0, unix.NFTA_TABLE_NAME)
+	r.buf[unix.SizeofNlMsghdr] = family
+	return c.do(r) == nil
 }
 
 func addTable() *request {

@@ -320,7 +320,7 @@ func TestReload(t *testing.T) {
 		}
 		wantReach(t, "after a repair", nil, "tcp", "127.0.0.1:8080", "a")
 		wantReach(t, "after a repair", b.Namespace, "tcp", bridge+":8080", "a")
-		if !tableThere() {
+		if !tableThere(nfProtoIPv4) {
 			t.Error("no rules")
 		}
 	}

@@ -150,21 +150,25 @@ func masqueradeRules() []*request {
 
 // networkElements adds or deletes a network, as change does.
 func networkElements(change func(string, []element) []*request, n *Network) []*request {
-	list := rangeElements(change, n, n.Subnet.Masked().Addr(), lastAddress(n.Subnet).Next())
-	return append(list, networkElements6(change, n)...)
+	return slices.Concat(
+		bridgeElements(change, n),
+		subnetElements(change, n.Subnet.Masked().Addr(), lastAddress(n.Subnet).Next()),
+		networkElements6(change, n))
 }
 
-// rangeElements adds or deletes a network with the addresses from first on, before end.
-func rangeElements(change func(string, []element) []*request, n *Network, first, end netip.Addr) []*request {
+// bridgeElements adds or deletes a network's bridge.
+func bridgeElements(change func(string, []element) []*request, n *Network) []*request {
 	name := interfaceName(n.bridge())
-	list := slices.Concat(
-		change(setBridges, []element{{key: name}}),
-		change(setSame, []element{{key: slices.Concat(name, name)}}),
-		change(setSubnets, []element{{key: first.AsSlice()}, {key: end.AsSlice(), end: true}}))
+	list := append(change(setBridges, []element{{key: name}}), change(setSame, []element{{key: slices.Concat(name, name)}})...)
 	if n.Internal {
 		list = append(list, change(setInternal, []element{{key: name}})...)
 	}
 	return list
+}
+
+// subnetElements adds or deletes the addresses from first on, before end.
+func subnetElements(change func(string, []element) []*request, first, end netip.Addr) []*request {
+	return change(setSubnets, []element{{key: first.AsSlice()}, {key: end.AsSlice(), end: true}})
 }
 
 // bindingElements adds or deletes the ports of an endpoint, as change does.

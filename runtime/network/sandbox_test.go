@@ -269,7 +269,7 @@ func TestLeaks(t *testing.T) {
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if tableThere() || exists(bridgeName) {
+	if tableThere(nfProtoIPv4) || exists(bridgeName) {
 		t.Error("rules or a bridge are left")
 	}
 }
