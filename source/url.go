@@ -104,9 +104,11 @@ func (w Downloads) has(d digest.Digest) bool {
 	return f.Close() == nil
 }
 
+// downloadKey has the whole address in it: what a server gives may depend on the login and on each value of the query. Nothing of them
+// can be read from the key.
 func downloadKey(address string) cache.Key {
 	var h cache.Hash
-	h.Field("http", web.Redact(web.WithoutLogin(address)))
+	h.Field("url", address)
 	return h.Key()
 }
 
