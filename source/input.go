@@ -190,14 +190,18 @@ func (r *Resolver) url(ctx context.Context, op *planner.Copy, address string) (I
 	if err != nil || checksum != "" {
 		return Input{}, err
 	}
-	if d, ok := pin(r.Pins, pinnedURLs, shownURL(address)); ok {
+	name, err := r.Pins.nameURL(address)
+	if err != nil {
+		return Input{}, err
+	}
+	if d, ok := pin(r.Pins, pinnedURLs, name); ok {
 		return Input{Download: &d}, nil
 	}
 	d, err := r.Downloads.Revalidate(ctx, address)
 	if err != nil {
 		return Input{}, err
 	}
-	setPin(r.Pins, pinnedURLs, shownURL(address), d)
+	setPin(r.Pins, pinnedURLs, name, d)
 	return Input{Download: &d}, nil
 }
 

@@ -20,6 +20,8 @@ type Pins struct {
 	have   pinned
 	update bool // what the file says does not count
 	met    bool // something that the file does not say
+
+	addresses map[string]string // of this build: whole URLs by what the file has of them
 }
 
 // pinned is the file, as JSON.
@@ -145,6 +147,25 @@ func (p *Pins) Image(name string) string {
 
 // SetImage remembers what a name stands for.
 func (p *Pins) SetImage(name, to string) { setPin(p, pinnedImages, name, to) }
+
+// nameURL is the name that a URL has in the file, which shows no secrets. So two URLs that differ in nothing else have one name: a build
+// that has both is refused, since one would be given what the other holds.
+func (p *Pins) nameURL(address string) (string, error) {
+	name := shownURL(address)
+	if p == nil {
+		return name, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if other, ok := p.addresses[name]; ok && other != address {
+		return "", fmt.Errorf("%s: the build reads two URLs that differ only in what %s does not show: give each ADD a --checksum", name, PinsFile)
+	}
+	if p.addresses == nil {
+		p.addresses = map[string]string{}
+	}
+	p.addresses[name] = address
+	return name, nil
+}
 
 func shownURL(address string) string { return web.Redact(web.WithoutLogin(address)) }
 

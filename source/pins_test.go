@@ -54,6 +54,27 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// TestPinsShowAlike holds that two URLs that differ only in what is not shown do not get one pin.
+func TestPinsShowAlike(t *testing.T) {
+	const shown = "https://example.invalid/q?key=xxxxx"
+	p, err := ParsePins([]byte(`{"version":1,"urls":{"` + shown + `":{"digest":"` + sumA + `","size":3}}}`))
+	must(t, err)
+	r := &Resolver{Pins: p}
+	for range 2 {
+		if in, err := r.url(t.Context(), &planner.Copy{}, "https://example.invalid/q?key=a"); err != nil || string(in.Download.Digest) != sumA {
+			t.Errorf("the one that was asked for first: %+v, %v", in, err)
+		}
+	}
+	for _, other := range []string{"https://example.invalid/q?key=b", "https://u:p@example.invalid/q?key=a"} {
+		if in, err := r.url(t.Context(), &planner.Copy{}, other); err == nil || !strings.Contains(err.Error(), shown+": the build reads two URLs") {
+			t.Errorf("another: %+v, %v", in, err)
+		}
+		if in, err := r.url(t.Context(), &planner.Copy{Add: &planner.Add{Checksum: sumA}}, other); err != nil {
+			t.Errorf("another, with a checksum: %+v, %v", in, err)
+		}
+	}
+}
+
 // TestParsePins holds what is no file of pins: names and digests go into requests and paths.
 func TestParsePins(t *testing.T) {
 	for _, text := range []string{
