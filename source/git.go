@@ -63,12 +63,13 @@ func gitMode(mode uint32) uint32 {
 type Commit struct {
 	ID  string `json:"id"`            // whole hash
 	Ref string `json:"ref,omitempty"` // full name, "refs/tags/v1"; "" if a commit was asked for
+	Tag string `json:"tag,omitempty"` // whole hash of the annotated tag that the ref is, which a checksum may be of; "" if it is none
 }
 
 // Resolve asks the repository which commit the ref names. Branches win over tags of the same name.
 func (g *Git) Resolve(ctx context.Context) (Commit, error) {
 	if planner.IsCommit(g.Ref) {
-		return g.verified(Commit{ID: g.Ref}, g.Ref)
+		return g.verified(Commit{ID: g.Ref})
 	}
 	if g.FetchByCommit {
 		c := Commit{ID: strings.ToLower(g.Checksum), Ref: g.Ref}
@@ -97,27 +98,26 @@ func (g *Git) Resolve(ctx context.Context) (Commit, error) {
 		refs[name] = sha
 	}
 	if g.Ref == "" {
-		return g.verified(Commit{refs["HEAD"], refs["ref: HEAD"]}, refs["HEAD"])
+		return g.verified(Commit{ID: refs["HEAD"], Ref: refs["ref: HEAD"]})
 	}
 	ref := strings.TrimPrefix(g.Ref, "refs/")
 	for _, name := range []string{"refs/" + ref, "refs/heads/" + ref, "refs/tags/" + ref} {
 		if sha := refs[name]; sha != "" {
-			commit := sha
 			if peeled := refs[name+"^{}"]; peeled != "" { // what an annotated tag is on
-				commit = peeled
+				return g.verified(Commit{ID: peeled, Ref: name, Tag: sha})
 			}
-			return g.verified(Commit{commit, name}, sha)
+			return g.verified(Commit{ID: sha, Ref: name})
 		}
 	}
 	return Commit{}, g.failed(fmt.Errorf("there is no ref %q", g.Ref))
 }
 
-// verified is c if the checksum allows it, or the object (an annotated tag) that led to it.
-func (g *Git) verified(c Commit, object string) (Commit, error) {
+// verified is c if the checksum allows it, or the tag that led to it.
+func (g *Git) verified(c Commit) (Commit, error) {
 	if !planner.IsCommit(c.ID) {
 		return c, g.failed(fmt.Errorf("%q is not a commit", c.ID))
 	}
-	if !g.matches(c.ID) && !g.matches(object) {
+	if !g.matches(c.ID) && !g.matches(c.Tag) {
 		return c, g.failed(fmt.Errorf("expected checksum to match %s, got %s", g.Checksum, c.ID))
 	}
 	return c, nil

@@ -219,11 +219,18 @@ func Checksum(op *planner.Copy) (digest.Digest, error) {
 
 // git asks which commit the ref of a repository names now.
 func (r *Resolver) git(ctx context.Context, g *Git) (Input, error) {
-	if at, ok := pin(r.Pins, pinnedRefs, g.shown()); ok {
-		at, err := g.verified(at, at.ID)
+	if planner.IsCommit(g.Ref) || g.FetchByCommit { // nobody is asked where a ref is, so there is nothing to pin
+		at, err := g.Resolve(ctx)
 		return Input{Commit: &at}, err
 	}
-	if r.Offline && !planner.IsCommit(g.Ref) && !g.FetchByCommit {
+	if at, ok := pin(r.Pins, pinnedRefs, g.shown()); ok {
+		at, err := g.verified(at)
+		if err != nil {
+			err = fmt.Errorf("%w, as %s has it (--update)", err, PinsFile)
+		}
+		return Input{Commit: &at}, err
+	}
+	if r.Offline {
 		return Input{}, g.failed(web.ErrOffline)
 	}
 	at, err := g.Resolve(ctx)

@@ -57,7 +57,7 @@ func ParsePins(raw []byte) (*Pins, error) {
 		}
 	}
 	for address, c := range p.have.Repositories {
-		if !planner.IsCommit(c.ID) || strings.HasPrefix(c.Ref, "-") {
+		if !planner.IsCommit(c.ID) || strings.HasPrefix(c.Ref, "-") || c.Tag != "" && !planner.IsCommit(c.Tag) {
 			return nil, fmt.Errorf("repository %s: %q is no commit", address, c.ID)
 		}
 	}

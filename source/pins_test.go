@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/forge-build/forge/planner"
+	"github.com/forge-build/forge/source/sourcetest"
 )
 
 const (
@@ -75,12 +76,65 @@ func TestPinsShowAlike(t *testing.T) {
 	}
 }
 
+// TestPinsOfRefs holds that a checksum may be of the annotated tag also where the ref is pinned, and that a commit that is taken without
+// asking where its ref is pins nothing.
+func TestPinsOfRefs(t *testing.T) {
+	repos := sourcetest.NewRepo(t)
+	repos.Git("r.git", "init", "-q", "-b", "main")
+	first := repos.Commit("r.git", "a=1")
+	repos.Git("r.git", "tag", "-a", "-m", "x", "v1")
+	tag := repos.Git("r.git", "rev-parse", "v1")
+	second := repos.Commit("r.git", "a=2")
+	remote := repos.URL + "r.git"
+	pins := &Pins{}
+	resolve := func(ref planner.GitRef) (string, error) {
+		in, err := (&Resolver{Pins: pins}).git(t.Context(), &Git{ref})
+		if err != nil {
+			return "", err
+		}
+		return in.Commit.ID, nil
+	}
+	if got, err := resolve(planner.GitRef{Remote: remote, Ref: "main", Checksum: first, FetchByCommit: true}); got != first || err != nil {
+		t.Errorf("a commit: %s, %v, want %s", got, err, first)
+	}
+	if got, err := resolve(planner.GitRef{Remote: remote, Ref: "main"}); got != second || err != nil {
+		t.Errorf("the branch, after a commit that was said to be on it: %s, %v, want %s", got, err, second)
+	}
+	if got, err := resolve(planner.GitRef{Remote: remote, Ref: "main", Checksum: first, FetchByCommit: true}); got != first || err != nil {
+		t.Errorf("the commit, after the branch: %s, %v, want %s", got, err, first)
+	}
+	if got, err := resolve(planner.GitRef{Remote: remote, Ref: second}); got != second || err != nil {
+		t.Errorf("a commit: %s, %v, want %s", got, err, second)
+	}
+	v1 := planner.GitRef{Remote: remote, Ref: "v1", Checksum: tag}
+	for _, state := range []string{"asked for", "pinned in this build", "pinned in the file"} {
+		if got, err := resolve(v1); got != first || err != nil {
+			t.Errorf("a tag, %s: %s, %v, want %s", state, got, err, first)
+		}
+		raw, _, err := pins.Bytes()
+		must(t, err)
+		if state == "pinned in this build" {
+			pins, err = ParsePins(raw)
+			must(t, err)
+			repos.Git("r.git", "tag", "-d", "v1")
+			if len(pins.have.Repositories) != 2 {
+				t.Errorf("pinned: %s, want the branch and the tag", raw)
+			}
+		}
+	}
+	v1.Checksum = second
+	if _, err := resolve(v1); err == nil || !strings.Contains(err.Error(), "got "+first+", as forge.lock has it (--update)") {
+		t.Errorf("a checksum that the pin has not: %v", err)
+	}
+}
+
 // TestParsePins holds what is no file of pins: names and digests go into requests and paths.
 func TestParsePins(t *testing.T) {
 	for _, text := range []string{
 		`[]`, `{}`, `{"version":2}`, `{"version":1,"images":{"a":"b"}}`, `{"version":1,"images":{"a":"b@sha256:../x"}}`,
 		`{"version":1,"urls":{"u":{"digest":"md5:x","size":1}}}`, `{"version":1,"urls":{"u":{"digest":"` + sumA + `","size":-1}}}`,
 		`{"version":1,"repositories":{"r":{"id":"--upload-pack=x"}}}`, `{"version":1,"repositories":{"r":{"id":"` + commitA + `","ref":"--x"}}}`,
+		`{"version":1,"repositories":{"r":{"id":"` + commitA + `","tag":"--x"}}}`,
 	} {
 		if _, err := ParsePins([]byte(text)); err == nil {
 			t.Errorf("%s was taken", text)
