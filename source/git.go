@@ -1,12 +1,10 @@
 package source
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -123,6 +121,11 @@ func (g *Git) verified(c Commit) (Commit, error) {
 	return c, nil
 }
 
+// matches reports whether a commit is what the checksum asks for.
+func (g *Git) matches(commit string) bool {
+	return g.Checksum == "" || strings.HasPrefix(commit, strings.ToLower(g.Checksum))
+}
+
 func (g *Git) failed(err error) error { return fmt.Errorf("%s: %w", web.Redact(g.Remote), err) }
 
 // Checkout fetches a commit into dir, which is empty, and opens what was asked for of it.
@@ -230,78 +233,4 @@ func forgetTemplates(dir string) error {
 		}
 	}
 	return nil
-}
-
-// git runs the git program of this machine in dir, without the configuration of the machine or the user, and returns
-// what it prints. It never asks anybody anything, runs no hooks, and takes nothing from this machine's file system for
-// a repository unless the address itself is one.
-func (g *Git) git(ctx context.Context, dir string, args ...string) (string, error) {
-	settings := []string{
-		"protocol.allow=never", "protocol.https.allow=always", "protocol.http.allow=always", "protocol.ssh.allow=always",
-		"protocol.git.allow=always", "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true",
-		"core.sshCommand=ssh -F /dev/null -o StrictHostKeyChecking=accept-new -o BatchMode=yes", "credential.helper=",
-		"advice.detachedHead=false", "safe.directory=*", "http.followRedirects=initial", "gc.auto=0", "init.templateDir=", "core.autocrlf=false",
-	}
-	var all []string
-	for _, s := range settings {
-		all = append(all, "-c", s)
-	}
-	cmd := exec.CommandContext(ctx, "git", append(all, args...)...)
-	cmd.Dir = dir
-	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = append(gitEnv(), g.secretEnv()...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// A group of its own, so that the helpers of git end with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	err := cmd.Run()
-	switch {
-	case err == nil:
-		return stdout.String(), nil
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
-	case errors.Is(err, exec.ErrNotFound):
-		return "", errNoGit
-	}
-	if text := strings.TrimSpace(stderr.String()); text != "" {
-		return "", errors.New(web.RedactText(text))
-	}
-	return "", err
-}
-
-// secretEnv has git put name and password into the address itself, where neither a list of processes nor a kept .git
-// shows them.
-func (g *Git) secretEnv() []string {
-	bare := web.WithoutLogin(g.Remote)
-	if bare == g.Remote {
-		return nil
-	}
-	return []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + g.Remote + ".insteadOf", "GIT_CONFIG_VALUE_0=" + bare}
-}
-
-// matches reports whether a commit is what the checksum asks for.
-func (g *Git) matches(commit string) bool {
-	return g.Checksum == "" || strings.HasPrefix(commit, strings.ToLower(g.Checksum))
-}
-
-// gitEnv is what else is in the environment of git.
-func gitEnv() []string {
-	env := []string{
-		"LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "SSH_ASKPASS=/bin/false", "HOME=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
-		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
-	}
-	for _, name := range []string{
-		"PATH", "SSH_AUTH_SOCK", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-		"http_proxy", "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO",
-	} {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	// Not every git was built with a TLS that reads SSL_CERT_FILE, as Go's does.
-	if file := os.Getenv("SSL_CERT_FILE"); file != "" && os.Getenv("GIT_SSL_CAINFO") == "" {
-		env = append(env, "GIT_SSL_CAINFO="+file)
-	}
-	return env
 }
