@@ -54,13 +54,16 @@ func attachContainer(c *call) error {
 	return c.attach(&info, func(ctx context.Context, s forge.Streams) error {
 		who.attachment = forge.NewAttachment(ctx, s)
 		ready()
+		if err := s.Attached(); err != nil {
+			return err
+		}
 		return c.board(ctx, &info, s, who, since)
 	})
 }
 
 // attach takes the connection over, shows the log if that is asked for, and lets do go on with the streams. do's context ends when the client
-// is gone.
-func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.Streams) error) error {
+// is gone. Who is attached is told so when he is: he has the container write something then.
+func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.Streams) error) (err error) {
 	open := c.hijackSocket
 	if !c.socket {
 		open = func() (*hijacked, error) { return c.hijack(c.streamType(info.TTY)) }
@@ -69,12 +72,21 @@ func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.refuse(conn, err))
+		}
+		_ = conn.Close() // the client may be gone
+	}()
 	streams, err := c.streams(conn, info)
 	if err != nil {
 		return err
 	}
+	streams.Attached = conn.welcome
 	if c.flag("logs") {
+		if err := conn.welcome(); err != nil {
+			return err
+		}
 		if err := c.home.ContainerLogs(c.ctx(), info.ID, forge.LogOptions{Tail: -1}, streams.Out, streams.Err); err != nil {
 			return err
 		}
@@ -88,7 +100,10 @@ func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.
 	if c.socket && streams.In == nil {
 		go conn.untilClosed(cancel)
 	}
-	return do(ctx, streams)
+	if err := do(ctx, streams); err != nil {
+		return err
+	}
+	return conn.welcome()
 }
 
 // streams are those of the query, over a connection to a container: in frames, unless they are those of a terminal.

@@ -37,6 +37,9 @@ func (c *call) upgrade(path string) (taken bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	if err := conn.welcome(); err != nil {
+		return true, errors.Join(err, conn.Close())
+	}
 	if path == "/session" {
 		return true, c.server.build.Attach(c.ctx(), conn, c.r.Header)
 	}

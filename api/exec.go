@@ -98,6 +98,9 @@ func (c *call) attachExec(ctx context.Context, e *inspect.Exec, size forge.Termi
 		return err
 	}
 	defer conn.Close()
+	if err := conn.welcome(); err != nil {
+		return err
+	}
 	f := &frames{w: conn}
 	s := forge.Streams{Out: f.stream(stdoutStream), Err: f.stream(stderrStream), Size: size}
 	read := conn.input

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,16 @@ type hijacked struct {
 	socket *websocket.Conn // where the client speaks WebSocket, else nil
 	over   chan struct{}   // closed when nothing more can be read
 	once   sync.Once       // closes over
+	head   string          // of the answer
+	first  sync.Once       // sends it, or that of a refusal
+}
+
+// welcome sends the head of the answer, once: clients take it for all that they wait for.
+func (h *hijacked) welcome() error { return h.answer(h.head) }
+
+func (h *hijacked) answer(text string) (err error) {
+	h.first.Do(func() { _, err = io.WriteString(h.Conn, text) })
+	return err
 }
 
 // Read reads what the client sends. After the client has closed its half of the connection it is at the end.
@@ -68,8 +79,7 @@ func (h *hijacked) Close() error {
 	return h.Conn.Close()
 }
 
-// hijack takes the connection over, with an answer of 101 if the client asked for that, else of 200, and of a content type, "" being none.
-// The request's body is to be read before.
+// hijack is takeOver for what is not WebSocket: with an answer of 101 if the client asked for that, else of 200, and of a content type, "" being none.
 func (c *call) hijack(contentType string) (*hijacked, error) {
 	if contentType != "" {
 		contentType = "Content-Type: " + contentType + "\r\n"
@@ -84,7 +94,8 @@ func (c *call) hijack(contentType string) (*hijacked, error) {
 	return c.takeOver("HTTP/1.1 101 UPGRADED\r\n" + contentType + "Connection: Upgrade\r\nUpgrade: " + protocol + "\r\n")
 }
 
-// takeOver takes the connection over, with the head of an answer, to which the headers are added that all answers have.
+// takeOver takes the connection over. The head of an answer is sent by welcome, with the headers that all answers have. The request's body is to
+// be read before.
 func (c *call) takeOver(head string) (*hijacked, error) {
 	if c.r.ProtoMajor != 1 {
 		return nil, invalid(errors.New("this needs a connection of HTTP/1.1, which can be taken over"))
@@ -103,13 +114,23 @@ func (c *call) takeOver(head string) (*hijacked, error) {
 		life = context.WithoutCancel(c.ctx())
 	}
 	c.r = c.r.WithContext(life)
+	return &hijacked{Conn: conn, in: buffered.Reader, over: make(chan struct{}), head: head + c.usualHeaders() + "\r\n"}, nil
+}
+
+// usualHeaders are those that all answers have.
+func (c *call) usualHeaders() (lines string) {
 	for _, name := range []string{"Api-Version", "Docker-Experimental", "Ostype", "Server"} {
-		head += fmt.Sprintf("%s: %s\r\n", name, c.w.Header().Get(name))
+		lines += fmt.Sprintf("%s: %s\r\n", name, c.w.Header().Get(name))
 	}
-	if _, err := io.WriteString(conn, head+"\r\n"); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return &hijacked{Conn: conn, in: buffered.Reader, over: make(chan struct{})}, nil
+	return lines
+}
+
+// refuse answers with an error over a connection that is taken over, unless the client has been welcomed.
+func (c *call) refuse(conn *hijacked, err error) error {
+	code := statusOf(err)
+	body, marshalErr := json.Marshal(map[string]string{"message": textOf(err)})
+	head := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n", code, http.StatusText(code), len(body))
+	return errors.Join(marshalErr, conn.answer(head+c.usualHeaders()+"\r\n"+string(body)))
 }
 
 // lifeKey is the key of the context of the server in that of a request.

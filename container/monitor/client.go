@@ -201,6 +201,10 @@ type Streams struct {
 	Out, Err io.Writer
 	Size     Size        // of the terminal, if the container has one; zero is not known
 	Sizes    <-chan Size // that it has later; may be nil
+
+	// Attached is called when they are attached: nothing is missed that is written from then on, and nothing has been passed on before. An
+	// error of it ends the attachment. It may be nil.
+	Attached func() error
 }
 
 // A Size is that of a terminal, in characters.
@@ -232,6 +236,11 @@ func Attach(ctx context.Context, conn *net.UnixConn, s Streams) (int, error) {
 	in := bufio.NewReaderSize(conn, 64<<10)
 	if _, err := answered(in); err != nil {
 		return 0, err
+	}
+	if s.Attached != nil {
+		if err := s.Attached(); err != nil {
+			return 0, err
+		}
 	}
 	detached := make(chan struct{})
 	if s.In != nil {

@@ -150,10 +150,10 @@ type subscriber struct {
 	done   chan struct{} // closed when all is sent, or nothing can be
 }
 
+// newSubscriber makes one, to whom nothing is sent before run.
 func newSubscriber(send func(frame) error) *subscriber {
 	s := &subscriber{send: send, done: make(chan struct{})}
 	s.change = sync.NewCond(&s.mu)
-	go s.run()
 	return s
 }
 

@@ -501,6 +501,7 @@ func TestBackpressure(t *testing.T) {
 	t.Parallel()
 	read := make(chan struct{})
 	s := newSubscriber(func(frame) error { <-read; return nil })
+	go s.run()
 	s.patient, s.streams[1] = true, true
 	f := newFan(nil)
 	f.add(s)

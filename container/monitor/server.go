@@ -149,9 +149,6 @@ var (
 
 // attach connects somebody with the streams.
 func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect func(*subscriber)) error {
-	if _, err := io.WriteString(c, "ok\n"); err != nil {
-		return nil //nolint:nilerr // who asked is gone
-	}
 	gone, heard := atomic.Bool{}, make(chan struct{})
 	s := newSubscriber(func(f frame) error {
 		err := writeFrame(c, f)
@@ -163,7 +160,12 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	if which[3] > 0 {
 		m.resize(uint16(which[3]), uint16(which[4]))
 	}
-	connect(s)
+	connect(s) // first: who has the answer misses nothing that is written from then on
+	if _, err := io.WriteString(c, "ok\n"); err != nil {
+		m.fan.remove(s)
+		return nil //nolint:nilerr // who asked is gone
+	}
+	go s.run()
 	t := typist{monitor: m, wanted: which[0] == 1}
 	m.door.now.Add(1)
 	go func() {
