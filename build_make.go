@@ -111,9 +111,7 @@ func (h *Home) execute(ctx context.Context, b *building, r *BuildResult) (err er
 	}
 	results, err := executor.Build(ctx, graphs, options)
 	if err != nil {
-		if _, lost := errors.AsType[*remote.LostError](err); !lost {
-			r.Stopped = t.stopped(g, workers[0], err)
-		}
+		r.Stopped = t.stopped(g, workers[0], err)
 		return b.ofTargets(err)
 	}
 	for _, t := range b.targets {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/executor"
@@ -95,10 +96,11 @@ func (s *Stopped) Shell(ctx context.Context, t Terminal, stdio Stdio) (*Exec, er
 	return &Exec{Process: p, event: func(string, ...string) {}}, nil
 }
 
-// stopped is where an error has stopped the build, nil if it is not of a step, or nobody wants to look.
+// stopped is where an error has stopped the build, nil if it is not of a step, or nobody wants to look. A lost layer stops nothing: it
+// is made again.
 func (o *BuildOptions) stopped(g *planner.Graph, worker *local.Worker, err error) *Stopped {
 	failure, ok := errors.AsType[*executor.StepError](err)
-	if !ok || !o.stops() {
+	if !ok || !o.stops() || isLost(err) {
 		return nil
 	}
 	s := newStopped(g, failure.Step, worker)
@@ -140,10 +142,20 @@ func (h *Home) stopAt(ctx context.Context, o BuildOptions, g *planner.Graph, wor
 	if place.After {
 		s.Place = "after"
 	}
-	if err := s.enter(ctx); err != nil {
+	err = s.enter(ctx)
+	if isLost(err) {
+		return nil, err
+	}
+	if err != nil {
 		return s, fmt.Errorf("%s: %s: %w", place.Step.Span, place.Step.Name, err)
 	}
 	return s, nil
+}
+
+// isLost reports whether an error is about a layer that a cache has answered with and that cannot be had.
+func isLost(err error) bool {
+	_, lost := errors.AsType[*remote.LostError](err)
+	return lost
 }
 
 // findStop finds the step that a user names: [before:|after:]STEP, where STEP is its number, the name of a stage (its last step) or

@@ -51,7 +51,11 @@ func (s *sharing) build(change func(*forge.BuildOptions)) (id, told string, r *f
 	if change != nil {
 		change(&o)
 	}
-	if r, err = h.Build(s.t.Context(), o); err != nil {
+	r, err = h.Build(s.t.Context(), o)
+	if r != nil && r.Stopped != nil {
+		defer r.Stopped.Close() //nolint:errcheck
+	}
+	if err != nil {
 		s.t.Fatalf("%v\n%s", err, strings.Join(lines, "\n"))
 	}
 	mu.Lock()
@@ -107,6 +111,37 @@ func TestSharedCacheFaults(t *testing.T) {
 			}
 			if !strings.Contains(told, test.told) || test.told == "" && strings.Contains(told, "warning") {
 				t.Errorf("told %q, want %q", told, test.told)
+			}
+		})
+	}
+}
+
+// TestSharedCacheLostAt: a build that is to stop at a step makes layers again that the cache has lost, whether a step before needs them or
+// who stands there.
+func TestSharedCacheLostAt(t *testing.T) {
+	t.Parallel()
+	if err := forge.CheckShell(""); err != nil {
+		t.Skip(err)
+	}
+	for _, test := range []struct{ at, changed, place string }{
+		{at: "before::6", place: "before"},
+		{at: "after::6", place: "after"},
+		{at: "after::6", changed: "c", place: "after"},
+	} {
+		t.Run(test.at+" "+test.changed, func(t *testing.T) {
+			t.Parallel()
+			s := newSharing(t)
+			s.build(nil)
+			if test.changed != "" {
+				write(t, filepath.Join(s.dir, test.changed), "changed")
+			}
+			s.r.Fault(registrytest.Fault{Method: "GET", Path: "/blobs/", Do: registrytest.Status(404)})
+			_, told, r := s.build(func(o *forge.BuildOptions) { o.At = test.at })
+			if r.Stopped == nil || r.Stopped.Place != test.place {
+				t.Errorf("the build stops at %+v, want %s", r.Stopped, test.at)
+			}
+			if !strings.Contains(told, "is gone; its step is done again") {
+				t.Errorf("told %q", told)
 			}
 		})
 	}
