@@ -55,11 +55,12 @@ type usage struct {
 	networks  []*Network
 	fresh     []*Network // of these, those whose elements are to be added
 	endpoints []Endpoint // of living processes
-	stale     bool       // the firewall has ports of dead ones
+	left      []string   // files of dead ones
+	bindings  []Binding  // of dead ones: the firewall may have these ports
 }
 
-// usage reads the account. With sweep, under the lock, it removes what dead processes left there.
-func (a *account) usage(sweep bool) (*usage, error) {
+// usage reads the account.
+func (a *account) usage() (*usage, error) {
 	u := &usage{}
 	dirs, err := os.ReadDir(a.root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +78,7 @@ func (a *account) usage(sweep bool) (*usage, error) {
 			return nil, err
 		}
 		for _, f := range files {
-			if err := a.read(u, d.Name(), f.Name(), sweep); err != nil {
+			if err := a.read(u, d.Name(), f.Name()); err != nil {
 				return nil, err
 			}
 		}
@@ -85,8 +86,28 @@ func (a *account) usage(sweep bool) (*usage, error) {
 	return u, nil
 }
 
-// read reads one file of a network's directory into u. With sweep it removes the file if its owner is dead.
-func (a *account) read(u *usage, network, name string, sweep bool) error {
+// sweep reads the account and, under the lock, removes what dead processes left: their ports before the files, which are all that
+// says of them.
+func (a *account) sweep() (*usage, error) {
+	u, err := a.usage()
+	if err != nil {
+		return nil, err
+	}
+	if len(u.bindings) > 0 {
+		if err := rebuild(u); err != nil {
+			return nil, err
+		}
+	}
+	for _, path := range u.left {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return u, nil
+}
+
+// read reads one file of a network's directory into u.
+func (a *account) read(u *usage, network, name string) error {
 	path := filepath.Join(a.dir(network), name)
 	if name == networkFile {
 		n := &Network{}
@@ -98,7 +119,7 @@ func (a *account) read(u *usage, network, name string, sweep bool) error {
 	}
 	_, err := netip.ParseAddr(name)
 	endpoint := err == nil
-	if !endpoint && !(sweep && durable.Temporary(name)) {
+	if !endpoint && !durable.Temporary(name) {
 		return nil
 	}
 	if e, ok := a.owned(path); ok {
@@ -108,12 +129,8 @@ func (a *account) read(u *usage, network, name string, sweep bool) error {
 	var e Endpoint
 	readErr := readJSON(path, &e)
 	switch {
-	case !flock.Held(path) && !sweep:
 	case !flock.Held(path):
-		u.stale = u.stale || len(e.Bindings) > 0
-		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+		u.left, u.bindings = append(u.left, path), append(u.bindings, e.Bindings...)
 	case errors.Is(readErr, fs.ErrNotExist): // closed meanwhile, which takes no lock
 	case endpoint && readErr != nil:
 		return readErr
@@ -226,6 +243,14 @@ func (l *lease) release(a *account) error {
 	return errors.Join(err, l.file.Close())
 }
 
+// abandon leaves the address, and ports that the firewall may have, to the next who sweeps.
+func (l *lease) abandon(a *account) error {
+	a.mu.Lock()
+	delete(a.own, filepath.Join(a.dir(l.NetworkID), l.Address.Addr().String()))
+	a.mu.Unlock()
+	return l.file.Close()
+}
+
 // enter notes that a network has a bridge and its elements in the firewall's sets: who dies before that leaves it to the next.
 func (a *account) enter(n *Network) error {
 	text, err := json.Marshal(n)
@@ -246,13 +271,13 @@ func (a *account) drop(u *usage, n *Network) error {
 	if len(u.networks) == 0 {
 		change = withoutTables()
 	}
-	return errors.Join(removeBridge(n.bridge()), os.RemoveAll(a.dir(n.ID)), u.apply(change))
+	return errors.Join(removeBridge(n.bridge()), u.apply(change), os.RemoveAll(a.dir(n.ID)))
 }
 
-// apply changes the firewall, or where that does not do makes all of it anew: if somebody has taken the table away, or dead
-// processes have left ports in it. What is in use is as it will be after the change.
+// apply changes the firewall, or where that does not do makes all of it anew: if somebody has taken the table away. What is in use
+// is as it will be after the change.
 func (u *usage) apply(change []*request) error {
-	if !u.stale && (len(change) == 0 && u.tablesThere() || len(change) > 0 && transact(change...) == nil) {
+	if len(change) == 0 && u.tablesThere() || len(change) > 0 && transact(change...) == nil {
 		return nil
 	}
 	return rebuild(u)
@@ -271,9 +296,7 @@ func withoutTables() []*request {
 // rebuild makes the whole table anew.
 func rebuild(u *usage) error {
 	// It is added so that there is one to delete, in one transaction with the new one: no packet finds none.
-	err := transact(slices.Concat(withoutTables(), ruleset(), ruleset6(u), allElements(u))...)
-	u.stale = u.stale && err != nil
-	return err
+	return transact(slices.Concat(withoutTables(), ruleset(), ruleset6(u), allElements(u))...)
 }
 
 func readJSON(path string, v any) error {

@@ -66,7 +66,7 @@ func (b *Sandbox) part(ctx context.Context, i int) error {
 		return err
 	}
 	defer lock.Close()
-	u, err := b.store.account.usage(true)
+	u, err := b.store.account.sweep()
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,10 @@ func (b *Sandbox) part(ctx context.Context, i int) error {
 	if change = append(change, more...); err == nil && len(change) > 0 {
 		err = b.apply(u, change)
 	}
-	return errors.Join(err, l.release(b.store.account))
+	if err != nil {
+		return errors.Join(err, l.abandon(b.store.account))
+	}
+	return l.release(b.store.account)
 }
 
 // Rename gives the container another name in all its networks.

@@ -32,7 +32,7 @@ func TestEnsureDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	u, err := s.account.usage(false)
+	u, err := s.account.usage()
 	if err != nil || len(u.of(n)) != 1 || u.of(n)[0].Gateway != n.Gateway {
 		t.Errorf("the container has %+v, %v; want the gateway %s", u.of(n), err, n.Gateway)
 	}

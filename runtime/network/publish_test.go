@@ -277,7 +277,7 @@ func TestPortTaken(t *testing.T) {
 			t.Errorf("-p %s: %v, want %s", test.port, err, test.want)
 		}
 	}
-	if u, err := s.account.usage(false); err != nil || len(u.endpoints) != 1 {
+	if u, err := s.account.usage(); err != nil || len(u.endpoints) != 1 {
 		t.Errorf("endpoints %v, %v", u.endpoints, err)
 	}
 	b := run(t, s, Options{Networks: byDefault.Networks, Ports: ports(t, "8080-8082:80", "80", "8080:80/udp")})

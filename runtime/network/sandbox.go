@@ -107,7 +107,7 @@ func (b *Sandbox) join(ctx context.Context, wanted []Attachment, ports []Port) (
 	if err := mayForward(); err != nil {
 		return err
 	}
-	u, err := b.store.account.usage(true)
+	u, err := b.store.account.sweep()
 	if err != nil {
 		return err
 	}
@@ -349,13 +349,14 @@ func (b *Sandbox) close() error {
 	return errors.Join(errs...)
 }
 
-// leave gives addresses back, and before that takes ports out of the firewall's sets: who dies in between leaves a file that
+// leave gives addresses back, and before that takes ports out of the firewall's sets: who dies in between, or fails, leaves a file that
 // says which.
 func (b *Sandbox) leave() error {
 	var change []*request
 	for _, l := range b.leases {
 		change = append(change, bindingElements(deleteElements, l.Endpoint)...)
 	}
+	giveBack := (*lease).release
 	var errs []error
 	if len(change) > 0 { // else there is nothing that needs the lock
 		lock, err := b.store.account.lock(context.Background())
@@ -363,17 +364,20 @@ func (b *Sandbox) leave() error {
 			return err
 		}
 		defer lock.Close()
-		u, err := b.store.account.usage(true)
+		u, err := b.store.account.sweep()
 		if err == nil {
 			for _, l := range b.leases {
 				u.without(l.Endpoint)
 			}
 			err = u.apply(change)
 		}
+		if err != nil {
+			giveBack = (*lease).abandon
+		}
 		errs = append(errs, err)
 	}
 	for _, l := range b.leases {
-		errs = append(errs, l.release(b.store.account))
+		errs = append(errs, giveBack(l, b.store.account))
 	}
 	b.leases = nil
 	return errors.Join(errs...)

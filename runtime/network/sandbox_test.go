@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -281,24 +279,12 @@ func TestKilledWithPorts(t *testing.T) {
 	}
 	s := here(t)
 	run(t, s, byDefault)
-	cmd := exec.Command("/proc/self/exe", s.account.root, "8080:80")
-	cmd.Env = append(os.Environ(), "NETWORK_TEST_HELPER=die")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(io.LimitReader(out, 6)); string(b) != "ready\n" {
-		t.Fatalf("%s, %v", b, err)
-	}
+	kill := mortal(t, s, "8080:80")
 	with := countElements(t)
 	if _, err := s.Prepare(t.Context(), Options{Networks: byDefault.Networks, Ports: ports(t, "8080:80")}); err == nil {
 		t.Error("a port of the living is free")
 	}
-	cmd.Process.Kill()
-	cmd.Wait()
+	kill()
 	b := run(t, s, Options{Networks: byDefault.Networks})
 	if got := countElements(t); got >= with {
 		t.Errorf("elements of the dead are left: %d bytes, with them %d", got, with)
@@ -355,7 +341,7 @@ func TestCrowd(t *testing.T) {
 		})
 	}
 	work.Wait()
-	if u, err := s.account.usage(false); err != nil || len(u.endpoints) > 0 {
+	if u, err := s.account.usage(); err != nil || len(u.endpoints) > 0 {
 		t.Errorf("left: %v, %v", u.endpoints, err)
 	}
 }
@@ -376,7 +362,7 @@ func TestKilledBeforeRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := s.account.usage(true)
+	u, err := s.account.sweep()
 	if err != nil {
 		t.Fatal(err)
 	}

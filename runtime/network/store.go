@@ -254,7 +254,7 @@ func (s *Store) Find(nameOrID string) (*Network, error) {
 
 // Endpoints returns what is connected to a network, by address.
 func (s *Store) Endpoints(n *Network) ([]Endpoint, error) {
-	u, err := s.account.usage(false)
+	u, err := s.account.usage()
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (s *Store) Remove(ctx context.Context, nameOrID string) (*Network, error) {
 	if n.Predefined() {
 		return nil, words.Forbidden("%s is a pre-defined network and cannot be removed", n.Name)
 	}
-	u, err := s.account.usage(true)
+	u, err := s.account.sweep()
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +317,7 @@ func (s *Store) Reload(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close()
-	u, err := s.account.usage(true)
+	u, err := s.account.sweep()
 	if err != nil || len(u.networks) == 0 {
 		return err
 	}
@@ -337,7 +337,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close()
-	u, err := s.account.usage(true)
+	u, err := s.account.sweep()
 	if err != nil {
 		return err
 	}
