@@ -59,12 +59,8 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 	if o.since += len(p); o.free != nil && o.since >= checkEvery {
 		o.since = 0
-		free, total, err := o.free(o.dir)
-		if err != nil {
+		if err := checkSpace(o.dir, o.free); err != nil {
 			return 0, err
-		}
-		if free < max(1<<30, total/20) {
-			return 0, fmt.Errorf("%s: %w: %d MiB of %d MiB", o.dir, ErrFull, free>>20, total>>20)
 		}
 	}
 	n, err := o.w.Write(p)
@@ -73,6 +69,17 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 	o.n += int64(n)
 	return n, err
+}
+
+// CheckSpace looks at the free space of the layout's file system as [Layout.Guard] does, for what another program writes there.
+func (l *Layout) CheckSpace() error { return checkSpace(l.root, l.free) }
+
+func checkSpace(dir string, free func(dir string) (free, total uint64, err error)) error {
+	left, total, err := free(dir)
+	if err == nil && left < max(1<<30, total/20) {
+		err = fmt.Errorf("%s: %w: %d MiB of %d MiB", dir, ErrFull, left>>20, total>>20)
+	}
+	return err
 }
 
 func freeSpace(dir string) (free, total uint64, err error) {

@@ -104,6 +104,19 @@ func (s *Staging) Create() (*StagedFile, error) {
 	return &StagedFile{File: f, staging: s}, nil
 }
 
+// Mkdir makes a directory, mode 0700, for files that are never committed. The caller removes it; what he leaves goes with Close, or the
+// next Sweep.
+func (s *Staging) Mkdir() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(s.dir, strconv.Itoa(s.next))
+	s.next++
+	return dir, os.Mkdir(dir, 0o700)
+}
+
 // staged is the name in a staging directory of what will be at final: it can be found by those who know final.
 func (s *Staging) staged(dir, final string) (string, error) {
 	rel, err := filepath.Rel(s.root, final)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -22,8 +23,12 @@ type Git struct{ planner.GitRef }
 // A GitTree is a checkout as a tree. Modes are what a umask of 022 gives, whatever that of this process is.
 type GitTree struct {
 	*Dir
-	mtime time.Time // of all files, unless zero
+	mtime    time.Time // of all files, unless zero
+	checkout string    // directory of the repository's root
 }
+
+// Close ends the reading, and removes the checkout.
+func (t GitTree) Close() error { return errors.Join(t.Dir.Close(), os.RemoveAll(t.checkout)) }
 
 // normalize changes what stat says of a file of the checkout to what the tree says.
 func (t GitTree) normalize(e *filetree.Entry) {
@@ -128,8 +133,20 @@ func (g *Git) matches(commit string) bool {
 
 func (g *Git) failed(err error) error { return fmt.Errorf("%s: %w", web.Redact(g.Remote), err) }
 
-// Checkout fetches a commit into dir, which is empty, and opens what was asked for of it.
-func (g *Git) Checkout(ctx context.Context, at Commit, dir string) (GitTree, error) {
+// Checkout fetches a commit into the staging area of layout, and opens what was asked for of it. It ends when the file system is about to
+// be full.
+func (g *Git) Checkout(ctx context.Context, layout *image.Layout, at Commit) (_ GitTree, err error) {
+	dir, err := layout.Staging().Mkdir()
+	if err != nil {
+		return GitTree{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	ctx, stop := whileSpace(ctx, layout)
+	defer stop()
 	if _, err := g.git(ctx, dir, "init", "--quiet", "--initial-branch=master", "."); err != nil {
 		return GitTree{}, g.failed(err)
 	}
@@ -149,12 +166,13 @@ func (g *Git) Checkout(ctx context.Context, at Commit, dir string) (GitTree, err
 			}
 		}
 	}
-	tree, err := g.open(dir)
-	if err == nil && g.CommitTime {
+	tree := GitTree{checkout: dir}
+	if g.CommitTime {
 		if tree.mtime, err = g.timeOf(ctx, dir, at.ID); err != nil {
-			err = errors.Join(err, tree.Close())
+			return GitTree{}, err
 		}
 	}
+	tree.Dir, err = g.open(dir)
 	return tree, err
 }
 
@@ -198,31 +216,30 @@ func (g *Git) fetch(ctx context.Context, dir string, at Commit) error {
 }
 
 // open opens the checkout as a tree, without .git unless it is to be kept.
-func (g *Git) open(dir string) (GitTree, error) {
+func (g *Git) open(dir string) (*Dir, error) {
 	if g.Dir == "" {
 		var hide []string
 		if !g.KeepGitDir {
 			hide = []string{".git"}
 		} else if err := forgetTemplates(dir); err != nil {
-			return GitTree{}, err
+			return nil, err
 		}
-		d, err := OpenDir(dir, hide, "")
-		return GitTree{Dir: d}, err
+		return OpenDir(dir, hide, "")
 	}
 	// The way to the sub-directory is the repository's: it must not lead out of it.
 	all, err := OpenDir(dir, []string{".git"}, "")
 	if err != nil {
-		return GitTree{}, err
+		return nil, err
 	}
 	sub, err := filetree.Resolve(all.Lstat, g.Dir)
 	if err = errors.Join(err, all.Close()); err != nil {
-		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.Dir, err))
+		return nil, g.failed(fmt.Errorf("sub-directory %s: %w", g.Dir, err))
 	}
 	d, err := OpenDir(filepath.Join(dir, sub), nil, "")
 	if err != nil {
-		return GitTree{}, g.failed(fmt.Errorf("sub-directory %s: %w", g.Dir, err))
+		return nil, g.failed(fmt.Errorf("sub-directory %s: %w", g.Dir, err))
 	}
-	return GitTree{Dir: d}, nil
+	return d, nil
 }
 
 // forgetTemplates removes from a kept .git what would differ from one checkout to the next and serves nobody.

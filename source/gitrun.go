@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/web"
 )
 
@@ -35,8 +37,11 @@ func (g *Git) git(ctx context.Context, dir string, args ...string) (string, erro
 	cmd.Env = append(gitEnv(), g.secretEnv()...)
 	stdout, stderr := gitText{most: 16 << 20}, gitText{most: 64 << 10, end: true}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// A group of its own, so that the helpers of git end with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A group of its own, so that the helpers of git end with it. When this process is killed, git is, too, and its helpers have nobody
+	// left to talk to; the kernel sees that by the death of the thread that starts git.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	err := cmd.Run()
 	switch {
@@ -84,6 +89,32 @@ func gitEnv() []string {
 		env = append(env, "GIT_SSL_CAINFO="+file)
 	}
 	return env
+}
+
+// whileSpace returns a context that ends when the layout's file system is about to be full, as what git writes passes no writer of ours.
+// The function stop gives back what it takes.
+func whileSpace(ctx context.Context, layout *image.Layout) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if err := layout.CheckSpace(); err != nil {
+					cancel(err)
+				}
+			}
+		}
+	}()
+	return ctx, func() {
+		cancel(nil)
+		<-done
+	}
 }
 
 // A gitText is what git prints, most bytes of it: a server has it print what it likes.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -176,25 +175,20 @@ func (s *Source) unpackContext(ctx context.Context, r io.Reader) (_ filetree.Tre
 	return view, nil
 }
 
-// checkout fetches a repository into a temporary directory, without its .git unless asked for.
+// checkout fetches a repository, without its .git unless asked for.
 func (s *Source) checkout(ctx context.Context, g *Git, c *remoteContext) error {
 	at, err := g.Resolve(ctx)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "forge-git-")
-	if err != nil {
-		return err
-	}
-	s.closers.Push(func() error { return os.RemoveAll(dir) })
-	tree, err := g.Checkout(ctx, at, dir)
+	tree, err := g.Checkout(ctx, s.spec.Store.Layout, at)
 	if err != nil {
 		return err
 	}
 	s.closers.Push(tree.Close)
 	c.tree, c.commit = tree, &at
 	c.made = func(ctx context.Context) (*time.Time, error) {
-		t, err := g.timeOf(ctx, dir, at.ID)
+		t, err := g.timeOf(ctx, tree.checkout, at.ID)
 		return &t, err
 	}
 	return nil

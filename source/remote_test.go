@@ -35,8 +35,6 @@ func TestOpenContext(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	temp := t.TempDir()
-	t.Setenv("TMPDIR", temp)
 	for _, test := range []struct {
 		name, spec, stdin, file, tree, text, err string
 	}{
@@ -74,11 +72,10 @@ func TestOpenContext(t *testing.T) {
 				t.Errorf("build file %.100q, want %.100q", s.Text, test.text)
 			}
 			must(t, s.Close())
+			if left, err := filepath.Glob(layout.Root() + "/ingest/*/*/.git"); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %q, %v", left, err)
+			}
 		})
-	}
-	left, err := filepath.Glob(filepath.Join(temp, "forge-git-*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %q, %v", left, err)
 	}
 }
 

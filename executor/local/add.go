@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -28,12 +27,7 @@ func (w *Worker) copyGit(ctx context.Context, job executor.Job, op *planner.Copy
 	if w.Inputs.Offline {
 		return fmt.Errorf("%s: commit %s: %w", web.Redact(g.Remote), at.ID, web.ErrOffline)
 	}
-	dir, err := os.MkdirTemp("", "forge-git-")
-	if err != nil {
-		return err
-	}
-	c.open.Push(func() error { return os.RemoveAll(dir) })
-	tree, err := g.Checkout(ctx, *at, dir)
+	tree, err := g.Checkout(ctx, w.Layout, *at)
 	if err != nil {
 		return err
 	}
