@@ -57,6 +57,39 @@ func (j *Job) Resolves() (n int, layers []image.Layer) {
 	return *j.Only, j.Reads[inputs(j.Op)[*j.Only]]
 }
 
+// Stays says what a job needs that only the machine of its build has, or its caller can allow, so that it does not travel; "" if there is
+// nothing.
+func (j *Job) Stays() string {
+	switch op := j.Op.(type) {
+	case *planner.Copy:
+		for _, s := range op.Sources {
+			if s.URL != "" || s.Git != nil {
+				return "it reads a URL"
+			}
+		}
+	case *planner.Run:
+		switch {
+		case op.Insecure:
+			return "--security=insecure is for this machine"
+		case len(op.Devices) > 0:
+			return "its devices are those of this machine"
+		case op.Network == "host":
+			return "its network is that of this machine"
+		}
+		for _, m := range op.Mounts {
+			switch m.Type {
+			case planner.Secret:
+				return "it has a secret"
+			case planner.SSH:
+				return "it uses the keys of this machine"
+			case planner.Cache:
+				return "its cache mount is on this machine"
+			}
+		}
+	}
+	return ""
+}
+
 // ReadTask reads the task of a file. The file is not trusted.
 func ReadTask(name string) (t Task, err error) {
 	f, err := os.Open(name)
@@ -96,6 +129,9 @@ func (t *Task) parse(text []byte) error {
 	if err := t.Job.check(); err != nil {
 		return err
 	}
+	if why := t.Job.Stays(); why != "" && t.Job.Only == nil {
+		return fmt.Errorf("the job is not for another machine than that of its build: %s", why)
+	}
 	for _, l := range t.Job.Layers() {
 		if l.Blob.Digest != l.DiffID {
 			return fmt.Errorf("layer %s: must be a tar without compression", l.DiffID)
@@ -109,6 +145,21 @@ func (t *Task) parse(text []byte) error {
 
 // check refuses a job whose parts do not fit each other.
 func (j *Job) check() error {
+	switch op := j.Op.(type) {
+	case *planner.Copy:
+		for n, s := range op.Sources {
+			one := s == planner.Source{Path: s.Path} || s == planner.Source{File: s.File} || s == planner.Source{URL: s.URL} || s == planner.Source{Git: s.Git}
+			if !one || s == (planner.Source{}) {
+				return fmt.Errorf("source %d of the job must be one thing", n)
+			}
+		}
+	case *planner.Run:
+		for n, m := range op.Mounts {
+			if m.Type == planner.Bind && m.From == nil {
+				return fmt.Errorf("mount %d of the job is a bind of nothing", n)
+			}
+		}
+	}
 	from := inputs(j.Op)
 	if len(from) != len(j.Inputs) {
 		return fmt.Errorf("the job reads %d things and says what %d of them came to", len(from), len(j.Inputs))

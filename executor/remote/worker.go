@@ -89,18 +89,14 @@ func (w *Worker) choose(ctx context.Context, job *executor.Job) (away bool, why 
 	if down := w.Cluster.Down(); down != nil {
 		return false, "the server is in trouble", nil
 	}
-	switch op := job.Op.(type) {
-	case *planner.Run:
+	if why := job.Stays(); why != "" {
+		return false, why, nil
+	}
+	if op, ok := job.Op.(*planner.Run); ok {
 		if why := w.stays(op); why != "" {
 			return false, why, nil
 		}
 		return w.worth(job)
-	case *planner.Copy:
-		for _, s := range op.Sources {
-			if s.URL != "" || s.Git != nil {
-				return false, "it reads a URL", nil
-			}
-		}
 	}
 	if away, err := w.areAway(ctx, job.Layers()); err != nil || !away {
 		return false, "", err
@@ -108,31 +104,15 @@ func (w *Worker) choose(ctx context.Context, job *executor.Job) (away bool, why 
 	return true, "its layers are there", nil // to copy is no work: it goes where the layers are
 }
 
-// stays says what a RUN needs that only this machine has; "" if there is nothing.
+// stays says why a RUN that could be done on another machine is done here; "" if nothing speaks against another.
 func (w *Worker) stays(op *planner.Run) string {
 	switch {
 	case w.Stays != "":
 		return w.Stays
-	case op.Insecure:
-		return "--security=insecure is for this machine"
-	case len(op.Devices) > 0:
-		return "its devices are those of this machine"
-	case op.Network == "host":
-		return "its network is that of this machine"
 	case op.Network != "none" && w.Cluster.options.Network == nil:
 		return "it has a network, and --remote-network does not say how the server names one"
 	case op.Platform != "" && op.Platform != platform():
 		return "it is for " + op.Platform
-	}
-	for _, m := range op.Mounts {
-		switch m.Type {
-		case planner.Secret:
-			return "it has a secret"
-		case planner.SSH:
-			return "it uses the keys of this machine"
-		case planner.Cache:
-			return "its cache mount is on this machine"
-		}
 	}
 	return ""
 }
