@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -46,7 +47,7 @@ func (w *walker) copyFrom(t *instructions.CopyCommand, sources []*stage) error {
 		if !t.Parents { // with them, what lies before a "/./" is the pivot
 			src = path.Join("/", src)
 		}
-		op.Sources = append(op.Sources, Source{Path: src})
+		op.Sources = append(op.Sources, Source{Path: cmp.Or(src, "/")})
 	}
 	return w.copy(op, reads, "COPY", t, t.SourcesAndDest)
 }
