@@ -38,7 +38,7 @@ func attachContainer(c *call) error {
 		return conflict(errors.New("container " + c.name + " is restarting, wait until the container is running"))
 	}
 	if !c.flag("stream") || info.Status.Alive() {
-		return c.attach(&info, func(ctx context.Context, s forge.Streams) error {
+		return c.attach(&info, func(ctx context.Context, _ *hijacked, s forge.Streams) error {
 			if !c.flag("stream") {
 				return nil
 			}
@@ -51,8 +51,8 @@ func attachContainer(c *call) error {
 	defer c.server.boarding.leave(info.ID, who)
 	ready := sync.OnceFunc(func() { close(who.ready) })
 	defer ready()
-	return c.attach(&info, func(ctx context.Context, s forge.Streams) error {
-		who.attachment = forge.NewAttachment(ctx, s)
+	return c.attach(&info, func(ctx context.Context, conn *hijacked, s forge.Streams) error {
+		who.attachment, who.gone = forge.NewAttachment(ctx, s), conn.gone
 		ready()
 		if err := s.Attached(); err != nil {
 			return err
@@ -63,7 +63,7 @@ func attachContainer(c *call) error {
 
 // attach takes the connection over, shows the log if that is asked for, and lets do go on with the streams. do's context ends when the client
 // is gone. Who is attached is told so when he is: he has the container write something then.
-func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.Streams) error) (err error) {
+func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, *hijacked, forge.Streams) error) (err error) {
 	open := c.hijackSocket
 	if !c.socket {
 		open = func() (*hijacked, error) { return c.hijack(c.streamType(info.TTY)) }
@@ -100,7 +100,7 @@ func (c *call) attach(info *forge.ContainerInfo, do func(context.Context, forge.
 	if c.socket && streams.In == nil {
 		go conn.untilClosed(cancel)
 	}
-	if err := do(ctx, streams); err != nil {
+	if err := do(ctx, conn, streams); err != nil {
 		return err
 	}
 	return conn.welcome()
@@ -180,12 +180,20 @@ func (c *call) board(ctx context.Context, info *forge.ContainerInfo, s forge.Str
 		}
 	}()
 	select {
+	case <-who.gone:
+		if c.server.boarding.leave(info.ID, who) {
+			return nil
+		}
 	case <-who.attachment.Done():
-		c.server.ready.keepSpare(c.home, info)
 	case <-ctx.Done():
 	case <-elsewhere:
 		_, err := c.home.AttachContainer(ctx, info.ID, s)
 		return err
+	}
+	select {
+	case <-who.attachment.Done():
+		c.server.ready.keepSpare(c.home, info)
+	case <-ctx.Done():
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ type boarding struct {
 type boarder struct {
 	ready      chan struct{}     // closed when he is attached, or is not
 	attachment *forge.Attachment // nil if he is not
+	gone       <-chan struct{}   // closed when his client is; nil cannot be seen
 	left       bool              // he does not wait any more; guarded by boarding.mu
 }
 
@@ -55,7 +56,7 @@ func (b *boarding) take(id string) (all []*forge.Attachment) {
 		}
 		select {
 		case <-who.ready:
-			if who.attachment != nil {
+			if who.attachment != nil && !who.isGone() {
 				all = append(all, who.attachment)
 			}
 		default:
@@ -70,6 +71,16 @@ func (b *boarding) take(id string) (all []*forge.Attachment) {
 		}
 	}
 	return all
+}
+
+// isGone reports whether he has left without a word: what he has not read is nobody's, and what he has sent does not end the input of others.
+func (b *boarder) isGone() bool {
+	select {
+	case <-b.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // leave takes one away, and reports whether he was still waiting.

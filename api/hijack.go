@@ -10,12 +10,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
+	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/forge-build/forge/internal/hangup"
 	"github.com/forge-build/forge/internal/websocket"
 )
 
@@ -32,6 +33,8 @@ type hijacked struct {
 	in     *bufio.Reader   // with what came with the request
 	socket *websocket.Conn // where the client speaks WebSocket, else nil
 	over   chan struct{}   // closed when nothing more can be read
+	taken  atomic.Int64    // bytes that were read
+	gone   <-chan struct{} // closed when the client is gone; see untilGone
 	once   sync.Once       // closes over
 	head   string          // of the answer
 	first  sync.Once       // sends it, or that of a refusal
@@ -52,6 +55,7 @@ func (h *hijacked) Read(p []byte) (int, error) {
 		from = h.socket
 	}
 	n, err := from.Read(p)
+	h.taken.Add(int64(n))
 	if err != nil {
 		h.once.Do(func() {
 			close(h.over)
@@ -158,41 +162,53 @@ func (h *hijacked) CloseWrite() error {
 }
 
 // untilGone returns a context that ends when the client has closed the whole connection, or is gone. To close one half, as a client does
-// whose input is at its end, is no reason. reader says who reads what the client sends: where that is nobody, it stays unread.
+// whose input is at its end, is no reason. What it has sent before is for reader, nil being nobody, unless he takes nothing for a while.
 func (h *hijacked) untilGone(ctx context.Context, reader io.Reader) (context.Context, context.CancelFunc) {
-	gone, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	conn := h.Conn
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()
 	}
-	raw, ok := conn.(syscall.Conn)
+	watched, ok := conn.(interface{ File() (*os.File, error) })
 	if !ok { // a write tells
-		return gone, cancel
+		return ctx, cancel
 	}
+	gone, stop := hangup.Watch(watched)
+	h.gone = gone
 	go func() {
-		if reader != nil { // two cannot wait for one connection
-			select {
-			case <-h.over:
-			case <-gone.Done():
-				return
-			}
-		}
-		c, err := raw.SyscallConn()
-		if err != nil {
+		select {
+		case <-gone:
+		case <-ctx.Done():
 			return
 		}
-		// The function is called with each change of the connection.
-		if err := c.Read(func(fd uintptr) bool { return gone.Err() != nil || hungUp(int(fd)) }); err == nil || errors.Is(err, net.ErrClosed) {
-			cancel()
+		if reader != nil {
+			h.drain(ctx)
 		}
+		cancel()
 	}()
-	return gone, cancel
+	return ctx, func() {
+		cancel()
+		stop()
+	}
 }
 
-// hungUp reports whether the other side has closed both halves of a connection. Of TCP that is known when the other side refuses a probe,
-// which the kernel sends to connections on which nothing happens.
-func hungUp(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd)}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+// drainTime is how long nothing may be taken of what a client has sent that is gone.
+const drainTime = time.Second
+
+// drain waits until all is read that the client has sent, or nobody reads it.
+func (h *hijacked) drain(ctx context.Context) {
+	for read := h.taken.Load(); ; {
+		select {
+		case <-h.over:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(drainTime):
+		}
+		now := h.taken.Load()
+		if now == read {
+			return
+		}
+		read = now
+	}
 }

@@ -1,11 +1,9 @@
 package monitor
 
 import (
-	"errors"
 	"io"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/forge-build/forge/container/logs"
@@ -214,8 +212,6 @@ func (s *subscriber) finish(last frame) {
 	s.change.Broadcast()
 }
 
-var errClosed = errors.New("nobody is attached any more")
-
 // run sends what is in the queue.
 func (s *subscriber) run() {
 	defer close(s.done)
@@ -241,67 +237,5 @@ func (s *subscriber) run() {
 		}
 		s.change.Broadcast()
 		s.mu.Unlock()
-	}
-}
-
-// A stdin is the standard input of a run: all who are attached may write to it.
-type stdin struct {
-	r *io.PipeReader
-	w *io.PipeWriter
-
-	over    atomic.Bool  // nothing more is taken
-	written atomic.Int64 // bytes
-	read    int64        // of these, by who passes them on
-	passed  atomic.Int64 // of these, those that he has passed on: he has come back for more
-}
-
-// newStdin makes the standard input of a run; that of one that has none is the zero stdin.
-func newStdin() *stdin {
-	r, w := io.Pipe()
-	return &stdin{r: r, w: w}
-}
-
-func (s *stdin) reader() io.Reader {
-	if s.r == nil {
-		return nil
-	}
-	return s
-}
-
-// Read is for one who passes on what it gets before he reads again.
-func (s *stdin) Read(p []byte) (int, error) {
-	s.passed.Store(s.read)
-	n, err := s.r.Read(p)
-	s.read += int64(n)
-	return n, err
-}
-
-// taken reports whether all that was written is the container's.
-func (s *stdin) taken() bool { return s.written.Load() == s.passed.Load() }
-
-// Write passes what somebody types on.
-func (s *stdin) Write(p []byte) (int, error) {
-	if s.w == nil {
-		return len(p), nil
-	}
-	s.written.Add(int64(len(p)))
-	n, err := s.w.Write(p)
-	s.written.Add(int64(n - len(p)))
-	return n, err
-}
-
-// eof ends the input.
-func (s *stdin) eof() {
-	s.over.Store(true)
-	if s.w != nil {
-		_ = s.w.Close()
-	}
-}
-
-// close ends the input, and whoever waits for it to be read.
-func (s *stdin) close() {
-	if s.r != nil {
-		_ = s.r.CloseWithError(errClosed)
-		_ = s.w.Close()
 	}
 }

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/internal/hangup"
 )
 
 // serve answers requests until the listener is closed, or its deadline has come.
@@ -121,7 +124,7 @@ func (m *Monitor) answer(c *net.UnixConn, in *bufio.Reader, words []string, conn
 	case verbHold:
 		return m.hold(c, in)
 	case verbWait:
-		return m.wait()
+		return m.wait(c)
 	case verbResize:
 		m.resize(uint16(args[0]), uint16(args[1]))
 		m.config.Event("resize", "height", itoa(args[0]), "width", itoa(args[1]))
@@ -149,10 +152,10 @@ var (
 
 // attach connects somebody with the streams.
 func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect func(*subscriber)) error {
-	gone, heard := atomic.Bool{}, make(chan struct{})
+	broken := atomic.Bool{}
 	s := newSubscriber(func(f frame) error {
 		err := writeFrame(c, f)
-		gone.Store(errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET))
+		broken.Store(errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET))
 		return err
 	})
 	s.cut = func() { _ = c.SetWriteDeadline(time.Now().Add(time.Second)) }
@@ -160,13 +163,17 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 	if which[3] > 0 {
 		m.resize(uint16(which[3]), uint16(which[4]))
 	}
-	connect(s) // first: who has the answer misses nothing that is written from then on
-	if _, err := io.WriteString(c, "ok\n"); err != nil {
+	connect(s)                                           // first: who has the answer misses nothing that is written from then on
+	if _, err := io.WriteString(c, "ok\n"); err != nil { // he is gone, but may have said something
+		broken.Store(true)
 		m.fan.remove(s)
-		return nil //nolint:nilerr // who asked is gone
 	}
 	go s.run()
-	t := typist{monitor: m, wanted: which[0] == 1}
+	gone, stop := hangup.Watch(c)
+	defer stop()
+	there, leave := context.WithCancel(context.Background())
+	defer leave()
+	t, heard := &typist{monitor: m, there: there, wanted: which[0] == 1}, make(chan struct{})
 	m.door.now.Add(1)
 	go func() {
 		defer m.door.now.Add(-1)
@@ -178,13 +185,14 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 			m.config.Left(t.left)
 		}
 	}()
-	<-s.done
+	select {
+	case <-s.done:
+	case <-gone:
+		broken.Store(true)
+	}
 	m.fan.remove(s)
-	if gone.Load() { // before that it may have said that it leaves, which is there to be read
-		select {
-		case <-heard:
-		case <-time.After(patience):
-		}
+	if broken.Load() {
+		t.finish(leave, heard)
 	}
 	return nil
 }
@@ -192,8 +200,36 @@ func (m *Monitor) attach(c *net.UnixConn, in *bufio.Reader, which []int, connect
 // A typist is somebody who is attached, and may type.
 type typist struct {
 	monitor *Monitor
-	wanted  bool // what he types
-	left    bool // he has said so
+	there   context.Context // ends when nobody waits any more for what he types to be read
+	wanted  bool            // what he types
+	read    atomic.Int64    // bytes of it that were taken
+	left    bool            // he has said so
+}
+
+// Write passes on what he types.
+func (t *typist) Write(p []byte) (int, error) {
+	n, err := t.monitor.input().write(t.there, p)
+	t.read.Add(int64(n))
+	return n, err
+}
+
+// finish is for one who is gone: before that he may have typed, and said that he leaves, which is there to be read. When the container reads
+// nothing for a while, the rest of what he has typed is dropped.
+func (t *typist) finish(leave func(), heard <-chan struct{}) {
+	for read := t.read.Load(); ; {
+		select {
+		case <-heard:
+			return
+		case <-time.After(patience):
+		}
+		now := t.read.Load()
+		if now == read {
+			leave()
+			<-heard
+			return
+		}
+		read = now
+	}
 }
 
 // typed does what a frame says. It returns false when the connection has ended.
@@ -214,8 +250,8 @@ func (t *typist) typed(in io.Reader) bool {
 	case stream == streamEOF && t.wanted:
 		m.eof()
 	case stream == streamIn && t.wanted:
-		if _, err := io.Copy(m.input(), data); err != nil {
-			t.wanted = false // the run has ended; there may be nothing more to read
+		if _, err := io.Copy(t, data); err != nil {
+			t.wanted = false // the run has ended, or he is gone; there may be nothing more to read
 		}
 	}
 	_, err = io.Copy(io.Discard, data)
@@ -227,7 +263,7 @@ func (m *Monitor) connect(s *subscriber) {
 	m.config.Event("attach")
 }
 
-func (m *Monitor) input() io.Writer {
+func (m *Monitor) input() *stdin {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.stdin
@@ -269,11 +305,17 @@ func (m *Monitor) resize(rows, cols uint16) {
 	}
 }
 
-// wait waits for the end of the run that goes on.
-func (m *Monitor) wait() (string, error) {
+// wait waits for the end of the run that goes on, as long as who asked is there.
+func (m *Monitor) wait(c *net.UnixConn) (string, error) {
+	gone, stop := hangup.Watch(c)
+	defer stop()
 	ended, code := m.ending()
-	<-ended
-	return "ok " + itoa(*code), nil
+	select {
+	case <-ended:
+		return "ok " + itoa(*code), nil
+	case <-gone:
+		return "", nil
+	}
 }
 
 // ending is closed when the run that goes on has ended, with that exit status.
