@@ -2,6 +2,7 @@ package snapshot_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/snapshottest"
 )
@@ -74,6 +76,41 @@ func TestKill(t *testing.T) {
 				t.Errorf("drafts after a sweep: %q, want none", left)
 			}
 		})
+	}
+}
+
+// TestDraftSweeps: a process that begins to lend drafts deletes those that a dead one has left, and none of one that lives.
+func TestDraftSweeps(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	root := t.TempDir()
+	k := snapshottest.Open(t, root, snapshot.Copy)
+	drafts := filepath.Join(root, "drafts")
+	lives, err := flock.NewDir(drafts, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lives.Close()
+	for _, dir := range []string{lives.Name(), filepath.Join(drafts, "dead"), filepath.Join(drafts, "dead too")} {
+		if err := os.MkdirAll(filepath.Join(dir, "1/upper/deep"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := k.Store.Draft(t.Context(), nil, snapshot.DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Mount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Close(), k.Store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if left := names(t, drafts); len(left) != 1 || left[0] != filepath.Base(lives.Name()) {
+		t.Errorf("drafts: %q, want that of who lives, %q", left, filepath.Base(lives.Name()))
+	}
+	if _, err := os.Stat(filepath.Join(lives.Name(), "1/upper/deep")); err != nil {
+		t.Error(err)
 	}
 }
 

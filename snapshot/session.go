@@ -14,8 +14,10 @@ import (
 )
 
 // A session is this process's own directory in root/drafts. It holds a flock for its life; one that nobody holds is
-// litter.
+// litter, which each session that begins takes away.
 type session struct {
+	sweep sync.WaitGroup
+
 	mu   sync.Mutex // guards all below
 	dir  *os.File   // locked; nil until the first draft
 	next int
@@ -71,7 +73,7 @@ func (s *session) empty(drafts string) (*os.File, error) {
 	return f, nil
 }
 
-// open makes and locks the directory.
+// open makes and locks the directory, and has those of dead processes deleted in the background.
 func (s *session) open(drafts string) error {
 	if s.dir != nil {
 		return nil
@@ -84,6 +86,9 @@ func (s *session) open(drafts string) error {
 		return errors.Join(err, os.Remove(dir.Name()), dir.Close())
 	}
 	s.dir = dir
+	s.sweep.Go(func() {
+		_ = flock.Sweep(drafts, "", removeTree) // what cannot be deleted does no harm, and a prune names it
+	})
 	return nil
 }
 
@@ -110,6 +115,7 @@ func (s *session) close() error {
 		return nil
 	}
 	var errs []error
+	s.sweep.Wait()
 	if s.void != nil {
 		errs = append(errs, s.void.Close())
 	}
