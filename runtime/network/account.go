@@ -94,7 +94,7 @@ func (a *account) sweep() (*usage, error) {
 		return nil, err
 	}
 	if len(u.bindings) > 0 {
-		if err := rebuild(u); err != nil {
+		if err := errors.Join(rebuild(u), forgetPeers(u.bindings)); err != nil {
 			return nil, err
 		}
 	}

@@ -3,10 +3,15 @@ package network
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
+
+	"github.com/forge-build/forge/runtime"
 )
 
 // mortal starts a process that has a network with a port, and returns what kills it.
@@ -78,6 +83,81 @@ func TestDeadPorts(t *testing.T) {
 		}
 		if got := countElements(t); got != without {
 			t.Errorf("after %s that failed: %d bytes of elements, want %d", what, got, without)
+		}
+	}
+}
+
+// TestPeerOfDead: who goes on sending to a UDP port that was a container's does not reach the next one with its address.
+func TestPeerOfDead(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	space := neighbour(t)
+	s := here(t)
+	run(t, s, byDefault)
+	here, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var peers []net.Conn
+	dial := func() error {
+		conn, err := net.Dial("udp", "198.51.100.2:5353")
+		peers = append(peers, conn)
+		return err
+	}
+	if err := errors.Join(dial(), runtime.InNetworkNamespace(space, dial)); err != nil {
+		t.Fatal(err)
+	}
+	say := func(text string) {
+		for _, p := range peers {
+			p.Write([]byte(text)) // it may be told that nobody listened the last time
+			p.Write([]byte(text))
+		}
+	}
+	for _, how := range []string{"end", "kill"} {
+		before, err := os.ReadFile(filepath.Join(s.account.dir(predefined(DefaultName).ID), lastFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if how == "end" {
+			b := run(t, s, Options{Networks: byDefault.Networks, Ports: ports(t, "5353:53/udp")})
+			say("a")
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			kill := mortal(t, s, "5353:53/udp")
+			say("a")
+			kill()
+		}
+		if err := os.WriteFile(filepath.Join(s.account.dir(predefined(DefaultName).ID), lastFile), before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		settled(t, func() bool { list, err := net.Interfaces(); return err == nil && len(list) <= len(here) }) // its own is gone
+		next := run(t, s, byDefault)                                                                           // at the same address
+		var conn net.PacketConn
+		if err := runtime.InNetworkNamespace(next.Namespace, func() (err error) {
+			conn, err = net.ListenPacket("udp", ":53")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		end, err := net.Dial("udp", next.Endpoints()[0].Address.Addr().String()+":53")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err = os.ErrDeadlineExceeded; errors.Is(err, os.ErrDeadlineExceeded); { // an interface that is just made may lose a packet
+			end.Write([]byte("up"))
+			conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			_, _, err = conn.ReadFrom(make([]byte, 100))
+		}
+		say("b")
+		end.Write([]byte("end"))
+		if got := untilEnd(t, conn); slices.Contains(got, "b") {
+			t.Errorf("after %s, the next container at the address got %q", how, got)
+		}
+		if err := errors.Join(conn.Close(), end.Close(), next.Close()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

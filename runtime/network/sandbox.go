@@ -369,7 +369,7 @@ func (b *Sandbox) leave() error {
 			for _, l := range b.leases {
 				u.without(l.Endpoint)
 			}
-			err = u.apply(change)
+			err = errors.Join(u.apply(change), forgetPeers(b.ports.bindings()))
 		}
 		if err != nil {
 			giveBack = (*lease).abandon
