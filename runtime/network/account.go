@@ -264,14 +264,14 @@ func (a *account) enter(n *Network) error {
 func (a *account) drop(u *usage, n *Network) error {
 	i := slices.IndexFunc(u.networks, func(o *Network) bool { return o.ID == n.ID })
 	if i < 0 {
-		return removeBridge(n.bridge()) // not entered, and seldom there
+		return removeLink(n.bridge()) // not entered, and seldom there
 	}
 	u.networks = slices.Delete(u.networks, i, i+1)
 	change := networkElements(deleteElements, n)
 	if len(u.networks) == 0 {
 		change = withoutTables()
 	}
-	return errors.Join(removeBridge(n.bridge()), u.apply(change), os.RemoveAll(a.dir(n.ID)))
+	return errors.Join(removeLink(n.bridge()), u.apply(change), os.RemoveAll(a.dir(n.ID)))
 }
 
 // apply changes the firewall, or where that does not do makes all of it anew: if somebody has taken the table away. What is in use

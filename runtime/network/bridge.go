@@ -102,7 +102,8 @@ func makeBridge(n *Network) error {
 	return c.do(linkUp(index), addAddress(index, netip.PrefixFrom(n.Gateway, n.Subnet.Bits())))
 }
 
-func removeBridge(name string) error {
+// removeLink removes an interface of this machine, and with it the other one of a pair. One that is gone is no error.
+func removeLink(name string) error {
 	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
@@ -133,15 +134,18 @@ func (l *lease) plug(namespace *os.File, ways []netip.Addr) error {
 	defer c.close()
 	// The name is a new one even where the address is not: the interface of the last who had it may still be on its
 	// way out, with its namespace, which the kernel takes apart in its own time.
-	name := fmt.Sprintf("fg%x%04x", e.Address.Addr().AsSlice(), rand.Uint32()&0xffff)
-	if err := c.do(addPair(name, bridge, mtu, peer{e.Interface, e.MAC, namespace})...); err != nil {
-		return err
+	l.outer = fmt.Sprintf("fg%x%04x", e.Address.Addr().AsSlice(), rand.Uint32()&0xffff)
+	err = c.do(addPair(l.outer, bridge, mtu, peer{e.Interface, e.MAC, namespace})...)
+	if err == nil {
+		err = l.setUp(namespace, ways)
 	}
-	l.outer = name
-	if err := l.setUp(namespace, ways); err != nil || len(l.Bindings) == 0 {
-		return err
+	if err == nil && len(l.Bindings) > 0 {
+		err = l.open()
 	}
-	return l.open()
+	if err != nil {
+		return errors.Join(err, removeLink(l.outer))
+	}
+	return nil
 }
 
 // upTimeout is for an interface to come up. It takes 0.2 ms, and longer while the kernel takes networks apart.
@@ -192,11 +196,6 @@ func (l *lease) open() error {
 		}
 	}
 	return c.do(hairpin(index))
-}
-
-// unplug removes the interface of an endpoint that leaves a running container.
-func unplug(e Endpoint, namespace *os.File) error {
-	return inNamespace(namespace, func(c *conn) error { return c.do(deleteLink(e.Interface)) })
 }
 
 // route makes gateways the ways to everywhere in a namespace, in the place of others.

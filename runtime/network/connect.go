@@ -43,8 +43,8 @@ func (b *Sandbox) Disconnect(ctx context.Context, nameOrID string) error {
 	if i < 0 {
 		return fmt.Errorf("container %s is not connected to network %s", b.container, n.Name)
 	}
-	l := b.leases[i]
-	if err := unplug(l.Endpoint, b.Namespace); err != nil {
+	// Its interface on this machine is removed, for that in the container may have another name by now, or be gone.
+	if err := removeLink(b.leases[i].outer); err != nil {
 		return err
 	}
 	if err := b.part(ctx, i); err != nil {
