@@ -153,6 +153,10 @@ func (c *Changes) set(path string, file int32, state changeState) error {
 	if err != nil {
 		return pathError("put", path, err)
 	}
+	made := c.isOpaque(0)
+	if dir != 0 {
+		made = c.lastMade
+	}
 	if len(base) > filetree.MaxName {
 		return pathError("put", path, unix.ENAMETOOLONG)
 	}
@@ -166,7 +170,7 @@ func (c *Changes) set(path string, file int32, state changeState) error {
 			state |= hidesBelow
 		}
 		c.lastDir = "" // what is in it cannot be found any more
-	} else if state == put && c.files[file].mode&unix.S_IFMT == unix.S_IFDIR && !c.isMade(dir) {
+	} else if state == put && c.files[file].mode&unix.S_IFMT == unix.S_IFDIR && !made {
 		// Most directories that are put are new. What is then put in them need not be looked for below.
 		if e, err := c.below.Lstat(path); err == nil && e.Mode&unix.S_IFMT != unix.S_IFDIR || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			state |= hidesBelow
@@ -193,16 +197,6 @@ func (c *Changes) stateOf(id int32) changeState { return c.names.List[id].Flags 
 
 func (c *Changes) isOpaque(id int32) bool { return c.names.List[id].Flags&hidesBelow != 0 }
 
-// isMade reports whether what lies below a directory is not seen, because of it or of one that it is in.
-func (c *Changes) isMade(id int32) bool {
-	for ; id != 0; id = c.names.List[id].Parent {
-		if c.isOpaque(id) {
-			return true
-		}
-	}
-	return c.isOpaque(0)
-}
-
 // fileOf is the file that is put at a name.
 func (c *Changes) fileOf(id int32) *changedFile { return &c.files[c.names.List[id].File] }
 
@@ -216,43 +210,53 @@ func (c *Changes) dir(path string) (int32, error) {
 	if path == "." {
 		return 0, nil
 	}
-	if path == c.lastDir {
-		return c.lastID, nil
+	id, made, rest := c.begin(path)
+	if rest == "" {
+		return id, nil
 	}
-	parent, base := filetree.Split(path)
-	up, err := c.dir(parent)
-	if err != nil {
-		return 0, err
-	}
-	id, ok := c.names.At(up, base)
-	switch {
-	case !ok:
-		e, err := c.Lookup(path)
-		if err != nil {
-			return 0, errors.Unwrap(err)
-		}
-		if e.Mode&unix.S_IFMT != unix.S_IFDIR {
+	for rest != "" {
+		var base string
+		base, rest, _ = strings.Cut(rest, "/")
+		next, ok := c.names.At(id, base)
+		switch {
+		case !ok:
+			at := strings.TrimSuffix(path[:len(path)-len(rest)], "/")
+			e, err := c.Lookup(at)
+			if err != nil {
+				return 0, errors.Unwrap(err)
+			}
+			if e.Mode&unix.S_IFMT != unix.S_IFDIR {
+				return 0, unix.ENOTDIR
+			}
+			if err := c.add(id, base, 0, unchangedDir); err != nil {
+				return 0, err
+			}
+			next, _ = c.names.At(id, base)
+		case c.stateOf(next) == removed:
+			return 0, unix.ENOENT
+		case !c.isDirectory(next):
 			return 0, unix.ENOTDIR
 		}
-		if err := c.add(up, base, 0, unchangedDir); err != nil {
-			return 0, err
-		}
-		id, _ = c.names.At(up, base)
-	case c.stateOf(id) == removed:
-		return 0, unix.ENOENT
-	case !c.isDirectory(id):
-		return 0, unix.ENOTDIR
+		made = made || c.isOpaque(next)
+		id = next
 	}
-	c.lastDir, c.lastID, c.lastMade = strings.Clone(path), id, c.isMade(id)
+	c.lastDir, c.lastID, c.lastMade = strings.Clone(path), id, made
 	return id, nil
+}
+
+// begin is where a walk down path begins: at the directory that was found last, if it leads there, else at the root.
+func (c *Changes) begin(path string) (id int32, made bool, rest string) {
+	if below, ok := strings.CutPrefix(path, c.lastDir); ok && c.lastDir != "" {
+		if rest, ok := strings.CutPrefix(below, "/"); ok || below == "" {
+			return c.lastID, c.lastMade, rest
+		}
+	}
+	return 0, c.isOpaque(0), path
 }
 
 // find returns the name at path, or -1 if what lies below counts.
 func (c *Changes) find(path string) (int32, error) {
-	id, made, rest := int32(0), c.isOpaque(0), path
-	if parent, base := filetree.Split(path); parent == c.lastDir {
-		id, made, rest = c.lastID, c.lastMade, base
-	}
+	id, made, rest := c.begin(path)
 	for rest != "" && rest != "." {
 		var base string
 		base, rest, _ = strings.Cut(rest, "/")

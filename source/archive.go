@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"sort"
 	"strings"
 	"syscall"
 	"time"
@@ -275,42 +276,52 @@ func checkName(name string) error {
 
 // lstat looks a name of the archive up; links in it must have been followed.
 func (u *unpacker) lstat(name string) (filetree.Entry, error) {
-	return u.to.Changes.Lookup(path.Join(u.to.Root, name))
+	return u.to.Changes.Lookup(filetree.Join(u.to.Root, name))
 }
 
 // parent makes the missing directories of a name, and returns where it is with links followed beneath the archive's root.
 func (u *unpacker) parent(name string, mtime time.Time) (string, error) {
-	at := "."
-	if name == "." {
-		return u.to.Root, nil
+	at, err := filetree.Resolve(u.lstat, name)
+	var missing []string
+	if errors.Is(err, fs.ErrNotExist) {
+		at, missing, err = u.missing(name, at)
 	}
-	for elem := range strings.SplitSeq(name, "/") {
-		next := path.Join(at, elem)
-		e, err := u.lstat(next)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			dir := filetree.Entry{Name: elem, Mode: syscall.S_IFDIR | 0o755, Nlink: 2, ModTime: mtime}
-			if err := u.to.Changes.Put(path.Join(u.to.Root, next), dir, snapshot.Content{}); err != nil {
-				return "", err
-			}
-		case err != nil:
-			return "", err
-		case e.Mode&syscall.S_IFMT == syscall.S_IFLNK:
-			if next, err = filetree.Resolve(u.lstat, next); err != nil {
-				return "", err
-			}
-			if e, err = u.lstat(next); err != nil {
-				return "", err
-			}
-			fallthrough
-		default:
-			if !isDir(&e) {
-				return "", &fs.PathError{Op: "mkdir", Path: "/" + path.Join(u.to.Root, next), Err: syscall.ENOTDIR}
-			}
+	if err == nil {
+		var e filetree.Entry
+		if e, err = u.lstat(at); err == nil && !isDir(&e) {
+			err = syscall.ENOTDIR
 		}
-		at = next
 	}
-	return path.Join(u.to.Root, at), nil
+	if err != nil {
+		return "", &fs.PathError{Op: "mkdir", Path: path.Join("/", u.to.Root, name), Err: err}
+	}
+	for _, elem := range missing {
+		at = filetree.Join(at, elem)
+		dir := filetree.Entry{Name: elem, Mode: syscall.S_IFDIR | 0o755, Nlink: 2, ModTime: mtime}
+		if err := u.to.Changes.Put(filetree.Join(u.to.Root, at), dir, snapshot.Content{}); err != nil {
+			return "", err
+		}
+	}
+	return filetree.Join(u.to.Root, at), nil
+}
+
+// missing cuts what a name resolves to, which is not there, into the directory that is there and what is missing in it. If that is not the
+// end of the name, a link names what is missing, which is an error.
+func (u *unpacker) missing(name, resolved string) (dir string, missing []string, err error) {
+	elems := strings.Split(resolved, "/")
+	there := sort.Search(len(elems), func(n int) bool {
+		_, err := u.lstat(path.Join(elems[:n+1]...))
+		return err != nil
+	})
+	dir, missing = path.Join(".", path.Join(elems[:there]...)), elems[there:]
+	begin, ok := strings.CutSuffix("/"+name, "/"+path.Join(missing...))
+	if !ok {
+		return "", nil, syscall.ENOENT
+	}
+	if at, err := filetree.Resolve(u.lstat, begin); err != nil || at != dir {
+		return "", nil, syscall.ENOENT
+	}
+	return dir, missing, nil
 }
 
 // source is where the file is that a hard link names; only its directories may be links.

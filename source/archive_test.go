@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -71,6 +72,38 @@ func TestNamelessEntry(t *testing.T) {
 		}
 		if !strings.HasSuffix(got, test.want) {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+// TestDeepNames unpacks names of 2040 directories, beside each other and through links.
+func TestDeepNames(t *testing.T) {
+	deep, half := strings.Repeat("a/", 2040), strings.Repeat("a/", 1000)
+	headers := []tar.Header{sourcetest.File(deep+"f", "1"), sourcetest.Link("l", "/"+half), sourcetest.Link("dangling", half+"none")}
+	for i := range 20 {
+		headers = append(headers,
+			sourcetest.File(fmt.Sprint(deep, "f", i), "2"), sourcetest.File(fmt.Sprint("x", i), "3"), sourcetest.File(fmt.Sprint("l/d", i, "/f"), "4"),
+			sourcetest.File(fmt.Sprint(half, i, "/", half, "f"), "5"), sourcetest.Hard(fmt.Sprint("h", i), deep+"f"))
+	}
+	unpack := func(headers []tar.Header) (*snapshot.Changes, error) {
+		store, _ := testStore(t)
+		c := store.NewChanges(nil)
+		b := sourcetest.Tar(t, headers...)
+		return c, (&Archive{r: bytes.NewReader(b), size: int64(len(b))}).Unpack(t.Context(), Unpacking{Changes: c, Root: "."})
+	}
+	c, err := unpack(headers)
+	must(t, err)
+	for name, want := range map[string]uint32{
+		deep + "f19": syscall.S_IFREG, "x19": syscall.S_IFREG, half + "d19": syscall.S_IFDIR, half + "d19/f": syscall.S_IFREG,
+		half + "19/" + half + "f": syscall.S_IFREG, "h19": syscall.S_IFREG, half + "none": 0, "dangling": syscall.S_IFLNK,
+	} {
+		if e, _ := c.Lookup(name); e.Mode&syscall.S_IFMT != want {
+			t.Errorf("%.20s… (%d bytes) is of type %o, want %o", name, len(name), e.Mode, want)
+		}
+	}
+	for name, want := range map[string]error{"dangling/f": syscall.ENOENT, "dangling/" + half + "f": syscall.ENOENT, deep + "f/" + "g": syscall.ENOTDIR} {
+		if _, err := unpack(append(headers[:3:3], sourcetest.File(name, ""))); !errors.Is(err, want) {
+			t.Errorf("%.20s… (%d bytes): %.100v, want %v", name, len(name), err, want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,15 @@ func Resolve(lstat func(name string) (Entry, error), name string) (string, error
 	}
 	done, rest := ".", name
 	var missing error
+	var absent string // what was found missing last, with "/"; nothing is in it
 	for links := 0; rest != ""; {
+		inAbsent := absent != "" && strings.HasPrefix(done+"/", absent)
+		if !inAbsent {
+			done, rest = descend(lstat, done, rest)
+		}
+		if len(done) > MaxPath {
+			return "", tooLong(done)
+		}
 		var elem string
 		elem, rest, _ = strings.Cut(rest, "/")
 		switch elem {
@@ -31,14 +40,18 @@ func Resolve(lstat func(name string) (Entry, error), name string) (string, error
 			done = path.Dir(done)
 			continue
 		}
-		next := path.Join(done, elem)
+		next := Join(done, elem)
 		if len(next) > MaxPath { // links make a path longer than its name
 			return "", tooLong(next)
+		}
+		if inAbsent {
+			done = next
+			continue
 		}
 		e, err := lstat(next)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			done, missing = next, err
+			done, missing, absent = next, err, next+"/"
 			continue
 		case err != nil:
 			return "", err
@@ -64,4 +77,31 @@ func Resolve(lstat func(name string) (Entry, error), name string) (string, error
 // tooLong names a path by how it begins.
 func tooLong(name string) error {
 	return &fs.PathError{Op: "resolve", Path: fmt.Sprintf("%.64s…", name), Err: unix.ENAMETOOLONG}
+}
+
+// descend goes down rest as far as that leads through directories only. Where it is long it looks at few names, since each look takes as
+// long as the name is: who may choose names, as an archive may, could otherwise choose how long it takes. It need not go anywhere.
+func descend(lstat func(name string) (Entry, error), done, rest string) (string, string) {
+	const long = 16
+	if strings.Count(rest, "/") < long {
+		return done, rest
+	}
+	var ends []int // of the elements that are names
+	for at := 0; at < len(rest); at++ {
+		elem, _, _ := strings.Cut(rest[at:], "/")
+		if elem == "" || elem == "." || elem == ".." {
+			break
+		}
+		at += len(elem)
+		ends = append(ends, at)
+	}
+	n := sort.Search(len(ends), func(i int) bool {
+		e, err := lstat(Join(done, rest[:ends[i]]))
+		return err != nil || e.Mode&unix.S_IFMT != unix.S_IFDIR
+	})
+	if n == 0 {
+		return done, rest
+	}
+	end := ends[n-1]
+	return Join(done, rest[:end]), strings.TrimPrefix(rest[end:], "/")
 }
