@@ -88,6 +88,8 @@ func (c *Changes) Put(path string, e Entry, content Content) error {
 		f.at, f.size = int64(c.names.Keep(e.Link)), int64(len(e.Link))
 	case t == unix.S_IFREG && e.Size > 0 && content.Open == nil && content.Archive == nil && content.Paths == nil:
 		return pathError("put", path, errors.New("a file of some size needs a content"))
+	case t == unix.S_IFREG && e.Size >= erofs.MaxTar:
+		return pathError("put", path, fmt.Errorf("%w: %d bytes, and a layer has less than %d", unix.EFBIG, e.Size, int64(erofs.MaxTar)))
 	case t != unix.S_IFDIR && path == ".":
 		return pathError("put", path, errors.New("the root can only be a directory"))
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/snapshot/layertar"
 )
@@ -132,6 +133,7 @@ func TestChangesErrors(t *testing.T) {
 	}{
 		{"in nothing", c.Put("n/m", file, Content{}), "put n/m: no such file or directory"},
 		{"in a file", c.Put("f/m", file, Content{}), "put f/m: not a directory"},
+		{"more than a layer holds", c.Put("big", Entry{Mode: unix.S_IFREG, Size: erofs.MaxTar}, Content{Open: func() (io.ReadCloser, error) { return nil, nil }}), "put big: file too large: 2199023255040 bytes, and a layer has less than 2199023255040"},
 		{"a root that is a file", c.Put(".", file, Content{}), "put .: the root can only be a directory"},
 		{"a whiteout", c.Put("a/.wh.x", file, Content{}), "a/.wh.x: a name that begins with .wh. says in a layer that a file is removed"},
 		{"without content", c.Put("n", Entry{Mode: unix.S_IFREG, Size: 1}, Content{}), "put n: a file of some size needs a content"},

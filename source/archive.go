@@ -18,6 +18,7 @@ import (
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/snapshot/layertar"
 )
 
 // Limits of what an archive may say. Everything else has the size of what is unpacked, which the store's free space
@@ -134,30 +135,45 @@ func (a *Archive) each(ctx context.Context, fn func(h *tar.Header, at int64) err
 		if err := fn(h, start); err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
-		if start, err = a.after(section, tr, h); err != nil {
+		if start, err = a.after(section, h, start); err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
 	}
 }
 
-// after is where the entry after h begins.
-func (a *Archive) after(section *io.SectionReader, tr *tar.Reader, h *tar.Header) (int64, error) {
-	if isSparse(h) { // what it takes in the archive is not its size
-		if _, err := io.Copy(io.Discard, tr); err != nil {
+// after is where the entry after h, which begins at start, begins.
+func (a *Archive) after(section *io.SectionReader, h *tar.Header, start int64) (at int64, err error) {
+	if isSparse(h) {
+		at, err = a.afterSparse(start)
+	} else if at, err = section.Seek(0, io.SeekCurrent); h.Typeflag == tar.TypeReg {
+		at += h.Size
+	}
+	if err == nil && at > a.size {
+		err = io.ErrUnexpectedEOF
+	}
+	return (at + 511) &^ 511, err
+}
+
+// afterSparse is where a sparse file ends: what it takes in the archive is not its size, which may be anything.
+func (a *Archive) afterSparse(start int64) (int64, error) {
+	ended := false
+	p := layertar.NewParser(func(*layertar.Header) error {
+		ended = true
+		return nil
+	})
+	for !ended {
+		b := make([]byte, p.Need)
+		if n, err := a.r.ReadAt(b, start+p.Off); n < len(b) {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, err
+		}
+		if err := p.Take(b); err != nil {
 			return 0, err
 		}
 	}
-	at, err := section.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return 0, err
-	}
-	if h.Typeflag == tar.TypeReg && !isSparse(h) {
-		at += h.Size
-	}
-	if at > a.size {
-		return 0, io.ErrUnexpectedEOF
-	}
-	return (at + 511) &^ 511, nil
+	return start + p.Off, nil
 }
 
 // OpenAt opens the content of the entry whose headers begin at a place. The headers are read again: only that way the map

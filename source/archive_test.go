@@ -108,6 +108,39 @@ func TestDeepNames(t *testing.T) {
 	}
 }
 
+// TestVastSparseFile holds that what is after a sparse file is found without reading that, and that one which no layer can hold is refused.
+func TestVastSparseFile(t *testing.T) {
+	h := sourcetest.File("vast", "")
+	h.Format = tar.FormatGNU
+	b := sourcetest.Tar(t, h, sourcetest.File("z", "after"))
+	b[156] = tar.TypeGNUSparse
+	b[483], b[487] = 0x80, 0x40 // 1<<62 bytes, in base 256
+	copy(b[148:156], "        ")
+	sum := 0
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	copy(b[148:156], fmt.Sprintf("%06o\x00 ", sum))
+
+	a := &Archive{r: bytes.NewReader(b), size: int64(len(b))}
+	var got string
+	must(t, a.each(t.Context(), func(h *tar.Header, at int64) error {
+		got += fmt.Sprintf("%s %d at %d; ", h.Name, h.Size, at)
+		return nil
+	}))
+	if want := "vast 4611686018427387904 at 0; z 5 at 512; "; got != want {
+		t.Errorf("entries %s, want %s", got, want)
+	}
+	store, _ := testStore(t)
+	if err := a.Unpack(t.Context(), Unpacking{Changes: store.NewChanges(nil), Root: "."}); !errors.Is(err, syscall.EFBIG) {
+		t.Errorf("unpacked: %v, want %v", err, syscall.EFBIG)
+	}
+	a.size = 600
+	if err := a.each(t.Context(), func(*tar.Header, int64) error { return nil }); err == nil {
+		t.Error("a cut archive was read")
+	}
+}
+
 // TestFile holds the tree of one file to the suite of all trees.
 func TestFile(t *testing.T) {
 	e := filetree.Entry{Name: "f", Mode: 0o640, Size: 4, ModTime: sourcetest.Time}

@@ -16,6 +16,9 @@ import (
 // index needs while it is made, and shall not decide on more than this.
 const MaxMeta = 256 << 20
 
+// MaxTar is more bytes than a layer's tar, and so a file in it, may have: the index counts its blocks in 32 bits.
+const MaxTar = hole << blockBits
+
 var (
 	errNotDir = errors.New("not a directory")
 	errLoop   = errors.New("too many levels of symbolic links")
@@ -84,7 +87,7 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 	switch e.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		i.size, i.offset = e.Size, offset
-		if e.Size < 0 || offset+e.Size < 0 || (offset+e.Size)>>blockBits >= hole {
+		if e.Size < 0 || offset+e.Size < 0 || offset+e.Size >= MaxTar {
 			return i, fmt.Errorf("data at %d of %d bytes is beyond what an index can tell", offset, e.Size)
 		}
 	case unix.S_IFLNK:
