@@ -202,8 +202,8 @@ func (h *Home) changedFiles(ctx context.Context, before, after image.Layer) (cha
 				continue
 			}
 			c := event.Change{Field: "file", Name: "/" + d.Path, How: event.Replaced}
-			c.Old, c.OldSize = contentOf(a, d.Path)
-			c.New, c.NewSize = contentOf(b, d.Path)
+			c.Old, c.OldSize = contentOf(ctx, a, d.Path)
+			c.New, c.NewSize = contentOf(ctx, b, d.Path)
 			switch {
 			case slices.Equal(d.What, []string{"added"}):
 				c.How = event.Added
@@ -240,12 +240,12 @@ func (h *Home) pruneLists(records []cache.Record[cache.Entry]) error {
 }
 
 // contentOf is the digest and the size of a file, or where a link leads.
-func contentOf(v *snapshot.View, path string) (string, int64) {
+func contentOf(ctx context.Context, v *snapshot.View, path string) (string, int64) {
 	e, err := v.Lstat(path)
 	if err != nil || e.Link != "" {
 		return e.Link, 0
 	}
-	sum, err := v.Sum(path)
+	sum, err := v.Sum(ctx, path)
 	if err != nil { // it has no content
 		return "", 0
 	}

@@ -107,11 +107,11 @@ func (c *comparer) compare(path string, a, b *Entry) (what []string, err error) 
 	}
 	same := a.Size == b.Size
 	if same && a.Size > 0 {
-		x, err := c.before.Sum(path)
+		x, err := c.before.Sum(c.ctx, path)
 		if err != nil {
 			return nil, err
 		}
-		y, err := c.after.Sum(path)
+		y, err := c.after.Sum(c.ctx, path)
 		if err != nil {
 			return nil, err
 		}

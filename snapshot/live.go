@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
@@ -144,14 +143,13 @@ func (l *Live) Open(name string) (filetree.File, error) {
 }
 
 // Sum implements [Tree].
-func (l *Live) Sum(name string) (sum filetree.Sum, err error) {
+func (l *Live) Sum(ctx context.Context, name string) (sum filetree.Sum, err error) {
 	f, err := l.Open(name)
 	if err != nil {
 		return sum, err
 	}
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return filetree.Sum(h.Sum(nil)), errors.Join(err, f.Close())
+	sum, err = filetree.SumOf(ctx, f, make([]byte, 128<<10))
+	return sum, errors.Join(err, f.Close())
 }
 
 // Load implements [Tree].

@@ -113,7 +113,9 @@ func (p *Part) List(name string, fn func(e *Entry, sum *filetree.Sum) error) err
 func (p *Part) Open(name string) (filetree.File, error) { return p.Tree.Open(p.in(name)) }
 
 // Sum implements [Tree].
-func (p *Part) Sum(name string) (filetree.Sum, error) { return p.Tree.Sum(p.in(name)) }
+func (p *Part) Sum(ctx context.Context, name string) (filetree.Sum, error) {
+	return p.Tree.Sum(ctx, p.in(name))
+}
 
 // Load implements [Tree].
 func (p *Part) Load(ctx context.Context, name string) error { return p.Tree.Load(ctx, p.in(name)) }

@@ -1,7 +1,7 @@
 package snapshot
 
 import (
-	"crypto/sha256"
+	"context"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -99,7 +99,7 @@ func (r *contentReader) ReadAt(p []byte, off int64) (n int, err error) {
 func (r *contentReader) Close() error { return nil }
 
 // Sum implements [Tree]. The digest is remembered, beyond this view's life if the content is big.
-func (v *View) Sum(name string) (sum filetree.Sum, err error) {
+func (v *View) Sum(ctx context.Context, name string) (sum filetree.Sum, err error) {
 	found, err := v.find(name)
 	if err != nil {
 		return sum, pathError("digest", name, err)
@@ -118,11 +118,10 @@ func (v *View) Sum(name string) (sum filetree.Sum, err error) {
 	if err != nil {
 		return sum, pathError("digest", name, err)
 	}
-	h := sha256.New()
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, min(f.Size+1, 256<<10))); err != nil {
+	if sum, err = filetree.SumOf(ctx, r, make([]byte, min(f.Size+1, 256<<10))); err != nil {
 		return sum, pathError("digest", name, err)
 	}
-	if h.Sum(sum[:0]); sums != nil {
+	if sums != nil {
 		sums.put(f.Slot, sum, f.Size)
 	}
 	return sum, nil

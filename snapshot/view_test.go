@@ -254,12 +254,12 @@ func TestViewDigest(t *testing.T) {
 			t.Errorf("%s: digest known: %v", when, ok)
 		}
 		for name, content := range map[string]string{"a": text, "b": "", "c": text + text} {
-			if d, err := v.Sum(name); err != nil || d != sha256.Sum256([]byte(content)) {
+			if d, err := v.Sum(t.Context(), name); err != nil || d != sha256.Sum256([]byte(content)) {
 				t.Errorf("%s: Sum(%s) = %x, %v", when, name, d, err)
 			}
 		}
 		for name, want := range map[string]error{"d": unix.EISDIR, "l": unix.EINVAL, "x": fs.ErrNotExist, ".": unix.EISDIR} {
-			if _, err := v.Sum(name); !errors.Is(err, want) {
+			if _, err := v.Sum(t.Context(), name); !errors.Is(err, want) {
 				t.Errorf("%s: Sum(%s): %v, want %v", when, name, err, want)
 			}
 		}

@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/snapshot/filetree"
@@ -39,64 +38,6 @@ type Archive struct {
 // Close gives back the file that holds the archive.
 func (a *Archive) Close() error { return a.closers.Close() }
 
-// IsArchive reports whether a file of a tree, compressed or not, begins with an entry of a tar. An empty tar is a file like
-// others.
-func IsArchive(tree filetree.Tree, name string) (bool, error) {
-	f, err := tree.Open(name)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close() //nolint:errcheck // read only
-	content, _, err := image.Inflate(f)
-	if err != nil {
-		return false, nil
-	}
-	defer content.Close() //nolint:errcheck // read only
-	_, err = tar.NewReader(content).Next()
-	return err == nil, nil
-}
-
-// OpenArchive opens a tar that is a file of a tree. A compressed one is inflated to a file of layout's staging area that
-// has no name and goes with Close.
-func OpenArchive(ctx context.Context, layout *image.Layout, tree filetree.Tree, name string) (_ *Archive, err error) {
-	e, err := tree.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	f, err := tree.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	content, compressed, err := image.Inflate(f)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if !compressed {
-		return &Archive{r: f, size: e.Size, closers: closers.Stack{f.Close}}, nil
-	}
-	a, err := spoolArchive(ctx, layout, content)
-	if err != nil {
-		_ = content.Close() // a decompressor says again what it said when it was read
-		return nil, errors.Join(err, f.Close())
-	}
-	a.closers.Push(f.Close)
-	a.closers.Push(content.Close)
-	return a, nil
-}
-
-// spoolArchive writes an uncompressed tar to a file of layout's staging area that has no name and goes with Close.
-func spoolArchive(ctx context.Context, layout *image.Layout, r io.Reader) (*Archive, error) {
-	f, err := layout.Staging().Create()
-	if err != nil {
-		return nil, err
-	}
-	n, err := io.CopyBuffer(layout.Guard(ctx, f), struct{ io.Reader }{r}, make([]byte, 256<<10))
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &Archive{r: f, size: n, closers: closers.Stack{f.Close}}, nil
-}
-
 // An Unpacking is where an archive goes. Names and links in the archive mean what they mean with Root as the root.
 type Unpacking struct {
 	Changes *snapshot.Changes
@@ -116,7 +57,12 @@ func (a *Archive) Unpack(ctx context.Context, to Unpacking) error {
 // each calls fn for every entry, with where it begins. A tar that ends before its entries do fails.
 func (a *Archive) each(ctx context.Context, fn func(h *tar.Header, at int64) error) error {
 	start := int64(0)
-	section := io.NewSectionReader(a.r, 0, a.size)
+	section := io.NewSectionReader(readAtFunc(func(p []byte, off int64) (int, error) {
+		if ctx.Err() != nil { // headers without entries may be as many as there is space
+			return 0, context.Cause(ctx)
+		}
+		return a.r.ReadAt(p, off)
+	}), 0, a.size)
 	tr := tar.NewReader(section)
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {

@@ -124,7 +124,7 @@ func (s *Selection) group(ctx context.Context, deepest int, seen func(it *Item))
 		if len(unknown) > 0 {
 			return nil
 		}
-		return g.add(it)
+		return g.add(ctx, it)
 	})
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (s *Selection) group(ctx context.Context, deepest int, seen func(it *Item))
 			return nil, err
 		}
 		g = newGrouper(s, deepest)
-		if err := s.Walk(ctx, g.add); err != nil {
+		if err := s.Walk(ctx, func(it *Item) error { return g.add(ctx, it) }); err != nil {
 			return nil, err
 		}
 	}
@@ -172,7 +172,7 @@ func (g *grouper) write() {
 }
 
 // add writes everything about an item that its copy will have.
-func (g *grouper) add(it *Item) error {
+func (g *grouper) add(ctx context.Context, it *Item) error {
 	if it.Depth <= g.deepest {
 		g.flush()
 		g.name = path.Join(g.sel.Named, it.Rel())
@@ -207,7 +207,7 @@ func (g *grouper) add(it *Item) error {
 	case syscall.S_IFCHR, syscall.S_IFBLK:
 		g.number(e.Rdev)
 	case syscall.S_IFREG:
-		if err := g.content(it); err != nil {
+		if err := g.content(ctx, it); err != nil {
 			return err
 		}
 	}
@@ -218,10 +218,10 @@ func (g *grouper) add(it *Item) error {
 }
 
 // content adds a file's digest, and which earlier file it is a hard link of.
-func (g *grouper) content(it *Item) error {
+func (g *grouper) content(ctx context.Context, it *Item) error {
 	sum := it.sum
 	if sum == nil {
-		known, err := g.sel.Tree.Sum(g.sel.Path(it))
+		known, err := g.sel.Tree.Sum(ctx, g.sel.Path(it))
 		if err != nil {
 			return err
 		}

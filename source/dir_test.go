@@ -261,7 +261,7 @@ func TestDirChanged(t *testing.T) {
 		if _, err := d.Open(name); !errors.Is(err, errChanged) {
 			t.Errorf("Open(%s): %v, want %v", name, err, errChanged)
 		}
-		if _, err := d.Sum(name); !errors.Is(err, errChanged) {
+		if _, err := d.Sum(t.Context(), name); !errors.Is(err, errChanged) {
 			t.Errorf("Digest(%s): %v, want %v", name, err, errChanged)
 		}
 	}

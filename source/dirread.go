@@ -1,7 +1,7 @@
 package source
 
 import (
-	"crypto/sha256"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -133,7 +133,7 @@ func (r *dirReader) Close() error {
 }
 
 // Sum implements [filetree.Tree].
-func (d *Dir) Sum(name string) (filetree.Sum, error) {
+func (d *Dir) Sum(ctx context.Context, name string) (filetree.Sum, error) {
 	f, n, err := d.find("digest", name)
 	if err != nil {
 		return filetree.Sum{}, err
@@ -146,7 +146,7 @@ func (d *Dir) Sum(name string) (filetree.Sum, error) {
 		buf = new([hashBuffer]byte)
 	}
 	defer d.tools.buffers.Put(buf)
-	return d.hash(f, n, buf[:])
+	return d.hash(ctx, f, n, buf[:])
 }
 
 // known is the digest of f if it is remembered, and nil otherwise. It lies where it is remembered and may be read until
@@ -168,19 +168,16 @@ func (d *Dir) known(f *dirFile) *filetree.Sum {
 const hashBuffer = 128 << 10
 
 // hash reads f and remembers its digest.
-func (d *Dir) hash(f *dirFile, n *dirNode, buf []byte) (sum filetree.Sum, err error) {
+func (d *Dir) hash(ctx context.Context, f *dirFile, n *dirNode, buf []byte) (sum filetree.Sum, err error) {
 	begun := d.now()
 	r, err := d.openFile(f, n)
 	if err != nil {
 		return sum, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	h := sha256.New()
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, buf); err != nil {
+	if sum, err = filetree.SumOf(ctx, r, buf); err != nil {
 		return sum, err
 	}
-	h.Sum(sum[:0])
-
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sums = append(d.sums, sumRecord{dirKey: f.key(), sum: sum, safe: f.ino != 0 && settled(f.ctime, begun)})

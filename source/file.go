@@ -2,8 +2,6 @@ package source
 
 import (
 	"context"
-	"crypto/sha256"
-	"io"
 	"io/fs"
 	"strings"
 	"sync"
@@ -83,7 +81,7 @@ func (t *File) Open(name string) (filetree.File, error) {
 }
 
 // Sum implements [filetree.Tree].
-func (t *File) Sum(name string) (sum filetree.Sum, err error) {
+func (t *File) Sum(ctx context.Context, name string) (sum filetree.Sum, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sum != nil && name == t.entry.Name {
@@ -94,11 +92,9 @@ func (t *File) Sum(name string) (sum filetree.Sum, err error) {
 		return sum, err
 	}
 	defer r.Close() //nolint:errcheck // read only
-	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
+	if sum, err = filetree.SumOf(ctx, r, make([]byte, min(t.entry.Size+1, hashBuffer))); err != nil {
 		return sum, err
 	}
-	h.Sum(sum[:0])
 	t.sum = &sum
 	return sum, nil
 }

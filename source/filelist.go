@@ -80,7 +80,7 @@ func (s *Selection) list(ctx context.Context) ([]byte, error) {
 		case syscall.S_IFREG:
 			sum := it.sum
 			if sum == nil {
-				known, err := s.Tree.Sum(s.Path(it))
+				known, err := s.Tree.Sum(ctx, s.Path(it))
 				if err != nil {
 					return err
 				}

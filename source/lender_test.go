@@ -114,7 +114,7 @@ func TestLentTree(t *testing.T) {
 			t.Errorf("files %s, %v", got, err)
 		}
 		for name, text := range map[string]string{"a": "one", "d/b": "two", "d/same": "two", "empty": ""} {
-			sum, err := tree.Sum(name)
+			sum, err := tree.Sum(t.Context(), name)
 			if want := sha256.Sum256([]byte(text)); err != nil || sum != want {
 				t.Errorf("digest of %s: %x, %v, want %x", name, sum, err, want)
 			}
@@ -179,7 +179,7 @@ func TestLentLies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tree.Sum("a"); err == nil || !strings.Contains(err.Error(), "changed while the build read it") {
+		if _, err := tree.Sum(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "changed while the build read it") {
 			t.Errorf("of a file of 3 bytes that is said to have %d: %v", size, err)
 		}
 		tree.Close()
@@ -220,7 +220,7 @@ func FuzzLent(f *testing.F) {
 				t.Errorf("%q is listed, and not there: %v", name, err)
 			}
 			if e.Mode&syscall.S_IFMT == syscall.S_IFREG {
-				if _, err := tree.Sum(name); err != nil {
+				if _, err := tree.Sum(t.Context(), name); err != nil {
 					t.Errorf("digest of %q: %v", name, err)
 				}
 			}

@@ -201,8 +201,8 @@ func (t *lentTree) Open(name string) (filetree.File, error) {
 	return &lentFile{io.NewSectionReader(here.SectionReader, 0, here.Size())}, nil
 }
 
-// Sum implements [filetree.Tree].
-func (t *lentTree) Sum(name string) (filetree.Sum, error) {
+// Sum implements [filetree.Tree]. What is fetched for it, is fetched for all that ask.
+func (t *lentTree) Sum(_ context.Context, name string) (filetree.Sum, error) {
 	node, err := t.find("digest", name)
 	if err != nil {
 		return filetree.Sum{}, err

@@ -76,7 +76,7 @@ func (w *Worker) unpack(ctx context.Context, sel *source.Selection, dest string,
 	if !isRegular(&sel.Entry) {
 		return false, nil
 	}
-	if ok, err := source.IsArchive(sel.Tree, sel.Root); err != nil || !ok {
+	if ok, err := source.IsArchive(ctx, sel.Tree, sel.Root); err != nil || !ok {
 		return false, err
 	}
 	a, err := source.OpenArchive(ctx, w.Layout, sel.Tree, sel.Root)

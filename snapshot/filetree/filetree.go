@@ -78,8 +78,9 @@ type Tree interface {
 	// Open opens a regular file.
 	Open(name string) (File, error)
 
-	// Sum is the digest of a regular file's content. The tree remembers it: List gives it from then on.
-	Sum(name string) (Sum, error)
+	// Sum is the digest of a regular file's content, which may take as long as the file is. The tree remembers it: List gives it from
+	// then on.
+	Sum(ctx context.Context, name string) (Sum, error)
 
 	// Load prepares to List name and all directories beneath it, where reading them ahead is faster than one after the
 	// other; else it does nothing.
@@ -102,6 +103,23 @@ func ReadDir(t Tree, name string) ([]Entry, error) {
 	return list, err
 }
 
+// SumOf is the digest of all that r gives, read by way of buf.
+func SumOf(ctx context.Context, r io.Reader, buf []byte) (sum Sum, err error) {
+	h := sha256.New()
+	for err == nil {
+		if ctx.Err() != nil {
+			return sum, context.Cause(ctx)
+		}
+		var n int
+		n, err = r.Read(buf)
+		h.Write(buf[:n])
+	}
+	if err != io.EOF {
+		return sum, err
+	}
+	return Sum(h.Sum(nil)), nil
+}
+
 // Hash makes the digests of regular files known to their tree, two at a time.
 func Hash(ctx context.Context, t Tree, names []string) error {
 	next := make(chan string)
@@ -120,7 +138,7 @@ func Hash(ctx context.Context, t Tree, names []string) error {
 	for range 2 {
 		g.Go(func() error {
 			for name := range next {
-				if _, err := t.Sum(name); err != nil {
+				if _, err := t.Sum(ctx, name); err != nil {
 					return err
 				}
 			}

@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"maps"
 	"slices"
@@ -66,11 +67,11 @@ func (t withFiles) Open(name string) (File, error) {
 }
 
 // Sum implements [Tree].
-func (t withFiles) Sum(name string) (Sum, error) {
+func (t withFiles) Sum(ctx context.Context, name string) (Sum, error) {
 	if text := t.files[name]; text != nil {
 		return sha256.Sum256(text), nil
 	}
-	return t.Tree.Sum(name)
+	return t.Tree.Sum(ctx, name)
 }
 
 // A textFile is an open file of a text.

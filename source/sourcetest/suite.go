@@ -51,7 +51,7 @@ func testMissing(t *testing.T, tree filetree.Tree, name string, want error) {
 	if _, err := tree.Open(name); err == nil {
 		t.Errorf("Open(%q) opens a file that is not there", name)
 	}
-	if _, err := tree.Sum(name); err == nil {
+	if _, err := tree.Sum(t.Context(), name); err == nil {
 		t.Errorf("Sum(%q) digests a file that is not there", name)
 	}
 	if err := tree.List(name, func(*filetree.Entry, *filetree.Sum) error { return nil }); err == nil {
@@ -94,7 +94,7 @@ func testContent(t *testing.T, tree filetree.Tree, name, want string) {
 		t.Errorf("%s: is %q, %v; want %q", name, got, err, want)
 	}
 	check(t, f.Close())
-	sum, err := tree.Sum(name)
+	sum, err := tree.Sum(t.Context(), name)
 	check(t, err)
 	if sum != sha256.Sum256([]byte(want)) {
 		t.Errorf("%s: digest is %x", name, sum)
