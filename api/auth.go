@@ -78,6 +78,9 @@ func (c *call) remote() (o forge.RemoteOptions, err error) {
 	if err := c.header(registryConfig, &all); err != nil {
 		return o, err
 	}
+	if all == nil { // the client has sent null
+		all = map[string]authConfig{}
+	}
 	var one authConfig
 	if err := c.header(registryAuth, &one); err != nil {
 		return o, err

@@ -42,6 +42,10 @@ func TestCredentials(t *testing.T) {
 			}
 		}
 	}
+	both := http.Header{registryConfig: {encode([]byte("null"))}, registryAuth: {encode([]byte(`{"registrytoken":"r"}`))}}
+	if got, err := credentials(both, "a"); err != nil || got["docker.io"].RegistryToken != "r" {
+		t.Errorf("beside a null: %v, %v", got, err)
+	}
 	for _, value := range []string{"?", encode([]byte("secret")), encode([]byte(`{"auth":"secret"}`))} {
 		if _, err := credentials(http.Header{registryAuth: {value}}, "a"); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("X-Registry-Auth %q: %v, want an error without what was sent", value, err)
