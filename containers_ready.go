@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -173,7 +174,9 @@ func (h *Home) keepReady(ctx context.Context, id string, starter *os.File, base 
 	reports.cgroup = base.cgroup
 	ahead := h.networkAhead(ctx, r, img, base)
 	defer func() { err = errors.Join(err, ahead.drop()) }()
-	go h.mountAhead(ctx, img)
+	var mounting sync.WaitGroup
+	mounting.Go(func() { h.mountAhead(ctx, img) })
+	defer mounting.Wait()
 	go h.staging.Begin()
 	lock, first, err := receiveStart(conn)
 	_ = conn.Close() // who has sent them waits for that

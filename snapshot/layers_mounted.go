@@ -60,16 +60,21 @@ func (l *layerMounts) have(diffID digest.Digest) (fd int, ok bool) {
 	return m.fd, m.fd >= 0
 }
 
+// close waits for the mounts that are being made.
 func (l *layerMounts) close() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	all := l.m
+	l.m = nil
+	l.mu.Unlock()
 	var made []int
-	for _, m := range l.m {
+	for _, m := range all {
+		m.mu.Lock()
 		if m.fd >= 0 {
 			made = append(made, m.fd)
 		}
+		m.fd = -1
+		m.mu.Unlock()
 	}
-	l.m = nil
 	return several(len(made), closedAtOnce, func(i int) error { return closeFD(made[i]) })
 }
 
