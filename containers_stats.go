@@ -102,11 +102,12 @@ func (h *Home) UpdateContainer(ctx context.Context, ref string, l LimitOptions, 
 		if restart != "" {
 			r.Config.Restart = restart
 		}
-		if err := r.Config.LifeOptions.check(); err != nil {
-			return err
+		err := r.Config.LifeOptions.check()
+		if err == nil {
+			_, err = r.Config.parse()
 		}
-		if _, err := r.Config.parse(); err != nil {
-			return err
+		if err != nil {
+			return words.Invalid("%v", err)
 		}
 		return h.updateRunning(r.ID, l)
 	})

@@ -199,6 +199,36 @@ func TestRefused(t *testing.T) {
 	imageOf(t, h.URL, "base:1")
 }
 
+// TestRefusedValues: a value that can never be is the client's mistake, and what is not there is named as docker does.
+func TestRefusedValues(t *testing.T) {
+	h, _ := newServer(t)
+	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base tar:etc/motd=hello", http.StatusOK)
+	send(t, h.URL, `POST /containers/create?name=one {"Image":"base","Cmd":["x"]}`, http.StatusCreated)
+	const until = `?filters=%7B%22until%22%3A%5B%22zz%22%5D%7D`
+	for _, test := range []struct {
+		line string
+		code int
+		text string
+	}{
+		{`POST /containers/one/update {"Memory":1}`, 400, "6MB"},
+		{`POST /containers/one/update {"RestartPolicy":{"Name":"odd"}}`, 400, "odd"},
+		{"POST /containers/prune" + until, 400, "zz"},
+		{"POST /networks/prune" + until, 400, "zz"},
+		{"POST /images/prune" + until, 400, "zz"},
+		{"POST /build/prune" + until, 400, "zz"},
+		{"POST /volumes/prune" + until, 400, "until"},
+		{"GET /events?since=zz", 400, "zz"},
+		{"GET /containers/one/logs?stdout=1&until=zz", 400, "zz"},
+		{"POST /build?dockerfile=- tar:Dockerfile=x", 400, "dockerfile -"},
+		{"POST /build?dockerfile=-&remote=https://example.com/a.git", 400, "dockerfile -"},
+		{`POST /containers/create?platform=linux/arm64 {"Image":"base","Cmd":["x"]}`, 404, `"No such image: base:latest for linux/arm64"`},
+	} {
+		if text := send(t, h.URL, test.line, test.code); !strings.Contains(string(text), test.text) {
+			t.Errorf("%s: %s, want %q", test.line, text, test.text)
+		}
+	}
+}
+
 // TestCutOff: an answer that has begun and cannot be ended is cut off, so that the client does not take it for complete.
 func TestCutOff(t *testing.T) {
 	h, s := newServer(t)

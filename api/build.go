@@ -86,6 +86,9 @@ func (c *call) buildOptions() (o forge.BuildOptions, err error) {
 			return o, invalid(fmt.Errorf("%s=%s: steps of a build have the cgroup and the isolation that forge runs with", key, v))
 		}
 	}
+	if q.Get("dockerfile") == "-" {
+		return o, invalid(errors.New("dockerfile - is no file of the context"))
+	}
 	o.Context, o.Stdin, o.File = "-", c.r.Body, q.Get("dockerfile")
 	if remote := q.Get("remote"); remote != "" {
 		if !buildkit.RemoteContext(remote) {

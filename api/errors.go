@@ -79,6 +79,9 @@ func textOf(err error) string {
 
 // tagged is the name of an image with its tag, as docker has it where none was given.
 func tagged(name string) string {
+	if name, platform, ok := strings.Cut(name, " for "); ok {
+		return tagged(name) + " for " + platform
+	}
 	base := name[strings.LastIndex(name, "/")+1:]
 	if strings.Contains(base, ":") || strings.Contains(base, "@") {
 		return name

@@ -10,11 +10,19 @@ import (
 )
 
 // ParseTime reads a time as the flags --since and --until give it: a Go duration before now, RFC 3339 with or without its
-// smaller parts, in the zone of now if it has none, or Unix seconds with an optional fraction. "" is the zero time.
+// smaller parts, in the zone of now if it has none, or Unix seconds with an optional fraction. "" is the zero time. Its error is an InvalidError.
 func ParseTime(value string, now time.Time) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
 	}
+	t, err := parseTime(value, now)
+	if err != nil {
+		return time.Time{}, InvalidError(err.Error())
+	}
+	return t, nil
+}
+
+func parseTime(value string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(value); err == nil && value != "0" {
 		return now.Add(-d), nil
 	}
