@@ -16,8 +16,8 @@ import (
 
 // A build is one that a client has given a name. The service's mu guards it.
 type build struct {
-	request  *solveRequest
-	news     news // for Status
+	request  *solveRequest // nil when it is answered
+	news     news          // for Status
 	caches   cacheNames
 	layouts  cacheNames        // of directories that the image itself is written to
 	exported map[string]string // what was made, as the client is told
@@ -51,9 +51,10 @@ func (s *Service) solve(st *grpc.Stream, in *solveRequest) (*solveResponse, erro
 	if taken {
 		return nil, grpc.Errorf(grpc.AlreadyExists, "job ID %s exists", in.Ref)
 	}
+	ref := in.Ref // not the whole request, which may be large
 	defer func() {
-		s.change(func() { b.over = true })
-		time.AfterFunc(buildKept, func() { s.change(func() { delete(s.builds, in.Ref) }) })
+		s.change(func() { b.over, b.request = true, nil })
+		time.AfterFunc(buildKept, func() { s.change(func() { delete(s.builds, ref) }) })
 	}()
 	if in.Frontend != "" {
 		if _, err := s.run(st.Context(), b, question{frontend: in.Frontend, attrs: in.FrontendAttrs, inputs: in.FrontendInputs}); err != nil {
@@ -196,6 +197,7 @@ func (s *Service) warn(st *grpc.Stream, in *warnRequest) (*empty, error) {
 
 // A question is what a client wants to have built, or to know of a build.
 type question struct {
+	request  *solveRequest // of the build
 	frontend string
 	attrs    map[string]string
 	inputs   map[string]*definition
@@ -204,7 +206,13 @@ type question struct {
 
 // run does what a question asks for.
 func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err error) {
-	sess, err := s.session(ctx, b.request.Session)
+	s.mu.Lock()
+	q.request = b.request
+	s.mu.Unlock()
+	if q.request == nil {
+		return nil, grpc.Errorf(grpc.NotFound, "the build is over")
+	}
+	sess, err := s.session(ctx, q.request.Session)
 	if err != nil {
 		return nil, err
 	}
@@ -223,14 +231,14 @@ func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err
 	if id := q.attrs["requestid"]; id != "" {
 		return answer(ctx, home, o, id)
 	}
-	outs, files, err := sess.outputs(ctx, b.request.Exporters, &b.layouts)
+	outs, files, err := sess.outputs(ctx, q.request.Exporters, &b.layouts)
 	if err != nil {
 		return nil, err
 	}
 	if o.Outputs = outs; len(outs) == 0 { // the client may hand the result to another build
 		o.Outputs = []forge.Output{{Type: "image"}}
 	}
-	for _, e := range b.request.Exporters {
+	for _, e := range q.request.Exporters {
 		if names := e.Attrs["name"]; names != "" && len(o.Tags) == 0 {
 			o.Tags = strings.Split(names, ",")
 		}

@@ -91,6 +91,16 @@ func TestFailures(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
 	}
+	c.service.mu.Lock()
+	defer c.service.mu.Unlock()
+	for ref, b := range c.service.builds {
+		if b.over && b.request != nil {
+			t.Errorf("%s: what was asked for is kept, though it is answered", ref)
+		}
+	}
+	if len(c.service.builds) == 0 {
+		t.Error("no build is remembered")
+	}
 }
 
 // TestOutputs has the result sent to the client.

@@ -7,7 +7,8 @@ import (
 	"github.com/forge-build/forge/event/solve"
 )
 
-// maxNews is how many bytes of memory the logs and figures of one build may take until they are forgotten: a step may print without end.
+// maxNews is how many bytes of memory the logs, figures and warnings of one build may take until they are forgotten: a step may print without end,
+// and a client warn.
 const maxNews = 32 << 20
 
 // news is what has happened in a build, from the beginning. The zero value is ready. A slice that Status has taken of list stays as it is.
@@ -25,13 +26,16 @@ type numbered struct {
 
 // size is about how much memory a status takes; 0 if it is not to be forgotten, because it says how steps stand.
 func (n numbered) size() int {
-	if len(n.Vertexes)+len(n.Warnings) > 0 {
+	if len(n.Vertexes) > 0 {
 		return 0
 	}
 	const each = 256
-	size := each * (1 + len(n.Logs) + len(n.Statuses))
+	size := each * (1 + len(n.Logs) + len(n.Statuses) + len(n.Warnings))
 	for _, l := range n.Logs {
 		size += len(l.Data)
+	}
+	for _, w := range n.Warnings {
+		size += len(w.Short)
 	}
 	return size
 }

@@ -38,4 +38,10 @@ func TestNews(t *testing.T) {
 	if rest, _ := n.since(next); len(rest) != 0 {
 		t.Errorf("after the end there are %d", len(rest))
 	}
+	for range lines {
+		n.add(&solve.Status{Warnings: []solve.VertexWarning{{Short: line}}})
+	}
+	if late, _ = n.since(0); len(late)*len(line) > maxNews {
+		t.Errorf("%d warnings are held, of %d bytes each", len(late), len(line))
+	}
 }

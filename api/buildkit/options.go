@@ -31,9 +31,9 @@ func (s *Service) buildOptions(ctx context.Context, b *build, q question, sess *
 	r.o.Args, r.o.Contexts = map[string]string{}, map[string]string{}
 	r.o.Cache = "none" // a client of docker does not count on a cache in the repository of the image
 	r.o.Events, r.o.AskCredential = s.watch(b), sess.credential
-	r.o.Client = &forge.Client{Ref: b.request.Ref, Files: &lender{s, sess, q.attrs}, Content: sess.contents(&b.caches)}
+	r.o.Client = &forge.Client{Ref: q.request.Ref, Files: &lender{s, sess, q.attrs}, Content: sess.contents(&b.caches)}
 	r.o.Client.Steps.Secret, r.o.Client.Steps.SSH, r.o.Client.Steps.Agent = sess.secret, sess.hasAgent, sess.agent
-	r.o.Allow = b.request.Entitlements
+	r.o.Allow = q.request.Entitlements
 	if err := r.context(ctx, sess); err != nil {
 		return r.o, err
 	}
@@ -47,7 +47,7 @@ func (s *Service) buildOptions(ctx context.Context, b *build, q question, sess *
 		return r.o, err
 	}
 	r.o.Attest.Tool = s.forge
-	return r.o, errors.Join(r.caches(b.request.Cache), r.epoch())
+	return r.o, errors.Join(r.caches(q.request.Cache), r.epoch())
 }
 
 // checkFrontend refuses frontends other than that of Dockerfiles. An image of it is that, as a "# syntax=" line is.

@@ -114,15 +114,15 @@ func FuzzOptions(f *testing.F) {
 	f.Add("cache-imports=[{\"Type\":\"registry\"}]\nadd-hosts=a=1\ncontext=http://buildkit-session/x")
 	s := New("", nil)
 	f.Fuzz(func(t *testing.T, text string) {
-		q := question{attrs: map[string]string{}}
+		q := question{request: &solveRequest{}, attrs: map[string]string{}}
 		for line := range strings.SplitSeq(text, "\n") {
 			k, v, _ := strings.Cut(line, "=")
 			if k != "context" {
 				q.attrs[k] = v
 			}
 		}
-		b := &build{request: &solveRequest{Cache: &cacheOptions{Exports: []exporter{{q.attrs["t"], q.attrs}}}}}
-		_, _ = s.buildOptions(t.Context(), b, q, &session{})
+		q.request.Cache = &cacheOptions{Exports: []exporter{{q.attrs["t"], q.attrs}}}
+		_, _ = s.buildOptions(t.Context(), &build{}, q, &session{})
 		_, _ = outputOf(exporter{q.attrs["t"], q.attrs})
 	})
 }
