@@ -290,6 +290,9 @@ func (h *Home) findRun(ref string) (*containerRecord, *state.Run, state.Status, 
 		return nil, nil, "", err
 	}
 	run, status, err := h.containers().Run(r.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &state.NotFoundError{Ref: ref}
+	}
 	return r, run, status, err
 }
 

@@ -121,6 +121,8 @@ func (h *Home) StartExec(ctx context.Context, id string, size TerminalSize, even
 	}
 	run, status, err := store.Run(id)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &NoExecError{id}
 	case err != nil:
 		return err
 	case status.Alive():
@@ -179,6 +181,9 @@ func (h *Home) InspectExec(id string) (*inspect.Exec, error) {
 		return nil, &NoExecError{id}
 	}
 	run, status, err := store.Run(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NoExecError{id}
+	}
 	if err != nil {
 		return nil, err
 	}

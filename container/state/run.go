@@ -85,7 +85,7 @@ func (s *Store[C]) Run(id string) (*Run, Status, error) {
 	for range 2 {
 		r, err := s.readRun(id)
 		if err != nil {
-			return nil, Dead, err
+			return nil, Dead, s.gone(id, err)
 		}
 		if !r.open() {
 			return r, r.status(), nil
@@ -97,7 +97,7 @@ func (s *Store[C]) Run(id string) (*Run, Status, error) {
 	}
 	r, err := s.bury(id)
 	if err != nil {
-		return nil, Dead, err
+		return nil, Dead, s.gone(id, err)
 	}
 	return r, r.status(), nil
 }

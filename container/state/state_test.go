@@ -274,3 +274,25 @@ func TestMonitor(t *testing.T) {
 		alive.Close()
 	}
 }
+
+// TestRemoved: who has found a container and looks at it when it has been removed is told that it is not there.
+func TestRemoved(t *testing.T) {
+	t.Parallel()
+	s := Open[string](filepath.Join(t.TempDir(), "containers"))
+	r := create(t, s, "one")
+	lock, err := s.Lock(t.Context(), r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Remove(t.Context(), r.ID, os.RemoveAll), lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, recordErr := s.Record(r.ID)
+	_, _, runErr := s.Run(r.ID)
+	changeErr := s.Change(t.Context(), r.ID, func(*Record[string]) error { return nil })
+	for what, err := range map[string]error{"record": recordErr, "run": runErr, "change": changeErr} {
+		if gone, ok := errors.AsType[*NotFoundError](err); !ok || gone.Ref != r.ID || !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v, want that there is no such container", what, err)
+		}
+	}
+}

@@ -232,11 +232,11 @@ func (s *Store[C]) Change(ctx context.Context, id string, change func(*Record[C]
 	})
 }
 
-// Record reads what a container was created as. It fails with an error that is fs.ErrNotExist if the container is gone.
+// Record reads what a container was created as. It fails with a *NotFoundError if the container is gone.
 func (s *Store[C]) Record(id string) (*Record[C], error) {
 	r := new(Record[C])
 	if err := readJSON(filepath.Join(s.Dir(id), recordFile), r); err != nil {
-		return nil, err
+		return nil, s.gone(id, err)
 	}
 	return r, nil
 }
@@ -280,6 +280,20 @@ type NotFoundError struct{ Ref string }
 
 // Error is docker's text.
 func (e *NotFoundError) Error() string { return "No such container: " + e.Ref }
+
+// Is makes it fs.ErrNotExist.
+func (e *NotFoundError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// gone is the error of a container of which something could not be read: a *NotFoundError if it has been removed.
+func (s *Store[C]) gone(id string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, statErr := os.Lstat(s.Dir(id)); errors.Is(statErr, fs.ErrNotExist) {
+		return &NotFoundError{id}
+	}
+	return err
+}
 
 // Find returns the ID of the container that a full ID, a name (with a slash before it or not) or a unique prefix of an ID
 // means. It fails with a *NotFoundError if none is meant.
