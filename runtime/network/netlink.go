@@ -77,10 +77,26 @@ func dial(protocol int) (*conn, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("netlink timeout", err)
 	}
+	// An error is answered without the request that it is about, which may be long. A kernel that cannot do that says less clearly why.
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	return &conn{fd}, nil
 }
 
 func (c *conn) close() { unix.Close(c.fd) }
+
+// makeRoom has the kernel take a message of a size, and keep the answers to some requests. Without the right to it there is the usual
+// room, or what this machine allows.
+func (c *conn) makeRoom(size, answers int) {
+	const usual, more, answer = 64 << 10, 16 << 10, 1 << 10
+	for _, o := range []struct{ force, ask, size int }{
+		{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, size + more},
+		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, answers*answer + more},
+	} {
+		if o.size > usual && unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, o.force, o.size) != nil {
+			_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, o.ask, o.size)
+		}
+	}
+}
 
 // do sends requests in one message and waits until each that asks for it is answered. The first error counts.
 func (c *conn) do(requests ...*request) error {
@@ -94,6 +110,7 @@ func (c *conn) do(requests ...*request) error {
 		}
 		buf = append(buf, r.buf...)
 	}
+	c.makeRoom(len(buf), len(waiting))
 	if err := unix.Sendto(c.fd, buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("%s: %w", requests[0].what, err)
 	}
