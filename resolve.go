@@ -71,7 +71,7 @@ func (a *arrivals) once(question string, ask func() (*image.Image, error)) (*ima
 // image is not there yet. An image of another platform is taken only if there is no other: the name says exactly that one (a digest, an
 // ID), it never was in a registry, or its registry has no other.
 func (r *resolver) resolve(ctx context.Context, name string, p *ocispec.Platform, pull PullPolicy) (*image.Image, error) {
-	if dir, ok := strings.CutPrefix(name, "oci-layout://"); ok {
+	if dir, ok := strings.CutPrefix(name, layoutPrefix); ok {
 		return r.fromLayout(ctx, dir, p)
 	}
 	name = strings.TrimPrefix(name, "docker-image://")

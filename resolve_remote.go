@@ -82,19 +82,28 @@ func (r *resolver) notInStore(ctx context.Context, ref image.Reference, d ocispe
 	return wrongPlatform(ref.Familiar(), other, p, hint)
 }
 
+// layoutPrefix begins a context that is an image of an OCI layout.
+const layoutPrefix = "oci-layout://"
+
+// cutLayout cuts DIR[:TAG] or DIR@DIGEST.
+func cutLayout(spec string) (dir, name string) {
+	if dir, d, ok := strings.Cut(spec, "@"); ok {
+		spec = dir + ":" + d
+	}
+	dir, name, _ = strings.Cut(spec, ":")
+	return dir, name
+}
+
 // fromLayout reads an image of an OCI layout: DIR[:TAG] or DIR@DIGEST.
 func (r *resolver) fromLayout(ctx context.Context, spec string, p *ocispec.Platform) (*image.Image, error) {
 	if r.content != nil { // a client names no directory of this machine
 		store, root, err := r.lentLayout(ctx, spec)
 		if err != nil {
-			return nil, fmt.Errorf("oci-layout://%s: %w", spec, err)
+			return nil, fmt.Errorf("%s%s: %w", layoutPrefix, spec, err)
 		}
 		return r.fromStore(ctx, spec, store, root, p)
 	}
-	if dir, d, ok := strings.Cut(spec, "@"); ok {
-		spec = dir + ":" + d
-	}
-	dir, name, _ := strings.Cut(spec, ":")
+	dir, name := cutLayout(spec)
 	store, err := image.OpenDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)

@@ -74,30 +74,61 @@ func entryList(name string, v any) ([]Entry, error) {
 			return nil, err
 		}
 		e := Entry{}
-		for k, v := range object {
-			if v == nil {
+		for _, k := range sorted(object) {
+			if object[k] == nil {
 				continue
 			}
-			switch {
-			case name == "ssh" && k == "paths":
-				e[k], err = textList(v)
-			case name == "attest" && k == "disabled":
-				e[k], err = hcl.Bool(v)
-			default:
-				e[k], err = hcl.String(v)
-			}
-			if err != nil {
+			if err := e.put(name, k, object[k]); err != nil {
 				return nil, fmt.Errorf("%s: %w", k, err)
 			}
 		}
+		e.finish(name)
 		out = append(out, e)
 	}
 	return out, checkEntries(name, out)
 }
 
+// put sets a value of an entry, under the one name that each has, whichever way it is written: docker's flags know several.
+func (e Entry) put(attribute, key string, v any) (err error) {
+	key = strings.ToLower(key)
+	if attribute == "secret" && key == "source" {
+		key = "src"
+	}
+	switch {
+	case attribute == "ssh" && key == "paths":
+		e[key], err = textList(v)
+	case attribute == "attest" && key == "disabled":
+		if text, ok := v.(string); ok {
+			if v, err = strconv.ParseBool(text); err != nil {
+				return errors.New("disabled must be true or false")
+			}
+		}
+		e[key], err = hcl.Bool(v)
+	default:
+		e[key], err = hcl.String(v)
+	}
+	return err
+}
+
+// finish gives an entry whose values are all there the form that others look for: a secret has the variable that it comes from in env, and
+// no type.
+func (e Entry) finish(attribute string) {
+	if attribute != "secret" {
+		return
+	}
+	if e.Get("type") == "env" && e["env"] == nil {
+		e["env"] = e.Get("src")
+		delete(e, "src")
+	}
+	delete(e, "type")
+}
+
 func checkEntries(name string, list []Entry) error {
 	for _, e := range list {
-		if name != "secret" && name != "ssh" && e.Get("type") == "" {
+		switch {
+		case name == "ssh" && strings.Contains(e.Get("id"), "="):
+			return fmt.Errorf("%q: an id of a key has no =; its files are in paths", e.Get("id"))
+		case name != "secret" && name != "ssh" && e.Get("type") == "":
 			return fmt.Errorf("type is required for %s", name)
 		}
 	}
@@ -132,33 +163,11 @@ func parseEntries(name, text string) ([]Entry, error) {
 		return []Entry{{"type": "local", "dest": text}}, nil
 	}
 	e := Entry{}
-	kind := ""
-	err = words.Attributes(text, func(key, value string) error {
-		key = strings.ToLower(key)
-		switch {
-		case name == "secret" && key == "type":
-			kind = value
-			return nil
-		case name == "secret" && key == "source":
-			key = "src"
-		case name == "attest" && key == "disabled":
-			off, err := strconv.ParseBool(value)
-			if err != nil {
-				return errors.New("disabled must be true or false")
-			}
-			e[key] = off
-			return nil
-		}
-		e[key] = value
-		return nil
-	})
+	err = words.Attributes(text, func(key, value string) error { return e.put(name, key, value) })
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", text, err)
 	}
-	if kind == "env" && e["env"] == nil {
-		e["env"] = e.Get("src")
-		delete(e, "src")
-	}
+	e.finish(name)
 	return []Entry{e}, checkEntries(name, []Entry{e})
 }
 

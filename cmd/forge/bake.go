@@ -177,19 +177,18 @@ func (c *bakeCmd) builder(build buildCmd) *buildCmd {
 // target makes a build of a target: what build would be told with flags, over their defaults.
 func (c *bakeCmd) target(s *session, t *forge.BakeTarget, allowed allowance, defaults *buildCmd) (forge.Target, error) {
 	out := forge.Target{Name: t.Name, From: map[string]string{}}
-	if err := allowed.check(t); err != nil {
-		return out, err
-	}
-	context := t.Text("context")
-	if context == "-" || t.Text("dockerfile") == "-" {
-		return out, errors.New("standard input is no context or build file of a target")
-	}
 	build := *defaults // a copy: each target has flags of its own
 	fillFlags(&build, t)
 	fillSources(&build, t, &out)
+	if build.Context == "-" || build.File == "-" && !t.Inline() {
+		return out, errors.New("standard input is no context or build file of a target")
+	}
 	build.Explain = c.Explain
 	o, err := build.options(s)
 	if err != nil {
+		return out, err
+	}
+	if err := allowed.check(&o); err != nil {
 		return out, err
 	}
 	if t.Inline() {
@@ -209,7 +208,7 @@ func fillSources(build *buildCmd, t *forge.BakeTarget, out *forge.Target) {
 	case t.Inline():
 		build.File = "-"
 	case dockerfile == "Dockerfile":
-	case remote || here || filepath.IsAbs(dockerfile) || strings.Contains(dockerfile, "://"):
+	case remote || here || filepath.IsAbs(dockerfile) || forge.IsRemote(dockerfile):
 		build.File = dockerfile
 	default:
 		build.File = filepath.Join(context, dockerfile)
@@ -220,7 +219,10 @@ func fillSources(build *buildCmd, t *forge.BakeTarget, out *forge.Target) {
 			out.From[strings.ToLower(name)] = target
 			continue
 		}
-		contexts[name], _ = localContext(from)
+		if !strings.HasPrefix(from, "docker-image://") && !strings.HasPrefix(from, "oci-layout://") {
+			from, _ = localContext(from)
+		}
+		contexts[name] = from
 	}
 	build.BuildContext = joined(contexts, "=")
 	build.Target, build.BuildArg, build.Platform = t.Text("target"), joined(t.Texts("args"), "="), t.List("platforms")
@@ -274,7 +276,7 @@ func localContext(context string) (string, bool) {
 	if dir, ok := strings.CutPrefix(context, "cwd://"); ok {
 		return filepath.Clean(dir), false
 	}
-	if strings.Contains(context, "://") || strings.HasPrefix(context, "git@") {
+	if forge.IsRemote(context) {
 		return context, true
 	}
 	return filepath.Clean(context), false

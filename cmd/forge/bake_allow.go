@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/forge-build/forge"
@@ -24,8 +25,14 @@ func parseAllowed(flags []string) (a allowance, err error) {
 		return a, err
 	}
 	a.read, a.write = []string{here}, []string{here}
-	if os.Getenv("BUILDX_BAKE_ENTITLEMENTS_FS") == "0" || os.Getenv("BUILDX_BAKE_ENTITLEMENTS_FS") == "false" {
-		a.read, a.write = []string{"*"}, []string{"*"}
+	if value, ok := os.LookupEnv("BUILDX_BAKE_ENTITLEMENTS_FS"); ok { // in buildx the agent is among the files
+		asks, err := strconv.ParseBool(value)
+		if err != nil {
+			return a, fmt.Errorf("BUILDX_BAKE_ENTITLEMENTS_FS=%s: must be true or false", value)
+		}
+		if !asks {
+			a.read, a.write, a.granted = []string{"*"}, []string{"*"}, []string{"ssh"}
+		}
 	}
 	for _, flag := range flags {
 		name, path, _ := strings.Cut(flag, "=")
@@ -86,15 +93,20 @@ func permits(dirs []string, path string) bool {
 	})
 }
 
-// check refuses what a target asks for and was not allowed.
-func (a *allowance) check(t *forge.BakeTarget) error {
-	for _, want := range t.List("entitlements") {
+// check refuses what the build of a target would do and was not allowed. It looks at what the build is told and not at the bake file, whose
+// words could be read in two ways.
+func (a *allowance) check(o *forge.BuildOptions) error {
+	wants := slices.Clone(o.Allow)
+	if o.LendsAgent() {
+		wants = append(wants, "ssh")
+	}
+	for _, want := range wants {
 		name, _, _ := strings.Cut(want, "=")
 		if !slices.Contains(a.granted, want) && !(name == "device" && slices.Contains(a.granted, "device")) {
 			return fmt.Errorf("it asks for %s, which a bake file gets only with --allow %[1]s", want)
 		}
 	}
-	reads, writes := pathsOf(t)
+	reads, writes := o.LocalPaths()
 	for _, one := range []struct {
 		how   string
 		dirs  []string
@@ -107,52 +119,4 @@ func (a *allowance) check(t *forge.BakeTarget) error {
 		}
 	}
 	return nil
-}
-
-// pathsOf are the files and directories of this machine that a target reads and writes.
-func pathsOf(t *forge.BakeTarget) (reads, writes []string) {
-	if dir, remote := localContext(t.Text("context")); !remote {
-		reads = append(reads, dir)
-		file := strings.TrimPrefix(t.Text("dockerfile"), "cwd://")
-		if !t.Inline() && !strings.Contains(file, "://") {
-			if !filepath.IsAbs(file) && file == t.Text("dockerfile") {
-				file = filepath.Join(dir, file)
-			}
-			reads = append(reads, file)
-		}
-	}
-	for _, from := range t.Texts("contexts") {
-		if dir, ok := strings.CutPrefix(from, "oci-layout://"); ok {
-			dir, _, _ = strings.Cut(dir, "@")
-			reads = append(reads, dir)
-		} else if dir, remote := localContext(from); !remote && !strings.HasPrefix(from, "target:") && !strings.HasPrefix(from, "docker-image:") {
-			reads = append(reads, dir)
-		}
-	}
-	for _, e := range t.Entries("secret") {
-		if src := e.Get("src"); src != "" {
-			reads = append(reads, src)
-		} else if _, set := os.LookupEnv(e.Get("id")); e.Get("env") == "" && !set {
-			reads = append(reads, e.Get("id"))
-		}
-	}
-	for _, e := range t.Entries("ssh") {
-		reads = append(reads, e.Paths()...)
-	}
-	for _, e := range t.Entries("cache-from") {
-		if e.Get("type") == "local" {
-			reads = append(reads, e.Get("src"))
-		}
-	}
-	for _, e := range t.Entries("cache-to") {
-		if e.Get("type") == "local" {
-			writes = append(writes, e.Get("dest"))
-		}
-	}
-	for _, e := range t.Entries("output") {
-		if dest := e.Get("dest"); dest != "" && dest != "-" {
-			writes = append(writes, dest)
-		}
-	}
-	return reads, writes
 }
