@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -37,6 +38,7 @@ import (
 type Cache struct {
 	ID       string
 	Target   string // absolute
+	Source   string // of the directory, what is mounted; "" or "." is all of it
 	Sharing  string // "shared" (also ""), "private" or "locked"
 	ReadOnly bool
 	Access   Access // of the directory; the default mode is 0755, or the seed's
@@ -77,8 +79,18 @@ func (m *Cache) kind() string   { return "cache" }
 func (m *Cache) target() string { return path.Clean(m.Target) }
 
 func (m *Cache) mount(_ context.Context, c *Container) error {
-	data := c.caches[m.name()]
-	return c.attach(m.target(), runtime.Mount{Source: data, ReadOnly: m.ReadOnly}, makeIn(data))
+	from, err := c.openBelow(c.caches[m.name()], cmp.Or(m.Source, "."))
+	if err != nil {
+		return fmt.Errorf("cache %s: source: %w; a RUN that mounts all of the cache can make it", m.ID, err)
+	}
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return fmt.Errorf("cache %s: source %s: is neither a file nor a directory", m.ID, m.Source)
+	}
+	return c.attach(m.target(), runtime.Mount{Source: from, ReadOnly: m.ReadOnly}, makeIn(from))
 }
 
 // name is the name of the cache's directory.

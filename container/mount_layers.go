@@ -72,7 +72,7 @@ func (m *Layers) open(ctx context.Context, c *Container, source string) (*os.Fil
 	return top, below(source), nil
 }
 
-// openBelow opens name, in which there are no links, in what is mounted at top.
+// openBelow opens name in what is mounted at top. Links in it lead nowhere else, and a pipe is not waited for.
 func (c *Container) openBelow(top *os.File, name string) (*os.File, error) {
 	if name == "." {
 		return top, nil
@@ -82,7 +82,7 @@ func (c *Container) openBelow(top *os.File, name string) (*os.File, error) {
 		return nil, err
 	}
 	defer root.Close()
-	f, err := root.Open(name)
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

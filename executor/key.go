@@ -109,6 +109,9 @@ func describeMount(m planner.Mount) []string {
 		if m.ReadOnly {
 			add("mode", "ro")
 		}
+		if m.From == nil && m.Source != "" && m.Source != "/" {
+			add("source", m.Source)
+		}
 		describeCacheAccess(m, add)
 	case planner.Tmpfs:
 		add("size", strconv.FormatInt(m.Size, 10))

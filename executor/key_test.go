@@ -141,6 +141,8 @@ func TestKeyChanges(t *testing.T) {
 		{"network", func(r *planner.Run) { r.Network = "none" }, true},
 		{"platform", func(r *planner.Run) { r.Platform = "linux/arm64" }, true},
 		{"cache id", func(r *planner.Run) { r.Mounts[0].ID = "d" }, true},
+		{"cache source", func(r *planner.Run) { r.Mounts[0].Source = "/d" }, true},
+		{"cache source, all of it", func(r *planner.Run) { r.Mounts[0].Source = "/" }, false},
 		{"mount target", func(r *planner.Run) { r.Mounts[0].Target = "/d" }, true},
 		{"proxy", func(r *planner.Run) { r.Proxy = []string{"https_proxy=x"} }, false},
 		{"cache sharing", func(r *planner.Run) { r.Mounts[0].Sharing = "locked" }, false},

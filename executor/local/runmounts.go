@@ -43,9 +43,13 @@ func (w *Worker) runMount(ctx context.Context, job executor.Job, n int, platform
 		return w.runBind(ctx, job, n, m)
 	case planner.Cache:
 		seed, err := w.cacheSeed(ctx, job, n, m)
-		return &container.Cache{
+		cache := &container.Cache{
 			ID: m.ID, Target: m.Target, Sharing: m.Sharing, ReadOnly: m.ReadOnly, Access: access, Seed: seed, Platform: platform,
-		}, err
+		}
+		if m.From == nil { // else it is of what the cache begins with
+			cache.Source = relative(m.Source)
+		}
+		return cache, err
 	case planner.Tmpfs:
 		return &container.Tmpfs{Target: m.Target, Options: runtime.Tmpfs{Size: m.Size}, Lasting: w.KeepFailed}, nil
 	case planner.Secret:
