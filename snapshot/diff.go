@@ -316,7 +316,7 @@ func (f *differ) unchanged(d *diffDir, path string, e, below *Entry, st *unix.St
 	if e.Mode&unix.S_IFMT != unix.S_IFREG || e.Size == 0 {
 		return true, nil
 	}
-	if c, ok := f.known[e.Inode]; ok && c.ctime == st.Ctim {
+	if c, ok := f.known[e.Inode]; ok && c.ctime == st.Ctim && c.below == below.Inode { // another one may be here, with its directory
 		return true, nil
 	}
 	return f.sameContent(d.open.fd, e.Name, path, e.Size)
@@ -352,8 +352,8 @@ func (f *differ) add(d *diffDir, path string, e Entry, st *unix.Stat_t) error {
 		return err
 	}
 	inode, several := e.Inode, e.Nlink > 1
-	if c := f.known[inode]; c.links > 0 && c.ctime == st.Ctim { // in a directory that was moved: where mv has to copy, it keeps links
-		inode, several = ^c.links, true
+	if c := f.known[inode]; c.links && c.ctime == st.Ctim { // in a directory that was moved: where mv has to copy, it keeps links
+		inode, several = ^c.below, true
 	}
 	if several {
 		if target, ok := f.links[inode]; ok {

@@ -263,11 +263,7 @@ func (r *refresher) same(dir int, name string, e *Entry) (bool, error) {
 		}
 	}
 	if regular {
-		c := copied{ctime: st.Ctim}
-		if e.Nlink > 1 {
-			c.links = e.Inode
-		}
-		r.u.known[st.Ino] = c
+		r.u.known[st.Ino] = copyOf(e, &st)
 	}
 	return true, nil
 }

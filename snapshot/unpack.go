@@ -34,7 +34,12 @@ type unpacker struct {
 // hard link of a layer as soon as one of its names is changed.
 type copied struct {
 	ctime unix.Timespec // as long as it has this, nobody has changed it
-	links uint64        // inode that it is one of several names of below, or 0
+	below uint64        // inode of the file that it has the content of
+	links bool          // which has several names
+}
+
+func copyOf(below *Entry, st *unix.Stat_t) copied {
+	return copied{ctime: st.Ctim, below: below.Inode, links: below.Nlink > 1}
 }
 
 // An unpackEntry is a file to write.
@@ -251,14 +256,9 @@ func (u *unpacker) note(e *unpackEntry, st *unix.Stat_t) {
 	if e.wrote != nil {
 		e.wrote(st)
 	}
-	if u.known == nil {
-		return
+	if u.known != nil {
+		u.known[st.Ino] = copyOf(&e.Entry, st)
 	}
-	c := copied{ctime: st.Ctim}
-	if e.Nlink > 1 {
-		c.links = e.Inode
-	}
-	u.known[st.Ino] = c
 }
 
 func (u *unpacker) symlink(dir int, e *unpackEntry) error {

@@ -162,6 +162,24 @@ var changes = []change{
 		want: "-d e e/a e/b e/b/c e/f -f",
 	},
 	{
+		name: "moved to where another was",
+		base: func(r Root) {
+			for _, name := range []string{"a", "b", "d1", "d2"} {
+				r.File(name+"/version", "of "+name[len(name)-1:])
+				r.Times(name+"/version", moment)
+				r.Times(name, moment)
+			}
+		},
+		do: func(r Root) {
+			r.Remove("d1")
+			r.Move("d2", "d1")
+			r.Move("a", "aside")
+			r.Move("b", "a")
+			r.Move("aside", "b")
+		},
+		want: "a a/version b b/version d1 d1/version -d2",
+	},
+	{
 		name: "hard links",
 		base: func(r Root) { r.Dir("d") },
 		do: func(r Root) {
