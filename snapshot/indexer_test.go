@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/filetree"
 	"github.com/forge-build/forge/snapshot/layertar"
@@ -168,9 +169,11 @@ func TestIndexer(t *testing.T) {
 	}
 }
 
-// Whiteouts of a layer hide what lies below and nothing of the layer, wherever in the tar they are.
-func TestIndexerWhiteouts(t *testing.T) {
-	s := openStore(t)
+// Whiteouts of a layer hide what lies below and nothing of the layer, wherever in the tar they are, also where it is mounted. A file
+// that a directory takes the place of hides as much.
+func TestIndexerWhiteouts(t *testing.T) { eachKind(t, testIndexerWhiteouts) }
+
+func testIndexerWhiteouts(t *testing.T, s *Store) {
 	base := commitOps(t, s, "a/", "a/b=1", "f=1")
 	for _, test := range []struct{ names, want string }{
 		{".wh.a a/ a/c", "a/ a/c=2 f=1"},
@@ -181,6 +184,10 @@ func TestIndexerWhiteouts(t *testing.T) {
 		{".wh.f f .wh.f", "a/ a/b=1 f=2"},
 		{"a/c .wh.f .wh.f", "a/ a/b=1 a/c=2"},
 		{".wh..wh..opq", ""},
+		{".wh..wh..opq f d/e", "d/ d/e=2 f=2"},
+		{".wh.a a a/", "a/ f=1"},
+		{"a .wh.a a/ a/c", "a/ a/c=2 f=1"},
+		{"a a/ a/c", "a/ a/c=2 f=1"},
 		{".wh.a .wh.nothing", "f=1"},
 	} {
 		var headers []tar.Header
@@ -195,8 +202,49 @@ func TestIndexerWhiteouts(t *testing.T) {
 		}
 		layer := storeTar(t, s, tarOf(t, headers...))
 		if got := opsOf(t, viewOf(t, s, base, layer)); got != test.want {
-			t.Errorf("%s: got %s, want %s", test.names, got, test.want)
+			t.Errorf("%s: view is %s, want %s", test.names, got, test.want)
 		}
+		mount, err := s.Mount(t.Context(), []image.Layer{base, layer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := opsOf(t, OpenLive(mount)); got != test.want {
+			t.Errorf("%s: mount is %s, want %s", test.names, got, test.want)
+		}
+		if err := mount.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A draft on an opaque root shows nothing of what lies below that, and its layer removes what it shows.
+func TestOpaqueRoot(t *testing.T) { eachKind(t, testOpaqueRoot) }
+
+func testOpaqueRoot(t *testing.T, s *Store) {
+	base := commitOps(t, s, "gone=1", "d/", "d/x=1")
+	layers := []image.Layer{base, storeTar(t, s, tarOf(t, tar.Header{Name: ".wh..wh..opq"}, tar.Header{Name: "d/y", Uname: "2"}))}
+	if err := s.Ahead(t.Context(), layers); err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.Draft(t.Context(), layers, DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := opsOf(t, OpenLive(d.root)), "d/ d/y=2"; got != want {
+		t.Errorf("draft is %s, want %s", got, want)
+	}
+	if err := os.RemoveAll(procPath(int(d.root.Fd())) + "/d"); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := d.Commit(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := changed(t, s, layer), "-d"; got != want {
+		t.Errorf("layer has %s, want %s", got, want)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

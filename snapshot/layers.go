@@ -20,9 +20,10 @@ import (
 // Of a layer that comes twice, as that of a step that changes nothing does, the upper one is taken: it has all that the
 // lower one has, and overlayfs refuses to stack a directory on itself.
 //
-// The view is of the same layers; the directories that are wrong look as in it.
+// The view is of the same layers; the directories that are wrong look as in it. What lies below an opaque root is left out, as overlayfs
+// does not look at the attribute there.
 func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wrong []string) ([]int, error) {
-	lowers, err := s.mountLayers(ctx, distinct(layers))
+	lowers, err := s.mountLayers(ctx, distinct(layers[len(layers)-len(view.root):]))
 	if err != nil {
 		return nil, err
 	}

@@ -160,7 +160,7 @@ func (b *Builder) put(dir int32, base string, i indexInode) error {
 		case b.isDir(id):
 			b.replaceDir(old, i)
 			return nil
-		case b.isWhiteout(id):
+		default: // a whiteout, or a file: the directory must not show what that has hidden
 			i.flags |= flagOpaque
 		}
 	}
