@@ -32,29 +32,37 @@ func (s *Store) ensureIndex(ctx context.Context, layer image.Layer) (*os.File, e
 }
 
 // makeIndex stages the index of a layer, in place of the one that may be there.
-func (s *Store) makeIndex(ctx context.Context, layer image.Layer) (err error) {
-	tar, err := s.layout.OpenTar(ctx, layer)
+func (s *Store) makeIndex(ctx context.Context, layer image.Layer) error {
+	x, err := s.readLayer(ctx, layer)
 	if err != nil {
 		return err
+	}
+	sum, err := sumOf(layer.DiffID)
+	if err == nil {
+		err = s.writeIndex(x.index, x.pos, sum)
+	}
+	return errors.Join(err, x.Close())
+}
+
+// readLayer makes the index of a layer from its tar. Close it.
+func (s *Store) readLayer(ctx context.Context, layer image.Layer) (*Indexer, error) {
+	tar, err := s.layout.OpenTar(ctx, layer)
+	if err != nil {
+		return nil, err
 	}
 	defer tar.Close()
 	info, err := tar.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	x := s.Indexer()
-	defer func() { err = errors.Join(err, x.Close()) }()
 	if err = x.readHeaders(ctx, tar, info.Size()); err == nil {
 		err = x.finish()
 	}
 	if err != nil {
-		return fmt.Errorf("layer %s: %w", layer.DiffID, err)
+		return nil, errors.Join(fmt.Errorf("layer %s: %w", layer.DiffID, err), x.Close())
 	}
-	sum, err := sumOf(layer.DiffID)
-	if err != nil {
-		return err
-	}
-	return s.writeIndex(x.index, info.Size(), sum)
+	return x, nil
 }
 
 // index maps the index of a layer. A damaged one is made anew: it is nothing that the tar does not tell.

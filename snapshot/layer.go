@@ -93,10 +93,13 @@ func (w *layerWriter) Link(path, target string) error {
 
 // Whiteout hides path of the layers below.
 func (w *layerWriter) Whiteout(path string) error {
-	dir, base := filetree.Split(path)
-	if path == "." || strings.HasPrefix(base, layertar.WhiteoutPrefix) {
-		return fmt.Errorf("%s: cannot be hidden", path)
+	if path == "." {
+		return errors.New("the root cannot be hidden")
 	}
+	if err := checkName(path); err != nil {
+		return err
+	}
+	dir, base := filetree.Split(path)
 	return w.add(filetree.Join(dir, layertar.WhiteoutPrefix+base), &Entry{Mode: unix.S_IFREG}, "", nil)
 }
 

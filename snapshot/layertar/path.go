@@ -9,10 +9,10 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// CleanPath makes a path of a tar relative to the root, which it cannot leave.
+// CleanPath makes a path of a tar relative to the root, which it cannot leave. A whiteout's may be longer than a file's, by the prefix.
 func CleanPath(name string) (string, error) {
-	if name == "" || len(name) > filetree.MaxPath {
-		return "", fmt.Errorf("name of %d bytes", len(name))
+	if name == "" {
+		return "", errors.New("name of 0 bytes")
 	}
 	if strings.IndexByte(name, 0) >= 0 {
 		return "", errors.New("name with a zero byte")
@@ -24,7 +24,7 @@ func CleanPath(name string) (string, error) {
 		case "..":
 			out = out[:max(bytes.LastIndexByte(out, '/'), 0)]
 		default:
-			if len(part) > filetree.MaxName {
+			if len(hidden(part)) > filetree.MaxName {
 				return "", fmt.Errorf("name of %d bytes", len(part))
 			}
 			if len(out) > 0 {
@@ -36,5 +36,12 @@ func CleanPath(name string) (string, error) {
 	if len(out) == 0 {
 		return ".", nil
 	}
-	return string(out), nil
+	path := string(out)
+	if _, base := filetree.Split(path); len(path)-len(base)+len(hidden(base)) > filetree.MaxPath {
+		return "", fmt.Errorf("name of %d bytes", len(name))
+	}
+	return path, nil
 }
+
+// hidden is the name that a whiteout hides; of another file it is its own.
+func hidden(base string) string { return strings.TrimPrefix(base, WhiteoutPrefix) }
