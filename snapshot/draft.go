@@ -103,7 +103,7 @@ func makeOwn(path string) error {
 
 // mountOverlay stacks an upper directory in base on the layers.
 func (d *Draft) mountOverlay(ctx context.Context, layers []image.Layer, base string, o DraftOptions) error {
-	wrong, err := d.below.wrongDirs()
+	wrong, err := d.below.wrongDirs(ctx)
 	if err != nil {
 		return err
 	}

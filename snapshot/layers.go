@@ -22,7 +22,7 @@ import (
 //
 // The view is of the same layers; the directories that are wrong look as in it. What lies below an opaque root is left out, as overlayfs
 // does not look at the attribute there.
-func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wrong []string) ([]int, error) {
+func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wrong *dirNode) ([]int, error) {
 	lowers, err := s.mountLayers(ctx, distinct(layers[len(layers)-len(view.root):]))
 	if err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func (s *Store) Ahead(ctx context.Context, layers []image.Layer) error {
 	if err != nil {
 		return err
 	}
-	wrong, err := view.wrongDirs()
+	wrong, err := view.wrongDirs(ctx)
 	if err == nil {
 		_, err = s.lowers(ctx, layers, view, wrong)
 	}
@@ -125,12 +125,12 @@ func (s *Store) Mount(ctx context.Context, layers []image.Layer) (_ *os.File, er
 	if kind == Copy {
 		return s.mountMerged(ctx, layers, view)
 	}
-	wrong, err := view.wrongDirs()
+	wrong, err := view.wrongDirs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if view.wrongRoot() { // which an upper directory would see to
-		wrong = append(wrong, ".")
+	if wrong == nil && view.wrongRoot() { // which an upper directory would see to
+		wrong = &dirNode{}
 	}
 	lowers, err := s.lowers(ctx, layers, view, wrong)
 	if err != nil {

@@ -56,6 +56,7 @@ type indexInode struct {
 	extra    uint32 // of a device its number, as encodeDev; of a symbolic link where its target is in the names
 	xattrs   uint32 // where in the names they are, 0 if there are none
 	mode     uint16
+	path     uint16 // of a directory: how long its path is, in which there are no links
 	flags    uint8
 }
 
@@ -155,6 +156,7 @@ func (b *Builder) Add(path string, e *filetree.Entry, offset int64) error {
 
 // put makes the inode and enters it in a directory.
 func (b *Builder) put(dir int32, base string, i indexInode) error {
+	i.path = uint16(b.pathLen(dir, base))
 	if id, ok := b.At(dir, base); ok && i.fileType() == unix.S_IFDIR {
 		switch old := b.List[id].File; {
 		case b.isDir(id):
@@ -173,8 +175,18 @@ func (b *Builder) put(dir int32, base string, i indexInode) error {
 
 // replaceDir gives a directory new metadata and keeps what is in it.
 func (b *Builder) replaceDir(inode int32, i indexInode) {
-	i.flags |= b.inodes[inode].flags & flagOpaque
-	b.inodes[inode] = i
+	old := &b.inodes[inode]
+	i.flags |= old.flags & flagOpaque
+	i.path = old.path
+	*old = i
+}
+
+// pathLen is how long the path of a name in a directory is.
+func (b *Builder) pathLen(dir int32, base string) int {
+	if dir == 0 {
+		return len(base)
+	}
+	return int(b.inodes[b.List[dir].File].path) + len("/") + len(base)
 }
 
 // enter names an inode, and returns the number of the name. What had the name before is gone, with all that was in it.
@@ -184,6 +196,9 @@ func (b *Builder) enter(dir int32, base string, inode int32) (int32, error) {
 	} else {
 		if len(base) > filetree.MaxName {
 			return 0, fmt.Errorf("name of %d bytes", len(base))
+		}
+		if n := b.pathLen(dir, base); n > filetree.MaxPath { // links make a path longer than its name
+			return 0, fmt.Errorf("name of %d bytes, by way of links", n)
 		}
 		if err := b.charge(len(base)); err != nil {
 			return 0, err
