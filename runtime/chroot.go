@@ -53,7 +53,6 @@ func (s *setup) planChroot() (tail int, err error) {
 		filter = nil // the kernel takes none from us; that of the container around is in force
 	}
 	s.step = "process"
-	s.call(unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0)) // others see it before it has given up its rights
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_CHILD_SUBREAPER), num(1))
 	tail = s.supervisor()
 	if s.cgroup != nil && s.cgroup.unified != nil { // only clone3 can do that, which profiles of seccomp refuse

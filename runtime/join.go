@@ -143,7 +143,7 @@ func (s *setup) planJoin(namespaces int) (tail int, err error) {
 // caller is gone, kills the process if it is the caller, reports how it ended, and ends. It returns the op to go on with when one
 // fails, and where the helper notes the number of the process.
 func (s *setup) joinSupervisor(report int) (tail int, child arg) {
-	s.blockSignals()
+	s.shelter()
 	s.step = "clone"
 	child = s.word()
 	helper, info := s.word(), s.space(infoSize)

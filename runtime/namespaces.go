@@ -53,15 +53,11 @@ func (s *setup) sharesPID() bool { return !s.spec.Shared.PID.own() }
 // have given up their rights; they share the supervisor's memory. The kernel keeps everybody from it who has not the right
 // to trace, and a container that has it is refused.
 func (s *setup) enterPID() error {
-	if !s.sharesPID() {
-		return nil
-	}
-	s.step = "pid namespace"
-	s.call(unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
 	t := s.spec.Shared.PID.Of
 	if t == nil {
 		return nil
 	}
+	s.step = "pid namespace"
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(t.Pid) + "/status")
 	if err != nil || t.gone(0) {
 		return &SetupError{s.step, os.ErrProcessDone}

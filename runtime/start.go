@@ -232,7 +232,7 @@ const (
 // supervisor is what the outer process does: it makes the container's process, reports how that went, waits until it or the
 // caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
 func (s *setup) supervisor() (tail int) {
-	s.blockSignals()
+	s.shelter()
 	s.step = "clone"
 	// Until there is a pidfd, any descriptor but the socket stands for it.
 	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(endSize)
@@ -310,11 +310,14 @@ func (s *setup) enterDir() {
 	s.call(opExpect, buf.ref(), num(first), num(slash), num(unix.EXDEV))
 }
 
-// blockSignals has a supervisor live as long as its process: who ends a whole session or service, as systemd does with SIGTERM, leaves the
-// container time to end.
-func (s *setup) blockSignals() {
+// shelter has a supervisor live as long as its process, and keeps others from it. Who ends a whole session or service, as systemd does
+// with SIGTERM, leaves the container time to end. A process that sets up shares the supervisor's memory, has no more rights than a
+// container in the end, and is seen by containers that have the host's pid namespace, or the one it is made in.
+func (s *setup) shelter() {
 	s.step = "signals"
 	s.call(unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), s.words(^uint64(0)), num(0), num(8))
+	s.step = "memory of its own"
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0)) // the command is dumpable again, as execve makes it so
 }
 
 // signals gives the process default dispositions and an empty mask: what the caller ignores is not the container's.

@@ -1,0 +1,129 @@
+package runtime
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A halted set-up waits for ever where it would execute the command: with the rights of the container, and all else of its own.
+type halted struct {
+	pid   int // of the process that sets up
+	ended chan error
+}
+
+// halt begins a set-up of a container, or in one that runs, that does not end by itself.
+func halt(t *testing.T, ctx context.Context, s Spec, target *Target) halted {
+	t.Helper()
+	h := halted{ended: make(chan error, 1)}
+	set, err := newSetup(ctx, &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if target == nil && s.ownNetwork() {
+		set.netns = newNetns()
+	}
+	plan := set.plan
+	if s.Isolation == ByChroot {
+		if err := set.newChroot(); err != nil {
+			t.Fatal(err)
+		}
+		plan = set.planChroot
+	}
+	if target != nil {
+		set.target = target
+		flags, err := target.namespaces()
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan = func() (int, error) { return set.planJoin(flags) }
+	}
+	go func() {
+		defer set.close()
+		_, err := set.start(ctx, Stdio{}, func() (int, error) {
+			tail, err := plan()
+			for _, o := range set.ops {
+				if o.nr == unix.SYS_EXECVE && o.step == "exec" {
+					o.nr, o.args = unix.SYS_PPOLL, [6]arg{}
+				}
+			}
+			return tail, err
+		})
+		h.ended <- err
+	}()
+	await(t, "nothing is set up", func() bool {
+		select {
+		case err := <-h.ended:
+			t.Fatalf("the set-up has ended: %v", err)
+		default:
+		}
+		h.pid = settingUp()
+		return h.pid != 0
+	})
+	return h
+}
+
+// settingUp is the process that waits before it would execute the command: the interpreter, as its parent is. 0 is none.
+func settingUp() int {
+	interprets := func(dir string) bool {
+		exe, err := os.Readlink(dir + "/exe")
+		return err == nil && strings.HasPrefix(exe, "/memfd:forge")
+	}
+	parent := func(dir string) string {
+		status, _ := os.ReadFile(dir + "/status")
+		_, rest, _ := strings.Cut(string(status), "\nPPid:\t")
+		number, _, _ := strings.Cut(rest, "\n")
+		return "/proc/" + number
+	}
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		call, _ := os.ReadFile(dir + "/syscall")
+		if !strings.HasPrefix(string(call), itoa(unix.SYS_PPOLL)+" 0x0 ") || !interprets(dir) {
+			continue
+		}
+		if supervisor := parent(dir); interprets(supervisor) && parent(supervisor) == "/proc/"+itoa(os.Getpid()) {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			return pid
+		}
+	}
+	return 0
+}
+
+// Containers that have the host's pid namespace see the processes that set up others. Those have as few rights in the end, but
+// the supervisor's memory.
+func TestSetUpIsNotTraced(t *testing.T) {
+	root := openDir(t, rootfs(t))
+	p, target := running(t, Spec{Root: root})
+	atHost := Namespaces{PID: Namespace{Host: true}}
+	for name, test := range map[string]struct {
+		spec   Spec
+		target *Target
+	}{
+		"new":    {Spec{}, nil},
+		"shared": {Spec{Shared: atHost}, nil},
+		"chroot": {Spec{Isolation: ByChroot, Network: Network{Mode: "host"}}, nil},
+		"join":   {Spec{}, target},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			test.spec.Args, test.spec.Env = []string{"true"}, []string{"PATH=/bin"}
+			if test.spec.Root = root; name == "chroot" {
+				test.spec.Root = openDir(t, rootfs(t))
+			}
+			h := halt(t, ctx, test.spec, test.target)
+			out, _ := run(t, Spec{Root: root, Shared: atHost}, "for p in "+itoa(p.Pid())+" "+itoa(h.pid)+
+				"; do (: <>/proc/$p/mem) 2>/dev/null && echo $p; done; true")
+			if out != itoa(p.Pid())+"\n" {
+				t.Errorf("could write to the memory of %q, want only that of the command %d", out, p.Pid())
+			}
+			cancel()
+			<-h.ended
+			_ = unix.Kill(h.pid, unix.SIGKILL)
+		})
+	}
+}
