@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -123,7 +124,39 @@ func TestSetUpIsNotTraced(t *testing.T) {
 			}
 			cancel()
 			<-h.ended
-			_ = unix.Kill(h.pid, unix.SIGKILL)
+		})
+	}
+}
+
+// Whoever cancels a start leaves nothing of it, also where no pid namespace ends with the supervisor, and a set-up that hangs.
+func TestCancelledSetUp(t *testing.T) {
+	root := openDir(t, rootfs(t))
+	_, target := running(t, Spec{Root: root})
+	for name, test := range map[string]struct {
+		spec   Spec
+		target *Target
+	}{
+		"new":    {Spec{}, nil},
+		"shared": {Spec{Shared: Namespaces{PID: Namespace{Host: true}}}, nil},
+		"other":  {Spec{Shared: Namespaces{PID: Namespace{Of: target}}}, nil},
+		"chroot": {Spec{Isolation: ByChroot, Network: Network{Mode: "host"}}, nil},
+		"join":   {Spec{}, target},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			test.spec.Args, test.spec.Env = []string{"true"}, []string{"PATH=/bin"}
+			if test.spec.Root = root; name == "chroot" {
+				test.spec.Root = openDir(t, rootfs(t))
+			}
+			h := halt(t, ctx, test.spec, test.target)
+			cancel()
+			if err := <-h.ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled: %v", err)
+			}
+			if err := unix.Kill(h.pid, 0); err != unix.ESRCH {
+				t.Errorf("process %d is there after the end: %v", h.pid, err)
+			}
 		})
 	}
 }

@@ -16,6 +16,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if IsReaper() {
+		Reap()
+		os.Exit(0)
+	}
 	if helper := os.Getenv("RUNTIME_TEST_HELPER"); helper != "" {
 		helpers()[helper]()
 		os.Exit(0)

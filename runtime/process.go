@@ -119,14 +119,15 @@ func sendSignal(pidfd *os.File, sig os.Signal, cgroups []string) error {
 	}
 }
 
-// kill ends everything in the container.
+// kill ends everything in the container. Where there is no process yet that it could kill, it tells the supervisor, who kills what
+// there is: a signal could come to that too early for the process to go with it.
 func (p *Process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.supervisor == 0 || p.signal(unix.SIGKILL) == nil { // then the supervisor reports how it ended
 		return
 	}
-	_ = unix.Kill(p.supervisor, unix.SIGKILL)
+	_ = unix.Shutdown(int(p.sock.Fd()), unix.SHUT_RDWR)
 }
 
 // started waits until the command has been executed, or has not. Where process 1 is not the command, it reports, too, before or
@@ -265,9 +266,7 @@ func (p *Process) reap() (e Exit) {
 		killDescendants(p.supervisor)
 		_, _ = p.sock.Write([]byte("x")) // it may have been killed itself
 	}
-	for err := error(unix.EINTR); err == unix.EINTR; {
-		_, err = unix.Wait4(p.supervisor, nil, 0, nil)
-	}
+	p.waitForSupervisor()
 	p.supervisor = 0 // it is somebody else's number now
 	_ = p.pidfd.Close()
 	p.pidfd = nil
@@ -279,6 +278,24 @@ func (p *Process) reap() (e Exit) {
 	p.cgroup.remove()
 	p.cgroup = nil
 	return e
+}
+
+// waitForSupervisor waits until the supervisor has ended. One that has not told of a process may wait itself, for a set-up that hangs.
+func (p *Process) waitForSupervisor() {
+	options := 0
+	if p.pidfd == nil {
+		options = unix.WNOHANG
+	}
+	for {
+		if p.pidfd == nil {
+			killDescendants(p.supervisor)
+		}
+		pid, err := unix.Wait4(p.supervisor, nil, options, nil)
+		if pid != 0 && err != unix.EINTR {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // reported waits for a message of the supervisor's, or its end, and leaves the message where it is: whoever takes it holds
