@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -75,24 +76,26 @@ func settingUp() int {
 		exe, err := os.Readlink(dir + "/exe")
 		return err == nil && strings.HasPrefix(exe, "/memfd:forge")
 	}
-	parent := func(dir string) string {
-		status, _ := os.ReadFile(dir + "/status")
-		_, rest, _ := strings.Cut(string(status), "\nPPid:\t")
-		number, _, _ := strings.Cut(rest, "\n")
-		return "/proc/" + number
-	}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
 		call, _ := os.ReadFile(dir + "/syscall")
 		if !strings.HasPrefix(string(call), itoa(unix.SYS_PPOLL)+" 0x0 ") || !interprets(dir) {
 			continue
 		}
-		if supervisor := parent(dir); interprets(supervisor) && parent(supervisor) == "/proc/"+itoa(os.Getpid()) {
+		if supervisor := parentOf(dir); interprets(supervisor) && parentOf(supervisor) == "/proc/"+itoa(os.Getpid()) {
 			pid, _ := strconv.Atoi(filepath.Base(dir))
 			return pid
 		}
 	}
 	return 0
+}
+
+// parentOf is the directory of a process's parent in /proc.
+func parentOf(dir string) string {
+	status, _ := os.ReadFile(dir + "/status")
+	_, rest, _ := strings.Cut(string(status), "\nPPid:\t")
+	number, _, _ := strings.Cut(rest, "\n")
+	return "/proc/" + number
 }
 
 // Containers that have the host's pid namespace see the processes that set up others. Those have as few rights in the end, but
@@ -158,5 +161,35 @@ func TestCancelledSetUp(t *testing.T) {
 				t.Errorf("process %d is there after the end: %v", h.pid, err)
 			}
 		})
+	}
+}
+
+// A report that a process of a container has written is an error like another.
+func TestForgedReport(t *testing.T) {
+	s := &setup{spec: &Spec{Args: []string{"x"}}}
+	s.step = "first"
+	s.call(unix.SYS_GETPID)
+	report := func(at uint64) []byte {
+		b := make([]byte, reportSize)
+		binary.NativeEndian.PutUint64(b, at)
+		return b
+	}
+	for name, test := range map[string]struct {
+		msg  []byte
+		step string
+	}{
+		"genuine": {report(programBase + headerSize), "first"},
+		"before":  {report(programBase), "report"},
+		"small":   {report(1), "report"},
+		"between": {report(programBase + headerSize + 1), "report"},
+		"behind":  {report(programBase + headerSize + opSize), "report"},
+		"largest": {report(^uint64(0)), "report"},
+		"short":   {report(0)[1:], "report"},
+		"empty":   {nil, "report"},
+	} {
+		setupErr, ok := errors.AsType[*SetupError](s.outcome(test.msg))
+		if !ok || setupErr.Step != test.step {
+			t.Errorf("%s: %v, want an error of %s", name, setupErr, test.step)
+		}
 	}
 }

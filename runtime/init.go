@@ -1,15 +1,32 @@
 package runtime
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // An inner process 1 starts the command, hands on the signals it gets, reaps what becomes its child when a parent dies, and
 // ends as the command does. It is a program of its own, in an executable of its own: it has the container's rights only, and
-// no memory in common with anybody but, until that executes the command, its child.
+// no memory in common with anybody but, until that executes the command, its child. Of ours it has the end of a pipe to write to, by which
+// it reports how that went: where others see it they may take that from it, and what comes there decides nothing else.
 
-// execInit executes process 1.
-func (s *setup) execInit() error {
-	s.init = &setup{spec: s.spec}
-	tail := s.init.planInit()
+// initReport leaves process 1 the pipe, and returns the number of its end there.
+func (s *setup) initReport() (w int, err error) {
+	ours, its, err := os.Pipe()
+	if err != nil {
+		return 0, &SetupError{"pipe", err}
+	}
+	s.init = &setup{spec: s.spec, execCandidates: execCandidates{report: ours}}
+	w = s.pass(s.own(its))
+	s.call(unix.SYS_FCNTL, num(w), num(unix.F_SETFD), num(0))
+	return w, nil
+}
+
+// execInit executes process 1, which has the end of a pipe to report.
+func (s *setup) execInit(report int) error {
+	tail := s.init.planInit(report)
 	file, err := s.init.executable(tail)
 	if err != nil {
 		return &SetupError{"init", err}
@@ -22,7 +39,7 @@ func (s *setup) execInit() error {
 
 // planInit writes the program of process 1. Like the supervisor, it is suspended until its child has executed the command, and
 // then reports to the caller.
-func (s *setup) planInit() (tail int) {
+func (s *setup) planInit(report int) (tail int) {
 	s.step = "init"
 	all, child := s.words(^uint64(0)), s.word()
 	s.results = s.space(8 * maxExecs)
@@ -36,10 +53,8 @@ func (s *setup) planInit() (tail int) {
 	vec := s.words(0, 16, 0, 8*maxExecs)
 	s.put(vec, arg{n: headerOp, part: inHeader})
 	s.put(vec.plus(16), s.results)
-	msg := s.words(0, 0, 0, 2, 0, 0, 0)
-	s.put(msg.plus(16), vec)
-	s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL)).allow(anyError)
-	s.call(unix.SYS_CLOSE, num(sockFD)).allow(anyError)
+	s.call(unix.SYS_WRITEV, num(report), vec, num(2)).allow(anyError)
+	s.call(unix.SYS_CLOSE, num(report)).allow(anyError)
 	executed := s.skipIf(arg{n: headerOp, part: inHeader, content: true}, num(0))
 	s.call(unix.SYS_EXIT_GROUP, num(127))
 	s.endSkip(executed)
@@ -49,7 +64,7 @@ func (s *setup) planInit() (tail int) {
 	s.call(unix.SYS_EXIT_GROUP, num(127))
 	s.endSkip(inChild)
 	s.call(opStore, arg{n: headerFail, part: inHeader}, arg{n: uint64(failed), part: inOps})
-	s.call(unix.SYS_CLOSE, num(sockFD))
+	s.call(unix.SYS_CLOSE, num(report))
 	s.step = "process group"
 	s.call(unix.SYS_SETPGID, num(0), num(0))
 	if s.spec.Terminal {
@@ -60,6 +75,27 @@ func (s *setup) planInit() (tail int) {
 	s.call(unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), s.words(0), num(0), num(8))
 	s.execCommand()
 	return tail
+}
+
+// initOutcome waits for the report of process 1, or its end, of which the supervisor tells by its socket.
+func (s *setup) initOutcome(supervisor *os.File) error {
+	fd := descriptor(s.report)
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(supervisor.Fd()), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(poll, -1); err == nil {
+			break
+		} else if err != unix.EINTR {
+			return &SetupError{"init", os.NewSyscallError("poll", err)}
+		}
+	}
+	msg, n := make([]byte, reportSize), 0
+	if poll[0].Revents&unix.POLLIN != 0 {
+		n, _ = unix.Read(fd, msg) // which does not wait, should somebody have taken it
+	}
+	if n <= 0 {
+		return &SetupError{"init", errors.New("it was killed")}
+	}
+	return s.outcome(msg[:n])
 }
 
 // reapAndForward waits for signals without end, but that of the child: with its exit code, or 128 and the signal that

@@ -3,8 +3,12 @@ package runtime
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -89,4 +93,69 @@ func TestInitTerminal(t *testing.T) {
 		t.Errorf("exit %v, %v", exit, err)
 	}
 	out.Close()
+}
+
+// While process 1 executes the command, others who share its pid namespace can look into it. Nothing that leads to the caller is there but
+// a pipe, and whoever kills it ends the start.
+func TestInitIsOnItsOwn(t *testing.T) {
+	root := rootfs(t)
+	busybox, err := os.ReadFile(filepath.Join(root, "bin/busybox"))
+	command := filepath.Join(root, "work/true")
+	if err := errors.Join(err, os.WriteFile(command, busybox, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, killed := range []bool{false, true} {
+		// While somebody has a lease of a file, whoever opens it waits, also to execute it.
+		lease, err := os.Open(command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lease.Close()
+		if _, err := unix.FcntlInt(lease.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+			t.Skipf("no leases here: %v", err)
+		}
+		ended := make(chan error)
+		go func() {
+			p, err := Start(context.Background(), Spec{Root: openDir(t, root), Init: true, Args: []string{"/work/true"}}, Stdio{})
+			if err == nil {
+				_, err = p.Wait()
+			}
+			ended <- err
+		}()
+		process1 := ""
+		await(t, "process 1 executes nothing", func() bool {
+			process1 = executing()
+			return process1 != ""
+		})
+		links, _ := filepath.Glob(process1 + "/fd/*")
+		for _, link := range links {
+			if to, _ := os.Readlink(link); strings.HasPrefix(to, "socket:") {
+				t.Errorf("process 1 holds %s", to)
+			}
+		}
+		if killed {
+			pid, _ := strconv.Atoi(filepath.Base(process1))
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		lease.Close()
+		if err := <-ended; killed != (fmt.Sprint(err) == "init: it was killed") || !killed && err != nil {
+			t.Errorf("killed is %v: %v", killed, err)
+		}
+	}
+}
+
+// executing is the directory in /proc of a process 1 of this process's, which waits for its child to execute the command; "" if there is
+// none.
+func executing() string {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		call, _ := os.ReadFile(dir + "/syscall")
+		process1 := parentOf(dir)
+		name, _ := os.ReadFile(process1 + "/comm")
+		if strings.HasPrefix(string(call), itoa(unix.SYS_EXECVE)+" ") && string(name) == "forge-init\n" &&
+			parentOf(parentOf(process1)) == "/proc/"+itoa(os.Getpid()) {
+			return process1
+		}
+	}
+	return ""
 }

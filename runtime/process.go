@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -130,46 +131,45 @@ func (p *Process) kill() {
 	_ = unix.Shutdown(int(p.sock.Fd()), unix.SHUT_RDWR)
 }
 
-// started waits until the command has been executed, or has not. Where process 1 is not the command, it reports, too, before or
-// after the supervisor does.
-func (p *Process) started(s *setup, io Stdio) (command error) {
-	reports := 1
-	if s.init != nil {
-		reports = 2
-	}
-	for reports > 0 {
+// started waits until the command has been executed, or has not. Where process 1 is not the command, it reports, too.
+func (p *Process) started(s *setup, io Stdio) error {
+	for {
 		msg, f, err := p.receive()
 		switch {
 		case err != nil:
 			return &SetupError{"supervisor", err}
-		case len(msg) == 1 && f != nil: // the master of the pty
+		case f == nil:
+			return &SetupError{"supervisor", errors.New("it could not hand over the process")}
+		case len(msg) == 1: // the master of the pty
 			p.attachTerminal(f, io)
-		case f != nil:
+		default:
 			p.mu.Lock()
 			p.pidfd = f
 			p.mu.Unlock()
-			if err := s.outcome(msg); err != nil {
+			if err := s.outcome(msg); err != nil || s.init == nil {
 				return err
 			}
-			reports--
-		case s.init == nil || len(msg) < 16+8*maxExecs: // the end of process 1
-			return &SetupError{"init", errors.New("it was killed")}
-		default:
-			command = s.init.outcome(msg)
-			reports--
+			return s.init.initOutcome(p.sock)
 		}
 	}
-	return command
 }
 
-// outcome reads the supervisor's report of the set-up: which op failed, with what, and the results of execve.
+// outcome reads the report of a set-up: which op failed, with what, and the results of execve. That of a process in a container may have
+// been written by another.
 func (s *setup) outcome(msg []byte) error {
+	if len(msg) != reportSize {
+		return &SetupError{"report", fmt.Errorf("it has %d bytes", len(msg))}
+	}
 	order := binary.NativeEndian
 	at, errno := order.Uint64(msg), unix.Errno(order.Uint64(msg[8:]))
 	if at == 0 {
 		return nil
 	}
-	o := s.ops[(at-programBase-headerSize)/opSize]
+	n := at - programBase - headerSize
+	if n%opSize != 0 || n/opSize >= uint64(len(s.ops)) {
+		return &SetupError{"report", fmt.Errorf("there is nothing at %#x", at)}
+	}
+	o := s.ops[n/opSize]
 	if o.step != "exec" {
 		return &SetupError{o.step, errno}
 	}
@@ -186,7 +186,7 @@ func (s *setup) outcome(msg []byte) error {
 
 // receive reads a message of the supervisor's, with the descriptor that may come with it. io.EOF if the supervisor is gone.
 func (p *Process) receive() ([]byte, *os.File, error) {
-	buf, control := make([]byte, 16+8*maxExecs), make([]byte, 64)
+	buf, control := make([]byte, reportSize), make([]byte, 64)
 	for {
 		n, c, _, _, err := unix.Recvmsg(int(p.sock.Fd()), buf, control, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNRESET {

@@ -45,6 +45,7 @@ type mounted struct {
 type execCandidates struct {
 	paths   []string
 	results arg
+	report  *os.File // where process 1 tells of them, if that is not the command
 }
 
 // Numbers of descriptors in the supervisor.
@@ -75,6 +76,9 @@ func (s *setup) warn(text string) {
 func (s *setup) close() {
 	s.closeOwned()
 	s.netns.close()
+	if s.init != nil {
+		s.init.report.Close()
+	}
 }
 
 // closeOwned closes what the supervisor has by now.

@@ -166,10 +166,13 @@ func (s *setup) plan() (tail int, err error) {
 	s.signals()
 	s.step = "close descriptors"
 	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
-	if s.spec.Init { // it reports whether it could execute the command
-		s.call(unix.SYS_FCNTL, num(sockFD), num(unix.F_SETFD), num(0))
+	if s.spec.Init {
+		report, err := s.initReport()
+		if err != nil {
+			return 0, err
+		}
 		s.confine(caps, filter, flags)
-		return tail, s.execInit()
+		return tail, s.execInit(report)
 	}
 	s.confine(caps, filter, flags)
 	s.execCommand()
@@ -332,6 +335,9 @@ func (s *setup) signals() {
 
 // maxExecs is how many directories of PATH are searched.
 const maxExecs = 64
+
+// reportSize is how much is said of a set-up: which op failed, with what, and the results of execve.
+const reportSize = 16 + 8*maxExecs
 
 // DefaultPath is where commands are looked for if Env has no PATH: docker's default.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
