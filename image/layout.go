@@ -154,8 +154,11 @@ func (l *Layout) TarSize(layer Layer) int64 {
 	return layer.Blob.Size
 }
 
-// Fetch opens a blob; see [Fetcher].
-func (l *Layout) Fetch(_ context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+// Fetch opens a blob, unless ctx has ended: who reads many documents ends, too. See [Fetcher].
+func (l *Layout) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err := CheckOffset(d, offset); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -190,10 +191,15 @@ func openDocker(ctx context.Context, a *archiveNames) ([]Named, error) {
 		return nil, err
 	}
 	var images []Named
+	made := map[string]ocispec.Descriptor{}
 	for _, item := range items {
-		d, err := a.manifest(ctx, item)
-		if err != nil {
-			return nil, err
+		key := strings.Join(append([]string{item.Config}, item.Layers...), "\x00")
+		d, ok := made[key]
+		if !ok {
+			if d, err = a.manifest(ctx, item); err != nil {
+				return nil, err
+			}
+			made[key] = d
 		}
 		if len(item.RepoTags) == 0 {
 			images = append(images, Named{Descriptor: d})
@@ -210,36 +216,41 @@ func openDocker(ctx context.Context, a *archiveNames) ([]Named, error) {
 }
 
 // verify makes sure that each image is whole and that its layers hold what its configuration says. It finds out what
-// belongs to the images.
+// belongs to the images, and reads what several have once.
 func (ld *loader) verify(ctx context.Context, images []Named) error {
-	layers, ids := map[digest.Digest]Layer{}, map[digest.Digest]digest.Digest{}
-	var claims []Layer // what blobs are said to hold that are not inflated here
+	ids, had, reached := map[digest.Digest]digest.Digest{}, map[string]bool{}, newReach(ld.layout)
 	for i, n := range images {
 		if id, ok := ids[n.Descriptor.Digest]; ok {
 			images[i].ID = id
 			continue
 		}
-		id, err := ld.layout.whole(ctx, n.Descriptor)
+		id, err := ld.layout.wholeBut(ctx, n.Descriptor, had)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", n.displayName(), err)
 		}
 		images[i].ID, ids[n.Descriptor.Digest] = id, id
-		reached := newReach(ld.layout)
 		if err := reached.from(ctx, n.Descriptor); err != nil {
 			return err
 		}
-		maps.Copy(ld.keepers, reached.blobs)
-		for _, layer := range reached.layers {
-			here, err := ld.layout.Exists(ctx, ocispec.Descriptor{Digest: layer.DiffID})
-			if err != nil {
-				return err
-			}
-			if other, ok := layers[layer.DiffID]; here || ok && other.Blob.Digest != layer.Blob.Digest {
-				claims = append(claims, layer)
-				continue
-			}
-			layers[layer.DiffID] = layer
+	}
+	maps.Copy(ld.keepers, reached.blobs)
+	return ld.prove(ctx, reached.layers)
+}
+
+// prove makes sure that layers hold what their configurations say.
+func (ld *loader) prove(ctx context.Context, all []Layer) error {
+	layers := map[digest.Digest]Layer{}
+	var claims []Layer // what blobs are said to hold that are not inflated here
+	for _, layer := range all {
+		here, err := ld.layout.Exists(ctx, ocispec.Descriptor{Digest: layer.DiffID})
+		if err != nil {
+			return err
 		}
+		if other, ok := layers[layer.DiffID]; here || ok && other.Blob.Digest != layer.Blob.Digest {
+			claims = append(claims, layer)
+			continue
+		}
+		layers[layer.DiffID] = layer
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(2)

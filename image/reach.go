@@ -14,19 +14,22 @@ import (
 // A reach is the set of blobs that can be reached from some descriptors: by an index's manifests, what is attached to a
 // manifest, its configuration and layers, and a configuration's diffIDs. Blobs that are not here are part of it as well.
 type reach struct {
-	layout *Layout
-	blobs  map[digest.Digest]bool
-	layers []Layer // of images, not of other manifests
+	layout    *Layout
+	blobs     map[digest.Digest]bool
+	documents map[digest.Digest]bool // those of the blobs that were read: others may name one as something else
+	layers    []Layer                // of images, not of other manifests
 }
 
-func newReach(l *Layout) *reach { return &reach{layout: l, blobs: map[digest.Digest]bool{}} }
+func newReach(l *Layout) *reach {
+	return &reach{layout: l, blobs: map[digest.Digest]bool{}, documents: map[digest.Digest]bool{}}
+}
 
 // from adds what d reaches. A document that is damaged, or not here where it has to be, is an error: nobody can tell
 // what it reaches.
 func (r *reach) from(ctx context.Context, d ocispec.Descriptor) error { return r.walk(ctx, d, 0) }
 
 func (r *reach) walk(ctx context.Context, d ocispec.Descriptor, depth int) error {
-	if r.blobs[d.Digest] {
+	if r.documents[d.Digest] {
 		return nil
 	}
 	if err := CheckDescriptor(d); err != nil {
@@ -47,7 +50,7 @@ func (r *reach) walk(ctx context.Context, d ocispec.Descriptor, depth int) error
 	if err != nil {
 		return err
 	}
-	r.blobs[d.Digest] = true
+	r.blobs[d.Digest], r.documents[d.Digest] = true, true
 	about, err := r.layout.Referrers(d.Digest)
 	if err != nil {
 		return err

@@ -124,6 +124,9 @@ type parts struct {
 	manifests []ocispec.Descriptor // with their bytes as Data, each after what it names
 }
 
+// maxDocuments bounds the manifests of an index that are held in memory, in bytes.
+const maxDocuments = 64 << 20
+
 // withData is d with its bytes.
 func withData(d ocispec.Descriptor, raw []byte) ocispec.Descriptor {
 	d.Data = raw
@@ -140,20 +143,30 @@ func (l *Layout) collect(ctx context.Context, d ocispec.Descriptor, c *Compressi
 	if !doc.IsIndex() {
 		return l.collectManifest(ctx, d, doc, raw, c)
 	}
-	changed := false
+	changed, size, tops := false, 0, map[string]ocispec.Descriptor{}
 	for i, child := range doc.Manifests {
 		if here, err := l.Has(child); err != nil {
 			return p, err
 		} else if !here {
 			continue
 		}
-		of, err := l.collectChild(ctx, child, c)
-		if err != nil {
-			return p, err
+		key := fmt.Sprint(child.MediaType, " ", child.Digest, " ", isAttestation(child))
+		top, ok := tops[key] // an index may name one many times
+		if !ok {
+			of, err := l.collectChild(ctx, child, c)
+			if err != nil {
+				return p, err
+			}
+			for _, m := range of.manifests {
+				if size += len(m.Data); size > maxDocuments {
+					return p, fmt.Errorf("index %s: its manifests are longer than %d bytes", d.Digest, maxDocuments)
+				}
+			}
+			p.blobs, p.manifests = append(p.blobs, of.blobs...), append(p.manifests, of.manifests...)
+			top, tops[key] = of.top, of.top
 		}
-		p.blobs, p.manifests = append(p.blobs, of.blobs...), append(p.manifests, of.manifests...)
-		changed = changed || of.top.Digest != child.Digest
-		doc.Manifests[i].Digest, doc.Manifests[i].Size, doc.Manifests[i].MediaType = of.top.Digest, of.top.Size, of.top.MediaType
+		changed = changed || top.Digest != child.Digest
+		doc.Manifests[i].Digest, doc.Manifests[i].Size, doc.Manifests[i].MediaType = top.Digest, top.Size, top.MediaType
 	}
 	if changed {
 		if raw, d, err = NewIndex(doc.Manifests, doc.Annotations); err != nil {

@@ -29,12 +29,12 @@ func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 		return err
 	}
 	_, staleErr := os.Lstat(l.stale())
-	ids := map[digest.Digest]digest.Digest{}
+	ids, had := map[digest.Digest]digest.Digest{}, map[string]bool{}
 	var changed []Named
 	for _, n := range images {
 		d := n.Descriptor
 		if _, ok := ids[d.Digest]; !ok {
-			id, err := l.identify(ctx, n)
+			id, err := l.identify(ctx, n, had)
 			if err != nil {
 				return fmt.Errorf("image %s: %w", n.displayName(), err)
 			}

@@ -9,10 +9,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// identify returns the ID of an image, and makes sure that all parts of it are here, but for layers that are away.
-func (l *Layout) identify(ctx context.Context, n Named) (digest.Digest, error) {
+// identify returns the ID of an image, and makes sure that all parts of it are here, but for layers that are away, and for what
+// had says; see [Layout.wholeBut].
+func (l *Layout) identify(ctx context.Context, n Named, had map[string]bool) (digest.Digest, error) {
 	if !n.Away {
-		return l.whole(ctx, n.Descriptor)
+		return l.wholeBut(ctx, n.Descriptor, had)
 	}
 	img, err := l.AnyImage(ctx, n.Descriptor)
 	if err != nil {
@@ -24,6 +25,12 @@ func (l *Layout) identify(ctx context.Context, n Named) (digest.Digest, error) {
 // whole makes sure that all parts of an image are here, sizes right, and returns its ID. Of an index, at least one of
 // its images has to be here, and those that are have to be whole.
 func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest, error) {
+	return l.wholeBut(ctx, d, map[string]bool{})
+}
+
+// wholeBut is whole, but for manifests that had says to be whole, by media type and digest: an index may name one many times. It
+// adds to them.
+func (l *Layout) wholeBut(ctx context.Context, d ocispec.Descriptor, had map[string]bool) (digest.Digest, error) {
 	doc, _, err := ReadDocument(ctx, l, d)
 	if err != nil {
 		return "", err
@@ -40,6 +47,11 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 		if !ok || isAttestation(child) || !isManifest(child.MediaType) {
 			continue
 		}
+		found = true
+		key := child.MediaType + " " + string(child.Digest)
+		if had[key] {
+			continue
+		}
 		doc, _, err := ReadDocument(ctx, l, child)
 		if err != nil {
 			return "", err
@@ -47,7 +59,7 @@ func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest
 		if _, err := l.wholeManifest(ctx, child, doc); err != nil {
 			return "", err
 		}
-		found = true
+		had[key] = true
 	}
 	if !found {
 		return "", fmt.Errorf("index %s: none of its images is in the store: %w", d.Digest, fs.ErrNotExist)
