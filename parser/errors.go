@@ -38,10 +38,27 @@ func (f *File) ErrorAt(span Span, err error) *Error {
 // Suggest makes the option nearest to a word the hint: the first of those equally near, none if none is near. It returns e,
 // and keeps a hint that there is.
 func (e *Error) Suggest(word string, options []string) *Error {
-	if match, ok := suggest.Search(word, options, true); ok && e.Hint == "" {
+	if match := Nearest(word, options); match != "" && e.Hint == "" {
 		e.Hint = "did you mean " + match + "?"
 	}
 	return e
+}
+
+// Nearest is the option that somebody may have meant by a word; "" if there is none, or if there is too much to compare: that takes the
+// product of the lengths for each.
+func Nearest(word string, options []string) string {
+	const longest, most = 64, 1000 // bytes; options
+	if len(word) > longest || len(options) > most {
+		return ""
+	}
+	short := make([]string, 0, len(options))
+	for _, option := range options {
+		if len(option) <= longest {
+			short = append(short, option)
+		}
+	}
+	match, _ := suggest.Search(word, short, true)
+	return match
 }
 
 func (f *File) errorAt(line int, err error) *Error {

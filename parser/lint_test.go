@@ -128,3 +128,23 @@ dir/F:7
 type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+// TestNearest: what a word is compared with is bounded.
+func TestNearest(t *testing.T) {
+	many := make([]string, 1000)
+	for _, test := range []struct {
+		word    string
+		options []string
+		want    string
+	}{
+		{"targt", []string{"source", "target"}, "target"},
+		{"targt", append([]string{"target"}, many[1:]...), "target"},
+		{"targt", append([]string{"target"}, many...), ""},
+		{strings.Repeat("x", 64), []string{strings.Repeat("y", 1<<20), strings.Repeat("x", 63)}, strings.Repeat("x", 63)},
+		{strings.Repeat("x", 65), []string{strings.Repeat("x", 64)}, ""},
+	} {
+		if got := Nearest(test.word, test.options); got != test.want {
+			t.Errorf("Nearest(%.70q) = %.70q, want %.70q", test.word, got, test.want)
+		}
+	}
+}

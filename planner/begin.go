@@ -20,7 +20,7 @@ const (
 
 // begin gives a stage the state that it begins with: that of another stage, an image, a context, or nothing.
 func (p *planner) begin(s *stage) {
-	s.state.vars = &variables{}
+	s.state.vars = &variables{escape: p.file.Escape}
 	switch {
 	case s.parent != nil:
 		p.inherit(s)
@@ -50,6 +50,7 @@ func (p *planner) begin(s *stage) {
 		c.Env = append(c.Env, "PATH="+defaultPath)
 	}
 	s.state.vars.setList(c.Env)
+	p.expandedBytes += 10 * (len(s.state.vars.names) + len(s.state.args) + len(c.ExposedPorts) + len(c.Labels) + len(c.Volumes)) // have been copied
 	if c.WorkingDir != "" {
 		c.WorkingDir = join(c.WorkingDir, c.WorkingDir)
 	}

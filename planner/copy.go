@@ -121,6 +121,7 @@ func (w *walker) copy(op *Copy, reads []*Step, verb string, c fmt.Stringer, t in
 			return fmt.Errorf("heredoc %s: a file's name cannot be a path", src.Path)
 		}
 		op.Sources = append(op.Sources, Source{File: &File{Name: src.Path, Content: src.Data}})
+		w.p.expandedBytes += len(src.Data)
 		text += " <<" + src.Path
 	}
 	dest := t.DestPath

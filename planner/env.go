@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,35 +12,41 @@ import (
 // for names.
 type variables struct {
 	names  []string
-	values map[string]string
+	pairs  map[string]string // name → "name=value": what is in many lists is one string
+	listed []string          // what list returns, until something is set
+	escape rune              // of the build file
 }
 
 func (v *variables) Get(name string) (string, bool) {
-	value, ok := v.values[name]
-	return value, ok
+	pair, ok := v.pairs[name]
+	if !ok {
+		return "", false
+	}
+	return pair[len(name)+1:], true
 }
 
 // Keys returns the names; they must not be changed.
 func (v *variables) Keys() []string { return v.names }
 
 func (v *variables) set(name, value string) {
-	if _, ok := v.values[name]; ok {
+	v.listed = nil
+	if _, ok := v.pairs[name]; ok {
 		v.names = slices.DeleteFunc(v.names, func(s string) bool { return s == name })
 	}
-	if v.values == nil {
-		v.values = map[string]string{}
+	if v.pairs == nil {
+		v.pairs = map[string]string{}
 	}
 	v.names = append(v.names, name)
-	v.values[name] = value
+	v.pairs[name] = name + "=" + value
 }
 
 // setList sets variables, each written "name=value". Thousands of stages may do so with thousands of them.
 func (v *variables) setList(list []string) {
 	for _, kv := range list {
 		name, _, _ := strings.Cut(kv, "=")
-		delete(v.values, name)
+		delete(v.pairs, name)
 	}
-	v.names = slices.DeleteFunc(v.names, func(name string) bool { _, ok := v.values[name]; return !ok })
+	v.names = slices.DeleteFunc(v.names, func(name string) bool { _, ok := v.pairs[name]; return !ok })
 	for _, kv := range list {
 		name, value, _ := strings.Cut(kv, "=")
 		v.set(name, value)
@@ -47,33 +54,32 @@ func (v *variables) setList(list []string) {
 }
 
 func (v *variables) remove(name string) {
-	delete(v.values, name)
+	v.listed = nil
+	delete(v.pairs, name)
 	v.names = slices.DeleteFunc(v.names, func(s string) bool { return s == name })
 }
 
 func (v *variables) clone() *variables {
-	c := &variables{names: slices.Clone(v.names), values: make(map[string]string, len(v.values))}
-	for name, value := range v.values {
-		c.values[name] = value
-	}
-	return c
+	return &variables{names: slices.Clone(v.names), pairs: maps.Clone(v.pairs), listed: v.listed, escape: v.escape}
 }
 
 // expand replaces variables in a word.
 func (v *variables) expand(lex *shell.Lex, word string) (shell.ProcessWordResult, error) {
-	if err := v.bound(word); err != nil {
+	if err := v.bound(lex, word); err != nil {
 		return shell.ProcessWordResult{}, err
 	}
 	return lex.ProcessWordWithMatches(word, v)
 }
 
-// list returns "name=value" for each.
+// list returns "name=value" for each. Others have the same list, which must not be changed.
 func (v *variables) list() []string {
-	list := make([]string, len(v.names))
-	for i, name := range v.names {
-		list[i] = name + "=" + v.values[name]
+	if v.listed == nil {
+		v.listed = make([]string, len(v.names))
+		for i, name := range v.names {
+			v.listed[i] = v.pairs[name]
+		}
 	}
-	return list
+	return v.listed
 }
 
 // setVariable sets name in an image's Env. What is there keeps its place.

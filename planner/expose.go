@@ -14,9 +14,9 @@ import (
 // expose notes ports. A word may expand to several, each [[ip:]host:]port[-port][/protocol]; only port and protocol
 // count.
 func (w *walker) expose(t *instructions.ExposeCommand) error {
-	ports := []string{}
+	ports, size := []string{}, 0
 	for _, word := range t.Ports {
-		if err := w.state.vars.bound(word); err != nil {
+		if err := w.state.vars.bound(w.p.lex, word); err != nil {
 			return err
 		}
 		specs, err := w.p.lex.ProcessWords(word, w.state.vars)
@@ -29,6 +29,9 @@ func (w *walker) expose(t *instructions.ExposeCommand) error {
 				return err
 			}
 			ports = append(ports, list...)
+			if size += len(list) * len("1/tcp "); size > maxExpanded {
+				return w.p.spend(size)
+			}
 		}
 	}
 	if w.state.config.Config.ExposedPorts == nil {

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,7 +28,7 @@ func (p *planner) platformArgs() *variables {
 	if stage == "" {
 		stage = "default"
 	}
-	v := &variables{}
+	v := &variables{escape: p.file.Escape}
 	for _, kv := range [...][2]string{
 		{"BUILDPLATFORM", platforms.Format(p.platforms.build)},
 		{"BUILDOS", p.platforms.build.OS},
@@ -88,7 +89,7 @@ func (p *planner) readGlobals(vars *variables, given map[string]string, args map
 			if !ok && kv.Value != nil {
 				word, err := vars.expand(p.lex, *kv.Value)
 				if err == nil {
-					err = checkValue(kv.Key, word.Result)
+					err = cmp.Or(checkValue(kv.Key, word.Result), p.spend(len(word.Result)))
 				}
 				if err != nil {
 					return p.fail(in.Span, err)

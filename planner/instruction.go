@@ -2,6 +2,7 @@ package planner
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -12,7 +13,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
-	"github.com/moby/buildkit/util/suggest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/parser"
@@ -21,23 +21,29 @@ import (
 // ready reports whether a stage can be read from: it has been planned, or is one that no FROM names and is planned now.
 func (p *planner) ready(s *stage) (bool, error) {
 	if s.kind == external && s.done < planned {
-		return true, p.planStage(s)
+		return true, p.planStage(context.Background(), s) // which has no instructions
 	}
 	return s.done == planned, nil
 }
 
 // planStage goes through a stage's instructions and leaves it in the state it ends with.
-func (p *planner) planStage(s *stage) error {
+func (p *planner) planStage(ctx context.Context, s *stage) error {
 	if s.parent != nil && s.parent.done < planned {
 		return p.fail(s.decl.Span, fmt.Errorf("stage %q needs to be defined before stage %q, which stands for it",
 			s.parent.label, s.label))
 	}
 	p.begin(s)
+	if err := p.spend(0); err != nil {
+		return p.fail(s.decl.Span, err)
+	}
 	for _, c := range s.commands {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		w := &walker{p: p, stage: s, state: &s.state, at: c.Span, lint: p.rules.lint.WithMergedConfigFromComments(c.Comments())}
 		err := w.instruction(c)
-		if err == nil && p.expandedBytes > maxExpanded {
-			err = fmt.Errorf("the instructions so far expand to more than %d MiB", maxExpanded>>20)
+		if err == nil {
+			err = p.spend(0)
 		}
 		if err != nil {
 			return p.fail(c.Span, err)
@@ -54,6 +60,7 @@ type walker struct {
 	state *stageState // of stage
 	at    parser.Span
 	lint  *linter.Linter // with what the comments above the instruction say
+	words int            // bytes that its words have come to
 }
 
 // instruction expands an instruction with the state before it, and then makes the state after it.
@@ -132,6 +139,9 @@ func (w *walker) word(lex *shell.Lex, typed instructions.Command, word string) (
 	}
 	result, err := w.state.vars.expand(lex, word)
 	w.lintUndefined(typed.Location(), result.Unmatched)
+	if w.words += len(result.Result); err == nil && w.words > maxWord {
+		err = fmt.Errorf("the words expand to more than %d MiB", maxWord>>20)
+	}
 	return result.Result, err
 }
 
@@ -145,8 +155,7 @@ func (w *walker) lintUndefined(at []bk.Range, unmatched map[string]struct{}) {
 		if isScanArg(name) {
 			continue
 		}
-		match, _ := suggest.Search(name, w.state.vars.Keys(), true)
-		w.lint.Run(&linter.RuleUndefinedVar, at, linter.RuleUndefinedVar.Format(name, match))
+		w.lint.Run(&linter.RuleUndefinedVar, at, linter.RuleUndefinedVar.Format(name, parser.Nearest(name, w.state.vars.Keys())))
 	}
 }
 
@@ -177,7 +186,15 @@ func (w *walker) around(op Op) *Run {
 	if run, ok := op.(*Run); ok {
 		return run
 	}
-	return w.p.around(w.stage, w.state.vars.list())
+	return w.p.around(w.stage, w.env())
+}
+
+// env is the environment of a step, one for all steps until it changes.
+func (w *walker) env() []string {
+	if w.state.vars.listed == nil {
+		w.p.expandedBytes += 4 * len(w.state.vars.names) // thousands of variables, each set before a step of its own
+	}
+	return w.state.vars.list()
 }
 
 // around is what a RUN of a stage is given, besides its command.
@@ -191,7 +208,7 @@ func (p *planner) around(s *stage, env []string) *Run {
 
 // nameOf is an instruction for people: in one line, its name in capitals, with the values of variables.
 func (w *walker) nameOf(lex *shell.Lex, text string, vars *variables) string {
-	if vars.bound(text) == nil {
+	if vars.bound(lex, text) == nil {
 		if word, _, err := lex.ProcessWord(text, vars); err == nil {
 			text = word
 		}

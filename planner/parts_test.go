@@ -1,6 +1,8 @@
 package planner
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -258,6 +260,9 @@ func TestBound(t *testing.T) {
 	}
 	double := strings.Repeat("ENV A=$A$A\n", 40)
 	thousand := "ENV A=" + strings.Repeat("a", 1000) + "\n"
+	many := "ENV A=" + strings.Repeat("a", 60_000) + "\n"
+	ports := "EXPOSE 1-65535\n"
+	nested := func(n int) string { return strings.Repeat("${a:-", n) + strings.Repeat("}", n) }
 	for _, test := range []struct{ text, want string }{
 		{"ENV A=aaaaaaaaaaaaaaaa\n" + double, "Dockerfile:16: A: a value of 262144 bytes, more than the 128 KiB that a process can be given"},
 		{"ARG A=aaaaaaaaaaaaaaaa\n" + strings.ReplaceAll(double, "ENV", "ARG"), "Dockerfile:16: A: a value of 262144 bytes, more than the 128 KiB that a process can be given"},
@@ -266,9 +271,23 @@ func TestBound(t *testing.T) {
 		{thousand + "LABEL x=${A//a/${A}}\n", ""},
 		{thousand + strings.Repeat("LABEL x="+strings.Repeat("$A", 1000)+"\n", 20), "Dockerfile:19: the instructions so far expand to more than 16 MiB"},
 		{thousand + "LABEL x=" + strings.Repeat("$A", 1000) + "\n", ""},
-		{strings.Repeat("FROM s AS s\nENV A=a\n", 1000), "Dockerfile:1161: the instructions so far expand to more than 16 MiB"},
+		{strings.Repeat("FROM s AS s\nENV A=a\n", 1000), "Dockerfile:1160: the instructions so far expand to more than 16 MiB"},
 		{strings.Repeat("FROM s AS s\nENV A=a\n", 400), ""},
 		{"ENV A=" + strings.Repeat("a", 60000) + "\nENV B=$A$A\nRUN [\"x\"]\nCOPY a ${B:-/x/y}\n", ""},
+		{many + `LABEL x=${A//x/\}${A//a/\}${A//a/a}}}` + "\n", `Dockerfile:3: "${A//x/\\}${A//a/\\}${A//a/a}}}" may expand to more than 64 MiB`},
+		{many + `LABEL x=${A//a/"}${A//a/$A}"}` + "\n", `Dockerfile:3: "${A//a/\"}${A//a/$A}\"}" may expand to more than 64 MiB`},
+		{thousand + `LABEL x=${A//a/"}"}${A//a/\}}${A//a/'}'}` + "\n", ""},
+		{strings.ReplaceAll(many, "A=", "É=") + "LABEL x=" + strings.Repeat("$É", 2000) + "\n", `Dockerfile:3: "$É$É$É$É$É$É$É$É$É$É$É$É$É$É$É$É$É$É$É$É" may expand to more than 64 MiB`},
+		{many + "LABEL" + strings.Repeat(" x="+strings.Repeat("$A", 100), 20) + "\n", "Dockerfile:3: the words expand to more than 64 MiB"},
+		{many + "COPY <<E /\n" + strings.Repeat("$A", 300) + "\nE\n", "Dockerfile:3: the instructions so far expand to more than 16 MiB"},
+		{strings.Repeat(ports, 50), "Dockerfile:28: the instructions so far expand to more than 16 MiB"},
+		{"EXPOSE" + strings.Repeat(" 1-65535", 8000) + "\n", "Dockerfile:2: the instructions so far expand to more than 16 MiB"},
+		{ports + strings.Repeat("FROM s AS s\n", 50), "Dockerfile:27: the instructions so far expand to more than 16 MiB"},
+		{ports + strings.Repeat("FROM s AS s\n", 10), ""},
+		{"LABEL x=" + nested(100) + "\n", ""},
+		{"LABEL x=" + nested(101) + "\n", `Dockerfile:2: "${a:-${a:-${a:-${a:-${a:-${a:-${a:-${a:-" has more than 100 ${…} inside each other`},
+		{"COPY --from=" + nested(10_000) + " a b\n", `Dockerfile:2: "${a:-${a:-${a:-${a:-${a:-${a:-${a:-${a:-" has more than 100 ${…} inside each other`},
+		{set(4000), "Dockerfile:5777: the instructions so far expand to more than 16 MiB"},
 	} {
 		_, err := Plan(t.Context(), parse(t, "FROM scratch AS s\n"+test.text), Options{})
 		if got := fmt.Sprint(err); got != test.want && (err != nil || test.want != "") {
@@ -278,5 +297,48 @@ func TestBound(t *testing.T) {
 	global := "ARG A=aaaaaaaaaaaaaaaa\n" + strings.Repeat("ARG A=$A$A\n", 40) + "FROM scratch\n"
 	if _, err := Plan(t.Context(), parse(t, global), Options{}); err == nil {
 		t.Error("global ARGs are not bounded")
+	}
+	global = strings.Replace(many, "ENV", "ARG", 1) + strings.Repeat("ARG B=$A\n", 400) + "FROM scratch\n"
+	if _, err := Plan(t.Context(), parse(t, global), Options{}); err == nil {
+		t.Error("global ARGs are not bounded together")
+	}
+}
+
+// set are n variables, each before a step.
+func set(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "ENV A%d=\nWORKDIR /w\n", i)
+	}
+	return b.String()
+}
+
+// TestSharedEnvironment: steps without an ENV between them have one list of variables.
+func TestSharedEnvironment(t *testing.T) {
+	g, err := Plan(t.Context(), parse(t, "FROM scratch\nENV A=a\nCOPY a /\nWORKDIR /w\nARG B=b\nCOPY b /\nRUN --mount=type=ssh [\"x\"]\nWORKDIR /v\n"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lists [][]string
+	for _, s := range g.Steps {
+		lists = append(lists, s.Around.Env)
+	}
+	if &lists[0][0] != &lists[1][0] || &lists[2][0] != &lists[4][0] {
+		t.Error("there are copies")
+	}
+	agent := "SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0"
+	for i, want := range []string{"A=a", "A=a", "B=b", agent, "B=b"} {
+		if got := lists[i][len(lists[i])-1]; got != want {
+			t.Errorf("%s ends with %s, want %s", g.Steps[i].Name, got, want)
+		}
+	}
+}
+
+// TestPlanEnds: planning ends when nobody wants it any more.
+func TestPlanEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Plan(ctx, parse(t, "FROM scratch\nCOPY a /\n"), Options{}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

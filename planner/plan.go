@@ -96,6 +96,9 @@ func plan(ctx context.Context, f *parser.File, opt Options, which stageChoice) (
 		return p, nil, err
 	}
 	for i := range f.Stages {
+		if err := ctx.Err(); err != nil {
+			return p, nil, err
+		}
 		if err := p.declare(i); err != nil {
 			return p, nil, err
 		}
@@ -124,7 +127,7 @@ func plan(ctx context.Context, f *parser.File, opt Options, which stageChoice) (
 		if s.kind == external {
 			continue // until an instruction names it, so that steps are in the order of the file
 		}
-		if err := p.planStage(s); err != nil {
+		if err := p.planStage(ctx, s); err != nil {
 			return p, nil, err
 		}
 	}
@@ -136,7 +139,7 @@ func newPlanner(f *parser.File, opt Options) (*planner, error) {
 		file: f, text: f.Text(), opt: opt,
 		platforms: platformChoice{build: opt.BuildPlatform, target: opt.Platform},
 		lex:       shell.NewLex(f.Escape),
-		global:    stageState{vars: &variables{}, outline: newOutline()},
+		global:    stageState{vars: &variables{escape: f.Escape}, outline: newOutline()},
 		names:     map[string]*stage{},
 		proxy:     proxyList(opt.BuildArgs),
 		contexts:  contextNames(opt.Contexts),

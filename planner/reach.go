@@ -10,7 +10,6 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
-	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
 	"github.com/forge-build/forge/parser"
 )
@@ -154,7 +153,7 @@ func (p *planner) checkSources(s *stage) error {
 
 // checkSource refuses variables in COPY --from.
 func (p *planner) checkSource(name string) error {
-	word, err := p.lex.ProcessWordWithMatches(name, shell.EnvsFromSlice(nil))
+	word, err := (&variables{escape: p.file.Escape}).expand(p.lex, name)
 	if err == nil && word.Result != name {
 		err = errors.New("variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround")
 	}

@@ -32,10 +32,11 @@ func (w *walker) run(t *instructions.RunCommand, sources []*stage) error {
 	if op.Mounts, err = w.mounts(t, sources, &reads); err != nil {
 		return err
 	}
-	op.Env = w.state.vars.list()
+	op.Env = w.env()
 	for _, m := range op.Mounts {
 		if _, set := w.state.vars.Get("SSH_AUTH_SOCK"); m.Type == SSH && !set {
-			op.Env = append(op.Env, "SSH_AUTH_SOCK="+m.Target)
+			op.Env = append(slices.Clip(op.Env), "SSH_AUTH_SOCK="+m.Target)
+			w.p.expandedBytes += 4 * len(op.Env)
 			break
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	bk "github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
-	"github.com/moby/buildkit/util/suggest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
@@ -111,6 +110,9 @@ func (p *planner) declare(i int) error {
 	if err != nil {
 		return p.fail(decl.Span, err)
 	}
+	if err := p.spend(len(word.Result) + 10*len(s.state.outline.args)); err != nil {
+		return p.fail(decl.Span, err)
+	}
 	if word.Result == "" {
 		return p.fail(decl.Span, fmt.Errorf("base name (%s) should not be blank", decl.BaseName))
 	}
@@ -201,8 +203,7 @@ func (p *planner) lintFromArgs(unmatched map[string]struct{}, at []bk.Range, lin
 		if _, found := slices.BinarySearch(known, name); found {
 			continue
 		}
-		match, _ := suggest.Search(name, known, true)
-		lint.Run(&linter.RuleUndefinedArgInFrom, at, linter.RuleUndefinedArgInFrom.Format(name, match))
+		lint.Run(&linter.RuleUndefinedArgInFrom, at, linter.RuleUndefinedArgInFrom.Format(name, parser.Nearest(name, known)))
 	}
 }
 
