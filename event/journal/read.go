@@ -48,9 +48,9 @@ type reader struct {
 	path  string
 	query Query
 	show  func(Message) error
-	file  *os.File            // that was read to its end; nil before the first
-	rest  []byte              // of the file: a line that has no end yet
-	piece []byte              // what was read last
+	file  *os.File // that was read to its end; nil before the first
+	rest  []byte   // of the file: a line that has no end yet
+	piece []byte   // what was read last
 }
 
 // pieceSize is how much of a file is read at once, in bytes: several lines.
