@@ -57,11 +57,11 @@ func (s *Source) openDirectory(ctx context.Context) error {
 	if s.Ignore, err = readIgnore(ctx, dir, local); err != nil {
 		return err
 	}
-	return s.openTree("", dir, s.Ignore)
+	return s.openTree(ctx, "", dir, s.Ignore)
 }
 
 // openTree opens a directory as the context called name.
-func (s *Source) openTree(name, dir string, ignore []string) error {
+func (s *Source) openTree(ctx context.Context, name, dir string, ignore []string) error {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (s *Source) openTree(name, dir string, ignore []string) error {
 	if s.spec.Store.Stats != nil {
 		index = s.spec.Store.Stats(abs)
 	}
-	tree, shared, err := s.spec.Shared.open(abs, ignore, index)
+	tree, shared, err := s.spec.Shared.open(ctx, abs, ignore, index)
 	if err != nil {
 		return fmt.Errorf("context %s: %w", dir, err)
 	}

@@ -127,3 +127,42 @@ func TestHeadersWithoutEnd(t *testing.T) {
 		must(t, d.Close())
 	}
 }
+
+// TestManyPatterns holds that ignore patterns and those of --exclude have a limit, and that reading a directory with them heeds the context.
+func TestManyPatterns(t *testing.T) {
+	root := sourcetest.Write(t, "f =1")
+	many := strings.Split(strings.Repeat("?a\n", 10_001)+"f", "\n")
+	for _, test := range []struct {
+		list []string
+		want string
+	}{
+		{many, "10002 patterns of 20003 bytes together: there may be 10000 of 524288"},
+		{[]string{"f", strings.Repeat("?", 5000)}, "a pattern of 5000 bytes"},
+		{strings.Split(strings.Repeat(strings.Repeat("?", 4000)+"\n", 200)+"f", "\n"), "201 patterns of 800001 bytes"},
+	} {
+		if _, err := OpenDir(root, test.list, ""); err == nil || !strings.Contains(err.Error(), "ignore patterns: "+test.want) {
+			t.Errorf("a directory: %v, want %s", err, test.want)
+		}
+		d, err := OpenDir(root, nil, "")
+		must(t, err)
+		found, err := Select(t.Context(), d, Query{Path: "/", Exclude: test.list})
+		must(t, err)
+		if err := found[0].Walk(t.Context(), func(*Item) error { return nil }); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("--exclude: %.100v, want %s", err, test.want)
+		}
+		must(t, d.Close())
+	}
+	if _, err := new(Source).lentIgnore(t.Context(), "d", []byte(strings.Join(many, "\n"))); err == nil || !strings.Contains(err.Error(), "10002 patterns") {
+		t.Errorf("a lent directory: %v", err)
+	}
+
+	why := errors.New("the user has had enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	d, _, err := (*Shared)(nil).open(ctx, root, []string{"x?"}, "")
+	must(t, err)
+	defer d.Close() //nolint:errcheck
+	cancel(why)
+	if _, err := d.Lstat("f"); !errors.Is(err, why) {
+		t.Errorf("a directory, when the build was cancelled: %v, want %v", err, why)
+	}
+}

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,6 +29,7 @@ type Dir struct {
 	top    *dirNode // what is in it
 	ignore []string // patterns, in order; nil hides nothing
 	stats  *statCache
+	ctx    context.Context         // of who reads directories; nil never ends
 	now    func() time.Time        // by which a file is old enough to be remembered
 	last   atomic.Pointer[dirNode] // where the last name was found, since names come in order
 

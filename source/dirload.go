@@ -172,6 +172,9 @@ func (l *dirLoader) add(n *dirNode, fd int, name []byte, kind uint8) error {
 	var hidden bool
 	var skip matched
 	if l.ignore != nil {
+		if ctx := l.d.ctx; ctx != nil && ctx.Err() != nil { // many patterns take milliseconds for each name
+			return context.Cause(ctx)
+		}
 		var err error
 		rel := filetree.Join(n.path, string(name))
 		if hidden, skip, err = l.ignore.match(rel, n.skip); err != nil {

@@ -84,7 +84,11 @@ func (s *Source) lentIgnore(ctx context.Context, dir string, own []byte) ([]stri
 		}
 		own = found[".dockerignore"]
 	}
-	return parser.ParseIgnore(own)
+	patterns, err := parser.ParseIgnore(own)
+	if err == nil {
+		err = checkPatterns(patterns)
+	}
+	return patterns, err
 }
 
 // lentFiles reads small files of a directory of the lender. Those that are not there are left out.

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -120,11 +121,30 @@ func newPatterns(list []string) (*patterns, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
+	if err := checkPatterns(list); err != nil {
+		return nil, err
+	}
 	m, err := patternmatcher.New(list)
 	if err != nil {
 		return nil, err
 	}
 	return &patterns{m: m}, nil
+}
+
+// checkPatterns refuses what takes too much: each pattern may become a program of some hundred times its size, which each name is given to.
+func checkPatterns(list []string) error {
+	const most, mostBytes = 10_000, 512 << 10
+	n := 0
+	for _, pattern := range list {
+		n += len(pattern)
+		if len(pattern) > filetree.MaxPath {
+			return fmt.Errorf("a pattern of %d bytes, more than a path may have: %.50q…", len(pattern), pattern)
+		}
+	}
+	if len(list) > most || n > mostBytes {
+		return fmt.Errorf("%d patterns of %d bytes together: there may be %d of %d", len(list), n, most, mostBytes)
+	}
+	return nil
 }
 
 // match reports whether name or a directory above it is matched.

@@ -125,10 +125,10 @@ func (s *Selection) Walk(ctx context.Context, fn func(it *Item) error) error {
 	w := selector{ctx: ctx, sel: s, fn: fn}
 	var err error
 	if w.include, err = newPatterns(s.include); err != nil {
-		return fmt.Errorf("--parents %s: %w", strings.Join(s.include, " "), err)
+		return fmt.Errorf("--parents %.200s: %w", strings.Join(s.include, " "), err)
 	}
 	if w.exclude, err = newPatterns(s.exclude); err != nil {
-		return fmt.Errorf("--exclude %s: %w", strings.Join(s.exclude, " "), err)
+		return fmt.Errorf("--exclude %.200s: %w", strings.Join(s.exclude, " "), err)
 	}
 	if err := fn(&Item{dir: ".", Entry: &s.Entry}); err != nil || !s.IsDir() {
 		return err
@@ -165,6 +165,9 @@ func (w *selector) dir(rel string, depth int, include, exclude matched) error {
 
 // matching hands out an item if the patterns let it, and walks it if they may let something in it.
 func (w *selector) matching(it Item, include, exclude matched) error {
+	if err := w.ctx.Err(); err != nil { // many patterns take milliseconds for each name
+		return err
+	}
 	name := it.Rel()
 	in, out := true, false
 	var err error

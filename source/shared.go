@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,10 +19,12 @@ type Shared struct {
 }
 
 // open opens a directory as OpenDir does, or gives the one that was opened before with the same patterns. It reports whether it is
-// the caller's to close.
-func (sh *Shared) open(dir string, ignore []string, statsFile string) (d *Dir, shared bool, err error) {
+// the caller's to close. When ctx ends, which is the build's, no directory in it is read any more.
+func (sh *Shared) open(ctx context.Context, dir string, ignore []string, statsFile string) (d *Dir, shared bool, err error) {
 	if sh == nil {
-		d, err = OpenDir(dir, ignore, statsFile)
+		if d, err = OpenDir(dir, ignore, statsFile); err == nil {
+			d.ctx = ctx
+		}
 		return d, false, err
 	}
 	sh.mu.Lock()
@@ -34,6 +37,7 @@ func (sh *Shared) open(dir string, ignore []string, statsFile string) (d *Dir, s
 	if d, err = OpenDir(dir, ignore, statsFile); err != nil {
 		return nil, true, err
 	}
+	d.ctx = ctx
 	sh.dirs = append(sh.dirs, d)
 	return d, true, nil
 }

@@ -141,7 +141,7 @@ func (s *Source) openNamed(ctx context.Context, name, spec string) error {
 		if err != nil {
 			return err
 		}
-		return s.openTree(name, spec, ignore)
+		return s.openTree(ctx, name, spec, ignore)
 	}
 	c, err := s.remote(ctx, spec)
 	if err != nil {
