@@ -71,7 +71,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CheckSpace looks at the free space of the layout's file system as [Layout.Guard] does, for what another program writes there.
+// CheckSpace looks at the free space as [Layout.Guard] does, for what passes no such writer on its way to the staging area.
 func (l *Layout) CheckSpace() error { return checkSpace(l.root, l.free) }
 
 func checkSpace(dir string, free func(dir string) (free, total uint64, err error)) error {

@@ -160,6 +160,10 @@ func readInTree(t filetree.Tree, name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	e, err := t.Lstat(resolved)
+	if err == nil && e.Size > maxBuildFile { // a file of a client comes whole when it is opened
+		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxBuildFile)
+	}
 	f, err := t.Open(resolved)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

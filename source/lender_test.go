@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -184,6 +186,89 @@ func TestLentLies(t *testing.T) {
 		}
 		tree.Close()
 	}
+}
+
+// Lend makes a loan a lender of what it lends.
+func (l *fakeLoan) Lend(context.Context, string, Filter) (Loan, error) { return l, nil }
+
+// Key implements [Lender].
+func (l *fakeLoan) Key(string) string { return "" }
+
+// TestLentTooLarge holds that a build file or an ignore file that is too large is not fetched.
+func TestLentTooLarge(t *testing.T) {
+	for _, name := range []string{"Dockerfile", "dockerfile", "Dockerfile.dockerignore", ".dockerignore"} {
+		_, layout := testStore(t)
+		loan := &fakeLoan{files: []lentFileSpec{{name: name, mode: lentReg, size: maxBuildFile + 1}}}
+		s := &Source{spec: Spec{Context: LentPrefix + "d", File: LentPrefix + "d/Dockerfile", Lender: loan, Store: Store{Layout: layout}}}
+		var err error
+		if name == ".dockerignore" {
+			_, err = s.lentIgnore(t.Context(), "d", nil)
+		} else {
+			_, err = s.lentBuildFile(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), name+": larger than") || len(loan.fetched) > 0 {
+			t.Errorf("%v, and %q was fetched, want that %s is too large", err, loan.fetched, name)
+		}
+	}
+}
+
+// TestLentGuard holds that what a client sends is written until the build is cancelled, and not to a file system that is about to be full.
+func TestLentGuard(t *testing.T) {
+	why := errors.New("the user has had enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	tree, _, err := lentOf(t, t.TempDir(), []lentFileSpec{{name: "a", mode: lentReg, text: "one"}})
+	must(t, err)
+	tree.ctx = ctx
+	if _, err := tree.Open("a"); !errors.Is(err, why) {
+		t.Errorf("cancelled: %v, want %v", err, why)
+	}
+	must(t, tree.Close())
+
+	tree, loan, err := lentOf(t, t.TempDir(), []lentFileSpec{{name: "a", mode: lentReg, size: 1 << 62}, {name: "b", mode: lentReg, size: 1 << 62}})
+	must(t, err)
+	for _, name := range []string{"a", "b"} {
+		if _, err := tree.Open(name); err == nil {
+			t.Errorf("%s was opened", name)
+		}
+	}
+	if len(loan.fetched) > 1 {
+		t.Errorf("%q were fetched, whose sizes have no sum", loan.fetched)
+	}
+	must(t, tree.Close())
+
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a small file system")
+	}
+	var files []lentFileSpec
+	for i := range 20 {
+		files = append(files, lentFileSpec{name: string(rune('a' + i)), mode: lentReg, text: strings.Repeat("x", 8<<20)})
+	}
+	dir := t.TempDir()
+	tree, loan, err = lentOf(t, dir, files)
+	must(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
+		if err := errors.Join(syscall.Unshare(syscall.CLONE_FS|syscall.CLONE_NEWNS), syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")); err != nil {
+			t.Log(err)
+			return
+		}
+		if err := syscall.Mount("none", filepath.Join(dir, "layout"), "tmpfs", 0, "size=1m"); err != nil { // who has less than 1 GiB is full
+			t.Error(err)
+			return
+		}
+		var err error
+		for i := 0; i < len(files) && err == nil; i++ {
+			_, err = tree.Open(files[i].name)
+		}
+		if !errors.Is(err, image.ErrFull) || len(loan.fetched) != 7 {
+			t.Errorf("%v after %d files of 8 MiB, want %v before 64 MiB are full", err, len(loan.fetched), image.ErrFull)
+		}
+	}()
+	<-done
+	must(t, tree.Close())
 }
 
 // FuzzLent lends any files, and reads what is taken of them.

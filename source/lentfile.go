@@ -6,6 +6,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"syscall"
 )
 
 // A lentFile is the content of a file that was fetched.
@@ -22,6 +23,9 @@ type lentWriter struct {
 	hash     hash.Hash
 }
 
+// lentCheck is after how many bytes of all files the free space is looked at.
+const lentCheck = 64 << 20
+
 // room makes room for so many bytes.
 func (t *lentTree) room(size int64) (*lentWriter, error) {
 	t.mu.Lock()
@@ -36,8 +40,17 @@ func (t *lentTree) room(size int64) (*lentWriter, error) {
 		}
 		t.file = f.File
 	}
+	end := t.end + size
+	if end < 0 {
+		return nil, syscall.EFBIG
+	}
+	if end/lentCheck > t.end/lentCheck { // a guard for each file would not see many small ones
+		if err := t.layout.CheckSpace(); err != nil {
+			return nil, err
+		}
+	}
 	w := &lentWriter{file: t.file, start: t.end, at: t.end, left: size, hash: sha256.New()}
-	t.end += size
+	t.end = end
 	return w, nil
 }
 

@@ -238,7 +238,7 @@ func (t *lentTree) fetched(op, name string) (*lentFile, error) {
 		return nil, err
 	}
 	if node.entry.Size > 0 {
-		err = t.loan.Fetch(t.ctx, node.n, w)
+		err = t.loan.Fetch(t.ctx, node.n, t.layout.Guard(t.ctx, w))
 	}
 	if err != nil {
 		node.gone = fmt.Errorf("%s: %w", name, err)
