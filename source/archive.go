@@ -24,8 +24,6 @@ import (
 // limits.
 const (
 	maxArchiveEntries = 10_000_000
-	maxNameLen        = 4096
-	maxElemLen        = 255
 )
 
 // An Archive is an uncompressed tar that can be read at any place. Close it when what was unpacked has been committed.
@@ -222,14 +220,14 @@ func (u *unpacker) lookup(p string) (e filetree.Entry, ok bool, err error) {
 
 // checkName refuses names that no file system has.
 func checkName(name string) error {
-	if len(name) > maxNameLen {
+	if len(name) > filetree.MaxPath {
 		return fmt.Errorf("a name of %d bytes: %w", len(name), syscall.ENAMETOOLONG)
 	}
 	if strings.IndexByte(name, 0) >= 0 {
 		return errors.New("a name with a zero byte")
 	}
 	for elem := range strings.SplitSeq(name, "/") {
-		if len(elem) > maxElemLen {
+		if len(elem) > filetree.MaxName {
 			return fmt.Errorf("a name of %d bytes: %w", len(elem), syscall.ENAMETOOLONG)
 		}
 	}

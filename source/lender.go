@@ -152,6 +152,9 @@ func (s *Source) lend(ctx context.Context, dir string, f Filter, index string) (
 
 // checkLentName refuses a path that is not one of a file beneath the root, written in the shortest way.
 func checkLentName(name string) error {
+	if err := checkName(name); err != nil {
+		return fmt.Errorf("the client lends a file with %w", err)
+	}
 	if name == "." || !filepath.IsLocal(name) || path.Clean(name) != name {
 		return fmt.Errorf("the client lends a file with the name %q", name)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot/filetree"
+	"github.com/forge-build/forge/source/sourcetest"
 )
 
 // A lentFileSpec is a file that a fakeLoan lends.
@@ -158,6 +159,36 @@ func mustLstat(t *testing.T, tree filetree.Tree, name string) filetree.Entry {
 	return e
 }
 
+// TestLentLinks holds that hard links are what they are in a directory of this machine: one file for a COPY, and in its key.
+func TestLentLinks(t *testing.T) {
+	root := sourcetest.Write(t, "a =one #1; b =two; c =one #1; d/; d/e =one #1")
+	local, err := OpenDir(root, nil, "")
+	must(t, err)
+	defer local.Close() //nolint:errcheck
+	files := []lentFileSpec{
+		{name: "a", mode: lentReg, text: "one"}, {name: "b", mode: lentReg, text: "two"}, {name: "c", mode: lentReg, link: "a"},
+		{name: "d", mode: lentDir}, {name: "d/e", mode: lentReg, link: "c"},
+	}
+	lent, _, err := lentOf(t, t.TempDir(), files)
+	must(t, err)
+	defer lent.Close() //nolint:errcheck
+	digest := func(tree filetree.Tree) string {
+		found, err := Select(t.Context(), tree, Query{Path: "/"})
+		must(t, err)
+		sums, err := found[0].digests(t.Context())
+		must(t, err)
+		return fmt.Sprint(sums)
+	}
+	if got, want := digest(lent), digest(local); got != want {
+		t.Errorf("digests of a lent directory %s, of one of this machine %s", got, want)
+	}
+	for name, links := range map[string]bool{"a": true, "b": false, "c": true, "d/e": true} {
+		if e := mustLstat(t, lent, name); e.Nlink > 1 != links {
+			t.Errorf("%s has %d names", name, e.Nlink)
+		}
+	}
+}
+
 // TestLentLies is about clients that say what cannot be, or send something else.
 func TestLentLies(t *testing.T) {
 	for want, files := range map[string][]lentFileSpec{
@@ -171,6 +202,10 @@ func TestLentLies(t *testing.T) {
 		"\"a\" after what follows it":   {{name: "b", mode: lentReg}, {name: "a", mode: lentReg}},
 		"another name of \"none\"":      {{name: "a", mode: lentReg, link: "none"}},
 		"size of -1 bytes":              {{name: "a", mode: lentReg, size: -1}},
+		"a name of 5001 bytes":          {{name: "a", mode: lentDir}, {name: strings.Repeat("a/", 2500) + "b", mode: lentReg}},
+		"a name of 256 bytes":           {{name: strings.Repeat("a", 256), mode: lentReg}},
+		"a name with a zero byte":       {{name: "a\x00", mode: lentReg}},
+		"with a link of 5000 bytes":     {{name: "a", mode: lentLnk, link: strings.Repeat("a", 5000)}},
 	} {
 		if _, _, err := lentOf(t, t.TempDir(), files); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)

@@ -17,8 +17,11 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// maxLent is how many files a lent directory may have.
-const maxLent = 4 << 20
+// Limits of a lent directory.
+const (
+	maxLent      = 4 << 20   // files
+	maxLentNames = 512 << 20 // bytes of their paths and links
+)
 
 // A lentTree is a directory of a [Lender] as a tree. Everything belongs to 0:0, as in a directory of this machine. Contents
 // come when they are first asked for, each once, into a file without a name. Digests are remembered by path, size, time
@@ -30,6 +33,7 @@ type lentTree struct {
 	stats  *statCache
 	begun  time.Time
 	nodes  map[string]*lentNode
+	named  int // bytes of their paths and links
 
 	mu   sync.Mutex // guards what is below
 	file *os.File   // keeps what was fetched; nil before the first
@@ -63,8 +67,11 @@ func (t *lentTree) add(n int, name string, e filetree.Entry) error {
 	if err := checkLentName(name); err != nil {
 		return err
 	}
-	if n >= maxLent {
-		return fmt.Errorf("the client lends more than %d files", maxLent)
+	if len(e.Link) > filetree.MaxPath {
+		return fmt.Errorf("the client lends %q with a link of %d bytes", name, len(e.Link))
+	}
+	if t.named += len(name) + len(e.Link); n >= maxLent || t.named > maxLentNames {
+		return fmt.Errorf("the client lends more than %d files, or names of more than %d MiB", maxLent, maxLentNames>>20)
 	}
 	dir, base := filetree.Split(name)
 	parent := t.nodes[dir]
@@ -102,6 +109,7 @@ func (t *lentTree) addFile(node *lentNode, name string) error {
 		if first.first != nil {
 			first = first.first
 		}
+		first.entry.Nlink = 2 // or more; a directory of this machine says so, too, and copies of the names are one file then
 		base := node.entry.Name
 		node.first, node.entry = first, first.entry
 		node.entry.Name = base
