@@ -166,8 +166,11 @@ func TestLentLinks(t *testing.T) {
 	must(t, err)
 	defer local.Close() //nolint:errcheck
 	files := []lentFileSpec{
-		{name: "a", mode: lentReg, text: "one"}, {name: "b", mode: lentReg, text: "two"}, {name: "c", mode: lentReg, link: "a"},
-		{name: "d", mode: lentDir}, {name: "d/e", mode: lentReg, link: "c"},
+		{name: "a", mode: lentReg, text: "one"},
+		{name: "b", mode: lentReg, text: "two"},
+		{name: "c", mode: lentReg, link: "a"},
+		{name: "d", mode: lentDir},
+		{name: "d/e", mode: lentReg, link: "c"},
 	}
 	lent, _, err := lentOf(t, t.TempDir(), files)
 	must(t, err)
