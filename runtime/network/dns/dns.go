@@ -27,6 +27,7 @@ const (
 	maxConns    = 16              // by TCP at once
 	idle        = 10 * time.Second
 	messageSize = 65535 // bytes
+	headerSize  = 12    // bytes
 	udpSize     = 512   // bytes, of an answer by UDP to who has not said that it takes more
 )
 
@@ -224,16 +225,31 @@ func writeTCP(w io.Writer, message []byte) error {
 	return err
 }
 
-// forward asks other servers, each once, and returns the first answer, or that there is none.
-func (s *Server) forward(kind string, q question, message []byte) []byte {
+// forward asks other servers, each once, and returns the first answer, or that there is none. A server that cannot or will not answer
+// counts only if no other one does.
+func (s *Server) forward(kind string, q question, message []byte) (refusal []byte) {
 	if list := s.upstream.Load(); list != nil {
 		for _, server := range *list {
-			if answer, err := s.ask(kind, server, message); err == nil {
+			answer, err := s.ask(kind, server, message)
+			switch {
+			case err != nil || len(answer) < headerSize:
+			case !refuses(answer):
 				return answer
+			case refusal == nil:
+				refusal = answer
 			}
 		}
 	}
+	if refusal != nil {
+		return refusal
+	}
 	return q.answer(dnsmessage.RCodeServerFailure, nil)
+}
+
+// refuses reports whether an answer says nothing of the name.
+func refuses(answer []byte) bool {
+	code := dnsmessage.RCode(answer[3] & 0xf)
+	return code == dnsmessage.RCodeServerFailure || code == dnsmessage.RCodeNotImplemented || code == dnsmessage.RCodeRefused
 }
 
 // ask sends a question to one server and returns its answer.

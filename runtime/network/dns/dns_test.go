@@ -167,6 +167,47 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// TestRefusal: a server that says nothing of a name is not the last to be asked, and is believed if nobody knows more.
+func TestRefusal(t *testing.T) {
+	_, knows := start(t, names{"far": {netip.MustParseAddr("10.9.9.9")}})
+	_, fails := start(t, names{})
+	for code, want := range map[dnsmessage.RCode]string{
+		dnsmessage.RCodeServerFailure: "7 Success [10.9.9.9]", dnsmessage.RCodeNotImplemented: "7 Success [10.9.9.9]",
+		dnsmessage.RCodeRefused: "7 Success [10.9.9.9]", dnsmessage.RCodeNameError: "7 NameError []",
+	} {
+		refuser, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer refuser.Close()
+		go func() {
+			for buf := make([]byte, 1500); ; {
+				n, from, err := refuser.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				buf[2], buf[3] = buf[2]|0x80, byte(code)
+				refuser.WriteTo(buf[:n], from)
+			}
+		}()
+		s, at := start(t, names{})
+		first := netip.MustParseAddrPort(refuser.LocalAddr().String())
+		s.Ask([]netip.AddrPort{first, netip.MustParseAddrPort(knows)})
+		if got := query(t, at, "far.", dnsmessage.TypeA); got != want {
+			t.Errorf("%v, and then one that knows: %s, want %s", code, got, want)
+		}
+		s.Ask([]netip.AddrPort{first, netip.MustParseAddrPort(fails)})
+		if got, want := query(t, at, "far.", dnsmessage.TypeA), "7 "+strings.TrimPrefix(code.String(), "RCode")+" []"; got != want {
+			t.Errorf("%v, and nobody who knows: %s, want %s", code, got, want)
+		}
+	}
+	s, at := start(t, names{})
+	s.Ask([]netip.AddrPort{netip.MustParseAddrPort(fails), netip.MustParseAddrPort(knows)})
+	if list, err := client("tcp", at).LookupHost(t.Context(), "far."); err != nil || fmt.Sprint(list) != "[10.9.9.9]" {
+		t.Errorf("tcp: %v, %v", list, err)
+	}
+}
+
 // TestSlowUpstream: servers that say nothing hold up neither names of the zone nor the end, and questions that are too many
 // are answered at once.
 func TestSlowUpstream(t *testing.T) {
