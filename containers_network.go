@@ -120,22 +120,34 @@ func (o *PortOptions) ports(img *image.Image) (list []network.Port, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range exposed {
-		if !slices.ContainsFunc(list, func(l network.Port) bool { return l.Container == p.Container && l.Protocol == p.Protocol }) {
-			list = append(list, p)
-		}
+	published := map[network.Port]bool{}
+	for _, p := range list {
+		published[network.Port{Container: p.Container, Protocol: p.Protocol}] = true
 	}
-	return list, nil
+	return append(list, slices.DeleteFunc(exposed, func(p network.Port) bool { return published[p] })...), nil
 }
 
-// exposed are the ports that the image and the options expose.
+// exposed are the ports that the image and the options expose, each once. An image says at which ports it serves, not where they lead.
 func (o *PortOptions) exposed(img *image.Image) (list []network.Port, err error) {
+	const most = 2 * 65535 // by both protocols
+	seen, count := map[network.Port]bool{}, 0
 	for _, text := range slices.Concat(slices.Sorted(maps.Keys(img.Config.Config.ExposedPorts)), o.Expose) {
+		if strings.ContainsAny(text, ":=") {
+			return nil, fmt.Errorf("invalid port format for --expose: %s", text)
+		}
 		ports, err := network.ParsePorts(text)
 		if err != nil {
 			return nil, fmt.Errorf("expose: %w", err)
 		}
-		list = append(list, ports...)
+		if count += len(ports); count > most {
+			return nil, errors.New("expose: the image exposes more ports than there are")
+		}
+		for _, p := range ports {
+			if !seen[p] {
+				seen[p] = true
+				list = append(list, p)
+			}
+		}
 	}
 	return list, nil
 }
