@@ -49,10 +49,13 @@ func (k *keeper) call(ctx context.Context, run *state.Run, name string, arg []by
 			return err
 		}
 		if err := k.reconnected(); err != nil {
-			return err
+			return errors.Join(err, k.sandbox.Disconnect(ctx, a.Network))
 		}
 	case callDisconnect:
-		if err = k.sandbox.Disconnect(ctx, a.Network); err == nil {
+		if slices.ContainsFunc(k.sandbox.Endpoints(), func(e network.Endpoint) bool { return e.Network == a.Network }) {
+			err = k.sandbox.Disconnect(ctx, a.Network)
+		}
+		if err == nil { // also if it was disconnected before, and who asked then was not told
 			err = k.reconnected()
 		}
 	case callRename:
@@ -123,8 +126,10 @@ func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o End
 	if err := failpoint.At("connect.recorded"); err != nil {
 		return err
 	}
+	// The monitor does not stop in the middle, and who does not wait for it does not know what to note.
+	ctx = context.WithoutCancel(ctx)
 	if err := h.callMonitor(ctx, r, callConnect, a); err != nil {
-		return errors.Join(err, h.containers().Change(context.WithoutCancel(ctx), r.ID, func(r *containerRecord) error {
+		return errors.Join(err, h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
 			r.Config.Networks = slices.DeleteFunc(r.Config.Networks, is)
 			return nil
 		}))
@@ -151,9 +156,15 @@ func (h *Home) DisconnectContainer(ctx context.Context, nameOrID, ref string) er
 		return err
 	}
 	is := func(a attachment) bool { return a.Network == n.Name }
-	if !slices.ContainsFunc(r.Config.Networks, is) {
+	run, status, err := h.containers().Run(r.ID)
+	if err != nil {
+		return err
+	}
+	_, now := run.Networks[n.Name]
+	if !slices.ContainsFunc(r.Config.Networks, is) && !(now && status.Alive()) {
 		return fmt.Errorf("container %s is not connected to network %s", r.Name, n.Name)
 	}
+	ctx = context.WithoutCancel(ctx) // as for a connection
 	if err := h.callMonitor(ctx, r, callDisconnect, attachment{Network: n.Name}); err != nil {
 		return err
 	}
