@@ -139,6 +139,9 @@ func (h *Home) create(
 	if err := o.LifeOptions.check(); err != nil {
 		return nil, nil, err
 	}
+	if err := h.sharedNames(&o); err != nil {
+		return nil, nil, err
+	}
 	options, err := o.parse()
 	if err != nil {
 		return nil, nil, err

@@ -155,7 +155,12 @@ func (o *PortOptions) exposed(img *image.Image) (list []network.Port, err error)
 // connect makes the network of the container.
 func (k *keeper) connect(ctx context.Context, mode string) (container.Network, error) {
 	c, err := k.network(ctx, mode)
-	c.Search, c.Options = k.record.Config.Search, k.record.Config.Resolver
+	if o := &k.record.Config; len(o.Search) > 0 || len(c.Search) == 0 {
+		c.Search = o.Search
+	}
+	if o := &k.record.Config; len(o.Resolver) > 0 || len(c.Options) == 0 {
+		c.Options = o.Resolver
+	}
 	return c, err
 }
 
@@ -244,21 +249,81 @@ func (k *keeper) disconnected() {
 	k.sandbox = nil
 }
 
-// sharedNetwork is the network of another container.
+// sharedNetwork is the network of another container, with what that one's hosts and resolv.conf say of it.
 func (h *Home) sharedNetwork(ref string) (container.Network, error) {
 	var c container.Network
 	err := h.running("exec", ref, func(r *containerRecord, t *runtime.Target) error {
+		run, _, err := h.containers().Run(r.ID)
+		if err != nil {
+			return err
+		}
 		f, err := os.Open("/proc/" + strconv.Itoa(t.Pid) + "/ns/net")
 		if err != nil {
 			return os.ErrProcessDone
 		}
-		c = container.Network{Network: runtime.Network{Mode: "default", Namespace: f}, DNS: r.Config.DNS, Close: f.Close}
+		c = r.Config.sharedWith(run)
+		c.Network, c.Close = runtime.Network{Mode: "default", Namespace: f}, f.Close
 		return nil
 	})
 	if err != nil {
 		return c, fmt.Errorf("cannot join network of a non running container: %w", err)
 	}
 	return c, nil
+}
+
+// sharedWith is what others who are in the network of a container, which runs, are connected to.
+func (c *containerConfig) sharedWith(run *state.Run) (n container.Network) {
+	n.DNS, n.Search, n.Options = c.DNS, c.Search, c.Resolver
+	named := false
+	for _, a := range c.Networks {
+		e, ok := run.Networks[a.Network]
+		if !ok {
+			continue
+		}
+		named = named || a.Network != network.DefaultName
+		for _, text := range []string{e.Address, e.Address6} {
+			if p, err := netip.ParsePrefix(text); err == nil {
+				n.Addresses = append(n.Addresses, p.Addr())
+			}
+		}
+		if g, err := netip.ParseAddr(e.Gateway); err == nil && !n.Gateway.IsValid() {
+			n.Gateway = g
+		}
+	}
+	if len(run.Networks) > 0 && (named || len(c.DNS) == 0 && len(container.LoopbackServers()) > 0) { // as nameServers has it
+		n.DNS = []string{network.NameServerAddress}
+	}
+	return n
+}
+
+// sharedNames gives a container that is to share the network of another one that one's host name, unless it has one.
+func (h *Home) sharedNames(o *ContainerOptions) error {
+	ref, ok := strings.CutPrefix(o.Network, inContainer)
+	if !ok || o.Hostname != "" {
+		return nil
+	}
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return err
+	}
+	o.Hostname = cmp.Or(r.Config.Hostname, r.ID[:12])
+	if r.Config.Hostname == "" && r.Config.Network == "host" {
+		o.Hostname, err = os.Hostname()
+	}
+	return err
+}
+
+// sharedHosts are the hosts that a container has been told of in whose network another one is.
+func (h *Home) sharedHosts(mode string) ([]container.Host, error) {
+	ref, ok := strings.CutPrefix(mode, inContainer)
+	if !ok {
+		return nil, nil
+	}
+	r, err := h.findContainer(ref)
+	if err != nil {
+		return nil, fmt.Errorf("cannot join network of a non running container: %w", err)
+	}
+	return container.ParseHosts(r.Config.AddHosts)
 }
 
 // connected notes in the run how the container is connected.

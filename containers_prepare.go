@@ -160,6 +160,11 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, si
 	if err != nil {
 		return nil, err
 	}
+	shared, err := h.sharedHosts(k.record.Config.Network)
+	if err != nil {
+		return nil, err
+	}
+	options.Hosts = append(shared, options.Hosts...)
 	store, err := h.Snapshots()
 	if err != nil {
 		return nil, err

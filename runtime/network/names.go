@@ -17,8 +17,9 @@ import (
 	"github.com/forge-build/forge/runtime/network/dns"
 )
 
-// nameServer is where a container finds its name server: a loopback address of its own. It is docker's.
-const nameServer = "127.0.0.11"
+// NameServerAddress is where a container finds its name server, and who shares its network does: a loopback address of its own. It is
+// docker's.
+const NameServerAddress = "127.0.0.11"
 
 // NameServer starts a name server for the container and returns its address, for resolv.conf. It knows the names of other
 // containers in the same networks that were created, and asks servers of this machine for all others; it does so from this
@@ -36,7 +37,7 @@ func (b *Sandbox) NameServer(servers []netip.AddrPort) (netip.Addr, error) {
 		b.names = dns.Serve(udp, tcp, &zone{sandbox: b})
 	}
 	b.askServers()
-	return netip.MustParseAddr(nameServer), nil
+	return netip.MustParseAddr(NameServerAddress), nil
 }
 
 // askServers has the name server ask others, if there is a way out: questions can carry data.
@@ -72,7 +73,7 @@ func (b *Sandbox) listenNames() (udp *net.UDPConn, tcp *net.TCPListener, err err
 }
 
 func listenBoth(port uint16) (udp *net.UDPConn, tcp *net.TCPListener, err error) {
-	at := netip.AddrPortFrom(netip.MustParseAddr(nameServer), port)
+	at := netip.AddrPortFrom(netip.MustParseAddr(NameServerAddress), port)
 	if udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
 		return nil, nil, err
 	}

@@ -18,7 +18,7 @@ func lookup(t *testing.T, b *Sandbox, kind, name string) string {
 	t.Helper()
 	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
 		err = runtime.InNetworkNamespace(b.Namespace, func() (err error) {
-			conn, err = (&net.Dialer{}).DialContext(ctx, kind, nameServer+":53")
+			conn, err = (&net.Dialer{}).DialContext(ctx, kind, NameServerAddress+":53")
 			return err
 		})
 		return conn, err
@@ -62,7 +62,7 @@ func TestNames(t *testing.T) {
 	two := run(t, s, Options{Container: strings.Repeat("b", 64), Name: "two", Networks: []Attachment{{Network: "n", Aliases: []string{"web"}}, {Network: "m"}}})
 	only := run(t, s, Options{Container: strings.Repeat("c", 64), Name: "only", Networks: []Attachment{{Network: "in"}}})
 	for _, b := range []*Sandbox{one, two, only, host} {
-		if at, err := b.NameServer(upstream); err != nil || at.String() != nameServer {
+		if at, err := b.NameServer(upstream); err != nil || at.String() != NameServerAddress {
 			t.Fatal(at, err)
 		}
 	}
