@@ -132,7 +132,11 @@ func (h *Home) StartExec(ctx context.Context, id string, size TerminalSize, even
 	}
 	o := r.Config
 	o.id, o.Size = id, cmp.Or(size, o.Size)
-	return withAttached(first, func(theirs []*os.File) error { return h.startExec(ctx, containerID, o, theirs, events) })
+	theirs, err := beginAll(first)
+	if err == nil {
+		err = h.startExec(ctx, containerID, o, theirs, events)
+	}
+	return errors.Join(err, closeFiles(theirs))
 }
 
 // keepRecord has a monitor of a process in a container write down how it goes, and listen. What it returns ends that.

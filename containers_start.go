@@ -21,32 +21,45 @@ import (
 )
 
 // StartContainer starts a container in the background, and returns when its command is executed. It does nothing if the
-// container runs. An error of the command is a *CommandError. events may be nil. Those who are given are attached from the beginning.
-func (h *Home) StartContainer(ctx context.Context, ref string, events event.Sink, first ...*Attachment) (err error) {
+// container runs. An error of the command is a *CommandError. events may be nil. Those whom first returns are attached from the beginning: it is
+// called when it is sure that the container is started here and not by another, and may be nil.
+func (h *Home) StartContainer(ctx context.Context, ref string, events event.Sink, first func() []*Attachment) (err error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
 	}
-	return withAttached(first, func(theirs []*os.File) error { return h.spawn(ctx, r, theirs, events) })
+	if first == nil {
+		return h.spawn(ctx, r, nil, events)
+	}
+	var theirs []*os.File
+	defer func() { err = errors.Join(err, closeFiles(theirs)) }()
+	return h.spawn(ctx, r, func() (_ []*os.File, err error) {
+		theirs, err = beginAll(first())
+		return theirs, err
+	}, events)
 }
 
-// withAttached has something started with those who are attached from the beginning.
-func withAttached(first []*Attachment, start func(theirs []*os.File) error) (err error) {
-	var theirs []*os.File
+// beginAll connects all with files that are for the monitor.
+func beginAll(first []*Attachment) (theirs []*os.File, err error) {
 	for _, a := range first {
 		f, beginErr := a.begin()
 		if err = errors.Join(err, beginErr); f != nil {
 			theirs = append(theirs, f)
 		}
 	}
-	if err == nil {
-		err = start(theirs)
-	}
-	for _, f := range theirs { // the end of the monitor is to be the end of the connection
+	return theirs, err
+}
+
+// closeFiles closes what a monitor was given: its end is to be the end of the connections.
+func closeFiles(files []*os.File) (err error) {
+	for _, f := range files {
 		err = errors.Join(err, f.Close())
 	}
 	return err
 }
+
+// errRuns means that a container was started by another meanwhile.
+var errRuns = errors.New("the container runs already")
 
 // RunAttached starts a container, unless it runs, and stays attached to it until it ends; it returns the exit status. If in fails with
 // ErrDetached, the container goes on and RunAttached returns that error.
@@ -61,7 +74,20 @@ func (h *Home) RunAttached(ctx context.Context, ref string, streams Streams, eve
 		}
 		return h.monitorOf(r).Attach(ctx, streams)
 	}
-	status, err = attachFirst(ctx, streams, func(first []*os.File) error { return h.spawn(ctx, r, first, events) })
+	status, err = attachFirst(ctx, streams, func(first []*os.File) error {
+		taken := false
+		err := h.spawn(ctx, r, func() ([]*os.File, error) {
+			taken = true
+			return first, nil
+		}, events)
+		if err == nil && !taken {
+			err = errRuns
+		}
+		return err
+	})
+	if errors.Is(err, errRuns) {
+		return h.monitorOf(r).Attach(ctx, streams)
+	}
 	if run, _, runErr := h.containers().Run(r.ID); status != 0 && runErr == nil && run.OOM { // it may be removed by now
 		events.Send(outOfMemory(r))
 	}
@@ -141,8 +167,9 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	return conn, theirs, nil
 }
 
-// spawn starts a monitor process for a container, and waits until that has started the container.
-func (h *Home) spawn(ctx context.Context, r *containerRecord, first []*os.File, events event.Sink) (err error) {
+// spawn starts a monitor process for a container, and waits until that has started the container. first returns the connections of those who are
+// attached from the beginning, unless the container runs; it may be nil.
+func (h *Home) spawn(ctx context.Context, r *containerRecord, first func() ([]*os.File, error), events event.Sink) (err error) {
 	store := h.containers()
 	lock, err := store.Lock(ctx, r.ID)
 	if err != nil {
@@ -166,7 +193,15 @@ func (h *Home) spawn(ctx context.Context, r *containerRecord, first []*os.File, 
 	if err := failpoint.At("spawn.locked"); err != nil {
 		return err
 	}
-	pid, reports, err := h.startMonitor(ctx, r.ID, append([]*os.File{lock}, first...))
+	files := []*os.File{lock}
+	if first != nil {
+		attached, err := first()
+		if err != nil {
+			return err
+		}
+		files = append(files, attached...)
+	}
+	pid, reports, err := h.startMonitor(ctx, r.ID, files)
 	if err != nil {
 		return fmt.Errorf("monitor of container %s: %w", r.Name, err)
 	}

@@ -79,14 +79,19 @@ func startContainer(c *call) error {
 		return errUnchanged()
 	}
 	ctx := context.WithoutCancel(c.ctx())
-	first := c.server.boarding.take(info.ID)
-	if err := c.home.StartContainer(ctx, info.ID, nil, first...); err != nil {
+	attached := 0
+	first := func() []*forge.Attachment {
+		all := c.server.boarding.take(info.ID)
+		attached = len(all)
+		return all
+	}
+	if err := c.home.StartContainer(ctx, info.ID, nil, first); err != nil {
 		if info.AutoRemove { // without force: one that is paused, or was started by another process, stays
 			_ = c.home.RemoveContainer(ctx, info.ID, forge.RemoveContainerOptions{Volumes: true})
 		}
 		return startFailed(err)
 	}
-	if len(first) == 0 { // else its end is waited for first: it may be near
+	if attached == 0 { // else its end is waited for first: it may be near
 		c.server.ready.keepSpare(c.home, &info)
 	}
 	return c.done()

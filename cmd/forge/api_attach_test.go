@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -95,5 +96,27 @@ func TestAPIGoneUnread(t *testing.T) {
 	}
 	if v := c.do(http.StatusOK, http.MethodGet, "/exec/"+exec+"/json", ""); !strings.Contains(v, `"Running":true`) {
 		t.Errorf("the process has ended: %s", v)
+	}
+}
+
+// TestAPIStartedTwice: who is attached before the start misses nothing, however many start the container at once.
+func TestAPIStartedTwice(t *testing.T) {
+	_, c, _ := newAPIClient(t)
+	for range 15 {
+		id := c.id("/containers/create", `{"Image":"base","Cmd":["echo","printed"]}`)
+		_, in := c.attach("/containers/"+id+"/attach?stream=1&stdout=1", "")
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				conn := c.dial()
+				defer conn.Close()
+				_, _ = fmt.Fprintf(conn, "POST /containers/%s/start HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n", id)
+				_, _ = io.ReadAll(conn)
+			})
+		}
+		if out, _ := demux(t, in); out == "" {
+			t.Error("who is attached gets nothing")
+		}
+		all.Wait()
 	}
 }

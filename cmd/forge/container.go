@@ -128,7 +128,7 @@ func (c *startCmd) Run(s *session) error {
 	if !c.Attach && !c.Interactive {
 		show := ui.New("auto", s.err)
 		defer show.Close()
-		return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.StartContainer(s.ctx, ref, show.Event) })
+		return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.StartContainer(s.ctx, ref, show.Event, nil) })
 	}
 	if len(c.Containers) != 1 {
 		return errors.New("you cannot start and attach multiple containers at once")

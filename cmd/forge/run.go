@@ -81,7 +81,7 @@ func (c *runCmd) run(s *session, h *forge.Home) error {
 	if !c.Detach {
 		return c.attached(s, h, id, show)
 	}
-	if err := h.StartContainer(s.ctx, id, show.Event); err != nil {
+	if err := h.StartContainer(s.ctx, id, show.Event, nil); err != nil {
 		return c.discard(s, h, id, err)
 	}
 	_, err = fmt.Fprintln(s.out, id)
