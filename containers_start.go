@@ -241,9 +241,15 @@ func (h *Home) startHelper(files []*os.File, id string, args ...string) (pid int
 	return pid, reports, nil
 }
 
-// follow passes on what a monitor process reports until it has started its container.
-func (h *Home) follow(ctx context.Context, pid int, reports *os.File, events event.Sink) error {
+// follow passes on what a monitor process reports until it has started its container. One that does not is waited for, or it would stay as a
+// zombie until this process ends.
+func (h *Home) follow(ctx context.Context, pid int, reports *os.File, events event.Sink) (err error) {
 	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })()
+	defer func() {
+		if err != nil {
+			_, _ = syscall.Wait4(pid, nil, 0, nil)
+		}
+	}()
 	lines := json.NewDecoder(reports)
 	for {
 		var r report
@@ -261,7 +267,6 @@ func (h *Home) follow(ctx context.Context, pid int, reports *os.File, events eve
 			}
 			return nil
 		default:
-			_, _ = syscall.Wait4(pid, nil, 0, nil)
 			if r.Code != 0 {
 				return &CommandError{Code: r.Code, Text: r.Error}
 			}
