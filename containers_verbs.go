@@ -147,22 +147,7 @@ func (h *Home) askMonitor(verb, ref string, ask func(monitor.Client) error) erro
 
 // WaitContainer waits until a container does not run, and returns its exit status.
 func (h *Home) WaitContainer(ctx context.Context, ref string) (int, error) {
-	r, run, status, err := h.findRun(ref)
-	if err != nil {
-		return 0, err
-	}
-	if status != state.Running && status != state.Paused && status != state.Restarting {
-		return run.ExitCode, nil
-	}
-	code, err := h.monitorOf(r).Wait(ctx)
-	if !errors.Is(err, monitor.ErrGone) {
-		return code, err
-	}
-	run, _, err = h.containers().Run(r.ID)
-	if err != nil {
-		return 0, err
-	}
-	return run.ExitCode, nil
+	return h.WaitContainerFor(ctx, ref, WaitNotRunning, nil)
 }
 
 // AttachContainer connects streams with those of a running container until it ends, and returns the exit status; or until in

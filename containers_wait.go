@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/event/journal"
 )
@@ -34,8 +35,11 @@ func (h *Home) WaitContainerFor(ctx context.Context, ref string, c WaitCondition
 	if ready != nil {
 		ready()
 	}
-	if c == WaitNotRunning {
-		return h.WaitContainer(ctx, r.ID)
+	switch {
+	case c == WaitNotRunning && (status.Alive() || status == state.Restarting):
+		return h.waitRun(ctx, r, since)
+	case c == WaitNotRunning:
+		return run.ExitCode, nil
 	}
 	w := waiting{home: h, record: r, condition: c, code: run.ExitCode}
 	ctx, stop := context.WithCancelCause(ctx)
@@ -65,6 +69,30 @@ func (h *Home) WaitContainerFor(ctx context.Context, ref string, c WaitCondition
 		err = nil
 	}
 	return w.code, err
+}
+
+// waitRun waits for the end of a run that went on at a time, and returns its exit status. A container that is removed when it ends may be gone by
+// now: then an event tells it.
+func (h *Home) waitRun(ctx context.Context, r *containerRecord, since time.Time) (code int, err error) {
+	code, err = h.monitorOf(r).Wait(ctx)
+	if !errors.Is(err, monitor.ErrGone) {
+		return code, err
+	}
+	run, _, err := h.containers().Run(r.ID)
+	if err == nil {
+		return run.ExitCode, nil
+	}
+	q := EventQuery{Since: since, Until: time.Now(), Filter: journal.Filter{"container": {r.ID}, "event": {"die"}}}
+	told := false
+	eventsErr := h.Events(ctx, q, func(m EventMessage) (err error) {
+		code, err = strconv.Atoi(m.Actor.Attributes["exitCode"])
+		told = err == nil
+		return err
+	})
+	if !told {
+		return 0, errors.Join(err, eventsErr)
+	}
+	return code, eventsErr
 }
 
 // waiting is one who waits.
