@@ -17,33 +17,32 @@ import (
 )
 
 // CopyTarTo unpacks a tar, compressed or not, into a directory of a container, and returns how many bytes it has. Files get the owners
-// that the tar says, unless the options say otherwise.
+// that the tar says, unless the options say otherwise. A container that does not run can be started, and removed, while the tar comes.
 func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o FileCopyOptions) (size int64, err error) {
-	err = h.withRoot(ctx, ref, func(rec *containerRecord, root *files.Root) (err error) {
-		t, err := root.Target(ctx, dst)
+	err = h.withRoot(ctx, ref, func(_ *containerRecord, root *files.Root) error { // before the tar is taken
+		_, dir, err := tarTarget(ctx, root, ref, dst)
 		if err != nil {
 			return err
 		}
-		if !t.Exists {
-			return &NoFileError{Path: path.Join("/", dst), Container: ref}
-		}
-		if !t.Dir {
-			return words.Invalid("destination %q must be a directory", ref+":"+dst)
-		}
-		dir, err := root.Writable(t.Place, dst)
+		return dir.Close()
+	})
+	if err != nil {
+		return 0, err
+	}
+	layer, err := h.Layout.TarLayer(ctx, durable.Patient(ctx, r), nil)
+	if err != nil {
+		return 0, fmt.Errorf("standard input: %w", err)
+	}
+	store, err := h.Snapshots()
+	if err != nil {
+		return 0, err
+	}
+	err = h.withRoot(ctx, ref, func(rec *containerRecord, root *files.Root) (err error) {
+		t, dir, err := tarTarget(ctx, root, ref, dst)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, dir.Close()) }()
-		layer, err := h.Layout.TarLayer(ctx, durable.Patient(ctx, r), nil)
-		if err != nil {
-			return fmt.Errorf("standard input: %w", err)
-		}
-		store, err := h.Snapshots()
-		if err != nil {
-			return err
-		}
-		size = layer.Blob.Size
 		place := snapshot.PlaceOptions{At: t.Shown(), Owners: true, Replace: o.Replace}
 		if o.AsUser {
 			if place.Owner, err = h.ownerOf(ctx, rec, root.Dir); err != nil {
@@ -56,7 +55,22 @@ func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o Fi
 		h.containerEvent(rec, "extract-to-dir")
 		return nil
 	})
-	return size, err
+	return layer.Blob.Size, err
+}
+
+// tarTarget opens the directory of a container that a tar is to be unpacked in.
+func tarTarget(ctx context.Context, root *files.Root, ref, dst string) (t files.Target, dir *os.File, err error) {
+	t, err = root.Target(ctx, dst)
+	switch {
+	case err != nil:
+		return t, nil, err
+	case !t.Exists:
+		return t, nil, &NoFileError{Path: path.Join("/", dst), Container: ref}
+	case !t.Dir:
+		return t, nil, words.Invalid("destination %q must be a directory", ref+":"+dst)
+	}
+	dir, err = root.Writable(t.Place, dst)
+	return t, dir, err
 }
 
 // ownerOf is the user that a container's processes have, and its group; nil if neither the container nor its image names one.

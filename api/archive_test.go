@@ -3,6 +3,7 @@ package api
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -50,5 +51,43 @@ func TestPutArchive(t *testing.T) {
 	send(t, h.URL, "PUT /containers/cc/archive?path=/&copyUIDGID=1 tar:mine=text", http.StatusOK)
 	if f, content := tarFrom(t, h.URL, "/mine"); content != "text" || f.Uid != 12 || f.Gid != 34 {
 		t.Errorf("mine is %q of %d:%d, want 12:34", content, f.Uid, f.Gid)
+	}
+}
+
+// TestPutArchiveStalled: while a tar comes that does not end, its container can be removed, and started.
+func TestPutArchiveStalled(t *testing.T) {
+	h, _ := newServer(t)
+	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base&tag=1 tar:etc/motd=hello", http.StatusOK)
+	send(t, h.URL, `POST /containers/create?name=cc {"Image":"base:1","Cmd":["x"]}`, http.StatusCreated)
+	body, content := io.Pipe()
+	w := tar.NewWriter(content)
+	const size = 32 << 20 // more than fits between client and server, so that it is being read
+	answered := make(chan int, 1)
+	go func() {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, h.URL+"/v1.51/containers/cc/archive?path=/", body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		res.Body.Close()
+		answered <- res.StatusCode
+	}()
+	if err := w.WriteHeader(&tar.Header{Name: "large", Size: size, Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	send(t, h.URL, "DELETE /containers/cc?force=1", http.StatusNoContent)
+	if err := errors.Join(w.Close(), content.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if code := <-answered; code != http.StatusNotFound {
+		t.Errorf("the tar is answered with %d, and its container is gone", code)
 	}
 }
