@@ -54,6 +54,10 @@ func (s *setup) planChroot() (tail int, err error) {
 	}
 	s.step = "process"
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_CHILD_SUBREAPER), num(1))
+	s.root = num(s.pass(s.spec.Root))
+	for _, f := range s.places.copies { // behind the number that the supervisor gives the pidfd
+		s.pass(f)
+	}
 	tail = s.supervisor()
 	if s.cgroup != nil && s.cgroup.unified != nil { // only clone3 can do that, which profiles of seccomp refuse
 		s.cgroup.join = append(s.cgroup.join, filepath.Join(s.cgroup.dirs[0], "cgroup.procs"))
@@ -62,7 +66,6 @@ func (s *setup) planChroot() (tail int, err error) {
 		return 0, err
 	}
 	s.oomScore()
-	s.root = num(s.pass(s.spec.Root))
 	s.step = "stdio"
 	null := s.word()
 	s.call(unix.SYS_OPENAT, num(unix.AT_FDCWD), s.str(os.DevNull), num(unix.O_RDWR|unix.O_CLOEXEC), num(0)).into(null)
@@ -97,7 +100,10 @@ func (s *setup) reapRest() {
 	s.call(unix.SYS_RECVFROM, num(sockFD), s.space(8), num(1), num(0), num(0), num(0)).into(said).allow(anyError)
 	told := s.skipIf(said, num(1))
 	if self, err := os.Executable(); err == nil {
-		args := append([]string{reaperName}, s.places.copies...)
+		args := []string{reaperName}
+		for i := range s.places.copies {
+			args = append(args, strconv.Itoa(copiesFD+i))
+		}
 		s.call(unix.SYS_EXECVE, s.str(self), s.pointers(s.strs(args)), s.pointers(nil)).allow(anyError)
 	}
 	s.endSkip(told)
@@ -109,12 +115,13 @@ const reaperName = "forge-reap"
 // IsReaper reports whether this process was executed by a supervisor, and is to do nothing but call Reap.
 func IsReaper() bool { return os.Args[0] == reaperName }
 
-// Reap kills all descendants of this process, and removes the files that are named by its arguments.
+// Reap kills all descendants of this process, and empties the files whose descriptors are its arguments. It looks for none by its path,
+// which those may have led elsewhere: the names are in a directory that a prune sweeps.
 func Reap() {
-	for _, name := range os.Args[1:] {
-		_ = os.RemoveAll(name) // what is left is in a directory that a prune sweeps
-	}
 	killDescendants(os.Getpid())
+	for _, fd := range os.Args[1:] {
+		_ = os.Truncate("/proc/self/fd/"+fd, 0)
+	}
 }
 
 // killDescendants kills all that a process has started, directly or not, until there is nothing. Those whose parents are gone

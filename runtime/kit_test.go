@@ -34,6 +34,7 @@ func helpers() map[string]func() {
 		"run":         helperRun,
 		"subordinate": helperSubordinate,
 		"hang":        helperHang,
+		"chroot":      helperChroot,
 		"mounts":      helperMounts,
 		"unified":     helperUnified,
 		"handover":    helperHandover,

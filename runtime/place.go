@@ -25,7 +25,7 @@ type places struct {
 	aside string   // directory beside it, on the same file system, for what is covered
 	list  []place
 
-	copies []string // paths of files in the root that were copied there: secrets among them
+	copies []*os.File // those that were copied there: secrets among them
 }
 
 // A place is one of them.
@@ -185,7 +185,11 @@ func (p *places) add(m *Mount) error {
 		if err := copyFile(m.Source, copied, &st); err != nil {
 			return err
 		}
-		p.copies = append(p.copies, filepath.Join(p.path, m.Target))
+		f, err := os.Open(copied)
+		if err != nil {
+			return err
+		}
+		p.copies = append(p.copies, f)
 		return p.put(copied, "", m.Target)
 	case unix.S_IFSOCK:
 		link := p.in("own")
@@ -195,6 +199,14 @@ func (p *places) add(m *Mount) error {
 		return p.put(link, "", m.Target)
 	}
 	return fmt.Errorf("%s: a device cannot be given without a mount", from)
+}
+
+// copied is how many files were copied.
+func (p *places) copied() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.copies)
 }
 
 // copyFile copies a file with owner, mode and time.
@@ -267,6 +279,10 @@ func (p *places) remove() error {
 		p.list = p.list[:len(p.list)-1]
 		errs = append(errs, last.remove(p.in("used")), last.parent.Close())
 	}
+	for _, f := range p.copies {
+		errs = append(errs, f.Close())
+	}
+	p.copies = nil
 	return errors.Join(append(errs, os.RemoveAll(p.aside))...)
 }
 

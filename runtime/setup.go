@@ -52,6 +52,8 @@ type execCandidates struct {
 const (
 	interpreterFD = 3
 	sockFD        = 4
+	pidfdFD       = 5 // once there is a process
+	copiesFD      = 6 // the first of those in a root directory
 )
 
 // pass adds a file to the supervisor's and returns its number there.

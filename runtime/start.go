@@ -262,9 +262,9 @@ func (s *setup) supervisor() (tail int) {
 	s.put(msg.plus(32), control)
 	s.call(unix.SYS_SENDMSG, num(sockFD), msg, num(unix.MSG_NOSIGNAL)).allow(anyError)
 	s.call(unix.SYS_CLOSE_RANGE, num(0), num(interpreterFD), num(0)).allow(anyError)
-	s.call(unix.SYS_DUP3, poll.ref(), num(sockFD+1), num(0)).allow(anyError)
-	s.call(unix.SYS_CLOSE_RANGE, num(sockFD+2), num(^uint32(0)), num(0)).allow(anyError)
-	s.call(opStore, poll, num((sockFD+1)|unix.POLLIN<<32))
+	s.call(unix.SYS_DUP3, poll.ref(), num(pidfdFD), num(0)).allow(anyError)
+	s.call(unix.SYS_CLOSE_RANGE, num(copiesFD+s.places.copied()), num(^uint32(0)), num(0)).allow(anyError)
+	s.call(opStore, poll, num(pidfdFD|unix.POLLIN<<32))
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-supervise")).allow(anyError) // else it is "3"
 	before := s.word()
 	s.call(opStore, before.addr(), poll.ref())
@@ -276,7 +276,7 @@ func (s *setup) supervisor() (tail int) {
 	reported := s.jump()
 	s.endSkip(abandoned)
 	if s.sharesPID() || s.places != nil { // its namespace does not end with the supervisor
-		s.call(unix.SYS_PIDFD_SEND_SIGNAL, num(sockFD+1), num(unix.SIGKILL), num(0), num(0)).allow(anyError)
+		s.call(unix.SYS_PIDFD_SEND_SIGNAL, num(pidfdFD), num(unix.SIGKILL), num(0), num(0)).allow(anyError)
 		s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
 	}
 	s.endSkip(reported)
@@ -331,55 +331,6 @@ func (s *setup) signals() {
 		s.call(unix.SYS_RT_SIGACTION, num(sig), action, num(0), num(8)).allow(errnos(unix.EINVAL))
 	}
 	s.call(unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), mask, num(0), num(8))
-}
-
-// maxExecs is how many directories of PATH are searched.
-const maxExecs = 64
-
-// reportSize is how much is said of a set-up: which op failed, with what, and the results of execve.
-const reportSize = 16 + 8*maxExecs
-
-// DefaultPath is where commands are looked for if Env has no PATH: docker's default.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// execCommand executes the command: each place it may be at is tried, as execvp does.
-func (s *setup) execCommand() {
-	s.step = "exec"
-	paths := s.spec.CommandPaths()
-	args, env := s.pointers(s.strs(s.spec.Args)), s.pointers(s.strs(s.spec.Env))
-	for i, path := range paths {
-		s.call(unix.SYS_EXECVE, s.str(path), args, env).into(s.results.plus(8 * i).ref()).
-			allow(errnos(unix.ENOENT, unix.ENOTDIR, unix.EACCES))
-	}
-	s.call(opExpect, num(0), num(1), num(1), num(unix.ENOENT)) // none of them
-	s.paths = paths
-}
-
-// CommandPaths are the places where the command is looked for, in this order; those that are not absolute are of Dir.
-func (s *Spec) CommandPaths() []string {
-	if strings.Contains(s.Args[0], "/") {
-		return s.Args[:1]
-	}
-	var paths []string
-	for _, dir := range strings.Split(lookupEnv(s.Env, "PATH", DefaultPath), ":") {
-		if dir == "" {
-			dir = "."
-		}
-		if len(paths) < maxExecs {
-			paths = append(paths, strings.TrimSuffix(dir, "/")+"/"+s.Args[0])
-		}
-	}
-	return paths
-}
-
-// lookupEnv is the value of a variable; the last definition counts.
-func lookupEnv(env []string, name, otherwise string) string {
-	for i := len(env) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(env[i], name+"="); ok {
-			return v
-		}
-	}
-	return otherwise
 }
 
 // launch starts the supervisor. The caller's thread is suspended only until the interpreter is executed.
