@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -59,9 +60,10 @@ func lookupUser(user string, open func(name string) (io.ReadCloser, error)) (run
 	return u, err
 }
 
-// openBelow opens a regular file below a directory, as a process whose root that is would, or returns nil if there is none.
+// openBelow opens a regular file below a directory, as a process whose root that is would, or returns nil if there is none. Nothing else is
+// opened, as that alone may do something: a device, of which a container may have made the node, rewinds a tape.
 func openBelow(root *os.File, name string) (io.ReadCloser, error) {
-	fd, err := openat.InRoot(int(root.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	fd, err := openat.InRoot(int(root.Fd()), name, unix.O_PATH)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
 	}
@@ -69,10 +71,11 @@ func openBelow(root *os.File, name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, errors.New("is not a regular file"), f.Close())
+		return nil, errors.Join(err, errors.New("is not a regular file"))
 	}
-	return f, nil
+	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 // openUserFile opens a regular file, or returns nil if there is none. How much is read of it, runtime limits.
