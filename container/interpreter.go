@@ -3,6 +3,7 @@ package container
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -87,20 +88,51 @@ func interpreter(f io.ReaderAt) (string, programKind) {
 		name, _, _ := strings.Cut(strings.Trim(string(line), " \t"), " ")
 		return name, script
 	}
-	file, err := elf.NewFile(f)
-	if err != nil {
-		return "", executable
+	return loader(f, head[:n]), executable
+}
+
+// maxSegments is how many program headers are looked at.
+const maxSegments = 64
+
+// loader is what an ELF file names to be executed by. Of the file, which may come from anywhere, nothing else is read: debug/elf reads
+// sections, which say themselves how much memory they take.
+func loader(f io.ReaderAt, head []byte) string {
+	if !bytes.HasPrefix(head, []byte(elf.ELFMAG)) || len(head) < binary.Size(elf.Header64{}) {
+		return ""
 	}
-	for _, p := range file.Progs {
-		if p.Type == elf.PT_INTERP && p.Filesz < maxHead {
+	order := binary.ByteOrder(binary.LittleEndian)
+	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	small := elf.Class(head[elf.EI_CLASS]) == elf.ELFCLASS32
+	var h elf.Header64
+	var h32 elf.Header32
+	_, err := binary.Decode(head, order, &h)
+	if small {
+		_, err = binary.Decode(head, order, &h32)
+		h.Phoff, h.Phentsize, h.Phnum = uint64(h32.Phoff), h32.Phentsize, h32.Phnum
+	}
+	for i := range min(int64(h.Phnum), maxSegments) {
+		var p elf.Prog64
+		var p32 elf.Prog32
+		b := make([]byte, binary.Size(p))
+		if n, _ := f.ReadAt(b, int64(h.Phoff)+i*int64(h.Phentsize)); n < binary.Size(p32) || err != nil {
+			return ""
+		}
+		_, err = binary.Decode(b, order, &p)
+		if small {
+			_, err = binary.Decode(b, order, &p32)
+			p.Type, p.Off, p.Filesz = p32.Type, uint64(p32.Off), uint64(p32.Filesz)
+		}
+		if elf.ProgType(p.Type) == elf.PT_INTERP && p.Filesz < maxHead {
 			text := make([]byte, p.Filesz)
-			if _, err := p.ReadAt(text, 0); err != nil {
-				return "", executable
+			if _, err := f.ReadAt(text, int64(p.Off)); err != nil {
+				return ""
 			}
-			return strings.TrimRight(string(text), "\x00"), executable
+			return strings.TrimRight(string(text), "\x00")
 		}
 	}
-	return "", executable
+	return ""
 }
 
 // explain is Explain, with what is missing of a command that is there.
