@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -144,26 +145,40 @@ func (c *Container) listen(connect func() (agent.ExtendedAgent, func() error, er
 	if err := errors.Join(ignoreUnmappedID(os.Chown(name, int(a.UID), int(a.GID))), os.Chmod(name, a.mode(0o600).Perm())); err != nil {
 		return nil, err
 	}
-	served.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // closed
-			}
-			if !conns.add(conn) {
-				conn.Close()
-				return
-			}
-			served.Go(func() {
-				defer conns.remove(conn)
-				if signer, done, err := connect(); err == nil {
-					_ = serveAgent(signer, conn) // ends when the command hangs up
-					_ = done()
-				}
-			})
-		}
-	})
+	served.Go(func() { acceptAgents(l, conns, connect, &served) })
 	return c.openPath(name)
+}
+
+// maxAgents is how many connections of a command are served at a time, each with a descriptor or two and up to a message of memory; others
+// wait.
+const maxAgents = 64
+
+// acceptAgents serves connections until the listener is closed.
+func acceptAgents(l net.Listener, conns *openConns, connect func() (agent.ExtendedAgent, func() error, error), served *sync.WaitGroup) {
+	slots := make(chan struct{}, maxAgents)
+	for {
+		slots <- struct{}{}
+		conn, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // this process may have no descriptor free
+			<-slots
+			time.Sleep(10 * time.Millisecond)
+			continue
+		case !conns.add(conn):
+			conn.Close()
+			return
+		}
+		served.Go(func() {
+			defer func() { <-slots }()
+			defer conns.remove(conn)
+			if signer, done, err := connect(); err == nil {
+				_ = serveAgent(signer, conn) // ends when the command hangs up
+				_ = done()
+			}
+		})
+	}
 }
 
 // openConns are connections that have to be closed at the end.

@@ -4,15 +4,18 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+	"golang.org/x/sync/errgroup"
 )
 
 func testKey(t *testing.T) (ed25519.PrivateKey, string) {
@@ -91,6 +94,45 @@ func TestSSHAgentSignsAndIsNotChanged(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(h.kit.Root, "ingest", "*", "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// However many connections a command makes, few are served at a time, and all in the end.
+func TestSSHAgentIsNotFlooded(t *testing.T) {
+	t.Parallel()
+	var begun, now, most atomic.Int32
+	full, gate := make(chan struct{}), make(chan struct{})
+	ring := agent.NewKeyring().(agent.ExtendedAgent)
+	connect := func() (agent.ExtendedAgent, func() error, error) {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if begun.Add(1) == maxAgents {
+			close(full)
+		}
+		<-gate
+		return ring, func() error { now.Add(-1); return nil }, nil
+	}
+	c := &Container{factory: newHome(t).factory}
+	socket := must1(c.listen(connect, Access{}))(t)
+	var clients errgroup.Group
+	for range 2 * maxAgents {
+		conn := must1(net.Dial("unix", "/proc/self/fd/"+strconv.Itoa(int(socket.Fd()))))(t)
+		clients.Go(func() error {
+			_, err := agent.NewClient(conn).List()
+			return errors.Join(err, conn.Close())
+		})
+	}
+	<-full
+	close(gate)
+	if err := clients.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if most.Load() > maxAgents {
+		t.Errorf("%d connections were served at a time, want at most %d", most.Load(), maxAgents)
 	}
 }
 
