@@ -20,11 +20,10 @@ type pruneRegistryCmd struct {
 
 func (c *pruneRegistryCmd) Run(s *session) error {
 	p, err := forge.PruneRegistry(s.ctx, forge.ServeOptions{Dir: c.Dir, Store: s.options.Dir})
-	if err != nil {
-		return err
+	if err == nil || len(p.Blobs) > 0 {
+		_, _ = fmt.Fprintf(s.out, "Deleted blobs: %d\nTotal reclaimed space: %s\n", len(p.Blobs), units.HumanSize(float64(p.Bytes)))
 	}
-	_, _ = fmt.Fprintf(s.out, "Deleted blobs: %d\nTotal reclaimed space: %s\n", len(p.Blobs), units.HumanSize(float64(p.Bytes)))
-	return nil
+	return err
 }
 
 type serveCmd struct {

@@ -37,6 +37,7 @@ var (
 	errTagInvalid        = &apiError{400, "TAG_INVALID", "invalid tag", ""}
 	errDigestInvalid     = &apiError{400, "DIGEST_INVALID", "provided digest did not match uploaded content", ""}
 	errBlobUnknown       = &apiError{404, "BLOB_UNKNOWN", "blob unknown to registry", ""}
+	errIsManifest        = &apiError{405, "UNSUPPORTED", "is a manifest: delete it below manifests", ""}
 	errUploadUnknown     = &apiError{404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", ""}
 	errUploadBroken      = &apiError{400, "BLOB_UPLOAD_INVALID", "blob upload broke off", ""}
 	errRangeInvalid      = &apiError{416, "BLOB_UPLOAD_INVALID", "chunk does not begin where the last one ended", ""}

@@ -2,7 +2,9 @@ package server
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 
@@ -43,18 +45,27 @@ func (s *Server) deleteBlob(w http.ResponseWriter, _ *http.Request, t target) er
 	if err := checkDigest(t.what); err != nil {
 		return err
 	}
-	f, _, err := s.store.openBlob(t.repo, digest.Digest(t.what))
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := s.store.drop(t.repo, digest.Digest(t.what)); err != nil {
+	if err := s.removeBlob(t.repo, digest.Digest(t.what)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// removeBlob takes a blob from a repository. A manifest is not removed as a blob: its records would name nothing.
+func (s *Server) removeBlob(repo string, d digest.Digest) error {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	if _, err := os.Stat(s.store.in(repo, "_manifests", d.Encoded())); err == nil {
+		return errIsManifest.with(d.String())
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := s.store.dropLocked(repo, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errBlobUnknown.with(d.String())
+	}
+	return err
 }
 
 // created answers that a blob is there.

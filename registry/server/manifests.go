@@ -64,20 +64,12 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, t target) e
 		return errManifestInvalid.with(err.Error())
 	}
 	d.MediaType = doc.MediaType
-	if err := s.checkChildren(t.repo, doc); err != nil {
-		return err
-	}
-	about, err := referrerRecord(d, doc)
-	if err != nil {
-		return err
-	}
-	if err := s.storeManifest(r.Context(), t.repo, d, doc, about, raw); err != nil {
-		return err
-	}
+	tag := ""
 	if isTag {
-		if err := s.store.putRecord(s.store.in(t.repo, "_tags", t.what), []byte(d.Digest.String()+"\n")); err != nil {
-			return err
-		}
+		tag = t.what
+	}
+	if err := s.storeManifest(r.Context(), t.repo, tag, d, doc, raw); err != nil {
+		return err
 	}
 	w.Header().Set("Location", "/v2/"+t.repo+"/manifests/"+d.Digest.String())
 	w.Header().Set("Docker-Content-Digest", d.Digest.String())
@@ -143,9 +135,18 @@ func referrerRecord(d ocispec.Descriptor, doc *image.Document) ([]byte, error) {
 	return record, err
 }
 
-// storeManifest stores content, then the records that make it visible. about is for the list of the subject's referrers.
-func (s *Server) storeManifest(ctx context.Context, repo string, d ocispec.Descriptor, doc *image.Document, about, raw []byte) error {
-	err := s.store.add(ctx, repo, d.Digest, func(ctx context.Context) error {
+// storeManifest stores content, then the records that make it visible, under a tag unless that is "". What they name stays meanwhile.
+func (s *Server) storeManifest(ctx context.Context, repo, tag string, d ocispec.Descriptor, doc *image.Document, raw []byte) error {
+	about, err := referrerRecord(d, doc)
+	if err != nil {
+		return err
+	}
+	s.store.mu.RLock()
+	defer s.store.mu.RUnlock()
+	if err := s.checkChildren(repo, doc); err != nil {
+		return err
+	}
+	err = s.store.addLocked(ctx, repo, d.Digest, func(ctx context.Context) error {
 		_, err := s.store.layout.Push(ctx, d, image.Bytes(raw))
 		return err
 	})
@@ -161,7 +162,10 @@ func (s *Server) storeManifest(ctx context.Context, repo string, d ocispec.Descr
 	if err != nil {
 		return err
 	}
-	return s.store.putRecord(s.store.in(repo, "_manifests", d.Digest.Encoded()), record)
+	if err := s.store.putRecord(s.store.in(repo, "_manifests", d.Digest.Encoded()), record); err != nil || tag == "" {
+		return err
+	}
+	return s.store.putRecord(s.store.in(repo, "_tags", tag), []byte(d.Digest.String()+"\n"))
 }
 
 // deleteManifest removes a tag, or a manifest with all its tags.
@@ -186,6 +190,8 @@ func (s *Server) deleteManifest(w http.ResponseWriter, _ *http.Request, t target
 }
 
 func (s *Server) removeManifest(repo string, d ocispec.Descriptor) error {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
 	tags, err := names(s.store.in(repo, "_tags"))
 	if err != nil {
 		return err
@@ -213,7 +219,7 @@ func (s *Server) removeManifest(repo string, d ocispec.Descriptor) error {
 	if err := removeRecord(s.store.in(repo, "_manifests", d.Digest.Encoded())); err != nil {
 		return err
 	}
-	if err := s.store.drop(repo, d.Digest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.store.dropLocked(repo, d.Digest); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

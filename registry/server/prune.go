@@ -20,7 +20,7 @@ import (
 
 // Prune removes from the registry in the directory root, which nobody serves, the blobs that no manifest of a repository
 // names, and reports the content that went with them. Uploads that may go on stay. If a manifest is damaged, nothing of its
-// repository is removed, and Prune fails.
+// repository is removed, and Prune fails when it is done with the others.
 func Prune(ctx context.Context, root string) (p image.Pruned, err error) {
 	if _, err := os.Stat(filepath.Join(root, "repositories")); err != nil {
 		return p, fmt.Errorf("%s: is not the directory of a registry: %w", root, err)
@@ -34,12 +34,17 @@ func Prune(ctx context.Context, root string) (p image.Pruned, err error) {
 	if err != nil {
 		return p, err
 	}
+	var damaged error
 	for _, repo := range repos {
+		if ctx.Err() != nil {
+			return p, context.Cause(ctx)
+		}
 		if err := s.pruneRepository(ctx, repo, time.Now()); err != nil {
-			return p, fmt.Errorf("repository %s: %w", repo, err)
+			damaged = errors.Join(damaged, fmt.Errorf("repository %s: %w", repo, err))
 		}
 	}
-	return s.sweep(ctx)
+	p, err = s.sweep(ctx)
+	return p, errors.Join(damaged, err)
 }
 
 // pruneRepository takes from a repository the blobs that none of its manifests names and that were put there before a time.

@@ -37,7 +37,7 @@ type store struct {
 	root   string
 	layout *image.Layout
 
-	// Writing a link needs the content not to be given up meanwhile.
+	// Writing a link, or a record of a manifest, needs what it names not to be given up meanwhile.
 	mu sync.RWMutex
 }
 
@@ -130,9 +130,13 @@ func (s *store) openBlob(repo string, d digest.Digest) (*os.File, fs.FileInfo, e
 
 // add gives a repository the content d, after push has staged it.
 func (s *store) add(ctx context.Context, repo string, d digest.Digest, push func(context.Context) error) error {
-	ctx = context.WithoutCancel(ctx) // what has arrived is kept, also if the client is gone
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	return s.addLocked(ctx, repo, d, push)
+}
+
+func (s *store) addLocked(ctx context.Context, repo string, d digest.Digest, push func(context.Context) error) error {
+	ctx = context.WithoutCancel(ctx) // what has arrived is kept, also if the client is gone
 	if err := push(ctx); err != nil {
 		return err
 	}
@@ -186,10 +190,8 @@ func (s *store) mkdir(dir string) error {
 	return nil
 }
 
-// drop takes a blob from a repository, and from the store if it was the last to have it.
-func (s *store) drop(repo string, d digest.Digest) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// dropLocked takes a blob from a repository, and from the store if it was the last to have it. The caller holds mu for writing.
+func (s *store) dropLocked(repo string, d digest.Digest) error {
 	if err := os.Remove(s.blob(repo, d)); err != nil {
 		return err
 	}
