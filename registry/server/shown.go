@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -71,15 +70,10 @@ func (s *store) Manifest(repo, reference string) (ocispec.Descriptor, error) {
 }
 
 // Referrers implements pages.Registry.
-func (s *store) Referrers(repo string, d digest.Digest) (all []ocispec.Descriptor, err error) {
+func (s *store) Referrers(repo string, d digest.Digest) (all []digest.Digest, err error) {
 	hexes, err := names(s.in(repo, "_referrers", d.Encoded()))
 	for _, hex := range hexes {
-		raw, err := readRecord(s.in(repo, "_referrers", d.Encoded(), hex))
-		var about ocispec.Descriptor
-		if err != nil || json.Unmarshal(raw, &about) != nil {
-			continue // deleted since
-		}
-		all = append(all, about)
+		all = append(all, digest.NewDigestFromEncoded(digest.SHA256, hex))
 	}
 	return all, err
 }
@@ -94,7 +88,10 @@ type contents struct {
 }
 
 // Fetch implements [image.Fetcher].
-func (c contents) Fetch(_ context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+func (c contents) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err := image.CheckOffset(d, offset); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io/fs"
@@ -17,38 +18,47 @@ import (
 	"github.com/forge-build/forge/image"
 )
 
-// maxRows bounds how much of an image is shown: platforms, lines of its history, packages.
-const maxRows = 2000
-
-// summary is for which platforms something is, and how large what is pulled is.
-func (p *Handler) summary(ctx context.Context, repo string, d ocispec.Descriptor) (names []string, size int64, err error) {
-	doc, _, err := image.ReadDocument(ctx, p.registry.Content(repo), d)
+// summary is for which platforms something is, and how large what is pulled is, each image once. had are the sizes that are known.
+func (v *view) summary(ctx context.Context, d ocispec.Descriptor, had map[digest.Digest]int64) (names []string, size int64, err error) {
+	doc, _, err := image.ReadDocument(ctx, v, d)
 	if err != nil {
 		return nil, 0, err
 	}
 	if !doc.IsIndex() {
-		for _, layer := range doc.Layers {
-			size += layer.Size
+		size = layerSize(doc.Layers)
+		img, err := image.Read(ctx, v, d, nil)
+		if over := v.over(ctx); over != nil {
+			return nil, 0, over
 		}
-		img, err := image.Read(ctx, p.registry.Content(repo), d, nil)
 		if err != nil {
-			return []string{artifact(doc)}, size, nil //nolint:nilerr // it is no image
+			return []string{clip(artifact(doc))}, size, nil //nolint:nilerr // it is no image
 		}
-		return []string{platforms.Format(img.Config.Platform)}, size, nil
+		return []string{clip(platforms.Format(img.Config.Platform))}, size, nil
 	}
+	counted := map[digest.Digest]bool{}
 	for _, child := range doc.Manifests[:min(maxRows, len(doc.Manifests))] {
 		if !isImage(child) {
 			continue
 		}
-		if child.Platform != nil {
-			names = append(names, platforms.Format(*child.Platform))
+		if child.Platform != nil && len(names) < maxPlatforms {
+			names = append(names, clip(platforms.Format(*child.Platform)))
 		}
-		if _, n, err := p.summary(ctx, repo, child); err == nil && !image.IsIndex(child.MediaType) {
+		if image.IsIndex(child.MediaType) || counted[child.Digest] {
+			continue
+		}
+		counted[child.Digest] = true
+		if n, err := v.size(ctx, child, had); err == nil {
 			size += n
+		}
+		if err := v.over(ctx); err != nil {
+			return nil, 0, err
 		}
 	}
 	return names, size, nil
 }
+
+// maxPlatforms bounds how many platforms a list says of one tag.
+const maxPlatforms = 100
 
 // isImage reports whether a row of an index is an image: BuildKit puts attestations beside them.
 func isImage(d ocispec.Descriptor) bool {
@@ -111,7 +121,8 @@ func (p *Handler) image(r *http.Request) (string, any, error) {
 	} else {
 		v.Title += ":" + v.Tag
 	}
-	doc, _, err := image.ReadDocument(r.Context(), p.registry.Content(v.Repository), d)
+	reader := p.view(v.Repository)
+	doc, _, err := image.ReadDocument(r.Context(), reader, d)
 	if err != nil {
 		return "", nil, err
 	}
@@ -119,50 +130,70 @@ func (p *Handler) image(r *http.Request) (string, any, error) {
 	if doc.IsIndex() {
 		rows = doc.Manifests[:min(maxRows, len(doc.Manifests))]
 	} else if _, err := doc.Manifest(); err != nil {
-		v.Artifact = artifact(doc)
+		v.Artifact = clip(artifact(doc))
 		return "image.html", v, nil //nolint:nilerr // it is no image
 	}
+	shown := map[digest.Digest]bool{}
 	for _, child := range rows {
-		if isImage(child) {
-			v.Images = append(v.Images, p.platformImage(r.Context(), v.Repository, child, rows))
+		if !isImage(child) || shown[child.Digest] {
+			continue
+		}
+		shown[child.Digest] = true
+		v.Images = append(v.Images, reader.platformImage(r.Context(), child, rows))
+		if reader.over(r.Context()) != nil {
+			break // as the last one's problem says
 		}
 	}
 	return "image.html", v, nil
 }
 
 // platformImage reads an image that may be one of several rows of an index.
-func (p *Handler) platformImage(ctx context.Context, repo string, d ocispec.Descriptor, rows []ocispec.Descriptor) platformImage {
-	v := platformImage{Descriptor: d}
+func (v *view) platformImage(ctx context.Context, d ocispec.Descriptor, rows []ocispec.Descriptor) platformImage {
+	shown := platformImage{Descriptor: d}
 	if d.Platform != nil {
-		v.Platform = platforms.Format(*d.Platform)
+		shown.Platform = clip(platforms.Format(*d.Platform))
 	}
-	img, err := image.Read(ctx, p.registry.Content(repo), d, nil)
+	img, err := image.Read(ctx, v, d, nil)
 	if err != nil {
-		v.Problem = err.Error()
-		return v
+		shown.Problem = clip(err.Error())
+		return shown
 	}
-	v.Image, v.Platform, v.Lines = img, platforms.Format(img.Config.Platform), lines(img)
-	for _, layer := range img.Manifest.Layers {
-		v.Size += layer.Size
+	shown.Image, shown.Platform, shown.Lines = img, clip(platforms.Format(img.Config.Platform)), lines(img)
+	shown.Size = layerSize(img.Manifest.Layers)
+	if shown.Attestations, err = v.attestations(ctx, d, rows); err != nil {
+		shown.Problem = clip(err.Error())
 	}
-	list, err := p.registry.Referrers(repo, d.Digest)
+	return shown
+}
+
+// attestations are what was said of an image: by manifests about it, or in other rows of its index.
+func (v *view) attestations(ctx context.Context, d ocispec.Descriptor, rows []ocispec.Descriptor) (all []about, err error) {
+	digests, err := v.registry.Referrers(v.repo, d.Digest)
 	if err != nil {
-		v.Problem = err.Error()
+		return nil, err
+	}
+	for _, about := range digests[:min(maxRows, len(digests))] {
+		if a, err := v.registry.Manifest(v.repo, about.String()); err == nil { // it may have been deleted since
+			all = append(all, v.abouts(ctx, a)...)
+		}
+		if err := v.over(ctx); err != nil {
+			return all, err
+		}
 	}
 	for _, row := range rows {
 		if row.Annotations["vnd.docker.reference.digest"] == d.Digest.String() {
-			list = append(list, row)
+			all = append(all, v.abouts(ctx, row)...)
+		}
+		if err := v.over(ctx); err != nil {
+			return all, err
 		}
 	}
-	for _, a := range list[:min(maxRows, len(list))] {
-		v.Attestations = append(v.Attestations, p.abouts(ctx, repo, a)...)
-	}
-	return v
+	return all, nil
 }
 
 // abouts are the statements that a manifest holds.
-func (p *Handler) abouts(ctx context.Context, repo string, d ocispec.Descriptor) (all []about) {
-	doc, _, err := image.ReadDocument(ctx, p.registry.Content(repo), d)
+func (v *view) abouts(ctx context.Context, d ocispec.Descriptor) (all []about) {
+	doc, _, err := image.ReadDocument(ctx, v, d)
 	if err != nil {
 		return nil
 	}
@@ -176,7 +207,7 @@ func (p *Handler) abouts(ctx context.Context, repo string, d ocispec.Descriptor)
 		case kind == "":
 			kind = artifact(doc)
 		}
-		all = append(all, about{kind, d.Digest, strconv.Itoa(i)})
+		all = append(all, about{clip(kind), d.Digest, strconv.Itoa(i)})
 	}
 	return all
 }
@@ -185,7 +216,7 @@ func (p *Handler) abouts(ctx context.Context, repo string, d ocispec.Descriptor)
 func lines(img *image.Image) (all []line) {
 	layers := slices.Clone(img.Manifest.Layers)
 	for _, h := range img.Config.History[:min(maxRows, len(img.Config.History))] {
-		l := line{Text: instruction(h.CreatedBy), Created: h.Created}
+		l := line{Text: clip(instruction(h.CreatedBy)), Created: h.Created}
 		if !h.EmptyLayer && len(layers) > 0 {
 			l.Layer = &layers[0]
 			layers = layers[1:]
@@ -230,27 +261,40 @@ func (p *Handler) packages(r *http.Request) (string, any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	var statement struct {
-		Predicate struct {
-			Packages []struct {
-				Name    string `json:"name"`
-				Version string `json:"versionInfo"`
-				License string `json:"licenseDeclared"`
-			} `json:"packages"`
-		} `json:"predicate"`
+	return "packages.html", &v, v.read(r.Context(), json.NewDecoder(bytes.NewReader(raw)))
+}
+
+// read takes the packages from a statement, one after the other: a short text can list very many.
+func (v *packagesPage) read(ctx context.Context, dec *json.Decoder) error {
+	for _, key := range []string{"predicate", "packages"} {
+		if found, err := find(dec, key); !found || err != nil {
+			return err
+		}
 	}
-	if err := json.Unmarshal(raw, &statement); err != nil {
-		return "", nil, err
+	if err := enter(dec, '['); err != nil {
+		return err
 	}
-	for _, pkg := range statement.Predicate.Packages {
+	for dec.More() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var pkg struct {
+			Name    string `json:"name"`
+			Version string `json:"versionInfo"`
+			License string `json:"licenseDeclared"`
+		}
+		if err := dec.Decode(&pkg); err != nil {
+			return err
+		}
 		if pkg.Version == "" || !strings.Contains(pkg.Name, v.Query) {
 			continue
 		}
 		if v.Total++; v.Total <= maxRows {
-			v.Packages = append(v.Packages, struct{ Name, Version, License string }{pkg.Name, pkg.Version, strings.TrimPrefix(pkg.License, "NOASSERTION")})
+			license := strings.TrimPrefix(pkg.License, "NOASSERTION")
+			v.Packages = append(v.Packages, struct{ Name, Version, License string }{clip(pkg.Name), clip(pkg.Version), clip(license)})
 		}
 	}
-	return "packages.html", v, nil
+	return nil
 }
 
 // maxStatement bounds a statement, in bytes.

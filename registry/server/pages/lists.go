@@ -1,11 +1,13 @@
 package pages
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -63,6 +65,9 @@ func (p *Handler) repositories(r *http.Request) (string, any, error) {
 	l.cut(r.URL.Query().Get("last"))
 	for i := range l.Rows {
 		row := &l.Rows[i]
+		if r.Context().Err() != nil {
+			return "", nil, context.Cause(r.Context())
+		}
 		tags, err := p.registry.Tags(row.Name)
 		if err != nil {
 			row.Problem = err.Error()
@@ -91,15 +96,19 @@ func (p *Handler) repository(r *http.Request) (string, any, error) {
 		}
 	}
 	l.cut(r.URL.Query().Get("last"))
+	reader, sizes := p.view(repo), map[digest.Digest]int64{}
 	for i := range l.Rows {
 		row := &l.Rows[i]
+		if r.Context().Err() != nil {
+			return "", nil, context.Cause(r.Context())
+		}
 		d, err := p.registry.Manifest(repo, row.Image.Digest.String())
 		if err == nil {
 			row.Image = d
-			row.Platforms, row.Size, err = p.summary(r.Context(), repo, d)
+			row.Platforms, row.Size, err = reader.summary(r.Context(), d, sizes)
 		}
 		if err != nil {
-			row.Problem = err.Error()
+			row.Problem = clip(err.Error())
 		}
 	}
 	return "repository.html", l, nil

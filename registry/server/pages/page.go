@@ -4,7 +4,6 @@
 package pages
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -30,8 +29,8 @@ type Registry interface {
 	Tags(repo string) ([]Tag, error)
 	// Manifest describes what a tag or a digest names.
 	Manifest(repo, reference string) (ocispec.Descriptor, error)
-	// Referrers are the manifests about another.
-	Referrers(repo string, d digest.Digest) ([]ocispec.Descriptor, error)
+	// Referrers are the digests of the manifests about another.
+	Referrers(repo string, d digest.Digest) ([]digest.Digest, error)
 	// Content is what a repository holds.
 	Content(repo string) image.Fetcher
 }
@@ -62,6 +61,7 @@ func New(r Registry) (*Handler, error) {
 			return d.Encoded()[:min(12, len(d.Encoded()))]
 		},
 		"link": link,
+		"clip": clip,
 	}).ParseFS(files, "*.html")
 	return &Handler{r, html}, err
 }
@@ -120,7 +120,7 @@ func (p *Handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 		p.fail(w, r, http.StatusNotFound, "The registry has no such repository, tag or image.")
 		return
 	}
-	p.fail(w, r, http.StatusInternalServerError, "The registry cannot show this: "+err.Error())
+	p.fail(w, r, http.StatusInternalServerError, "The registry cannot show this: "+clip(err.Error()))
 }
 
 func (p *Handler) fail(w http.ResponseWriter, r *http.Request, status int, text string) {
@@ -128,8 +128,13 @@ func (p *Handler) fail(w http.ResponseWriter, r *http.Request, status int, text 
 }
 
 func (p *Handler) write(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
-	var b bytes.Buffer
-	if err := p.html.ExecuteTemplate(&b, name, data); err != nil {
+	var b sheet
+	err := p.html.ExecuteTemplate(&b, name, data)
+	if errors.Is(err, errTooMuch) && status == http.StatusOK {
+		p.failed(w, r, errTooMuch)
+		return
+	}
+	if err != nil {
 		http.Error(w, fmt.Sprintf("page %s: %v", name, err), http.StatusInternalServerError)
 		return
 	}
