@@ -41,6 +41,13 @@ func TestShared(t *testing.T) {
 
 // TestBounds holds that a file takes neither all memory nor all time.
 func TestBounds(t *testing.T) {
+	long := "b = format(\"%99999d\", 1)\na = replace(join(\"\", [for i in range(10) : b]), \" \", \"x\")\ntarget \"a\" {\n  tags = [v]\n}\n" // a million times x
+	use := "target \"a\" {\n  tags = [v]\n}\n"
+	tree, within := "t0 = [\"x\"]\n", "\"x\""
+	for i := range 35 {
+		tree += fmt.Sprintf("t%d = [t%d, t%[2]d]\n", i+1, i)
+		within = fmt.Sprintf("[for x%d in [%s] : [x%[1]d, x%[1]d]][0]", i, within)
+	}
 	for _, test := range []struct{ name, text, want string }{
 		{"a.hcl", strings.Repeat("target \"a\" {}\n", 20000), "more than 16384 targets and groups"},
 		{"a.hcl", "a = 1e9999\nv = a" + strings.Repeat("*a", 100) + "\ntarget \"a\" {\n  tags = [v]\n}", "too many digits"},
@@ -51,6 +58,24 @@ func TestBounds(t *testing.T) {
 			"functions and templates are given and make more than",
 		},
 		{"a.json", "{\"target\": {}}}", "more follows the object"},
+		{"a.hcl", long + "v = replace(a, \"x\", a)\n", "makes a string of more than"},
+		{"a.hcl", long + "v = replace(a, \"\", a)\n", "makes a string of more than"},
+		{"a.hcl", long + "v = regex_replace(a, \"x\", a)\n", "makes a string of more than"},
+		{"a.hcl", long + "v = regex_replace(a, \".*\", replace(a, \"x\", \"$0\"))\n", "makes a string of more than"},
+		{"a.hcl", use + "v = indent(1000, replace(format(\"%99999d\", 1), \" \", \"\\n\"))\n", "makes a string of more than"},
+		{"a.hcl", long + "v = join(a, range(1000))\n", "makes a string of more than"},
+		{"a.hcl", long + "v = formatlist(replace(a, \"x\", \"%99999[1]d\"), 1)\n", "makes a string of more than"},
+		{"a.hcl", long + "v = formatlist(\"%d%s%[2]s%[2]s%[2]s%[2]s\", range(1000), a)\n", "makes more than"},
+		{"a.hcl", long + "v = split(\"\", join(\"\", [for i in range(2) : a]))\n", "makes a list of more than"},
+		{"a.hcl", long + "v = regexall(\"(x)(x)\", join(\"\", [for i in range(2) : a]))\n", "matches more than"},
+		{"a.hcl", tree + use + "v = t35 == t35\n", "functions and templates are given and make more than"},
+		{"a.hcl", tree + use + "v = jsonencode(t35)\n", "functions and templates are given and make more than"},
+		{"a.hcl", tree + "target \"a\" {\n  tags = t35\n}\n", "functions and templates are given and make more than"},
+		{"a.hcl", tree + "variable \"v\" {\n  default = t35\n}\n", "functions and templates are given and make more than"},
+		{"a.hcl", use + "v = jsonencode(" + within + ")\n", "functions and templates are given and make more than"},
+		{"a.hcl", use + "v = " + within + " == 1\n", "functions and templates are given and make more than"},
+		{"a.hcl", use + "v = convert(" + within + ", list(any))\n", "functions and templates are given and make more than"},
+		{"a.hcl", long + "v = jsonencode([for i in range(1000) : a])\n", "functions and templates are given and make more than"},
 		{"a.yaml", "include: [" + strings.Repeat("b.yaml, ", 1000) + "]\n", "name more than 1000 others"},
 	} {
 		t.Chdir(t.TempDir())

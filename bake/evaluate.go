@@ -217,6 +217,9 @@ func (e *evaluator) attr(one *instance, name string) (v any, ok bool, err error)
 	e.open[key] = true
 	defer delete(e.open, key)
 	if v, err = a.Value(one.scope); err == nil {
+		err = e.scope.Count(v)
+	}
+	if err == nil {
 		one.known[name] = v
 	}
 	return v, true, err

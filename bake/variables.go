@@ -121,6 +121,9 @@ func (e *evaluator) variable(name string) (v any, ok bool, err error) {
 	} else {
 		v, err = e.declared(name, block)
 	}
+	if err == nil {
+		err = e.scope.Count(v)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -137,7 +140,10 @@ func (e *evaluator) declared(name string, b *hcl.Block) (any, error) {
 	var def any
 	has := b.Body.Attrs["default"]
 	if has != nil {
-		if def, err = has.Value(e.scope); err != nil {
+		if def, err = has.Value(e.scope); err == nil {
+			err = e.scope.Count(def)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if t != nil {

@@ -76,6 +76,9 @@ func convert(s *Scope, args []*Expr) (any, error) {
 		return nil, err
 	}
 	v, err := args[0].Value(s)
+	if err == nil {
+		err = s.made(v)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,9 @@ func codeFunctions() map[string]signature {
 }
 
 func csvDecode(a []string) (any, error) {
+	if strings.Count(a[0], "\n") > maxList {
+		return nil, fmt.Errorf("makes a list of more than %d elements", maxList)
+	}
 	rows, err := csv.NewReader(strings.NewReader(a[0])).ReadAll()
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
-	"strings"
 )
 
 func collection(v any) (n int, err error) {
@@ -148,13 +147,19 @@ func coalesceList(args []any) (any, error) {
 func distinct(list []any) []any {
 	out, seen := []any{}, map[string]bool{}
 	for _, v := range list {
-		key, _ := encode(v) // values of files can all be encoded
-		if !seen[string(key)] {
-			seen[string(key)] = true
+		key := keyOf(v)
+		if !seen[key] {
+			seen[key] = true
 			out = append(out, v)
 		}
 	}
 	return out
+}
+
+// keyOf is a text that values have in common which are the same, and no others.
+func keyOf(v any) string {
+	key, _ := encode(v) // values of files can all be encoded
+	return string(key)
 }
 
 func element(args []any) (any, error) {
@@ -236,91 +241,6 @@ func slice(args []any) (any, error) {
 		return nil, fmt.Errorf("the list has %d elements, and %d to %d are none of it", len(list), from, to)
 	}
 	return slices.Clone(list[from:to]), nil
-}
-
-// asSet makes a list one of a set: sorted, each value once.
-func asSet(list []any) []any {
-	out := distinct(list)
-	slices.SortStableFunc(out, func(a, b any) int {
-		x, xok := a.(*big.Float)
-		y, yok := b.(*big.Float)
-		if xok && yok {
-			return x.Cmp(y)
-		}
-		s, _ := String(a)
-		t, _ := String(b)
-		return strings.Compare(s, t)
-	})
-	return out
-}
-
-// sets is a function of lists that are sets; keep says of a value in how many of them it is.
-func sets(keep func(in, of int) bool) signature {
-	return signature{1, -1, func(args []any) (any, error) {
-		var all []any
-		lists := make([][]any, len(args))
-		for i, v := range args {
-			list, err := List(v)
-			if err != nil {
-				return nil, err
-			}
-			lists[i] = list
-			all = append(all, list...)
-		}
-		return slices.DeleteFunc(asSet(all), func(v any) bool {
-			in := 0
-			for _, list := range lists {
-				if slices.ContainsFunc(list, func(o any) bool { return equal(o, v) }) {
-					in++
-				}
-			}
-			return !keep(in, len(lists))
-		}), nil
-	}}
-}
-
-func setFunctions() map[string]signature {
-	return map[string]signature{
-		"sethaselement": {2, 2, func(args []any) (any, error) {
-			list, err := List(args[0])
-			return slices.ContainsFunc(list, func(v any) bool { return equal(v, args[1]) }), err
-		}},
-		"setunion":               sets(func(_, _ int) bool { return true }),
-		"setintersection":        sets(func(in, of int) bool { return in == of }),
-		"setsymmetricdifference": sets(func(in, _ int) bool { return in%2 == 1 }),
-		"setsubtract": {2, 2, func(args []any) (any, error) {
-			a, err := List(args[0])
-			if err != nil {
-				return nil, err
-			}
-			b, err := List(args[1])
-			return slices.DeleteFunc(asSet(a), func(v any) bool {
-				return slices.ContainsFunc(b, func(o any) bool { return equal(o, v) })
-			}), err
-		}},
-		"setproduct": {1, -1, setProduct},
-	}
-}
-
-func setProduct(args []any) (any, error) {
-	out := [][]any{{}}
-	for _, v := range args {
-		list, err := List(v)
-		if err != nil {
-			return nil, err
-		}
-		if len(out)*len(list) > 1<<16 {
-			return nil, errors.New("has more than 65536 elements")
-		}
-		var next [][]any
-		for _, o := range out {
-			for _, e := range list {
-				next = append(next, append(slices.Clone(o), e))
-			}
-		}
-		out = next
-	}
-	return anys(out), nil
 }
 
 func mapFunctions() map[string]signature {

@@ -8,7 +8,6 @@ import (
 	"math/big"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -22,8 +21,11 @@ func textFunctions() map[string]signature {
 		"trim":       texts(2, func(a []string) (any, error) { return strings.Trim(a[0], a[1]), nil }),
 		"trimprefix": texts(2, func(a []string) (any, error) { return strings.TrimPrefix(a[0], a[1]), nil }),
 		"trimsuffix": texts(2, func(a []string) (any, error) { return strings.TrimSuffix(a[0], a[1]), nil }),
-		"replace":    texts(3, func(a []string) (any, error) { return strings.ReplaceAll(a[0], a[1], a[2]), nil }),
+		"replace":    texts(3, func(a []string) (any, error) { return replaced(a[0], a[1], a[2]) }),
 		"split": texts(2, func(a []string) (any, error) {
+			if strings.Count(a[1], a[0]) >= maxList {
+				return nil, fmt.Errorf("makes a list of more than %d elements", maxList)
+			}
 			return anys(strings.Split(a[1], a[0])), nil
 		}),
 		"strlen":   {1, 1, func(args []any) (any, error) { s, err := String(args[0]); return integer(len([]rune(s))), err }},
@@ -46,13 +48,32 @@ func textFunctions() map[string]signature {
 				return nil, errors.New("the number of spaces must be from 0 to 1000")
 			}
 			s, err := String(args[1])
-			return strings.ReplaceAll(s, "\n", "\n"+strings.Repeat(" ", n)), err
+			if err != nil {
+				return nil, err
+			}
+			return replaced(s, "\n", "\n"+strings.Repeat(" ", n))
 		}},
 		"join":       {2, -1, join},
 		"format":     {1, -1, func(args []any) (any, error) { return formatted(args) }},
 		"formatlist": {1, -1, formatList},
 		"homedir":    {0, 0, func([]any) (any, error) { return os.UserHomeDir() }},
 	}
+}
+
+// fits refuses a string that would have so many bytes, before it is made.
+func fits(size int) error {
+	if size > maxText {
+		return fmt.Errorf("makes a string of more than %d bytes", maxText)
+	}
+	return nil
+}
+
+// replaced is a string with something else in each place of a part.
+func replaced(s, part, with string) (any, error) {
+	if err := fits(len(s) + strings.Count(s, part)*(len(with)-len(part))); err != nil {
+		return nil, err
+	}
+	return strings.ReplaceAll(s, part, with), nil
 }
 
 // title has each word begin with a capital.
@@ -121,6 +142,7 @@ func join(args []any) (any, error) {
 		return nil, err
 	}
 	var all []string
+	size := 0
 	for _, v := range args[1:] {
 		list, err := List(v)
 		if err != nil {
@@ -128,6 +150,12 @@ func join(args []any) (any, error) {
 		}
 		part, err := stringsOf(list)
 		if err != nil {
+			return nil, err
+		}
+		for _, s := range part {
+			size += len(s) + len(sep)
+		}
+		if err := fits(size - len(sep)); err != nil {
 			return nil, err
 		}
 		all = append(all, part...)
@@ -180,6 +208,9 @@ func formatted(args []any) (string, error) {
 		}
 		next++
 		fmt.Fprintf(&b, "%"+flags+string(verb), v)
+		if err := fits(b.Len()); err != nil {
+			return "", err
+		}
 	}
 	return b.String(), nil
 }
@@ -230,6 +261,7 @@ func formatList(args []any) (any, error) {
 		n = 1
 	}
 	out := []any{}
+	size := 0
 	for i := range n {
 		one := slices.Clone(args)
 		for j, v := range one[1:] {
@@ -241,71 +273,12 @@ func formatList(args []any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if size += len(s); size > 4*maxText {
+			return nil, fmt.Errorf("makes more than %d bytes", 4*maxText)
+		}
 		out = append(out, s)
 	}
 	return out, nil
-}
-
-func patternFunctions() map[string]signature {
-	return map[string]signature{
-		"regex": texts(2, func(a []string) (any, error) {
-			re, err := regexp.Compile(a[0])
-			if err != nil {
-				return nil, err
-			}
-			m := re.FindStringSubmatchIndex(a[1])
-			if m == nil {
-				return nil, errors.New("the pattern does not match")
-			}
-			return captures(re, a[1], m), nil
-		}),
-		"regexall": texts(2, func(a []string) (any, error) {
-			re, err := regexp.Compile(a[0])
-			if err != nil {
-				return nil, err
-			}
-			out := []any{}
-			for _, m := range re.FindAllStringSubmatchIndex(a[1], -1) {
-				out = append(out, captures(re, a[1], m))
-			}
-			return out, nil
-		}),
-		"regex_replace": texts(3, func(a []string) (any, error) {
-			re, err := regexp.Compile(a[1])
-			if err != nil {
-				return nil, err
-			}
-			return re.ReplaceAllString(a[0], a[2]), nil
-		}),
-	}
-}
-
-// captures is what a match is: a string, a list of unnamed groups, or an object of named ones.
-func captures(re *regexp.Regexp, s string, m []int) any {
-	group := func(i int) any {
-		if m[2*i] < 0 {
-			return nil
-		}
-		return s[m[2*i]:m[2*i+1]]
-	}
-	names := re.SubexpNames()
-	switch {
-	case len(names) == 1:
-		return group(0)
-	case names[1] != "":
-		out := map[string]any{}
-		for i, name := range names {
-			if name != "" {
-				out[name] = group(i)
-			}
-		}
-		return out
-	}
-	var out []any
-	for i := range names[1:] {
-		out = append(out, group(i+1))
-	}
-	return out
 }
 
 // encode is a value as JSON.

@@ -10,6 +10,7 @@ package hcl
 
 import (
 	"fmt"
+	"math/big"
 	"slices"
 )
 
@@ -19,7 +20,7 @@ const (
 	maxText  = 16 << 20  // bytes of a string that is made
 	maxList  = 1 << 20   // elements of a list that is made
 	maxTurns = 1 << 17   // of all for expressions together, and calls of functions
-	maxMade  = 512 << 20 // bytes that all functions and templates together are given and make
+	maxMade  = 512 << 20 // bytes that all functions and templates together are given and make, and that all variables have
 )
 
 // A Body is what stands between braces, or the whole of a file.
@@ -177,9 +178,12 @@ func (s *Scope) turn() error {
 	return nil
 }
 
-// made counts a value that a function is given or has made, or a template has made. It refuses those that are too large.
+// Count counts a value that is kept. See made.
+func (s *Scope) Count(v any) error { return s.made(v) }
+
+// made counts a value that a function is given or has made, or a template has made. It refuses those that are too large: a list that is
+// in a list twice counts twice, since whoever goes through all of them meets it twice.
 func (s *Scope) made(v any) error {
-	const element = 16 // bytes of one at least
 	if s.spent == nil {
 		s.spent = &spent{}
 	}
@@ -188,19 +192,45 @@ func (s *Scope) made(v any) error {
 		if len(v) > maxText {
 			return fmt.Errorf("makes a string of more than %d bytes", maxText)
 		}
-		s.spent.made += len(v)
-	case map[string]any:
-		s.spent.made += element * len(v)
 	case []any:
 		if len(v) > maxList {
 			return fmt.Errorf("makes a list of more than %d elements", maxList)
 		}
-		s.spent.made += element * len(v)
 	}
+	s.spent.made = weigh(v, s.spent.made)
 	if s.spent.made > maxMade {
 		return fmt.Errorf("functions and templates are given and make more than %d bytes", maxMade)
 	}
 	return nil
+}
+
+// weigh adds the bytes of a value and all that is in it to a sum, until that is more than maxMade.
+func weigh(v any, sum int) int {
+	const element = 16 // bytes of one at least
+	if sum > maxMade {
+		return sum
+	}
+	switch v := v.(type) {
+	case string:
+		sum += len(v)
+	case *big.Float: // its text, in which fractions have some 160 digits more
+		e := v.MantExp(nil)
+		if sum += max(e, -e) / 3; !v.IsInt() {
+			sum += precision / 3
+		}
+	case []any:
+		sum += element * len(v)
+		for i := 0; i < len(v) && sum <= maxMade; i++ {
+			sum = weigh(v[i], sum)
+		}
+	case map[string]any:
+		for k, e := range v {
+			if sum = weigh(e, sum+element+len(k)); sum > maxMade {
+				break
+			}
+		}
+	}
+	return sum
 }
 
 func (s *Scope) lookup(name string) (any, error) {

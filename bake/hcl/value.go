@@ -155,11 +155,11 @@ func operate(s *Scope, op string, left, right *Expr) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch op {
-	case "==":
-		return equal(a, b), nil
-	case "!=":
-		return !equal(a, b), nil
+	if op == "==" || op == "!=" {
+		if err := s.made([]any{a, b}); err != nil {
+			return nil, err
+		}
+		return equal(a, b) == (op == "=="), nil
 	}
 	return arithmetic(op, a, b)
 }
