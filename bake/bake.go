@@ -49,6 +49,8 @@ type File struct {
 	Targets   []*Target
 	Variables []Variable // of HCL and JSON
 	Names     []string   // of the files that were read
+
+	copied int // values that targets have of others, as in maxCopied
 }
 
 // A Group is several targets, or groups, under one name.

@@ -91,9 +91,76 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestEnvFile holds that a .env file that cannot be read is an error.
+// TestCopied holds that many targets, services and groups that have what others have take no more than the sum of it.
+func TestCopied(t *testing.T) {
+	var chain, groups, wide, many strings.Builder
+	for i := range 6000 {
+		fmt.Fprintf(&chain, "target \"t%d\" {\n  inherits = [\"t%d\"]\n  args = { A%[1]d = \"\" }\n}\n", i+1, i)
+		fmt.Fprintf(&groups, "group \"g%d\" {\n  targets = [\"g%d\", \"t%[1]d\"]\n}\ntarget \"t%[1]d\" {}\n", i+1, i)
+		fmt.Fprintf(&wide, "  s%d: {extends: base, build: {args: [X%[1]d]}}\n", i)
+		fmt.Fprintf(&many, "A%d, ", i)
+	}
+	for _, test := range []struct{ name, text, ask, want string }{
+		{"a.hcl", "target \"t0\" {}\n" + chain.String(), "t6000", "targets have more than 4194304 values of others"},
+		{"a.hcl", "target \"t0\" {}\n" + chain.String(), "t1000", ""},
+		{"a.hcl", "target \"g0\" {}\n" + groups.String(), "g6000", ""},
+		{"a.yaml", "services:\n  base: {build: {args: [" + many.String() + "]}}\n" + wide.String(), "base", "services have more than 4194304 values of those that they extend"},
+		{"a.yaml", "services:\n  a: {build: \"" + strings.Repeat("${a:-", 201) + strings.Repeat("}", 201) + "\"}\n", "a", "braces are nested more than 200 deep"},
+		{"a.yaml", "services:\n  a: {build: \"" + strings.Repeat("${a:-", 200) + strings.Repeat("}", 200) + "\"}\n", "a", ""},
+	} {
+		f, err := read(t, test.name, test.text)
+		if err == nil {
+			_, err = f.Select([]string{test.ask}, nil)
+		}
+		if got := fmt.Sprint(err); !strings.Contains(got, test.want) || (err != nil) != (test.want != "") {
+			t.Errorf("%.100s\nis refused with %v, want %q", test.text, err, test.want)
+		}
+	}
+}
+
+// read reads a bake file.
+func read(t *testing.T, name, text string) (*bake.File, error) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return bake.Read(bake.Options{Files: []string{name}})
+}
+
+// TestMerged holds that the lists of two compose files are merged with a look at each element.
+func TestMerged(t *testing.T) {
+	var tags strings.Builder
+	for i := range 30_000 {
+		fmt.Fprintf(&tags, "tag%d, ", i)
+	}
+	t.Chdir(t.TempDir())
+	for name, last := range map[string]string{"a.yaml": "a", "b.yaml": "b"} {
+		if err := os.WriteFile(name, []byte("services:\n  a: {build: {tags: ["+tags.String()+last+"]}}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := bake.Read(bake.Options{Files: []string{"a.yaml", "b.yaml"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Targets[0].List("tags"); len(got) != 30_002 || got[30_000] != "a" || got[30_001] != "b" {
+		t.Errorf("there are %d tags, the last %v", len(got), got[max(0, len(got)-2):])
+	}
+}
+
+// TestEnvFile holds that a .env file that cannot be read is an error, and that one of a few lines does not take all memory.
 func TestEnvFile(t *testing.T) {
 	t.Chdir(t.TempDir())
+	if err := os.WriteFile(".env", []byte("A=aaaaaaaaaaaaaaaa\n"+strings.Repeat("A=$A$A\n", 60)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bake.Read(bake.Options{Files: []string{"-"}, Stdin: strings.NewReader("services:\n  a:\n    build: .\n")}); err == nil || !strings.Contains(err.Error(), "the variables come to more than 64 MiB") {
+		t.Errorf("error = %v, want one about the variables", err)
+	}
+	if err := os.Remove(".env"); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(".env", 0o700); err != nil {
 		t.Fatal(err)
 	}

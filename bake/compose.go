@@ -29,11 +29,15 @@ type composer struct {
 	env   map[string]string
 	depth int // of files that name others
 	files int // that were read
+	given int // bytes of variables
+
+	copied int // values that services have of others, as in maxCopied
 }
 
 const (
 	maxIncludes = 20   // how deep compose files may name others
 	maxLoads    = 1000 // how many compose files may be read, each as often as it is named
+	maxGiven    = 64 << 20
 )
 
 // readCompose adds a target for each service that has a build part, and the group default of all of them.
@@ -85,17 +89,29 @@ func (f *File) readCompose(files []composeFile, o Options) error {
 	if len(services) > 0 {
 		f.addGroup(all)
 	}
+	return c.enough()
+}
+
+// enough refuses variables of which more was asked than variable gives: "A=$A$A" a few dozen times would take all memory.
+func (c *composer) enough() error {
+	if c.given > maxGiven {
+		return fmt.Errorf("the variables come to more than %d MiB", maxGiven>>20)
+	}
 	return nil
 }
 
 // variable is that of the environment, or else of .env.
 func (c *composer) variable(o Options, name string) (string, bool) {
+	v, ok := "", false
 	if o.Getenv != nil {
-		if v, ok := o.Getenv(name); ok {
-			return v, true
-		}
+		v, ok = o.Getenv(name)
 	}
-	v, ok := c.env[name]
+	if !ok {
+		v, ok = c.env[name]
+	}
+	if c.given += len(v); c.given > maxGiven {
+		return "", ok // see enough
+	}
 	return v, ok
 }
 
@@ -130,7 +146,7 @@ func (c *composer) dotEnv(text string, o Options) error {
 		}
 		c.env[name] = value
 	}
-	return nil
+	return c.enough()
 }
 
 // load reads a file with those that it includes, with variables put in and services extended.
@@ -224,9 +240,28 @@ func (c *composer) extended(file string, root map[string]any, name string, looku
 	if err != nil {
 		return nil, err
 	}
+	if c.copied += values(under); c.copied > maxCopied {
+		return nil, fmt.Errorf("services have more than %d values of those that they extend", maxCopied)
+	}
 	out := mergeMaps(under, service)
 	delete(out, "extends")
 	return out, nil
+}
+
+// values is how many values are in one.
+func values(v any) int {
+	n := 1
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			n += values(e)
+		}
+	case map[string]any:
+		for _, e := range v {
+			n += values(e)
+		}
+	}
+	return n
 }
 
 // normalized gives what may be written in several ways one form, so that it can be merged.
@@ -297,9 +332,13 @@ func mergeMaps(a, b map[string]any) map[string]any {
 			}
 		case []any:
 			if old, ok := out[k].([]any); ok {
-				list := slices.Clone(old)
+				list, there := slices.Clone(old), map[string]bool{}
+				for _, e := range old {
+					there[fmt.Sprint(e)] = true
+				}
 				for _, e := range v {
-					if !slices.ContainsFunc(list, func(o any) bool { return fmt.Sprint(o) == fmt.Sprint(e) }) {
+					if text := fmt.Sprint(e); !there[text] {
+						there[text] = true
 						list = append(list, e)
 					}
 				}

@@ -58,7 +58,10 @@ func interpolate(text string, lookup func(string) (string, bool)) (string, error
 			text = rest[1:]
 			continue
 		case strings.HasPrefix(rest, "{"):
-			end := closing(rest)
+			end, depth := closing(rest)
+			if depth > maxDepth {
+				return "", fmt.Errorf("invalid interpolation format: braces are nested more than %d deep", maxDepth)
+			}
 			if end < 0 {
 				return "", fmt.Errorf("invalid interpolation format: %q has no end", "$"+rest)
 			}
@@ -80,20 +83,21 @@ func interpolate(text string, lookup func(string) (string, bool)) (string, error
 	}
 }
 
-// closing is where the brace that a text begins with is closed; -1 if it is not.
-func closing(text string) int {
+// closing is where the brace that a text begins with is closed, -1 if it is not, and how deep braces are nested in between.
+func closing(text string) (at, deepest int) {
 	depth := 0
 	for i := 0; i < len(text); i++ {
 		switch {
 		case text[i] == '{':
 			depth++
+			deepest = max(deepest, depth)
 		case text[i] == '}':
 			if depth--; depth == 0 {
-				return i
+				return i, deepest
 			}
 		}
 	}
-	return -1
+	return -1, deepest
 }
 
 func nameLength(text string) int {

@@ -33,9 +33,10 @@ func (f *File) Select(names, overrides []string) (*Selection, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.copied = 0
 	s := &Selection{Groups: map[string]*Group{}, Targets: map[string]*Target{}}
 	for _, name := range asked {
-		targets, groups := f.expand(name, map[string]*expanded{})
+		targets, groups := f.expand(name)
 		for _, t := range targets {
 			if s.Targets[t], err = f.resolve(t, set); err != nil {
 				return nil, err
@@ -112,31 +113,35 @@ func (f *File) match(pattern string) ([]string, error) {
 	return names, nil
 }
 
-// An expanded is which targets a group means, and which groups it goes through.
-type expanded struct{ targets, groups []string }
-
-// expand is which targets a name means, and which groups it goes through. seen has the groups that were met before; one that is still
-// being expanded has nothing there.
-func (f *File) expand(name string, seen map[string]*expanded) (targets, groups []string) {
-	g := f.group(name)
-	if g == nil {
-		return []string{name}, nil
+// expand is which targets a name means, and which groups it goes through, in the order in which they are met.
+func (f *File) expand(name string) (targets, groups []string) {
+	known := make(map[string]*Group, len(f.Groups))
+	for _, g := range f.Groups {
+		known[g.Name] = g
 	}
-	if before := seen[name]; before != nil {
-		return before.targets, before.groups
-	}
-	all := &expanded{}
-	seen[name] = all
-	groups = []string{name}
-	for _, t := range g.Targets {
-		more, through := f.expand(t, seen)
-		if len(more) == 0 { // a target may have the name of a group that it is in
-			more = []string{t}
+	full := map[string]bool{} // groups that were met → whether they mean targets; of one that is still being expanded that is not known
+	var visit func(name string) bool
+	visit = func(name string) bool {
+		g := known[name]
+		if g == nil {
+			targets = append(targets, name)
+			return true
 		}
-		targets, groups = append(targets, more...), append(groups, through...)
+		if has, met := full[name]; met {
+			return has
+		}
+		full[name] = false
+		groups = append(groups, name)
+		for _, t := range g.Targets {
+			if !visit(t) { // a target may have the name of a group that it is in
+				targets = append(targets, t)
+			}
+		}
+		full[name] = len(g.Targets) > 0
+		return full[name]
 	}
-	all.targets, all.groups = unique(targets), unique(groups)
-	return all.targets, all.groups
+	visit(name)
+	return unique(targets), groups
 }
 
 // resolve is a target with all that it inherits, and what was overridden.
@@ -159,6 +164,18 @@ func (f *File) resolve(name string, set map[string]map[string]override) (*Target
 	return t, nil
 }
 
+// maxCopied is how many values all targets may have of those that they inherit from and are made from: each in a chain of thousands has all
+// that those before it have.
+const maxCopied = 4 << 20
+
+// copies counts values that a target has of others.
+func (f *File) copies(n int) error {
+	if f.copied += n; f.copied > maxCopied {
+		return fmt.Errorf("targets have more than %d values of others", maxCopied)
+	}
+	return nil
+}
+
 // inherited is a target with all that it inherits. known has the targets that were met before: many may inherit from one. One that
 // inherits from itself adds nothing to itself, as in buildx.
 func (f *File) inherited(name string, set map[string]map[string]override, known map[string]*Target) (*Target, error) {
@@ -173,6 +190,9 @@ func (f *File) inherited(name string, set map[string]map[string]override, known 
 	out := newTarget(name)
 	for _, base := range own.List("inherits") {
 		t, err := f.inherited(base, set, known)
+		if err == nil {
+			err = f.copies(t.size())
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -219,6 +239,9 @@ func (f *File) link(s *Selection, name string, set map[string]map[string]overrid
 		below := s.Targets[from]
 		for _, e := range below.List("entitlements") {
 			if !slices.Contains(t.List("entitlements"), e) {
+				if err := f.copies(1); err != nil {
+					return err
+				}
 				t.fields["entitlements"] = append(slices.Clip(t.List("entitlements")), e)
 			}
 		}

@@ -146,6 +146,22 @@ func (t *Target) Inline() bool {
 	return ok
 }
 
+// size is how many values the target has.
+func (t *Target) size() int {
+	n := len(t.fields)
+	for _, v := range t.fields {
+		switch v := v.(type) {
+		case []string:
+			n += len(v)
+		case []Entry:
+			n += len(v)
+		case map[string]string:
+			n += len(v)
+		}
+	}
+	return n
+}
+
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // merge has what other says override or extend what the target says.
