@@ -40,10 +40,7 @@ func checkValue(name, value string) error {
 
 // bound refuses a word that could expand beyond all measure, as "ENV A=$A$A" a few dozen times would.
 func (v *variables) bound(lex *shell.Lex, word string) error {
-	m := &measure{vars: v, rest: strings.TrimPrefix(word, "\uFEFF"), escape: v.escape, quotes: !lex.SkipProcessQuotes}
-	if lex.SkipProcessQuotes || m.escape == 0 { // the body of a heredoc
-		m.escape = '\\'
-	}
+	m := v.measure(lex, word)
 	m.until(end)
 	switch {
 	case m.deep:
@@ -52,6 +49,15 @@ func (v *variables) bound(lex *shell.Lex, word string) error {
 		return fmt.Errorf("%.40q may expand to more than %d MiB", word, maxWord>>20)
 	}
 	return nil
+}
+
+// measure is a measure of a word.
+func (v *variables) measure(lex *shell.Lex, word string) *measure {
+	m := &measure{vars: v, rest: strings.TrimPrefix(word, "\uFEFF"), escape: v.escape, quotes: !lex.SkipProcessQuotes}
+	if lex.SkipProcessQuotes || m.escape == 0 { // the body of a heredoc
+		m.escape = '\\'
+	}
+	return m
 }
 
 // A measure reads a word as BuildKit's lexer does, and sums the lengths of the strings that the lexer would make of it, the ones in

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/forge-build/forge/parser"
@@ -99,6 +100,37 @@ func FuzzParseGit(f *testing.F) {
 		}
 		if strings.HasPrefix(g.Remote, "-") || strings.HasPrefix(g.Ref, "-") || g.Dir != "" && !filepath.IsLocal(g.Dir) {
 			t.Errorf("ParseGitContext(%q) = %+v", s, g)
+		}
+	})
+}
+
+// FuzzBound expands words: none comes to more than what was measured before, however it is read.
+func FuzzBound(f *testing.F) {
+	for _, word := range []string{`a${A//x/\}${A//a/"}"${A//a/a}}}`, "${É:-'}'}$É$1$?", "${A#a*}${A%\\}}", `"${A:+\"}}" <<E`, "${A/$A/${B}}", "`}`${A//a/`}$A}"} {
+		f.Add(word, "aaxa", "b}'$0")
+	}
+	f.Fuzz(func(t *testing.T, word, a, b string) {
+		for _, escape := range []rune{'\\', '`'} {
+			vars := &variables{escape: escape}
+			vars.set("A", a)
+			vars.set("É", b)
+			for i := range 8 {
+				lex := shell.NewLex(escape)
+				lex.RawQuotes, lex.RawEscapes = i&1 != 0, i&2 != 0
+				lex.SkipUnsetEnv = i&4 != 0
+				if i == 7 {
+					lex = shell.NewLex('\\')
+					lex.SkipProcessQuotes = true
+				}
+				m := vars.measure(lex, word)
+				m.until(end)
+				if m.deep || m.made > maxWord {
+					continue
+				}
+				if got, _, err := lex.ProcessWord(word, vars); err == nil && len(got) > m.made {
+					t.Errorf("%q comes to %d bytes, and %d were measured", word, len(got), m.made)
+				}
+			}
 		}
 	})
 }
