@@ -18,8 +18,8 @@ import (
 
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/inspect"
-	"github.com/forge-build/forge/snapshot"
 )
 
 // A ContainerInfo is a container, as a list shows it.
@@ -147,17 +147,20 @@ func (h *Home) listedInfo(id string, any bool) *ContainerInfo {
 }
 
 // measure finds out how much a container takes.
-func (h *Home) measure(ctx context.Context, i *ContainerInfo) (err error) {
-	if i.Written, err = snapshot.Written(h.rootDir(i.ID)); err != nil {
+func (h *Home) measure(ctx context.Context, i *ContainerInfo) error {
+	store, err := h.Snapshots()
+	if err != nil {
 		return err
 	}
-	i.Virtual = i.Written
+	var layers []image.Layer
 	if r, err := h.containers().Record(i.ID); err == nil {
 		if img, err := h.containerImage(ctx, r); err == nil { // it may be damaged, or removed by force
-			i.Virtual += h.imageSize(img)
+			layers, i.Virtual = img.Layers(), h.imageSize(img)
 		}
 	}
-	return nil
+	i.Written, err = store.Written(ctx, layers, h.rootDir(i.ID))
+	i.Virtual += i.Written
+	return err
 }
 
 // MeasureContainer says in the inspection of a container how much it has written, and how much that is with its image, in bytes.

@@ -10,7 +10,6 @@ import (
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/event/journal"
-	"github.com/forge-build/forge/snapshot"
 )
 
 // PruneContainers removes the containers that do not run, as far as docker's filters until=TIME, label=K[=V] and label!=K[=V]
@@ -29,10 +28,8 @@ func (h *Home) PruneContainers(ctx context.Context, filters []string) (removed [
 		if h.inUse(i.ID) || !takes(&i) {
 			continue
 		}
-		size, err := snapshot.Written(h.rootDir(i.ID))
-		if err == nil {
-			err = h.RemoveContainer(ctx, i.ID, RemoveContainerOptions{})
-		}
+		_ = h.measure(ctx, &i) // what cannot be measured can be removed
+		err := h.RemoveContainer(ctx, i.ID, RemoveContainerOptions{})
 		if err != nil && h.inUse(i.ID) {
 			continue // it has been started, or removed, meanwhile
 		}
@@ -41,7 +38,7 @@ func (h *Home) PruneContainers(ctx context.Context, filters []string) (removed [
 			continue
 		}
 		removed = append(removed, i.ID)
-		bytes += size
+		bytes += i.Written
 	}
 	h.pruneEvent(journal.Container, bytes)
 	return removed, bytes, errors.Join(errs...)

@@ -2,14 +2,14 @@ package forge
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/snapshot"
 )
 
 // A Usage says where the bytes of the store are.
@@ -145,24 +145,24 @@ func (h *Home) BuildCache(ctx context.Context) (list []CacheUsage, err error) {
 // treeUsage measures what lies under a directory; its direct children are what is counted.
 func treeUsage(dir string) (k KindUsage, err error) {
 	seen := map[uint64]bool{} // inodes
-	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // gone meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		if filepath.Dir(name) == filepath.Clean(dir) {
-			k.Count++
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil //nolint:nilerr // gone meanwhile
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && !(st.Nlink > 1 && !info.IsDir() && seen[st.Ino]) {
-			k.Bytes += st.Blocks * 512
+	count := func(st *unix.Stat_t) {
+		if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			if seen[st.Ino] {
+				return
+			}
 			seen[st.Ino] = true
 		}
+		k.Bytes += st.Blocks * 512
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err == nil {
+		count(&st)
+	}
+	err = snapshot.EachFile(dir, func(in, _ string, st *unix.Stat_t) error {
+		if in == "." {
+			k.Count++
+		}
+		count(st)
 		return nil
 	})
 	return k, err

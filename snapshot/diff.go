@@ -156,6 +156,9 @@ func (f *differ) whiteoutMissing(d *diffDir, below *Entry) error {
 // file compares one name of a directory with what lies below it, or nil.
 func (f *differ) file(d *diffDir, name string, below *Entry) error {
 	path := filetree.Join(d.path, name)
+	if err := checkLength(path); err != nil { // also where it is only to be listed: a process can make directories without end
+		return err
+	}
 	var st unix.Stat_t
 	err := unix.Fstatat(d.open.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if f.gone(err) {

@@ -54,6 +54,10 @@ func checkName(path string) error {
 	if _, base := filetree.Split(path); strings.HasPrefix(base, layertar.WhiteoutPrefix) {
 		return fmt.Errorf("%s: a name that begins with %s says in a layer that a file is removed", path, layertar.WhiteoutPrefix)
 	}
+	return checkLength(path)
+}
+
+func checkLength(path string) error {
 	if len(path) > filetree.MaxPath {
 		return fmt.Errorf("%.64s…: name of %d bytes is too long", path, len(path))
 	}

@@ -37,6 +37,7 @@ var lives = []struct {
 	{"kept-draft", keptDraft},
 	{"kept-draft-in-use", keptDraftInUse},
 	{"kept-draft-written", keptDraftWritten},
+	{"kept-draft-measured", keptDraftMeasured},
 	{"draft-in-memory", draftInMemory},
 	{"beside-each-other", besideEachOther},
 	{"nothing-left", nothingLeft},

@@ -1,13 +1,17 @@
 package snapshottest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
@@ -99,6 +103,53 @@ func keptDraftWritten(t *testing.T, kind snapshot.Kind) {
 	}
 	close(stop)
 	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// keptDraftMeasured measures what was written, and nothing of the image, also if a process has made directories deeper than any path can
+// tell. They can neither be listed nor be a layer.
+func keptDraftMeasured(t *testing.T, kind snapshot.Kind) {
+	k := Open(t, t.TempDir(), kind)
+	layers := []image.Layer{Commit(t, k, nil, func(r Root) {
+		r.File("image", strings.Repeat("i", 10_000))
+		r.File("d/changed", strings.Repeat("c", 1000))
+		r.Times("d/changed", moment)
+	})}
+	dir := filepath.Join(k.Root, "containers", "one")
+	written := func(layers []image.Layer, want int64) {
+		t.Helper()
+		if got, err := k.Store.Written(t.Context(), layers, dir); err != nil || got != want {
+			t.Errorf("%d bytes are written (%v), want %d", got, err, want)
+		}
+	}
+	written(layers, 0)
+	d, f := draft(t, k, layers, snapshot.DraftOptions{Dir: dir})
+	if _, err := d.Mountpoint("/etc/hosts", 0); err != nil {
+		t.Fatal(err)
+	}
+	written(layers, 0)
+	r := NewRoot(t, Path(f))
+	r.File("d/changed", strings.Repeat("C", 1000))
+	r.File("new/file", "new")
+	r.Link("new/file", "new/link")
+	written(layers, 1003)
+	if kind == snapshot.Copy { // what is a copy of a layer that is gone cannot be told from the rest
+		gone := layers[0]
+		gone.DiffID = digest.FromString("gone")
+		written([]image.Layer{gone}, 11_003)
+	}
+	deepTree(t, Path(f))
+	written(layers, 1003)
+	kept := openKept(t, k, layers, dir)
+	const want = "…: name of 4099 bytes is too long"
+	if _, err := kept.Diff(t.Context()); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("Diff: %v, want %s", err, want)
+	}
+	if _, _, err := kept.Commit(t.Context()); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("Commit: %v, want %s", err, want)
+	}
+	if err := errors.Join(d.Close(), snapshot.RemoveTree(dir)); err != nil {
 		t.Error(err)
 	}
 }
