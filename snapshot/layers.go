@@ -196,7 +196,7 @@ func (s *Store) copyEntry(ctx context.Context, root unpackEntry, path string, kn
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	u := newUnpacker(ctx, fd, s.rights())
-	u.known = known
+	u.known, u.space = known, s.layout.CheckSpace
 	if err := u.unpack(root); err != nil {
 		return -1, errors.Join(err, closeFD(fd))
 	}

@@ -103,7 +103,7 @@ func (d *Draft) takeSpare(ctx context.Context, layers []image.Layer, open func(f
 	}
 	known := map[uint64]copied{}
 	u := newUnpacker(ctx, int(sp.upper.Fd()), d.store.rights())
-	u.known = known
+	u.known, u.space = known, d.store.layout.CheckSpace
 	r := refresher{u: u, below: d.below, newer: without}
 	err := r.root()
 	var root *os.File

@@ -28,7 +28,13 @@ type unpacker struct {
 	links map[uint64]string // inode → the name it was written under
 	known map[uint64]copied // of a draft, else nil: gets all regular files, by their new inode
 	buf   []byte
+
+	space func() error // if not nil: is an error if the disk is too full to go on
+	since int64        // bytes of files since it was called
 }
+
+// spaceEvery is how many bytes of files are unpacked between two looks at the free space.
+const spaceEvery = 64 << 20
 
 // A copied is a file of a draft that is a copy of the layers below. Every name is a file of its own: overlayfs, too, breaks a
 // hard link of a layer as soon as one of its names is changed.
@@ -230,6 +236,12 @@ func (u *unpacker) link(first string, dir int, name string) error {
 
 func (u *unpacker) regular(dir int, e *unpackEntry) error {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	if u.since += e.Size; u.space != nil && u.since >= spaceEvery {
+		u.since = 0
+		if err := u.space(); err != nil {
+			return err
+		}
+	}
 	fd, err := unix.Openat(dir, e.Name, flags, 0o600)
 	if err != nil {
 		return err

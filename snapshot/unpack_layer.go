@@ -23,7 +23,9 @@ func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string)
 			return err
 		}
 		defer func() { err = errors.Join(err, root.Close()) }()
-		return newUnpacker(ctx, int(root.Fd()), s.rights()).unpack(e)
+		u := newUnpacker(ctx, int(root.Fd()), s.rights())
+		u.space = s.layout.CheckSpace
+		return u.unpack(e)
 	})
 }
 

@@ -1,6 +1,7 @@
 package snapshottest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -118,5 +119,21 @@ func bigHole(t *testing.T, kind snapshot.Kind) {
 	}
 	if st.Size < 128<<20 || st.Blocks*512 > 4<<20 {
 		t.Errorf("the layer of %d bytes takes %d on the disk", st.Size, st.Blocks*512)
+	}
+	if kind == snapshot.EROFS { // which makes no copy
+		return
+	}
+	d, f := draft(t, k, []image.Layer{layer}, snapshot.DraftOptions{Dir: filepath.Join(k.Root, "containers", "one")})
+	defer d.Close()
+	lastlog := filepath.Join(Path(f), "var/log/lastlog")
+	if err := unix.Stat(lastlog, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Size != 128<<20+3 || st.Blocks*512 > 4<<20 {
+		t.Errorf("the file of %d bytes takes %d on the disk", st.Size, st.Blocks*512)
+	}
+	b, err := os.ReadFile(lastlog)
+	if want := append(make([]byte, 128<<20), "end"...); err != nil || !bytes.Equal(b, want) {
+		t.Errorf("the file has another content (%v)", err)
 	}
 }
