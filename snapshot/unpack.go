@@ -105,7 +105,7 @@ func (u *unpacker) fill(fd int, path string, dir *unpackEntry) error {
 			return err
 		}
 	}
-	if dir.opaque {
+	if dir.opaque && u.place == nil { // else nothing lies below
 		if err := unix.Fsetxattr(fd, u.rights.overlayPrefix()+"opaque", []byte("y"), 0); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}

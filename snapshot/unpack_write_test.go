@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/snapshot/filetree"
 )
@@ -59,6 +62,34 @@ func TestCopyHoles(t *testing.T) {
 	for _, e := range []filetree.Extent{{At: 0, Size: int64(len(content)) + 1}, {At: int64(len(content)) + 1, Size: 1}, {At: 1 << 30, Size: 1 << 20}} {
 		if err := copyExtents(int(dst().Fd()), src, []filetree.Extent{e}, buf); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes at %d, of %d: %v", e.Size, e.At, len(content), err)
+		}
+	}
+}
+
+// A layer that is put into a directory marks nothing in it for overlayfs, as nothing lies below.
+func TestPlaceLayerMarksNothing(t *testing.T) {
+	need(t, "root", os.Geteuid() == 0)
+	s := openStore(t)
+	dir := func(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755} }
+	layer := storeTar(t, s, tarOf(t, tar.Header{Name: "a"}, dir("a/"), tar.Header{Name: "a/c", Uname: "2"}, dir("d/"), tar.Header{Name: "d/.wh..wh..opq"}))
+	to := t.TempDir()
+	if err := errors.Join(os.Mkdir(to+"/d", 0o755), os.WriteFile(to+"/d/own", []byte("1"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := s.PlaceLayer(t.Context(), layer, f, PlaceOptions{Owners: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := opsOf(t, OpenLive(f)), "a/ a/c=2 d/ d/own=1"; got != want {
+		t.Errorf("directory has %s, want %s", got, want)
+	}
+	for _, name := range []string{"a", "d"} {
+		if _, err := unix.Getxattr(to+"/"+name, s.rights().overlayPrefix()+"opaque", nil); !errors.Is(err, unix.ENODATA) {
+			t.Errorf("%s is marked as opaque (%v)", name, err)
 		}
 	}
 }
