@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxExecs is how many directories of PATH are searched.
-const maxExecs = 64
+// maxExecs is how many directories PATH may have: a report is sent in one piece.
+const maxExecs = 1024
 
-// reportSize is how much is said of a set-up: which op failed, with what, and the results of execve.
-const reportSize = 16 + 8*maxExecs
+// reportSize is how much is said of the set-up: which op failed, with what, and the results of execve.
+func (s *setup) reportSize() int { return 16 + 8*len(s.paths) }
 
 // DefaultPath is where commands are looked for if Env has no PATH: docker's default.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -18,14 +18,12 @@ const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // execCommand executes the command: each place it may be at is tried, as execvp does.
 func (s *setup) execCommand() {
 	s.step = "exec"
-	paths := s.spec.CommandPaths()
 	args, env := s.pointers(s.strs(s.spec.Args)), s.pointers(s.strs(s.spec.Env))
-	for i, path := range paths {
+	for i, path := range s.paths {
 		s.call(unix.SYS_EXECVE, s.str(path), args, env).into(s.results.plus(8 * i).ref()).
 			allow(errnos(unix.ENOENT, unix.ENOTDIR, unix.EACCES))
 	}
 	s.call(opExpect, num(0), num(1), num(1), num(unix.ENOENT)) // none of them
-	s.paths = paths
 }
 
 // CommandPaths are the places where the command is looked for, in this order; those that are not absolute are of Dir.
@@ -38,9 +36,7 @@ func (s *Spec) CommandPaths() []string {
 		if dir == "" {
 			dir = "."
 		}
-		if len(paths) < maxExecs {
-			paths = append(paths, strings.TrimSuffix(dir, "/")+"/"+s.Args[0])
-		}
+		paths = append(paths, strings.TrimSuffix(dir, "/")+"/"+s.Args[0])
 	}
 	return paths
 }

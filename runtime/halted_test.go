@@ -170,7 +170,7 @@ func TestForgedReport(t *testing.T) {
 	s.step = "first"
 	s.call(unix.SYS_GETPID)
 	report := func(at uint64) []byte {
-		b := make([]byte, reportSize)
+		b := make([]byte, s.reportSize())
 		binary.NativeEndian.PutUint64(b, at)
 		return b
 	}

@@ -18,7 +18,7 @@ func (s *setup) initReport() (w int, err error) {
 	if err != nil {
 		return 0, &SetupError{"pipe", err}
 	}
-	s.init = &setup{spec: s.spec, execCandidates: execCandidates{report: ours}}
+	s.init = &setup{spec: s.spec, execCandidates: execCandidates{paths: s.paths, report: ours}}
 	w = s.pass(s.own(its))
 	s.call(unix.SYS_FCNTL, num(w), num(unix.F_SETFD), num(0))
 	return w, nil
@@ -42,7 +42,7 @@ func (s *setup) execInit(report int) error {
 func (s *setup) planInit(report int) (tail int) {
 	s.step = "init"
 	all, child := s.words(^uint64(0)), s.word()
-	s.results = s.space(8 * maxExecs)
+	s.results = s.space(8 * len(s.paths))
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_NAME), s.str("forge-init")).allow(anyError)
 	s.call(unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), all, num(0), num(8))
 	// A seccomp filter cannot look into the arguments of clone3, so that container's have none.
@@ -50,7 +50,7 @@ func (s *setup) planInit(report int) (tail int) {
 	inChild := s.skipIf(child, num(0))
 
 	tail = len(s.ops)
-	vec := s.words(0, 16, 0, 8*maxExecs)
+	vec := s.words(0, 16, 0, uint64(8*len(s.paths)))
 	s.put(vec, arg{n: headerOp, part: inHeader})
 	s.put(vec.plus(16), s.results)
 	s.call(unix.SYS_WRITEV, num(report), vec, num(2)).allow(anyError)
@@ -88,7 +88,7 @@ func (s *setup) initOutcome(supervisor *os.File) error {
 			return &SetupError{"init", os.NewSyscallError("poll", err)}
 		}
 	}
-	msg, n := make([]byte, reportSize), 0
+	msg, n := make([]byte, s.reportSize()), 0
 	if poll[0].Revents&unix.POLLIN != 0 {
 		n, _ = unix.Read(fd, msg) // which does not wait, should somebody have taken it
 	}

@@ -147,8 +147,8 @@ func (s *setup) joinSupervisor(report int) (tail int, child arg) {
 	s.step = "clone"
 	child = s.word()
 	helper, info := s.word(), s.space(infoSize)
-	s.results = s.space(8 * maxExecs)
-	failure := s.words(0, 16, 0, 8*maxExecs) // two struct iovec
+	s.results = s.space(8 * len(s.paths))
+	failure := s.words(0, 16, 0, uint64(8*len(s.paths))) // two struct iovec
 	s.put(failure, arg{n: headerOp, part: inHeader})
 	s.put(failure.plus(16), s.results)
 	s.call(unix.SYS_CLONE3, s.cloneArgs(unix.CLONE_VM|unix.CLONE_VFORK), num(88)).into(helper)
@@ -169,8 +169,8 @@ func (s *setup) joinSupervisor(report int) (tail int, child arg) {
 	s.endSkip(there)
 	started := s.poll(num(report))
 	// What a process of the container may have written here is read by nobody but the caller.
-	text := s.space(reportSize)
-	s.call(unix.SYS_READ, num(report), text, num(reportSize)).allow(anyError)
+	text := s.space(s.reportSize())
+	s.call(unix.SYS_READ, num(report), text, num(s.reportSize())).allow(anyError)
 	s.reportWith(pidfd, text)
 	s.call(unix.SYS_CLOSE_RANGE, num(0), num(interpreterFD), num(0)).allow(anyError)
 	s.call(unix.SYS_CLOSE, num(report)).allow(anyError)
@@ -209,7 +209,7 @@ func (s *setup) poll(fd arg) (abandoned *op) {
 
 // reportWith sends the caller a report, and the descriptor of the process if there is one.
 func (s *setup) reportWith(pidfd, text arg) {
-	s.sendWith(text, reportSize, s.control(pidfd)).allow(anyError)
+	s.sendWith(text, s.reportSize(), s.control(pidfd)).allow(anyError)
 }
 
 // findCgroup opens the container's cgroup if it is of version 2, to clone into, and names the files to write to of version

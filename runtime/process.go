@@ -134,7 +134,7 @@ func (p *Process) kill() {
 // started waits until the command has been executed, or has not. Where process 1 is not the command, it reports, too.
 func (p *Process) started(s *setup, io Stdio) error {
 	for {
-		msg, f, err := p.receive()
+		msg, f, err := p.receive(s.reportSize())
 		switch {
 		case err != nil:
 			return &SetupError{"supervisor", err}
@@ -157,7 +157,7 @@ func (p *Process) started(s *setup, io Stdio) error {
 // outcome reads the report of a set-up: which op failed, with what, and the results of execve. That of a process in a container may have
 // been written by another.
 func (s *setup) outcome(msg []byte) error {
-	if len(msg) != reportSize {
+	if len(msg) != s.reportSize() {
 		return &SetupError{"report", fmt.Errorf("it has %d bytes", len(msg))}
 	}
 	order := binary.NativeEndian
@@ -184,9 +184,9 @@ func (s *setup) outcome(msg []byte) error {
 	return &ExecError{path, errno}
 }
 
-// receive reads a message of the supervisor's, with the descriptor that may come with it. io.EOF if the supervisor is gone.
-func (p *Process) receive() ([]byte, *os.File, error) {
-	buf, control := make([]byte, reportSize), make([]byte, 64)
+// receive reads a message of the supervisor's, of at most some bytes, with the descriptor that may come with it. io.EOF if the supervisor is gone.
+func (p *Process) receive(size int) ([]byte, *os.File, error) {
+	buf, control := make([]byte, size), make([]byte, 64)
 	for {
 		n, c, _, _, err := unix.Recvmsg(int(p.sock.Fd()), buf, control, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNRESET {
@@ -246,7 +246,7 @@ func (p *Process) reap() (e Exit) {
 	e = Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)} // unless it can tell
 	p.reported()
 	p.mu.Lock()
-	if msg, _, err := p.receive(); err == nil && len(msg) >= infoSize {
+	if msg, _, err := p.receive(endSize); err == nil && len(msg) >= infoSize {
 		order := binary.NativeEndian
 		const exited, killed, dumped = 1, 2, 3 // CLD_EXITED and so on of sigaction(2)
 		switch code, status := order.Uint32(msg[8:]), int(order.Uint32(msg[24:])); code {

@@ -46,7 +46,11 @@ func newSetup(ctx context.Context, s *Spec) (*setup, error) {
 	if s.Args[0] == "" { // no directory of PATH has it, although each path that is tried would name the directory itself
 		return nil, &ExecError{"", unix.ENOENT}
 	}
-	return &setup{spec: s, rootless: inUserNamespace()}, nil
+	paths := s.CommandPaths()
+	if len(paths) > maxExecs {
+		return nil, &SetupError{"command", fmt.Errorf("PATH has %d directories, at most %d are searched", len(paths), maxExecs)}
+	}
+	return &setup{spec: s, rootless: inUserNamespace(), execCandidates: execCandidates{paths: paths}}, nil
 }
 
 // start writes the program by plan and has it carried out.
@@ -252,8 +256,8 @@ func (s *setup) supervisor() (tail int) {
 	// While the child set up, which shares its memory, this process was suspended; header and results are its.
 	tail = len(s.ops)
 	s.step = "supervisor"
-	s.results = s.space(8 * maxExecs)
-	vec := s.words(0, 16, 0, 8*maxExecs)
+	s.results = s.space(8 * len(s.paths))
+	vec := s.words(0, 16, 0, uint64(8*len(s.paths)))
 	s.put(vec, arg{n: headerOp, part: inHeader})
 	s.put(vec.plus(16), s.results)
 	control := s.control(poll.ref())
