@@ -303,7 +303,7 @@ func (g *cgroup) remove() {
 		// A process that is reaped may be counted for a moment longer.
 		for wait := time.Duration(0); wait < 100*time.Millisecond; wait = 2*wait + time.Millisecond {
 			time.Sleep(wait)
-			if err := unix.Rmdir(dir); err != unix.EBUSY {
+			if err := removeCgroup(dir); err != unix.EBUSY {
 				break
 			}
 		}
@@ -334,10 +334,10 @@ func (p *cgroupParent) sweep() {
 		// The one by which it is found goes last: what is busy for a moment longer is for the next sweep.
 		busy := false
 		for _, dir := range p.dir {
-			busy = busy || dir != first && unix.Rmdir(filepath.Join(dir, e.Name())) == unix.EBUSY
+			busy = busy || dir != first && removeCgroup(filepath.Join(dir, e.Name())) == unix.EBUSY
 		}
 		if !busy {
-			_ = unix.Rmdir(filepath.Join(first, e.Name())) // fails unless it is empty
+			_ = removeCgroup(filepath.Join(first, e.Name())) // fails unless nothing is in it
 		}
 	}
 }

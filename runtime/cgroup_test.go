@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,6 +56,72 @@ func TestCgroup(t *testing.T) {
 			t.Errorf("%s is left: %v", dir, err)
 		}
 	}
+}
+
+// TestNestedCgroups: cgroups that a container has made below its own go with that, and with that of a caller who was killed.
+func TestNestedCgroups(t *testing.T) {
+	parent, err := findCgroups()
+	if err != nil || parent.dir["pids"] == "" {
+		need(t, "cgroups", false, Cgroups())
+	}
+	nest := func(dir string) {
+		t.Helper()
+		// Longer than a path may be.
+		deep, name := openDir(t, dir), strings.Repeat("d", 200)
+		for range 25 {
+			if err := unix.Mkdirat(int(deep.Fd()), name, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			fd, err := unix.Openat(int(deep.Fd()), name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			deep.Close()
+			deep = os.NewFile(uintptr(fd), name)
+		}
+		deep.Close()
+		if err := os.Mkdir(filepath.Join(dir, "beside"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func(dir string) {
+		t.Helper()
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
+	}
+	p, err := Start(context.Background(), Spec{Root: openDir(t, rootfs(t)), Env: []string{"PATH=/bin"}, Args: []string{"sleep", longTime()}}, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := slices.Clone(p.cgroup.dirs)
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); err == nil { // that of the freezer may not be made
+			nest(dir)
+		}
+	}
+	p.Signal(os.Kill)
+	p.Wait()
+	for _, dir := range dirs {
+		gone(dir)
+	}
+	caller := exec.Command("/bin/busybox", "sleep", longTime())
+	if err := caller.Start(); err != nil {
+		t.Fatal(err)
+	}
+	began, err := startTime(caller.Process.Pid)
+	killed := filepath.Join(parent.dir["pids"], fmt.Sprintf("%s%d-s%d-nested", cgroupPrefix, caller.Process.Pid, began))
+	if err := errors.Join(err, os.Mkdir(killed, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	nest(killed)
+	caller.Process.Kill()
+	caller.Wait()
+	await(t, killed+" is left", func() bool { // others sweep, too
+		(&cgroupParent{dir: map[string]string{"pids": parent.dir["pids"]}}).sweep()
+		_, err := os.Stat(killed)
+		return os.IsNotExist(err)
+	})
 }
 
 // TestCgroupAhead: what is made ahead is the cgroup of one container, with its limits, or of none.
