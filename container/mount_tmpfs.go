@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
 	"path"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/snapshot"
@@ -36,8 +39,11 @@ func (m *Tmpfs) mount(ctx context.Context, c *Container) error {
 			ReadOnly: m.ReadOnly, NoExec: m.NoExec, Setuid: m.Setuid, Devices: m.Devices, Tmpfs: m.Options,
 		}, nil)
 	}
-	dir, below, err := c.mountDraft(ctx, nil, snapshot.DraftOptions{Memory: cmp.Or(m.Options.Size, 1<<40)})
+	dir, below, err := c.mountDraft(ctx, nil, snapshot.DraftOptions{Memory: cmp.Or(m.Options.Size, runtime.MemoryTotal()/2)}) // as tmpfs has it
 	if err != nil {
+		return err
+	}
+	if err := m.restrict(c, dir); err != nil {
 		return err
 	}
 	root, err := openRoot(dir)
@@ -48,5 +54,20 @@ func (m *Tmpfs) mount(ctx context.Context, c *Container) error {
 	if err := errors.Join(err, root.Chmod(".", fileMode(cmp.Or(m.Options.Mode, 0o1777))), root.Close()); err != nil {
 		return err
 	}
-	return c.attach(m.target(), runtime.Mount{Source: dir, ReadOnly: m.ReadOnly, NoExec: m.NoExec}, below("/"))
+	return c.attach(m.target(), runtime.Mount{Source: dir, ReadOnly: m.ReadOnly, NoExec: m.NoExec, Devices: m.Devices}, below("/"))
+}
+
+// restrict gives the mount of a draft what the kernel gives one of tmpfs.
+func (m *Tmpfs) restrict(c *Container, dir *os.File) error {
+	if c.spec.Isolation == runtime.ByChroot {
+		return nil // it is no mount
+	}
+	var attr unix.MountAttr
+	if !m.Setuid {
+		attr.Attr_set |= unix.MOUNT_ATTR_NOSUID
+	}
+	if m.Devices {
+		attr.Attr_clr |= unix.MOUNT_ATTR_NODEV
+	}
+	return os.NewSyscallError("mount_setattr", unix.MountSetattr(int(dir.Fd()), "", unix.AT_EMPTY_PATH, &attr))
 }

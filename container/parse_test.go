@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -320,6 +321,9 @@ func TestMounts(t *testing.T) {
 		return d
 	}
 	a, b := dir("a"), dir("b")
+	const restrictions = "grep ' /t ' /proc/self/mountinfo | cut -d' ' -f6; stat -f -c %b /t"
+	page := int64(os.Getpagesize())
+	half := strconv.FormatInt((runtime.MemoryTotal()/2+page-1)/page, 10) // of the memory, in blocks
 	for _, test := range []struct {
 		name   string
 		mounts []Mount
@@ -330,6 +334,9 @@ func TestMounts(t *testing.T) {
 		{"a file in a directory", []Mount{&Bind{Source: a, Target: "/vol"}, &Bind{Source: b + "/name", Target: "/vol/sub/f"}}, "cat /vol/sub/f", "b\n"},
 		{"through a link", []Mount{&Bind{Source: a, Target: "/vol"}, &Bind{Source: b, Target: "/link/in"}}, "cat /vol/in/name", "b\n"},
 		{"in memory", []Mount{&Bind{Source: b, Target: "/t/in"}, &Tmpfs{Target: "/t", Options: runtime.Tmpfs{Mode: 0o750, UID: 7}}}, "cat /t/in/name; stat -c '%a %u' /t", "b\n750 7\n"},
+		{"in memory, restricted", []Mount{&Bind{Source: b, Target: "/t/in"}, &Tmpfs{Target: "/t"}}, restrictions, "rw,nosuid,nodev,relatime\n" + half + "\n"},
+		{"in memory, free", []Mount{&Bind{Source: b, Target: "/t/in"}, &Tmpfs{Target: "/t", Setuid: true, Devices: true}}, restrictions, "rw,relatime\n" + half + "\n"},
+		{"in memory, of a size", []Mount{&Bind{Source: b, Target: "/t/in"}, &Tmpfs{Target: "/t", Options: runtime.Tmpfs{Size: 1 << 20}}}, "stat -f -c %b /t", strconv.FormatInt((1<<20)/page, 10) + "\n"},
 		{"a cache", []Mount{&Bind{Source: b, Target: "/c/in"}, &Cache{ID: "x", Target: "/c"}}, "cat /c/in/name", "b\n"},
 		{"in a read-only one that has the place", []Mount{&Bind{Source: a, Target: "/vol", ReadOnly: true}, &Bind{Source: b, Target: "/vol/y/z"}}, "cat /vol/y/z/name", "b\n"},
 		{"on the working directory", []Mount{&Bind{Source: a, Target: "/w"}}, "cat name", "a\n"},
