@@ -1,6 +1,8 @@
 package sbom
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +26,16 @@ const (
 // maxHeader bounds an rpm header, in bytes: rpm's own limit is 256 MiB, and the largest packages have some.
 const maxHeader = 64 << 20
 
+// Limits of what is read of a header: of one text, a license at most, in bytes, and how many of them, as what is said later replaces
+// what was said before.
+const (
+	maxValue  = 64 << 10
+	maxValues = 100
+)
+
+// errTwice means that parts of a database lie over each other: what is read is longer than what is there.
+var errTwice = errors.New("is damaged: it names the same bytes twice")
+
 // rpmHeader notes the package that a header describes (rpm's docs/manual/format_header.md): the counts of entries and of bytes, the
 // entries, the data, all big-endian.
 func (s *scan) rpmHeader(name string, data []byte) error {
@@ -35,11 +47,14 @@ func (s *scan) rpmHeader(name string, data []byte) error {
 		return errTooShort
 	}
 	entries, store := data[8:8+count*16], data[8+count*16:]
-	values := map[uint32]string{}
+	values, said := map[uint32]string{}, 0
 	for ; len(entries) > 0; entries = entries[16:] {
 		tag, kind, at := binary.BigEndian.Uint32(entries), binary.BigEndian.Uint32(entries[4:]), binary.BigEndian.Uint32(entries[8:])
 		switch tag {
 		case rpmName, rpmVersion, rpmRelease, rpmEpoch, rpmLicense, rpmArch:
+			if said++; said > maxValues {
+				return errTwice
+			}
 			value, err := rpmValue(store, kind, at)
 			if err != nil {
 				return err
@@ -58,8 +73,7 @@ func (s *scan) rpmHeader(name string, data []byte) error {
 	if epoch := values[rpmEpoch]; epoch != "" {
 		p.Version = epoch + ":" + version
 	}
-	s.add(name, p)
-	return nil
+	return s.add(name, p)
 }
 
 func rpmValue(store []byte, kind, at uint32) (string, error) {
@@ -74,10 +88,8 @@ func rpmValue(store []byte, kind, at uint32) (string, error) {
 		}
 		return strconv.FormatUint(uint64(binary.BigEndian.Uint32(store)), 10), nil
 	case rpmString:
-		for i, c := range store {
-			if c == 0 {
-				return string(store[:i]), nil
-			}
+		if i := bytes.IndexByte(store[:min(len(store), maxValue)], 0); i >= 0 {
+			return string(store[:i]), nil
 		}
 	}
 	return "", errTooShort
@@ -86,6 +98,7 @@ func rpmValue(store []byte, kind, at uint32) (string, error) {
 // A pages reads a database: pieces of it, checked against its size.
 type pages struct {
 	io.ReaderAt
+	ctx  context.Context // of the one Scan
 	size int64
 }
 
@@ -103,11 +116,14 @@ func (s *scan) open(name string, read func(p pages) error) error {
 		return err
 	}
 	defer f.Close()
-	return read(pages{f, e.Size})
+	return read(pages{f, s.ctx, e.Size})
 }
 
 // at reads n bytes at an offset.
 func (p pages) at(offset int64, n int) ([]byte, error) {
+	if p.ctx.Err() != nil {
+		return nil, context.Cause(p.ctx)
+	}
 	if offset < 0 || n < 0 || offset > p.size || int64(n) > p.size-offset {
 		return nil, errTooShort
 	}
@@ -136,6 +152,7 @@ func (s *scan) rpmNDB(name string) error {
 		if le.Uint32(head) != magic || le.Uint32(head[4:]) != 0 {
 			return errors.New("is not a database of rpm in a form that is known")
 		}
+		left := p.size // of all headers
 		slots := int64(le.Uint32(head[12:])) * page
 		for at := int64(2 * slot); at < slots; at += slot {
 			entry, err := p.at(at, slot)
@@ -156,7 +173,11 @@ func (s *scan) rpmNDB(name string) error {
 			if le.Uint32(blob) != blobMagic || le.Uint32(blob[4:]) != le.Uint32(entry[4:]) || le.Uint32(blob[12:]) > maxHeader {
 				return errors.New("is damaged: a slot names no package")
 			}
-			header, err := p.at(offset+16, int(le.Uint32(blob[12:])))
+			size := int64(le.Uint32(blob[12:]))
+			if left -= block + size; left < 0 {
+				return errTwice
+			}
+			header, err := p.at(offset+16, int(size))
 			if err != nil {
 				return err
 			}

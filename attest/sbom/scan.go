@@ -35,19 +35,22 @@ const (
 	maxDatabase = 256 << 20
 	maxDocument = 4 << 20
 	maxPackages = 1_000_000
+	maxText     = 128 << 20 // bytes of all that is said of packages
 )
 
 // A scan is one reading of a tree.
 type scan struct {
+	ctx    context.Context // of the one Scan; every reader looks at it
 	tree   filetree.Tree
 	distro distro
 	found  map[string]Package // by URL and Source
+	text   int                // bytes of what was found
 }
 
 // Scan lists the packages of a tree, sorted by package URL, then by the file that names them. A database that is there and cannot be
 // read is an error: the list would lack what is in it.
 func Scan(ctx context.Context, tree filetree.Tree) ([]Package, error) {
-	s := &scan{tree: tree, found: map[string]Package{}}
+	s := &scan{ctx: ctx, tree: tree, found: map[string]Package{}}
 	s.distro = s.readDistro()
 	if err := filetree.Walk(ctx, tree, ".", s.visit); err != nil {
 		return nil, err
@@ -100,23 +103,31 @@ func (s *scan) visit(name string, e *filetree.Entry, _ *filetree.Sum) error {
 	if err := read(name); err != nil {
 		return fmt.Errorf("packages of /%s: %w", name, err)
 	}
-	if len(s.found) > maxPackages {
-		return fmt.Errorf("packages of /%s: there are more than %d", name, maxPackages)
-	}
 	return nil
 }
 
 // add notes a package. What is installed is named; the rest may be unknown.
-func (s *scan) add(source string, p Package) {
+func (s *scan) add(source string, p Package) error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
 	if p.Name == "" {
-		return
+		return nil
 	}
 	p.Source = "/" + source
 	s.found[p.URL+"\x00"+p.Source] = p
+	s.text += len(p.Name) + len(p.Version) + len(p.License) + len(p.URL) + len(p.Source)
+	if len(s.found) > maxPackages {
+		return fmt.Errorf("there are more than %d", maxPackages)
+	}
+	if s.text > maxText {
+		return fmt.Errorf("what is said of all that are found is longer than %d bytes", maxText)
+	}
+	return nil
 }
 
-// text reads a small file.
-func (s *scan) text(name string) ([]byte, error) {
+// read reads a small file.
+func (s *scan) read(name string) ([]byte, error) {
 	f, err := s.tree.Open(name)
 	if err != nil {
 		return nil, err
@@ -129,9 +140,9 @@ func (s *scan) text(name string) ([]byte, error) {
 	return data, err
 }
 
-// paragraphs reads a file of paragraphs, each of lines "key<sep>value", and calls fn for each with the values of its keys. Lines that
+// paragraphs reads a file of paragraphs, each of lines "key:value", and calls fn for each with the values of some keys. Lines that
 // continue another are left out.
-func (s *scan) paragraphs(name, sep string, fn func(fields map[string]string)) error {
+func (s *scan) paragraphs(name string, keys []string, fn func(fields map[string]string) error) error {
 	f, err := s.tree.Open(name)
 	if err != nil {
 		return err
@@ -141,27 +152,31 @@ func (s *scan) paragraphs(name, sep string, fn func(fields map[string]string)) e
 	lines.Buffer(nil, maxDocument)
 	fields := map[string]string{}
 	for lines.Scan() {
+		if s.ctx.Err() != nil {
+			return context.Cause(s.ctx)
+		}
 		line := lines.Text()
 		if line == "" {
-			fn(fields)
+			if err := fn(fields); err != nil {
+				return err
+			}
 			clear(fields)
 			continue
 		}
-		if key, value, ok := strings.Cut(line, sep); ok && line[0] != ' ' && line[0] != '\t' {
+		if key, value, ok := strings.Cut(line, ":"); ok && slices.Contains(keys, key) {
 			fields[key] = strings.TrimSpace(value)
 		}
 	}
-	fn(fields)
-	return lines.Err()
+	return errors.Join(fn(fields), lines.Err())
 }
 
 // dpkg reads the status of Debian's packages (dpkg(1), deb-control(5)).
 func (s *scan) dpkg(name string) error {
-	return s.paragraphs(name, ":", func(f map[string]string) {
+	return s.paragraphs(name, []string{"Package", "Status", "Version", "Architecture"}, func(f map[string]string) error {
 		if status := f["Status"]; status != "" && !strings.HasSuffix(status, " installed") {
-			return
+			return nil
 		}
-		s.add(name, Package{
+		return s.add(name, Package{
 			Name: f["Package"], Version: f["Version"],
 			URL: s.distro.url("deb", "debian", f["Package"], f["Version"], "arch", f["Architecture"]),
 		})
@@ -170,8 +185,8 @@ func (s *scan) dpkg(name string) error {
 
 // apk reads what Alpine has installed (apk-package(5): P is the name, V the version, A the architecture, L the license).
 func (s *scan) apk(name string) error {
-	return s.paragraphs(name, ":", func(f map[string]string) {
-		s.add(name, Package{
+	return s.paragraphs(name, []string{"P", "V", "A", "L"}, func(f map[string]string) error {
+		return s.add(name, Package{
 			Name: f["P"], Version: f["V"], License: f["L"],
 			URL: s.distro.url("apk", "alpine", f["P"], f["V"], "arch", f["A"]),
 		})
@@ -189,7 +204,7 @@ func isModule(dir string) bool {
 
 // npm reads the description of a package of Node. One that is no JSON is not one: packages carry such files as test data.
 func (s *scan) npm(name string) error {
-	data, err := s.text(name)
+	data, err := s.read(name)
 	if err != nil {
 		return err
 	}
@@ -202,8 +217,7 @@ func (s *scan) npm(name string) error {
 	}
 	var license string
 	_ = json.Unmarshal(p.License, &license)
-	s.add(name, Package{Name: p.Name, Version: p.Version, License: license, URL: purl("npm", p.Name, p.Version)})
-	return nil
+	return s.add(name, Package{Name: p.Name, Version: p.Version, License: license, URL: purl("npm", p.Name, p.Version)})
 }
 
 // program reads what the Go tool has written into a program about the modules in it.
@@ -226,10 +240,12 @@ func (s *scan) program(name string) error {
 		if m.Replace != nil {
 			m = m.Replace
 		}
-		s.add(name, Package{Name: m.Path, Version: m.Version, URL: purl("golang", m.Path, m.Version)})
+		if err := s.add(name, Package{Name: m.Path, Version: m.Version, URL: purl("golang", m.Path, m.Version)}); err != nil {
+			return err
+		}
 	}
 	if version, _, _ := strings.Cut(info.GoVersion, " "); version != "" {
-		s.add(name, Package{
+		return s.add(name, Package{
 			Name: "stdlib", Version: strings.TrimPrefix(version, "go"), License: "BSD-3-Clause",
 			URL: purl("golang", "stdlib", strings.TrimPrefix(version, "go")),
 		})
@@ -246,7 +262,7 @@ func (s *scan) readDistro() (d distro) {
 		if err != nil {
 			continue
 		}
-		data, err := s.text(name)
+		data, err := s.read(name)
 		if err != nil {
 			continue
 		}

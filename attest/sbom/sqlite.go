@@ -33,8 +33,9 @@ func (s *scan) rpmSQLite(name string) error {
 type sqliteFile struct {
 	pages
 	pageSize int
-	usable   int // bytes of a page that hold content
-	seen     int // pages that were read, so that a loop ends
+	usable   int   // bytes of a page that hold content
+	seen     int   // pages that were read, so that a loop ends
+	read     int64 // bytes of records, so that one that is named often ends
 }
 
 func openSQLite(p pages) (*sqliteFile, error) {
@@ -111,6 +112,9 @@ func (db *sqliteFile) rows(n uint32, fn func(columns [][]byte) error) error {
 		if 2*count > len(cells) {
 			return errTooShort
 		}
+		if head[0] == sqliteInterior && int64(len(todo)+count) > db.size/int64(db.pageSize) {
+			return errTwice
+		}
 		for i := range count {
 			at := int(binary.BigEndian.Uint16(cells[2*i:]))
 			if at+4 > len(page) {
@@ -139,6 +143,9 @@ func (db *sqliteFile) payload(cell []byte) ([]byte, error) {
 	if n == 0 || m == 0 || length > maxHeader {
 		return nil, errTooShort
 	}
+	if db.read += int64(n+m) + int64(length); db.read > db.size {
+		return nil, errTwice
+	}
 	cell = cell[n+m:]
 	local := int(length)
 	if most := db.usable - 35; local > most {
@@ -166,6 +173,9 @@ func (db *sqliteFile) payload(cell []byte) ([]byte, error) {
 	return content, nil
 }
 
+// maxColumns is more than the tables have that are read.
+const maxColumns = 8
+
 // row splits a record: the length of its head, the types of its columns, their values.
 func row(record []byte, fn func(columns [][]byte) error) error {
 	length, n := uvarint(record)
@@ -178,6 +188,9 @@ func row(record []byte, fn func(columns [][]byte) error) error {
 		kind, n := uvarint(types)
 		if n == 0 {
 			return errTooShort
+		}
+		if len(columns) == maxColumns {
+			return errors.New("is not a database of rpm: its rows have another form")
 		}
 		types = types[n:]
 		size := columnSize(kind)
