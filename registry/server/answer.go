@@ -31,6 +31,7 @@ var (
 	errUnauthorized      = &apiError{401, "UNAUTHORIZED", "authentication required", ""}
 	errBusy              = &apiError{429, "TOOMANYREQUESTS", "too many logins at once", ""}
 	errTooMany           = &apiError{429, "TOOMANYREQUESTS", "too many wrong logins: wait a minute", ""}
+	errUploads           = &apiError{429, "TOOMANYREQUESTS", "too many uploads that are not finished", ""}
 	errUnsupported       = &apiError{405, "UNSUPPORTED", "the operation is unsupported", ""}
 	errNameInvalid       = &apiError{400, "NAME_INVALID", "invalid repository name", ""}
 	errNameUnknown       = &apiError{404, "NAME_UNKNOWN", "repository name not known to registry", ""}

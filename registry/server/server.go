@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/forge-build/forge/event"
@@ -117,6 +118,11 @@ func (s *Server) Close() error { return s.store.close() }
 
 // Serve answers requests on l until ctx ends, then lets those under way finish for up to 5 s. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	tctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.dropEachHour(tctx) })
+	defer wg.Wait()
+	defer cancel()
 	hs := &http.Server{
 		Handler: s, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		TLSConfig: s.tls,
@@ -143,6 +149,22 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	return <-stopped
+}
+
+// dropEachHour removes uploads that nobody finishes until ctx ends.
+func (s *Server) dropEachHour(ctx context.Context) {
+	hour := time.NewTicker(time.Hour)
+	defer hour.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-hour.C:
+			if err := s.dropStale(now); err != nil {
+				s.opts.Events.Send(event.Event{Kind: event.Warning, Text: fmt.Sprintf("uploads that rest: %v", err)})
+			}
+		}
+	}
 }
 
 // ServeHTTP answers one request.

@@ -22,7 +22,7 @@ import (
 	"github.com/forge-build/forge/internal/flock"
 )
 
-// staleUpload is how long an upload may rest before a start of the server removes it.
+// staleUpload is how long an upload may rest before the server removes it, at its start or while it runs.
 const staleUpload = 7 * 24 * time.Hour
 
 // A store keeps repositories in a directory that is an image layout with more beside it:

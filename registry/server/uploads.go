@@ -18,6 +18,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// maxUploads bounds the uploads that are open at once.
+const maxUploads = 10_000
+
 // uploads are the sessions that this process has heard of; others are only files yet.
 type uploads struct {
 	mu   sync.Mutex // guards open
@@ -74,6 +77,9 @@ func newSession(repo, id, path string) *session {
 }
 
 func (s *Server) begin(repo string) (*session, error) {
+	if s.uploads.full() {
+		return nil, errUploads
+	}
 	dir := s.store.in(repo, "_uploads")
 	if err := s.store.mkdir(dir); err != nil {
 		return nil, err
@@ -91,6 +97,56 @@ func (s *Server) begin(repo string) (*session, error) {
 	defer s.uploads.mu.Unlock()
 	s.uploads.open[id] = u
 	return u, nil
+}
+
+func (u *uploads) full() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.open) >= maxUploads
+}
+
+// dropStale removes the uploads that have rested for too long at a time.
+func (s *Server) dropStale(now time.Time) error {
+	repos, err := s.store.repositories("_uploads")
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, repo := range repos {
+		ids, err := names(s.store.in(repo, "_uploads"))
+		for _, id := range ids {
+			err = errors.Join(err, s.dropIfStale(repo, id, now))
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+func (s *Server) dropIfStale(repo, id string, now time.Time) error {
+	if !stale(s.store.in(repo, "_uploads", id), now) {
+		return nil
+	}
+	u, err := s.find(repo, id)
+	if err != nil {
+		return nil // finished since, or no upload
+	}
+	select {
+	case <-u.turn:
+	default:
+		return nil // somebody goes on with it
+	}
+	defer func() { u.turn <- struct{}{} }()
+	if u.gone || !stale(u.path, now) {
+		return nil
+	}
+	s.forget(u)
+	return os.Remove(u.path)
+}
+
+// stale reports whether an upload has rested for too long.
+func stale(path string, now time.Time) bool {
+	st, err := os.Stat(path)
+	return err == nil && now.Sub(st.ModTime()) > staleUpload
 }
 
 func randomID() (id [16]byte) {
