@@ -21,10 +21,11 @@ import (
 func (s *Store) Written(ctx context.Context, layers []image.Layer, dir string) (bytes int64, err error) {
 	const copied = "root"
 	var below *View
-	if _, err := os.Lstat(filepath.Join(dir, copied)); err == nil {
-		if below, err = s.View(ctx, layers); err == nil {
-			defer func() { err = errors.Join(err, below.Close()) }()
-		}
+	if _, statErr := os.Lstat(filepath.Join(dir, copied)); statErr == nil {
+		below, _ = s.View(ctx, layers)
+	}
+	if below != nil {
+		defer func() { err = errors.Join(err, below.Close()) }()
 	}
 	seen := map[uint64]bool{} // inodes with several names
 	err = EachFile(dir, func(in, name string, st *unix.Stat_t) error {
