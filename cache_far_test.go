@@ -147,6 +147,30 @@ func TestSharedCacheLostAt(t *testing.T) {
 	}
 }
 
+// TestSharedCacheLostPlan: a plan says what is in the cache also if that has lost a layer which a step reads.
+func TestSharedCacheLostPlan(t *testing.T) {
+	t.Parallel()
+	s := newSharing(t)
+	s.build(nil)
+	write(t, s.dir+"/Dockerfile", "FROM scratch AS build\nCOPY a /a\nCOPY b /b\nFROM scratch\nCOPY --from=build /b /x\n")
+	s.r.Fault(registrytest.Fault{Method: "GET", Path: "/blobs/", Do: registrytest.Status(404)})
+	h, err := forge.Open(t.Context(), forge.Options{Dir: t.TempDir(), Snapshotter: "copy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close() //nolint:errcheck
+	o := forge.BuildOptions{SourceOptions: forge.SourceOptions{Context: s.dir}}
+	o.Cache = s.r.Host() + "/app:main"
+	previews, err := h.Plan(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The two layers of the stage are fetched side by side, and either is found to be lost first.
+	if got := previews[0].Cached; len(got) != 3 || got[0] && got[1] || got[2] {
+		t.Errorf("in the cache: %v", got)
+	}
+}
+
 // TestSharedCacheWriteFaults: whatever a registry does when a cache is written, the build succeeds, and the next one goes on with what is
 // there.
 func TestSharedCacheWriteFaults(t *testing.T) {

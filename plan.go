@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/forge-build/forge/cache/remote"
 	"github.com/forge-build/forge/executor"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/parser"
@@ -77,7 +78,7 @@ func (h *Home) Plan(ctx context.Context, o BuildOptions) (previews []Preview, er
 	return previews, nil
 }
 
-// probe reports which steps of a build are in the cache.
+// probe reports which steps of a build are in the cache. A step whose layer a cache has lost is not, and all is asked again without it.
 func (h *Home) probe(ctx context.Context, b *building) (known []bool, err error) {
 	workers, err := h.workers(b)
 	if err != nil {
@@ -85,7 +86,14 @@ func (h *Home) probe(ctx context.Context, b *building) (known []bool, err error)
 	}
 	defer func() { err = errors.Join(err, closeWorkers(workers)) }()
 	t := b.first()
-	return executor.Probe(ctx, t.graphs[0], h.executorOptions(t.BuildOptions, workers[0].Inputs, t.src.images, workers[0]))
+	for {
+		known, err = executor.Probe(ctx, t.graphs[0], h.executorOptions(t.BuildOptions, workers[0].Inputs, t.src.images, workers[0]))
+		lost, ok := errors.AsType[*remote.LostError](err)
+		if !ok || ctx.Err() != nil {
+			return known, err
+		}
+		t.src.images.forget(lost)
+	}
 }
 
 // ask reads the build file and hands it to question with what the planner needs. It returns the file also if it has a mistake.
