@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -169,11 +168,7 @@ func (h *hijacked) untilGone(ctx context.Context, reader io.Reader) (context.Con
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()
 	}
-	watched, ok := conn.(interface{ File() (*os.File, error) })
-	if !ok { // a write tells
-		return ctx, cancel
-	}
-	gone, stop := hangup.Watch(watched)
+	gone, stop := hangup.Watch(conn)
 	h.gone = gone
 	go func() {
 		select {

@@ -204,13 +204,20 @@ type question struct {
 	imports  []exporter // of caches
 }
 
+// requestOf is what a build is asked for, as long as it goes on.
+func (s *Service) requestOf(b *build) (*solveRequest, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.request == nil {
+		return nil, grpc.Errorf(grpc.NotFound, "the build is over")
+	}
+	return b.request, nil
+}
+
 // run does what a question asks for.
 func (s *Service) run(ctx context.Context, b *build, q question) (_ *result, err error) {
-	s.mu.Lock()
-	q.request = b.request
-	s.mu.Unlock()
-	if q.request == nil {
-		return nil, grpc.Errorf(grpc.NotFound, "the build is over")
+	if q.request, err = s.requestOf(b); err != nil {
+		return nil, err
 	}
 	sess, err := s.session(ctx, q.request.Session)
 	if err != nil {

@@ -132,7 +132,7 @@ func nounExamples() map[string][]string {
 		"system df":          {"forge system df", "forge system df -v"},
 		"system info":        {"forge system info", "forge system info --format json"},
 		"system boot":        {"forge system boot", "forge --store /srv/forge system boot"},
-		"system shutdown":    {"forge system shutdown"},
+		"system shutdown":    {"forge system shutdown", "forge --store /srv/forge system shutdown"},
 		"system unit":        {"# all containers whose restart policy says so", "forge system unit", "forge system unit web"},
 	}
 }

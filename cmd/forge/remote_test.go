@@ -330,7 +330,7 @@ func TestRemoteMemory(t *testing.T) {
 	forge("import", "--change", "ENV PATH="+basePath, filepath.Join(k.dir, "base.tar"), "base")
 	cmd := forge("build", "-q", "-o", "type=cacheonly", "--remote", address, "--remote-policy", "only", filepath.Join(k.dir, "context"))
 	t.Logf("%d MB, %s of processor time, %d calls", peak>>10, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), s.Calls(""))
-	if peak == 0 || peak > 96<<10 {
+	if peak == 0 || peak > 112<<10 { // 83 to 87; more where the collector is late, as on a busy machine
 		t.Errorf("it takes %d MB", peak>>10)
 	}
 	const all = stages*steps + stages/reads + 1 + stages // to find out what a mount comes to is an action, too

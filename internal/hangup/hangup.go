@@ -2,6 +2,7 @@
 package hangup
 
 import (
+	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -12,10 +13,10 @@ import (
 // kernel sends to connections on which nothing happens. stop ends that, and is to be called before the connection is closed.
 //
 // Where that cannot be seen the channel stays open: a write tells.
-func Watch(conn interface{ File() (*os.File, error) }) (gone <-chan struct{}, stop func()) {
+func Watch(conn net.Conn) (gone <-chan struct{}, stop func()) {
 	closed := make(chan struct{})
-	f, err := conn.File() // two cannot wait for one descriptor
-	if err != nil {
+	f, err := duplicate(conn) // two cannot wait for one descriptor
+	if f == nil || err != nil {
 		return closed, func() {}
 	}
 	raw, err := f.SyscallConn()
@@ -29,6 +30,17 @@ func Watch(conn interface{ File() (*os.File, error) }) (gone <-chan struct{}, st
 		}
 	}()
 	return closed, func() { _ = f.Close() }
+}
+
+// duplicate is another descriptor of a connection, nil if it has none.
+func duplicate(conn net.Conn) (*os.File, error) {
+	switch c := conn.(type) {
+	case *net.UnixConn:
+		return c.File()
+	case *net.TCPConn:
+		return c.File()
+	}
+	return nil, nil //nolint:nilnil // none is an answer
 }
 
 func hungUp(fd int) bool {
