@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -63,10 +64,13 @@ func confirmed(s *session, force bool, what string) (bool, error) {
 type bootCmd struct{}
 
 // Run starts what is to run after the machine was started.
-func (c *bootCmd) Run(s *session) error {
+func (c *bootCmd) Run(s *session) error { return s.printIDs((*forge.Home).Boot) }
+
+// printIDs does something with containers, and prints which they were.
+func (s *session) printIDs(do func(*forge.Home, context.Context) ([]string, error)) error {
 	return s.withHome(func(h *forge.Home) error {
-		started, err := h.Boot(s.ctx)
-		for _, id := range started {
+		done, err := do(h, s.ctx)
+		for _, id := range done {
 			_, _ = fmt.Fprintln(s.out, id)
 		}
 		return err
@@ -76,15 +80,7 @@ func (c *bootCmd) Run(s *session) error {
 type shutdownCmd struct{}
 
 // Run stops what runs before the machine stops.
-func (c *shutdownCmd) Run(s *session) error {
-	return s.withHome(func(h *forge.Home) error {
-		stopped, err := h.Shutdown(s.ctx)
-		for _, id := range stopped {
-			_, _ = fmt.Fprintln(s.out, id)
-		}
-		return err
-	})
-}
+func (c *shutdownCmd) Run(s *session) error { return s.printIDs((*forge.Home).Shutdown) }
 
 type unitCmd struct {
 	Container string `arg:"" optional:"" help:"Container to write a unit for; without one, the unit starts all that the restart policies say." placeholder:"CONTAINER"`

@@ -2,6 +2,7 @@
 package hangup
 
 import (
+	"errors"
 	"net"
 	"os"
 
@@ -16,7 +17,7 @@ import (
 func Watch(conn net.Conn) (gone <-chan struct{}, stop func()) {
 	closed := make(chan struct{})
 	f, err := duplicate(conn) // two cannot wait for one descriptor
-	if f == nil || err != nil {
+	if err != nil {
 		return closed, func() {}
 	}
 	raw, err := f.SyscallConn()
@@ -32,7 +33,7 @@ func Watch(conn net.Conn) (gone <-chan struct{}, stop func()) {
 	return closed, func() { _ = f.Close() }
 }
 
-// duplicate is another descriptor of a connection, nil if it has none.
+// duplicate is another descriptor of a connection.
 func duplicate(conn net.Conn) (*os.File, error) {
 	switch c := conn.(type) {
 	case *net.UnixConn:
@@ -40,7 +41,7 @@ func duplicate(conn net.Conn) (*os.File, error) {
 	case *net.TCPConn:
 		return c.File()
 	}
-	return nil, nil //nolint:nilnil // none is an answer
+	return nil, errors.ErrUnsupported
 }
 
 func hungUp(fd int) bool {

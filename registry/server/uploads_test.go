@@ -80,18 +80,25 @@ func TestUploadsThatRest(t *testing.T) {
 	}
 }
 
-// TestUploadsAreDroppedEachHour holds that a server looks for such uploads while it runs.
-func TestUploadsAreDroppedEachHour(t *testing.T) {
-	t.Parallel()
+// begun is a server to which somebody uploads to repository a.
+func begun(t *testing.T) (*Server, *session) {
+	t.Helper()
 	s, err := New(t.Context(), Options{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { _ = s.Close() })
 	u, err := s.begin("a")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s, u
+}
+
+// TestUploadsAreDroppedEachHour holds that a server looks for such uploads while it runs.
+func TestUploadsAreDroppedEachHour(t *testing.T) {
+	t.Parallel()
+	s, u := begun(t)
 	if err := os.Chtimes(u.path, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -116,15 +123,7 @@ func TestUploadsAreDroppedEachHour(t *testing.T) {
 // one is finished.
 func TestUploadsAreBounded(t *testing.T) {
 	t.Parallel()
-	s, err := New(t.Context(), Options{Root: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	u, err := s.begin("a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, u := begun(t)
 	for i := range maxUploads - 1 {
 		s.uploads.open[fmt.Sprint(i)] = u
 	}
