@@ -68,6 +68,7 @@ func (h *Home) lendTo(ctx context.Context, store *snapshot.Store, repo *registry
 // lendable are the layers of an image that are not here, each once. It returns in whole why they cannot be used where they are.
 func (h *Home) lendable(ctx context.Context, img *image.Image) (away []image.Layer, whole, err error) {
 	blobs := map[digest.Digest]digest.Digest{} // by the layer
+	var there []image.Layer
 	for i, l := range img.Layers() {
 		if blob, again := blobs[l.DiffID]; again {
 			if blob != l.Blob.Digest {
@@ -81,9 +82,7 @@ func (h *Home) lendable(ctx context.Context, img *image.Image) (away []image.Lay
 			return nil, nil, err
 		}
 		if here {
-			if err := h.Layout.Prove(ctx, []image.Layer{l}); err != nil {
-				return nil, nil, err
-			}
+			there = append(there, l)
 			continue
 		}
 		l.Blob.Annotations = img.Manifest.Layers[i].Annotations
@@ -92,7 +91,7 @@ func (h *Home) lendable(ctx context.Context, img *image.Image) (away []image.Lay
 		}
 		away = append(away, l)
 	}
-	return away, nil, nil
+	return away, nil, h.Layout.Prove(ctx, there)
 }
 
 // lendLayers lends all of the layers or none. It returns in whole why one could not be lent.

@@ -110,17 +110,19 @@ func (e Entry) put(attribute, key string, v any) (err error) {
 	return err
 }
 
-// finish gives an entry whose values are all there the form that others look for: a secret has the variable that it comes from in env, and
-// no type.
+// finish gives an entry whose values are all there the form that others look for: a secret has the variable that it comes from in env, and a
+// type only if that alone says what its id names.
 func (e Entry) finish(attribute string) {
 	if attribute != "secret" {
 		return
 	}
-	if e.Get("type") == "env" && e["env"] == nil {
+	if e.Get("type") == "env" && e["env"] == nil && e["src"] != nil {
 		e["env"] = e.Get("src")
 		delete(e, "src")
 	}
-	delete(e, "type")
+	if kind := e.Get("type"); kind == "env" && e["env"] != nil || kind == "file" && e["src"] != nil {
+		delete(e, "type")
+	}
 }
 
 func checkEntries(name string, list []Entry) error {

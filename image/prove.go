@@ -65,6 +65,9 @@ func (l *Layout) pairs(ctx context.Context) (map[digest.Digest][]digest.Digest, 
 	}
 	reached := newReach(l)
 	for _, n := range all {
+		if n.Away { // its layers may never have come
+			continue
+		}
 		_ = reached.from(ctx, n.Descriptor) // what is damaged proves nothing
 	}
 	pairs := map[digest.Digest][]digest.Digest{}

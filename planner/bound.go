@@ -160,7 +160,8 @@ func (m *measure) dollar() int {
 	name := m.name()
 	value, _ := m.vars.Get(name)
 	whole := len("${:/}") + len(name) // if it stays as it is
-	switch ch := m.next(); ch {
+	op := m.next()
+	switch op {
 	case '}':
 		return m.make(max(len(value), whole))
 	case '/':
@@ -176,7 +177,9 @@ func (m *measure) dollar() int {
 		m.next()
 	}
 	word := m.until('}')
-	m.make(word * len(value)) // the work of the search, of ${A#…} and ${A%…}
+	if op == '#' || op == '%' {
+		m.make(word * len(value)) // the work of the search
+	}
 	return m.make(max(len(value), whole+word))
 }
 

@@ -269,6 +269,8 @@ func TestBound(t *testing.T) {
 		{thousand + "LABEL x=${A//a/${A//a/$A}}\n", `Dockerfile:3: "${A//a/${A//a/$A}}" may expand to more than 64 MiB`},
 		{thousand + "LABEL x=" + strings.Repeat("${A//a/b}", 50) + "\n", ""},
 		{thousand + "LABEL x=${A//a/${A}}\n", ""},
+		{many + "LABEL x=${A:-" + strings.Repeat("b", 2000) + "} y=${A-" + strings.Repeat("b", 2000) + "}\n", ""}, // nothing is searched
+		{many + "LABEL x=${A#" + strings.Repeat("b", 2000) + "}\n", `Dockerfile:3: "${A#bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" may expand to more than 64 MiB`},
 		{thousand + strings.Repeat("LABEL x="+strings.Repeat("$A", 1000)+"\n", 20), "Dockerfile:19: the instructions so far expand to more than 16 MiB"},
 		{thousand + "LABEL x=" + strings.Repeat("$A", 1000) + "\n", ""},
 		{strings.Repeat("FROM s AS s\nENV A=a\n", 1000), "Dockerfile:1160: the instructions so far expand to more than 16 MiB"},

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -49,12 +50,24 @@ func TestClaimedLayer(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	lie := image.Layer{Blob: blobs[0], DiffID: diffIDs[1]}
+	away := image.Named{Reference: registrytest.Ref(t, "example.com/away:1"), Descriptor: add(blobs[:1], diffIDs[1]), Away: true}
+	for _, child := range []ocispec.Descriptor{away.Descriptor, manifestOf(t, src, away.Descriptor).Config} {
+		if _, err := l.Push(t.Context(), child, image.ContentOf(src, child)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(l.Publish(t.Context()), l.TagAll(t.Context(), away)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Prove(t.Context(), []image.Layer{lie}); err == nil {
+		t.Error("an image whose layers are away proves what they hold")
+	}
 	whole := add(blobs, diffIDs...)
 	if err := pull(whole); err != nil { // as after a pull that was broken off
 		t.Error(err)
 	}
-	claimed := []image.Layer{{Blob: blobs[0], DiffID: diffIDs[1]}}
-	if _, err := registry.CopyLayers(t.Context(), l, src, claimed, into(l, registry.CopyOptions{})); err == nil {
+	if _, err := registry.CopyLayers(t.Context(), l, src, []image.Layer{lie}, into(l, registry.CopyOptions{})); err == nil {
 		t.Error("a cache has another's layer")
 	}
 }

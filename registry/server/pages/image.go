@@ -271,7 +271,7 @@ func (v *packagesPage) read(ctx context.Context, dec *json.Decoder) error {
 			return err
 		}
 	}
-	if err := enter(dec, '['); err != nil {
+	if there, err := enter(dec, '['); !there || err != nil {
 		return err
 	}
 	for dec.More() {

@@ -203,6 +203,8 @@ func TestPackages(t *testing.T) {
 		`{"x":[{"packages":1}],"predicate":{"y":{},"packages":[{},{"name":"` + strings.Repeat("n", 10_000) + `","versionInfo":"1"}]}}`: "nnn…",
 		`{}`:                              "0 packages",
 		`{"predicate":{}}`:                "0 packages",
+		`{"predicate":null}`:              "0 packages",
+		`{"predicate":{"packages":null}}`: "0 packages",
 		`{"predicate":{"packages":[{}]}}`: "0 packages",
 		`{"predicate":[]}`:                "cannot show",
 		`{"predicate":{"packages":[{`:     "cannot show",

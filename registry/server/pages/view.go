@@ -95,7 +95,7 @@ func (s *sheet) Write(p []byte) (int, error) {
 
 // find moves a decoder that is before an object to the value of a key in it, and reports whether it has one.
 func find(dec *json.Decoder, key string) (bool, error) {
-	if err := enter(dec, '{'); err != nil {
+	if there, err := enter(dec, '{'); !there || err != nil {
 		return false, err
 	}
 	for dec.More() {
@@ -111,11 +111,11 @@ func find(dec *json.Decoder, key string) (bool, error) {
 	return false, nil
 }
 
-// enter moves a decoder behind the beginning of an object or a list.
-func enter(dec *json.Decoder, begin json.Delim) error {
+// enter moves a decoder behind the beginning of an object or a list, and reports whether there is one: null is none.
+func enter(dec *json.Decoder, begin json.Delim) (bool, error) {
 	is, err := dec.Token()
-	if err == nil && is != begin {
+	if err == nil && is != nil && is != begin {
 		err = fmt.Errorf("statement has %v in the place of %s", is, begin)
 	}
-	return err
+	return is != nil, err
 }
