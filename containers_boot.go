@@ -52,21 +52,22 @@ func (h *Home) Shutdown(ctx context.Context) (stopped []string, err error) {
 		return nil, err
 	}
 	var all sync.WaitGroup
-	errs := make([]error, len(list))
+	errs, done := make([]error, len(list)), make([]bool, len(list))
 	for i, c := range list {
 		all.Go(func() {
 			r, err := h.findContainer(c.ID)
 			if err != nil {
 				return // it is gone
 			}
-			if err := h.end(ctx, r, StopOptions{}, monitor.Client.Shutdown); err != nil && !errors.Is(err, monitor.ErrGone) {
+			err = h.end(ctx, r, StopOptions{}, monitor.Client.Shutdown)
+			if done[i] = err == nil; !done[i] && !errors.Is(err, monitor.ErrGone) {
 				errs[i] = fmt.Errorf("container %s: %w", r.Name, err)
 			}
 		})
 	}
 	all.Wait()
 	for i, c := range list {
-		if errs[i] == nil {
+		if done[i] {
 			stopped = append(stopped, c.ID)
 		}
 	}

@@ -129,7 +129,7 @@ func (o *PortOptions) ports(img *image.Image) (list []network.Port, err error) {
 
 // exposed are the ports that the image and the options expose, each once. An image says at which ports it serves, not where they lead.
 func (o *PortOptions) exposed(img *image.Image) (list []network.Port, err error) {
-	const most = 2 * 65535 // by both protocols
+	const most = 8 * 65535 // those that are said again count again
 	seen, count := map[network.Port]bool{}, 0
 	for _, text := range slices.Concat(slices.Sorted(maps.Keys(img.Config.Config.ExposedPorts)), o.Expose) {
 		if strings.ContainsAny(text, ":=") {
@@ -140,7 +140,7 @@ func (o *PortOptions) exposed(img *image.Image) (list []network.Port, err error)
 			return nil, fmt.Errorf("expose: %w", err)
 		}
 		if count += len(ports); count > most {
-			return nil, errors.New("expose: the image exposes more ports than there are")
+			return nil, errors.New("expose: more ports than there are")
 		}
 		for _, p := range ports {
 			if !seen[p] {

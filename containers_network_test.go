@@ -26,7 +26,7 @@ func TestExposedPorts(t *testing.T) {
 		{[]string{"0.0.0.0:22:80"}, PortOptions{PublishAll: true}, "invalid port format for --expose: 0.0.0.0:22:80"},
 		{[]string{"published=22,target=80"}, PortOptions{PublishAll: true}, "invalid port format for --expose: published=22,target=80"},
 		{[]string{"0/tcp"}, PortOptions{PublishAll: true}, "expose: invalid containerPort: 0"},
-		{many, PortOptions{PublishAll: true}, "expose: the image exposes more ports than there are"},
+		{many, PortOptions{PublishAll: true}, "expose: more ports than there are"},
 	} {
 		img := &image.Image{}
 		img.Config.Config.ExposedPorts = map[string]struct{}{}

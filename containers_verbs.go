@@ -160,7 +160,11 @@ func (h *Home) AttachContainer(ctx context.Context, ref string, s Streams) (int,
 	if err := words.Refusal("attach", ref, r.ID, string(status)); err != nil {
 		return 0, err
 	}
-	return h.monitorOf(r).Attach(ctx, s)
+	code, err := h.monitorOf(r).Attach(ctx, s)
+	if errors.Is(err, monitor.ErrGone) { // since then it has ended
+		return 0, words.Refusal("attach", ref, r.ID, string(state.Exited))
+	}
+	return code, err
 }
 
 // RenameContainer gives a container another name.

@@ -90,6 +90,9 @@ func (m *Cache) mount(_ context.Context, c *Container) error {
 	if !info.IsDir() && !info.Mode().IsRegular() {
 		return fmt.Errorf("cache %s: source %s: is neither a file nor a directory", m.ID, m.Source)
 	}
+	if !info.IsDir() && !m.ReadOnly && c.spec.Isolation == runtime.ByChroot { // it would be a copy, and what is written to it lost
+		return fmt.Errorf("cache %s: source %s: is a file, which RUN can write to only with --isolation namespaces; mount its directory, or readonly", m.ID, m.Source)
+	}
 	return c.attach(m.target(), runtime.Mount{Source: from, ReadOnly: m.ReadOnly}, makeIn(from))
 }
 

@@ -127,34 +127,35 @@ func Reap() {
 // killDescendants kills all that a process has started, directly or not, until there is nothing. Those whose parents are gone
 // are its children, as it is a subreaper.
 func killDescendants(ancestor int) {
-	for {
-		parents := map[int]int{}
-		entries, _ := os.ReadDir("/proc")
-		for _, e := range entries {
-			pid, err := strconv.Atoi(e.Name())
-			if err != nil {
-				continue
-			}
-			stat, _ := os.ReadFile("/proc/" + e.Name() + "/stat")
-			// pid (name) state ppid: there may be anything in the name.
-			_, rest, _ := strings.Cut(string(stat[max(0, strings.LastIndexByte(string(stat), ')')):]), " ")
-			if f := strings.Fields(rest); len(f) > 1 && f[0] != "Z" {
-				parents[pid], _ = strconv.Atoi(f[1])
-			}
-		}
-		left := 0
-		for pid := range parents {
-			for up := parents[pid]; up > 1; up = parents[up] {
-				if up == ancestor {
-					left++
-					_ = unix.Kill(pid, unix.SIGKILL)
-					break
-				}
-			}
-		}
-		if left == 0 {
-			return
-		}
+	for killOnce(ancestor) > 0 {
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// killOnce kills the descendants that a process has now, and returns how many those were.
+func killOnce(ancestor int) (left int) {
+	parents := map[int]int{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, _ := os.ReadFile("/proc/" + e.Name() + "/stat")
+		// pid (name) state ppid: there may be anything in the name.
+		_, rest, _ := strings.Cut(string(stat[max(0, strings.LastIndexByte(string(stat), ')')):]), " ")
+		if f := strings.Fields(rest); len(f) > 1 && f[0] != "Z" {
+			parents[pid], _ = strconv.Atoi(f[1])
+		}
+	}
+	for pid := range parents {
+		for up := parents[pid]; up > 1; up = parents[up] {
+			if up == ancestor {
+				left++
+				_ = unix.Kill(pid, unix.SIGKILL)
+				break
+			}
+		}
+	}
+	return left
 }

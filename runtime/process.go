@@ -282,13 +282,17 @@ func (p *Process) reap() (e Exit) {
 
 // waitForSupervisor waits until the supervisor has ended. One that has not told of a process may wait itself, for a set-up that hangs.
 func (p *Process) waitForSupervisor() {
-	options := 0
+	const most = 5 * time.Second // what waits for a device does not die before that has answered
+	options, began := 0, time.Now()
 	if p.pidfd == nil {
 		options = unix.WNOHANG
 	}
 	for {
 		if p.pidfd == nil {
-			killDescendants(p.supervisor)
+			killOnce(p.supervisor)
+			if time.Since(began) > most {
+				_ = unix.Kill(p.supervisor, unix.SIGKILL)
+			}
 		}
 		pid, err := unix.Wait4(p.supervisor, nil, options, nil)
 		if pid != 0 && err != unix.EINTR {

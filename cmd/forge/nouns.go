@@ -116,6 +116,7 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=%s
 ExecStop=%s
+TimeoutStopSec=infinity
 KillMode=process
 Delegate=yes
 

@@ -301,7 +301,7 @@ func (m *Monitor) finished(exit runtime.Exit, err error) {
 }
 
 // decide says whether the container is restarted, writes that down with the end of the run, and tells both. Who hears of the end and looks
-// finds a container that has ended. That it cannot be written, as on a disk that is full, decides nothing.
+// finds a container that has ended. A full disk decides nothing.
 func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) (again bool, unwritten error) {
 	m.mu.Lock()
 	asked := m.asked()
@@ -315,6 +315,7 @@ func (m *Monitor) decide(exit runtime.Exit, delay time.Duration) (again bool, un
 		m.run.Monitor = 0
 	}
 	unwritten = m.config.Record(m.run)
+	again = again && (unwritten == nil || diskFull(unwritten)) // else the container's directory is gone
 	lasted := m.run.Finished.Sub(m.run.Started)
 	m.config.Event("die", "exitCode", itoa(exit.Code), "execDuration", itoa(int(lasted.Seconds())))
 	m.over()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -62,6 +63,7 @@ type kit struct {
 	events  []string
 	sizes   []Size // of the terminal, of each run at its start
 	full    int    // so many records find a full disk
+	gone    bool   // no record can be written any more
 	wasFull bool
 	exit    chan error
 }
@@ -89,6 +91,10 @@ func startWith(t *testing.T, config Config, first *net.UnixConn, copies *sync.Wa
 	config.Record = func(r *state.Run) error {
 		k.mu.Lock()
 		defer k.mu.Unlock()
+		if k.gone {
+			k.wasFull = true
+			return fs.ErrNotExist
+		}
 		if k.full > 0 {
 			k.full, k.wasFull = k.full-1, true
 			return &os.PathError{Op: "write", Path: "run", Err: syscall.ENOSPC}
@@ -250,6 +256,24 @@ func TestDiskFull(t *testing.T) {
 	close(begun)
 	if run := k.ended(); run.ExitCode != 0 || !run.Finished.After(run.Started) || run.Restarts != 2 || runs.Load() != 3 {
 		t.Errorf("after %d runs: %+v", runs.Load(), run)
+	}
+}
+
+// TestDirectoryGone: a container whose directory is gone is not started again, whatever its policy says.
+func TestDirectoryGone(t *testing.T) {
+	t.Parallel()
+	var k *kit
+	begun := make(chan struct{})
+	k = start(t, Config{Policy: func() Policy { return Policy{Name: "always"} }}, func(runtime.Stdio, <-chan os.Signal) int {
+		<-begun
+		k.mu.Lock()
+		k.gone = true
+		k.mu.Unlock()
+		return 1
+	})
+	close(begun)
+	if run := k.ended(); len(k.sizes) != 1 {
+		t.Errorf("started %d times: %+v", len(k.sizes), run)
 	}
 }
 

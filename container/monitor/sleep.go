@@ -26,6 +26,7 @@ type Memory struct {
 	Check   time.Duration // until the next health check; 0 is none
 	Delay   time.Duration // before a restart
 	Size    Size          // of the terminal
+	Last    bool          // there is no other run
 	Stopped bool          // the restart policy rests
 	NoInput bool          // the standard input has ended
 	Log     logs.Memory
@@ -114,11 +115,11 @@ func (m *Monitor) sleep() error {
 	return m.config.Sleep(check, func() (Memory, bool) {
 		now := Memory{
 			Asleep: clock(), Age: time.Since(m.schedule.began), Check: check, Delay: m.schedule.delay,
-			Size: m.size, Stopped: m.stopped, NoInput: m.stdin.over.Load(),
+			Size: m.size, Last: m.stopped, Stopped: m.run.Stopped, NoInput: m.stdin.over.Load(),
 		}
 		var ok bool
 		now.Log, ok = m.fan.remember()
-		return now, ok
+		return now, ok && m.door.now.Load() == 0 // SIGTERM may have come meanwhile, which the next program would not hear of
 	})
 }
 
@@ -130,6 +131,9 @@ func (m *Monitor) recall(was *Memory) {
 		m.schedule.check = time.Now().Add(was.Check - slept)
 	}
 	m.size = was.Size
+	if was.Last {
+		m.lastRun()
+	}
 	if was.Stopped {
 		m.noRestart()
 	}

@@ -59,15 +59,25 @@ type usage struct {
 	bindings  []Binding  // of dead ones: the firewall may have these ports
 }
 
-// usage reads the account.
+// usage reads the account. It leaves temporary files alone: to look who holds one keeps him from locking it for a moment.
 func (a *account) usage() (*usage, error) {
 	u := &usage{}
+	return u, a.each(func(network, name string) error {
+		if durable.Temporary(name) {
+			return nil
+		}
+		return a.read(u, network, name)
+	})
+}
+
+// each calls do with all files of networks' directories.
+func (a *account) each(do func(network, name string) error) error {
 	dirs, err := os.ReadDir(a.root)
 	if errors.Is(err, fs.ErrNotExist) {
-		return u, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, d := range dirs {
 		if !d.IsDir() {
@@ -75,22 +85,22 @@ func (a *account) usage() (*usage, error) {
 		}
 		files, err := os.ReadDir(a.dir(d.Name()))
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, f := range files {
-			if err := a.read(u, d.Name(), f.Name()); err != nil {
-				return nil, err
+			if err := do(d.Name(), f.Name()); err != nil {
+				return err
 			}
 		}
 	}
-	return u, nil
+	return nil
 }
 
 // sweep reads the account and, under the lock, removes what dead processes left: their ports before the files, which are all that
 // says of them.
 func (a *account) sweep() (*usage, error) {
-	u, err := a.usage()
-	if err != nil {
+	u := &usage{}
+	if err := a.each(func(network, name string) error { return a.read(u, network, name) }); err != nil {
 		return nil, err
 	}
 	if len(u.bindings) > 0 {
@@ -271,7 +281,10 @@ func (a *account) drop(u *usage, n *Network) error {
 	if len(u.networks) == 0 {
 		change = withoutTables()
 	}
-	return errors.Join(removeLink(n.bridge()), u.apply(change), os.RemoveAll(a.dir(n.ID)))
+	if err := errors.Join(removeLink(n.bridge()), u.apply(change)); err != nil {
+		return err // the directory says what is left
+	}
+	return os.RemoveAll(a.dir(n.ID))
 }
 
 // apply changes the firewall, or where that does not do makes all of it anew: if somebody has taken the table away. What is in use
