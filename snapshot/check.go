@@ -76,7 +76,7 @@ func (s *Store) compareIndex(ctx context.Context, path string, d digest.Digest) 
 		return err
 	}
 	var want bytes.Buffer
-	if err := x.index.Encode(&want, x.pos, sum); err != nil {
+	if err := x.index.Encode(&want, erofs.Tar{DiffID: sum, Size: x.pos}); err != nil {
 		return err
 	}
 	have, err := os.ReadFile(path)

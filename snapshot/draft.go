@@ -50,7 +50,11 @@ func (s *Store) Draft(ctx context.Context, layers []image.Layer, o DraftOptions)
 	if o.Dir != "" && o.Memory != 0 {
 		return nil, errors.New("draft: a directory to keep and memory exclude each other")
 	}
-	below, err := s.View(ctx, layers)
+	view := s.View
+	if o.Dir != "" && !o.Plain {
+		view = s.viewStarted
+	}
+	below, err := view(ctx, layers)
 	if err != nil {
 		return nil, err
 	}

@@ -217,7 +217,7 @@ func TestBigFileMounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer index.Close()
-	if err := b.Encode(index, offset+size, [32]byte{}); err != nil {
+	if err := b.Encode(index, erofs.Tar{Size: offset + size}); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(mountIndex(t, index.Name(), tar) + "/big")

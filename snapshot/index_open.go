@@ -65,9 +65,28 @@ func (s *Store) readLayer(ctx context.Context, layer image.Layer) (*Indexer, err
 	return x, nil
 }
 
-// index maps the index of a layer. A damaged one is made anew: it is nothing that the tar does not tell.
-func (s *Store) index(ctx context.Context, layer image.Layer) (*erofs.Metadata, error) {
-	f, err := s.ensureIndex(ctx, layer)
+// openIndex opens the index of a part. That of a layer is made if it is missing; of layers that are merged it is fs.ErrNotExist.
+func (s *Store) openIndex(ctx context.Context, p part) (*os.File, error) {
+	if len(p.layers) > 1 {
+		return os.Open(s.snapshotPath(p.id, ".erofs"))
+	}
+	return s.ensureIndex(ctx, p.layers[0])
+}
+
+// index maps the index of a part. A damaged one of a layer is made anew: it is nothing that the tar does not tell.
+func (s *Store) index(ctx context.Context, p part) (*erofs.Metadata, error) {
+	x, err := s.mapIndex(ctx, p)
+	if len(p.layers) > 1 || !errors.Is(err, erofs.ErrDamaged) {
+		return x, err
+	}
+	if err := s.makeIndex(ctx, p.layers[0]); err != nil {
+		return nil, err
+	}
+	return s.mapIndex(ctx, p)
+}
+
+func (s *Store) mapIndex(ctx context.Context, p part) (*erofs.Metadata, error) {
+	f, err := s.openIndex(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -75,15 +94,5 @@ func (s *Store) index(ctx context.Context, layer image.Layer) (*erofs.Metadata, 
 	if cerr := f.Close(); cerr != nil {
 		return nil, cerr
 	}
-	if err == nil || !errors.Is(err, erofs.ErrDamaged) {
-		return x, err
-	}
-	if err := s.makeIndex(ctx, layer); err != nil {
-		return nil, err
-	}
-	if f, err = s.layout.Staging().Open(s.snapshotPath(layer.DiffID, ".erofs")); err != nil {
-		return nil, err
-	}
-	x, err = erofs.Open(f)
-	return x, errors.Join(err, f.Close())
+	return x, err
 }

@@ -35,7 +35,7 @@ func viewOfTar(data []byte) (*View, error) {
 
 func viewOfIndex(x *Indexer, data []byte) (*View, error) {
 	var out bytes.Buffer
-	if err := x.index.Encode(&out, int64(len(data)), [32]byte{}); err != nil {
+	if err := x.index.Encode(&out, erofs.Tar{Size: int64(len(data))}); err != nil {
 		return nil, err
 	}
 	index, err := erofs.New(out.Bytes())
@@ -63,7 +63,7 @@ func viewOfMetadata(tar *os.File, list ...*erofs.Metadata) (*View, error) {
 		}
 		v.layers = append(v.layers, &openLayer{
 			store: new(Store), index: x, root: root, holders: 1,
-			tar: func() (io.ReaderAt, error) { return tar, nil }, close: x.Close,
+			tar: func(int) (io.ReaderAt, error) { return tar, nil }, close: x.Close,
 		})
 	}
 	v.findRoots()

@@ -158,7 +158,7 @@ func (s *Store) writeIndex(b *erofs.Builder, tarSize int64, sum [sha256.Size]byt
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := b.Encode(file, tarSize, sum); err != nil {
+	if err := b.Encode(file, erofs.Tar{DiffID: sum, Size: tarSize}); err != nil {
 		return err
 	}
 	return file.Commit(s.snapshotPath(digest.NewDigestFromBytes(digest.SHA256, sum[:]), ".erofs"))

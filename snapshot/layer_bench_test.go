@@ -102,7 +102,7 @@ func BenchmarkIndex(b *testing.B) {
 	var out bytes.Buffer
 	for b.Loop() {
 		out.Reset()
-		if err := indexOf(b, 16700).Encode(&out, 1<<30, [32]byte{}); err != nil {
+		if err := indexOf(b, 16700).Encode(&out, erofs.Tar{Size: 1 << 30}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -111,7 +111,7 @@ func BenchmarkIndex(b *testing.B) {
 
 func BenchmarkLookup(b *testing.B) {
 	var out bytes.Buffer
-	if err := indexOf(b, 16700).Encode(&out, 1<<30, [32]byte{}); err != nil {
+	if err := indexOf(b, 16700).Encode(&out, erofs.Tar{Size: 1 << 30}); err != nil {
 		b.Fatal(err)
 	}
 	x, err := erofs.New(out.Bytes())

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
@@ -298,7 +299,7 @@ func TestLayer(t *testing.T) {
 	}
 	var streamed bytes.Buffer
 	sum, _ := sumOf(layer.DiffID)
-	if err := x.index.Encode(&streamed, x.pos, sum); err != nil || !bytes.Equal(made, streamed.Bytes()) {
+	if err := x.index.Encode(&streamed, erofs.Tar{DiffID: sum, Size: x.pos}); err != nil || !bytes.Equal(made, streamed.Bytes()) {
 		t.Errorf("index made of the stream differs (%v)", err)
 	}
 

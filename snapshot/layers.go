@@ -7,9 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
@@ -17,13 +15,13 @@ import (
 
 // lowers returns what overlayfs is to stack for layers, lowest first, at least one. The Store owns the descriptors.
 //
-// Of a layer that comes twice, as that of a step that changes nothing does, the upper one is taken: it has all that the
-// lower one has, and overlayfs refuses to stack a directory on itself.
+// Of a layer that comes twice the upper one is taken: it has all that the lower one has, and overlayfs refuses to stack a directory on
+// itself.
 //
 // The view is of the same layers; the directories that are wrong look as in it. What lies below an opaque root is left out, as overlayfs
 // does not look at the attribute there.
 func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wrong *dirNode) ([]int, error) {
-	lowers, err := s.mountLayers(ctx, distinct(layers[len(layers)-len(view.root):]))
+	lowers, err := s.mountParts(ctx, view.seen())
 	if err != nil {
 		return nil, err
 	}
@@ -41,53 +39,43 @@ func (s *Store) lowers(ctx context.Context, layers []image.Layer, view *View, wr
 	return lowers, err
 }
 
-// distinct are layers without those that come again above.
-func distinct(layers []image.Layer) []image.Layer {
-	list := make([]image.Layer, 0, len(layers))
-	seen := make(map[digest.Digest]bool, len(layers))
-	for _, layer := range slices.Backward(layers) {
-		if !seen[layer.DiffID] {
-			seen[layer.DiffID] = true
-			list = append(list, layer)
-		}
-	}
-	slices.Reverse(list)
-	return list
-}
-
-// mountLayers returns a descriptor for each layer. Those that are not mounted yet are, several at a time.
-func (s *Store) mountLayers(ctx context.Context, layers []image.Layer) ([]int, error) {
-	kind, _ := s.Kind()
-	fds := make([]int, len(layers))
+// mountParts returns a descriptor for each part. Those that are not mounted yet are, several at a time.
+func (s *Store) mountParts(ctx context.Context, parts []part) ([]int, error) {
+	fds := make([]int, len(parts))
 	var missing []int
-	for i, layer := range layers {
+	for i, p := range parts {
 		var ok bool
-		if fds[i], ok = s.layers.have(layer.DiffID); !ok {
+		if fds[i], ok = s.layers.have(p.id); !ok {
 			missing = append(missing, i)
 		}
 	}
 	return fds, several(len(missing), runtime.GOMAXPROCS(0), func(k int) (err error) {
-		i := missing[k]
-		fds[i], err = s.layers.get(layers[i].DiffID, func() (int, error) {
-			if kind == EROFS {
-				return s.mountLayer(ctx, layers[i])
-			}
-			return s.openTree(ctx, layers[i])
-		})
-		if err != nil {
-			return fmt.Errorf("layer %s: %w", layers[i].DiffID, err)
-		}
-		return nil
+		fds[missing[k]], err = s.mountPart(ctx, parts[missing[k]])
+		return err
 	})
 }
 
-// Ahead mounts layers for the first Draft on them. It may be called while the draft is not known yet, and what fails then fails for
+// mountPart returns the descriptor of a part, which is mounted unless it has been.
+func (s *Store) mountPart(ctx context.Context, p part) (int, error) {
+	fd, err := s.layers.get(p.id, func() (int, error) {
+		if kind, _ := s.Kind(); kind == EROFS {
+			return s.mountTars(ctx, p)
+		}
+		return s.openTree(ctx, p.layers[0])
+	})
+	if err != nil {
+		return -1, fmt.Errorf("layer %s: %w", p.id, err)
+	}
+	return fd, nil
+}
+
+// Ahead mounts layers for the first Draft that is kept on them. It may be called while the draft is not known yet, and what fails then fails for
 // the draft.
 func (s *Store) Ahead(ctx context.Context, layers []image.Layer) error {
 	if kind, _ := s.Kind(); kind == Copy || len(layers) == 0 {
 		return nil
 	}
-	view, err := s.View(ctx, layers)
+	view, err := s.viewStack(ctx, layers)
 	if err != nil {
 		return err
 	}
@@ -98,19 +86,25 @@ func (s *Store) Ahead(ctx context.Context, layers []image.Layer) error {
 	return errors.Join(err, view.Close())
 }
 
-// mountLayer mounts the tar of a layer in place.
-func (s *Store) mountLayer(ctx context.Context, layer image.Layer) (_ int, err error) {
-	index, err := s.ensureIndex(ctx, layer)
+// mountTars mounts the tars of a part in place.
+func (s *Store) mountTars(ctx context.Context, p part) (_ int, err error) {
+	index, err := s.openIndex(ctx, p)
 	if err != nil {
 		return -1, err
 	}
-	defer func() { err = errors.Join(err, index.Close()) }()
-	tar, err := s.openTar(ctx, layer)
-	if err != nil {
-		return -1, err
+	tars := make([]*os.File, 0, len(p.layers))
+	defer func() {
+		closeAll(tars)
+		err = errors.Join(err, index.Close())
+	}()
+	for _, layer := range p.layers {
+		tar, err := s.openTar(ctx, layer)
+		if err != nil {
+			return -1, err
+		}
+		tars = append(tars, tar)
 	}
-	defer func() { err = errors.Join(err, tar.Close()) }()
-	return mountEROFS(index, tar)
+	return mountEROFS(index, tars...)
 }
 
 // Mount returns a detached read-only mount of the layers, nodev. Closing it unmounts; nothing is attached to this

@@ -13,38 +13,47 @@ import (
 	"github.com/forge-build/forge/snapshot/erofs"
 )
 
-// openLayers are the layers that views of a Store read, each open once however many views it is in: a build has a view for
+// A part of a stack of layers is read and mounted as one.
+type part struct {
+	id     digest.Digest // a layer's diffID, or the chain ID of layers that are merged
+	layers []image.Layer // lowest first: one, unless they are merged
+}
+
+// alone is the part that is one layer.
+func alone(layer image.Layer) part { return part{layer.DiffID, []image.Layer{layer}} }
+
+// openLayers are the parts that views of a Store read, each open once however many views it is in: a build has a view for
 // each step, of all layers below it.
 type openLayers struct {
 	mu sync.Mutex
 	m  map[digest.Digest]*openLayer // guarded by mu
 }
 
-// An openLayer is a layer that at least one view reads. Its index never changes; Safe for concurrent use.
+// An openLayer is a part that at least one view reads. Its index never changes; Safe for concurrent use.
 type openLayer struct {
+	part
 	store   *Store
-	diffID  digest.Digest
 	holders int // guarded by openLayers.mu
 
 	mu    sync.Mutex // guards opening and closing
 	index *erofs.Metadata
 	root  erofs.Inode
 	sums  *sumsFile
-	tar   func() (io.ReaderAt, error) // opens it once
+	tar   func(k int) (io.ReaderAt, error) // opens that of a layer once
 	close func() error
 }
 
-// openLayer returns a layer, opening it unless that has been done. Its tar waits until a content is asked for. It is given
+// openLayer returns a part, opening it unless that has been done. Its tars wait until a content is asked for. It is given
 // back by release.
-func (s *Store) openLayer(ctx context.Context, layer image.Layer) (*openLayer, error) {
+func (s *Store) openLayer(ctx context.Context, p part) (*openLayer, error) {
 	s.open.mu.Lock()
-	l := s.open.m[layer.DiffID]
+	l := s.open.m[p.id]
 	if l == nil {
-		l = &openLayer{store: s, diffID: layer.DiffID}
+		l = &openLayer{store: s, part: p}
 		if s.open.m == nil {
 			s.open.m = make(map[digest.Digest]*openLayer)
 		}
-		s.open.m[layer.DiffID] = l
+		s.open.m[p.id] = l
 	}
 	l.holders++
 	s.open.mu.Unlock()
@@ -54,7 +63,7 @@ func (s *Store) openLayer(ctx context.Context, layer image.Layer) (*openLayer, e
 	if l.index != nil {
 		return l, nil
 	}
-	if err := l.open(ctx, layer); err != nil {
+	if err := l.open(ctx); err != nil {
 		s.forget(l)
 		return nil, err
 	}
@@ -62,34 +71,61 @@ func (s *Store) openLayer(ctx context.Context, layer image.Layer) (*openLayer, e
 }
 
 // open reads the index.
-func (l *openLayer) open(ctx context.Context, layer image.Layer) (err error) {
-	x, err := l.store.index(ctx, layer)
+func (l *openLayer) open(ctx context.Context) (err error) {
+	x, err := l.store.index(ctx, l.part)
 	if err != nil {
 		return err
 	}
 	if l.root, err = x.Root(); err != nil {
 		return errors.Join(err, x.Close())
 	}
+	tars := openTars{store: l.store, part: l.part, files: make([]*os.File, len(l.layers))}
 	ctx = context.WithoutCancel(ctx)
-	var opened *os.File
-	l.tar = sync.OnceValues(func() (io.ReaderAt, error) {
-		if lent := l.store.lentFiles(layer.DiffID); lent != nil {
-			return lent.from, nil
-		}
-		var err error
-		opened, err = l.store.layout.OpenTar(ctx, layer)
-		return opened, err
-	})
-	l.index, l.sums = x, l.store.newSums(layer.DiffID, x)
+	l.tar = func(k int) (io.ReaderAt, error) { return tars.get(ctx, k) }
+	l.index, l.sums = x, l.store.newSums(l.id, x)
 	l.close = func() error {
 		_ = l.sums.save() // lost digests cost time, nothing else
-		err := x.Close()
-		if opened != nil {
-			err = errors.Join(err, opened.Close())
-		}
-		return err
+		return errors.Join(x.Close(), tars.close())
 	}
 	return nil
+}
+
+// openTars are the tars of a part that somebody has read from. Safe for concurrent use.
+type openTars struct {
+	store *Store
+	part
+
+	mu    sync.Mutex
+	files []*os.File // nil of those that nobody has read from
+}
+
+// get opens the tar of a layer, unless that has been done, or returns what takes its place.
+func (t *openTars) get(ctx context.Context, k int) (io.ReaderAt, error) {
+	layer := t.layers[k]
+	if lent := t.store.lentFiles(layer.DiffID); lent != nil {
+		return lent.from, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.files[k] != nil {
+		return t.files[k], nil
+	}
+	f, err := t.store.layout.OpenTar(ctx, layer)
+	if err != nil {
+		return nil, err
+	}
+	t.files[k] = f
+	return f, nil
+}
+
+func (t *openTars) close() error {
+	var errs []error
+	for _, f := range t.files {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // release gives a layer back. The last to do so closes it.
@@ -109,6 +145,6 @@ func (s *Store) forget(l *openLayer) bool {
 	if l.holders--; l.holders > 0 {
 		return false
 	}
-	delete(s.open.m, l.diffID)
+	delete(s.open.m, l.id)
 	return true
 }

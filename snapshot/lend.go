@@ -13,6 +13,7 @@ import (
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/fusefile"
+	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/layertar"
 )
 
@@ -73,7 +74,7 @@ func (s *Store) Lend(layer image.Layer, from Lent) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := x.index.Encode(index, from.Size(), sum); err != nil {
+	if err := x.index.Encode(index, erofs.Tar{DiffID: sum, Size: from.Size()}); err != nil {
 		return errors.Join(err, index.Close())
 	}
 	tar, err := fusefile.Open(from, from.Size())

@@ -13,9 +13,9 @@ import (
 // maxLowers is how many directories overlayfs stacks (OVL_MAX_STACK).
 const maxLowers = 500
 
-// mountEROFS mounts a layer's index with the layer's tar as the device its extents point into. The mount is detached: it
+// mountEROFS mounts an index with tars as the devices its extents point into. The mount is detached: it
 // lives as long as the descriptor that is returned, or what is stacked on it.
-func mountEROFS(index, tar *os.File) (int, error) {
+func mountEROFS(index *os.File, tars ...*os.File) (int, error) {
 	fc, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("mount erofs: %w", err)
@@ -24,8 +24,8 @@ func mountEROFS(index, tar *os.File) (int, error) {
 
 	// By descriptor, as the files may be renamed to their final names at any moment.
 	err = unix.FsconfigSetString(fc, "source", procPath(int(index.Fd())))
-	if err == nil {
-		err = unix.FsconfigSetString(fc, "device", procPath(int(tar.Fd())))
+	for k := 0; err == nil && k < len(tars); k++ {
+		err = unix.FsconfigSetString(fc, "device", procPath(int(tars[k].Fd())))
 	}
 	if err == nil {
 		err = unix.FsconfigSetFlag(fc, "ro")

@@ -96,7 +96,7 @@ func (s *Store) probeEROFS(dir string) error {
 	if _, err := tar.Write(none[:]); err != nil {
 		return err
 	}
-	if err := erofs.NewBuilder(nil).Encode(index, int64(len(none)), sha256.Sum256(none[:])); err != nil {
+	if err := erofs.NewBuilder(nil).Encode(index, erofs.Tar{DiffID: sha256.Sum256(none[:]), Size: int64(len(none))}); err != nil {
 		return err
 	}
 	layer, err := mountEROFS(index, tar)

@@ -195,7 +195,7 @@ func TestIndexSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := b.Encode(&out, 2048, [32]byte{}); err != nil {
+	if err := b.Encode(&out, erofs.Tar{Size: 2048}); err != nil {
 		t.Fatal(err)
 	}
 	x, err := erofs.New(out.Bytes())
@@ -216,7 +216,7 @@ func TestIndexSize(t *testing.T) {
 		want error
 	}{{5, nil}, {1 << 20, erofs.ErrDamaged}, {1 << 50, erofs.ErrDamaged}, {1<<63 - 1, erofs.ErrDamaged}} {
 		f.Size = test.size
-		if _, err := x.Extents(f); !errors.Is(err, test.want) {
+		if _, _, err := x.Extents(f); !errors.Is(err, test.want) {
 			t.Errorf("file of %d bytes in a tar of 2048: %v", test.size, err)
 		}
 	}
@@ -245,7 +245,7 @@ func FuzzIndex(f *testing.F) {
 		}
 	}
 	var out bytes.Buffer
-	if err := b.Encode(&out, 1<<30, [32]byte{}); err != nil {
+	if err := b.Encode(&out, erofs.Tar{Size: 1 << 30}); err != nil {
 		f.Fatal(err)
 	}
 	damage := func(b []byte, at uint32, value uint64) {

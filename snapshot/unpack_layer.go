@@ -31,7 +31,7 @@ func (s *Store) unpackLayer(ctx context.Context, layer image.Layer, path string)
 
 // withIndex opens a layer as the source of an unpacker.
 func (s *Store) withIndex(ctx context.Context, layer image.Layer, do func(root unpackEntry) error) (err error) {
-	x, err := s.index(ctx, layer)
+	x, err := s.index(ctx, alone(layer))
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func unpackIndex(x *erofs.Metadata, tar *os.File, name string, i *erofs.Inode) (
 		e.opaque, e.implied = i.Opaque(), i.Implied()
 		e.list = func() ([]unpackEntry, error) { return listIndex(x, tar, i) }
 	case e.Mode&unix.S_IFMT == unix.S_IFREG && e.Size > 0:
-		extents, err := x.Extents(i)
+		extents, _, err := x.Extents(i)
 		if err != nil {
 			return e, err
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
@@ -42,9 +44,18 @@ type viewDir struct {
 // fs.ErrNotExist. An index that is missing or damaged is made. Views of one Store share what they read of a layer; Close
 // gives it back.
 func (s *Store) View(ctx context.Context, layers []image.Layer) (*View, error) {
-	v := &View{layers: make([]*openLayer, 0, len(layers))}
-	for k := len(layers) - 1; k >= 0; k-- {
-		layer, err := s.openLayer(ctx, layers[k])
+	parts := make([]part, len(layers))
+	for k := range layers {
+		parts[k] = part{layers[k].DiffID, layers[k : k+1 : k+1]}
+	}
+	return s.viewParts(ctx, parts)
+}
+
+// viewParts is View of parts, lowest first.
+func (s *Store) viewParts(ctx context.Context, parts []part) (*View, error) {
+	v := &View{layers: make([]*openLayer, 0, len(parts))}
+	for _, p := range slices.Backward(parts) {
+		layer, err := s.openLayer(ctx, p)
 		if err != nil {
 			return nil, errors.Join(err, v.Close())
 		}
@@ -52,6 +63,20 @@ func (s *Store) View(ctx context.Context, layers []image.Layer) (*View, error) {
 	}
 	v.findRoots()
 	return v, nil
+}
+
+// seen are the parts that are seen, lowest first, and of one that comes twice, as a layer of a step that changes nothing does, the upper.
+func (v *View) seen() []part {
+	list := make([]part, 0, len(v.root))
+	seen := make(map[digest.Digest]bool, len(v.root))
+	for k := range v.root {
+		if p := v.layers[k].part; !seen[p.id] {
+			seen[p.id] = true
+			list = append(list, p)
+		}
+	}
+	slices.Reverse(list)
+	return list
 }
 
 // findRoots finds the roots of the layers, as far as they are seen.

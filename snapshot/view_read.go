@@ -31,13 +31,13 @@ func (v *View) open1(f *viewFile) (*contentReader, error) {
 		return nil, unix.EINVAL
 	}
 	l := v.layers[f.layer]
-	extents, err := l.index.Extents(&f.Inode)
+	extents, tar, err := l.index.Extents(&f.Inode)
 	if err != nil {
 		return nil, err
 	}
 	r := &contentReader{extents: extents, size: f.Size}
 	if len(extents) > 0 {
-		r.tar, err = l.tar()
+		r.tar, err = l.tar(tar)
 	}
 	return r, err
 }

@@ -33,6 +33,9 @@ type Builder struct {
 	// FollowLinks has links on the way to a file followed within the layer, as unpacking would do.
 	FollowLinks bool
 
+	// Tar is in which of several tars the data is of the files that are added.
+	Tar uint16
+
 	filetree.Names
 	spill  *filetree.Spill
 	inodes []indexInode
@@ -56,6 +59,7 @@ type indexInode struct {
 	extra    uint32 // of a device its number, as encodeDev; of a symbolic link where its target is in the names
 	xattrs   uint32 // where in the names they are, 0 if there are none
 	mode     uint16
+	tar      uint16 // of a regular file: in which its data is
 	path     uint16 // of a directory: how long its path is, in which there are no links
 	flags    uint8
 }
@@ -87,7 +91,7 @@ func (b *Builder) inode(e *filetree.Entry, offset int64) (indexInode, error) {
 	i.sec, i.nsec = e.UnixTime()
 	switch e.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		i.size, i.offset = e.Size, offset
+		i.size, i.offset, i.tar = e.Size, offset, b.Tar
 		if e.Size < 0 || offset+e.Size < 0 || offset+e.Size >= MaxTar {
 			return i, fmt.Errorf("data at %d of %d bytes is beyond what an index can tell", offset, e.Size)
 		}

@@ -38,7 +38,7 @@ func TestSeal(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := b.Encode(&out, 1024, filetree.Sum{}); err != nil {
+	if err := b.Encode(&out, Tar{Size: 1024}); err != nil {
 		t.Fatal(err)
 	}
 	data := out.Bytes()

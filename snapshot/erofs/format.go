@@ -4,6 +4,7 @@ package erofs
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -16,14 +17,14 @@ import (
 )
 
 // The on-disk format of EROFS, as far as an index uses it: blocks of 512 bytes, so that file data can lie where a tar has
-// put it; extended inodes only, as every file has an mtime of its own; file data in chunks of device 1, which is the tar.
-// (Linux, fs/erofs/erofs_fs.h.)
+// put it; extended inodes only, as every file has an mtime of its own; file data in chunks of devices, which are the tars: one, or
+// several where layers have been merged. (Linux, fs/erofs/erofs_fs.h.)
 const (
 	superMagic = 0xE0F5E1E2
 	superAt    = 1024 // offset of the super block
 	deviceAt   = 1152 // offset of the slot of device 1, a multiple of its size
 	deviceSize = 128
-	inodesAt   = 1536 // offset of the first inode, the root's
+	maxTars    = 500 // whose slots lie before the root's inode, the number of which has 16 bits
 
 	blockBits  = 9
 	blockSize  = 1 << blockBits
@@ -65,6 +66,14 @@ const (
 	// flagSparse marks a file with holes. It is not in the index, which shows them.
 	flagSparse
 )
+
+// A Tar is that of a layer, in which an index says where files are.
+type Tar struct {
+	DiffID filetree.Sum
+	Size   int64 // bytes
+}
+
+func (t Tar) blocks() int64 { return (t.Size + blockSize - 1) >> blockBits }
 
 // direntType is the file type that a directory entry of EROFS repeats.
 func direntType(mode uint32) byte {
@@ -160,29 +169,31 @@ func DecodeXattrs(b []byte, yield func(name, value string)) error {
 	return nil
 }
 
-// superblock renders the first three blocks of an index: nothing, the super block and the slot of the tar.
-func superblock(rootNID uint16, inodes uint64, blocks, tarBlocks uint32, sum [32]byte) []byte {
-	b := make([]byte, inodesAt)
+// inodesAt is the offset of the first inode, the root's, behind the slots of the tars.
+func inodesAt(tars int) int64 { return align(deviceAt+deviceSize*int64(tars), blockSize) }
+
+// superblock renders what is before the first inode: nothing, the super block and the slots of the tars.
+func superblock(inodes uint64, blocks uint32, id filetree.Sum, tars []Tar) []byte {
+	b := make([]byte, inodesAt(len(tars)))
 	le := binary.LittleEndian
 	s := b[superAt:]
 	le.PutUint32(s[0:], superMagic)
 	le.PutUint32(s[8:], featureCompat)
 	s[12] = blockBits
-	le.PutUint16(s[14:], rootNID)
+	le.PutUint16(s[14:], uint16(len(b)>>slotBits))
 	le.PutUint64(s[16:], inodes)
 	le.PutUint32(s[36:], blocks)
 	copy(s[volumeAt:volumeAt+16], version)
-	copy(s[48:64], sum[:]) // a file system of its own to overlayfs, and the same for the same layer
+	copy(s[48:64], id[:]) // a file system of its own to overlayfs, and the same for the same layer
 	le.PutUint32(s[80:], featureIncompat)
-	le.PutUint16(s[86:], 1) // devices
+	le.PutUint16(s[86:], uint16(len(tars)))
 	le.PutUint16(s[88:], deviceAt/deviceSize)
 
-	d := b[deviceAt:]
-	const digits = "0123456789abcdef"
-	for i, c := range sum {
-		d[2*i], d[2*i+1] = digits[c>>4], digits[c&15]
+	for k, tar := range tars {
+		d := b[deviceAt+k*deviceSize:]
+		hex.Encode(d, tar.DiffID[:])
+		le.PutUint32(d[64:], uint32(tar.blocks()))
 	}
-	le.PutUint32(d[64:], tarBlocks)
 
 	le.PutUint32(s[4:], checksum(b))
 	return b

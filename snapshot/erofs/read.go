@@ -3,6 +3,7 @@ package erofs
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -15,13 +16,13 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// Metadata is the index of a layer being read: one of ours, though perhaps damaged. What it says is checked before it is
+// Metadata is the index of a layer, or of layers that were merged, being read: one of ours, though perhaps damaged. What it says is checked before it is
 // believed, so that damage is an error. Safe for concurrent use.
 type Metadata struct {
 	data   []byte // the file system
 	file   []byte // that and its seal: mapped, or in memory
 	mapped bool
-	blocks uint32 // of the tar
+	tars   []byte // their slots
 }
 
 var (
@@ -40,7 +41,7 @@ func Open(f *os.File) (*Metadata, error) {
 		return nil, err
 	}
 	size := info.Size()
-	if size < inodesAt+sealSize || size != int64(int(size)) {
+	if size < superAt+blockSize+sealSize || size != int64(int(size)) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, size)
 	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
@@ -57,12 +58,14 @@ func Open(f *os.File) (*Metadata, error) {
 
 // New reads an index in memory, which is checked as by Open.
 func New(data []byte) (*Metadata, error) {
-	if len(data) < inodesAt+sealSize {
+	if len(data) < superAt+blockSize+sealSize {
 		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
 	}
 	le := binary.LittleEndian
 	s := data[superAt:]
-	var head [inodesAt]byte
+	tars := int(le.Uint16(s[86:]))
+	start := inodesAt(tars)
+	var head [superAt + blockSize]byte
 	copy(head[:], data)
 	clear(head[superAt+4:][:4])
 	switch {
@@ -70,17 +73,41 @@ func New(data []byte) (*Metadata, error) {
 		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
 	case string(bytes.TrimRight(s[volumeAt:volumeAt+16], "\x00")) != version:
 		return nil, ErrOutdated
-	case s[12] != blockBits || le.Uint16(s[14:]) != inodesAt>>slotBits || le.Uint32(s[80:]) != featureIncompat:
+	case s[12] != blockBits || tars == 0 || int64(le.Uint16(s[14:]))<<slotBits != start || le.Uint32(s[80:]) != featureIncompat:
 		return nil, fmt.Errorf("%w: not written by this program", ErrDamaged)
 	}
 	end := len(data) - sealSize
+	if int64(end) < start {
+		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
+	}
 	if int64(le.Uint32(s[36:]))<<blockBits != int64(end) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(data))
 	}
 	if !bytes.Equal(data[end:], seal(crc32.Checksum(data[:end], castagnoli()))) {
 		return nil, fmt.Errorf("%w: checksum", ErrDamaged)
 	}
-	return &Metadata{data: data[:end], file: data, blocks: le.Uint32(data[deviceAt+64:])}, nil
+	return &Metadata{data: data[:end], file: data, tars: data[deviceAt:][:tars*deviceSize]}, nil
+}
+
+// Files is how many inodes there are.
+func (x *Metadata) Files() uint64 { return binary.LittleEndian.Uint64(x.data[superAt+16:]) }
+
+// Tars are those in which files are.
+func (x *Metadata) Tars() ([]Tar, error) {
+	list := make([]Tar, len(x.tars)/deviceSize)
+	for k := range list {
+		d := x.tars[k*deviceSize:]
+		if _, err := hex.Decode(list[k].DiffID[:], d[:2*len(list[k].DiffID)]); err != nil {
+			return nil, fmt.Errorf("%w: name of tar %d", ErrDamaged, k)
+		}
+		list[k].Size = x.tarSize(k)
+	}
+	return list, nil
+}
+
+// tarSize is how many bytes the blocks of a tar take.
+func (x *Metadata) tarSize(k int) int64 {
+	return int64(binary.LittleEndian.Uint32(x.tars[k*deviceSize+64:])) << blockBits
 }
 
 // Identity tells this index from others of the same layer: the checksum of its super block and its size.
@@ -99,8 +126,8 @@ func (x *Metadata) Close() error {
 	return unix.Munmap(file)
 }
 
-// rootSlot is the slot of the root's inode.
-const rootSlot = inodesAt >> slotBits
+// start is the offset of the first inode, the root's.
+func (x *Metadata) start() int64 { return inodesAt(len(x.tars) / deviceSize) }
 
 // An Inode is an inode as it is in the index.
 type Inode struct {
@@ -134,7 +161,7 @@ func (i *Inode) Opaque() bool { return i.flags&flagOpaque != 0 }
 
 // Root reads the root's inode.
 func (x *Metadata) Root() (Inode, error) {
-	i, err := x.Inode(rootSlot)
+	i, err := x.Inode(uint64(x.start() >> slotBits))
 	if err == nil && !i.IsDir() {
 		err = fmt.Errorf("%w: the root is no directory", ErrDamaged)
 	}
@@ -144,7 +171,7 @@ func (x *Metadata) Root() (Inode, error) {
 // Inode reads the inode in a slot, which is what directories name.
 func (x *Metadata) Inode(slot uint64) (Inode, error) {
 	at := int64(slot) << slotBits
-	if slot > math.MaxUint32 || at < inodesAt || at+inodeSize > int64(len(x.data)) {
+	if slot > math.MaxUint32 || at < x.start() || at+inodeSize > int64(len(x.data)) {
 		return Inode{}, fmt.Errorf("%w: no inode in slot %d", ErrDamaged, slot)
 	}
 	le, b := binary.LittleEndian, x.data[at:at+inodeSize]
@@ -240,28 +267,33 @@ func (x *Metadata) readlink(i *Inode) (string, error) {
 	return string(b), nil
 }
 
-// Extents returns where in the tar the data of a regular file is, in order.
-func (x *Metadata) Extents(i *Inode) ([]filetree.Extent, error) {
+// Extents returns in which tar the data of a regular file is, 0 being the first, and where in it, in order.
+func (x *Metadata) Extents(i *Inode) (list []filetree.Extent, tar int, err error) {
 	if i.Size == 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	damaged := fmt.Errorf("%w: chunks of slot %d", ErrDamaged, i.Slot)
 	if i.layout != chunkBased || i.contents&^chunkBitsMask != chunkFormat {
-		return nil, damaged
+		return nil, 0, damaged
 	}
 	chunk := int64(blockSize) << (i.contents & chunkBitsMask)
 	at := align(i.body, chunkSize)
 	n := (i.Size-1)/chunk + 1
 	if n > (int64(len(x.data))-at)/chunkSize {
-		return nil, damaged
+		return nil, 0, damaged
 	}
-	var list []filetree.Extent
+	device := 0 // of the pieces so far
 	for k := range n {
 		c := x.data[at+k*chunkSize:]
 		e := filetree.Extent{Size: min(chunk, i.Size-k*chunk), At: -1}
 		if block := binary.LittleEndian.Uint32(c[4:]); block != hole {
-			if e.At = int64(block) << blockBits; e.At+e.Size > int64(x.blocks)<<blockBits {
-				return nil, damaged
+			d := int(binary.LittleEndian.Uint16(c[2:]))
+			if d == 0 || d*deviceSize > len(x.tars) || device != 0 && d != device {
+				return nil, 0, damaged
+			}
+			device = d
+			if e.At = int64(block) << blockBits; e.At+e.Size > x.tarSize(d-1) {
+				return nil, 0, damaged
 			}
 		}
 		if last := len(list) - 1; last >= 0 && joins(list[last], e) {
@@ -270,7 +302,7 @@ func (x *Metadata) Extents(i *Inode) ([]filetree.Extent, error) {
 		}
 		list = append(list, e)
 	}
-	return list, nil
+	return list, max(device-1, 0), nil
 }
 
 // joins reports whether next goes on where e ends.

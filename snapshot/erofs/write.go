@@ -16,22 +16,33 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// Encode writes the index of a tar of tarSize bytes whose SHA-256 is diffID. Equal files give equal bytes, in whatever order
-// they came.
-func (b *Builder) Encode(w io.Writer, tarSize int64, diffID filetree.Sum) error {
+// Encode writes the index of a layer's tar. Equal files give equal bytes, in whatever order they came.
+func (b *Builder) Encode(w io.Writer, tar Tar) error {
+	return b.EncodeMerged(w, tar.DiffID, []Tar{tar})
+}
+
+// EncodeMerged writes one index of several tars, which are called by their places in the list. The id tells it from others.
+func (b *Builder) EncodeMerged(w io.Writer, id filetree.Sum, tars []Tar) error {
+	if len(tars) > maxTars {
+		return fmt.Errorf("index of %d layers, more than %d", len(tars), maxTars)
+	}
+	for _, tar := range tars {
+		if tar.blocks() >= hole {
+			return fmt.Errorf("layer of %d bytes is too big to be mounted", tar.Size)
+		}
+	}
 	sum := crc32.New(castagnoli())
 	e := encoder{Builder: b, w: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10)}
 	e.kids = e.Children()
+	e.start = inodesAt(len(tars))
 	if err := e.place(); err != nil {
 		return err
 	}
 	e.noteImplied()
-	blocks := (tarSize + blockSize - 1) >> blockBits
-	if blocks >= hole || e.end>>blockBits >= hole {
-		return fmt.Errorf("layer of %d bytes is too big to be mounted", tarSize)
+	if e.end>>blockBits >= hole {
+		return fmt.Errorf("index of %d bytes is too big to be mounted", e.end)
 	}
-	e.w.Write(superblock(inodesAt>>slotBits, uint64(len(e.order)), uint32(e.end>>blockBits), uint32(blocks), diffID))
-	e.pos = inodesAt
+	e.write(superblock(uint64(len(e.order)), uint32(e.end>>blockBits), id, tars))
 	for _, n := range e.order {
 		e.writeInode(n)
 	}
@@ -52,7 +63,9 @@ type encoder struct {
 	*Builder
 	w   *bufio.Writer
 	pos int64
-	end int64
+
+	start int64 // of the inodes
+	end   int64
 
 	kids  filetree.Children
 	order []int32 // names, each that of another inode, as they are laid out
@@ -93,7 +106,7 @@ func (e *encoder) place() error {
 			}
 		}
 	}
-	pos := int64(inodesAt)
+	pos := e.start
 	for _, n := range e.order {
 		p := e.placeOf(n)
 		p.size = e.contentSize(n)
@@ -201,7 +214,7 @@ func (e *encoder) writeChunks(name int32) {
 		}
 		c := e.clean(chunkSize)
 		if binary.LittleEndian.PutUint32(c[4:], at); at != hole {
-			binary.LittleEndian.PutUint16(c[2:], 1)
+			binary.LittleEndian.PutUint16(c[2:], i.tar+1)
 		}
 		e.write(c)
 	}

@@ -38,6 +38,7 @@ var lives = []struct {
 	{"kept-draft-in-use", keptDraftInUse},
 	{"kept-draft-written", keptDraftWritten},
 	{"kept-draft-measured", keptDraftMeasured},
+	{"merged", merged},
 	{"draft-in-memory", draftInMemory},
 	{"beside-each-other", besideEachOther},
 	{"nothing-left", nothingLeft},

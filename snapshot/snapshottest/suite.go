@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
@@ -169,22 +170,24 @@ func CompareLayers(t testing.TB, k *Kit, layers []image.Layer, want []string) {
 	if err := mount.Close(); err != nil {
 		t.Error(err)
 	}
-	d, err := k.Store.Draft(t.Context(), layers, snapshot.DraftOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := d.Mount(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	if kind, _ := k.Store.Kind(); kind == snapshot.Copy { // whose drafts have no links yet
 		want = slices.Clone(want)
 		for i, line := range want {
 			want[i], _, _ = strings.Cut(line, " is ")
 		}
 	}
-	Compare(t, "draft", ListDir(t, Path(f)), want)
-	if err := d.Close(); err != nil {
+	dir, err := os.MkdirTemp(k.Root, "kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []snapshot.DraftOptions{{}, {Dir: dir}} { // for a step, and for a container, whose layers are merged
+		d, f := draft(t, k, layers, o)
+		Compare(t, fmt.Sprintf("draft %+v", o), ListDir(t, Path(f)), want)
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
 		t.Error(err)
 	}
 }
