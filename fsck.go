@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/forge-build/forge/cache"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/source"
@@ -81,14 +83,42 @@ func (h *Home) Fsck(ctx context.Context, o FsckOptions) (r FsckReport, err error
 
 // repair drops what is damaged, and pulls again what can be pulled.
 func (h *Home) repair(ctx context.Context, problems []image.Problem) (dropped []string, err error) {
-	lost, err := h.Layout.Repair(ctx, problems, func(ctx context.Context, n image.Named) error {
-		_, err := h.Pull(ctx, n.Reference.String(), PullOptions{})
-		return err
-	})
+	lost, err := h.Layout.Repair(ctx, problems, h.fetchAgain)
 	for _, n := range lost {
 		dropped = append(dropped, nameOrDigest(n))
 	}
 	return dropped, err
+}
+
+// fetchAgain pulls an image by the digest that its repository has it under: its name may stand for something else there by now.
+func (h *Home) fetchAgain(ctx context.Context, n image.Named) error {
+	client := RemoteOptions{}.client()
+	defer client.Close() //nolint:errcheck // of idle connections
+	repo, d, err := pinned(ctx, client, n)
+	if err != nil {
+		return err
+	}
+	for _, p := range h.platformsHere(ctx, n.Descriptor) { // named when all of them are here
+		if _, err := h.receive(ctx, repo.Source(), d, p, image.Reference{}, nil); err != nil {
+			return err
+		}
+	}
+	return h.Layout.TagAll(ctx, image.Named{Reference: n.Reference, Descriptor: d, Remote: d.Digest})
+}
+
+// platformsHere are those of an index whose images the store has; this machine's if it is no index, or nobody can tell.
+func (h *Home) platformsHere(ctx context.Context, d ocispec.Descriptor) (list []ocispec.Platform) {
+	if doc, _, err := image.ReadDocument(ctx, h.Layout, d); err == nil {
+		for _, child := range doc.Images() {
+			if here, err := h.Layout.Has(child); here && err == nil && child.Platform != nil {
+				list = append(list, *child.Platform)
+			}
+		}
+	}
+	if len(list) == 0 {
+		list = append(list, thisPlatform())
+	}
+	return list
 }
 
 // checkCache names what the stores of the cache have and cannot be read. A repair forgets it.

@@ -249,9 +249,9 @@ func (c *checker) index() error {
 	return nil
 }
 
-// Repair drops what Fsck found to be damaged. For each image that is not whole then, it calls fetch, unless that is nil,
-// and drops the image if that does not make it whole; those are returned. A damaged record of a name is read from
-// index.json if that still has it.
+// Repair drops what Fsck found to be damaged. For each image that is not whole then and that a repository has, it calls fetch, unless that is
+// nil, and after that it drops those that are still not whole; they are returned. A damaged record of a name is read from index.json if that
+// still has it.
 func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(context.Context, Named) error) (dropped []Named, err error) {
 	t := trash{parent: l.path("trash")}
 	defer func() { err = errors.Join(err, t.close(), l.EmptyTrash()) }()
@@ -267,27 +267,50 @@ func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(cont
 			return nil, err
 		}
 	}
+	broken, err := l.broken(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hadName := map[digest.Digest]bool{}
+	for _, n := range broken {
+		if n.Reference == (Reference{}) {
+			continue
+		}
+		hadName[n.Descriptor.Digest] = true
+		if n.Remote != "" && fetch != nil {
+			_ = fetch(ctx, n) // what it is worth is seen below
+		}
+	}
+	if broken, err = l.broken(ctx); err != nil {
+		return nil, err
+	}
+	for _, n := range broken {
+		if err := l.Remove(ctx, n.Descriptor.Digest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return dropped, err
+		}
+		if n.Reference != (Reference{}) || !hadName[n.Descriptor.Digest] { // else its name stands for the form that its repository has
+			dropped = append(dropped, n)
+		}
+	}
+	return dropped, l.withNames(ctx, l.writeIndex)
+}
+
+// broken are the records of images that are not whole.
+func (l *Layout) broken(ctx context.Context) (broken []Named, err error) {
 	named, err := l.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range named {
-		_, broken := l.whole(ctx, n.Descriptor)
-		if broken != nil && fetch != nil && n.Reference != (Reference{}) && fetch(ctx, n) == nil {
-			_, broken = l.whole(ctx, n.Descriptor)
+		_, err := l.identify(ctx, n, map[string]bool{})
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
-		if err := ctx.Err(); err != nil {
-			return dropped, context.Cause(ctx)
+		if err != nil {
+			broken = append(broken, n)
 		}
-		if broken == nil {
-			continue
-		}
-		if err := l.Remove(ctx, n.Descriptor.Digest); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return dropped, err
-		}
-		dropped = append(dropped, n)
 	}
-	return dropped, l.withNames(ctx, l.writeIndex)
+	return broken, nil
 }
 
 // repairRecord writes a damaged record anew from what index.json says, or removes it.

@@ -326,7 +326,10 @@ func TestRepairFetches(t *testing.T) {
 	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	img := writeImage(t, l, "x")
-	tag(t, l, "app", img)
+	tag(t, l, "local", img) // which no repository has
+	if err := l.TagAll(t.Context(), Named{Reference: mustParse(t, "app"), Descriptor: img.Descriptor, Remote: img.Descriptor.Digest}); err != nil {
+		t.Fatal(err)
+	}
 	d := img.Layers()[0].Blob
 	os.WriteFile(l.BlobPath(d.Digest), []byte("damaged"), 0o600)
 	fetched := 0
