@@ -48,7 +48,7 @@ func TestPlatforms(t *testing.T) {
 		{"linux/arm64", ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}},
 		{"linux/arm/v7", ocispec.Platform{OS: "linux", Architecture: "arm"}},
 		{"linux/arm/v6", ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}},
-		{"has no image for linux/riscv64, only for ", ocispec.Platform{OS: "linux", Architecture: "riscv64"}},
+		{"index " + x.Digest.String() + ": has no image for linux/riscv64, only for ", ocispec.Platform{OS: "linux", Architecture: "riscv64"}},
 	} {
 		img, err := l.Image(t.Context(), x, &test.platform)
 		if want := images[test.want]; want == nil {
