@@ -30,11 +30,24 @@ type Archive struct {
 
 // OpenArchive opens an archive. One that is compressed, or that comes through a pipe, is first written to a temporary file
 // that has no name. Of an archive that is of both kinds, the images are looked up as in one of the kind prefer.
-func OpenArchive(ctx context.Context, path string, prefer ArchiveFormat) (_ *Archive, err error) {
+func OpenArchive(ctx context.Context, path string, prefer ArchiveFormat) (*Archive, error) {
 	f, err := openTar(ctx, path)
 	if err != nil {
 		return nil, err
 	}
+	return readArchive(ctx, f, prefer)
+}
+
+// ReadArchive is [OpenArchive] of what comes by stream.
+func ReadArchive(ctx context.Context, r io.Reader, prefer ArchiveFormat) (*Archive, error) {
+	f, err := keepTar(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return readArchive(ctx, f, prefer)
+}
+
+func readArchive(ctx context.Context, f *os.File, prefer ArchiveFormat) (_ *Archive, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -72,19 +85,20 @@ func openTar(ctx context.Context, path string) (*os.File, error) {
 		return nil, err
 	}
 	defer in.Close()
-	content, _, err := Inflate(bufio.NewReaderSize(in, bufSize))
+	return keepTar(ctx, in)
+}
+
+// keepTar writes a tar, compressed or not, to a temporary file.
+func keepTar(ctx context.Context, r io.Reader) (*os.File, error) {
+	content, _, err := Inflate(bufio.NewReaderSize(r, bufSize))
 	if err != nil {
 		return nil, err
 	}
 	defer content.Close()
-	f, err := os.CreateTemp("", "forge-archive-")
+	f, w, err := Temporary(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	w := &output{ctx: ctx, w: f, free: freeSpace, dir: os.TempDir()}
 	if _, err := io.CopyBuffer(w, struct{ io.Reader }{content}, make([]byte, bufSize)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

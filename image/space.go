@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -43,6 +45,18 @@ func (l *Layout) output(ctx context.Context, w io.Writer) *output {
 // in [Layout.Staging] whose size an archive or a server decides.
 func (l *Layout) Guard(ctx context.Context, w io.Writer) io.Writer {
 	return &output{ctx: ctx, w: w, free: l.free, dir: l.root}
+}
+
+// Temporary makes a temporary file that has no name, and what writes to it: that stops when ctx ends or when its file system is about to be
+// full. It is for what has a size that others decide and does not get into a layout.
+func Temporary(ctx context.Context) (f *os.File, w io.Writer, err error) {
+	if f, err = os.CreateTemp("", "forge-"); err != nil {
+		return nil, nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, &output{ctx: ctx, w: f, free: freeSpace, dir: filepath.Dir(f.Name())}, nil
 }
 
 // is compares what was written with the diffID that a layer is said to have.

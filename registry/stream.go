@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -92,19 +91,16 @@ func (u *upload) patch(ctx context.Context, content image.Content, offset int64)
 
 // spool makes the blob in a temporary file and sends that.
 func (r *Repository) spool(ctx context.Context, content image.Content) (d ocispec.Descriptor, err error) {
-	f, err := os.CreateTemp("", "forge-push-")
+	f, w, err := image.Temporary(ctx)
 	if err != nil {
 		return d, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := os.Remove(f.Name()); err != nil {
-		return d, err
-	}
 	in, err := content.Open(ctx, 0)
 	if err != nil {
 		return d, err
 	}
-	_, err = io.Copy(f, in)
+	_, err = io.Copy(w, in)
 	if err = errors.Join(err, in.Close()); err != nil {
 		return d, err
 	}

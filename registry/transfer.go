@@ -196,11 +196,6 @@ func (p side) writeArchive(ctx context.Context, w io.Writer, in Source, root oci
 
 // openDaemon has docker's daemon write the image to a temporary file, which is gone when it is closed.
 func (p side) openDaemon(ctx context.Context) (_ Source, done func() error, err error) {
-	f, err := os.CreateTemp("", "forge-daemon-")
-	if err != nil {
-		return Source{}, nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
 	daemon, err := ConnectDaemon(os.Getenv("DOCKER_HOST"))
 	if err != nil {
 		return Source{}, nil, err
@@ -210,11 +205,10 @@ func (p side) openDaemon(ctx context.Context) (_ Source, done func() error, err 
 	if err != nil {
 		return Source{}, nil, err
 	}
-	_, err = io.Copy(f, body)
-	if err = errors.Join(err, body.Close()); err != nil {
-		return Source{}, nil, err
+	a, err := image.ReadArchive(ctx, body, image.DockerArchive)
+	if closed := body.Close(); err == nil && closed != nil {
+		err = errors.Join(closed, a.Close())
 	}
-	a, err := image.OpenArchive(ctx, f.Name(), image.DockerArchive)
 	if err != nil {
 		return Source{}, nil, err
 	}
@@ -228,19 +222,19 @@ func (p side) writeDaemon(ctx context.Context, in Source, root ocispec.Descripto
 		return d, p.explain(err)
 	}
 	defer daemon.Close() //nolint:errcheck // of idle connections
-	f, err := os.CreateTemp("", "forge-daemon-")
+	f, w, err := image.Temporary(ctx)
 	if err != nil {
 		return d, p.explain(err)
 	}
-	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	if d, err = p.writeArchive(ctx, f, in, root, o); err != nil {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if d, err = p.writeArchive(ctx, w, in, root, o); err != nil {
 		return d, err
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return d, p.explain(err)
 	}
-	err = daemon.Load(ctx, size, func() (io.ReadCloser, error) { return os.Open(f.Name()) })
+	err = daemon.Load(ctx, size, func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(f, 0, size)), nil })
 	if err != nil {
 		return d, p.explain(err)
 	}
