@@ -339,6 +339,23 @@ func (u imageUsers) of(n image.Named) *containerRecord {
 	return nil
 }
 
+// userOf is a container that uses an image or, of an index, one of its images; nil if none does.
+func (h *Home) userOf(ctx context.Context, users imageUsers, n image.Named) *containerRecord {
+	if user := users.of(n); user != nil || len(users) == 0 || !image.IsIndex(n.Descriptor.MediaType) {
+		return user
+	}
+	doc, _, err := image.ReadDocument(ctx, h.Layout, n.Descriptor)
+	if err != nil {
+		return nil // of what cannot be read nothing can be run
+	}
+	for _, child := range doc.Images() {
+		if user := users.of(image.Named{Descriptor: child}); user != nil {
+			return user
+		}
+	}
+	return nil
+}
+
 // manifests are what must stay in the store.
 func (u imageUsers) manifests() (list []ocispec.Descriptor) {
 	for _, r := range u {

@@ -112,7 +112,7 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 	if err != nil {
 		return nil, err
 	}
-	if user := users.of(n); user != nil && (len(names) < 2 || !byName(name, n)) {
+	if user := h.userOf(ctx, users, n); user != nil && (len(names) < 2 || !byName(name, n)) {
 		if err := o.inUse(name, n, user); err != nil {
 			return nil, err
 		}

@@ -93,7 +93,7 @@ func (h *Home) forecastImages(ctx context.Context, o PruneOptions, users imageUs
 	}
 	named, err := h.prunedImages(ctx, &o)
 	for _, n := range named {
-		if users.of(n) == nil {
+		if h.userOf(ctx, users, n) == nil {
 			drop = append(drop, n.Descriptor.Digest)
 		}
 	}

@@ -96,7 +96,7 @@ func (h *Home) dropImages(ctx context.Context, o *PruneOptions, r *PruneReport) 
 	}
 	var gone []digest.Digest
 	for _, n := range named {
-		if user := users.of(n); user != nil {
+		if user := h.userOf(ctx, users, n); user != nil {
 			r.Left = append(r.Left, fmt.Sprintf("image %s: in use by container %s", nameOrDigest(n), user.Name))
 			continue
 		}

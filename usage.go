@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 )
 
@@ -52,14 +53,14 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	if err != nil {
 		return u, err
 	}
-	active := map[digest.Digest]bool{}
+	active, uses := map[digest.Digest]bool{}, h.whetherUsed(ctx, users)
 	images, layers := KindUsage{Name: "Images", Count: count}, KindUsage{Name: "Build Cache", Count: len(records)}
 	for _, b := range blobs {
 		used := false
 		blob := HeldBlob{Digest: b.Digest, Bytes: b.Bytes}
 		for _, n := range b.Images {
 			blob.HeldBy = append(blob.HeldBy, nameOrDigest(n))
-			if users.of(n) != nil {
+			if uses(n) {
 				used, active[n.Descriptor.Digest] = true, true
 			}
 		}
@@ -87,6 +88,19 @@ func (h *Home) DiskUsage(ctx context.Context) (u Usage, err error) {
 	}
 	u.Kinds = []KindUsage{images, containers, volumes, layers}
 	return u, h.treesUsage(&u)
+}
+
+// whetherUsed reports whether containers use an image; it finds that out once.
+func (h *Home) whetherUsed(ctx context.Context, users imageUsers) func(n image.Named) bool {
+	known := map[digest.Digest]bool{}
+	return func(n image.Named) bool {
+		used, ok := known[n.Descriptor.Digest]
+		if !ok {
+			used = h.userOf(ctx, users, n) != nil
+			known[n.Descriptor.Digest] = used
+		}
+		return used
+	}
 }
 
 // treesUsage measures what is beside images and layers.
