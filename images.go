@@ -87,8 +87,8 @@ type Removal struct {
 }
 
 // RemoveImage takes away a name, or, if what is not a name is given, the image with all its names, of which there may be
-// only one unless o.Force. An image that has lost its last name is gone; its bytes go with the next prune, or at once if
-// nothing else needs them.
+// only one unless o.Force. What others name meanwhile stays. An image that has lost its last name is gone; its bytes go with the next prune, or
+// at once if nothing else needs them.
 func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([]Removal, error) {
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
@@ -117,29 +117,26 @@ func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([
 			return nil, err
 		}
 	}
-	stays := byName(name, n) && len(names) > 1 // under its other names
 	switch {
-	case stays:
-		names = []image.Reference{n.Reference}
+	case byName(name, n):
+		names = []image.Reference{n.Reference} // the image stays if it has others
 	case len(names) > 1 && !o.Force:
 		return nil, words.Refused("image %s has %d names: remove them one by one, or all with --force", name, len(names))
 	}
+	dropped, gone, err := h.Layout.Drop(ctx, n.Descriptor.Digest, names...)
 	var done []Removal
-	for _, ref := range names {
-		if err := h.Layout.Untag(ctx, ref); err != nil {
-			return done, err
-		}
+	for _, ref := range dropped {
 		h.imageEvent("untag", id.String(), ref.Familiar())
 		done = append(done, Removal{Untagged: ref.Familiar()})
 	}
-	if stays {
-		return done, nil
+	if gone {
+		h.imageEvent("delete", id.String(), id.String())
+		done = append(done, Removal{Deleted: id})
 	}
-	if err := h.Layout.Remove(ctx, n.Descriptor.Digest); err != nil {
-		return done, err
+	if err == nil && len(done) == 0 { // the name has moved meanwhile
+		err = fs.ErrNotExist
 	}
-	h.imageEvent("delete", id.String(), id.String())
-	return append(done, Removal{Deleted: id}), nil
+	return done, notFound(name, err)
 }
 
 // byName reports whether s found n by its name and not by a digest or prefix.

@@ -35,7 +35,8 @@ func TestFailPoints(t *testing.T) {
 			if err := l.Tag(t.Context(), mustParse(t, "app"), img.Descriptor); err != nil {
 				return err
 			}
-			return l.Untag(t.Context(), mustParse(t, "app"))
+			_, _, err = l.Drop(t.Context(), img.Descriptor.Digest, mustParse(t, "app"))
+			return err
 		}
 		t.Setenv("FORGE_FAILPOINT", point+":error")
 		if err := run(); err == nil || !strings.Contains(err.Error(), "fail point "+point) {

@@ -90,11 +90,8 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("List = %s", got)
 		}
 	}
-	if err := l.Untag(t.Context(), mustParse(t, "goes")); err != nil {
-		t.Errorf("Untag: %v", err)
-	}
-	if err := l.Remove(t.Context(), goes.Descriptor.Digest); err != nil {
-		t.Errorf("Remove: %v", err)
+	if _, gone, err := l.Drop(t.Context(), goes.Descriptor.Digest, mustParse(t, "goes")); !gone || err != nil {
+		t.Errorf("Drop: %v, %v", gone, err)
 	}
 	p, err := prune(t, l, PruneOptions{})
 	if err != nil || p.Bytes < 1<<20 {

@@ -296,16 +296,6 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 	return l.TagAll(ctx, Named{Reference: r, Descriptor: d})
 }
 
-// holders counts the records of an image.
-func holders(all []Named, d digest.Digest) (count int) {
-	for _, n := range all {
-		if n.Descriptor.Digest == d {
-			count++
-		}
-	}
-	return count
-}
-
 // Pushed remembers that the repository of the name r has the image d as remote. If r stands for another image by now, or
 // for none, there is nothing to remember.
 func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {
@@ -319,27 +309,43 @@ func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, 
 	return l.TagAll(ctx, Named{Reference: r, Descriptor: d, Remote: remote, Away: n.Away})
 }
 
-// Untag removes a name; the image stays, nameless, until pruned or removed by [Layout.Remove]. fs.ErrNotExist if there is
-// no such name.
-func (l *Layout) Untag(ctx context.Context, r Reference) error {
-	path := l.recordPath(r, "")
-	return l.withNames(ctx, func() error {
-		n, err := readRecord(path)
-		if errors.Is(err, fs.ErrNotExist) || r == (Reference{}) {
-			return fmt.Errorf("image %s is not in the store: %w", r, fs.ErrNotExist)
-		}
-		damaged := err != nil // then there is nothing that could stay
+// Drop takes names from an image, those of them that still stand for it. If it has no other by then, its record without a name goes, too, and
+// the image is gone: its blobs stay until Prune. It returns the names it took. fs.ErrNotExist if there is no record of the image.
+func (l *Layout) Drop(ctx context.Context, d digest.Digest, names ...Reference) (dropped []Reference, gone bool, err error) {
+	err = l.withNames(ctx, func() error {
 		all, _, err := l.records()
 		if err != nil {
 			return err
 		}
-		return l.dropRecords(func() error {
-			if !damaged && holders(all, n.Descriptor.Digest) == 1 {
-				return durable.Move(path, l.recordPath(Reference{}, n.Descriptor.Digest))
+		all = slices.DeleteFunc(all, func(n Named) bool { return n.Descriptor.Digest != d })
+		if len(all) == 0 {
+			return notFound("image", d)
+		}
+		var drop, nameless []Named
+		for _, n := range all {
+			switch {
+			case n.Reference == (Reference{}):
+				nameless = append(nameless, n)
+			case slices.Contains(names, n.Reference):
+				drop = append(drop, n)
 			}
-			return os.Remove(path)
+		}
+		if gone = len(drop)+len(nameless) == len(all); gone {
+			drop = append(drop, nameless...)
+		}
+		return l.dropRecords(func() error {
+			for _, n := range drop {
+				if err := os.Remove(l.recordPath(n.Reference, d)); err != nil {
+					return err
+				}
+				if n.Reference != (Reference{}) {
+					dropped = append(dropped, n.Reference)
+				}
+			}
+			return nil
 		})
 	})
+	return dropped, gone && err == nil, err
 }
 
 // Remove removes every record, with a name or without, of the images whose manifests are given. Their blobs stay until

@@ -65,15 +65,20 @@ func indexListing(t testing.TB, l *Layout) string {
 	return strings.TrimSpace(b.String())
 }
 
-func TestTagAndUntag(t *testing.T) {
+func TestTagAndDrop(t *testing.T) {
 	t.Parallel()
 	l := openLayout(t, t.TempDir())
 	one, two := writeImage(t, l, "one"), writeImage(t, l, "two")
 	id1, id2 := one.ID().Encoded()[:8], two.ID().Encoded()[:8]
-	untag := func(name string) func() {
+	drop := func(img *Image, want string, names ...string) func() {
 		return func() {
-			if err := l.Untag(t.Context(), mustParse(t, name)); err != nil {
-				t.Errorf("Untag %s: %v", name, err)
+			var refs []Reference
+			for _, name := range names {
+				refs = append(refs, mustParse(t, name))
+			}
+			dropped, gone, err := l.Drop(t.Context(), img.Descriptor.Digest, refs...)
+			if got := fmt.Sprintf("%d %v", len(dropped), gone); got != want || err != nil {
+				t.Errorf("Drop %s: %s, %v, want %s", names, got, err, want)
 			}
 		}
 	}
@@ -89,8 +94,11 @@ func TestTagAndUntag(t *testing.T) {
 		{"and the last name", func() { tag(t, l, "b", two) }, "a:latest=" + id2 + " b:latest=" + id2 + " =" + id1},
 		{"the nameless gets a name", func() { tag(t, l, "c", one) }, "a:latest=" + id2 + " b:latest=" + id2 + " c:latest=" + id1},
 		{"no name is needed", func() { tag(t, l, "", one) }, "a:latest=" + id2 + " b:latest=" + id2 + " c:latest=" + id1},
-		{"remove one of two names", untag("a"), "b:latest=" + id2 + " c:latest=" + id1},
-		{"remove the last name", untag("b"), "c:latest=" + id1 + " =" + id2},
+		{"remove one of two names", drop(two, "1 false", "a"), "b:latest=" + id2 + " c:latest=" + id1},
+		{"remove what has moved", drop(one, "0 false", "b"), "b:latest=" + id2 + " c:latest=" + id1},
+		{"remove the last name", drop(two, "1 true", "b"), "c:latest=" + id1},
+		{"record without a name", func() { tag(t, l, "", two) }, "c:latest=" + id1 + " =" + id2},
+		{"remove a name of what has none", drop(two, "0 true", "b"), "c:latest=" + id1},
 		{"record without a name", func() { tag(t, l, "", two) }, "c:latest=" + id1 + " =" + id2},
 		{"remove by digest", func() { l.Remove(t.Context(), two.Descriptor.Digest) }, "c:latest=" + id1},
 		{"remove with its name", func() { l.Remove(t.Context(), one.Descriptor.Digest) }, ""},
@@ -106,8 +114,8 @@ func TestTagAndUntag(t *testing.T) {
 			t.Errorf("%s: left the mark", step.name)
 		}
 	}
-	if err := l.Untag(t.Context(), mustParse(t, "a")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Untag of nothing: %v", err)
+	if _, _, err := l.Drop(t.Context(), one.Descriptor.Digest, mustParse(t, "a")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Drop of nothing: %v", err)
 	}
 	if err := l.Remove(t.Context(), one.Descriptor.Digest); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Remove of nothing: %v", err)
@@ -126,7 +134,7 @@ func TestTagLongName(t *testing.T) {
 	if got, want := listing(t, l), name+"="+img.ID().Encoded()[:8]; got != want {
 		t.Errorf("List = %s, want %s", got, want)
 	}
-	if err := l.Untag(t.Context(), mustParse(t, name)); err != nil {
+	if _, gone, err := l.Drop(t.Context(), img.Descriptor.Digest, mustParse(t, name)); !gone || err != nil {
 		t.Error(err)
 	}
 }
@@ -225,9 +233,6 @@ func TestDamagedRecords(t *testing.T) {
 	tag(t, l, "bad0", img)
 	if d, err := l.Resolve(t.Context(), mustParse(t, "bad0")); err != nil || d.Digest != img.Descriptor.Digest {
 		t.Errorf("after naming it anew: %v, %v", d, err)
-	}
-	if err := l.Untag(t.Context(), mustParse(t, "bad1")); err != nil {
-		t.Errorf("Untag of a damaged record: %v", err)
 	}
 }
 
