@@ -1,6 +1,8 @@
 package forge
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,6 +20,11 @@ func (o *BuildOptions) LocalPaths() (reads, writes []string) {
 		reads = append(reads, o.Context)
 		if file, err := source.FindBuildFile(o.Context, o.File); err == nil && file != "-" && !source.IsURL(file) {
 			reads = append(reads, file)
+			for _, beside := range []string{file + ".dockerignore", filepath.Join(filepath.Dir(file), source.PinsFile)} {
+				if _, err := os.Lstat(beside); err == nil { // it may be a link
+					reads = append(reads, beside)
+				}
+			}
 		}
 	}
 	for _, from := range o.Contexts {
