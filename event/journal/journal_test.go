@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -246,13 +247,44 @@ func TestDamage(t *testing.T) {
 			t.Errorf("cut to %s", line)
 		}
 	}
-	if err := j.Record(t.Context(), journal.Of(journal.Image, strings.Repeat("x", 5000), "x")); err == nil {
-		t.Error("an event with a long name is recorded")
+	if err := j.Record(t.Context(), journal.Of(journal.Image, "x", strings.Repeat("x", 5000))); err == nil {
+		t.Error("an event of what has a long name is recorded")
 	}
 	if err := journal.Open(filepath.Join(path, "events")).Record(t.Context(), journal.Of(journal.Image, "x", "x")); err == nil {
 		t.Error("an event is recorded nowhere")
 	}
 }
+
+// TestTooLong: what an event is about stays in its line, whatever labels an image has; the command of an exec is cut.
+func TestTooLong(t *testing.T) {
+	for _, test := range []struct {
+		labels int
+		action string
+	}{{0, "exec_create: sh -c " + strings.Repeat("é", 4000)}, {3, "die"}, {1000, "die"}, {200_000, "die"}, {1000, "exec_start: " + strings.Repeat("\x01", 1<<20)}} {
+		labels := map[string]string{"long": strings.Repeat("x", 10_000*min(test.labels, 1))}
+		for i := range test.labels {
+			labels[strconv.FormatInt(int64(i), 36)] = ""
+		}
+		j := journal.Open(filepath.Join(t.TempDir(), "events"))
+		m := journal.Of(journal.Container, test.action, strings.Repeat("a", 64), labels, attributes("name", "web", "execDuration", "12", "exitCode", "3"))
+		record(t, j, m)
+		err := j.Read(t.Context(), journal.Query{Until: time.Now()}, func(m journal.Message) error {
+			all := m.Actor.Attributes
+			if all["name"] != "web" || all["execDuration"] != "12" || all["exitCode"] != "3" || len(all) < min(test.labels, 100) {
+				t.Errorf("%d labels, %.20s: %d are left, %v", test.labels, test.action, len(all), all)
+			}
+			if !strings.HasPrefix(test.action, m.Action) || m.Status != m.Action {
+				t.Errorf("action %q, status %q", m.Action, m.Status)
+			}
+			return errFound
+		})
+		if !errors.Is(err, errFound) {
+			t.Errorf("%d labels, %.20s: not recorded: %v", test.labels, test.action, err)
+		}
+	}
+}
+
+var errFound = errors.New("found")
 
 // TestCrowd: many writers at once lose nothing and tear nothing, through rotations, and a follower sees each event.
 func TestCrowd(t *testing.T) {
