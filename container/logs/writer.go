@@ -247,6 +247,7 @@ func (w *Writer) rotate() {
 	}
 	w.old.shift()
 	_ = w.open() // or else when there is something to write
+	w.size = 0   // of what was begun, also if it cannot be: the archive moves on once for each file, and not for each record that is lost
 	if w.config.Compress {
 		w.old.compress()
 	}

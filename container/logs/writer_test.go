@@ -182,6 +182,36 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestNoNewFile: while no file can be made after a rotation, the files that there are stay.
+func TestNoNewFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w := open(t, path, logs.Config{MaxSize: 1, MaxFiles: 3})
+	for n := range 3 {
+		w.Write(logs.Stdout, fmt.Appendf(nil, "line %d\n", n), at(n))
+	}
+	w.Flush()
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Max: files.Max}); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 9 {
+		w.Write(logs.Stdout, fmt.Appendf(nil, "lost %d\n", n), at(n))
+		w.Flush()
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	w.Flush()
+	w.Close()
+	got := read(t, path, logs.Options{Tail: -1})
+	if want := "line 1\nline 2\n[forge: 9 records of this log, 603 bytes, were lost: too many open files]\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // limit makes the largest file n bytes long; 0 is as long as it may be.
 func limit(t *testing.T, n uint64) {
 	var l syscall.Rlimit
