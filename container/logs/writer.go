@@ -115,11 +115,13 @@ func (w *Writer) Write(s Stream, p []byte, at time.Time) {
 
 // End takes note that a stream has ended: what it wrote after its last "\n" becomes a record.
 func (w *Writer) End(s Stream, at time.Time) {
-	if w == nil || len(w.lines[s-1].text) == 0 {
+	if w == nil {
 		return
 	}
-	w.now(at)
-	w.record(s, w.lines[s-1].text)
+	if text := w.lines[s-1].text; len(text) > 0 {
+		w.now(at)
+		w.record(s, text)
+	}
 	w.lines[s-1] = line{}
 }
 

@@ -37,6 +37,11 @@ func TestLines(t *testing.T) {
 			"no end", func(w *logs.Writer) { w.Write(logs.Stdout, []byte("a"), at(1)); w.End(logs.Stdout, at(2)) },
 			fmt.Sprintf(out, `a`, "stdout", 2),
 		},
+		{"no end after 16 KiB, and another run", func(w *logs.Writer) {
+			w.Write(logs.Stdout, bytes.Repeat([]byte("x"), 16<<10), at(1))
+			w.End(logs.Stdout, at(2))
+			w.Write(logs.Stdout, []byte("a\n"), at(3))
+		}, fmt.Sprintf(out+out, strings.Repeat("x", 16<<10), "stdout", 1, `a\n`, "stdout", 3)},
 		{"a character in two reads", func(w *logs.Writer) {
 			w.Write(logs.Stdout, []byte("\xe2\x82"), at(1))
 			w.Write(logs.Stdout, []byte("\xac\n"), at(1))
