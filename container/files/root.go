@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -25,15 +24,8 @@ type Root struct {
 	Dir       *os.File
 	Stopped   *Stopped // nil if it runs
 
-	tree *snapshot.Live
-}
-
-// Stopped is what would be mounted in a container that does not run.
-type Stopped struct {
-	Mounts   []container.MountPoint
-	ReadOnly bool // its root
-	// Open opens the directory of a volume or bind. The caller of Open of this package closes it, when the Root is no longer used.
-	Open func(ctx context.Context, m *container.MountPoint) (*os.File, error)
+	tree   *snapshot.Live
+	mounts []*mount // of a container that does not run, parents first
 }
 
 // Open returns the root of a container whose directory is open. stopped is nil if it runs.
@@ -45,7 +37,7 @@ func Open(name string, dir *os.File, stopped *Stopped) *Root {
 type Place struct {
 	tree  *snapshot.Live
 	at    string
-	mount *container.MountPoint // of a container that does not run: what the file is in, if not in the root
+	mount *mount // of a container that does not run: what the file is in, if not in the root
 }
 
 // find follows links of a path in the container, but for one of the last name, unless the path ends in "/" or "/.", or it is
@@ -56,35 +48,23 @@ func (r *Root) find(ctx context.Context, name string, follow bool, missing strin
 	if follow || base == "" || assertsDir(name) {
 		dir, base = clean, ""
 	}
-	p := Place{tree: r.tree}
-	at, err := p.tree.Resolve(dir)
-	if m := r.mountOf(path.Join("/", at, base)); m != nil {
-		if p.tree, err = r.openMount(ctx, m); err != nil {
-			return p, err
-		}
-		p.mount = m
-		inside := strings.TrimPrefix(strings.TrimPrefix(path.Join("/", at), m.Target), "/")
-		if path.Join("/", at, base) == m.Target { // the mount itself
-			inside, base = "", ""
-		}
-		at, err = p.tree.Resolve(inside)
-	}
+	r.findMounts(ctx)
+	at, err := r.resolve(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) && base == "" {
-		if _, parentErr := p.tree.Lstat(path.Dir(at)); parentErr == nil {
+		if _, parentErr := r.lstat(ctx, path.Dir(at)); parentErr == nil {
 			err = nil
 		}
 	}
-	p.at = path.Join(at, base)
 	if err != nil {
-		return p, r.notFound(missing, err)
+		return Place{}, r.notFound(missing, err)
 	}
-	return p, nil
+	return r.place(ctx, path.Join(at, base))
 }
 
 // Shown is the path in the container.
 func (p *Place) Shown() string {
 	if p.mount != nil {
-		return path.Join(p.mount.Target, p.at)
+		return path.Join("/", p.mount.at, p.at)
 	}
 	return path.Join("/", p.at)
 }
@@ -93,33 +73,6 @@ func (p *Place) Shown() string {
 func (p Place) In(at string) Place {
 	p.at = at
 	return p
-}
-
-// mountOf is what a path is in of what is mounted in a container that does not run; nil if it is in the root.
-func (r *Root) mountOf(name string) (found *container.MountPoint) {
-	if r.Stopped == nil {
-		return nil
-	}
-	points := r.Stopped.Mounts
-	for i := range points {
-		target := points[i].Target
-		if (name == target || strings.HasPrefix(name, target+"/")) && (found == nil || len(target) > len(found.Target)) {
-			found = &points[i]
-		}
-	}
-	return found
-}
-
-// openMount opens what is mounted in a container that does not run.
-func (r *Root) openMount(ctx context.Context, m *container.MountPoint) (*snapshot.Live, error) {
-	if m.Type == "tmpfs" {
-		return nil, fmt.Errorf("%s is there only while container %s runs: start it", m.Target, r.Container)
-	}
-	dir, err := r.Stopped.Open(ctx, m)
-	if err != nil {
-		return nil, fmt.Errorf("mount at %s of container %s: %w", m.Target, r.Container, err)
-	}
-	return snapshot.OpenLive(dir), nil
 }
 
 // notFound is docker's error for a path that is not there.
@@ -156,7 +109,7 @@ const (
 	errReadOnlyVolume = words.ForbiddenError("mounted volume is marked read-only")
 )
 
-func (r *Root) checkWritable(dir *os.File, mount *container.MountPoint) error {
+func (r *Root) checkWritable(dir *os.File, mount *mount) error {
 	switch {
 	case mount != nil && mount.ReadOnly:
 		return errReadOnlyVolume
