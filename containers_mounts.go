@@ -218,10 +218,26 @@ func (h *Home) copyUp(ctx context.Context, view *snapshot.View, target string, d
 	return nil
 }
 
+// mountPoints are what a container mounts. A volume that nobody may write to is read-only, whatever the container asks for.
+func (h *Home) mountPoints(r *containerRecord) []container.MountPoint {
+	points := slices.Clone(r.Config.MountPoints)
+	for i := range points {
+		p := &points[i]
+		if p.Type != "volume" {
+			continue
+		}
+		if v, err := h.volumes().Record(p.Name); err == nil && v.ReadOnly() { // else who opens it is told
+			p.ReadOnly = true
+		}
+	}
+	return points
+}
+
 // openMounts opens what a container mounts. What is opened is given back by open; kept is what has to stay open while the container runs.
 func (h *Home) openMounts(ctx context.Context, r *containerRecord, open *closers.Stack) (mounts []container.Mount, kept []*os.File, err error) {
-	for i := range r.Config.MountPoints {
-		p := &r.Config.MountPoints[i]
+	points := h.mountPoints(r)
+	for i := range points {
+		p := &points[i]
 		var data *os.File
 		if p.Type == "volume" {
 			if data, err = h.openVolume(ctx, r.ID, p); err != nil {

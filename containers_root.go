@@ -87,5 +87,5 @@ func (h *Home) withStoppedRoot(ctx context.Context, r *containerRecord, ref stri
 		mounts.Push(dir.Close)
 		return dir, nil
 	}
-	return do(r, files.Open(ref, dir, &files.Stopped{Mounts: r.Config.MountPoints, ReadOnly: r.Config.ReadOnly, Open: open}))
+	return do(r, files.Open(ref, dir, &files.Stopped{Mounts: h.mountPoints(r), ReadOnly: r.Config.ReadOnly, Open: open}))
 }

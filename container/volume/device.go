@@ -57,6 +57,13 @@ func isBind(options map[string]string) bool {
 // IsDevice reports whether the volume is a file system that is mounted while somebody uses it, and no directory.
 func (r *Record) IsDevice() bool { return r.Options["device"] != "" && !isBind(r.Options) }
 
+// ReadOnly reports whether the volume is a directory of this machine in which containers may not write, as o=bind,ro says. A file system is
+// mounted as its options say.
+func (r *Record) ReadOnly() bool {
+	m, err := parseMount(r.Options)
+	return err == nil && isBind(r.Options) && m.flags&unix.MS_RDONLY != 0
+}
+
 // Forgets reports whether the volume is empty again when nobody uses it any more.
 func (r *Record) Forgets() bool { return r.IsDevice() && r.Options["type"] == "tmpfs" }
 

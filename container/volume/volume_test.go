@@ -106,6 +106,17 @@ func TestCheckOptions(t *testing.T) {
 	}
 }
 
+// TestReadOnly: of flags the last one counts, as mount(8) has it; a file system has them where it is mounted.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	for o, want := range map[string]bool{"bind": false, "bind,ro": true, "ro,rbind": true, "bind,ro,rw": false, "ro": false, "bind,rom": false} {
+		r := Record{Options: map[string]string{"type": "none", "o": o, "device": "/srv"}}
+		if got := r.ReadOnly(); got != want {
+			t.Errorf("o=%s: %v", o, got)
+		}
+	}
+}
+
 // TestLife: a volume is what the first who named it made of it, until it is removed.
 func TestLife(t *testing.T) {
 	t.Parallel()
