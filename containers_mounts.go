@@ -49,8 +49,7 @@ func (p *mountPlan) volumes() (names []string) {
 func (p *mountPlan) discard() error {
 	var errs []error
 	for _, name := range p.made {
-		errs = append(errs, p.home.volumes().Remove(name))
-		p.home.volumeEvent(name, "destroy")
+		errs = append(errs, p.home.destroyVolume(name))
 	}
 	return errors.Join(append(errs, p.close())...)
 }

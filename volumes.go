@@ -193,10 +193,18 @@ func (h *Home) RemoveVolume(ctx context.Context, name string) error {
 	case users[name] != nil:
 		err = &VolumeInUseError{name, users[name]}
 	default:
-		err = h.volumes().Remove(name)
-		h.volumeEvent(name, "destroy")
+		err = h.destroyVolume(name)
 	}
 	return errors.Join(err, lock.Close())
+}
+
+// destroyVolume deletes a volume whose lock the caller holds, and tells that it is gone.
+func (h *Home) destroyVolume(name string) error {
+	if err := h.volumes().Remove(name); err != nil {
+		return err
+	}
+	h.volumeEvent(name, "destroy")
+	return nil
 }
 
 // PruneVolumesOptions say which of the volumes that no container uses go: those without a name, or All.
@@ -219,7 +227,8 @@ func (o *PruneVolumesOptions) Check() error {
 	return nil
 }
 
-// PruneVolumes removes volumes that no container uses. A volume that is in use at that moment stays.
+// PruneVolumes removes volumes that no container uses. A volume that is in use at that moment stays; one that cannot be removed is in the
+// error, and the others go.
 func (h *Home) PruneVolumes(ctx context.Context, o PruneVolumesOptions) (removed []string, bytes int64, err error) {
 	if err := o.Check(); err != nil {
 		return nil, 0, err
@@ -229,20 +238,22 @@ func (h *Home) PruneVolumes(ctx context.Context, o PruneVolumesOptions) (removed
 	if err != nil {
 		return nil, 0, err
 	}
+	if _, err := h.volumeUsers(); err != nil { // else each of them would say so
+		return nil, 0, err
+	}
+	var errs []error
 	for _, name := range names {
 		if ctx.Err() != nil {
-			return removed, bytes, context.Cause(ctx)
+			return removed, bytes, errors.Join(append(errs, context.Cause(ctx))...)
 		}
 		n, err := h.pruneVolume(name, o, f)
-		if err != nil {
-			return removed, bytes, err
-		}
+		errs = append(errs, err)
 		if n >= 0 {
 			removed, bytes = append(removed, name), bytes+n
 		}
 	}
 	h.pruneEvent(journal.Volume, bytes)
-	return removed, bytes, h.volumes().Sweep()
+	return removed, bytes, errors.Join(append(errs, h.volumes().Sweep())...)
 }
 
 // pruneVolume removes a volume that is to go, and returns how many bytes it had; -1 if it stays.
@@ -261,11 +272,10 @@ func (h *Home) pruneVolume(name string, o PruneVolumesOptions, f filters) (int64
 	if err == nil && users[name] == nil {
 		r, recordErr := h.volumes().Record(name)
 		if recordErr == nil && (o.All || r.Anonymous()) && (&VolumeInfo{Name: name, Labels: r.Labels}).passes(f, nil) {
-			var k KindUsage
-			k, err = treeUsage(h.volumes().DataPath(name))
-			bytes = k.Bytes
-			err = errors.Join(err, h.volumes().Remove(name))
-			h.volumeEvent(name, "destroy")
+			k, _ := treeUsage(h.volumes().DataPath(name)) // what cannot be measured can be removed
+			if err = h.destroyVolume(name); err == nil {
+				bytes = k.Bytes
+			}
 		}
 	}
 	return bytes, errors.Join(err, lock.Close())
