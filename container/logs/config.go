@@ -165,7 +165,11 @@ func attributes(options map[string]string, subject Subject) (string, error) {
 		}
 	}
 	attrs := map[string]string{}
-	for option, values := range map[string]map[string]string{"labels": subject.Labels, "env": env} {
+	for _, option := range []string{"labels", "env"} { // a variable goes before a label of its name
+		values := subject.Labels
+		if option == "env" {
+			values = env
+		}
 		for key := range strings.SplitSeq(options[option], ",") {
 			if value, ok := values[key]; ok {
 				attrs[key] = value

@@ -65,3 +65,17 @@ func TestParseConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestAttributesOfOneName: of a label and a variable of one name the variable counts, each time.
+func TestAttributesOfOneName(t *testing.T) {
+	subject := logs.Subject{Env: []string{"A=variable"}, Labels: map[string]string{"A": "label"}}
+	for range 50 {
+		c, err := logs.ParseConfig("", map[string]string{"labels": "A", "env-regex": "A"}, subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Attrs != `{"A":"variable"}` {
+			t.Fatal(c.Attrs)
+		}
+	}
+}
