@@ -261,11 +261,15 @@ func (s *Store) openDevice(ctx context.Context, r *Record) (_ *os.File, err erro
 // Release unmounts what is mounted for a volume, if nobody has it open any more: neither what [Store.OpenData] has returned, nor a file in
 // it. Whoever has closed what OpenData returned calls it.
 func (s *Store) Release(ctx context.Context, name string) error {
+	return s.release(name, func() (*os.File, error) { return s.Lock(ctx, name) })
+}
+
+func (s *Store) release(name string, lock func() (*os.File, error)) error {
 	r, err := s.Record(name)
 	if err != nil || !r.IsDevice() {
 		return nil //nolint:nilerr // then nothing is mounted, or nobody can say what
 	}
-	lock, err := s.Lock(ctx, name)
+	held, err := lock()
 	if gone := (*NotFoundError)(nil); errors.As(err, &gone) {
 		return nil
 	}
@@ -275,5 +279,5 @@ func (s *Store) Release(ctx context.Context, name string) error {
 	if err = s.unmountLocked(name); errors.Is(err, errBusy) {
 		err = nil
 	}
-	return errors.Join(err, lock.Close())
+	return errors.Join(err, held.Close())
 }

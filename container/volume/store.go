@@ -240,12 +240,14 @@ func (s *Store) Remove(name string) error {
 	return s.remove(trash)
 }
 
-// Sweep deletes what processes that were killed have left: volumes half made and half deleted, and mounts that nobody uses.
+// Sweep deletes what processes that were killed have left: volumes half made and half deleted, and mounts that nobody uses. It waits for
+// nobody: who has the lock of a volume is about to use it, or to remove it.
 func (s *Store) Sweep() error {
 	names, err := s.Names()
 	for _, name := range names {
-		if err == nil {
-			err = s.Release(context.Background(), name)
+		releaseErr := s.release(name, func() (*os.File, error) { return s.TryLock(name) })
+		if !errors.Is(releaseErr, flock.ErrHeld) {
+			err = errors.Join(err, releaseErr)
 		}
 	}
 	return errors.Join(err, flock.Sweep(s.dir, newPrefix, s.remove), flock.Sweep(s.dir, trashPrefix, s.remove))

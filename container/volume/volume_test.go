@@ -366,3 +366,25 @@ func TestDeviceIsUnmounted(t *testing.T) {
 	}
 	is(false)
 }
+
+// TestSweepWaitsForNobody: who sweeps goes by a volume that another has locked, as long as that may take.
+func TestSweepWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	acquire(t, s, Record{Name: "server", Options: map[string]string{"type": "nfs", "o": "addr=192.0.2.1", "device": ":/x"}})
+	lock, err := s.Lock(t.Context(), "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	left := filepath.Join(s.dir, trashPrefix+"x")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(left); err == nil {
+		t.Error("what was left is still there")
+	}
+}
