@@ -65,8 +65,11 @@ func (w Downloads) Get(ctx context.Context, address string, known Download, chec
 	if !pinned {
 		known = w.known(ctx, address)
 	}
-	if known.Digest != "" && (checksum == "" || checksum == known.Digest) && w.has(known.Digest) {
-		return known, nil
+	if known.Digest != "" && (checksum == "" || checksum == known.Digest) {
+		if size, ok := w.sizeOf(known.Digest); ok {
+			known.Size = size // a file of pins says what it likes, and the digest alone is in the keys of layers
+			return known, nil
+		}
 	}
 	got, err := w.get(ctx, address, Download{}, checksum)
 	if err != nil {
@@ -96,12 +99,18 @@ func urlName(address string) string {
 	return "__unnamed__"
 }
 
-func (w Downloads) has(d digest.Digest) bool {
+// sizeOf is how many bytes the content with a digest has, if it is here.
+func (w Downloads) sizeOf(d digest.Digest) (size int64, ok bool) {
 	f, err := w.Layout.OpenBlob(d)
 	if err != nil {
-		return false
+		return 0, false
 	}
-	return f.Close() == nil
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, false
+	}
+	return st.Size(), true
 }
 
 // downloadKey has the whole address in it: what a server gives may depend on the login and on each value of the query. Nothing of them

@@ -47,3 +47,22 @@ func TestSecretAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestSizeOfPin holds that a file of pins, which says how long content is, does not shorten or lengthen it: the layer that is made of it
+// answers every build that reads the same.
+func TestSizeOfPin(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "0123456789") }))
+	defer server.Close()
+	_, layout := testStore(t)
+	downloads := Downloads{Layout: layout}
+	known, err := downloads.Revalidate(t.Context(), server.URL)
+	must(t, err)
+	for _, size := range []int64{3, 4096} {
+		pin := Download{Digest: known.Digest, Size: size}
+		got, err := downloads.Get(t.Context(), server.URL, pin, "")
+		must(t, err)
+		if got.Size != 10 {
+			t.Errorf("content of 10 bytes that a file says to have %d counts as %d", size, got.Size)
+		}
+	}
+}
