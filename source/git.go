@@ -156,6 +156,9 @@ func (g *Git) Checkout(ctx context.Context, layout *image.Layout, at Commit) (_ 
 	if err := g.fetch(ctx, dir, at); err != nil {
 		return GitTree{}, g.failed(err)
 	}
+	if err := g.prove(ctx, dir, at); err != nil {
+		return GitTree{}, g.failed(err)
+	}
 	if _, err := g.git(ctx, dir, "checkout", "--quiet", "--force", "--detach", at.ID); err != nil {
 		return GitTree{}, g.failed(err)
 	}
@@ -213,6 +216,23 @@ func (g *Git) fetch(ctx context.Context, dir string, at Commit) error {
 		failed = fmt.Errorf("commit %s is not there any more", at.ID)
 	}
 	return failed
+}
+
+// prove reports an error if the checksum is of a tag that is not on the commit. Until now the server, or a file of pins, has only said so.
+func (g *Git) prove(ctx context.Context, dir string, at Commit) error {
+	if g.matches(at.ID) {
+		return nil
+	}
+	if _, err := g.git(ctx, dir, "cat-file", "-e", at.Tag); err != nil { // the ref is another by now
+		if _, err := g.git(ctx, dir, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", at.Tag); err != nil {
+			return fmt.Errorf("the checksum %s is of the tag %s, which the repository does not give: %w", g.Checksum, at.Tag, err)
+		}
+	}
+	commit, err := g.git(ctx, dir, "rev-parse", "--verify", "--end-of-options", at.Tag+"^{commit}")
+	if err == nil && strings.TrimSpace(commit) != at.ID {
+		err = fmt.Errorf("the tag %s, which the checksum is of, is on commit %s and not on %s", at.Tag, strings.TrimSpace(commit), at.ID)
+	}
+	return err
 }
 
 // open opens the checkout as a tree, without .git unless it is to be kept.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -125,6 +126,36 @@ func TestPinsOfRefs(t *testing.T) {
 	v1.Checksum = second
 	if _, err := resolve(v1); err == nil || !strings.Contains(err.Error(), "got "+first+", as forge.lock has it (--update)") {
 		t.Errorf("a checksum that the pin has not: %v", err)
+	}
+}
+
+// TestTagOfChecksum holds that a checksum which is of a tag is held against the tag itself, since what the server or a file of pins says of
+// it is only said.
+func TestTagOfChecksum(t *testing.T) {
+	repos := sourcetest.NewRepo(t)
+	repos.Git("r.git", "init", "-q", "-b", "main")
+	first := repos.Commit("r.git", "a=1")
+	repos.Git("r.git", "tag", "-a", "-m", "x", "v1")
+	tag := repos.Git("r.git", "rev-parse", "v1")
+	second := repos.Commit("r.git", "a=2")
+	_, layout := testStore(t)
+	for _, test := range []struct{ commit, ref, want string }{
+		{first, "refs/tags/v1", ""},
+		{second, "refs/tags/v1", "is on commit " + first + " and not on " + second},
+		{second, "refs/heads/main", second},
+	} {
+		pins, err := ParsePins(fmt.Appendf(nil, `{"version":1,"repositories":{"%sr.git#v1":{"id":%q,"ref":%q,"tag":%q}}}`, repos.URL, test.commit, test.ref, tag))
+		must(t, err)
+		g := Git{planner.GitRef{Remote: repos.URL + "r.git", Ref: "v1", Checksum: tag}}
+		in, err := (&Resolver{Pins: pins}).git(t.Context(), &g)
+		must(t, err)
+		tree, err := g.Checkout(t.Context(), layout, *in.Commit)
+		if err == nil {
+			must(t, tree.Close())
+		}
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("the tag, said to be on %s: %v, want %q", test.commit, err, test.want)
+		}
 	}
 }
 
