@@ -97,74 +97,72 @@ func (h *Home) outputFiles(ctx context.Context, o BuildOptions, out Output, r *B
 		return errors.New("a tar holds one platform: use type=local, or one --platform")
 	}
 	for _, img := range r.Images {
-		dir := out.Dest
+		sub := ""
 		if len(r.Images) > 1 {
-			dir = platformDir(dir, img)
+			sub = strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_")
 		}
-		if err := h.outputTree(ctx, o, out, dir, img); err != nil {
+		if err := h.outputTree(ctx, o, out, sub, img); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// platformDir is where the files of one of several platforms go.
-func platformDir(dir string, img *image.Image) string {
-	return filepath.Join(dir, strings.ReplaceAll(platforms.Format(img.Config.Platform), "/", "_"))
-}
-
-func (h *Home) outputTree(ctx context.Context, o BuildOptions, out Output, dir string, img *image.Image) (err error) {
-	events := o.Events
+// outputTree writes the files of an image: as a tar, or to a directory, in which sub is that of its platform if there are several.
+func (h *Home) outputTree(ctx context.Context, o BuildOptions, out Output, sub string, img *image.Image) (err error) {
 	view, err := h.view(ctx, img.Layers())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
 	if out.Type == "local" {
-		if out.Files == nil {
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-		}
-		name := dir
-		if out.Files != nil {
-			name = "files"
-		}
 		whole, err := h.attested(ctx, o.Attest, img, view)
 		if err != nil {
 			return err
 		}
-		tree, err := measure(ctx, whole, name, events)
-		if err != nil {
-			return err
-		}
-		if out.Attrs["special"] == "true" {
-			err := snapshot.ExportDir(ctx, tree, dir)
-			tree.end(err)
-			return err
-		}
-		if out.Files != nil {
-			err := out.Files(ctx, dir, snapshot.Plain(tree))
-			tree.end(err)
-			return err
-		}
-		// Who built this is not trusted with root's power over this machine, nor with the user's.
-		plain := snapshot.Plain(tree)
-		err = snapshot.ExportDir(ctx, plain, dir)
-		tree.end(err)
-		if left := plain.LeftOut(); left != "" && err == nil {
-			events.Send(event.Event{Kind: event.Warning, Text: "left out of " + dir + ": " + left + " (the attribute special=true writes them)"})
-		}
-		return err
+		return outputDir(ctx, out, sub, whole, o.Events)
 	}
 	return writeTo(ctx, out.Dest, out.Out, func(w io.Writer) error {
-		meter := image.Meter{Blob: ocispec.Descriptor{Digest: digest.Digest("file:" + filepath.Base(out.Dest)), Size: -1}, Events: events}
+		meter := image.Meter{Blob: ocispec.Descriptor{Digest: digest.Digest("file:" + filepath.Base(out.Dest)), Size: -1}, Events: o.Events}
 		if err := snapshot.Export(ctx, view, io.MultiWriter(w, &meter)); err != nil {
 			return err
 		}
 		meter.Report(event.Copied)
 		return nil
 	})
+}
+
+// outputDir writes a tree to the directory of an output, or gives it to who takes its files.
+func outputDir(ctx context.Context, out Output, sub string, whole snapshot.Tree, events event.Sink) error {
+	dir, name := filepath.Join(out.Dest, sub), "files"
+	if out.Files == nil {
+		name = dir
+		if err := os.MkdirAll(out.Dest, 0o755); err != nil {
+			return err
+		}
+	}
+	tree, err := measure(ctx, whole, name, events)
+	if err != nil {
+		return err
+	}
+	// Who built this is not trusted with root's power over this machine, nor with the user's.
+	plain := snapshot.Plain(tree)
+	switch {
+	case out.Files != nil:
+		err = out.Files(ctx, sub, plain)
+		tree.end(err)
+		return err
+	case out.Attrs["special"] == "true":
+		err = snapshot.ExportDir(ctx, tree, out.Dest, sub)
+		tree.end(err)
+		return err
+	}
+	err = snapshot.ExportDir(ctx, plain, out.Dest, sub)
+	tree.end(err)
+	if left := plain.LeftOut(); left != "" && err == nil {
+		events.Send(event.Event{Kind: event.Warning, Text: "left out of " + dir + ": " + left + " (the attribute special=true writes them)"})
+	}
+	return err
 }
 
 // A measured is a tree that reports what is read of its files.

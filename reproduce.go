@@ -106,7 +106,7 @@ func (h *Home) copyContext(ctx context.Context, from string) (string, error) {
 	}
 	tree, err := source.OpenDir(from, ignore, "")
 	if err == nil {
-		err = errors.Join(snapshot.ExportDir(ctx, tree, dir), tree.Close())
+		err = errors.Join(snapshot.ExportDir(ctx, tree, dir, ""), tree.Close())
 	}
 	if err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))

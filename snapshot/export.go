@@ -120,11 +120,12 @@ func (t *tarWriter) content(r io.Reader, size int64) error {
 	return err
 }
 
-// ExportDir writes a tree into a directory of this machine, which is made if it is missing. What is there stays, but for
-// names that the tree has too: directories are merged, anything else is replaced. The files belong to the caller. Nothing
-// is written outside of the directory, whatever links are in it or in the tree. Devices are left out where they cannot be
-// made, attributes where they cannot be kept. What comes from elsewhere should be a [Plain] tree.
-func ExportDir(ctx context.Context, tree Tree, path string) (err error) {
+// ExportDir writes a tree into a directory of this machine or, if sub is not "", into the directory of that name in it. Both are made if they
+// are missing. What is there stays, but for names that the tree has too: directories are merged, anything else is replaced, also what has
+// the name sub and is no directory. The files belong to the caller. Nothing is written outside of the directory, whatever links are in it or in
+// the tree. Devices are left out where they cannot be made, attributes where they cannot be kept. What comes from elsewhere should be
+// a [Plain] tree.
+func ExportDir(ctx context.Context, tree Tree, path, sub string) (err error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
@@ -139,10 +140,29 @@ func ExportDir(ctx context.Context, tree Tree, path string) (err error) {
 	}
 	u := newUnpacker(ctx, int(dir.Fd()), readRights())
 	u.merge = true
+	if sub != "" {
+		if u.root, err = u.makeSub(sub); err != nil {
+			return fmt.Errorf("%s/%s: %w", path, sub, err)
+		}
+		defer func() { err = errors.Join(err, closeFD(u.root)) }()
+	}
 	if err := u.unpack(unpackTree(tree, ".", root)); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// makeSub opens the directory of a name in the root, which it makes in the place of anything else.
+func (u *unpacker) makeSub(name string) (fd int, err error) {
+	const mode = 0o755
+	err = unix.Mkdirat(u.root, name, mode)
+	if errors.Is(err, unix.EEXIST) {
+		err = u.replaceByDir(u.root, name, &unpackEntry{Entry: Entry{Name: name}}, mode)
+	}
+	if err != nil {
+		return -1, err
+	}
+	return unix.Openat(u.root, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
 // CopyDir copies a directory of a tree into an open directory, which is empty: what is in it, links among them kept, and its

@@ -90,7 +90,7 @@ func TestExportDir(t *testing.T) {
 	r.Symlink(outside, "dir-over-link")
 	r.Symlink(filepath.Join(outside, "target"), "sparse")
 	for range 2 { // the second time over itself
-		if err := snapshot.ExportDir(t.Context(), tree, dir); err != nil {
+		if err := snapshot.ExportDir(t.Context(), tree, dir, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +124,7 @@ func TestExportLayers(t *testing.T) {
 	}
 	defer view.Close()
 	dir := t.TempDir()
-	if err := snapshot.ExportDir(t.Context(), view, dir); err != nil {
+	if err := snapshot.ExportDir(t.Context(), view, dir, ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chown(filepath.Join(dir, "etc/passwd"), 5, 5); err != nil {
@@ -158,7 +158,7 @@ func TestPlain(t *testing.T) {
 	}
 	defer view.Close()
 	plain, dir := snapshot.Plain(view), t.TempDir()
-	if err := snapshot.ExportDir(t.Context(), plain, dir); err != nil {
+	if err := snapshot.ExportDir(t.Context(), plain, dir, ""); err != nil {
 		t.Fatal(err)
 	}
 	const want = "device nodes: /dev/null and 1 more; set-uid and set-gid bits and capabilities: of /able and 1 more"

@@ -134,7 +134,7 @@ func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
 	err := unix.Mkdirat(parent, e.Name, 0o700)
 	e.implied = e.implied && err != nil
 	if u.others() && errors.Is(err, unix.EEXIST) {
-		err = u.replaceByDir(parent, path, e)
+		err = u.replaceByDir(parent, path, e, 0o700)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -151,7 +151,7 @@ func (u *unpacker) dir(parent int, path string, e *unpackEntry) error {
 }
 
 // replaceByDir makes a directory where there is something, unless that is a directory itself. A link to one is none.
-func (u *unpacker) replaceByDir(parent int, path string, e *unpackEntry) error {
+func (u *unpacker) replaceByDir(parent int, path string, e *unpackEntry, mode uint32) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(parent, e.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (u *unpacker) replaceByDir(parent int, path string, e *unpackEntry) error {
 	if err := unix.Unlinkat(parent, e.Name, 0); err != nil {
 		return err
 	}
-	return unix.Mkdirat(parent, e.Name, 0o700)
+	return unix.Mkdirat(parent, e.Name, mode)
 }
 
 // file writes anything but a directory.
