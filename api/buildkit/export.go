@@ -2,10 +2,12 @@ package buildkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -52,17 +54,18 @@ func outputOf(e exporter) (forge.Output, error) {
 		fields = append(fields, "dest=.")
 	}
 	for k, v := range e.Attrs {
-		switch {
-		case k == "dest", k == "prefer-image-digest", k == "dangling-name-prefix", k == "context", v == "" && k == "name", k == "mode" && kind == "local":
+		switch key := strings.ToLower(k); { // as the attributes of outputs are read
+		case key == "dest", k == "prefer-image-digest", k == "dangling-name-prefix", k == "context", v == "" && k == "name", k == "mode" && kind == "local":
 			continue
-		case k == "special" && kind == "local" && v == "true":
-			return forge.Output{}, fmt.Errorf("special=true: device nodes, set-uid and set-gid bits are not sent to clients: use type=tar, or forge build -o type=local")
-		case k == "type" || k == "":
+		case key == "type" || k == "":
 			return forge.Output{}, fmt.Errorf("exporter %s: there is no attribute %q", e.Type, k)
 		}
 		fields = append(fields, k+"="+v)
 	}
 	out, err := forge.ParseOutput(words.JoinFields(fields), nil)
+	if err == nil && out.Attrs["special"] == "true" {
+		err = errors.New("special=true: device nodes, set-uid and set-gid bits are not sent to clients: use type=tar, or forge build -o type=local")
+	}
 	if directory {
 		out.Dest = ""
 	}
