@@ -22,7 +22,7 @@ type Change struct {
 }
 
 // Affected says of targets which of them read something that differs between a git revision and the working tree: a file of their contexts
-// that a step selects, the build file, the ignore file, a file that defines the target (Definitions), and all that of the targets that
+// that a step selects, the build file, the ignore file, forge.lock, a file that defines the target (Definitions), and all that of the targets that
 // they are made from. A target whose context is no directory of this machine counts as changed, since git cannot say. It plans, and does
 // nothing. The answers have the order of the targets.
 func (h *Home) Affected(ctx context.Context, targets []Target, revision string) (changes []Change, err error) {
@@ -103,7 +103,7 @@ func (t *making) whyFiles(ctx context.Context, r *source.Revision) (string, erro
 	if source.IsRemote(t.Context) {
 		return "its context is no directory of this machine", nil
 	}
-	for _, file := range append([]string{t.src.BuildFile(), t.src.IgnoreFile()}, t.Definitions...) {
+	for _, file := range append([]string{t.src.BuildFile(), t.src.IgnoreFile(), pinsPath(t.src.Source)}, t.Definitions...) {
 		if file == "" {
 			continue
 		}
@@ -115,7 +115,14 @@ func (t *making) whyFiles(ctx context.Context, r *source.Revision) (string, erro
 		if err != nil {
 			return "", fmt.Errorf("--affected %w", err)
 		}
-		if resolved, err := filepath.EvalSymlinks(abs); err == nil && slices.Contains(changed, resolved) || slices.Contains(changed, abs) {
+		names := []string{abs}
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil { // the file itself may be gone
+			names = append(names, filepath.Join(dir, filepath.Base(abs)))
+		}
+		if resolved, err := filepath.EvalSymlinks(abs); err == nil {
+			names = append(names, resolved)
+		}
+		if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(changed, name) }) {
 			return file + " has changed", nil
 		}
 	}

@@ -30,16 +30,24 @@ const (
 // maxLock bounds the file, in bytes.
 const maxLock = 4 << 20
 
-// openPins reads the forge.lock of a build; nil if there is none and none is to be written.
-func openPins(src *source.Source, mode LockMode) (*source.Pins, error) {
+// pinsPath is where the forge.lock of a build lies or would lie; "" if the build file is no file of this machine.
+func pinsPath(src *source.Source) string {
 	file := src.BuildFile()
 	if file == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(file), source.PinsFile)
+}
+
+// openPins reads the forge.lock of a build; nil if there is none and none is to be written.
+func openPins(src *source.Source, mode LockMode) (*source.Pins, error) {
+	path := pinsPath(src)
+	if path == "" {
 		if mode != LockUsed {
 			return nil, fmt.Errorf("%s lies beside the build file, and that is no file of this machine", source.PinsFile)
 		}
 		return nil, nil
 	}
-	path := filepath.Join(filepath.Dir(file), source.PinsFile)
 	f, err := durable.OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if mode == LockUsed {
@@ -76,7 +84,7 @@ func (s *sources) writePins(mode LockMode) error {
 	if err != nil || !changed {
 		return err
 	}
-	return durable.WriteFile(filepath.Join(filepath.Dir(s.BuildFile()), source.PinsFile), raw, 0o644)
+	return durable.WriteFile(pinsPath(s.Source), raw, 0o644)
 }
 
 // Resolve finds the image that name stands for, for platform p; see planner.Resolver. A name that is pinned is its digest's: that is asked
