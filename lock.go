@@ -92,11 +92,11 @@ func (s *sources) writePins(mode LockMode) error {
 func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
 	ref, err := image.ParseReference(name)
 	if err != nil || ref.Digest != "" { // another kind of name, or all said
-		return r.resolveOnce(ctx, name, p)
+		return r.resolveOnce(ctx, name, p, r.pull)
 	}
 	to := r.pins.Image(ref.String())
 	if to == "" {
-		img, err := r.resolveOnce(ctx, name, p)
+		img, err := r.resolveOnce(ctx, name, p, r.anew(ctx, ref))
 		if err == nil {
 			r.pin(ctx, ref, img)
 		}
@@ -117,13 +117,25 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 	return img, nil
 }
 
-// resolveOnce asks what a name stands for as the options say, and once for all targets of a build that say the same.
-func (r *resolver) resolveOnce(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
+// resolveOnce asks what a name stands for, and once for all targets of a build that ask the same.
+func (r *resolver) resolveOnce(ctx context.Context, name string, p *ocispec.Platform, pull PullPolicy) (*image.Image, error) {
 	platform := ""
 	if p != nil {
 		platform = platforms.FormatAll(*p)
 	}
-	return r.once(string(r.pull)+" "+platform+" "+name, func() (*image.Image, error) { return r.resolve(ctx, name, p, r.pull) })
+	return r.once(string(pull)+" "+platform+" "+name, func() (*image.Image, error) { return r.resolve(ctx, name, p, pull) })
+}
+
+// anew is when registries are asked for an image whose pin does not count any more: also if the store has what one gave for the name
+// before, unless nobody is to be asked.
+func (r *resolver) anew(ctx context.Context, ref image.Reference) PullPolicy {
+	if r.pull == PullNever || !r.pins.Updating() {
+		return r.pull
+	}
+	if n, err := r.home.Layout.Lookup(ctx, ref); err != nil || n.Remote == "" {
+		return r.pull
+	}
+	return PullAlways
 }
 
 // pin remembers which image of which registry a name stands for. One that comes from no registry cannot be pinned.

@@ -94,6 +94,9 @@ func join[V comparable](to *map[string]V, from map[string]V) error {
 // Update forgets what the file says of whatever is asked for from now on, and keeps the rest.
 func (p *Pins) Update() { p.update = true }
 
+// Updating reports whether what the file says does not count.
+func (p *Pins) Updating() bool { return p != nil && p.update }
+
 // Bytes is the file with all that was met; false if that is what it says already.
 func (p *Pins) Bytes() ([]byte, bool, error) {
 	p.mu.Lock()
