@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,13 +122,10 @@ func (t *making) provenance(mode string, i int) attest.Build {
 			"secrets": identities(t.Secrets), "ssh": identities(t.SSH), // in the form of BuildKit, whose clients read it
 		},
 	}
-	switch commit := t.src.Commit; {
-	case commit != nil:
-		b.Source = attest.GitMaterial(web.Redact(t.Context), commit.ID)
-	case source.IsRemote(t.Context):
-		b.Source.URI = web.Redact(t.Context)
+	if source.IsRemote(t.Context) {
+		b.Source = remoteMaterial(t.Context, t.src.Commit)
 	}
-	b.Materials = materials(g, t.results[i])
+	b.Materials = t.materials(i)
 	if mode == "max" {
 		args := map[string]string{}
 		for name, value := range t.Args {
@@ -136,7 +135,7 @@ func (t *making) provenance(mode string, i int) attest.Build {
 		}
 		b.Request["args"], b.Request["labels"] = args, t.Labels
 		b.Internal = map[string]any{
-			"buildFile": base64.StdEncoding.EncodeToString(t.src.Text), "steps": stepsOf(g), "layers": diffIDs(t.results[i].Layers),
+			"buildFile": base64.StdEncoding.EncodeToString(t.src.Text), "steps": stepsOf(g.Own()), "layers": diffIDs(t.results[i].Layers),
 		}
 	}
 	return b
@@ -163,8 +162,8 @@ func identities(specs []string) []identity {
 	return ids
 }
 
-// materials are what the steps of a graph have read from outside, each once.
-func materials(g *planner.Graph, result *executor.Image) (all []attest.Material) {
+// materials are what the steps of the target's i'th graph have read from outside, each once, and the contexts with names that came from there.
+func (t *making) materials(i int) (all []attest.Material) {
 	seen := map[string]bool{}
 	add := func(m attest.Material) {
 		key := fmt.Sprint(m)
@@ -173,9 +172,10 @@ func materials(g *planner.Graph, result *executor.Image) (all []attest.Material)
 		}
 		seen[key] = true
 	}
+	g := t.graphs[i]
 	needed := g.Needed()
 	for _, s := range g.Steps {
-		if s.For != nil && !needed[s.Index] { // another target's
+		if !needed[s.Index] { // another target's, or another platform's
 			continue
 		}
 		switch op := s.Op.(type) {
@@ -183,20 +183,45 @@ func materials(g *planner.Graph, result *executor.Image) (all []attest.Material)
 			if op.Image.Descriptor.Digest == "" { // scratch
 				continue
 			}
-			add(attest.ImageMaterial(op.Ref, op.Image.Config.Platform, op.Image.Descriptor.Digest))
+			add(attest.ImageMaterial(t.src.images.nameOf(op.Image, op.Ref), op.Image.Config.Platform, op.Image.Descriptor.Digest))
 		case *planner.Copy:
-			for n, in := range result.Inputs[s.Index] {
-				switch {
-				case in.Commit != nil:
-					add(attest.GitMaterial(web.Redact(op.Sources[n].Git.Remote), in.Commit.ID))
-				case in.Download != nil:
-					add(attest.FileMaterial(web.Redact(op.Sources[n].URL), in.Download.Digest))
+			for n, in := range t.results[i].Inputs[s.Index] {
+				if m, ok := materialOf(op, n, in); ok {
+					add(m)
 				}
 			}
 		case *planner.Run, *planner.Mkdir:
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(t.src.Remote)) {
+		add(remoteMaterial(t.Contexts[name], t.src.Remote[name]))
+	}
 	return all
+}
+
+// materialOf is the n'th source of a COPY or ADD, if it is no file of a context or image.
+func materialOf(op *planner.Copy, n int, in source.Input) (m attest.Material, ok bool) {
+	src := op.Sources[n]
+	switch {
+	case in.Commit != nil:
+		return attest.GitMaterial(web.Redact(src.Git.Remote), in.Commit.ID), true
+	case in.Download != nil:
+		return attest.FileMaterial(web.Redact(src.URL), in.Download.Digest), true
+	case src.URL != "": // the build file says what it holds
+		checksum, err := source.Checksum(op)
+		if err == nil && checksum != "" {
+			return attest.FileMaterial(web.Redact(src.URL), checksum), true
+		}
+	}
+	return m, false
+}
+
+// remoteMaterial is a context that is a repository, if it is a commit, or what a URL held.
+func remoteMaterial(address string, commit *source.Commit) attest.Material {
+	if commit == nil {
+		return attest.Material{URI: web.Redact(address)}
+	}
+	return attest.GitMaterial(web.Redact(address), commit.ID)
 }
 
 func stepsOf(g *planner.Graph) (steps []map[string]any) {

@@ -114,6 +114,7 @@ func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform
 	if err != nil {
 		return nil, fmt.Errorf("%s, as %s has it: %w", ref.Familiar(), source.PinsFile, err)
 	}
+	r.readAs(img, ref, pinned)
 	return img, nil
 }
 

@@ -46,10 +46,35 @@ type resolver struct {
 
 // arrivals are images that a build has met and whose layers it may have to fetch. Targets of one build share them. Safe for concurrent use.
 type arrivals struct {
-	mu       sync.Mutex // guards all below
-	deferred []*deferredImage
-	steps    map[digest.Digest]baseStep // by the digest of the image's manifest
-	known    map[string]func() (*image.Image, error)
+	mu        sync.Mutex // guards all below
+	deferred  []*deferredImage
+	steps     map[digest.Digest]baseStep // by the digest of the image's manifest
+	known     map[string]func() (*image.Image, error)
+	elsewhere map[*image.Image]image.Reference // what was read of another repository than the name says
+}
+
+// readAs remembers under which name an image was read, if that is of another repository than the name that was asked for: a search of
+// registries, or forge.lock, can lead to any.
+func (a *arrivals) readAs(img *image.Image, asked, read image.Reference) {
+	if asked.Name() == read.Name() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.elsewhere == nil {
+		a.elsewhere = map[*image.Image]image.Reference{}
+	}
+	a.elsewhere[img] = read
+}
+
+// nameOf is the name under which an image was read that a build file, or a named context, calls name.
+func (a *arrivals) nameOf(img *image.Image, name string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ref, ok := a.elsewhere[img]; ok {
+		return ref.Familiar()
+	}
+	return strings.TrimPrefix(name, imagePrefix)
 }
 
 // once asks a question about an image once in a build.
@@ -74,7 +99,7 @@ func (r *resolver) resolve(ctx context.Context, name string, p *ocispec.Platform
 	if dir, ok := strings.CutPrefix(name, layoutPrefix); ok {
 		return r.fromLayout(ctx, dir, p)
 	}
-	name = strings.TrimPrefix(name, "docker-image://")
+	name = strings.TrimPrefix(name, imagePrefix)
 	ref, err := image.ParseReference(name)
 	if err != nil {
 		return nil, err

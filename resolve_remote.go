@@ -47,6 +47,9 @@ func (r *resolver) fromRegistry(ctx context.Context, name string, p ocispec.Plat
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", repo.Reference().Familiar(), err)
 	}
+	if asked, err := image.ParseReference(name); err == nil {
+		r.readAs(img, asked, repo.Reference())
+	}
 	r.deferLayers(&deferredImage{name: repo.Reference(), root: d, platform: p, image: img, from: repo.Source()})
 	return img, nil
 }
@@ -82,8 +85,11 @@ func (r *resolver) notInStore(ctx context.Context, ref image.Reference, d ocispe
 	return wrongPlatform(ref.Familiar(), other, p, hint)
 }
 
-// layoutPrefix begins a context that is an image of an OCI layout.
-const layoutPrefix = "oci-layout://"
+// What begins a context that is an image.
+const (
+	imagePrefix  = "docker-image://" // by its name
+	layoutPrefix = "oci-layout://"   // of an OCI layout
+)
 
 // cutLayout cuts DIR[:TAG] or DIR@DIGEST.
 func cutLayout(spec string) (dir, name string) {

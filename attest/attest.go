@@ -121,7 +121,10 @@ func (b Build) Provenance() ([]byte, error) {
 	type object = map[string]any
 	source := object{"path": b.File}
 	if b.Source.URI != "" {
-		source["uri"], source["digest"] = b.Source.URI, b.Source.Digest
+		source["uri"] = b.Source.URI
+	}
+	if b.Source.Digest != nil {
+		source["digest"] = b.Source.Digest
 	}
 	internal := object{"builderPlatform": b.Platform}
 	for key, value := range b.Internal {

@@ -52,6 +52,7 @@ type Source struct {
 	Trees  map[string]filetree.Tree   // contexts by name; "" is the main one. Of a build with several sources, see Shared.Name
 	Named  map[string]planner.Context // what the names of contexts stand for
 	Commit *Commit                    // that the main context is; nil if it is no repository
+	Remote map[string]*Commit         // the contexts with names that are repositories or URLs; nil for a URL
 
 	spec    Spec
 	dirs    map[string]string                         // contexts that are directories of this machine, by name: where they are
@@ -88,7 +89,7 @@ func Open(ctx context.Context, spec Spec) (_ *Source, err error) {
 	if spec.Stdin != nil {
 		spec.Stdin = durable.Patient(ctx, spec.Stdin)
 	}
-	s := &Source{spec: spec, Trees: map[string]filetree.Tree{}, Named: map[string]planner.Context{}, dirs: map[string]string{}}
+	s := &Source{spec: spec, Trees: map[string]filetree.Tree{}, Named: map[string]planner.Context{}, dirs: map[string]string{}, Remote: map[string]*Commit{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -147,6 +148,6 @@ func (s *Source) openNamed(ctx context.Context, name, spec string) error {
 	if err != nil {
 		return err
 	}
-	s.Trees[name] = c.tree
+	s.Trees[name], s.Remote[name] = c.tree, c.commit
 	return nil
 }
