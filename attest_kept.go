@@ -19,9 +19,9 @@ import (
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
-// pushReferrers sends what is attached to an image after it. The registry knows the image by another digest if its layers were
+// pushReferrers sends what is attached to an image after it, if it is wanted by the type of its predicate. The registry knows the image by another digest if its layers were
 // compressed on the way, and the statements that are sent are about that one.
-func (h *Home) pushReferrers(ctx context.Context, repo *registry.Repository, ref image.Reference, local, pushed ocispec.Descriptor) error {
+func (h *Home) pushReferrers(ctx context.Context, repo *registry.Repository, ref image.Reference, local, pushed ocispec.Descriptor, wants func(string) bool) error {
 	pairs, err := h.counterparts(ctx, repo, local, pushed)
 	if err != nil {
 		return err
@@ -30,6 +30,9 @@ func (h *Home) pushReferrers(ctx context.Context, repo *registry.Repository, ref
 		for s, err := range h.statementsAbout(ctx, pair.local.Digest) {
 			if err != nil {
 				return err
+			}
+			if !wants(s.PredicateType) {
+				continue
 			}
 			s.Subject = []attest.Subject{attest.NewSubject(ref, pair.platform, pair.pushed.Digest)}
 			d, manifest, err := s.Push(ctx, repo, pair.pushed)
@@ -174,12 +177,12 @@ func (h *Home) attested(ctx context.Context, o AttestOptions, img *image.Image, 
 		if err != nil {
 			return nil, err
 		}
-		name, wanted := "provenance.json", o.Provenance != ""
-		if s.PredicateType == sbom.PredicateType {
-			name, wanted = "sbom.spdx.json", o.SBOM
-		}
-		if !wanted { // of another build of the same image
+		if !o.Wants(s.PredicateType) { // of another build of the same image
 			continue
+		}
+		name := "provenance.json"
+		if s.PredicateType == sbom.PredicateType {
+			name = "sbom.spdx.json"
 		}
 		text, err := json.MarshalIndent(s, "", "  ")
 		if err != nil {

@@ -222,7 +222,7 @@ func (h *Home) Push(ctx context.Context, name string, o PushOptions) (pushed []i
 		if err := from.knowAway(ctx, client, n); err != nil {
 			return pushed, err
 		}
-		if n.Descriptor, err = h.pushTo(ctx, client, from, n.Descriptor, n.Reference, c); err != nil {
+		if n.Descriptor, err = h.pushTo(ctx, client, from, n.Descriptor, n.Reference, c, allStatements); err != nil {
 			return pushed, err
 		}
 		h.imageEvent("push", n.Reference.Familiar(), n.Reference.Familiar())
@@ -260,8 +260,11 @@ func (h *Home) forms(o CompressionOptions) (*registry.Forms, error) {
 	return &registry.Forms{Source: h.Layout, Compression: c, Recompress: o.Recompress}, err
 }
 
-// pushTo sends an image. Layers that are not in the store are taken over by the registry, if it has them, or come from where images says.
-func (h *Home) pushTo(ctx context.Context, client *registry.Client, images *resolver, d ocispec.Descriptor, ref image.Reference, o registry.CopyOptions) (ocispec.Descriptor, error) {
+// allStatements wants what is attached to an image, whichever build has done so.
+func allStatements(string) bool { return true }
+
+// pushTo sends an image, and what is attached to it of what is wanted. Layers that are not in the store are taken over by the registry, if it has them, or come from where images says.
+func (h *Home) pushTo(ctx context.Context, client *registry.Client, images *resolver, d ocispec.Descriptor, ref image.Reference, o registry.CopyOptions, wants func(predicateType string) bool) (ocispec.Descriptor, error) {
 	repo, err := client.Connect(ref)
 	if err != nil {
 		return d, err
@@ -288,7 +291,7 @@ func (h *Home) pushTo(ctx context.Context, client *registry.Client, images *reso
 	if err != nil {
 		return d, wrapTransfer("push", ref, err)
 	}
-	if err := h.pushReferrers(ctx, repo, ref, local, pushed); err != nil {
+	if err := h.pushReferrers(ctx, repo, ref, local, pushed, wants); err != nil {
 		return d, wrapTransfer("push", ref, err)
 	}
 	if doc, _, err := image.ReadDocument(ctx, repo, pushed); err == nil { // of which nothing has to be asked
@@ -357,7 +360,7 @@ func (h *Home) outputRegistry(ctx context.Context, o BuildOptions, out Output, r
 	if o.shared == nil {
 		defer client.Close() //nolint:errcheck // of idle connections
 	}
-	pushed, err := h.pushTo(ctx, client, r.images, r.Descriptor, ref, registry.CopyOptions{Events: o.Events, Forms: forms})
+	pushed, err := h.pushTo(ctx, client, r.images, r.Descriptor, ref, registry.CopyOptions{Events: o.Events, Forms: forms}, o.Attest.Wants)
 	if err != nil {
 		return err
 	}

@@ -56,11 +56,18 @@ func Statements(ctx context.Context, src image.Fetcher, artifacts []ocispec.Desc
 	}
 }
 
+// prefixOf is what the types of a kind's predicates begin with.
+func prefixOf(kind string) string {
+	if kind == KindSBOM {
+		return "https://spdx.dev/Document"
+	}
+	return "https://slsa.dev/provenance/"
+}
+
 // Predicates reads what artifacts say that is of a kind.
 func Predicates(ctx context.Context, src image.Fetcher, artifacts []ocispec.Descriptor, kind string) (all []json.RawMessage, err error) {
-	prefix := map[string]string{KindSBOM: "https://spdx.dev/Document", KindProvenance: "https://slsa.dev/provenance/"}[kind]
 	for _, d := range artifacts {
-		for s, err := range statements(ctx, src, d, prefix) {
+		for s, err := range statements(ctx, src, d, prefixOf(kind)) {
 			if err != nil {
 				return nil, err
 			}

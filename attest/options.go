@@ -20,6 +20,14 @@ type Options struct {
 // Any reports whether something is asked for.
 func (o Options) Any() bool { return o.SBOM || o.Provenance != "" }
 
+// Wants reports whether statements with a type of predicate are asked for.
+func (o Options) Wants(predicateType string) bool {
+	if strings.HasPrefix(predicateType, prefixOf(KindSBOM)) {
+		return o.SBOM
+	}
+	return o.Provenance != ""
+}
+
 // ParseOptions reads the values of docker's --sbom, --provenance and --attest: "true", "false" or attributes as in CSV, of which
 // those of --attest begin with type=sbom or type=provenance. A later one counts for more than an earlier.
 func ParseOptions(sbom, provenance string, attests []string) (o Options, err error) {
