@@ -130,12 +130,17 @@ func (t *making) provenance(mode string, i int) attest.Build {
 		args := map[string]string{}
 		for name, value := range t.Args {
 			if !strings.HasSuffix(strings.ToLower(name), "_proxy") { // may hold a password, and changes nothing
-				args[name] = value
+				args[name] = web.RedactText(value)
 			}
 		}
-		b.Request["args"], b.Request["labels"] = args, t.Labels
+		labels := make([]string, len(t.Labels))
+		for i, label := range t.Labels {
+			labels[i] = web.RedactText(label)
+		}
+		b.Request["args"], b.Request["labels"] = args, labels
+		text := web.RedactText(string(t.src.Text))
 		b.Internal = map[string]any{
-			"buildFile": base64.StdEncoding.EncodeToString(t.src.Text), "steps": stepsOf(g.Own()), "layers": diffIDs(t.results[i].Layers),
+			"buildFile": base64.StdEncoding.EncodeToString([]byte(text)), "steps": stepsOf(g.Own()), "layers": diffIDs(t.results[i].Layers),
 		}
 	}
 	return b
@@ -226,7 +231,7 @@ func remoteMaterial(address string, commit *source.Commit) attest.Material {
 
 func stepsOf(g *planner.Graph) (steps []map[string]any) {
 	for _, s := range executor.Steps(g) {
-		steps = append(steps, map[string]any{"number": s.Number, "stage": s.Stage, "name": s.Name, "needs": s.Needs})
+		steps = append(steps, map[string]any{"number": s.Number, "stage": s.Stage, "name": web.RedactText(s.Name), "needs": s.Needs})
 	}
 	return steps
 }
