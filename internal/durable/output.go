@@ -20,6 +20,8 @@ import (
 //   - A file is written aside and put at its place by Commit; until then what was there stays. It keeps its permission bits
 //     and, where the caller may give it away, its owner. A new one gets 0666 less the umask.
 //   - A link stands for its target.
+//   - A file that something is mounted on, as docker run -v FILE:FILE and /dev/termination-log of Kubernetes are, is emptied and written in
+//     place: nothing else can be put there.
 //   - A pipe, a terminal or another device is written to as the data comes. So is /dev/stdout, /dev/fd/N and other names of
 //     a descriptor that the process was given, whatever that is.
 //   - A directory and a socket are errors, and so is a link to nothing.
@@ -39,7 +41,7 @@ func Output(ctx context.Context, path string) (*File, error) {
 		return Create(path, 0o666)
 	case err != nil:
 		return nil, err
-	case st.Mode().IsRegular():
+	case st.Mode().IsRegular() && !isMounted(path):
 		return replacement(path, st)
 	}
 	if err := refuse(path, st); err != nil {
@@ -148,10 +150,10 @@ func replacement(path string, old fs.FileInfo) (*File, error) {
 // openPause is the time between two attempts to open a pipe that nobody reads.
 const openPause = 20 * time.Millisecond
 
-// openWriting opens what is not a regular file. A pipe is opened when somebody reads it.
+// openWriting opens what is written in place. A pipe is opened when somebody reads it.
 func openWriting(ctx context.Context, path string) (*os.File, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		if !errors.Is(err, unix.ENXIO) || !isPipe(path) {
 			return f, err
 		}
@@ -161,6 +163,13 @@ func openWriting(ctx context.Context, path string) (*os.File, error) {
 			return nil, fmt.Errorf("%s: nobody has opened the pipe for reading: %w", path, context.Cause(ctx))
 		}
 	}
+}
+
+// isMounted reports whether something is mounted on a file, as far as the kernel tells (statx(2), Linux 5.8).
+func isMounted(path string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 func isPipe(path string) bool {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -281,5 +282,28 @@ func TestOpenRegular(t *testing.T) {
 		if _, err := durable.OpenRegular(name); err == nil || !strings.Contains(err.Error(), "is no regular file") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestOutputMounted: a file that is mounted, which cannot be replaced, gets the content, and nothing that was there is left.
+func TestOutputMounted(t *testing.T) {
+	dir := t.TempDir()
+	real, path := filepath.Join(dir, "real"), filepath.Join(dir, "out")
+	ok(t, os.WriteFile(real, []byte("what was there"), 0o600), os.WriteFile(path, nil, 0o600))
+	done := make(chan [2]error)
+	go func() { // the thread ends with this, and its mounts do
+		runtime.LockOSThread()
+		err := errors.Join(unix.Unshare(unix.CLONE_NEWNS|unix.CLONE_FS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount(real, path, "", unix.MS_BIND, ""))
+		if err != nil {
+			done <- [2]error{err, nil}
+			return
+		}
+		done <- [2]error{nil, errors.Join(durable.CheckOutput(path), durable.WriteOutput(context.Background(), path, []byte("new")))}
+	}()
+	errs := <-done
+	need(t, "root", errs[0] == nil)
+	ok(t, errs[1])
+	if text, err := os.ReadFile(real); string(text) != "new" || err != nil {
+		t.Errorf("the mounted file has %q, %v", text, err)
 	}
 }
