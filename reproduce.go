@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/durable"
 	"github.com/forge-build/forge/planner"
 	"github.com/forge-build/forge/snapshot"
 	"github.com/forge-build/forge/source"
@@ -65,6 +68,16 @@ func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string
 	}
 	o.NoCache, o.Tags, o.Outputs = true, nil, []Output{{Type: "cacheonly"}}
 	o.IIDFile, o.MetadataFile = "", ""
+	again := func() {}
+	if o.Context == "-" || o.File == "-" {
+		f, err := spoolInput(ctx, o.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		again = func() { o.Stdin = io.NewSectionReader(f, 0, math.MaxInt64) }
+	}
+	again()
 	first, err := h.Build(ctx, o)
 	if err != nil {
 		return nil, err
@@ -80,6 +93,7 @@ func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		o.Context = dir
 	}
+	again()
 	second, err := h.Build(ctx, o)
 	if err != nil {
 		return nil, err
@@ -92,6 +106,22 @@ func (h *Home) Verify(ctx context.Context, o BuildOptions) (differences []string
 		differences = append(differences, d...)
 	}
 	return differences, nil
+}
+
+// spoolInput copies what can be read once to a file without a name, to be read again.
+func spoolInput(ctx context.Context, r io.Reader) (*os.File, error) {
+	f, err := os.CreateTemp("", "forge-verify-")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = io.Copy(f, durable.Patient(ctx, r))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // copyContext copies a context, with its files' times, to a temporary directory.
