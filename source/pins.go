@@ -48,17 +48,17 @@ func ParsePins(raw []byte) (*Pins, error) {
 	}
 	for name, to := range p.have.Images {
 		if r, err := image.ParseReference(to); err != nil || r.Digest == "" {
-			return nil, fmt.Errorf("image %s: %q is no REPOSITORY@DIGEST", name, to)
+			return nil, fmt.Errorf("image %q: %q is no REPOSITORY@DIGEST", name, to)
 		}
 	}
 	for address, d := range p.have.URLs {
 		if err := image.CheckDigest(d.Digest); err != nil || d.Size < 0 {
-			return nil, fmt.Errorf("URL %s: is not pinned to a digest and a size", address)
+			return nil, fmt.Errorf("URL %q: is not pinned to a digest and a size", address)
 		}
 	}
 	for address, c := range p.have.Repositories {
 		if !planner.IsCommit(c.ID) || strings.HasPrefix(c.Ref, "-") || c.Tag != "" && !planner.IsCommit(c.Tag) {
-			return nil, fmt.Errorf("repository %s: %q is no commit", address, c.ID)
+			return nil, fmt.Errorf("repository %q: %q is no commit", address, c.ID)
 		}
 	}
 	return p, nil
@@ -81,7 +81,7 @@ func JoinPins(files []*Pins) (*Pins, error) {
 func join[V comparable](to *map[string]V, from map[string]V) error {
 	for name, v := range from {
 		if old, ok := (*to)[name]; ok && old != v {
-			return fmt.Errorf("%s: two %s of this build pin it to different things: build their targets apart", name, PinsFile)
+			return fmt.Errorf("%q: two %s of this build pin it to different things: build their targets apart", name, PinsFile)
 		}
 		if *to == nil {
 			*to = map[string]V{}
