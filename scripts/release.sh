@@ -24,7 +24,8 @@ for arch in amd64 arm64; do
 	mkdir -p "$dir/licenses/go"
 	cp "$(go env GOROOT)/LICENSE" "$dir/licenses/go"
 	chmod -R u=rwX,go=rX "$dir"
-	tar -C "$stage" --format=ustar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner -c "$name" | gzip -9n >"$out/$name.tar.gz"
+	tar -C "$stage" --format=ustar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner -cf "$stage/$name.tar" "$name" # no pipe: it would hide that tar has failed
+	gzip -9nc "$stage/$name.tar" >"$out/$name.tar.gz"
 done
 # What the release says to people is the topmost section of the changelog.
 awk '/^## /{n++} n==1' CHANGELOG.md >"$out/NOTES.md"
