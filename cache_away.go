@@ -18,8 +18,11 @@ import (
 // Of others it returns the record as it is.
 func (h *Home) whole(ctx context.Context, n image.Named, p *ocispec.Platform, o RemoteOptions) (image.Named, error) {
 	away, err := h.isAway(ctx, n, p)
-	if err != nil || !away {
-		return n, err
+	if err != nil {
+		return n, fmt.Errorf("%s: %w", n.Reference.Familiar(), err)
+	}
+	if !away {
+		return n, nil
 	}
 	platform := thisPlatform()
 	if p != nil {
@@ -70,8 +73,12 @@ func pinned(ctx context.Context, client *registry.Client, n image.Named) (*regis
 
 // fromAway is the image that n names, for p, with the layers that are in its registry.
 func (r *resolver) fromAway(ctx context.Context, n image.Named, img *image.Image, p ocispec.Platform) (*image.Image, error) {
-	if whole, err := r.home.haveAll(ctx, []*image.Image{img}); whole || err != nil {
-		return img, err
+	whole, err := r.home.haveAll(ctx, []*image.Image{img})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Reference.Familiar(), err)
+	}
+	if whole {
+		return img, nil
 	}
 	if r.pull == PullNever {
 		return nil, &NotFoundError{Name: n.Reference.Familiar(), Hint: "its layers are in its registry, and " + r.off()}

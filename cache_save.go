@@ -35,8 +35,11 @@ func (r *resolver) fetchFar(ctx context.Context, layers []image.Layer) error {
 		}
 		g.Go(func() error {
 			here, err := r.home.Layout.HaveLayer(gctx, l)
-			if err != nil || here {
+			if err != nil {
 				return err
+			}
+			if here {
+				return lost(gctx, l, place, r.home.Layout.Prove(gctx, []image.Layer{l}))
 			}
 			return r.fetchLayer(gctx, place, l)
 		})

@@ -78,16 +78,18 @@ func (h *Home) tagAll(ctx context.Context, r *BuildResult, tags []image.Referenc
 	return nil
 }
 
-// haveAll reports whether all layers of images are in the store.
+// haveAll reports whether all layers of images are in the store, and makes sure that they hold what the images say of them.
 func (h *Home) haveAll(ctx context.Context, images []*image.Image) (bool, error) {
+	var all []image.Layer
 	for _, img := range images {
 		for _, l := range img.Layers() {
 			if here, err := h.Layout.HaveLayer(ctx, l); !here || err != nil {
 				return false, err
 			}
+			all = append(all, l)
 		}
 	}
-	return true, nil
+	return true, h.Layout.Prove(ctx, all)
 }
 
 // outputFiles writes the file systems themselves: as a tar, or into a directory. Several platforms each have a
