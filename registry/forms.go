@@ -41,12 +41,14 @@ func (f *Forms) form(l image.Layer) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: l.Blob.MediaType, Size: -1}
 }
 
-// changes reports whether a layer is to be copied in another form than it is stored in.
+// changes reports whether a layer is to be copied in another form than it is stored in. What is said to be a tar and is not that of the
+// diffID stays as it is: the tar of the diffID is another image's.
 func (f *Forms) changes(l image.Layer) bool {
+	tar := image.IsTar(l.Blob.MediaType) && l.Blob.Digest == l.DiffID
 	if f.Compression.Algorithm == image.Uncompressed {
-		return f.Recompress && !image.IsTar(l.Blob.MediaType)
+		return f.Recompress && !tar
 	}
-	return image.IsTar(l.Blob.MediaType) || f.Recompress
+	return tar || f.Recompress
 }
 
 // makers has a place for each layer to be compressed at once. One compressor keeps all cores busy; a second one fills its

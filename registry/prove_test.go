@@ -71,3 +71,29 @@ func TestClaimedLayer(t *testing.T) {
 		t.Error("a cache has another's layer")
 	}
 }
+
+// TestClaimedTar: of an image that was not fetched and names a tar beside the diffID of another image's layer, which is here, the tar is pushed and
+// not that layer.
+func TestClaimedTar(t *testing.T) {
+	t.Parallel()
+	src, dst, l := registrytest.NewMemory(), registrytest.NewMemory(), openLayout(t, t.TempDir())
+	secret := registrytest.Tar(t, "secret", 2, 2000)
+	diffID := digest.FromBytes(secret)
+	blob := src.Add(ocispec.MediaTypeImageLayer, registrytest.Tar(t, "mine", 1, 1000))
+	layer := image.Layer{Blob: src.Add(ocispec.MediaTypeImageLayer, secret), DiffID: diffID}
+	if _, err := registry.CopyLayers(t.Context(), l, src, []image.Layer{layer}, into(l, registry.CopyOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	config := ocispec.Image{Platform: amd64, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}}}
+	d := src.AddJSON(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: src.AddJSON(t, ocispec.MediaTypeImageConfig, config), Layers: []ocispec.Descriptor{blob},
+	})
+	pushed, err := registry.Copy(t.Context(), dst, src, d, registry.CopyOptions{Forms: &registry.Forms{Source: l}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := manifestOf(t, dst, pushed).Layers[0]; got.Digest != blob.Digest {
+		t.Errorf("pushed %s, want the tar %s", got.Digest, blob.Digest)
+	}
+}
