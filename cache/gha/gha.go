@@ -2,7 +2,8 @@
 // github.actions.results.api.v1.CacheService with its signed addresses of Azure's Blob service (version 2).
 //
 // Entries of that service never change. A name that stands for something else from time to time is a row of entries, NAME#1, NAME#2, …,
-// of which the newest counts: the service finds the newest entry whose key begins with "NAME#".
+// of which the newest counts: the service finds the newest entry whose key begins with "NAME#". A key that was begun and never done is taken
+// until the service drops it: a blob has the next key of a row then, BLOB#1, BLOB#2, ….
 package gha
 
 import (
@@ -92,7 +93,7 @@ func (b *Bucket) Name() string { return "gha" }
 
 // An api is a version of the service.
 type api interface {
-	// find finds the entry of a key or, if that ends in "#", the newest whose key begins with it. It is fs.ErrNotExist if there is none.
+	// find finds the entry of a key or else the newest of its row. A key that ends in "#" is that of a row. It is fs.ErrNotExist if there is none.
 	find(ctx context.Context, key string) (entry, error)
 	// reserve begins an entry. It is errExists if it was begun before, by whomever.
 	reserve(ctx context.Context, key string) (place string, err error)
@@ -114,6 +115,9 @@ func version() string {
 }
 
 func blobKey(d ocispec.Descriptor) string { return "forge-blob-1-" + d.Digest.String() }
+
+// row is what the keys of a key's row begin with.
+func row(key string) string { return strings.TrimSuffix(key, "#") + "#" }
 
 // nameKey is a name as a key may have it: at most 512 bytes without commas. A name that has to be changed for that gets a digest.
 func nameKey(name string) string {
@@ -177,29 +181,38 @@ func (b *Bucket) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	return err == nil, notThere(err)
 }
 
-// Put implements [objects.Bucket]. Content is checked before its key is taken, which nobody can give back.
+// Put implements [objects.Bucket]. Content is checked before its key is taken, which nobody can give back. What somebody else has begun has
+// the same content and is waited for. Whoever began it may have died: then the blob is stored under the next key of its row.
 func (b *Bucket) Put(ctx context.Context, d ocispec.Descriptor, content image.Content) error {
 	if err := objects.Check(ctx, content); err != nil {
 		return err
 	}
-	err := b.save(ctx, blobKey(d), d.Size, content)
-	if errors.Is(err, errExists) { // with the same content, whoever began it
-		return b.await(ctx, d)
+	key := blobKey(d)
+	for n := range maxBegun {
+		if n > 0 {
+			key = row(blobKey(d)) + strconv.Itoa(n)
+		}
+		if err := b.save(ctx, key, d.Size, content); !errors.Is(err, errExists) {
+			return err
+		}
+		if there, err := b.await(ctx, d); there || err != nil {
+			return err
+		}
 	}
-	return err
+	return fmt.Errorf("%s: %w, and it is not there: %d who began it are slow or have died", blobKey(d), errExists, maxBegun)
 }
 
-// await waits until a blob that somebody else has begun can be found. Whoever began it may have died, and then it never can be.
-func (b *Bucket) await(ctx context.Context, d ocispec.Descriptor) error {
+// await waits until a blob that somebody else has begun can be found, and reports whether it can.
+func (b *Bucket) await(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	for try := range patience {
 		if there, err := b.Has(ctx, d); there || err != nil {
-			return err
+			return there, err
 		}
 		if err := b.sleep(ctx, try); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return fmt.Errorf("%s: %w, and it is not there: whoever began it is slow or has died", blobKey(d), errExists)
+	return b.Has(ctx, d)
 }
 
 func (b *Bucket) save(ctx context.Context, key string, size int64, content image.Content) error {
@@ -230,11 +243,12 @@ func (b *Bucket) Read(ctx context.Context, name string) ([]byte, error) {
 	return raw, err
 }
 
-// What somebody else has begun is waited for, but not longer than patience, since whoever began it may have died: of a name the next
-// number is taken then.
+// What somebody else has begun is waited for, but not longer than patience, since whoever began it may have died: the next number is taken
+// then.
 const (
 	patience = 8
-	maxRow   = 16
+	maxRow   = 16 // names that are tried
+	maxBegun = 3  // keys of a blob that are tried: each may be a copy of it
 )
 
 // Write implements [objects.Bucket].

@@ -122,16 +122,14 @@ func TestWriters(t *testing.T) {
 	})
 }
 
-// TestBegun holds that a blob that somebody else has begun counts as stored once it is there, and never if whoever began it has died.
+// TestBegun holds that a blob that somebody else has begun counts as stored once it is there, and that it is stored under another key where
+// whoever began it has died.
 func TestBegun(t *testing.T) {
 	versions(t, func(t *testing.T, f *fake, options func(o *Options)) {
 		s := newStore(t, f, options)
 		data := []byte("layer")
 		d := objectstest.Blob(data)
 		f.begin(blobKey(d), version())
-		if _, err := s.Push(t.Context(), d, image.Bytes(data)); !errors.Is(err, errExists) {
-			t.Errorf("begun, and never done: %v", err)
-		}
 		looks := 0
 		f.Fault = func(http.ResponseWriter, *http.Request) bool {
 			if looks++; looks == 4 { // the other one is done
@@ -142,8 +140,35 @@ func TestBegun(t *testing.T) {
 		if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
 			t.Errorf("begun, and done soon after: %v", err)
 		}
+		if got, err := objectstest.Fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) || len(f.entries) != 1 {
+			t.Errorf("%q of %d entries, %v", got, len(f.entries), err)
+		}
+		f.Fault = nil
+
+		data = []byte("another layer")
+		d = objectstest.Blob(data)
+		f.begin(blobKey(d), version())
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if _, err := s.Push(t.Context(), d, image.Bytes(data)); err != nil {
+					t.Errorf("begun, and never done: %v", err)
+				}
+			})
+		}
+		wg.Wait()
 		if got, err := objectstest.Fetch(t, s, d, 0); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%q, %v", got, err)
+		}
+		if there, err := s.Exists(t.Context(), d); !there || err != nil {
+			t.Errorf("it is there: %t, %v", there, err)
+		}
+		d = objectstest.Blob([]byte("third"))
+		for _, key := range []string{"", "#1", "#2"} {
+			f.begin(blobKey(d)+key, version())
+		}
+		if _, err := s.Push(t.Context(), d, image.Bytes([]byte("third"))); !errors.Is(err, errExists) {
+			t.Errorf("begun again and again: %v", err)
 		}
 	})
 }

@@ -114,7 +114,7 @@ func (a *restAPI) find(ctx context.Context, key string) (entry, error) {
 
 // matched is what was found, if that is what was looked for: the service takes every key for the beginning of one.
 func matched(key string, e entry) (entry, error) {
-	if e.url == "" || e.key != key && !(strings.HasSuffix(key, "#") && strings.HasPrefix(e.key, key)) {
+	if e.url == "" || e.key != key && !strings.HasPrefix(e.key, row(key)) {
 		return entry{}, fmt.Errorf("%s: %w", key, fs.ErrNotExist)
 	}
 	return e, nil

@@ -36,10 +36,7 @@ func (a *twirpAPI) call(ctx context.Context, method string, in, out any) (status
 }
 
 func (a *twirpAPI) find(ctx context.Context, key string) (entry, error) {
-	in := map[string]any{"key": key, "version": version(), "restore_keys": []string{}}
-	if key[len(key)-1] == '#' {
-		in["restore_keys"] = []string{key}
-	}
+	in := map[string]any{"key": key, "version": version(), "restore_keys": []string{row(key)}}
 	var out struct {
 		OK  bool   `json:"ok"`
 		URL string `json:"signed_download_url"`
