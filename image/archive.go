@@ -46,6 +46,34 @@ type archiveNames struct {
 	have  archiveContent
 }
 
+// archiveConfigs are configurations of docker's that were read, by their names: many images may have one.
+type archiveConfigs map[string]archiveConfig
+
+type archiveConfig struct {
+	ocispec.Descriptor
+	layers int // that it names
+}
+
+// config reads a configuration, unless it is known. It adds to what is.
+func (a *archiveNames) config(ctx context.Context, item dockerItem, known archiveConfigs) (archiveConfig, error) {
+	c, ok := known[item.Config]
+	if ok && c.layers == len(item.Layers) {
+		return c, nil
+	}
+	raw, err := a.document(ctx, item.Config)
+	if err != nil {
+		return c, err
+	}
+	if _, err := ParseConfig(raw, newManifest(len(item.Layers), nil)); err != nil {
+		return c, fmt.Errorf("archive: %s: %w", Clip(item.Config), err)
+	}
+	c.layers = len(item.Layers)
+	if c.Descriptor, err = a.have.keep(ctx, ocispec.MediaTypeImageConfig, raw); err == nil {
+		known[item.Config] = c
+	}
+	return c, err
+}
+
 // archiveContent is how the files of an archive are read. It is given what [archiveNames] found.
 type archiveContent interface {
 	small(ctx context.Context, f archiveFile) ([]byte, error)                               // at most MaxManifestSize bytes
@@ -169,18 +197,16 @@ func (a *archiveNames) items(ctx context.Context) ([]dockerItem, error) {
 }
 
 // manifest makes the manifest that an image of a docker archive does without.
-func (a *archiveNames) manifest(ctx context.Context, item dockerItem) (d ocispec.Descriptor, err error) {
-	config, err := a.document(ctx, item.Config)
-	if err != nil {
-		return d, err
-	}
+func (a *archiveNames) manifest(ctx context.Context, item dockerItem, known archiveConfigs) (d ocispec.Descriptor, err error) {
 	if len(item.Layers) > MaxLayers {
 		return d, fmt.Errorf("archive: %s: has %d layers, more than %d", Clip(item.Config), len(item.Layers), MaxLayers)
 	}
-	m := newManifest(len(item.Layers), nil)
-	if _, err := ParseConfig(config, m); err != nil {
-		return d, fmt.Errorf("archive: %s: %w", Clip(item.Config), err)
+	config, err := a.config(ctx, item, known)
+	if err != nil {
+		return d, err
 	}
+	m := newManifest(len(item.Layers), nil)
+	m.Config = config.Descriptor
 	for i, name := range item.Layers {
 		f, err := a.find(name)
 		if err != nil {
@@ -191,9 +217,6 @@ func (a *archiveNames) manifest(ctx context.Context, item dockerItem) (d ocispec
 			return d, fmt.Errorf("archive: %s: %w", Clip(name), err)
 		}
 		m.Layers[i].MediaType = layerType(magic)
-	}
-	if m.Config, err = a.have.keep(ctx, ocispec.MediaTypeImageConfig, config); err != nil {
-		return d, err
 	}
 	raw, err := json.Marshal(m)
 	if err != nil {

@@ -126,7 +126,7 @@ func (a *Archive) Resolve(ctx context.Context, r Reference) (ocispec.Descriptor,
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return a.names.manifest(ctx, item)
+	return a.names.manifest(ctx, item, archiveConfigs{})
 }
 
 func pickItem(items []dockerItem, r Reference) (dockerItem, error) {

@@ -112,7 +112,7 @@ func (c *checker) image(ctx context.Context, n Named) error {
 		c.images[d] = append(c.images[d], n)
 	}
 	if problem == nil {
-		_, problem = c.layout.identify(ctx, n, map[string]bool{})
+		_, problem = c.layout.identify(ctx, n, newSeen())
 	}
 	if problem == nil {
 		return nil

@@ -191,12 +191,12 @@ func openDocker(ctx context.Context, a *archiveNames) ([]Named, error) {
 		return nil, err
 	}
 	var images []Named
-	made := map[string]ocispec.Descriptor{}
+	made, known := map[string]ocispec.Descriptor{}, archiveConfigs{}
 	for _, item := range items {
 		key := strings.Join(append([]string{item.Config}, item.Layers...), "\x00")
 		d, ok := made[key]
 		if !ok {
-			if d, err = a.manifest(ctx, item); err != nil {
+			if d, err = a.manifest(ctx, item, known); err != nil {
 				return nil, err
 			}
 			made[key] = d
@@ -218,7 +218,8 @@ func openDocker(ctx context.Context, a *archiveNames) ([]Named, error) {
 // verify makes sure that each image is whole and that its layers hold what its configuration says. It finds out what
 // belongs to the images, and reads what several have once.
 func (ld *loader) verify(ctx context.Context, images []Named) error {
-	ids, had, reached := map[digest.Digest]digest.Digest{}, map[string]bool{}, newReach(ld.layout)
+	ids, had, reached := map[digest.Digest]digest.Digest{}, newSeen(), newReach(ld.layout)
+	reached.configs = had.configs
 	for i, n := range images {
 		if id, ok := ids[n.Descriptor.Digest]; ok {
 			images[i].ID = id

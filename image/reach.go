@@ -18,10 +18,37 @@ type reach struct {
 	blobs     map[digest.Digest]bool
 	documents map[digest.Digest]bool // those of the blobs that were read: others may name one as something else
 	layers    []Layer                // of images, not of other manifests
+	configs   configs                // of those images
 }
 
 func newReach(l *Layout) *reach {
-	return &reach{layout: l, blobs: map[digest.Digest]bool{}, documents: map[digest.Digest]bool{}}
+	return &reach{layout: l, blobs: map[digest.Digest]bool{}, documents: map[digest.Digest]bool{}, configs: configs{}}
+}
+
+// configs are the diffIDs of configurations that were read: thousands of manifests may have one, of 4 MiB.
+type configs map[configKey][]digest.Digest
+
+type configKey struct {
+	digest digest.Digest
+	size   int64
+}
+
+// diffIDs are those of a manifest's layers, as its configuration says.
+func (c configs) diffIDs(ctx context.Context, src Fetcher, m ocispec.Manifest) ([]digest.Digest, error) {
+	key := configKey{m.Config.Digest, m.Config.Size}
+	if known, ok := c[key]; ok && len(known) == len(m.Layers) {
+		return known, nil
+	}
+	raw, err := ReadSmall(ctx, src, m.Config)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
+	}
+	config, err := ParseConfig(raw, m)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", m.Config.Digest, err)
+	}
+	c[key] = config.RootFS.DiffIDs
+	return config.RootFS.DiffIDs, nil
 }
 
 // from adds what d reaches. A document that is damaged, or not here where it has to be, is an error: nobody can tell
@@ -75,15 +102,11 @@ func (r *reach) tars(ctx context.Context, doc *Document) error {
 	if err != nil {
 		return nil // an attestation or another artifact
 	}
-	config, err := ReadSmall(ctx, r.layout, m.Config)
+	diffIDs, err := r.configs.diffIDs(ctx, r.layout, m)
 	if err != nil {
 		return err
 	}
-	c, err := ParseConfig(config, m)
-	if err != nil {
-		return fmt.Errorf("%s: %w", m.Config.Digest, err)
-	}
-	for i, diffID := range c.RootFS.DiffIDs {
+	for i, diffID := range diffIDs {
 		r.blobs[diffID] = true
 		r.layers = append(r.layers, Layer{m.Layers[i], diffID})
 	}

@@ -29,7 +29,7 @@ func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 		return err
 	}
 	_, staleErr := os.Lstat(l.stale())
-	ids, had := map[digest.Digest]digest.Digest{}, map[string]bool{}
+	ids, had := map[digest.Digest]digest.Digest{}, newSeen()
 	var changed []Named
 	for _, n := range images {
 		d := n.Descriptor

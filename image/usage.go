@@ -23,13 +23,14 @@ func (l *Layout) DiskUsage(ctx context.Context) (blobs []BlobUsage, images int, 
 		return nil, 0, err
 	}
 	holders := map[digest.Digest][]Named{}
-	seen := map[digest.Digest]bool{}
+	seen, known := map[digest.Digest]bool{}, configs{}
 	for _, n := range named {
 		if seen[n.Descriptor.Digest] {
 			continue
 		}
 		seen[n.Descriptor.Digest] = true
 		held := newReach(l)
+		held.configs = known
 		_ = held.from(ctx, n.Descriptor) // what is damaged is for Fsck to say
 		for d := range held.blobs {
 			holders[d] = append(holders[d], n)

@@ -11,7 +11,7 @@ import (
 
 // identify returns the ID of an image, and makes sure that all parts of it are here, but for layers that are away, and for what
 // had says; see [Layout.wholeBut].
-func (l *Layout) identify(ctx context.Context, n Named, had map[string]bool) (digest.Digest, error) {
+func (l *Layout) identify(ctx context.Context, n Named, had seen) (digest.Digest, error) {
 	if !n.Away {
 		return l.wholeBut(ctx, n.Descriptor, had)
 	}
@@ -25,18 +25,25 @@ func (l *Layout) identify(ctx context.Context, n Named, had map[string]bool) (di
 // whole makes sure that all parts of an image are here, sizes right, and returns its ID. Of an index, at least one of
 // its images has to be here, and those that are have to be whole.
 func (l *Layout) whole(ctx context.Context, d ocispec.Descriptor) (digest.Digest, error) {
-	return l.wholeBut(ctx, d, map[string]bool{})
+	return l.wholeBut(ctx, d, newSeen())
 }
 
-// wholeBut is whole, but for manifests that had says to be whole, by media type and digest: an index may name one many times. It
-// adds to them.
-func (l *Layout) wholeBut(ctx context.Context, d ocispec.Descriptor, had map[string]bool) (digest.Digest, error) {
+// seen is what need not be read again: an index may name one manifest many times, and many manifests one configuration.
+type seen struct {
+	whole   map[string]bool // manifests, by media type and digest
+	configs configs
+}
+
+func newSeen() seen { return seen{map[string]bool{}, configs{}} }
+
+// wholeBut is whole, but for what had says was read. It adds to that.
+func (l *Layout) wholeBut(ctx context.Context, d ocispec.Descriptor, had seen) (digest.Digest, error) {
 	doc, _, err := ReadDocument(ctx, l, d)
 	if err != nil {
 		return "", err
 	}
 	if !doc.IsIndex() {
-		return l.wholeManifest(ctx, d, doc)
+		return l.wholeManifest(ctx, d, doc, had.configs)
 	}
 	found := false
 	for _, child := range doc.Manifests {
@@ -49,17 +56,17 @@ func (l *Layout) wholeBut(ctx context.Context, d ocispec.Descriptor, had map[str
 		}
 		found = true
 		key := child.MediaType + " " + string(child.Digest)
-		if had[key] {
+		if had.whole[key] {
 			continue
 		}
 		doc, _, err := ReadDocument(ctx, l, child)
 		if err != nil {
 			return "", err
 		}
-		if _, err := l.wholeManifest(ctx, child, doc); err != nil {
+		if _, err := l.wholeManifest(ctx, child, doc, had.configs); err != nil {
 			return "", err
 		}
-		had[key] = true
+		had.whole[key] = true
 	}
 	if !found {
 		return "", fmt.Errorf("index %s: none of its images is in the store: %w", d.Digest, fs.ErrNotExist)
@@ -71,17 +78,20 @@ func (l *Layout) wholeBut(ctx context.Context, d ocispec.Descriptor, had map[str
 	return img.ID(), nil
 }
 
-func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, doc *Document) (digest.Digest, error) {
-	img, err := readImage(ctx, l, d, doc)
+func (l *Layout) wholeManifest(ctx context.Context, d ocispec.Descriptor, doc *Document, known configs) (digest.Digest, error) {
+	m, err := doc.Manifest()
 	if err != nil {
+		return "", fmt.Errorf("manifest %s: %w", d.Digest, err)
+	}
+	if _, err := known.diffIDs(ctx, l, m); err != nil {
 		return "", err
 	}
-	for _, layer := range img.Manifest.Layers {
+	for _, layer := range m.Layers {
 		if ok, err := l.Has(layer); err != nil {
 			return "", err
 		} else if !ok {
 			return "", notFound("layer", layer.Digest)
 		}
 	}
-	return img.ID(), nil
+	return m.Config.Digest, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -164,5 +165,59 @@ func TestSaveBoundsDocuments(t *testing.T) {
 	n := Named{Descriptor: writeIndex(t, l, rows...)}
 	if err := l.Save(t.Context(), io.Discard, []Named{n}, SaveOptions{}); err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("save: %v", err)
+	}
+}
+
+// TestConfigOfMany holds that a configuration that many manifests have is read as if one had it.
+func TestConfigOfMany(t *testing.T) {
+	t.Parallel()
+	l := openLayout(t, t.TempDir())
+	img := writeImage(t, l, "x")
+	rows := make([]ocispec.Descriptor, 200)
+	for i := range rows {
+		m := img.Manifest
+		m.Annotations = map[string]string{"number": strconv.Itoa(i)}
+		raw, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows[i] = push(t, l, m.MediaType, raw)
+	}
+	n := Named{Reference: mustParse(t, "app"), Descriptor: writeIndex(t, l, rows...)}
+	var archive bytes.Buffer
+	if err := l.Save(t.Context(), &archive, []Named{n}, SaveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	layer := string(tarOf("file", "x"))
+	var items []string
+	files := []string{"manifest.json", "", "c.json", configOf(digest.FromString(layer).String())}
+	for i := range 200 {
+		items = append(items, fmt.Sprintf(`{"Config":"c.json","RepoTags":null,"Layers":["l%d"]}`, i))
+		files = append(files, fmt.Sprint("l", i), layer)
+	}
+	files[1] = "[" + strings.Join(items, ",") + "]"
+	for _, test := range []struct {
+		what string
+		asks int
+		do   func(ctx context.Context) error
+	}{
+		{"tag", 300, func(ctx context.Context) error { return l.TagAll(ctx, n) }},
+		{"reach", 300, func(ctx context.Context) error { _, err := l.Reached(ctx); return err }},
+		{"load", 1200, func(ctx context.Context) error {
+			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archive.Bytes()), nil)
+			return err
+		}},
+		{"load of docker's", 500, func(ctx context.Context) error {
+			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archiveOf(files...)), nil)
+			return err
+		}},
+	} {
+		c := &counted{Context: t.Context(), left: 1 << 30}
+		if err := test.do(c); err != nil {
+			t.Errorf("%s: %v", test.what, err)
+		}
+		if asks := 1<<30 - c.left; asks > test.asks {
+			t.Errorf("%s: %d documents were read, want at most %d", test.what, asks, test.asks)
+		}
 	}
 }

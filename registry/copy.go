@@ -134,6 +134,7 @@ type blobCopy struct {
 	d     ocispec.Descriptor // in the source
 	layer image.Layer        // of an image, if its configuration was read
 	raw   []byte             // of a configuration, if that was read
+	names []digest.Digest    // diffIDs that it names
 	to    ocispec.Descriptor // in the destination; no digest as long as that is not known
 }
 

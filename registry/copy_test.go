@@ -1,11 +1,15 @@
 package registry_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -202,4 +206,39 @@ func testTagsAndReferrers(t *testing.T, host string) {
 	if err != nil || len(index.Manifests) != 1 || index.Manifests[0].Digest != about.Digest || index.Manifests[0].ArtifactType != "application/x-sbom" {
 		t.Errorf("referrers are %+v, %v; want %s", index, err, about.Digest)
 	}
+}
+
+// TestConfigOfMany holds that a configuration that many manifests have is read once.
+func TestConfigOfMany(t *testing.T) {
+	t.Parallel()
+	src := &configCounter{Memory: registrytest.NewMemory()}
+	one := src.AddImage(t, 1, amd64, false, 1000)
+	m := manifestOf(t, src.Memory, one)
+	rows := make([]ocispec.Descriptor, 100)
+	for i := range rows {
+		m.Annotations = map[string]string{"number": strconv.Itoa(i)}
+		rows[i] = src.AddJSON(t, ocispec.MediaTypeImageManifest, m)
+	}
+	src.config = m.Config.Digest
+	l := openLayout(t, t.TempDir())
+	if _, err := registry.Copy(t.Context(), l, src, src.AddIndex(t, rows...), into(l, registry.CopyOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	if n := src.reads.Load(); n > 2 { // to know the layers, and to be copied
+		t.Errorf("it was read %d times", n)
+	}
+}
+
+// A configCounter counts how often a blob is read.
+type configCounter struct {
+	*registrytest.Memory
+	config digest.Digest
+	reads  atomic.Int64
+}
+
+func (c *configCounter) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	if d.Digest == c.config {
+		c.reads.Add(1)
+	}
+	return c.Memory.Fetch(ctx, d, offset)
 }

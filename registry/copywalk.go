@@ -114,7 +114,7 @@ func (c *copier) walkManifest(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	config.raw = raw
+	config.raw, config.names = raw, diffIDs
 	for i, l := range n.doc.Layers {
 		var diffID digest.Digest
 		if diffIDs != nil && isLayer(l.MediaType) {
@@ -154,8 +154,11 @@ func (c *copier) note(d ocispec.Descriptor, diffID digest.Digest) (*blobCopy, er
 	return b, nil
 }
 
-// readConfig reads a configuration: from the destination if it has it, so that of many processes one downloads it.
+// readConfig reads a configuration, once: from the destination if it has it, so that of many processes one downloads it.
 func (c *copier) readConfig(ctx context.Context, doc *image.Document) ([]byte, []digest.Digest, error) {
+	if b := c.noted[doc.Config.Digest]; b != nil && b.raw != nil && b.d.Size == doc.Config.Size && len(b.names) == len(doc.Layers) {
+		return b.raw, b.names, nil
+	}
 	drop, err := c.awaitClaim(ctx, doc.Config)
 	if err != nil {
 		return nil, nil, err
