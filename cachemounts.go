@@ -100,7 +100,8 @@ func (h *Home) shelves(ctx context.Context, o BuildOptions) (shelves []*mounts.S
 			continue
 		}
 		if i >= len(specs)-len(o.From) || o.ReadOnly {
-			place = &remote.Place{Name: place.Name, Read: place.Read, Repository: place.Repository}
+			read := *place
+			read.Write, place = nil, &read
 		}
 		shelves = append(shelves, &mounts.Shelf{
 			Place: place, Staging: h.staging, Guard: h.Layout.Guard, Read: read, Write: write, Key: s.remote.Key, Trust: s.remote.Trust,

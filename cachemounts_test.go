@@ -1,0 +1,74 @@
+package forge
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/forge-build/forge/cache/mounts"
+)
+
+// TestShelvesTrust holds that what is signed in a directory is believed by those who only read it.
+func TestShelvesTrust(t *testing.T) {
+	t.Parallel()
+	h, err := Open(t.Context(), Options{Dir: t.TempDir(), Snapshotter: "copy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close() //nolint:errcheck
+	private, public := keyPair(t)
+	place := t.TempDir()
+	shelf := func(o BuildOptions) *mounts.Shelf {
+		shelves, err := h.shelves(t.Context(), o)
+		if err != nil || len(shelves) != 1 {
+			t.Fatalf("%d shelves, %v", len(shelves), err)
+		}
+		return shelves[0]
+	}
+	var to, from BuildOptions
+	to.To, to.Key = []CacheSpec{{Type: "local", Attrs: map[string]string{"dest": place}}}, private
+	writer := shelf(to)
+	tag := "tag"
+	signature := writer.Key.Sign(writer.Place, "main", tag, "text")
+	if err := os.WriteFile(filepath.Join(place, "index.json"), []byte(`{"schemaVersion":2,"manifests":[]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	from.From, from.Trust = []CacheSpec{{Type: "local", Attrs: map[string]string{"src": place}}}, public
+	reader := shelf(from)
+	if err := reader.Trust.Check(reader.Place, "main", tag, "text", signature); err != nil {
+		t.Error(err)
+	}
+	if reader.Place.Write != nil {
+		t.Error("a place that is read is written")
+	}
+	if _, err := mounts.List(t.Context(), reader.Place); err != nil {
+		t.Errorf("what is in it is not listed: %v", err)
+	}
+}
+
+// keyPair writes a private and a public key, and returns their files.
+func keyPair(t *testing.T) (private, public string) {
+	t.Helper()
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rawPub, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, block := range map[string]*pem.Block{"key.pem": {Type: "PRIVATE KEY", Bytes: raw}, "public.pem": {Type: "PUBLIC KEY", Bytes: rawPub}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "key.pem"), filepath.Join(dir, "public.pem")
+}
