@@ -115,10 +115,24 @@ func cacheNamed(s string) (spec CacheSpec, scope string) {
 	if IsServer(s) {
 		return CacheSpec{Type: "reapi", Attrs: map[string]string{"url": s}}, ""
 	}
-	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, '/') {
-		s, scope = s[:i], s[i+1:]
+	path := 0 // where it begins
+	if i := strings.IndexByte(s, '/'); i >= 0 && isHost(s[:i]) {
+		path = i
+	}
+	if i := strings.IndexByte(s[path:], ':'); i >= 0 {
+		s, scope = s[:path+i], s[path+i+1:] // which may have colons and slashes
 	}
 	return CacheSpec{Type: "registry", Attrs: map[string]string{"ref": s}}, scope
+}
+
+// isHost reports whether what is before the first slash of a name can be HOST[:PORT].
+func isHost(s string) bool {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 || strings.HasSuffix(s, "]") {
+		return true
+	}
+	port := s[i+1:]
+	return port != "" && strings.Trim(port, "0123456789") == "" && (s[0] == '[' || !strings.Contains(s[:i], ":"))
 }
 
 // warn tells what went wrong with a mount, which is not the build's fault.

@@ -72,3 +72,27 @@ func keyPair(t *testing.T) (private, public string) {
 	}
 	return filepath.Join(dir, "key.pem"), filepath.Join(dir, "public.pem")
 }
+
+// TestCacheNamed holds that any scope can be named behind a repository.
+func TestCacheNamed(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ in, repository, scope string }{
+		{"app", "app", ""},
+		{"app:main", "app", "main"},
+		{"team/app:feature/x", "team/app", "feature/x"},
+		{"app:feature/x", "app", "feature/x"},
+		{"localhost:5000/app", "localhost:5000/app", ""},
+		{"localhost:5000/app:pr:7", "localhost:5000/app", "pr:7"},
+		{"localhost:5000/app:pr:7:feature/x", "localhost:5000/app", "pr:7:feature/x"},
+		{"app:pr:7/x", "app", "pr:7/x"},
+		{"app:tags:", "app", "tags:"},
+		{"[::1]:5000/team/app:tags:", "[::1]:5000/team/app", "tags:"},
+		{"[::1]/app:main", "[::1]/app", "main"},
+		{"", "", ""},
+	} {
+		spec, scope := cacheNamed(test.in)
+		if got := spec.Attrs["ref"]; got != test.repository || scope != test.scope {
+			t.Errorf("cacheNamed(%q) = %q, %q, want %q, %q", test.in, got, scope, test.repository, test.scope)
+		}
+	}
+}
