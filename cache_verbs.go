@@ -241,12 +241,32 @@ func (h *Home) PullCache(ctx context.Context, name string, o SharedCacheOptions)
 	return n, nil
 }
 
-// PruneCacheOptions say what a prune of a scope forgets; the zero value forgets the answers that no build has used for 30 days. Cache
-// mounts, of which it is not known when they were used, are forgotten if they are older than what a filter says, or all are.
+// PruneCacheOptions say what a prune of a scope forgets; the zero value forgets the answers that no build has used for 30 days, All does all
+// of them, unless a filter says since when. Cache mounts, of which it is not known when they were used, are forgotten if they are older than
+// what a filter says, or else if all are.
 type PruneCacheOptions struct {
 	SharedCacheOptions
 	All   bool
 	Prune PruneOptions // its Filters and MaxSize
+}
+
+// retention is what stays of the answers. Of when they were used the day is known: one that may have been used since stays.
+func (o *PruneCacheOptions) retention() remote.Retention {
+	const day = 24 * time.Hour
+	keep := remote.DefaultRetention()
+	switch {
+	case o.Prune.until > 0:
+		keep.Unused = int((o.Prune.until + day - 1) / day)
+	case o.All:
+		keep.Unused = -1
+	}
+	switch {
+	case o.Prune.maxSize > 0:
+		keep.Bytes = o.Prune.maxSize
+	case o.Prune.maxSize == 0: // which is no bound to a retention
+		keep.Unused = -1
+	}
+	return keep
 }
 
 // A PrunedCache is what has gone of a scope.
@@ -261,16 +281,7 @@ func (h *Home) PruneCache(ctx context.Context, name string, o PruneCacheOptions)
 	if err := o.Prune.Check(); err != nil {
 		return PrunedCache{}, err
 	}
-	keep := remote.DefaultRetention()
-	if days := int(o.Prune.until.Hours() / 24); o.Prune.until > 0 {
-		keep.Unused = days
-	}
-	if o.Prune.maxSize >= 0 {
-		keep.Bytes = o.Prune.maxSize
-	}
-	if o.All {
-		keep.Unused = -1
-	}
+	keep := o.retention()
 	far, err := h.sharedCache(ctx, name, o.SharedCacheOptions)
 	if err != nil {
 		return PrunedCache{}, err
@@ -278,7 +289,11 @@ func (h *Home) PruneCache(ctx context.Context, name string, o PruneCacheOptions)
 	defer far.Close() //nolint:errcheck // of idle connections
 	var p PrunedCache
 	if p.Pruned, err = far.Prune(ctx, far.targets[0].Target, keep); err == nil && (o.All || o.Prune.until > 0) {
-		err = p.forgetMounts(ctx, far.targets[0].Scope, time.Now().Add(-o.Prune.until))
+		var since time.Time
+		if o.Prune.until > 0 {
+			since = time.Now().Add(-o.Prune.until)
+		}
+		err = p.forgetMounts(ctx, far.targets[0].Scope, since)
 	}
 	if err != nil {
 		err = fmt.Errorf("cache %s: %w", far.targets[0].Scope, err)
@@ -286,11 +301,11 @@ func (h *Home) PruneCache(ctx context.Context, name string, o PruneCacheOptions)
 	return p, err
 }
 
-// forgetMounts forgets the mounts of a scope that were not written since.
+// forgetMounts forgets the mounts of a scope that were not written since, or all if that is zero, whatever clocks say.
 func (p *PrunedCache) forgetMounts(ctx context.Context, scope *remote.Scope, since time.Time) error {
 	kept, err := mountsOf(ctx, scope)
 	for _, m := range kept {
-		if m.Written.After(since) {
+		if !since.IsZero() && m.Written.After(since) {
 			continue
 		}
 		if err := mounts.Forget(ctx, scope.Place, m); err != nil {
