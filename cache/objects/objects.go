@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -42,13 +43,24 @@ type Store struct {
 	bucket  Bucket
 	staging *image.Staging
 
-	mu   sync.Mutex               // guards read
-	read map[digest.Digest][]byte // documents that names hold: whoever resolves one fetches it next
+	mu   sync.Mutex // guards read
+	read []document // that names hold, the newest last: whoever resolves one fetches it next
 }
+
+type document struct {
+	digest digest.Digest
+	raw    []byte
+}
+
+// Limits of what is remembered of names: a bucket may have 100,000, of 4 MiB. More than a hundred are never read at once, of some 100 KiB.
+const (
+	maxDocuments = 256
+	maxRead      = 8 * image.MaxManifestSize // bytes
+)
 
 // New makes a Store of a bucket. Blobs whose digests are not known are kept in staging until they are.
 func New(bucket Bucket, staging *image.Staging) *Store {
-	return &Store{bucket: bucket, staging: staging, read: map[digest.Digest][]byte{}}
+	return &Store{bucket: bucket, staging: staging}
 }
 
 // otherType is the type of what a name holds that is neither a manifest nor an index: something of other programs.
@@ -64,10 +76,32 @@ func (s *Store) Resolve(ctx context.Context, r image.Reference) (ocispec.Descrip
 	if doc, err := image.ParseDocument(raw, ""); err == nil {
 		d.MediaType = doc.MediaType
 	}
+	s.keep(document{d.Digest, raw})
+	return d, nil
+}
+
+// keep remembers a document, in the place of the oldest.
+func (s *Store) keep(doc document) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.read[d.Digest] = raw
-	return d, nil
+	s.read = append(slices.DeleteFunc(s.read, func(old document) bool { return old.digest == doc.digest }), doc)
+	size := 0
+	for i := range slices.Backward(s.read) {
+		if size += len(s.read[i].raw); size > maxRead || len(s.read)-i > maxDocuments {
+			s.read = slices.Delete(s.read, 0, i+1)
+			return
+		}
+	}
+}
+
+// kept is a document that is remembered; nil if it is not.
+func (s *Store) kept(d digest.Digest) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.read, func(doc document) bool { return doc.digest == d }); i >= 0 {
+		return s.read[i].raw
+	}
+	return nil
 }
 
 // Fetch implements [image.Fetcher]. A body that breaks off is taken up again.
@@ -75,10 +109,7 @@ func (s *Store) Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (
 	if err := image.CheckOffset(d, offset); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	raw, ok := s.read[d.Digest]
-	s.mu.Unlock()
-	if ok {
+	if raw := s.kept(d.Digest); raw != nil {
 		return image.Bytes(raw).Open(ctx, offset)
 	}
 	body, err := s.bucket.Get(ctx, d, offset)
