@@ -201,7 +201,8 @@ func (b *Bucket) Write(ctx context.Context, name string, raw []byte) error {
 // Tags lists the names.
 func (b *Bucket) Tags(ctx context.Context) (tags []string, err error) {
 	prefix := b.named("")
-	for token := ""; ; {
+	token := ""
+	for range maxPages { // which may be empty, without end
 		q := url.Values{"list-type": {"2"}, "prefix": {prefix}}
 		if token != "" {
 			q.Set("continuation-token", token)
@@ -232,8 +233,13 @@ func (b *Bucket) Tags(ctx context.Context) (tags []string, err error) {
 		}
 		token = page.NextContinuationToken
 	}
+	return nil, fmt.Errorf("%s: list: has more than %d pages", b.Name(), maxPages)
 }
 
-const maxTags = 100_000
+// Limits of a list. A page has 1,000 keys.
+const (
+	maxTags  = 100_000
+	maxPages = 1000
+)
 
 var _ objects.Bucket = (*Bucket)(nil)

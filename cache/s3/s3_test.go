@@ -3,6 +3,7 @@ package s3
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"slices"
@@ -91,6 +92,21 @@ func TestNames(t *testing.T) {
 	f.objects[b.named("buildkit")] = object{[]byte(`{"layers":[],"records":[]}`), time.Now()}
 	if d, err := s.Resolve(t.Context(), image.Reference{Tag: "buildkit"}); err != nil || image.IsDocument(d.MediaType) {
 		t.Errorf("another builder's: %v, %v", d, err)
+	}
+}
+
+// TestTagsEndless holds that a bucket that always has one more page is not listed for ever.
+func TestTagsEndless(t *testing.T) {
+	f := newFake(t)
+	_, b := newStore(t, f, nil)
+	n := 0
+	f.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
+		n++ // it ends all the same, for the sake of the test
+		fmt.Fprintf(w, "<ListBucketResult><IsTruncated>%t</IsTruncated><NextContinuationToken>%d</NextContinuationToken></ListBucketResult>", n < 2*maxPages, n%2)
+		return true
+	}
+	if tags, err := b.Tags(t.Context()); err == nil || !strings.Contains(err.Error(), "pages") {
+		t.Errorf("%d tags after %d pages, %v", len(tags), n, err)
 	}
 }
 
