@@ -95,17 +95,20 @@ func checkedOut(dir string) (branch, origin string) {
 	dir, err := filepath.Abs(dir)
 	for ; err == nil; dir = filepath.Dir(dir) {
 		git := filepath.Join(dir, ".git")
-		if text, err := readShort(git); err == nil { // a worktree's
+		if text, err := readShort(git); err == nil { // a worktree's, or a submodule's
 			to, ok := strings.CutPrefix(strings.TrimSpace(text), "gitdir: ")
 			if !ok {
 				return "", ""
 			}
-			git = to
+			git = below(dir, to)
 		}
 		if head, err := readShort(filepath.Join(git, "HEAD")); err == nil {
 			branch, _ = strings.CutPrefix(strings.TrimSpace(head), "ref: refs/heads/")
-			if strings.ContainsAny(branch, " \n") || branch == strings.TrimSpace(head) {
-				branch = "" // a commit
+			if strings.ContainsAny(branch, " \n") || branch == strings.TrimSpace(head) || branch == ".invalid" {
+				branch = "" // a commit, or known to a table of git's
+			}
+			if text, err := readShort(filepath.Join(git, "commondir")); err == nil {
+				git = below(git, strings.TrimSpace(text))
 			}
 			text, _ := readShort(filepath.Join(git, "refs/remotes/origin/HEAD"))
 			origin, _ = strings.CutPrefix(strings.TrimSpace(text), "ref: refs/remotes/origin/")
@@ -116,6 +119,14 @@ func checkedOut(dir string) (branch, origin string) {
 		}
 	}
 	return "", ""
+}
+
+// below is what a path that stands in a directory means.
+func below(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
 }
 
 // readShort reads a file of at most 4 KiB.

@@ -96,3 +96,41 @@ func TestCacheNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckedOut holds that the branch is that of the repository around a directory, be it a worktree or a submodule.
+func TestCheckedOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"app/.git/HEAD":                     "ref: refs/heads/main\n",
+		"app/.git/refs/remotes/origin/HEAD": "ref: refs/remotes/origin/trunk\n",
+		"app/src/x":                         "",
+		"app/lib/.git":                      "gitdir: ../.git/modules/lib\n",
+		"app/.git/modules/lib/HEAD":         "ref: refs/heads/topic\n",
+		"tree/.git":                         "gitdir: " + dir + "/app/.git/worktrees/tree\n",
+		"app/.git/worktrees/tree/HEAD":      "ref: refs/heads/fix/x\n",
+		"app/.git/worktrees/tree/commondir": "../..\n",
+		"table/.git/HEAD":                   "ref: refs/heads/.invalid\n",
+		"commit/.git/HEAD":                  "0123456789012345678901234567890123456789\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ dir, branch, origin string }{
+		{"app", "main", "trunk"},
+		{"app/src", "main", "trunk"},
+		{"app/lib", "topic", ""},
+		{"tree", "fix/x", "trunk"},
+		{"table", "", ""},
+		{"commit", "", ""},
+	} {
+		if branch, origin := checkedOut(filepath.Join(dir, test.dir)); branch != test.branch || origin != test.origin {
+			t.Errorf("%s: %q of %q, want %q of %q", test.dir, branch, origin, test.branch, test.origin)
+		}
+	}
+}
