@@ -2,6 +2,7 @@ package forge_test
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -303,5 +304,33 @@ func TestSharedCacheSameID(t *testing.T) {
 	first, _, _ := s.build(nil)
 	if second, _, r := s.build(nil); second != first || r.Reused != 4 {
 		t.Errorf("the second machine has %s of %d steps, want %s of 4", second, r.Reused, first)
+	}
+}
+
+// TestPullCacheUnkept: answers that cannot be written down have not been pulled.
+func TestPullCacheUnkept(t *testing.T) {
+	t.Parallel()
+	s, dir := newSharing(t), t.TempDir()
+	s.build(nil)
+	h, err := forge.Open(t.Context(), forge.Options{Dir: dir, Snapshotter: "copy"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close() //nolint:errcheck
+	pull := func() (int, error) {
+		return h.PullCache(t.Context(), s.r.Host()+"/app:main", forge.SharedCacheOptions{})
+	}
+	if n, err := pull(); n == 0 || err != nil {
+		t.Fatalf("%d answers, %v", n, err)
+	}
+	for _, store := range []string{"cache/trees", "cache"} {
+		path := filepath.Join(dir, store)
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, "") // where nothing can be written
+		if n, err := pull(); err == nil {
+			t.Errorf("without %s: %d answers were pulled", store, n)
+		}
 	}
 }

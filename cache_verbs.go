@@ -218,20 +218,30 @@ func (h *Home) PullCache(ctx context.Context, name string, o SharedCacheOptions)
 	images, known := &resolver{home: h, far: far, remote: o.RemoteOptions, arrivals: &arrivals{}}, &remote.Values{Far: far.Cache, Near: h.digests}
 	for _, r := range records {
 		if r.IsValue() {
-			if _, _, err := known.Get(ctx, r.Key); err != nil {
+			value, ok, err := known.Get(ctx, r.Key)
+			if ok && err == nil {
+				err = h.digests.Put(ctx, r.Key, value) // which a build does without
+			}
+			if err != nil {
 				return n, err
 			}
 			n++
 			continue
 		}
 		e, ok, err := far.Get(ctx, r.Key)
-		if err != nil || !ok {
+		if err != nil {
+			return n, err
+		}
+		if !ok {
 			continue
 		}
 		err = images.FetchLayers(ctx, []image.Layer{e.Layer})
 		if lost, ok := errors.AsType[*remote.LostError](err); ok && ctx.Err() == nil {
 			o.Events.Send(event.Event{Kind: event.Warning, Text: lost.Error()})
 			continue
+		}
+		if err == nil && e.Place != "" {
+			err = h.Cache.Put(ctx, r.Key, e) // which a build does without
 		}
 		if err != nil {
 			return n, err
