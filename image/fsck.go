@@ -301,8 +301,9 @@ func (l *Layout) broken(ctx context.Context) (broken []Named, err error) {
 	if err != nil {
 		return nil, err
 	}
+	had := newSeen()
 	for _, n := range named {
-		_, err := l.identify(ctx, n, map[string]bool{})
+		_, err := l.identify(ctx, n, had)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
