@@ -1,6 +1,8 @@
 package forge
 
 import (
+	"context"
+	"io"
 	"os"
 
 	"github.com/forge-build/forge/bake"
@@ -14,8 +16,8 @@ type (
 )
 
 // ReadBake reads bake files: those that have their usual names in this directory, if none is named. vars come before the environment.
-func ReadBake(files []string, stdin *os.File, vars map[string]string) (*BakeFile, error) {
-	return bake.Read(bake.Options{Files: files, Stdin: stdin, Vars: vars, Getenv: bakeEnvironment(), Platform: BuildPlatform()})
+func ReadBake(ctx context.Context, files []string, stdin io.Reader, vars map[string]string) (*BakeFile, error) {
+	return bake.Read(bake.Options{Files: files, Stdin: Input(ctx, stdin), Vars: vars, Getenv: bakeEnvironment(), Platform: BuildPlatform()})
 }
 
 // IsBakeFile reports whether a file is a bake file by its name.

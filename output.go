@@ -242,10 +242,13 @@ func checkDest(dest string) error {
 	return durable.CheckOutput(dest)
 }
 
+// Input reads from r, such as standard input. When ctx ends, reading ends, too, even if nobody writes.
+func Input(ctx context.Context, r io.Reader) io.Reader { return durable.Patient(ctx, r) }
+
 // openInput opens a file that the user has named; "-" is stdin.
 func openInput(ctx context.Context, path string, stdin io.Reader) (io.ReadCloser, error) {
 	if path == "-" {
-		return io.NopCloser(durable.Patient(ctx, stdin)), nil
+		return io.NopCloser(Input(ctx, stdin)), nil
 	}
 	return durable.Input(ctx, path)
 }

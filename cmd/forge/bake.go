@@ -64,7 +64,7 @@ func (c *bakeCmd) Run(s *session) error {
 		}
 		vars[name] = value
 	}
-	file, err := forge.ReadBake(c.files(), s.in, vars)
+	file, err := forge.ReadBake(s.ctx, c.files(), s.in, vars)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -39,14 +38,13 @@ func (c *loginCmd) Run(s *session) error {
 // credential asks for what the flags do not say.
 func (c *loginCmd) credential(s *session) (user, password string, err error) {
 	user, password = c.Username, c.Password
-	in := bufio.NewReader(s.in)
 	switch {
 	case c.PasswordStdin && password != "":
 		return "", "", errors.New("--password and --password-stdin exclude each other")
 	case c.PasswordStdin && user == "":
 		return "", "", errors.New("--password-stdin needs --username")
 	case c.PasswordStdin:
-		text, err := io.ReadAll(io.LimitReader(in, 1<<20))
+		text, err := io.ReadAll(io.LimitReader(forge.Input(s.ctx, s.in), 1<<20))
 		password = strings.TrimRight(string(text), "\r\n")
 		if err == nil && password == "" {
 			err = errors.New("the password on standard input is empty")
@@ -58,21 +56,15 @@ func (c *loginCmd) credential(s *session) (user, password string, err error) {
 		return "", "", errors.New("standard input is not a terminal: use --username and --password-stdin")
 	}
 	if user == "" {
-		_, _ = fmt.Fprint(s.err, "Username: ")
-		line, err := in.ReadString('\n')
-		if err != nil {
+		if user, err = s.ask("Username: "); err != nil {
 			return "", "", err
 		}
-		user = strings.TrimSpace(line)
+		user = strings.TrimSpace(user)
 	}
-	if password == "" {
-		_, _ = fmt.Fprint(s.err, "Password: ")
-		text, err := term.ReadPassword(int(s.in.Fd()))
-		_, _ = fmt.Fprintln(s.err)
-		if err != nil {
+	if user != "" && password == "" {
+		if password, err = s.askSecret("Password: "); err != nil {
 			return "", "", err
 		}
-		password = string(text)
 	}
 	if user == "" || password == "" {
 		return "", "", errors.New("user name and password must not be empty")

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
-	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
 )
@@ -43,22 +40,6 @@ type imagePruneCmd struct {
 func (c *imagePruneCmd) Run(s *session) error {
 	prune := pruneCmd{All: c.All, Force: c.Force, Filter: c.Filter, only: forge.PruneImages}
 	return prune.Run(s)
-}
-
-// confirmed asks whether to remove something, unless force is given.
-func confirmed(s *session, force bool, what string) (bool, error) {
-	if force {
-		return true, nil
-	}
-	if !term.IsTerminal(int(s.in.Fd())) {
-		return false, errors.New("prune: standard input is not a terminal: say -f")
-	}
-	_, _ = fmt.Fprintf(s.err, "This removes %s. Go on? [y/N] ", what)
-	line, err := bufio.NewReader(s.in).ReadString('\n')
-	if err != nil {
-		return false, err
-	}
-	return strings.EqualFold(strings.TrimSpace(line), "y"), nil
 }
 
 type bootCmd struct{}
