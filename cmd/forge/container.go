@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -191,7 +192,7 @@ type tty struct {
 	terminal bool     // the container has one
 	keys     string   // that end the attachment; "" is docker's
 	proxy    bool     // signals are the container's
-	only     []string // streams that are attached, in letters of any case; empty is all
+	only     []string // output that is attached, in letters of any case; empty is all
 }
 
 // attach runs do with the caller's streams. It returns the container's exit status as an error.
@@ -213,9 +214,7 @@ func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
 			}
 		}
 	}
-	if err := t.restrict(&streams); err != nil {
-		return err
-	}
+	t.restrict(&streams)
 	if t.terminal {
 		streams.Size = terminalSize()
 		sizes, stop := followSize()
@@ -232,27 +231,25 @@ func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
 	return err
 }
 
-// restrict leaves only the streams that were asked for.
-func (t *tty) restrict(streams *forge.Streams) error {
-	if len(t.only) == 0 {
-		return nil
+// restrict leaves only the output that was asked for. Standard input is passed on wherever that was asked for, as docker does.
+func (t *tty) restrict(streams *forge.Streams) {
+	wanted := func(name string) bool {
+		return len(t.only) == 0 || slices.ContainsFunc(t.only, func(only string) bool { return strings.EqualFold(only, name) })
 	}
-	wanted := map[string]bool{}
-	for _, name := range t.only {
-		name = strings.ToLower(name)
-		if name != "stdin" && name != "stdout" && name != "stderr" {
-			return errors.New("invalid argument: valid streams are STDIN, STDOUT and STDERR")
-		}
-		wanted[name] = true
-	}
-	if !wanted["stdin"] {
-		streams.In = nil
-	}
-	if !wanted["stdout"] {
+	if !wanted("stdout") {
 		streams.Out = nil
 	}
-	if !wanted["stderr"] {
+	if !wanted("stderr") {
 		streams.Err = nil
+	}
+}
+
+// checkStreams refuses what is no stream that can be attached to.
+func checkStreams(names []string) error {
+	for _, name := range names {
+		if !slices.Contains([]string{"stdin", "stdout", "stderr"}, strings.ToLower(name)) {
+			return fmt.Errorf("invalid argument %q for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", name)
+		}
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ func (c *runCmd) Run(s *session) error {
 // run runs a container.
 func (c *runCmd) run(s *session, h *forge.Home) error {
 	o, err := c.options(s.ctx, "run")
+	if err == nil {
+		err = checkStreams(c.Attach)
+	}
 	if err != nil {
 		return wrongFlags(err)
 	}
