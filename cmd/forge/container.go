@@ -145,7 +145,7 @@ func (c *startCmd) attached(s *session, h *forge.Home) error {
 	if err != nil {
 		return err
 	}
-	t := tty{session: s, home: h, ref: info.ID, terminal: info.TTY, keys: c.DetachKeys}
+	t := tty{session: s, home: h, ref: info.ID, terminal: info.TTY, keys: c.DetachKeys, proxy: !info.TTY}
 	err = t.attach(c.Interactive && info.Interactive, func(streams forge.Streams) (int, error) {
 		return h.RunAttached(s.ctx, ref, streams, nil)
 	})
