@@ -16,10 +16,13 @@ import (
 )
 
 type topCmd struct {
-	Command []string `arg:"" passthrough:"" help:"Container, and options of ps(1)." placeholder:"CONTAINER [PS OPTIONS]"`
+	Command []string `arg:"" passthrough:"partial" help:"Container, and options of ps(1)." placeholder:"CONTAINER [PS OPTIONS]"`
 }
 
 func (c *topCmd) Run(s *session) error {
+	if c.Command = passed(c.Command); len(c.Command) == 0 {
+		return badUsage(errors.New("top needs a container: forge top CONTAINER [PS OPTIONS]"))
+	}
 	return s.withHome(func(h *forge.Home) error {
 		lines, err := h.TopContainer(s.ctx, c.Command[0], c.Command[1:])
 		if err != nil {

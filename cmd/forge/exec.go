@@ -20,11 +20,11 @@ type execCmd struct {
 	User        string   `short:"u" help:"User or ID, with an optional group." placeholder:"USER[:GROUP]"`
 	Workdir     string   `short:"w" help:"Working directory." placeholder:"DIR"`
 
-	Command []string `arg:"" passthrough:"" help:"Container, and command." placeholder:"CONTAINER COMMAND"`
+	Command []string `arg:"" passthrough:"partial" help:"Container, and command." placeholder:"CONTAINER COMMAND"`
 }
 
 func (c *execCmd) Run(s *session) error {
-	if len(c.Command) < 2 {
+	if c.Command = passed(c.Command); len(c.Command) < 2 {
 		return badUsage(errors.New("exec needs a container and a command: forge exec [flags] CONTAINER COMMAND"))
 	}
 	o := forge.ExecOptions{

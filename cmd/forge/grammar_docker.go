@@ -8,7 +8,7 @@ import (
 )
 
 // A plainLine brings a command line that docker takes into the form in which kong takes it, too, as github.com/spf13/pflag reads it: -o=FILE is
-// --output=FILE, -a=false is --all=false, a negative number is the value of the flag before it, and flags may stand behind arguments.
+// --output=FILE, -a=false is --all=false, the value of a flag may begin with a dash, and flags may stand behind arguments.
 type plainLine struct {
 	node  *kong.Node // the command so far
 	flags []*kong.Flag
@@ -103,7 +103,7 @@ func (p *plainLine) short(words []string) int {
 
 // value reads the value of a flag from the second word.
 func (p *plainLine) value(f *kong.Flag, words []string) int {
-	if len(words) == 1 || !isFlagValue(words[1]) {
+	if len(words) == 1 {
 		return 0
 	}
 	p.words = append(p.words, "--"+f.Name+"="+words[1])
@@ -121,9 +121,4 @@ func (p *plainLine) flag(meant func(*kong.Flag) bool) *kong.Flag {
 		}
 		p.descend(p.node.DefaultCmd)
 	}
-}
-
-// isFlagValue reports whether a word can be the value of the flag before it: it is no flag, or a negative number.
-func isFlagValue(word string) bool {
-	return isValue(word) || word[1] >= '0' && word[1] <= '9'
 }

@@ -36,7 +36,7 @@ func dashed(name string) string {
 
 // next reads the value of a flag from the next word.
 func (f *lineField) next(words []string) ([]string, bool) {
-	if len(words) == 0 || !isFlagValue(words[0]) {
+	if len(words) == 0 {
 		return nil, false
 	}
 	return words[1:], f.set(words[0])

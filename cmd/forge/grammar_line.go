@@ -137,7 +137,7 @@ func (r *lineReader) argument(words []string, n int) ([]string, bool) {
 	f := &r.args[0]
 	if several, ok := f.value.Addr().Interface().(*[]string); ok {
 		*several, f.given = append(*several, words[:n]...), true
-		return words[n:], f.tag.Get("passthrough") == ""
+		return words[n:], f.tag.Get("passthrough") != "all"
 	}
 	r.args = r.args[1:]
 	return words[1:], f.set(words[0]) && !f.isOutside()

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -74,6 +75,7 @@ func TestReadLineMistakes(t *testing.T) {
 		"--store s ps", "ps --store s", "--snapshotter=x ps", "--snapshotter copy ps -aq", "-- ps", "ps -- x", "ps x", "version -f json", "version x", "-v", "worker j",
 		"-f container-prune", "--rm run x", "-f rm x", "-t build .", "- rm", "--name run alpine sh", "-a ps", "-D ps", "ps -z=1", "rm a -z b", "ps --no-x=1", "ps -n",
 		"bud -- -t x .", "top a -ef", "logs -fn 3 a", "logs -n3 a", "port a 80", "port a 80 1", "--help ps", "volume ls", "container ls", "nothing", "",
+		"run --name -- x", "run -w -x -- y", "inspect -f -{{.Id}} x", "build --platform -a,b .", "ps -qf -x", "ps -n -", "exec -- a b", "exec --nothing a b", "top -- a -e", "top -x a",
 	} {
 		sameLine(t, strings.Fields(words))
 	}
@@ -97,6 +99,9 @@ func TestReadLineDocker(t *testing.T) {
 		"network create n -o=a=b --internal":        "network create --opt=a=b --internal n",
 		"commit -m= a":                              "commit --message= a",
 		"cp a b -L":                                 "cp -L a b",
+		"ps --format -{{.ID}} -qf -x":               "ps --format=-{{.ID}} --quiet --filter=-x",
+		"commit -m -fix --author -me a":             "commit --message=-fix --author=-me a",
+		"run --name -x -w -- x -y":                  "run --name=-x --workdir=-- x -y",
 		"--store s ps -q":                           "--store=s ps -q",
 	} {
 		var values []any
@@ -115,6 +120,42 @@ func TestReadLineDocker(t *testing.T) {
 		if !reflect.DeepEqual(values[0], values[1]) {
 			t.Errorf("%s is\n%+v\nwant\n%+v", line, values[0], values[1])
 		}
+	}
+}
+
+// TestReadLineRandom puts lines together of the words of each command, and of words that are nearly mistakes.
+func TestReadLineRandom(t *testing.T) {
+	odd := strings.Fields("x - -- -1 -x 0x10 07 true TRUE no a,b a\\,b , a, -a,b a=b = ~/x \xff 1s json \"q\" é -é --store --store=q --snapshotter=copy") // and nothing
+	r := rand.New(rand.NewPCG(1, 2))
+	one := func(of []string) string { return of[r.IntN(len(of))] }
+	both := 0
+	for _, c := range commands() {
+		node := model(t, c.name)
+		var words []string
+		for _, f := range node.Flags {
+			words = append(words, "--"+f.Name, "--no-"+f.Name, "--"+f.Name+"="+valueFor(f))
+			if f.Short != 0 {
+				words = append(words, "-"+string(f.Short), fmt.Sprintf("-%c=%s", f.Short, valueFor(f)), "-"+string(f.Short)+one(odd))
+			}
+			for _, alias := range f.Aliases {
+				words = append(words, "--"+alias)
+			}
+		}
+		if len(words) == 0 || len(node.Children) > 0 {
+			continue
+		}
+		for range 60 {
+			line := []string{c.name}
+			for range r.IntN(6) {
+				line = append(line, one([]string{one(words), one(words), one(odd), ""}))
+			}
+			if without, with := sameLine(t, line); without && with {
+				both++
+			}
+		}
+	}
+	if both < 500 {
+		t.Errorf("%d lines are none with a mistake, want more", both)
 	}
 }
 

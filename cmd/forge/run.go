@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 
 	"github.com/forge-build/forge"
@@ -39,7 +38,7 @@ type createFlags struct {
 	Platform string `env:"DOCKER_DEFAULT_PLATFORM" help:"Platform of the image." placeholder:"OS/ARCH"`
 	Pull     string `help:"always, missing, never, or lazy: read layers in eStargz where they are, with --rm." enum:"always,missing,never,lazy" default:"missing" placeholder:"WHEN"`
 
-	Command []string `arg:"" optional:"" passthrough:"" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
+	Command []string `arg:"" optional:"" passthrough:"partial" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
 }
 
 // Help is shown below the usage.
@@ -197,16 +196,18 @@ func (c *createFlags) writeID(ctx context.Context, id string) error {
 	return forge.WriteCIDFile(ctx, c.CIDFile, id)
 }
 
+// passed are the words that a command takes as they are, without what ends its flags.
+func passed(words []string) []string {
+	if len(words) > 0 && words[0] == "--" {
+		return words[1:]
+	}
+	return words
+}
+
 // options turns flags into what is wanted of a container.
 func (c *createFlags) options(ctx context.Context, verb string) (o forge.ContainerOptions, err error) {
-	if len(c.Command) > 0 && c.Command[0] == "--" { // which ends the flags
-		c.Command = c.Command[1:]
-	}
-	switch {
-	case len(c.Command) == 0:
+	if c.Command = passed(c.Command); len(c.Command) == 0 {
 		return o, badUsage(fmt.Errorf("%s needs an image: forge %s [flags] IMAGE [COMMAND]", verb, verb))
-	case strings.HasPrefix(c.Command[0], "-"): // kong takes it for the first word of the command
-		return o, fmt.Errorf("unknown flag: %s", c.Command[0])
 	}
 	o.LifeOptions, o.RunOptions = c.LifeOptions, forge.RunOptions{
 		Image: c.Command[0], Platform: c.Platform, Pull: forge.PullPolicy(c.Pull), Insecure: c.Insecure, ProcessOptions: c.ProcessOptions,

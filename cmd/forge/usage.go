@@ -56,11 +56,15 @@ func explainUsage(err error) error {
 	if rest := e.Context.Path[len(e.Context.Path)-1].Remainder(); len(rest) > 0 {
 		word = rest[0]
 	}
+	said := e.Unwrap().Error()
+	flag, unknown := strings.CutPrefix(said, "unknown flag ")
 	switch {
+	case unknown:
+		name, _, _ := strings.Cut(flag, ", did you mean")
+		return &usageError{usageStatus, unknownFlag(e.Context, name), command}
+	case strings.HasPrefix(word, "-") && (strings.HasSuffix(said, "("+kong.EOLToken.String()+")") || strings.Contains(said, ": missing value")):
+		return &usageError{usageStatus, fmt.Errorf("flag needs an argument: %s", word), command}
 	case strings.HasPrefix(word, "-"):
-		if name, _, _ := strings.Cut(word, "="); !knows(e.Context, name) {
-			return &usageError{usageStatus, unknownFlag(e.Context, name), command}
-		}
 		return &usageError{usageStatus, e.Unwrap(), command}
 	case len(node.Children) > 0:
 		var known []string
@@ -121,24 +125,6 @@ func plural(n int, word string) string {
 		return word
 	}
 	return word + "s"
-}
-
-// knows reports whether a command has a flag of this name; of letters that stand together, the first.
-func knows(ctx *kong.Context, name string) bool {
-	for _, f := range ctx.Flags() {
-		if "--"+f.Name == name || strings.HasPrefix(name, "--no-") && f.Tag.Negatable != "" && name[len("--no-"):] == f.Name {
-			return true
-		}
-		for _, alias := range f.Aliases {
-			if "--"+alias == name {
-				return true
-			}
-		}
-		if !strings.HasPrefix(name, "--") && f.Short != 0 && strings.HasPrefix(name, "-"+string(f.Short)) {
-			return true
-		}
-	}
-	return false
 }
 
 // unknownFlag says that there is no such flag, and which one may be meant.
