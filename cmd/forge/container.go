@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -197,7 +198,7 @@ type tty struct {
 
 // attach runs do with the caller's streams. It returns the container's exit status as an error.
 func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
-	streams := forge.Streams{Out: t.session.out, Err: t.session.err}
+	streams := forge.Streams{Out: os.Stdout, Err: os.Stderr} // which the container may get as they are
 	if t.terminal {
 		streams.Err = nil
 	}

@@ -73,8 +73,8 @@ func run(args []string) int {
 		return report(os.Stderr, err)
 	}
 	if text := nounHelp(args); text != "" {
-		_, _ = io.WriteString(os.Stdout, text)
-		return 0
+		_, err := io.WriteString(os.Stdout, text)
+		return report(os.Stderr, err)
 	}
 	if at := commandAt(args); at < len(args) && slices.Contains([]string{"run", "build"}, args[at]) {
 		go forge.Warm(args[at]) // on another processor
@@ -88,14 +88,17 @@ func run(args []string) int {
 	confined := enter(parsed.command, c.Store)
 	ctx, signals := newSignals(context.Background())
 	defer signals.cancel(nil) // and the signals are not given back, which takes 0.2 ms: the process ends
+	out := &output{file: os.Stdout}
 	s := &session{
 		ctx:     ctx,
 		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter, Command: parsed.command},
 		signals: signals, confined: confined,
-		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		in: os.Stdin, out: out, err: os.Stderr,
 	}
 	limitMemory(parsed.command)
-	err = parsed.Run(s)
+	if err = parsed.Run(s); err == nil {
+		err = out.lost()
+	}
 	if u, ok := errors.AsType[*usageError](err); ok && u.command == "" {
 		u.command = "forge " + s.options.Command
 	}

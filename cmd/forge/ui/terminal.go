@@ -3,7 +3,6 @@ package ui
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +16,7 @@ const repaintEvery = 100 * time.Millisecond
 
 // A terminal keeps what is under way at the bottom of a terminal, and what is said for good above.
 type terminal struct {
-	f    *os.File
+	f    file
 	stop chan struct{}
 	done chan struct{}
 
@@ -26,7 +25,7 @@ type terminal struct {
 	screen screen
 }
 
-func newTerminal(f *os.File) *terminal {
+func newTerminal(f file) *terminal {
 	t := &terminal{f: f, stop: make(chan struct{}), done: make(chan struct{})}
 	t.view.palette = newPalette(f)
 	go t.paintAlways()
