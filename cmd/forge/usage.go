@@ -57,13 +57,14 @@ func explainUsage(err error) error {
 		word = rest[0]
 	}
 	said := e.Unwrap().Error()
-	flag, unknown := strings.CutPrefix(said, "unknown flag ")
+	name, unknown := strings.CutPrefix(said, "unknown flag ")
 	switch {
 	case unknown:
-		name, _, _ := strings.Cut(flag, ", did you mean")
+		name, _, _ = strings.Cut(name, ", did you mean")
 		return &usageError{usageStatus, unknownFlag(e.Context, name), command}
 	case strings.HasPrefix(word, "-") && (strings.HasSuffix(said, "("+kong.EOLToken.String()+")") || strings.Contains(said, ": missing value")):
-		return &usageError{usageStatus, fmt.Errorf("flag needs an argument: %s", word), command}
+		flag, _, _ := strings.Cut(said, ":")
+		return &usageError{usageStatus, fmt.Errorf("flag needs an argument: %s", flag), command}
 	case strings.HasPrefix(word, "-"):
 		return &usageError{usageStatus, e.Unwrap(), command}
 	case len(node.Children) > 0:
