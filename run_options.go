@@ -32,7 +32,7 @@ type ProcessOptions struct {
 	Args       []string `kong:"-"`                                                                                 // instead of the image's Cmd
 	Entrypoint []string `kong:"-"`                                                                                 // instead of the image's, whose Cmd goes with it; one empty word is none
 	Env        []string `short:"e" sep:"none" help:"Variable; without a value, the caller's." placeholder:"K[=V]"` // over the image's, of which K alone takes one away
-	EnvFiles   []string `name:"env-file" help:"File of variables, one a line." placeholder:"FILE"`                 // before Env
+	EnvFiles   []string `name:"env-file" sep:"none" help:"File of variables, one a line." placeholder:"FILE"`      // before Env
 	Workdir    string   `short:"w" help:"Working directory." placeholder:"DIR"`                                    // absolute
 	User       string   `short:"u" help:"User or ID, with an optional group." placeholder:"USER[:GROUP]"`
 	TTY        bool     `name:"tty" short:"t" help:"Give the container a terminal."`

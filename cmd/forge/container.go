@@ -18,7 +18,7 @@ func each(s *session, refs []string, do func(h *forge.Home, ref string) error) e
 	return eachSays(s, refs, func(h *forge.Home, ref string) (any, error) { return ref, do(h, ref) })
 }
 
-// eachSays is each, and prints what do returns.
+// eachSays is each, and prints what do returns, unless that is nil.
 func eachSays(s *session, refs []string, do func(h *forge.Home, ref string) (any, error)) error {
 	return s.withHome(func(h *forge.Home) error {
 		failed := false
@@ -30,6 +30,9 @@ func eachSays(s *session, refs []string, do func(h *forge.Home, ref string) (any
 				}
 				failed = true
 				_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
+				continue
+			}
+			if said == nil {
 				continue
 			}
 			if _, err := fmt.Fprintln(s.out, said); err != nil {
@@ -100,13 +103,13 @@ type rmCmd struct {
 }
 
 func (c *rmCmd) Run(s *session) error {
-	return each(s, c.Containers, func(h *forge.Home, ref string) error {
+	return eachSays(s, c.Containers, func(h *forge.Home, ref string) (any, error) {
 		err := h.RemoveContainer(s.ctx, ref, forge.RemoveContainerOptions{Force: c.Force, Volumes: c.Volumes})
 		if _, missing := errors.AsType[*forge.NoContainerError](err); missing && c.Force {
 			_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
-			return nil
+			return nil, nil
 		}
-		return err
+		return ref, err
 	})
 }
 

@@ -13,7 +13,7 @@ type execCmd struct {
 	Detach      bool     `short:"d" help:"Run in the background."`
 	DetachKeys  string   `help:"Keys that end the attachment." placeholder:"KEYS"`
 	Env         []string `short:"e" sep:"none" help:"Variable; without a value, the caller's." placeholder:"K[=V]"`
-	EnvFile     []string `help:"File of variables, one a line." placeholder:"FILE"`
+	EnvFile     []string `sep:"none" help:"File of variables, one a line." placeholder:"FILE"`
 	Interactive bool     `short:"i" help:"Pass standard input on."`
 	Privileged  bool     `help:"Take all defences away."`
 	TTY         bool     `name:"tty" short:"t" help:"Give the command a terminal."`

@@ -150,7 +150,7 @@ func parseBuild(args []string) (*buildCmd, error) {
 	k, err := kong.New(&struct{ Help helpFlag }{}, kong.Name("forge"), kong.NoDefaultHelp(), kong.KindMapper(reflect.String, kong.MapperFunc(keepBytes)),
 		kong.DynamicCommand("build", "", "", build))
 	if err == nil {
-		_, err = k.Parse(append([]string{"build"}, args...))
+		_, err = k.Parse(plainWords(k.Model.Node, append([]string{"build"}, args...)))
 	}
 	return build, err
 }

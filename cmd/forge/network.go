@@ -124,12 +124,12 @@ type networkRmCmd struct {
 }
 
 func (c *networkRmCmd) Run(s *session) error {
-	return each(s, c.Names, func(h *forge.Home, name string) error {
+	return eachSays(s, c.Names, func(h *forge.Home, name string) (any, error) {
 		err := h.RemoveNetwork(s.ctx, name)
 		if _, missing := errors.AsType[*forge.NoNetworkError](err); missing && c.Force {
-			return nil
+			return nil, nil
 		}
-		return err
+		return name, err
 	})
 }
 
