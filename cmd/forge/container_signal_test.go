@@ -31,5 +31,5 @@ func TestStartSignals(t *testing.T) {
 			t.Errorf("%v: exit status %d, want %d\n%s", signal, a.status(), want, a.err.String())
 		}
 	}
-	k.must("rm", "web")
+	k.must("rm", "-f", "web")
 }
