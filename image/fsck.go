@@ -126,7 +126,7 @@ func (c *checker) image(ctx context.Context, n Named) error {
 			c.add(Problem{Path: c.layout.BlobPath(d), Err: errors.New("is missing"), kind: missingBlob, blob: d})
 			found = true
 		case err == nil && size <= MaxManifestSize:
-			if err := c.hash(ctx, d); err != nil {
+			if err := c.layout.hash(ctx, d); err != nil {
 				c.add(Problem{Path: c.layout.BlobPath(d), Err: err, kind: damagedBlob, blob: d})
 				found = true
 			}
@@ -157,9 +157,9 @@ func (c *checker) needed(r *reach, d digest.Digest, n Named) bool {
 	return !slices.ContainsFunc(r.layers, func(l Layer) bool { return l.DiffID == d && l.Blob.Digest != d })
 }
 
-// hash verifies a blob's content.
-func (c *checker) hash(ctx context.Context, d digest.Digest) error {
-	f, err := durable.OpenRegular(c.layout.BlobPath(d))
+// hash verifies the content of a blob.
+func (l *Layout) hash(ctx context.Context, d digest.Digest) error {
+	f, err := l.OpenBlob(d)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (c *checker) blobs(ctx context.Context, o FsckOptions) error {
 			continue
 		}
 		g.Go(func() error {
-			err := c.hash(ctx, d)
+			err := c.layout.hash(ctx, d)
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
