@@ -1,7 +1,8 @@
 // Package builds keeps the event streams of the last builds, each in a file of its own: what a build did, with the whole log of each
 // step, can be read when it is over.
 //
-// A file has one event a line, as JSON, the first of kind Begun and the last of kind Ended; a build that was killed has no last one.
+// A file has one event a line, as JSON, the first of kind Begun and the last of kind Ended; a build that was killed has no last one. What
+// a step is stands in the first event of it; the others have its number.
 // Its name is the time at which the build began and the build's ID, so that names in order are builds in order. The file of a build
 // that runs is locked. Nothing is synced: after a power cut the last builds may be missing.
 package builds

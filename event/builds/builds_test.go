@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +151,46 @@ func TestBuildsAreBounded(t *testing.T) {
 	}
 	if !told {
 		t.Error("nothing says that the log is cut")
+	}
+}
+
+// The name of a step, which may be a long command, is kept once and not with each line that it prints, however long it is.
+func TestBuildsOfLongCommands(t *testing.T) {
+	t.Parallel()
+	s := builds.Open(t.TempDir())
+	for length, lines := range map[int]int{18 << 10: 1000, 3 << 20: 20} {
+		w := s.Begin()
+		step := &event.Step{Number: 2, Kind: event.Run, Name: "RUN " + strings.Repeat("<", length), Stage: "stage-0", Needs: []int{1}}
+		later := &event.Step{Number: 2, Kind: event.Run, Name: step.Name, Stage: "stage-0", Digest: "sha256:00"}
+		sent := []event.Event{{Kind: event.Begun, Detail: event.Detail{Begin: &event.BuildInfo{Context: "."}}}, {Kind: event.Planned, Step: step}, {Kind: event.Note, Text: "x"}}
+		for i := range lines {
+			sent = append(sent, event.Event{Kind: event.Log, Step: step, Text: fmt.Sprint(i)})
+		}
+		sent = append(sent, event.Event{Kind: event.Done, Step: later}, event.Event{Kind: event.Warning, Step: later, Text: "x"})
+		for i := range sent {
+			sent[i].Build, sent[i].Time = fmt.Sprint("b", length), time.Unix(int64(i), 0).UTC()
+			w.Event(sent[i])
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Find(fmt.Sprint("b", length))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for e, err := range r.Events() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == len(sent) || !reflect.DeepEqual(e, sent[n]) {
+				t.Fatalf("event %d of a step of %d bytes is another: %s of %v", n, length, e.Kind, e.Step != nil)
+			}
+			n++
+		}
+		if n != len(sent) {
+			t.Errorf("%d events of %d are kept", n, len(sent))
+		}
 	}
 }
 

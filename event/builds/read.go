@@ -2,6 +2,7 @@ package builds
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,9 +12,6 @@ import (
 
 	"github.com/forge-build/forge/event"
 )
-
-// maxLine is the longest line that is read: a log line has 64 KiB, which JSON may write six times as long.
-const maxLine = 1 << 20
 
 // Events reads what a build has reported so far. The sequence ends with an error at a line that is no event; the last line of a build
 // that runs, or was killed, may be torn and is left out.
@@ -25,9 +23,9 @@ func (r *Record) Events() iter.Seq2[event.Event, error] {
 			return
 		}
 		defer f.Close() //nolint:errcheck // it was only read
-		in := bufio.NewReaderSize(f, maxLine)
+		in, steps := bufio.NewReaderSize(f, writeAt), map[int]*event.Step{}
 		for n := 1; ; n++ {
-			line, err := in.ReadSlice('\n')
+			line, err := in.ReadBytes('\n')
 			if errors.Is(err, io.EOF) {
 				return
 			}
@@ -38,6 +36,11 @@ func (r *Record) Events() iter.Seq2[event.Event, error] {
 			if err != nil {
 				yield(event.Event{}, fmt.Errorf("build %s, line %d: %w", r.ID, n, err))
 				return
+			}
+			if s := e.Step; s != nil && s.Name == "" { // it was told before
+				e.Step = cmp.Or(steps[s.Number], s)
+			} else if s != nil {
+				steps[s.Number] = s
 			}
 			if !yield(e, nil) {
 				return

@@ -34,7 +34,11 @@ type Writer struct {
 	totals  event.Totals
 	full    bool // log lines are dropped from now on
 	err     error
+	told    map[int]told // steps that have been written, by number
 }
+
+// A told step is one that has been written whole, and the same with nothing but its number.
+type told struct{ whole, brief *event.Step }
 
 // Begin returns what keeps the events of a build. It makes no file before there is something to write.
 func (s Store) Begin() *Writer { return &Writer{store: s} }
@@ -83,7 +87,26 @@ func (w *Writer) Event(e event.Event) {
 	}
 }
 
+// brief is a step as it is written: whole for the first time, and its number after that, since its name may have more bytes than all that it prints.
+func (w *Writer) brief(s *event.Step) *event.Step {
+	if s == nil {
+		return nil
+	}
+	if t, ok := w.told[s.Number]; ok && t.whole == s {
+		return t.brief
+	}
+	if w.told == nil {
+		w.told = map[int]told{}
+	}
+	w.told[s.Number] = told{s, &event.Step{Number: s.Number}}
+	return s
+}
+
 func (w *Writer) add(e event.Event) {
+	if w.err != nil {
+		return // nobody would write it
+	}
+	e.Step = w.brief(e.Step)
 	if len(w.buf) == 0 {
 		w.since = e.Time
 	}
