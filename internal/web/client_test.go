@@ -189,6 +189,43 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestFollowHeaders holds that a server that is redirected to learns what is read, and nothing of who reads it.
+func TestFollowHeaders(t *testing.T) {
+	t.Parallel()
+	var seen http.Header
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r.Header }))
+	defer other.Close()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/away":
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		case "/here":
+			http.Redirect(w, r, "/end", http.StatusTemporaryRedirect)
+		default:
+			seen = r.Header
+		}
+	}))
+	defer s.Close()
+	for path, token := range map[string]string{"/here": "secret", "/away": ""} {
+		u, err := url.Parse(s.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := New(u.Host, Options{Limits: quick})
+		header := http.Header{"Accept": {"a/b"}, "Range": {"bytes=1-"}, "X-Amz-Security-Token": {"secret"}}
+		resp, err := c.Follow(t.Context(), &Request{Method: http.MethodGet, URL: u, Header: header}, NewBudget(quick))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(Drain(resp), c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got := seen.Get("X-Amz-Security-Token"); got != token || seen.Get("Range") != "bytes=1-" || seen.Get("Accept") != "a/b" {
+			t.Errorf("%s: the last server saw %v, want the token %q", path, seen, token)
+		}
+	}
+}
+
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))

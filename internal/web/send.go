@@ -86,8 +86,9 @@ func (c *Client) httpRequest(ctx context.Context, req *Request) (*http.Request, 
 // maxRedirects is as many as curl, browsers and Go follow, more or less.
 const maxRedirects = 10
 
-// Follow sends a request and goes where reads are redirected to. The Authorization stays with the origin (scheme, host and
-// port) of the request: it is sent to no other, and not again if the way leads back.
+// Follow sends a request and goes where reads are redirected to. The Authorization, and headers that may be part of it, such as those of a
+// signature or the token of a session, stay with the origin (scheme, host and port) of the request: they are sent to no other, and not again
+// if the way leads back.
 func (c *Client) Follow(ctx context.Context, req *Request, b *Budget) (*http.Response, error) {
 	to := *req
 	for range maxRedirects + 1 {
@@ -109,11 +110,22 @@ func (c *Client) Follow(ctx context.Context, req *Request, b *Budget) (*http.Res
 			return nil, err
 		}
 		if !sameOrigin(next, to.URL) {
-			to.Authorization = ""
+			to.Authorization, to.Header = "", whatIsWanted(to.Header)
 		}
 		to.URL = next
 	}
 	return nil, fmt.Errorf("more than %d redirects: %w", maxRedirects, ErrRefused)
+}
+
+// whatIsWanted are those of a request's headers that say what is read, and not who reads it.
+func whatIsWanted(h http.Header) http.Header {
+	said := http.Header{}
+	for _, name := range []string{"Accept", "Range", "If-None-Match", "If-Modified-Since"} {
+		if values, ok := h[name]; ok {
+			said[name] = values
+		}
+	}
+	return said
 }
 
 func sameOrigin(a, b *url.URL) bool {
