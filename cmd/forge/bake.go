@@ -76,7 +76,7 @@ func (c *bakeCmd) Run(s *session) error {
 		return err
 	}
 	if c.Print {
-		return found.Print(s.out)
+		return found.Print(jsonWriter{s.out})
 	}
 	names := slices.Sorted(maps.Keys(found.Targets))
 	allowed, err := parseAllowed(c.Allow)
@@ -315,12 +315,15 @@ func (c *bakeCmd) list(s *session, file *forge.BakeFile) error {
 		return badUsage(fmt.Errorf("--list %s: must be targets or variables", c.List))
 	}
 	if format == "json" {
-		enc := json.NewEncoder(s.out)
+		enc := json.NewEncoder(jsonWriter{s.out})
 		enc.SetIndent("", "  ")
 		return enc.Encode(value)
 	}
 	w := tabwriter.NewWriter(s.out, 1, 8, 1, '\t', 0)
 	for _, r := range rows {
+		for i, cell := range r {
+			r[i] = clean(cell)
+		}
 		_, _ = fmt.Fprintln(w, strings.Join(r, "\t"))
 	}
 	return w.Flush()

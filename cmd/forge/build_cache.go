@@ -9,6 +9,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/event"
 )
 
@@ -74,9 +75,9 @@ func (c *buildCmd) afterwards(s *session) event.Sink {
 	return func(e event.Event) {
 		switch {
 		case e.Kind == event.Warning:
-			_, _ = fmt.Fprintln(s.err, "forge: warning:", e.Text)
+			_, _ = fmt.Fprintln(s.err, "forge: warning:", ui.Line(e.Text))
 		case e.Kind == event.Note && !c.Quiet && c.Progress != "quiet":
-			_, _ = fmt.Fprintln(s.err, "forge:", e.Text)
+			_, _ = fmt.Fprintln(s.err, "forge:", ui.Line(e.Text))
 		}
 	}
 }

@@ -6,17 +6,18 @@ import (
 	"strings"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 // check looks for mistakes and prints them as docker does. Any is exit status 1.
 func (c *buildCmd) check(s *session, h *forge.Home, o forge.BuildOptions) error {
 	found, err := h.Check(s.ctx, o)
 	if err == nil || len(found.Warnings) > 0 {
-		show := found.Print
+		show, out := found.Print, ui.Clean(s.out)
 		if c.asJSON() {
-			show = found.JSON
+			show, out = found.JSON, jsonWriter{s.out}
 		}
-		if err := show(s.out); err != nil {
+		if err := show(out); err != nil {
 			return err
 		}
 	}
@@ -49,9 +50,9 @@ func (c *buildCmd) call(s *session, h *forge.Home, o forge.BuildOptions) error {
 		return err
 	}
 	if c.asJSON() {
-		return a.JSON(s.out)
+		return a.JSON(jsonWriter{s.out})
 	}
-	return a.Text(s.out)
+	return a.Text(ui.Clean(s.out))
 }
 
 // asJSON reports whether an answer is to be JSON.
@@ -63,11 +64,11 @@ func (c *buildCmd) asJSON() bool {
 func (c *buildCmd) plan(s *session, h *forge.Home, o forge.BuildOptions) error {
 	previews, err := h.Plan(s.ctx, o)
 	for i := range previews {
-		show := previews[i].Text
+		show, out := previews[i].Text, ui.Clean(s.out)
 		if c.Format == "json" {
-			show = previews[i].JSON
+			show, out = previews[i].JSON, jsonWriter{s.out}
 		}
-		if err := show(s.out); err != nil {
+		if err := show(out); err != nil {
 			return err
 		}
 	}

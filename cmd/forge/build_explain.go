@@ -49,7 +49,7 @@ func (f explainFlags) explained(s *session, show event.Sink) event.Sink {
 	if f.Explain != "json" {
 		return show
 	}
-	enc := json.NewEncoder(s.out)
+	enc := json.NewEncoder(jsonWriter{s.out})
 	enc.SetEscapeHTML(false)
 	return func(e event.Event) {
 		switch {
@@ -70,7 +70,7 @@ func (c *buildCmd) why(s *session) error {
 			return err
 		}
 		if c.Format == "json" {
-			enc := json.NewEncoder(s.out)
+			enc := json.NewEncoder(jsonWriter{s.out})
 			enc.SetEscapeHTML(false)
 			enc.SetIndent("", "  ")
 			return enc.Encode(reports)
@@ -123,7 +123,7 @@ func printReport(w io.Writer, r *forge.StepReport) error {
 	_, err := fmt.Fprintf(w, "%s\n  %s\n", ui.Lines(strings.Join(strings.Fields(r.Step.Title()), " ")), said)
 	for _, line := range lines {
 		if err == nil {
-			_, err = fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(ui.Lines(line), "\n", " "))
+			_, err = fmt.Fprintf(w, "  %s\n", ui.Line(line))
 		}
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 // affectedFlag leaves out what has not changed.
@@ -96,7 +97,7 @@ func (c *buildCmd) affected(s *session, h *forge.Home, targets []forge.Target) (
 	for i, change := range changes {
 		switch {
 		case change.Why != "":
-			_, _ = fmt.Fprintf(s.err, "forge: %s: %s\n", change.Target, change.Why)
+			_, _ = fmt.Fprintf(s.err, "forge: %s: %s\n", change.Target, ui.Line(change.Why))
 		case needed[change.Target]:
 			_, _ = fmt.Fprintf(s.err, "forge: %s: nothing that it reads has changed since %s, but another target is made from it\n", change.Target, c.Affected)
 		default:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"iter"
@@ -142,20 +141,11 @@ func printEvents(s *session, events iter.Seq2[event.Event, error]) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.out.Write(append(escapeC1(line), '\n')); err != nil {
+		if _, err := (jsonWriter{s.out}).Write(append(line, '\n')); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// escapeC1 is JSON without the control characters that JSON may hold as they are, U+0080 to U+009F: some terminals take them for
-// sequences.
-func escapeC1(text []byte) []byte {
-	for c := byte(0x80); c < 0xa0; c++ {
-		text = bytes.ReplaceAll(text, []byte{0xc2, c}, fmt.Appendf(nil, "\\u%04x", c))
-	}
-	return text
 }
 
 // printLog prints the lines of one step as its command has printed them.

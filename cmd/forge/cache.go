@@ -56,7 +56,7 @@ func (c *cacheLSCmd) Run(s *session) error {
 			return err
 		}
 		if c.Format == "json" {
-			return json.NewEncoder(s.out).Encode(all)
+			return json.NewEncoder(jsonWriter{s.out}).Encode(all)
 		}
 		w := tabwriter.NewWriter(s.out, 10, 1, 3, ' ', 0)
 		_, _ = fmt.Fprintln(w, "SCOPE\tANSWERS\tLAYERS\tSIZE\tINDEX\tWRITTEN")
@@ -139,7 +139,7 @@ func (c *cacheInspectCmd) Run(s *session) error {
 				}
 				answers = append(answers, a)
 			}
-			return json.NewEncoder(s.out).Encode(map[string]any{"scope": info, "answers": answers, "mounts": append([]forge.SharedMount{}, info.Mounts...)})
+			return json.NewEncoder(jsonWriter{s.out}).Encode(map[string]any{"scope": info, "answers": answers, "mounts": append([]forge.SharedMount{}, info.Mounts...)})
 		}
 		w := tabwriter.NewWriter(s.out, 10, 1, 3, ' ', 0)
 		_, _ = fmt.Fprintln(w, "LAYER\tSIZE\tTOOK\tCREATED\tUSED\tSTEP")

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 type diffCmd struct {
@@ -22,7 +23,7 @@ func (c *diffCmd) Run(s *session) error {
 			return err
 		}
 		for _, change := range list {
-			if _, err := fmt.Fprintf(s.out, "%c %s\n", change.Kind, change.Path); err != nil {
+			if _, err := fmt.Fprintf(s.out, "%c %s\n", change.Kind, ui.Line(change.Path)); err != nil {
 				return err
 			}
 		}

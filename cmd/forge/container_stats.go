@@ -13,6 +13,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 type topCmd struct {
@@ -28,7 +29,7 @@ func (c *topCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(s.out, strings.Join(lines, "\n"))
+		_, err = fmt.Fprintln(s.out, ui.Lines(strings.Join(lines, "\n")))
 		return err
 	})
 }
@@ -186,9 +187,12 @@ func (c *eventsCmd) Run(s *session) error {
 func (c *eventsCmd) shower(s *session) (func(forge.EventMessage) error, error) {
 	switch c.Format {
 	case "":
-		return func(m forge.EventMessage) error { _, err := fmt.Fprintln(s.out, m.Line(time.Local)); return err }, nil
+		return func(m forge.EventMessage) error {
+			_, err := fmt.Fprintln(s.out, ui.Line(m.Line(time.Local)))
+			return err
+		}, nil
 	case "json", "{{json .}}":
-		enc := json.NewEncoder(s.out)
+		enc := json.NewEncoder(jsonWriter{s.out})
 		return func(m forge.EventMessage) error { return enc.Encode(m) }, nil
 	}
 	t, err := parseTemplate(c.Format)

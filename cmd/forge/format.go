@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
@@ -67,9 +68,22 @@ func printRows[R any](s *session, format string, rows []R, headers R) error {
 	return w.Flush()
 }
 
+// A jsonWriter writes JSON, a whole value at a time, without the control characters that JSON may hold as they are, U+0080 to U+009F: some
+// terminals take them for sequences.
+type jsonWriter struct{ w io.Writer }
+
+func (j jsonWriter) Write(text []byte) (int, error) {
+	shown := text
+	for c := byte(0x80); c < 0xa0; c++ {
+		shown = bytes.ReplaceAll(shown, []byte{0xc2, c}, fmt.Appendf(nil, "\\u%04x", c))
+	}
+	_, err := j.w.Write(shown)
+	return len(text), err
+}
+
 // printJSON prints each row as a line of JSON, its fields in the order of their names, as docker does.
 func printJSON[R any](s *session, rows []R) error {
-	enc := json.NewEncoder(s.out)
+	enc := json.NewEncoder(jsonWriter{s.out})
 	for _, r := range rows {
 		b, err := json.Marshal(r)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 type imagesCmd struct {
@@ -132,7 +133,7 @@ func (c *imagesCmd) tree(s *session, h *forge.Home, o forge.ImagesOptions) error
 			if n == len(i.Platforms)-1 {
 				branch = "└─ "
 			}
-			_, _ = fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", branch, p.Platform, shortID(p.ID.String()), size(p.Disk), size(p.Content), used(p.Used))
+			_, _ = fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", branch, ui.Line(p.Platform), shortID(p.ID.String()), size(p.Disk), size(p.Content), used(p.Used))
 		}
 	}
 	return errors.Join(w.Flush(), err)

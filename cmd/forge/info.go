@@ -51,7 +51,7 @@ func (c *infoCmd) print(s *session, h *forge.Home, rows []forge.InfoRow) error {
 		fields[row.Name] = map[string]string{"value": row.Value, "why": row.Why}
 	}
 	if c.Format == "json" || c.Format == "{{json .}}" {
-		return json.NewEncoder(s.out).Encode(fields)
+		return json.NewEncoder(jsonWriter{s.out}).Encode(fields)
 	}
 	t, err := parseTemplate(c.Format)
 	if err != nil {

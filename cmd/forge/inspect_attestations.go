@@ -39,7 +39,7 @@ func printDocuments(s *session, list []json.RawMessage) error {
 			return err
 		}
 		b.WriteByte('\n')
-		if _, err := s.out.Write(b.Bytes()); err != nil {
+		if _, err := (jsonWriter{s.out}).Write(b.Bytes()); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // print prints objects as JSON, or each by a template.
 func (c *inspectCmd) print(s *session, list []any) error {
 	if c.Format == "" || c.Format == "json" {
-		enc := json.NewEncoder(s.out)
+		enc := json.NewEncoder(jsonWriter{s.out})
 		enc.SetEscapeHTML(false)
 		if c.Format == "" {
 			enc.SetIndent("", "    ")

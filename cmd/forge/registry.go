@@ -6,6 +6,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/event"
 )
 
@@ -44,9 +45,9 @@ func (c *serveCmd) Run(s *session) error {
 			case e.Kind == event.Started:
 				_, _ = fmt.Fprintln(s.out, e.Text)
 			case e.Kind == event.Warning:
-				_, _ = fmt.Fprintln(s.err, "forge: warning:", e.Text)
+				_, _ = fmt.Fprintln(s.err, "forge: warning:", ui.Line(e.Text))
 			case !c.Quiet:
-				_, _ = fmt.Fprintln(s.err, e.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Text)
+				_, _ = fmt.Fprintln(s.err, e.Time.UTC().Format("2006-01-02T15:04:05.000Z"), ui.Line(e.Text))
 			}
 		},
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/forge-build/forge"
+	"github.com/forge-build/forge/cmd/forge/ui"
 	"github.com/forge-build/forge/event"
 )
 
@@ -35,7 +36,7 @@ func (c *fsckCmd) Run(s *session) error {
 			return err
 		}
 		for _, p := range report.Problems {
-			_, _ = fmt.Fprintln(s.out, p)
+			_, _ = fmt.Fprintln(s.out, ui.Line(p))
 		}
 		for _, name := range report.Dropped {
 			_, _ = fmt.Fprintf(s.out, "dropped image %s: it could not be made whole\n", name)
@@ -67,7 +68,7 @@ func (c *pruneCmd) Run(s *session) error {
 	if err := o.Check(); err != nil {
 		return err
 	}
-	o.Events = func(e event.Event) { _, _ = fmt.Fprintln(s.err, "forge:", e.Text) }
+	o.Events = func(e event.Event) { _, _ = fmt.Fprintln(s.err, "forge:", ui.Line(e.Text)) }
 	if !c.Force {
 		if err := s.withHome(func(h *forge.Home) error { return forecast(s, h, o) }); err != nil {
 			return err
@@ -94,10 +95,10 @@ func (c *pruneCmd) Run(s *session) error {
 		r, err := h.Prune(s.ctx, o)
 		r.Bytes += bytes
 		for _, line := range r.Removed {
-			_, _ = fmt.Fprintln(s.out, "Deleted:", line)
+			_, _ = fmt.Fprintln(s.out, "Deleted:", ui.Line(line))
 		}
 		for _, line := range r.Left {
-			_, _ = fmt.Fprintln(s.out, "Left:", line)
+			_, _ = fmt.Fprintln(s.out, "Left:", ui.Line(line))
 		}
 		_, _ = fmt.Fprintln(s.out, "Total reclaimed space:", units.HumanSize(float64(r.Bytes)))
 		return err
@@ -175,7 +176,7 @@ func (c *dfCmd) Run(s *session) error {
 			return err
 		}
 		if c.Verbose && c.Format == "json" {
-			return json.NewEncoder(s.out).Encode(usage)
+			return json.NewEncoder(jsonWriter{s.out}).Encode(usage)
 		}
 		var rows []dfRow
 		for _, k := range usage.Kinds {

@@ -23,7 +23,7 @@ func (c *versionCmd) Run(s *session) error {
 		client.KernelVersion, client.Components, client.Platform, client.Context = "", nil, nil, theContext
 		both := struct{ Client, Server forge.VersionInfo }{client, server}
 		if c.Format == "json" {
-			return json.NewEncoder(s.out).Encode(both)
+			return json.NewEncoder(jsonWriter{s.out}).Encode(both)
 		}
 		t, err := parseTemplate(c.Format)
 		if err != nil {

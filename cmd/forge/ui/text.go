@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,6 +16,19 @@ func oneLine(s string) string { return clean(strings.TrimRight(s, "\r\n"), dropC
 
 // Lines is text of a stranger with its lines, but without other control characters and sequences: it must not steer a terminal.
 func Lines(s string) string { return clean(s, dropColor) }
+
+// Line is text of a stranger in one line, all of it: a line end in it does not begin what looks like a line of ours.
+func Line(s string) string { return strings.ReplaceAll(Lines(s), "\n", " ") }
+
+// Clean returns a writer of text of strangers: of what is written at a time it passes on what [Lines] leaves.
+func Clean(w io.Writer) io.Writer { return cleaner{w} }
+
+type cleaner struct{ w io.Writer }
+
+func (c cleaner) Write(text []byte) (int, error) {
+	_, err := io.WriteString(c.w, Lines(string(text)))
+	return len(text), err
+}
 
 // A cleaning says what clean takes away besides what steers a terminal.
 type cleaning int

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -112,4 +113,25 @@ func FuzzClean(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLine holds that what is shown of a text in one line is all of it, and that a writer steers a terminal as little, however it is cut.
+func TestLine(t *testing.T) {
+	t.Parallel()
+	const in = "one\x1b[2J\ntwo\rthree\u009b2J\n"
+	if got, want := Line(in), "one twothree "; got != want {
+		t.Errorf("Line(%q) = %q, want %q", in, got, want)
+	}
+	for at := range len(in) {
+		var b strings.Builder
+		w := Clean(&b)
+		for _, part := range []string{in[:at], in[at:]} {
+			if n, err := io.WriteString(w, part); n != len(part) || err != nil {
+				t.Errorf("%d bytes of %d are written, %v", n, len(part), err)
+			}
+		}
+		if got := b.String(); strings.ContainsAny(got, "\x1b\r\u009b") || !strings.Contains(got, "two") {
+			t.Errorf("cut at %d it is %q", at, got)
+		}
+	}
 }
