@@ -246,14 +246,14 @@ func Read(ctx context.Context, src Fetcher, d ocispec.Descriptor, p *ocispec.Pla
 			return nil, fmt.Errorf("index %s: more than %d indexes within each other", d.Digest, MaxIndexDepth)
 		}
 		x, err := doc.Index()
-		var chosen ocispec.Descriptor
-		if err == nil {
-			chosen, err = SelectPlatform(x, p)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
 		}
-		d = chosen
+		child, err := SelectPlatform(x, p)
+		if err != nil {
+			return nil, fmt.Errorf("index %s: %w", d.Digest, err)
+		}
+		d = child
 	}
 }
 

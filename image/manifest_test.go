@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,28 @@ func TestPlatforms(t *testing.T) {
 	}
 	if n, err := l.Find(t.Context(), "multi2"); err != nil || n.ID == "" {
 		t.Errorf("Find(multi2) = %v, %v", n, err)
+	}
+}
+
+// TestNoPlatform holds that who asks for a platform that an index has not is told which index it is, and what that has, in a line that is as long as one
+// can read.
+func TestNoPlatform(t *testing.T) {
+	t.Parallel()
+	l := openLayout(t, t.TempDir())
+	rows := []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Digest: digA, Size: 2, Platform: &ocispec.Platform{OS: "linux", Architecture: "a\nforge: done\x1b[2J"}}}
+	for i := range 500 {
+		p := &ocispec.Platform{OS: "linux", Architecture: fmt.Sprint("x", i/2, strings.Repeat("y", i/2))}
+		rows = append(rows, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digA, Size: 2, Platform: p})
+	}
+	x := writeIndex(t, l, rows[:41]...)
+	_, err := l.Image(t.Context(), x, &ocispec.Platform{OS: "linux", Architecture: "riscv64"})
+	want := fmt.Sprintf(`index %s: has no image for linux/riscv64, only for "linux/a\nforge: done\x1b[2J", linux/x0, linux/x1y, `, x.Digest)
+	if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "more") {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	_, err = SelectPlatform(ocispec.Index{Manifests: rows}, &ocispec.Platform{OS: "linux", Architecture: "riscv64"})
+	if err == nil || len(err.Error()) > 10_000 || !strings.HasSuffix(err.Error(), " and 221 more") {
+		t.Errorf("got an error of %d bytes: %.200v", len(err.Error()), err)
 	}
 }
 

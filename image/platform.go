@@ -43,11 +43,16 @@ func SelectPlatform(x ocispec.Index, p *ocispec.Platform) (ocispec.Descriptor, e
 // A PlatformError means that an index names no image for a platform.
 type PlatformError struct {
 	Want ocispec.Platform
-	Have []string // platforms that it names images for
+	Have []string // platforms that it names images for, each once
 }
 
 func (e *PlatformError) Error() string {
-	return fmt.Sprintf("has no image for %s, only for %s", platforms.FormatAll(e.Want), strings.Join(e.Have, ", "))
+	const most = 30 // of the platforms that are told
+	have, more := e.Have, ""
+	if n := len(have) - most; n > 0 {
+		have, more = have[:most], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("has no image for %s, only for %s%s", platforms.FormatAll(e.Want), strings.Join(have, ", "), more)
 }
 
 // AnyImage is [Layout.Image] for this machine's platform or, of an index that has no such image here, the first of its
@@ -77,9 +82,18 @@ func isAttestation(d ocispec.Descriptor) bool {
 
 func platformsOf(x ocispec.Index) []string {
 	var all []string
+	told := map[string]bool{}
 	for _, d := range x.Manifests {
-		if d.Platform != nil && !isAttestation(d) {
-			all = append(all, platforms.FormatAll(*d.Platform))
+		if d.Platform == nil || isAttestation(d) {
+			continue
+		}
+		name := platforms.FormatAll(*d.Platform)
+		if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) || len(name) > 100 {
+			name = quoteClipped(name) // a stranger chose it
+		}
+		if !told[name] {
+			told[name] = true
+			all = append(all, name)
 		}
 	}
 	if all == nil {
