@@ -43,15 +43,22 @@ func (t *tracer) watch(next event.Sink) event.Sink {
 	}
 }
 
-// write writes and sends the traces, also of a build that somebody has ended. That a collector does not take them is no fault of the build.
+// write writes and sends the traces, also of a build that somebody has ended. That a collector does not take them, or
+// that there is nothing for it because the events could not be kept, is no fault of the build.
 func (t *tracer) write(s *session, h *forge.Home) error {
 	if len(t.files) == 0 && t.collector == nil || t.build == "" {
 		return nil
 	}
 	ctx := context.WithoutCancel(s.ctx)
+	warn := func(err error) { _, _ = fmt.Fprintf(s.err, "forge: warning: %s\n", ui.Lines(err.Error())) }
 	trace, err := h.Trace(ctx, t.build)
 	if err != nil {
-		return fmt.Errorf("trace: %w", err)
+		err = fmt.Errorf("trace: %w", err)
+		if len(t.files) == 0 {
+			warn(err)
+			err = nil
+		}
+		return err
 	}
 	var errs []error
 	for _, path := range t.files {
@@ -59,7 +66,7 @@ func (t *tracer) write(s *session, h *forge.Home) error {
 	}
 	if t.collector != nil {
 		if err := t.collector.Send(ctx, trace); err != nil {
-			_, _ = fmt.Fprintf(s.err, "forge: warning: %s\n", ui.Lines(err.Error()))
+			warn(err)
 		}
 	}
 	return errors.Join(errs...)
