@@ -85,7 +85,7 @@ func (ld *loader) load(ctx context.Context, r io.Reader) ([]Named, error) {
 // store keeps a file as the blob that it is.
 func (ld *loader) store(ctx context.Context, name string, size int64, r io.Reader) (f archiveFile, err error) {
 	d, isBlob := blobDigest(name)
-	content := bufio.NewReaderSize(r, bufSize)
+	content := bufio.NewReaderSize(r, int(min(size, bufSize))) // an archive may have very many small files
 	meter, err := ld.meter(content, name, size)
 	if err != nil {
 		return f, err
@@ -102,7 +102,12 @@ func (ld *loader) store(ctx context.Context, name string, size int64, r io.Reade
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	w := ld.layout.output(ctx, out)
-	if err := copyAhead(io.MultiWriter(w, meter), content); err != nil {
+	if size <= bufSize {
+		_, err = content.WriteTo(io.MultiWriter(w, meter))
+	} else {
+		err = copyAhead(io.MultiWriter(w, meter), content)
+	}
+	if err != nil {
 		return f, err
 	}
 	meter.Report(event.Copied)
@@ -272,11 +277,12 @@ func (ld *loader) prove(ctx context.Context, all []Layer) error {
 }
 
 // discard removes what was staged and belongs to no image.
-func (ld *loader) discard() (err error) {
+func (ld *loader) discard() error {
+	var paths []string
 	for _, d := range ld.staged {
 		if !ld.keepers[d] {
-			err = errors.Join(err, ld.layout.staging.Discard(ld.layout.BlobPath(d)))
+			paths = append(paths, ld.layout.BlobPath(d))
 		}
 	}
-	return err
+	return ld.layout.staging.Discard(paths...)
 }

@@ -234,17 +234,19 @@ func (s *Staging) commitFile(path, final string) error {
 	return nil
 }
 
-// Discard removes the staged file for final, if there is one.
-func (s *Staging) Discard(final string) error {
+// Discard removes the staged files for some places, where there are any.
+func (s *Staging) Discard(finals ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.files[final]
-	if f == nil {
-		return nil
+	defer s.forget() // once, whose time grows with all that is staged
+	var errs []error
+	for _, final := range finals {
+		if f := s.files[final]; f != nil {
+			s.drop(final)
+			errs = append(errs, os.Remove(f.path))
+		}
 	}
-	s.drop(final)
-	s.forget()
-	return os.Remove(f.path)
+	return errors.Join(errs...)
 }
 
 // SetCommand says what the process is doing, such as "build", for others to whom it is in the way: see [Owner]. It is
