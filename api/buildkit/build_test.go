@@ -160,8 +160,12 @@ func TestOutputs(t *testing.T) {
 	delete(c.attrs, "attest:provenance")
 	delete(c.attrs, "tree")
 	for i, e := range []exporter{
-		{"odd", nil}, {"image", map[string]string{"odd": "x"}}, {"image", map[string]string{"type": "x"}}, {"local", map[string]string{"special": "true"}},
-		{"local", map[string]string{"Special": "1"}}, {"image", map[string]string{"Type": "local", "Dest": "x"}},
+		{"odd", nil},
+		{"image", map[string]string{"odd": "x"}},
+		{"image", map[string]string{"type": "x"}},
+		{"local", map[string]string{"special": "true"}},
+		{"local", map[string]string{"Special": "1"}},
+		{"image", map[string]string{"Type": "local", "Dest": "x"}},
 	} {
 		if _, err := c.build(fmt.Sprint("bad ", i), e); grpc.CodeOf(err) != grpc.InvalidArgument {
 			t.Errorf("exporter %v: %v", e, err)

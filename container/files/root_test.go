@@ -34,9 +34,12 @@ func TestStopped(t *testing.T) {
 	opened := map[string]bool{}
 	stopped := &files.Stopped{
 		Mounts: []container.MountPoint{
-			{Type: "volume", Name: "inner", Target: "/run/app/sub/inner"}, {Type: "volume", Name: "app", Target: "/var/run/app"},
-			{Type: "volume", Name: "data", Target: "/data"}, {Type: "volume", Name: "deep", Target: "/not/yet/there"},
-			{Type: "tmpfs", Target: "/tmp"}, {Type: "bind", Name: "gone", Target: "/gone"},
+			{Type: "volume", Name: "inner", Target: "/run/app/sub/inner"},
+			{Type: "volume", Name: "app", Target: "/var/run/app"},
+			{Type: "volume", Name: "data", Target: "/data"},
+			{Type: "volume", Name: "deep", Target: "/not/yet/there"},
+			{Type: "tmpfs", Target: "/tmp"},
+			{Type: "bind", Name: "gone", Target: "/gone"},
 		},
 		Open: func(_ context.Context, m *container.MountPoint) (*os.File, error) {
 			if opened[m.Name] {
