@@ -306,10 +306,21 @@ func withoutTables() []*request {
 	return append([]*request{addTable(), deleteTable()}, in6([]*request{addTable(), deleteTable()})...)
 }
 
-// rebuild makes the whole table anew.
+// rebuild makes the whole table anew, and sets bridges as they are to be.
 func rebuild(u *usage) error {
+	for _, n := range u.networks {
+		if err := n.guardBridge6(); err != nil {
+			return err
+		}
+	}
 	// It is added so that there is one to delete, in one transaction with the new one: no packet finds none.
-	return transact(slices.Concat(withoutTables(), ruleset(), ruleset6(u), allElements(u))...)
+	err := transact(slices.Concat(withoutTables(), ruleset(), ruleset6(u), allElements(u))...)
+	if err != nil && slices.ContainsFunc(u.networks, (*Network).ruled6) {
+		if why := filters(nfProtoIPv6); why != nil {
+			return why
+		}
+	}
+	return err
 }
 
 func readJSON(path string, v any) error {

@@ -56,7 +56,7 @@ func ensureBridge(n *Network) (was bool, err error) {
 			if a != n.Gateway {
 				return true, fmt.Errorf("interface %s is somebody else's: it has the address %s", n.bridge(), a)
 			}
-			return true, ignoreRouters(n.bridge())
+			return true, n.guardBridge6()
 		}
 	}
 	host, err := hostRoutes()
@@ -84,7 +84,7 @@ func makeBridge(n *Network) error {
 	if err := c.do(addBridge(n.bridge(), defaultMTU())); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	if err := ignoreRouters(n.bridge()); err != nil {
+	if err := n.guardBridge6(); err != nil {
 		return err
 	}
 	index, err := interfaceIndex(n.bridge())
@@ -97,6 +97,9 @@ func makeBridge(n *Network) error {
 				return noIPv6Here(err)
 			}
 			n.Range6 = Range6{} // nobody has asked for it
+			if err := n.guardBridge6(); err != nil {
+				return err
+			}
 		}
 	}
 	return c.do(linkUp(index), addAddress(index, netip.PrefixFrom(n.Gateway, n.Subnet.Bits())))

@@ -139,16 +139,28 @@ func (u *usage) place6(n *Network, address, wanted netip.Addr) (p Place6, err er
 	return Place6{netip.PrefixFrom(a, n.Subnet6.Bits()), n.Gateway6}, nil
 }
 
-// ignoreRouters keeps this machine from learning routes from a bridge's containers, any of which can say that it is a router. Where there
-// is no IPv6 there is nothing to learn. Where settings can only be read this machine is a container, too, and its owner's to set.
-func ignoreRouters(bridge string) error {
-	for _, name := range []string{"accept_ra", "accept_redirects"} {
-		err := setSysctl("/proc/sys/net/ipv6/conf/"+bridge+"/"+name, "0")
+// guardBridge6 keeps this machine from learning routes from the bridge's containers, any of which can say that it is a router, and from
+// taking any IPv6 of those of a network without it, who can write packets themselves. Where there is no IPv6 there is nothing to keep
+// out. Where settings can only be read this machine is a container, too, and its owner's to set.
+func (n *Network) guardBridge6() error {
+	settings := []struct{ name, value string }{{"accept_ra", "0"}, {"accept_redirects", "0"}, {disabled6, "1"}}
+	if n.Subnet6.IsValid() {
+		settings = settings[:2]
+	}
+	for _, s := range settings {
+		err := setSysctl(n.setting6(s.name), s.value)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.EROFS) {
 			return err
 		}
 	}
 	return nil
+}
+
+// disabled6 is the setting by which an interface drops all IPv6.
+const disabled6 = "disable_ipv6"
+
+func (n *Network) setting6(name string) string {
+	return "/proc/sys/net/ipv6/conf/" + n.bridge() + "/" + name
 }
 
 // mayForward6 makes the kernel forward IPv6. This machine's interfaces that learn their routes from routers go on doing so, which a
@@ -184,7 +196,7 @@ func default6() Range6 {
 func freeDefault6() Range6 {
 	r := default6()
 	used, err := hostRoutes6()
-	if _, taken := overlapping(r.Subnet6, used); err != nil || taken || !hasWay6() || mayForward6() != nil {
+	if _, taken := overlapping(r.Subnet6, used); err != nil || taken || !hasWay6() || filters(nfProtoIPv6) != nil || mayForward6() != nil {
 		return Range6{}
 	}
 	return r
@@ -252,10 +264,13 @@ func in6(list []*request) []*request {
 	return list
 }
 
-// ruled6 reports whether the table of IPv6 has the network: one with IPv6, and one without that must not get out by it.
+// ruled6 reports whether the table of IPv6 has the network: one with IPv6, and an internal one whose bridge could not be kept from it.
 func (n *Network) ruled6() bool {
-	here := func() bool { _, err := os.Stat("/proc/sys/net/ipv6"); return err == nil }
-	return n.Subnet6.IsValid() || n.Internal && here()
+	if n.Subnet6.IsValid() || !n.Internal {
+		return n.Subnet6.IsValid()
+	}
+	b, err := os.ReadFile(n.setting6(disabled6))
+	return err == nil && bytes.HasPrefix(b, []byte("0"))
 }
 
 // ruleset6 makes the table of IPv6, without elements, if a network needs it.

@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,6 +67,22 @@ func tableThere(family byte) bool {
 	return c.do(r) == nil
 }
 
+// filters says why the kernel has no chains for packets of a family, if so. It asks for one in a table that is gone when the answer comes.
+func filters(family byte) error {
+	const table = "forge-probe"
+	about := func(typ int, flags, attr uint16) *request {
+		return newRequest("nftables", unix.NFNL_SUBSYS_NFTABLES<<8|uint16(typ), flags|ack, family, 0, 0, 0).str(attr, table)
+	}
+	err := transact(
+		about(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, unix.NFTA_TABLE_NAME),
+		about(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.NFTA_CHAIN_TABLE).str(unix.NFTA_CHAIN_NAME, "forward").hook("filter", hookForward, 0),
+		about(unix.NFT_MSG_DELTABLE, 0, unix.NFTA_TABLE_NAME))
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return errors.New("this kernel has no nftables for IPv6 (CONFIG_NF_TABLES_IPV6): create networks without --ipv6")
+	}
+	return nil
+}
+
 func addTable() *request {
 	return nft("nftables table", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, unix.NFTA_TABLE_NAME)
 }
@@ -80,6 +97,11 @@ func addChain(name, typ string, hook uint32, priority int32) *request {
 	if typ == "" {
 		return r
 	}
+	return r.hook(typ, hook, priority)
+}
+
+// hook has the kernel begin with the chain.
+func (r *request) hook(typ string, hook uint32, priority int32) *request {
 	return r.nest(unix.NFTA_CHAIN_HOOK, func() {
 		r.big(unix.NFTA_HOOK_HOOKNUM, hook).big(unix.NFTA_HOOK_PRIORITY, uint32(priority))
 	}).str(unix.NFTA_CHAIN_TYPE, typ)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,8 +64,91 @@ func advertise(t *testing.T, b *Sandbox) {
 	untilEnd(t, here)
 }
 
+// leak is a UDP packet for port 99.
+func leak() []byte { return append([]byte{0, 7, 0, 99, 0, 12, 0, 0}, "leak"...) }
+
+// listen6 listens at an address of a namespace, or of this machine.
+func listen6(t *testing.T, space *os.File, address string) (conn net.PacketConn) {
+	t.Helper()
+	listen := func() (err error) {
+		conn, err = net.ListenPacket("udp", address)
+		return err
+	}
+	in := func() error { return runtime.InNetworkNamespace(space, listen) }
+	if space == nil {
+		in = listen
+	}
+	if err := in(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// wantNoWay6 wants nothing of what a container writes to the bridge to come to where others listen, whom one with IPv6 reaches.
+func wantNoWay6(t *testing.T, b, six *Sandbox, listeners ...net.PacketConn) {
+	t.Helper()
+	bridge, err := net.InterfaceByName(b.leases[0].network.bridge())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range listeners {
+		to := netip.MustParseAddrPort(l.LocalAddr().String()).Addr()
+		send(t, six, l.LocalAddr().String(), "end") // from now on this machine knows where that is
+		untilEnd(t, l)
+		sendFrame(t, b, bridge.HardwareAddr, unix.IPPROTO_UDP, mustAddr("2001:db8:bad::2"), to, leak())
+		send(t, six, l.LocalAddr().String(), "end")
+		if got := untilEnd(t, l); len(got) > 0 {
+			t.Errorf("from network %s to %s came %q", b.leases[0].Network, to, got)
+		}
+	}
+}
+
+// TestNoIPv6: a container of a network without IPv6, who writes its frames itself, reaches neither this machine nor, where that forwards
+// for others, the world by IPv6, be the bridge new, or one that somebody has set otherwise. No table of IPv6 is needed for it.
+func TestNoIPv6(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	space := neighbour(t)
+	s := here(t)
+	create(t, s, Config{Name: "in", Internal: true})
+	create(t, s, Config{Name: "four"})
+	create(t, s, Config{Name: "six", IPv6: true})
+	start := func() (list []*Sandbox) {
+		for _, name := range []string{"in", "four", DefaultName} {
+			list = append(list, run(t, s, Options{Networks: []Attachment{{Network: name}}}))
+		}
+		return list
+	}
+	all := start() // before there is a way to the world, so that the default network has no IPv6
+	if tableThere(nfProtoIPv6) {
+		t.Error("there is a table of IPv6")
+	}
+	addresses6(t, space)
+	six := run(t, s, Options{Networks: []Attachment{{Network: "six"}}})
+	listeners := []net.PacketConn{listen6(t, nil, "[2001:db8::1]:99"), listen6(t, space, "[2001:db8::2]:99")}
+	for _, again := range []func(){
+		func() {},
+		func() { all = start() },
+		func() {
+			if err := s.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		again()
+		for _, b := range all {
+			wantNoWay6(t, b, six, listeners...)
+		}
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("0"), 0); err != nil { // of each interface
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestInternal6: a container of an internal network without IPv6, who writes its frames itself, does not get out by IPv6 where this
-// machine forwards that for others.
+// machine forwards that for others, also where nothing of /proc/sys can be set.
 func TestInternal6(t *testing.T) {
 	if !inside(t) {
 		return
@@ -72,23 +156,19 @@ func TestInternal6(t *testing.T) {
 	space := neighbour(t)
 	addresses6(t, space)
 	s := here(t)
-	n := create(t, s, Config{Name: "in", Internal: true})
+	create(t, s, Config{Name: "in", Internal: true})
 	create(t, s, Config{Name: "six", IPv6: true})
-	shut := run(t, s, Options{Networks: []Attachment{{Network: "in"}}})
 	six := run(t, s, Options{Networks: []Attachment{{Network: "six"}}})
-	bridge, err := net.InterfaceByName(n.bridge())
-	if err != nil {
-		t.Fatal(err)
+	for _, m := range []struct {
+		at    string
+		flags uintptr
+	}{{"/", unix.MS_REC | unix.MS_PRIVATE}, {"/proc/sys", unix.MS_BIND}, {"/proc/sys", unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY}} {
+		if err := unix.Mount(m.at, m.at, "", m.flags, ""); err != nil {
+			t.Fatal(err)
+		}
 	}
-	var world net.PacketConn
-	if err := runtime.InNetworkNamespace(space, func() (err error) {
-		world, err = net.ListenPacket("udp", "[2001:db8::2]:99")
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	defer world.Close()
-	leak := append([]byte{0, 7, 0, 99, 0, 12, 0, 0}, "leak"...)
+	shut := run(t, s, Options{Networks: []Attachment{{Network: "in"}}})
+	world := listen6(t, space, "[2001:db8::2]:99")
 	for _, flush := range []bool{false, true} {
 		if flush { // what somebody has flushed comes with the next container
 			if err := transact(in6([]*request{deleteTable()})...); err != nil {
@@ -96,13 +176,21 @@ func TestInternal6(t *testing.T) {
 			}
 			run(t, s, Options{Networks: []Attachment{{Network: "in"}}})
 		}
-		send(t, six, world.LocalAddr().String(), "end") // from now on this machine knows where the world is
-		untilEnd(t, world)
-		sendFrame(t, shut, bridge.HardwareAddr, unix.IPPROTO_UDP, mustAddr("2001:db8:bad::2"), mustAddr("2001:db8::2"), leak)
-		send(t, six, world.LocalAddr().String(), "end")
-		if got := untilEnd(t, world); len(got) > 0 {
-			t.Errorf("out of an internal network came %q", got)
-		}
+		wantNoWay6(t, shut, six, world)
+	}
+}
+
+// TestFilters: that a kernel has no nftables for IPv6 is told from what it says of a family that no kernel has.
+func TestFilters(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	const none = 4 // NFPROTO of no protocol
+	if err := filters(nfProtoIPv6); err != nil {
+		t.Error(err)
+	}
+	if err := filters(none); err == nil || !strings.Contains(err.Error(), "CONFIG_NF_TABLES_IPV6") {
+		t.Errorf("a family that there is not: %v", err)
 	}
 }
 

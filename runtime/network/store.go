@@ -310,7 +310,7 @@ func (s *Store) Prune(ctx context.Context, unwanted func(*Network) bool) (remove
 	return removed, errors.Join(errs...)
 }
 
-// Reload applies all rules of the firewall anew, as after somebody has flushed them.
+// Reload applies all rules of the firewall and the settings of bridges anew, as after somebody has flushed or changed them.
 func (s *Store) Reload(ctx context.Context) error {
 	lock, err := s.account.lock(ctx)
 	if err != nil {
