@@ -33,7 +33,7 @@ func (h *Home) CopyTo(ctx context.Context, src, ref, dst string, o FileCopyOptio
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
 	s.Root = !o.Owners
-	err = h.withRoot(ctx, ref, func(r *containerRecord, root *files.Root) (err error) {
+	err = h.withRoot(ctx, ref, func(root *lentRoot) (err error) {
 		t, err := root.Target(ctx, dst)
 		if err != nil {
 			return err
@@ -51,7 +51,7 @@ func (h *Home) CopyTo(ctx context.Context, src, ref, dst string, o FileCopyOptio
 		if err = errors.Join(err, dir.Close()); err != nil {
 			return err
 		}
-		h.containerEvent(r, "extract-to-dir")
+		h.containerEvent(root.record, "extract-to-dir")
 		return nil
 	})
 	return s.Size + tarEnd, err
@@ -89,17 +89,20 @@ func (h *Home) CopyFrom(ctx context.Context, ref, src, dst string, o FileCopyOpt
 	return size, err
 }
 
-// withSource opens a file or directory of a container for do.
+// withSource opens a file or directory of a container for do, which may take its time: whoever reads what is copied may be slow.
 func (h *Home) withSource(ctx context.Context, ref string, n files.Name, do func(*files.Source) error) error {
-	return h.withRoot(ctx, ref, func(r *containerRecord, root *files.Root) error {
+	return h.withRoot(ctx, ref, func(root *lentRoot) error {
 		s, err := root.Source(ctx, n)
 		if err != nil {
+			return err
+		}
+		if err := root.unlock(); err != nil {
 			return err
 		}
 		if err := do(s); err != nil {
 			return err
 		}
-		h.containerEvent(r, "archive-path")
+		h.containerEvent(root.record, "archive-path")
 		return nil
 	})
 }

@@ -19,8 +19,8 @@ import (
 // CopyTarTo unpacks a tar, compressed or not, into a directory of a container, and returns how many bytes it has. Files get the owners
 // that the tar says, unless the options say otherwise. A container that does not run can be started, and removed, while the tar comes.
 func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o FileCopyOptions) (size int64, err error) {
-	err = h.withRoot(ctx, ref, func(_ *containerRecord, root *files.Root) error { // before the tar is taken
-		_, dir, err := tarTarget(ctx, root, ref, dst)
+	err = h.withRoot(ctx, ref, func(root *lentRoot) error { // before the tar is taken
+		_, dir, err := tarTarget(ctx, root.Root, ref, dst)
 		if err != nil {
 			return err
 		}
@@ -37,22 +37,22 @@ func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o Fi
 	if err != nil {
 		return 0, err
 	}
-	err = h.withRoot(ctx, ref, func(rec *containerRecord, root *files.Root) (err error) {
-		t, dir, err := tarTarget(ctx, root, ref, dst)
+	err = h.withRoot(ctx, ref, func(root *lentRoot) (err error) {
+		t, dir, err := tarTarget(ctx, root.Root, ref, dst)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, dir.Close()) }()
 		place := snapshot.PlaceOptions{At: t.Shown(), Owners: true, Replace: o.Replace}
 		if o.AsUser {
-			if place.Owner, err = h.ownerOf(ctx, rec, root.Dir); err != nil {
+			if place.Owner, err = h.ownerOf(ctx, root.record, root.Dir); err != nil {
 				return err
 			}
 		}
 		if err := store.PlaceLayer(ctx, layer, dir, place); err != nil {
 			return err
 		}
-		h.containerEvent(rec, "extract-to-dir")
+		h.containerEvent(root.record, "extract-to-dir")
 		return nil
 	})
 	return layer.Blob.Size, err

@@ -13,8 +13,24 @@ import (
 	"github.com/forge-build/forge/runtime"
 )
 
-// withRoot opens the root directory of a container for do. One that does not run is not started meanwhile.
-func (h *Home) withRoot(ctx context.Context, ref string, do func(*containerRecord, *files.Root) error) (err error) {
+// A lentRoot is the root directory of a container, open.
+type lentRoot struct {
+	*files.Root
+	record *containerRecord
+	lock   *os.File // keeps a container that does not run from being started, written to and removed
+}
+
+// unlock is for those who only read, and for as long as somebody likes: what they read may change from then on, as that of a container
+// that runs.
+func (r *lentRoot) unlock() error {
+	if err := r.lock.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// withRoot opens the root directory of a container for do. One that does not run is not started meanwhile, unless do unlocks it.
+func (h *Home) withRoot(ctx context.Context, ref string, do func(*lentRoot) error) (err error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
@@ -23,11 +39,8 @@ func (h *Home) withRoot(ctx context.Context, ref string, do func(*containerRecor
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closeErr := lock.Close(); !errors.Is(closeErr, os.ErrClosed) {
-			err = errors.Join(err, closeErr)
-		}
-	}()
+	lent := &lentRoot{record: r, lock: lock}
+	defer func() { err = errors.Join(err, lent.unlock()) }()
 	run, status, err := h.containers().Run(r.ID)
 	if err != nil {
 		return err
@@ -39,9 +52,9 @@ func (h *Home) withRoot(ctx context.Context, ref string, do func(*containerRecor
 	case status == state.Restarting:
 		return fmt.Errorf("container %s is restarting, wait until the container is running", r.ID)
 	case !status.Alive():
-		return h.withStoppedRoot(ctx, r, ref, do)
+		return h.withStoppedRoot(ctx, lent, ref, do)
 	}
-	if err := lock.Close(); err != nil {
+	if err := lent.unlock(); err != nil {
 		return err
 	}
 	t, err := runtime.Open(run.Ref)
@@ -54,10 +67,12 @@ func (h *Home) withRoot(ctx context.Context, ref string, do func(*containerRecor
 		return ended(err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	return do(r, files.Open(ref, dir, nil))
+	lent.Root = files.Open(ref, dir, nil)
+	return do(lent)
 }
 
-func (h *Home) withStoppedRoot(ctx context.Context, r *containerRecord, ref string, do func(*containerRecord, *files.Root) error) (err error) {
+func (h *Home) withStoppedRoot(ctx context.Context, lent *lentRoot, ref string, do func(*lentRoot) error) (err error) {
+	r := lent.record
 	img, err := h.containerImage(ctx, r)
 	if err != nil {
 		return err
@@ -87,5 +102,6 @@ func (h *Home) withStoppedRoot(ctx context.Context, r *containerRecord, ref stri
 		mounts.Push(dir.Close)
 		return dir, nil
 	}
-	return do(r, files.Open(ref, dir, &files.Stopped{Mounts: h.mountPoints(r), ReadOnly: r.Config.ReadOnly, Open: open}))
+	lent.Root = files.Open(ref, dir, &files.Stopped{Mounts: h.mountPoints(r), ReadOnly: r.Config.ReadOnly, Open: open})
+	return do(lent)
 }

@@ -91,3 +91,28 @@ func TestPutArchiveStalled(t *testing.T) {
 		t.Errorf("the tar is answered with %d, and its container is gone", code)
 	}
 }
+
+// TestGetArchiveStalled: while nobody reads what was asked of a container, it can be removed, and started; what was begun is sent whole.
+func TestGetArchiveStalled(t *testing.T) {
+	h, _ := newServer(t)
+	const size = 32 << 20 // more than fits between server and client
+	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base&tag=1 tar:large="+strings.Repeat("x", size), http.StatusOK)
+	send(t, h.URL, `POST /containers/create?name=cc {"Image":"base:1","Cmd":["x"]}`, http.StatusCreated)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.URL+"/v1.51/containers/cc/archive?path=/large", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	send(t, h.URL, "DELETE /containers/cc?force=1", http.StatusNoContent)
+	content := tar.NewReader(res.Body)
+	if _, err := content.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, content); n != size || err != nil {
+		t.Errorf("of %d bytes came %d, %v", size, n, err)
+	}
+}
