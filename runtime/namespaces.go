@@ -3,7 +3,6 @@ package runtime
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,30 +138,29 @@ func killAll(dirs []string) {
 	}
 	for range 100 { // while they multiply
 		pids := members(dirs)
-		for _, pid := range pids {
-			fd, err := unix.PidfdOpen(pid, 0)
-			if err != nil {
-				continue
-			}
-			if slices.Contains(members(dirs), pid) { // the number is still that of one of them
-				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-			}
-			unix.Close(fd)
-		}
 		if len(pids) == 0 {
 			return
+		}
+		for some := range slices.Chunk(pids, 100) { // as each is open for a moment
+			killMembers(dirs, some)
 		}
 	}
 }
 
-// members are the processes in a cgroup.
-func members(dirs []string) (pids []int) {
-	if len(dirs) > 0 {
-		eachFields(filepath.Join(dirs[0], "cgroup.procs"), func(f []string) {
-			if pid, _ := strconv.Atoi(f[0]); pid > 0 {
-				pids = append(pids, pid)
-			}
-		})
+// killMembers kills those of some processes that are in the directories of a cgroup.
+func killMembers(dirs []string, pids []int) {
+	open := map[int]int{}
+	for _, pid := range pids {
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			open[pid] = fd
+		}
 	}
-	return pids
+	for _, pid := range members(dirs) { // whose number is still that of one of them
+		if fd, ok := open[pid]; ok {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+	}
+	for _, fd := range open {
+		unix.Close(fd)
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -111,6 +113,62 @@ func TestSharedPIDEnds(t *testing.T) {
 	_, err := Start(context.Background(), Spec{Root: root, Args: []string{"true"}, Env: []string{"PATH=/bin"}, Shared: Namespaces{PID: Namespace{Of: tracer}}}, Stdio{})
 	if err == nil || !strings.Contains(err.Error(), "may trace others") {
 		t.Errorf("in the pid namespace of a container that may trace: %v", err)
+	}
+}
+
+// TestSharedPIDEndsBelow: of a container with another's pid namespace ends, too, what is in cgroups that were made below its own.
+func TestSharedPIDEndsBelow(t *testing.T) {
+	root, mark := openDir(t, rootfs(t)), longTime()
+	s := Spec{Root: root, Shared: Namespaces{PID: Namespace{Host: true}}, Args: []string{"sh", "-c", "setsid sleep $0 & sleep $0; exit", mark}, Env: []string{"PATH=/bin"}}
+	p, err := Start(t.Context(), s, Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := p.Ref()
+	need(t, "cgroups", err == nil && len(ref.Cgroups) > 0, Cgroups())
+	target, err := Open(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	await(t, "it has not begun", func() bool { return len(processes(t, mark)) == 3 })
+	pids, err := target.Processes()
+	if err != nil || len(pids) != 3 {
+		t.Fatalf("processes %v, %v", pids, err)
+	}
+	for _, dir := range ref.Cgroups {
+		if _, err := os.Stat(dir); err != nil {
+			continue // that of the freezer may not be made
+		}
+		below := dir + strings.Repeat("/below", 3)
+		if err := os.MkdirAll(below, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+			for at := dir + "/below"; ; at += "/below" {
+				if text, err := os.ReadFile(filepath.Join(filepath.Dir(at), file)); err != nil || os.WriteFile(filepath.Join(at, file), text, 0) != nil || at == below {
+					break
+				}
+			}
+		}
+		for _, pid := range pids {
+			if pid != ref.Pid {
+				if err := os.WriteFile(filepath.Join(below, "cgroup.procs"), []byte(itoa(pid)), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if again, err := target.Processes(); !slices.Equal(again, pids) || err != nil {
+		t.Errorf("processes %v, %v, were %v", again, err, pids)
+	}
+	p.Signal(os.Kill)
+	p.Wait()
+	await(t, "something is left below", func() bool { return len(processes(t, mark)) == 0 })
+	for _, dir := range ref.Cgroups {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package runtime
 import (
 	"bufio"
 	"bytes"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -170,19 +169,7 @@ func (t *Target) Processes() (pids []int, err error) {
 	if len(t.Cgroups) == 0 {
 		pids = t.inNamespace()
 	} else {
-		err = filepath.WalkDir(t.Cgroups[0], func(path string, e fs.DirEntry, err error) error {
-			if err == nil && e.Name() == "cgroup.procs" {
-				eachFields(path, func(f []string) {
-					if pid, _ := strconv.Atoi(f[0]); pid > 0 { // 0 is one that this pid namespace does not have
-						pids = append(pids, pid)
-					}
-				})
-			}
-			return err
-		})
-	}
-	if err := t.orDone(err); err != nil {
-		return nil, err
+		pids = members(t.Cgroups)
 	}
 	if t.gone(0) {
 		return nil, os.ErrProcessDone

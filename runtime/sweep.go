@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"os"
+	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +21,8 @@ func Sweep() {
 }
 
 const (
-	maxCgroupsBelow = 1000 // how many are removed at a time; the next sweep goes on
+	maxCgroupsBelow = 1000    // how many are removed at a time; the next sweep goes on
+	maxCgroupsRead  = 1 << 16 // in how many processes are looked for
 	maxCgroupDepth  = 100
 )
 
@@ -51,13 +54,51 @@ func removeBelow(dir *os.File, depth int, left *int) {
 		if unix.Unlinkat(int(dir.Fd()), e.Name(), unix.AT_REMOVEDIR) != unix.EBUSY {
 			continue
 		}
-		fd, err := unix.Openat(int(dir.Fd()), e.Name(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		f, err := openBelow(dir, e.Name())
 		if err != nil {
 			continue
 		}
-		f := os.NewFile(uintptr(fd), e.Name())
 		removeBelow(f, depth-1, left)
 		_ = f.Close() // it was open for reference only
 		_ = unix.Unlinkat(int(dir.Fd()), e.Name(), unix.AT_REMOVEDIR)
 	}
+}
+
+func openBelow(dir *os.File, name string) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return os.NewFile(uintptr(fd), name), err
+}
+
+// members are the processes in the directories of a cgroup, and in those that a container has made below, in order.
+func members(dirs []string) (pids []int) {
+	left := maxCgroupsRead
+	for _, dir := range dirs {
+		if f, err := os.Open(dir); err == nil {
+			pids = membersBelow(f, maxCgroupDepth, &left, pids)
+			_ = f.Close() // it was open for reference only
+		}
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids)
+}
+
+// membersBelow adds the processes in a directory, and in those below, to pids.
+func membersBelow(dir *os.File, depth int, left *int, pids []int) []int {
+	eachFields(fdPath(dir)+"/cgroup.procs", func(f []string) {
+		if pid, _ := strconv.Atoi(f[0]); pid > 0 { // 0 is one that this pid namespace does not have
+			pids = append(pids, pid)
+		}
+	})
+	entries, _ := dir.ReadDir(-1)
+	for _, e := range entries {
+		if !e.IsDir() || depth == 0 || *left <= 0 {
+			continue
+		}
+		*left--
+		if f, err := openBelow(dir, e.Name()); err == nil {
+			pids = membersBelow(f, depth-1, left, pids)
+			_ = f.Close()
+		}
+	}
+	return pids
 }
