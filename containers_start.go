@@ -171,7 +171,7 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 // attached from the beginning, unless the container runs; it may be nil.
 func (h *Home) spawn(ctx context.Context, r *containerRecord, first func() ([]*os.File, error), events event.Sink) (err error) {
 	store := h.containers()
-	lock, err := store.Lock(ctx, r.ID)
+	lock, err := (&patience{home: h, record: r, events: events}).lock(ctx)
 	if err != nil {
 		return err
 	}

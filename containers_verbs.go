@@ -12,14 +12,16 @@ import (
 	"github.com/forge-build/forge/container/monitor"
 	"github.com/forge-build/forge/container/state"
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 )
 
 // StopOptions say how to stop a container.
 type StopOptions struct {
-	Signal  string // "" is the container's
-	Seconds *int   // until SIGKILL; nil is what the container says, or 10; -1 is never
+	Signal  string     // "" is the container's
+	Seconds *int       // until SIGKILL; nil is what the container says, or 10; -1 is never
+	Events  event.Sink // takes notes of what is waited for; may be nil
 }
 
 // defaultStopTimeout is docker's, in seconds.
@@ -51,7 +53,7 @@ func (h *Home) end(ctx context.Context, r *containerRecord, o StopOptions,
 	if err != nil {
 		return err
 	}
-	return how(h.monitorOf(r), ctx, sig, seconds)
+	return (&patience{home: h, record: r, events: o.Events}).end(func() error { return how(h.monitorOf(r), ctx, sig, seconds) })
 }
 
 // of is what the options ask for; what they leave open, a container and its image say.
@@ -83,15 +85,16 @@ func (h *Home) RestartContainer(ctx context.Context, ref string, o StopOptions) 
 	if !errors.Is(err, monitor.ErrGone) {
 		return err
 	}
-	if err := h.spawn(ctx, r, nil, nil); err != nil {
+	if err := h.spawn(ctx, r, nil, o.Events); err != nil {
 		return err
 	}
 	h.containerEvent(r, "restart")
 	return nil
 }
 
-// KillContainer sends a container's first process a signal; "" is SIGKILL. After SIGKILL it waits for the end.
-func (h *Home) KillContainer(ctx context.Context, ref, signal string) error {
+// KillContainer sends a container's first process a signal; "" is SIGKILL. After SIGKILL it waits for the end. events takes notes of what
+// that waits for; it may be nil.
+func (h *Home) KillContainer(ctx context.Context, ref, signal string, events event.Sink) error {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
@@ -102,7 +105,7 @@ func (h *Home) KillContainer(ctx context.Context, ref, signal string) error {
 			return err
 		}
 	}
-	err = h.monitorOf(r).Signal(ctx, sig)
+	err = (&patience{home: h, record: r, events: events}).end(func() error { return h.monitorOf(r).Signal(ctx, sig) })
 	if errors.Is(err, monitor.ErrGone) {
 		return words.Refusal("kill", ref, r.ID, string(state.Exited))
 	}
@@ -191,8 +194,9 @@ func (h *Home) RenameContainer(ctx context.Context, ref, name string) error {
 
 // RemoveContainerOptions say how to remove a container.
 type RemoveContainerOptions struct {
-	Force   bool // kill it, if it runs
-	Volumes bool // remove the volumes that were made for it and have no name
+	Force   bool       // kill it, if it runs
+	Volumes bool       // remove the volumes that were made for it and have no name
+	Events  event.Sink // takes notes of what is waited for; may be nil
 }
 
 // RemoveContainer removes a container, which must not run unless it may be killed.
@@ -206,16 +210,17 @@ func (h *Home) RemoveContainer(ctx context.Context, ref string, o RemoveContaine
 	if recordErr != nil { // damaged: what there is goes
 		r = &containerRecord{ID: id, Name: id[:12]}
 	}
+	patience := &patience{home: h, record: r, events: o.Events}
 	if o.Force {
-		h.forceEnd(ctx, r)
+		_ = patience.end(func() error { h.forceEnd(ctx, r); return nil }) // the state says whether it has worked
 	}
-	lock, err := store.Lock(ctx, id)
+	lock, err := patience.lock(ctx)
 	if err != nil {
 		return o.forgive(err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if recordErr == nil {
-		if err := h.stopped(ctx, r, ref, o); err != nil {
+		if err := patience.end(func() error { return h.stopped(ctx, r, ref, o) }); err != nil {
 			return err
 		}
 	}

@@ -157,7 +157,7 @@ func killContainer(c *call) error {
 			return invalid(err)
 		}
 	}
-	if err := c.home.KillContainer(context.WithoutCancel(c.ctx()), c.name, signal); err != nil {
+	if err := c.home.KillContainer(context.WithoutCancel(c.ctx()), c.name, signal, nil); err != nil {
 		return err
 	}
 	return c.done()

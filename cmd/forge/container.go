@@ -53,14 +53,18 @@ type stopCmd struct {
 }
 
 func (c *stopCmd) Run(s *session) error {
-	o := forge.StopOptions{Signal: c.Signal, Seconds: c.Time}
+	show := ui.New("plain", s.err)
+	defer show.Close()
+	o := forge.StopOptions{Signal: c.Signal, Seconds: c.Time, Events: show.Event}
 	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.StopContainer(s.ctx, ref, o) })
 }
 
 type restartCmd stopCmd
 
 func (c *restartCmd) Run(s *session) error {
-	o := forge.StopOptions{Signal: c.Signal, Seconds: c.Time}
+	show := ui.New("plain", s.err)
+	defer show.Close()
+	o := forge.StopOptions{Signal: c.Signal, Seconds: c.Time, Events: show.Event}
 	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.RestartContainer(s.ctx, ref, o) })
 }
 
@@ -70,7 +74,9 @@ type killCmd struct {
 }
 
 func (c *killCmd) Run(s *session) error {
-	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.KillContainer(s.ctx, ref, c.Signal) })
+	show := ui.New("plain", s.err)
+	defer show.Close()
+	return each(s, c.Containers, func(h *forge.Home, ref string) error { return h.KillContainer(s.ctx, ref, c.Signal, show.Event) })
 }
 
 // containerArgs are the arguments of a command without flags.
@@ -103,8 +109,11 @@ type rmCmd struct {
 }
 
 func (c *rmCmd) Run(s *session) error {
+	show := ui.New("plain", s.err)
+	defer show.Close()
+	o := forge.RemoveContainerOptions{Force: c.Force, Volumes: c.Volumes, Events: show.Event}
 	return eachSays(s, c.Containers, func(h *forge.Home, ref string) (any, error) {
-		err := h.RemoveContainer(s.ctx, ref, forge.RemoveContainerOptions{Force: c.Force, Volumes: c.Volumes})
+		err := h.RemoveContainer(s.ctx, ref, o)
 		if _, missing := errors.AsType[*forge.NoContainerError](err); missing && c.Force {
 			_, _ = fmt.Fprintln(s.err, "forge: "+ui.Lines(err.Error()))
 			return nil, nil

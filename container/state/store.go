@@ -337,12 +337,15 @@ func isHex(s string) bool { return s != "" && strings.Trim(s, "0123456789abcdef"
 // Lock keeps others from changing the container until the file is closed: from starting and removing it. It fails with a
 // *NotFoundError if the container is gone.
 func (s *Store[C]) Lock(ctx context.Context, id string) (*os.File, error) {
-	f, err := flock.Lock(ctx, filepath.Join(s.Dir(id), lockFile), flock.Exclusive)
+	f, err := flock.Lock(ctx, s.LockFile(id), flock.Exclusive)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &NotFoundError{id}
 	}
 	return f, err
 }
+
+// LockFile is what Lock locks.
+func (s *Store[C]) LockFile(id string) string { return filepath.Join(s.Dir(id), lockFile) }
 
 // Remove removes a container. The caller holds its lock and has made sure that it does not run. What was written in it is
 // deleted by remove, after the container is out of sight.

@@ -10,7 +10,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Mode says who else may hold a lock at the same time.
@@ -148,6 +152,26 @@ func Held(path string) bool {
 		err = syscall.Flock(fd, int(Shared)|syscall.LOCK_NB)
 	}
 	return err == syscall.EWOULDBLOCK
+}
+
+// Holder is the process that holds the lock of a file or directory exclusively; 0 if there is none, or it cannot be known.
+func Holder(path string) int {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(path, &st); err != nil {
+		return 0
+	}
+	list, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(list)) { // 1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF; who waits has -> behind the number
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && f[5] == file {
+			pid, _ := strconv.Atoi(f[4])
+			return max(pid, 0)
+		}
+	}
+	return 0
 }
 
 // Unlock gives up the lock that f holds.
