@@ -38,6 +38,10 @@ func (s *setup) becomeUser(caps capabilities) error {
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1), num(0), num(0), num(0))
 	s.call(unix.SYS_SETRESGID, num(u.GID), num(u.GID), num(u.GID))
 	s.call(unix.SYS_SETRESUID, num(u.UID), num(u.UID), num(u.UID))
+	s.step = "memory of its own"
+	// With other ids the memory, which is the supervisor's too, is again as fs.suid_dumpable has it, which may be for the user to trace.
+	// Nobody could so far: he would need all capabilities that are still there. Those that go do not change it.
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
 	s.step = "capabilities"
 	s.call(unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_CLEAR_ALL), num(0), num(0), num(0)).
 		allow(errnos(unix.EINVAL))

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const testPasswd = `root:x:0:0:root:/root:/bin/sh
@@ -152,5 +154,30 @@ func TestAddGroups(t *testing.T) {
 		if got != test.want {
 			t.Errorf("%q: %s, want %s", test.names, got, test.want)
 		}
+	}
+}
+
+// TestNotDumpable: who becomes a user is not his to trace, whatever fs.suid_dumpable says, before it gives up the capabilities by which
+// the kernel has kept him off until then.
+func TestNotDumpable(t *testing.T) {
+	s := &setup{spec: &Spec{}}
+	if err := s.becomeUser(capabilities{}); err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, o := range s.ops {
+		switch {
+		case o.nr == unix.SYS_SETRESGID || o.nr == unix.SYS_SETRESUID:
+			list = append(list, "ids")
+		case o.nr == unix.SYS_CAPSET:
+			list = append(list, "capabilities")
+		case o.nr == unix.SYS_PRCTL && o.args[0].n == unix.PR_SET_KEEPCAPS && o.args[1].n == 1:
+			list = append(list, "keep")
+		case o.nr == unix.SYS_PRCTL && o.args[0].n == unix.PR_SET_DUMPABLE && o.args[1].n == 0:
+			list = append(list, "shelter")
+		}
+	}
+	if got, want := strings.Join(list, " "), "keep ids ids shelter capabilities"; got != want {
+		t.Errorf("order %q, want %q", got, want)
 	}
 }
