@@ -84,7 +84,7 @@ func (s *setup) planChroot() (tail int, err error) {
 	}
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0o022))
-	s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))
+	s.endWithSupervisor()
 	s.signals()
 	s.step = "close descriptors"
 	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))

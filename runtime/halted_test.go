@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -159,6 +160,60 @@ func TestCancelledSetUp(t *testing.T) {
 			}
 			if err := unix.Kill(h.pid, 0); err != unix.ESRCH {
 				t.Errorf("process %d is there after the end: %v", h.pid, err)
+			}
+		})
+	}
+}
+
+// TestSupervisorKilledEarly: whose supervisor is killed while a process sets up executes no command, also where no pid namespace ends with it.
+// Here the process itself does it, once it is of another group, and waits for that.
+func TestSupervisorKilledEarly(t *testing.T) {
+	for name, spec := range map[string]Spec{
+		"shared": {Shared: Namespaces{PID: Namespace{Host: true}}}, "chroot": {Isolation: ByChroot},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec.Args, spec.Env, spec.User.GID = []string{"echo", "executed"}, []string{"PATH=/bin"}, 1000
+			spec.Root, spec.Network.Mode = openDir(t, rootfs(t)), "host"
+			set, err := newSetup(t.Context(), &spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer set.close()
+			plan := set.plan
+			if spec.Isolation == ByChroot {
+				plan, err = set.planChroot, set.newChroot()
+			}
+			r, w, pipeErr := os.Pipe()
+			if err := errors.Join(err, pipeErr); err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			_, err = set.start(t.Context(), Stdio{Out: w}, func() (int, error) {
+				tail, err := plan()
+				supervisor, poll, last := set.word(), set.words(0, 0), (*op)(nil)
+				stores := [][6]arg{{poll, set.self}, {poll.plus(4), num(unix.POLLIN)}}
+				for _, o := range set.ops {
+					switch {
+					case o.nr == unix.SYS_KEYCTL:
+						o.nr = unix.SYS_GETPPID
+						o.into(supervisor)
+					case o.nr == unix.SYS_PRCTL && o.args[0].n == unix.PR_CAPBSET_DROP && len(stores) > 0:
+						o.nr, o.args, stores = opStore, stores[0], stores[1:]
+					case o.nr == unix.SYS_PRCTL && o.args[0].n == unix.PR_CAP_AMBIENT:
+						o.nr, o.args = unix.SYS_KILL, [6]arg{supervisor, num(unix.SIGKILL)}
+					case o.nr == unix.SYS_UMASK:
+						last = o
+					}
+				}
+				last.nr, last.args = unix.SYS_PPOLL, [6]arg{poll, num(1)}
+				return tail, err
+			})
+			if err == nil {
+				t.Error("it has started")
+			}
+			w.Close()
+			if out, err := io.ReadAll(r); len(out) > 0 || err != nil {
+				t.Errorf("the command says %q, %v", out, err)
 			}
 		})
 	}

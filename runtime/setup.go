@@ -22,6 +22,7 @@ type setup struct {
 	owned    []*os.File // what was opened for it, to be closed once it runs
 	set      [3]bool    // which of stdio is set
 	init     *setup     // the program of process 1 if that is not the command
+	self     arg        // pidfd of the supervisor, where its end is not that of the process
 	target   *Target    // whose namespaces are joined, nil for a new container
 	cgroup   *cgroup    // nil if there is none
 	netns    *netns     // nil if none is made

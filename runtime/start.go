@@ -164,9 +164,7 @@ func (s *setup) plan() (tail int, err error) {
 	}
 	s.step = "umask"
 	s.call(unix.SYS_UMASK, num(0o022))
-	if s.sharesPID() {
-		s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))
-	}
+	s.endWithSupervisor()
 	s.signals()
 	s.step = "close descriptors"
 	s.call(unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
@@ -240,6 +238,11 @@ const (
 // caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
 func (s *setup) supervisor() (tail int) {
 	s.shelter()
+	if s.sharesPID() || s.places != nil {
+		s.self = s.word()
+		s.call(unix.SYS_GETPID).into(s.self)
+		s.call(unix.SYS_PIDFD_OPEN, s.self, num(0)).into(s.self).allow(anyError) // gVisor has none
+	}
 	s.step = "clone"
 	// Until there is a pidfd, any descriptor but the socket stands for it.
 	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(endSize)
@@ -293,7 +296,30 @@ func (s *setup) supervisor() (tail int) {
 	s.call(unix.SYS_EXIT_GROUP, num(127))
 	s.endSkip(child)
 	s.call(opStore, arg{n: headerFail, part: inHeader}, arg{n: uint64(failed), part: inOps})
+	s.endWithSupervisor()
 	return tail
+}
+
+// endWithSupervisor has a process end with its supervisor where no pid namespace does that, and at once if that is gone already. The kernel
+// forgets the former when the process becomes another user.
+func (s *setup) endWithSupervisor() {
+	if !s.sharesPID() && s.places == nil {
+		return
+	}
+	s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))
+	s.endIfReady(s.self, unix.POLLIN)
+}
+
+// endIfReady ends the process if a descriptor is ready for one of some events. One that is negative never is.
+func (s *setup) endIfReady(fd arg, events uint64) {
+	poll, before := s.words(0, 0), s.word()
+	s.call(opStore, poll, fd)
+	s.call(opStore, poll.plus(4), num(events))
+	s.call(opStore, before.addr(), poll.ref())
+	s.call(unix.SYS_PPOLL, poll, num(1), s.words(0, 0), num(0), num(0)).allow(anyError)
+	waits := s.skipIf(poll.ref(), before)
+	s.call(unix.SYS_EXIT_GROUP, num(127))
+	s.endSkip(waits)
 }
 
 // enterDir changes to the working directory, and makes sure that it lies within the root: from a directory outside,
