@@ -344,9 +344,6 @@ func (s *Store[C]) Lock(ctx context.Context, id string) (*os.File, error) {
 	return f, err
 }
 
-// LockFile is what Lock locks.
-func (s *Store[C]) LockFile(id string) string { return filepath.Join(s.Dir(id), lockFile) }
-
 // Remove removes a container. The caller holds its lock and has made sure that it does not run. What was written in it is
 // deleted by remove, after the container is out of sight.
 func (s *Store[C]) Remove(ctx context.Context, id string, remove func(path string) error) error {
