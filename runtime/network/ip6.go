@@ -264,10 +264,11 @@ func in6(list []*request) []*request {
 	return list
 }
 
-// ruled6 reports whether the table of IPv6 has the network: one with IPv6, and an internal one whose bridge could not be kept from it.
+// ruled6 reports whether the table of IPv6 has the network: one with IPv6, and an internal one, unless this machine has no such tables and the
+// bridge is kept from IPv6 by its settings.
 func (n *Network) ruled6() bool {
-	if n.Subnet6.IsValid() || !n.Internal {
-		return n.Subnet6.IsValid()
+	if n.Subnet6.IsValid() || n.Rules6 || !n.Internal {
+		return n.Subnet6.IsValid() || n.Rules6
 	}
 	b, err := os.ReadFile(n.setting6(disabled6))
 	return err == nil && bytes.HasPrefix(b, []byte("0"))

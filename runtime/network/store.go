@@ -35,6 +35,7 @@ type Network struct {
 	Gateway netip.Addr   `json:"gateway"` // where containers reach this machine
 	Range6
 	Internal bool              `json:"internal,omitempty"`
+	Rules6   bool              `json:"rules6,omitempty"` // the table of IPv6 keeps it internal, too: settings of bridges can be changed by others
 	Labels   map[string]string `json:"labels,omitempty"`
 	Options  map[string]string `json:"options,omitempty"` // kept, without a meaning here
 }
@@ -138,6 +139,7 @@ func (s *Store) Create(ctx context.Context, c Config) (*Network, error) {
 	if n.Range6, err = c.addresses6(n.ID, others); err != nil {
 		return nil, err
 	}
+	n.Rules6 = n.Internal && filters(nfProtoIPv6) == nil
 	text, err := json.Marshal(n)
 	if err != nil {
 		return nil, err
