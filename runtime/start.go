@@ -238,11 +238,7 @@ const (
 // caller is gone, reports how it ended, and ends. It returns the op to go on with when one fails.
 func (s *setup) supervisor() (tail int) {
 	s.shelter()
-	if s.sharesPID() || s.places != nil {
-		s.self = s.word()
-		s.call(unix.SYS_GETPID).into(s.self)
-		s.call(unix.SYS_PIDFD_OPEN, s.self, num(0)).into(s.self).allow(anyError) // gVisor has none
-	}
+	s.openSelf()
 	s.step = "clone"
 	// Until there is a pidfd, any descriptor but the socket stands for it.
 	pid, poll, info := s.word(), s.words(interpreterFD|unix.POLLIN<<32, sockFD|unix.POLLIN<<32), s.space(endSize)
@@ -282,7 +278,7 @@ func (s *setup) supervisor() (tail int) {
 	s.call(unix.SYS_SENDTO, num(sockFD), info, num(endSize), num(unix.MSG_NOSIGNAL), num(0), num(0)).allow(anyError)
 	reported := s.jump()
 	s.endSkip(abandoned)
-	if s.sharesPID() || s.places != nil { // its namespace does not end with the supervisor
+	if s.mayOutlive() {
 		s.call(unix.SYS_PIDFD_SEND_SIGNAL, num(pidfdFD), num(unix.SIGKILL), num(0), num(0)).allow(anyError)
 		s.call(unix.SYS_WAITID, num(unix.P_PID), pid, info, num(unix.WEXITED), num(0)).allow(anyError)
 	}
@@ -300,10 +296,23 @@ func (s *setup) supervisor() (tail int) {
 	return tail
 }
 
+// mayOutlive reports whether the container has no pid namespace that ends with the supervisor.
+func (s *setup) mayOutlive() bool { return s.sharesPID() || s.places != nil }
+
+// openSelf opens what tells the process when the supervisor is gone.
+func (s *setup) openSelf() {
+	if !s.mayOutlive() {
+		return
+	}
+	s.self = s.word()
+	s.call(unix.SYS_GETPID).into(s.self)
+	s.call(unix.SYS_PIDFD_OPEN, s.self, num(0)).into(s.self).allow(anyError) // gVisor has none
+}
+
 // endWithSupervisor has a process end with its supervisor where no pid namespace does that, and at once if that is gone already. The kernel
 // forgets the former when the process becomes another user.
 func (s *setup) endWithSupervisor() {
-	if !s.sharesPID() && s.places == nil {
+	if !s.mayOutlive() {
 		return
 	}
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))

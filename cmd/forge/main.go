@@ -88,7 +88,7 @@ func run(args []string) int {
 	confined := enter(parsed.command, c.Store)
 	ctx, signals := newSignals(context.Background())
 	defer signals.cancel(nil) // and the signals are not given back, which takes 0.2 ms: the process ends
-	out := &output{file: os.Stdout}
+	out := ui.NewOutput(os.Stdout)
 	s := &session{
 		ctx:     ctx,
 		options: forge.Options{Dir: c.Store, Snapshotter: c.Snapshotter, Command: parsed.command},
@@ -97,7 +97,7 @@ func run(args []string) int {
 	}
 	limitMemory(parsed.command)
 	if err = parsed.Run(s); err == nil {
-		err = out.lost()
+		err = out.Lost()
 	}
 	if u, ok := errors.AsType[*usageError](err); ok && u.command == "" {
 		u.command = "forge " + s.options.Command

@@ -27,7 +27,7 @@ type palette struct{ on bool }
 
 // newPalette says whether colours are wanted: on a terminal that has some, unless the environment says otherwise. NO_COLOR is none
 // (no-color.org); CLICOLOR=0 too; CLICOLOR_FORCE and FORCE_COLOR want them everywhere.
-func newPalette(f file) palette {
+func newPalette(f *os.File) palette {
 	set := func(name string) bool { v := os.Getenv(name); return v != "" && v != "0" && v != "false" }
 	switch {
 	case os.Getenv("NO_COLOR") != "":

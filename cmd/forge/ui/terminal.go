@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ const repaintEvery = 100 * time.Millisecond
 
 // A terminal keeps what is under way at the bottom of a terminal, and what is said for good above.
 type terminal struct {
-	f    file
+	f    *os.File
 	stop chan struct{}
 	done chan struct{}
 
@@ -25,7 +26,7 @@ type terminal struct {
 	screen screen
 }
 
-func newTerminal(f file) *terminal {
+func newTerminal(f *os.File) *terminal {
 	t := &terminal{f: f, stop: make(chan struct{}), done: make(chan struct{})}
 	t.view.palette = newPalette(f)
 	go t.paintAlways()

@@ -16,16 +16,13 @@ type Display interface {
 	Close(outcome ...string) // the end: what was made, or nothing if it failed
 }
 
-// A file can be a terminal.
-type file interface {
-	io.Writer
-	Fd() uintptr
-}
-
 // New returns what shows events on w: "plain", "log" for those of a build that is over, "tty", "rawjson", "quiet", or "auto" and "terminal", which are a terminal's view
 // on a terminal, and plain or quiet elsewhere.
 func New(how string, w io.Writer) Display {
-	f, isFile := w.(file)
+	f, isFile := w.(*os.File)
+	if out, ok := w.(*Output); ok {
+		f, isFile = out.file, true
+	}
 	isTerminal := isFile && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 	colors := newPalette(f)
 	switch how {
