@@ -173,7 +173,7 @@ func (b *building) named(t *making, err error) error {
 // info says what the build is asked for.
 func (b *building) info() *event.BuildInfo {
 	t := b.first()
-	i := &event.BuildInfo{Names: t.Tags, Context: web.Redact(t.Context), File: t.File, Target: t.Target.Target, Platforms: t.Platforms}
+	i := &event.BuildInfo{Names: t.Tags, Context: web.Redact(t.Context), File: web.Redact(t.File), Target: t.Target.Target, Platforms: t.Platforms}
 	i.Dir, _ = os.Getwd() // for people: without it they see no less
 	if !b.several() {
 		return i

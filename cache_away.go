@@ -22,7 +22,7 @@ func (h *Home) whole(ctx context.Context, n image.Named, p *ocispec.Platform, o 
 		return n, fmt.Errorf("%s: %w", n.Reference.Familiar(), err)
 	}
 	if !away {
-		return n, nil
+		return n, h.arrived(ctx, n)
 	}
 	platform := thisPlatform()
 	if p != nil {
@@ -40,6 +40,15 @@ func (h *Home) whole(ctx context.Context, n image.Named, p *ocispec.Platform, o 
 	}
 	n.Away = false
 	return n, nil
+}
+
+// arrived records that an image that was away is here, so that this is not made sure of anew each time. Of an index other images may be away.
+func (h *Home) arrived(ctx context.Context, n image.Named) error {
+	if !n.Away || image.IsIndex(n.Descriptor.MediaType) || !h.Layout.Names(n.Reference, n.Descriptor.Digest) {
+		return nil
+	}
+	n.Away = false
+	return h.Layout.TagAll(ctx, n)
 }
 
 // isAway reports whether layers of an image are in its registry alone.

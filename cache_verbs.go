@@ -219,7 +219,10 @@ func (h *Home) PullCache(ctx context.Context, name string, o SharedCacheOptions)
 	for _, r := range records {
 		if r.IsValue() {
 			value, ok, err := known.Get(ctx, r.Key)
-			if ok && err == nil {
+			if err == nil && !ok {
+				continue
+			}
+			if err == nil {
 				err = h.digests.Put(ctx, r.Key, value) // which a build does without
 			}
 			if err != nil {

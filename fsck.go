@@ -64,6 +64,11 @@ func (h *Home) Fsck(ctx context.Context, o FsckOptions) (r FsckReport, err error
 			}
 		}
 	}
+	if o.Repair {
+		if err := store.ForgetMerged(); err != nil { // which may be made of what was damaged
+			return r, err
+		}
+	}
 	contexts, contextsErr := h.checkContexts(o)
 	volumes, volumesErr := h.checkVolumes(o)
 	entries, err := h.checkCache(o)
@@ -102,6 +107,9 @@ func (h *Home) fetchAgain(ctx context.Context, n image.Named) error {
 		if _, err := h.receive(ctx, repo.Source(), d, p, image.Reference{}, nil); err != nil {
 			return err
 		}
+	}
+	if !h.Layout.Names(n.Reference, n.Descriptor.Digest) { // somebody has given it to another image meanwhile
+		return nil
 	}
 	return h.Layout.TagAll(ctx, image.Named{Reference: n.Reference, Descriptor: d, Remote: d.Digest})
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -90,6 +91,7 @@ func (s *sources) writePins(mode LockMode) error {
 // Resolve finds the image that name stands for, for platform p; see planner.Resolver. A name that is pinned is its digest's: that is asked
 // for only if the store has it not.
 func (r *resolver) Resolve(ctx context.Context, name string, p *ocispec.Platform) (*image.Image, error) {
+	name = strings.TrimPrefix(name, imagePrefix)
 	ref, err := image.ParseReference(name)
 	if err != nil || ref.Digest != "" { // another kind of name, or all said
 		return r.resolveOnce(ctx, name, p, r.pull)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,6 +24,7 @@ type Layout struct {
 	root    string // state directory
 	staging *Staging
 	free    func(dir string) (free, total uint64, err error) // statfs, but for tests
+	proven  sync.Map                                         // [2]digest.Digest of blobs and diffIDs that this process has compared
 }
 
 // OpenLayout opens or makes the layout in root/images, with its names in root/names. New blobs wait in st.

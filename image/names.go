@@ -296,6 +296,12 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 	return l.TagAll(ctx, Named{Reference: r, Descriptor: d})
 }
 
+// Names reports whether a name stands for an image.
+func (l *Layout) Names(r Reference, d digest.Digest) bool {
+	n, err := readRecord(l.recordPath(r, d))
+	return err == nil && n.Descriptor.Digest == d
+}
+
 // Pushed remembers that the repository of the name r has the image d as remote. If r stands for another image by now, or
 // for none, there is nothing to remember.
 func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {

@@ -19,7 +19,7 @@ import (
 func (l *Layout) Prove(ctx context.Context, layers []Layer) error {
 	var open []Layer
 	for _, layer := range layers {
-		if layer.Blob.Digest == layer.DiffID {
+		if layer.Blob.Digest == layer.DiffID || l.isProven(layer) {
 			continue
 		}
 		blob, err := l.Has(layer.Blob)
@@ -45,16 +45,28 @@ func (l *Layout) Prove(ctx context.Context, layers []Layer) error {
 	g.SetLimit(2)
 	for _, layer := range open {
 		if slices.Contains(known[layer.Blob.Digest], layer.DiffID) {
+			l.noteProven(layer)
 			continue
 		}
 		g.Go(func() error {
 			if err := l.inflatesTo(ctx, layer); err != nil {
 				return fmt.Errorf("layer %s: %w", layer.Blob.Digest, err)
 			}
+			l.noteProven(layer)
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+// noteProven remembers that the blob of a layer holds the tar of its diffID: each step of a build asks for all layers below it.
+func (l *Layout) noteProven(layer Layer) {
+	l.proven.Store([2]digest.Digest{layer.Blob.Digest, layer.DiffID}, true)
+}
+
+func (l *Layout) isProven(layer Layer) bool {
+	_, ok := l.proven.Load([2]digest.Digest{layer.Blob.Digest, layer.DiffID})
+	return ok
 }
 
 // pairs are the diffIDs of blobs, as the images of the store name them.

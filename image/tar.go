@@ -94,6 +94,7 @@ func (l *Layout) pushInflated(ctx context.Context, layer Layer, r io.Reader, tap
 	if err := l.inflate(ctx, layer, bufio.NewReaderSize(r, bufSize), tap); err != nil {
 		return fmt.Errorf("layer %s: %w", layer.Blob.Digest, err)
 	}
+	l.noteProven(layer)
 	return nil
 }
 

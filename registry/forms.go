@@ -44,7 +44,10 @@ func (f *Forms) form(l image.Layer) ocispec.Descriptor {
 // changes reports whether a layer is to be copied in another form than it is stored in. What is said to be a tar and is not that of the
 // diffID stays as it is: the tar of the diffID is another image's.
 func (f *Forms) changes(l image.Layer) bool {
-	tar := image.IsTar(l.Blob.MediaType) && l.Blob.Digest == l.DiffID
+	tar := image.IsTar(l.Blob.MediaType)
+	if tar && l.Blob.Digest != l.DiffID {
+		return false
+	}
 	if f.Compression.Algorithm == image.Uncompressed {
 		return f.Recompress && !tar
 	}

@@ -89,11 +89,13 @@ func TestClaimedTar(t *testing.T) {
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		Config: src.AddJSON(t, ocispec.MediaTypeImageConfig, config), Layers: []ocispec.Descriptor{blob},
 	})
-	pushed, err := registry.Copy(t.Context(), dst, src, d, registry.CopyOptions{Forms: &registry.Forms{Source: l}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := manifestOf(t, dst, pushed).Layers[0]; got.Digest != blob.Digest {
-		t.Errorf("pushed %s, want the tar %s", got.Digest, blob.Digest)
+	for _, again := range []bool{false, true} {
+		pushed, err := registry.Copy(t.Context(), dst, src, d, registry.CopyOptions{Forms: &registry.Forms{Source: l, Recompress: again}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := manifestOf(t, dst, pushed).Layers[0]; got.Digest != blob.Digest {
+			t.Errorf("compressed again %t: pushed %s, want the tar %s", again, got.Digest, blob.Digest)
+		}
 	}
 }

@@ -68,7 +68,7 @@ func (s *Store) readLayer(ctx context.Context, layer image.Layer) (*Indexer, err
 // openIndex opens the index of a part. That of a layer is made if it is missing; of layers that are merged it is fs.ErrNotExist.
 func (s *Store) openIndex(ctx context.Context, p part) (*os.File, error) {
 	if len(p.layers) > 1 {
-		return os.Open(s.snapshotPath(p.id, ".erofs"))
+		return os.Open(s.snapshotPath(p.id, mergedSuffix))
 	}
 	return s.ensureIndex(ctx, p.layers[0])
 }

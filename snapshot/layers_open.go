@@ -15,9 +15,14 @@ import (
 
 // A part of a stack of layers is read and mounted as one.
 type part struct {
-	id     digest.Digest // a layer's diffID, or the chain ID of layers that are merged
+	id     digest.Digest // a layer's diffID or, of layers that are merged, their chain ID with mergedPrefix: anything can have that as a diffID
 	layers []image.Layer // lowest first: one, unless they are merged
 }
+
+const mergedPrefix = "merged "
+
+// mergedPart is the part that layers are as one.
+func mergedPart(layers []image.Layer) part { return part{mergedPrefix + image.ChainID(layers), layers} }
 
 // alone is the part that is one layer.
 func alone(layer image.Layer) part { return part{layer.DiffID, []image.Layer{layer}} }

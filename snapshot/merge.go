@@ -6,18 +6,22 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/flock"
 	"github.com/forge-build/forge/snapshot/erofs"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
 
 // Each layer that is mounted takes the kernel a quarter of a millisecond. So an image that is run again and again is mounted as one: what its
-// layers sum up to is written once more as an index, snapshots/<chain ID>.erofs, whose devices are the tars of all of them. It is derived
+// layers sum up to is written once more as an index, snapshots/<chain ID>.merged, whose devices are the tars of all of them. It is derived
 // and not synced: one that is missing or damaged is no loss, and every prune removes it.
+const mergedSuffix = ".merged"
 
 // The merged index of an image is written when a container of it is started for the first time if that takes no longer than what it saves at
 // each start, else when one is started again, if it takes no longer than what it saves at mergeStarts of them.
@@ -40,15 +44,27 @@ func (s *Store) viewStarted(ctx context.Context, layers []image.Layer) (*View, e
 		return v, nil
 	}
 	v, err := s.View(ctx, layers)
-	if err != nil || !s.canMerge(layers) || !s.mergeIsDue(v, layers) {
+	if err != nil || !s.canMerge(layers) {
 		return v, err
 	}
-	if err := s.merge(ctx, v, layers); err != nil {
-		return v, context.Cause(ctx) // layers that cannot be merged are mounted one by one
+	turn := s.mergeTurn(v, layers)
+	if turn == nil {
+		return v, nil
 	}
-	if merged := s.viewMerged(ctx, layers); merged != nil {
-		return merged, v.Close()
+	defer turn.Close() //nolint:errcheck // what is in it is not worth an error
+	err = s.merge(ctx, v, layers)
+	if ctx.Err() != nil {
+		return nil, errors.Join(context.Cause(ctx), v.Close())
 	}
+	if err == nil {
+		if merged := s.viewMerged(ctx, layers); merged != nil {
+			if err := v.Close(); err != nil {
+				return nil, errors.Join(err, merged.Close())
+			}
+			return merged, nil
+		}
+	}
+	_, _ = turn.WriteString("failed\n") // these are mounted one by one
 	return v, nil
 }
 
@@ -71,7 +87,7 @@ func (s *Store) viewMerged(ctx context.Context, layers []image.Layer) *View {
 	if !s.canMerge(layers) {
 		return nil
 	}
-	p := part{image.ChainID(layers), layers}
+	p := mergedPart(layers)
 	v, err := s.viewParts(ctx, []part{p})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -83,25 +99,49 @@ func (s *Store) viewMerged(ctx context.Context, layers []image.Layer) *View {
 		_ = v.Close() // nothing was read from it
 	}
 	if ctx.Err() == nil {
-		_ = os.Remove(s.snapshotPath(p.id, ".erofs"))
+		_ = os.Remove(s.snapshotPath(p.id, mergedSuffix))
 	}
 	return nil
 }
 
-// mergeIsDue reports whether it is worth it to merge the layers of a container that is started.
-func (s *Store) mergeIsDue(v *View, layers []image.Layer) bool {
+// mergeTurn returns the file <chain ID>.started, locked, if it is worth it to merge the layers of a container that is started, and nobody else
+// does. The file says that one was started before and, if there is anything in it, that to merge has failed.
+func (s *Store) mergeTurn(v *View, layers []image.Layer) *os.File {
 	files, gain := uint64(0), uint64(len(layers)-1)*mergeFiles
 	for _, l := range v.layers {
 		files += l.index.Files()
 	}
-	if files <= gain || files > gain*mergeStarts {
-		return files <= gain
+	if files > gain*mergeStarts {
+		return nil
 	}
-	started, err := os.OpenFile(s.snapshotPath(image.ChainID(layers), ".started"), os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600)
-	if err == nil {
-		_ = started.Close()
+	path := s.snapshotPath(image.ChainID(layers), ".started")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	first := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
 	}
-	return errors.Is(err, fs.ErrExist)
+	if err != nil {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil || info.Size() > 0 || first && files > gain || flock.Try(f, flock.Exclusive) != nil {
+		_ = f.Close() // nothing was written
+		return nil
+	}
+	return f
+}
+
+// ForgetMerged removes all merged indexes: they are made again of the indexes of their layers.
+func (s *Store) ForgetMerged() error {
+	entries, err := os.ReadDir(s.dir)
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), mergedSuffix) {
+			if removeErr := os.Remove(filepath.Join(s.dir, e.Name())); !errors.Is(removeErr, fs.ErrNotExist) {
+				err = errors.Join(err, removeErr)
+			}
+		}
+	}
+	return err
 }
 
 // merge writes the index of what layers sum up to. The view is of the same layers.
@@ -133,7 +173,7 @@ func (s *Store) merge(ctx context.Context, v *View, layers []image.Layer) (err e
 	if err := m.index.EncodeMerged(file, id, tars); err != nil {
 		return err
 	}
-	return durable.Move(file.Name(), s.snapshotPath(chain, ".erofs"))
+	return durable.Move(file.Name(), s.snapshotPath(chain, mergedSuffix))
 }
 
 // A merger enters the files of a view into one index.

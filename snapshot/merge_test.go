@@ -2,9 +2,14 @@ package snapshot
 
 import (
 	"archive/tar"
+	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/image"
 )
@@ -38,7 +43,7 @@ func TestMerge(t *testing.T) {
 		if err := s.merge(t.Context(), view, layers); err != nil {
 			t.Fatalf("stack %d: %v", n, err)
 		}
-		merged, err := s.viewParts(t.Context(), []part{{image.ChainID(layers), layers}})
+		merged, err := s.viewParts(t.Context(), []part{mergedPart(layers)})
 		if err != nil {
 			t.Fatalf("stack %d: %v", n, err)
 		}
@@ -50,5 +55,52 @@ func TestMerge(t *testing.T) {
 		if err := merged.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The chain ID of layers is the digest of a text, which a layer can consist of: that is not taken for those layers.
+func TestMergedIsNoLayer(t *testing.T) {
+	s := openStore(t)
+	layers := []image.Layer{commitOps(t, s, "a=1"), commitOps(t, s, "b=2")}
+	if err := s.merge(t.Context(), viewOf(t, s, layers...), layers); err != nil {
+		t.Fatal(err)
+	}
+	text := string(layers[0].DiffID + " " + layers[1].DiffID)
+	f, err := s.layout.Staging().Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	chain := image.ChainID(layers)
+	if chain != digest.FromString(text) {
+		t.Fatalf("the chain ID is %s", chain)
+	}
+	if err := f.Commit(s.layout.BlobPath(chain)); err != nil {
+		t.Fatal(err)
+	}
+	layer := image.Layer{Blob: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: chain, Size: int64(len(text))}, DiffID: chain}
+	if v, err := s.View(t.Context(), []image.Layer{layer}); err == nil {
+		t.Errorf("a layer of %q has the files %q", text, opsOf(t, v))
+	}
+}
+
+// Who is called off while layers are merged holds nothing of them.
+func TestMergeCalledOff(t *testing.T) {
+	s := openStore(t)
+	s.kind = EROFS // nothing gets as far as to be mounted
+	layers := []image.Layer{commitOps(t, s, "a=1"), commitOps(t, s, "b=2")}
+	held, err := s.View(t.Context(), layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if v, err := s.viewStarted(done, layers); v != nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("called off: %v, %v", v, err)
+	}
+	if err := held.Close(); err != nil || len(s.open.m) > 0 {
+		t.Errorf("%d layers are held, %v", len(s.open.m), err)
 	}
 }

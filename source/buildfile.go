@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/forge-build/forge/internal/durable"
+	"github.com/forge-build/forge/internal/web"
 	"github.com/forge-build/forge/parser"
 	"github.com/forge-build/forge/snapshot/filetree"
 )
@@ -35,7 +36,7 @@ func (s *Source) openDirectory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Name = file
+	s.Name = web.Redact(file)
 	local := file
 	switch {
 	case file == "-":

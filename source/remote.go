@@ -44,7 +44,7 @@ func (s *Source) openRemote(ctx context.Context) error {
 	s.Trees[""], s.made, s.Commit = c.tree, c.made, c.commit
 	switch {
 	case c.buildFile != nil:
-		s.Name, s.Text = s.spec.Context, c.buildFile
+		s.Name, s.Text = web.Redact(s.spec.Context), c.buildFile
 	case strings.HasPrefix(s.spec.File, LentPrefix):
 		_, err = s.lentBuildFile(ctx)
 	case s.spec.File == "-":

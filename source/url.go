@@ -61,13 +61,15 @@ func (w Downloads) Revalidate(ctx context.Context, address string) (Download, er
 // Get makes sure that the content of a URL is here: a blob with the digest of known, if that has one, else one that
 // checksum (which may be of another algorithm) allows. It fails if the server gives anything else.
 func (w Downloads) Get(ctx context.Context, address string, known Download, checksum digest.Digest) (Download, error) {
-	pinned := known.Digest != ""
-	if !pinned {
-		known = w.known(ctx, address)
+	pinned, ours := known.Digest != "", w.known(ctx, address)
+	if !pinned || ours.Digest == known.Digest {
+		known = ours
+	} else {
+		known.LastModified = "" // a file of pins says what it likes, and the digest alone is in the keys of layers
 	}
 	if known.Digest != "" && (checksum == "" || checksum == known.Digest) {
 		if size, ok := w.sizeOf(known.Digest); ok {
-			known.Size = size // a file of pins says what it likes, and the digest alone is in the keys of layers
+			known.Size = size
 			return known, nil
 		}
 	}

@@ -58,11 +58,13 @@ func TestSizeOfPin(t *testing.T) {
 	known, err := downloads.Revalidate(t.Context(), server.URL)
 	must(t, err)
 	for _, size := range []int64{3, 4096} {
-		pin := Download{Digest: known.Digest, Size: size}
-		got, err := downloads.Get(t.Context(), server.URL, pin, "")
-		must(t, err)
-		if got.Size != 10 {
-			t.Errorf("content of 10 bytes that a file says to have %d counts as %d", size, got.Size)
+		pin := Download{Digest: known.Digest, Size: size, LastModified: "Mon, 01 Jan 2001 00:00:00 GMT"}
+		for _, address := range []string{server.URL, server.URL + "/other"} { // of which nothing is known
+			got, err := downloads.Get(t.Context(), address, pin, "")
+			must(t, err)
+			if got.Size != 10 || got.LastModified != known.LastModified {
+				t.Errorf("content of 10 bytes that a file says to have %d, and to be of 2001, counts as %d of %q", size, got.Size, got.LastModified)
+			}
 		}
 	}
 }

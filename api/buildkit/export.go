@@ -54,10 +54,10 @@ func outputOf(e exporter) (forge.Output, error) {
 		fields = append(fields, "dest=.")
 	}
 	for k, v := range e.Attrs {
-		switch key := strings.ToLower(k); { // as the attributes of outputs are read
+		switch key := strings.ToLower(strings.TrimSpace(k)); { // as the attributes of outputs are read
 		case key == "dest", k == "prefer-image-digest", k == "dangling-name-prefix", k == "context", v == "" && k == "name", k == "mode" && kind == "local":
 			continue
-		case key == "type" || k == "":
+		case key == "type" || key == "" || strings.Contains(k, "="):
 			return forge.Output{}, fmt.Errorf("exporter %s: there is no attribute %q", e.Type, k)
 		}
 		fields = append(fields, k+"="+v)

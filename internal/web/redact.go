@@ -89,25 +89,26 @@ func splitLogin(address string) (scheme, login, rest string, ok bool) {
 func redactQuery(rest string) string {
 	rest, fragment, hasFragment := strings.Cut(rest, "#")
 	before, query, _ := strings.Cut(rest, "?")
-	shown := rest[:min(len(before)+1, len(rest))] // with the "?", if there is one
+	var shown strings.Builder
+	shown.WriteString(rest[:min(len(before)+1, len(rest))]) // with the "?", if there is one
 	for query != "" {
 		end := strings.IndexAny(query, "&;")
 		if end < 0 {
 			end = len(query)
 		}
 		if name, value, ok := strings.Cut(query[:end], "="); ok && value != "" && isSecretName(name) {
-			shown += name + "=" + masked
+			shown.WriteString(name + "=" + masked)
 		} else {
-			shown += query[:end]
+			shown.WriteString(query[:end])
 		}
 		next := min(end+1, len(query))
-		shown += query[end:next]
+		shown.WriteString(query[end:next])
 		query = query[next:]
 	}
 	if hasFragment {
-		shown += "#" + fragment
+		shown.WriteString("#" + fragment)
 	}
-	return shown
+	return shown.String()
 }
 
 // isSecretName reports whether a parameter of a query by its name holds a secret: X-Amz-Signature, access_token, sig.

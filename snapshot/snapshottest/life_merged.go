@@ -32,7 +32,7 @@ func merged(t *testing.T, kind snapshot.Kind) {
 		r.File("gone/new", "3")
 		r.File("dir/second", "4")
 	})}
-	index := filepath.Join(k.Root, "snapshots", image.ChainID(layers).Encoded()+".erofs")
+	index := filepath.Join(k.Root, "snapshots", image.ChainID(layers).Encoded()+".merged")
 	dir := filepath.Join(k.Root, "containers", "one")
 	start := func(what string, change func(r Root)) []string {
 		d, f := draft(t, k, layers, snapshot.DraftOptions{Dir: dir})
