@@ -115,14 +115,8 @@ func thaw(cgroups []string) error {
 // thawKilled lets processes die that were killed in a freezer of version 1.
 func thawKilled(dir string) {
 	for _, pid := range members([]string{dir}) {
-		killed := false
-		eachFields("/proc/"+strconv.Itoa(pid)+"/status", func(f []string) {
-			if f[0] == "SigPnd:" && len(f) > 1 {
-				set, _ := strconv.ParseUint(f[1], 16, 64)
-				killed = set&(1<<(unix.SIGKILL-1)) != 0
-			}
-		})
-		if killed {
+		status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		if wasKilled(status) {
 			_ = thaw([]string{dir})
 			return
 		}

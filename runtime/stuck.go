@@ -5,10 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
-// A Stuck thread waits in the kernel where no signal reaches it, not even SIGKILL: for a device or a server that does not answer (state D
-// of ps). Two that are equal, at two times, are one wait.
+// A Stuck thread waits in the kernel for a device or a server that does not answer (state D of ps), and SIGKILL, which was sent to it, does not
+// reach it there. Two that are equal, at two times, are one wait.
 type Stuck struct {
 	Pid      int // of its process
 	Name     string
@@ -26,12 +28,18 @@ func (r Ref) Stuck() (list []Stuck) {
 		threads, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/status")
 		for _, file := range threads {
 			status, _ := os.ReadFile(file)
-			if bytes.HasPrefix(statusField(status, "State"), []byte("D")) {
+			if bytes.HasPrefix(statusField(status, "State"), []byte("D")) && wasKilled(status) {
 				list = append(list, Stuck{pid, string(statusField(status, "Name")), file, string(statusField(status, "voluntary_ctxt_switches"))})
 			}
 		}
 	}
 	return list
+}
+
+// wasKilled reports whether SIGKILL waits for the thread of a status in /proc.
+func wasKilled(status []byte) bool {
+	set, err := strconv.ParseUint(string(statusField(status, "SigPnd")), 16, 64)
+	return err == nil && set&(1<<(unix.SIGKILL-1)) != 0
 }
 
 // statusField is a field of a status in /proc.

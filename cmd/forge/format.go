@@ -74,6 +74,10 @@ type jsonWriter struct{ w io.Writer }
 
 func (j jsonWriter) Write(text []byte) (int, error) {
 	shown := text
+	if bytes.IndexByte(text, 0xc2) < 0 { // which all of them begin with
+		_, err := j.w.Write(text)
+		return len(text), err
+	}
 	for c := byte(0x80); c < 0xa0; c++ {
 		shown = bytes.ReplaceAll(shown, []byte{0xc2, c}, fmt.Appendf(nil, "\\u%04x", c))
 	}

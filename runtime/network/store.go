@@ -35,7 +35,7 @@ type Network struct {
 	Gateway netip.Addr   `json:"gateway"` // where containers reach this machine
 	Range6
 	Internal bool              `json:"internal,omitempty"`
-	Rules6   bool              `json:"rules6,omitempty"` // the table of IPv6 keeps it internal, too: settings of bridges can be changed by others
+	Rules6   bool              `json:"rules6,omitempty"` // set with the bridge: the table of IPv6 keeps it internal, too, as others can change the settings of bridges
 	Labels   map[string]string `json:"labels,omitempty"`
 	Options  map[string]string `json:"options,omitempty"` // kept, without a meaning here
 }
@@ -139,7 +139,6 @@ func (s *Store) Create(ctx context.Context, c Config) (*Network, error) {
 	if n.Range6, err = c.addresses6(n.ID, others); err != nil {
 		return nil, err
 	}
-	n.Rules6 = n.Internal && filters(nfProtoIPv6) == nil
 	text, err := json.Marshal(n)
 	if err != nil {
 		return nil, err
