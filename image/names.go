@@ -296,25 +296,6 @@ func (l *Layout) Tag(ctx context.Context, r Reference, d ocispec.Descriptor) err
 	return l.TagAll(ctx, Named{Reference: r, Descriptor: d})
 }
 
-// Names reports whether a name stands for an image.
-func (l *Layout) Names(r Reference, d digest.Digest) bool {
-	n, err := readRecord(l.recordPath(r, d))
-	return err == nil && n.Descriptor.Digest == d
-}
-
-// Pushed remembers that the repository of the name r has the image d as remote. If r stands for another image by now, or
-// for none, there is nothing to remember.
-func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {
-	n, err := readRecord(l.recordPath(r, ""))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && n.Descriptor.Digest != d.Digest {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return l.TagAll(ctx, Named{Reference: r, Descriptor: d, Remote: remote, Away: n.Away})
-}
-
 // Drop takes names from an image, those of them that still stand for it. If it has no other by then, its record without a name goes, too, and
 // the image is gone: its blobs stay until Prune. It returns the names it took. fs.ErrNotExist if there is no record of the image.
 func (l *Layout) Drop(ctx context.Context, d digest.Digest, names ...Reference) (dropped []Reference, gone bool, err error) {

@@ -192,3 +192,22 @@ func (l *Layout) recordOf(n Named) (replacement, error) {
 	data, err := json.Marshal(r)
 	return replacement{l.recordPath(n.Reference, n.Descriptor.Digest), data}, err
 }
+
+// Names reports whether a name stands for an image.
+func (l *Layout) Names(r Reference, d digest.Digest) bool {
+	n, err := readRecord(l.recordPath(r, d))
+	return err == nil && n.Descriptor.Digest == d
+}
+
+// Pushed remembers that the repository of the name r has the image d as remote. If r stands for another image by now, or
+// for none, there is nothing to remember.
+func (l *Layout) Pushed(ctx context.Context, r Reference, d ocispec.Descriptor, remote digest.Digest) error {
+	n, err := readRecord(l.recordPath(r, ""))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && n.Descriptor.Digest != d.Digest {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return l.TagAll(ctx, Named{Reference: r, Descriptor: d, Remote: remote, Away: n.Away})
+}
