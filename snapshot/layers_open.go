@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -34,7 +35,7 @@ type openLayers struct {
 	m  map[digest.Digest]*openLayer // guarded by mu
 }
 
-// An openLayer is a part that at least one view reads. Its index never changes; Safe for concurrent use.
+// An openLayer is a part that at least one view reads. Its index never changes. Safe for concurrent use.
 type openLayer struct {
 	part
 	store   *Store
@@ -54,7 +55,7 @@ func (s *Store) openLayer(ctx context.Context, p part) (*openLayer, error) {
 	s.open.mu.Lock()
 	l := s.open.m[p.id]
 	if l == nil {
-		l = &openLayer{store: s, part: p}
+		l = &openLayer{store: s, part: part{p.id, slices.Clone(p.layers)}} // of the view's, which each step of a build has anew, nothing is kept
 		if s.open.m == nil {
 			s.open.m = make(map[digest.Digest]*openLayer)
 		}
