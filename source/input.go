@@ -195,6 +195,7 @@ func (r *Resolver) url(ctx context.Context, op *planner.Copy, address string) (I
 		return Input{}, err
 	}
 	if d, ok := pin(r.Pins, pinnedURLs, name); ok {
+		d = r.Downloads.pinned(ctx, address, d)
 		return Input{Download: &d}, nil
 	}
 	d, err := r.Downloads.Revalidate(ctx, address)

@@ -61,15 +61,13 @@ func (w Downloads) Revalidate(ctx context.Context, address string) (Download, er
 // Get makes sure that the content of a URL is here: a blob with the digest of known, if that has one, else one that
 // checksum (which may be of another algorithm) allows. It fails if the server gives anything else.
 func (w Downloads) Get(ctx context.Context, address string, known Download, checksum digest.Digest) (Download, error) {
-	pinned, ours := known.Digest != "", w.known(ctx, address)
-	if !pinned || ours.Digest == known.Digest {
-		known = ours
-	} else {
-		known.LastModified = "" // a file of pins says what it likes, and the digest alone is in the keys of layers
+	pinned := known.Digest != ""
+	if !pinned {
+		known = w.known(ctx, address)
 	}
 	if known.Digest != "" && (checksum == "" || checksum == known.Digest) {
 		if size, ok := w.sizeOf(known.Digest); ok {
-			known.Size = size
+			known.Size = size // a file of pins says what it likes, and the digest alone is in the keys of layers
 			return known, nil
 		}
 	}
@@ -83,6 +81,16 @@ func (w Downloads) Get(ctx context.Context, address string, known Download, chec
 	}
 	w.keep(ctx, address, got)
 	return got, nil
+}
+
+// pinned is what a file of pins says of a URL, but for how old it is: that is what the server said, since the digest alone is in the keys
+// of layers.
+func (w Downloads) pinned(ctx context.Context, address string, pin Download) Download {
+	pin.LastModified = ""
+	if known := w.known(ctx, address); known.Digest == pin.Digest {
+		pin.LastModified = known.LastModified
+	}
+	return pin
 }
 
 // File is the content of a URL as a tree of one file, which is root's with mode 0600 and as old as its server says.

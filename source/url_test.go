@@ -8,7 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/forge-build/forge/cache"
+	"github.com/forge-build/forge/planner"
 )
 
 // TestSecretAddresses holds that what one login, or one value of the query that is not shown, was given is not taken for what another is
@@ -48,23 +51,36 @@ func TestSecretAddresses(t *testing.T) {
 	}
 }
 
-// TestSizeOfPin holds that a file of pins, which says how long content is, does not shorten or lengthen it: the layer that is made of it
+// TestPinIsOfDigest holds that a file of pins, which says how long and how old content is, changes neither: the layer that is made of it
 // answers every build that reads the same.
-func TestSizeOfPin(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "0123456789") }))
+func TestPinIsOfDigest(t *testing.T) {
+	const modified, claimed = "Tue, 02 Jan 2024 00:00:00 GMT", "Mon, 01 Jan 2001 00:00:00 GMT"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Last-Modified", modified)
+		fmt.Fprint(w, "0123456789")
+	}))
 	defer server.Close()
-	_, layout := testStore(t)
-	downloads := Downloads{Layout: layout}
-	known, err := downloads.Revalidate(t.Context(), server.URL)
-	must(t, err)
 	for _, size := range []int64{3, 4096} {
-		pin := Download{Digest: known.Digest, Size: size, LastModified: "Mon, 01 Jan 2001 00:00:00 GMT"}
-		for _, address := range []string{server.URL, server.URL + "/other"} { // of which nothing is known
-			got, err := downloads.Get(t.Context(), address, pin, "")
+		_, layout := testStore(t)
+		known, err := cache.OpenStore[Download](t.TempDir())
+		must(t, err)
+		r := &Resolver{Downloads: Downloads{Layout: layout, Known: known}, Pins: &Pins{}}
+		pin := Download{Digest: digest.FromString("0123456789"), Size: size, LastModified: claimed}
+		setPin(r.Pins, pinnedURLs, server.URL, pin)
+		for _, have := range []string{"nothing", "the content and what the server said of it"} {
+			in, err := r.url(t.Context(), &planner.Copy{}, server.URL)
 			must(t, err)
-			if got.Size != 10 || got.LastModified != known.LastModified {
-				t.Errorf("content of 10 bytes that a file says to have %d, and to be of 2001, counts as %d of %q", size, got.Size, got.LastModified)
+			got, err := r.Downloads.Get(t.Context(), server.URL, *in.Download, "")
+			must(t, err)
+			if got.Size != 10 || got.LastModified != modified {
+				t.Errorf("with %s: content of 10 bytes that a file says to have %d, and to be of %s, counts as %d of %q", have, size, claimed, got.Size, got.LastModified)
 			}
+		}
+		setPin(r.Pins, pinnedURLs, server.URL+"/other", pin)
+		in, err := r.url(t.Context(), &planner.Copy{}, server.URL+"/other")
+		must(t, err)
+		if got, err := r.Downloads.Get(t.Context(), server.URL, *in.Download, ""); err != nil || got.LastModified != "" {
+			t.Errorf("nobody said how old this is, and it is of %q, %v", got.LastModified, err)
 		}
 	}
 }
