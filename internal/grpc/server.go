@@ -97,10 +97,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) error {
 		},
 	}
 	srv.Protocols.SetUnencryptedHTTP2(true)
-	stop := context.AfterFunc(ctx, func() {
-		srv.Close()
-		conn.Close() // which the server may not have known yet
-	})
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // srv.Close would wait for the listener, which waits for the connection
 	defer stop()
 	err := srv.Serve(&oneListener{conn: conn, ended: ended})
 	if ctx.Err() != nil {
