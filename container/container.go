@@ -46,6 +46,7 @@ type Factory struct {
 	etc      etcFiles
 	warned   sync.Map // texts
 	isolated isolated
+	host     runtime.Host
 }
 
 // warn sends a warning, unless it was sent before: that of one step of a build is mostly that of all.
@@ -127,6 +128,7 @@ func (c *Container) prepare(ctx context.Context) (err error) {
 	c.spec = runtime.Spec{
 		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Rows: o.Process.Rows, Cols: o.Process.Cols, Hostname: o.Hostname,
 		Limits: o.Limits, Security: o.Security, Warn: c.factory.warn, Shared: o.Shared, Sysctls: o.Sysctls, Init: o.Process.Init,
+		Host: &c.factory.host,
 	}
 	if c.spec.Isolation, err = c.factory.Isolate(); err != nil {
 		return err

@@ -34,6 +34,7 @@ type cgroup struct {
 // A cgroupParent is where cgroups can be made.
 type cgroupParent struct {
 	unified bool
+	owner   string            // what names of this process's cgroups have behind the prefix
 	dir     map[string]string // by controller; of the unified hierarchy all the same
 }
 
@@ -44,6 +45,16 @@ func controllers() []string {
 
 // findCgroups finds where cgroups can be made by this process, or says why none can.
 func findCgroups() (*cgroupParent, error) {
+	p, err := findHierarchies()
+	if err != nil {
+		return nil, err
+	}
+	began, err := startTime(os.Getpid())
+	p.owner = fmt.Sprintf("%d-s%d-", os.Getpid(), began)
+	return p, err
+}
+
+func findHierarchies() (*cgroupParent, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(cgroupRoot, &st); err != nil {
 		return nil, fmt.Errorf("%s: %w", cgroupRoot, err)
@@ -168,7 +179,7 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 	if g = s.spec.Limits.Ahead.take(); g != nil {
 		parent = g.parent
 	} else {
-		parent, err = findCgroups()
+		parent, err = s.spec.Host.findCgroups()
 	}
 	settings := s.settings(parent)
 	if err != nil {
@@ -208,11 +219,7 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 
 // begin begins a cgroup: in the unified hierarchy it is there then, in one of version 1 it has a name.
 func (p *cgroupParent) begin() (g *cgroup, err error) {
-	began, err := startTime(os.Getpid())
-	if err != nil {
-		return nil, err
-	}
-	g = &cgroup{parent: p, name: cgroupPrefix + cgroupOwner(began) + strconv.FormatUint(rand.Uint64(), 36)}
+	g = &cgroup{parent: p, name: cgroupPrefix + p.owner + strconv.FormatUint(rand.Uint64(), 36)}
 	if !p.unified {
 		return g, nil
 	}
@@ -310,9 +317,6 @@ func (g *cgroup) remove() {
 	}
 }
 
-// cgroupOwner is what names of this process's cgroups have behind the prefix. began is its startTime.
-func cgroupOwner(began uint64) string { return fmt.Sprintf("%d-s%d-", os.Getpid(), began) }
-
 // sweep removes the cgroups of callers that were killed. It looks into one hierarchy, where every caller has one.
 func (p *cgroupParent) sweep() {
 	if p == nil {
@@ -321,11 +325,9 @@ func (p *cgroupParent) sweep() {
 	list := append([]string{""}, controllers()...)
 	first := p.dir[list[slices.IndexFunc(list, func(c string) bool { return p.dir[c] != "" })]]
 	names, _ := os.ReadDir(first)
-	began, _ := startTime(os.Getpid())
-	own := cgroupOwner(began) // a build with a hundred stages has a hundred of them
 	for _, e := range names {
 		rest, ok := strings.CutPrefix(e.Name(), cgroupPrefix)
-		if !ok || strings.HasPrefix(rest, own) || !ofTheDead(rest) {
+		if !ok || strings.HasPrefix(rest, p.owner) || !ofTheDead(rest) {
 			continue
 		}
 		if dir := p.dir["freezer"]; dir != "" {

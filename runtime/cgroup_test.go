@@ -118,7 +118,7 @@ func TestNestedCgroups(t *testing.T) {
 	caller.Process.Kill()
 	caller.Wait()
 	await(t, killed+" is left", func() bool { // others sweep, too
-		(&cgroupParent{dir: map[string]string{"pids": parent.dir["pids"]}}).sweep()
+		(&cgroupParent{owner: parent.owner, dir: map[string]string{"pids": parent.dir["pids"]}}).sweep()
 		_, err := os.Stat(killed)
 		return os.IsNotExist(err)
 	})

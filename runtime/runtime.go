@@ -29,6 +29,8 @@ type Spec struct {
 	Sysctls    map[string]string // by name, "net.core.somaxconn": those of its own namespaces
 	Init       bool              // process 1 is one that reaps, hands on signals, and ends as the command does
 
+	Host *Host // what is known of this machine; nil is nothing
+
 	// Warn is told, before the process runs, what is not as the caller asked for. It may be nil.
 	Warn func(text string)
 }

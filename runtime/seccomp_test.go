@@ -226,22 +226,31 @@ func onARM(action uint32) uint32 {
 	return unix.SECCOMP_RET_KILL_PROCESS
 }
 
-// Capabilities bring the calls that go with them.
+// Capabilities bring the calls that go with them, also where a filter was compiled before for others.
 func TestFilterCapabilities(t *testing.T) {
+	host := &Host{}
 	for _, test := range []struct {
 		caps uint64
 		want uint32
 	}{
 		{defaultCapabilities, unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
 		{defaultCapabilities | 1<<unix.CAP_SYS_ADMIN, unix.SECCOMP_RET_ALLOW},
+		{defaultCapabilities, unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
 	} {
-		prog, _, err := seccompFilter(&Security{}, test.caps)
+		c, err := host.seccompFilter(&Security{}, test.caps)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := interpret(t, prog, seccompCall{nr: unix.SYS_MOUNT, arch: auditNative}); got != test.want {
+		if got := interpret(t, c.prog, seccompCall{nr: unix.SYS_MOUNT, arch: auditNative}); got != test.want {
 			t.Errorf("mount with capabilities %#x = %#x, want %#x", test.caps, got, test.want)
 		}
+	}
+	c, err := host.seccompFilter(&Security{Seccomp: `{"defaultAction":"SCMP_ACT_ALLOW"}`}, defaultCapabilities)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := interpret(t, c.prog, seccompCall{nr: unix.SYS_MOUNT, arch: auditNative}); got != unix.SECCOMP_RET_ALLOW {
+		t.Errorf("mount by a profile that allows it = %#x", got)
 	}
 }
 

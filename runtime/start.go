@@ -111,7 +111,7 @@ func (p *Process) follow(s *setup, io Stdio) error {
 		return err
 	}
 	if s.cgroup != nil {
-		s.cgroup.parent.sweep()
+		s.spec.Host.sweep(s.cgroup.parent)
 	}
 	return p.started(s, io)
 }
@@ -198,8 +198,8 @@ func (s *setup) confinement() (caps capabilities, filter []unix.SockFilter, flag
 	for _, name := range missing {
 		s.warn("Capability " + name + " cannot be added: forge itself does not have it.")
 	}
-	filter, flags, err = seccompFilter(&s.spec.Security, caps.bounding)
-	return caps, filter, flags, err
+	c, err := s.spec.Host.seccompFilter(&s.spec.Security, caps.bounding)
+	return caps, c.prog, c.flags, err
 }
 
 // session begins a session, with the terminal if there is one.

@@ -16,7 +16,7 @@ func Sweep() {
 		return // then there are none
 	}
 	for controller, dir := range parent.dir {
-		(&cgroupParent{dir: map[string]string{controller: dir}}).sweep()
+		(&cgroupParent{owner: parent.owner, dir: map[string]string{controller: dir}}).sweep()
 	}
 }
 
