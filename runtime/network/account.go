@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/forge-build/forge/internal/durable"
@@ -168,7 +169,7 @@ func (a *account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, 
 	}
 	lastFile := filepath.Join(a.dir(n.ID), lastFile)
 	text, _ := os.ReadFile(lastFile)
-	next, err := netip.ParseAddr(string(text))
+	next, err := netip.ParseAddr(strings.TrimSpace(string(text)))
 	if err != nil || !host(n.Subnet, next) {
 		next = n.Subnet.Addr()
 	}
@@ -177,10 +178,21 @@ func (a *account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, 
 			next = n.Subnet.Addr()
 		}
 		if host(n.Subnet, next) && !used[next] {
-			return next, os.WriteFile(lastFile, []byte(next.String()), 0o600)
+			return next, overwrite(lastFile, next)
 		}
 	}
 	return next, fmt.Errorf("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
+}
+
+// overwrite writes an address over another, with blanks to the same length: ext4 writes a file out that is made empty first.
+func overwrite(path string, address netip.Addr) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = fmt.Fprintf(f, "%-15s", address)
+	return err
 }
 
 // without forgets an endpoint that is about to be released.

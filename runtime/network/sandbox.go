@@ -104,7 +104,7 @@ func (b *Sandbox) join(ctx context.Context, wanted []Attachment, ports []Port) (
 		return err
 	}
 	defer lock.Close()
-	if err := mayForward(); err != nil {
+	if err := b.store.ensure("forwarding", mayForward); err != nil {
 		return err
 	}
 	u, err := b.store.account.sweep()
@@ -169,7 +169,7 @@ func (b *Sandbox) lease(u *usage, a Attachment) (made *Network, change []*reques
 		return nil, nil, fmt.Errorf("endpoint with name %s already exists in network %s", b.name, n.Name)
 	}
 	if n.Subnet6.IsValid() {
-		if err := mayForward6(); err != nil {
+		if err := b.store.ensure("forwarding of IPv6", mayForward6); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/forge-build/forge/container/words"
@@ -67,11 +68,33 @@ func predefined(name string) *Network {
 type Store struct {
 	records string
 	account *account
+
+	mu      sync.Mutex           // guards checked
+	checked map[string]time.Time // when settings of the kernel were last made sure of
 }
 
 // Open names the directories of a store, which need not exist: one for records, which stay, and one for the account of what
 // is in use, such as /run/forge/network, which all processes of root on this machine share.
-func Open(records, inUse string) *Store { return &Store{records, &account{root: inUse}} }
+func Open(records, inUse string) *Store {
+	return &Store{records: records, account: &account{root: inUse}}
+}
+
+// ensure makes sure of a setting of the kernel, unless that was done in the last second: a build may have a hundred containers.
+func (s *Store) ensure(setting string, do func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.checked[setting]) < time.Second {
+		return nil
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	if s.checked == nil {
+		s.checked = map[string]time.Time{}
+	}
+	s.checked[setting] = time.Now()
+	return nil
+}
 
 // Config says what network to create. Only the name is needed.
 type Config struct {
