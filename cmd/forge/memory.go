@@ -20,11 +20,12 @@ func limitMemory(command string) {
 	afterCollection(func() { followHeap(least) })
 }
 
-// followHeap raises the limit where so much is in use that it would have the collector run all the time, and lowers it again.
+// followHeap raises the limit where so much is in use that it would have the collector run all the time, and lowers it again. Large buffers
+// hold no pointers, so that to collect beside them costs next to nothing: what may be garbage is measured by what has to be looked at.
 func followHeap(least int64) {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	limit := max(least, int64(live[0].Value.Uint64())*3/2+8<<20)
+	heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/heap:bytes"}}
+	metrics.Read(heap)
+	limit := max(least, int64(heap[0].Value.Uint64()+heap[1].Value.Uint64()/2)+8<<20)
 	if now := debug.SetMemoryLimit(-1); limit > now+now/16 || limit < now-now/16 {
 		debug.SetMemoryLimit(limit)
 	}
