@@ -219,6 +219,54 @@ func TestSupervisorKilledEarly(t *testing.T) {
 	}
 }
 
+// TestJoinedSupervisorKilledEarly: a process that joins executes no command if its supervisor is killed before it is bound to that. Here the
+// helper does it, in the place of ending, and the process waits for that.
+func TestJoinedSupervisorKilledEarly(t *testing.T) {
+	root := openDir(t, rootfs(t))
+	for name, shared := range map[string]Namespaces{"own": {}, "shared": {PID: Namespace{Host: true}}} {
+		t.Run(name, func(t *testing.T) {
+			_, target := running(t, Spec{Root: root, Shared: shared})
+			flags, err := target.namespaces()
+			if err != nil {
+				t.Fatal(err)
+			}
+			set, err := newSetup(t.Context(), &Spec{Args: []string{"echo", "executed"}, Env: []string{"PATH=/bin"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer set.close()
+			set.target = target
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			_, err = set.start(t.Context(), Stdio{Out: w}, func() (int, error) {
+				tail, err := set.planJoin(flags)
+				supervisor := set.word()
+				for i, o := range set.ops {
+					switch {
+					case o.nr == unix.SYS_KEYCTL:
+						o.nr = unix.SYS_GETPPID
+						o.into(supervisor)
+					case o.nr == unix.SYS_CLONE && o.args[0].n&unix.CLONE_PARENT != 0:
+						set.ops[i+2].nr, set.ops[i+2].args = unix.SYS_KILL, [6]arg{supervisor, num(unix.SIGKILL)}
+						set.ops[i+3].nr, set.ops[i+3].args = unix.SYS_PPOLL, [6]arg{num(0), num(0), set.words(0, 200_000_000)}
+					}
+				}
+				return tail, err
+			})
+			if err == nil {
+				t.Error("it has started")
+			}
+			w.Close()
+			if out, err := io.ReadAll(r); len(out) > 0 || err != nil {
+				t.Errorf("the command says %q, %v", out, err)
+			}
+		})
+	}
+}
+
 // A report that a process of a container has written is an error like another.
 func TestForgedReport(t *testing.T) {
 	s := &setup{spec: &Spec{Args: []string{"x"}}}

@@ -132,8 +132,9 @@ func (s *setup) planJoin(namespaces int) (tail int, err error) {
 	inside := s.skipIf(child, num(0))
 	s.call(unix.SYS_EXIT_GROUP, num(0))
 	s.endSkip(inside)
-	// Whoever kills the supervisor kills the process; else it would be nobody's.
+	// Whoever kills the supervisor kills the process, else it would be nobody's. If it was killed before, nobody reads reports.
 	s.call(unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL)).allow(anyError)
+	s.endIfReady(num(w), 0)
 	s.session()
 	s.execCommand()
 	return tail, nil
