@@ -146,7 +146,10 @@ func deflate(from *os.File, to string) (err error) {
 	if _, err := io.Copy(z, from); err != nil {
 		return err
 	}
-	return z.Close()
+	if err := z.Close(); err != nil {
+		return err
+	}
+	return durable.SyncFiles(out) // the original is removed next
 }
 
 func inode(info os.FileInfo) uint64 {
