@@ -122,6 +122,9 @@ func inspectHostConfig(r *containerRecord) (inspect.HostConfig, error) {
 	if err != nil {
 		return inspect.HostConfig{}, err
 	}
+	if limits.BlockIO, err = container.ParseBlockIO(o.BlockOptions); err != nil {
+		return inspect.HostConfig{}, err
+	}
 	sysctls, err := o.sysctls()
 	if err != nil {
 		return inspect.HostConfig{}, err

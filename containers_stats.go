@@ -91,16 +91,24 @@ func psOf(ctx context.Context, options []string, pids []int) ([]string, error) {
 	return kept, nil
 }
 
-// UpdateContainer changes the limits of a container, also while it runs, and its restart policy. What is zero stays as it is.
-func (h *Home) UpdateContainer(ctx context.Context, ref string, l LimitOptions, restart string) error {
+// UpdateOptions say what is to change of a container. What is zero stays as it is.
+type UpdateOptions struct {
+	LimitOptions
+	BlkioWeight uint16 `name:"blkio-weight" help:"Share of the block devices, against others: 10 to 1000." placeholder:"N"`
+	Restart     string `help:"no, always, unless-stopped or on-failure[:N]." placeholder:"POLICY"`
+}
+
+// UpdateContainer changes the limits of a container, also while it runs, and its restart policy.
+func (h *Home) UpdateContainer(ctx context.Context, ref string, o UpdateOptions) error {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
 	}
 	err = h.containers().Change(ctx, r.ID, func(r *containerRecord) error {
-		r.Config.LimitOptions = container.UpdateLimits(r.Config.LimitOptions, l)
-		if restart != "" {
-			r.Config.Restart = restart
+		r.Config.LimitOptions = container.UpdateLimits(r.Config.LimitOptions, o.LimitOptions)
+		r.Config.BlockOptions = container.UpdateBlockIO(r.Config.BlockOptions, o.BlkioWeight)
+		if o.Restart != "" {
+			r.Config.Restart = o.Restart
 		}
 		err := r.Config.LifeOptions.check()
 		if err == nil {
@@ -109,7 +117,7 @@ func (h *Home) UpdateContainer(ctx context.Context, ref string, l LimitOptions, 
 		if err != nil {
 			return words.Invalid("%v", err)
 		}
-		return h.updateRunning(r.ID, l)
+		return h.updateRunning(r.ID, &o)
 	})
 	if err != nil {
 		return err
@@ -119,15 +127,16 @@ func (h *Home) UpdateContainer(ctx context.Context, ref string, l LimitOptions, 
 }
 
 // updateRunning changes the limits of a container's run, if there is one.
-func (h *Home) updateRunning(id string, l LimitOptions) error {
+func (h *Home) updateRunning(id string, o *UpdateOptions) error {
 	run, status, err := h.containers().Run(id)
 	if err != nil || !status.Alive() {
 		return err
 	}
-	limits, err := container.ParseLimits(l)
+	limits, err := container.ParseLimits(o.LimitOptions)
 	if err != nil {
 		return err
 	}
+	limits.BlockIO.Weight = int(o.BlkioWeight)
 	err = onTarget(run.Ref, func(t *runtime.Target) error { return t.Update(limits) })
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil

@@ -25,6 +25,7 @@ type RunOptions struct {
 	SecurityOptions
 	NamespaceOptions
 	LimitOptions
+	BlockOptions
 }
 
 // ProcessOptions say what the process of a container is.
@@ -65,6 +66,9 @@ type SecurityOptions struct {
 
 // LimitOptions limit a container. The zero value does not.
 type LimitOptions = container.LimitFlags
+
+// BlockOptions limit what a container does with block devices. The zero value does not.
+type BlockOptions = container.BlockFlags
 
 // Check refuses what cannot be run, in docker's words, and makes the options independent of this process: paths of this
 // machine become absolute, a seccomp profile and files of variables are read, variables without a value take that of this process, and docker's
@@ -134,6 +138,8 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 	c.Mounts, c.Devices, err = container.ParseDevices(o.Devices)
 	check(err)
 	c.Limits, err = container.ParseLimits(o.LimitOptions)
+	check(err)
+	c.Limits.BlockIO, err = container.ParseBlockIO(o.BlockOptions)
 	check(err)
 	return c, errors.Join(errs...)
 }

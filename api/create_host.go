@@ -55,7 +55,7 @@ func (b *createBody) surroundings(o *forge.ContainerOptions) (err error) {
 	if o.Devices, err = devices(&h.Resources); err != nil {
 		return err
 	}
-	o.LimitOptions = limits(&h.Resources)
+	o.LimitOptions, o.BlockOptions = limits(&h.Resources), blockLimits(&h.Resources)
 	o.OOMScoreAdj = h.OomScoreAdj
 	if h.ShmSize > 0 {
 		o.ShmSize = strconv.FormatInt(h.ShmSize, 10)
@@ -178,6 +178,24 @@ func limits(r *inspect.Resources) (o forge.LimitOptions) {
 	return o
 }
 
+// blockLimits are the limits of block devices in a request as command lines have them.
+func blockLimits(r *inspect.Resources) forge.BlockOptions {
+	rates := func(list []inspect.Throttle) (values []string) {
+		for _, t := range list {
+			values = append(values, fmt.Sprintf("%s:%d", t.Path, t.Rate))
+		}
+		return values
+	}
+	o := forge.BlockOptions{
+		BlkioWeight: r.BlkioWeight, DeviceReadBps: rates(r.BlkioDeviceReadBps), DeviceWriteBps: rates(r.BlkioDeviceWriteBps),
+		DeviceReadIOps: rates(r.BlkioDeviceReadIOps), DeviceWriteIOps: rates(r.BlkioDeviceWriteIOps),
+	}
+	for _, t := range r.BlkioWeightDevice {
+		o.BlkioWeightDevice = append(o.BlkioWeightDevice, fmt.Sprintf("%s:%d", t.Path, t.Weight))
+	}
+	return o
+}
+
 // unsupported refuses what is asked for and not there, by name: who asks for it would not get it.
 func unsupported(h *inspect.HostConfig) error {
 	r := &h.Resources
@@ -190,11 +208,6 @@ func unsupported(h *inspect.HostConfig) error {
 		{"Isolation", h.Isolation != "" && h.Isolation != "default"},
 		{"VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},
 		{"CgroupParent", r.CgroupParent != ""},
-		{"BlkioWeight", r.BlkioWeight != 0 || len(r.BlkioWeightDevice) > 0},
-		{"BlkioDeviceReadBps", len(r.BlkioDeviceReadBps) > 0},
-		{"BlkioDeviceWriteBps", len(r.BlkioDeviceWriteBps) > 0},
-		{"BlkioDeviceReadIOps", len(r.BlkioDeviceReadIOps) > 0},
-		{"BlkioDeviceWriteIOps", len(r.BlkioDeviceWriteIOps) > 0},
 		{"CpuRealtimePeriod", r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0},
 		{"DeviceCgroupRules", len(r.DeviceCgroupRules) > 0},
 		{"MemorySwappiness", r.MemorySwappiness != nil && *r.MemorySwappiness >= 0},
@@ -222,7 +235,11 @@ func updateContainer(c *call) error {
 	if err := unsupported(&inspect.HostConfig{Resources: b.Resources}); err != nil {
 		return invalid(err)
 	}
-	if err := c.home.UpdateContainer(c.ctx(), c.name, limits(&b.Resources), restartOf(b.RestartPolicy)); err != nil {
+	if len(b.BlkioWeightDevice)+len(b.BlkioDeviceReadBps)+len(b.BlkioDeviceWriteBps)+len(b.BlkioDeviceReadIOps)+len(b.BlkioDeviceWriteIOps) > 0 {
+		return invalid(errors.New("limits of single block devices cannot be changed by an update: make the container anew"))
+	}
+	o := forge.UpdateOptions{LimitOptions: limits(&b.Resources), BlkioWeight: b.BlkioWeight, Restart: restartOf(b.RestartPolicy)}
+	if err := c.home.UpdateContainer(c.ctx(), c.name, o); err != nil {
 		return err
 	}
 	return c.reply(http.StatusOK, map[string]any{"Warnings": nil})

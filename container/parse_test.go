@@ -54,9 +54,9 @@ func TestParseLimits(t *testing.T) {
 		in   LimitFlags
 		want string
 	}{
-		{LimitFlags{}, "{0 0 0 {0 0 0 0  } 0 0 false 0 [] false <nil>}"},
-		{LimitFlags{Memory: "64m", ShmSize: "2m", Pids: 7, CPUs: "0.5"}, "{67108864 0 0 {500000000 0 0 0  } 7 2097152 false 0 [] false <nil>}"},
-		{LimitFlags{Memory: "0", CPUs: "0"}, "{0 0 0 {0 0 0 0  } 0 0 false 0 [] false <nil>}"},
+		{LimitFlags{}, "{0 0 0 {0 0 0 0  } {0 []} 0 0 false 0 [] false <nil>}"},
+		{LimitFlags{Memory: "64m", ShmSize: "2m", Pids: 7, CPUs: "0.5"}, "{67108864 0 0 {500000000 0 0 0  } {0 []} 7 2097152 false 0 [] false <nil>}"},
+		{LimitFlags{Memory: "0", CPUs: "0"}, "{0 0 0 {0 0 0 0  } {0 []} 0 0 false 0 [] false <nil>}"},
 		{LimitFlags{Memory: "5m"}, "minimum memory limit allowed is 6MB"},
 		{LimitFlags{CPUs: "NaN"}, "must be a number"},
 		{LimitFlags{CPUs: "-1"}, "must be a number"},

@@ -58,8 +58,7 @@ func ResourcesOf(limits runtime.Limits, devices []string) Resources {
 	if i.MemorySwap == 0 { // what the kernel is told then
 		i.MemorySwap = 2 * i.Memory
 	}
-	none := []Throttle{}
-	i.BlkioWeightDevice, i.BlkioDeviceReadBps, i.BlkioDeviceWriteBps, i.BlkioDeviceReadIOps, i.BlkioDeviceWriteIOps = none, none, none, none, none
+	i.block(&limits.BlockIO)
 	if limits.Pids != 0 {
 		i.PidsLimit = &limits.Pids
 	}
@@ -79,6 +78,26 @@ func ResourcesOf(limits runtime.Limits, devices []string) Resources {
 		i.Devices = append(i.Devices, device)
 	}
 	return i
+}
+
+// block adds the limits of block devices, in lists that are never null, as docker has them.
+func (i *Resources) block(b *runtime.BlockIO) {
+	i.BlkioWeight = uint16(b.Weight)
+	for use, list := range map[runtime.BlockUse]*[]Throttle{
+		runtime.BlockWeight: &i.BlkioWeightDevice, runtime.BlockReadBps: &i.BlkioDeviceReadBps, runtime.BlockWriteBps: &i.BlkioDeviceWriteBps,
+		runtime.BlockReadIOps: &i.BlkioDeviceReadIOps, runtime.BlockWriteIOps: &i.BlkioDeviceWriteIOps,
+	} {
+		*list = []Throttle{}
+		for _, d := range b.Devices {
+			switch {
+			case d.Use != use:
+			case use == runtime.BlockWeight:
+				*list = append(*list, Throttle{Path: d.Path, Weight: uint16(d.Value)})
+			default:
+				*list = append(*list, Throttle{Path: d.Path, Rate: d.Value})
+			}
+		}
+	}
 }
 
 // MountPoints are the values of --mount.

@@ -21,7 +21,9 @@ func TestForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resources := ResourcesOf(runtime.Limits{Memory: 1 << 20, Pids: -1, Ulimits: []runtime.Ulimit{{Name: "core", Soft: 1, Hard: ^uint64(0)}}}, []string{"/dev/a:/dev/b", "/dev/c", "vendor.com/x=1"})
+	resources := ResourcesOf(runtime.Limits{Memory: 1 << 20, Pids: -1, Ulimits: []runtime.Ulimit{{Name: "core", Soft: 1, Hard: ^uint64(0)}}, BlockIO: runtime.BlockIO{
+		Weight: 300, Devices: []runtime.BlockLimit{{Use: runtime.BlockReadIOps, Path: "/dev/a", Value: 5}},
+	}}, []string{"/dev/a:/dev/b", "/dev/c", "vendor.com/x=1"})
 	for _, test := range []struct {
 		of   any
 		want string
@@ -38,7 +40,9 @@ func TestForms(t *testing.T) {
 		{resources.Ulimits, `[{"Name":"core","Hard":-1,"Soft":1}]`},
 		{resources.Devices, `[{"PathOnHost":"/dev/a","PathInContainer":"/dev/b","CgroupPermissions":"rwm"},{"PathOnHost":"/dev/c","PathInContainer":"/dev/c","CgroupPermissions":"rwm"}]`},
 		{resources.DeviceRequests, `[{"Driver":"cdi","Count":0,"DeviceIDs":["vendor.com/x=1"],"Capabilities":null,"Options":null}]`},
+		{resources.BlkioWeight, "300"},
 		{resources.BlkioWeightDevice, "[]"},
+		{resources.BlkioDeviceReadIOps, `[{"Path":"/dev/a","Rate":5}]`},
 		{StateOf(&state.Run{Health: &state.Health{Status: "starting"}}, state.Running).Health, `{"Status":"starting","FailingStreak":0,"Log":[]}`},
 	} {
 		if got := mustJSON(t, test.of); got != test.want {

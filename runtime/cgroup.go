@@ -181,8 +181,12 @@ func (s *setup) newCgroup() (g *cgroup, err error) {
 	} else {
 		parent, err = s.spec.Host.findCgroups()
 	}
-	settings := s.settings(parent)
-	if err != nil {
+	settings, wrong := s.settings(parent)
+	switch {
+	case wrong != nil:
+		g.remove()
+		return nil, wrong
+	case err != nil:
 		for _, set := range settings {
 			if err := s.discard(set, "cgroups: "+err.Error()); err != nil {
 				return nil, err

@@ -26,6 +26,18 @@ type setting struct {
 	values           []string
 	asked            bool   // by the caller: it wants to know if it could not be had
 	lack             string // docker's words for going on without it; "" is an error there
+
+	refuse string   // words of the error where it cannot be had; "" leaves it to lack
+	device string   // path of the one block device that it is about; "" is none
+	or     *setting // what is written where there is no such file
+}
+
+// in is the setting, or the other one if only that has a file in the directory.
+func (set setting) in(dir string) setting {
+	if set.or != nil && unix.Access(filepath.Join(dir, set.file), unix.F_OK) != nil {
+		return *set.or
+	}
+	return set
 }
 
 // check finds limits that contradict each other, in docker's words.
@@ -48,17 +60,21 @@ func (l *Limits) check() error {
 }
 
 // settings are the limits of a new container, and what guards its devices; the last only where there is a parent.
-func (s *setup) settings(parent *cgroupParent) (list []setting) {
+func (s *setup) settings(parent *cgroupParent) (list []setting, err error) {
 	unified := parent != nil && parent.unified
 	if s.spec.Limits.Pids == 0 {
 		list = append(list, setting{controller: "pids", file: "pids.max", values: []string{strconv.Itoa(defaultPids)}})
 	}
-	list = append(list, s.spec.Limits.settings(unified)...)
+	limits, err := s.spec.Limits.settings(unified)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, limits...)
 	if !unified && !s.spec.Security.Privileged {
 		list = append(list, setting{controller: "devices", file: "devices.deny", values: []string{"a"}},
 			setting{controller: "devices", file: "devices.allow", values: deviceRules(s.spec)})
 	}
-	return list
+	return list, nil
 }
 
 const (
@@ -92,7 +108,7 @@ func (l *Limits) quotaAndPeriod() string {
 }
 
 // settings are the limits that were asked for, in the order of their controllers.
-func (l *Limits) settings(unified bool) (list []setting) {
+func (l *Limits) settings(unified bool) (list []setting, err error) {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	// docker's default is as much swap as memory; version 2 counts swap alone.
 	both, swap := l.MemorySwap, "max"
@@ -120,10 +136,13 @@ func (l *Limits) settings(unified bool) (list []setting) {
 	} {
 		version := map[bool]int{false: 0, true: 1}[unified]
 		if row.on {
-			list = append(list, setting{row.controller, row.files[version], []string{row.values[version]}, row.asked, row.lack})
+			list = append(list, setting{
+				controller: row.controller, file: row.files[version], values: []string{row.values[version]}, asked: row.asked, lack: row.lack,
+			})
 		}
 	}
-	return list
+	block, err := l.BlockIO.settings(unified)
+	return append(list, block...), err
 }
 
 func pidsMax(n int64) string {
@@ -148,10 +167,11 @@ func (s *setup) limit(g *cgroup, set setting) error {
 	dir := filepath.Join(g.parent.dir[set.controller], g.name)
 	err := g.makeOnce(dir)
 	if err == nil {
+		set = set.in(dir)
 		err = writeLines(filepath.Join(dir, set.file), set.values)
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && set.lack != "":
+	case errors.Is(err, fs.ErrNotExist) && (set.lack != "" || set.refuse != ""):
 		return s.discard(set, "there is no "+set.file)
 	case err != nil && (set.asked || g.guardsDevices && set.file == "devices.allow"):
 		return set.explain(dir, err)
@@ -173,13 +193,18 @@ func (set *setting) explain(dir string, err error) error {
 		}
 		return fmt.Errorf("requested CPUs are not available - requested %s, available: %s", set.values[0], strings.TrimSpace(string(available)))
 	}
+	if set.device != "" {
+		return explainBlock(set.device, err)
+	}
 	return err
 }
 
-// discard goes on without a limit where docker does.
+// discard goes on without a limit where docker does, but for those of block devices.
 func (s *setup) discard(set setting, reason string) error {
 	switch {
 	case !set.asked:
+	case set.refuse != "":
+		return errors.New(set.refuse + ": " + reason)
 	case set.lack == "":
 		return errors.New("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted: " + reason)
 	default:
@@ -242,9 +267,15 @@ func (t *Target) Update(l Limits) error {
 	if err := l.check(); err != nil {
 		return err
 	}
-	list := l.settings(fileIn(t.Cgroups, "cgroup.controllers") != "")
+	list, err := l.settings(fileIn(t.Cgroups, "cgroup.controllers") != "")
+	if err != nil {
+		return err
+	}
 	for i := 0; i < len(list); i++ {
 		set := &list[i]
+		if set.or != nil && fileIn(t.Cgroups, set.file) == "" {
+			set = set.or
+		}
 		path := fileIn(t.Cgroups, set.file)
 		if path == "" {
 			if !set.asked {

@@ -61,6 +61,7 @@ type Limits struct {
 	MemorySwap        int64 // bytes of memory and swap together, -1 is no limit; 0 is twice the memory
 	MemoryReservation int64 // bytes it is left with where memory is short
 	CPULimits
+	BlockIO        BlockIO
 	Pids           int64 // processes and threads; -1 is no limit
 	ShmSize        int64 // bytes of /dev/shm
 	OOMKillDisable bool  // where memory is short, wait: cgroups of version 1 only

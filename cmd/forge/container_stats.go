@@ -35,17 +35,16 @@ func (c *topCmd) Run(s *session) error {
 }
 
 type updateCmd struct {
-	forge.LimitOptions
-	Restart    string   `help:"no, always, unless-stopped or on-failure[:N]." placeholder:"POLICY"`
+	forge.UpdateOptions
 	Containers []string `arg:"" help:"Containers." placeholder:"CONTAINER"`
 }
 
 func (c *updateCmd) Run(s *session) error {
-	if c.Restart == "" && reflect.ValueOf(c.LimitOptions).IsZero() {
+	if reflect.ValueOf(c.UpdateOptions).IsZero() {
 		return errors.New("you must provide one or more flags when using this command")
 	}
 	return each(s, c.Containers, func(h *forge.Home, ref string) error {
-		return h.UpdateContainer(s.ctx, ref, c.LimitOptions, c.Restart)
+		return h.UpdateContainer(s.ctx, ref, c.UpdateOptions)
 	})
 }
 

@@ -33,6 +33,7 @@ type createFlags struct {
 	forge.SecurityOptions
 	forge.NamespaceOptions
 	forge.LimitOptions
+	forge.BlockOptions
 
 	Insecure bool   `help:"Allow http, and TLS without verification."`
 	Platform string `env:"DOCKER_DEFAULT_PLATFORM" help:"Platform of the image." placeholder:"OS/ARCH"`
@@ -212,6 +213,7 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 	o.LifeOptions, o.RunOptions = c.LifeOptions, forge.RunOptions{
 		Image: c.Command[0], Platform: c.Platform, Pull: forge.PullPolicy(c.Pull), Insecure: c.Insecure, ProcessOptions: c.ProcessOptions,
 		SurroundingOptions: c.SurroundingOptions, SecurityOptions: c.SecurityOptions, NamespaceOptions: c.NamespaceOptions, LimitOptions: c.LimitOptions,
+		BlockOptions: c.BlockOptions,
 	}
 	o.Args, o.StdinOnce = c.Command[1:], c.Interactive
 	if c.Entrypoint != nil {

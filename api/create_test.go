@@ -1,0 +1,49 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestCreateShown: what a client asks for is what inspect shows.
+func TestCreateShown(t *testing.T) {
+	h, _ := newServer(t)
+	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base tar:etc/motd=hello", http.StatusOK)
+	for _, test := range []struct{ asked, config, host string }{
+		{asked: `"BlkioWeight":300`, host: `"BlkioWeight":300`},
+		{asked: `"BlkioWeightDevice":[{"Path":"/dev/a","Weight":20}]`, host: `"BlkioWeightDevice":[{"Path":"/dev/a","Weight":20}]`},
+		{asked: `"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]`, host: `"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]`},
+		{asked: `"BlkioDeviceWriteBps":[{"Path":"/dev/a","Rate":2}]`, host: `"BlkioDeviceWriteBps":[{"Path":"/dev/a","Rate":2}]`},
+		{asked: `"BlkioDeviceReadIOps":[{"Path":"/dev/a","Rate":3}]`, host: `"BlkioDeviceReadIOps":[{"Path":"/dev/a","Rate":3}]`},
+		{asked: `"BlkioDeviceWriteIOps":[{"Path":"/dev/a","Rate":4}]`, host: `"BlkioDeviceWriteIOps":[{"Path":"/dev/a","Rate":4}]`},
+	} {
+		send(t, h.URL, `POST /containers/create?name=one {"Image":"base","Cmd":["x"],"HostConfig":{`+test.asked+`}}`, http.StatusCreated)
+		var shown struct{ Config, HostConfig json.RawMessage }
+		if err := json.Unmarshal(send(t, h.URL, "GET /containers/one/json", http.StatusOK), &shown); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(shown.HostConfig), test.host) || !strings.Contains(string(shown.Config), test.config) {
+			t.Errorf("%s: %s %s, want %s %s", test.asked, shown.Config, shown.HostConfig, test.config, test.host)
+		}
+		send(t, h.URL, "DELETE /containers/one", http.StatusNoContent)
+	}
+}
+
+// TestCreateRefused: what cannot be had is refused with its name.
+func TestCreateRefused(t *testing.T) {
+	h, _ := newServer(t)
+	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base tar:etc/motd=hello", http.StatusOK)
+	send(t, h.URL, `POST /containers/create?name=one {"Image":"base","Cmd":["x"]}`, http.StatusCreated)
+	for _, test := range []struct{ line, want string }{
+		{`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"BlkioWeight":9}}`, "Range of blkio weight is from 10 to 1000"},
+		{`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"BlkioDeviceReadBps":[{"Path":"/etc/passwd","Rate":1}]}}`, "bad format for device path"},
+		{`POST /containers/one/update {"BlkioWeight":1001}`, "Range of blkio weight is from 10 to 1000"},
+		{`POST /containers/one/update {"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]}`, "single block devices cannot be changed"},
+	} {
+		if text := send(t, h.URL, test.line, http.StatusBadRequest); !strings.Contains(string(text), test.want) {
+			t.Errorf("%s: %s, want %s", test.line, text, test.want)
+		}
+	}
+}
