@@ -67,7 +67,7 @@ func inspectConfig(r *containerRecord, img *image.Image) (inspect.Config, error)
 		return inspect.Config{}, err
 	}
 	c := inspect.Config{
-		Hostname: options.Hostname, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: !o.Detached, AttachStderr: !o.Detached,
+		Hostname: options.Hostname, Domainname: o.Domain, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: !o.Detached, AttachStderr: !o.Detached,
 		ExposedPorts: base.ExposedPorts, Tty: o.TTY, OpenStdin: o.Interactive, StdinOnce: o.StdinOnce, Image: r.Image,
 		Volumes: base.Volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
 		StopSignal: o.stopSignal(img), StopTimeout: o.StopTimeout, Shell: base.Shell,

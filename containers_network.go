@@ -296,7 +296,7 @@ func (c *containerConfig) sharedWith(run *state.Run) (n container.Network) {
 	return n
 }
 
-// sharedNames gives a container that is to share the network of another one that one's host name, unless it has one.
+// sharedNames gives a container that is to share the network of another one that one's names, unless it has a host name.
 func (h *Home) sharedNames(o *ContainerOptions) error {
 	ref, ok := strings.CutPrefix(o.Network, inContainer)
 	if !ok || o.Hostname != "" {
@@ -306,7 +306,7 @@ func (h *Home) sharedNames(o *ContainerOptions) error {
 	if err != nil {
 		return err
 	}
-	o.Hostname = cmp.Or(r.Config.Hostname, r.ID[:12])
+	o.Hostname, o.Domain = cmp.Or(r.Config.Hostname, r.ID[:12]), cmp.Or(o.Domain, r.Config.Domain)
 	if r.Config.Hostname == "" && r.Config.Network == "host" {
 		o.Hostname, err = os.Hostname()
 	}

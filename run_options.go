@@ -43,6 +43,7 @@ type ProcessOptions struct {
 type SurroundingOptions struct {
 	Network  string   `help:"default, none, host, container:NAME or a network that was created." aliases:"net" default:"default" placeholder:"MODE"` // "bridge" is docker's name for "default", which "" is, too
 	Hostname string   `short:"h" help:"Host name." placeholder:"NAME"`                                                                               // "" is the container's ID, or this machine's name if the network is the host's
+	Domain   string   `name:"domainname" help:"NIS domain name, which is in /etc/hosts, too." placeholder:"NAME"`
 	AddHosts []string `name:"add-host" sep:"none" help:"Line for /etc/hosts." placeholder:"HOST:IP"`
 	DNS      []string `name:"dns" sep:"none" help:"Name server." placeholder:"IP"`
 	Search   []string `name:"dns-search" sep:"none" help:"Domain that names are searched in." placeholder:"DOMAIN"` // "." is none
@@ -111,15 +112,18 @@ func withProfile(ctx context.Context, sec runtime.Security) (opts []string, err 
 func (o *RunOptions) parse() (c container.Options, err error) {
 	c = container.Options{
 		Process:  container.Process{Dir: o.Workdir, User: o.User, Terminal: o.TTY},
-		Hostname: o.Hostname, Etc: container.EtcOfRun,
+		Hostname: o.Hostname, Domain: o.Domain, Etc: container.EtcOfRun,
 		Security: runtime.Security{Privileged: o.Privileged, CapAdd: o.CapAdd, CapDrop: o.CapDrop, ReadOnlyRoot: o.ReadOnly},
 	}
 	errs := []error{
-		container.CheckHostname(o.Hostname), container.CheckDir(o.Workdir), container.CheckDNS(o.DNS),
+		container.CheckHostname(o.Hostname), container.CheckDomainname(o.Domain), container.CheckDir(o.Workdir), container.CheckDNS(o.DNS),
 		container.ParseSecurityOpts(o.SecurityOpts, &c.Security),
 	}
 	check := func(err error) { errs = append(errs, err) }
 	check(o.NamespaceOptions.check())
+	if o.Domain != "" && o.UTS == "host" {
+		check(errors.New("conflicting options: domainname and the UTS mode"))
+	}
 	mode := o.Network
 	if mode == "bridge" { // docker's name for the default
 		mode = "default"

@@ -25,7 +25,7 @@ func TestRunOptionsAreData(t *testing.T) {
 			Args: []string{"a"}, Entrypoint: []string{""}, Env: []string{"HERE", "GONE"}, EnvFiles: []string{"env"}, Workdir: "/w", User: "1:2", TTY: true,
 		},
 		SurroundingOptions: SurroundingOptions{
-			Network: "bridge", Hostname: "h", AddHosts: []string{"a:1.2.3.4"}, DNS: []string{"1.2.3.4"},
+			Network: "bridge", Hostname: "h", Domain: "d.test", AddHosts: []string{"a:1.2.3.4"}, DNS: []string{"1.2.3.4"},
 			Volumes: []string{"./data:/data:ro", "/abs:/abs"}, Mounts: []string{"type=bind,\"src=./data\",dst=/b", "type=tmpfs,dst=/t"},
 			Tmpfs: []string{"/run:size=1m"}, Devices: []string{"/dev/null:/dev/n"},
 		},
@@ -84,6 +84,8 @@ func TestRunOptionsCheck(t *testing.T) {
 		{RunOptions{ProcessOptions: ProcessOptions{EnvFiles: []string{"/nosuch"}}}, "/nosuch: no such file or directory"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{DNS: []string{"x"}}}, "--dns x: must be an IP address"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{Hostname: "a b"}}, `--hostname "a b": must be`},
+		{RunOptions{SurroundingOptions: SurroundingOptions{Domain: "a b"}}, `--domainname "a b": must be`},
+		{RunOptions{SurroundingOptions: SurroundingOptions{Domain: "d"}, NamespaceOptions: NamespaceOptions{UTS: "host"}}, "conflicting options: domainname and the UTS mode"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{AddHosts: []string{"a"}}}, `--add-host "a": must be HOST:IP`},
 		{RunOptions{SurroundingOptions: SurroundingOptions{Volumes: []string{"/a:/b"}, Tmpfs: []string{"/b"}}}, "duplicate mount point: /b"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{Devices: []string{"x"}}}, "must be SRC"},

@@ -62,9 +62,6 @@ func (b *createBody) options() (o forge.ContainerOptions, err error) {
 	if b.Image == "" {
 		return o, errors.New("no image specified") // docker refuses an empty reference
 	}
-	if b.Domainname != "" {
-		return o, errors.New("domain names of containers are not there: put the whole name into the host name")
-	}
 	h := &b.HostConfig
 	if err := unsupported(h); err != nil {
 		return o, err

@@ -16,7 +16,7 @@ import (
 // surroundings puts into the options what the body says of this machine.
 func (b *createBody) surroundings(o *forge.ContainerOptions) (err error) {
 	h := &b.HostConfig
-	o.Hostname, o.AddHosts, o.DNS, o.Search, o.Resolver = b.Hostname, h.ExtraHosts, filled(h.DNS), h.DNSSearch, h.DNSOptions
+	o.Hostname, o.Domain, o.AddHosts, o.DNS, o.Search, o.Resolver = b.Hostname, b.Domainname, h.ExtraHosts, filled(h.DNS), h.DNSSearch, h.DNSOptions
 	o.VolumesFrom = h.VolumesFrom
 	for _, bind := range h.Binds {
 		if strings.HasPrefix(bind, ".") {

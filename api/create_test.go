@@ -11,7 +11,8 @@ import (
 func TestCreateShown(t *testing.T) {
 	h, _ := newServer(t)
 	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base tar:etc/motd=hello", http.StatusOK)
-	for _, test := range []struct{ asked, config, host string }{
+	for _, test := range []struct{ asked, config, host string }{ // in Config or in HostConfig
+		{asked: `"Hostname":"h","Domainname":"d.test"`, config: `"Hostname":"h","Domainname":"d.test"`},
 		{asked: `"BlkioWeight":300`, host: `"BlkioWeight":300`},
 		{asked: `"BlkioWeightDevice":[{"Path":"/dev/a","Weight":20}]`, host: `"BlkioWeightDevice":[{"Path":"/dev/a","Weight":20}]`},
 		{asked: `"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]`, host: `"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]`},
@@ -19,7 +20,11 @@ func TestCreateShown(t *testing.T) {
 		{asked: `"BlkioDeviceReadIOps":[{"Path":"/dev/a","Rate":3}]`, host: `"BlkioDeviceReadIOps":[{"Path":"/dev/a","Rate":3}]`},
 		{asked: `"BlkioDeviceWriteIOps":[{"Path":"/dev/a","Rate":4}]`, host: `"BlkioDeviceWriteIOps":[{"Path":"/dev/a","Rate":4}]`},
 	} {
-		send(t, h.URL, `POST /containers/create?name=one {"Image":"base","Cmd":["x"],"HostConfig":{`+test.asked+`}}`, http.StatusCreated)
+		asked := `"HostConfig":{` + test.asked + `}`
+		if test.config != "" {
+			asked = test.asked
+		}
+		send(t, h.URL, `POST /containers/create?name=one {"Image":"base","Cmd":["x"],`+asked+`}`, http.StatusCreated)
 		var shown struct{ Config, HostConfig json.RawMessage }
 		if err := json.Unmarshal(send(t, h.URL, "GET /containers/one/json", http.StatusOK), &shown); err != nil {
 			t.Fatal(err)

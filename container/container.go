@@ -65,6 +65,7 @@ type Options struct {
 	Files    filetree.Tree   // the same files, read without a mount; not closed; nil reads those of Root
 	Process  Process
 	Hostname string // "" is the machine's
+	Domain   string // NIS domain name; "" is the machine's
 	Etc      EtcStyle
 	Hosts    []Host // more lines of /etc/hosts
 	Network  string // "default", "none" or "host"
@@ -126,7 +127,7 @@ func (f *Factory) Prepare(ctx context.Context, o Options) (*Container, error) {
 func (c *Container) prepare(ctx context.Context) (err error) {
 	o := c.options
 	c.spec = runtime.Spec{
-		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Rows: o.Process.Rows, Cols: o.Process.Cols, Hostname: o.Hostname,
+		Args: o.Process.Args, Dir: path.Join("/", o.Process.Dir), Terminal: o.Process.Terminal, Rows: o.Process.Rows, Cols: o.Process.Cols, Hostname: o.Hostname, Domainname: o.Domain,
 		Limits: o.Limits, Security: o.Security, Warn: c.factory.warn, Shared: o.Shared, Sysctls: o.Sysctls, Init: o.Process.Init,
 		Host: &c.factory.host,
 	}

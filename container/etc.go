@@ -110,10 +110,10 @@ func (c *Container) mountsOn(target string) bool {
 // hosts is the text of /etc/hosts.
 func (c *Container) hosts() (string, error) {
 	var b strings.Builder
-	own := c.options.Hostname
+	own := c.ownNames()
 	switch {
 	case c.options.Etc == EtcOfBuild:
-		b.WriteString("127.0.0.1\tlocalhost " + own + "\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+		b.WriteString("127.0.0.1\tlocalhost " + c.options.Hostname + "\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	case c.Network.Mode == "host":
 		text, err := os.ReadFile("/etc/hosts")
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -146,6 +146,18 @@ func (c *Container) hosts() (string, error) {
 		}
 	}
 	return b.String(), nil
+}
+
+// ownNames are the container's in /etc/hosts: as docker has it the one with its domain, and the first part of that.
+func (c *Container) ownNames() string {
+	whole := c.options.Hostname
+	if c.options.Domain != "" {
+		whole += "." + c.options.Domain
+	}
+	if first, _, ok := strings.Cut(whole, "."); ok {
+		return whole + " " + first
+	}
+	return whole
 }
 
 // hostGateway is the address at which the container reaches this machine.

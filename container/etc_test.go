@@ -39,14 +39,17 @@ func TestHosts(t *testing.T) {
 		hosts   []Host
 		want    []string // lines
 		not     string
+		domain  string
 	}{
-		{"a build", bridged, EtcOfBuild, nil, []string{"127.0.0.1\tlocalhost box", "::1\tlocalhost ip6-localhost ip6-loopback"}, "10.1.2.3"},
-		{"a run", bridged, EtcOfRun, nil, []string{"127.0.0.1\tlocalhost", "10.1.2.3\tbox", "10.4.0.3\tbox"}, "localhost box"},
-		{"a run alone", Network{Network: runtime.Network{Mode: "none"}}, EtcOfRun, nil, []string{"127.0.0.1\tlocalhost box"}, ""},
-		{"more", bridged, EtcOfRun, []Host{{"a", ip("10.0.0.1")}, {"gw", netip.Addr{}}}, []string{"10.0.0.1\ta", "10.1.2.1\tgw"}, ""},
-		{"the host's", Network{Network: runtime.Network{Mode: "host"}}, EtcOfRun, []Host{{"gw", netip.Addr{}}}, []string{"127.0.0.1\tgw"}, "\tbox"},
+		{"a build", bridged, EtcOfBuild, nil, []string{"127.0.0.1\tlocalhost box", "::1\tlocalhost ip6-localhost ip6-loopback"}, "10.1.2.3", "d.test"},
+		{"a run", bridged, EtcOfRun, nil, []string{"127.0.0.1\tlocalhost", "10.1.2.3\tbox", "10.4.0.3\tbox"}, "localhost box", ""},
+		{"a domain", bridged, EtcOfRun, nil, []string{"10.1.2.3\tbox.d.test box", "10.4.0.3\tbox.d.test box"}, "", "d.test"},
+		{"a run alone", Network{Network: runtime.Network{Mode: "none"}}, EtcOfRun, nil, []string{"127.0.0.1\tlocalhost box"}, "", ""},
+		{"a domain alone", Network{Network: runtime.Network{Mode: "none"}}, EtcOfRun, nil, []string{"127.0.0.1\tlocalhost box.d box"}, "", "d"},
+		{"more", bridged, EtcOfRun, []Host{{"a", ip("10.0.0.1")}, {"gw", netip.Addr{}}}, []string{"10.0.0.1\ta", "10.1.2.1\tgw"}, "", ""},
+		{"the host's", Network{Network: runtime.Network{Mode: "host"}}, EtcOfRun, []Host{{"gw", netip.Addr{}}}, []string{"127.0.0.1\tgw"}, "\tbox", ""},
 	} {
-		c := &Container{Network: test.network, options: &Options{Etc: test.style, Hostname: "box", Hosts: test.hosts}}
+		c := &Container{Network: test.network, options: &Options{Etc: test.style, Hostname: "box", Domain: test.domain, Hosts: test.hosts}}
 		got, err := c.hosts()
 		for _, line := range test.want {
 			if err != nil || !strings.Contains("\n"+got, "\n"+line+"\n") {
@@ -56,6 +59,10 @@ func TestHosts(t *testing.T) {
 		if test.not != "" && strings.Contains(got, test.not) {
 			t.Errorf("%s: %q has %q", test.name, got, test.not)
 		}
+	}
+	whole := &Container{options: &Options{Hostname: "box.d.test"}}
+	if got := whole.ownNames(); got != "box.d.test box" {
+		t.Errorf("a host name with a domain is %q", got)
 	}
 	c := &Container{options: &Options{Etc: EtcOfRun, Hosts: []Host{{"gw", netip.Addr{}}}}}
 	if _, err := c.hosts(); err == nil || !strings.Contains(err.Error(), "--add-host gw:host-gateway") {

@@ -198,6 +198,15 @@ func CheckHostname(name string) error {
 	return nil
 }
 
+// CheckDomainname refuses what cannot be a NIS domain name.
+func CheckDomainname(name string) error {
+	const most = 64 // bytes, setdomainname(2)
+	if !plain(name) || len(name) > most {
+		return fmt.Errorf("--domainname %q: must be at most %d characters, without spaces or control characters", name, most)
+	}
+	return nil
+}
+
 // CheckDir refuses a working directory that is not absolute, in docker's words.
 func CheckDir(dir string) error {
 	if dir != "" && !path.IsAbs(dir) {

@@ -45,6 +45,7 @@ func TestDefaults(t *testing.T) {
 		{name: "descriptors", script: "ls /proc/self/fd", want: "0\n1\n2\n3"}, // 3 is the directory
 		{name: "stdin", script: "cat; readlink /proc/self/fd/0", want: "/dev/null"},
 		{name: "hostname", script: "hostname", want: "box", spec: Spec{Hostname: "box"}},
+		{name: "domain name", script: "hostname; cat /proc/sys/kernel/domainname", want: "box\nd.test", spec: Spec{Hostname: "box", Domainname: "d.test"}},
 		{name: "directory", script: "pwd", want: "/work", spec: Spec{Dir: "/work"}},
 		{name: "interfaces", script: "ls /sys/class/net", want: "lo"},
 		{name: "loopback", script: "ping -c1 -W1 127.0.0.1 | grep -c ' 1 packets received'", want: "1"},

@@ -14,7 +14,7 @@ import (
 type Namespaces struct {
 	IPC    Namespace // with what is mounted at /dev/shm
 	PID    Namespace
-	UTS    Namespace // then Hostname does not count
+	UTS    Namespace // then Hostname and Domainname do not count
 	Cgroup Namespace // never another container's
 }
 

@@ -21,6 +21,7 @@ type Spec struct {
 	Rows, Cols uint16  // of the terminal when the process begins; 0 is what the kernel has: none
 	Mounts     []Mount // after the defaults, in order; mount points exist, but those below /dev are made
 	Hostname   string  // "" is the host's
+	Domainname string  // NIS domain name; "" is the host's
 	Limits     Limits
 	Security   Security
 	Network    Network

@@ -94,7 +94,7 @@ func (s *Spec) check() error {
 	if len(s.Args) == 0 {
 		return errors.New("there is none")
 	}
-	for _, list := range [][]string{s.Args, s.Env, {s.Dir, s.Hostname}} {
+	for _, list := range [][]string{s.Args, s.Env, {s.Dir, s.Hostname, s.Domainname}} {
 		for _, text := range list {
 			if strings.Contains(text, "\x00") {
 				return fmt.Errorf("%q has a zero byte", text)
@@ -181,11 +181,18 @@ func (s *setup) plan() (tail int, err error) {
 	return tail, nil
 }
 
-// hostname sets the name of the container, unless that is another's.
+// hostname sets the names of the container, unless they are another's.
 func (s *setup) hostname() {
-	if h := s.spec.Hostname; h != "" && s.spec.Shared.UTS.own() {
+	if !s.spec.Shared.UTS.own() {
+		return
+	}
+	if h := s.spec.Hostname; h != "" {
 		s.step = "hostname " + h
 		s.call(unix.SYS_SETHOSTNAME, s.str(h), num(len(h)))
+	}
+	if d := s.spec.Domainname; d != "" {
+		s.step = "domain name " + d
+		s.call(unix.SYS_SETDOMAINNAME, s.str(d), num(len(d)))
 	}
 }
 
