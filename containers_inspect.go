@@ -139,6 +139,7 @@ func inspectHostConfig(r *containerRecord) (inspect.HostConfig, error) {
 		LogConfig: inspect.Log{Type: cmp.Or(o.LogDriver, "json-file"), Config: map[string]string{}},
 		Resources: inspect.ResourcesOf(limits, o.Devices),
 	}
+	h.DeviceRequests = append(h.DeviceRequests, o.DeviceRequests...)
 	if o.Init {
 		h.Init = &o.Init
 	}

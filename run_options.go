@@ -53,6 +53,8 @@ type SurroundingOptions struct {
 	Tmpfs    []string `sep:"none" help:"Directory in memory." placeholder:"DST[:OPTIONS]"`
 	Devices  []string `name:"device" sep:"none" help:"Device of this machine, or the name of a CDI device." placeholder:"SRC[:DST]"`
 
+	DeviceRequests []container.DeviceRequest `kong:"-"` // --gpus
+
 	VolumesFrom []string `sep:"none" help:"Volumes and directories of another container." placeholder:"CONTAINER[:ro]"`
 }
 
@@ -67,6 +69,11 @@ type SecurityOptions struct {
 
 // LimitOptions limit a container. The zero value does not.
 type LimitOptions = container.LimitFlags
+
+// ParseGPUs reads what --gpus asks for, as docker does.
+func ParseGPUs(values []string) ([]container.DeviceRequest, error) {
+	return container.ParseGPUs(values)
+}
 
 // BlockOptions limit what a container does with block devices. The zero value does not.
 type BlockOptions = container.BlockFlags
@@ -112,7 +119,7 @@ func withProfile(ctx context.Context, sec runtime.Security) (opts []string, err 
 func (o *RunOptions) parse() (c container.Options, err error) {
 	c = container.Options{
 		Process:  container.Process{Dir: o.Workdir, User: o.User, Terminal: o.TTY},
-		Hostname: o.Hostname, Domain: o.Domain, Etc: container.EtcOfRun,
+		Hostname: o.Hostname, Domain: o.Domain, Etc: container.EtcOfRun, Requests: o.DeviceRequests,
 		Security: runtime.Security{Privileged: o.Privileged, CapAdd: o.CapAdd, CapDrop: o.CapDrop, ReadOnlyRoot: o.ReadOnly},
 	}
 	errs := []error{
@@ -120,6 +127,7 @@ func (o *RunOptions) parse() (c container.Options, err error) {
 		container.ParseSecurityOpts(o.SecurityOpts, &c.Security),
 	}
 	check := func(err error) { errs = append(errs, err) }
+	check(container.CheckRequests(o.DeviceRequests))
 	check(o.NamespaceOptions.check())
 	if o.Domain != "" && o.UTS == "host" {
 		check(errors.New("conflicting options: domainname and the UTS mode"))

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/forge-build/forge/container"
 )
 
 // TestRunOptionsAreData: options that were checked say the same after they were written as JSON and read in another directory
@@ -28,12 +30,14 @@ func TestRunOptionsAreData(t *testing.T) {
 			Network: "bridge", Hostname: "h", Domain: "d.test", AddHosts: []string{"a:1.2.3.4"}, DNS: []string{"1.2.3.4"},
 			Volumes: []string{"./data:/data:ro", "/abs:/abs"}, Mounts: []string{"type=bind,\"src=./data\",dst=/b", "type=tmpfs,dst=/t"},
 			Tmpfs: []string{"/run:size=1m"}, Devices: []string{"/dev/null:/dev/n"},
+			DeviceRequests: []container.DeviceRequest{{Count: 2, Capabilities: [][]string{{"gpu"}}, Options: map[string]string{"a": "b"}}},
 		},
 		SecurityOptions: SecurityOptions{
 			Privileged: true, CapAdd: []string{"CHOWN"}, CapDrop: []string{"ALL"}, ReadOnly: true,
 			SecurityOpts: []string{"no-new-privileges", "seccomp:profile.json"},
 		},
 		LimitOptions: LimitOptions{Memory: "64m", ShmSize: "1m", Pids: 7, Ulimits: []string{"nofile=1:2"}, CPUs: "0.5"},
+		BlockOptions: BlockOptions{BlkioWeight: 10, DeviceReadBps: []string{"/dev/a:1mb"}},
 	}
 	if err := o.Check(t.Context()); err != nil {
 		t.Fatal(err)
@@ -89,6 +93,8 @@ func TestRunOptionsCheck(t *testing.T) {
 		{RunOptions{SurroundingOptions: SurroundingOptions{AddHosts: []string{"a"}}}, `--add-host "a": must be HOST:IP`},
 		{RunOptions{SurroundingOptions: SurroundingOptions{Volumes: []string{"/a:/b"}, Tmpfs: []string{"/b"}}}, "duplicate mount point: /b"},
 		{RunOptions{SurroundingOptions: SurroundingOptions{Devices: []string{"x"}}}, "must be SRC"},
+		{RunOptions{SurroundingOptions: SurroundingOptions{DeviceRequests: []container.DeviceRequest{{Driver: "x"}}}}, `could not select device driver "x" with capabilities: []`},
+		{RunOptions{BlockOptions: BlockOptions{BlkioWeight: 5}}, "Range of blkio weight is from 10 to 1000"},
 		{RunOptions{SecurityOptions: SecurityOptions{SecurityOpts: []string{"x"}}}, `--security-opt "x"`},
 		{RunOptions{SecurityOptions: SecurityOptions{SecurityOpts: []string{"seccomp=/nosuch"}}}, "seccomp profile: stat /nosuch: no such file"},
 		{RunOptions{LimitOptions: LimitOptions{Memory: "1m"}}, "minimum memory limit allowed is 6MB"},

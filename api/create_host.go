@@ -52,7 +52,7 @@ func (b *createBody) surroundings(o *forge.ContainerOptions) (err error) {
 		IPC: h.IpcMode, PID: h.PidMode, UTS: h.UTSMode, Cgroupns: h.CgroupnsMode, Userns: h.UsernsMode, Sysctls: assignments(h.Sysctls),
 		GroupAdd: h.GroupAdd, Init: h.Init != nil && *h.Init,
 	}
-	if o.Devices, err = devices(&h.Resources); err != nil {
+	if o.Devices, o.DeviceRequests, err = devices(&h.Resources); err != nil {
 		return err
 	}
 	o.LimitOptions, o.BlockOptions = limits(&h.Resources), blockLimits(&h.Resources)
@@ -132,8 +132,8 @@ func mountFlag(m *inspect.MountPoint) (string, error) {
 	return words.JoinFields(fields), nil
 }
 
-// devices are those that are asked for, by path or by the names of the Container Device Interface.
-func devices(r *inspect.Resources) (list []string, err error) {
+// devices are those that are asked for, by path or by the names of the Container Device Interface, and requests those by what they can do.
+func devices(r *inspect.Resources) (list []string, requests []inspect.DeviceRequest, err error) {
 	for _, d := range r.Devices {
 		text := d.PathOnHost
 		if d.PathInContainer != "" {
@@ -145,12 +145,16 @@ func devices(r *inspect.Resources) (list []string, err error) {
 		list = append(list, text)
 	}
 	for _, q := range r.DeviceRequests {
-		if q.Driver != "cdi" || len(q.DeviceIDs) == 0 {
-			return nil, fmt.Errorf("could not select device driver %q with capabilities: %v: ask for devices by their names of CDI (driver cdi)", q.Driver, q.Capabilities)
+		switch {
+		case q.Driver != "cdi":
+			requests = append(requests, q)
+		case len(q.DeviceIDs) == 0:
+			return nil, nil, fmt.Errorf("could not select device driver %q with capabilities: %v: DeviceIDs are to be names of CDI", q.Driver, q.Capabilities)
+		default:
+			list = append(list, q.DeviceIDs...)
 		}
-		list = append(list, q.DeviceIDs...)
 	}
-	return list, nil
+	return list, requests, nil
 }
 
 // limits are the limits of a request as command lines have them.

@@ -13,6 +13,15 @@ func TestCreateShown(t *testing.T) {
 	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base tar:etc/motd=hello", http.StatusOK)
 	for _, test := range []struct{ asked, config, host string }{ // in Config or in HostConfig
 		{asked: `"Hostname":"h","Domainname":"d.test"`, config: `"Hostname":"h","Domainname":"d.test"`},
+		{
+			asked: `"DeviceRequests":[{"Count":-1,"Capabilities":[["gpu"]]},{"Driver":"nvidia","DeviceIDs":["0","GPU-1"],"Capabilities":[["x"],["compute","gpu"]],"Options":{"a":"b"}}]`,
+			host: `"DeviceRequests":[{"Driver":"","Count":-1,"DeviceIDs":null,"Capabilities":[["gpu"]],"Options":null},` +
+				`{"Driver":"nvidia","Count":0,"DeviceIDs":["0","GPU-1"],"Capabilities":[["x"],["compute","gpu"]],"Options":{"a":"b"}}]`,
+		},
+		{
+			asked: `"DeviceRequests":[{"Driver":"cdi","DeviceIDs":["nvidia.com/gpu=all"]}]`,
+			host:  `"DeviceRequests":[{"Driver":"cdi","Count":0,"DeviceIDs":["nvidia.com/gpu=all"],"Capabilities":null,"Options":null}]`,
+		},
 		{asked: `"BlkioWeight":300`, host: `"BlkioWeight":300`},
 		{asked: `"BlkioWeightDevice":[{"Path":"/dev/a","Weight":20}]`, host: `"BlkioWeightDevice":[{"Path":"/dev/a","Weight":20}]`},
 		{asked: `"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]`, host: `"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]`},
@@ -44,6 +53,19 @@ func TestCreateRefused(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"BlkioWeight":9}}`, "Range of blkio weight is from 10 to 1000"},
 		{`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"BlkioDeviceReadBps":[{"Path":"/etc/passwd","Rate":1}]}}`, "bad format for device path"},
+		{
+			`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"DeviceRequests":[{"Driver":"tpu","Capabilities":[["gpu"]]}]}}`,
+			`could not select device driver \"tpu\" with capabilities: [[gpu]]`,
+		},
+		{
+			`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"DeviceRequests":[{"Count":1,"Capabilities":[["tpu"]]}]}}`,
+			`could not select device driver \"\" with capabilities: [[tpu]]`,
+		},
+		{
+			`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"DeviceRequests":[{"Count":1,"DeviceIDs":["0"],"Capabilities":[["gpu"]]}]}}`,
+			"cannot set both Count and DeviceIDs on device request",
+		},
+		{`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"DeviceRequests":[{"Driver":"cdi"}]}}`, "DeviceIDs are to be names of CDI"},
 		{`POST /containers/one/update {"BlkioWeight":1001}`, "Range of blkio weight is from 10 to 1000"},
 		{`POST /containers/one/update {"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]}`, "single block devices cannot be changed"},
 	} {

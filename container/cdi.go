@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/forge-build/forge/runtime"
 )
 
@@ -40,6 +42,7 @@ type cdiEdits struct {
 	} `json:"mounts"`
 	Hooks []struct {
 		Name string `json:"hookName"`
+		Path string `json:"path"`
 	} `json:"hooks"`
 }
 
@@ -116,11 +119,14 @@ func ParseDevices(list []string) (mounts []Mount, devices []Device, err error) {
 
 // mountDevices adds the devices that are asked for.
 func (c *Container) mountDevices() error {
-	if len(c.options.Devices) == 0 {
+	if len(c.options.Devices) == 0 && len(c.options.Requests) == 0 {
 		return nil
 	}
-	specs, unread, err := readCDI(CDIDirs())
+	specs, err := readCDI(CDIDirs())
 	if err != nil {
+		return err
+	}
+	if err := c.mountGPUs(specs); err != nil {
 		return err
 	}
 	for _, d := range c.options.Devices {
@@ -129,11 +135,7 @@ func (c *Container) mountDevices() error {
 			return fmt.Errorf("--device=%s is not granted; allow it with --allow device=%s", d.Name, d.Name)
 		}
 		if len(edits) == 0 && d.Required {
-			missing := fmt.Errorf("--device=%s: no such device in %s", d.Name, strings.Join(CDIDirs(), " or "))
-			if len(unread) > 0 {
-				missing = fmt.Errorf("%w; only specs in JSON can be read, not %s", missing, strings.Join(unread, ", "))
-			}
-			return missing
+			return fmt.Errorf("--device=%s: no such device in %s", d.Name, strings.Join(CDIDirs(), " or "))
 		}
 		for _, e := range edits {
 			if err := c.edit(e); err != nil {
@@ -144,36 +146,60 @@ func (c *Container) mountDevices() error {
 	return nil
 }
 
-// readCDI reads the specs of directories that need not be there, and names those that are not in JSON.
-func readCDI(dirs []string) (specs []cdiSpec, unread []string, err error) {
+// mountGPUs adds the GPUs that are asked for.
+func (c *Container) mountGPUs(specs []cdiSpec) error {
+	edits, err := gpuEdits(specs, c.options.Requests)
+	if err != nil {
+		return err
+	}
+	for _, e := range edits {
+		if err := c.edit(e); err != nil {
+			return fmt.Errorf("--gpus: %w", err)
+		}
+	}
+	return nil
+}
+
+// readCDI reads the specs of directories that need not be there.
+func readCDI(dirs []string) (specs []cdiSpec, err error) {
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, e := range entries {
 			name := filepath.Join(dir, e.Name())
 			switch filepath.Ext(name) {
-			case ".yaml", ".yml":
-				unread = append(unread, name)
-				continue
-			case ".json":
+			case ".yaml", ".yml", ".json":
 			default:
 				continue
 			}
 			data, err := os.ReadFile(name)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			var spec cdiSpec
-			if err := json.Unmarshal(data, &spec); err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", name, err)
+			spec, err := parseCDI(data)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			specs = append(specs, spec)
 		}
 	}
 	slices.Reverse(specs)
-	return specs, unread, nil
+	return specs, nil
+}
+
+// parseCDI reads a spec in YAML, or in JSON, which is YAML, too.
+func parseCDI(data []byte) (spec cdiSpec, err error) {
+	var tree any
+	if err := yaml.Unmarshal(data, &tree); err != nil {
+		return spec, err
+	}
+	text, err := json.Marshal(tree)
+	if err != nil {
+		return spec, err
+	}
+	return spec, json.Unmarshal(text, &spec)
 }
 
 // findCDI finds the edits for "vendor.com/class=name", for all devices of a kind ("=*"), or for its first one (no "=").
@@ -208,7 +234,7 @@ func findCDI(specs []cdiSpec, name string) []cdiEdits {
 func (c *Container) edit(e cdiEdits) error {
 	for _, h := range e.Hooks {
 		// A hook is a program of the host that runs beside the container's set-up.
-		return fmt.Errorf("it needs the hook %s, and hooks are not run", h.Name)
+		return fmt.Errorf("it needs the hook %s (%s), and hooks are not run: write the spec without hooks", h.Name, h.Path)
 	}
 	for _, kv := range e.Env {
 		name, value, _ := strings.Cut(kv, "=")

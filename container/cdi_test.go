@@ -18,14 +18,11 @@ func TestCDI(t *testing.T) {
 	write("a.json", `{"cdiVersion": "0.6.0", "kind": "vendor.com/gpu", "containerEdits": {"env": ["ALL=1"]}, "devices": [
 		{"name": "one", "containerEdits": {"env": ["N=one"], "deviceNodes": [{"path": "/dev/one", "hostPath": "/dev/null"}]}},
 		{"name": "two", "containerEdits": {"env": ["N=two"]}}]}`)
-	write("b.yaml", "kind: other/x")
+	write("b.yaml", "cdiVersion: 0.5.0\nkind: other/x\ndevices:\n- name: \"0\"\n  containerEdits:\n    env:\n    - Y=0\n")
 	write("README", "not a spec")
-	specs, unread, err := readCDI([]string{filepath.Join(dir, "none"), dir})
+	specs, err := readCDI([]string{filepath.Join(dir, "none"), dir})
 	if err != nil {
 		t.Fatal(err)
-	}
-	if len(unread) != 1 || filepath.Base(unread[0]) != "b.yaml" {
-		t.Errorf("unread = %v", unread)
 	}
 	for _, test := range []struct{ name, want string }{
 		{"vendor.com/gpu=one", "N=one ALL=1"},
@@ -34,6 +31,7 @@ func TestCDI(t *testing.T) {
 		{"vendor.com/gpu", "N=one ALL=1"},
 		{"vendor.com/gpu=three", ""},
 		{"vendor.com/nic=one", ""},
+		{"other/x=0", "Y=0"},
 	} {
 		var env []string
 		for _, e := range findCDI(specs, test.name) {
@@ -44,7 +42,7 @@ func TestCDI(t *testing.T) {
 		}
 	}
 	write("c.json", "{")
-	if _, _, err := readCDI([]string{dir}); err == nil || !strings.Contains(err.Error(), "c.json") {
+	if _, err := readCDI([]string{dir}); err == nil || !strings.Contains(err.Error(), "c.json") {
 		t.Errorf("error = %v, want one that names c.json", err)
 	}
 }
@@ -52,7 +50,7 @@ func TestCDI(t *testing.T) {
 func TestDevice(t *testing.T) {
 	t.Parallel()
 	h := newRunHome(t)
-	specs, _, err := readCDI(nil)
+	specs, err := readCDI(nil)
 	if err != nil || len(specs) > 0 {
 		t.Fatal(specs, err)
 	}
@@ -71,8 +69,9 @@ func TestDevice(t *testing.T) {
 	}
 	edits.Hooks = append(edits.Hooks, struct {
 		Name string `json:"hookName"`
-	}{"createContainer"})
-	if err := c.edit(edits); err == nil || !strings.Contains(err.Error(), "hook") {
+		Path string `json:"path"`
+	}{"createContainer", "/bin/hook"})
+	if err := c.edit(edits); err == nil || !strings.Contains(err.Error(), "it needs the hook createContainer (/bin/hook), and hooks are not run") {
 		t.Errorf("error = %v, want that hooks are not run", err)
 	}
 }

@@ -71,6 +71,7 @@ type Options struct {
 	Network  string // "default", "none" or "host"
 	Mounts   []Mount
 	Devices  []Device
+	Requests []DeviceRequest
 	Limits   runtime.Limits
 	Security runtime.Security
 	Shared   runtime.Namespaces // those that are not the container's own

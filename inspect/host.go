@@ -1,5 +1,7 @@
 package inspect
 
+import "github.com/forge-build/forge/container"
+
 // HostConfig is what a container has of this machine.
 type HostConfig struct {
 	Binds           []string
@@ -89,13 +91,7 @@ type Throttle struct {
 type Device struct{ PathOnHost, PathInContainer, CgroupPermissions string }
 
 // A DeviceRequest asks for devices by what they can do, or by the names of a driver.
-type DeviceRequest struct {
-	Driver       string
-	Count        int
-	DeviceIDs    []string
-	Capabilities [][]string
-	Options      map[string]string
-}
+type DeviceRequest = container.DeviceRequest
 
 // A Ulimit is a limit of a process; -1 is none.
 type Ulimit struct {

@@ -30,6 +30,7 @@ type createFlags struct {
 	forge.ProcessOptions
 	Entrypoint *string `help:"Command instead of the image's entry point; empty for none." placeholder:"COMMAND"`
 	forge.SurroundingOptions
+	GPUs []string `name:"gpus" sep:"none" help:"GPUs, by their CDI spec: all, how many, or device=ID." placeholder:"REQUEST"`
 	forge.SecurityOptions
 	forge.NamespaceOptions
 	forge.LimitOptions
@@ -218,6 +219,9 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 	o.Args, o.StdinOnce = c.Command[1:], c.Interactive
 	if c.Entrypoint != nil {
 		o.Entrypoint = []string{*c.Entrypoint}
+	}
+	if o.DeviceRequests, err = forge.ParseGPUs(c.GPUs); err != nil {
+		return o, err
 	}
 	if c.Runtime != "" && c.Runtime != "forge" {
 		return o, fmt.Errorf("unknown or invalid runtime name: %s: forge runs containers itself", c.Runtime)
