@@ -36,6 +36,7 @@ type LifeOptions struct {
 	Interactive bool     `short:"i" help:"Pass standard input on."` // which is kept open
 	StdinOnce   bool     `kong:"-"`                                 // until the first who attaches closes it
 	Detached    bool     `kong:"-"`                                 // nobody attaches at the start
+	Attach      []string `kong:"-"`                                 // what of stdin, stdout and stderr is to be attached, as inspect shows; empty is all output
 	Restart     string   `help:"no, always, unless-stopped or on-failure[:N]." placeholder:"POLICY"`
 	StopSignal  string   `help:"Signal that asks the container to end." placeholder:"SIGNAL"`                // "" is the image's, or SIGTERM
 	StopTimeout *int     `help:"Seconds until a container that is stopped is killed." placeholder:"SECONDS"` // nil is 10, -1 is never

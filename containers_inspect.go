@@ -67,7 +67,8 @@ func inspectConfig(r *containerRecord, img *image.Image) (inspect.Config, error)
 		return inspect.Config{}, err
 	}
 	c := inspect.Config{
-		Hostname: options.Hostname, Domainname: o.Domain, User: options.Process.User, AttachStdin: o.StdinOnce, AttachStdout: !o.Detached, AttachStderr: !o.Detached,
+		Hostname: options.Hostname, Domainname: o.Domain, User: options.Process.User,
+		AttachStdin: o.StdinOnce || slices.Contains(o.Attach, "stdin"), AttachStdout: o.attaches("stdout"), AttachStderr: o.attaches("stderr"),
 		ExposedPorts: base.ExposedPorts, Tty: o.TTY, OpenStdin: o.Interactive, StdinOnce: o.StdinOnce, Image: r.Image,
 		Volumes: base.Volumes, WorkingDir: options.Process.Dir, Entrypoint: base.Entrypoint, Cmd: base.Cmd, Labels: o.Labels,
 		StopSignal: o.stopSignal(img), StopTimeout: o.StopTimeout, Shell: base.Shell,
@@ -78,6 +79,11 @@ func inspectConfig(r *containerRecord, img *image.Image) (inspect.Config, error)
 	slices.SortStableFunc(c.Env, func(a, b string) int { return cmp.Compare(o.envOrder(a), o.envOrder(b)) })
 	c.Healthcheck = inspectHealthcheck(o, img)
 	return c, nil
+}
+
+// attaches reports whether output of the container, "stdout" or "stderr", was to be attached at its start.
+func (o *containerConfig) attaches(stream string) bool {
+	return !o.Detached && (len(o.Attach) == 0 || slices.Contains(o.Attach, stream))
 }
 
 // envOrder is where a variable stands among those of a container: docker has those of the flags first, and then the image's.

@@ -76,6 +76,14 @@ func (b *createBody) options() (o forge.ContainerOptions, err error) {
 		AutoRemove: h.AutoRemove, Restart: restartOf(h.RestartPolicy), Annotations: assignments(h.Annotations),
 		LogDriver: h.LogConfig.Type, LogOpts: assignments(h.LogConfig.Config), ConsoleSize: h.ConsoleSize, Detached: !b.AttachStdout && !b.AttachStderr,
 	}
+	if b.AttachStdin || b.AttachStdout != b.AttachStderr {
+		for name, attached := range map[string]bool{"stdin": b.AttachStdin, "stdout": b.AttachStdout, "stderr": b.AttachStderr} {
+			if attached {
+				o.Attach = append(o.Attach, name)
+			}
+		}
+		slices.Sort(o.Attach)
+	}
 	o.Expose, o.PublishAll = slices.Sorted(maps.Keys(b.ExposedPorts)), h.PublishAllPorts
 	if o.Publish, err = publish(h.PortBindings); err != nil {
 		return o, err

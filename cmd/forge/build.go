@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -79,19 +80,27 @@ type dockerFlags struct {
 	Compress     bool   `hidden:""`
 	Builder      string `hidden:""`
 	CgroupParent string `hidden:""`
+	trustFlags
+}
 
+// trustFlags are docker's for signatures of images.
+type trustFlags struct {
 	DisableContentTrust bool `hidden:"" default:"true" negatable:""`
+}
+
+func (f *trustFlags) check() error {
+	if !f.DisableContentTrust {
+		return errors.New("--disable-content-trust=false: forge does not check or make signatures of docker content trust: name images by digest")
+	}
+	return nil
 }
 
 // check refuses what would not be done. That the containers of steps are removed, and a context is not sent anywhere, is so anyway.
 func (f *dockerFlags) check() error {
-	switch {
-	case f.CgroupParent != "":
+	if f.CgroupParent != "" {
 		return fmt.Errorf("--cgroup-parent %s: the cgroups of RUN are below that of forge itself: start forge in the one that is meant, such as with systemd-run --scope --slice", f.CgroupParent)
-	case !f.DisableContentTrust:
-		return errors.New("--disable-content-trust=false: forge does not check signatures of docker content trust: name base images by digest")
 	}
-	return checkBuilder(f.Builder)
+	return cmp.Or(f.trustFlags.check(), checkBuilder(f.Builder))
 }
 
 func (c *buildCmd) Run(s *session) error {
@@ -192,6 +201,7 @@ func (c *buildCmd) all(s *session, h *forge.Home, targets []forge.Target) ([]*fo
 // start runs what was built, with what follows the context as its arguments, as run --rm does.
 func (c *buildCmd) start(s *session, h *forge.Home, r *forge.BuildResult) error {
 	run := runCmd{SigProxy: true}
+	run.DisableContentTrust = true // which is so
 	run.AutoRemove, run.Pull = true, "never"
 	run.Interactive, run.TTY = term.IsTerminal(int(s.in.Fd())), term.IsTerminal(int(s.in.Fd()))
 	run.Command = append([]string{r.ID().String()}, c.Args...)

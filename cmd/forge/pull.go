@@ -11,9 +11,13 @@ type pullCmd struct {
 	AllTags  bool   `short:"a" help:"Every tag of the repository."`
 	Platform string `env:"DOCKER_DEFAULT_PLATFORM" help:"Which image of an index." placeholder:"OS/ARCH"`
 	remoteFlags
+	trustFlags
 }
 
 func (c *pullCmd) Run(s *session) error {
+	if err := c.trustFlags.check(); err != nil {
+		return err
+	}
 	return s.withHome(func(h *forge.Home) error {
 		remote, done := c.options(s)
 		pulled, err := h.Pull(s.ctx, c.Name, forge.PullOptions{RemoteOptions: remote, Platform: c.Platform, AllTags: c.AllTags})

@@ -15,9 +15,13 @@ type pushCmd struct {
 	Platform []string `help:"Which images of an index; all that the store has if not given." placeholder:"OS/ARCH"`
 	forge.CompressionOptions
 	remoteFlags
+	trustFlags
 }
 
 func (c *pushCmd) Run(s *session) error {
+	if err := c.trustFlags.check(); err != nil {
+		return err
+	}
 	return s.withHome(func(h *forge.Home) error {
 		remote, done := c.options(s)
 		sent := transferred{show: remote.Events, blobs: map[string]int64{}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/forge-build/forge"
@@ -11,10 +12,9 @@ import (
 )
 
 type runCmd struct {
-	Detach     bool     `short:"d" help:"Run in the background, and print the container's ID."`
-	Attach     []string `short:"a" sep:"none" help:"Which of stdin, stdout and stderr to attach to." placeholder:"STREAM"`
-	DetachKeys string   `help:"Keys that end the attachment." placeholder:"KEYS"`
-	SigProxy   bool     `help:"Pass signals on." default:"true" negatable:""`
+	Detach     bool   `short:"d" help:"Run in the background, and print the container's ID."`
+	DetachKeys string `help:"Keys that end the attachment." placeholder:"KEYS"`
+	SigProxy   bool   `help:"Pass signals on." default:"true" negatable:""`
 	createFlags
 }
 
@@ -23,9 +23,10 @@ type createCmd createFlags
 // createFlags say what container to make.
 type createFlags struct {
 	forge.LifeOptions
-	CIDFile string `name:"cidfile" help:"Write the container's ID to a file." placeholder:"FILE"`
-	Quiet   bool   `short:"q" help:"Do not show how the image is pulled."`
-	Runtime string `hidden:""`
+	Attach  []string `short:"a" sep:"none" help:"Which of stdin, stdout and stderr to attach to." placeholder:"STREAM"`
+	CIDFile string   `name:"cidfile" help:"Write the container's ID to a file." placeholder:"FILE"`
+	Quiet   bool     `short:"q" help:"Do not show how the image is pulled."`
+	absentFlags
 
 	forge.ProcessOptions
 	Entrypoint *string `help:"Command instead of the image's entry point; empty for none." placeholder:"COMMAND"`
@@ -43,6 +44,31 @@ type createFlags struct {
 	Command []string `arg:"" optional:"" passthrough:"partial" help:"Image, and command instead of the image's." placeholder:"IMAGE [COMMAND]"`
 }
 
+// absentFlags are those of docker that ask for what is so anyway, or for what forge cannot give.
+type absentFlags struct {
+	Runtime          string   `hidden:""`
+	CgroupParent     string   `hidden:""`
+	MemorySwappiness *int64   `hidden:""`
+	StorageOpt       []string `hidden:"" sep:"none"`
+	trustFlags
+}
+
+// check refuses what the container would not have.
+func (f *absentFlags) check() error {
+	switch {
+	case f.Runtime != "" && f.Runtime != "forge":
+		return fmt.Errorf("unknown or invalid runtime name: %s: forge runs containers itself", f.Runtime)
+	case f.CgroupParent != "":
+		return fmt.Errorf("--cgroup-parent %s: forge makes the cgroups of containers itself, at the top or below its own: limit the container by its own flags, such as --memory and --cpus", f.CgroupParent)
+	case f.MemorySwappiness != nil && *f.MemorySwappiness != -1:
+		return fmt.Errorf("--memory-swappiness %d: cgroups of version 2 have no such setting: limit swap with --memory-swap", *f.MemorySwappiness)
+	case len(f.StorageOpt) > 0:
+		return fmt.Errorf("--storage-opt %s: what containers write has no limit of its own: keep the state directory (FORGE_ROOT) on a file system of its own, or use --read-only with --tmpfs DIR:size=BYTES",
+			f.StorageOpt[0])
+	}
+	return f.trustFlags.check()
+}
+
 // Help is shown below the usage.
 func (c *runCmd) Help() string {
 	return "Exit status: the command's; 125 if forge failed, 126 if the command could not be executed, 127 if it was not found, 128+n if signal n ended it."
@@ -55,9 +81,6 @@ func (c *runCmd) Run(s *session) error {
 // run runs a container.
 func (c *runCmd) run(s *session, h *forge.Home) error {
 	o, err := c.options(s.ctx, "run")
-	if err == nil {
-		err = checkStreams(c.Attach)
-	}
 	if err != nil {
 		return wrongFlags(err)
 	}
@@ -223,8 +246,11 @@ func (c *createFlags) options(ctx context.Context, verb string) (o forge.Contain
 	if o.DeviceRequests, err = forge.ParseGPUs(c.GPUs); err != nil {
 		return o, err
 	}
-	if c.Runtime != "" && c.Runtime != "forge" {
-		return o, fmt.Errorf("unknown or invalid runtime name: %s: forge runs containers itself", c.Runtime)
+	if err := errors.Join(c.absentFlags.check(), checkStreams(c.Attach)); err != nil {
+		return o, err
+	}
+	for _, stream := range c.Attach {
+		o.Attach = append(o.Attach, strings.ToLower(stream))
 	}
 	if c.CIDFile != "" {
 		if err := forge.CheckCIDFile(c.CIDFile); err != nil {
