@@ -284,6 +284,9 @@ func (t *Target) Update(l Limits) error {
 			if len(t.Cgroups) == 0 {
 				return errors.New("limits cannot be changed: the container is in no cgroup (of this machine's: " + Cgroups() + ")")
 			}
+			if set.refuse != "" {
+				return errors.New(set.refuse + ": there is no " + set.file)
+			}
 			return fmt.Errorf("%s: the container's cgroups have no such file", set.file)
 		}
 		err := writeLines(path, set.values)
