@@ -288,6 +288,7 @@ func (a *account) drop(u *usage, n *Network) error {
 	if i < 0 {
 		return removeLink(n.bridge()) // not entered, and seldom there
 	}
+	n = u.networks[i] // as it was entered
 	u.networks = slices.Delete(u.networks, i, i+1)
 	change := networkElements(deleteElements, n)
 	if len(u.networks) == 0 {
@@ -310,7 +311,11 @@ func (u *usage) apply(change []*request) error {
 
 // tablesThere reports whether the firewall has the tables.
 func (u *usage) tablesThere() bool {
-	return tableThere(nfProtoIPv4) && (!slices.ContainsFunc(u.networks, (*Network).ruled6) || tableThere(nfProtoIPv6))
+	families := []byte{nfProtoIPv4}
+	if slices.ContainsFunc(u.networks, (*Network).ruled6) {
+		families = append(families, nfProtoIPv6)
+	}
+	return tableThere(families...)
 }
 
 // withoutTables removes the tables. They are added first, so that there are some to delete.
@@ -325,14 +330,28 @@ func rebuild(u *usage) error {
 			return err
 		}
 	}
-	// It is added so that there is one to delete, in one transaction with the new one: no packet finds none.
-	err := transact(slices.Concat(withoutTables(), ruleset(), ruleset6(u), allElements(u))...)
-	if err != nil && slices.ContainsFunc(u.networks, (*Network).ruled6) {
-		if why := filters(nfProtoIPv6); why != nil {
-			return why
+	return u.remake(transact, func() error { return filters(nfProtoIPv6) })
+}
+
+// remake makes the tables anew. Of a kernel that refuses the one of IPv6, by what why says, networks get the rest that can do without it.
+func (u *usage) remake(transact func(...*request) error, why func() error) error {
+	for {
+		// The tables are added so that there are some to delete, in one transaction with the new ones: no packet finds none.
+		err := transact(slices.Concat(withoutTables(), ruleset(), ruleset6(u), allElements(u))...)
+		if err == nil || !slices.ContainsFunc(u.networks, (*Network).ruled6) {
+			return err
+		}
+		none := why()
+		if none == nil {
+			return err
+		}
+		for _, n := range u.networks {
+			n.Rules6 = false
+		}
+		if slices.ContainsFunc(u.networks, (*Network).ruled6) {
+			return none
 		}
 	}
-	return err
 }
 
 func readJSON(path string, v any) error {

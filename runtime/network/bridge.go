@@ -87,7 +87,6 @@ func makeBridge(n *Network) error {
 	if err := n.guardBridge6(); err != nil {
 		return err
 	}
-	n.Rules6 = n.Internal && filters(nfProtoIPv6) == nil
 	index, err := interfaceIndex(n.bridge())
 	if err != nil {
 		return err

@@ -39,4 +39,7 @@ func TestEnsureDefault(t *testing.T) {
 	if !slices.ContainsFunc(u.networks, func(o *Network) bool { return o.ID == n.ID && o.Subnet == n.Subnet }) {
 		t.Error("the network is not in the firewall")
 	}
+	if i := slices.IndexFunc(u.networks, func(o *Network) bool { return o.ID == n.ID }); i >= 0 && (!u.networks[i].Rules6 || !tableThere(nfProtoIPv6)) {
+		t.Errorf("the firewall does not keep IPv6 out of %+v", u.networks[i])
+	}
 }

@@ -264,8 +264,8 @@ func in6(list []*request) []*request {
 	return list
 }
 
-// ruled6 reports whether the table of IPv6 has the network: one with IPv6, and an internal one, unless this machine has no such tables and the
-// bridge is kept from IPv6 by its settings.
+// ruled6 reports whether the table of IPv6 has the network: each that has IPv6, and each that has none and is kept from it, unless this
+// kernel has no such tables. Then the settings of the bridge keep it, and an internal network whose settings do not is not to be had.
 func (n *Network) ruled6() bool {
 	if n.Subnet6.IsValid() || n.Rules6 || !n.Internal {
 		return n.Subnet6.IsValid() || n.Rules6
@@ -285,10 +285,17 @@ func ruleset6(u *usage) []*request {
 		{name: setSame, key: []uint32{typeInterface, typeInterface}},
 		{name: setInternal, key: []uint32{typeInterface}},
 		{name: setSubnets, key: []uint32{typeAddress6}, flags: unix.NFT_SET_INTERVAL},
+		{name: setWithout, key: []uint32{typeInterface}},
 	} {
 		list = append(list, s.add(uint32(i+1)))
 	}
-	list = append(list, addChain("forward", "filter", hookForward, 0), addChain("postrouting", "nat", hookPostrouting, 100))
+	list = append(list, addChain("input", "filter", hookInput, 0), addChain("forward", "filter", hookForward, 0),
+		addChain("postrouting", "nat", hookPostrouting, 100))
+	list = append(list, addRule("input", func(r rule) {
+		r.meta(register, unix.NFT_META_IIFNAME)
+		r.in(setWithout, 0)
+		r.verdict(verdictDrop, "")
+	}))
 	list = append(list, forwardRules()...)
 	return in6(append(list, addRule("postrouting", func(r rule) {
 		r.payload(register, unix.NFT_PAYLOAD_NETWORK_HEADER, source6, size6)
@@ -296,16 +303,18 @@ func ruleset6(u *usage) []*request {
 	})))
 }
 
-// networkElements6 adds or deletes the IPv6 of a network, as change does.
+// networkElements6 adds or deletes the IPv6 of a network, as change does. One that has none is internal there, and does not reach this
+// machine either.
 func networkElements6(change func(string, []element) []*request, n *Network) []*request {
 	if !n.ruled6() {
 		return nil
 	}
-	list := bridgeElements(change, n)
 	if n.Subnet6.IsValid() {
-		list = append(list, subnetElements(change, n.Subnet6.Addr(), lastAddress6(n.Subnet6).Next())...)
+		return in6(append(bridgeElements(change, n), subnetElements(change, n.Subnet6.Addr(), lastAddress6(n.Subnet6).Next())...))
 	}
-	return in6(list)
+	shut := *n
+	shut.Internal = true
+	return in6(append(bridgeElements(change, &shut), change(setWithout, []element{{key: interfaceName(n.bridge())}})...))
 }
 
 // lastAddress6 is the last address of a subnet.

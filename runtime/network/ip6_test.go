@@ -242,3 +242,41 @@ func wantOwn6(t *testing.T, b *Sandbox, want bool) {
 		t.Errorf("IPv6 address of the container's own making: %v, want %v; of its interface here: %v, want none", inner, want, outer)
 	}
 }
+
+// TestNoTableOfIPv6: a kernel that refuses the table of IPv6 has the networks that can do without.
+func TestNoTableOfIPv6(t *testing.T) {
+	t.Parallel()
+	refused, none, broken := errors.New("refused"), errors.New("no nftables for IPv6"), errors.New("broken")
+	for _, test := range []struct {
+		what      string
+		six       bool
+		fails     error
+		why, want error
+		rules6    bool
+		asked     int
+	}{
+		{"takes all", false, nil, none, nil, true, 1},
+		{"refuses the table", false, refused, none, nil, false, 2},
+		{"refuses the table that a network needs", true, refused, none, none, false, 1},
+		{"refuses something else", false, broken, nil, broken, true, 1},
+	} {
+		n := &Network{ID: strings.Repeat("a", 64), Subnet: netip.MustParsePrefix("10.1.1.0/24"), Rules6: true}
+		if test.six {
+			n.Subnet6 = netip.MustParsePrefix("fd00:5::/64")
+		}
+		asked := 0
+		u := &usage{networks: []*Network{n}}
+		err := u.remake(func(list ...*request) error {
+			asked++
+			if slices.ContainsFunc(list, func(r *request) bool {
+				return r.buf[unix.SizeofNlMsghdr] == nfProtoIPv6 && strings.Contains(r.what, "chain")
+			}) {
+				return test.fails
+			}
+			return nil
+		}, func() error { return test.why })
+		if !errors.Is(err, test.want) || n.Rules6 != test.rules6 || asked != test.asked {
+			t.Errorf("a kernel that %s: %v after %d requests, and in the table: %v", test.what, err, asked, n.Rules6)
+		}
+	}
+}

@@ -14,6 +14,7 @@ const (
 	nfHeader    = 4 // bytes: struct nfgenmsg
 
 	hookPrerouting  = 0
+	hookInput       = 1
 	hookForward     = 2
 	hookOutput      = 3
 	hookPostrouting = 4
@@ -55,16 +56,20 @@ func transact(requests ...*request) error {
 	return c.do(append(batch, frame(unix.NFNL_MSG_BATCH_END))...)
 }
 
-// tableThere reports whether the table of a family is there: firewalls are known to flush what is not theirs.
-func tableThere(family byte) bool {
+// tableThere reports whether the tables of some families are there: firewalls are known to flush what is not theirs.
+func tableThere(families ...byte) bool {
 	c, err := dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return false
 	}
 	defer c.close()
-	r := nft("nftables table", unix.NFT_MSG_GETTABLE, 0, unix.NFTA_TABLE_NAME)
-	r.buf[unix.SizeofNlMsghdr] = family
-	return c.do(r) == nil
+	var requests []*request
+	for _, family := range families {
+		r := nft("nftables table", unix.NFT_MSG_GETTABLE, 0, unix.NFTA_TABLE_NAME)
+		r.buf[unix.SizeofNlMsghdr] = family
+		requests = append(requests, r)
+	}
+	return c.do(requests...) == nil
 }
 
 // filters says why the kernel has no chains for packets of a family, if so. It asks for one in a table that is gone when the answer comes.

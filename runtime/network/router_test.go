@@ -105,7 +105,7 @@ func wantNoWay6(t *testing.T, b, six *Sandbox, listeners ...net.PacketConn) {
 }
 
 // TestNoIPv6: a container of a network without IPv6, who writes its frames itself, reaches neither this machine nor, where that forwards
-// for others, the world by IPv6, be the bridge new, or one that somebody has set otherwise. No table of IPv6 is needed for it.
+// for others, the world by IPv6, be the bridge new, or one that somebody has set otherwise.
 func TestNoIPv6(t *testing.T) {
 	if !inside(t) {
 		return
@@ -121,9 +121,6 @@ func TestNoIPv6(t *testing.T) {
 		return list
 	}
 	without := start("four", DefaultName) // before there is a way to the world, so that the default network has no IPv6
-	if tableThere(nfProtoIPv6) {
-		t.Error("there is a table of IPv6")
-	}
 	create(t, s, Config{Name: "in", Internal: true})
 	in := start("in")[0]
 	addresses6(t, space)
@@ -145,7 +142,9 @@ func TestNoIPv6(t *testing.T) {
 		if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("0"), 0); err != nil { // of each interface
 			t.Fatal(err)
 		}
-		wantNoWay6(t, in, six, listeners[1]) // which is internal by its rules, too
+		for _, b := range append(without, in) { // by the rules
+			wantNoWay6(t, b, six, listeners...)
+		}
 	}
 }
 
@@ -257,5 +256,41 @@ func untilEnd(t *testing.T, conn net.PacketConn) (list []string) {
 			return list
 		}
 		list = append(list, string(buf[:n]))
+	}
+}
+
+// TestWithoutIPv6IsDropped: with a network that is removed go its elements in the table of IPv6, and those of others stay.
+func TestWithoutIPv6IsDropped(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	s := here(t)
+	run(t, s, byDefault)
+	n := create(t, s, Config{Name: "four"})
+	b, err := s.Prepare(t.Context(), Options{Networks: []Attachment{{Network: "four"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	there := func(n *Network) bool { // what is not there cannot be deleted
+		return transact(in6(deleteElements(setWithout, []element{{key: interfaceName(n.bridge())}}))...) == nil
+	}
+	if _, err := s.Remove(t.Context(), "four"); err != nil {
+		t.Fatal(err)
+	}
+	if there(n) {
+		t.Error("the table of IPv6 has a network that was removed")
+	}
+	def, err := s.Find(DefaultName)
+	if err != nil || !there(def) {
+		t.Errorf("the table of IPv6 does not have the default network (%v)", err)
+	}
+	if err := s.account.enter(def); err != nil { // as a forge did that did not know Rules6
+		t.Fatal(err)
+	}
+	if err := s.Reload(t.Context()); err != nil || !there(def) {
+		t.Errorf("the table of IPv6 does not have the default network after a reload (%v)", err)
 	}
 }

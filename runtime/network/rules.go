@@ -17,6 +17,7 @@ const (
 	setBridges  = "bridges"  // names of bridges
 	setSame     = "same"     // each bridge twice: in and out
 	setInternal = "internal" // bridges without a way out
+	setWithout  = "without"  // in the table of IPv6: bridges that have none
 	setSubnets  = "subnets"  // of all bridges
 	mapAll      = "dnat4"    // protocol . port → address . port, at any address of this machine
 	mapOne      = "dnat4addr"

@@ -184,6 +184,7 @@ func (b *Sandbox) lease(u *usage, a Attachment) (made *Network, change []*reques
 		if err := os.MkdirAll(b.store.account.dir(n.ID), 0o700); err != nil {
 			return made, nil, err
 		}
+		n.Rules6 = true // unless the kernel refuses it
 		u.fresh = append(u.fresh, n)
 		u.networks = append(slices.DeleteFunc(u.networks, func(o *Network) bool { return o.ID == n.ID }), n)
 		change = networkElements(addElements, n)

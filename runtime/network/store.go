@@ -36,7 +36,7 @@ type Network struct {
 	Gateway netip.Addr   `json:"gateway"` // where containers reach this machine
 	Range6
 	Internal bool              `json:"internal,omitempty"`
-	Rules6   bool              `json:"rules6,omitempty"` // set with the bridge: the table of IPv6 keeps it internal, too, as others can change the settings of bridges
+	Rules6   bool              `json:"rules6,omitempty"` // set when it is entered into the firewall: the table of IPv6 keeps out what the network has none of, as others can change the settings of bridges
 	Labels   map[string]string `json:"labels,omitempty"`
 	Options  map[string]string `json:"options,omitempty"` // kept, without a meaning here
 }
@@ -345,7 +345,18 @@ func (s *Store) Reload(ctx context.Context) error {
 	if err != nil || len(u.networks) == 0 {
 		return err
 	}
-	return rebuild(u)
+	for _, n := range u.networks {
+		n.Rules6 = true // which those have not that an older forge has entered
+	}
+	if err := rebuild(u); err != nil {
+		return err
+	}
+	for _, n := range u.networks {
+		if err := s.account.enter(n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Sweep removes bridges that no living process uses, their rules, and what killed processes left.
