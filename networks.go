@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -28,6 +27,8 @@ type NetworkOptions struct {
 	Name     string
 	Subnets  []string // at most one of IPv4 and one of IPv6; one that is not given is one that is free
 	Gateways []string // the same; one that is not given is the first address of the subnet
+	Ranges   []string // the same; parts of the subnets, of which containers are given addresses; one that is not given is the subnet
+	Aux      []string // NAME=IP, of what is no container: never given to one
 	IPv6     bool     // IPv6 besides IPv4
 	Internal bool     // without a way out
 	Labels   []string
@@ -46,40 +47,6 @@ func (h *Home) CreateNetwork(ctx context.Context, o NetworkOptions) (string, err
 	}
 	h.networkEvent(n.Name, n.ID, "create", "")
 	return n.ID, nil
-}
-
-// addresses are those that are given, of both kinds.
-func (o *NetworkOptions) addresses(c *network.Config) error {
-	c.IPv6 = o.IPv6
-	for _, text := range o.Subnets {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return words.Invalid("invalid subnet %s: it should be such as 10.1.0.0/24 or fd00:1::/64", text)
-		}
-		to := &c.Subnet
-		if p.Addr().Is6() {
-			to = &c.Subnet6
-		}
-		if to.IsValid() {
-			return words.Invalid("multiple overlapping subnet configuration is not supported: a network has one of IPv4 and one of IPv6, and %s is one more", text)
-		}
-		*to = p
-	}
-	for _, text := range o.Gateways {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			return words.Invalid("invalid gateway %s", text)
-		}
-		to := &c.Gateway
-		if a.Is6() {
-			to = &c.Gateway6
-		}
-		if to.IsValid() {
-			return words.Invalid("invalid gateway %s: a network has one of IPv4 and one of IPv6", text)
-		}
-		*to = a
-	}
-	return nil
 }
 
 // pairs reads K=V.
@@ -190,10 +157,10 @@ func (h *Home) inspectNetwork(n *network.Network) (*inspect.Network, error) {
 	maps.Copy(i.Options, n.Options)
 	maps.Copy(i.Labels, n.Labels)
 	if n.Subnet.IsValid() {
-		i.IPAM.Config = append(i.IPAM.Config, inspect.Range{Subnet: n.Subnet.String(), Gateway: n.Gateway.String()})
+		i.IPAM.Config = append(i.IPAM.Config, rangeOf(n.Subnet, n.Gateway, &n.Pool))
 	}
 	if n.Subnet6.IsValid() {
-		i.IPAM.Config = append(i.IPAM.Config, inspect.Range{Subnet: n.Subnet6.String(), Gateway: n.Gateway6.String()})
+		i.IPAM.Config = append(i.IPAM.Config, rangeOf(n.Subnet6, n.Gateway6, &n.Pool6))
 	}
 	members, err := h.Networks().Endpoints(n)
 	for _, e := range members {

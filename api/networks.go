@@ -65,11 +65,7 @@ type networkRequest struct {
 	ConfigOnly bool
 	IPAM       struct {
 		Driver string
-		Config []struct {
-			inspect.Range
-			IPRange            string
-			AuxiliaryAddresses map[string]string
-		}
+		Config []inspect.Range
 	}
 	Options, Labels map[string]string
 }
@@ -90,11 +86,6 @@ func (n *networkRequest) check() error {
 	case n.EnableIPv4 != nil && !*n.EnableIPv4:
 		return invalid(errors.New("a network without IPv4 cannot be made: leave out --ipv4=false"))
 	}
-	for _, s := range n.IPAM.Config {
-		if s.IPRange != "" || len(s.AuxiliaryAddresses) > 0 {
-			return invalid(errors.New("a network's addresses are all those of its subnet: leave out the IP range and auxiliary addresses, or give a smaller subnet"))
-		}
-	}
 	return nil
 }
 
@@ -114,6 +105,10 @@ func createNetwork(c *call) error {
 		if s.Gateway != "" {
 			o.Gateways = append(o.Gateways, s.Gateway)
 		}
+		if s.IPRange != "" {
+			o.Ranges = append(o.Ranges, s.IPRange)
+		}
+		o.Aux = append(o.Aux, assignments(s.AuxiliaryAddresses)...)
 	}
 	id, err := c.home.CreateNetwork(c.ctx(), o)
 	if err != nil {

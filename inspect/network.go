@@ -30,7 +30,12 @@ type IPAM struct {
 }
 
 // A Range is a range of addresses.
-type Range struct{ Subnet, Gateway string }
+type Range struct {
+	Subnet             string
+	IPRange            string `json:",omitempty"`
+	Gateway            string
+	AuxiliaryAddresses map[string]string `json:",omitempty"`
+}
 
 // A Member is a container that is connected to a network.
 type Member struct{ Name, EndpointID, MacAddress, IPv4Address, IPv6Address string }

@@ -25,8 +25,12 @@ type networkCreateCmd struct {
 	Driver     string   `short:"d" help:"bridge." default:"bridge" enum:"bridge" placeholder:"DRIVER"`
 	Subnet     []string `help:"Addresses of the network: of IPv4, of IPv6, or each." placeholder:"CIDR"`
 	Gateway    []string `help:"Address of this machine in it." placeholder:"IP"`
+	IPRange    []string `name:"ip-range" help:"Part of the subnet, of which containers are given addresses." placeholder:"CIDR"`
+	AuxAddress []string `sep:"none" help:"Address of something else: no container is given it." placeholder:"NAME=IP"`
+	IPv4       bool     `name:"ipv4" help:"IPv4, which every network has." default:"true"`
 	IPv6       bool     `name:"ipv6" help:"IPv6 besides IPv4; without a subnet, one that is free."`
 	Internal   bool     `help:"Without a way out."`
+	Scope      string   `help:"local." default:"local" placeholder:"SCOPE"`
 	Attachable bool     `hidden:""`
 	Labels     []string `name:"label" sep:"none" help:"Label." placeholder:"K[=V]"`
 	Options    []string `name:"opt" short:"o" sep:"none" help:"Option of the driver." placeholder:"K=V"`
@@ -34,9 +38,15 @@ type networkCreateCmd struct {
 }
 
 func (c *networkCreateCmd) Run(s *session) error {
+	switch {
+	case !c.IPv4:
+		return errors.New("a network without IPv4 cannot be made: leave out --ipv4=false")
+	case c.Scope != "local":
+		return fmt.Errorf("a network of the scope %s cannot be made: forge is no swarm, and its networks are of this machine: leave out --scope", c.Scope)
+	}
 	return s.withHome(func(h *forge.Home) error {
 		id, err := h.CreateNetwork(s.ctx, forge.NetworkOptions{
-			Name: c.Name, Subnets: c.Subnet, Gateways: c.Gateway, IPv6: c.IPv6, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
+			Name: c.Name, Subnets: c.Subnet, Gateways: c.Gateway, Ranges: c.IPRange, Aux: c.AuxAddress, IPv6: c.IPv6, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
 		})
 		if err != nil {
 			return err

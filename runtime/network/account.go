@@ -154,7 +154,7 @@ func (a *account) read(u *usage, network, name string) error {
 // address is the one that is wanted, or one that is free: the next after that of the last time. One that was just given back
 // may be in use for a moment still, by an interface whose namespace the kernel takes apart in its own time.
 func (a *account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, error) {
-	used := map[netip.Addr]bool{n.Gateway: true}
+	used := n.taken(n.Gateway)
 	for _, e := range u.of(n) {
 		used[e.Address.Addr()] = true
 	}
@@ -170,13 +170,12 @@ func (a *account) address(u *usage, n *Network, wanted netip.Addr) (netip.Addr, 
 	lastFile := filepath.Join(a.dir(n.ID), lastFile)
 	text, _ := os.ReadFile(lastFile)
 	next, err := netip.ParseAddr(strings.TrimSpace(string(text)))
-	if err != nil || !host(n.Subnet, next) {
-		next = n.Subnet.Addr()
+	part := n.within(n.Subnet)
+	if err != nil || !part.Contains(next) {
+		next = part.Addr().Prev()
 	}
-	for range 1 << (32 - n.Subnet.Bits()) {
-		if next = next.Next(); !n.Subnet.Contains(next) {
-			next = n.Subnet.Addr()
-		}
+	for range 1 << (32 - part.Bits()) {
+		next = n.next(n.Subnet, next)
 		if host(n.Subnet, next) && !used[next] {
 			return next, overwrite(lastFile, next)
 		}

@@ -28,6 +28,7 @@ import (
 type Range6 struct {
 	Subnet6  netip.Prefix `json:"subnet6,omitzero"`
 	Gateway6 netip.Addr   `json:"gateway6,omitzero"` // where containers reach this machine
+	Pool6    Pool         `json:"pool6,omitzero"`
 }
 
 // A Place6 is an endpoint's IPv6 address; not valid if it has none.
@@ -40,8 +41,8 @@ type Place6 struct {
 // those that everybody may use (RFC 4193), by the ID.
 func (c *Config) addresses6(id string, others []*Network) (r Range6, err error) {
 	if r = c.Range6; !r.Subnet6.IsValid() {
-		if r.Gateway6.IsValid() {
-			return r, errors.New("every ip-range or gateway must have a corresponding subnet")
+		if err := r.Pool6.alone(r.Gateway6); err != nil {
+			return r, err
 		}
 		if !c.IPv6 {
 			return r, nil
@@ -72,7 +73,7 @@ func (c *Config) addresses6(id string, others []*Network) (r Range6, err error) 
 	if !r.has(r.Gateway6) {
 		return r, fmt.Errorf("invalid gateway %s: it is no address of a machine in %s", r.Gateway6, r.Subnet6)
 	}
-	return r, nil
+	return r, r.Pool6.check(r.Subnet6, r.Gateway6)
 }
 
 // has reports whether a machine may have an address of the subnet: the first one is for routers.
@@ -118,7 +119,7 @@ func (u *usage) place6(n *Network, address, wanted netip.Addr) (p Place6, err er
 	case !n.Subnet6.IsValid():
 		return p, nil
 	}
-	used := map[netip.Addr]bool{n.Gateway6: true}
+	used := n.Pool6.taken(n.Gateway6)
 	for _, e := range u.of(n) {
 		used[e.Address6.Addr()] = true
 	}
@@ -127,16 +128,26 @@ func (u *usage) place6(n *Network, address, wanted netip.Addr) (p Place6, err er
 	}
 	a := wanted
 	if !a.IsValid() {
-		first, own, base := n.Subnet6.Addr().As16(), address.As4(), n.Subnet.Masked().Addr().As4()
-		number := binary.BigEndian.Uint32(own[:]) - binary.BigEndian.Uint32(base[:])
-		binary.BigEndian.PutUint16(first[14:], uint16(number)) // of a subnet of /112 at least
-		for a = netip.AddrFrom16(first); used[a] || !n.has(a); {
-			if a = a.Next(); !n.Subnet6.Contains(a) {
-				a = n.Subnet6.Addr()
+		a = n.sameNumber(address)
+		for tries := len(used) + 2; used[a] || !n.has(a); a = n.Pool6.next(n.Subnet6, a) { // one more than there can be that it may not be
+			if tries--; tries == 0 {
+				return p, fmt.Errorf("no available IPv6 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
 			}
 		}
 	}
 	return Place6{netip.PrefixFrom(a, n.Subnet6.Bits()), n.Gateway6}, nil
+}
+
+// sameNumber is the IPv6 address with the number of an IPv4 address in its subnet, counted from the first one that is given; or that one.
+func (n *Network) sameNumber(address netip.Addr) netip.Addr {
+	part := n.Pool6.within(n.Subnet6)
+	first, own, base := part.Addr().As16(), address.As4(), n.Subnet.Masked().Addr().As4()
+	number := binary.BigEndian.Uint32(own[:]) - binary.BigEndian.Uint32(base[:])
+	binary.BigEndian.PutUint16(first[14:], binary.BigEndian.Uint16(first[14:])+uint16(number)) // of a subnet of /112 at least
+	if a := netip.AddrFrom16(first); part.Contains(a) {
+		return a
+	}
+	return part.Addr()
 }
 
 // guardBridge6 keeps this machine from learning routes from the bridge's containers, any of which can say that it is a router, and from
@@ -189,7 +200,7 @@ func mayForward6() error {
 // default6 are the IPv6 addresses of the default network: the same everywhere, of those that everybody may use (RFC 4193).
 func default6() Range6 {
 	subnet := uniqueLocal(predefined(DefaultName).ID)
-	return Range6{subnet, subnet.Addr().Next()}
+	return Range6{Subnet6: subnet, Gateway6: subnet.Addr().Next()}
 }
 
 // freeDefault6 is default6, where this machine has a way to the world by IPv6 and lets containers go it; else it is not valid.

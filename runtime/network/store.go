@@ -34,6 +34,7 @@ type Network struct {
 	Driver  string       `json:"driver"`  // "bridge", "host" or "null"
 	Subnet  netip.Prefix `json:"subnet"`  // not valid for the default network before its first use
 	Gateway netip.Addr   `json:"gateway"` // where containers reach this machine
+	Pool
 	Range6
 	Internal bool              `json:"internal,omitempty"`
 	Rules6   bool              `json:"rules6,omitempty"` // set when it is entered into the firewall: the table of IPv6 keeps out what the network has none of, as others can change the settings of bridges
@@ -101,7 +102,8 @@ type Config struct {
 	Name    string
 	Subnet  netip.Prefix // not valid means one that is free
 	Gateway netip.Addr   // not valid means the first address of the subnet
-	IPv6    bool         // IPv6, too, also without a Subnet6
+	Pool
+	IPv6 bool // IPv6, too, also without a Subnet6
 	Range6
 	Internal bool // without a way out
 	Labels   map[string]string
@@ -154,7 +156,7 @@ func (s *Store) Create(ctx context.Context, c Config) (*Network, error) {
 	rand.Read(id)
 	n := &Network{
 		Name: c.Name, ID: hex.EncodeToString(id), Created: time.Now().UTC(), Driver: "bridge",
-		Internal: c.Internal, Labels: c.Labels, Options: c.Options,
+		Pool: c.Pool, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
 	}
 	if n.Subnet, n.Gateway, err = c.addresses(others); err != nil {
 		return nil, err
@@ -183,8 +185,8 @@ func (c *Config) addresses(others []*Network) (subnet netip.Prefix, gateway neti
 	}
 	subnet, gateway = c.Subnet, c.Gateway
 	if !subnet.IsValid() {
-		if gateway.IsValid() {
-			return subnet, gateway, errors.New("every ip-range or gateway must have a corresponding subnet")
+		if err := c.alone(gateway); err != nil {
+			return subnet, gateway, err
 		}
 		subnet, err = freeSubnet(createdSecondFirst, createdSecondLast, used)
 		return subnet, subnet.Addr().Next(), err
@@ -206,7 +208,7 @@ func (c *Config) addresses(others []*Network) (subnet netip.Prefix, gateway neti
 	if !host(subnet, gateway) {
 		return subnet, gateway, fmt.Errorf("invalid gateway %s: it is no address of a machine in %s", gateway, subnet)
 	}
-	return subnet, gateway, nil
+	return subnet, gateway, c.check(subnet, gateway)
 }
 
 // host reports whether a machine may have an address of a subnet: the first and the last one are not for machines.
