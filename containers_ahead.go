@@ -102,7 +102,7 @@ func plainNetwork(c *containerConfig) bool {
 		return false
 	}
 	a := c.Networks[0]
-	return a.Network == network.DefaultName && len(a.NetworkAliases) == 0 && a.IP == "" && a.IP6 == "" && a.MACAddress == ""
+	return a.Network == network.DefaultName && len(a.NetworkAliases) == 0 && a.IP == "" && a.IP6 == "" && a.MACAddress == "" && len(a.DriverOpts) == 0
 }
 
 // sandboxOf makes the network of a container.

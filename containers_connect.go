@@ -107,6 +107,8 @@ func (h *Home) ConnectContainer(ctx context.Context, nameOrID, ref string, o End
 	switch _, err := a.request(""); {
 	case err != nil:
 		return err
+	case n.Name == network.DefaultName && len(o.Links) > 0:
+		return words.Invalid("links in the default network are made when a container is created: give it --link then, or use a network that was created")
 	case !ownNetwork(cmp.Or(r.Config.Network, "default")):
 		return notConnectable(r.Config.Network)
 	}

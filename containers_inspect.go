@@ -46,7 +46,7 @@ func (h *Home) InspectContainer(ctx context.Context, ref string) (*inspect.Conta
 	if c.HostConfig, err = inspectHostConfig(r); err != nil {
 		return nil, err
 	}
-	c.Mounts = h.inspectMounts(r)
+	c.HostConfig.Links, c.Mounts = h.inspectLinks(r), h.inspectMounts(r)
 	c.GraphDriver = inspect.Driver{Name: c.Driver}
 	c.NetworkSettings, c.ExecIDs = h.inspectNetworks(r, run, c.Config.ExposedPorts), h.runningExecs(r.ID)
 	return c, nil
@@ -225,7 +225,11 @@ func (h *Home) inspectEndpoint(r *containerRecord, a attachment, e state.Endpoin
 			i.NetworkID = n.ID
 		}
 	}
+	if len(a.DriverOpts) > 0 {
+		i.DriverOpts = pairs(a.DriverOpts)
+	}
 	if ownNetwork(a.Network) && a.Network != network.DefaultName {
+		i.Links = a.Links
 		i.DNSNames = slices.Concat([]string{r.Name}, a.NetworkAliases, []string{r.ID[:12]})
 		if r.Config.Hostname != "" && !slices.Contains(i.DNSNames, r.Config.Hostname) {
 			i.DNSNames = append(i.DNSNames, r.Config.Hostname)

@@ -35,6 +35,8 @@ type EndpointOptions struct {
 	IP             string   `name:"ip" help:"Address in the network." placeholder:"IP"`
 	IP6            string   `name:"ip6" help:"IPv6 address in the network." placeholder:"IP"`
 	MACAddress     string   `name:"mac-address" help:"Hardware address in the network." placeholder:"MAC"`
+	Links          []string `name:"link" sep:"none" help:"Other container, which this one alone knows by ALIAS." placeholder:"CONTAINER[:ALIAS]"`
+	DriverOpts     []string `kong:"-"` // K=V
 }
 
 // An attachment is a network that a container is connected to whenever it runs, and what it is there.
@@ -58,6 +60,9 @@ func (h *Home) attachments(o *ContainerOptions) ([]attachment, error) {
 		mode = network.DefaultName
 	}
 	created := ownNetwork(mode) && mode != network.DefaultName
+	if err := checkLinks(mode, o.Links); err != nil {
+		return nil, err
+	}
 	switch {
 	case !created && len(o.NetworkAliases) > 0:
 		return nil, errors.New("network-scoped aliases are only supported for user-defined networks")
@@ -76,6 +81,11 @@ func (h *Home) attachments(o *ContainerOptions) ([]attachment, error) {
 		return nil, err
 	}
 	a := attachment{n.Name, o.EndpointOptions}
+	if n.Name == network.DefaultName {
+		if a.Links, err = h.defaultLinks(o.Links); err != nil {
+			return nil, err
+		}
+	}
 	_, err = a.request("")
 	return []attachment{a}, err
 }
@@ -83,6 +93,14 @@ func (h *Home) attachments(o *ContainerOptions) ([]attachment, error) {
 // request is the attachment of a container as the room of networks wants it. A host name that was asked for is a name in networks that have names.
 func (a attachment) request(hostname string) (r network.Attachment, err error) {
 	r = network.Attachment{Network: a.Network, Aliases: a.NetworkAliases}
+	if r.Interface, err = interfaceName(a.DriverOpts); err != nil {
+		return r, err
+	}
+	if a.Network != network.DefaultName { // which has them in hosts
+		if r.Links, err = parseLinks(a.Links); err != nil {
+			return r, err
+		}
+	}
 	if hostname != "" && ownNetwork(a.Network) && a.Network != network.DefaultName && !slices.Contains(r.Aliases, hostname) {
 		r.Aliases = append(slices.Clip(r.Aliases), hostname)
 	}

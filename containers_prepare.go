@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/forge-build/forge/container"
@@ -37,6 +38,7 @@ type keeper struct {
 	process   *runtime.Process
 	container *container.Container
 	sandbox   *network.Sandbox // nil if the container has no network of its own
+	linked    []container.Host // containers that it is linked to, in the default network
 	coming    *comingNetwork   // of the run that is about to begin
 	volumes   []*os.File       // what is open of them, so that it stays mounted
 	closing   chan struct{}    // closed when the root of the run before is unmounted; nil is before the first
@@ -164,7 +166,6 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, si
 	if err != nil {
 		return nil, err
 	}
-	options.Hosts = append(shared, options.Hosts...)
 	store, err := h.Snapshots()
 	if err != nil {
 		return nil, err
@@ -175,6 +176,10 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, si
 			err = errors.Join(err, open.Close(), k.coming.drop())
 		}
 	}()
+	if k.linked, err = h.linkedHosts(k.record); err != nil {
+		return nil, err
+	}
+	options.Hosts = slices.Concat(shared, k.linked, options.Hosts)
 	if k.coming == nil || k.coming.taken {
 		k.coming = h.beginNetwork(ctx, k.record, k.image, nil)
 	}

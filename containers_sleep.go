@@ -32,6 +32,7 @@ type sleeper struct {
 	Listener int               // socket of the monitor
 	Alive    int               // its lock
 	Etc      []container.HeldFile
+	Linked   []container.Host
 	Leases   []held // directories of the store that it uses, and volumes
 	Members  int    // its place in the user namespace, -1 for root
 	Memory   monitor.Memory
@@ -55,7 +56,7 @@ const networkQuiet = 5 * time.Second
 
 // sleep has the monitor sleep, and returns if it cannot.
 func (k *keeper) sleep(wait time.Duration, remember func() (monitor.Memory, bool)) error {
-	s := sleeper{Etc: k.container.HeldFiles(), Alive: int(k.alive.Fd()), Members: k.reports.alone.member}
+	s := sleeper{Etc: k.container.HeldFiles(), Linked: k.linked, Alive: int(k.alive.Fd()), Members: k.reports.alone.member}
 	c, err := k.listener.SyscallConn()
 	if err == nil {
 		err = c.Control(func(fd uintptr) { s.Listener = int(fd) })
@@ -232,6 +233,8 @@ func (k *keeper) adopt(ctx context.Context, stdio runtime.Stdio) (_ monitor.Proc
 	if err != nil {
 		return nil, err
 	}
+	k.linked = a.was.Linked
+	options.Hosts = append(slices.Clone(k.linked), options.Hosts...)
 	k.container = (&container.Factory{Staging: k.home.staging, Events: k.reports.events}).Adopt(options, a.was.Etc)
 	open.Push(k.container.Close)
 	k.process = runtime.Adopt(a.was.Process, stdio)

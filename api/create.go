@@ -158,6 +158,11 @@ func (b *createBody) networks(o *forge.ContainerOptions) (further map[string]for
 		}
 	}
 	o.MACAddress = cmp.Or(o.MACAddress, b.MacAddress)
+	for _, l := range b.HostConfig.Links { // docker's command line says those of a network twice
+		if !slices.Contains(o.Links, l) {
+			o.Links = append(slices.Clip(o.Links), l)
+		}
+	}
 	return further, nil
 }
 
@@ -168,16 +173,10 @@ func endpointOptions(e *inspect.Endpoint) (o forge.EndpointOptions, err error) {
 	if e == nil {
 		return o, nil
 	}
-	if len(e.Links) > 0 {
-		return o, errors.New("links between containers are not there: containers of a network know each other by name, and by aliases")
-	}
-	if len(e.DriverOpts) > 0 {
-		return o, fmt.Errorf("the endpoint has options of a driver (%s), and the driver bridge has none", assignments(e.DriverOpts)[0])
-	}
 	if e.GwPriority != 0 {
 		return o, errors.New("GwPriority is not there: the first network of a container has its gateway")
 	}
-	o = forge.EndpointOptions{NetworkAliases: e.Aliases, MACAddress: e.MacAddress}
+	o = forge.EndpointOptions{NetworkAliases: e.Aliases, MACAddress: e.MacAddress, Links: e.Links, DriverOpts: assignments(e.DriverOpts)}
 	if a := e.IPAMConfig; a != nil {
 		o.IP, o.IP6 = a.IPv4Address, a.IPv6Address
 		if len(a.LinkLocalIPs) > 0 {

@@ -207,7 +207,6 @@ func unsupported(h *inspect.HostConfig) error {
 		name  string
 		asked bool
 	}{
-		{"Links", len(h.Links) > 0},
 		{"StorageOpt", len(h.StorageOpt) > 0},
 		{"Isolation", h.Isolation != "" && h.Isolation != "default"},
 		{"VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},

@@ -162,13 +162,17 @@ type networkConnectCmd struct {
 	Alias     []string `sep:"none" help:"Another name in the network." placeholder:"NAME"`
 	IP        string   `name:"ip" help:"Address in the network." placeholder:"IP"`
 	IP6       string   `name:"ip6" help:"IPv6 address in the network." placeholder:"IP"`
+	Link      []string `sep:"none" help:"Other container, which this one alone knows by ALIAS." placeholder:"CONTAINER[:ALIAS]"`
+	DriverOpt []string `sep:"none" help:"com.docker.network.endpoint.ifname: name of the interface in the container." placeholder:"K=V"`
 	Network   string   `arg:"" help:"Network." placeholder:"NETWORK"`
 	Container string   `arg:"" help:"Container." placeholder:"CONTAINER"`
 }
 
 func (c *networkConnectCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		return h.ConnectContainer(s.ctx, c.Network, c.Container, forge.EndpointOptions{NetworkAliases: c.Alias, IP: c.IP, IP6: c.IP6})
+		return h.ConnectContainer(s.ctx, c.Network, c.Container, forge.EndpointOptions{
+			NetworkAliases: c.Alias, IP: c.IP, IP6: c.IP6, Links: c.Link, DriverOpts: c.DriverOpt,
+		})
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -146,8 +147,9 @@ func (z *zone) endpoints(network string) []Endpoint {
 	return d.endpoints
 }
 
-// find returns the endpoints for which is holds, of living owners, in the networks of the container that were created.
-func (z *zone) find(is func(e *Endpoint) bool) (list []Endpoint) {
+// find returns the endpoints for which is holds, of living owners, in the networks of the container that were created. It is told the
+// container's own in the same network, too.
+func (z *zone) find(is func(own, e *Endpoint) bool) (list []Endpoint) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	for _, own := range z.sandbox.Endpoints() {
@@ -155,7 +157,7 @@ func (z *zone) find(is func(e *Endpoint) bool) (list []Endpoint) {
 			continue
 		}
 		for _, e := range z.endpoints(own.NetworkID) {
-			if is(&e) && flock.Held(filepath.Join(z.sandbox.store.account.dir(e.NetworkID), e.Address.Addr().String())) {
+			if is(&own, &e) && flock.Held(filepath.Join(z.sandbox.store.account.dir(e.NetworkID), e.Address.Addr().String())) {
 				list = append(list, e)
 			}
 		}
@@ -165,7 +167,11 @@ func (z *zone) find(is func(e *Endpoint) bool) (list []Endpoint) {
 
 // Addresses implements dns.Zone.
 func (z *zone) Addresses(name string) (list []netip.Addr, ok bool) {
-	for _, e := range z.find(func(e *Endpoint) bool { return e.called(name) }) {
+	found := z.find(func(own, e *Endpoint) bool { return own.links(name, e) })
+	if len(found) == 0 {
+		found = z.find(func(_, e *Endpoint) bool { return e.called(name) })
+	}
+	for _, e := range found {
 		list = append(list, e.Address.Addr())
 		if e.Address6.IsValid() {
 			list = append(list, e.Address6.Addr())
@@ -176,12 +182,20 @@ func (z *zone) Addresses(name string) (list []netip.Addr, ok bool) {
 
 // Name implements dns.Zone.
 func (z *zone) Name(address netip.Addr) (string, bool) {
-	for _, e := range z.find(func(e *Endpoint) bool { return e.Address.Addr() == address || e.Address6.Addr() == address }) {
+	for _, e := range z.find(func(_, e *Endpoint) bool { return e.Address.Addr() == address || e.Address6.Addr() == address }) {
 		if e.Name != "" {
 			return e.Name + "." + e.Network, true
 		}
 	}
 	return "", false
+}
+
+// links reports whether a name, in lower case, is what the endpoint's container alone calls another one of the network.
+func (e *Endpoint) links(name string, other *Endpoint) bool {
+	name = strings.TrimSuffix(name, "."+strings.ToLower(e.Network))
+	return slices.ContainsFunc(e.Links, func(l Link) bool {
+		return strings.EqualFold(name, l.Alias) && (other.Container == l.Container || other.called(strings.ToLower(l.Container)))
+	})
 }
 
 // called reports whether a name, in lower case, is one of the endpoint's.

@@ -141,3 +141,60 @@ func answerAll(conn net.PacketConn) {
 		conn.WriteTo(answer, from)
 	}
 }
+
+// TestLinks: a container knows another one by the alias of its link, which nobody else does, as long as that is in the same network. An
+// alias comes before the name of a third one.
+func TestLinks(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	s := here(t)
+	create(t, s, Config{Name: "n", Subnet: netip.MustParsePrefix("10.1.1.0/24")})
+	create(t, s, Config{Name: "m", Subnet: netip.MustParsePrefix("10.1.2.0/24")})
+	start := func(id, name string, a ...Attachment) *Sandbox {
+		b := run(t, s, Options{Container: strings.Repeat(id, 64), Name: name, Networks: a})
+		if _, err := b.NameServer(nil); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	links := []Link{{"db", "store"}, {strings.Repeat("a", 64), "whole"}, {"DATA", "by-alias"}, {"db", "third"}, {"later", "late"}, {"far", "away"}}
+	start("a", "db", Attachment{Network: "n", Aliases: []string{"data"}, Interface: "side0"})
+	web := start("b", "web", Attachment{Network: "n", Links: links})
+	third := start("c", "third", Attachment{Network: "n"})
+	start("d", "far", Attachment{Network: "m"})
+	for _, test := range []struct {
+		b          *Sandbox
+		name, want string
+	}{
+		{web, "store", "10.1.1.2"},
+		{web, "STORE.n", "10.1.1.2"},
+		{web, "whole", "10.1.1.2"},
+		{web, "by-alias", "10.1.1.2"},
+		{web, "third", "10.1.1.2"},
+		{third, "third", "10.1.1.4"},
+		{third, "store", "error"},
+		{web, "late", "error"},
+		{web, "away", "error"}, // in another network
+	} {
+		if got := lookup(t, test.b, "udp", test.name); got != test.want {
+			t.Errorf("%s of %s: %s, want %s", test.name, test.b.name, got, test.want)
+		}
+	}
+	start("e", "later", Attachment{Network: "n"})
+	if got := lookup(t, web, "udp", "late"); got != "10.1.1.5" {
+		t.Errorf("of one that came later: %s", got)
+	}
+	if _, err := web.Connect(t.Context(), Attachment{Network: "m", Interface: "eth0"}); fmt.Sprint(err) != "the container has an interface eth0 already: give the one in network m another name" {
+		t.Errorf("a name of two interfaces: %v", err)
+	}
+	if e, err := web.Connect(t.Context(), Attachment{Network: "m", Links: []Link{{"far", "away"}}, Interface: "side7"}); err != nil || e.Interface != "side7" {
+		t.Errorf("connected as %+v, %v", e, err)
+	}
+	if got := lookup(t, web, "udp", "away"); got != "10.1.2.2" {
+		t.Errorf("of one in a network that was connected later: %s", got)
+	}
+	if err := runtime.InNetworkNamespace(web.Namespace, func() error { _, err := interfaceIndex("side7"); return err }); err != nil {
+		t.Error(err)
+	}
+}

@@ -29,7 +29,7 @@ func (s *Store) userMode(ctx context.Context, o Options) (b *Sandbox, err error)
 		} else if n.Name != DefaultName {
 			return nil, userNetworks()
 		}
-		if a.Address.IsValid() || len(a.Aliases) > 0 {
+		if a.Address.IsValid() || len(a.Aliases) > 0 || a.Interface != "" {
 			return nil, userNetworks()
 		}
 	}

@@ -12,18 +12,24 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/forge-build/forge/container/words"
 	"github.com/forge-build/forge/runtime"
 	"github.com/forge-build/forge/runtime/network/dns"
 )
 
 // An Attachment asks for a container to be connected to a network.
 type Attachment struct {
-	Network string           // a name or an ID
-	Aliases []string         // more names of the container in this network
-	Address netip.Addr       // not valid means one that is free
-	IPv6    netip.Addr       // the same
-	MAC     net.HardwareAddr // empty means one made of the address
+	Network   string           // a name or an ID
+	Aliases   []string         // more names of the container in this network
+	Links     []Link           // more names of others, for this container alone
+	Address   netip.Addr       // not valid means one that is free
+	IPv6      netip.Addr       // the same
+	MAC       net.HardwareAddr // empty means one made of the address
+	Interface string           // in the container; empty means the first of "eth0", "eth1" and so on that it does not have
 }
+
+// A Link is another name of a container, by its name, an alias or its ID, that one other container knows.
+type Link struct{ Container, Alias string }
 
 // An Endpoint is what connects a container to a network.
 type Endpoint struct {
@@ -33,6 +39,7 @@ type Endpoint struct {
 	Container string       `json:"container"`         // its ID; empty for one that ends with its command
 	Name      string       `json:"name,omitempty"`    // of the container
 	Aliases   []string     `json:"aliases,omitempty"` // other names in this network
+	Links     []Link       `json:"links,omitempty"`   // names of others in this network, for this container
 	Interface string       `json:"interface"`         // in the container: "eth0", "eth1"
 	Address   netip.Prefix `json:"address"`           // not valid if the container has none (pasta, without a way out)
 	Gateway   netip.Addr   `json:"gateway"`           // where it reaches this machine; not valid if it cannot (pasta)
@@ -217,8 +224,13 @@ func (b *Sandbox) endpoint(u *usage, n *Network, a Attachment) (e Endpoint, err 
 	id := make([]byte, 32)
 	rand.Read(id)
 	e = Endpoint{
-		ID: hex.EncodeToString(id), Network: n.Name, NetworkID: n.ID, Container: b.container, Name: b.name, Aliases: a.Aliases,
-		Interface: b.freeInterface(), Address: netip.PrefixFrom(address, n.Subnet.Bits()), Gateway: n.Gateway, MAC: a.MAC,
+		ID: hex.EncodeToString(id), Network: n.Name, NetworkID: n.ID, Container: b.container, Name: b.name, Aliases: a.Aliases, Links: a.Links,
+		Interface: a.Interface, Address: netip.PrefixFrom(address, n.Subnet.Bits()), Gateway: n.Gateway, MAC: a.MAC,
+	}
+	if e.Interface == "" {
+		e.Interface = b.freeInterface()
+	} else if b.hasInterface(e.Interface) {
+		return e, words.Refused("the container has an interface %s already: give the one in network %s another name", e.Interface, n.Name)
 	}
 	if e.Place6, err = u.place6(n, address, a.IPv6); err != nil {
 		return e, err
@@ -234,11 +246,14 @@ func (b *Sandbox) endpoint(u *usage, n *Network, a Attachment) (e Endpoint, err 
 // freeInterface is the first name that no interface of the container has.
 func (b *Sandbox) freeInterface() string {
 	for i := 0; ; i++ {
-		name := fmt.Sprintf("eth%d", i)
-		if !slices.ContainsFunc(b.leases, func(l *lease) bool { return l.Interface == name }) {
+		if name := fmt.Sprintf("eth%d", i); !b.hasInterface(name) {
 			return name
 		}
 	}
+}
+
+func (b *Sandbox) hasInterface(name string) bool {
+	return slices.ContainsFunc(b.leases, func(l *lease) bool { return l.Interface == name })
 }
 
 // way is the endpoint that leads out, and that published ports lead to; nil if there is none.
