@@ -3,8 +3,11 @@ package forge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+
+	"github.com/containerd/platforms"
 
 	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
@@ -15,7 +18,7 @@ type SaveOptions struct {
 	File        string    // "-" is Stdout
 	Stdout      io.Writer // for "-"
 	Format      string    // oci-archive or docker-archive, also without -archive; "" is oci-archive
-	Platform    string    // of a docker-archive: which image of an index; "" is this machine's
+	Platform    string    // only the image for it; "" is all of an index, and for a docker-archive this machine's
 	Compression string    // of layers: none, gzip or zstd; "" leaves them, and the manifest's digest, as they are
 	Level       int       // 0 is the algorithm's own
 
@@ -50,6 +53,11 @@ func (h *Home) Save(ctx context.Context, names []string, o SaveOptions) (err err
 		if n, err = h.whole(ctx, n, save.Platform, RemoteOptions{Events: o.Events}); err != nil {
 			return err
 		}
+		if save.Platform != nil {
+			if _, err := h.Layout.ImageFor(ctx, n.Descriptor, *save.Platform); err != nil {
+				return fmt.Errorf("no suitable export target found for platform %s: %w", platforms.FormatAll(*save.Platform), noPlatform(name, err))
+			}
+		}
 		if !byName(name, n) {
 			n.Reference = image.Reference{} // what was asked for by ID is saved without a name
 		}
@@ -66,16 +74,32 @@ func (h *Home) Save(ctx context.Context, names []string, o SaveOptions) (err err
 	return err
 }
 
-// Load reads an archive of images, "-" being stdin, and returns what it names: familiar names, or IDs of images without one. sink,
-// which may be nil, takes how far it has come, one event at a time.
-func (h *Home) Load(ctx context.Context, file string, stdin io.Reader, sink event.Sink) (names []string, err error) {
-	in, err := openInput(ctx, file, stdin)
+// LoadOptions say how to load images, and where from. The zero value of all but File works.
+type LoadOptions struct {
+	File     string    // "-" is Stdin
+	Stdin    io.Reader // for "-"
+	Platform string    // only the image for it; "" is all that the archive has
+
+	Events event.Sink // takes how far it has come, one event at a time; may be nil
+}
+
+// Load reads an archive of images and returns what it names: familiar names, or IDs of images without one.
+func (h *Home) Load(ctx context.Context, o LoadOptions) (names []string, err error) {
+	load := image.LoadOptions{}
+	if load.Platform, err = parsePlatform(o.Platform); err != nil {
+		return nil, err
+	}
+	in, err := openInput(ctx, o.File, o.Stdin)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	defer queue(&sink)()
-	loaded, err := h.Layout.Load(ctx, in, sink)
+	defer queue(&o.Events)()
+	load.Events = o.Events
+	loaded, err := h.Layout.Load(ctx, in, load)
+	if _, foreign := errors.AsType[*image.PlatformError](err); foreign {
+		err = &NoPlatformError{text: fmt.Sprintf("requested platform (%s) not found: image might be filtered out: %v", platforms.FormatAll(*load.Platform), err)}
+	}
 	for _, n := range loaded {
 		h.imageEvent("load", n.Descriptor.Digest.String(), nameOrDigest(n))
 		names = append(names, nameOrDigest(n))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -50,6 +51,20 @@ func notFound(name string, err error) error {
 		return &NotFoundError{Name: name, Hint: "see forge images"}
 	}
 	return err
+}
+
+// A NoPlatformError means that an image is there, but not for the platform that was asked for.
+type NoPlatformError struct{ text string }
+
+func (e *NoPlatformError) Error() string { return e.text }
+
+// noPlatform says in docker's words that an image that was found by name is not for a platform.
+func noPlatform(name string, err error) error {
+	e, ok := errors.AsType[*image.PlatformError](err)
+	if !ok {
+		return err
+	}
+	return &NoPlatformError{text: fmt.Sprintf("image with reference %s was found but does not provide the specified platform (%s): it %v", name, platforms.FormatAll(e.Want), e)}
 }
 
 // Tag gives the image found by src another name. A name in use moves; what it named before stays, nameless.
@@ -171,10 +186,10 @@ func (h *Home) Inspect(ctx context.Context, name, platform string) (i Inspection
 	if p == nil {
 		i.Image, err = h.Layout.AnyImage(ctx, n.Descriptor)
 	} else {
-		i.Image, err = h.Layout.Image(ctx, n.Descriptor, p)
+		i.Image, err = h.Layout.ImageFor(ctx, n.Descriptor, *p)
 	}
 	if err != nil {
-		return i, err
+		return i, noPlatform(name, err)
 	}
 	i.Size = h.imageSize(i.Image)
 	all, err := h.Layout.List(ctx)

@@ -184,7 +184,8 @@ func TestRefused(t *testing.T) {
 	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base&tag=1 tar:etc/motd=hello", http.StatusOK)
 	for _, test := range []struct{ line, text string }{
 		{"DELETE /images/base:1?platforms=%7B%7D", "one platform of an image"},
-		{"POST /images/load?platform=linux/amd64 tar:a=b", "one platform of an archive"},
+		{"POST /images/load?platform=linux/amd64&platform=linux/arm64 tar:a=b", "one at a time"},
+		{"GET /images/base:1/get?platform=%7B", "failed to parse platform"},
 		{"POST /images/create?fromSrc=/etc/hostname", "neither - nor a URL"},
 		{"GET /images/base:1/history?platform=odd/odd/odd/odd", "odd/odd"},
 		{"POST /build/prune?min-free-space=1000", "min-free-space"},
@@ -204,7 +205,7 @@ func TestRefusedValues(t *testing.T) {
 	h, _ := newServer(t)
 	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base tar:etc/motd=hello", http.StatusOK)
 	send(t, h.URL, `POST /containers/create?name=one {"Image":"base","Cmd":["x"]}`, http.StatusCreated)
-	const until = `?filters=%7B%22until%22%3A%5B%22zz%22%5D%7D`
+	const until, s390x = `?filters=%7B%22until%22%3A%5B%22zz%22%5D%7D`, `%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22s390x%22%7D`
 	for _, test := range []struct {
 		line string
 		code int
@@ -221,6 +222,9 @@ func TestRefusedValues(t *testing.T) {
 		{"GET /containers/one/logs?stdout=1&until=zz", 400, "zz"},
 		{"POST /build?dockerfile=- tar:Dockerfile=x", 400, "dockerfile -"},
 		{"POST /build?dockerfile=-&remote=https://example.com/a.git", 400, "dockerfile -"},
+		{"GET /images/base/json?platform=" + s390x, 404, `"image with reference base was found but does not provide the specified platform (linux/s390x): it has no image for`},
+		{"GET /images/base/history?platform=" + s390x, 404, "image with reference base was found but does not provide the specified platform (linux/s390x)"},
+		{"GET /images/base/get?platform=" + s390x, 404, `"no suitable export target found for platform linux/s390x: image with reference base was found but`},
 		{`POST /containers/create?platform=linux/arm64 {"Image":"base","Cmd":["x"]}`, 404, `"No such image: base:latest for linux/arm64"`},
 	} {
 		if text := send(t, h.URL, test.line, test.code); !strings.Contains(string(text), test.text) {

@@ -38,7 +38,7 @@ func statusOf(err error) int {
 	if e, ok := errors.AsType[*statusError](err); ok {
 		return e.code
 	}
-	for _, is := range []func(error) bool{is[*forge.NoContainerError], is[*forge.NotFoundError], is[*forge.NoNetworkError], is[*forge.NoVolumeError], is[*forge.NoExecError], is[*forge.NoFileError]} {
+	for _, is := range []func(error) bool{is[*forge.NoContainerError], is[*forge.NotFoundError], is[*forge.NoPlatformError], is[*forge.NoNetworkError], is[*forge.NoVolumeError], is[*forge.NoExecError], is[*forge.NoFileError]} {
 		if is(err) {
 			return http.StatusNotFound
 		}

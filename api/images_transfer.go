@@ -57,12 +57,13 @@ func (c *call) duplex() (end func()) {
 
 func loadImages(c *call) error {
 	defer c.duplex()()
-	if c.query.Get("platform") != "" {
-		return invalid(errors.New("one platform of an archive cannot be loaded: leave out --platform, and all that it has comes"))
+	platform, err := c.platform()
+	if err != nil {
+		return err
 	}
 	return c.messages(func(send func(any) error) error {
 		c.begin(http.StatusOK, "application/json") // as docker's does, whatever becomes of it
-		names, err := c.home.Load(c.ctx(), "-", c.r.Body, nil)
+		names, err := c.home.Load(c.ctx(), forge.LoadOptions{File: "-", Stdin: c.r.Body, Platform: platform})
 		for _, name := range names {
 			text := "Loaded image: " + name
 			if strings.HasPrefix(name, "sha256:") {
@@ -205,6 +206,9 @@ func (c *call) transfer(name string) (remote forge.RemoteOptions, platform strin
 
 // platform is the platform of the query: os/arch[/variant], or, as later versions have it, the JSON of one.
 func (c *call) platform() (string, error) {
+	if n := len(c.query["platform"]); n > 1 {
+		return "", invalid(fmt.Errorf("%d platforms are given: ask for one at a time", n))
+	}
 	text := c.query.Get("platform")
 	if !strings.HasPrefix(text, "{") {
 		return text, nil

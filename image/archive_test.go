@@ -85,7 +85,7 @@ func TestSaveAndLoad(t *testing.T) {
 		}
 		for _, outer := range [][]byte{data, gzipped(data), zstded(data)} {
 			l2 := openLayout(t, t.TempDir())
-			images, err := l2.Load(t.Context(), bytes.NewReader(outer), nil)
+			images, err := l2.Load(t.Context(), bytes.NewReader(outer), LoadOptions{})
 			if err != nil {
 				t.Fatalf("%s: Load: %v", test.name, err)
 			}
@@ -131,7 +131,7 @@ func TestSaveIndex(t *testing.T) {
 	compressed := save(t, l, SaveOptions{Compression: &Compression{}}, "multi")
 	for _, data := range [][]byte{data, compressed} {
 		l2 := openLayout(t, t.TempDir())
-		if _, err := l2.Load(t.Context(), bytes.NewReader(data), nil); err != nil {
+		if _, err := l2.Load(t.Context(), bytes.NewReader(data), LoadOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		d, err := l2.Resolve(t.Context(), mustParse(t, "multi"))
@@ -147,7 +147,7 @@ func TestSaveIndex(t *testing.T) {
 	}
 	docker := save(t, l, SaveOptions{Format: DockerArchive, Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}}, "multi")
 	l2 := openLayout(t, t.TempDir())
-	loaded, err := l2.Load(t.Context(), bytes.NewReader(docker), nil)
+	loaded, err := l2.Load(t.Context(), bytes.NewReader(docker), LoadOptions{})
 	if err != nil || loaded[0].ID != images["linux/arm64"].ID() {
 		t.Errorf("docker archive for arm64: %v, %v", loaded, err)
 	}
@@ -218,7 +218,7 @@ func TestLoadDocker(t *testing.T) {
 			"./c.json", one, "l.tar.gz", string(gzipped([]byte(layer))))},
 	} {
 		l := openLayout(t, t.TempDir())
-		images, err := l.Load(t.Context(), bytes.NewReader(test.archive), nil)
+		images, err := l.Load(t.Context(), bytes.NewReader(test.archive), LoadOptions{})
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue
@@ -254,7 +254,7 @@ func TestLoadClaims(t *testing.T) {
 	load := func(layer, content string) error {
 		const manifest = `[{"Config":"c.json","RepoTags":null,"Layers":["l"]}]`
 		archive := archiveOf("manifest.json", manifest, "c.json", configOf(digest.FromString(layer).String()), "l", content)
-		_, err := l.Load(t.Context(), bytes.NewReader(archive), nil)
+		_, err := l.Load(t.Context(), bytes.NewReader(archive), LoadOptions{})
 		return err
 	}
 	if err := load(secret, secret); err != nil {
@@ -270,7 +270,7 @@ func TestLoadClaims(t *testing.T) {
 	}
 	diffID := digest.FromString(mine).String()
 	two := archiveOf("manifest.json", `[{"Config":"c.json","RepoTags":null,"Layers":["l","m"]}]`, "c.json", configOf(diffID, diffID), "l", mine, "m", secret)
-	if _, err := l.Load(t.Context(), bytes.NewReader(two), nil); err == nil || !strings.Contains(err.Error(), "not the diffID") {
+	if _, err := l.Load(t.Context(), bytes.NewReader(two), LoadOptions{}); err == nil || !strings.Contains(err.Error(), "not the diffID") {
 		t.Errorf("two layers that are to hold the same: %v", err)
 	}
 }
@@ -316,7 +316,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"artifacts only", "holds no image", archiveOf("oci-layout", "{}", "index.json", `{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"`+digA+`","size":5}]}`)},
 	} {
 		l := openLayout(t, t.TempDir())
-		images, err := l.Load(t.Context(), bytes.NewReader(test.archive), nil)
+		images, err := l.Load(t.Context(), bytes.NewReader(test.archive), LoadOptions{})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, %v, want %q", test.name, images, err, test.want)
 		}
@@ -390,7 +390,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(gzipped(archiveOf("a", "b")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l := openLayout(t, t.TempDir())
-		images, err := l.Load(t.Context(), bytes.NewReader(data), nil)
+		images, err := l.Load(t.Context(), bytes.NewReader(data), LoadOptions{})
 		if err != nil && listing(t, l) != "" {
 			t.Errorf("Load failed with %v and named %s", err, listing(t, l))
 		}

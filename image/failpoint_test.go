@@ -104,7 +104,7 @@ func TestFailPointsOfLoad(t *testing.T) {
 	for _, point := range []string{"image.load.before-name", "image.publish.before-sync", "image.publish.after-rename", "image.tag.before-rename", "image.remember.before-rename"} {
 		l := openLayout(t, t.TempDir())
 		run := func() error {
-			if _, err := l.Load(t.Context(), bytes.NewReader(archive), nil); err != nil {
+			if _, err := l.Load(t.Context(), bytes.NewReader(archive), LoadOptions{}); err != nil {
 				return err
 			}
 			_, err := l.compress(t.Context(), img.Layers()[0], Compression{})

@@ -59,7 +59,7 @@ func TestFullDisk(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"push": func() error { _, err := l.Push(t.Context(), describe("", big), Bytes(big)); return err },
 		"load": func() error {
-			_, err := openLayout(t, root).Load(t.Context(), io.MultiReader(bytes.NewReader(archiveOf("blob", string(big), "more", string(big)))), nil)
+			_, err := openLayout(t, root).Load(t.Context(), io.MultiReader(bytes.NewReader(archiveOf("blob", string(big), "more", string(big)))), LoadOptions{})
 			return err
 		},
 		"import": func() error { _, err := l.Import(t.Context(), bytes.NewReader(big), Config{}, nil); return err },
@@ -101,7 +101,7 @@ func TestFullDisk(t *testing.T) {
 		t.Error("index.json is not what the names say, though there is space again")
 	}
 	os.Remove(filepath.Join(root, "filler"))
-	if _, err := l.Load(t.Context(), bytes.NewReader(archive), nil); err != nil {
+	if _, err := l.Load(t.Context(), bytes.NewReader(archive), LoadOptions{}); err != nil {
 		t.Errorf("Load when there is space again: %v", err)
 	}
 	mustFsck(t, l, "")

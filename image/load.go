@@ -18,11 +18,17 @@ import (
 	"github.com/forge-build/forge/internal/failpoint"
 )
 
+// LoadOptions say how to load. The zero value works.
+type LoadOptions struct {
+	Platform *ocispec.Platform // only the image for it, which a name then stands for; nil is all that the archive has
+	Events   event.Sink        // takes the events of layers, one at a time; may be nil
+}
+
 // Load reads an archive of images, OCI or docker, compressed or not, names what it holds and returns the names. It is one
 // pass over r, which is not trusted: every blob is held to its digest, every layer to its diffID, and only then is
-// anything named. events, which may be nil, takes the events of its layers, one at a time.
-func (l *Layout) Load(ctx context.Context, r io.Reader, events event.Sink) ([]Named, error) {
-	ld := &loader{layout: l, events: events, keepers: map[digest.Digest]bool{}}
+// anything named.
+func (l *Layout) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Named, error) {
+	ld := &loader{layout: l, events: o.Events, platform: o.Platform, keepers: map[digest.Digest]bool{}}
 	images, err := ld.load(ctx, r)
 	if err != nil {
 		clear(ld.keepers)
@@ -39,9 +45,10 @@ func (l *Layout) Load(ctx context.Context, r io.Reader, events event.Sink) ([]Na
 
 // A loader stores the files of an archive as blobs of a layout.
 type loader struct {
-	layout  *Layout
-	events  event.Sink
-	keepers map[digest.Digest]bool // blobs that belong to an image
+	layout   *Layout
+	events   event.Sink
+	platform *ocispec.Platform
+	keepers  map[digest.Digest]bool // blobs that belong to an image
 
 	mu     sync.Mutex
 	staged []digest.Digest // blobs that this archive brought
@@ -79,7 +86,25 @@ func (ld *loader) load(ctx context.Context, r io.Reader) ([]Named, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := ld.choose(ctx, images); err != nil {
+		return nil, err
+	}
 	return images, ld.verify(ctx, images)
+}
+
+// choose puts the image for the platform that was asked for in the place of each index.
+func (ld *loader) choose(ctx context.Context, images []Named) error {
+	if ld.platform == nil {
+		return nil
+	}
+	for i, n := range images {
+		img, err := ld.layout.ImageFor(ctx, n.Descriptor, *ld.platform)
+		if err != nil {
+			return fmt.Errorf("image %s: %w", n.displayName(), err)
+		}
+		images[i].Descriptor = img.Descriptor
+	}
+	return nil
 }
 
 // store keeps a file as the blob that it is.

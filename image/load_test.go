@@ -21,7 +21,7 @@ func TestLoadManyFiles(t *testing.T) {
 	l := openLayout(t, t.TempDir())
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := l.Load(t.Context(), bytes.NewReader(archive), nil); err == nil || !strings.Contains(err.Error(), "neither index.json nor manifest.json") {
+	if _, err := l.Load(t.Context(), bytes.NewReader(archive), LoadOptions{}); err == nil || !strings.Contains(err.Error(), "neither index.json nor manifest.json") {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)

@@ -40,7 +40,7 @@ func TestArchivesReport(t *testing.T) {
 	archive := save(t, l, SaveOptions{Events: sink}, "app")
 	want("save", fmt.Sprint(layer, " done ", len(tar)))
 	for _, state := range []string{fmt.Sprint("done ", len(tar)), "exists 0"} {
-		if _, err := l2.Load(t.Context(), bytes.NewReader(archive), sink); err != nil {
+		if _, err := l2.Load(t.Context(), bytes.NewReader(archive), LoadOptions{Events: sink}); err != nil {
 			t.Fatal(err)
 		}
 		want("load", layer+" "+state)

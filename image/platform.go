@@ -75,6 +75,36 @@ func (l *Layout) AnyImage(ctx context.Context, d ocispec.Descriptor) (*Image, er
 	return nil, err
 }
 
+// ImageFor is [Layout.Image] for a platform that somebody asked for: what is not an index has to be for it, too. *PlatformError if there is
+// none for it here.
+func (l *Layout) ImageFor(ctx context.Context, d ocispec.Descriptor, p ocispec.Platform) (*Image, error) {
+	doc, _, err := ReadDocument(ctx, l, d)
+	if err != nil {
+		return nil, err
+	}
+	img, err := l.Image(ctx, d, &p)
+	if !doc.IsIndex() {
+		if err == nil && !platforms.Only(p).Match(img.Config.Platform) {
+			err = &PlatformError{Want: p, Have: []string{platformName(img.Config.Platform)}}
+		}
+		return img, err
+	}
+	if _, foreign := errors.AsType[*PlatformError](err); !foreign && !errors.Is(err, fs.ErrNotExist) {
+		return img, err
+	}
+	var x ocispec.Index // of what is here
+	for _, child := range doc.Images() {
+		here, err := l.Has(child)
+		if err != nil {
+			return nil, err
+		}
+		if here {
+			x.Manifests = append(x.Manifests, child)
+		}
+	}
+	return nil, &PlatformError{Want: p, Have: platformsOf(x)}
+}
+
 // isAttestation reports whether d is one of BuildKit's attestation manifests, which lie among the images of an index.
 func isAttestation(d ocispec.Descriptor) bool {
 	return d.Annotations["vnd.docker.reference.type"] == "attestation-manifest"
@@ -87,10 +117,7 @@ func platformsOf(x ocispec.Index) []string {
 		if d.Platform == nil || isAttestation(d) {
 			continue
 		}
-		name := platforms.FormatAll(*d.Platform)
-		if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) || len(name) > 100 {
-			name = quoteClipped(name) // a stranger chose it
-		}
+		name := platformName(*d.Platform)
 		if !told[name] {
 			told[name] = true
 			all = append(all, name)
@@ -100,4 +127,13 @@ func platformsOf(x ocispec.Index) []string {
 		return []string{"unknown platforms"}
 	}
 	return all
+}
+
+// platformName is a platform as messages name it.
+func platformName(p ocispec.Platform) string {
+	name := platforms.FormatAll(p)
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) || len(name) > 100 {
+		name = quoteClipped(name) // a stranger chose it
+	}
+	return name
 }

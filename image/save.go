@@ -27,7 +27,7 @@ const (
 // SaveOptions say how to save.
 type SaveOptions struct {
 	Format      ArchiveFormat
-	Platform    *ocispec.Platform // DockerArchive: which image of an index; nil is this machine's
+	Platform    *ocispec.Platform // only the image for it, and nothing else of an index; nil is the whole index, and of a DockerArchive this machine's
 	Compression *Compression      // OCIArchive: of all layers; nil leaves them, and the manifest's digest, as they are
 	Events      event.Sink        // takes the events of blobs, one at a time; may be nil
 }
@@ -67,13 +67,9 @@ func (l *Layout) saveOne(ctx context.Context, a *ArchiveWriter, n Named, o SaveO
 // SaveTo writes an image, or an index with those of its images that are here, to another store, without a name, and returns what stands for it
 // there.
 func (l *Layout) SaveTo(ctx context.Context, to Store, n Named, o SaveOptions) (ocispec.Descriptor, error) {
-	d := n.Descriptor
-	if o.Format == DockerArchive {
-		img, err := l.Image(ctx, d, o.Platform)
-		if err != nil {
-			return d, err
-		}
-		d = img.Descriptor
+	d, err := l.saved(ctx, n.Descriptor, o)
+	if err != nil {
+		return d, err
 	}
 	parts, err := l.collect(ctx, d, o.Compression)
 	if err != nil {
@@ -90,6 +86,24 @@ func (l *Layout) SaveTo(ctx context.Context, to Store, n Named, o SaveOptions) (
 		}
 	}
 	return parts.top, nil
+}
+
+// saved is what is saved of d: the image for one platform, or all.
+func (l *Layout) saved(ctx context.Context, d ocispec.Descriptor, o SaveOptions) (ocispec.Descriptor, error) {
+	if o.Platform == nil && o.Format != DockerArchive {
+		return d, nil
+	}
+	read := l.Image
+	if o.Platform != nil {
+		read = func(ctx context.Context, d ocispec.Descriptor, p *ocispec.Platform) (*Image, error) {
+			return l.ImageFor(ctx, d, *p)
+		}
+	}
+	img, err := read(ctx, d, o.Platform)
+	if err != nil {
+		return d, err
+	}
+	return img.Descriptor, nil
 }
 
 func (l *Layout) saveBlob(ctx context.Context, a Store, d ocispec.Descriptor, events event.Sink) error {

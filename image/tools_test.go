@@ -201,7 +201,7 @@ func TestReadArchivesOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		images, err := l.Load(t.Context(), f, nil)
+		images, err := l.Load(t.Context(), f, LoadOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,11 +82,11 @@ func TestManifestNamedOften(t *testing.T) {
 		"tag":  func(ctx context.Context) error { return l.TagAll(ctx, n) },
 		"save": func(ctx context.Context) error { return save(ctx, io.Discard) },
 		"load": func(ctx context.Context) error {
-			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archive.Bytes()), nil)
+			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archive.Bytes()), LoadOptions{})
 			return err
 		},
 		"load of docker's": func(ctx context.Context) error {
-			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(docker), nil)
+			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(docker), LoadOptions{})
 			return err
 		},
 	} {
@@ -141,7 +141,7 @@ func TestReachNamedAsSomethingElse(t *testing.T) {
 	if err := l.Save(t.Context(), &archive, []Named{n}, SaveOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openLayout(t, t.TempDir()).Load(t.Context(), &archive, nil); err == nil || !strings.Contains(err.Error(), "not the diffID") {
+	if _, err := openLayout(t, t.TempDir()).Load(t.Context(), &archive, LoadOptions{}); err == nil || !strings.Contains(err.Error(), "not the diffID") {
 		t.Errorf("load of an image whose layer is not what its configuration says: %v", err)
 	}
 }
@@ -204,11 +204,11 @@ func TestConfigOfMany(t *testing.T) {
 		{"tag", 300, func(ctx context.Context) error { return l.TagAll(ctx, n) }},
 		{"reach", 300, func(ctx context.Context) error { _, err := l.Reached(ctx); return err }},
 		{"load", 1200, func(ctx context.Context) error {
-			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archive.Bytes()), nil)
+			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archive.Bytes()), LoadOptions{})
 			return err
 		}},
 		{"load of docker's", 500, func(ctx context.Context) error {
-			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archiveOf(files...)), nil)
+			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(archiveOf(files...)), LoadOptions{})
 			return err
 		}},
 	} {

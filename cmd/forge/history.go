@@ -16,6 +16,8 @@ type historyCmd struct {
 	Quiet   bool   `short:"q" help:"Only IDs."`
 	Human   bool   `short:"H" default:"true" negatable:"" help:"Sizes and dates for people."`
 	Format  string `help:"A Go template, or json." placeholder:"TEMPLATE"`
+
+	Platform string `help:"Which image of an index." placeholder:"OS/ARCH"`
 }
 
 // A historyRow is what a template of `forge history --format` sees, under docker's names.
@@ -23,7 +25,7 @@ type historyRow struct{ ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment st
 
 func (c *historyCmd) Run(s *session) error {
 	return s.withHome(func(h *forge.Home) error {
-		id, entries, err := h.History(s.ctx, c.Image, "")
+		id, entries, err := h.History(s.ctx, c.Image, c.Platform)
 		if err != nil {
 			return err
 		}

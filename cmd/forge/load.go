@@ -14,6 +14,8 @@ import (
 type loadCmd struct {
 	Input string `short:"i" help:"File, instead of standard input." placeholder:"FILE"`
 	Quiet bool   `short:"q" help:"Do not name what was loaded."`
+
+	Platform string `help:"Only the image for this platform." placeholder:"OS/ARCH"`
 	progressFlag
 }
 
@@ -24,7 +26,7 @@ func (c *loadCmd) Run(s *session) error {
 	}
 	return s.withHome(func(h *forge.Home) error {
 		show := c.show(s)
-		loaded, err := h.Load(s.ctx, c.Input, s.in, show.Event)
+		loaded, err := h.Load(s.ctx, forge.LoadOptions{File: c.Input, Stdin: s.in, Platform: c.Platform, Events: show.Event})
 		show.Close()
 		for _, n := range loaded {
 			switch {

@@ -9,8 +9,9 @@ import (
 )
 
 type rmiCmd struct {
-	Images []string `arg:"" help:"Names, IDs or digests."`
-	Force  bool     `short:"f" help:"All names of an image, if given by ID; no error for what is not there."`
+	Images  []string `arg:"" help:"Names, IDs or digests."`
+	Force   bool     `short:"f" help:"All names of an image, if given by ID; no error for what is not there."`
+	NoPrune bool     `name:"no-prune" help:"Keep parents without a name. forge never removes them: this is for scripts."`
 }
 
 func (c *rmiCmd) Run(s *session) error {

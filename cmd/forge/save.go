@@ -17,7 +17,7 @@ type saveCmd struct {
 
 	Compression string `help:"Of layers: none, gzip or zstd; as they are if not given." enum:",none,gzip,zstd" default:"" placeholder:"HOW"`
 	Level       int    `name:"compression-level" help:"0 is the algorithm's own." placeholder:"N"`
-	Platform    string `help:"Which image of an index, for docker-archive." placeholder:"OS/ARCH"`
+	Platform    string `help:"Only the image for this platform." placeholder:"OS/ARCH"`
 	progressFlag
 }
 
