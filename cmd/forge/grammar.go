@@ -204,11 +204,7 @@ type helpFlag bool
 
 // BeforeReset prints the usage as soon as the flag is met.
 func (helpFlag) BeforeReset(ctx *kong.Context) error {
-	if err := ctx.PrintUsage(false); err != nil {
-		return err
-	}
-	ctx.Exit(0)
-	return nil
+	return printed(ctx, ctx.PrintUsage(false))
 }
 
 // versionFlag is forge version for those who ask with a flag.
@@ -217,6 +213,15 @@ type versionFlag bool
 // BeforeReset prints the version as soon as the flag is met.
 func (versionFlag) BeforeReset(ctx *kong.Context) error {
 	_, err := fmt.Fprintln(ctx.Stdout, versionLine())
+	return printed(ctx, err)
+}
+
+// printed ends the program after what a flag prints. If that could not be written the command line is not at fault: the exit status is that of
+// any command whose output was lost.
+func printed(ctx *kong.Context, err error) error {
+	if err != nil {
+		return &failure{status: 1, err: err}
+	}
 	ctx.Exit(0)
-	return err
+	return nil
 }

@@ -20,7 +20,7 @@ func TestFullOutput(t *testing.T) {
 	}
 	defer full.Close()
 	for _, line := range []string{
-		"images", "images -q", "ps -a", "inspect box", "history base", "info", "version", "builds", "builds logs", "container --help", "context use default", "logout x.example",
+		"images", "images -q", "ps -a", "inspect box", "history base", "info", "version", "builds", "builds logs", "container --help", "--help", "run --help", "network", "--version", "context use default", "logout x.example",
 		"system fsck", "system df", "load -i app.tar", "import base.tar", "rmi app", "build -q " + k.dir + "/c", "builds prune -f", "image prune -f", "container prune -f", "volume prune -f",
 		"system prune -f",
 	} {
@@ -28,6 +28,9 @@ func TestFullOutput(t *testing.T) {
 		a.Stdout = full
 		if k.do(a); a.status() != 1 || !strings.Contains(a.err.String(), "no space left on device") {
 			t.Errorf("forge %s: exit status %d, want 1\n%s", line, a.status(), a.err.String())
+		}
+		if strings.Contains(a.err.String(), "--help") {
+			t.Errorf("forge %s: a full disk is no mistake on the command line\n%s", line, a.err.String())
 		}
 	}
 	if got := k.must("ps", "-aq"); got != "" {

@@ -41,6 +41,9 @@ func explainUsage(err error) error {
 	if !ok {
 		return err
 	}
+	if lost, ok := errors.AsType[*failure](err); ok {
+		return lost
+	}
 	node := e.Context.Selected()
 	if node == nil {
 		node = e.Context.Model.Node
