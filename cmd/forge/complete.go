@@ -5,6 +5,7 @@ import (
 	_ "embed" // the scripts of the shells
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -75,6 +76,7 @@ func complete(s *session, words []string, word string) (lines []string) {
 	if plain, err := withoutNoun(words); err == nil {
 		words = plain
 	}
+	s = ofStore(s, words)
 	k, err := grammar(&cli{}, words)
 	if err != nil {
 		return nil
@@ -107,6 +109,24 @@ func complete(s *session, words []string, word string) (lines []string) {
 	}
 	kind := argument(strings.TrimPrefix(wordsOf(node), "forge "), rest)
 	return append(matching(word, values(s, enumOf(node, rest), kind)), maybeFiles(kind)...)
+}
+
+// ofStore is s with the store that a command line names, before its command or behind it.
+func ofStore(s *session, words []string) *session {
+	named := *s
+	for i, word := range words {
+		dir, ok := strings.CutPrefix(word, "--store=")
+		switch {
+		case word == "--":
+			return &named
+		case word == "--store" && i+1 < len(words):
+			dir, ok = words[i+1], true
+		}
+		if ok { // as it was typed: no shell has expanded it
+			named.options.Dir = kong.ExpandPath(strings.Trim(dir, `"'`))
+		}
+	}
+	return &named
 }
 
 func commandLines() (lines []string) {
@@ -213,6 +233,11 @@ func argument(command string, n int) string {
 func values(s *session, enum, kind string) (lines []string) {
 	if enum != "" {
 		return strings.Split(strings.Trim(enum, ","), ",")
+	}
+	if dir := s.options.Dir; dir != "" {
+		if _, err := os.Stat(dir); err != nil {
+			return nil // to open the store would make one, in a directory whose name may not be typed to its end
+		}
 	}
 	_ = s.withHome(func(h *forge.Home) error { // a shell has no place for errors
 		switch kind {
