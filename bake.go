@@ -2,10 +2,13 @@ package forge
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/forge-build/forge/bake"
+	"github.com/forge-build/forge/internal/durable"
 )
 
 // A BakeFile is what bake files describe; a BakeTarget is one target of it, with all that it inherits; a BakeVariable is declared there.
@@ -17,7 +20,16 @@ type (
 
 // ReadBake reads bake files: those that have their usual names in this directory, if none is named. vars come before the environment.
 func ReadBake(ctx context.Context, files []string, stdin io.Reader, vars map[string]string) (*BakeFile, error) {
-	return bake.Read(bake.Options{Files: files, Stdin: Input(ctx, stdin), Vars: vars, Getenv: bakeEnvironment(), Platform: BuildPlatform()})
+	return bake.Read(bake.Options{
+		Files: files, Stdin: Input(ctx, stdin), Vars: vars, Getenv: bakeEnvironment(), Platform: BuildPlatform(),
+		Open: func(name string) (io.ReadCloser, error) {
+			f, err := durable.Input(ctx, name)
+			if missing, ok := errors.AsType[*fs.PathError](err); ok {
+				missing.Op = "open"
+			}
+			return f, err
+		},
+	})
 }
 
 // IsBakeFile reports whether a file is a bake file by its name.

@@ -27,6 +27,9 @@ type Options struct {
 	Vars     map[string]string // --var
 	Getenv   func(name string) (string, bool)
 	Platform string // of this machine: BAKE_LOCAL_PLATFORM
+
+	// Open opens a file that was named, which may be a pipe that nobody writes to; nil is os.Open, which waits for whoever does.
+	Open func(name string) (io.ReadCloser, error)
 }
 
 // defaultFiles are the names that are looked for, in this order: all that are there are read, and what comes later overrides.
@@ -78,7 +81,7 @@ func Read(o Options) (*File, error) {
 	var composes []composeFile
 	var bodies []*hcl.Body
 	for _, name := range names {
-		text, err := readFile(name, o.Stdin)
+		text, err := o.read(name)
 		if errors.Is(err, fs.ErrNotExist) && !chosen {
 			continue
 		}
@@ -112,19 +115,32 @@ func Read(o Options) (*File, error) {
 	return f, nil
 }
 
-// readFile reads a file, or standard input.
-func readFile(name string, stdin io.Reader) ([]byte, error) {
-	r := stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
+// read reads a file, or standard input.
+func (o Options) read(name string) ([]byte, error) {
+	if name == "-" {
+		if o.Stdin == nil {
+			return nil, errors.New("there is no standard input")
 		}
-		defer f.Close() //nolint:errcheck // read only
-		r = f
-	} else if r == nil {
-		return nil, errors.New("there is no standard input")
+		return readAll(name, o.Stdin)
 	}
+	return o.readFile(name)
+}
+
+// readFile reads a file.
+func (o Options) readFile(name string) ([]byte, error) {
+	open := o.Open
+	if open == nil {
+		open = func(name string) (io.ReadCloser, error) { return os.Open(name) }
+	}
+	f, err := open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	return readAll(name, f)
+}
+
+func readAll(name string, r io.Reader) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("%s: larger than %d bytes", name, maxFile)

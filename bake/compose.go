@@ -26,6 +26,7 @@ func isCompose(text []byte) bool {
 
 // A composer reads compose files.
 type composer struct {
+	read  func(name string) ([]byte, error)
 	env   map[string]string
 	depth int // of files that name others
 	files int // that were read
@@ -42,8 +43,8 @@ const (
 
 // readCompose adds a target for each service that has a build part, and the group default of all of them.
 func (f *File) readCompose(files []composeFile, o Options) error {
-	c := &composer{env: map[string]string{}}
-	text, err := readFile(".env", nil)
+	c := &composer{env: map[string]string{}, read: o.readFile}
+	text, err := o.readFile(".env")
 	if err == nil {
 		err = c.dotEnv(string(text), o)
 	}
@@ -197,7 +198,7 @@ func (c *composer) load(name string, text []byte, lookup func(string) (string, b
 }
 
 func (c *composer) loadFile(name string, lookup func(string) (string, bool)) (map[string]any, error) {
-	text, err := readFile(name, nil)
+	text, err := c.read(name)
 	if err != nil {
 		return nil, err
 	}
