@@ -228,8 +228,13 @@ func (b *Bucket) Tags(ctx context.Context) (tags []string, err error) {
 				tags = append(tags, tag)
 			}
 		}
-		if !page.IsTruncated || page.NextContinuationToken == "" || page.NextContinuationToken == token || len(tags) > maxTags {
+		switch {
+		case !page.IsTruncated:
 			return tags, nil
+		case page.NextContinuationToken == "" || page.NextContinuationToken == token:
+			return nil, fmt.Errorf("%s: list: the server says that there is more after %d names, and not how to ask for it", b.Name(), len(tags))
+		case len(tags) > maxTags:
+			return nil, fmt.Errorf("%s: list: has more than %d names: delete old ones, or use another name= or prefix=", b.Name(), maxTags)
 		}
 		token = page.NextContinuationToken
 	}

@@ -110,6 +110,32 @@ func TestTagsEndless(t *testing.T) {
 	}
 }
 
+// TestTagsCut holds that a list that cannot be read to its end is an error, and not a shorter list.
+func TestTagsCut(t *testing.T) {
+	f := newFake(t)
+	_, b := newStore(t, f, nil)
+	for _, test := range []struct{ end, want string }{
+		{"", "more after"},
+		{"<NextContinuationToken></NextContinuationToken>", "more after"},
+		{"<NextContinuationToken>t</NextContinuationToken>", "more after"},
+		{"<NextContinuationToken>%d</NextContinuationToken>", "more than 100000 names"},
+	} {
+		n := 0
+		f.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
+			n++
+			fmt.Fprint(w, "<ListBucketResult><IsTruncated>true</IsTruncated>")
+			for i := range 20_000 {
+				fmt.Fprintf(w, "<Contents><Key>%s</Key></Contents>", b.named(fmt.Sprint(n, "-", i)))
+			}
+			fmt.Fprint(w, strings.ReplaceAll(test.end, "%d", fmt.Sprint(n)), "</ListBucketResult>")
+			return true
+		}
+		if tags, err := b.Tags(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q: %d tags, %v; want %q", test.end, len(tags), err, test.want)
+		}
+	}
+}
+
 // TestTouch holds that what is needed is made new before rules of the bucket take it away, and not each time.
 func TestTouch(t *testing.T) {
 	f := newFake(t)
