@@ -93,13 +93,13 @@ func (b *blob) bar(now time.Time, most int, colors palette) string {
 
 // bars is the line of a step's transfer, "" if it has none.
 func (of *step) bars(prefix string, now time.Time, most int, colors palette) string {
-	t := transferOf(of.blobs)
+	t := transferOf(of.blobs.all)
 	if t.blobs == 0 {
 		return ""
 	}
 	head := "1 layer"
-	if len(of.blobs) == 1 && strings.HasPrefix(of.blobs[0].Blob.Digest, "file:") {
-		head = of.blobs[0].name()
+	if len(of.blobs.all) == 1 && strings.HasPrefix(of.blobs.all[0].Blob.Digest, "file:") {
+		head = of.blobs.all[0].name()
 	} else if t.blobs > 1 {
 		head = fmt.Sprintf("%d/%d layers", t.ended, t.blobs)
 	}

@@ -23,7 +23,7 @@ type state struct {
 	began     time.Time
 	id        string  // of the build
 	steps     []*step // in the order of their numbers
-	blobs     []*blob // of no step, in the order in which they were first met
+	blobs     blobs   // of no step
 	lint      []string
 	platforms []string // of the steps
 	end       *event.Event
@@ -51,7 +51,7 @@ type step struct {
 	took  time.Duration
 	lines []string // the last that its command printed
 	live  string   // the line that it is writing; "" if none
-	blobs []*blob  // that it brings here or sends away
+	blobs blobs    // that it brings here or sends away
 	tail  string   // of one that failed: what its command printed last
 }
 
@@ -97,9 +97,9 @@ func (s *state) apply(e event.Event) (*step, *blob) {
 		s.lint = append(s.lint, fmt.Sprintf(" - %s (line %d)", Lines(e.Text), e.Source.Line))
 	case event.Blob:
 		if of != nil {
-			return of, addBlob(&of.blobs, e)
+			return of, of.blobs.add(e)
 		}
-		return nil, addBlob(&s.blobs, e)
+		return nil, s.blobs.add(e)
 	}
 	if of != nil {
 		of.apply(e, s.palette)
@@ -134,18 +134,26 @@ func (of *step) end(how status, e event.Event) {
 	of.status, of.ended, of.took = how, e.Time, e.Duration
 }
 
-func addBlob(blobs *[]*blob, e event.Event) *blob {
-	for _, b := range *blobs {
-		if b.Blob.Digest == e.Blob.Digest {
-			if b.Blob.State == event.Waiting && e.Blob.State == event.Copying {
-				b.began = e.Time
-			}
-			b.Event = e
-			return b
+// blobs are what events were about, each once, in the order in which they were first met. The zero value has none.
+type blobs struct {
+	all []*blob
+	by  map[string]*blob // by digest
+}
+
+// add takes an event in, and returns the blob that it is about.
+func (l *blobs) add(e event.Event) *blob {
+	if b := l.by[e.Blob.Digest]; b != nil {
+		if b.Blob.State == event.Waiting && e.Blob.State == event.Copying {
+			b.began = e.Time
 		}
+		b.Event = e
+		return b
+	}
+	if l.by == nil {
+		l.by = map[string]*blob{}
 	}
 	b := &blob{Event: e, began: e.Time}
-	*blobs = append(*blobs, b)
+	l.all, l.by[e.Blob.Digest] = append(l.all, b), b
 	return b
 }
 

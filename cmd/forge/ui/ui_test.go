@@ -310,3 +310,21 @@ func TestColors(t *testing.T) {
 		}
 	}
 }
+
+// TestManyBlobs holds that what a transfer of very many blobs shows takes time by their number, and not by its square.
+func TestManyBlobs(t *testing.T) {
+	const n = 100_000
+	var s state
+	began := time.Now()
+	for _, is := range []event.State{event.Waiting, event.Copying, event.Copied} {
+		for i := range n {
+			s.apply(event.Event{Kind: event.Blob, Blob: &event.BlobInfo{Digest: fmt.Sprintf("sha256:%064d", i), MediaType: "layer", State: is}})
+		}
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if got := transferOf(s.blobs.all); got.blobs != n || got.ended != n {
+		t.Errorf("%d blobs, %d ended; want %d", got.blobs, got.ended, n)
+	}
+}

@@ -103,7 +103,7 @@ func (v *view) row(of *step, now time.Time) row {
 	case cached:
 		r.right = v.paint(styleCached, "CACHED")
 	case done:
-		if t := transferOf(of.blobs); t.bytes > 0 {
+		if t := transferOf(of.blobs.all); t.bytes > 0 {
 			r.right = Size(t.bytes) + " "
 		}
 		r.right += v.paint(styleDone, seconds(of.took))
@@ -212,12 +212,12 @@ func (v *view) details(steps []*step, room int, now time.Time, width int) [][]st
 // transfers are the lines of blobs of no step: a pull, a push, a save.
 func (v *view) transfers(now time.Time, width, room int) (lines []string) {
 	var layers []*blob
-	for _, b := range v.blobs {
+	for _, b := range v.blobs.all {
 		if b.isLayer() {
 			layers = append(layers, b)
 		}
 	}
-	t := transferOf(v.blobs)
+	t := transferOf(v.blobs.all)
 	total := t.blobs > 1 && room > 1
 	if total {
 		room--
@@ -272,12 +272,12 @@ func (v *view) last(now time.Time, width int, outcome []string) {
 		}
 	}
 	v.steps, v.begin = nil, nil
-	for _, b := range v.blobs { // bars of a transfer stay
+	for _, b := range v.blobs.all { // bars of a transfer stay
 		if b.isLayer() {
 			v.above = append(v.above, row{left: b.bar(now, 79, v.palette)})
 		}
 	}
-	v.blobs = nil
+	v.blobs = blobs{}
 	for _, line := range outcome {
 		if word, rest, ok := strings.Cut(line, " "); ok && slices.Contains([]string{"built", "pushed"}, word) {
 			line = v.paint(styleDone, word) + " " + shortID(rest, width-len(word)-1)
