@@ -217,7 +217,7 @@ func (h *Home) copyUp(ctx context.Context, view *snapshot.View, target string, d
 	return nil
 }
 
-// mountPoints are what a container mounts. A volume that nobody may write to is read-only, whatever the container asks for.
+// mountPoints are what a container mounts. A volume is mounted as its options say, such as read-only, whatever the container asks for.
 func (h *Home) mountPoints(r *containerRecord) []container.MountPoint {
 	points := slices.Clone(r.Config.MountPoints)
 	for i := range points {
@@ -225,8 +225,9 @@ func (h *Home) mountPoints(r *containerRecord) []container.MountPoint {
 		if p.Type != "volume" {
 			continue
 		}
-		if v, err := h.volumes().Record(p.Name); err == nil && v.ReadOnly() { // else who opens it is told
-			p.ReadOnly = true
+		if v, err := h.volumes().Record(p.Name); err == nil { // else who opens it is told
+			p.ReadOnly = p.ReadOnly || v.ReadOnly()
+			p.Attributes.Set, p.Attributes.Clear = v.Attributes()
 		}
 	}
 	return points

@@ -91,6 +91,7 @@ type Bind struct {
 	ReadOnly    bool
 	Create      bool   // make a directory if there is no source, as docker's -v does
 	Propagation string // docker's word; "" is rprivate
+	Attributes  runtime.Attributes
 }
 
 func (m *Bind) kind() string {
@@ -115,7 +116,7 @@ func (m *Bind) mount(_ context.Context, c *Container) error {
 	if m.ReadOnly {
 		inside = findIn(f)
 	}
-	return c.attach(m.target(), runtime.Mount{Source: f, ReadOnly: m.ReadOnly, Propagation: flag}, inside)
+	return c.attach(m.target(), runtime.Mount{Source: f, ReadOnly: m.ReadOnly, Propagation: flag, Attributes: m.Attributes}, inside)
 }
 
 // open opens what is to be bound.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/forge-build/forge/runtime"
 )
 
 // A MountPoint is what -v, --mount, --volumes-from or an image wants to have mounted. It is plain data.
@@ -21,6 +23,8 @@ type MountPoint struct {
 	Create      bool   `json:",omitempty"` // of a bind: make a directory if there is no source, as docker's -v does
 	Memory      string `json:",omitempty"` // of a tmpfs: options, as those of --tmpfs
 	VolumeOptions
+
+	Attributes runtime.Attributes `json:"-"` // that the volume asks for
 }
 
 // VolumeOptions say which volume is mounted, and how a new one is made.
@@ -46,7 +50,9 @@ func (p *MountPoint) Mount(data *os.File) (Mount, error) {
 	if p.Type == "tmpfs" {
 		return p.tmpfs()
 	}
-	return &Bind{Source: p.Source, File: data, Target: p.Target, ReadOnly: p.ReadOnly, Create: p.Create, Propagation: p.Propagation}, nil
+	return &Bind{
+		Source: p.Source, File: data, Target: p.Target, ReadOnly: p.ReadOnly, Create: p.Create, Propagation: p.Propagation, Attributes: p.Attributes,
+	}, nil
 }
 
 // propagation is the flag of mount_setattr(2) for a word. It fails if what is to be bound cannot have that relation, in docker's

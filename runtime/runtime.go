@@ -46,8 +46,12 @@ type Mount struct {
 	Devices  bool // honour device nodes; what is bound does also where a devices cgroup guards, or with Privileged
 	Tmpfs    Tmpfs
 
-	Propagation uint64 // of what is bound: unix.MS_SHARED, MS_SLAVE or MS_PRIVATE; 0 is private
+	Propagation uint64     // of what is bound: unix.MS_SHARED, MS_SLAVE or MS_PRIVATE; 0 is private
+	Attributes  Attributes // of what is bound, beside those above
 }
+
+// Attributes are those of mount_setattr(2).
+type Attributes struct{ Set, Clear uint64 }
 
 // A Tmpfs is a file system in memory.
 type Tmpfs struct {

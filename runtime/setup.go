@@ -293,7 +293,9 @@ func (s *setup) source(m *Mount) (mount arg, kind os.FileMode, err error) {
 	if err != nil {
 		return arg{}, 0, err
 	}
-	f, err := cloneMount(m.Source, &unix.MountAttr{Attr_set: attrs, Propagation: cmp.Or(m.Propagation, unix.MS_PRIVATE)})
+	f, err := cloneMount(m.Source, &unix.MountAttr{
+		Attr_set: attrs | m.Attributes.Set, Attr_clr: m.Attributes.Clear, Propagation: cmp.Or(m.Propagation, unix.MS_PRIVATE),
+	})
 	if err != nil {
 		return arg{}, 0, err
 	}

@@ -45,24 +45,17 @@ func CheckOptions(options map[string]string) error {
 			return errors.New("port not allowed in CIFS device URL, include 'port' in 'o='")
 		}
 	}
+	if isBind(options) {
+		if err := checkBind(options["o"]); err != nil {
+			return err
+		}
+	}
 	_, err := parseMount(options)
 	return err
 }
 
-// isBind reports whether options name a directory of this machine.
-func isBind(options map[string]string) bool {
-	return slices.ContainsFunc(strings.Split(options["o"], ","), func(o string) bool { return o == "bind" || o == "rbind" })
-}
-
 // IsDevice reports whether the volume is a file system that is mounted while somebody uses it, and no directory.
 func (r *Record) IsDevice() bool { return r.Options["device"] != "" && !isBind(r.Options) }
-
-// ReadOnly reports whether the volume is a directory of this machine in which containers may not write, as o=bind,ro says. A file system is
-// mounted as its options say.
-func (r *Record) ReadOnly() bool {
-	m, err := parseMount(r.Options)
-	return err == nil && isBind(r.Options) && m.flags&unix.MS_RDONLY != 0
-}
 
 // Forgets reports whether the volume is empty again when nobody uses it any more.
 func (r *Record) Forgets() bool { return r.IsDevice() && r.Options["type"] == "tmpfs" }
@@ -78,22 +71,26 @@ func mountFlags() map[string]uintptr {
 	return map[string]uintptr{
 		"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC, "sync": unix.MS_SYNCHRONOUS,
 		"dirsync": unix.MS_DIRSYNC, "mand": unix.MS_MANDLOCK, "noatime": unix.MS_NOATIME, "nodiratime": unix.MS_NODIRATIME,
-		"relatime": unix.MS_RELATIME, "strictatime": unix.MS_STRICTATIME, "defaults": 0,
+		"relatime": unix.MS_RELATIME, "strictatime": unix.MS_STRICTATIME, "nosymfollow": unix.MS_NOSYMFOLLOW, "defaults": 0,
 		"!rw": unix.MS_RDONLY, "!suid": unix.MS_NOSUID, "!dev": unix.MS_NODEV, "!exec": unix.MS_NOEXEC, "!async": unix.MS_SYNCHRONOUS,
 		"!nomand": unix.MS_MANDLOCK, "!atime": unix.MS_NOATIME, "!diratime": unix.MS_NODIRATIME, "!norelatime": unix.MS_RELATIME,
-		"!nostrictatime": unix.MS_STRICTATIME,
+		"!nostrictatime": unix.MS_STRICTATIME, "!symfollow": unix.MS_NOSYMFOLLOW,
+	}
+}
+
+// propagations are the words of mount(8) that say how mounts spread.
+func propagations() map[string]uintptr {
+	return map[string]uintptr{
+		"private": unix.MS_PRIVATE, "shared": unix.MS_SHARED, "slave": unix.MS_SLAVE, "unbindable": unix.MS_UNBINDABLE,
+		"rprivate": unix.MS_PRIVATE | unix.MS_REC, "rshared": unix.MS_SHARED | unix.MS_REC, "rslave": unix.MS_SLAVE | unix.MS_REC,
+		"runbindable": unix.MS_UNBINDABLE | unix.MS_REC,
 	}
 }
 
 // parseMount reads what is to be mounted. Of o, what is no flag is left to the file system.
 func parseMount(options map[string]string) (mountCall, error) {
 	m := mountCall{device: options["device"], kind: options["type"]}
-	flags := mountFlags()
-	propagation := map[string]uintptr{
-		"private": unix.MS_PRIVATE, "shared": unix.MS_SHARED, "slave": unix.MS_SLAVE, "unbindable": unix.MS_UNBINDABLE,
-		"rprivate": unix.MS_PRIVATE | unix.MS_REC, "rshared": unix.MS_SHARED | unix.MS_REC, "rslave": unix.MS_SLAVE | unix.MS_REC,
-		"runbindable": unix.MS_UNBINDABLE | unix.MS_REC,
-	}
+	flags, propagation := mountFlags(), propagations()
 	var data []string
 	for o := range strings.SplitSeq(options["o"], ",") {
 		if set, ok := flags[o]; ok {

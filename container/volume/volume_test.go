@@ -93,6 +93,9 @@ func TestCheckOptions(t *testing.T) {
 		{"type=cifs device=//host:445/x", "port not allowed in CIFS device URL"},
 		{"type=tmpfs device=tmpfs o=" + strings.Repeat("x", 5000), "mount options of 5000 bytes"},
 		{"o=bind device=srv", `device "srv": must be an absolute path`},
+		{"o=rbind,rshared,nosymfollow,atime,nofail,x-a=b device=/srv", ""},
+		{"o=bind,size=1m device=/srv", `a directory cannot be mounted with the option "size=1m"`},
+		{"o=dirsync,bind device=/srv", "dirsync is an option of a whole file system"},
 	} {
 		options := map[string]string{}
 		for _, o := range strings.Fields(test.options) {
