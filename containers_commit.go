@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-build/forge/container/words"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/inspect"
 	"github.com/forge-build/forge/parser"
@@ -26,6 +27,8 @@ type CommitOptions struct {
 	// Config is put over the configuration of the container, before Changes: what it says counts, and lists of variables, labels, ports and
 	// volumes are added to those of the container. What images do not have, such as the name of the host, is left out. Nil is nothing.
 	Config *inspect.Config
+
+	Events event.Sink // takes notes of what is waited for; may be nil
 }
 
 // CommitContainer makes an image of a container: of the layers of its image and of what it has written, and of the
@@ -41,7 +44,7 @@ func (h *Home) CommitContainer(ctx context.Context, ref string, o CommitOptions)
 	if o.Running {
 		how = asItIs
 	}
-	err = h.withWritten(ctx, ref, how, func(w *writtenFiles) error {
+	err = h.withWritten(ctx, ref, how, o.Events, func(w *writtenFiles) error {
 		if err := h.layersHere(ctx, w.record); err != nil { // the image would not be whole
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 type FileCopyOptions struct {
 	Owners bool       // keep them; else a file of a container is root's, and one of this machine the caller's
 	Follow bool       // copy what the source is a link to
-	Events event.Sink // takes warnings; may be nil
+	Events event.Sink // takes warnings, and notes of what is waited for; may be nil
 
 	// Of a tar that is unpacked in a container:
 	AsUser  bool // everything belongs to the container's user, as its files say who that is
@@ -33,7 +33,7 @@ func (h *Home) CopyTo(ctx context.Context, src, ref, dst string, o FileCopyOptio
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
 	s.Root = !o.Owners
-	err = h.withRoot(ctx, ref, func(root *lentRoot) (err error) {
+	err = h.withRoot(ctx, ref, o.Events, func(root *lentRoot) (err error) {
 		t, err := root.Target(ctx, dst)
 		if err != nil {
 			return err
@@ -64,7 +64,7 @@ func (h *Home) CopyFrom(ctx context.Context, ref, src, dst string, o FileCopyOpt
 	if err != nil {
 		return 0, err
 	}
-	err = h.withSource(ctx, ref, files.Name{Path: src, Follow: o.Follow}, func(s *files.Source) (err error) {
+	err = h.withSource(ctx, ref, files.Name{Path: src, Follow: o.Follow}, o.Events, func(s *files.Source) (err error) {
 		at, err := s.To(t)
 		if err != nil {
 			return err
@@ -90,8 +90,8 @@ func (h *Home) CopyFrom(ctx context.Context, ref, src, dst string, o FileCopyOpt
 }
 
 // withSource opens a file or directory of a container for do, which may take its time: whoever reads what is copied may be slow.
-func (h *Home) withSource(ctx context.Context, ref string, n files.Name, do func(*files.Source) error) error {
-	return h.withRoot(ctx, ref, func(root *lentRoot) error {
+func (h *Home) withSource(ctx context.Context, ref string, n files.Name, events event.Sink, do func(*files.Source) error) error {
+	return h.withRoot(ctx, ref, events, func(root *lentRoot) error {
 		s, err := root.Source(ctx, n)
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ import (
 // CopyTarTo unpacks a tar, compressed or not, into a directory of a container, and returns how many bytes it has. Files get the owners
 // that the tar says, unless the options say otherwise. A container that does not run can be started, and removed, while the tar comes.
 func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o FileCopyOptions) (size int64, err error) {
-	err = h.withRoot(ctx, ref, func(root *lentRoot) error { // before the tar is taken
+	err = h.withRoot(ctx, ref, o.Events, func(root *lentRoot) error { // before the tar is taken
 		_, dir, err := tarTarget(ctx, root.Root, ref, dst)
 		if err != nil {
 			return err
@@ -37,7 +37,7 @@ func (h *Home) CopyTarTo(ctx context.Context, r io.Reader, ref, dst string, o Fi
 	if err != nil {
 		return 0, err
 	}
-	err = h.withRoot(ctx, ref, func(root *lentRoot) (err error) {
+	err = h.withRoot(ctx, ref, o.Events, func(root *lentRoot) (err error) {
 		t, dir, err := tarTarget(ctx, root.Root, ref, dst)
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ func (h *Home) ownerOf(ctx context.Context, r *containerRecord, root *os.File) (
 
 // CopyTarFrom writes a tar of a file or directory of a container. begin is told what that is before the first byte; it may be nil.
 func (h *Home) CopyTarFrom(ctx context.Context, ref, src string, w io.Writer, o FileCopyOptions, begin func(FileStat) error) error {
-	return h.withSource(ctx, ref, files.Name{Path: src, Follow: o.Follow}, func(s *files.Source) error {
+	return h.withSource(ctx, ref, files.Name{Path: src, Follow: o.Follow}, o.Events, func(s *files.Source) error {
 		if begin != nil {
 			st, err := s.Stat()
 			if err == nil {

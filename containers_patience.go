@@ -62,17 +62,23 @@ func (p *patience) tell(text string) {
 
 // lock takes the container's lock.
 func (p *patience) lock(ctx context.Context) (lock *os.File, err error) {
-	store, looks := p.home.containers(), 0
-	err = p.while(func() string {
-		if looks++; looks < 2 {
-			return ""
-		}
-		return fmt.Sprintf("waiting for another command that uses container %s%s", p.record.Name, processOf(flock.Holder(store.LockFile(p.record.ID))))
-	}, func() (err error) {
+	store := p.home.containers()
+	err = p.locked("container "+p.record.Name, store.LockFile(p.record.ID), func() (err error) {
 		lock, err = store.Lock(ctx, p.record.ID)
 		return err
 	})
 	return lock, err
+}
+
+// locked calls do, which locks a file, and says with it what cannot be used meanwhile.
+func (p *patience) locked(what, file string, do func() error) error {
+	looks := 0
+	return p.while(func() string {
+		if looks++; looks < 2 {
+			return ""
+		}
+		return fmt.Sprintf("waiting for another command that uses %s%s", what, processOf(flock.Holder(file)))
+	}, do)
 }
 
 // processOf names a process, in words that follow others; "" if it is not known.

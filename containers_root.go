@@ -9,6 +9,7 @@ import (
 	"github.com/forge-build/forge/container"
 	"github.com/forge-build/forge/container/files"
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/internal/closers"
 	"github.com/forge-build/forge/runtime"
 )
@@ -29,13 +30,14 @@ func (r *lentRoot) unlock() error {
 	return nil
 }
 
-// withRoot opens the root directory of a container for do. One that does not run is not started meanwhile, unless do unlocks it.
-func (h *Home) withRoot(ctx context.Context, ref string, do func(*lentRoot) error) (err error) {
+// withRoot opens the root directory of a container for do. One that does not run is not started meanwhile, unless do unlocks it. events, which may
+// be nil, takes notes of what is waited for.
+func (h *Home) withRoot(ctx context.Context, ref string, events event.Sink, do func(*lentRoot) error) (err error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
 	}
-	lock, err := h.containers().Lock(ctx, r.ID)
+	lock, err := (&patience{home: h, record: r, events: events}).lock(ctx)
 	if err != nil {
 		return err
 	}

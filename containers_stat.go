@@ -14,7 +14,7 @@ type NoFileError = files.NotFoundError
 
 // StatInContainer looks at a file or directory of a container, running or not. A link is not followed.
 func (h *Home) StatInContainer(ctx context.Context, ref, name string) (st FileStat, err error) {
-	err = h.withSource(ctx, ref, files.Name{Path: name}, func(s *files.Source) (err error) {
+	err = h.withSource(ctx, ref, files.Name{Path: name}, nil, func(s *files.Source) (err error) {
 		st, err = s.Stat()
 		return err
 	})

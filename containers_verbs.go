@@ -170,8 +170,8 @@ func (h *Home) AttachContainer(ctx context.Context, ref string, s Streams) (int,
 	return code, err
 }
 
-// RenameContainer gives a container another name.
-func (h *Home) RenameContainer(ctx context.Context, ref, name string) error {
+// RenameContainer gives a container another name. events, which may be nil, takes notes of what is waited for.
+func (h *Home) RenameContainer(ctx context.Context, ref, name string, events event.Sink) error {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
@@ -182,7 +182,8 @@ func (h *Home) RenameContainer(ctx context.Context, ref, name string) error {
 	if r.Name == name {
 		return words.Invalid("Renaming a container with the same name as its current name")
 	}
-	if err := h.containers().Rename(ctx, r.ID, name); err != nil {
+	store, patience := h.containers(), &patience{home: h, record: r, events: events}
+	if err := patience.locked("the names of containers", store.NamesLockFile(), func() error { return store.Rename(ctx, r.ID, name) }); err != nil {
 		return err
 	}
 	if err := h.callMonitor(ctx, r, callRename, attachment{Network: name}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/forge-build/forge/container/state"
+	"github.com/forge-build/forge/event"
 	"github.com/forge-build/forge/image"
 	"github.com/forge-build/forge/snapshot"
 )
@@ -17,17 +18,24 @@ type FileChange = snapshot.Change
 // ContainerDiff lists what a container, running or not, has changed in its root file system. What is in its volumes and other
 // mounts is not in the list.
 func (h *Home) ContainerDiff(ctx context.Context, ref string) (list []FileChange, err error) {
-	err = h.withWritten(ctx, ref, asItIs, func(w *writtenFiles) (err error) {
+	err = h.withWritten(ctx, ref, asItIs, nil, func(w *writtenFiles) (err error) {
 		list, err = w.files.Diff(ctx)
 		return err
 	})
 	return list, err
 }
 
-// ExportContainer writes the root file system of a container, without its volumes and other mounts, as a tar to a file, which is
-// there whole or not at all; "-" is stdout. A container that runs is paused while what it has written is read, if it can be.
-func (h *Home) ExportContainer(ctx context.Context, ref, file string, stdout io.Writer) error {
-	return h.withWritten(ctx, ref, pausedIfPossible, func(w *writtenFiles) error {
+// ExportOptions say where the files of a container go.
+type ExportOptions struct {
+	File   string     // which is there whole or not at all; "-" is Stdout
+	Stdout io.Writer  // for "-"
+	Events event.Sink // takes notes of what is waited for; may be nil
+}
+
+// ExportContainer writes the root file system of a container, without its volumes and other mounts, as a tar. A container that runs is paused
+// while what it has written is read, if it can be.
+func (h *Home) ExportContainer(ctx context.Context, ref string, o ExportOptions) error {
+	return h.withWritten(ctx, ref, pausedIfPossible, o.Events, func(w *writtenFiles) error {
 		layers, err := w.commit(ctx)
 		if err != nil {
 			return err
@@ -39,7 +47,7 @@ func (h *Home) ExportContainer(ctx context.Context, ref, file string, stdout io.
 		if err != nil {
 			return err
 		}
-		err = writeTo(ctx, file, stdout, func(out io.Writer) error { return snapshot.Export(ctx, view, out) })
+		err = writeTo(ctx, o.File, o.Stdout, func(out io.Writer) error { return snapshot.Export(ctx, view, out) })
 		if err := errors.Join(err, view.Close()); err != nil {
 			return fmt.Errorf("export %s: %w", ref, err)
 		}
@@ -66,8 +74,8 @@ type writtenFiles struct {
 	release func() error // lets the container go on, or be started
 }
 
-// withWritten opens what a container has written for do.
-func (h *Home) withWritten(ctx context.Context, ref string, how reading, do func(*writtenFiles) error) (err error) {
+// withWritten opens what a container has written for do. events, which may be nil, takes notes of what is waited for.
+func (h *Home) withWritten(ctx context.Context, ref string, how reading, events event.Sink, do func(*writtenFiles) error) (err error) {
 	r, err := h.findContainer(ref)
 	if err != nil {
 		return err
@@ -77,7 +85,7 @@ func (h *Home) withWritten(ctx context.Context, ref string, how reading, do func
 		return err
 	}
 	w := &writtenFiles{record: r, image: img}
-	if w.release, err = h.still(ctx, r, how); err != nil {
+	if w.release, err = h.still(ctx, &patience{home: h, record: r, events: events}, how); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.release()) }()
@@ -108,7 +116,8 @@ func (w *writtenFiles) commit(ctx context.Context) ([]image.Layer, error) {
 }
 
 // still keeps a container from writing, or from being started, until what it returns is called. Further calls do nothing.
-func (h *Home) still(ctx context.Context, r *containerRecord, how reading) (release func() error, err error) {
+func (h *Home) still(ctx context.Context, p *patience, how reading) (release func() error, err error) {
+	r := p.record
 	once := func(f func() error) func() error {
 		return func() error {
 			if f == nil {
@@ -122,7 +131,7 @@ func (h *Home) still(ctx context.Context, r *containerRecord, how reading) (rele
 	if how == asItIs {
 		return once(nil), nil
 	}
-	lock, err := h.containers().Lock(ctx, r.ID)
+	lock, err := p.lock(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -101,5 +101,5 @@ func export(c *call) error {
 	if _, err := c.home.Container(c.name); err != nil {
 		return err
 	}
-	return c.home.ExportContainer(c.ctx(), c.name, "-", lateWriter{c, "application/octet-stream"})
+	return c.home.ExportContainer(c.ctx(), c.name, forge.ExportOptions{File: "-", Stdout: lateWriter{c, "application/octet-stream"}})
 }

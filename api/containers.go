@@ -186,7 +186,7 @@ func renameContainer(c *call) error {
 	if name == "" {
 		return invalid(fmt.Errorf("Neither old nor new names may be empty")) //nolint:staticcheck // docker's words
 	}
-	if err := c.home.RenameContainer(c.ctx(), c.name, name); err != nil {
+	if err := c.home.RenameContainer(c.ctx(), c.name, name, nil); err != nil {
 		return err
 	}
 	return c.done()

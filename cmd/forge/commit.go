@@ -42,9 +42,11 @@ type commitCmd struct {
 }
 
 func (c *commitCmd) Run(s *session) error {
+	show := ui.New("plain", s.err)
+	defer show.Close()
 	return s.withHome(func(h *forge.Home) error {
 		img, err := h.CommitContainer(s.ctx, c.Container, forge.CommitOptions{
-			Name: c.Name, Author: c.Author, Message: c.Message, Changes: c.Change, Running: !c.Pause,
+			Name: c.Name, Author: c.Author, Message: c.Message, Changes: c.Change, Running: !c.Pause, Events: show.Event,
 		})
 		if err != nil {
 			return err
@@ -63,7 +65,9 @@ func (c *exportCmd) Run(s *session) error {
 	if c.Output == "" && term.IsTerminal(int(os.Stdout.Fd())) {
 		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 	}
+	show := ui.New("plain", s.err)
+	defer show.Close()
 	return s.withHome(func(h *forge.Home) error {
-		return h.ExportContainer(s.ctx, c.Container, cmp.Or(c.Output, "-"), s.out)
+		return h.ExportContainer(s.ctx, c.Container, forge.ExportOptions{File: cmp.Or(c.Output, "-"), Stdout: s.out, Events: show.Event})
 	})
 }

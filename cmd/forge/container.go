@@ -128,7 +128,9 @@ type renameCmd struct {
 }
 
 func (c *renameCmd) Run(s *session) error {
-	return s.withHome(func(h *forge.Home) error { return h.RenameContainer(s.ctx, c.Container, c.Name) })
+	show := ui.New("plain", s.err)
+	defer show.Close()
+	return s.withHome(func(h *forge.Home) error { return h.RenameContainer(s.ctx, c.Container, c.Name, show.Event) })
 }
 
 type startCmd struct {

@@ -58,7 +58,7 @@ func (c *cpCmd) Run(s *session) error {
 			}
 			size, err = h.CopyFrom(s.ctx, from, src, dst, o)
 		case src == "-":
-			size, err = h.CopyTarTo(s.ctx, s.in, to, dst, forge.FileCopyOptions{})
+			size, err = h.CopyTarTo(s.ctx, s.in, to, dst, forge.FileCopyOptions{Events: show.Event})
 			if _, missing := errors.AsType[*forge.NoFileError](err); missing {
 				err = fmt.Errorf("destination %q must be a directory", c.Dst)
 			}

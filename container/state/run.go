@@ -247,6 +247,9 @@ func (s *Store[C]) Monitor(ctx context.Context, id string) (*os.File, error) {
 // LockFile is what Lock locks.
 func (s *Store[C]) LockFile(id string) string { return filepath.Join(s.Dir(id), lockFile) }
 
+// NamesLockFile is what is locked while names and records change.
+func (s *Store[C]) NamesLockFile() string { return filepath.Join(s.dir, "names.lock") }
+
 // KillMonitor kills the monitor of a container, and with it the container, and waits until it is gone.
 func (s *Store[C]) KillMonitor(ctx context.Context, id string) error {
 	r, err := s.readRun(id)

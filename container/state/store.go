@@ -172,7 +172,7 @@ func (s *Store[C]) free(name string) error {
 }
 
 func (s *Store[C]) lockNames(ctx context.Context) (*os.File, error) {
-	return flock.Lock(ctx, filepath.Join(s.dir, "names.lock"), flock.Exclusive)
+	return flock.Lock(ctx, s.NamesLockFile(), flock.Exclusive)
 }
 
 // locked does something with the record of a container, which nobody else changes meanwhile.
