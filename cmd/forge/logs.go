@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/forge-build/forge"
 )
 
@@ -19,6 +21,7 @@ func (c *logsCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	o.Notice = func(text string) { _, _ = fmt.Fprintln(s.err, "forge: "+text) }
 	o.Follow, o.Timestamps, o.Details = c.Follow, c.Timestamps, c.Details
 	return s.withHome(func(h *forge.Home) error { return h.ContainerLogs(s.ctx, c.Container, o, s.out, s.err) })
 }

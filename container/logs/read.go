@@ -71,8 +71,10 @@ type reader struct {
 	rotated bool // more than one file was seen: a log of one file is never found again after a rotation
 }
 
+// notice comes behind what was read before it.
 func (r *reader) notice(text string) {
 	if r.Notice != nil {
+		_ = r.out.flush() // which keeps its error
 		r.Notice(text)
 	}
 }
