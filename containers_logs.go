@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/forge-build/forge/container/logs"
@@ -17,6 +18,9 @@ import (
 
 // LogOptions say which lines of a container's log are read, and how they are shown.
 type LogOptions = logs.Options
+
+// TemplateFunctions are what templates of --format have, as those of log tags.
+func TemplateFunctions() template.FuncMap { return words.TemplateFunctions() }
 
 // ParseLogOptions reads docker's flags of logs: how many lines, and between which times; "" is all.
 func ParseLogOptions(tail, since, until string) (o LogOptions, err error) {

@@ -8,28 +8,15 @@ import (
 	"strings"
 	"text/tabwriter"
 	"text/template"
-	"unicode"
 
+	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
 )
 
 // parseTemplate reads a --format, which may use docker's functions and write tabs and line ends as \t and \n.
 func parseTemplate(format string) (*template.Template, error) {
 	format = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
-	return template.New("format").Funcs(template.FuncMap{
-		"json": asJSON, "join": strings.Join, "split": strings.Split, "lower": strings.ToLower, "upper": strings.ToUpper,
-		"title": title,
-		"pad": func(s string, before, after int) string {
-			if s == "" {
-				return s
-			}
-			return strings.Repeat(" ", max(before, 0)) + s + strings.Repeat(" ", max(after, 0))
-		},
-		"truncate": func(s string, n int) string {
-			r := []rune(s)
-			return string(r[:min(max(n, 0), len(r))])
-		},
-	}).Parse(format + "\n")
+	return template.New("format").Funcs(forge.TemplateFunctions()).Parse(format + "\n")
 }
 
 // tableOr is the format that was asked for; without one, or for docker's word table, the command's own.
@@ -102,21 +89,4 @@ func printJSON[R any](s *session, rows []R) error {
 		}
 	}
 	return nil
-}
-
-// title is a text with each word's first letter in upper case.
-func title(s string) string {
-	last := ' '
-	return strings.Map(func(r rune) rune {
-		first := unicode.IsSpace(last)
-		if last = r; first {
-			return unicode.ToTitle(r)
-		}
-		return r
-	}, s)
-}
-
-func asJSON(v any) (string, error) {
-	b, err := json.Marshal(v)
-	return string(b), err
 }

@@ -11,6 +11,8 @@ import (
 	"text/template"
 
 	"github.com/docker/go-units"
+
+	"github.com/forge-build/forge/container/words"
 )
 
 // A Config says how a log is kept. It is plain data.
@@ -203,9 +205,9 @@ func attributes(options map[string]string, subject Subject) (string, error) {
 	return string(text), err
 }
 
-// tag fills in the template of option tag, in which docker's fields stand.
+// tag fills in the template of option tag, in which docker's fields and functions stand.
 func (s Subject) tag(text string) (string, error) {
-	t, err := template.New("log-tag").Parse(text)
+	t, err := template.New("log-tag").Funcs(words.TemplateFunctions()).Parse(text)
 	if err != nil {
 		return "", err
 	}

@@ -47,6 +47,8 @@ func TestParseConfig(t *testing.T) {
 		{"", options{"max-buffer-size": "1m"}, "logger: max-buffer-size option is only supported with 'mode=non-blocking'"},
 		{"", options{"max-buffer-size": "x", "mode": "non-blocking"}, "error parsing option max-buffer-size: invalid size: 'x'"},
 		{"", options{"env-regex": "("}, "error parsing regexp: missing closing ): `(`"},
+		{"", options{"tag": `{{upper .Name}} {{title .Name}} {{truncate .FullID 3}} {{pad .Name 1 0}} {{json .Name}} {{join (split .ImageID ":") "."}} {{lower "A"}}{{print "x"}}`}, `10000000 3 false {"tag":"WEB Web 012  web \"web\" sha256.01234 ax"}`},
+		{"", options{"tag": "{{pad .Name 1000000000 0}}"}, `template: log-tag:1:2: executing "log-tag" at <pad .Name 1000000000 0>: error calling pad: more than 65536 spaces`},
 		{"", options{"tag": "{{"}, "template: log-tag:1: unclosed action"},
 	} {
 		c, err := logs.ParseConfig(test.driver, test.options, subject)
