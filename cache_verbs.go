@@ -274,9 +274,11 @@ func (o *PruneCacheOptions) retention() remote.Retention {
 		keep.Unused = -1
 	}
 	switch {
+	case o.Prune.maxSize > 0 && o.Prune.until > 0: // both have to hold: what was used since stays, and of the rest what has room
+		keep.Bytes, keep.Kept, keep.Unused = o.Prune.maxSize, keep.Unused, remote.DefaultRetention().Unused
 	case o.Prune.maxSize > 0:
 		keep.Bytes = o.Prune.maxSize
-	case o.Prune.maxSize == 0: // which is no bound to a retention
+	case o.Prune.maxSize == 0 && o.Prune.until == 0: // which is no bound to a retention
 		keep.Unused = -1
 	}
 	return keep

@@ -22,6 +22,8 @@ func TestPruneCacheRetention(t *testing.T) {
 		{all: true, want: remote.Retention{Unused: -1, Bytes: standard.Bytes}},
 		{all: true, until: "72h", want: remote.Retention{Unused: 3, Bytes: standard.Bytes}},
 		{bytes: "1KB", want: remote.Retention{Unused: standard.Unused, Bytes: 1024}},
+		{bytes: "0", until: "72h", want: remote.Retention{Unused: 3, Bytes: standard.Bytes}},
+		{bytes: "1KB", until: "72h", want: remote.Retention{Unused: standard.Unused, Bytes: 1024, Kept: 3}},
 		{bytes: "0", want: remote.Retention{Unused: -1, Bytes: standard.Bytes}},
 	} {
 		o := PruneCacheOptions{All: test.all, Prune: PruneOptions{MaxSize: test.bytes}}

@@ -32,7 +32,7 @@ type PruneOptions struct {
 	All     bool      // all images, and the whole cache
 	Filters []string  // docker's until=TIME (made before, and of the cache: last used before), label=K[=V] and label!=K[=V] (not of the cache), dangling=BOOL
 	Volumes bool      // volumes without a name that no container uses, too
-	MaxSize string    // of the cache's layers, such as 10g: the most recently used stay; "" keeps all that has a layer
+	MaxSize string    // of the cache's layers, such as 10g: the most recently used stay, and with until= all that was used since; "" keeps all that has a layer
 
 	Events event.Sink // is told, from another goroutine, when Prune has to wait
 

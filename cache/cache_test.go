@@ -249,7 +249,9 @@ func TestPrune(t *testing.T) {
 		{"everything fits", PrunePolicy{MaxSize: 100}, ""},
 		{"nothing fits", PrunePolicy{MaxSize: 1}, "a b c d"},
 		{"own sizes", PrunePolicy{MaxSize: 2, Size: func(Entry) int64 { return 1 }}, "a"},
-		{"both", PrunePolicy{Before: now.Add(-90 * time.Minute), MaxSize: 40}, "a b c"},
+		{"both, of which the time protects", PrunePolicy{Before: now.Add(-90 * time.Minute), MaxSize: 40}, "a b"},
+		{"both, of which the size protects", PrunePolicy{Before: now.Add(-90 * time.Minute), MaxSize: 70}, "a"},
+		{"both, and nothing is old", PrunePolicy{Before: now.Add(-90 * time.Hour), MaxSize: 1}, ""},
 	} {
 		s := open(t)
 		for i, e := range []Entry{entry("a", 30), entry("b", 40), entry("c", 30), entry("b", 40)} {

@@ -148,9 +148,10 @@ func instruction(name string) string {
 	return first
 }
 
-// A PrunePolicy says which entries to forget; the zero value forgets all.
+// A PrunePolicy says which entries to forget; the zero value forgets all. Where both bounds are given an entry goes only if both let it, as with
+// docker: what was used later stays, however large that is.
 type PrunePolicy struct {
-	Before  time.Time         // forget those last used before; zero is no bound
+	Before  time.Time         // forget those last used before; zero is any
 	MaxSize int64             // forget, least recently used first, until the layers of the rest have at most this many bytes; 0 is no bound
 	Size    func(Entry) int64 // of an entry's layer in the store; nil is what its descriptor says
 }
@@ -179,19 +180,17 @@ func (s *Steps) Prune(p PrunePolicy) ([]Record[Entry], error) {
 }
 
 // choose picks from records in the order of List.
-func (p PrunePolicy) choose(all []Record[Entry]) (drop []Record[Entry]) {
-	if p.Before.IsZero() && p.MaxSize == 0 {
-		return all
+func (p PrunePolicy) choose(all []Record[Entry]) []Record[Entry] {
+	old := len(all) // how many may go
+	if !p.Before.IsZero() {
+		old, _ = slices.BinarySearchFunc(all, p.Before, func(r Record[Entry], at time.Time) int { return r.Used.Compare(at) })
+	}
+	if p.MaxSize == 0 {
+		return all[:old]
 	}
 	size := p.Size
 	if size == nil {
 		size = func(e Entry) int64 { return e.Layer.Blob.Size }
-	}
-	for len(all) > 0 && all[0].Used.Before(p.Before) {
-		drop, all = append(drop, all[0]), all[1:]
-	}
-	if p.MaxSize == 0 {
-		return drop
 	}
 	// Entries may share a layer, which then counts once and goes with the last of them.
 	holders := map[string]int{}
@@ -202,12 +201,12 @@ func (p PrunePolicy) choose(all []Record[Entry]) (drop []Record[Entry]) {
 			total += size(r.Value)
 		}
 	}
-	for len(all) > 0 && total > p.MaxSize {
-		d := string(all[0].Value.Layer.DiffID)
+	n := 0
+	for ; n < old && total > p.MaxSize; n++ {
+		d := string(all[n].Value.Layer.DiffID)
 		if holders[d]--; holders[d] == 0 {
-			total -= size(all[0].Value)
+			total -= size(all[n].Value)
 		}
-		drop, all = append(drop, all[0]), all[1:]
 	}
-	return drop
+	return all[:n]
 }

@@ -406,6 +406,10 @@ func TestRetention(t *testing.T) {
 		{Retention{Unused: 300}, []string{"old", "cheap", "dear"}},
 		{Retention{Unused: 300, Bytes: dear.Layer.Blob.Size}, []string{"dear"}},
 		{Retention{Unused: -1}, nil},
+		{Retention{Unused: -1, Kept: 30}, []string{"cheap", "dear"}},
+		{Retention{Unused: 300, Bytes: 1, Kept: 30}, []string{"cheap", "dear"}},
+		{Retention{Unused: 300, Bytes: cheap.Layer.Blob.Size + dear.Layer.Blob.Size, Kept: 30}, []string{"cheap", "dear"}},
+		{Retention{Unused: 300, Bytes: 1 << 40, Kept: 30}, []string{"old", "cheap", "dear"}},
 	} {
 		gone := test.keep.forgets(parts, 101)
 		var left []string

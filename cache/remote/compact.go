@@ -26,10 +26,11 @@ const (
 type Retention struct {
 	Unused int   // days after which a record goes that nobody has used; negative is at once
 	Bytes  int64 // of layers; the cheapest to make go first, by their size; 0 is no bound
+	Kept   int   // days within which a record was used that stays whatever the others say; 0 is none
 }
 
 // DefaultRetention is that of builds.
-func DefaultRetention() Retention { return Retention{daysUnused, bytesOfLayers} }
+func DefaultRetention() Retention { return Retention{Unused: daysUnused, Bytes: bytesOfLayers} }
 
 // retention is what a writer goes by.
 func (w *writer) retention() Retention {
@@ -140,7 +141,11 @@ func (k Retention) forgets(parts []part, now Day) map[[32]byte]bool {
 		}
 	}
 	all := merge(lists...)
+	stays := func(r Record) bool { return k.Kept > 0 && int(r.Used)+k.Kept >= int(now) }
 	for _, r := range all {
+		if stays(r) {
+			continue
+		}
 		if k.Unused < 0 || int(r.Used)+k.Unused < int(now) {
 			gone[r.Key] = true
 		}
@@ -151,14 +156,15 @@ func (k Retention) forgets(parts []part, now Day) map[[32]byte]bool {
 	all = slices.DeleteFunc(all, func(r Record) bool { return gone[r.Key] || r.IsValue() })
 	// What a second of work costs in bytes decides; a record that was used later stays longer.
 	worth := func(r Record) float64 { return float64(r.Cost+time.Second) / float64(r.Layer.Blob.Size+1) }
+	order := func(r Record) int { return map[bool]int{false: 1}[stays(r)] } // those that stay take their room first
 	slices.SortStableFunc(all, func(a, b Record) int {
-		return cmp.Or(cmp.Compare(worth(b), worth(a)), cmp.Compare(b.Used, a.Used))
+		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(worth(b), worth(a)), cmp.Compare(b.Used, a.Used))
 	})
 	var total int64
 	counted := map[digest.Digest]bool{}
 	for _, r := range all {
 		if !counted[r.Layer.Blob.Digest] {
-			if total+r.Layer.Blob.Size > k.Bytes {
+			if total+r.Layer.Blob.Size > k.Bytes && !stays(r) {
 				gone[r.Key] = true
 				continue
 			}

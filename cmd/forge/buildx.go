@@ -108,7 +108,7 @@ type buildxPruneCmd struct {
 	All     bool     `short:"a" help:"Cache mounts, and what is known of build contexts, too."`
 	Force   bool     `short:"f" help:"Do not ask."`
 	Filter  []string `help:"until=DURATION: only what was not used since." placeholder:"KEY=VALUE"`
-	MaxSize string   `aliases:"keep-storage,max-used-space" help:"Keep this much of the cache, the most recently used." placeholder:"BYTES"`
+	MaxSize string   `aliases:"keep-storage,max-used-space" help:"Keep this much of the cache, the most recently used, and with until= all that was used since." placeholder:"BYTES"`
 	Builder string   `hidden:""`
 	Verbose bool     `hidden:""`
 }

@@ -195,7 +195,7 @@ type cachePruneCmd struct {
 	All     bool     `short:"a" help:"All answers and cache mounts."`
 	Force   bool     `short:"f" help:"Do not ask."`
 	Filter  []string `help:"until=DURATION: only answers not used and cache mounts not written since." placeholder:"KEY=VALUE"`
-	MaxSize string   `help:"Keep layers of this size; the cheapest to make go first." placeholder:"BYTES"`
+	MaxSize string   `help:"Keep layers of this size; the cheapest to make go first. With until= only what was not used since goes." placeholder:"BYTES"`
 }
 
 func (c *cachePruneCmd) Run(s *session) error {

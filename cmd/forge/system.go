@@ -57,7 +57,7 @@ type pruneCmd struct {
 	All     bool     `short:"a" help:"Images that have a name but no container too, and the whole cache."`
 	Force   bool     `short:"f" help:"Do not ask."`
 	Filter  []string `sep:"none" help:"until=TIME: only what was made before and, of the cache, was not used since. label=K[=V], label!=K[=V]: only containers, images and volumes that have it, or not." placeholder:"KEY=VALUE"`
-	MaxSize string   `help:"Keep this much of the cache, the most recently used." placeholder:"BYTES"`
+	MaxSize string   `help:"Keep this much of the cache, the most recently used, and with until= all that was used since." placeholder:"BYTES"`
 	Volumes bool     `help:"Volumes without a name that no container uses, too."`
 
 	only forge.PruneKind
