@@ -88,22 +88,22 @@ func (h *Home) Fsck(ctx context.Context, o FsckOptions) (r FsckReport, err error
 
 // repair drops what is damaged, and pulls again what can be pulled.
 func (h *Home) repair(ctx context.Context, problems []image.Problem) (dropped []string, err error) {
-	lost, err := h.Layout.Repair(ctx, problems, h.fetchAgain)
+	lost, err := h.Layout.Repair(ctx, problems, func(ctx context.Context, n image.Named) error { return h.fetchAgain(ctx, n, problems) })
 	for _, n := range lost {
 		dropped = append(dropped, nameOrDigest(n))
 	}
 	return dropped, err
 }
 
-// fetchAgain pulls an image by the digest that its repository has it under: its name may stand for something else there by now.
-func (h *Home) fetchAgain(ctx context.Context, n image.Named) error {
+// fetchAgain pulls an image that has problems by the digest that its repository has it under: its name may stand for something else there by now.
+func (h *Home) fetchAgain(ctx context.Context, n image.Named, problems []image.Problem) error {
 	client := RemoteOptions{}.client()
 	defer client.Close() //nolint:errcheck // of idle connections
 	repo, d, err := pinned(ctx, client, n)
 	if err != nil {
 		return err
 	}
-	for _, p := range h.platformsHere(ctx, n.Descriptor) { // named when all of them are here
+	for _, p := range h.platformsHere(ctx, n.Descriptor, problems) { // named when all of them are here
 		if _, err := h.receive(ctx, repo.Source(), d, p, image.Reference{}, nil); err != nil {
 			return err
 		}
@@ -114,11 +114,14 @@ func (h *Home) fetchAgain(ctx context.Context, n image.Named) error {
 	return h.Layout.TagAll(ctx, image.Named{Reference: n.Reference, Descriptor: d, Remote: d.Digest})
 }
 
-// platformsHere are those of an index whose images the store has; this machine's if it is no index, or nobody can tell.
-func (h *Home) platformsHere(ctx context.Context, d ocispec.Descriptor) (list []ocispec.Platform) {
+// platformsHere are those of an index whose images the store has, or had until their manifests were found to be damaged; this machine's if it is
+// no index, or nobody can tell.
+func (h *Home) platformsHere(ctx context.Context, d ocispec.Descriptor, problems []image.Problem) (list []ocispec.Platform) {
 	if doc, _, err := image.ReadDocument(ctx, h.Layout, d); err == nil {
 		for _, child := range doc.Images() {
-			if here, err := h.Layout.Has(child); here && err == nil && child.Platform != nil {
+			here, err := h.Layout.Has(child)
+			damaged := slices.ContainsFunc(problems, func(p image.Problem) bool { return p.Path == h.Layout.BlobPath(child.Digest) })
+			if (here || damaged) && err == nil && child.Platform != nil {
 				list = append(list, *child.Platform)
 			}
 		}

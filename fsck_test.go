@@ -182,15 +182,45 @@ func TestRepairPlatform(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	both := func(damaged string) {
+		t.Helper()
+		if report := repair(t, h); len(report.Dropped) > 0 {
+			t.Errorf("damaged %s: dropped %q", damaged, report.Dropped)
+		}
+		for _, arch := range []string{other, runtime.GOARCH} {
+			i, err := h.Inspect(t.Context(), name, "linux/"+arch)
+			if err != nil || i.Image.Config.Architecture != arch {
+				t.Errorf("damaged %s: the image for %s: %v", damaged, arch, err)
+			}
+		}
+	}
 	damageLayers(t, h, "linux/"+other, name)
 	damageLayers(t, h, "linux/"+runtime.GOARCH, name)
-	if report := repair(t, h); len(report.Dropped) > 0 {
-		t.Errorf("dropped %q", report.Dropped)
-	}
-	for _, arch := range []string{other, runtime.GOARCH} {
+	both("layers")
+	damageManifest := func(arch string) digest.Digest {
+		t.Helper()
 		i, err := h.Inspect(t.Context(), name, "linux/"+arch)
-		if err != nil || i.Image.Config.Architecture != arch {
-			t.Errorf("the image for %s: %v", arch, err)
+		if err != nil {
+			t.Fatal(err)
 		}
+		d := i.Image.Descriptor.Digest
+		if err := os.Remove(h.Layout.BlobPath(d)); err != nil {
+			t.Fatal(err)
+		}
+		write(t, h.Layout.BlobPath(d), "x")
+		return d
+	}
+	damageManifest(other)
+	both("manifest of " + other)
+	damageManifest(runtime.GOARCH)
+	both("manifest of " + runtime.GOARCH)
+
+	r.Fault(registrytest.Fault{Do: registrytest.Status(404)})
+	lost := damageManifest(other)
+	if report := repair(t, h); !slices.Equal(report.Dropped, []string{lost.String()}) {
+		t.Errorf("its registry has it no more: dropped %q, want %q", report.Dropped, lost)
+	}
+	if id := idOf(t, h, name); id == "" {
+		t.Error("the other platform is gone, too")
 	}
 }

@@ -249,8 +249,9 @@ func (c *checker) index() error {
 	return nil
 }
 
-// Repair drops what Fsck found to be damaged. For each image that is not whole then and that a repository has, it calls fetch, unless that is
-// nil, and after that it drops those that are still not whole; they are returned. A damaged record of a name is read from index.json if that
+// Repair drops what Fsck found to be damaged. For each image that is not whole then, or has lost one of its platforms, and that a repository has, it
+// calls fetch, unless that is nil, and after that it drops those that are still not whole; they are returned, and so are manifests of platforms
+// that are lost. A damaged record of a name is read from index.json if that
 // still has it.
 func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(context.Context, Named) error) (dropped []Named, err error) {
 	t := trash{parent: l.path("trash")}
@@ -272,7 +273,8 @@ func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(cont
 		return nil, err
 	}
 	hadName := map[digest.Digest]bool{}
-	for _, n := range broken {
+	less, children := l.lessThanBefore(ctx, problems)
+	for _, n := range append(less, broken...) {
 		if n.Reference == (Reference{}) {
 			continue
 		}
@@ -292,7 +294,37 @@ func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(cont
 			dropped = append(dropped, n)
 		}
 	}
+	for _, d := range children {
+		if here, err := l.Has(d); err == nil && !here {
+			dropped = append(dropped, Named{Descriptor: d})
+		}
+	}
 	return dropped, l.withNames(ctx, l.writeIndex)
+}
+
+// lessThanBefore are indexes of which an image had a damaged manifest, which is gone, and those manifests. Such an index is whole all the same, as it
+// is where the image was never pulled.
+func (l *Layout) lessThanBefore(ctx context.Context, problems []Problem) (less []Named, children []ocispec.Descriptor) {
+	for _, p := range problems {
+		if p.kind != damagedBlob {
+			continue
+		}
+		for _, n := range p.Images {
+			doc, _, err := ReadDocument(ctx, l, n.Descriptor)
+			if err != nil || !doc.IsIndex() {
+				continue
+			}
+			i := slices.IndexFunc(doc.Images(), func(d ocispec.Descriptor) bool { return d.Digest == p.blob })
+			if i < 0 {
+				continue
+			}
+			less = append(less, n)
+			if child := doc.Images()[i]; !slices.ContainsFunc(children, func(d ocispec.Descriptor) bool { return d.Digest == p.blob }) {
+				children = append(children, child)
+			}
+		}
+	}
+	return less, children
 }
 
 // broken are the records of images that are not whole.
