@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -246,6 +247,58 @@ func TestStaleIndexIsMadeAnew(t *testing.T) {
 	l = openLayout(t, root)
 	if got, want := indexListing(t, l), listing(t, l); got != want {
 		t.Errorf("index.json = %s, want %s", got, want)
+	}
+}
+
+// A witness is a context that does something when it is asked for the n'th time whether it has ended.
+type witness struct {
+	context.Context
+	n  *int
+	do func()
+}
+
+func (w witness) Err() error {
+	if *w.n--; *w.n == 0 {
+		w.do()
+	}
+	return w.Context.Err()
+}
+
+// TestTagBesideDeath: a name that another process has written, and died before it made that durable and told so in index.json, does not count as
+// given, whenever that happens.
+func TestTagBesideDeath(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		root := t.TempDir()
+		l := openLayout(t, root)
+		img := writeImage(t, l, "x")
+		tag(t, l, "a", img)
+		record := l.recordPath(mustParse(t, "a"), img.Descriptor.Digest)
+		raw, err := os.ReadFile(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := l.Drop(t.Context(), img.Descriptor.Digest, mustParse(t, "a")); err != nil {
+			t.Fatal(err)
+		}
+		left := n
+		died := func() {
+			if err := errors.Join(l.markStale(), os.WriteFile(record, raw, 0o600)); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := l.Tag(witness{t.Context(), &left, died}, mustParse(t, "a"), img.Descriptor); err != nil {
+			t.Fatal(err)
+		}
+		if left > 0 {
+			if n < 3 {
+				t.Errorf("it was asked %d times only", n-left)
+			}
+			return
+		}
+		if got, want := indexListing(t, l), "a:latest="+img.ID().Encoded()[:8]; got != want {
+			t.Errorf("after %d: index.json = %s, want %s", n, got, want)
+		}
 	}
 }
 

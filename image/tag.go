@@ -28,9 +28,8 @@ func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 	if err != nil {
 		return err
 	}
-	_, staleErr := os.Lstat(l.stale())
 	ids, had := map[digest.Digest]digest.Digest{}, newSeen()
-	var changed []Named
+	var all, changed []Named
 	for _, n := range images {
 		d := n.Descriptor
 		if _, ok := ids[d.Digest]; !ok {
@@ -43,9 +42,13 @@ func (l *Layout) TagAll(ctx context.Context, images ...Named) error {
 		// Only what makes the image be found is kept: a platform, annotations and data are the index's business.
 		n.Descriptor = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 		n.ID = ids[d.Digest]
-		if staleErr == nil || !same(l.recordPath(n.Reference, d.Digest), n) {
+		if all = append(all, n); !same(l.recordPath(n.Reference, d.Digest), n) {
 			changed = append(changed, n)
 		}
+	}
+	// After the records were read: one that is written is durable, and in index.json, if there is no mark from then on.
+	if _, err := os.Lstat(l.stale()); err == nil {
+		changed = all
 	}
 	if len(changed) == 0 {
 		return nil
