@@ -92,7 +92,8 @@ func (h *Home) Tag(ctx context.Context, src, dst string) error {
 
 // RemoveOptions say what may be removed.
 type RemoveOptions struct {
-	Force bool // an image that has several names, with all of them
+	Force     bool     // an image that has several names, with all of them
+	Platforms []string // only the images for them, of an index that has others and keeps its names; nil is all
 }
 
 // A Removal is one thing that `forge rmi` did.
@@ -105,6 +106,9 @@ type Removal struct {
 // only one unless o.Force. What others name meanwhile stays. An image that has lost its last name is gone; its bytes go with the next prune, or
 // at once if nothing else needs them.
 func (h *Home) RemoveImage(ctx context.Context, name string, o RemoveOptions) ([]Removal, error) {
+	if o.Platforms != nil {
+		return h.removePlatforms(ctx, name, o)
+	}
 	n, err := h.Layout.Find(ctx, name)
 	if err != nil {
 		return nil, notFound(name, err)

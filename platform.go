@@ -1,8 +1,6 @@
 package forge
 
 import (
-	"errors"
-
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -39,7 +37,7 @@ func parsePlatforms(list []string) ([]ocispec.Platform, error) {
 			return nil, err
 		}
 		if p == nil {
-			return nil, errors.New("platform: is empty")
+			return nil, words.Invalid("platform: is empty")
 		}
 		all = append(all, *p)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -183,7 +184,8 @@ func TestRefused(t *testing.T) {
 	h, _ := newServer(t)
 	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base&tag=1 tar:etc/motd=hello", http.StatusOK)
 	for _, test := range []struct{ line, text string }{
-		{"DELETE /images/base:1?platforms=%7B%7D", "one platform of an image"},
+		{"DELETE /images/base:1?platforms=%7B", "failed to parse platform"},
+		{"DELETE /images/base:1?platforms=", "platform: is empty"},
 		{"POST /images/load?platform=linux/amd64&platform=linux/arm64 tar:a=b", "one at a time"},
 		{"GET /images/base:1/get?platform=%7B", "failed to parse platform"},
 		{"POST /images/create?fromSrc=/etc/hostname", "neither - nor a URL"},
@@ -223,6 +225,8 @@ func TestRefusedValues(t *testing.T) {
 		{"POST /build?dockerfile=- tar:Dockerfile=x", 400, "dockerfile -"},
 		{"POST /build?dockerfile=-&remote=https://example.com/a.git", 400, "dockerfile -"},
 		{"GET /images/base/json?platform=" + s390x, 404, `"image with reference base was found but does not provide the specified platform (linux/s390x): it has no image for`},
+		{"DELETE /images/base?platforms=" + s390x, 404, `"image with reference base was found but does not provide the specified platform (linux/s390x)`},
+		{"DELETE /images/base?platforms=linux/" + runtime.GOARCH, 409, `"image base is here for no other platform: leave out --platform to remove it`},
 		{"GET /images/base/history?platform=" + s390x, 404, "image with reference base was found but does not provide the specified platform (linux/s390x)"},
 		{"GET /images/base/get?platform=" + s390x, 404, `"no suitable export target found for platform linux/s390x: image with reference base was found but`},
 		{`POST /containers/create?platform=linux/arm64 {"Image":"base","Cmd":["x"]}`, 404, `"No such image: base:latest for linux/arm64"`},

@@ -138,10 +138,15 @@ func tagImage(c *call) error {
 }
 
 func removeImage(c *call) error {
-	if c.query.Has("platforms") {
-		return invalid(errors.New("one platform of an image cannot be removed: leave out --platform, and the image goes with all of them"))
+	o := forge.RemoveOptions{Force: c.flag("force")}
+	for _, text := range c.query["platforms"] {
+		p, err := parsePlatform(text)
+		if err != nil {
+			return err
+		}
+		o.Platforms = append(o.Platforms, p)
 	}
-	done, err := c.home.RemoveImage(c.ctx(), c.name, forge.RemoveOptions{Force: c.flag("force")})
+	done, err := c.home.RemoveImage(c.ctx(), c.name, o)
 	if err != nil {
 		return err
 	}

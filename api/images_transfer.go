@@ -209,7 +209,10 @@ func (c *call) platform() (string, error) {
 	if n := len(c.query["platform"]); n > 1 {
 		return "", invalid(fmt.Errorf("%d platforms are given: ask for one at a time", n))
 	}
-	text := c.query.Get("platform")
+	return parsePlatform(c.query.Get("platform"))
+}
+
+func parsePlatform(text string) (string, error) {
 	if !strings.HasPrefix(text, "{") {
 		return text, nil
 	}
