@@ -177,10 +177,22 @@ func (m *measure) dollar() int {
 		m.next()
 	}
 	word := m.until('}')
-	if op == '#' || op == '%' {
-		m.make(word * len(value)) // the work of the search
+	size := len(value)
+	if op == '%' {
+		size = runes(value) // it is turned round, and so is what is left
 	}
-	return m.make(max(len(value), whole+word))
+	if op == '#' || op == '%' {
+		m.make(word * size) // the work of the search
+	}
+	return m.make(max(size, whole+word))
+}
+
+// runes is the length of a text written rune by rune: a byte that is no character becomes one of three.
+func runes(text string) (size int) {
+	for _, ch := range text {
+		size += utf8.RuneLen(ch)
+	}
+	return size
 }
 
 // name reads the name of a variable.

@@ -109,6 +109,7 @@ func FuzzBound(f *testing.F) {
 	for _, word := range []string{`a${A//x/\}${A//a/"}"${A//a/a}}}`, "${É:-'}'}$É$1$?", "${A#a*}${A%\\}}", `"${A:+\"}}" <<E`, "${A/$A/${B}}", "`}`${A//a/`}$A}"} {
 		f.Add(word, "aaxa", "b}'$0")
 	}
+	f.Add("${A%}", "\xe5\xe5\xe5\xe5\xe5\xe5axaa", "") // which are no characters
 	f.Fuzz(func(t *testing.T, word, a, b string) {
 		for _, escape := range []rune{'\\', '`'} {
 			vars := &variables{escape: escape}
