@@ -54,10 +54,12 @@ func (a *account) dir(network string) string { return filepath.Join(a.root, netw
 // usage is what an account holds.
 type usage struct {
 	networks  []*Network
-	fresh     []*Network // of these, those whose elements are to be added
-	endpoints []Endpoint // of living processes
-	left      []string   // files of dead ones
-	bindings  []Binding  // of dead ones: the firewall may have these ports
+	fresh     []*Network          // of these, those whose elements are to be added
+	ready     map[string]*Network // whose bridges were made sure of, by the names that they were asked for by
+	ruled     bool                // the firewall was made sure of
+	endpoints []Endpoint          // of living processes
+	left      []string            // files of dead ones
+	bindings  []Binding           // of dead ones: the firewall may have these ports
 }
 
 // usage reads the account. It leaves temporary files alone: to look who holds one keeps him from locking it for a moment.
@@ -302,10 +304,13 @@ func (a *account) drop(u *usage, n *Network) error {
 // apply changes the firewall, or where that does not do makes all of it anew: if somebody has taken the table away. What is in use
 // is as it will be after the change.
 func (u *usage) apply(change []*request) error {
-	if len(change) == 0 && u.tablesThere() || len(change) > 0 && transact(change...) == nil {
+	if len(change) == 0 && (u.ruled || u.tablesThere()) || len(change) > 0 && transact(change...) == nil {
+		u.ruled = true
 		return nil
 	}
-	return rebuild(u)
+	err := rebuild(u)
+	u.ruled = err == nil
+	return err
 }
 
 // tablesThere reports whether the firewall has the tables.

@@ -69,6 +69,7 @@ func predefined(name string) *Network {
 type Store struct {
 	records string
 	account *account
+	visits  visits
 
 	mu      sync.Mutex           // guards checked
 	checked map[string]time.Time // when settings of the kernel were last made sure of
