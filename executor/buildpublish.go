@@ -14,6 +14,9 @@ import (
 // milliseconds, and much more with much written), often enough that a crash loses little.
 const publishEvery = time.Second
 
+// publishMany is how many layers are made durable at once: what is left for the end keeps the build waiting.
+const publishMany = 16
+
 // A publisher makes layers durable in batches and remembers each only after: an entry that named a layer which a power
 // cut then took would be a lie. Steps never wait for it.
 type publisher struct {
@@ -26,6 +29,7 @@ type publisher struct {
 
 	once  sync.Once
 	wake  chan struct{}
+	many  chan struct{} // publishMany are pending
 	quit  chan struct{}
 	ended chan struct{}
 
@@ -37,7 +41,7 @@ type publisher struct {
 func newPublisher(o Options, cancel context.CancelCauseFunc) *publisher {
 	return &publisher{
 		publish: o.Publish, store: o.Cache, cancel: cancel,
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
 
@@ -45,11 +49,12 @@ func newPublisher(o Options, cancel context.CancelCauseFunc) *publisher {
 func (p *publisher) add(key cache.Key, e cache.Entry) {
 	p.mu.Lock()
 	p.pending = append(p.pending, cache.Record[cache.Entry]{Key: key, Value: e})
+	many := len(p.pending) >= publishMany
 	p.mu.Unlock()
 	p.once.Do(func() { go p.run() })
-	select {
-	case p.wake <- struct{}{}:
-	default: // it is awake already
+	signal(p.wake)
+	if many {
+		signal(p.many)
 	}
 }
 
@@ -68,6 +73,7 @@ func (p *publisher) run() {
 		case <-p.wake:
 			select {
 			case <-time.After(publishEvery): // others may come in the meantime
+			case <-p.many:
 			case <-p.quit:
 				quit = true
 			}
@@ -75,6 +81,14 @@ func (p *publisher) run() {
 			quit = true
 		}
 		p.flush()
+	}
+}
+
+// signal tells whoever waits for c, or will.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is told already
 	}
 }
 
