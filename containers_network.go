@@ -324,7 +324,10 @@ func (h *Home) sharedNames(o *ContainerOptions) error {
 	if err != nil {
 		return err
 	}
-	o.Hostname, o.Domain = cmp.Or(r.Config.Hostname, r.ID[:12]), cmp.Or(o.Domain, r.Config.Domain)
+	o.Hostname = cmp.Or(r.Config.Hostname, r.ID[:12])
+	if o.UTS != "host" { // which has a domain name itself
+		o.Domain = cmp.Or(o.Domain, r.Config.Domain)
+	}
 	if r.Config.Hostname == "" && r.Config.Network == "host" {
 		o.Hostname, err = os.Hostname()
 	}

@@ -77,3 +77,20 @@ func TestCreateRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestCreateSharedNames: who shares the network of another container has its names, and its domain only if that is not this machine's.
+func TestCreateSharedNames(t *testing.T) {
+	h, _ := newServer(t)
+	send(t, h.URL, "POST /images/create?fromSrc=-&repo=base tar:etc/motd=hello", http.StatusOK)
+	send(t, h.URL, `POST /containers/create?name=one {"Image":"base","Cmd":["x"],"Hostname":"h","Domainname":"d.test"}`, http.StatusCreated)
+	for _, test := range []struct{ uts, want string }{
+		{"", `"Hostname":"h","Domainname":"d.test"`},
+		{"host", `"Hostname":"h","Domainname":""`},
+	} {
+		send(t, h.URL, `POST /containers/create?name=two {"Image":"base","Cmd":["x"],"HostConfig":{"NetworkMode":"container:one","UTSMode":"`+test.uts+`"}}`, http.StatusCreated)
+		if text := send(t, h.URL, "GET /containers/two/json", http.StatusOK); !strings.Contains(string(text), test.want) {
+			t.Errorf("UTS mode %q: %s, want %s", test.uts, text, test.want)
+		}
+		send(t, h.URL, "DELETE /containers/two", http.StatusNoContent)
+	}
+}
