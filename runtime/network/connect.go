@@ -28,6 +28,25 @@ func (b *Sandbox) Connect(ctx context.Context, a Attachment) (e Endpoint, err er
 	return e, err
 }
 
+// named are attachments that all have a name of the interface: where it is left to us the first that no interface of the container has, and
+// that none of the others asks for, also one that comes later.
+func (b *Sandbox) named(wanted []Attachment) []Attachment {
+	list := slices.Clone(wanted)
+	for i := range list {
+		for n := 0; list[i].Interface == ""; n++ {
+			name := fmt.Sprintf("eth%d", n)
+			if !b.hasInterface(name) && !slices.ContainsFunc(list, func(a Attachment) bool { return a.Interface == name }) {
+				list[i].Interface = name
+			}
+		}
+	}
+	return list
+}
+
+func (b *Sandbox) hasInterface(name string) bool {
+	return slices.ContainsFunc(b.leases, func(l *lease) bool { return l.Interface == name })
+}
+
 // Disconnect takes the container off a network, while it runs.
 func (b *Sandbox) Disconnect(ctx context.Context, nameOrID string) error {
 	if err := userNetworks(); err != nil {

@@ -2,7 +2,9 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -53,5 +55,26 @@ func TestConnectAgain(t *testing.T) {
 		if got := interfaces(t, b.Namespace); len(got) != 1 {
 			t.Errorf("interfaces, %s: %v", what, got)
 		}
+	}
+}
+
+// TestInterfaceAskedFor: an interface that may have any name leaves alone the one that another is to have, whichever network was connected
+// first: else a container that was connected one by one could not be started again.
+func TestInterfaceAskedFor(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	s := here(t)
+	var networks []Attachment
+	for i, name := range []string{"", "eth0", "", "eth3", ""} {
+		n := create(t, s, Config{Name: fmt.Sprint("n", i)})
+		networks = append(networks, Attachment{Network: n.Name, Interface: name})
+	}
+	var names []string
+	for _, e := range run(t, s, Options{Networks: networks}).Endpoints() {
+		names = append(names, e.Interface)
+	}
+	if got := strings.Join(names, " "); got != "eth1 eth0 eth2 eth3 eth4" {
+		t.Errorf("interfaces %s", got)
 	}
 }

@@ -23,7 +23,7 @@ func (b *Sandbox) take(u *usage, wanted []Attachment, ports []Port) (err error) 
 			}
 		}
 	}()
-	for _, a := range wanted {
+	for _, a := range b.named(wanted) {
 		n, more, err := b.lease(u, a)
 		if n != nil {
 			made = append(made, n)

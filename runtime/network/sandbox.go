@@ -25,7 +25,7 @@ type Attachment struct {
 	Address   netip.Addr       // not valid means one that is free
 	IPv6      netip.Addr       // the same
 	MAC       net.HardwareAddr // empty means one made of the address
-	Interface string           // in the container; empty means the first of "eth0", "eth1" and so on that it does not have
+	Interface string           // in the container; empty means the first of "eth0", "eth1" and so on that is free
 }
 
 // A Link is another name of a container, by its name, an alias or its ID, that one other container knows.
@@ -122,9 +122,7 @@ func (b *Sandbox) endpoint(u *usage, n *Network, a Attachment) (e Endpoint, err 
 		ID: hex.EncodeToString(id), Network: n.Name, NetworkID: n.ID, Container: b.container, Name: b.name, Aliases: a.Aliases, Links: a.Links,
 		Interface: a.Interface, Address: netip.PrefixFrom(address, n.Subnet.Bits()), Gateway: n.Gateway, MAC: a.MAC,
 	}
-	if e.Interface == "" {
-		e.Interface = b.freeInterface()
-	} else if b.hasInterface(e.Interface) {
+	if b.hasInterface(e.Interface) {
 		return e, words.Refused("the container has an interface %s already: give the one in network %s another name", e.Interface, n.Name)
 	}
 	if e.Place6, err = u.place6(n, address, a.IPv6); err != nil {
@@ -136,19 +134,6 @@ func (b *Sandbox) endpoint(u *usage, n *Network, a Attachment) (e Endpoint, err 
 		e.MAC = append(net.HardwareAddr{2, 0x42}, address.AsSlice()...)
 	}
 	return e, nil
-}
-
-// freeInterface is the first name that no interface of the container has.
-func (b *Sandbox) freeInterface() string {
-	for i := 0; ; i++ {
-		if name := fmt.Sprintf("eth%d", i); !b.hasInterface(name) {
-			return name
-		}
-	}
-}
-
-func (b *Sandbox) hasInterface(name string) bool {
-	return slices.ContainsFunc(b.leases, func(l *lease) bool { return l.Interface == name })
 }
 
 // way is the endpoint that leads out, and that published ports lead to; nil if there is none.
