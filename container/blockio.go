@@ -40,10 +40,11 @@ func ParseBlockIO(f BlockFlags) (b runtime.BlockIO, err error) {
 		{"--device-write-iops", f.DeviceWriteIOps, runtime.BlockWriteIOps, parseIOps},
 	} {
 		for _, text := range list.values {
-			path, value, ok := strings.Cut(text, ":")
+			i := strings.LastIndex(text, ":") // paths may have some, such as those of /dev/disk/by-path
+			path, value := text[:max(i, 0)], text[i+1:]
 			limit := runtime.BlockLimit{Use: list.use, Path: path}
 			switch {
-			case !ok || path == "":
+			case path == "":
 				err = fmt.Errorf("bad format: %s", text)
 			case !strings.HasPrefix(path, "/dev/"):
 				err = fmt.Errorf("bad format for device path: %s", text)

@@ -16,6 +16,7 @@ func TestParseBlockIO(t *testing.T) {
 			BlkioWeight: 10, BlkioWeightDevice: []string{"/dev/a:1000", "/dev/b:0"}, DeviceReadBps: []string{"/dev/a:1mb"}, DeviceWriteBps: []string{"/dev/a:2k", "/dev/b:3"},
 			DeviceReadIOps: []string{"/dev/a:4"}, DeviceWriteIOps: []string{"/dev/a:5"},
 		}, "{10 [{weight /dev/a 1000} {weight /dev/b 0} {rbps /dev/a 1048576} {wbps /dev/a 2048} {wbps /dev/b 3} {riops /dev/a 4} {wiops /dev/a 5}]}"},
+		{BlockFlags{DeviceReadBps: []string{"/dev/disk/by-path/pci-0000:00:1f.2-ata-1:1mb"}}, "{0 [{rbps /dev/disk/by-path/pci-0000:00:1f.2-ata-1 1048576}]}"},
 		{BlockFlags{BlkioWeight: 9}, "Range of blkio weight is from 10 to 1000"},
 		{BlockFlags{BlkioWeight: 1001}, "Range of blkio weight is from 10 to 1000"},
 		{BlockFlags{BlkioWeightDevice: []string{"/dev/a"}}, `invalid argument "/dev/a" for "--blkio-weight-device" flag: bad format: /dev/a`},
