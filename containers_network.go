@@ -314,8 +314,12 @@ func (c *containerConfig) sharedWith(run *state.Run) (n container.Network) {
 	return n
 }
 
-// sharedNames gives a container that is to share the network of another one that one's names, unless it has a host name.
+// sharedNames gives a container that is to share the network of another one that one's names, unless it has a host name. That is refused where
+// it would be this machine's.
 func (h *Home) sharedNames(o *ContainerOptions) error {
+	if o.Hostname != "" && o.UTS == "host" { // of a new container: those that were made before may have both
+		return words.Invalid("conflicting options: hostname and the UTS mode")
+	}
 	ref, ok := strings.CutPrefix(o.Network, inContainer)
 	if !ok || o.Hostname != "" {
 		return nil

@@ -69,6 +69,8 @@ func TestCreateRefused(t *testing.T) {
 			"cannot set both Count and DeviceIDs on device request",
 		},
 		{`POST /containers/create {"Image":"base","Cmd":["x"],"HostConfig":{"DeviceRequests":[{"Driver":"cdi"}]}}`, "DeviceIDs are to be names of CDI"},
+		{`POST /containers/create {"Image":"base","Cmd":["x"],"Hostname":"h","HostConfig":{"UTSMode":"host"}}`, "conflicting options: hostname and the UTS mode"},
+		{`POST /containers/create {"Image":"base","Cmd":["x"],"Domainname":"d","HostConfig":{"UTSMode":"host"}}`, "conflicting options: domainname and the UTS mode"},
 		{`POST /containers/one/update {"BlkioWeight":1001}`, "Range of blkio weight is from 10 to 1000"},
 		{`POST /containers/one/update {"BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]}`, "single block devices cannot be changed"},
 	} {
