@@ -189,8 +189,11 @@ func readCDI(dirs []string) (specs []cdiSpec, err error) {
 	return specs, nil
 }
 
-// parseCDI reads a spec in YAML, or in JSON, which is YAML, too.
+// parseCDI reads a spec in JSON, or in YAML, which does not have all escapes of JSON.
 func parseCDI(data []byte) (spec cdiSpec, err error) {
+	if json.Valid(data) {
+		return spec, json.Unmarshal(data, &spec)
+	}
 	var tree any
 	if err := yaml.Unmarshal(data, &tree); err != nil {
 		return spec, err

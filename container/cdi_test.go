@@ -19,6 +19,7 @@ func TestCDI(t *testing.T) {
 		{"name": "one", "containerEdits": {"env": ["N=one"], "deviceNodes": [{"path": "/dev/one", "hostPath": "/dev/null"}]}},
 		{"name": "two", "containerEdits": {"env": ["N=two"]}}]}`)
 	write("b.yaml", "cdiVersion: 0.5.0\nkind: other/x\ndevices:\n- name: \"0\"\n  containerEdits:\n    env:\n    - Y=0\n")
+	write("d.json", `{"kind": "third.com\/x", "devices": [{"name": "0", "containerEdits": {"env": ["Z=\ud83d\ude00"]}}]}`)
 	write("README", "not a spec")
 	specs, err := readCDI([]string{filepath.Join(dir, "none"), dir})
 	if err != nil {
@@ -32,6 +33,7 @@ func TestCDI(t *testing.T) {
 		{"vendor.com/gpu=three", ""},
 		{"vendor.com/nic=one", ""},
 		{"other/x=0", "Y=0"},
+		{"third.com/x=0", "Z=\U0001f600"},
 	} {
 		var env []string
 		for _, e := range findCDI(specs, test.name) {
