@@ -123,8 +123,11 @@ func (h *Home) linkedHosts(r *containerRecord) (hosts []container.Host, err erro
 
 func (h *Home) linkedHost(r *containerRecord, l network.Link) (hosts []container.Host, err error) {
 	child, run, status, err := h.findRun(l.Container)
+	if _, missing := errors.AsType[*state.NotFoundError](err); missing {
+		return nil, words.Refused("Cannot link to a removed container: %s AS /%s/%s: make /%s anew, with a link to another", l.Container, r.Name, l.Alias, r.Name)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("could not get container for %s: %w", l.Container, err)
+		return nil, err
 	}
 	if !status.Alive() {
 		return nil, words.Refused("Cannot link to a non running container: /%s AS /%s/%s", child.Name, r.Name, l.Alias)

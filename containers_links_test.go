@@ -55,3 +55,16 @@ func TestInterfaceName(t *testing.T) {
 		}
 	}
 }
+
+// TestLinkToRemoved: a container that is linked to one that was removed says so, and what to do.
+func TestLinkToRemoved(t *testing.T) {
+	t.Parallel()
+	h := &Home{Dir: t.TempDir()}
+	id := strings.Repeat("a", 64)
+	r := &containerRecord{Name: "web"}
+	r.Config.Networks = []attachment{{Network: "bridge", EndpointOptions: EndpointOptions{Links: []string{id + ":store"}}}}
+	want := "Cannot link to a removed container: " + id + " AS /web/store: make /web anew, with a link to another"
+	if _, err := h.linkedHosts(r); fmt.Sprint(err) != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
