@@ -97,7 +97,7 @@ func (h *Home) Load(ctx context.Context, o LoadOptions) (names []string, err err
 	defer queue(&o.Events)()
 	load.Events = o.Events
 	loaded, err := h.Layout.Load(ctx, in, load)
-	if _, foreign := errors.AsType[*image.PlatformError](err); foreign {
+	if _, foreign := errors.AsType[*image.PlatformError](err); foreign && load.Platform != nil {
 		err = &NoPlatformError{text: fmt.Sprintf("requested platform (%s) not found: image might be filtered out: %v", platforms.FormatAll(*load.Platform), err)}
 	}
 	for _, n := range loaded {

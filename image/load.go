@@ -97,12 +97,18 @@ func (ld *loader) choose(ctx context.Context, images []Named) error {
 	if ld.platform == nil {
 		return nil
 	}
+	chosen := map[digest.Digest]ocispec.Descriptor{} // an archive may name one image many times
 	for i, n := range images {
-		img, err := ld.layout.ImageFor(ctx, n.Descriptor, *ld.platform)
-		if err != nil {
-			return fmt.Errorf("image %s: %w", n.displayName(), err)
+		d, ok := chosen[n.Descriptor.Digest]
+		if !ok {
+			img, err := ld.layout.ImageFor(ctx, n.Descriptor, *ld.platform)
+			if err != nil {
+				return fmt.Errorf("image %s: %w", n.displayName(), err)
+			}
+			d = img.Descriptor
+			chosen[n.Descriptor.Digest] = d
 		}
-		images[i].Descriptor = img.Descriptor
+		images[i].Descriptor = d
 	}
 	return nil
 }

@@ -89,6 +89,10 @@ func TestManifestNamedOften(t *testing.T) {
 			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(docker), LoadOptions{})
 			return err
 		},
+		"load of one platform of docker's": func(ctx context.Context) error {
+			_, err := openLayout(t, t.TempDir()).Load(ctx, bytes.NewReader(docker), LoadOptions{Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"}})
+			return err
+		},
 	} {
 		if err := do(asked(t, 100)); err != nil {
 			t.Errorf("%s: %v", what, err)
