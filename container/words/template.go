@@ -26,16 +26,24 @@ func asJSON(v any) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
-// title is a text with each word's first letter in upper case.
+// title is a text with each word's first letter in upper case, as docker has it.
 func title(s string) string {
 	last := ' '
 	return strings.Map(func(r rune) rune {
-		first := unicode.IsSpace(last)
+		first := separates(last)
 		if last = r; first {
 			return unicode.ToTitle(r)
 		}
 		return r
 	}, s)
+}
+
+// separates reports whether a letter stands between words: of ASCII all that is no part of a name in a program.
+func separates(r rune) bool {
+	if r <= unicode.MaxASCII {
+		return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}
+	return unicode.IsSpace(r)
 }
 
 // maxPad bounds what a template can ask for, in bytes.

@@ -11,6 +11,7 @@ func TestTemplateFunctions(t *testing.T) {
 	for text, want := range map[string]string{
 		`{{json .}}`:                            `"<a b & c>"`,
 		`{{title "a bc"}} {{upper "x"}}`:        "A Bc X",
+		`{{title "my-app.v2_x/é1b"}}`:           "My-App.V2_x/É1b",
 		`{{lower "X"}}{{truncate "äbc" 2}}`:     "xäb",
 		`{{truncate "a" 9}}{{truncate "a" -1}}`: "a",
 		`{{join (split "a,b" ",") "+"}}`:        "a+b",
