@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -235,8 +236,8 @@ func values(s *session, enum, kind string) (lines []string) {
 		return strings.Split(strings.Trim(enum, ","), ",")
 	}
 	if dir := s.options.Dir; dir != "" {
-		if _, err := os.Stat(dir); err != nil {
-			return nil // to open the store would make one, in a directory whose name may not be typed to its end
+		if _, err := os.Stat(filepath.Join(dir, "version")); err != nil {
+			return nil // to open the store would make one, in a directory that may be there for something else
 		}
 	}
 	_ = s.withHome(func(h *forge.Home) error { // a shell has no place for errors
