@@ -273,12 +273,18 @@ func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(cont
 		return nil, err
 	}
 	hadName := map[digest.Digest]bool{}
-	less, children := l.lessThanBefore(ctx, problems)
-	for _, n := range append(less, broken...) {
-		if n.Reference == (Reference{}) {
+	losses := l.losses(ctx, problems)
+	ask := broken
+	for _, loss := range losses {
+		ask = append(ask, loss.of)
+	}
+	asked := map[string]bool{} // by record: an image may have lost several platforms, and have other damage, too
+	for _, n := range ask {
+		record := l.recordPath(n.Reference, n.Descriptor.Digest)
+		if n.Reference == (Reference{}) || asked[record] {
 			continue
 		}
-		hadName[n.Descriptor.Digest] = true
+		asked[record], hadName[n.Descriptor.Digest] = true, true
 		if n.Remote != "" && fetch != nil {
 			_ = fetch(ctx, n) // what it is worth is seen below
 		}
@@ -294,37 +300,11 @@ func (l *Layout) Repair(ctx context.Context, problems []Problem, fetch func(cont
 			dropped = append(dropped, n)
 		}
 	}
-	for _, d := range children {
-		if here, err := l.Has(d); err == nil && !here {
-			dropped = append(dropped, Named{Descriptor: d})
-		}
+	lost, err := l.lost(ctx, losses)
+	if err != nil {
+		return dropped, err
 	}
-	return dropped, l.withNames(ctx, l.writeIndex)
-}
-
-// lessThanBefore are indexes of which an image had a damaged manifest, which is gone, and those manifests. Such an index is whole all the same, as it
-// is where the image was never pulled.
-func (l *Layout) lessThanBefore(ctx context.Context, problems []Problem) (less []Named, children []ocispec.Descriptor) {
-	for _, p := range problems {
-		if p.kind != damagedBlob {
-			continue
-		}
-		for _, n := range p.Images {
-			doc, _, err := ReadDocument(ctx, l, n.Descriptor)
-			if err != nil || !doc.IsIndex() {
-				continue
-			}
-			i := slices.IndexFunc(doc.Images(), func(d ocispec.Descriptor) bool { return d.Digest == p.blob })
-			if i < 0 {
-				continue
-			}
-			less = append(less, n)
-			if child := doc.Images()[i]; !slices.ContainsFunc(children, func(d ocispec.Descriptor) bool { return d.Digest == p.blob }) {
-				children = append(children, child)
-			}
-		}
-	}
-	return less, children
+	return append(dropped, lost...), l.withNames(ctx, l.writeIndex)
 }
 
 // broken are the records of images that are not whole.

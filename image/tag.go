@@ -196,6 +196,40 @@ func (l *Layout) recordOf(n Named) (replacement, error) {
 	return replacement{l.recordPath(n.Reference, n.Descriptor.Digest), data}, err
 }
 
+// Reidentify finds out anew what the ID of an index is under all its names, after images of it have gone. It works on a full disk: the ID is then
+// that of an image that is gone.
+func (l *Layout) Reidentify(ctx context.Context, d digest.Digest) error {
+	return l.withNames(ctx, func() error {
+		all, _, err := l.records()
+		if err != nil {
+			return err
+		}
+		var files []replacement
+		for _, n := range all {
+			if n.Descriptor.Digest != d {
+				continue
+			}
+			img, err := l.AnyImage(ctx, n.Descriptor)
+			if err != nil || img.ID() == n.ID {
+				continue // what is in pieces is fsck's business
+			}
+			n.ID = img.ID()
+			f, err := l.recordOf(n)
+			if err != nil {
+				return err
+			}
+			files = append(files, f)
+		}
+		if len(files) == 0 {
+			return nil
+		}
+		if err := l.staging.writeDurably("image.tag", files...); !isFull(err) {
+			return err
+		}
+		return nil
+	})
+}
+
 // Names reports whether a name stands for an image.
 func (l *Layout) Names(r Reference, d digest.Digest) bool {
 	n, err := readRecord(l.recordPath(r, d))
