@@ -17,6 +17,9 @@ import (
 // the next prune. It takes all or, where one cannot go, none.
 func (h *Home) removePlatforms(ctx context.Context, name string, o RemoveOptions) (done []Removal, err error) {
 	wanted, err := parsePlatforms(o.Platforms)
+	if err == nil && len(wanted) == 0 { // as a script gives it whose variable is empty
+		err = words.Invalid("platform: is empty")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +60,7 @@ func (h *Home) removePlatforms(ctx context.Context, name string, o RemoveOptions
 		}
 		done = append(done, Removal{Deleted: d.Digest})
 	}
-	return done, nil
+	return done, h.Layout.Reidentify(ctx, n.Descriptor.Digest)
 }
 
 func sameDigest(d ocispec.Descriptor) func(ocispec.Descriptor) bool {
@@ -87,6 +90,15 @@ func (h *Home) platformsLeft(ctx context.Context, n image.Named, gone []ocispec.
 
 // mayGo refuses to take an image out of an index that somebody else needs: a container, a running process, or another name.
 func (h *Home) mayGo(ctx context.Context, name string, n image.Named, d ocispec.Descriptor) error {
+	leases, err := h.Layout.Leases() // before containers and names, which a process that ends meanwhile may leave
+	if err != nil {
+		return err
+	}
+	for _, lease := range leases {
+		if slices.ContainsFunc(lease.Held, sameDigest(d)) || slices.ContainsFunc(lease.Held, sameDigest(n.Descriptor)) {
+			return words.Refused("image %s is in use by %s: try again when that has ended", name, lease.Owner)
+		}
+	}
 	users, err := h.imageUsers()
 	if err != nil {
 		return err
@@ -94,15 +106,6 @@ func (h *Home) mayGo(ctx context.Context, name string, n image.Named, d ocispec.
 	for _, r := range users {
 		if r.Manifest.Digest == d.Digest {
 			return words.Refused("conflict: unable to delete %s (cannot be forced) - image is being used by container %s", d.Digest.Encoded()[:12], r.ID[:12])
-		}
-	}
-	leases, err := h.Layout.Leases()
-	if err != nil {
-		return err
-	}
-	for _, lease := range leases {
-		if slices.ContainsFunc(lease.Held, sameDigest(d)) || slices.ContainsFunc(lease.Held, sameDigest(n.Descriptor)) {
-			return words.Refused("image %s is in use by %s: try again when that has ended", name, lease.Owner)
 		}
 	}
 	all, err := h.Layout.List(ctx)

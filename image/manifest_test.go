@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -60,6 +62,12 @@ func TestPlatforms(t *testing.T) {
 			t.Errorf("%v: not the image for %s: %v", test.platform, test.want, err)
 		}
 	}
+	for p, want := range map[string]string{"linux/arm64": "linux/arm64", "linux/arm": "linux/arm/v7", "linux/arm64/v8": "linux/arm64", "linux/arm/v5": ""} {
+		img, err := l.ImageFor(t.Context(), x, platforms.MustParse(p))
+		if foreign, ok := errors.AsType[*PlatformError](err); want == "" && (!ok || len(foreign.Have) != len(images)) || want != "" && (err != nil || img.ID() != images[want].ID()) {
+			t.Errorf("the image for %s alone: %v", p, err)
+		}
+	}
 	if err := l.Tag(t.Context(), mustParse(t, "multi"), x); err != nil {
 		t.Fatal(err)
 	}
@@ -68,12 +76,32 @@ func TestPlatforms(t *testing.T) {
 	if err := l.Tag(t.Context(), mustParse(t, "multi2"), x); err == nil {
 		t.Error("an index with an incomplete image got a name")
 	}
+	if img, err := l.ImageFor(t.Context(), x, platforms.MustParse("linux/arm64")); err == nil {
+		t.Errorf("the image for linux/arm64, which is not here, is that for %s", img.Descriptor.Platform.Architecture)
+	}
 	os.Remove(l.BlobPath(images["linux/386"].Descriptor.Digest))
 	if err := l.Tag(t.Context(), mustParse(t, "multi2"), x); err != nil {
 		t.Errorf("an index with some of its images: %v", err)
 	}
 	if n, err := l.Find(t.Context(), "multi2"); err != nil || n.ID == "" {
 		t.Errorf("Find(multi2) = %v, %v", n, err)
+	}
+}
+
+// TestImageForOfOne: who asks for a platform gets no image for another, also where an index names one image alone and does not say what that is for.
+func TestImageForOfOne(t *testing.T) {
+	t.Parallel()
+	l := openLayout(t, t.TempDir())
+	img := writeImage(t, l, "x") // for linux/amd64
+	for _, d := range []ocispec.Descriptor{img.Descriptor, writeIndex(t, l, img.Descriptor)} {
+		if got, err := l.ImageFor(t.Context(), d, platforms.MustParse("linux/amd64")); err != nil || got.ID() != img.ID() {
+			t.Errorf("%s for linux/amd64: %v", d.MediaType, err)
+		}
+		for _, p := range []string{"linux/arm64", "linux/386", "linux/amd64/v3"} {
+			if _, err := l.ImageFor(t.Context(), d, platforms.MustParse(p)); err == nil || err.Error() != "has no image for "+p+", only for linux/amd64" {
+				t.Errorf("%s for %s: %v", d.MediaType, p, err)
+			}
+		}
 	}
 }
 

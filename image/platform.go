@@ -75,34 +75,45 @@ func (l *Layout) AnyImage(ctx context.Context, d ocispec.Descriptor) (*Image, er
 	return nil, err
 }
 
-// ImageFor is [Layout.Image] for a platform that somebody asked for: what is not an index has to be for it, too. *PlatformError if there is
-// none for it here.
+// ImageFor is the image for a platform that somebody asked for: for that alone, and not for what its machines can run, too. What is not an index
+// has to be for it as well. *PlatformError if there is none for it here.
 func (l *Layout) ImageFor(ctx context.Context, d ocispec.Descriptor, p ocispec.Platform) (*Image, error) {
 	doc, _, err := ReadDocument(ctx, l, d)
 	if err != nil {
 		return nil, err
 	}
-	img, err := l.Image(ctx, d, &p)
 	if !doc.IsIndex() {
-		if err == nil && !platforms.Only(p).Match(img.Config.Platform) {
-			err = &PlatformError{Want: p, Have: []string{platformName(img.Config.Platform)}}
-		}
-		return img, err
-	}
-	if _, foreign := errors.AsType[*PlatformError](err); !foreign && !errors.Is(err, fs.ErrNotExist) {
-		return img, err
+		return l.imageIfFor(ctx, d, p)
 	}
 	var x ocispec.Index // of what is here
-	for _, child := range doc.Images() {
+	match, images := platforms.OnlyStrict(p), doc.Images()
+	for _, child := range images {
 		here, err := l.Has(child)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case !here:
+			continue
+		case child.Platform == nil && len(images) == 1: // an index of one image often does without
+			return l.imageIfFor(ctx, child, p)
+		case child.Platform != nil && match.Match(*child.Platform):
+			return l.Image(ctx, child, nil)
 		}
-		if here {
-			x.Manifests = append(x.Manifests, child)
-		}
+		x.Manifests = append(x.Manifests, child)
 	}
 	return nil, &PlatformError{Want: p, Have: platformsOf(x)}
+}
+
+// imageIfFor reads an image that has to be for a platform by its configuration.
+func (l *Layout) imageIfFor(ctx context.Context, d ocispec.Descriptor, p ocispec.Platform) (*Image, error) {
+	img, err := l.Image(ctx, d, nil)
+	if err != nil {
+		return nil, err
+	}
+	if !platforms.OnlyStrict(p).Match(img.Config.Platform) {
+		return nil, &PlatformError{Want: p, Have: []string{platformName(img.Config.Platform)}}
+	}
+	return img, nil
 }
 
 // isAttestation reports whether d is one of BuildKit's attestation manifests, which lie among the images of an index.
