@@ -186,7 +186,7 @@ func (h *Home) create(
 	if err := h.placeContainer(ctx, r); err != nil {
 		return nil, nil, errors.Join(err, mounts.discard())
 	}
-	if err := mounts.close(); err != nil {
+	if err := errors.Join(mounts.close(), h.keepImage(ctx, r, img)); err != nil {
 		return nil, nil, err
 	}
 	h.containerEvent(r, "create")

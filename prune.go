@@ -121,6 +121,10 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close(), h.Layout.EmptyTrash()) }()
+	leases, err := h.Layout.Leases() // before all that a process which ends meanwhile may leave
+	if err != nil {
+		return err
+	}
 	if err := h.forgetGone(); err != nil {
 		return err
 	}
@@ -135,7 +139,9 @@ func (h *Home) collect(ctx context.Context, o PruneOptions, r *PruneReport) (err
 	if err != nil {
 		return err
 	}
-	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{Keep: heldBy(records), Roots: users.manifests(), Nameless: o.chosen == nil && o.takes(PruneImages)})
+	pruned, err := h.Layout.Prune(ctx, image.PruneOptions{
+		Leases: leases, Keep: heldBy(records), Roots: users.manifests(), Nameless: o.chosen == nil && o.takes(PruneImages),
+	})
 	r.add(pruned)
 	if err != nil {
 		return err

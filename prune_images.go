@@ -81,12 +81,17 @@ func (h *Home) prunedImages(ctx context.Context, o *PruneOptions) ([]image.Named
 }
 
 // dropImages removes images that the options choose and that no running process uses, with all their names.
-func (h *Home) dropImages(ctx context.Context, o *PruneOptions, r *PruneReport) error {
-	named, err := h.prunedImages(ctx, o)
+func (h *Home) dropImages(ctx context.Context, o *PruneOptions, r *PruneReport) (err error) {
+	lock, err := h.lockStore(ctx, o.Events) // nobody takes an image, and gives it another name, meanwhile
 	if err != nil {
 		return err
 	}
-	leases, err := h.Layout.Leases()
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	leases, err := h.Layout.Leases() // before all that a process which ends meanwhile may leave
+	if err != nil {
+		return err
+	}
+	named, err := h.prunedImages(ctx, o)
 	if err != nil {
 		return err
 	}

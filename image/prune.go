@@ -24,6 +24,7 @@ type PruneOptions struct {
 	Keep     []ocispec.Descriptor // what cache entries hold: blobs, or manifests with all they name
 	Roots    []ocispec.Descriptor // manifests that containers were made from
 	Nameless bool                 // images without a name go, unless Keep or Roots hold their manifests
+	Leases   []Lease              // as they were before Keep and Roots were found out: what a process that has ended since leaves is in those; nil if those are empty
 	Drop     []digest.Digest      // images that go although they have a name
 	Dry      bool                 // only find out what would go: nothing is removed
 }
@@ -49,14 +50,17 @@ type Left struct {
 // the lock up. If what an image reaches cannot be told, because it is damaged, nothing is deleted: Fsck and Repair come
 // first. It works on a full disk.
 func (l *Layout) Prune(ctx context.Context, o PruneOptions) (p Pruned, err error) {
+	leases := o.Leases
+	if leases == nil {
+		if leases, err = l.Leases(); err != nil {
+			return p, err
+		}
+	}
+	// After the leases: who has named an image, and has given up his lease since, has left the name.
 	all, damaged, err := l.records()
 	if err == nil && len(damaged) > 0 {
 		err = damaged[0]
 	}
-	if err != nil {
-		return p, err
-	}
-	leases, err := l.Leases()
 	if err != nil {
 		return p, err
 	}
@@ -132,11 +136,11 @@ func (l *Layout) mark(ctx context.Context, live *reach, all []Named, leases []Le
 
 // Reached returns the digests of all blobs, here or not, that images and leases of running processes reach.
 func (l *Layout) Reached(ctx context.Context) (map[digest.Digest]bool, error) {
-	all, _, err := l.records()
+	leases, err := l.Leases()
 	if err != nil {
 		return nil, err
 	}
-	leases, err := l.Leases()
+	all, _, err := l.records() // after the leases, as in Prune
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,44 @@
+package forge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/forge-build/forge/image"
+	"github.com/forge-build/forge/internal/flock"
+)
+
+// keepImage makes sure that the image of a container whose record has just been written is here; else the container goes. Nothing has held the
+// image before, which would take a file: a prune that has not seen the record is over when the lock is free, and a later one sees it.
+func (h *Home) keepImage(ctx context.Context, r *containerRecord, img *image.Image) error {
+	if r.Config.Lent != nil {
+		return nil // its layers are elsewhere
+	}
+	lock, err := flock.Lock(ctx, filepath.Join(h.Dir, "lock"), flock.Shared)
+	if err != nil {
+		err = fmt.Errorf("store: %w", err)
+	} else {
+		err = errors.Join(h.hasImage(r.Image, img), lock.Close())
+	}
+	if err != nil {
+		err = errors.Join(err, h.RemoveContainer(context.WithoutCancel(ctx), r.ID, RemoveContainerOptions{Force: true, Volumes: true}))
+	}
+	return err
+}
+
+// hasImage is a *NotFoundError if a part of an image that was found by name has been removed since.
+func (h *Home) hasImage(name string, img *image.Image) error {
+	parts := append([]ocispec.Descriptor{img.Descriptor, img.Manifest.Config}, img.Manifest.Layers...)
+	for _, d := range parts {
+		if here, err := h.Layout.Has(d); err != nil {
+			return err
+		} else if !here {
+			return &NotFoundError{Name: name, Hint: "it was removed meanwhile"}
+		}
+	}
+	return nil
+}
