@@ -100,6 +100,17 @@ func (h *Home) defaultLinks(list []string) (ids []string, err error) {
 	return ids, nil
 }
 
+// addHosts adds the lines of /etc/hosts that the container has of others.
+func (k *keeper) addHosts(options *container.Options) error {
+	shared, err := k.home.sharedHosts(k.record.Config.Network)
+	if err != nil {
+		return err
+	}
+	k.linked, err = k.home.linkedHosts(k.record)
+	options.Hosts = slices.Concat(shared, k.linked, options.Hosts)
+	return err
+}
+
 // linkedHosts are the names and addresses of the containers that one is linked to in the default network, which have to run.
 func (h *Home) linkedHosts(r *containerRecord) (hosts []container.Host, err error) {
 	for _, a := range r.Config.Networks {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"slices"
 	"sync/atomic"
 
 	"github.com/forge-build/forge/container"
@@ -162,10 +161,6 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, si
 	if err != nil {
 		return nil, err
 	}
-	shared, err := h.sharedHosts(k.record.Config.Network)
-	if err != nil {
-		return nil, err
-	}
 	store, err := h.Snapshots()
 	if err != nil {
 		return nil, err
@@ -176,10 +171,9 @@ func (k *keeper) start(ctx context.Context, io runtime.Stdio, run *state.Run, si
 			err = errors.Join(err, open.Close(), k.coming.drop())
 		}
 	}()
-	if k.linked, err = h.linkedHosts(k.record); err != nil {
+	if err := k.addHosts(&options); err != nil {
 		return nil, err
 	}
-	options.Hosts = slices.Concat(shared, k.linked, options.Hosts)
 	if k.coming == nil || k.coming.taken {
 		k.coming = h.beginNetwork(ctx, k.record, k.image, nil)
 	}

@@ -50,8 +50,9 @@ func ioWeight(weight uint64) uint64 {
 
 // settings are the limits as files of the controller, io or blkio. The devices have to be there.
 func (b *BlockIO) settings(unified bool) (list []setting, err error) {
+	version := map[bool]int{false: 0, true: 1}[unified]
 	if b.Weight != 0 {
-		list = append(list, blockWeight(unified, "", uint64(b.Weight)))
+		list = append(list, blockWeight("", uint64(b.Weight))[version])
 	}
 	for _, d := range b.Devices {
 		number, err := blockDevice(d.Path)
@@ -60,43 +61,50 @@ func (b *BlockIO) settings(unified bool) (list []setting, err error) {
 			return nil, err
 		case d.Value == 0:
 		case d.Use == BlockWeight:
-			set := blockWeight(unified, number+" ", d.Value)
+			set := blockWeight(number+" ", d.Value)[version]
 			set.device, set.or.device = d.Path, d.Path
 			list = append(list, set)
 		default:
-			list = append(list, d.throttle(unified, number))
+			list = append(list, d.throttle(number)[version])
 		}
 	}
 	return list, nil
 }
 
-// throttle is a rate of the device with a number, such as "8:16".
-func (d *BlockLimit) throttle(unified bool, number string) setting {
+// throttle is a rate of the device with a number, such as "8:16", for versions 1 and 2.
+func (d *BlockLimit) throttle(number string) [2]setting {
 	value := strconv.FormatUint(d.Value, 10)
-	set := setting{controller: "io", file: "io.max", values: []string{number + " " + string(d.Use) + "=" + value}, asked: true, refuse: d.Use.refuse(), device: d.Path}
-	if !unified {
-		set.controller, set.values = "blkio", []string{number + " " + value}
-		set.file = "blkio.throttle." + map[BlockUse]string{
-			BlockReadBps: "read_bps", BlockWriteBps: "write_bps", BlockReadIOps: "read_iops", BlockWriteIOps: "write_iops",
-		}[d.Use] + "_device"
-	}
-	return set
+	old := setting{controller: "blkio", values: []string{number + " " + value}, asked: true, refuse: d.Use.refuse(), device: d.Path}
+	old.file = "blkio.throttle." + map[BlockUse]string{
+		BlockReadBps: "read_bps", BlockWriteBps: "write_bps", BlockReadIOps: "read_iops", BlockWriteIOps: "write_iops",
+	}[d.Use] + "_device"
+	unified := old
+	unified.controller, unified.file, unified.values = "io", "io.max", []string{number + " " + string(d.Use) + "=" + value}
+	return [2]setting{old, unified}
 }
 
-// blockWeight is the weight of all devices, or of the one whose number and a space are given. Where the BFQ scheduler is, it goes by its own file.
-func blockWeight(unified bool, device string, weight uint64) setting {
-	controller, files, value := "io", [2]string{"io.bfq.weight", "io.weight"}, ioWeight(weight)
-	if !unified {
-		controller, files, value = "blkio", [2]string{"blkio.bfq.weight", "blkio.weight"}, weight
-		if device != "" {
-			files[0], files[1] = files[0]+"_device", files[1]+"_device"
-		}
+// blockWeight is the weight of all devices, or of the one whose number and a space are given, for versions 1 and 2. Where the BFQ scheduler is,
+// it goes by its own file.
+func blockWeight(device string, weight uint64) (sets [2]setting) {
+	suffix := ""
+	if device != "" {
+		suffix = "_device"
 	}
-	set := setting{controller: controller, file: files[0], values: []string{device + strconv.FormatUint(weight, 10)}, asked: true, refuse: BlockWeight.refuse()}
-	other := set
-	other.file, other.values = files[1], []string{device + strconv.FormatUint(value, 10)}
-	set.or = &other
-	return set
+	for version, of := range []struct {
+		controller, bfq, file string
+		value                 uint64 // for file
+	}{
+		{"blkio", "blkio.bfq.weight" + suffix, "blkio.weight" + suffix, weight},
+		{"io", "io.bfq.weight", "io.weight", ioWeight(weight)},
+	} {
+		other := setting{
+			controller: of.controller, file: of.file, values: []string{device + strconv.FormatUint(of.value, 10)}, asked: true, refuse: BlockWeight.refuse(),
+		}
+		set := other
+		set.file, set.values, set.or = of.bfq, []string{device + strconv.FormatUint(weight, 10)}, &other
+		sets[version] = set
+	}
+	return sets
 }
 
 // blockDevice is the number of a block device, "8:16".
