@@ -254,23 +254,29 @@ func (l *lease) save(a *account) error {
 
 // release gives the address back.
 func (l *lease) release(a *account) error {
-	path := filepath.Join(a.dir(l.NetworkID), l.Address.Addr().String())
-	a.mu.Lock()
-	delete(a.own, path)
-	a.mu.Unlock()
-	// Gone before it is unlocked: so nobody can take it for one of the dead.
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	path := l.disown(a)
+	ours, err := l.file.Stat()
+	if there, thereErr := os.Lstat(path); err == nil && thereErr == nil && os.SameFile(ours, there) {
+		err = os.Remove(path) // before it is unlocked: so nobody can take it for one of the dead
 	}
 	return errors.Join(err, l.file.Close())
 }
 
+// disown forgets that the endpoint belongs to this process, and returns the path of its file. Where that went with its network another
+// endpoint may have it by now.
+func (l *lease) disown(a *account) string {
+	path := filepath.Join(a.dir(l.NetworkID), l.Address.Addr().String())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.own[path].ID == l.ID {
+		delete(a.own, path)
+	}
+	return path
+}
+
 // abandon leaves the address, and ports that the firewall may have, to the next who sweeps.
 func (l *lease) abandon(a *account) error {
-	a.mu.Lock()
-	delete(a.own, filepath.Join(a.dir(l.NetworkID), l.Address.Addr().String()))
-	a.mu.Unlock()
+	l.disown(a)
 	return l.file.Close()
 }
 

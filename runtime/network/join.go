@@ -18,7 +18,7 @@ func (b *Sandbox) take(u *usage, wanted []Attachment, ports []Port) (err error) 
 	var made []*Network
 	defer func() {
 		for _, n := range made {
-			if err != nil { // nothing of the host is touched in vain
+			if err != nil && !b.besides(u, n) { // nothing of the host is touched in vain
 				err = errors.Join(err, b.store.account.drop(u, n))
 			}
 		}
@@ -43,6 +43,13 @@ func (b *Sandbox) take(u *usage, wanted []Attachment, ports []Port) (err error) 
 		return err
 	}
 	return b.apply(u, append(change, more...))
+}
+
+// besides reports whether other containers are in a network: their bridge may have been taken away by hand.
+func (b *Sandbox) besides(u *usage, n *Network) bool {
+	return slices.ContainsFunc(u.of(n), func(e Endpoint) bool {
+		return !slices.ContainsFunc(b.leases, func(l *lease) bool { return l.ID == e.ID })
+	})
 }
 
 // apply changes the firewall, and lets peers of ports that lead elsewhere now follow.

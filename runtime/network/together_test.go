@@ -78,3 +78,61 @@ func TestVisits(t *testing.T) {
 		t.Errorf("visit %d has no usage", i)
 	}
 }
+
+// TestFailedFirst: a container that could not be the first in a network, which went again, does not take the address of the one that was.
+func TestFailedFirst(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	s := here(t)
+	create(t, s, Config{Name: "n"})
+	in := []Attachment{{Network: "n"}}
+	busy := run(t, s, Options{Networks: byDefault.Networks, Ports: ports(t, "8080:80")})
+	failed := &Sandbox{store: s}
+	var taken *PortError
+	if err := failed.join(t.Context(), in, ports(t, "8080:80")); !errors.As(err, &taken) {
+		t.Fatalf("a port of %v was given again: %v", busy.Bindings(), err)
+	}
+	first := run(t, s, Options{Networks: in})
+	if err := failed.close(); err != nil {
+		t.Fatal(err)
+	}
+	wantOthers(t, s, first, run(t, s, Options{Networks: in}))
+}
+
+// TestFailedWithoutBridge: a container that fails does not take what it made of a network, whose bridge had been deleted by hand, from those that
+// are in it.
+func TestFailedWithoutBridge(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	s := here(t)
+	n := create(t, s, Config{Name: "n"})
+	in := []Attachment{{Network: "n"}}
+	first := run(t, s, Options{Networks: in, Ports: ports(t, "8080:80")})
+	if err := removeLink(n.bridge()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prepare(t.Context(), Options{Networks: in, Ports: ports(t, "8080:80")}); err == nil {
+		t.Fatal("a port was given again")
+	}
+	wantOthers(t, s, first, run(t, s, Options{Networks: in}))
+}
+
+// wantOthers holds that two containers have addresses of their own, of which all processes know.
+func wantOthers(t *testing.T, s *Store, a, b *Sandbox) {
+	t.Helper()
+	one, two := a.Endpoints()[0], b.Endpoints()[0]
+	if one.Address == two.Address {
+		t.Errorf("two containers have the address %s", one.Address)
+	}
+	u, err := (&account{root: s.account.root}).usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []Endpoint{one, two} {
+		if !slices.ContainsFunc(u.endpoints, func(e Endpoint) bool { return e.ID == want.ID }) {
+			t.Errorf("the address %s is free", want.Address)
+		}
+	}
+}
