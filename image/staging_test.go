@@ -342,7 +342,7 @@ func TestStagingLetsGo(t *testing.T) {
 	stage := func(name, content string) string {
 		t.Helper()
 		path := filepath.Join(root, "d", name)
-		if err := s.write(path, []byte(content)); err != nil {
+		if err := stageAt(s, path, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
 		return path
@@ -379,4 +379,17 @@ func TestStagingLetsGo(t *testing.T) {
 			t.Errorf("%s is still open", at)
 		}
 	}
+}
+
+// stageAt stages the file path with data.
+func stageAt(s *Staging, path string, data []byte) (err error) {
+	f, err := s.Create()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Commit(path)
 }

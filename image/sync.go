@@ -113,16 +113,3 @@ func (s *Staging) writeDurably(point string, list ...replacement) (err error) {
 	}
 	return durable.SyncDirs(slices.Collect(maps.Keys(dirs))...)
 }
-
-// write stages the file path with data.
-func (s *Staging) write(path string, data []byte) (err error) {
-	f, err := s.Create()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.Commit(path)
-}

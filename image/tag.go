@@ -159,11 +159,11 @@ func (c *tagging) after() ocispec.Index {
 	return indexOf(slices.Collect(maps.Values(records)))
 }
 
-// fewRecords are synced each on its own, along with index.json; more are staged, and synced together with all that the file system has to
-// write.
+// fewRecords are written along with index.json.
 const fewRecords = 4
 
-// writeRecords writes records durably, in their order; if they are few, index.json too.
+// writeRecords writes records durably, in their order; if they are few, index.json too. The caller holds the lock of names/, which a prune that has
+// the store's waits for: so they are not published, since others of this process may publish blobs at the time, which waits for the store's.
 func (l *Layout) writeRecords(ctx context.Context, c *tagging) error {
 	var files []replacement
 	for _, n := range append(c.nameless, c.named...) {
@@ -174,12 +174,15 @@ func (l *Layout) writeRecords(ctx context.Context, c *tagging) error {
 		files = append(files, f)
 	}
 	if len(files) > fewRecords {
-		for _, f := range files {
-			if err := l.staging.write(f.path, f.data); err != nil {
+		for part := range slices.Chunk(files, few) {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := l.staging.writeDurably("image.tag", part...); err != nil {
 				return err
 			}
 		}
-		return l.Publish(ctx)
+		return nil
 	}
 	data, err := json.Marshal(c.after())
 	if err != nil {

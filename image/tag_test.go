@@ -1,8 +1,12 @@
 package image
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/forge-build/forge/internal/flock"
 )
 
 // TestTagAll names images together as one by one: a name that is taken moves, what had it stays without a name if it has
@@ -47,6 +51,35 @@ func TestTagAll(t *testing.T) {
 		t.Errorf("List = %v\nwant %v", got, want)
 	}
 	mustFsck(t, l, "")
+}
+
+// TestTagManyBesidePrune: who gives many names, for which a prune that has the store's lock waits, does not wait for that lock, whatever else this
+// process has to publish.
+func TestTagManyBesidePrune(t *testing.T) {
+	t.Parallel()
+	l := openLayout(t, t.TempDir())
+	img := writeImage(t, l, "x")
+	if err := l.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var images []Named
+	for i := range 20 {
+		images = append(images, Named{Reference: mustParse(t, fmt.Sprintf("n:%02d", i)), Descriptor: img.Descriptor, ID: img.ID()})
+	}
+	writeImage(t, l, "of another build")
+	prune, err := flock.Lock(t.Context(), l.path("lock"), flock.Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prune.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := l.withNames(ctx, func() error { return l.tag(ctx, images) }); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := l.List(t.Context()); err != nil || len(all) != len(images) {
+		t.Errorf("%d names, %v", len(all), err)
+	}
 }
 
 // TestTagAllRefuses: one image that is not whole, and none is named.
