@@ -30,14 +30,19 @@ func (h *Home) keepImage(ctx context.Context, r *containerRecord, img *image.Ima
 	return err
 }
 
-// hasImage is a *NotFoundError if a part of an image that was found by name has been removed since.
+// hasImage is a *NotFoundError if an image that was found by name has been removed since. What a prune takes of one it takes whole: where a part alone
+// is missing, the image is damaged.
 func (h *Home) hasImage(name string, img *image.Image) error {
 	parts := append([]ocispec.Descriptor{img.Descriptor, img.Manifest.Config}, img.Manifest.Layers...)
 	for _, d := range parts {
-		if here, err := h.Layout.Has(d); err != nil {
+		here, err := h.Layout.Has(d)
+		switch {
+		case err != nil:
 			return err
-		} else if !here {
+		case !here && d.Digest == img.Descriptor.Digest:
 			return &NotFoundError{Name: name, Hint: "it was removed meanwhile"}
+		case !here:
+			return fmt.Errorf("image %s is damaged: %s is not in the store; see forge system fsck --repair", name, d.Digest)
 		}
 	}
 	return nil
