@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
@@ -208,6 +209,8 @@ type tty struct {
 	keys     string   // that end the attachment; "" is docker's
 	proxy    bool     // signals are the container's
 	only     []string // output that is attached, in letters of any case; empty is all
+
+	over chan struct{} // closed at the end of attach
 }
 
 // attach runs do with the caller's streams. It returns the container's exit status as an error.
@@ -236,14 +239,42 @@ func (t *tty) attach(stdin bool, do func(forge.Streams) (int, error)) error {
 		defer stop()
 		streams.Sizes = sizes
 	}
+	t.over = make(chan struct{})
+	defer close(t.over)
 	if t.proxy && t.ref != "" {
-		t.session.signals.forward(func(sig syscall.Signal) { _ = t.home.SignalContainer(t.session.ctx, t.ref, sig) })
+		t.forward()
 	}
 	code, err := do(streams)
 	if err == nil && code != 0 {
 		return status(code)
 	}
 	return err
+}
+
+// forward has signals passed on to the container. One that comes while that is started waits until it runs.
+func (t *tty) forward() {
+	ctx, h, ref, over := t.session.ctx, t.home, t.ref, t.over
+	refused := func(sig syscall.Signal) bool {
+		_, refused := errors.AsType[forge.RefusedError](h.SignalContainer(ctx, ref, sig))
+		return refused
+	}
+	t.session.signals.forward(func(sig syscall.Signal) {
+		if !refused(sig) {
+			return
+		}
+		go func() {
+			for {
+				select {
+				case <-over:
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
+				if !refused(sig) {
+					return
+				}
+			}
+		}()
+	})
 }
 
 // restrict leaves only the output that was asked for. Standard input is passed on wherever that was asked for, as docker does.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"github.com/forge-build/forge"
 	"github.com/forge-build/forge/cmd/forge/ui"
@@ -130,7 +129,7 @@ func (c *runCmd) here(s *session, h *forge.Home, o forge.ContainerOptions, show 
 		return h.RunHere(s.ctx, o, streams, show.Event, func(id string) error {
 			t.ref = id
 			if t.proxy {
-				s.signals.forward(func(sig syscall.Signal) { _ = h.SignalContainer(s.ctx, id, sig) })
+				t.forward()
 			}
 			return c.writeID(s.ctx, id)
 		})

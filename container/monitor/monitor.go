@@ -76,6 +76,7 @@ type Monitor struct {
 	stdin    *stdin     // of the run that goes on, or of the next
 	run      *state.Run
 	process  Process       // nil while none runs
+	starting chan struct{} // closed when the start that goes on is over; nil while none does
 	ended    chan struct{} // closed when the run that goes on has ended and is written down
 	code     *int          // its exit status, which is there when ended is closed
 	stop     chan struct{} // closed when a user wants no restart
@@ -209,6 +210,7 @@ func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
 		run.Error, run.ExitCode, run.OOM, run.Paused, run.Health = "", 0, false, false, nil
 	}
 	size := m.size
+	m.starting = make(chan struct{})
 	m.mu.Unlock()
 
 	stdio := runtime.Stdio{In: m.stdin.reader(), Out: m.fan.writer(1), Err: m.fan.writer(2)}
@@ -218,6 +220,8 @@ func (m *Monitor) begin(ctx context.Context) (Process, *checks, error) {
 	process, err := m.config.Start(ctx, stdio, run, size)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	close(m.starting)
+	m.starting = nil
 	if err != nil {
 		m.failed(run, err)
 		return nil, nil, err

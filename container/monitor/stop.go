@@ -12,6 +12,12 @@ import (
 // signal sends a signal. One that is meant to end the container ends its restarts, too.
 func (m *Monitor) signal(sig syscall.Signal) error {
 	m.mu.Lock()
+	for sig != unix.SIGKILL && m.starting != nil { // the process may run already, and be waiting for the signal
+		starting := m.starting
+		m.mu.Unlock()
+		<-starting
+		m.mu.Lock()
+	}
 	process, ended := m.process, m.ended
 	last := sig == unix.SIGKILL || sig == m.config.StopSignal
 	if last {
