@@ -29,6 +29,7 @@ type NetworkOptions struct {
 	Gateways []string // the same; one that is not given is the first address of the subnet
 	Ranges   []string // the same; parts of the subnets, of which containers are given addresses; one that is not given is the subnet
 	Aux      []string // NAME=IP, of what is no container: never given to one
+	NoIPv4   bool     // without IPv4: is refused
 	IPv6     bool     // IPv6 besides IPv4
 	Internal bool     // without a way out
 	Labels   []string
@@ -37,6 +38,9 @@ type NetworkOptions struct {
 
 // CreateNetwork makes a network and returns its ID.
 func (h *Home) CreateNetwork(ctx context.Context, o NetworkOptions) (string, error) {
+	if o.NoIPv4 {
+		return "", words.Invalid("a network without IPv4 cannot be made: leave out --ipv4=false")
+	}
 	c := network.Config{Name: o.Name, Internal: o.Internal, Labels: pairs(o.Labels), Options: pairs(o.Options)}
 	if err := o.addresses(&c); err != nil {
 		return "", err

@@ -78,17 +78,22 @@ func container(t *testing.T, h *forge.Home, image, platform string) (made chan e
 	return made
 }
 
+// twoHomes are two of one directory with an image without a name, which nobody holds.
+func twoHomes(t *testing.T) (root string, h, other *forge.Home, id string) {
+	root = t.TempDir()
+	first := open(t, root)
+	id = buildFile(t, first, "x", nil).Descriptor.Digest.String()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return root, open(t, root), open(t, root), id
+}
+
 // TestPruneBesideCreate: an image without a name of which a process makes a container, and ends, while a prune finds out what processes hold,
 // stays.
 func TestPruneBesideCreate(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
-	h := open(t, root)
-	id := buildFile(t, h, "x", nil).Descriptor.Digest.String()
-	if err := h.Close(); err != nil {
-		t.Fatal(err)
-	}
-	h, other := open(t, root), open(t, root)
+	root, h, other, id := twoHomes(t)
 	if _, err := other.Layout.Take(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -115,13 +120,7 @@ func TestPruneBesideTag(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]forge.PruneOptions{"all": {}, "chosen": {Only: forge.PruneImages, Filters: []string{"label!=x"}}} {
 		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			h := open(t, root)
-			id := buildFile(t, h, "x", nil).Descriptor.Digest.String()
-			if err := h.Close(); err != nil {
-				t.Fatal(err)
-			}
-			h, other := open(t, root), open(t, root)
+			root, h, other, id := twoHomes(t)
 			if name == "all" { // who holds it already waits for nobody
 				if _, err := other.Layout.Take(t.Context(), id); err != nil {
 					t.Fatal(err)

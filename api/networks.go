@@ -83,8 +83,6 @@ func (n *networkRequest) check() error {
 		return invalid(errors.New("a network of a swarm cannot be made: forge is no swarm"))
 	case n.ConfigOnly:
 		return invalid(errors.New("a network that is configuration only cannot be made: forge has no drivers that take one"))
-	case n.EnableIPv4 != nil && !*n.EnableIPv4:
-		return invalid(errors.New("a network without IPv4 cannot be made: leave out --ipv4=false"))
 	}
 	return nil
 }
@@ -97,7 +95,7 @@ func createNetwork(c *call) error {
 	if err := n.check(); err != nil {
 		return err
 	}
-	o := forge.NetworkOptions{Name: n.Name, IPv6: n.EnableIPv6, Internal: n.Internal, Labels: assignments(n.Labels), Options: assignments(n.Options)}
+	o := forge.NetworkOptions{Name: n.Name, NoIPv4: n.EnableIPv4 != nil && !*n.EnableIPv4, IPv6: n.EnableIPv6, Internal: n.Internal, Labels: assignments(n.Labels), Options: assignments(n.Options)}
 	for _, s := range n.IPAM.Config {
 		if s.Subnet != "" {
 			o.Subnets = append(o.Subnets, s.Subnet)

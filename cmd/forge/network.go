@@ -38,15 +38,12 @@ type networkCreateCmd struct {
 }
 
 func (c *networkCreateCmd) Run(s *session) error {
-	switch {
-	case !c.IPv4:
-		return errors.New("a network without IPv4 cannot be made: leave out --ipv4=false")
-	case c.Scope != "local":
+	if c.Scope != "local" {
 		return fmt.Errorf("a network of the scope %s cannot be made: forge is no swarm, and its networks are of this machine: leave out --scope", c.Scope)
 	}
 	return s.withHome(func(h *forge.Home) error {
 		id, err := h.CreateNetwork(s.ctx, forge.NetworkOptions{
-			Name: c.Name, Subnets: c.Subnet, Gateways: c.Gateway, Ranges: c.IPRange, Aux: c.AuxAddress, IPv6: c.IPv6, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
+			Name: c.Name, Subnets: c.Subnet, Gateways: c.Gateway, Ranges: c.IPRange, Aux: c.AuxAddress, NoIPv4: !c.IPv4, IPv6: c.IPv6, Internal: c.Internal, Labels: c.Labels, Options: c.Options,
 		})
 		if err != nil {
 			return err
